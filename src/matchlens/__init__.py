@@ -1,0 +1,95 @@
+"""matchlens shows how cross-encoder rerankers match a query with a document.
+
+>>> import matchlens
+>>> pairs = matchlens.choose(matchlens.demo.load(), queries=2)
+>>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["Q->D"])
+>>> print(matchlens.table_text(result).splitlines()[0])
+nDCG@10 of demo on demo: 2 queries, 24 pairs (at most 10 a grade, seed 0)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from matchlens._version import __version__
+
+if TYPE_CHECKING:
+    from matchlens.corpora import Pair, PairSet, choose, demo, irds, trec
+    from matchlens.directions import Cut, Direction, How
+    from matchlens.errors import InputError, MatchlensWarning
+    from matchlens.models.load import Reranker, load
+    from matchlens.parts import Part
+    from matchlens.report.tables import latex as table_latex
+    from matchlens.report.tables import text as table_text
+    from matchlens.results import Result
+    from matchlens.studies.ablation import ablation
+    from matchlens.studies.presets import table1
+    from matchlens.studies.scoring import score
+    from matchlens.studies.sweep_points import sweep_points
+    from matchlens.studies.sweeps import sweep
+
+_PLACES = {
+    "Cut": "matchlens.directions",
+    "Direction": "matchlens.directions",
+    "How": "matchlens.directions",
+    "InputError": "matchlens.errors",
+    "MatchlensWarning": "matchlens.errors",
+    "Pair": "matchlens.corpora",
+    "PairSet": "matchlens.corpora",
+    "Part": "matchlens.parts",
+    "Reranker": "matchlens.models.load",
+    "Result": "matchlens.results",
+    "ablation": "matchlens.studies.ablation",
+    "choose": "matchlens.corpora",
+    "demo": "matchlens.corpora",
+    "irds": "matchlens.corpora",
+    "load": "matchlens.models.load",
+    "score": "matchlens.studies.scoring",
+    "sweep": "matchlens.studies.sweeps",
+    "sweep_points": "matchlens.studies.sweep_points",
+    "table1": "matchlens.studies.presets",
+    "table_latex": "matchlens.report.tables:latex",
+    "table_text": "matchlens.report.tables:text",
+    "trec": "matchlens.corpora",
+}
+
+__all__ = [
+    "Cut",
+    "Direction",
+    "How",
+    "InputError",
+    "MatchlensWarning",
+    "Pair",
+    "PairSet",
+    "Part",
+    "Reranker",
+    "Result",
+    "__version__",
+    "ablation",
+    "choose",
+    "demo",
+    "irds",
+    "load",
+    "score",
+    "sweep",
+    "sweep_points",
+    "table1",
+    "table_latex",
+    "table_text",
+    "trec",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import public names on first use: torch and transformers cost seconds."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'matchlens' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(importlib.import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

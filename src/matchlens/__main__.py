@@ -1,0 +1,5 @@
+"""``python -m matchlens``."""
+
+from matchlens.cli import run
+
+run()
