@@ -1,0 +1,376 @@
+"""Directions and cuts of attention: frozen values with a text form that parses back.
+
+A cut's text form, used alike in the API, the command line, files and figures::
+
+    cut    := "" | dir ("+" dir)* [ "@" layers | "#" heads ] [ "~" how ]
+    dir    := side "->" right ;  side := PART | "{" PART ("," PART)+ "}" ;  right := side | "All"
+    layers := n | a ":" b (half-open, a <= b) | n ("," n)+
+    heads  := layer "." head ("," layer "." head)*
+    how    := zero | mask | mean | resample | sink
+
+``X->Y``: X attends to Y. X's tokens are rows of the attention matrix, Y's are columns;
+information flows from Y to X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NoReturn
+
+from matchlens.errors import InputError
+from matchlens.parts import NAMED, PART_NAMES, Part
+
+EXAMPLE = "Q->D@0:8"
+
+
+class How(StrEnum):
+    """What cutting does to the attention of X's rows on Y's columns."""
+
+    ZERO = "zero"
+    """Softmax first, then set to 0, not renormalised (the default)."""
+    MASK = "mask"
+    """Removed before the softmax, so that the rest is renormalised (Geva et al. 2023)."""
+    MEAN = "mean"
+    """The removed term becomes its mean over the run's pairs in the untouched pass."""
+    RESAMPLE = "resample"
+    """The removed term becomes that of another pair of the same query in the untouched pass."""
+    SINK = "sink"
+    """The removed mass goes to the last SEP; refused where that is itself cut."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """``left -> right``: the left parts attend to the right ones; None on the right is ``All``.
+
+    Args:
+        left: parts whose tokens are rows of the attention matrix.
+        right: parts whose tokens are columns, or None for every column that is not padding.
+
+    >>> d = Direction.parse("{D,Q}->All")
+    >>> str(d), d.words
+    ('{Q,D}->All', 'the query and the document read everything')
+    """
+
+    left: tuple[Part, ...]
+    right: tuple[Part, ...] | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "left", _side(self.left))
+        if self.right is not None:
+            object.__setattr__(self, "right", _side(self.right))
+
+    @classmethod
+    def parse(cls, text: str) -> Direction:
+        """Read one direction, such as ``Q->D``.
+
+        Raises:
+            InputError: on a syntax error, pointing at the character.
+        """
+        cut = Cut.parse(text)
+        if len(cut.directions) != 1 or cut != Cut(cut.directions):
+            raise InputError(f"{text!r} is not one direction; expected, for example, 'Q->D'")
+        return cut.directions[0]
+
+    def __str__(self) -> str:
+        right = "All" if self.right is None else _side_text(self.right)
+        return f"{_side_text(self.left)}->{right}"
+
+    @property
+    def words(self) -> str:
+        """The direction in words: who reads what."""
+        verb = "reads" if len(self.left) == 1 else "read"
+        right = "everything" if self.right is None else _side_words(self.right)
+        return f"{_side_words(self.left)} {verb} {right}"
+
+    @property
+    def columns(self) -> tuple[Part, ...]:
+        """The right-hand parts, ``All`` spelled out (with ``Other``)."""
+        return tuple(Part) if self.right is None else self.right
+
+    def edges(self) -> Iterable[tuple[Part, Part]]:
+        """Every (row part, column part) that the direction names."""
+        return ((x, y) for x in self.left for y in self.columns)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Directions, layers, heads and how: what is cut.
+
+    Args:
+        directions: overlapping ones count once; none at all is no cut.
+        layers: layer numbers from 0, or None for all layers. The empty tuple cuts nothing.
+        heads: (layer, head) couples, or None for all heads; excludes ``layers``.
+        how: what cutting does.
+
+    >>> cut = Cut.parse("{D,Q}->D + Q->D @ 0:8 ~mask")
+    >>> str(cut), Cut.parse(str(cut)) == cut
+    ('Q->D+{Q,D}->D@0:8~mask', True)
+    """
+
+    directions: tuple[Direction, ...] = ()
+    layers: tuple[int, ...] | None = None
+    heads: tuple[tuple[int, int], ...] | None = None
+    how: How = How.ZERO
+
+    def __post_init__(self) -> None:
+        unique = sorted(set(self.directions), key=_direction_key)
+        object.__setattr__(self, "directions", tuple(unique))
+        object.__setattr__(self, "how", How(self.how))
+        if self.layers is not None and self.heads is not None:
+            raise InputError("a cut names layers or heads, not both: heads name their own layers")
+        if self.layers is not None:
+            _not_negative(self.layers)
+            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
+        if self.heads is not None:
+            _not_negative(n for couple in self.heads for n in couple)
+            object.__setattr__(self, "heads", tuple(sorted(set(self.heads))))
+        if not unique and (self.layers, self.heads, self.how) != (None, None, How.ZERO):
+            raise InputError("a cut with layers, heads or a how names at least one direction")
+        if self.how is How.SINK:
+            for direction in unique:
+                if Part.SEP2 in direction.columns:
+                    raise InputError(
+                        f"cut '{direction}~sink' moves the removed mass to SEP2, which it cuts "
+                        "itself; expected a direction without SEP2 on the right, or another how"
+                    )
+
+    @classmethod
+    def parse(cls, text: str) -> Cut:
+        """Read a cut from its text form; spaces are ignored, ``""`` is no cut.
+
+        Raises:
+            InputError: on a syntax error, pointing at the character and showing an example.
+        """
+        return _Parser(text).cut()
+
+    @classmethod
+    def of(cls, cut: Cut | str) -> Cut:
+        """The cut itself, or the cut that a text describes."""
+        return cut if isinstance(cut, Cut) else cls.parse(cut)
+
+    def __str__(self) -> str:
+        text = "+".join(str(direction) for direction in self.directions)
+        if self.layers is not None:
+            text += "@" + _layers_text(self.layers)
+        if self.heads is not None:
+            text += "#" + ",".join(f"{layer}.{head}" for layer, head in self.heads)
+        return text if self.how is How.ZERO else f"{text}~{self.how}"
+
+    @property
+    def words(self) -> str:
+        """The cut in words, both ways round, for things shown to a person."""
+        if not self.directions:
+            return "no cut"
+        read = "; ".join(direction.words for direction in self.directions)
+        return f"{str(self).replace('->', ' → ')}: {read}"
+
+    def edges(self, layer: int) -> frozenset[tuple[Part, Part]]:
+        """The (row part, column part) edges cut in ``layer``, in some head or all of them."""
+        if self.layers is not None and layer not in self.layers:
+            return frozenset()
+        if self.heads is not None and all(at != layer for at, _ in self.heads):
+            return frozenset()
+        return frozenset(edge for direction in self.directions for edge in direction.edges())
+
+    def heads_at(self, layer: int) -> tuple[int, ...] | None:
+        """The heads cut in ``layer``, or None for all of them."""
+        if self.heads is None:
+            return None
+        return tuple(head for at, head in self.heads if at == layer)
+
+    def check(self, layers: int, heads: int, name: str = "the model") -> None:
+        """Check layer and head numbers against a model with ``layers`` layers of ``heads`` heads.
+
+        Raises:
+            InputError: if a number is out of range.
+        """
+        couples = self.heads or ()
+        for layer in (*(self.layers or ()), *(at for at, _ in couples)):
+            if layer >= layers:
+                raise InputError(
+                    f"cut {str(self)!r}: layer {layer} is out of range; expected 0 to "
+                    f"{layers - 1}, since {name} has {layers} layers (counting starts at 0)"
+                )
+        for layer, head in couples:
+            if head >= heads:
+                raise InputError(
+                    f"cut {str(self)!r}: head {layer}.{head} is out of range; expected 0 to "
+                    f"{heads - 1}, since {name} has {heads} heads a layer (counting starts at 0)"
+                )
+
+
+def _side(parts: Iterable[Part]) -> tuple[Part, ...]:
+    side = tuple(sorted({Part(part) for part in parts}))
+    if not side or Part.OTHER in side:
+        raise InputError(f"a side of a direction names one or more of {PART_NAMES}")
+    return side
+
+
+def _side_text(side: tuple[Part, ...]) -> str:
+    return str(side[0]) if len(side) == 1 else "{" + ",".join(str(part) for part in side) + "}"
+
+
+def _side_words(side: tuple[Part, ...]) -> str:
+    words = [part.words for part in side]
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def _direction_key(direction: Direction) -> tuple[object, ...]:
+    return (direction.left, direction.right is None, direction.right or ())
+
+
+def _not_negative(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        if number < 0:
+            raise InputError(f"layer or head {number}: counting starts at 0")
+
+
+def _layers_text(layers: tuple[int, ...]) -> str:
+    if not layers:
+        return "0:0"
+    first, last = layers[0], layers[-1]
+    if len(layers) > 1 and layers == tuple(range(first, last + 1)):
+        return f"{first}:{last + 1}"
+    return ",".join(map(str, layers))
+
+
+class _Parser:
+    """Recursive descent over the grammar at the top of this file."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        kept = [(i, c) for i, c in enumerate(text) if not c.isspace()]
+        self.places = [i for i, _ in kept]
+        self.chars = "".join(c for _, c in kept)
+        self.at = 0
+
+    def cut(self) -> Cut:
+        if not self.chars:
+            return Cut()
+        directions = [self.direction()]
+        while self.take("+"):
+            directions.append(self.direction())
+        layers, heads, how = None, None, How.ZERO
+        if self.take("@"):
+            layers = self.layers()
+        if self.peek("#"):
+            if layers is not None:
+                self.fail("'~' or the end ('@' and '#' exclude each other: heads name their layer)")
+            self.at += 1
+            heads = self.heads()
+            if self.peek("@"):
+                self.fail("'~' or the end ('@' and '#' exclude each other: heads name their layer)")
+        if self.take("~"):
+            how = self.how()
+        if self.at < len(self.chars):
+            rest = (
+                ["'~'"] if layers is not None or heads is not None else ["'+'", "'@'", "'#'", "'~'"]
+            )
+            self.fail(f"{', '.join(rest)} or the end")
+        return Cut(tuple(directions), layers, heads, how)
+
+    def direction(self) -> Direction:
+        left = self.side("a part")
+        if not self.take("->"):
+            self.fail("'->'")
+        if self.word() == "All":
+            self.at += 3
+            return Direction(left, None)
+        return Direction(left, self.side("a part or All"))
+
+    def side(self, wanted: str) -> tuple[Part, ...]:
+        if not self.take("{"):
+            return (self.part(wanted),)
+        parts = [self.part("a part")]
+        while self.take(","):
+            parts.append(self.part("a part"))
+        if len(parts) < 2:
+            self.fail("',' and another part (braces hold two parts or more)")
+        if not self.take("}"):
+            self.fail("',' or '}'")
+        return tuple(parts)
+
+    def part(self, wanted: str) -> Part:
+        word = self.word()
+        for part in NAMED:
+            if word == str(part):
+                self.at += len(word)
+                return part
+        self.fail(f"{wanted} ({PART_NAMES})")
+
+    def layers(self) -> tuple[int, ...]:
+        first = self.number("a layer number")
+        if self.take(":"):
+            start = self.at
+            end = self.number("a layer number")
+            if end < first:
+                self.at = start
+                self.fail(f"a number of at least {first} (a:b is half-open, a <= b)")
+            return tuple(range(first, end))
+        layers = [first]
+        while self.take(","):
+            layers.append(self.number("a layer number"))
+        return tuple(layers)
+
+    def heads(self) -> tuple[tuple[int, int], ...]:
+        couples = []
+        while True:
+            layer = self.number("layer.head")
+            if not self.take("."):
+                self.fail("'.' and a head number (heads are layer.head)")
+            couples.append((layer, self.number("a head number")))
+            if not self.take(","):
+                return tuple(couples)
+
+    def how(self) -> How:
+        word = self.word()
+        if word not in list(How):
+            self.fail(f"one of {', '.join(How)}")
+        self.at += len(word)
+        return How(word)
+
+    def number(self, wanted: str) -> int:
+        start = self.at
+        while self.at < len(self.chars) and self.chars[self.at] in "0123456789":
+            self.at += 1
+            gap = self.at < len(self.chars) and self.places[self.at] > self.places[self.at - 1] + 1
+            if gap and self.chars[self.at].isdigit():
+                self.fail("no space inside a number")
+        digits = self.chars[start : self.at]
+        if not digits or len(digits) > 4:
+            self.at = start
+            self.fail(wanted)
+        return int(digits)
+
+    def word(self) -> str:
+        end = self.at
+        while end < len(self.chars) and self.chars[end].isalnum():
+            end += 1
+        return self.chars[self.at : end]
+
+    def peek(self, token: str) -> bool:
+        return self.chars.startswith(token, self.at)
+
+    def take(self, token: str) -> bool:
+        found = self.peek(token)
+        self.at += len(token) * found
+        return found
+
+    def fail(self, expected: str) -> NoReturn:
+        if self.at < len(self.chars):
+            place = self.places[self.at]
+            where = f"at character {place + 1}, {self.text[place]!r}"
+        else:
+            where = "at the end"
+        hint = ""
+        if self.chars.endswith("-") and ">" not in self.chars[self.chars.rfind("+") + 1 :]:
+            hint = (
+                "; in a shell put the cut into quotes: unquoted, '>' and what follows it is taken"
+                " for a redirection into a file"
+            )
+        text = self.text if len(self.text) <= 80 else self.text[:77] + "..."
+        raise InputError(
+            f"cut {text!r}, {where}: expected {expected}; for example {EXAMPLE!r}{hint}"
+        )

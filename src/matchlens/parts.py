@@ -1,0 +1,105 @@
+"""The parts of an encoded pair: every token is labelled with exactly one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from matchlens.errors import InputError
+
+
+class Part(IntEnum):
+    """A part of ``[CLS] query [SEP] passage [SEP]``; the numbers are the order in the input.
+
+    ``OTHER`` is for real tokens that fit no part (a prompt's words); padding is in no part.
+
+    >>> Part.parse("Q"), str(Part.SEP1)
+    (<Part.Q: 1>, 'SEP1')
+    """
+
+    CLS = 0
+    Q = 1
+    SEP1 = 2
+    D = 3
+    SEP2 = 4
+    OTHER = 5
+
+    def __str__(self) -> str:
+        return "Other" if self is Part.OTHER else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read a part's name, ``CLS``, ``Q``, ``SEP1``, ``D`` or ``SEP2``.
+
+        Raises:
+            InputError: if ``text`` names no part.
+        """
+        for part in NAMED:
+            if text == str(part):
+                return part
+        raise InputError(f"{text!r} is no part of the input; expected one of {PART_NAMES}")
+
+    @property
+    def words(self) -> str:
+        """The part in words, for things shown to a person.
+
+        >>> Part.Q.words
+        'the query'
+        """
+        return _WORDS[self]
+
+
+PADDING = 6
+"""Label of padding, which is in no part; one past the last part, so that labels index tables."""
+
+NAMED = (Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2)
+"""The five parts that a direction can name."""
+
+PART_NAMES = ", ".join(str(part) for part in NAMED)
+
+_WORDS = {
+    Part.CLS: "CLS",
+    Part.Q: "the query",
+    Part.SEP1: "the first SEP",
+    Part.D: "the document",
+    Part.SEP2: "the last SEP",
+    Part.OTHER: "the prompt",
+}
+
+
+def label(sequence_ids: Sequence[int | None]) -> list[int]:
+    """Label the tokens of one pair from the tokenizer's own record of it.
+
+    Args:
+        sequence_ids: for each token, 0 if it comes from the query, 1 if from the passage, None if
+            the tokenizer added it (``BatchEncoding.sequence_ids``). Separator ids are not looked
+            for: a literal "[SEP]" in a passage is text.
+
+    Returns:
+        One :class:`Part` number a token. Added tokens before the query are CLS, between query and
+        passage SEP1 (both of RoBERTa's), after the passage SEP2.
+
+    Raises:
+        InputError: if the query or the passage has no token, or they do not stand in that order.
+
+    >>> [str(Part(p)) for p in label([None, 0, 0, None, 1, None])]
+    ['CLS', 'Q', 'Q', 'SEP1', 'D', 'SEP2']
+    """
+    query = [i for i, s in enumerate(sequence_ids) if s == 0]
+    passage = [i for i, s in enumerate(sequence_ids) if s == 1]
+    if not query or not passage:
+        which = "query" if not query else "passage"
+        raise InputError(f"the {which} has no tokens; expected at least one; give it some text")
+    if query[-1] > passage[0]:
+        raise InputError("the passage stands before the query; expected query first")
+    labels = []
+    for i, sequence in enumerate(sequence_ids):
+        if sequence is not None:
+            labels.append(int(Part.Q if sequence == 0 else Part.D))
+        elif i < query[0]:
+            labels.append(int(Part.CLS))
+        elif i < passage[0]:
+            labels.append(int(Part.SEP1))
+        else:
+            labels.append(int(Part.SEP2))
+    return labels
