@@ -1,0 +1,242 @@
+"""Text files a line at a time, plain or gzip, with a limit on everything that could grow."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from matchlens.errors import InputError
+
+MAX_LINE = 64 * 2**20  # bytes that one line may have
+MAX_UNPACKED = 64 * 2**30  # bytes that one gzip file may unpack to
+GZIP_MAGIC = b"\x1f\x8b"
+BOM = b"\xef\xbb\xbf"
+
+
+def shown(value: str, width: int = 60) -> str:
+    """Something that came from a file, fit for one line of an error.
+
+    Args:
+        value: any text: an id, a line, a query.
+        width: characters that are shown at most.
+
+    >>> shown("a\\tb")
+    "'a\\\\tb'"
+    >>> shown("x" * 100, width=5)
+    "'xxxxx'... (100 characters)"
+    """
+    if len(value) <= width:
+        return repr(value)
+    return f"{value[:width]!r}... ({len(value):,} characters)"
+
+
+def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
+    """An error about one line of a file.
+
+    Args:
+        path: the file.
+        number: the line, counted from 1.
+        came: what stands there.
+        remedy: what was expected, and what to do.
+
+    >>> print(bad_line(Path("a.tsv"), 3, "no tab", "write a tab"))
+    a.tsv, line 3: no tab; write a tab
+    """
+    return InputError(f"{path}, line {number}: {came}; {remedy}")
+
+
+def odd_id(text: str) -> str | None:
+    """What makes a text unfit for an id, or None: ids are columns of TREC files.
+
+    Args:
+        text: the id.
+
+    >>> odd_id("doc 1")
+    'it has a space or an invisible character in it'
+    >>> odd_id("doc_1") is None
+    True
+    """
+    if not text:
+        return "it is empty"
+    if " " in text or not text.isprintable():
+        return "it has a space or an invisible character in it"
+    return None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON can smuggle in halves of surrogate pairs.
+
+    Args:
+        text: any text.
+
+    >>> is_unicode("a"), is_unicode(chr(0xD800))
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_id(text: str, what: str, path: Path, number: int) -> str:
+    """The id itself, where it is one.
+
+    Args:
+        text: the id.
+        what: whose id it is, for the error.
+        path: the file it stands in.
+        number: its line, counted from 1.
+
+    Raises:
+        InputError: it is empty, or holds a space, a control character or an invisible one.
+
+    >>> check_id("q1", "query", Path("a.tsv"), 1)
+    'q1'
+    """
+    problem = odd_id(text)
+    if problem is not None:
+        raise bad_line(
+            path,
+            number,
+            f"{what} id {shown(text)} cannot be used: {problem}",
+            "expected visible characters without spaces, as in TREC files: rename it everywhere",
+        )
+    return text
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change, by which a changed file is noticed.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: there is no such file, or it is a folder, a pipe or a device.
+
+    >>> size, _ = stamp(Path(__file__))
+    >>> size > 0
+    True
+    """
+    try:
+        if path.is_file():
+            status = path.stat()
+            return status.st_size, status.st_mtime_ns
+        came = "is a folder" if path.is_dir() else "is no regular file"
+        if not path.exists():
+            came = "does not exist"
+    except (OSError, ValueError) as error:
+        came = f"cannot be looked at ({shown(str(error), 100)})"
+    raise InputError(f"{shown(str(path), 200)} {came}; expected a file: check the path")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the file as it lies on the disk, in hexadecimal digits.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it cannot be read.
+
+    >>> len(digest(Path(__file__)))
+    64
+    """
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 file with their numbers from 1; a name in .gz is unpacked on the way.
+
+    Lines end with LF or CRLF. A byte order mark at the start and empty lines are passed over.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8, is no gzip file though it is called
+            one (or the other way round), is cut off, or passes `MAX_LINE` or `MAX_UNPACKED`.
+
+    >>> next(numbered(Path(__file__)))[0]
+    1
+    """
+    packed = path.suffix.lower() == ".gz"
+    unpacked = number = 0
+    with _opened(path) as raw:
+        file = gzip.GzipFile(fileobj=raw) if packed else raw
+        while piece := _read(file, path, number + 1, packed):
+            number += 1
+            unpacked += len(piece)
+            if packed and unpacked > MAX_UNPACKED:
+                raise InputError(
+                    f"{path}: unpacks to more than {MAX_UNPACKED:,} bytes (by line {number}); "
+                    "expected a smaller gzip file: split it into several files"
+                )
+            if number == 1:
+                piece = _without_mark(piece, path)
+            try:
+                line = piece.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise bad_line(
+                    path,
+                    number,
+                    f"byte {error.start + 1} of the line (0x{piece[error.start]:02x}) is not UTF-8",
+                    "expected a UTF-8 file: convert it, for instance with iconv",
+                ) from error
+            if line.strip(" "):
+                yield number, line
+
+
+def _opened(path: Path) -> BufferedReader:
+    stamp(path)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be opened ({error.strerror}); expected a readable file: "
+            "check its permissions"
+        ) from error
+
+
+def _read(file: BufferedReader | gzip.GzipFile, path: Path, number: int, packed: bool) -> bytes:
+    try:
+        piece = file.readline(MAX_LINE + 1)
+    except EOFError as error:
+        raise bad_line(
+            path, number, "the gzip file ends too early", "expected a whole one: fetch it again"
+        ) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise bad_line(
+            path,
+            number,
+            f"not a sound gzip file ({error})",
+            "expected gzip because of the name: fetch it again, or drop .gz from the name",
+        ) from error
+    except OSError as error:
+        raise bad_line(
+            path, number, f"the file cannot be read ({error})", "check the disk it lies on"
+        ) from error
+    if len(piece) > MAX_LINE:
+        raise bad_line(
+            path,
+            number,
+            f"the line is longer than {MAX_LINE:,} bytes",
+            "expected one record a line" + ("" if packed else ": check the line ends"),
+        )
+    return piece
+
+
+def _without_mark(piece: bytes, path: Path) -> bytes:
+    if piece.startswith(GZIP_MAGIC):
+        raise bad_line(
+            path,
+            1,
+            "this is gzip inside, by its first bytes",
+            "expected text because of the name: unpack it, or end its name with .gz",
+        )
+    return piece.removeprefix(BOM)

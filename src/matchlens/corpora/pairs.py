@@ -1,0 +1,237 @@
+"""Pairs of a query and a passage, with their grades; how candidates are chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from matchlens.errors import InputError
+
+from .collection import Collection
+from .lines import shown
+from .sampling import (
+    COUNTS,
+    PER_GRADE,
+    Candidate,
+    checked,
+    drawn_queries,
+    easy_negatives,
+    random_pools,
+    refuse_unusable,
+    sampled,
+)
+
+EASY_GRADE = -1
+EASY_KIND = "easy"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One query with one candidate passage.
+
+    Args:
+        qid: the query's id.
+        docid: the passage's id.
+        query: the query's text.
+        text: the passage's text (title and text joined by one space where there is a title).
+        grade: NIST-style relevance grade; -1 marks an easy negative.
+        judged: False for an easy negative and for the grade 0 of an unjudged passage (of a run).
+        kind: how the passage matches, where the collection says so (the demo collection does).
+        collection: name of the collection that the query belongs to; qids are unique inside one.
+    """
+
+    qid: str
+    docid: str
+    query: str
+    text: str
+    grade: int
+    judged: bool = True
+    kind: str = ""
+    collection: str = ""
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """The pairs of a study, and all that is needed to say how they came about.
+
+    Args:
+        pairs: grouped by query, queries in collection order; inside a query by passage id (in the
+            run's order where they come from a run), easy negatives last, by passage id.
+        ideals: (collection, query id) -> the grades that the query's ideal ranking is made of, the
+            highest first; negative ones as 0.
+        sampling: every option of `choose` by name; `candidates` is "per_grade", "all_judged" or
+            "run", `ideal` is "sample" or "full", `easy_pool` the least size of the pool.
+        counts: how many queries, pairs and so on were taken and left out; see `choose`.
+        sources: the `source` of each collection, with its name.
+
+    >>> from matchlens.corpora import choose, demo
+    >>> chosen = choose(demo.load())
+    >>> len(chosen.pairs), chosen.sampling["ideal"]
+    (384, 'sample')
+    """
+
+    pairs: tuple[Pair, ...]
+    ideals: Mapping[tuple[str, str], tuple[int, ...]]
+    sampling: Mapping[str, object]
+    counts: Mapping[str, int]
+    sources: tuple[Mapping[str, object], ...]
+
+    def __add__(self, other: PairSet) -> PairSet:
+        return PairSet.join([self, other])
+
+    @staticmethod
+    def join(sets: Sequence[PairSet]) -> PairSet:
+        """Several collections side by side, in the order given; counts are added up.
+
+        Args:
+            sets: chosen with the same options from collections of different names.
+
+        Raises:
+            InputError: there is no set, two have a collection's name in common, or they were
+                chosen by different options.
+
+        >>> from matchlens.corpora import choose, demo
+        >>> len(PairSet.join([choose(demo.load())]).pairs)
+        384
+        """
+        if not sets:
+            raise InputError("no set of pairs came; expected at least one: choose some pairs first")
+        seen: set[str] = set()
+        for number, one in enumerate(sets, 1):
+            names = {name for name, _ in one.ideals}
+            if names & seen:
+                raise InputError(
+                    f"two collections are called {shown(min(names & seen))}; expected different "
+                    "names: load one of them with another name"
+                )
+            seen |= names
+            for option, value in one.sampling.items():
+                if value != sets[0].sampling.get(option):
+                    raise InputError(
+                        f"set 1 and set {number} were chosen differently: {option} is "
+                        f"{sets[0].sampling.get(option)!r} and {value!r}; expected one way: choose "
+                        "all with the same options"
+                    )
+        counts: Counter[str] = Counter()
+        for one in sets:
+            counts.update(one.counts)
+        return PairSet(
+            pairs=tuple(pair for one in sets for pair in one.pairs),
+            ideals={key: grades for one in sets for key, grades in one.ideals.items()},
+            sampling=dict(sets[0].sampling),
+            counts=dict(counts),
+            sources=tuple(source for one in sets for source in one.sources),
+        )
+
+
+def choose(
+    collection: Collection,
+    *,
+    per_grade: int | None = PER_GRADE,
+    all_judged: bool = False,
+    depth: int | None = None,
+    easy: int = 0,
+    seed: int = 0,
+    ideal: str | None = None,
+    queries: int | None = None,
+    query_prefix: str = "",
+    passage_prefix: str = "",
+) -> PairSet:
+    """Chooses the candidate passages of each query: a sample per grade, all judged, or a run's top.
+
+    A query's sample of judged passages hangs on the seed, the query's id, and those passages' ids,
+    grades and texts alone: not on the order of files, on other queries, or on the machine. A larger
+    `per_grade` or `queries` contains a smaller one. `counts` of the result:
+
+    - every topic once: `topics` = `queries` + `topics_without_qrels` +
+      `queries_without_candidates` (not in the run) + `queries_without_positive_gain` +
+      `queries_not_drawn` (beyond `queries`);
+    - `pairs`, of them `unjudged` (of a run) and `easy_negatives`;
+    - of the judged passages of the queries in the set: `duplicates_removed`, `dropped_by_cap`,
+      `judged_outside_the_run`; `negative_grades` of the pairs' passages, taken as 0.
+
+    Args:
+        collection: where queries, grades and passages come from.
+        per_grade: at most so many passages a grade and query (negative grades count as 0), after
+            duplicates are removed: of judged passages with the same words in the same order the one
+            with the highest grade, then the smallest id, stays.
+        all_judged: all judged passages, duplicates too, instead.
+        depth: the first so many passages of the run instead; unjudged ones get grade 0.
+        easy: so many random passages a query besides, neither judged for it nor in its run nor
+            equal in text to a candidate: drawn for each query from a pool that the queries share,
+            the first `EASY_POOL` passages (or twice that, and so on, until twice `easy` are left)
+            of the collection's random order.
+        seed: another seed, another sample.
+        ideal: "sample" (grades of the candidates, easy negatives apart) or "full" (all qrels of
+            the query); None for "full" with `depth` and "sample" otherwise.
+        queries: at most so many queries, drawn from those that have candidates and positive gain.
+        query_prefix: put before each query.
+        passage_prefix: put before each passage.
+
+    Raises:
+        InputError: options contradict each other or are out of range; a passage is missing, empty
+            or not Unicode; no pair is left.
+
+    >>> from matchlens.corpora import demo
+    >>> chosen = choose(demo.load(), per_grade=1, queries=2)
+    >>> [pair.grade for pair in chosen.pairs if pair.qid == chosen.pairs[0].qid].count(3)
+    1
+    >>> chosen.counts["pairs"], chosen.counts["dropped_by_cap"]
+    (8, 16)
+    """
+    options = checked(
+        collection=collection,
+        per_grade=per_grade,
+        all_judged=all_judged,
+        depth=depth,
+        easy=easy,
+        seed=seed,
+        ideal=ideal,
+        queries=queries,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+    )
+    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
+    candidates = drawn_queries(collection, options, counts)
+    pools = random_pools(collection, candidates, options)
+    texts = collection.texts(
+        {one.docid for found in candidates.values() for one in found}
+        | {docid for pool in pools.values() for docid in pool}
+    )
+    refuse_unusable(collection, candidates, texts)
+    pairs: list[Pair] = []
+    ideals: dict[tuple[str, str], tuple[int, ...]] = {}
+    for qid, found in candidates.items():
+        kept = sampled(qid, found, texts, options, counts)
+        grades = [one.grade for one in kept]
+        if options.ideal == "full":
+            grades = [max(grade, 0) for grade in collection.qrels[qid].values()]
+        ideals[collection.name, qid] = tuple(sorted(grades, reverse=True))
+        negatives = easy_negatives(qid, collection, found, pools.get(qid, []), texts, options)
+        judgements = collection.qrels[qid]
+        counts["negative_grades"] += sum(judgements.get(one.docid, 0) < 0 for one in kept)
+        counts["unjudged"] += sum(not one.judged for one in kept)
+        counts["easy_negatives"] += len(negatives)
+        for one in (*kept, *(Candidate(docid, EASY_GRADE, False) for docid in negatives)):
+            kind = collection.kinds.get((qid, one.docid), "")
+            pairs.append(
+                Pair(
+                    qid=qid,
+                    docid=one.docid,
+                    query=query_prefix + collection.queries[qid],
+                    text=passage_prefix + texts[one.docid],
+                    grade=one.grade,
+                    judged=one.judged,
+                    kind=EASY_KIND if one.grade == EASY_GRADE else kind,
+                    collection=collection.name,
+                )
+            )
+    counts["pairs"] = len(pairs)
+    return PairSet(
+        pairs=tuple(pairs),
+        ideals=ideals,
+        sampling=asdict(options),
+        counts=dict(counts),
+        sources=({"collection": collection.name, **collection.source},),
+    )
