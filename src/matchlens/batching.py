@@ -1,0 +1,189 @@
+"""Pairs become batches: encoded, labelled with parts, cut to length, sorted, budgeted by tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
+from matchlens.parts import PADDING, Part, label
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Pairs as ragged lists of tokens; position in the lists is the pair's number.
+
+    Args:
+        ids: token ids of each pair.
+        types: token type ids of each pair.
+        parts: part numbers of each pair's tokens.
+        truncated: whether the pair was longer than the limit.
+    """
+
+    ids: list[Int[np.ndarray, " _"]]
+    types: list[Int[np.ndarray, " _"]]
+    parts: list[Int[np.ndarray, " _"]]
+    truncated: Bool[np.ndarray, " pair"]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " pair"]:
+        """Tokens of each pair, special ones included."""
+        return np.array([len(ids) for ids in self.ids], dtype=np.int64)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int) -> Encoded:
+    """Encode pairs and label every token with its part.
+
+    The passage is cut first, from its end; the query only if it alone is too long; the passage
+    keeps at least one token.
+
+    Args:
+        tokenizer: a fast tokenizer that knows pairs.
+        pairs: queries with passages.
+        max_length: most tokens of a pair, special ones included.
+
+    Raises:
+        InputError: if a query or passage has no tokens, or one passage token does not fit; it
+            names the pair by its ids.
+    """
+    if not pairs:
+        return Encoded([], [], [], np.zeros(0, dtype=bool))
+    encoding = tokenizer(
+        [pair.query for pair in pairs],
+        [pair.text for pair in pairs],
+        truncation=False,
+        padding=False,
+        return_token_type_ids=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    ids, types, parts = [], [], []
+    truncated = np.zeros(len(pairs), dtype=bool)
+    for i, pair in enumerate(pairs):
+        try:
+            labels = np.array(label(encoding.sequence_ids(i)), dtype=np.int8)
+            keep = _fit(labels, max_length)
+        except InputError as error:
+            raise InputError(
+                f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
+            ) from None
+        truncated[i] = len(keep) < len(labels)
+        ids.append(np.array(encoding["input_ids"][i], dtype=np.int32)[keep])
+        types.append(np.array(encoding["token_type_ids"][i], dtype=np.int8)[keep])
+        parts.append(labels[keep])
+    return Encoded(ids, types, parts, truncated)
+
+
+def _fit(labels: Int[np.ndarray, " token"], max_length: int) -> Int[np.ndarray, " kept"]:
+    """The positions that stay within the length limit."""
+    excess = len(labels) - max_length
+    keep = np.ones(len(labels), dtype=bool)
+    for part, least in ((Part.D, 1), (Part.Q, 1)):
+        if excess > 0:
+            places = np.flatnonzero(labels == part)
+            drop = min(excess, len(places) - least)
+            keep[places[len(places) - drop :]] = False
+            excess -= drop
+    if excess > 0:
+        raise InputError(
+            f"the length limit of {max_length} tokens leaves no room for one query token and one "
+            "passage token; raise the limit (--max-length)"
+        )
+    return np.flatnonzero(keep)
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Pairs padded to one length.
+
+    Args:
+        pairs: the pairs' numbers.
+        input_ids: [pair, token].
+        token_type_ids: [pair, token].
+        parts: [pair, token] part numbers, ``PADDING`` on padding.
+    """
+
+    pairs: Int[np.ndarray, " pair"]
+    input_ids: Tensor
+    token_type_ids: Tensor
+    parts: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """True on real tokens."""
+        return self.parts != PADDING
+
+    @property
+    def tokens(self) -> int:
+        """Places in the batch, padding included."""
+        return self.parts.numel()
+
+
+def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.ndarray, " _"]]:
+    """Split pairs into length-sorted batches of at most ``batch_tokens`` places, padding included.
+
+    Args:
+        lengths: tokens of each pair.
+        batch_tokens: budget of a batch; a pair longer than it goes alone.
+
+    >>> [batch.tolist() for batch in split(np.array([3, 9, 4, 2]), 9)]
+    [[1], [2, 0], [3]]
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for pair in np.argsort(-lengths, kind="stable").tolist():
+        if not batches or (len(batches[-1]) + 1) * longest > batch_tokens:
+            batches.append([])
+            longest = int(lengths[pair])
+        batches[-1].append(pair)
+    return [np.array(batch, dtype=np.int64) for batch in batches]
+
+
+def batches(
+    encoded: Encoded, batch_tokens: int, *, pad_id: int = 0, device: torch.device | str = "cpu"
+) -> Iterator[EncodedBatch]:
+    """Padded batches on a device, longest pairs first (so that memory runs out at once or never).
+
+    Args:
+        encoded: the pairs.
+        batch_tokens: most places of a batch, padding included.
+        pad_id: token id of padding.
+        device: where the tensors go.
+    """
+    for rows in split(encoded.lengths, batch_tokens):
+        yield collate(encoded, rows, pad_id=pad_id, device=device)
+
+
+def collate(
+    encoded: Encoded,
+    rows: Int[np.ndarray, " pair"],
+    *,
+    pad_id: int = 0,
+    device: torch.device | str = "cpu",
+) -> EncodedBatch:
+    """The pairs of one batch, padded to the longest.
+
+    Args:
+        encoded: the pairs.
+        rows: which of them, in the order of the batch.
+        pad_id: token id of padding.
+        device: where the tensors go.
+    """
+    shape = (len(rows), max(len(encoded.ids[row]) for row in rows))
+    ids = np.full(shape, pad_id, dtype=np.int64)
+    types = np.zeros(shape, dtype=np.int64)
+    parts = np.full(shape, PADDING, dtype=np.int64)
+    for place, row in enumerate(rows):
+        n = len(encoded.ids[row])
+        ids[place, :n] = encoded.ids[row]
+        types[place, :n] = encoded.types[row]
+        parts[place, :n] = encoded.parts[row]
+    tensors = (torch.from_numpy(array).to(device) for array in (ids, types, parts))
+    return EncodedBatch(rows, *tensors)

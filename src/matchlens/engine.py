@@ -1,0 +1,224 @@
+"""The one loop that runs batches of pairs through a plan of cuts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from matchlens.batching import Encoded, EncodedBatch, batches, collate, encode
+from matchlens.corpora.pairs import Pair
+from matchlens.directions import Cut, How
+from matchlens.errors import InputError
+from matchlens.meters.scores import Scores
+from matchlens.models.attend import Call, Grid
+from matchlens.models.load import Reranker
+from matchlens.models.terms import TermMeans, Terms, Watcher
+from matchlens.plan import LayerCut, Plan
+
+CHUNK_PAIRS = 4096
+"""Pairs encoded and length-sorted together; bounds the memory that encoded text takes."""
+
+Progress = Callable[[int, int], None]
+"""Called with pairs done and pairs in all."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run yields.
+
+    Args:
+        scores: relevance logits by condition and pair.
+        tokens: tokens of each pair after the length limit.
+        truncated: whether the pair was longer than the limit.
+        plan: the plan that was run.
+    """
+
+    scores: Scores
+    tokens: Int[np.ndarray, " pair"]
+    truncated: Bool[np.ndarray, " pair"]
+    plan: Plan
+
+
+def run(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    conditions: Mapping[str, Sequence[Cut]],
+    *,
+    seed: int = 0,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Score pairs under every condition; conditions share the layers in which they agree.
+
+    Args:
+        model: a loaded reranker.
+        pairs: queries with passages; results keep their order. They are also what ``mean`` takes
+            its means over and ``resample`` its other pairs from.
+        conditions: name to the cuts that hold together under it; no cuts: the untouched model.
+        seed: of the choice of the other pair (``resample``).
+        batch_tokens: most places of one layer call (pairs times padded length times conditions
+            side by side); the model's default where None. Changes speed and memory only.
+        progress: called as pairs are done.
+
+    Raises:
+        InputError: if a cut does not fit the model, a pair cannot be encoded, or a score is not
+            finite.
+    """
+    family = model.family
+    budget = model.batch_tokens if batch_tokens is None else batch_tokens
+    if budget < 1:
+        raise InputError(f"batch_tokens is {budget}; expected at least 1 token")
+    plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+    partners = other_pairs(pairs, seed) if plan.uses(How.RESAMPLE) else None
+    means = _term_means(model, pairs, plan, budget) if plan.uses(How.MEAN) else None
+    scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
+    tokens = np.zeros(len(pairs), dtype=np.int64)
+    truncated = np.zeros(len(pairs), dtype=bool)
+    done = 0
+    for start, encoded, batch in _encoded(model, pairs, budget):
+        numbers: np.ndarray = batch.pairs + start
+        tokens[numbers] = encoded.lengths[batch.pairs]
+        truncated[numbers] = encoded.truncated[batch.pairs]
+        terms = Terms(means)
+        if partners is not None:
+            others = [pairs[int(partners[number])] for number in numbers]
+            _watch(model, _collate(model, others), plan, others=terms.others)
+        walk = _Walk(
+            model,
+            plan,
+            Grid(batch.parts),
+            terms,
+            max(1, budget // batch.tokens),
+            partial(scores.observe, numbers),
+        )
+        with torch.inference_mode():
+            walk.descend(0, [0], family.embed(batch).unsqueeze(0))
+        done += len(batch.pairs)
+        if progress is not None:
+            progress(done, len(pairs))
+    return Run(scores, tokens, truncated, plan)
+
+
+def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
+    """For each pair the number of another pair of the same query, chosen by a hash.
+
+    The choice depends on the seed and the query's passages, not on the order of the pairs.
+
+    Raises:
+        InputError: if a query has one pair only.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number in sorted(range(len(pairs)), key=lambda number: pairs[number].docid):
+        groups.setdefault((pairs[number].collection, pairs[number].qid), []).append(number)
+    chosen = np.zeros(len(pairs), dtype=np.int64)
+    for (_, qid), group in groups.items():
+        if len(group) < 2:
+            raise InputError(
+                f"query {qid!r} has one pair only, and 'resample' takes what it puts in from "
+                "another pair of the same query; expected two or more, or another how"
+            )
+        for place, number in enumerate(group):
+            draw = hashlib.sha256(f"{seed}\0{qid}\0{pairs[number].docid}".encode()).digest()
+            skip = 1 + int.from_bytes(draw[:8], "big") % (len(group) - 1)
+            chosen[number] = group[(place + skip) % len(group)]
+    return chosen
+
+
+def _encoded(
+    model: Reranker, pairs: Sequence[Pair], budget: int
+) -> Iterator[tuple[int, Encoded, EncodedBatch]]:
+    """Every batch, with the number of its chunk's first pair and the chunk."""
+    for start in range(0, len(pairs), CHUNK_PAIRS):
+        encoded = encode(model.tokenizer, pairs[start : start + CHUNK_PAIRS], model.max_length)
+        for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
+            yield start, encoded, batch
+
+
+def _collate(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
+    encoded = encode(model.tokenizer, pairs, model.max_length)
+    return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
+
+
+def _term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) -> TermMeans:
+    """The means that ``mean`` puts in, by one streaming pass of the untouched model."""
+    means = TermMeans()
+    for _, _, batch in _encoded(model, pairs, budget):
+        _watch(model, batch, plan, means=means)
+    return means
+
+
+def _watch(
+    model: Reranker,
+    batch: EncodedBatch,
+    plan: Plan,
+    *,
+    means: TermMeans | None = None,
+    others: dict[int, Tensor] | None = None,
+) -> None:
+    """Walk the untouched model and take the terms of the layers that some condition cuts."""
+    family, grid = model.family, Grid(batch.parts)
+    how = How.RESAMPLE if means is None else How.MEAN
+    needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
+    whole = LayerCut.of([], 0, family.n_heads, ())
+    with torch.inference_mode():
+        states = family.embed(batch)
+        for layer in range(max(needed) + 1):
+            rows = family.score_rows if layer == family.n_layers - 1 else None
+            watch = Watcher(grid, layer, rows, means, others) if layer in needed else None
+            states = family.layer(layer, states, Call(grid, [whole], rows, watch=watch))
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """One batch on its way through the plan's tree, depth first.
+
+    Nodes go through a layer side by side as far as the budget allows.
+    """
+
+    model: Reranker
+    plan: Plan
+    grid: Grid
+    terms: Terms
+    width: int
+    observe: Callable[[Sequence[str], np.ndarray], None]
+
+    def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
+        """Run the children of ``parents``, whose outcomes are ``states``, and all below them."""
+        family = self.model.family
+        last = level == len(self.plan.levels) - 1
+        steps = [
+            (slot, child)
+            for slot, parent in enumerate(parents)
+            for child in self.plan.children[level][parent]
+        ]
+        for start in range(0, len(steps), self.width):
+            group = steps[start : start + self.width]
+            nodes = [self.plan.levels[level][child] for _, child in group]
+            cuts = [node.cut for node in nodes]
+            added = self.terms.added(level, cuts, states.shape[1])
+            call = Call(self.grid, cuts, family.score_rows if last else None, added=added)
+            out = family.layer(level, _stack(states, [slot for slot, _ in group]), call)
+            if not last:
+                below = out.unflatten(0, (len(group), -1))
+                self.descend(level + 1, [child for _, child in group], below)
+                continue
+            logits = family.score(out).unflatten(0, (len(group), -1)).cpu().numpy()
+            for node, values in zip(nodes, logits, strict=True):
+                self.observe(node.conditions, values)
+
+
+def _stack(states: Tensor, slots: list[int]) -> Tensor:
+    """The states of the given parents, one below the other; no copy where they are all there."""
+    if slots == list(range(len(states))):
+        return states.flatten(0, 1)
+    if len(set(slots)) == 1:
+        one = states[slots[0]]
+        return one if len(slots) == 1 else one.repeat(len(slots), 1, 1)
+    return states[slots].flatten(0, 1)

@@ -1,0 +1,1 @@
+"""Streaming accumulators that watch a run."""

@@ -1,0 +1,68 @@
+"""Scores: the meter that every run has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from matchlens.errors import InputError
+
+
+@dataclass
+class Scores:
+    """Relevance logits by condition and pair, filled batch by batch.
+
+    Args:
+        conditions: names, in the order of the rows.
+        values: [condition, pair] logits; NaN where none has been observed.
+    """
+
+    conditions: tuple[str, ...]
+    values: Float[np.ndarray, "condition pair"]
+
+    @classmethod
+    def empty(cls, conditions: Sequence[str], pairs: int, dtype: str = "float32") -> Scores:
+        """Room for ``pairs`` pairs, nothing observed."""
+        return cls(tuple(conditions), np.full((len(conditions), pairs), np.nan, dtype=dtype))
+
+    def observe(
+        self,
+        pairs: Int[np.ndarray, " batch"],
+        conditions: Sequence[str],
+        scores: Float[np.ndarray, " batch"],
+    ) -> None:
+        """Take the scores of one batch under the conditions that share them.
+
+        Raises:
+            InputError: if a score is NaN or infinite; it names a pair's number and the cut.
+        """
+        wrong = ~np.isfinite(scores)
+        if wrong.any():
+            pair = int(pairs[np.flatnonzero(wrong)[0]])
+            raise InputError(
+                f"the model's score of pair {pair} under cut {conditions[0]!r} is "
+                f"{scores[wrong][0]} ({int(wrong.sum())} such in its batch); expected a finite "
+                "logit; try --dtype float32, and look at the pair's text"
+            )
+        for name in conditions:
+            self.values[self.conditions.index(name), pairs] = scores
+
+    def merge(self, other: Scores) -> Scores:
+        """Scores of both; each pair and condition may have been observed by one of them only.
+
+        Raises:
+            ValueError: if they differ in shape or observed the same thing.
+        """
+        if self.conditions != other.conditions or self.values.shape != other.values.shape:
+            raise ValueError("scores of other conditions or pairs cannot be merged")
+        if (~np.isnan(self.values) & ~np.isnan(other.values)).any():
+            raise ValueError("a pair was scored twice")
+        merged = np.where(np.isnan(self.values), other.values, self.values)
+        return Scores(self.conditions, merged)
+
+    def of(self, condition: str) -> Float[np.ndarray, " pair"]:
+        """The scores under one condition."""
+        return self.values[self.conditions.index(condition)]

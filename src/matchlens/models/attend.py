@@ -1,0 +1,228 @@
+"""The attention function: the one place where attention is computed and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matchlens.directions import How
+from matchlens.parts import PADDING, Part
+from matchlens.plan import LayerCut
+
+KEPT_TABLES = 64
+"""Spread tables that one batch keeps for its other layers."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What happens to each pair of tokens, [condition * pair, head or 1, row, column].
+
+    Args:
+        bias: added to the logits: -inf where attention is masked or there is padding.
+        keep: factor of the weights: 0 where they are removed after the softmax.
+        sink: 1 where removed weight moves to the last SEP.
+    """
+
+    bias: Tensor | None
+    keep: Tensor | None
+    sink: Tensor | None
+
+
+@dataclass
+class Grid:
+    """The parts of a batch, and part tables spread over its token pairs.
+
+    Args:
+        parts: [pair, token] part numbers, ``PADDING`` where there is no token.
+    """
+
+    parts: Int[Tensor, "pair token"]
+    padding: Tensor | None = field(init=False)
+    _spread: dict[object, Edges] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        padded = self.parts == PADDING
+        self.padding = padded[:, None, None, :] if bool(padded.any()) else None
+
+    def row_parts(self, rows: slice | None) -> Int[Tensor, "pair row"]:
+        """Part numbers of the rows that are computed."""
+        return self.parts if rows is None else self.parts[:, rows]
+
+    def edges(self, cuts: Sequence[LayerCut], rows: slice | None, dtype: torch.dtype) -> Edges:
+        """What the conditions do to each pair of tokens.
+
+        Args:
+            cuts: the conditions that go through the layer side by side, in order.
+            rows: the tokens whose rows are computed, all of them where None.
+            dtype: type of the weights.
+        """
+        key = (str(rows), dtype, tuple(cut.key for cut in cuts))
+        found = self._spread.get(key)
+        if found is None:
+            found = self._edges(cuts, rows, dtype)
+            if all(cut.same_heads for cut in cuts) and len(self._spread) < KEPT_TABLES:
+                self._spread[key] = found
+        return found
+
+    def _edges(self, cuts: Sequence[LayerCut], rows: slice | None, dtype: torch.dtype) -> Edges:
+        masked = self._spread_tables([cut.removed(How.MASK) for cut in cuts], rows)
+        after = [cut.removed(How.ZERO, How.MEAN, How.RESAMPLE, How.SINK) for cut in cuts]
+        removed = self._spread_tables(after, rows)
+        sunk = self._spread_tables([cut.removed(How.SINK) for cut in cuts], rows)
+        gone = None if self.padding is None else self.padding.repeat(len(cuts), 1, 1, 1)
+        if masked is not None:
+            gone = masked if gone is None else masked | gone
+            # A row with nothing left would be NaN after the softmax: it is let through there and
+            # its weights are removed afterwards, so that its context is the zero vector.
+            empty = gone.all(-1, keepdim=True)
+            gone = gone & ~empty
+            removed = empty.expand_as(gone) if removed is None else removed | empty
+        bias = None
+        if gone is not None:
+            bias = torch.zeros(gone.shape, dtype=dtype, device=gone.device)
+            bias.masked_fill_(gone, -torch.inf)
+        keep = None if removed is None else (~removed).to(dtype)
+        return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
+
+    def _spread_tables(self, tables: Sequence[np.ndarray], rows: slice | None) -> Tensor | None:
+        """Part tables [head, row part, column part], one a condition, spread over the tokens."""
+        stacked = np.stack(tables)
+        if not stacked.any():
+            return None
+        if (stacked == stacked[:, :1]).all():
+            stacked = stacked[:, :1]
+        flat = torch.from_numpy(stacked.reshape(*stacked.shape[:2], -1)).to(self.parts.device)
+        edges = self.row_parts(rows)[:, :, None] * stacked.shape[-1] + self.parts[:, None, :]
+        return flat[:, :, edges].transpose(1, 2).flatten(0, 1)
+
+
+Watch = Callable[[Tensor, Tensor], None]
+"""Called with the attention weights before they are cut, and the values."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What travels with one layer call to the attention function.
+
+    Args:
+        grid: the parts of the batch.
+        cuts: one :class:`LayerCut` a condition; the layer's input stacks the conditions'
+            batches, condition first.
+        rows: the tokens whose rows are computed, all of them where None.
+        memory: keys and values of all tokens, [condition * pair, head, token, head width], where
+            only some rows go through the layer.
+        added: [condition * pair, head, row part, head width], added to the context of the part's
+            rows in the place of what was removed (``mean``, ``resample``).
+        watch: sees the weights of all heads as they are before any cut.
+    """
+
+    grid: Grid
+    cuts: Sequence[LayerCut]
+    rows: slice | None = None
+    memory: tuple[Tensor, Tensor] | None = None
+    added: Tensor | None = None
+    watch: Watch | None = None
+
+
+class Counter:
+    """Counts calls of the attention function; the check at load reads it."""
+
+    calls = 0
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Float[Tensor, "batch head row width"],
+    key: Float[Tensor, "batch key_head column width"],
+    value: Float[Tensor, "batch key_head column width"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    matchlens: Call | None = None,
+    **kwargs: object,
+) -> tuple[Float[Tensor, "batch row head width"], None]:
+    """Softmax attention, cut as ``matchlens`` says; the library's layers call it by name.
+
+    Args:
+        module: the attention module, as the library passes it.
+        query: [batch, head, row, width]; the batch is condition * pair.
+        key: [batch, head, column, width].
+        value: [batch, head, column, width].
+        attention_mask: the library's own mask, used only where the library's own forward calls
+            (``matchlens`` is None); otherwise padding is read from the parts.
+        scaling: factor of the logits; 1 / sqrt(width) where None.
+        dropout: not used: models are in evaluation mode.
+        matchlens: parts and cuts.
+
+    Returns:
+        The context [batch, row, head, width] and None (attention maps are not kept).
+    """
+    Counter.calls += 1
+    call = matchlens
+    if call is None:
+        context = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, scale=scaling
+        )
+        return context.transpose(1, 2), None
+    if call.memory is not None:
+        key, value = call.memory
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype)
+    if edges.keep is None and call.watch is None:
+        bias = None if edges.bias is None else edges.bias.to(query.dtype)
+        context = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, scale=scaling
+        )
+        return context.transpose(1, 2), None
+    scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    logits = torch.matmul(scaled, key.transpose(-1, -2))
+    weights = _cut(logits.float() if half else logits, edges, call, value)
+    context = torch.matmul(weights.to(query.dtype), value)
+    if call.added is not None:
+        rows = call.grid.row_parts(call.rows).repeat(len(call.cuts), 1)[:, None, :, None]
+        shape = (-1, call.added.shape[1], -1, call.added.shape[-1])
+        context += call.added.gather(2, rows.expand(shape)).to(context.dtype)
+    return context.transpose(1, 2), None
+
+
+def _cut(logits: Tensor, edges: Edges, call: Call, value: Tensor) -> Tensor:
+    """Attention weights after all ways of cutting; overwrites ``logits``."""
+    if edges.bias is not None:
+        logits += edges.bias
+    weights = torch.softmax(logits, -1)
+    if call.watch is not None:
+        call.watch(weights, value)
+    moved = None if edges.sink is None else (weights * edges.sink).sum(-1, keepdim=True)
+    if edges.keep is not None:
+        weights *= edges.keep
+    if moved is not None:
+        last = (call.grid.parts == Part.SEP2).to(weights.dtype)
+        share = last / last.sum(-1, keepdim=True).clamp(min=1)
+        weights += moved * share.repeat(len(call.cuts), 1)[:, None, None, :]
+    return weights
+
+
+def part_terms(
+    weights: Float[Tensor, "batch head row column"],
+    value: Float[Tensor, "batch head column width"],
+    row_parts: Int[Tensor, "batch row"],
+    parts: Int[Tensor, "batch column"],
+) -> Float[Tensor, "batch head row_part column_part width"]:
+    """What each part's rows read from each part's columns, meant over the rows.
+
+    The term of row i and part Y is ``sum_{j in Y} a_ij v_j``; it is linear in Y, so that the term
+    of several parts is the sum of theirs. Zero where a part is absent.
+    """
+    one_hot = torch.nn.functional.one_hot
+    labels = int(PADDING)
+    rows = one_hot(row_parts, labels + 1)[..., :labels].to(weights.dtype)
+    columns = one_hot(parts, labels + 1)[..., :labels].to(weights.dtype)
+    rows = rows / rows.sum(1, keepdim=True).clamp(min=1)
+    meant = torch.einsum("nix,nhij->nhxj", rows, weights)
+    terms = torch.einsum("nhxj,njy,nhjd->nhxyd", meant, columns, value.to(weights.dtype))
+    return torch.nn.functional.pad(terms, (0, 0, 0, 1, 0, 1))

@@ -1,0 +1,50 @@
+"""What the engine asks of a model family: a few verbs, and nothing about its insides."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch
+from matchlens.models.attend import Call
+from matchlens.parts import Part
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A cross-encoder that can be walked layer by layer through the library's own modules."""
+
+    module: Any
+    """The library's model."""
+    n_layers: int
+    n_heads: int
+    score_parts: tuple[Part, ...]
+    """Parts whose rows of the last layer the score reads."""
+    score_rows: slice
+    """The tokens of those rows."""
+
+    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
+        """The input of layer 0."""
+        ...
+
+    def layer(
+        self, index: int, states: Float[Tensor, "batch token width"], call: Call
+    ) -> Float[Tensor, "batch row width"]:
+        """Layer ``index``, computed for the rows that ``call.rows`` names.
+
+        Args:
+            index: layer number from 0.
+            states: the layer's input, conditions stacked first.
+            call: parts and cuts, handed to the attention function.
+        """
+        ...
+
+    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+        """The relevance logit from the last layer's outcome on the score's rows."""
+        ...
+
+    def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
+        """The relevance logit by the library's own forward pass and attention, untouched."""
+        ...

@@ -1,0 +1,243 @@
+"""A model's folder, looked at before torch is imported: what it is, and whether it can be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matchlens.errors import InputError
+
+FAMILIES: Mapping[str, str] = {"bert": "matchlens.models.bert:Bert"}
+"""Model type, as the model's config.json names it, to the class that walks it."""
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A local folder that holds a usable sequence classifier.
+
+    Args:
+        name: what the person asked for.
+        path: where the files are.
+        config: the model's config.json.
+        sha256: one digest over the config's, tokenizer's and weights' files.
+        revision: the hub's revision, where it came from there.
+    """
+
+    name: str
+    path: Path
+    config: Mapping[str, object]
+    sha256: str
+    revision: str | None = None
+
+    @property
+    def model_type(self) -> str:
+        """The model type, a key of :data:`FAMILIES`."""
+        return str(self.config["model_type"])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of layers and of heads a layer."""
+        return self._count("num_hidden_layers"), self._count("num_attention_heads")
+
+    def limit(self, asked: int | None = None) -> int:
+        """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
+        the one asked for.
+
+        Raises:
+            InputError: if the one asked for is below 5, the least that holds a pair.
+        """
+        if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
+            raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
+        limits = [self._count("max_position_embeddings")]
+        settings = self.path / "tokenizer_config.json"
+        known = _read_json(settings, self.name) if settings.exists() else {}
+        length = known.get("model_max_length")
+        if isinstance(length, int | float) and 0 < length < 10**9:  # 10^30 means no limit
+            limits.append(int(length))
+        return min(limits if asked is None else [*limits, asked])
+
+    def identity(self, dtype: str, max_length: int | None) -> dict[str, object]:
+        """What a manifest says of the model, known before it is loaded."""
+        name = self.path.resolve().name if self.path == Path(self.name) else self.name
+        return {
+            "name": name,
+            "sha256": self.sha256,
+            "revision": self.revision,
+            "type": self.model_type,
+            "dtype": dtype,
+            "max_length": self.limit(max_length),
+        }
+
+    def _count(self, key: str) -> int:
+        value = self.config.get(key)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(
+                f"model {self.name!r}: {key} in config.json is {value!r}; expected a number"
+            )
+        return value
+
+
+def find(name: str, revision: str | None = None) -> ModelFolder:
+    """Find a model and check all that can be checked without loading it.
+
+    Args:
+        name: ``demo``, a local folder, or a Hugging Face id (only then is the network used).
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        InputError: if there is no such model, or it is no cross-encoder that can be walked.
+    """
+    local = name == "demo" or Path(name).is_dir()
+    if revision is not None and local:
+        what = "built in" if name == "demo" else "a folder"
+        raise InputError(
+            f"--revision {revision!r} goes with a Hugging Face id; {name!r} is {what}: leave it out"
+        )
+    if name == "demo":
+        from matchlens.models.embedded import demo_folder
+
+        path = demo_folder()
+    elif local:
+        path = Path(name)
+    elif Path(name).exists():
+        raise InputError(f"model {name!r} is a file; expected the folder that holds config.json")
+    elif _HUB_ID.fullmatch(name) and ".." not in name:
+        path = _download(name, revision)
+    else:
+        raise InputError(
+            f"no model folder {name!r}; expected an existing folder, a Hugging Face id "
+            "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
+        )
+    config = _read_json(path / "config.json", name)
+    _check_config(config, name)
+    _check_files(path, name)
+    folder = ModelFolder(name, path, config, _digest(path), revision)
+    _ = folder.shape, folder.limit()
+    return folder
+
+
+def check_dtype(dtype: str) -> str:
+    """The type's name, if weights can be of that type.
+
+    Raises:
+        InputError: if they cannot.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
+    return dtype
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"no folder {name!r} here, and the Hugging Face hub does not give a model of that "
+            f"name ({reason}); give an existing folder, a hub id that can be reached, or 'demo'"
+        ) from None
+
+
+def _read_json(path: Path, name: str) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"model {name!r} has no {path.name}; expected a folder as save_pretrained writes it"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {name!r}: cannot read {path.name}: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"model {name!r}: {path.name} is not a JSON object")
+    return content
+
+
+def _check_config(config: Mapping[str, object], name: str) -> None:
+    if config.get("auto_map"):
+        raise InputError(
+            f"model {name!r} wants to run code of its own (auto_map in config.json), which "
+            "matchlens does not do; use a model of a supported type: " + ", ".join(FAMILIES)
+        )
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise InputError(
+            f"model {name!r} is of type {model_type!r}; expected one of: {', '.join(FAMILIES)}"
+        )
+    architectures = config.get("architectures") or ["none"]
+    if not isinstance(architectures, list) or not str(architectures[0]).endswith(
+        "ForSequenceClassification"
+    ):
+        raise InputError(
+            f"model {name!r} is no sequence classifier (architectures: {architectures}); expected "
+            "a cross-encoder saved as ...ForSequenceClassification, with one or two labels"
+        )
+    labels = _label_count(config)
+    if labels not in (1, 2):
+        raise InputError(
+            f"model {name!r} has {labels} labels; expected a cross-encoder with one (relevance) "
+            "or two (not relevant, relevant)"
+        )
+    if config.get("is_decoder"):
+        raise InputError(f"model {name!r} is a decoder (is_decoder is true); expected an encoder")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(
+            f"model {name!r} has {config['position_embedding_type']} position embeddings; "
+            "expected absolute ones"
+        )
+
+
+def _label_count(config: Mapping[str, object]) -> int:
+    labels = config.get("id2label")
+    if isinstance(labels, dict):
+        return len(labels)
+    count = config.get("num_labels", 2)
+    return count if isinstance(count, int) else -1
+
+
+def _check_files(path: Path, name: str) -> None:
+    if not any((path / file).exists() for file in _WEIGHTS):
+        if any((path / file).exists() for file in _PICKLES):
+            raise InputError(
+                f"model {name!r} has pickled weights only (pytorch_model.bin), which can run code "
+                "when loaded; expected model.safetensors; convert it with "
+                "transformers' save_pretrained in a place that you trust"
+            )
+        raise InputError(f"model {name!r} has no weights; expected {_WEIGHTS[0]} in {str(path)!r}")
+    if not any((path / file).exists() for file in ("tokenizer.json", "vocab.txt")):
+        raise InputError(
+            f"model {name!r} has no tokenizer; expected tokenizer.json or vocab.txt beside the "
+            "weights; save the tokenizer into the same folder"
+        )
+    settings = path / "tokenizer_config.json"
+    if settings.exists() and _read_json(settings, name).get("auto_map"):
+        raise InputError(
+            f"model {name!r}: its tokenizer wants to run code of its own (auto_map in "
+            "tokenizer_config.json), which matchlens does not do"
+        )
+
+
+def _digest(path: Path) -> str:
+    """One digest over every file that decides what the model computes."""
+    total = hashlib.sha256()
+    names = {"config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+    for file in sorted(os.listdir(path)):
+        if file in names or file.endswith((".safetensors", ".safetensors.index.json")):
+            with open(path / file, "rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            total.update(f"{file}\0{digest}\n".encode())
+    return total.hexdigest()

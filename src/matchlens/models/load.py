@@ -1,0 +1,220 @@
+"""Loading: from a folder to a reranker that has proved that its attention can be cut."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+from transformers.masking_utils import sdpa_mask
+from transformers.utils import logging as library_logging
+
+from matchlens.batching import encode
+from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
+from matchlens.models import check
+from matchlens.models.attend import attend
+from matchlens.models.bert import ATTENTION
+from matchlens.models.family import Family
+from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
+from matchlens.parts import Part
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+@dataclass
+class Reranker:
+    """A cross-encoder, ready to be run under cuts; made by :func:`load`.
+
+    Args:
+        family: walks the model layer by layer.
+        tokenizer: its fast tokenizer.
+        name: what the person asked for.
+        max_length: most tokens of a pair, special ones included.
+        dtype: name of the weights' type, such as ``float32``.
+        device: where it runs.
+        identity: what the manifest says of the model: name, digest, shape, type.
+        checks: what the check at load caused and saw.
+    """
+
+    family: Family
+    tokenizer: PreTrainedTokenizerFast
+    name: str
+    max_length: int
+    dtype: str
+    device: torch.device
+    identity: Mapping[str, object]
+    checks: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def pad_id(self) -> int:
+        """Token id of padding."""
+        return int(str(self.tokenizer.pad_token_id or 0))
+
+    @property
+    def batch_tokens(self) -> int:
+        """Default budget of a layer call: about what a CPU's caches like, more on a GPU."""
+        return 2048 if self.device.type == "cpu" else 65536
+
+    @property
+    def score_dtype(self) -> str:
+        """NumPy type that scores are kept in."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+
+def load(
+    model: str | Path | ModelFolder = "demo",
+    *,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    max_length: int | None = None,
+) -> Reranker:
+    """Load a cross-encoder and check that cutting its attention bites.
+
+    Args:
+        model: ``demo``, a local folder, or a Hugging Face id (only then is the network used).
+        revision: branch, tag or commit on the hub.
+        device: a torch device such as ``cpu`` or ``cuda:0``; CUDA if present where None.
+        dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``.
+        max_length: most tokens of a pair; never more than the tokenizer and the position table
+            allow.
+
+    Raises:
+        InputError: if the model cannot be found, is no cross-encoder of a supported type, or
+            fails the check.
+
+    >>> reranker = load("demo")
+    >>> reranker.family.n_layers, reranker.family.n_heads, reranker.max_length
+    (12, 12, 512)
+    """
+    folder = model if isinstance(model, ModelFolder) else find(str(model), revision)
+    folder.limit(max_length)
+    check_dtype(dtype)
+    place = _device(device)
+    with _quiet():
+        tokenizer = _tokenizer(folder)
+        module = _module(folder, getattr(torch, dtype)).to(place)
+    family_class = _family_class(folder.model_type)
+    family: Family = family_class(module)
+    identity = folder.identity(dtype, max_length)
+    limit = folder.limit(max_length)
+    reranker = Reranker(family, tokenizer, folder.name, limit, dtype, place, identity)
+    _check_tokenizer(reranker)
+    reranker.checks = check.check(reranker)
+    return reranker
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"device {name!r} cannot be used ({reason}); expected, for example, 'cpu' or 'cuda'"
+        ) from None
+    return device
+
+
+def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=False)
+    except Exception as error:  # the library raises anything here, and all of it is bad input
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"model {folder.name!r}: cannot load its tokenizer: {reason}") from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"model {folder.name!r} has a slow tokenizer, which keeps no record of which token "
+            "comes from where; expected a fast one (tokenizer.json)"
+        )
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return tokenizer
+
+
+def _module(folder: ModelFolder, dtype: torch.dtype) -> Any:
+    try:
+        module, report = cast(Any, BertForSequenceClassification).from_pretrained(
+            str(folder.path),
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    except Exception as error:  # the library raises anything here, and all of it is bad input
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if wrong := sorted(map(str, report.get(what) or ())):
+            raise InputError(
+                f"model {folder.name!r}: {len(wrong)} weights do not fit ({what}: {wrong[0]}), so "
+                "its scores would be random; expected the weights of a fine-tuned cross-encoder"
+            )
+    return module.eval().requires_grad_(False)
+
+
+def _family_class(model_type: str) -> type:
+    module, name = FAMILIES[model_type].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _check_tokenizer(reranker: Reranker) -> None:
+    """The tokenizer must make BERT's five parts and mark the second segment."""
+    encoded = encode(reranker.tokenizer, [Pair("check", "check", "a", "a", 0)], reranker.max_length)
+    parts = {Part(int(part)) for part in encoded.parts[0]}
+    if parts != {Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2}:
+        found = ", ".join(str(part) for part in sorted(parts))
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer does not encode a pair as [CLS] query [SEP] "
+            f"passage [SEP] (it gives only {found}); expected a tokenizer with pair support"
+        )
+    module = reranker.family.module
+    largest, known = max(reranker.tokenizer.get_vocab().values()), module.config.vocab_size
+    if largest >= known:
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer has token ids up to {largest}, its weights "
+            f"know {known} tokens; expected the tokenizer that the model was trained with"
+        )
+    segments = module.config.type_vocab_size
+    if encoded.types[0].max() >= segments:
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer marks two segments, its weights know "
+            f"{segments}; expected the tokenizer that the model was trained with"
+        )
+    types = encoded.types[0][encoded.parts[0] == Part.D]
+    if segments > 1 and not (types == 1).all():
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer gives the passage token type 0, so the model "
+            "would see one segment; expected token type 1 for the passage"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's loading chatter off the terminal; what matters is checked here."""
+    level, bar = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity(logging.ERROR)
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(level)
+        if bar:
+            library_logging.enable_progress_bar()

@@ -1,0 +1,121 @@
+"""What stands in for a removed term: means over the run (``mean``), other pairs (``resample``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matchlens.directions import How
+from matchlens.models.attend import Grid, part_terms
+from matchlens.plan import LayerCut
+
+
+@dataclass
+class TermMeans:
+    """Streaming means of the removed terms in the untouched pass; constant memory.
+
+    Every pair weighs the same: the mean over a part's rows first, then over the pairs that have
+    the part.
+
+    Args:
+        sums: by layer, [head, row part, column part, head width], in float64.
+        pairs: by layer, [row part], number of pairs that have the part among the rows.
+    """
+
+    sums: dict[int, Tensor] = field(default_factory=dict)
+    pairs: dict[int, Tensor] = field(default_factory=dict)
+
+    def observe(
+        self, layer: int, row_parts: Int[Tensor, "pair row"], terms: Float[Tensor, "pair ..."]
+    ) -> None:
+        """Take the terms of one batch in one layer."""
+        total = terms.double().sum(0)
+        there = torch.stack([(row_parts == x).any(1).sum() for x in range(terms.shape[2])])
+        self.sums[layer] = self.sums[layer] + total if layer in self.sums else total
+        self.pairs[layer] = self.pairs[layer] + there if layer in self.pairs else there
+
+    def merge(self, other: TermMeans) -> TermMeans:
+        """Means over the pairs of both."""
+        out = TermMeans(dict(self.sums), dict(self.pairs))
+        for layer in other.sums:
+            seen = layer in out.sums
+            out.sums[layer] = out.sums[layer] + other.sums[layer] if seen else other.sums[layer]
+            out.pairs[layer] = out.pairs[layer] + other.pairs[layer] if seen else other.pairs[layer]
+        return out
+
+    def mean(self, layer: int) -> Float[Tensor, "head row_part column_part width"]:
+        """The mean terms of a layer, zero for absent parts."""
+        return self.sums[layer] / self.pairs[layer].clamp(min=1)[None, :, None, None]
+
+
+@dataclass
+class Terms:
+    """The stand-ins of one batch.
+
+    Args:
+        means: the run's mean terms, where a condition cuts by ``mean``.
+        others: by layer, the other pairs' terms [pair, head, row part, column part, head width],
+            where a condition cuts by ``resample``.
+    """
+
+    means: TermMeans | None = None
+    others: dict[int, Tensor] = field(default_factory=dict)
+
+    def added(self, layer: int, cuts: Sequence[LayerCut], pairs: int) -> Tensor | None:
+        """What is added to the rows' contexts, [condition * pair, head, row part, head width].
+
+        Args:
+            layer: layer number.
+            cuts: the conditions side by side.
+            pairs: pairs in the batch.
+        """
+        parts = []
+        for cut in cuts:
+            by_mean, by_other = cut.removed(How.MEAN), cut.removed(How.RESAMPLE)
+            one = None
+            if by_mean.any() and self.means is not None:
+                mean = self.means.mean(layer)
+                which = torch.from_numpy(by_mean).to(mean)
+                one = torch.einsum("hxy,hxyd->hxd", which, mean).expand(pairs, -1, -1, -1)
+            if by_other.any():
+                terms = self.others[layer].double()
+                which = torch.from_numpy(by_other).to(terms)
+                other = torch.einsum("hxy,nhxyd->nhxd", which, terms)
+                one = other if one is None else one + other
+            parts.append(one)
+        known = next((part for part in parts if part is not None), None)
+        if known is None:
+            return None
+        empty = torch.zeros_like(known)
+        return torch.cat([empty if part is None else part for part in parts])
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Turns the weights that the attention function shows into terms, layer by layer.
+
+    Args:
+        grid: the parts of the batch.
+        layer: the layer that is watched.
+        rows: the rows that are computed there.
+        store: takes the terms of the batch, [pair, head, row part, column part, head width].
+    """
+
+    grid: Grid
+    layer: int
+    rows: slice | None
+    means: TermMeans | None = None
+    others: dict[int, Tensor] | None = None
+
+    def __call__(self, weights: Tensor, value: Tensor) -> None:
+        """Called by the attention function."""
+        row_parts = self.grid.row_parts(self.rows)
+        terms = part_terms(weights, value, row_parts, self.grid.parts)
+        if self.means is not None:
+            self.means.observe(self.layer, row_parts, terms)
+        if self.others is not None:
+            self.others[self.layer] = terms

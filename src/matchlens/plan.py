@@ -1,0 +1,173 @@
+"""The plan: conditions become a tree of layer prefixes; what two share is computed once.
+
+Pure: no torch in it. A condition is a name and the cuts that hold together under it. In each
+layer a condition comes down to a table of removed edges; conditions with equal tables in layers
+0..l share the states of those layers. Equality is of effect, not of text: ``Q->D`` and
+``Q->D@0:12`` are one branch of a model with 12 layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from matchlens.directions import Cut, How
+from matchlens.errors import InputError
+from matchlens.parts import PADDING, Part
+
+HOWS = tuple(How)
+LABELS = PADDING + 1
+
+
+@dataclass(frozen=True)
+class LayerCut:
+    """What one condition removes in one layer, and how.
+
+    Args:
+        key: the table's bytes; equal keys cut the same edges in the same way.
+        heads: number of heads of the model.
+    """
+
+    key: bytes
+    heads: int
+
+    @classmethod
+    def of(cls, cuts: Sequence[Cut], layer: int, heads: int, rows: Collection[Part]) -> LayerCut:
+        """The table of ``cuts`` in ``layer``, its rows restricted to the parts in ``rows``.
+
+        Raises:
+            InputError: if two cuts remove the same edge in different ways.
+        """
+        table = np.zeros((heads, LABELS, LABELS), dtype=np.uint8)
+        for cut in cuts:
+            at = cut.heads_at(layer)
+            which = np.arange(heads) if at is None else np.array(at, dtype=int)
+            code = HOWS.index(cut.how) + 1
+            for x, y in cut.edges(layer):
+                if x in rows:
+                    if (~np.isin(table[which, x, y], (0, code))).any():
+                        raise InputError(
+                            f"the attention of {x} on {y} in layer {layer} is cut in two ways by "
+                            f"{' and '.join(repr(str(cut)) for cut in cuts)}; give it one how"
+                        )
+                    table[which, x, y] = code
+        return cls(table.tobytes(), heads)
+
+    @cached_property
+    def table(self) -> UInt8[np.ndarray, "heads rows columns"]:
+        """Code of the way in which an edge is removed, by head, row part, column part; 0: kept."""
+        return np.frombuffer(self.key, np.uint8).reshape(self.heads, LABELS, LABELS)
+
+    @cached_property
+    def same_heads(self) -> bool:
+        """Whether all heads are cut alike."""
+        return bool((self.table == self.table[:1]).all())
+
+    def removed(self, *hows: How) -> Bool[np.ndarray, "heads rows columns"]:
+        """The edges removed in one of these ways."""
+        return np.isin(self.table, [HOWS.index(how) + 1 for how in hows])
+
+
+@dataclass(frozen=True)
+class Node:
+    """One distinct state: the outcome of a layer under a prefix of cuts.
+
+    Args:
+        parent: number of the node in the layer below whose outcome it reads (0 in layer 0).
+        cut: what is removed in this layer.
+        conditions: names of the conditions that go through the node.
+    """
+
+    parent: int
+    cut: LayerCut
+    conditions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Conditions as a tree: for each layer the distinct nodes, each pointing at its parent.
+
+    >>> plan = Plan.build({"": [], "Q->D@0:1": [Cut.parse("Q->D@0:1")]}, layers=4, heads=2)
+    >>> plan.passes, plan.passes_unshared
+    (8, 8)
+    >>> late = {f"D->D@{n}": [Cut.parse(f"D->D@{n}")] for n in range(3)}
+    >>> plan = Plan.build({"": [], **late}, layers=4, heads=2)
+    >>> plan.passes, plan.passes_unshared
+    (13, 16)
+    """
+
+    levels: tuple[tuple[Node, ...], ...]
+    conditions: tuple[str, ...]
+
+    @classmethod
+    def build(
+        cls,
+        conditions: Mapping[str, Sequence[Cut]],
+        layers: int,
+        heads: int,
+        score_rows: Collection[Part] = (Part.CLS,),
+    ) -> Plan:
+        """Make the tree.
+
+        Args:
+            conditions: name to the cuts that hold together.
+            layers: number of layers of the model.
+            heads: number of heads a layer.
+            score_rows: parts whose rows the score reads; in the last layer only their rows are
+                computed, so cuts of other rows there are no cuts.
+
+        Raises:
+            InputError: if there is no condition, or a cut does not fit the model.
+        """
+        if not conditions:
+            raise InputError("no condition to run; expected at least one cut, or '' for no cut")
+        for cuts in conditions.values():
+            for cut in cuts:
+                cut.check(layers, heads)
+        levels: list[tuple[Node, ...]] = []
+        at = dict.fromkeys(conditions, 0)
+        for layer in range(layers):
+            rows = tuple(score_rows) if layer == layers - 1 else tuple(Part)
+            found: dict[tuple[int, bytes], tuple[LayerCut, list[str]]] = {}
+            for name, cuts in conditions.items():
+                cut = LayerCut.of(cuts, layer, heads, rows)
+                found.setdefault((at[name], cut.key), (cut, []))[1].append(name)
+            for number, (_, names) in enumerate(found.values()):
+                at.update(dict.fromkeys(names, number))
+            levels.append(
+                tuple(
+                    Node(parent, cut, tuple(names)) for (parent, _), (cut, names) in found.items()
+                )
+            )
+        return cls(tuple(levels), tuple(conditions))
+
+    @cached_property
+    def children(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For each layer and each node of the layer below, the numbers of its children."""
+        out = []
+        for layer, level in enumerate(self.levels):
+            below = 1 if layer == 0 else len(self.levels[layer - 1])
+            lists: list[list[int]] = [[] for _ in range(below)]
+            for number, node in enumerate(level):
+                lists[node.parent].append(number)
+            out.append(tuple(tuple(numbers) for numbers in lists))
+        return tuple(out)
+
+    def uses(self, how: How, layer: int | None = None) -> bool:
+        """Whether some condition cuts in this way, in ``layer`` or in any."""
+        levels = self.levels if layer is None else self.levels[layer : layer + 1]
+        return any(node.cut.removed(how).any() for level in levels for node in level)
+
+    @property
+    def passes(self) -> int:
+        """Layer passes that a pair costs with sharing."""
+        return sum(len(level) for level in self.levels)
+
+    @property
+    def passes_unshared(self) -> int:
+        """Layer passes that a pair would cost with one whole forward pass a condition."""
+        return len(self.conditions) * len(self.levels)
