@@ -1,0 +1,26 @@
+"""Quality of rankings: measures, tie groups, tests, and how far a ranking moved.
+
+The only package that knows ir_measures.
+"""
+
+from matchlens.ranking.candidates import Candidates, has_gain
+from matchlens.ranking.evaluation import Evaluation, evaluate, random_expectation
+from matchlens.ranking.measures import Measure, parse_measure
+from matchlens.ranking.shifts import Shift, shift
+from matchlens.ranking.significance import benjamini_hochberg, compare, holm, sign_flip
+
+__all__ = [
+    "Candidates",
+    "Evaluation",
+    "Measure",
+    "Shift",
+    "benjamini_hochberg",
+    "compare",
+    "evaluate",
+    "has_gain",
+    "holm",
+    "parse_measure",
+    "random_expectation",
+    "shift",
+    "sign_flip",
+]

@@ -1,0 +1,289 @@
+"""Conditions against the original, per query: tests, corrections, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from matchlens.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EQUAL = 1e-12  # differences up to this, relative to values above 1, are rounding
+EXACT = 14  # queries up to which all sign patterns are tried
+BLOCK = 1 << 22  # numbers held at once
+
+
+def compare(
+    values: Float[np.ndarray, "c q"],
+    original: Float[np.ndarray, " q"],
+    collections: Sequence[str],
+    *,
+    seed: int = 0,
+    alpha: float = 0.05,
+    resamples: int = 10_000,
+) -> pd.DataFrame:
+    """Test every condition's mean difference from the original over queries.
+
+    A row a condition, in the order given:
+
+    - `n` queries; `mean` of the condition, of the `original`, and of their difference, `diff`;
+    - `p`, two-tailed paired t-test; `p_flip`, two-tailed sign-flip randomisation of the mean
+      difference, over all sign patterns up to 14 queries, else over `resamples` seeded ones with
+      the estimate (b + 1) / (resamples + 1); `p_holm` and `p_flip_holm`, corrected over the rows;
+    - `p_unpaired`, two-tailed Student t-test of two samples of equal variance, uncorrected;
+    - `ci_low`, `ci_high`: 95% percentile bootstrap interval of the mean difference over queries,
+      stratified by collection;
+    - `significant`: `p_holm <= alpha`; `significant_paper`: `p_unpaired <= alpha`.
+
+    Differences within rounding (1e-12) are taken for 0, and where all of a row are, every p is 1.
+    Where all differences of a row are the same and not 0, their variance is 0, t is infinite and
+    p is 0, which `p_flip` does not follow. One query has no variance: p and p_unpaired are NaN,
+    are not corrected for and never significant. The interval is NaN where no collection has two
+    queries, since resampling has nothing to vary.
+
+    Args:
+        values: `[condition, query]`, the measure under each condition.
+        original: `[query]`, the measure of the untouched model.
+        collections: the collection of each query.
+        seed: of the sign patterns and of the bootstrap.
+        alpha: level of the two columns of stars.
+        resamples: sign patterns (above 14 queries) and bootstrap samples to draw.
+
+    Returns:
+        A data frame with a row a condition.
+
+    Raises:
+        InputError: there is no query, or an option is out of range.
+        ValueError: lengths differ, or a value is NaN or infinite.
+
+    Reference: the science page, section 3, "Tests"; Smucker, Allan & Carterette 2007; Holm 1979;
+    Efron & Tibshirani 1993.
+
+    >>> import numpy as np
+    >>> original = np.array([0.9, 0.8, 0.7, 0.9])
+    >>> values = np.stack([original, original - [0.2, 0.1, 0.2, 0.3]])
+    >>> compare(values, original, ["dl19"] * 4)[["diff", "p", "p_flip", "significant"]].round(3)
+       diff      p  p_flip  significant
+    0   0.0  1.000   1.000        False
+    1  -0.2  0.016   0.125         True
+    """
+    import pandas as pd
+
+    queries = len(original)
+    if values.shape[1] != queries or len(collections) != queries:
+        raise ValueError(
+            f"values are of {values.shape[1]} queries, the original of {queries}, collections of "
+            f"{len(collections)}; expected one number of each a query"
+        )
+    if not queries:
+        raise InputError(
+            "no query is left to compare; expected at least one with a relevant candidate: "
+            "look at the candidates' grades"
+        )
+    if not (0 < alpha < 1 and resamples >= 1):
+        raise InputError(
+            f"alpha is {alpha}, resamples {resamples}; expected alpha between 0 and 1, e.g. 0.05, "
+            "and at least 1 resample, e.g. 10000"
+        )
+    if not (np.isfinite(values).all() and np.isfinite(original).all()):
+        raise ValueError("a value to compare is NaN or infinite; expected a number a query")
+
+    values, original = values.astype(np.float64), original.astype(np.float64)
+    differences = values - original
+    scale = np.maximum(np.maximum(np.abs(values), np.abs(original)), 1)
+    differences[np.abs(differences) <= EQUAL * scale] = 0
+    equal = np.count_nonzero(differences, axis=1) == 0
+    mean = differences.mean(axis=1)
+
+    p = _paired(differences, mean, equal)
+    p_flip = sign_flip(differences, seed=seed, resamples=resamples)
+    p_unpaired = _unpaired(values, original, mean, equal)
+    p_holm, p_flip_holm = holm(p), holm(p_flip)
+    low, high = _bootstrap(differences, collections, seed, resamples)
+    return pd.DataFrame(
+        {
+            "n": np.full(len(values), queries),
+            "mean": values.mean(axis=1),
+            "original": np.full(len(values), original.mean()),
+            "diff": mean,
+            "p": p,
+            "p_holm": p_holm,
+            "q": benjamini_hochberg(p),
+            "p_flip": p_flip,
+            "p_flip_holm": p_flip_holm,
+            "p_unpaired": p_unpaired,
+            "ci_low": low,
+            "ci_high": high,
+            "significant": p_holm <= alpha,
+            "significant_paper": p_unpaired <= alpha,
+        }
+    )
+
+
+def holm(p: Float[np.ndarray, " c"]) -> Float[np.ndarray, " c"]:
+    """Holm's step-down correction; NaN stays NaN and counts as no test.
+
+    Args:
+        p: `[c]`, probabilities of the tests of one family.
+
+    Reference: Holm 1979.
+
+    >>> import numpy as np
+    >>> holm(np.array([0.03, np.nan, 0.01, 0.04])).round(3)
+    array([0.06,  nan, 0.03, 0.06])
+    """
+    return _corrected(p, "holm")
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " c"]) -> Float[np.ndarray, " c"]:
+    """Benjamini and Hochberg's corrected p (q, false discovery rate); NaN counts as no test.
+
+    Args:
+        p: `[c]`, probabilities of the tests of one family.
+
+    Reference: Benjamini and Hochberg 1995.
+
+    >>> import numpy as np
+    >>> benjamini_hochberg(np.array([0.03, np.nan, 0.01, 0.04])).round(3)
+    array([0.04,  nan, 0.03, 0.04])
+    """
+    return _corrected(p, "fdr_bh")
+
+
+def _corrected(p: Float[np.ndarray, " c"], method: str) -> Float[np.ndarray, " c"]:
+    from statsmodels.stats.multitest import multipletests
+
+    corrected = np.full(len(p), np.nan)
+    tested = ~np.isnan(p)
+    if tested.any():
+        corrected[tested] = multipletests(p[tested], method=method)[1]
+    return corrected
+
+
+def sign_flip(
+    differences: Float[np.ndarray, "c q"], *, seed: int = 0, resamples: int = 10_000
+) -> Float[np.ndarray, " c"]:
+    """Two-tailed randomisation test of the mean difference: the sign of each query is free.
+
+    All `2**q` sign patterns up to 14 queries, which makes p exact; else `resamples` seeded ones,
+    with the estimate (b + 1) / (resamples + 1). All conditions share the patterns.
+
+    Args:
+        differences: `[condition, query]`.
+        seed: of the patterns.
+        resamples: number of patterns above 14 queries.
+
+    Returns:
+        `[c]`, probabilities.
+
+    Reference: Smucker, Allan & Carterette 2007; Phipson & Smyth 2010 (the estimate).
+
+    >>> import numpy as np
+    >>> sign_flip(np.array([[0.1, 0.2, 0.3], [0.1, -0.2, 0.3]]))
+    array([0.25, 0.75])
+    """
+    conditions, queries = differences.shape
+    seen = np.abs(differences.sum(axis=1)) - EQUAL * np.abs(differences).sum(axis=1)
+    beyond = np.zeros(conditions, dtype=np.int64)
+    step = max(1, BLOCK // max(conditions, queries))
+    for signs in _signs(queries, seed, resamples, step):
+        beyond += np.count_nonzero(np.abs(signs @ differences.T) >= seen, axis=0)
+    return beyond / 2**queries if queries <= EXACT else (beyond + 1) / (resamples + 1)
+
+
+def _signs(
+    queries: int, seed: int, resamples: int, step: int
+) -> Iterator[Float[np.ndarray, "s q"]]:
+    """Sign patterns, +1 or -1 a query, in blocks of `step`."""
+    generator = np.random.default_rng([0, *_words(seed)])
+    total = 2**queries if queries <= EXACT else resamples
+    for start in range(0, total, step):
+        size = min(step, total - start)
+        if queries <= EXACT:
+            bits = (np.arange(start, start + size)[:, None] >> np.arange(queries)) & 1
+        else:  # a double a sign, so that the patterns do not depend on the size of the blocks
+            bits = generator.random((size, queries)) < 0.5
+        yield np.where(bits, 1.0, -1.0)
+
+
+def _words(seed: int) -> list[int]:
+    """A seed of either sign as what numpy takes for one."""
+    return [int(seed < 0), abs(seed)]
+
+
+def _paired(
+    differences: Float[np.ndarray, "c q"],
+    mean: Float[np.ndarray, " c"],
+    equal: Bool[np.ndarray, " c"],
+) -> Float[np.ndarray, " c"]:
+    """Two-tailed p of the paired t-test."""
+    queries = differences.shape[1]
+    if queries == 1:
+        return np.where(equal, 1.0, np.nan)
+    error = differences.std(axis=1, ddof=1) / np.sqrt(queries)
+    error[error <= EQUAL * np.abs(mean)] = 0
+    return _two_tailed(mean, error, queries - 1, equal)
+
+
+def _unpaired(
+    values: Float[np.ndarray, "c q"],
+    original: Float[np.ndarray, " q"],
+    mean: Float[np.ndarray, " c"],
+    equal: Bool[np.ndarray, " c"],
+) -> Float[np.ndarray, " c"]:
+    """Two-tailed p of Student's t-test of two independent samples of equal variance."""
+    queries = len(original)
+    if queries == 1:
+        return np.where(equal, 1.0, np.nan)
+    pooled = (values.var(axis=1, ddof=1) + original.var(ddof=1)) / 2
+    error = np.sqrt(pooled * 2 / queries)
+    error[error <= EQUAL * np.abs(mean)] = 0
+    return _two_tailed(mean, error, 2 * queries - 2, equal)
+
+
+def _two_tailed(
+    mean: Float[np.ndarray, " c"],
+    error: Float[np.ndarray, " c"],
+    freedom: int,
+    equal: Bool[np.ndarray, " c"],
+) -> Float[np.ndarray, " c"]:
+    """P of |t| at least |mean / error|: 0 where the error is 0, 1 where all are equal."""
+    from scipy.special import stdtr
+
+    t = np.divide(np.abs(mean), error, out=np.full(len(mean), np.inf), where=error > 0)
+    return np.where(equal, 1.0, 2 * stdtr(freedom, -t))
+
+
+def _bootstrap(
+    differences: Float[np.ndarray, "c q"], collections: Sequence[str], seed: int, resamples: int
+) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+    """95% percentile interval of the mean difference; all conditions share the samples.
+
+    A sample is kept as the number of times that it holds each query.
+    """
+    conditions, queries = differences.shape
+    _, stratum = np.unique(np.array(collections), return_inverse=True)
+    members = [np.flatnonzero(stratum == number) for number in range(stratum.max() + 1)]
+    low, high = np.full((2, conditions), np.nan)
+    if max(map(len, members)) < 2:
+        return low, high
+    width = max(1, 4 * BLOCK // resamples)
+    step = max(1, BLOCK // queries)
+    for left in range(0, conditions, width):
+        block = differences[left : left + width].T
+        means = np.empty((resamples, block.shape[1]))
+        generators = [np.random.default_rng([1, i, *_words(seed)]) for i in range(len(members))]
+        for start in range(0, resamples, step):
+            size = min(step, resamples - start)
+            times = np.empty((size, queries))
+            for at, generator in zip(members, generators, strict=True):
+                times[:, at] = generator.multinomial(len(at), np.full(len(at), 1 / len(at)), size)
+            means[start : start + size] = times @ block / queries
+        here = slice(left, left + width)
+        low[here], high[here] = np.percentile(means, [2.5, 97.5], axis=0)
+    return low, high

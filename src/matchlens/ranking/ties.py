@@ -1,0 +1,134 @@
+"""Rankings with tie groups: near-equal scores share a range of places instead of a false order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from matchlens.errors import InputError
+from matchlens.ranking.candidates import Candidates
+
+WIDE = 10  # a group that spans more than this many tolerances is warned about
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The candidates of all queries, one query after another, each in order of falling score.
+
+    Args:
+        query: `[t]`, number of the query.
+        order: `[t]`, number of the candidate in the queries' candidates put end to end.
+        place: `[t]`, rank inside the query, from 0.
+        group: `[t]`, number of the tie group, counted through all queries.
+        first: `[g]`, the place where each group begins.
+        size: `[g]`, number of candidates in each group.
+        wide_ties: number of queries with a group that spans more than 10 tolerances.
+    """
+
+    query: Int[np.ndarray, " t"]
+    order: Int[np.ndarray, " t"]
+    place: Int[np.ndarray, " t"]
+    group: Int[np.ndarray, " t"]
+    first: Int[np.ndarray, " g"]
+    size: Int[np.ndarray, " g"]
+    wide_ties: int
+
+    def spread(self, x: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+        """Each candidate's expected value at its place: the mean of `x` over its tie group.
+
+        Args:
+            x: `[t]`, one number a candidate, in the queries' own order.
+        """
+        means = np.bincount(self.group, weights=x[self.order], minlength=len(self.size)) / self.size
+        return means[self.group]
+
+    def unranked(self, x: Shaped[np.ndarray, " t"]) -> Shaped[np.ndarray, " t"]:
+        """Numbers in rank order, put back into the queries' own order."""
+        back = np.empty_like(x)
+        back[self.order] = x
+        return back
+
+
+def rank(
+    queries: Sequence[Candidates], scores: Float[np.ndarray, " n"], tie_tol: float = 1e-5
+) -> Ranked:
+    """Rank every query's candidates by score and find the tie groups.
+
+    Sorted neighbours whose scores are equal, or differ by less than `tie_tol`, share a group; a
+    group may so grow beyond `tie_tol` link by link. Nothing is rounded, since rounding separates
+    neighbours that straddle a boundary.
+
+    Args:
+        queries: the candidates of each query.
+        scores: `[n]`, relevance logits of all pairs.
+        tie_tol: logits; 0 ties equal scores only.
+
+    Raises:
+        InputError: a score is NaN or infinite, or `tie_tol` is negative.
+        ValueError: a candidate's row is outside the scores.
+
+    Reference: the science page, section 3, "Ties"; McSherry & Najork 2008.
+
+    >>> import numpy as np
+    >>> grades = np.array([0, 3, 1])
+    >>> query = Candidates("", "1", np.arange(3), grades, ideal=grades)
+    >>> rank([query], np.array([0.5, 2.0, 0.500004])).group
+    array([0, 1, 1])
+    """
+    if not (math.isfinite(tie_tol) and tie_tol >= 0):
+        raise InputError(
+            f"tie_tol is {tie_tol}; expected a finite number of logits, at least 0: give the "
+            "difference below which two scores are the same, e.g. 1e-5 for float32"
+        )
+    lengths = np.array([len(query.rows) for query in queries], dtype=np.int64)
+    owner = np.repeat(np.arange(len(queries)), lengths)
+    x = _scores_of(queries, scores)
+    order = np.lexsort((-x, owner))
+    x = x[order]
+
+    start = np.cumsum(lengths) - lengths
+    place = np.arange(len(x)) - np.repeat(start, lengths)
+    gap = np.zeros(len(x))
+    gap[1:] = x[:-1] - x[1:]
+    opens = (place == 0) | ((gap > 0) & (gap >= tie_tol))
+    group = np.cumsum(opens) - 1
+    begin = np.flatnonzero(opens)
+    size = np.diff(np.append(begin, len(x)))
+    wide = x[begin] - x[begin + size - 1] > WIDE * tie_tol
+    return Ranked(
+        query=owner,
+        order=order,
+        place=place,
+        group=group,
+        first=place[begin],
+        size=size,
+        wide_ties=len(np.unique(owner[begin][wide])),
+    )
+
+
+def _scores_of(
+    queries: Sequence[Candidates], scores: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " t"]:
+    """The scores of the candidates, end to end, in float64; all of them finite."""
+    for query in queries:
+        if query.rows.max() >= len(scores):
+            raise ValueError(
+                f"{query.name} names row {query.rows.max()} of a vector of {len(scores)} scores"
+            )
+    if not queries:
+        return np.zeros(0)
+    found = [scores[query.rows].astype(np.float64) for query in queries]
+    bad = [int(np.count_nonzero(~np.isfinite(x))) for x in found]
+    if any(bad):
+        at = int(np.flatnonzero(bad)[0])
+        others = sum(count > 0 for count in bad) - 1
+        raise InputError(
+            f"{bad[at]} of the {len(found[at])} scores of {queries[at].name} are NaN or infinite"
+            + (f" (and scores of {others} more queries)" if others else "")
+            + "; expected finite logits: score again, in float32 if another precision was used"
+        )
+    return np.concatenate(found)
