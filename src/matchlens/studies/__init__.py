@@ -1,0 +1,1 @@
+"""The analyses; each is one function from pairs to a Result."""

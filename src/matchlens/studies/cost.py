@@ -1,0 +1,75 @@
+"""What a set of conditions will cost, said before anything runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from matchlens.corpora import PairSet
+from matchlens.directions import Cut
+from matchlens.models.folder import ModelFolder
+from matchlens.plan import Plan
+
+TOKENS_A_WORD = 1.35
+SHARE_OF_PEAK = 0.6
+"""Share of the machine's matrix product rate that a layer reaches; a round figure."""
+
+
+def cost(cuts: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
+    """Layer passes with and without sharing, operations, time and memory, in words.
+
+    Args:
+        cuts: the cuts of the study; the untouched model is always run beside them.
+        folder: the model, not loaded: its shape is enough.
+        pairs: the pairs; tokens are estimated from words.
+
+    Returns:
+        Lines of text. Time is a rough estimate for this machine's CPU, from a matrix product
+        measured now.
+    """
+    layers, heads = folder.shape
+    plan = Plan.build({"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}, layers, heads)
+    limit = folder.limit(None)
+    words = np.array([len(pair.query.split()) + len(pair.text.split()) for pair in pairs.pairs])
+    tokens = np.minimum(words * TOKENS_A_WORD + 3, limit)
+    wide, inner = _size(folder, "hidden_size"), _size(folder, "intermediate_size")
+    per_layer = 2 * tokens * (4 * wide**2 + 2 * wide * inner) + 4 * tokens**2 * wide
+    operations = float(per_layer.sum()) * plan.passes
+    rate = _rate() * SHARE_OF_PEAK
+    states = layers * 2048 * wide * 4
+    weights = layers * (4 * wide**2 + 2 * wide * inner) * 4 + _size(folder, "vocab_size") * wide * 4
+    shared = plan.passes / plan.passes_unshared
+    return "\n".join(
+        [
+            f"{len(plan.conditions)} conditions (the untouched model among them), "
+            f"{len(pairs.pairs)} pairs, about {tokens.mean():.0f} tokens a pair",
+            f"layer passes a pair: {plan.passes} ({plan.passes_unshared} without sharing: "
+            f"{shared:.0%} of the work is left)",
+            f"operations: about {operations / 1e12:.1f} TFLOP",
+            f"time: about {_time(operations / rate)} on this CPU (a rough estimate)",
+            f"memory: about {(weights + 2 * states) / 2**30 + 0.5:.1f} GiB, whatever the number "
+            "of pairs",
+        ]
+    )
+
+
+def _size(folder: ModelFolder, key: str) -> int:
+    value = folder.config.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _rate() -> float:
+    """Operations a second of a float32 matrix product, measured for a moment."""
+    a, b = np.ones((1024, 512), np.float32), np.ones((512, 1024), np.float32)
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        _ = a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2 * 1024 * 512 * 1024 / min(seconds)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"

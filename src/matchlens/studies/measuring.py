@@ -1,0 +1,187 @@
+"""Scores become tables: the measure under each condition, its tests, how far rankings moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from matchlens.corpora import PairSet
+from matchlens.directions import Cut
+from matchlens.engine import Run
+from matchlens.errors import InputError
+from matchlens.ranking import (
+    Candidates,
+    Measure,
+    compare,
+    evaluate,
+    parse_measure,
+    random_expectation,
+    shift,
+)
+from matchlens.studies.common import TIE_TOL, candidates
+
+ORIGINAL = ""
+RANDOM = "random"
+
+
+def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
+    """Conditions by the text as given, the untouched model first.
+
+    Raises:
+        InputError: if there is no cut, or a text stands twice.
+    """
+    conditions: dict[str, list[Cut]] = {ORIGINAL: []}
+    for cut in cuts:
+        name = str(cut)
+        if name in conditions and name != ORIGINAL:
+            raise InputError(f"cut {name!r} is given twice; give each cut once")
+        if name == RANDOM:
+            raise InputError("'random' is no cut; the random ranking is always in the table")
+        conditions[name] = [Cut.of(cut)]
+    if len(conditions) == 1:
+        raise InputError("no cut given; expected at least one, for example 'Q->D'")
+    return conditions
+
+
+def prepare(
+    pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
+) -> tuple[Measure, float, list[Candidates]]:
+    """The measure, the tie tolerance and the candidates of a study.
+
+    Raises:
+        InputError: if one of them cannot be used.
+    """
+    tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
+    if tol < 0:
+        raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
+    queries = candidates(pairs, rank_easy=rank_easy)
+    if not queries:
+        raise InputError("no query has a candidate with positive gain; nothing can be ranked")
+    return parse_measure(measure, rel=rel), tol, queries
+
+
+def measured(
+    out: Run, queries: Sequence[Candidates], measure: Measure, tol: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of conditions and the table of queries.
+
+    Args:
+        out: the run; its first condition is the untouched model.
+        queries: the candidates.
+        measure: what is measured.
+        tol: scores closer than this (logits) are tied.
+        seed: of permutations and resampling.
+
+    Returns:
+        A row a condition (``""`` first, ``random`` second), and a row a condition and query.
+    """
+    names = out.plan.conditions
+    original = out.scores.of(ORIGINAL)
+    random = random_expectation(measure, queries, seed=seed)
+    marks = [
+        evaluate(measure, queries, out.scores.of(name), tie_tol=tol, seed=seed) for name in names
+    ]
+    shifts = [shift(queries, out.scores.of(name), original, tie_tol=tol) for name in names]
+    base = marks[0].values
+    tests = compare(
+        np.stack([mark.values for mark in marks[1:]]),
+        base,
+        [query.collection for query in queries],
+        seed=seed,
+    )
+    rows: list[Mapping[str, object]] = []
+    frames = []
+    for place, (name, mark, moved) in enumerate(zip(names, marks, shifts, strict=True)):
+        tested = dict(tests.iloc[place - 1]) if place else {}
+        rows.append(
+            {
+                "cut": name,
+                "queries": len(queries),
+                "mean": float(mark.values.mean()),
+                "original": float(base.mean()),
+                **{key: value for key, value in tested.items() if key not in {"n", "original"}},
+                "kept": _ratio(float(mark.values.mean()), float(base.mean())),
+                "score_change": float(moved.score_change.mean()),
+                "score_sd": float(moved.score_sd.mean()),
+                "tau_b": _mean_of_known(moved.tau_b),
+                "overlap": float(moved.overlap.mean()),
+                "estimated": mark.estimated,
+                "stderr": float(np.sqrt((mark.stderr**2).sum()) / len(queries)),
+                "wide_ties": mark.wide_ties,
+            }
+        )
+        frames.append(
+            pd.DataFrame(
+                {
+                    "cut": name,
+                    "collection": [query.collection for query in queries],
+                    "qid": [query.qid for query in queries],
+                    "value": mark.values,
+                    "stderr": mark.stderr,
+                    "diff": mark.values - base,
+                    "score_change": moved.score_change,
+                    "score_sd": moved.score_sd,
+                    "tau_b": moved.tau_b,
+                    "overlap": moved.overlap,
+                }
+            )
+        )
+    chance = {
+        "cut": RANDOM,
+        "queries": len(queries),
+        "mean": float(random.values.mean()),
+        "original": float(base.mean()),
+        "diff": float((random.values - base).mean()),
+        "kept": _ratio(float(random.values.mean()), float(base.mean())),
+        "estimated": random.estimated,
+        "stderr": float(np.sqrt((random.stderr**2).sum()) / len(queries)),
+    }
+    table = pd.DataFrame([rows[0], chance, *rows[1:]])
+    for column in ("significant", "significant_paper"):
+        table[column] = [value is True or value == np.True_ for value in table[column]]
+    table["wide_ties"] = [0 if pd.isna(count) else int(count) for count in table["wide_ties"]]
+    return table, pd.concat(frames, ignore_index=True)
+
+
+def _ratio(value: float, base: float) -> float:
+    return value / base if base else float("nan")
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def score_table(out: Run) -> pd.DataFrame:
+    """Columns cut, pair, score (logits)."""
+    conditions, pairs = out.scores.values.shape
+    return pd.DataFrame(
+        {
+            "cut": np.repeat(np.array(out.plan.conditions, dtype=object), pairs),
+            "pair": np.tile(np.arange(pairs), conditions),
+            "score": out.scores.values.ravel(),
+        }
+    )
+
+
+def notes(
+    out: Run, pairs: PairSet, queries: Sequence[Candidates], table: pd.DataFrame
+) -> list[str]:
+    """What a person should know before believing the table."""
+    said = []
+    cut_short = int(out.truncated.sum())
+    if cut_short:
+        said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")
+    if len(queries) == 1:
+        said.append("one query only: no test is possible, so no cell has a star")
+    for name, wide in zip(table["cut"], table["wide_ties"], strict=True):
+        if wide:
+            said.append(
+                f"under {name or 'no cut'!r}, {wide} queries have a chain of ties wider than ten "
+                "times tie_tol; their order is treated as random"
+            )
+    if bool(table["estimated"].any()):
+        said.append("under ties the measure was estimated from 1,000 seeded permutations")
+    return said

@@ -1,0 +1,66 @@
+"""Presets: the named sets of choices under which a study can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matchlens.directions import Direction
+from matchlens.errors import InputError
+from matchlens.parts import NAMED
+
+FIGURE_1A = ("Q->D", "D->Q", "D->D", "Q->Q", "CLS->Q", "CLS->D", "CLS->All", "Q->All", "D->All")
+"""The directions of the paper's Figure 1a."""
+
+
+def table1() -> tuple[str, ...]:
+    """The 30 cuts of the paper's Table 1: 25 directions and five ``X->All``, in reading order.
+
+    >>> table1()[:7]
+    ('CLS->CLS', 'CLS->Q', 'CLS->SEP1', 'CLS->D', 'CLS->SEP2', 'CLS->All', 'Q->CLS')
+    """
+    return tuple(
+        str(Direction((x,), None if y is None else (y,))) for x in NAMED for y in (*NAMED, None)
+    )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Choices that belong together; every one can be overridden by its own argument.
+
+    Args:
+        name: the preset's name, recorded with the result.
+        per_grade: most candidates a grade and query.
+        max_length: most tokens of a pair; the model's own limit where None.
+        cuts: the cuts of an ablation.
+        stars: which test puts the star: ``holm`` (paired t-test, Holm-corrected over the table's
+            cells) or ``unpaired`` (Student's t-test, uncorrected).
+        digits: decimals printed.
+    """
+
+    name: str
+    per_grade: int = 10
+    max_length: int | None = None
+    cuts: tuple[str, ...] = table1()
+    stars: str = "holm"
+    digits: int = 3
+
+
+PRESETS: Mapping[str, Preset] = {
+    "default": Preset("default"),
+    "paper": Preset("paper", max_length=512, stars="unpaired", digits=2),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        InputError: if there is none.
+
+    >>> preset("paper").stars
+    'unpaired'
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is not known; expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,97 @@
+"""The conditions of a sweep: cuts up to each layer, from it, in it alone, in windows, by head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matchlens.directions import Cut, How
+from matchlens.errors import InputError
+
+KINDS = ("up-to", "from", "only", "window", "heads")
+WHOLE_HEAD = "{CLS,Q,SEP1,D,SEP2}->All"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One condition of a sweep.
+
+    Args:
+        direction: the direction that is cut, as given.
+        how: the way of cutting.
+        n: up-to: number of layers cut from the bottom; from: first layer cut; only: the layer;
+            window: its first layer; heads: the layer.
+        head: the head, where heads are cut alone; -1 elsewhere.
+        cut: the cut's text, by which results are keyed.
+    """
+
+    direction: str
+    how: str
+    n: int
+    head: int
+    cut: str
+
+
+def sweep_points(
+    kind: str,
+    directions: Sequence[str],
+    *,
+    layers: int,
+    heads: int,
+    window: int = 1,
+    hows: Sequence[str] = ("zero",),
+) -> list[Point]:
+    """The conditions of a sweep, in reading order.
+
+    Args:
+        kind: ``up-to`` (layers 0 to n - 1, for n = 0 to L: Figure 1a), ``from`` (n to the top),
+            ``only`` (one layer), ``window`` (layers n to n + window - 1) or ``heads`` (each alone).
+        directions: directions, or several joined by ``+``, without layers, heads or how.
+        layers: layers of the model.
+        heads: heads a layer.
+        window: layers of a window.
+        hows: ways of cutting.
+
+    Returns:
+        One point a condition; directions and hows that stand twice count once.
+
+    Raises:
+        InputError: if the kind, a direction, the window or a how cannot be used.
+
+    >>> [point.cut for point in sweep_points("up-to", ["Q->D"], layers=2, heads=2)]
+    ['Q->D@0:0', 'Q->D@0:1', 'Q->D@0:2']
+    >>> [point.cut for point in sweep_points("heads", ["Q->D"], layers=1, heads=2)]
+    ['Q->D#0.0', 'Q->D#0.1']
+    """
+    if kind not in KINDS:
+        raise InputError(f"sweep {kind!r} is not known; expected one of {', '.join(KINDS)}")
+    if not directions:
+        raise InputError("no direction to sweep; expected at least one, for example 'Q->D'")
+    if kind == "window" and not 1 <= window <= layers:
+        raise InputError(f"a window of {window} layers; expected 1 to {layers}")
+    for text in directions:
+        cut = Cut.parse(text)
+        if not cut.directions or cut != Cut(cut.directions):
+            raise InputError(
+                f"{text!r} is no plain direction; a sweep chooses layers, heads and how by "
+                "itself; expected, for example, 'Q->D' or 'Q->D+D->Q'"
+            )
+    for how in hows:
+        if how not in list(How):
+            raise InputError(f"how {how!r} is not known; expected one of {', '.join(How)}")
+    spots = {
+        "up-to": [(n, -1, f"@0:{n}") for n in range(layers + 1)],
+        "from": [(n, -1, f"@{n}:{layers}") for n in range(layers + 1)],
+        "only": [(n, -1, f"@{n}") for n in range(layers)],
+        "window": [(n, -1, f"@{n}:{n + window}") for n in range(layers - window + 1)],
+        "heads": [(n, head, f"#{n}.{head}") for n in range(layers) for head in range(heads)],
+    }[kind]
+    points = [
+        Point(direction, how, n, head, f"{direction}{where}{'' if how == 'zero' else f'~{how}'}")
+        for direction in dict.fromkeys(directions)
+        for how in dict.fromkeys(hows)
+        for n, head, where in spots
+    ]
+    for point in points:
+        Cut.parse(point.cut)
+    return points
