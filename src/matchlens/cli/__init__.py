@@ -1,0 +1,120 @@
+"""The command line: options in, one study, tables and a results folder out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+import typer
+
+from matchlens.cli import ablation, scoring, sweep
+from matchlens.errors import InputError, MatchlensWarning
+
+HELP = """Shows how cross-encoder rerankers match a query with a document.
+
+matchlens cuts attention between the parts of the input (CLS, query, SEP, document, SEP) and
+measures what that does to the ranking. "Q->D" reads: the query's tokens attend to (read) the
+document's.
+
+First look, on built-in data: matchlens demo
+"""
+
+STOPPED = 130
+
+app = typer.Typer(
+    name="matchlens",
+    help=HELP,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        from matchlens import __version__
+
+        typer.echo(f"matchlens {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback(help=HELP)
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Options that stand before the command."""
+
+
+app.command("demo", help=ablation.DEMO_HELP)(ablation.demo)
+app.command("ablation", help=ablation.HELP)(ablation.ablation)
+app.command("sweep", help=sweep.HELP)(sweep.sweep)
+app.command("score", help=scoring.HELP)(scoring.score)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Args:
+        arguments: the words after ``matchlens``; the process's own where None.
+
+    Returns:
+        0 where all went well, 2 for bad input (one line on stderr), 130 after Ctrl-C. Any other
+        error is the program's own: its traceback is printed and the status is 1.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status = app(words, prog_name="matchlens", standalone_mode=False)
+    except InputError as error:
+        return _complain(str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        status = STOPPED
+    except SystemExit as error:  # typer's, where nobody reads standard output any more
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # typer's own errors of usage have it
+        if message is None:
+            raise
+        wrong = " ".join(message().split())
+        return _complain(f"{wrong} (see: matchlens {_command(words)}--help)")
+    if status == STOPPED:  # typer's own answer to Ctrl-C, by its version
+        print("matchlens: stopped before the end; nothing half-written was left", file=sys.stderr)  # noqa: T201
+    return status if isinstance(status, int) else 0
+
+
+def _command(words: Sequence[str]) -> str:
+    known = {command.name for command in app.registered_commands}
+    return f"{words[0]} " if words[0] in known else ""
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    where = "" if issubclass(category, MatchlensWarning) else f" ({filename}, line {lineno})"
+    print(f"matchlens: warning: {message}{where}", file=file or sys.stderr)
+
+
+def _complain(line: str) -> int:
+    print(f"matchlens: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def run() -> None:
+    """The installed command: run and exit with the status."""
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""What every study's command does before the study: options to a checked model and pairs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from matchlens.cli import options as o
+from matchlens.errors import InputError
+
+if TYPE_CHECKING:
+    from matchlens.corpora import PairSet
+    from matchlens.models.folder import ModelFolder
+    from matchlens.models.load import Reranker
+    from matchlens.results import Result
+
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Results folder, new or continued.")]
+Preset = Annotated[
+    str, typer.Option(help="default, or paper (512 tokens, uncorrected unpaired test, 2 digits).")
+]
+Runs = Annotated[bool, typer.Option("--runs", help="Write a TREC run for every cut.")]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model that was looked at but not loaded, pairs, and the options of the run.
+
+    Args:
+        folder: the model's folder.
+        pairs: the chosen pairs.
+        limit: most tokens of a pair; the model's own limit where None.
+        study: options that every study takes by name.
+        device: where the model runs.
+        dtype: type of its weights.
+        out: the results folder, if any.
+        runs: whether TREC runs are written.
+        quiet: whether stderr stays empty.
+    """
+
+    folder: ModelFolder
+    pairs: PairSet
+    limit: int | None
+    study: dict[str, Any]
+    device: str | None
+    dtype: str
+    out: Path | None
+    runs: bool
+    quiet: bool
+
+    def load(self) -> Reranker:
+        """Load and check the model; only here is torch imported."""
+        o.say(f"loading and checking model {self.folder.name!r} ...", self.quiet)
+        from matchlens.models.load import load
+
+        return load(self.folder, device=self.device, dtype=self.dtype, max_length=self.limit)
+
+    def finish(
+        self,
+        result: Result,
+        show: Callable[[Result], str],
+        render: Callable[[Result], Mapping[str, str | bytes]],
+    ) -> None:
+        """Write the tables, show the result, then write what is drawn from the tables.
+
+        Args:
+            result: the study's result.
+            show: the table for the terminal; it is shown even if nothing can be written.
+            render: the study's texts and figures, file name to content.
+
+        Raises:
+            InputError: if the folder cannot be written.
+        """
+        failure = self._save(result)  # the tables first: a fault in a drawing loses nothing
+        typer.echo(show(result), nl=False)
+        if failure is not None:
+            raise InputError(f"{failure} (the table above is all that is left of this run)")
+        if self.out is None:
+            return
+        from matchlens.studies.runs import trec_runs
+
+        result.texts.update(render(result))
+        if self.runs:
+            result.texts.update(trec_runs(result))
+        result.log = ()
+        if (failure := self._save(result)) is not None:
+            raise InputError(f"{failure} (the tables are saved, the figures and texts are not)")
+        o.say(f"results in {self.out}", self.quiet)
+
+    def _save(self, result: Result) -> InputError | None:
+        if self.out is not None:
+            try:
+                result.save(self.out)
+            except InputError as error:
+                return error
+        return None
+
+
+def job(
+    out: Out = None,
+    model: o.Model = "demo",
+    demo: o.Demo = False,
+    dataset: o.Dataset = None,
+    query_field: o.QueryField = None,
+    doc_fields: o.DocFields = None,
+    topics: o.Topics = None,
+    qrels: o.Qrels = None,
+    passages: o.Passages = None,
+    run: o.RunFile = None,
+    per_grade: o.PerGrade = None,
+    all_judged: o.AllJudged = False,
+    depth: o.Depth = None,
+    easy: o.Easy = 0,
+    queries: o.Queries = None,
+    ideal: o.Ideal = None,
+    query_prefix: o.QueryPrefix = "",
+    passage_prefix: o.PassagePrefix = "",
+    preset: Preset = "default",
+    measure: o.Measure = "nDCG@10",
+    rel: o.Rel = 2,
+    max_length: o.MaxLength = None,
+    seed: o.Seed = 0,
+    runs: Runs = False,
+    revision: o.Revision = None,
+    device: o.Device = None,
+    dtype: o.Dtype = "float32",
+    batch_tokens: o.BatchTokens = None,
+    quiet: o.Quiet = False,
+) -> Job:
+    """Check every option that can be checked without loading the model."""
+    from matchlens.models.folder import check_dtype, find
+    from matchlens.ranking import parse_measure
+    from matchlens.results import check_folder
+    from matchlens.studies.common import identity
+    from matchlens.studies.presets import preset as preset_of
+
+    chosen = preset_of(preset)
+    parse_measure(measure, rel=rel)
+    check_dtype(dtype)
+    o.texts_and_sizes(query_prefix, passage_prefix, batch_tokens)
+    if out is not None:
+        check_folder(out)
+    found = o.collections(
+        demo=demo,
+        dataset=dataset,
+        query_field=query_field,
+        doc_fields=doc_fields,
+        topics=topics,
+        qrels=qrels,
+        passages=passages,
+        run=run,
+        uses_run=depth is not None or easy > 0,
+    )
+    folder = find(model, revision)
+    limit = max_length if max_length is not None else chosen.max_length
+    folder.limit(limit)
+    pairs = o.pairs(
+        found,
+        per_grade=per_grade,
+        all_judged=all_judged,
+        depth=depth,
+        preset_per_grade=chosen.per_grade,
+        easy=easy,
+        seed=seed,
+        ideal=ideal,
+        queries=queries,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+    )
+    if out is not None:
+        check_folder(out, identity(folder.identity(dtype, limit), pairs))
+    study = {
+        "preset": preset,
+        "measure": measure,
+        "rel": rel,
+        "rank_easy": easy > 0,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+    }
+    return Job(folder, pairs, limit, study, device, dtype, out, runs, quiet)
+
+
+def command(study: Callable[..., None]) -> Callable[..., None]:
+    """A command whose options are the study's own, and behind them those that every study takes.
+
+    Args:
+        study: called with a function that makes the :class:`Job` (so that its own options can be
+            checked first) and with its own options.
+    """
+    own = list(inspect.signature(study, eval_str=True).parameters.values())[1:]
+    shared = list(inspect.signature(job, eval_str=True).parameters.values())
+
+    def run(**given: Any) -> None:
+        mine = {option.name: given.pop(option.name) for option in own}
+        if given["out"] is None and not mine.get("explain"):
+            raise InputError("Missing option '--out': expected a folder for the results")
+        study(lambda: job(**given), **mine)
+
+    options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*own, *shared)]
+    run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    run.__doc__ = study.__doc__
+    return run

@@ -1,0 +1,251 @@
+"""Figure 1a: the measure, layer by layer, a curve a direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from matchlens.errors import InputError
+from matchlens.figures.labels import spread
+from matchlens.figures.page import (
+    DASHES,
+    EDGE,
+    GREY,
+    INK,
+    MINUS,
+    NORMAL,
+    PALETTE,
+    SMALL,
+    TICK,
+    Frame,
+    Page,
+    arrows,
+    integers,
+    numbers,
+    required,
+    style,
+    ticks,
+    written,
+)
+
+KINDS = {
+    "up-to": f"n: layers 0 to n{MINUS}1 are cut (at 0: none)",
+    "from": "n: layers n to the top are cut (at the last: none)",
+    "only": "the one layer that is cut",
+    "window": "first layer of the window that is cut",
+}
+"""What the x axis counts."""
+COLUMNS = ("direction", "n", "mean", "original", "ci_low", "ci_high", "significant")
+NOTE = (
+    "X→Y cut: X no longer reads Y. Filled: significant change; hollow: not. "
+    "Band: 95% interval of the change."
+)
+_LEADER, _KEY = 11.0, 9.0
+_PAD = 5.0
+
+
+@dataclass(frozen=True)
+class _Curve:
+    name: str
+    n: Float[np.ndarray, " points"]
+    mean: Float[np.ndarray, " points"]
+    low: Float[np.ndarray, " points"]
+    high: Float[np.ndarray, " points"]
+    significant: Bool[np.ndarray, " points"]
+
+
+@dataclass(frozen=True)
+class _Label:
+    text: str
+    height: float
+    start: tuple[float, float]
+    rank: float
+    colour: str
+    marker: str
+
+
+def layer_curves(
+    table: pd.DataFrame,
+    *,
+    measure: str,
+    random: float,
+    kind: str = "up-to",
+    title: str = "",
+    width: str = "column",
+) -> Figure:
+    """Draw Figure 1a: how the measure changes with the layers that are cut.
+
+    A curve a direction with the 95% interval of its change as a band; markers are filled where
+    the change is significant. The original and the random ranking are lines. Labels stand at the
+    curves' right ends.
+
+    Args:
+        table: one row a point of a curve. Columns: direction (text such as ``Q->D``), n (a layer
+            or a number of layers, see kind), mean (the measure), original (the measure without a
+            cut), ci_low and ci_high (95% interval of the mean difference to the original, in
+            units of the measure; NaN draws no band), significant (bool).
+        measure: the measure's name, such as ``nDCG@10``.
+        random: the random ranking's expected value of the measure; NaN draws no line.
+        kind: what n is. ``up-to``: layers 0 to n-1 are cut; ``from``: layers n and above;
+            ``only``: layer n; ``window``: a window that begins at layer n.
+        title: above the figure.
+        width: ``column`` (3.35 inch) or ``page`` (7 inch).
+
+    Raises:
+        InputError: if the table is empty, lacks a column or holds two rows for one point, or if
+            kind or width is unknown.
+
+    Source: the paper's Figure 1a.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"direction": "D->D", "n": [0, 1, 2], "mean": [0.8, 0.79, 0.7], "original": 0.8,
+    ...      "ci_low": [0.0, -0.03, -0.15], "ci_high": [0.0, 0.01, -0.05],
+    ...      "significant": [False, False, True]}
+    ... )
+    >>> figure = layer_curves(table, measure="nDCG@10", random=0.48, title="Demo")
+    >>> [text.get_text() for text in figure.texts[4:]]
+    ['random', 'D→D', 'original']
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+    required(table, COLUMNS, ("direction", "n"), "layer_curves")
+    curves = _curves(table)
+    originals = numbers(table, "original")
+    if np.ptp(originals) > 1e-9:
+        raise InputError(
+            f"column 'original' has several numbers, {originals.min()} to {originals.max()}; "
+            "expected the one of the ranking without a cut"
+        )
+    original = float(originals[0])
+    with style():
+        page = Page(width)
+        frame = Frame(page, title, KINDS[kind], NOTE)
+        longest = page.width * (0.28 if not page.wide else 0.22)
+        names = [page.wrap(arrows(curve.name), longest, SMALL) for curve in curves]
+        lines = {"original": original, "random": float(random)}
+        lines = {name: value for name, value in lines.items() if np.isfinite(value)}
+        heights = [page.measure(name, SMALL)[1] + 1.5 for name in [*names, *lines]]
+
+        low, high = _range(curves, list(lines.values()))
+        y_ticks = ticks(low, high, 6)
+        room = max(page.width * (0.58 if not page.wide else 0.36), sum(heights) + 2)
+        y_label = page.wrap(measure, room, NORMAL)
+        left = EDGE + page.measure(y_label, NORMAL)[1] + 2 + TICK
+        left += page.widest(written(y_ticks), SMALL)
+        right = EDGE + page.widest([*names, *lines], SMALL) + _KEY + _LEADER
+        across = page.width - left - right
+        page.grow(frame.bottom + room + frame.top)
+        axes = page.axes(left, frame.bottom, across, room)
+        frame.draw(left + across / 2)
+        page.text(
+            EDGE, frame.bottom + room / 2, y_label, rotation=90, va="center", fontsize=NORMAL,
+            multialignment="center",
+        )  # fmt: skip
+
+        first, last = min(c.n.min() for c in curves), max(c.n.max() for c in curves)
+        pad = _PAD * (max(last - first, 1.0)) / (across - 2 * _PAD)
+        axes.set_xlim(first - pad, last + pad)
+        axes.set_ylim(low, high)
+        axes.set_yticks(y_ticks, written(y_ticks))
+        _layers(page, axes, int(first), int(last), across)
+        for name, value in lines.items():
+            dash = (0, ()) if name == "original" else (0, (1, 1.6))
+            axes.axhline(value, color=GREY, lw=0.7, ls=dash, zorder=1, label=name)
+        for i, curve in enumerate(curves):
+            _draw(axes, curve, i, crowded=len(curves) > 4)
+
+        def place(x: float, y: float) -> tuple[float, float]:
+            at_x = left + (x - first + pad) / (last - first + 2 * pad) * across
+            return at_x, frame.bottom + (y - low) / (high - low) * room
+
+        labels = [
+            _Label(name, height, place(c.n[-1], c.mean[-1]), c.mean.mean(), *_sign(i))
+            for i, (c, name, height) in enumerate(zip(curves, names, heights, strict=False))
+        ]
+        for (name, value), height in zip(lines.items(), heights[len(names) :], strict=True):
+            edge = (left + across, place(last, value)[1])
+            labels.append(_Label(name, height, edge, value, GREY, ""))
+        _labels(page, labels, left + across, frame.bottom, frame.bottom + room)
+    return page.figure
+
+
+def _curves(table: pd.DataFrame) -> list[_Curve]:
+    """The curves in the table's order, each by rising n."""
+    names = table["direction"].astype(str).to_numpy(dtype=object)
+    n = integers(table, "n").astype(np.float64)
+    mean, original = numbers(table, "mean"), numbers(table, "original")
+    low, high = (original + numbers(table, name, known=False) for name in ("ci_low", "ci_high"))
+    significant = table["significant"].eq(True).to_numpy(dtype=bool)
+    curves = []
+    for name in dict.fromkeys(names):
+        rows = np.flatnonzero(names == name)
+        rows = rows[np.argsort(n[rows], kind="stable")]
+        parts = (values[rows] for values in (n, mean, low, high, significant))
+        curves.append(_Curve(str(name), *parts))
+    return curves
+
+
+def _range(curves: list[_Curve], lines: list[float]) -> tuple[float, float]:
+    seen = np.concatenate([lines, *(np.r_[c.mean, c.low, c.high] for c in curves)])
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    margin = max((high - low) * 0.04, (0.02 - (high - low)) / 2, abs(high) * 1e-6)
+    return low - margin, high + margin
+
+
+def _sign(i: int) -> tuple[str, str]:
+    return PALETTE[i % len(PALETTE)]
+
+
+def _layers(page: Page, axes: Axes, first: int, last: int, across: float) -> None:
+    """Ticks at whole layers, as many as have room."""
+    each = (across - 2 * _PAD) / max(last - first, 1)
+    needed = page.widest([str(last)], SMALL) + 4.0
+    step = next(s for s in (1, 2, 3, 4, 6, 8, 12, 24, 48, last - first + 1) if s * each >= needed)
+    shown = [n for n in range(first, last + 1) if n % step == 0] or [first]
+    axes.set_xticks(shown, [str(n) for n in shown])
+
+
+def _draw(axes: Axes, curve: _Curve, i: int, *, crowded: bool) -> None:
+    colour, marker = _sign(i)
+    n, mean, low, high = curve.n, curve.mean, curve.low, curve.high
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(
+        n, low, high, where=known.tolist(), color=colour, alpha=0.09 if crowded else 0.16, lw=0,
+        zorder=1.5,
+    )  # fmt: skip
+    beside = np.r_[False, known[:-1]] | np.r_[known[1:], False]
+    lone = known & ~beside  # a band needs two neighbours; else the interval is a bar
+    axes.vlines(n[lone], low[lone], high[lone], color=colour, lw=0.8, alpha=0.5, zorder=1.5)
+    axes.plot(n, mean, color=colour, lw=1.1, ls=DASHES[i % len(DASHES)], zorder=2, label=curve.name)
+    size = 3.0 if crowded else 3.6
+    for rows, face in ((~curve.significant, "white"), (curve.significant, colour)):
+        axes.plot(
+            n[rows], mean[rows], ls="", marker=marker, ms=size, mec=colour, mew=0.7, mfc=face,
+            zorder=3, label="_" + curve.name,
+        )  # fmt: skip
+
+
+def _labels(page: Page, labels: list[_Label], edge: float, low: float, high: float) -> None:
+    """Put the labels right of the axes, moved apart; a thin line leads to each."""
+    labels = sorted(labels, key=lambda label: (round(label.start[1], 3), label.rank))
+    wanted = np.array([label.start[1] for label in labels])
+    heights = np.array([label.height for label in labels])
+    x = edge + _LEADER
+    for label, y in zip(labels, spread(wanted, heights, low, high), strict=True):
+        page.line(
+            [label.start[0], edge + 1, x], [label.start[1], label.start[1], y],
+            color=label.colour, lw=0.5, alpha=0.8, solid_joinstyle="round",
+        )  # fmt: skip
+        if label.marker:
+            page.line([x + 2.5], [y], color=label.colour, marker=label.marker, ms=3.6, ls="")
+        indent = _KEY - 2.0 if label.marker else 2.0
+        page.text(
+            x + indent, y, label.text, va="center", fontsize=SMALL,
+            color=INK if label.marker else GREY,
+        )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Figures as files: SVG, PDF and PNG, byte for byte the same on every run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from matchlens.errors import InputError
+from matchlens.figures.page import DPI, style
+from matchlens.results import write_bytes
+
+METADATA: dict[str, dict[str, str | None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """A figure as the content of its files.
+
+    Equal figures give equal bytes: no date, no version, no random name is in them. Text stays
+    text in the SVG; the PDF embeds its fonts (TrueType); the PNG has 300 dots an inch.
+
+    Args:
+        figure: what one of this package's functions returned.
+
+    Returns:
+        The files' content by their endings: ``svg``, ``pdf``, ``png``.
+    """
+    content = {}
+    with style():
+        for ending, metadata in METADATA.items():
+            stream = io.BytesIO()
+            figure.savefig(stream, format=ending, dpi=DPI, metadata=metadata)
+            content[ending] = stream.getvalue()
+    return content
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as SVG, PDF and PNG; each file is there whole or not at all.
+
+    Args:
+        figure: what one of this package's functions returned.
+        folder: where the files go; made where it does not exist.
+        name: the files' name without its ending.
+
+    Returns:
+        The paths: ``.svg``, ``.pdf``, ``.png``.
+
+    Raises:
+        InputError: if the name is no file name, or the folder cannot be written.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        raise InputError(
+            f"{name!r} cannot name a figure's files; expected a plain name such as 'up-to', "
+            "without folder and without a dot in front"
+        )
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending, content in render(figure).items():
+            paths.append(folder / f"{name}.{ending}")
+            write_bytes(paths[-1], content)
+    except OSError as error:
+        raise InputError(
+            f"cannot write the figure to {str(folder)!r}: {error.strerror or error}; "
+            "give another folder"
+        ) from None
+    return paths

@@ -1,0 +1,1 @@
+"""What a person reads: tables for a terminal and a paper."""

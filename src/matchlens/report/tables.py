@@ -1,0 +1,234 @@
+"""Table 1 as text for a terminal, and in LaTeX for a paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from matchlens.directions import Direction
+from matchlens.parts import NAMED
+from matchlens.results import Result, records
+
+COLUMNS = (*(str(part) for part in NAMED), "All")
+ROWS = tuple(str(part) for part in NAMED)
+_BOLD, _PLAIN = "\033[1m", "\033[0m"
+
+
+def text(result: Result, *, bold: bool = False) -> str:
+    """The ablation's table as text, with a legend.
+
+    Args:
+        result: what :func:`matchlens.ablation` returned.
+        bold: mark decreases by the terminal's bold type; by a ``v`` behind the number where False.
+    """
+    rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
+    digits = _digits(result)
+
+    def cell(row: Mapping[str, object], width: int) -> str:
+        number, lower, star = _cell(row, result)
+        if bold:
+            shown = f"{number}{star}".rjust(width)
+            return f"{_BOLD}{shown}{_PLAIN}" if lower else shown
+        return f"{number}{'v' if lower else ''}{star}".rjust(width)
+
+    lines = [_title(result, rows), ""]
+    lines.append(
+        f"original {_number(rows['']['mean'], digits)}    "
+        f"random ranking {_number(rows['random']['mean'], digits)} (expected value)"
+    )
+    lines.append("")
+    if _is_matrix(rows):
+        lines += _matrix(rows, lambda row: cell(row, 9))
+    else:
+        lines += _list(rows, cell, digits)
+    return "\n".join([*lines, "", *_legend(result, bold), *_notes(result)]) + "\n"
+
+
+def latex(result: Result) -> str:
+    """The ablation's table in LaTeX (booktabs): bold for a decrease, * for significance.
+
+    Args:
+        result: what :func:`matchlens.ablation` returned.
+    """
+    rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
+    digits = _digits(result)
+
+    def cell(row: Mapping[str, object]) -> str:
+        number, lower, star = _cell(row, result)
+        return (f"\\textbf{{{number}}}" if lower else number) + (f"$^{star}$" if star else "")
+
+    if _is_matrix(rows):
+        head = ["$X \\rightarrow Y$", *COLUMNS]
+        body = [[x, *(cell(rows[f"{x}->{y}"]) for y in COLUMNS)] for x in ROWS]
+    else:
+        head = ["cut", _tex(str(result.options["measure"]))]
+        body = [[_tex(name), cell(row)] for name, row in rows.items() if name not in {"", "random"}]
+    original, random = (_number(rows[name]["mean"], digits) for name in ("", "random"))
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            f"% {_title(result, rows)}",
+            f"% original {original}, random {random}",
+            *(f"% {line}" for line in _legend(result, True)),
+            f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            "\\toprule",
+            " & ".join(head) + r" \\",
+            "\\midrule",
+            *(" & ".join(line) + r" \\" for line in body),
+            "\\midrule",
+            f"\\multicolumn{{{len(head)}}}{{l}}{{original {original}, random {random}}} \\\\",
+            "\\bottomrule",
+            "\\end{tabular}",
+            "",
+        ]
+    )
+
+
+def sweep_text(result: Result) -> str:
+    """A sweep's points as text: a row a direction and how, a column a layer or head.
+
+    Args:
+        result: what :func:`matchlens.sweep` returned.
+    """
+    rows, digits = records(result.to_frame("points")), _digits(result)
+    kind, test = str(result.options["kind"]), str(result.options["stars"])
+    star = {"q": "q", "unpaired": "p_unpaired"}.get(test, "p_holm")
+    by_head = kind == "heads"
+    lines = [
+        f"{result.options['measure']}: original {_number(result.options['original'], digits)}, "
+        f"random ranking {_number(result.options['random'], digits)} (expected value)",
+    ]
+    blocks: dict[tuple[object, object], list[dict[str, object]]] = {}
+    for row in rows:
+        blocks.setdefault((row["direction"], row["how"]), []).append(row)
+    for (direction, how), block in blocks.items():
+        lines += ["", f"{direction}  ({how})"]
+        for n in dict.fromkeys(row["n"] for row in block):
+            cells = [row for row in block if row["n"] == n]
+            values = " ".join(
+                f"{_number(row['diff' if by_head else 'mean'], digits)}"
+                f"{'*' if _known(row[star]) <= 0.05 else ''}".rjust(digits + 4)
+                for row in cells
+            )
+            lines.append(f"  {_place(kind, str(cells[0]['cut']), n)} {values}")
+    named = {"q": "q <= .05 (Benjamini-Hochberg over the sweep)", "unpaired": "p <= .05, unpaired"}
+    lines += [
+        "",
+        f"{'Change of the measure, a column a head' if by_head else 'The measure'}. "
+        f"*: {named.get(test, 'Holm-corrected p <= .05 over the sweep')}, two-tailed t-test over "
+        "queries.",
+    ]
+    return "\n".join([*lines, *_notes(result)]) + "\n"
+
+
+def _place(kind: str, cut: str, n: object) -> str:
+    return f"layer {n!s:>2}" if kind in {"only", "heads"} else cut.rpartition("@")[2].ljust(8)
+
+
+def _known(value: object) -> float:
+    return value if isinstance(value, float) else 1.0
+
+
+def _digits(result: Result) -> int:
+    return int(str(result.options["digits"]))
+
+
+def _number(value: object, digits: int) -> str:
+    """As papers print it: .812; nothing known is a dash."""
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+
+
+def _cell(row: Mapping[str, object], result: Result) -> tuple[str, bool, str]:
+    """The number, whether it is lower than the original at the printed precision, the star."""
+    digits = _digits(result)
+    mean, original = row["mean"], row["original"]
+    lower = (
+        isinstance(mean, float)
+        and isinstance(original, float)
+        and round(mean, digits) < round(original, digits)
+    )
+    key = "significant_paper" if result.options["stars"] == "unpaired" else "significant"
+    return _number(mean, digits), lower, "*" if row[key] else ""
+
+
+def _is_matrix(rows: Mapping[str, object]) -> bool:
+    return set(rows) == {"", "random", *(f"{x}->{y}" for x in ROWS for y in COLUMNS)}
+
+
+def _matrix(
+    rows: Mapping[str, Mapping[str, object]], cell: Callable[[Mapping[str, object]], str]
+) -> list[str]:
+    lines = ["X \\ Y   " + "".join(name.rjust(9) for name in COLUMNS)]
+    for x in ROWS:
+        lines.append(x.ljust(8) + "".join(cell(rows[f"{x}->{y}"]) for y in COLUMNS))
+    return lines
+
+
+def _list(
+    rows: Mapping[str, Mapping[str, object]],
+    cell: Callable[[Mapping[str, object], int], str],
+    digits: int,
+) -> list[str]:
+    names = [name for name in rows if name not in {"", "random"}]
+    width = max(len(name) for name in names)
+    lines = [f"{'cut'.ljust(width)} {'value':>9}  {'change':>7}  95% interval      p (Holm)"]
+    for name in names:
+        row = rows[name]
+        low, high = (_number(row[key], digits) for key in ("ci_low", "ci_high"))
+        lines.append(
+            f"{name.ljust(width)} {cell(row, 9)}  {_number(row['diff'], digits):>7}  "
+            f"{f'[{low}, {high}]':<16}  {_number(row['p_holm'], 4)}"
+        )
+    return lines
+
+
+def _title(result: Result, rows: Mapping[str, Mapping[str, object]]) -> str:
+    model, pairs = result.identity["model"], result.identity["pairs"]
+    assert isinstance(model, Mapping)  # noqa: S101
+    assert isinstance(pairs, Mapping)  # noqa: S101
+    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
+    return (
+        f"{result.options['measure']} of {model['name']} on {sources}: "
+        f"{rows['']['queries']} queries, {pairs['number']} pairs ({_sampling(pairs['sampling'])})"
+    )
+
+
+def _sampling(sampling: Mapping[str, object]) -> str:
+    how = sampling["candidates"]
+    if how == "per_grade":
+        return f"at most {sampling['per_grade']} a grade, seed {sampling['seed']}"
+    return f"the run's top {sampling['depth']}" if how == "run" else "all judged passages"
+
+
+def _legend(result: Result, bold: bool) -> Sequence[str]:
+    cells = len(result.to_frame("table1")) - 2
+    test = (
+        "p <= .05, two-tailed unpaired Student t-test over queries, uncorrected (`paper` preset)"
+        if result.options["stars"] == "unpaired"
+        else f"Holm-corrected p <= .05 over {cells} cells, two-tailed paired t-test over queries"
+    )
+    example = Direction.parse("Q->D")
+    return (
+        f"X -> Y cut in all layers unless said: X no longer reads Y ({example}: {example.words}).",
+        f"{'Bold' if bold else 'v'}: lower than the original at the printed precision. *: {test}.",
+    )
+
+
+def _notes(result: Result) -> list[str]:
+    return [f"Note: {note}." for note in result.notes]
+
+
+_TEX = {
+    "->": r"$\rightarrow$",
+    "{": r"\{",
+    "}": r"\}",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+}
+
+
+def _tex(plain: str) -> str:
+    return re.sub("|".join(map(re.escape, _TEX)), lambda found: _TEX[found[0]], plain)
