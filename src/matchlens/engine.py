@@ -14,13 +14,14 @@ from torch import Tensor
 
 from matchlens.batching import Encoded, EncodedBatch, batches, collate, encode
 from matchlens.corpora.pairs import Pair
-from matchlens.directions import Cut, How
+from matchlens.directions import How
 from matchlens.errors import InputError
 from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call, Grid
+from matchlens.models.chance import Chance
 from matchlens.models.load import Reranker
 from matchlens.models.terms import TermMeans, Terms, Watcher
-from matchlens.plan import LayerCut, Plan
+from matchlens.plan import Condition, LayerCut, Plan
 
 CHUNK_PAIRS = 4096
 """Pairs encoded and length-sorted together; bounds the memory that encoded text takes."""
@@ -38,18 +39,22 @@ class Run:
         tokens: tokens of each pair after the length limit.
         truncated: whether the pair was longer than the limit.
         plan: the plan that was run.
+        batches: pairs of each batch, in the order in which they ran.
+        batch_tokens: the budget that set the batches' boundaries.
     """
 
     scores: Scores
     tokens: Int[np.ndarray, " pair"]
     truncated: Bool[np.ndarray, " pair"]
     plan: Plan
+    batches: tuple[int, ...]
+    batch_tokens: int
 
 
 def run(
     model: Reranker,
     pairs: Sequence[Pair],
-    conditions: Mapping[str, Sequence[Cut]],
+    conditions: Mapping[str, Condition],
     *,
     seed: int = 0,
     batch_tokens: int | None = None,
@@ -61,8 +66,9 @@ def run(
         model: a loaded reranker.
         pairs: queries with passages; results keep their order. They are also what ``mean`` takes
             its means over and ``resample`` its other pairs from.
-        conditions: name to the cuts that hold together under it; no cuts: the untouched model.
-        seed: of the choice of the other pair (``resample``).
+        conditions: name to the cuts that hold together under it, or to one control; no cuts: the
+            untouched model.
+        seed: of the choice of the other pair (``resample``) and of the random edges of controls.
         batch_tokens: most places of one layer call (pairs times padded length times conditions
             side by side); the model's default where None. Changes speed and memory only.
         progress: called as pairs are done.
@@ -81,7 +87,7 @@ def run(
     scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
     tokens = np.zeros(len(pairs), dtype=np.int64)
     truncated = np.zeros(len(pairs), dtype=bool)
-    done = 0
+    sizes: list[int] = []
     for start, encoded, batch in _encoded(model, pairs, budget):
         numbers: np.ndarray = batch.pairs + start
         tokens[numbers] = encoded.lengths[batch.pairs]
@@ -97,13 +103,37 @@ def run(
             terms,
             max(1, budget // batch.tokens),
             partial(scores.observe, numbers),
+            partial(
+                Chance.of,
+                pairs=[pairs[number] for number in numbers],
+                lengths=tokens[numbers],
+                seed=seed,
+                device=model.device,
+            ),
         )
         with torch.inference_mode():
             walk.descend(0, [0], family.embed(batch).unsqueeze(0))
-        done += len(batch.pairs)
+        sizes.append(len(batch.pairs))
         if progress is not None:
-            progress(done, len(pairs))
-    return Run(scores, tokens, truncated, plan)
+            progress(sum(sizes), len(pairs))
+    return Run(scores, tokens, truncated, plan, tuple(sizes), budget)
+
+
+def lengths(
+    model: Reranker, pairs: Sequence[Pair]
+) -> tuple[Int[np.ndarray, " pair"], Bool[np.ndarray, " pair"]]:
+    """Tokens of each pair after the length limit, and whether it was longer; nothing is run.
+
+    Raises:
+        InputError: if a pair cannot be encoded.
+    """
+    tokens = np.zeros(len(pairs), dtype=np.int64)
+    truncated = np.zeros(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), CHUNK_PAIRS):
+        here = slice(start, start + CHUNK_PAIRS)
+        encoded = encode(model.tokenizer, pairs[here], model.max_length)
+        tokens[here], truncated[here] = encoded.lengths, encoded.truncated
+    return tokens, truncated
 
 
 def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
@@ -188,6 +218,7 @@ class _Walk:
     terms: Terms
     width: int
     observe: Callable[[Sequence[str], np.ndarray], None]
+    chance: Callable[..., Chance]
 
     def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
         """Run the children of ``parents``, whose outcomes are ``states``, and all below them."""
@@ -198,13 +229,17 @@ class _Walk:
             for slot, parent in enumerate(parents)
             for child in self.plan.children[level][parent]
         ]
-        for start in range(0, len(steps), self.width):
-            group = steps[start : start + self.width]
+        for group in self._groups(level, steps):
             nodes = [self.plan.levels[level][child] for _, child in group]
             cuts = [node.cut for node in nodes]
-            added = self.terms.added(level, cuts, states.shape[1])
-            call = Call(self.grid, cuts, family.score_rows if last else None, added=added)
+            if cuts[0].control is None:
+                added = self.terms.added(level, cuts, states.shape[1])
+                call = Call(self.grid, cuts, family.score_rows if last else None, added=added)
+            else:  # random edges lie in all rows, so that all are computed in the last layer, too
+                call = Call(self.grid, cuts, chance=self.chance(cuts, layer=level))
             out = family.layer(level, _stack(states, [slot for slot, _ in group]), call)
+            if last and call.rows is None:
+                out = out[:, family.score_rows]
             if not last:
                 below = out.unflatten(0, (len(group), -1))
                 self.descend(level + 1, [child for _, child in group], below)
@@ -212,6 +247,14 @@ class _Walk:
             logits = family.score(out).unflatten(0, (len(group), -1)).cpu().numpy()
             for node, values in zip(nodes, logits, strict=True):
                 self.observe(node.conditions, values)
+
+    def _groups(self, level: int, steps: Sequence[tuple[int, int]]) -> Iterator[list]:
+        """Steps that go side by side: as many as the budget allows, controls apart."""
+        nodes = self.plan.levels[level]
+        for controlled in (False, True):
+            alike = [step for step in steps if (nodes[step[1]].cut.control is None) != controlled]
+            for start in range(0, len(alike), self.width):
+                yield alike[start : start + self.width]
 
 
 def _stack(states: Tensor, slots: list[int]) -> Tensor:

@@ -9,7 +9,7 @@ layer a condition comes down to a table of removed edges; conditions with equal 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,44 @@ from matchlens.parts import PADDING, Part
 
 HOWS = tuple(How)
 LABELS = PADDING + 1
+CONTROLS = ("edges", "mass")
+
+
+@dataclass(frozen=True)
+class Control:
+    """A cut's control: in its place, random edges are cut.
+
+    Args:
+        cut: the cut that is controlled, by ``zero`` or ``mask``.
+        kind: ``edges``: in each pair, layer and head as many random edges as the cut removes
+            there; ``mass``: random edges until as much attention is gone.
+        draw: number of the draw.
+
+    Raises:
+        InputError: if the kind is not known or the cut puts something in the removed place.
+
+    >>> Control(Cut.parse("Q->D"), "mass", 0).kind
+    'mass'
+    """
+
+    cut: Cut
+    kind: str
+    draw: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in CONTROLS:
+            raise InputError(
+                f"control {self.kind!r} is not known; expected one of {', '.join(CONTROLS)}"
+            )
+        if self.cut.how not in (How.ZERO, How.MASK):
+            raise InputError(
+                f"cut {str(self.cut)!r} cannot be controlled by random edges: what stands in for "
+                "single edges is not defined; expected zero or mask"
+            )
+
+
+Condition = Sequence[Cut | Control]
+"""What holds under a condition: any number of cuts, or one control."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +68,32 @@ class LayerCut:
     Args:
         key: the table's bytes; equal keys cut the same edges in the same way.
         heads: number of heads of the model.
+        control: kind and draw, where random edges are cut in the place of the table's.
     """
 
     key: bytes
     heads: int
+    control: tuple[str, int] | None = None
 
     @classmethod
-    def of(cls, cuts: Sequence[Cut], layer: int, heads: int, rows: Collection[Part]) -> LayerCut:
+    def of(cls, cuts: Condition, layer: int, heads: int, rows: Collection[Part]) -> LayerCut:
         """The table of ``cuts`` in ``layer``, its rows restricted to the parts in ``rows``.
 
+        A control's table is not restricted: its random edges lie in all rows.
+
         Raises:
-            InputError: if two cuts remove the same edge in different ways.
+            InputError: if two cuts remove the same edge in different ways, or a control does not
+                stand alone.
         """
+        if any(isinstance(cut, Control) for cut in cuts):
+            (one,) = cuts if len(cuts) == 1 else (None,)
+            if not isinstance(one, Control):
+                raise InputError("a control holds under a condition alone; expected no other cut")
+            plain = cls.of([one.cut], layer, heads, tuple(Part))
+            return replace(plain, control=(one.kind, one.draw)) if any(plain.key) else plain
         table = np.zeros((heads, LABELS, LABELS), dtype=np.uint8)
         for cut in cuts:
+            assert isinstance(cut, Cut)  # noqa: S101
             at = cut.heads_at(layer)
             which = np.arange(heads) if at is None else np.array(at, dtype=int)
             code = HOWS.index(cut.how) + 1
@@ -106,7 +156,7 @@ class Plan:
     @classmethod
     def build(
         cls,
-        conditions: Mapping[str, Sequence[Cut]],
+        conditions: Mapping[str, Condition],
         layers: int,
         heads: int,
         score_rows: Collection[Part] = (Part.CLS,),
@@ -114,7 +164,7 @@ class Plan:
         """Make the tree.
 
         Args:
-            conditions: name to the cuts that hold together.
+            conditions: name to the cuts that hold together, or to one control.
             layers: number of layers of the model.
             heads: number of heads a layer.
             score_rows: parts whose rows the score reads; in the last layer only their rows are
@@ -127,21 +177,19 @@ class Plan:
             raise InputError("no condition to run; expected at least one cut, or '' for no cut")
         for cuts in conditions.values():
             for cut in cuts:
-                cut.check(layers, heads)
+                (cut.cut if isinstance(cut, Control) else cut).check(layers, heads)
         levels: list[tuple[Node, ...]] = []
         at = dict.fromkeys(conditions, 0)
         for layer in range(layers):
             rows = tuple(score_rows) if layer == layers - 1 else tuple(Part)
-            found: dict[tuple[int, bytes], tuple[LayerCut, list[str]]] = {}
+            found: dict[tuple[int, LayerCut], list[str]] = {}
             for name, cuts in conditions.items():
                 cut = LayerCut.of(cuts, layer, heads, rows)
-                found.setdefault((at[name], cut.key), (cut, []))[1].append(name)
-            for number, (_, names) in enumerate(found.values()):
+                found.setdefault((at[name], cut), []).append(name)
+            for number, names in enumerate(found.values()):
                 at.update(dict.fromkeys(names, number))
             levels.append(
-                tuple(
-                    Node(parent, cut, tuple(names)) for (parent, _), (cut, names) in found.items()
-                )
+                tuple(Node(parent, cut, tuple(names)) for (parent, cut), names in found.items())
             )
         return cls(tuple(levels), tuple(conditions))
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.directions import How
+from matchlens.models.chance import Chance
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
 
@@ -89,6 +90,23 @@ class Grid:
         keep = None if removed is None else (~removed).to(dtype)
         return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
 
+    def padding_bias(self, conditions: int, dtype: torch.dtype) -> Tensor | None:
+        """What keeps attention off the padding where nothing else is cut before the softmax."""
+        if self.padding is None:
+            return None
+        gone = self.padding.repeat(conditions, 1, 1, 1)
+        return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(
+            gone, -torch.inf
+        )
+
+    def removed(self, cuts: Sequence[LayerCut]) -> Tensor:
+        """Whether a condition removes an edge, [condition * pair, head or 1, row, column]."""
+        spread = self._spread_tables([cut.removed(*How) for cut in cuts], None)
+        if spread is None:
+            shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
+            return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
+        return spread
+
     def _spread_tables(self, tables: Sequence[np.ndarray], rows: slice | None) -> Tensor | None:
         """Part tables [head, row part, column part], one a condition, spread over the tokens."""
         stacked = np.stack(tables)
@@ -119,6 +137,7 @@ class Call:
         added: [condition * pair, head, row part, head width], added to the context of the part's
             rows in the place of what was removed (``mean``, ``resample``).
         watch: sees the weights of all heads as they are before any cut.
+        chance: random edges are cut in the place of those of ``cuts``; all rows are computed.
     """
 
     grid: Grid
@@ -127,6 +146,7 @@ class Call:
     memory: tuple[Tensor, Tensor] | None = None
     added: Tensor | None = None
     watch: Watch | None = None
+    chance: Chance | None = None
 
 
 class Counter:
@@ -172,6 +192,13 @@ def attend(
     if call.memory is not None:
         key, value = call.memory
     half = query.dtype in (torch.bfloat16, torch.float16)
+    if call.chance is not None:
+        logits = _logits(query, key, scaling)
+        logits = logits.float() if half else logits
+        bias = call.grid.padding_bias(len(call.cuts), logits.dtype)
+        weights = torch.softmax(logits if bias is None else logits + bias, -1)
+        weights = call.chance.cut(weights, call.grid.removed(call.cuts))
+        return torch.matmul(weights.to(query.dtype), value).transpose(1, 2), None
     edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype)
     if edges.keep is None and call.watch is None:
         bias = None if edges.bias is None else edges.bias.to(query.dtype)
@@ -179,8 +206,7 @@ def attend(
             query, key, value, attn_mask=bias, scale=scaling
         )
         return context.transpose(1, 2), None
-    scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    logits = torch.matmul(scaled, key.transpose(-1, -2))
+    logits = _logits(query, key, scaling)
     weights = _cut(logits.float() if half else logits, edges, call, value)
     context = torch.matmul(weights.to(query.dtype), value)
     if call.added is not None:
@@ -188,6 +214,11 @@ def attend(
         shape = (-1, call.added.shape[1], -1, call.added.shape[-1])
         context += call.added.gather(2, rows.expand(shape)).to(context.dtype)
     return context.transpose(1, 2), None
+
+
+def _logits(query: Tensor, key: Tensor, scaling: float | None) -> Tensor:
+    scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    return torch.matmul(scaled, key.transpose(-1, -2))
 
 
 def _cut(logits: Tensor, edges: Edges, call: Call, value: Tensor) -> Tensor:
