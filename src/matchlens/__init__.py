@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from matchlens._version import __version__
 
 if TYPE_CHECKING:
-    from matchlens.corpora import Pair, PairSet, choose, demo, irds, trec
+    from matchlens.corpora import Pair, PairSet, choose, demo, irds, thin, trec
     from matchlens.directions import Cut, Direction, How
     from matchlens.errors import InputError, MatchlensWarning
     from matchlens.models.load import Reranker, load
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matchlens.report.tables import text as table_text
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation
+    from matchlens.studies.controls import controls
+    from matchlens.studies.head_sets import head_sets
     from matchlens.studies.presets import table1
     from matchlens.studies.scoring import score
     from matchlens.studies.sweep_points import sweep_points
@@ -42,7 +44,9 @@ _PLACES = {
     "Result": "matchlens.results",
     "ablation": "matchlens.studies.ablation",
     "choose": "matchlens.corpora",
+    "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
+    "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
     "score": "matchlens.studies.scoring",
@@ -51,6 +55,7 @@ _PLACES = {
     "table1": "matchlens.studies.presets",
     "table_latex": "matchlens.report.tables:latex",
     "table_text": "matchlens.report.tables:text",
+    "thin": "matchlens.corpora",
     "trec": "matchlens.corpora",
 }
 
@@ -68,7 +73,9 @@ __all__ = [
     "__version__",
     "ablation",
     "choose",
+    "controls",
     "demo",
+    "head_sets",
     "irds",
     "load",
     "score",
@@ -77,6 +84,7 @@ __all__ = [
     "table1",
     "table_latex",
     "table_text",
+    "thin",
     "trec",
 ]
 

@@ -120,7 +120,9 @@ class Result:
         scores, studies = self.scores, {}
         if old is not None:
             before = _read_parquet(old / SCORES)
-            kept = before[~before["cut"].isin(list(scores["cut"].unique()))]
+            new = set(zip(scores["cut"], scores["pair"], strict=True))
+            held = zip(before["cut"], before["pair"], strict=True)
+            kept = before[[one not in new for one in held]]
             scores = pd.DataFrame(pd.concat([kept, scores], ignore_index=True))
             studies = dict(read_manifest(old)["studies"])
         _write_parquet(folder / PAIRS, self.pairs)

@@ -42,16 +42,29 @@ def demo(
     quiet: o.Quiet = False,
 ) -> None:
     """Table 1 of the demo model on the demo collection."""
-    _ablation(lambda: job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet), cut)
+    _ablation(lambda: job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet), cut, None)
 
 
 @command
-def ablation(job_of: Callable[[], Job], cut: o.Cuts = None) -> None:
+def ablation(
+    job_of: Callable[[], Job], cut: o.Cuts = None, how: o.Hows = None, pairs: o.MostPairs = None
+) -> None:
     """Table 1 of a model on a collection."""
-    _ablation(job_of, cut)
+    _ablation(job_of, cut, how, o.most_pairs(pairs, None))
 
 
-def _ablation(job_of: Callable[[], Job], cuts: list[str] | None) -> None:
+def _ablation(
+    job_of: Callable[[], Job],
+    cuts: list[str] | None,
+    hows: list[str] | None,
+    most_pairs: int | None = None,
+) -> None:
+    from matchlens.studies.hows import ways
+
+    if cuts:
+        ways(cuts, hows)
+    elif hows:
+        ways(["Q->D"], hows)
     if cuts and not any(cuts):
         raise InputError("no cut given but ''; expected at least one other, for example 'Q->D'")
     given = job_of()
@@ -60,7 +73,15 @@ def _ablation(job_of: Callable[[], Job], cuts: list[str] | None) -> None:
     from matchlens.studies.ablation import ablation as study
 
     with o.progress("ablation", given.quiet) as bar:
-        result = study(model, given.pairs, cuts=cuts, progress=bar, **given.study)
+        result = study(
+            model,
+            given.pairs,
+            cuts=cuts,
+            hows=hows,
+            most_pairs=most_pairs,
+            progress=bar,
+            **given.study,
+        )
     given.finish(result, _shown, _files)
 
 
@@ -71,6 +92,6 @@ def _shown(result: Result) -> str:
 
 
 def _files(result: Result) -> dict[str, str | bytes]:
-    from matchlens.report.tables import latex, text
+    from matchlens.report.drawing import ablation_files
 
-    return {"ablation/table1.txt": text(result), "ablation/table1.tex": latex(result)}
+    return ablation_files(result)

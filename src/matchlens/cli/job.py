@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Results folder, new or continued.")]
 Preset = Annotated[
-    str, typer.Option(help="default, or paper (512 tokens, uncorrected unpaired test, 2 digits).")
+    str,
+    typer.Option(
+        help="default; paper (512 tokens, uncorrected unpaired test, 2 digits); authors (the "
+        "groups of the authors' code on a run's top 100, 128 tokens); zhan2020 (whole segments, "
+        "by mask)."
+    ),
 ]
 Runs = Annotated[bool, typer.Option("--runs", help="Write a TREC run for every cut.")]
 
@@ -153,7 +158,9 @@ def job(
         qrels=qrels,
         passages=passages,
         run=run,
-        uses_run=depth is not None or easy > 0,
+        uses_run=depth is not None
+        or easy > 0
+        or (chosen.depth is not None and per_grade is None and not all_judged),
     )
     folder = find(model, revision)
     limit = max_length if max_length is not None else chosen.max_length
@@ -164,6 +171,7 @@ def job(
         all_judged=all_judged,
         depth=depth,
         preset_per_grade=chosen.per_grade,
+        preset_depth=chosen.depth,
         easy=easy,
         seed=seed,
         ideal=ideal,

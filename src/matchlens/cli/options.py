@@ -52,6 +52,20 @@ Cuts = Annotated[
         help="A cut, in quotes: 'Q->D', '{Q,D}->{Q,D}@0:8', 'Q->D#8.1,4.9~mask'. Repeatable.",
     ),
 ]
+Hows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--how",
+        metavar="HOW",
+        help="zero, mask, mean, resample or sink. Repeatable: several are compared [zero].",
+    ),
+]
+MostPairs = Annotated[
+    int | None,
+    typer.Option(
+        "--pairs", metavar="N", help="At most N pairs, spread over the queries; 0: all of them."
+    ),
+]
 Dataset = Annotated[
     list[str] | None, typer.Option(metavar="ID", help="An ir_datasets id. Repeatable.")
 ]
@@ -107,6 +121,17 @@ def cuts_for(texts: Sequence[str], folder: ModelFolder) -> None:
             )
         if text in texts[:place]:
             raise InputError(f"cut {text!r} is given twice; give each cut once")
+
+
+def most_pairs(given: int | None, default: int | None) -> int | None:
+    """What ``--pairs`` says: a number, or None for all.
+
+    Raises:
+        InputError: if it is negative.
+    """
+    if given is not None and given < 0:
+        raise InputError(f"--pairs is {given}; expected 1 or more, or 0 for all")
+    return default if given is None else given or None
 
 
 def texts_and_sizes(query_prefix: str, passage_prefix: str, batch_tokens: int | None) -> None:
@@ -208,6 +233,7 @@ def pairs(
     all_judged: bool,
     depth: int | None,
     preset_per_grade: int,
+    preset_depth: int | None,
     **rest: object,
 ) -> PairSet:
     """The candidates that the options choose, over all collections.
@@ -220,6 +246,8 @@ def pairs(
     ways = [name for name, on in _ways(per_grade, all_judged, depth) if on]
     if len(ways) > 1:
         raise InputError(f"{' and '.join(ways)} exclude each other; give one of them")
+    if not ways:
+        depth = preset_depth
     cap = (per_grade or preset_per_grade) if per_grade != 0 else 0
     sets = [
         choose(

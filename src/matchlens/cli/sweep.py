@@ -1,53 +1,64 @@
-"""``matchlens sweep``: Figure 1a, and what each layer and head does."""
+"""``matchlens sweep``: Figure 1a, what each layer and head does, and what luck would do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from matchlens.cli import options as o
 from matchlens.cli.job import Job, command
+from matchlens.errors import InputError
 
 if TYPE_CHECKING:
+    from matchlens.plan import Condition
     from matchlens.results import Result
 
 HELP = """Cut directions layer by layer or head by head and measure the ranking (Figure 1a).
 
 \b
 KIND says where a direction is cut:
-  up-to   layers 0 to n-1, for n = 0 to all (Figure 1a)
-  from    layers n to the top
-  only    one layer
-  window  --window layers from n on
-  heads   each head alone
+  up-to      layers 0 to n-1, for n = 0 to all (Figure 1a)
+  from       layers n to the top
+  only       one layer
+  window     --window layers from n on
+  heads      each head alone
+  head-sets  each --set of heads, beside --random sets with as many heads in each layer
+  controls   in all layers, beside as many random edges and as much random attention
 
-What conditions share is computed once; --explain says what a sweep costs and stops.
+What conditions share is computed once; --explain says what a sweep costs and stops. heads,
+head-sets and controls run on at most --pairs 300 unless told otherwise.
 
 \b
 Examples:
   matchlens sweep up-to --demo --direction 'Q->D' --direction 'D->D' --out out/demo
-  matchlens sweep heads --demo --per-grade 1 --how zero --how mean --out out/demo
+  matchlens sweep heads --demo --how zero --how mean --out out/demo
+  matchlens sweep head-sets --demo --set 'top=8.1,4.9' --direction 'Q->D' --out out/demo
+  matchlens sweep controls --demo --direction 'D->D' --out out/demo
 """
 
-Kind = Annotated[str, typer.Argument(metavar="KIND", help="up-to, from, only, window or heads.")]
+LAYERED = ("up-to", "from", "only", "window", "heads")
+COSTLY = ("heads", "head-sets", "controls")
+KINDS = (*LAYERED, "head-sets", "controls")
+
+Kind = Annotated[str, typer.Argument(metavar="KIND", help=", ".join(KINDS))]
 Directions = Annotated[
     list[str] | None,
     typer.Option(
         "--direction",
         metavar="DIR",
-        help="A direction, in quotes: 'Q->D'. Repeatable [those of Figure 1a; for heads the "
-        "whole head].",
+        help="A direction, in quotes: 'Q->D'. Repeatable [those of Figure 1a, or the preset's; "
+        "for heads and head-sets the whole head].",
     ),
 ]
 Window = Annotated[int, typer.Option(help="Layers of a window.")]
-Hows = Annotated[
+Sets = Annotated[
     list[str] | None,
-    typer.Option(
-        "--how", metavar="HOW", help="zero, mask, mean, resample or sink. Repeatable [zero]."
-    ),
+    typer.Option("--set", metavar="NAME=HEADS", help="A set of heads: 'top=8.1,4.9'. Repeatable."),
 ]
+Random = Annotated[int, typer.Option(metavar="N", help="Random sets beside each named one.")]
+Draws = Annotated[int, typer.Option(metavar="N", help="Draws of random edges a control.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Say what it costs, and stop.")]
 
 
@@ -57,49 +68,130 @@ def sweep(
     kind: Kind,
     direction: Directions = None,
     window: Window = 3,
-    how: Hows = None,
+    how: o.Hows = None,
+    sets: Sets = None,
+    random: Random = 100,
+    draws: Draws = 3,
+    pairs: o.MostPairs = None,
     explain: Explain = False,
 ) -> None:
     """Sweep cuts over layers or heads."""
-    from matchlens.studies.presets import FIGURE_1A
-    from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
+    from matchlens.studies.conduct import COSTLY_PAIRS
 
-    directions = direction or ([WHOLE_HEAD] if kind == "heads" else list(FIGURE_1A))
-    hows = how or ["zero"]
+    if kind not in KINDS:
+        raise InputError(f"sweep {kind!r} is not known; expected one of {', '.join(KINDS)}")
+    if bool(sets) != (kind == "head-sets"):
+        raise InputError("--set NAME=HEADS goes with head-sets, which needs at least one")
+    own: dict[str, Any] = {"hows": how}
+    if kind in LAYERED:
+        own |= {"kind": kind, "directions": direction, "window": window}
+    elif kind == "head-sets":
+        own |= {"sets": _sets(sets or []), "directions": direction, "random": random}
+        own["hows"] = how or ["zero"]
+    else:
+        own |= {"cuts": direction, "draws": draws}
+    most = o.most_pairs(pairs, COSTLY_PAIRS if kind in COSTLY else None)
     # Checked on a shape of its own first: a slip is found before any file is read.
-    sweep_points(kind, directions, layers=max(1, window), heads=1, window=window, hows=hows)
+    _conditions(kind, own, "default", layers=10**6 if kind == "head-sets" else max(1, window))
     job = job_of()
     layers, heads = job.folder.shape
-    points = sweep_points(kind, directions, layers=layers, heads=heads, window=window, hows=hows)
+    preset, seed = str(job.study["preset"]), int(job.study["seed"])
+    conditions = _conditions(kind, own, preset, layers=layers, heads=heads, seed=seed)
     if explain:
+        from matchlens.corpora import thin
         from matchlens.studies.cost import cost
 
-        typer.echo(cost([point.cut for point in points], job.folder, job.pairs))
+        easy = bool(job.study["rank_easy"])
+        used = thin(job.pairs, most, seed=seed, easy=easy)[0] if most else job.pairs
+        typer.echo(cost(conditions, job.folder, used))
         return
     model = job.load()
-    from matchlens.studies.sweeps import sweep as study
-
     with o.progress(f"sweep {kind}", job.quiet) as bar:
-        result = study(
-            model,
-            job.pairs,
+        result = _study(kind)(model, job.pairs, most_pairs=most, progress=bar, **own, **job.study)
+    job.finish(result, _table, _files)
+
+
+def _sets(given: list[str]) -> dict[str, str]:
+    """``NAME=HEADS`` texts as a mapping."""
+    sets: dict[str, str] = {}
+    for text in given:
+        name, equals, heads = (part.strip() for part in text.partition("="))
+        if not (name and equals and heads) or not name.isprintable():
+            raise InputError(f"--set {text!r}: expected NAME=HEADS, for example 'top=8.1,4.9'")
+        if name in sets:
+            raise InputError(f"--set {name!r} is given twice; give each set a name of its own")
+        sets[name] = heads
+    return sets
+
+
+def _conditions(
+    kind: str,
+    own: Mapping[str, Any],
+    preset: str,
+    *,
+    layers: int,
+    heads: int | None = None,
+    seed: int = 0,
+) -> Mapping[str, Condition]:
+    """The conditions of a sweep for a model of that shape; nothing is loaded.
+
+    Raises:
+        InputError: if an option cannot be used.
+    """
+    from matchlens.directions import Cut
+    from matchlens.studies.presets import preset as preset_of
+    from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
+
+    chosen = preset_of(preset)
+    hows = own["hows"]
+    if kind in LAYERED:
+        default = (WHOLE_HEAD,) if kind == "heads" else chosen.directions
+        points, _ = sweep_points(
             kind,
-            directions=directions,
-            window=window,
-            hows=hows,
-            progress=bar,
-            **job.study,
+            own["directions"] or default,
+            layers=layers,
+            heads=heads or 1,
+            window=own["window"],
+            hows=hows or (chosen.how,),
         )
-    job.finish(result, _table, _figures)
+        return {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    if kind == "head-sets":
+        from matchlens.studies.head_sets import checked, conditions_of, plain
+        from matchlens.studies.hows import ways
+
+        if heads is None:
+            checked(own["sets"], layers, 10**6, own["random"])
+            ways(plain(own["directions"] or (WHOLE_HEAD,)), hows)
+            return {}
+        return conditions_of(
+            own["sets"], own["directions"], hows, own["random"], seed, layers, heads
+        )[0]
+    from matchlens.studies.controls import conditions_of
+
+    return conditions_of(own["cuts"] or chosen.directions, hows or [chosen.how], own["draws"])[0]
+
+
+def _study(kind: str) -> Callable[..., Result]:
+    if kind == "head-sets":
+        from matchlens.studies.head_sets import head_sets
+
+        return head_sets
+    if kind == "controls":
+        from matchlens.studies.controls import controls
+
+        return controls
+    from matchlens.studies.sweeps import sweep
+
+    return sweep
 
 
 def _table(result: Result) -> str:
-    from matchlens.report.tables import sweep_text
+    from matchlens.report.drawing import study_text
 
-    return sweep_text(result)
+    return study_text(result)
 
 
-def _figures(result: Result) -> dict[str, str | bytes]:
-    from matchlens.report.drawing import sweep_files
+def _files(result: Result) -> dict[str, str | bytes]:
+    from matchlens.report.drawing import study_files
 
-    return sweep_files(result)
+    return study_files(result)

@@ -3,6 +3,7 @@
 from . import demo, irds, trec
 from .collection import Collection
 from .pairs import EASY_GRADE, EASY_KIND, Pair, PairSet, choose
+from .thinning import thin
 
 __all__ = [
     "EASY_GRADE",
@@ -13,5 +14,6 @@ __all__ = [
     "choose",
     "demo",
     "irds",
+    "thin",
     "trec",
 ]

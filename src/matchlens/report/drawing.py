@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from matchlens import figures
-from matchlens.report.tables import sweep_text
-from matchlens.results import Result
+from matchlens.directions import Cut
+from matchlens.report.tables import latex, sweep_text, text
+from matchlens.report.trust import controls_text, head_sets_text
+from matchlens.results import Result, records
+from matchlens.studies.controls import WORDS
+from matchlens.studies.hows import starred
 
 
 def sweep_files(result: Result) -> dict[str, str | bytes]:
@@ -20,7 +25,7 @@ def sweep_files(result: Result) -> dict[str, str | bytes]:
     """
     table = result.to_frame("points")
     kind, measure = str(result.options["kind"]), str(result.options["measure"])
-    table["significant"] = stars(result)
+    table["significant"] = starred(table, str(result.options["stars"]))
     files: dict[str, str | bytes] = {f"{result.study}/points.txt": sweep_text(result)}
     by = ["direction", "how"] if kind == "heads" else ["how"]
     for number, (key, group) in enumerate(table.groupby(by, sort=False)):
@@ -38,14 +43,91 @@ def sweep_files(result: Result) -> dict[str, str | bytes]:
                 kind=kind,
                 title="" if named == "zero" else named,
             )
-        for ending, content in figures.render(figure).items():
-            files[f"{result.study}/figures/{number:02d}.{ending}"] = content
+        files |= _figure(result, number, figure)
     return files
 
 
-def stars(result: Result) -> list[bool]:
-    """Which points have a star, by the test that the preset names."""
-    table = result.to_frame("points")
-    test = {"q": table["q"] <= 0.05, "unpaired": table["significant_paper"]}
-    chosen = test.get(str(result.options["stars"]), table["significant"])
-    return [bool(star) for star in chosen]
+def ablation_files(result: Result) -> dict[str, str | bytes]:
+    """Table 1 as text and LaTeX, and where several hows were asked for what they say.
+
+    Args:
+        result: what :func:`matchlens.ablation` returned.
+    """
+    files: dict[str, str | bytes] = {
+        "ablation/table1.txt": text(result),
+        "ablation/table1.tex": latex(result),
+    }
+    if "agreement" in result.tables:
+        table = result.to_frame("table1")
+        table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
+        table["significant"] = starred(table, str(result.options["stars"]))
+        table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
+        table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]
+        files |= _figure(result, 0, figures.comparison(table, measure=_measure(result)))
+    return files
+
+
+def study_text(result: Result) -> str:
+    """The table of a sweep, of sets of heads or of controls, as text.
+
+    Args:
+        result: the study's result.
+    """
+    show = {"head-sets": head_sets_text, "controls": controls_text}.get(result.study, sweep_text)
+    return show(result)
+
+
+def study_files(result: Result) -> dict[str, str | bytes]:
+    """The texts and figures of a sweep, of sets of heads or of controls.
+
+    Args:
+        result: the study's result.
+    """
+    draw = {"head-sets": head_sets_files, "controls": controls_files}
+    return draw.get(result.study, sweep_files)(result)
+
+
+def head_sets_files(result: Result) -> dict[str, str | bytes]:
+    """The sets' table as text.
+
+    Args:
+        result: what :func:`matchlens.head_sets` returned.
+    """
+    return {"head-sets/sets.txt": head_sets_text(result)}
+
+
+def controls_files(result: Result) -> dict[str, str | bytes]:
+    """The controls' table as text, and a figure: each cut beside its two controls.
+
+    Args:
+        result: what :func:`matchlens.controls` returned.
+    """
+    table, draws = result.to_frame("controls"), result.to_frame("draws")
+    rows = []
+    for row in records(table):
+        rows.append({**row, "cut": row["cut"], "how": "the cut", "significant": row["significant"]})
+        for kind, words in WORDS.items():
+            own = draws[(draws["of"] == row["cut"]) & (draws["control"] == kind)]
+            rows.append(
+                {
+                    "cut": row["cut"],
+                    "how": words,
+                    "diff": row[f"{kind}_diff"],
+                    "ci_low": own["diff"].min(),
+                    "ci_high": own["diff"].max(),
+                    "significant": bool(own["significant"].any()),
+                }
+            )
+    figure = figures.comparison(pd.DataFrame(rows), measure=_measure(result))
+    return {"controls/controls.txt": controls_text(result), **_figure(result, 0, figure)}
+
+
+def _figure(result: Result, number: int, figure: Figure) -> dict[str, bytes]:
+    return {
+        f"{result.study}/figures/{number:02d}.{ending}": content
+        for ending, content in figures.render(figure).items()
+    }
+
+
+def _measure(result: Result) -> str:
+    return str(result.options["measure"])

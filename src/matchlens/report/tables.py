@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from matchlens.directions import Direction
 from matchlens.parts import NAMED
+from matchlens.report.numbers import digits_of, note_lines, printed
+from matchlens.report.trust import agreement_lines, selected_lines
 from matchlens.results import Result, records
 
 COLUMNS = (*(str(part) for part in NAMED), "All")
@@ -22,7 +24,7 @@ def text(result: Result, *, bold: bool = False) -> str:
         bold: mark decreases by the terminal's bold type; by a ``v`` behind the number where False.
     """
     rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
-    digits = _digits(result)
+    digits = digits_of(result)
 
     def cell(row: Mapping[str, object], width: int) -> str:
         number, lower, star = _cell(row, result)
@@ -33,15 +35,17 @@ def text(result: Result, *, bold: bool = False) -> str:
 
     lines = [_title(result, rows), ""]
     lines.append(
-        f"original {_number(rows['']['mean'], digits)}    "
-        f"random ranking {_number(rows['random']['mean'], digits)} (expected value)"
+        f"original {printed(rows['']['mean'], digits)}    "
+        f"random ranking {printed(rows['random']['mean'], digits)} (expected value)"
     )
     lines.append("")
-    if _is_matrix(rows):
+    if "agreement" in result.tables:
+        lines += agreement_lines(result)
+    elif _is_matrix(rows):
         lines += _matrix(rows, lambda row: cell(row, 9))
     else:
         lines += _list(rows, cell, digits)
-    return "\n".join([*lines, "", *_legend(result, bold), *_notes(result)]) + "\n"
+    return "\n".join([*lines, "", *_legend(result, bold), *note_lines(result)]) + "\n"
 
 
 def latex(result: Result) -> str:
@@ -51,7 +55,7 @@ def latex(result: Result) -> str:
         result: what :func:`matchlens.ablation` returned.
     """
     rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
-    digits = _digits(result)
+    digits = digits_of(result)
 
     def cell(row: Mapping[str, object]) -> str:
         number, lower, star = _cell(row, result)
@@ -63,7 +67,7 @@ def latex(result: Result) -> str:
     else:
         head = ["cut", _tex(str(result.options["measure"]))]
         body = [[_tex(name), cell(row)] for name, row in rows.items() if name not in {"", "random"}]
-    original, random = (_number(rows[name]["mean"], digits) for name in ("", "random"))
+    original, random = (printed(rows[name]["mean"], digits) for name in ("", "random"))
     return "\n".join(
         [
             "% \\usepackage{booktabs}",
@@ -90,13 +94,13 @@ def sweep_text(result: Result) -> str:
     Args:
         result: what :func:`matchlens.sweep` returned.
     """
-    rows, digits = records(result.to_frame("points")), _digits(result)
+    rows, digits = records(result.to_frame("points")), digits_of(result)
     kind, test = str(result.options["kind"]), str(result.options["stars"])
     star = {"q": "q", "unpaired": "p_unpaired"}.get(test, "p_holm")
     by_head = kind == "heads"
     lines = [
-        f"{result.options['measure']}: original {_number(result.options['original'], digits)}, "
-        f"random ranking {_number(result.options['random'], digits)} (expected value)",
+        f"{result.options['measure']}: original {printed(result.options['original'], digits)}, "
+        f"random ranking {printed(result.options['random'], digits)} (expected value)",
     ]
     blocks: dict[tuple[object, object], list[dict[str, object]]] = {}
     for row in rows:
@@ -106,19 +110,23 @@ def sweep_text(result: Result) -> str:
         for n in dict.fromkeys(row["n"] for row in block):
             cells = [row for row in block if row["n"] == n]
             values = " ".join(
-                f"{_number(row['diff' if by_head else 'mean'], digits)}"
+                f"{printed(row['diff' if by_head else 'mean'], digits)}"
                 f"{'*' if _known(row[star]) <= 0.05 else ''}".rjust(digits + 4)
                 for row in cells
             )
             lines.append(f"  {_place(kind, str(cells[0]['cut']), n)} {values}")
     named = {"q": "q <= .05 (Benjamini-Hochberg over the sweep)", "unpaired": "p <= .05, unpaired"}
+    if "agreement" in result.tables:
+        lines += ["", *agreement_lines(result)]
+    if "selected" in result.tables:
+        lines += selected_lines(result)
     lines += [
         "",
         f"{'Change of the measure, a column a head' if by_head else 'The measure'}. "
         f"*: {named.get(test, 'Holm-corrected p <= .05 over the sweep')}, two-tailed t-test over "
         "queries.",
     ]
-    return "\n".join([*lines, *_notes(result)]) + "\n"
+    return "\n".join([*lines, *note_lines(result)]) + "\n"
 
 
 def _place(kind: str, cut: str, n: object) -> str:
@@ -129,20 +137,9 @@ def _known(value: object) -> float:
     return value if isinstance(value, float) else 1.0
 
 
-def _digits(result: Result) -> int:
-    return int(str(result.options["digits"]))
-
-
-def _number(value: object, digits: int) -> str:
-    """As papers print it: .812; nothing known is a dash."""
-    if not isinstance(value, int | float):
-        return "-"
-    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
-
-
 def _cell(row: Mapping[str, object], result: Result) -> tuple[str, bool, str]:
     """The number, whether it is lower than the original at the printed precision, the star."""
-    digits = _digits(result)
+    digits = digits_of(result)
     mean, original = row["mean"], row["original"]
     lower = (
         isinstance(mean, float)
@@ -150,7 +147,7 @@ def _cell(row: Mapping[str, object], result: Result) -> tuple[str, bool, str]:
         and round(mean, digits) < round(original, digits)
     )
     key = "significant_paper" if result.options["stars"] == "unpaired" else "significant"
-    return _number(mean, digits), lower, "*" if row[key] else ""
+    return printed(mean, digits), lower, "*" if row[key] else ""
 
 
 def _is_matrix(rows: Mapping[str, object]) -> bool:
@@ -176,10 +173,10 @@ def _list(
     lines = [f"{'cut'.ljust(width)} {'value':>9}  {'change':>7}  95% interval      p (Holm)"]
     for name in names:
         row = rows[name]
-        low, high = (_number(row[key], digits) for key in ("ci_low", "ci_high"))
+        low, high = (printed(row[key], digits) for key in ("ci_low", "ci_high"))
         lines.append(
-            f"{name.ljust(width)} {cell(row, 9)}  {_number(row['diff'], digits):>7}  "
-            f"{f'[{low}, {high}]':<16}  {_number(row['p_holm'], 4)}"
+            f"{name.ljust(width)} {cell(row, 9)}  {printed(row['diff'], digits):>7}  "
+            f"{f'[{low}, {high}]':<16}  {printed(row['p_holm'], 4)}"
         )
     return lines
 
@@ -204,20 +201,19 @@ def _sampling(sampling: Mapping[str, object]) -> str:
 
 def _legend(result: Result, bold: bool) -> Sequence[str]:
     cells = len(result.to_frame("table1")) - 2
+    apart = ", each way of cutting apart" if "agreement" in result.tables else ""
     test = (
         "p <= .05, two-tailed unpaired Student t-test over queries, uncorrected (`paper` preset)"
         if result.options["stars"] == "unpaired"
-        else f"Holm-corrected p <= .05 over {cells} cells, two-tailed paired t-test over queries"
+        else f"Holm-corrected p <= .05 over {cells} cells{apart}, two-tailed paired t-test over "
+        "queries"
     )
     example = Direction.parse("Q->D")
+    lower = f"{'Bold' if bold else 'v'}: lower than the original at the printed precision. "
     return (
         f"X -> Y cut in all layers unless said: X no longer reads Y ({example}: {example.words}).",
-        f"{'Bold' if bold else 'v'}: lower than the original at the printed precision. *: {test}.",
+        f"{'' if apart else lower}*: {test}.",
     )
-
-
-def _notes(result: Result) -> list[str]:
-    return [f"Note: {note}." for note in result.notes]
 
 
 _TEX = {

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress, run
+from matchlens.engine import Progress
 from matchlens.models.load import Reranker
 from matchlens.results import Result
-from matchlens.studies.common import identity, pair_table
-from matchlens.studies.measuring import conditions_of, measured, notes, prepare, score_table
+from matchlens.studies.conduct import Settings, conduct
+from matchlens.studies.hows import agreement, left_out, starred, ways
+from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
 
 NAME = "ablation"
@@ -22,12 +22,14 @@ def ablation(
     pairs: PairSet,
     *,
     cuts: Sequence[str | Cut] | None = None,
+    hows: Sequence[str] | None = None,
     preset: str = "default",
     measure: str = "nDCG@10",
     rel: int = 2,
     tie_tol: float | None = None,
     rank_easy: bool = False,
     seed: int = 0,
+    most_pairs: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -38,18 +40,22 @@ def ablation(
         pairs: candidates of graded queries, as :func:`matchlens.choose` makes them.
         cuts: the cuts to make, as texts or values; the preset's where None (30 cells). Results
             are keyed by the text as given.
-        preset: ``default`` (Holm-corrected paired t-test) or ``paper`` (uncorrected, unpaired).
+        hows: ways of cutting, each applied to every cut; where they are several, stars are
+            corrected for each way apart and the table ``agreement`` says where they agree.
+        preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
+            ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
         rel: lowest grade that counts as relevant for binary measures.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of permutations, resampling and the halves.
+        most_pairs: at most so many pairs, spread over the queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
 
     Returns:
         Tables ``table1`` (a row a condition: ``original``, ``random`` and each cut) and
-        ``queries`` (a row a condition and query).
+        ``queries`` (a row a condition and query), with several hows ``agreement``.
 
     Raises:
         InputError: if a cut, a measure or the pairs cannot be used.
@@ -63,37 +69,27 @@ def ablation(
     ['', 'random', 'Q->D', 'D->D']
     """
     chosen = preset_of(preset)
-    conditions = conditions_of(chosen.cuts if cuts is None else cuts)
-    parsed, tol, queries = prepare(pairs, measure, rel, tie_tol, model.dtype, rank_easy)
-    started = time.perf_counter()
-    out = run(
-        model, pairs.pairs, conditions, seed=seed, batch_tokens=batch_tokens, progress=progress
-    )
-    seconds = time.perf_counter() - started
-    table, per_query = measured(out, queries, parsed, tol, seed)
-    return Result(
-        study=NAME,
-        identity=identity(model.identity, pairs),
-        options={
+    given = [str(cut) for cut in (chosen.cuts if cuts is None else cuts)]
+    if hows is None and cuts is None and chosen.how != "zero":
+        hows = [chosen.how]
+    made, impossible = ways(given, hows)
+    conditions = conditions_of([way.cut for way in made])
+    settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
+    several = hows is not None and len({way.how for way in made}) > 1
+    families = {way.cut: way.how for way in made} if several else None
+    done = conduct(model, pairs, conditions, settings, families=families, progress=progress)
+    tables = {"table1": done.table, "queries": done.queries}
+    if several:
+        by_cut = done.table.set_index("cut").loc[[way.cut for way in made]].reset_index(drop=True)
+        by_cut.insert(0, "base", [way.base for way in made])
+        by_cut.insert(1, "how", [way.how for way in made])
+        tables["agreement"] = agreement(by_cut, starred(by_cut, chosen.stars))
+    return done.result(
+        NAME,
+        {
             "cuts": list(conditions)[1:],
-            "preset": chosen.name,
-            "stars": chosen.stars,
-            "digits": chosen.digits,
-            "measure": str(parsed),
-            "rel": rel,
-            "tie_tol": tol,
-            "rank_easy": rank_easy,
-            "seed": seed,
-            "layers": model.family.n_layers,
-            "heads": model.family.n_heads,
-            "device": model.device.type,
-            "layer_passes": out.plan.passes,
-            "layer_passes_unshared": out.plan.passes_unshared,
-            "check": dict(model.checks),
+            "hows": list(dict.fromkeys(way.how for way in made)) if several else None,
         },
-        notes=tuple(notes(out, pairs, queries, table)),
-        pairs=pair_table(pairs.pairs, out.tokens, out.truncated, seed),
-        scores=score_table(out),
-        tables={"table1": table, "queries": per_query},
-        log=(f"{len(conditions)} conditions on {len(pairs.pairs)} pairs: {seconds:.1f} s",),
+        tables,
+        left_out(impossible),
     )

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from matchlens.corpora import PairSet
-from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
-from matchlens.plan import Plan
+from matchlens.plan import Condition, Plan
 
 TOKENS_A_WORD = 1.35
 SHARE_OF_PEAK = 0.6
 """Share of the machine's matrix product rate that a layer reaches; a round figure."""
 
 
-def cost(cuts: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
+def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> str:
     """Layer passes with and without sharing, operations, time and memory, in words.
 
     Args:
-        cuts: the cuts of the study; the untouched model is always run beside them.
+        conditions: those of the study, the untouched model among them.
         folder: the model, not loaded: its shape is enough.
         pairs: the pairs; tokens are estimated from words.
 
@@ -30,7 +29,7 @@ def cost(cuts: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
         measured now.
     """
     layers, heads = folder.shape
-    plan = Plan.build({"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}, layers, heads)
+    plan = Plan.build(conditions, layers, heads)
     limit = folder.limit(None)
     words = np.array([len(pair.query.split()) + len(pair.text.split()) for pair in pairs.pairs])
     tokens = np.minimum(words * TOKENS_A_WORD + 3, limit)

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from matchlens.corpora import PairSet
+from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Run
 from matchlens.errors import InputError
 from matchlens.ranking import (
     Candidates,
     Measure,
+    benjamini_hochberg,
     compare,
     evaluate,
+    holm,
     parse_measure,
     random_expectation,
     shift,
@@ -24,6 +26,8 @@ from matchlens.studies.common import TIE_TOL, candidates
 
 ORIGINAL = ""
 RANDOM = "random"
+ALPHA = 0.05
+"""Corrected p at or below which a cell has a star."""
 
 
 def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
@@ -63,7 +67,12 @@ def prepare(
 
 
 def measured(
-    out: Run, queries: Sequence[Candidates], measure: Measure, tol: float, seed: int
+    out: Run,
+    queries: Sequence[Candidates],
+    measure: Measure,
+    tol: float,
+    seed: int,
+    families: Mapping[str, str] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of conditions and the table of queries.
 
@@ -73,6 +82,7 @@ def measured(
         measure: what is measured.
         tol: scores closer than this (logits) are tied.
         seed: of permutations and resampling.
+        families: condition to the family of tests in which it is corrected; one family where None.
 
     Returns:
         A row a condition (``""`` first, ``random`` second), and a row a condition and query.
@@ -91,6 +101,8 @@ def measured(
         [query.collection for query in queries],
         seed=seed,
     )
+    if families is not None:
+        tests = corrected(tests, [families[name] for name in names[1:]])
     rows: list[Mapping[str, object]] = []
     frames = []
     for place, (name, mark, moved) in enumerate(zip(names, marks, shifts, strict=True)):
@@ -145,6 +157,24 @@ def measured(
     return table, pd.concat(frames, ignore_index=True)
 
 
+def corrected(tests: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
+    """What :func:`~matchlens.ranking.compare` returned, corrected inside families of tests.
+
+    Args:
+        tests: a row a test.
+        families: the family of each.
+    """
+    tests = tests.copy()
+    for name in dict.fromkeys(families):
+        here = np.array([family == name for family in families])
+        p, p_flip = (tests.loc[here, key].to_numpy() for key in ("p", "p_flip"))
+        tests.loc[here, "p_holm"] = holm(p)
+        tests.loc[here, "q"] = benjamini_hochberg(p)
+        tests.loc[here, "p_flip_holm"] = holm(p_flip)
+    tests["significant"] = tests["p_holm"] <= ALPHA
+    return tests
+
+
 def _ratio(value: float, base: float) -> float:
     return value / base if base else float("nan")
 
@@ -154,26 +184,31 @@ def _mean_of_known(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def score_table(out: Run) -> pd.DataFrame:
-    """Columns cut, pair, score (logits)."""
+def score_table(out: Run, rows: Sequence[int]) -> pd.DataFrame:
+    """Columns cut, pair, score (logits).
+
+    Args:
+        out: the run.
+        rows: the number of each of its pairs.
+    """
     conditions, pairs = out.scores.values.shape
     return pd.DataFrame(
         {
             "cut": np.repeat(np.array(out.plan.conditions, dtype=object), pairs),
-            "pair": np.tile(np.arange(pairs), conditions),
+            "pair": np.tile(np.array(rows, dtype=np.int64), conditions),
             "score": out.scores.values.ravel(),
         }
     )
 
 
 def notes(
-    out: Run, pairs: PairSet, queries: Sequence[Candidates], table: pd.DataFrame
+    out: Run, pairs: Sequence[Pair], queries: Sequence[Candidates], table: pd.DataFrame
 ) -> list[str]:
     """What a person should know before believing the table."""
     said = []
     cut_short = int(out.truncated.sum())
     if cut_short:
-        said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")
+        said.append(f"{cut_short} of {len(pairs)} pairs were cut to the length limit")
     if len(queries) == 1:
         said.append("one query only: no test is possible, so no cell has a star")
     for name, wide in zip(table["cut"], table["wide_ties"], strict=True):

@@ -24,15 +24,40 @@ def table1() -> tuple[str, ...]:
     )
 
 
+GROUPS = (
+    "CLS->All",
+    "CLS->{Q,D}",
+    "CLS->{Q,SEP1,D}",
+    "CLS->{Q,SEP1,D,SEP2}",
+    "D->D",
+    "{Q,D}->{Q,D}",
+    "{Q,SEP1,D,SEP2}->{Q,SEP1,D,SEP2}",
+)
+"""The groups of the authors' code, whose ablations cut them up to each layer."""
+
+SEGMENTS = (
+    "{CLS,Q,SEP1}->{D,SEP2}",
+    "{Q,SEP1}->{D,SEP2}",
+    "{D,SEP2}->{CLS,Q,SEP1}",
+    "{D,SEP2}->{Q,SEP1}",
+)
+"""Whole segments instead of parts, after Zhan et al. 2020, who ask whether the query's side reads
+the document's and the other way round: special tokens go with their segment, with CLS as part of
+the query's and without it. Their text leaves the masks' edges open; this is our reading of it."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """Choices that belong together; every one can be overridden by its own argument.
 
     Args:
         name: the preset's name, recorded with the result.
-        per_grade: most candidates a grade and query.
+        per_grade: most candidates a grade and query, where ``depth`` is None.
+        depth: the candidates are the first so many passages of the run.
         max_length: most tokens of a pair; the model's own limit where None.
         cuts: the cuts of an ablation.
+        directions: the directions of a sweep over layers.
+        how: the way of cutting.
         stars: which test puts the star: ``holm`` (paired t-test, Holm-corrected over the table's
             cells) or ``unpaired`` (Student's t-test, uncorrected).
         digits: decimals printed.
@@ -40,8 +65,11 @@ class Preset:
 
     name: str
     per_grade: int = 10
+    depth: int | None = None
     max_length: int | None = None
     cuts: tuple[str, ...] = table1()
+    directions: tuple[str, ...] = FIGURE_1A
+    how: str = "zero"
     stars: str = "holm"
     digits: int = 3
 
@@ -49,6 +77,10 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "default": Preset("default"),
     "paper": Preset("paper", max_length=512, stars="unpaired", digits=2),
+    "authors": Preset(
+        "authors", depth=100, max_length=128, cuts=GROUPS, directions=GROUPS, stars="unpaired"
+    ),
+    "zhan2020": Preset("zhan2020", cuts=SEGMENTS, directions=SEGMENTS, how="mask"),
 }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matchlens.directions import Cut, How
+from matchlens.directions import Cut
 from matchlens.errors import InputError
+from matchlens.studies.hows import ways
 
 KINDS = ("up-to", "from", "only", "window", "heads")
 WHOLE_HEAD = "{CLS,Q,SEP1,D,SEP2}->All"
@@ -40,8 +41,8 @@ def sweep_points(
     heads: int,
     window: int = 1,
     hows: Sequence[str] = ("zero",),
-) -> list[Point]:
-    """The conditions of a sweep, in reading order.
+) -> tuple[list[Point], list[str]]:
+    """The conditions of a sweep, in reading order, and those that cannot be made.
 
     Args:
         kind: ``up-to`` (layers 0 to n - 1, for n = 0 to L: Figure 1a), ``from`` (n to the top),
@@ -53,14 +54,15 @@ def sweep_points(
         hows: ways of cutting.
 
     Returns:
-        One point a condition; directions and hows that stand twice count once.
+        One point a condition, where directions and hows that stand twice count once; and the cuts
+        that a how cannot make (``sink`` where SEP2 is cut).
 
     Raises:
         InputError: if the kind, a direction, the window or a how cannot be used.
 
-    >>> [point.cut for point in sweep_points("up-to", ["Q->D"], layers=2, heads=2)]
+    >>> [point.cut for point in sweep_points("up-to", ["Q->D"], layers=2, heads=2)[0]]
     ['Q->D@0:0', 'Q->D@0:1', 'Q->D@0:2']
-    >>> [point.cut for point in sweep_points("heads", ["Q->D"], layers=1, heads=2)]
+    >>> [point.cut for point in sweep_points("heads", ["Q->D"], layers=1, heads=2)[0]]
     ['Q->D#0.0', 'Q->D#0.1']
     """
     if kind not in KINDS:
@@ -76,9 +78,6 @@ def sweep_points(
                 f"{text!r} is no plain direction; a sweep chooses layers, heads and how by "
                 "itself; expected, for example, 'Q->D' or 'Q->D+D->Q'"
             )
-    for how in hows:
-        if how not in list(How):
-            raise InputError(f"how {how!r} is not known; expected one of {', '.join(How)}")
     spots = {
         "up-to": [(n, -1, f"@0:{n}") for n in range(layers + 1)],
         "from": [(n, -1, f"@{n}:{layers}") for n in range(layers + 1)],
@@ -86,12 +85,10 @@ def sweep_points(
         "window": [(n, -1, f"@{n}:{n + window}") for n in range(layers - window + 1)],
         "heads": [(n, head, f"#{n}.{head}") for n in range(layers) for head in range(heads)],
     }[kind]
+    made, impossible = ways(list(dict.fromkeys(directions)), hows)
     points = [
-        Point(direction, how, n, head, f"{direction}{where}{'' if how == 'zero' else f'~{how}'}")
-        for direction in dict.fromkeys(directions)
-        for how in dict.fromkeys(hows)
+        Point(way.base, way.how, n, head, f"{way.base}{where}{way.cut.removeprefix(way.base)}")
+        for way in made
         for n, head, where in spots
     ]
-    for point in points:
-        Cut.parse(point.cut)
-    return points
+    return points, impossible

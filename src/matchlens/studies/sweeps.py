@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -10,12 +9,12 @@ import pandas as pd
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
-from matchlens.engine import Progress, run
+from matchlens.engine import Progress
 from matchlens.models.load import Reranker
 from matchlens.results import Result
-from matchlens.studies.common import identity, pair_table
-from matchlens.studies.measuring import measured, notes, prepare, score_table
-from matchlens.studies.presets import FIGURE_1A
+from matchlens.studies.conduct import Settings, conduct
+from matchlens.studies.halves import select
+from matchlens.studies.hows import agreement, left_out, starred
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 
@@ -27,13 +26,14 @@ def sweep(
     *,
     directions: Sequence[str | Direction] | None = None,
     window: int = 3,
-    hows: Sequence[str] = ("zero",),
+    hows: Sequence[str] | None = None,
     preset: str = "default",
     measure: str = "nDCG@10",
     rel: int = 2,
     tie_tol: float | None = None,
     rank_easy: bool = False,
     seed: int = 0,
+    most_pairs: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -46,22 +46,26 @@ def sweep(
         model: a loaded reranker.
         pairs: candidates of graded queries.
         kind: ``up-to``, ``from``, ``only``, ``window`` or ``heads``; see :func:`sweep_points`.
-        directions: what is cut; the nine directions of Figure 1a where None, for ``heads`` the
-            whole head.
+        directions: what is cut; the preset's where None (the nine directions of Figure 1a), for
+            ``heads`` the whole head.
         window: layers of a window.
-        hows: ways of cutting, each a curve of its own.
-        preset: ``default`` or ``paper``; says which test puts the star.
+        hows: ways of cutting, each a curve of its own, corrected by itself; the preset's where
+            None. A cut that a way cannot make is left out and noted.
+        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
         rel: lowest grade that counts as relevant for binary measures.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of the other pairs (``resample``), permutations, resampling and halves.
+        most_pairs: at most so many pairs, spread over the queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
 
     Returns:
         Tables ``points`` (a row a point: direction, how, n, head, cut, and what the ablation's
-        table has; ``q`` is Benjamini-Hochberg's over the sweep) and ``queries``.
+        table has; ``q`` is Benjamini-Hochberg's over the sweep) and ``queries``; with several
+        hows ``agreement``; for ``heads`` also ``selected``: the heads chosen on one half of the
+        queries, with their effect on the other.
 
     Raises:
         InputError: if an option or the pairs cannot be used.
@@ -76,56 +80,48 @@ def sweep(
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     """
     chosen = preset_of(preset)
-    default = (WHOLE_HEAD,) if kind == "heads" else FIGURE_1A
-    points = sweep_points(
+    costly = kind == "heads"
+    default = (WHOLE_HEAD,) if costly else chosen.directions
+    points, impossible = sweep_points(
         kind,
         default if directions is None else [str(direction) for direction in directions],
         layers=model.family.n_layers,
         heads=model.family.n_heads,
         window=window,
-        hows=hows,
+        hows=(chosen.how,) if hows is None else hows,
     )
-    parsed, tol, queries = prepare(pairs, measure, rel, tie_tol, model.dtype, rank_easy)
+    settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
-    started = time.perf_counter()
-    out = run(
-        model, pairs.pairs, conditions, seed=seed, batch_tokens=batch_tokens, progress=progress
+    done = conduct(
+        model,
+        pairs,
+        conditions,
+        settings,
+        families={point.cut: point.how for point in points},
+        progress=progress,
     )
-    seconds = time.perf_counter() - started
-    table, per_query = measured(out, queries, parsed, tol, seed)
     about = pd.DataFrame([asdict(point) for point in points])
-    by_cut = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
-    return Result(
-        study=f"sweep-{kind}",
-        identity=identity(model.identity, pairs),
-        options={
+    by_cut = pd.DataFrame(done.table[~done.table["cut"].isin(["", "random"])])
+    table = about.merge(by_cut, on="cut", how="left", validate="one_to_one")
+    tables = {"points": table, "queries": done.queries}
+    stars = "q" if costly and chosen.stars == "holm" else chosen.stars
+    made = list(dict.fromkeys(point.how for point in points))
+    if len(made) > 1:
+        base = [point.cut.partition("~")[0] for point in points]
+        tables["agreement"] = agreement(table.assign(base=base), starred(table, stars))
+    more = left_out(impossible)
+    if costly:
+        tables["selected"], said = select(table, done.queries, seed)
+        more += said
+    return done.result(
+        f"sweep-{kind}",
+        {
             "kind": kind,
             "directions": list(dict.fromkeys(point.direction for point in points)),
-            "hows": list(dict.fromkeys(hows)),
+            "hows": made,
             "window": window if kind == "window" else None,
-            "preset": chosen.name,
-            "stars": "q" if kind == "heads" and chosen.stars == "holm" else chosen.stars,
-            "digits": chosen.digits,
-            "measure": str(parsed),
-            "rel": rel,
-            "tie_tol": tol,
-            "rank_easy": rank_easy,
-            "seed": seed,
-            "layers": model.family.n_layers,
-            "heads": model.family.n_heads,
-            "device": model.device.type,
-            "original": float(table["mean"].iloc[0]),
-            "random": float(table["mean"].iloc[1]),
-            "layer_passes": out.plan.passes,
-            "layer_passes_unshared": out.plan.passes_unshared,
-            "check": dict(model.checks),
+            "stars": stars,
         },
-        notes=tuple(notes(out, pairs, queries, table)),
-        pairs=pair_table(pairs.pairs, out.tokens, out.truncated, seed),
-        scores=score_table(out),
-        tables={
-            "points": about.merge(by_cut, on="cut", how="left", validate="one_to_one"),
-            "queries": per_query,
-        },
-        log=(f"{len(conditions)} conditions on {len(pairs.pairs)} pairs: {seconds:.1f} s",),
+        tables,
+        more,
     )
