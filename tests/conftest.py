@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 
 import tiny as tiny_models
 
+gc.freeze()  # statsmodels collects garbage at every correction, and all imports would be walked
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much on a busy machine
 
 os.environ["COLUMNS"] = "100"

@@ -63,6 +63,43 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
         assert word in done.out
 
 
+def test_head_sets_and_controls_write_tables(words, tmp_path):
+    out = tmp_path / "out"
+    done = call("sweep", "head-sets", *words, "--set", "top=0.1,2.3", "--direction", "Q->D",
+                "--out", out)  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    assert "top: 0.1,2.3" in done.out
+    held = files_of(out)
+    assert held["head-sets/sets.txt"].decode() == done.out
+    assert {"head-sets/sets.parquet", "head-sets/points.parquet"} < set(held)
+    done = call("sweep", "controls", *words, "--direction", "D->D", "--draws", "1", "--out", out)
+    assert (done.status, done.err) == (0, "")
+    assert "each cut beside random edges, mean of 1 draws" in done.out
+    assert {f"controls/figures/00.{kind}" for kind in ("svg", "pdf", "png")} < set(files_of(out))
+    cuts = set(pd.read_parquet(out / "scores.parquet")["cut"])
+    assert {"", "D->D", "D->D | edges 0", "D->D | mass 0", "Q->D#0.1,2.3"} <= cuts
+
+
+def test_several_hows_are_compared(words, tmp_path):
+    out = tmp_path / "out"
+    done = call("ablation", *words, "--cut", "D->D", "--cut", "D->SEP2", "--how", "zero",
+                "--how", "sink", "--out", out)  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    assert "under each way of cutting" in done.out
+    assert "D->SEP2~sink" in done.out  # it is said that this cannot be made
+    held = files_of(out)
+    assert {"ablation/agreement.json", "ablation/figures/00.svg"} < set(held)
+
+
+def test_a_cap_on_pairs_is_kept_and_said(words, tmp_path):
+    done = call("sweep", "only", *words, "--direction", "Q->D", "--pairs", "8",
+                "--out", tmp_path / "out")  # fmt: skip
+    assert done.status == 0
+    assert "Note: run on " in done.out
+    scores = pd.read_parquet(tmp_path / "out/scores.parquet")
+    assert scores["pair"].nunique() <= 8
+
+
 @pytest.mark.parametrize(
     ("bad", "fragment"),
     [
@@ -71,6 +108,16 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
         (["up-to", "--direction", "Q-"], "redirection"),
         (["window", "--window", "9"], "a window of 9 layers; expected 1 to 3"),
         (["up-to", "--how", "sever"], "how 'sever' is not known"),
+        (["head-sets"], "--set NAME=HEADS goes with head-sets"),
+        (["heads", "--set", "a=0.1"], "--set NAME=HEADS goes with head-sets"),
+        (["head-sets", "--set", "0.1"], "expected NAME=HEADS"),
+        (["head-sets", "--set", "a=0.1", "--set", "a=0.2"], "'a' is given twice"),
+        (["head-sets", "--set", "a=5.1"], "layer 5"),
+        (["head-sets", "--set", "a=0.1", "--random", "20"], "20 random sets"),
+        (["controls", "--how", "mean"], "expected zero or mask"),
+        (["controls", "--draws", "0"], "0 draws"),
+        (["heads", "--pairs", "-1"], "--pairs is -1"),
+        (["up-to", "--preset", "authors"], "has no run"),
         (["up-to", "--how", "sink", "--direction", "Q->All"], "moves the removed mass to SEP2"),
         ([], "Missing argument"),
     ],

@@ -1,0 +1,269 @@
+"""Damage told from luck: fewer pairs, sets of heads, halves, several hows, controls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import matchlens
+from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
+from matchlens.directions import Cut
+from matchlens.ranking import compare, holm
+from matchlens.studies.common import half
+from matchlens.studies.halves import select
+from matchlens.studies.head_sets import random_sets
+from matchlens.studies.hows import agreement, ways
+
+
+@pytest.fixture(scope="module")
+def collection():
+    return demo.load()
+
+
+@pytest.fixture(scope="module")
+def few(collection) -> PairSet:
+    return choose(collection, per_grade=1, queries=12)
+
+
+def test_thinning_keeps_every_query_and_draws_as_choose_does(collection):
+    whole = choose(collection)
+    kept, rows = thin(whole, 300)
+    assert len(kept.pairs) <= 300
+    assert [whole.pairs[row] for row in rows] == list(kept.pairs)
+    assert {pair.qid for pair in kept.pairs} == {pair.qid for pair in whole.pairs}
+    smaller = choose(collection, per_grade=2)
+    assert kept.pairs == smaller.pairs
+    assert kept.ideals == smaller.ideals
+    assert len(thin(whole, 10**6)[0].pairs) == len(whole.pairs)
+    assert set(thin(whole, 100)[1]) < set(rows)
+
+
+def test_thinning_drops_queries_where_one_passage_a_grade_is_too_much(collection):
+    kept, _ = thin(choose(collection), 20)
+    sizes = pd.Series([pair.qid for pair in kept.pairs]).value_counts()
+    assert 0 < len(kept.pairs) <= 20
+    assert (sizes == sizes.iloc[0]).all()
+    with pytest.raises(matchlens.InputError, match="fewer than one query has"):
+        thin(choose(collection), 2)
+    with pytest.raises(matchlens.InputError, match="at most 0 pairs"):
+        thin(choose(collection), 0)
+
+
+def test_thinning_a_run_keeps_its_first_passages_and_the_full_ideal(collection):
+    from dataclasses import replace
+
+    run = {qid: sorted(grades) for qid, grades in collection.qrels.items()}
+    chosen = choose(replace(collection, run=run), depth=12)
+    kept, _ = thin(chosen, 100)
+    by_query: dict = {}
+    for pair in kept.pairs:
+        by_query.setdefault(pair.qid, []).append(pair.docid)
+    assert len(by_query) == 10
+    for qid, docids in by_query.items():
+        assert docids == run[qid][:10]
+        assert kept.ideals["demo", qid] == chosen.ideals["demo", qid]
+
+
+def test_thinning_leaves_easy_negatives_out_unless_they_are_ranked(collection):
+    chosen = choose(collection, per_grade=1, queries=4, easy=3)
+    assert all(pair.grade != EASY_GRADE for pair in thin(chosen, 100)[0].pairs)
+    kept = thin(chosen, 100, easy=True)[0]
+    assert sum(pair.grade == EASY_GRADE for pair in kept.pairs) == 12
+
+
+def test_a_study_on_fewer_pairs_says_so_and_shares_the_folder(tiny, collection, tmp_path):
+    chosen = choose(collection, queries=6, per_grade=2)
+    whole = matchlens.ablation(tiny, chosen, cuts=["Q->D"])
+    part = matchlens.ablation(tiny, chosen, cuts=["D->D"], most_pairs=30)
+    assert part.identity == whole.identity
+    assert part.options["pairs_run"] == 24
+    assert part.notes[0] == "run on 24 of 48 pairs, 6 queries"
+    pd.testing.assert_frame_equal(part.pairs, whole.pairs)
+    whole.save(tmp_path / "out")
+    part.save(tmp_path / "out")
+    scores = pd.read_parquet(tmp_path / "out/scores.parquet")
+    counts = scores["cut"].value_counts()
+    assert (counts[""], counts["Q->D"], counts["D->D"]) == (48, 48, 24)
+    assert not scores.duplicated(["cut", "pair"]).any()
+    kept = thin(chosen, 30)[0]
+    alone = matchlens.ablation(tiny, kept, cuts=["D->D"]).to_frame()
+    pd.testing.assert_frame_equal(part.to_frame(), alone)
+
+
+def test_batches_are_recorded(tiny, few):
+    result = matchlens.ablation(tiny, few, cuts=["Q->D"], batch_tokens=300)
+    batches = result.options["batches"]
+    assert batches["batch_tokens"] == 300
+    assert sum(batches["pairs"]) == len(few.pairs)
+    assert batches["number"] == len(batches["pairs"]) > 1
+
+
+def test_random_sets_match_the_layers_and_differ(tiny):
+    named = ((0, 1), (2, 0), (2, 3))
+    drawn = random_sets(named, 12, 100, seed=0)
+    assert len(set(drawn)) == 100
+    assert named not in drawn
+    for one in drawn:
+        assert [layer for layer, _ in one] == [0, 2, 2]
+        assert len(set(one)) == 3
+    assert drawn == random_sets(((0, 2), (2, 1), (2, 2)), 12, 100, seed=0)
+    assert drawn != random_sets(named, 12, 100, seed=1)
+    every = random_sets(((1, 0), (1, 2)), 4, 100, seed=0)
+    assert len(every) == 5  # 4 choose 2, without the set itself
+
+
+def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
+    sets = {"pair": "0.1,2.3", "one": [(1, 2)]}
+    result = matchlens.head_sets(tiny, few, sets, directions=["Q->D", "D->Q"], hows=["zero", "mask"])
+    table, points = result.to_frame("sets"), result.to_frame("points")
+    assert len(table) == 2 * 2 * 2
+    for row in table.itertuples():
+        mine = points[
+            (points["set"] == row.set)
+            & (points["direction"] == row.direction)
+            & (points["how"] == row.how)
+        ]
+        random = mine[mine["draw"] >= 0]
+        assert len(random) == row.draws == {"pair": 15, "one": 3}[row.set]
+        as_low = (random["diff"] <= row.diff + 1e-12).sum()
+        assert row.p_random == (1 + as_low) / (1 + row.draws)
+        assert row.random_mean == pytest.approx(random["diff"].mean())
+        own = mine[mine["draw"] == -1].iloc[0]
+        alone = matchlens.ablation(tiny, few, cuts=[own["cut"]]).to_frame().iloc[2]
+        assert own["diff"] == pytest.approx(alone["diff"], abs=1e-12)
+    np.testing.assert_allclose(table["p_random_holm"], holm(table["p_random"].to_numpy()))
+    assert result.options["sets"] == {"pair": "0.1,2.3", "one": "1.2"}
+
+
+@pytest.mark.parametrize(
+    ("sets", "random", "fragment"),
+    [
+        ({}, 100, "no set of heads"),
+        ({"a": "0.1"}, 99, "99 random sets"),
+        ({"a": "x"}, 100, "has the heads 'x'"),
+        ({"a": ""}, 100, "expected layer.head"),
+        ({"a": "0.9"}, 100, "head 0.9"),
+        ({"a": "0.0,0.1,0.2,0.3"}, 100, "every head of its layers"),
+    ],
+)
+def test_bad_sets_are_refused(tiny, few, sets, random, fragment):
+    with pytest.raises(matchlens.InputError, match=fragment):
+        matchlens.head_sets(tiny, few, sets, random=random)
+
+
+def test_heads_are_chosen_on_one_half_and_reported_on_the_other(tiny, collection):
+    chosen = choose(collection, per_grade=1, queries=20)
+    result = matchlens.sweep(tiny, chosen, "heads", directions=["D->All"], seed=3)
+    found, queries = result.to_frame("selected"), result.to_frame("queries")
+    wide = queries.pivot(index="qid", columns="cut", values="value")
+    side = np.array([half(qid, 3) for qid in wide.index])
+    assert set(side) == {0, 1}
+    for row in found.itertuples():
+        change = (wide[row.cut] - wide[""]).to_numpy()
+        assert row.diff_select == pytest.approx(change[side == 0].mean())
+        assert row.diff_report == pytest.approx(change[side == 1].mean())
+    assert found["diff_select"].abs().is_monotonic_decreasing
+    tests = compare(
+        wide.loc[side == 1, found["cut"]].to_numpy().T.copy(),
+        wide.loc[side == 1, ""].to_numpy(),
+        ["demo"] * int((side == 1).sum()),
+        seed=3,
+    )
+    np.testing.assert_allclose(found["p_report_holm"], holm(tests["p"].to_numpy()))
+    held = (found["p_report_holm"] <= 0.05) & (found["diff_select"] * found["diff_report"] > 0)
+    assert found["held"].tolist() == held.tolist()
+
+
+def test_too_few_queries_select_nothing_and_say_so():
+    points = pd.DataFrame(
+        [{"direction": "Q->D", "how": "zero", "n": 0, "head": 0, "cut": "Q->D#0.0"}]
+    )
+    queries = pd.DataFrame(
+        {"cut": ["", "Q->D#0.0"], "collection": "c", "qid": "1", "value": [0.5, 0.4]}
+    )
+    found, said = select(points, queries, 0)
+    assert found.empty
+    assert "too few queries" in said[0]
+
+
+def test_ways_make_every_cut_in_every_way():
+    made, impossible = ways(["Q->D", "D->SEP2", "Q->D@3"], ["zero", "sink", "zero"])
+    assert [way.cut for way in made] == ["Q->D", "D->SEP2", "Q->D@3", "Q->D~sink", "Q->D@3~sink"]
+    assert impossible == ["D->SEP2~sink"]
+    assert [way.how for way in ways(["Q->D~mean"], None)[0]] == ["mean"]
+    for cuts, hows, fragment in [
+        (["Q->D"], ["sever"], "how 'sever'"),
+        (["Q->D~mask"], ["zero"], "names its own way"),
+        (["Q->SEP2", "Q->All"], ["sink"], "moves the removed mass to SEP2"),
+        (["Q-D"], ["zero"], "character"),
+    ]:
+        with pytest.raises(matchlens.InputError, match=fragment):
+            ways(cuts, hows)
+
+
+@pytest.mark.parametrize(
+    ("diffs", "stars", "verdict", "same_sign"),
+    [
+        ([-0.2, -0.1], [True, True], "falls", True),
+        ([0.2, 0.1], [True, True], "rises", True),
+        ([-0.2, 0.1], [True, True], "contradiction", False),
+        ([-0.2, -0.1], [True, False], "depends", True),
+        ([-0.2, 0.1], [False, False], "no effect", False),
+        ([-0.2, 0.0], [False, False], "no effect", True),
+    ],
+)
+def test_agreement_of_hows(diffs, stars, verdict, same_sign):
+    table = pd.DataFrame({"base": "Q->D", "how": ["zero", "mask"], "diff": diffs})
+    row = agreement(table, stars).iloc[0]
+    assert (row["verdict"], row["same_sign"]) == (verdict, same_sign)
+    assert row["zero"] == diffs[0]
+    assert row["same_significance"] == (stars[0] == stars[1])
+
+
+def test_an_ablation_in_several_ways_corrects_each_by_itself(tiny, few):
+    cuts = ["Q->D", "D->D", "D->SEP2"]
+    both = matchlens.ablation(tiny, few, cuts=cuts, hows=["zero", "sink"])
+    table = both.to_frame().set_index("cut")
+    alone = matchlens.ablation(tiny, few, cuts=cuts).to_frame().set_index("cut")
+    for cut in cuts:
+        assert table.loc[cut, "p_holm"] == pytest.approx(alone.loc[cut, "p_holm"])
+    agree = both.to_frame("agreement").set_index("cut")
+    assert agree.loc["Q->D", "sink"] == table.loc["Q->D~sink", "diff"]
+    assert np.isnan(agree.loc["D->SEP2", "sink"])
+    assert agree.loc["D->SEP2", "hows"] == 1
+    assert any("1 cuts were left out" in note for note in both.notes)
+    assert "agreement" not in matchlens.ablation(tiny, few, cuts=cuts).tables
+
+
+def test_controls_stand_beside_their_cut(tiny, few):
+    result = matchlens.controls(tiny, few, ["D->D", "Q->D~mask"], draws=2)
+    table, draws = result.to_frame("controls"), result.to_frame("draws")
+    assert table["cut"].tolist() == ["D->D", "Q->D~mask"]
+    assert len(draws) == 2 * 2 * 2
+    wide = result.to_frame("queries").pivot(index="qid", columns="cut", values="value")
+    for row in table.itertuples():
+        for kind in ("edges", "mass"):
+            names = [f"{row.cut} | {kind} {draw}" for draw in (0, 1)]
+            control = wide[names].mean(axis=1)
+            assert getattr(row, f"{kind}_diff") == pytest.approx((control - wide[""]).mean())
+            assert getattr(row, f"{kind}_beyond") == pytest.approx(
+                (wide[row.cut] - control).mean()
+            )
+    alone = matchlens.ablation(tiny, few, cuts=["D->D", "Q->D~mask"]).to_frame()
+    np.testing.assert_allclose(table["p_holm"], alone["p_holm"].iloc[2:])
+    with pytest.raises(matchlens.InputError, match="0 draws"):
+        matchlens.controls(tiny, few, draws=0)
+
+
+def test_presets_say_what_the_authors_and_zhan_cut(tiny, few):
+    authors = matchlens.ablation(tiny, few, preset="authors")
+    assert authors.options["cuts"][0] == "CLS->All"
+    assert len(authors.options["cuts"]) == 7
+    assert authors.options["stars"] == "unpaired"
+    wide = matchlens.ablation(tiny, few, preset="zhan2020")
+    assert all(text.endswith("~mask") for text in wide.options["cuts"])
+    swept = matchlens.sweep(tiny, few, preset="zhan2020")
+    assert set(swept.to_frame()["how"]) == {"mask"}
+    for text in swept.options["directions"]:
+        assert Cut.parse(text)
