@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 import torch
+from torch.nn.functional import gelu
 
+import tiny
 from matchlens.batching import encode
 from matchlens.directions import Cut, How
 from matchlens.parts import Part
@@ -46,25 +48,73 @@ def _forward(reranker, pair, cuts, instead, terms=None) -> float:
     module = reranker.family.module
     parts = encoded.parts[0].tolist()
     with torch.inference_mode():
-        states = module.bert.embeddings(
-            input_ids=torch.tensor(encoded.ids[0])[None].long(),
-            token_type_ids=torch.tensor(encoded.types[0])[None].long(),
-        )[0]
-        for number, layer in enumerate(module.bert.encoder.layer):
-            context = attention(layer.attention.self, states, parts, number, cuts, instead, terms)
-            mixed = layer.attention.output(context, states)
-            states = layer.output(layer.intermediate(mixed), mixed)
-        logits = module.classifier(torch.tanh(module.bert.pooler.dense(states[0])))
+        states = embeddings(module, encoded.ids[0], encoded.types[0])
+        for number, layer in enumerate(layers(module)):
+            heads = module.config.num_attention_heads
+            linears = projections(layer)
+            context = attention(linears, heads, states, parts, number, cuts, instead, terms)
+            states = above_attention(layer, context, states)
+        logits = head(module, states[0])
     return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
 
 
-def attention(module, states, parts, layer, cuts, instead, terms):
+def embeddings(module, ids, types):
+    """Word, position and token type embeddings, added by hand."""
+    table = module.base_model.embeddings
+    first = module.config.pad_token_id + 1 if module.config.model_type in tiny.ROBERTAS else 0
+    states = table.word_embeddings(torch.tensor(ids).long())
+    states = states + table.position_embeddings(torch.arange(first, first + len(ids)))
+    if module.config.model_type != "distilbert":
+        states = states + table.token_type_embeddings(torch.tensor(types).long())
+    states = table.LayerNorm(states)
+    widen = getattr(module.base_model, "embeddings_project", None)  # ELECTRA's
+    return states if widen is None else widen(states)
+
+
+def layers(module):
+    """The layers, from the first."""
+    base = module.base_model
+    return (base.transformer if module.config.model_type == "distilbert" else base.encoder).layer
+
+
+def projections(layer):
+    """The linear modules of queries, keys and values."""
+    if hasattr(layer.attention, "q_lin"):
+        return layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin
+    own = layer.attention.self
+    return own.query, own.key, own.value
+
+
+def above_attention(layer, context, states):
+    """What a layer makes of the context vectors and its input."""
+    if hasattr(layer, "ffn"):
+        mixed = layer.sa_layer_norm(layer.attention.out_lin(context) + states)
+        return layer.output_layer_norm(layer.ffn.lin2(gelu(layer.ffn.lin1(mixed))) + mixed)
+    mixed = layer.attention.output(context, states)
+    return layer.output(layer.intermediate(mixed), mixed)
+
+
+def head(module, first):
+    """The logits, of the first token's outcome."""
+    classifier = module.classifier
+    match module.config.model_type:
+        case "bert":
+            return classifier(torch.tanh(module.bert.pooler.dense(first)))
+        case "distilbert":
+            return classifier(module.pre_classifier(first).clamp(min=0))
+        case "electra":
+            return classifier.out_proj(gelu(classifier.dense(first)))
+        case _:
+            return classifier.out_proj(torch.tanh(classifier.dense(first)))
+
+
+def attention(linears, heads, states, parts, layer, cuts, instead, terms):
     """Context vectors [token, width], written out head by head and row by row."""
-    width = module.attention_head_size
-    query, key, value = (linear(states) for linear in (module.query, module.key, module.value))
+    query, key, value = (linear(states) for linear in linears)
+    width = query.shape[1] // heads
     context = torch.zeros_like(query)
     places = {part: [j for j, p in enumerate(parts) if p == part] for part in set(parts)}
-    for head in range(module.num_attention_heads):
+    for head in range(heads):
         at = slice(head * width, (head + 1) * width)
         for i, row in enumerate(parts):
             how = {part: _how(cuts, layer, head, row, part) for part in places}

@@ -8,65 +8,93 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from matchlens.corpora import Pair
 
 WORDS = ("cat", "sat", "mat", "dog", "ran", "far", "sun", "rain", "cold", "warm", "tea", "ship")
+ROBERTAS = ("roberta", "xlm-roberta", "camembert")
+"""Families with two separators in the middle and positions behind the padding's."""
+
+FEED_FORWARD = {"distilbert": "hidden_dim"}
+CONFIGS: dict[str, dict[str, object]] = {
+    "electra": {"embedding_size": 16},
+    **{family: {"max_position_embeddings": 66, "type_vocab_size": 1} for family in ROBERTAS},
+}
+FAMILIES = ("bert", "distilbert", "electra", *ROBERTAS)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """WordPiece over a few words and all letters, with BERT's template for pairs."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
+    """WordPiece over a few words and all letters, with the family's template for pairs."""
+    if family in ROBERTAS:
+        cls, pad, sep, unk, mask = special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        pair = f"{cls} $A {sep} {sep} $B {sep}"
+    else:
+        pad, unk, cls, sep, mask = special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        pair = f"{cls} $A {sep} $B:1 {sep}:1"
     letters = list(string.ascii_lowercase + string.digits + string.punctuation)
     words = special + list(WORDS) + letters + [f"##{letter}" for letter in letters]
     vocabulary = {word: number for number, word in enumerate(words)}
-    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token=unk))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+        single=f"{cls} $A {sep}",
+        pair=pair,
+        special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
+        pad_token=pad,
+        unk_token=unk,
+        cls_token=cls,
+        sep_token=sep,
+        mask_token=mask,
         model_max_length=64,
     )
 
 
-def model(labels: int = 1, layers: int = 3, heads: int = 4, seed: int = 0, **config):
-    """A random BERT whose weights are large enough that attention is far from uniform."""
+def model(
+    labels: int = 1,
+    layers: int = 3,
+    heads: int = 4,
+    seed: int = 0,
+    family: str = "bert",
+    **config,
+):
+    """A random model whose weights are large enough that attention is far from uniform."""
     torch.manual_seed(seed)
     settings = {
-        "vocab_size": len(tokenizer()),
+        "vocab_size": len(tokenizer(family)),
         "hidden_size": 32,
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "intermediate_size": 64,
+        FEED_FORWARD.get(family, "intermediate_size"): 64,
         "max_position_embeddings": 64,
         "initializer_range": 0.3,
         "num_labels": labels,
+        **CONFIGS.get(family, {}),
         **config,
     }
-    module = BertForSequenceClassification(BertConfig(**settings))
+    module = AutoModelForSequenceClassification.from_config(
+        AutoConfig.for_model(family, **settings), dtype=torch.float32
+    )
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     return module.eval()
 
 
-def save(folder: Path, **settings) -> Path:
+def save(folder: Path, family: str = "bert", **settings) -> Path:
     """Save a tiny model with its tokenizer, as any model is saved."""
     logging.disable_progress_bar()
-    model(**settings).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    model(family=family, **settings).save_pretrained(folder)
+    tokenizer(family).save_pretrained(folder)
     return folder
 
 

@@ -77,13 +77,16 @@ def label(sequence_ids: Sequence[int | None]) -> list[int]:
 
     Returns:
         One :class:`Part` number a token. Added tokens before the query are CLS, between query and
-        passage SEP1 (both of RoBERTa's), after the passage SEP2.
+        passage SEP1 (both of RoBERTa's ``</s></s>``), after the passage SEP2; one that stands
+        inside the query or the passage is ``OTHER``.
 
     Raises:
         InputError: if the query or the passage has no token, or they do not stand in that order.
 
     >>> [str(Part(p)) for p in label([None, 0, 0, None, 1, None])]
     ['CLS', 'Q', 'Q', 'SEP1', 'D', 'SEP2']
+    >>> [str(Part(p)) for p in label([None, 0, None, None, 1, None])]
+    ['CLS', 'Q', 'SEP1', 'SEP1', 'D', 'SEP2']
     """
     query = [i for i, s in enumerate(sequence_ids) if s == 0]
     passage = [i for i, s in enumerate(sequence_ids) if s == 1]
@@ -98,8 +101,10 @@ def label(sequence_ids: Sequence[int | None]) -> list[int]:
             labels.append(int(Part.Q if sequence == 0 else Part.D))
         elif i < query[0]:
             labels.append(int(Part.CLS))
-        elif i < passage[0]:
+        elif query[-1] < i < passage[0]:
             labels.append(int(Part.SEP1))
-        else:
+        elif i > passage[-1]:
             labels.append(int(Part.SEP2))
+        else:
+            labels.append(int(Part.OTHER))
     return labels

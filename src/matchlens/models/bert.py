@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, PreTrainedModel
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
@@ -21,54 +21,64 @@ LIBRARY_ATTENTION = "eager"
 class Bert:
     """Walks a ``BertForSequenceClassification`` through its own layers.
 
+    Families whose layers are BERT's but for a few names derive from it and say what differs.
+
     Args:
         module: the model, in evaluation mode.
     """
 
+    library: ClassVar[Any] = BertForSequenceClassification
+    template = "[CLS] query [SEP] passage [SEP]"
+    separators = 1
+    token_types = 2
+    stack = "encoder.layer"
     score_parts = (Part.CLS,)
     score_rows = slice(0, 1)
 
-    def __init__(self, module: BertForSequenceClassification) -> None:
+    def __init__(self, module: PreTrainedModel) -> None:
         self.module: Any = module
         self.module.set_attn_implementation(ATTENTION)
-        self.layers = self.module.bert.encoder.layer
+        self.body = self.module.base_model
+        self.layers: Any = self.body.get_submodule(self.stack)
         self.n_layers = len(self.layers)
         self.n_heads = self.module.config.num_attention_heads
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """Word, position and token type embeddings, normalised."""
-        return self.module.bert.embeddings(
-            input_ids=batch.input_ids, token_type_ids=batch.token_type_ids
-        )
+        return self.body.embeddings(**self.inputs(batch))
+
+    def inputs(self, batch: EncodedBatch) -> dict[str, Tensor]:
+        """What the library's embeddings are fed: token types only where the family knows them."""
+        fed = {"input_ids": batch.input_ids}
+        return {**fed, "token_type_ids": batch.token_type_ids} if self.token_types else fed
 
     def layer(
         self, index: int, states: Float[Tensor, "batch token width"], call: Call
     ) -> Float[Tensor, "batch row width"]:
-        """One ``BertLayer``; with ``call.rows``, keys and values come from all tokens."""
-        layer = self.layers[index]
+        """One layer of the library's; with ``call.rows``, keys and values come from all tokens."""
         if call.rows is not None:
-            attention = layer.attention.self
-            shape = (*states.shape[:-1], -1, attention.attention_head_size)
-            key = attention.key(states).view(shape).transpose(1, 2)
-            value = attention.value(states).view(shape).transpose(1, 2)
+            _, *linears = self.projections(index)
+            shape = (*states.shape[:-1], self.n_heads, -1)
+            key, value = (linear(states).view(shape).transpose(1, 2) for linear in linears)
             call = replace(call, memory=(key, value))
             states = states[:, call.rows]
-        out = layer(states, None, matchlens=call)
+        out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
+
+    def projections(self, index: int) -> tuple[Any, Any, Any]:
+        """The linear modules of a layer that make queries, keys and values."""
+        attention = self.layers[index].attention.self
+        return attention.query, attention.key, attention.value
 
     def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""
-        return relevance(self.module.classifier(self.module.bert.pooler(states)))
+        return relevance(self.module.classifier(self.body.pooler(states)))
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
         """The library's own forward pass with its eager attention."""
         self.module.set_attn_implementation(LIBRARY_ATTENTION)
         try:
-            out = self.module(
-                input_ids=batch.input_ids,
-                token_type_ids=batch.token_type_ids,
-                attention_mask=batch.mask.long(),
-            )
+            out = self.module(**self.inputs(batch), attention_mask=batch.mask.long())
         finally:
             self.module.set_attn_implementation(ATTENTION)
         return relevance(out.logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +16,15 @@ from matchlens.parts import Part
 class Family(Protocol):
     """A cross-encoder that can be walked layer by layer through the library's own modules."""
 
+    library: ClassVar[Any]
+    """The library's class, which loads the weights."""
+    template: str
+    """How its tokenizers encode a pair, for messages."""
+    separators: int
+    """Tokens between query and passage."""
+    token_types: int
+    """Token types of a pair: 2 where the passage has type 1, 1 where all tokens have the same, 0
+    where the family knows none and is fed none."""
     module: Any
     """The library's model."""
     n_layers: int

@@ -12,12 +12,41 @@ from pathlib import Path
 
 from matchlens.errors import InputError
 
-FAMILIES: Mapping[str, str] = {"bert": "matchlens.models.bert:Bert"}
-"""Model type, as the model's config.json names it, to the class that walks it."""
+
+@dataclass(frozen=True)
+class FamilyEntry:
+    """What is known of a model type before torch is imported.
+
+    Args:
+        walker: module and name of the class that walks it.
+        layers: what its config.json calls the number of layers.
+        heads: what its config.json calls the number of heads a layer.
+        after_padding: whether positions start behind the padding's place in the position table.
+    """
+
+    walker: str
+    layers: str = "num_hidden_layers"
+    heads: str = "num_attention_heads"
+    after_padding: bool = False
+
+
+FAMILIES: Mapping[str, FamilyEntry] = {
+    "bert": FamilyEntry("matchlens.models.bert:Bert"),
+    "camembert": FamilyEntry("matchlens.models.roberta:Camembert", after_padding=True),
+    "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
+    "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
+    "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
+}
+"""Model type, as the model's config.json names it, to its family."""
+
+ROBERTA_PADDING = 1
+"""The library's token id of padding for RoBERTa's kin where config.json names none."""
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
@@ -49,7 +78,8 @@ class ModelFolder:
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of layers and of heads a layer."""
-        return self._count("num_hidden_layers"), self._count("num_attention_heads")
+        entry = FAMILIES[self.model_type]
+        return self._count(entry.layers), self._count(entry.heads)
 
     def limit(self, asked: int | None = None) -> int:
         """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
@@ -60,7 +90,7 @@ class ModelFolder:
         """
         if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
             raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
-        limits = [self._count("max_position_embeddings")]
+        limits = [self._positions()]
         settings = self.path / "tokenizer_config.json"
         known = _read_json(settings, self.name) if settings.exists() else {}
         length = known.get("model_max_length")
@@ -79,6 +109,19 @@ class ModelFolder:
             "dtype": dtype,
             "max_length": self.limit(max_length),
         }
+
+    def _positions(self) -> int:
+        """Tokens that the position table has places for."""
+        places = self._count("max_position_embeddings")
+        if not FAMILIES[self.model_type].after_padding:
+            return places
+        padding = self.config.get("pad_token_id", ROBERTA_PADDING)
+        if not isinstance(padding, int) or not 0 <= padding < places - 1:
+            raise InputError(
+                f"model {self.name!r}: pad_token_id in config.json is {padding!r}; expected a "
+                f"number below {places - 1}, since the {places} positions start behind it"
+            )
+        return places - padding - 1
 
     def _count(self, key: str) -> int:
         value = self.config.get(key)
@@ -218,10 +261,10 @@ def _check_files(path: Path, name: str) -> None:
                 "transformers' save_pretrained in a place that you trust"
             )
         raise InputError(f"model {name!r} has no weights; expected {_WEIGHTS[0]} in {str(path)!r}")
-    if not any((path / file).exists() for file in ("tokenizer.json", "vocab.txt")):
+    if not any(all((path / file).exists() for file in files) for files in _TOKENIZERS):
         raise InputError(
-            f"model {name!r} has no tokenizer; expected tokenizer.json or vocab.txt beside the "
-            "weights; save the tokenizer into the same folder"
+            f"model {name!r} has no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json "
+            "with merges.txt, beside the weights; save the tokenizer into the same folder"
         )
     settings = path / "tokenizer_config.json"
     if settings.exists() and _read_json(settings, name).get("auto_map"):
@@ -234,7 +277,7 @@ def _check_files(path: Path, name: str) -> None:
 def _digest(path: Path) -> str:
     """One digest over every file that decides what the model computes."""
     total = hashlib.sha256()
-    names = {"config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+    names = {"config.json", "tokenizer_config.json", *(name for one in _TOKENIZERS for name in one)}
     for file in sorted(os.listdir(path)):
         if file in names or file.endswith((".safetensors", ".safetensors.index.json")):
             with open(path / file, "rb") as stream:

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     AutoTokenizer,
-    BertForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 from transformers.masking_utils import sdpa_mask
@@ -107,8 +106,8 @@ def load(
     place = _device(device)
     with _quiet():
         tokenizer = _tokenizer(folder)
-        module = _module(folder, getattr(torch, dtype)).to(place)
-    family_class = _family_class(folder.model_type)
+        family_class = _family_class(folder.model_type)
+        module = _module(folder, family_class.library, getattr(torch, dtype)).to(place)
     family: Family = family_class(module)
     identity = folder.identity(dtype, max_length)
     limit = folder.limit(max_length)
@@ -149,9 +148,9 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _module(folder: ModelFolder, dtype: torch.dtype) -> Any:
+def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     try:
-        module, report = cast(Any, BertForSequenceClassification).from_pretrained(
+        module, report = library.from_pretrained(
             str(folder.path),
             dtype=dtype,
             use_safetensors=True,
@@ -170,28 +169,39 @@ def _module(folder: ModelFolder, dtype: torch.dtype) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def _family_class(model_type: str) -> type:
-    module, name = FAMILIES[model_type].split(":")
+def _family_class(model_type: str) -> Any:
+    module, name = FAMILIES[model_type].walker.split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def _check_tokenizer(reranker: Reranker) -> None:
-    """The tokenizer must make BERT's five parts and mark the second segment."""
+    """The tokenizer must make the five parts, and mark the passage where the family knows how."""
+    family = reranker.family
     encoded = encode(reranker.tokenizer, [Pair("check", "check", "a", "a", 0)], reranker.max_length)
     parts = {Part(int(part)) for part in encoded.parts[0]}
     if parts != {Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2}:
         found = ", ".join(str(part) for part in sorted(parts))
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer does not encode a pair as [CLS] query [SEP] "
-            f"passage [SEP] (it gives only {found}); expected a tokenizer with pair support"
+            f"model {reranker.name!r}: its tokenizer does not encode a pair as {family.template} "
+            f"(it gives only {found}); expected a tokenizer with pair support"
         )
-    module = reranker.family.module
+    added = {Part.CLS: 1, Part.SEP1: family.separators, Part.SEP2: 1}
+    if any((encoded.parts[0] == part).sum() != number for part, number in added.items()):
+        found = " ".join(str(Part(int(part))) for part in encoded.parts[0])
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer encodes a pair as {found}; expected "
+            f"{family.template}, as the model was trained (for XLM-RoBERTa, transformers before "
+            "5.3 leaves out one separator: use a later one)"
+        )
+    module = family.module
     largest, known = max(reranker.tokenizer.get_vocab().values()), module.config.vocab_size
     if largest >= known:
         raise InputError(
             f"model {reranker.name!r}: its tokenizer has token ids up to {largest}, its weights "
             f"know {known} tokens; expected the tokenizer that the model was trained with"
         )
+    if not family.token_types:
+        return
     segments = module.config.type_vocab_size
     if encoded.types[0].max() >= segments:
         raise InputError(
@@ -199,7 +209,7 @@ def _check_tokenizer(reranker: Reranker) -> None:
             f"{segments}; expected the tokenizer that the model was trained with"
         )
     types = encoded.types[0][encoded.parts[0] == Part.D]
-    if segments > 1 and not (types == 1).all():
+    if family.token_types > 1 and segments > 1 and not (types == 1).all():
         raise InputError(
             f"model {reranker.name!r}: its tokenizer gives the passage token type 0, so the model "
             "would see one segment; expected token type 1 for the passage"

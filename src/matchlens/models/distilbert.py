@@ -1,0 +1,35 @@
+"""DistilBERT sequence classifiers: BERT's layers by other names, no token types, no pooler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DistilBertForSequenceClassification
+
+from matchlens.models.bert import Bert, relevance
+
+
+class DistilBert(Bert):
+    """Walks a ``DistilBertForSequenceClassification`` through its own layers.
+
+    Args:
+        module: the model, in evaluation mode.
+    """
+
+    library = DistilBertForSequenceClassification
+    token_types = 0
+    stack = "transformer.layer"
+
+    def projections(self, index: int) -> tuple[Any, Any, Any]:
+        """The linear modules of a layer that make queries, keys and values."""
+        attention = self.layers[index].attention
+        return attention.q_lin, attention.k_lin, attention.v_lin
+
+    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+        """``pre_classifier``, ReLU and classifier on the CLS row."""
+        return relevance(
+            self.module.classifier(torch.relu(self.module.pre_classifier(states[:, 0])))
+        )

@@ -1,0 +1,514 @@
+"""What every model family owes: the library's own scores, cuts that bite, the five parts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    CamembertTokenizer,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
+
+import matchlens
+import reference
+import tiny as tiny_models
+from matchlens import InputError, Part
+from matchlens.batching import encode
+from matchlens.corpora import Pair
+from matchlens.directions import How
+from matchlens.engine import other_pairs, run
+from matchlens.models.folder import FAMILIES, find
+from matchlens.models.load import Reranker
+from matchlens.parts import label
+from matchlens.plan import LayerCut
+from tiny import ROBERTAS
+
+LAYERS, HEADS = 2, 2
+OLD = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < (5, 3)
+
+
+@pytest.fixture(scope="module", params=tiny_models.FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(family, tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp(family)
+    return tiny_models.save(place, family, layers=LAYERS, heads=HEADS, seed=3)
+
+
+@pytest.fixture(scope="module")
+def model(folder) -> Reranker:
+    return matchlens.load(folder, dtype="float64", device="cpu")
+
+
+def one(query: str, text: str) -> Pair:
+    return Pair("q7", "d8", query, text, 0)
+
+
+def library_logits(folder: Path, pairs, dtype=torch.float64, batch=1) -> np.ndarray:
+    """By transformers alone: its tokenizer, its padding, its eager attention."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    module = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=dtype, attn_implementation="eager"
+    ).eval()
+    out = []
+    for start in range(0, len(pairs), batch):
+        some = pairs[start : start + batch]
+        texts = [pair.query for pair in some], [pair.text for pair in some]
+        typed = module.config.model_type != "distilbert"  # it would take no token types
+        inputs = tokenizer(*texts, padding=True, return_tensors="pt", return_token_type_ids=typed)
+        with torch.inference_mode():
+            out.append(module(**inputs).logits.double().numpy())
+    return np.concatenate(out)
+
+
+def relevance(logits: np.ndarray) -> np.ndarray:
+    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+
+
+def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
+    table = matchlens.score(model, pairs, cuts, **options)
+    return {name: table[name].to_numpy() for name in table.columns}
+
+
+def test_every_family_is_held_to_this_contract():
+    assert set(tiny_models.FAMILIES) == set(FAMILIES)
+
+
+def test_the_folder_tells_the_shape_without_loading(folder, model, family):
+    found = find(str(folder))
+    assert found.shape == (LAYERS, HEADS) == (model.family.n_layers, model.family.n_heads)
+    assert found.model_type == family == model.identity["type"]
+    assert found.limit() == model.max_length == 64
+    assert type(model.family.module).__name__.endswith("ForSequenceClassification")
+
+
+# --- the library's own scores
+
+
+@pytest.mark.parametrize("batch", [1, 24])
+def test_scores_are_the_library_s_own_in_any_batch(folder, model, tiny_pairs, batch):
+    expected = relevance(library_logits(folder, tiny_pairs, batch=batch))
+    assert np.ptp(expected) > 0.1
+    for tokens in (1, 130, 10**6):
+        got = scores(model, tiny_pairs, batch_tokens=tokens)[""]
+        np.testing.assert_allclose(got, expected, atol=1e-10, rtol=0)
+
+
+def test_scores_in_float32(folder, tiny_pairs):
+    expected = relevance(library_logits(folder, tiny_pairs, torch.float32, batch=24))
+    model = matchlens.load(folder, device="cpu")
+    np.testing.assert_allclose(scores(model, tiny_pairs)[""], expected, atol=1e-4, rtol=0)
+
+
+def test_two_labels(family, tmp_path, tiny_pairs):
+    folder = tiny_models.save(tmp_path, family, labels=2, layers=LAYERS, heads=HEADS)
+    few, model = tiny_pairs[:3], matchlens.load(folder, dtype="float64", device="cpu")
+    logits = library_logits(folder, few, batch=3)
+    assert logits.shape == (3, 2)
+    got = scores(model, few, "Q->D")
+    np.testing.assert_allclose(got[""], logits[:, 1] - logits[:, 0], atol=1e-10, rtol=0)
+    expected = [reference.score(model, pair, ["Q->D"]) for pair in few]
+    np.testing.assert_allclose(got["Q->D"], expected, atol=1e-10, rtol=0)
+
+
+def test_other_layers_below_the_same_model(family, tmp_path, tiny_pairs):
+    """One layer only, which is the first and the last."""
+    folder = tiny_models.save(tmp_path, family, layers=1, heads=4)
+    model = matchlens.load(folder, dtype="float64", device="cpu")
+    expected = relevance(library_logits(folder, tiny_pairs[:4], batch=4))
+    np.testing.assert_allclose(scores(model, tiny_pairs[:4])[""], expected, atol=1e-10, rtol=0)
+
+
+def test_padding_in_a_text_is_what_the_library_makes_of_it(folder, model, family):
+    """RoBERTa's positions skip a literal padding token, too: as its own forward has it."""
+    pad = model.tokenizer.pad_token
+    pairs = [one("cat sat", f"dog {pad} ran far"), one("cat sat", "dog ran")]
+    expected = relevance(library_logits(folder, pairs, batch=2))
+    np.testing.assert_allclose(scores(model, pairs)[""], expected, atol=1e-10, rtol=0)
+
+
+# --- cuts
+
+
+@pytest.mark.parametrize("how", [how.value for how in How])
+def test_every_how_equals_the_reference(model, tiny_pairs, how):
+    few = [tiny_pairs[n] for n in (0, 4)]  # of one query
+    others = other_pairs(few, 0)
+    names = [f"{cut}~{how}" for cut in ("Q->D", "D->{Q,SEP1}@0", "{CLS,SEP1}->{CLS,D}#0.1,1.0")]
+    if how != "sink":
+        names.append(f"SEP1->All~{how}")
+    got = scores(model, few, *names)
+    for name in names:
+        expected = [
+            reference.score(model, pair, [name], run=few, other=few[others[place]])
+            for place, pair in enumerate(few)
+        ]
+        np.testing.assert_allclose(got[name], expected, atol=1e-10, rtol=0, err_msg=name)
+        assert np.abs(got[name] - got[""]).max() > 1e-4, name
+
+
+def test_padding_order_and_batch_size_change_no_cut(model, tiny_pairs):
+    """Invariant 3."""
+    cuts = ["Q->D", "D->SEP1~mask", "SEP1->D@0~sink", "D->Q~mean", "D->Q~resample"]
+    some = tiny_pairs[:10]
+    whole = scores(model, some, *cuts)
+    order = np.random.default_rng(0).permutation(len(some))
+    shuffled = [some[place] for place in order]
+    for pairs, at, tokens in ((some, slice(None), 1), (shuffled, order, 130)):
+        got = scores(model, pairs, *cuts, batch_tokens=tokens)
+        for cut in whole:
+            np.testing.assert_allclose(got[cut], whole[cut][at], atol=1e-10, rtol=0, err_msg=cut)
+
+
+def test_what_the_score_reads_cut_from_all_leaves_no_difference(model, tiny_pairs):
+    """Invariant 4."""
+    got = scores(model, tiny_pairs, "CLS->All", "CLS->All~mask", "CLS->All~mean")
+    assert np.ptp(got.pop("")) > 0.1
+    for cut, values in got.items():
+        assert np.ptp(values) < 1e-10, cut
+
+
+def test_the_last_layer_computes_the_score_s_row_only(model, tiny_pairs, monkeypatch):
+    seen = []
+    for number, layer in enumerate(model.family.layers):
+        forward = layer.forward
+
+        def counting(states, *args, number=number, forward=forward, **kwargs):
+            seen.append((number, *states.shape[:2]))
+            return forward(states, *args, **kwargs)
+
+        monkeypatch.setattr(layer, "forward", counting)
+    run(model, tiny_pairs, {"": []})
+    rows = [sum(pairs for number, pairs, _ in seen if number == n) for n in range(LAYERS)]
+    assert rows == [len(tiny_pairs)] * LAYERS
+    assert {tokens for number, _, tokens in seen if number == LAYERS - 1} == {1}
+    assert all(tokens > 1 for number, _, tokens in seen if number < LAYERS - 1)
+
+
+# --- the check at load
+
+
+def deaf_to_cuts(family, monkeypatch):
+    """The cut does not bite."""
+    real = family.layer
+
+    def layer(self, index, states, call):
+        none = [LayerCut.of([], index, self.n_heads, ()) for _ in call.cuts]
+        return real(self, index, states, replace(call, cuts=none))
+
+    monkeypatch.setattr(family, "layer", layer)
+
+
+def own_attention(family, monkeypatch):
+    """The library's own attention runs instead of ours."""
+    real = family.embed
+
+    def embed(self, batch):
+        self.module.set_attn_implementation("sdpa")
+        return real(self, batch)
+
+    monkeypatch.setattr(family, "embed", embed)
+
+
+def other_row(family, monkeypatch):
+    """The score is read off another row."""
+    monkeypatch.setattr(family, "score_rows", slice(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "says"),
+    [
+        (deaf_to_cuts, "fails the check at load: with CLS->All cut, two different pairs still"),
+        (own_attention, "fails the check at load: .*function was called 0 times in 2 layers"),
+        (other_row, "fails the check at load: scores without a cut differ from the library's own"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_family_that_is_broken_is_refused(sabotage, says, folder, model, monkeypatch):
+    sabotage(type(model.family), monkeypatch)
+    with pytest.raises(InputError, match=says):
+        matchlens.load(folder, device="cpu")
+
+
+# --- refusals
+
+
+def changed(folder: Path, target: Path, **settings: object) -> Path:
+    """A copy of a model folder with other settings in config.json; None removes one."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text())
+    kept = {key: value for key, value in {**config, **settings}.items() if value is not None}
+    (target / "config.json").write_text(json.dumps(kept))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"architectures": ["XForMaskedLM"]}, "is no sequence classifier"),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "has 3 labels"),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "wants to run code of its own"),
+        ({"n_layers": None, "num_hidden_layers": None}, "layers in config.json is None"),
+    ],
+)
+def test_no_family_is_less_strict(folder, tmp_path, settings, says):
+    with pytest.raises(InputError, match=says):
+        find(str(changed(folder, tmp_path / "model", **settings)))
+
+
+def test_pickles_only(folder, tmp_path):
+    copy = changed(folder, tmp_path / "model")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pickled weights only"):
+        find(str(copy))
+
+
+def test_weights_of_another_family(folder, tmp_path, family):
+    """The weights of BERT under the name of RoBERTa, and so on: they do not fit."""
+    other = "roberta" if family == "bert" else "bert"
+    copy = changed(folder, tmp_path / "model")
+    held = tiny_models.model(family=other, layers=LAYERS, heads=HEADS)
+    held.save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", copy)
+    with pytest.raises(InputError, match="weights do not fit"):
+        matchlens.load(copy, device="cpu")
+
+
+def template(tokenizer, pair: str) -> None:
+    """Another way to put query and passage together."""
+    special = [
+        (token, tokenizer.convert_tokens_to_ids(token))
+        for token in (tokenizer.cls_token, tokenizer.sep_token)
+    ]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair=pair.format(cls=special[0][0], sep=special[1][0]), special_tokens=special
+    )
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        ("{cls} $A $B {sep}", r"does not encode a pair as \S+ query \S+ passage .*CLS, Q, D, SEP2"),
+        (
+            "{cls} {cls} $A {sep} $B {sep}",
+            r"encodes a pair as CLS CLS Q SEP1 D SEP2; expected \S+ q",
+        ),
+        ("{cls} $A {sep} {sep} {sep} $B {sep}", "encodes a pair as CLS Q SEP1 SEP1 SEP1 D SEP2; "),
+    ],
+)
+def test_templates_that_are_not_the_model_s(folder, model, tmp_path, pair, says):
+    copy = changed(folder, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template(tokenizer, pair)
+    tokenizer.save_pretrained(copy)
+    with pytest.raises(InputError, match=says):
+        matchlens.load(copy, device="cpu")
+
+
+# --- the length limit
+
+
+def test_the_position_table_limits_the_length(family, tmp_path):
+    """As many tokens as there are positions, and not one more."""
+    folder = tiny_models.save(tmp_path, family, layers=1, heads=HEADS, max_position_embeddings=20)
+    limit = 18 if family in ROBERTAS else 20
+    assert find(str(folder)).limit() == limit
+    assert find(str(folder)).limit(12) == 12
+    model = matchlens.load(folder, dtype="float64", device="cpu")
+    special = 4 if family in ROBERTAS else 3
+    longest = one("cat sat", "dog " * (limit - special - 2))
+    pairs = [longest, one("cat sat", "dog " * 60), one("cat", "dog")]
+    encoded = encode(model.tokenizer, pairs, model.max_length)
+    assert encoded.lengths.tolist() == [limit, limit, special + 2]
+    assert encoded.truncated.tolist() == [False, True, False]
+    got = scores(model, pairs)[""]
+    assert got[0] == pytest.approx(got[1], abs=1e-12)
+    expected = relevance(library_logits(folder, [pairs[0], pairs[2]], batch=2))
+    np.testing.assert_allclose(got[[0, 2]], expected, atol=1e-10, rtol=0)
+    with pytest.raises((IndexError, RuntimeError)):
+        library_logits(folder, [one("cat sat", longest.text + "dog")])
+
+
+@pytest.mark.parametrize("family", ["roberta"], indirect=True)
+def test_where_roberta_s_positions_start(folder, tmp_path):
+    assert find(str(changed(folder, tmp_path / "none", pad_token_id=None))).limit() == 64
+    assert find(str(changed(folder, tmp_path / "other", pad_token_id=20))).limit() == 45
+    for place, padding in enumerate((65, -1, "one")):
+        copy = changed(folder, tmp_path / str(place), pad_token_id=padding)
+        with pytest.raises(
+            InputError, match=r"pad_token_id in config\.json is .*; expected a number"
+        ):
+            find(str(copy))
+
+
+# --- parts and token types
+
+
+def test_the_five_parts(model, family):
+    pair = one("cat sat", "dog [SEP] ran </s> far")
+    (parts,) = encode(model.tokenizer, [pair], 64).parts
+    between = 2 if family in ROBERTAS else 1
+    assert parts.tolist() == sorted(parts.tolist())
+    counts = [parts.tolist().count(part) for part in Part]
+    assert counts[:3] == [1, 2, between]
+    assert counts[4:] == [1, 0]
+    assert counts[Part.D] >= 5
+
+
+def test_added_tokens_are_labelled_by_where_they_stand():
+    cls, q, sep1, d, sep2, other = Part
+    assert label([None, 0, None, None, 1, 1, None]) == [cls, q, sep1, sep1, d, d, sep2]
+    assert label([None, 0, None, 0, None, 1, None, 1, None]) == [
+        *(cls, q, other, q, sep1, d, other, d, sep2)
+    ]
+    assert label([0, 1]) == [q, d]
+
+
+def roberta_tokenizer() -> RobertaTokenizer:
+    words = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {word: number for number, word in enumerate([*words, "ca", "cat", "<mask>"])}
+    return RobertaTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t")])
+
+
+def pieces() -> list[tuple[str, float]]:
+    words = [f"\u2581{word}" for word in tiny_models.WORDS]
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    return [(word, -1.0) for word in [*special, *words, "\u2581", *"abcdefghijklmnopqrstuvwxyz"]]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        roberta_tokenizer,
+        pytest.param(
+            lambda: XLMRobertaTokenizer(vocab=pieces()),
+            marks=pytest.mark.skipif(OLD, reason="one separator only, a fault of transformers"),
+        ),
+        lambda: CamembertTokenizer(vocab=pieces()),
+    ],
+    ids=["roberta", "xlm-roberta", "camembert"],
+)
+def test_the_library_s_own_tokenizers(make):
+    """Byte-level BPE with RoBERTa's own processor, and pieces with a template."""
+    tokenizer = make()
+    encoded = encode(tokenizer, [one("cat", "cat</s> </s>"), one("cat cat", "cat")], 64)
+    for ids, parts, types in zip(encoded.ids, encoded.parts, encoded.types, strict=True):
+        words = np.array(tokenizer.convert_ids_to_tokens(ids.tolist()))
+        assert words[parts == Part.CLS].tolist() == ["<s>"]
+        assert words[parts == Part.SEP1].tolist() == ["</s>", "</s>"]
+        assert words[parts == Part.SEP2].tolist() == ["</s>"]
+        assert not types.any()
+    first = np.array(tokenizer.convert_ids_to_tokens(encoded.ids[0].tolist()))
+    assert first[encoded.parts[0] == Part.D].tolist().count("</s>") == 2
+
+
+def test_one_separator_where_roberta_has_two(tmp_path):
+    """As transformers 5.0 to 5.2 encodes pairs for XLM-RoBERTa, whatever tokenizer.json says."""
+    folder = tiny_models.save(tmp_path, "xlm-roberta", layers=1, heads=2)
+    tokenizer = tiny_models.tokenizer("xlm-roberta")
+    template(tokenizer, "{cls} $A {sep} $B {sep}")
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match=r"as CLS Q SEP1 D SEP2; expected <s> .* before 5\.3"):
+        matchlens.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json and merges.txt"])
+def test_roberta_with_its_own_tokenizer(tmp_path, files):
+    tokenizer = roberta_tokenizer()
+    folder = tmp_path / "model"
+    tiny_models.model(
+        family="roberta", layers=1, heads=2, vocab_size=len(tokenizer)
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if files != "tokenizer.json":
+        settings = folder / "tokenizer_config.json"
+        settings.write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(
+            InputError, match=r"has no tokenizer; expected .* vocab\.json with merges"
+        ):
+            find(str(folder))
+        tokenizer.backend_tokenizer.model.save(str(folder))
+    model = matchlens.load(folder, dtype="float64", device="cpu")
+    pairs = [one("cat", "cat dog"), one("dog", "a cat")]
+    got = scores(model, pairs, "Q->D")
+    expected = relevance(library_logits(folder, pairs, batch=2))
+    np.testing.assert_allclose(got[""], expected, atol=1e-10, rtol=0)
+    expected = [reference.score(model, pair, ["Q->D"]) for pair in pairs]
+    np.testing.assert_allclose(got["Q->D"], expected, atol=1e-10, rtol=0)
+    if files != "tokenizer.json":
+        digest = find(str(folder)).sha256
+        (folder / "merges.txt").write_text("#version: 0.2\nc a\n")
+        assert find(str(folder)).sha256 != digest
+
+
+def marked(folder: Path) -> None:
+    """A tokenizer of RoBERTa's that gives the passage type 1."""
+    tokenizer = tiny_models.tokenizer("roberta")
+    template(tokenizer, "{cls} $A {sep} {sep} $B:1 {sep}:1")
+    tokenizer.save_pretrained(folder)
+
+
+def test_token_types_of_roberta(tmp_path, tiny_pairs):
+    """One type; where there are two, the tokenizer says which is whose."""
+    one_type = tiny_models.save(tmp_path / "1", "roberta", layers=1, heads=2)
+    marked(one_type)
+    with pytest.raises(InputError, match="marks two segments, its weights know 1"):
+        matchlens.load(one_type, device="cpu")
+    two = tiny_models.save(tmp_path / "2", "roberta", layers=1, heads=2, type_vocab_size=2)
+    few, found = tiny_pairs[:3], []
+    for mark in (False, True):
+        if mark:
+            marked(two)
+        model = matchlens.load(two, dtype="float64", device="cpu")
+        found.append(scores(model, few)[""])
+        expected = relevance(library_logits(two, few))
+        np.testing.assert_allclose(found[-1], expected, atol=1e-10, rtol=0)
+    assert np.abs(found[0] - found[1]).min() > 1e-4
+
+
+@pytest.mark.parametrize("family", ["distilbert"], indirect=True)
+def test_distilbert_is_fed_no_token_types(folder, model, tmp_path, tiny_pairs):
+    """Whether its tokenizer marks the passage is of no consequence."""
+    copy = changed(folder, tmp_path / "model")
+    tokenizer = tiny_models.tokenizer("distilbert")
+    template(tokenizer, "{cls} $A {sep} $B {sep}")
+    tokenizer.save_pretrained(copy)
+    plain = matchlens.load(copy, dtype="float64", device="cpu")
+    few = tiny_pairs[:3]
+    assert encode(model.tokenizer, few, 64).types[0].any()
+    assert not encode(plain.tokenizer, few, 64).types[0].any()
+    np.testing.assert_array_equal(scores(plain, few)[""], scores(model, few)[""])
+
+
+@pytest.mark.parametrize("family", ["electra"], indirect=True)
+def test_electra_s_passage_has_type_1(folder, model, tmp_path):
+    assert model.family.body.embeddings.word_embeddings.embedding_dim == 16
+    copy = changed(folder, tmp_path / "model")
+    tokenizer = tiny_models.tokenizer("electra")
+    template(tokenizer, "{cls} $A {sep} $B {sep}")
+    tokenizer.save_pretrained(copy)
+    with pytest.raises(InputError, match="gives the passage token type 0"):
+        matchlens.load(copy, device="cpu")
+
+
+def test_electra_as_wide_as_its_layers(tmp_path, tiny_pairs):
+    folder = tiny_models.save(tmp_path, "electra", layers=1, heads=2, embedding_size=32)
+    model = matchlens.load(folder, dtype="float64", device="cpu")
+    assert not hasattr(model.family.body, "embeddings_project")
+    expected = relevance(library_logits(folder, tiny_pairs[:3], batch=3))
+    np.testing.assert_allclose(scores(model, tiny_pairs[:3])[""], expected, atol=1e-10, rtol=0)
