@@ -1,4 +1,4 @@
-"""Each direction beside random edges: is it the direction that matters, or the amount cut?"""
+"""Each direction beside random edges: whether the direction matters, or the amount cut."""
 
 from __future__ import annotations
 
