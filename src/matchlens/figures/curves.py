@@ -11,12 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
-from matchlens.figures.labels import spread
+from matchlens.figures.ends import KEY, LEADER, PAD, EndLabel, end_labels, layer_ticks
 from matchlens.figures.page import (
     DASHES,
     EDGE,
     GREY,
-    INK,
     MINUS,
     NORMAL,
     PALETTE,
@@ -45,8 +44,6 @@ NOTE = (
     "X→Y cut: X no longer reads Y. Filled: significant change; hollow: not. "
     "Band: 95% interval of the change."
 )
-_LEADER, _KEY = 11.0, 9.0
-_PAD = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,6 @@ class _Curve:
     low: Float[np.ndarray, " points"]
     high: Float[np.ndarray, " points"]
     significant: Bool[np.ndarray, " points"]
-
-
-@dataclass(frozen=True)
-class _Label:
-    text: str
-    height: float
-    start: tuple[float, float]
-    rank: float
-    colour: str
-    marker: str
 
 
 def layer_curves(
@@ -138,7 +125,7 @@ def layer_curves(
         y_label = page.wrap(measure, room, NORMAL)
         left = EDGE + page.measure(y_label, NORMAL)[1] + 2 + TICK
         left += page.widest(written(y_ticks), SMALL)
-        right = EDGE + page.widest([*names, *lines], SMALL) + _KEY + _LEADER
+        right = EDGE + page.widest([*names, *lines], SMALL) + KEY + LEADER
         across = page.width - left - right
         page.grow(frame.bottom + room + frame.top)
         axes = page.axes(left, frame.bottom, across, room)
@@ -149,11 +136,11 @@ def layer_curves(
         )  # fmt: skip
 
         first, last = min(c.n.min() for c in curves), max(c.n.max() for c in curves)
-        pad = _PAD * (max(last - first, 1.0)) / (across - 2 * _PAD)
+        pad = PAD * (max(last - first, 1.0)) / (across - 2 * PAD)
         axes.set_xlim(first - pad, last + pad)
         axes.set_ylim(low, high)
         axes.set_yticks(y_ticks, written(y_ticks))
-        _layers(page, axes, int(first), int(last), across)
+        layer_ticks(page, axes, int(first), int(last), across)
         for name, value in lines.items():
             dash = (0, ()) if name == "original" else (0, (1, 1.6))
             axes.axhline(value, color=GREY, lw=0.7, ls=dash, zorder=1, label=name)
@@ -165,13 +152,13 @@ def layer_curves(
             return at_x, frame.bottom + (y - low) / (high - low) * room
 
         labels = [
-            _Label(name, height, place(c.n[-1], c.mean[-1]), c.mean.mean(), *_sign(i))
+            EndLabel(name, height, place(c.n[-1], c.mean[-1]), c.mean.mean(), *_sign(i))
             for i, (c, name, height) in enumerate(zip(curves, names, heights, strict=False))
         ]
         for (name, value), height in zip(lines.items(), heights[len(names) :], strict=True):
             edge = (left + across, place(last, value)[1])
-            labels.append(_Label(name, height, edge, value, GREY, ""))
-        _labels(page, labels, left + across, frame.bottom, frame.bottom + room)
+            labels.append(EndLabel(name, height, edge, value, GREY, ""))
+        end_labels(page, labels, left + across, frame.bottom, frame.bottom + room)
     return page.figure
 
 
@@ -202,15 +189,6 @@ def _sign(i: int) -> tuple[str, str]:
     return PALETTE[i % len(PALETTE)]
 
 
-def _layers(page: Page, axes: Axes, first: int, last: int, across: float) -> None:
-    """Ticks at whole layers, as many as have room."""
-    each = (across - 2 * _PAD) / max(last - first, 1)
-    needed = page.widest([str(last)], SMALL) + 4.0
-    step = next(s for s in (1, 2, 3, 4, 6, 8, 12, 24, 48, last - first + 1) if s * each >= needed)
-    shown = [n for n in range(first, last + 1) if n % step == 0] or [first]
-    axes.set_xticks(shown, [str(n) for n in shown])
-
-
 def _draw(axes: Axes, curve: _Curve, i: int, *, crowded: bool) -> None:
     colour, marker = _sign(i)
     n, mean, low, high = curve.n, curve.mean, curve.low, curve.high
@@ -228,24 +206,4 @@ def _draw(axes: Axes, curve: _Curve, i: int, *, crowded: bool) -> None:
         axes.plot(
             n[rows], mean[rows], ls="", marker=marker, ms=size, mec=colour, mew=0.7, mfc=face,
             zorder=3, label="_" + curve.name,
-        )  # fmt: skip
-
-
-def _labels(page: Page, labels: list[_Label], edge: float, low: float, high: float) -> None:
-    """Put the labels right of the axes, moved apart; a thin line leads to each."""
-    labels = sorted(labels, key=lambda label: (round(label.start[1], 3), label.rank))
-    wanted = np.array([label.start[1] for label in labels])
-    heights = np.array([label.height for label in labels])
-    x = edge + _LEADER
-    for label, y in zip(labels, spread(wanted, heights, low, high), strict=True):
-        page.line(
-            [label.start[0], edge + 1, x], [label.start[1], label.start[1], y],
-            color=label.colour, lw=0.5, alpha=0.8, solid_joinstyle="round",
-        )  # fmt: skip
-        if label.marker:
-            page.line([x + 2.5], [y], color=label.colour, marker=label.marker, ms=3.6, ls="")
-        indent = _KEY - 2.0 if label.marker else 2.0
-        page.text(
-            x + indent, y, label.text, va="center", fontsize=SMALL,
-            color=INK if label.marker else GREY,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The effect of cutting each head alone: a heat map, layers by heads."""
+"""A number a head, such as the effect of cutting it alone: a heat map, layers by heads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from matchlens.errors import InputError
+from matchlens.figures.colours import COLOURS, bar, bar_height
 from matchlens.figures.labels import beside, toward
 from matchlens.figures.page import (
     EDGE,
@@ -25,6 +27,7 @@ from matchlens.figures.page import (
     TICK,
     Frame,
     Page,
+    arrows,
     integers,
     numbers,
     required,
@@ -36,39 +39,46 @@ NOTE = (
     "● significantly lower without the head, ▲ significantly higher. "
     "Named layer.head: the largest changes."
 )
+ATTENTION_NOTE = (
+    "● significantly lower for relevant passages, ▲ significantly higher. "
+    "Named layer.head: the largest differences."
+)
 NAMED = 6
 """How many heads are named, at most."""
-COLOURS = LinearSegmentedColormap.from_list(
-    "matchlens",
-    ["#14104f", "#3f4ba0", "#94a6d8", "#f7f7f5", "#f6c98f", "#e39a3b", "#bd6f10"],
-)
-"""Blue to white to orange. Blue ends darker than orange does, so that the darkest cells of a grey
-print are decreases."""
-_BAR = 6.0
 
 
 def head_map(
-    table: pd.DataFrame, *, measure: str, title: str = "", width: str = "column"
+    table: pd.DataFrame,
+    *,
+    measure: str | None = None,
+    words: str | None = None,
+    note: str = NOTE,
+    title: str = "",
+    width: str = "column",
 ) -> Figure:
-    """Draw the effect of cutting each head alone, a cell a head.
+    """Draw a number a head, centred at 0, a cell a head: the effect of cutting it, by default.
 
     Layer 0 is at the bottom. The colours are centred at 0. Significant cells bear a dot (the
-    measure falls without the head) or a triangle (it rises), so that the sign shows in grey, too.
-    The heads of the largest changes are named.
+    number is negative: the measure falls without the head) or a triangle (it rises), so that the
+    sign shows in grey, too. The heads of the largest numbers are named.
 
     Args:
-        table: one row a head. Columns: layer, head (from 0), diff (change of the measure when
-            the head is cut, in units of the measure), q (p corrected after Benjamini and
-            Hochberg; may be NaN), significant (bool). Heads without a row stay grey.
-        measure: the measure's name, such as ``nDCG@10``.
+        table: one row a head. Columns: layer, head (from 0), diff (what is drawn: the change of
+            the measure when the head is cut, in units of the measure, or the difference of an
+            attention quantity between two classes of passages), q (p corrected after Benjamini
+            and Hochberg; may be NaN), significant (bool). Heads without a row stay grey.
+        measure: the measure's name, such as ``nDCG@10``, where heads are cut.
+        words: what the numbers are, such as ``Q->D attention mass, relevant − easy``, where they
+            are something else than a measure's change.
+        note: what the signs mean, below the figure; ``ATTENTION_NOTE`` for classes of passages.
         title: above the figure.
         width: ``column`` (3.35 inch) or ``page`` (7 inch).
 
     Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for one head, or if
-            the width is unknown.
+        InputError: if the table is empty, lacks a column or holds two rows for one head, if the
+            width is unknown, or if not exactly one of measure and words is given.
 
-    Source: the paper's Figure 1b shows heads so for attention; this is its causal counterpart.
+    Source: the paper's Figure 1b, as a map; with a measure, its causal counterpart.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame(
@@ -79,6 +89,11 @@ def head_map(
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['1.1', '1.0', '0.1']
     """
+    if (measure is None) == (words is None):
+        raise InputError(
+            "head_map needs either measure or words; give measure='nDCG@10' for heads that are "
+            "cut, or words='Q->D mass, relevant less easy' for anything else"
+        )
     required(table, COLUMNS, ("layer", "head"), "head_map")
     layer, head = (integers(table, name) for name in ("layer", "head"))
     rows, columns = int(layer.max()) + 1, int(head.max()) + 1
@@ -93,11 +108,11 @@ def head_map(
     with style():
         page = Page(width)
         inner = page.width - 2 * EDGE
-        words = page.wrap(f"change of {measure} when this head alone is cut", inner, NORMAL)
-        digit, words_height = page.measure("0", SMALL)[1], page.measure(words, NORMAL)[1]
-        extra = words_height + 2 + digit + TICK + _BAR + 6
-        note = f"{NOTE} {READS}" if "->" in title or "→" in title else NOTE
-        frame = Frame(page, title, "head", note, extra=extra)
+        said = arrows(words or "") or f"change of {measure} when this head alone is cut"
+        said = page.wrap(said, inner, NORMAL)
+        digit = page.measure("0", SMALL)[1]
+        note = f"{note} {READS}" if "→" in arrows(f"{title}{words}") else note
+        frame = Frame(page, title, "head", note, extra=bar_height(page, said))
         left = EDGE + page.measure("layer", NORMAL)[1] + 2 + TICK
         left += page.widest([str(rows - 1)], SMALL)
         across = min((page.width - left - EDGE - 1) / columns, 40.0)
@@ -127,10 +142,7 @@ def head_map(
         else:
             _callouts(axes, page, largest, significant, across, up)
         long = max(across * columns, min(page.width * 0.45, page.width - left - EDGE))
-        _bar(page, mesh, frame.extra + words_height + 2 + digit + TICK, left, long, reach)
-        half = page.measure(words, NORMAL)[0] / 2
-        x = min(max(left + long / 2, EDGE + half), page.width - EDGE - half)
-        page.text(x, frame.extra, words, va="bottom", ha="center", fontsize=NORMAL)
+        bar(page, mesh, said, frame.extra, left, long)
     return page.figure
 
 
@@ -227,14 +239,3 @@ def _rectangle(
     x, y = (box[:2] - box[2:] / 2) / scale
     wide, high = box[2:] / scale
     axes.add_patch(Rectangle((x, y), wide, high, ec=INK, zorder=4, **how))  # type: ignore[arg-type]
-
-
-def _bar(page: Page, mesh: QuadMesh, bottom: float, left: float, long: float, reach: float) -> None:
-    """The colour bar, with ticks inside its ends."""
-    axes = page.axes(left, bottom, long, _BAR)
-    bar = page.figure.colorbar(mesh, cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)  # type: ignore[attr-defined]
-    if bar.solids is not None:
-        bar.solids.set_edgecolor("face")  # no seams between the colours
-    shown, labels = page.ticks(-reach, reach, long, 6, over=EDGE)
-    bar.set_ticks(shown, labels=labels)

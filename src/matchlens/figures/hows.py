@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from matchlens.figures.keys import key, write
 from matchlens.figures.page import (
     EDGE,
     GREY,
@@ -30,16 +29,7 @@ NOTE = (
     "X→Y cut: X no longer reads Y. Filled: significant change; hollow: not. Bar: 95% interval. "
     "Rows by their mean change."
 )
-_GAP, _MARK = 9.0, 7.0
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One way of cutting in the key: its place and its sign."""
-
-    how: str
-    x: float
-    line: int
+_MARK = 7.0
 
 
 def comparison(
@@ -95,9 +85,9 @@ def comparison(
         heights = [max(page.measure(name, SMALL)[1], apart * len(hows)) + 2.4 for name in names]
         edges = np.concatenate([[0.0], np.cumsum(heights)])
         middle = (edges[1:] + edges[:-1]) / 2
-        entries, line = _key(page, hows, left, across)
-        key = line * (entries[-1].line + 1) + 2.0
-        page.grow(frame.bottom + edges[-1] + key + frame.top)
+        entries, line = key(page, hows, left, across, sign=_MARK)
+        above = line * (entries[-1].line + 1) + 2.0
+        page.grow(frame.bottom + edges[-1] + above + frame.top)
         axes = page.axes(left, frame.bottom, across, float(edges[-1]))
 
         seen = np.concatenate([diff, low, high, [0.0]])
@@ -125,24 +115,8 @@ def comparison(
             y = top - line * (entry.line + 0.5)
             colour, marker = PALETTE[i % len(PALETTE)]
             page.line([entry.x + 2.5], [y], color=colour, marker=marker, ms=4.0, ls="")
-            page.text(entry.x + _MARK, y - 0.36 * SMALL, entry.how, va="baseline", fontsize=SMALL)
+            write(page, entry, entry.x + _MARK, y)
     return page.figure
-
-
-def _key(page: Page, hows: list[str], left: float, across: float) -> tuple[list[_Entry], float]:
-    """Where each way's name stands above the axes, in as many lines as they need."""
-    sizes = [page.measure(how, SMALL) for how in hows]
-    wide = [_MARK + size[0] for size in sizes]
-    if sum(wide) + _GAP * (len(wide) - 1) > across:
-        left, across = EDGE, page.width - 2 * EDGE
-    entries: list[_Entry] = []
-    x, line = left, 0
-    for how, needed in zip(hows, wide, strict=True):
-        if entries and x + needed > left + across:
-            x, line = left, line + 1
-        entries.append(_Entry(how, x, line))
-        x += needed + _GAP
-    return entries, max(size[1] for size in sizes) + 1.0
 
 
 def _marks(

@@ -39,6 +39,8 @@ def beside(
     sizes: Float[np.ndarray, "cells 2"],
     marks: Float[np.ndarray, "marks 4"],
     sheet: Float[np.ndarray, " 4"],
+    *,
+    cost: float = 6.0,
 ) -> Float[np.ndarray, "cells 4"]:
     """Places for labels beside the cells that they name, the nearest free one for each in turn.
 
@@ -50,6 +52,7 @@ def beside(
         sizes: the labels' widths and heights.
         marks: what had better stay in sight.
         sheet: where labels may be.
+        cost: how much farther away a label rather goes than to cover a mark.
 
     Returns:
         The labels' rectangles; NaN for a label that finds no place.
@@ -64,7 +67,7 @@ def beside(
         if not free.any():
             found.append(np.full(4, np.nan))
             continue
-        far = np.hypot(*(places[:, :2] - cell[:2]).T) + 6.0 * _meet(places, marks).sum(1)
+        far = np.hypot(*(places[:, :2] - cell[:2]).T) + cost * _meet(places, marks).sum(1)
         found.append(places[np.where(free, far, np.inf).argmin()])
         taken = np.vstack([taken, found[-1]])
     return np.array(found).reshape(-1, 4)

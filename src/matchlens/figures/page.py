@@ -88,6 +88,7 @@ _SETTINGS: dict[Any, Any] = {
     "ytick.major.pad": 2.5,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
+    "hatch.linewidth": 0.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "matchlens",
     "pdf.fonttype": 42,
@@ -327,6 +328,29 @@ def written(values: Sequence[float], *, sign: bool = False) -> list[str]:
         text = text[1:] if text.startswith("0.") else text
         out.append((MINUS if value < 0 else "+" if sign else "") + text)
     return out
+
+
+def unit(*values: float) -> tuple[float, str]:
+    """The power of ten that very small or large numbers of one axis are given in, and its words.
+
+    >>> unit(-0.02, 0.3), unit(-2e-5, 3e-6), unit(4e7), unit(0.0)
+    ((1.0, ''), (1e-06, ', in 10⁻⁶'), (1000000.0, ', in 10⁶'), (1.0, ''))
+    """
+    size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if size == 0.0 or 1e-3 <= size < 1e5:
+        return 1.0, ""
+    power = max(3 * math.floor(math.log10(size) / 3), -300)
+    raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return float(f"1e{power}"), f", in 10{raised}"
+
+
+def left_out(number: int, what: str) -> str:
+    """The sentence that says how many heads are not drawn, and why; empty where all are.
+
+    >>> left_out(0, "a number"), left_out(1, "a number"), left_out(2, "numbers")
+    ('', ' Left out: 1 head without a number.', ' Left out: 2 heads without numbers.')
+    """
+    return f" Left out: {number} head{'s' * (number > 1)} without {what}." if number else ""
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
