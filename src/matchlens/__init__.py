@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matchlens.report.tables import text as table_text
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation
+    from matchlens.studies.attention import attention
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.presets import table1
@@ -43,6 +44,7 @@ _PLACES = {
     "Reranker": "matchlens.models.load",
     "Result": "matchlens.results",
     "ablation": "matchlens.studies.ablation",
+    "attention": "matchlens.studies.attention",
     "choose": "matchlens.corpora",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
@@ -72,6 +74,7 @@ __all__ = [
     "Result",
     "__version__",
     "ablation",
+    "attention",
     "choose",
     "controls",
     "demo",

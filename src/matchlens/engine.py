@@ -16,6 +16,7 @@ from matchlens.batching import Encoded, EncodedBatch, batches, collate, encode
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
 from matchlens.errors import InputError
+from matchlens.meters.meter import Meter, gauge_of
 from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call, Grid
 from matchlens.models.chance import Chance
@@ -59,6 +60,7 @@ def run(
     seed: int = 0,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    meters: Sequence[Meter] = (),
 ) -> Run:
     """Score pairs under every condition; conditions share the layers in which they agree.
 
@@ -72,16 +74,20 @@ def run(
         batch_tokens: most places of one layer call (pairs times padded length times conditions
             side by side); the model's default where None. Changes speed and memory only.
         progress: called as pairs are done.
+        meters: watch the untouched model, which must be among the conditions.
 
     Raises:
         InputError: if a cut does not fit the model, a pair cannot be encoded, or a score is not
             finite.
+        ValueError: if there are meters and no untouched model to watch.
     """
     family = model.family
     budget = model.batch_tokens if batch_tokens is None else batch_tokens
     if budget < 1:
         raise InputError(f"batch_tokens is {budget}; expected at least 1 token")
     plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+    if meters and plan.untouched is None:
+        raise ValueError("meters watch the untouched model; expected a condition without cuts")
     partners = other_pairs(pairs, seed) if plan.uses(How.RESAMPLE) else None
     means = _term_means(model, pairs, plan, budget) if plan.uses(How.MEAN) else None
     scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
@@ -110,9 +116,14 @@ def run(
                 seed=seed,
                 device=model.device,
             ),
+            meters,
         )
+        for meter in meters:
+            meter.begin(family, batch, numbers)
         with torch.inference_mode():
             walk.descend(0, [0], family.embed(batch).unsqueeze(0))
+        for meter in meters:
+            meter.end()
         sizes.append(len(batch.pairs))
         if progress is not None:
             progress(sum(sizes), len(pairs))
@@ -219,6 +230,7 @@ class _Walk:
     width: int
     observe: Callable[[Sequence[str], np.ndarray], None]
     chance: Callable[..., Chance]
+    meters: Sequence[Meter] = ()
 
     def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
         """Run the children of ``parents``, whose outcomes are ``states``, and all below them."""
@@ -232,7 +244,12 @@ class _Walk:
         for group in self._groups(level, steps):
             nodes = [self.plan.levels[level][child] for _, child in group]
             cuts = [node.cut for node in nodes]
-            if cuts[0].control is None:
+            if self._watched(level, group[0][1]):
+                for meter in self.meters:
+                    meter.states(level, states[group[0][0]])
+                rows = family.score_rows if last else None
+                call = Call(self.grid, cuts, rows, gauge=gauge_of(self.meters, level))
+            elif cuts[0].control is None:
                 added = self.terms.added(level, cuts, states.shape[1])
                 call = Call(self.grid, cuts, family.score_rows if last else None, added=added)
             else:  # random edges lie in all rows, so that all are computed in the last layer, too
@@ -249,12 +266,26 @@ class _Walk:
                 self.observe(node.conditions, values)
 
     def _groups(self, level: int, steps: Sequence[tuple[int, int]]) -> Iterator[list]:
-        """Steps that go side by side: as many as the budget allows, controls apart."""
+        """Steps that go side by side: as many as the budget allows, controls apart.
+
+        The untouched model goes alone where meters watch it.
+        """
         nodes = self.plan.levels[level]
+        watched = [step for step in steps if self._watched(level, step[1])]
+        if watched:
+            yield watched
         for controlled in (False, True):
-            alike = [step for step in steps if (nodes[step[1]].cut.control is None) != controlled]
+            alike = [
+                step
+                for step in steps
+                if (nodes[step[1]].cut.control is None) != controlled and step not in watched
+            ]
             for start in range(0, len(alike), self.width):
                 yield alike[start : start + self.width]
+
+    def _watched(self, level: int, node: int) -> bool:
+        path = self.plan.untouched
+        return bool(self.meters) and path is not None and path[level] == node
 
 
 def _stack(states: Tensor, slots: list[int]) -> Tensor:

@@ -205,6 +205,22 @@ class Plan:
             out.append(tuple(tuple(numbers) for numbers in lists))
         return tuple(out)
 
+    @cached_property
+    def untouched(self) -> tuple[int, ...] | None:
+        """By layer the node through which the untouched model goes, if a condition is it."""
+        path: list[int] = []
+        for level in self.levels:
+            below = path[-1] if path else 0
+            found = [
+                number
+                for number, node in enumerate(level)
+                if node.parent == below and not any(node.cut.key)
+            ]
+            if not found:
+                return None
+            path.append(found[0])
+        return tuple(path)
+
     def uses(self, how: How, layer: int | None = None) -> bool:
         """Whether some condition cuts in this way, in ``layer`` or in any."""
         levels = self.levels if layer is None else self.levels[layer : layer + 1]

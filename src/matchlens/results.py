@@ -5,6 +5,7 @@ A results folder is the same for every study::
     manifest.json            what was asked and of what: model, pairs, versions, options, the check
     pairs.parquet            one row a pair
     scores.parquet           cut, pair, score (logits)
+    meters/<name>.npy        [pair, layer, head, row part, column part], for numpy's mmap_mode
     <study>/<table>.parquet  and .json with the same rows
     <study>/<name>.tex .txt  the tables for a paper and a terminal
     runs/0001.run, index.tsv TREC runs on request; the index says which cut is which
@@ -23,11 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from matchlens.errors import InputError
 
 MANIFEST = "manifest.json"
+METERS = "meters"
 PAIRS, SCORES = "pairs.parquet", "scores.parquet"
 KINDS = ("parquet", "json")
 FORMAT = 1
@@ -48,6 +51,8 @@ class Result:
         tables: the study's tables by name.
         texts: file name to content, such as the LaTeX table or a figure.
         log: lines for run.log, the only place for times.
+        arrays: the meters' files, [pair, layer, head, row part, column part], by name.
+        held: the temporary folder that holds them until they are saved.
     """
 
     study: str
@@ -59,6 +64,19 @@ class Result:
     tables: Mapping[str, pd.DataFrame]
     texts: dict[str, str | bytes] = field(default_factory=dict)
     log: tuple[str, ...] = ()
+    arrays: Mapping[str, Path] = field(default_factory=dict)
+    held: object = None
+
+    def array(self, name: str) -> np.ndarray:
+        """A meter's numbers, memory-mapped and read only: [pair, layer, head, part, part].
+
+        Raises:
+            InputError: if there is no such meter.
+        """
+        if name not in self.arrays:
+            held = ", ".join(self.arrays) or "none"
+            raise InputError(f"no meter {name!r} was kept; expected one of: {held}")
+        return np.load(self.arrays[name], mmap_mode="r", allow_pickle=False)
 
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
         """A copy of one table, the first where ``table`` is None.
@@ -130,6 +148,10 @@ class Result:
         for name, table in self.tables.items():
             _write_parquet(folder / self.study / f"{name}.parquet", table)
             write_text(folder / self.study / f"{name}.json", to_json(records(table)))
+        for name, array in self.arrays.items():
+            copied = folder / METERS / f"{name}.npy"
+            copied.parent.mkdir(exist_ok=True)
+            shutil.copyfile(array, copied)
         for name, text in self.texts.items():
             if isinstance(text, bytes):
                 write_bytes(folder / name, text)
@@ -166,6 +188,7 @@ class Result:
             _read_parquet(folder / PAIRS),
             _read_parquet(folder / SCORES),
             tables,
+            arrays={path.stem: path for path in sorted((folder / METERS).glob("*.npy"))},
         )
 
 

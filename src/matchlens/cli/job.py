@@ -119,7 +119,7 @@ def job(
     per_grade: o.PerGrade = None,
     all_judged: o.AllJudged = False,
     depth: o.Depth = None,
-    easy: o.Easy = 0,
+    easy: o.Easy = None,
     queries: o.Queries = None,
     ideal: o.Ideal = None,
     query_prefix: o.QueryPrefix = "",
@@ -144,6 +144,7 @@ def job(
     from matchlens.studies.presets import preset as preset_of
 
     chosen = preset_of(preset)
+    easy = easy or 0
     parse_measure(measure, rel=rel)
     check_dtype(dtype)
     o.texts_and_sizes(query_prefix, passage_prefix, batch_tokens)
@@ -192,13 +193,16 @@ def job(
     return Job(folder, pairs, limit, study, device, dtype, out, runs, quiet)
 
 
-def command(study: Callable[..., None]) -> Callable[..., None]:
+def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> Callable[..., Any]:
     """A command whose options are the study's own, and behind them those that every study takes.
 
     Args:
         study: called with a function that makes the :class:`Job` (so that its own options can be
             checked first) and with its own options.
+        easy: whether the study wants the preset's easy negatives where none are asked for.
     """
+    if study is None:
+        return lambda study: command(study, easy=easy)
     own = list(inspect.signature(study, eval_str=True).parameters.values())[1:]
     shared = list(inspect.signature(job, eval_str=True).parameters.values())
 
@@ -206,6 +210,10 @@ def command(study: Callable[..., None]) -> Callable[..., None]:
         mine = {option.name: given.pop(option.name) for option in own}
         if given["out"] is None and not mine.get("explain"):
             raise InputError("Missing option '--out': expected a folder for the results")
+        if easy and given["easy"] is None:
+            from matchlens.studies.presets import preset as preset_of
+
+            given["easy"] = preset_of(given["preset"]).easy
         study(lambda: job(**given), **mine)
 
     options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*own, *shared)]

@@ -89,7 +89,10 @@ PerGrade = Annotated[
 AllJudged = Annotated[bool, typer.Option("--all-judged", help="Every judged passage.")]
 Depth = Annotated[int | None, typer.Option(metavar="K", help="The first K passages of the run.")]
 Easy = Annotated[
-    int, typer.Option(metavar="N", help="Add N random passages a query (easy negatives).")
+    int | None,
+    typer.Option(
+        metavar="N", help="Add N random passages a query (easy negatives) [0; attention: 10]."
+    ),
 ]
 Queries = Annotated[int | None, typer.Option(metavar="N", help="At most N queries, by the seed.")]
 Ideal = Annotated[

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.chance import Chance
+from matchlens.models.gauge import Gauge
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
 
@@ -138,6 +139,9 @@ class Call:
             rows in the place of what was removed (``mean``, ``resample``).
         watch: sees the weights of all heads as they are before any cut.
         chance: random edges are cut in the place of those of ``cuts``; all rows are computed.
+        gauge: measures the attention of all rows; nothing is cut in such a call.
+        asking: queries of all tokens, where only some rows go through the layer and a gauge
+            measures all.
     """
 
     grid: Grid
@@ -147,6 +151,8 @@ class Call:
     added: Tensor | None = None
     watch: Watch | None = None
     chance: Chance | None = None
+    gauge: Gauge | None = None
+    asking: Tensor | None = None
 
 
 class Counter:
@@ -199,6 +205,13 @@ def attend(
         weights = torch.softmax(logits if bias is None else logits + bias, -1)
         weights = call.chance.cut(weights, call.grid.removed(call.cuts))
         return torch.matmul(weights.to(query.dtype), value).transpose(1, 2), None
+    if call.gauge is not None:
+        bias = call.grid.padding_bias(len(call.cuts), query.dtype)
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        asking = query if call.asking is None else call.asking
+        context = call.gauge.measure(asking, key, value, bias, scale, context=call.rows is None)
+        if context is not None:
+            return context.transpose(1, 2), None
     edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype)
     if edges.keep is None and call.watch is None:
         bias = None if edges.bias is None else edges.bias.to(query.dtype)

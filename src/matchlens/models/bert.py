@@ -57,10 +57,12 @@ class Bert:
     ) -> Float[Tensor, "batch row width"]:
         """One layer of the library's; with ``call.rows``, keys and values come from all tokens."""
         if call.rows is not None:
-            _, *linears = self.projections(index)
+            asking, *linears = self.projections(index)
             shape = (*states.shape[:-1], self.n_heads, -1)
             key, value = (linear(states).view(shape).transpose(1, 2) for linear in linears)
             call = replace(call, memory=(key, value))
+            if call.gauge is not None:  # it measures the rows that go no further, too
+                call = replace(call, asking=asking(states).view(shape).transpose(1, 2))
             states = states[:, call.rows]
         out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
@@ -69,6 +71,15 @@ class Bert:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention.self
         return attention.query, attention.key, attention.value
+
+    def output_weight(self, index: int) -> Float[Tensor, "head width model"]:
+        """Each head's slice of the matrix that writes a layer's context into the states."""
+        weight = self.output(index).weight
+        return weight.T.unflatten(0, (self.n_heads, -1))
+
+    def output(self, index: int) -> Any:
+        """The linear module that writes a layer's context into the states."""
+        return self.layers[index].attention.output.dense
 
     def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""

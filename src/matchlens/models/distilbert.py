@@ -28,6 +28,10 @@ class DistilBert(Bert):
         attention = self.layers[index].attention
         return attention.q_lin, attention.k_lin, attention.v_lin
 
+    def output(self, index: int) -> Any:
+        """The linear module that writes a layer's context into the states."""
+        return self.layers[index].attention.out_lin
+
     def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
         """``pre_classifier``, ReLU and classifier on the CLS row."""
         return relevance(

@@ -46,8 +46,13 @@ class Family(Protocol):
         Args:
             index: layer number from 0.
             states: the layer's input, conditions stacked first.
-            call: parts and cuts, handed to the attention function.
+            call: parts and cuts, handed to the attention function; where it has rows, the family
+                adds the keys and values of all tokens, and with a gauge their queries.
         """
+        ...
+
+    def output_weight(self, index: int) -> Float[Tensor, "head width model"]:
+        """Each head's slice of the matrix that writes a layer's context into the states."""
         ...
 
     def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,14 @@ from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan
 
 TOKENS_A_WORD = 1.35
+METER_COSTS = {
+    "mass": "5 value columns a head in the same attention call",
+    "norm_mass": "5 value columns a head more, and the values' lengths",
+    "same_token": "looks at one layer's weights at a time",
+    "peak": "looks at one layer's weights at a time",
+    "entropy": "looks at one layer's weights at a time",
+}
+"""What each meter adds to the untouched pass."""
 SHARE_OF_PEAK = 0.6
 """Share of the machine's matrix product rate that a layer reaches; a round figure."""
 
@@ -52,6 +60,24 @@ def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSe
             "of pairs",
         ]
     )
+
+
+def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
+    """What an attention study costs: the untouched pass, and what its meters add.
+
+    Args:
+        names: the meters.
+        folder: the model, not loaded.
+        pairs: the pairs.
+    """
+    layers, heads = folder.shape
+    number = len(pairs.pairs)
+    lines = [cost({"": []}, folder, pairs)]
+    for name in names:
+        size = number * layers * heads * 25 * 4 / 2**20
+        lines.append(f"{name}: {METER_COSTS[name]}; {size:.1f} MiB on disk")
+    lines.append("then each matching head and 100 random sets of heads are cut (see sweep heads)")
+    return "\n".join(lines)
 
 
 def _size(folder: ModelFolder, key: str) -> int:

@@ -114,7 +114,7 @@ def head_sets(
             "random": random,
         },
         {
-            "sets": _against(table, chosen),
+            "sets": against(table, chosen),
             "points": table,
             "queries": pd.DataFrame(kept).reset_index(drop=True),
         },
@@ -201,7 +201,7 @@ def checked(
             ) from None
         cut.check(layers, heads)
         out[name] = tuple(sorted(set(cut.heads or ())))
-        if _possible(out[name], heads) < 2:
+        if possible(out[name], heads) < 2:
             raise InputError(
                 f"set {name!r} holds every head of its layers, so that no other set has as many "
                 "heads in each; expected a smaller set"
@@ -223,7 +223,7 @@ def random_sets(named: Heads, heads: int, number: int, seed: int) -> list[Heads]
         seed: of the draws.
     """
     sizes = Counter(layer for layer, _ in named)
-    if _possible(named, heads) - 1 <= number:
+    if possible(named, heads) - 1 <= number:
         per_layer = [
             [tuple((layer, head) for head in some) for some in combinations(range(heads), size)]
             for layer, size in sizes.items()
@@ -246,7 +246,8 @@ def random_sets(named: Heads, heads: int, number: int, seed: int) -> list[Heads]
     return list(found)
 
 
-def _possible(named: Heads, heads: int) -> int:
+def possible(named: Heads, heads: int) -> int:
+    """How many sets have as many heads in each layer, the named one among them."""
     sizes = Counter(layer for layer, _ in named)
     return math.prod(math.comb(heads, size) for size in sizes.values())
 
@@ -259,8 +260,15 @@ def _named(points: Sequence[Mapping[str, object]]) -> list[str]:
     return [str(point["cut"]) for point in points if point["draw"] == -1]
 
 
-def _against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
-    """Each named set beside its random ones."""
+def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
+    """Each named set beside its random ones; a row a set, direction and how.
+
+    Args:
+        table: a row a set and draw (-1: the named set) with what the measured table has.
+        sets: name to heads.
+    """
+    if table.empty:
+        return pd.DataFrame()
     rows = []
     for key, group in table.groupby(["set", "direction", "how"], sort=False):
         name, direction, how = (str(one) for one in cast(tuple[object, ...], key))

@@ -61,6 +61,11 @@ class Preset:
         stars: which test puts the star: ``holm`` (paired t-test, Holm-corrected over the table's
             cells) or ``unpaired`` (Student's t-test, uncorrected).
         digits: decimals printed.
+        meters: what is measured of attention.
+        aggregate: how contrasts of attention are taken over queries.
+        per_class: of attention's pairs only those that are classified rightly, at most so many a
+            class and query; all where None.
+        easy: easy negatives a query, for attention.
     """
 
     name: str
@@ -72,13 +77,26 @@ class Preset:
     how: str = "zero"
     stars: str = "holm"
     digits: int = 3
+    meters: tuple[str, ...] = ("mass", "norm_mass", "same_token", "peak", "entropy")
+    aggregate: str = "mean"
+    per_class: int | None = None
+    easy: int = 10
 
 
 PRESETS: Mapping[str, Preset] = {
     "default": Preset("default"),
-    "paper": Preset("paper", max_length=512, stars="unpaired", digits=2),
+    "paper": Preset("paper", max_length=512, stars="unpaired", digits=2, meters=("mass",)),
     "authors": Preset(
-        "authors", depth=100, max_length=128, cuts=GROUPS, directions=GROUPS, stars="unpaired"
+        "authors",
+        depth=100,
+        max_length=128,
+        cuts=GROUPS,
+        directions=GROUPS,
+        stars="unpaired",
+        meters=("peak",),
+        aggregate="median",
+        per_class=20,
+        easy=20,
     ),
     "zhan2020": Preset("zhan2020", cuts=SEGMENTS, directions=SEGMENTS, how="mask"),
 }

@@ -1,0 +1,87 @@
+"""Numbers of every pair on disk: a .npy file, written as pairs come and mapped afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+BLOCK = 1 << 24
+"""Bytes read at once."""
+
+
+class PairArray:
+    """A float32 array [pair, ...] in a .npy file, NaN where nothing has been written.
+
+    Only what is being written or read is in memory, whatever the number of pairs. The file is an
+    ordinary one: ``numpy.load(path, mmap_mode="r")``.
+
+    Args:
+        path: the file.
+        shape: its shape, pairs first.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape = Path(path), tuple(shape)
+        self._row = int(np.prod(shape[1:])) * 4
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float32))
+        header["shape"] = self.shape
+        with open(self.path, "wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            self._start = stream.tell()
+            nothing = np.full(min(self._row, BLOCK) // 4 or 1, np.nan, dtype=np.float32).tobytes()
+            left = self._row * shape[0]
+            while left > 0:
+                left -= stream.write(nothing[:left])
+
+    def write(self, pairs: Int[np.ndarray, " n"], values: Float[np.ndarray, "n ..."]) -> None:
+        """Write the numbers of some pairs.
+
+        Args:
+            pairs: the pairs' places.
+            values: [n, ...] their numbers.
+        """
+        rows = np.ascontiguousarray(values, dtype="<f4").reshape(len(pairs), -1)
+        with open(self.path, "r+b", buffering=0) as stream:
+            for pair, row in zip(pairs.tolist(), rows, strict=True):
+                _write_all(stream.fileno(), row.tobytes(), self._start + pair * self._row)
+
+    def blocks(self) -> Iterator[tuple[slice, Float[np.ndarray, "n ..."]]]:
+        """The array in blocks of pairs, each read from the file and forgotten."""
+        step = max(1, BLOCK // max(1, self._row))
+        with open(self.path, "rb", buffering=0) as stream:
+            for start in range(0, self.shape[0], step):
+                stop = min(start + step, self.shape[0])
+                stream.seek(self._start + start * self._row)
+                raw = _read_all(stream, (stop - start) * self._row)
+                block = np.frombuffer(raw, dtype="<f4").reshape(stop - start, *self.shape[1:])
+                yield slice(start, stop), block
+
+    def of(self, index: tuple[int | slice, ...]) -> Float[np.ndarray, "pair ..."]:
+        """One slice behind the pair axis, for all pairs.
+
+        Args:
+            index: what follows the pair axis, such as ``(slice(None), slice(None), 1, 3)``.
+        """
+        return np.concatenate([block[(slice(None), *index)].copy() for _, block in self.blocks()])
+
+    def mapped(self) -> Float[np.ndarray, "pair ..."]:
+        """The whole array, memory-mapped, read only."""
+        return np.load(self.path, mmap_mode="r")
+
+
+def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+    view = memoryview(content)
+    while view:
+        done = os.pwrite(descriptor, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def _read_all(stream: object, size: int) -> bytes:
+    content = stream.read(size)  # type: ignore[attr-defined]
+    if len(content) != size:
+        raise OSError(f"the array's file ends early: {len(content)} of {size} bytes")
+    return content

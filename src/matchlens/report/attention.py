@@ -1,0 +1,193 @@
+"""What the attention study found, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from matchlens.report.numbers import columns, note_lines, printed
+from matchlens.results import Result, records
+from matchlens.studies.attention_options import Thresholds
+
+Row = Mapping[str, object]
+
+
+def attention_text(result: Result) -> str:
+    """The matching heads, what cutting them does, no-ops, lexical and semantic matching.
+
+    Args:
+        result: what :func:`matchlens.attention` returned.
+    """
+    model = result.identity["model"]
+    pairs = result.identity["pairs"]
+    assert isinstance(model, Mapping)  # noqa: S101
+    assert isinstance(pairs, Mapping)  # noqa: S101
+    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
+    meters = ", ".join(str(name).replace("_", " ") for name in _listed(result.options["meters"]))
+    lines = [
+        f"Attention of {model['name']} on {sources}: {pairs['number']} pairs; {meters}",
+        *_matching(result),
+        *_sets(result),
+        *_noop(result),
+        *_lexical(result),
+        *_semantic(result),
+        *_kinds(result),
+        "",
+        *note_lines(result),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _matching(result: Result) -> list[str]:
+    table = result.to_frame("matching")
+    given = result.options["thresholds"]
+    assert isinstance(given, Mapping)  # noqa: S101
+    limits = Thresholds(**given)
+    lines = [
+        "",
+        f"Matching heads: relevant above easy passages with q <= {limits.q} and mean AUC >= "
+        f"{limits.auc} on one half of the queries; described and cut on the other half",
+        "",
+    ]
+    rows = [row for row in records(table) if row["matching"]] if len(table) else []
+    if not rows:
+        return [*lines, "none found"]
+    rows.sort(key=lambda row: (str(row["direction"]), -_number(row["auc"])))
+    causal = "effect" in rows[0]
+    head = ["direction", "head", "AUC found", "q found", "AUC", "p", "same token", "kind"]
+    body = [[*head, *(["effect", "q"] if causal else [])]]
+    for row in rows:
+        cells = [
+            str(row["direction"]),
+            f"{row['layer']}.{row['head']}",
+            printed(row["auc_found"], 2),
+            printed(row["q_found"], 3),
+            printed(row["auc"], 2) + (" " if row["held"] else "?"),
+            printed(row["p_holm"], 3),
+            printed(row["same_token"], 2),
+            str(row["kind"]),
+        ]
+        if causal:
+            cells += [printed(row["effect"], 3), printed(row["effect_q"], 3)]
+        body.append(cells)
+    held = sum(bool(row["held"]) for row in rows)
+    lines += [
+        *columns(body),
+        "",
+        f"{len(rows)} found, {held} hold on the other half (? marks the others; p: Holm).",
+    ]
+    if causal:
+        lines.append(
+            f"effect: change of {result.options['measure']} when the head alone is cut in its "
+            f"direction, {result.options['pairs_cut']} pairs of the other half; q: "
+            "Benjamini-Hochberg over these heads."
+        )
+    return lines
+
+
+def _sets(result: Result) -> list[str]:
+    if "sets" not in result.tables or not len(result.tables["sets"]):
+        return []
+    body = [["set cut", "heads", "change", "random mean", "random 95%", "p", "p(tau)"]]
+    for row in records(result.to_frame("sets")):
+        low, high = (printed(row[key], 3) for key in ("random_low", "random_high"))
+        body.append(
+            [
+                str(row["set"]),
+                str(row["size"]),
+                printed(row["diff"], 3),
+                printed(row["random_mean"], 3),
+                f"[{low}, {high}]",
+                printed(row["p_random"], 3),
+                printed(row["p_tau"], 3),
+            ]
+        )
+    return [
+        "",
+        "The matching heads of a direction cut together, beside random sets of as many heads in "
+        "each layer",
+        "",
+        *columns(body),
+        "",
+        "p: share of sets whose cut lowers the measure at least as much; p(tau): that disturb the "
+        "order at least as much.",
+    ]
+
+
+def _noop(result: Result) -> list[str]:
+    rows = records(result.to_frame("noop"))
+    heads, sinks = len(rows), sum(bool(row["sink"]) for row in rows)
+    said = (
+        f"No-op: {sinks} of {heads} heads send half of what Q and D read, or more, to CLS and SEP"
+    )
+    if rows[0]["noop"] is None:
+        return ["", f"{said} (norm mass was not measured, so nothing is said of what they write)."]
+    empty = sum(bool(row["noop"]) for row in rows)
+    return ["", f"{said}; in {empty} of them less than half of what is written comes from there."]
+
+
+def _lexical(result: Result) -> list[str]:
+    if "lexical" not in result.tables:
+        return []
+    table = result.to_frame("lexical")
+    lines = ["", "Same-token share of the mass by layer (lexical matching)", ""]
+    layers = sorted(set(table["layer"]))
+    body = [["", *(str(layer) for layer in layers)]]
+    for direction in ("Q->D", "D->Q"):
+        for name in dict.fromkeys(table["class"]):
+            mine = table[(table["direction"] == direction) & (table["class"] == name)]
+            shares = [printed(float(value), 2) for value in mine["same_token"]]
+            body.append([f"{direction} {name}", *shares])
+    return [*lines, *columns(body)]
+
+
+def _semantic(result: Result) -> list[str]:
+    table = result.to_frame("contrasts")
+    mine = table[(table["meter"] == "semantic_mass") & (table["contrast"] == "hard-easy")]
+    lines = []
+    for direction in ("Q->D", "D->Q"):
+        here = pd.DataFrame(mine[mine["direction"] == direction])
+        if here.empty:
+            continue
+        up, down = _starred(here)
+        mean = printed(float(here["diff"].to_numpy().mean()), 4)
+        lines.append(
+            f"Semantic mass {direction} (on other tokens), hard against easy negatives: higher in "
+            f"{up} of {len(here)} heads, lower in {down} (q <= .05); mean difference {mean}."
+        )
+    return ["", *lines] if lines else []
+
+
+def _kinds(result: Result) -> list[str]:
+    if "kinds" not in result.tables:
+        return []
+    table = result.to_frame("kinds")
+    lines = [
+        "",
+        "Exact words against paraphrases of the same grade (heads higher / lower at q <= .05)",
+        "",
+    ]
+    body = [["", "mass", "same token", "lexical mass", "semantic mass"]]
+    for direction in ("Q->D", "D->Q"):
+        cells = [direction]
+        for name in ("mass", "same_token", "lexical_mass", "semantic_mass"):
+            here = table[(table["direction"] == direction) & (table["quantity"] == name)]
+            up, down = _starred(pd.DataFrame(here))
+            cells.append(f"{up} / {down}" if len(here) else "-")
+        body.append(cells)
+    return [*lines, *columns(body)]
+
+
+def _starred(table: pd.DataFrame) -> tuple[int, int]:
+    """How many heads are higher and lower with q <= .05."""
+    star, diff = table["q"].to_numpy() <= 0.05, table["diff"].to_numpy()
+    return int((star & (diff > 0)).sum()), int((star & (diff < 0)).sum())
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []

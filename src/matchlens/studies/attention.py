@@ -1,0 +1,337 @@
+"""Where attention goes, how it differs with relevance, and which heads match (Figures 1b, 1c)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from matchlens.corpora import PairSet
+from matchlens.directions import Direction
+from matchlens.engine import Progress, Run, run
+from matchlens.errors import InputError
+from matchlens.meters.arrays import PairArray
+from matchlens.meters.attention import PARTS, AttentionMeter
+from matchlens.models.load import Reranker
+from matchlens.parts import Part
+from matchlens.results import Result
+from matchlens.studies import matching, profiles
+from matchlens.studies.attention_options import (
+    MATCHING,
+    Thresholds,
+    checked_directions,
+    checked_names,
+    places,
+)
+from matchlens.studies.class_stats import distributions, moments, taken
+from matchlens.studies.common import identity, pair_table
+from matchlens.studies.conduct import COSTLY_PAIRS
+from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
+from matchlens.studies.head_sets import RANDOM_SETS
+from matchlens.studies.matching import Causal
+from matchlens.studies.measuring import score_table
+from matchlens.studies.presets import preset as preset_of
+
+NAME = "attention"
+DERIVED = ("lexical_mass", "semantic_mass")
+Values = Float[np.ndarray, "pair layer head"]
+
+
+def attention(
+    model: Reranker,
+    pairs: PairSet,
+    *,
+    meters: Sequence[str] | None = None,
+    contrasts: Sequence[str] = CONTRASTS,
+    directions: Sequence[str | Direction] = MATCHING,
+    preset: str = "default",
+    aggregate: str | None = None,
+    rel: int = 2,
+    thresholds: Thresholds | None = None,
+    causal: bool = True,
+    random: int = RANDOM_SETS,
+    measure: str = "nDCG@10",
+    most_pairs: int | None = COSTLY_PAIRS,
+    seed: int = 0,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Measure attention between the input's parts, its contrasts, and the matching heads.
+
+    Args:
+        model: a loaded reranker.
+        pairs: queries with passages of several grades, with easy negatives for their contrasts
+            (``matchlens.choose(collection, easy=10)``).
+        meters: some of ``mass``, ``norm_mass``, ``same_token``, ``peak``, ``entropy``; the preset's
+            where None. ``mass`` is always measured.
+        contrasts: some of ``relevant-easy``, ``relevant-hard``, ``hard-easy``.
+        directions: directions in which matching heads are looked for.
+        preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
+            ``authors`` (peak; median over queries; pairs classified rightly; at most 20 a class).
+        aggregate: ``mean`` or ``median`` over queries; the preset's where None.
+        rel: lowest relevant grade.
+        thresholds: what makes a head a matching head.
+        causal: whether the matching heads are cut.
+        random: random sets of heads beside each set of matching heads.
+        measure: of the rankings under those cuts.
+        most_pairs: at most so many pairs for those cuts; all where None.
+        seed: of the halves, the random sets and resampling.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+
+    Returns:
+        Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
+        ``matching`` (every head on both halves of the queries, and what cutting it does), ``sets``
+        and ``set_points`` (the matching heads against random sets), ``noop``, ``lexical``,
+        ``kinds`` (where the collection tells exact words from paraphrases), ``moments`` and
+        ``distributions``; and the meters' arrays (:meth:`Result.array`).
+
+    Raises:
+        InputError: if an option cannot be used, or a contrast has an empty class.
+
+    Source: science 4; Vast et al. 2025, Figures 1b and 1c.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=6, per_grade=2, easy=2)
+    >>> model = matchlens.load("demo")
+    >>> result = matchlens.attention(model, pairs, meters=["mass"], causal=False)
+    >>> result.array("mass").shape
+    (60, 12, 12, 5, 5)
+    """
+    chosen = preset_of(preset)
+    names = checked_names(["mass", *(chosen.meters if meters is None else meters)])
+    middle = aggregate or chosen.aggregate
+    texts = checked_directions(directions)
+    limits = thresholds or Thresholds()
+    classes = Classes.of(pairs.pairs, rel)
+    classes.check(contrasts)
+    held = tempfile.TemporaryDirectory(prefix="matchlens-")
+    started = time.perf_counter()
+    out, arrays = measure_attention(
+        model, pairs, names, Path(held.name), batch_tokens=batch_tokens, progress=progress
+    )
+    seconds = time.perf_counter() - started
+    if chosen.per_class is not None:
+        classes = taken(classes, out.scores.of(""), pairs.pairs, chosen.per_class, seed)
+        classes.check(contrasts)
+    reader = Reader(arrays)
+    tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
+    notes = _notes(out, pairs, classes)
+    found = []
+    for text in texts:
+        x, y = places(text)
+        same = reader.of("same_token", x, y) if _lexical(reader, x, y) else None
+        table, said = matching.find(reader.of("mass", x, y), same, classes, text, seed, limits)
+        found.append(table)
+        notes += said
+    every = pd.concat(found, ignore_index=True)
+    tables["matching"] = every
+    effect = None
+    if causal and not every.empty and bool(every["matching"].to_numpy().any()):
+        effect = matching.cut(
+            model,
+            pairs,
+            pd.DataFrame(every[every["matching"]]),
+            measure=measure,
+            rel=rel,
+            seed=seed,
+            random=random,
+            most_pairs=most_pairs,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+    tables |= _causal(tables, effect)
+    tables |= _profiles(reader, classes, pairs)
+    tables["moments"] = moments(arrays, classes)
+    tables["distributions"] = distributions(reader.of, classes, every, texts)
+    return Result(
+        study=NAME,
+        identity=identity(model.identity, pairs),
+        options={
+            "meters": list(names),
+            "contrasts": list(contrasts),
+            "directions": texts,
+            "preset": chosen.name,
+            "digits": chosen.digits,
+            "aggregate": middle,
+            "rel": rel,
+            "per_class": chosen.per_class,
+            "thresholds": asdict(limits),
+            "causal": effect is not None,
+            "random": random,
+            "measure": measure,
+            "most_pairs": most_pairs,
+            "pairs_cut": None if effect is None else effect.pairs,
+            "layer_passes_cut": None if effect is None else effect.passes,
+            "seed": seed,
+            "parts": [str(part) for part in PARTS],
+            "layers": model.family.n_layers,
+            "heads": model.family.n_heads,
+            "device": model.device.type,
+            "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
+            "check": dict(model.checks),
+        },
+        notes=(*notes, *(() if effect is None else effect.notes)),
+        pairs=pair_table(pairs.pairs, out.tokens, out.truncated, seed),
+        scores=score_table(out, range(len(pairs.pairs))),
+        tables=tables,
+        log=(f"{NAME}: {', '.join(names)} of {len(pairs.pairs)} pairs: {seconds:.1f} s",),
+        arrays={name: array.path for name, array in arrays.items()},
+        held=held,
+    )
+
+
+def measure_attention(
+    model: Reranker,
+    pairs: PairSet,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Run, dict[str, PairArray]]:
+    """Run the untouched model and keep its meters on disk.
+
+    Args:
+        model: a loaded reranker.
+        pairs: the pairs.
+        names: meters.
+        folder: where the arrays are written.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+
+    Returns:
+        The run, and an array [pair, layer, head, row part, column part] a meter.
+
+    Raises:
+        InputError: if the arrays cannot be written.
+    """
+    number, parts = len(pairs.pairs), len(PARTS)
+    shape = (number, model.family.n_layers, model.family.n_heads, parts, parts)
+    needed = int(np.prod(shape)) * 4 * len(names) / 2**20
+    try:
+        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
+        meter = AttentionMeter(names, arrays)
+        out = run(
+            model,
+            pairs.pairs,
+            {"": []},
+            batch_tokens=batch_tokens,
+            progress=progress,
+            meters=[meter],
+        )
+    except OSError as error:
+        raise InputError(
+            f"the meters cannot be kept in {str(folder)!r} ({error.strerror or error}); they need "
+            f"{needed:.0f} MiB there: set TMPDIR to a folder with room"
+        ) from None
+    return out, arrays
+
+
+class Reader:
+    """Reads a meter between two parts from its array; what was read last is kept.
+
+    Args:
+        arrays: the meters' arrays by name.
+    """
+
+    def __init__(self, arrays: dict[str, PairArray]) -> None:
+        self.arrays = arrays
+
+    def of(self, name: str, x: Part, y: Part) -> Values:
+        """[pair, layer, head] of a meter, or of lexical mass (mass times same-token share) and
+        semantic mass (the rest of the mass)."""
+        if name in DERIVED:
+            mass, share = self.of("mass", x, y), self.of("same_token", x, y)
+            return mass * (share if name == "lexical_mass" else 1 - share)
+        every = slice(None)
+        return self.arrays[name].of((every, every, PARTS.index(x), PARTS.index(y)))
+
+
+def _lexical(reader: Reader, x: Part, y: Part) -> bool:
+    return "same_token" in reader.arrays and {x, y} <= {Part.Q, Part.D}
+
+
+def _contrasts(
+    reader: Reader, classes: Classes, contrasts: Sequence[str], aggregate: str
+) -> pd.DataFrame:
+    tables = []
+    for name, x, y in _quantities(reader):
+        values = reader.of(name, x, y)
+        for contrast in contrasts:
+            table = contrast_table(values, classes, contrast, aggregate=aggregate)
+            table.insert(0, "meter", name)
+            table.insert(2, "direction", f"{x}->{y}")
+            tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _quantities(reader: Reader) -> Iterable[tuple[str, Part, Part]]:
+    """Every meter in every direction in which it says something."""
+    among = (Part.Q, Part.D)
+    for name in (*reader.arrays, *DERIVED):
+        if name in DERIVED and "same_token" not in reader.arrays:
+            continue
+        limited = name == "same_token" or name in DERIVED
+        parts = among if limited else PARTS
+        yield from ((name, x, y) for x in parts for y in parts)
+
+
+def _causal(tables: dict[str, pd.DataFrame], effect: Causal | None) -> dict[str, pd.DataFrame]:
+    if effect is None:
+        return {}
+    every = tables["matching"].copy()
+    every["cut"] = [
+        f"{row['direction']}#{row['layer']}.{row['head']}" if row["matching"] else None
+        for row in every.to_dict("records")
+    ]
+    names = {"diff": "effect", "ci_low": "effect_low", "ci_high": "effect_high"}
+    names |= {"p_holm": "effect_p_holm", "q": "effect_q", "score_change": "effect_score"}
+    single = pd.DataFrame(effect.heads[["cut", *names]]).rename(columns=names)
+    return {
+        "matching": every.merge(single, on="cut", how="left"),
+        "sets": effect.sets,
+        "set_points": effect.points,
+    }
+
+
+def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.DataFrame]:
+    def between(name: str, rows: Sequence[Part], columns: Sequence[Part]) -> dict:
+        return {(x, y): reader.of(name, x, y) for x in rows for y in columns}
+
+    qd = (Part.Q, Part.D)
+    norm = between("norm_mass", qd, PARTS) if "norm_mass" in reader.arrays else None
+    mass = between("mass", qd, PARTS)
+    tables = {"noop": profiles.noop(mass, norm)}
+    if "same_token" in reader.arrays:
+        tables["lexical"] = profiles.lexical(mass, between("same_token", qd, qd), classes)
+    told = []
+    for x, y in ((Part.Q, Part.D), (Part.D, Part.Q)):
+        names = ["mass", *(("same_token", *DERIVED) if "same_token" in reader.arrays else ())]
+        table = profiles.kinds(
+            {name: reader.of(name, x, y) for name in names},
+            [pair.kind for pair in pairs.pairs],
+            [pair.grade for pair in pairs.pairs],
+            classes,
+        )
+        if not table.empty:
+            table.insert(0, "direction", f"{x}->{y}")
+            told.append(table)
+    if told:
+        tables["kinds"] = pd.concat(told, ignore_index=True)
+    return tables
+
+
+def _notes(out: Run, pairs: PairSet, classes: Classes) -> list[str]:
+    counts = [int((classes.of_pair == side).sum()) for side in range(3)]
+    said = [f"{counts[0]} relevant, {counts[1]} hard and {counts[2]} easy passages"]
+    cut_short = int(out.truncated.sum())
+    if cut_short:
+        said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")
+    return said
