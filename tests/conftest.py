@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network; read when t
 
 with install_import_hook("matchlens", "beartype.beartype"):
     import matchlens
+    import matchlens.circuits
     import matchlens.cli
     import matchlens.models.load  # submodules load under the hook, too
 

@@ -115,7 +115,9 @@ def test_random_sets_match_the_layers_and_differ(tiny):
 
 def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
     sets = {"pair": "0.1,2.3", "one": [(1, 2)]}
-    result = matchlens.head_sets(tiny, few, sets, directions=["Q->D", "D->Q"], hows=["zero", "mask"])
+    result = matchlens.head_sets(
+        tiny, few, sets, directions=["Q->D", "D->Q"], hows=["zero", "mask"]
+    )
     table, points = result.to_frame("sets"), result.to_frame("points")
     assert len(table) == 2 * 2 * 2
     for row in table.itertuples():
@@ -247,9 +249,7 @@ def test_controls_stand_beside_their_cut(tiny, few):
             names = [f"{row.cut} | {kind} {draw}" for draw in (0, 1)]
             control = wide[names].mean(axis=1)
             assert getattr(row, f"{kind}_diff") == pytest.approx((control - wide[""]).mean())
-            assert getattr(row, f"{kind}_beyond") == pytest.approx(
-                (wide[row.cut] - control).mean()
-            )
+            assert getattr(row, f"{kind}_beyond") == pytest.approx((wide[row.cut] - control).mean())
     alone = matchlens.ablation(tiny, few, cuts=["D->D", "Q->D~mask"]).to_frame()
     np.testing.assert_allclose(table["p_holm"], alone["p_holm"].iloc[2:])
     with pytest.raises(matchlens.InputError, match="0 draws"):

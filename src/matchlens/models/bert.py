@@ -12,6 +12,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
+from matchlens.models.qk import QK
 from matchlens.parts import Part
 
 ATTENTION = "matchlens"
@@ -93,6 +94,18 @@ class Bert:
         finally:
             self.module.set_attn_implementation(ATTENTION)
         return relevance(out.logits)
+
+    def qk(self, layer: int) -> QK:
+        """The query and key weights of the layer's ``BertSelfAttention``."""
+        attention = self.layers[layer].attention.self
+        shape = (self.n_heads, attention.attention_head_size)
+        return QK.of(
+            attention.query.weight.detach().unflatten(0, shape),
+            attention.key.weight.detach().unflatten(0, shape),
+            attention.query.bias.detach().unflatten(0, shape),
+            attention.key.bias.detach().unflatten(0, shape),
+            scale=attention.scaling,
+        )
 
 
 def relevance(logits: Float[Tensor, "batch label"]) -> Float[Tensor, " batch"]:

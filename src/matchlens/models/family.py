@@ -9,6 +9,7 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
+from matchlens.models.qk import QK
 from matchlens.parts import Part
 
 
@@ -61,4 +62,8 @@ class Family(Protocol):
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
         """The relevance logit by the library's own forward pass and attention, untouched."""
+        ...
+
+    def qk(self, layer: int) -> QK:
+        """The query and key weights of a layer's heads, as the library's module holds them."""
         ...

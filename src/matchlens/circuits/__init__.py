@@ -1,0 +1,46 @@
+"""Circuits: the query-key matrices of the heads, and what they make of queries and documents.
+
+Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as its thin factors.
+"""
+
+from matchlens.circuits.algebra import Triplets, alignment, matrix, symmetric_share, triplets
+from matchlens.circuits.association import Association, spearman
+from matchlens.circuits.controls import (
+    Crossed,
+    Null,
+    RotationNull,
+    crossed,
+    gaussian_null,
+    rotation_null,
+)
+from matchlens.circuits.hypothesis import TERMS, Hypothesis, Shares
+from matchlens.circuits.mean_logits import CONTRASTS, DIRECTIONS, MeanLogits, mean_logits
+from matchlens.circuits.mean_states import Means, MeanStates
+from matchlens.circuits.vocabulary import Matches, strongest_matches
+
+__all__ = [
+    "CONTRASTS",
+    "DIRECTIONS",
+    "TERMS",
+    "Association",
+    "Crossed",
+    "Hypothesis",
+    "Matches",
+    "MeanLogits",
+    "MeanStates",
+    "Means",
+    "Null",
+    "RotationNull",
+    "Shares",
+    "Triplets",
+    "alignment",
+    "crossed",
+    "gaussian_null",
+    "matrix",
+    "mean_logits",
+    "rotation_null",
+    "spearman",
+    "strongest_matches",
+    "symmetric_share",
+    "triplets",
+]

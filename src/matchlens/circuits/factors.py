@@ -1,0 +1,76 @@
+"""The two thin factors of each head's query-key matrix, ready for the algebra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matchlens.errors import InputError
+from matchlens.models.qk import QK
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """W_Q and W_K of each head, in float64 on the CPU; `A = key^T query`.
+
+    Args:
+        query: [head, d_h, d].
+        key: [head, d_h, d], each head's own key head.
+        query_bias: [head, d_h].
+        key_bias: [head, d_h].
+    """
+
+    query: Float[Tensor, "head d_h d"]
+    key: Float[Tensor, "head d_h d"]
+    query_bias: Float[Tensor, "head d_h"]
+    key_bias: Float[Tensor, "head d_h"]
+
+
+def factors(qk: QK) -> Factors:
+    """The factors of `A = W_K^T W_Q` (d x d, rank at most d_h) of each head.
+
+    Args:
+        qk: the weights of a layer.
+
+    Raises:
+        InputError: if the layer uses rotary position embeddings, or a weight is not finite.
+
+    Reference: the science page, section 5.
+    """
+    refuse_rope(qk)
+    found = Factors(
+        query=_double(qk.query),
+        key=_double(qk.keys),
+        query_bias=_double(qk.query_bias),
+        key_bias=_double(qk.key_biases),
+    )
+    for name, values in vars(found).items():
+        if not values.isfinite().all():
+            raise InputError(
+                f"a {name.replace('_', ' ')} weight of the attention is NaN or infinite; expected "
+                "finite weights: look at the model's files, or load it with --dtype float32"
+            )
+    return found
+
+
+def refuse_rope(qk: QK) -> None:
+    """Refuse weights whose product means something else at each distance of two tokens.
+
+    Raises:
+        InputError: if the layer uses rotary position embeddings.
+    """
+    if qk.rope:
+        raise InputError(
+            "this model turns queries and keys by their positions (rotary position embeddings), "
+            "so that a head has another query-key matrix for each distance of two tokens, and no "
+            "single one whose numbers could be given; expected a model with absolute positions, "
+            "such as BERT: ask for this model's attention statistics or cuts instead, which hold "
+            "for it as they are"
+        )
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.detach().to("cpu", torch.float64)
