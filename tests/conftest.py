@@ -11,14 +11,11 @@ from jaxtyping import install_import_hook
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network; read when the hub is imported
 
-with install_import_hook("matchlens", "beartype.beartype"):
-    import matchlens
-    import matchlens.circuits
-    import matchlens.cli
-    import matchlens.models.load  # submodules load under the hook, too
+install_import_hook("matchlens", "beartype.beartype")  # for good: most modules are imported late
 
 import torch
 
+import matchlens
 import tiny as tiny_models
 
 gc.freeze()  # statsmodels collects garbage at every correction, and all imports would be walked

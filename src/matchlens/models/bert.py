@@ -96,15 +96,15 @@ class Bert:
         return relevance(out.logits)
 
     def qk(self, layer: int) -> QK:
-        """The query and key weights of the layer's ``BertSelfAttention``."""
-        attention = self.layers[layer].attention.self
-        shape = (self.n_heads, attention.attention_head_size)
+        """The query and key weights of the layer."""
+        query, key, _ = self.projections(layer)
+        shape = (self.n_heads, -1)
         return QK.of(
-            attention.query.weight.detach().unflatten(0, shape),
-            attention.key.weight.detach().unflatten(0, shape),
-            attention.query.bias.detach().unflatten(0, shape),
-            attention.key.bias.detach().unflatten(0, shape),
-            scale=attention.scaling,
+            query.weight.detach().unflatten(0, shape),
+            key.weight.detach().unflatten(0, shape),
+            query.bias.detach().unflatten(0, shape),
+            key.bias.detach().unflatten(0, shape),
+            scale=(query.out_features // self.n_heads) ** -0.5,
         )
 
 
