@@ -8,15 +8,24 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import BertForSequenceClassification, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    BertForSequenceClassification,
+    PreTrainedModel,
+)
+from transformers.masking_utils import sdpa_mask
 
 from matchlens.batching import EncodedBatch
-from matchlens.models.attend import Call
+from matchlens.models.attend import Call, attend
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
 ATTENTION = "matchlens"
 LIBRARY_ATTENTION = "eager"
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 class Bert:

@@ -12,26 +12,18 @@ from typing import Any
 
 import torch
 from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
     AutoTokenizer,
     PreTrainedTokenizerFast,
 )
-from transformers.masking_utils import sdpa_mask
 from transformers.utils import logging as library_logging
 
 from matchlens.batching import encode
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models import check
-from matchlens.models.attend import attend
-from matchlens.models.bert import ATTENTION
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
 from matchlens.parts import Part
-
-AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @dataclass
