@@ -1,0 +1,316 @@
+"""The attention study: contrasts, matching heads, no-ops, lexical matching, and its command."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import matchlens
+from matchlens.corpora import choose, demo
+from matchlens.parts import Part
+from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.studies import matching, profiles
+from matchlens.studies.attention_options import Thresholds
+from matchlens.studies.class_stats import ks, taken
+from matchlens.studies.common import half
+from matchlens.studies.contrasts import Classes, contrast_table, query_aucs
+from test_cli import call, files_of
+
+QUERIES, PER_CLASS = 12, 5
+
+
+def planted(seed: int = 0) -> tuple[Classes, np.ndarray, np.random.Generator]:
+    """Pairs of three classes and mass [pair, 2 layers, 3 heads] in which head 1.2 matches."""
+    draw = np.random.default_rng(seed)
+    query = np.repeat(np.arange(QUERIES), 3 * PER_CLASS)
+    of_pair = np.tile(np.repeat([0, 1, 2], PER_CLASS), QUERIES)
+    qids = tuple(f"q{number}" for number in range(QUERIES))
+    mass = draw.uniform(0, 0.3, (len(query), 2, 3))
+    mass[of_pair == 0, 1, 2] += 0.4
+    return Classes(of_pair, query, ("c",) * QUERIES, qids), mass, draw
+
+
+def test_contrasts_are_paired_by_query_and_corrected_over_heads():
+    classes, mass, _ = planted()
+    mass[3, 0, 0] = np.nan
+    table = contrast_table(mass, classes, "relevant-easy")
+    flat = mass.reshape(len(mass), -1)
+    apart = np.array(
+        [
+            [
+                np.nanmean(flat[(classes.query == q) & (classes.of_pair == 0), e])
+                - np.nanmean(flat[(classes.query == q) & (classes.of_pair == 2), e])
+                for e in range(6)
+            ]
+            for q in range(QUERIES)
+        ]
+    )
+    np.testing.assert_allclose(table["diff"], apart.mean(0))
+    np.testing.assert_allclose(table["sd"], apart.std(0, ddof=1))
+    p = stats.ttest_1samp(apart, 0).pvalue
+    np.testing.assert_allclose(table["p"], p)
+    np.testing.assert_allclose(table["q"], benjamini_hochberg(p))
+    median = contrast_table(mass, classes, "relevant-easy", aggregate="median")
+    np.testing.assert_allclose(median["diff"], np.median(apart, 0))
+    back = contrast_table(mass, classes, "hard-easy")
+    assert back["q"].min() > 0.05
+    assert table[["layer", "head"]].to_numpy().tolist() == [[i // 3, i % 3] for i in range(6)]
+
+
+def test_auc_is_the_chance_of_a_higher_value():
+    classes, mass, _ = planted()
+    mass[:, 0, 1] = np.round(mass[:, 0, 1], 1)  # ties
+    found = query_aucs(mass.reshape(len(mass), -1), classes, "relevant-easy")
+    for query in (0, 5):
+        mine = classes.query == query
+        high, low = (mass[mine & (classes.of_pair == side), 0, 1] for side in (0, 2))
+        slow = np.mean([(h > e) + 0.5 * (h == e) for h in high for e in low])
+        assert found[query, 1] == pytest.approx(slow)
+        test = stats.mannwhitneyu(high, low).statistic / (len(high) * len(low))
+        assert found[query, 1] == pytest.approx(test)
+
+
+def test_equal_classes_differ_by_nothing_and_one_query_proves_nothing():
+    classes, mass, _ = planted()
+    table = contrast_table(np.ones_like(mass), classes, "relevant-hard")
+    assert (table["diff"] == 0).all()
+    assert (table["p"] == 1).all()
+    assert (table["auc"] == 0.5).all()
+    single = contrast_table(mass, classes.only(classes.query == 3), "relevant-easy")
+    assert single["p"].isna().all()
+    assert (single["queries"] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("side", "contrast", "fragment"),
+    [
+        (0, "relevant-hard", "no relevant passage"),
+        (1, "hard-easy", "no hard passage"),
+        (2, "relevant-easy", "no easy passage; ask for random passages"),
+        (3, "easy-hard", "contrast 'easy-hard' is not known"),
+    ],
+)
+def test_an_empty_class_is_named(side, contrast, fragment):
+    classes, mass, _ = planted()
+    with pytest.raises(matchlens.InputError, match=fragment):
+        contrast_table(mass, classes.only(classes.of_pair != side), contrast)
+
+
+def test_the_planted_head_is_found_on_one_half_and_described_on_the_other():
+    classes, mass, draw = planted()
+    same = draw.uniform(0.6, 0.9, mass.shape)
+    table, said = matching.find(mass, same, classes, "Q->D", 0, Thresholds())
+    assert not said
+    found = table[table["matching"]]
+    assert found[["layer", "head"]].to_numpy().tolist() == [[1, 2]]
+    row = found.iloc[0]
+    assert (row["kind"], row["held"], row["auc"]) == ("lexical", True, 1.0)
+    other = np.array([half(qid, 0) for qid in classes.qids])[classes.query] == 1
+    relevant = other & (classes.of_pair == 0)
+    share = (mass * same)[relevant, 1, 2].sum() / mass[relevant, 1, 2].sum()
+    assert row["same_token"] == pytest.approx(share)
+    described = contrast_table(mass, classes.only(other), "relevant-easy")
+    assert row["p"] == pytest.approx(described["p"].iloc[5])
+    np.testing.assert_allclose(
+        table["p_holm"], holm(np.where(table["matching"], table["p"], np.nan))
+    )
+
+
+def test_what_is_found_does_not_hang_on_the_half_that_describes():
+    classes, mass, draw = planted()
+    other = np.array([half(qid, 0) for qid in classes.qids])[classes.query] == 1
+    noise = np.where(other[:, None, None], draw.uniform(0, 1, mass.shape), mass)
+    columns = ["diff_found", "q_found", "auc_found", "matching"]
+    first, _ = matching.find(mass, None, classes, "Q->D", 0, Thresholds())
+    second, _ = matching.find(noise, None, classes, "Q->D", 0, Thresholds())
+    pd.testing.assert_frame_equal(first[columns], second[columns])
+    assert not second["held"].any()
+    assert (second["kind"] == "unknown").all()
+    strict, _ = matching.find(mass, None, classes, "Q->D", 0, Thresholds(auc=1.0, q=0.0))
+    assert not strict["matching"].any()
+    few = classes.only(other)
+    assert "fewer than two" in matching.find(mass, None, few, "Q->D", 0, Thresholds())[1][0]
+
+
+def test_the_authors_take_pairs_that_are_classified_rightly():
+    pairs = choose(demo.load(), queries=4, per_grade=4, easy=4).pairs
+    classes = Classes.of(pairs)
+    scores = np.where(classes.of_pair == 0, 1.0, -1.0)
+    scores[:6] *= -1
+    kept = taken(classes, scores, pairs, 2, seed=0)
+    inside = kept.of_pair >= 0
+    assert not inside[:6].any()
+    counts = pd.DataFrame({"q": kept.query, "c": kept.of_pair})[inside].value_counts()
+    assert counts.max() == 2
+    assert (kept.of_pair[inside] == classes.of_pair[inside]).all()
+
+
+def test_noop_tells_what_is_looked_at_from_what_is_written():
+    parts = [Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2]
+    mass = {(x, y): np.full((3, 1, 2), 0.1) for x in (Part.Q, Part.D) for y in parts}
+    norm = {key: value.copy() for key, value in mass.items()}
+    for x in (Part.Q, Part.D):
+        mass[x, Part.SEP2][:, 0, 1] = 0.6
+        norm[x, Part.SEP2][:, 0, 1] = 0.001
+    table = profiles.noop(mass, norm)
+    assert table["mass_SEP2"].tolist() == pytest.approx([0.2, 0.6])
+    assert table["mass_special"].tolist() == pytest.approx([0.6, 0.8])
+    assert table["sink"].tolist() == [True, True]
+    assert table["noop"].tolist() == [False, False]
+    for x in (Part.Q, Part.D):
+        for part in (Part.CLS, Part.SEP1):
+            norm[x, part][:, 0, 1] = 0.001
+    assert profiles.noop(mass, norm)["noop"].tolist() == [False, True]
+    assert profiles.noop(mass, None)["noop"].isna().all()
+
+
+def test_lexical_profile_weighs_by_mass():
+    classes, mass, draw = planted()
+    same = draw.uniform(0, 1, mass.shape)
+    table = profiles.lexical({(Part.Q, Part.D): mass}, {(Part.Q, Part.D): same}, classes)
+    row = table[(table["class"] == "hard") & (table["layer"] == 1)].iloc[0]
+    mine = classes.of_pair == 1
+    assert row["same_token"] == pytest.approx((mass * same)[mine, 1].sum() / mass[mine, 1].sum())
+    assert len(table) == 3 * 2
+
+
+def test_kinds_compare_passages_of_one_grade():
+    pairs = choose(demo.load(), queries=6).pairs
+    classes = Classes.of(pairs)
+    value = np.zeros((len(pairs), 1, 1))
+    for number, pair in enumerate(pairs):
+        value[number] = pair.grade + (0.5 if pair.kind == "exact" else 0.0)
+    table = profiles.kinds(
+        {"x": value}, [pair.kind for pair in pairs], [pair.grade for pair in pairs], classes
+    )
+    assert table["diff"].iloc[0] == pytest.approx(0.5)  # not the difference of their grades
+    assert profiles.kinds({"x": value}, [""] * len(pairs), [0] * len(pairs), classes).empty
+
+
+def test_ks_is_scipys_and_knows_nothing_of_empty_samples():
+    assert ks(np.array([0.1, 0.2, np.nan]), np.array([0.15, 0.3])) == 0.5
+    assert np.isnan(ks(np.zeros(0), np.ones(2)))
+
+
+@pytest.fixture(scope="module")
+def few():
+    return choose(demo.load(), queries=10, per_grade=2, easy=3)
+
+
+@pytest.fixture(scope="module")
+def found(tiny, few):
+    return matchlens.attention(
+        tiny, few, thresholds=Thresholds(q=1.0, auc=0.4, lexical=0.05), most_pairs=30, seed=1
+    )
+
+
+def test_the_study_ties_attention_to_what_cutting_does(tiny, few, found):
+    table = found.to_frame("matching")
+    assert table["matching"].any()
+    cut = table[table["matching"]]
+    assert cut["effect"].notna().all()
+    assert table.loc[~table["matching"], "effect"].isna().all()
+    from dataclasses import replace
+
+    other = tuple(pair for pair in few.pairs if half(pair.qid, 1) == 1)
+    used, _ = matchlens.thin(replace(few, pairs=other), 30, seed=1)
+    row = cut.iloc[0]
+    alone = matchlens.ablation(tiny, used, cuts=[row["cut"]], seed=1).to_frame()
+    assert row["effect"] == pytest.approx(alone["diff"].iloc[2])
+    assert found.options["pairs_cut"] == len(used.pairs)
+    sets, points = found.to_frame("sets"), found.to_frame("set_points")
+    for one in sets.itertuples():
+        members = cut[cut["direction"] == one.direction]
+        assert one.size == len(members)
+        random = points[(points["set"] == one.set) & (points["draw"] >= 0)]
+        assert one.p_random == (1 + (random["diff"] <= one.diff + 1e-12).sum()) / (1 + len(random))
+
+
+def test_the_study_keeps_its_arrays_and_comes_back_from_disk(found, few, tmp_path):
+    folder = found.save(tmp_path / "out")
+    again = matchlens.Result.load(folder, "attention")
+    for name in ("mass", "entropy"):
+        kept = np.load(folder / f"meters/{name}.npy", mmap_mode="r")
+        assert kept.shape == (len(few.pairs), 3, 4, 5, 5)
+        np.testing.assert_array_equal(again.array(name), found.array(name))
+    with pytest.raises(matchlens.InputError, match="no meter 'luck' was kept"):
+        found.array("luck")
+    assert set(again.tables) == set(found.tables)
+
+
+def test_derived_masses_add_up(found):
+    table = found.to_frame("contrasts")
+    wide = table[(table["contrast"] == "hard-easy") & (table["direction"] == "Q->D")].pivot(
+        index=["layer", "head"], columns="meter", values="diff"
+    )
+    np.testing.assert_allclose(
+        wide["lexical_mass"] + wide["semantic_mass"], wide["mass"], atol=1e-6
+    )
+
+
+def test_a_study_without_what_it_needs_says_so(tiny, few):
+    plain = choose(demo.load(), queries=4, per_grade=1)
+    with pytest.raises(matchlens.InputError, match="no easy passage"):
+        matchlens.attention(tiny, plain)
+    only = matchlens.attention(
+        tiny, plain, contrasts=["relevant-hard"], meters=["mass"], causal=False
+    )
+    assert "lexical" not in only.tables
+    assert any("no matching heads are looked for" in note for note in only.notes)
+    for wrong, fragment in [
+        ({"meters": ["luck"]}, "meter 'luck' is not known"),
+        ({"directions": ["Q->All"]}, "not between two single parts"),
+        ({"directions": ["{Q,D}->D"]}, "not between two single parts"),
+        ({"aggregate": "mode"}, "expected mean or median"),
+        ({"contrasts": ["easy"]}, "contrast 'easy' is not known"),
+    ]:
+        with pytest.raises(matchlens.InputError, match=fragment):
+            matchlens.attention(tiny, few, **wrong)
+    with pytest.raises(matchlens.InputError, match="threshold auc is 2"):
+        Thresholds(auc=2.0)
+
+
+def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path):
+    out = tmp_path / "out"
+    given = ["attention", "--model", tiny_folder, "--demo", "--queries", 8, "--per-grade", 2,
+             "--easy", 2, "--q", 1.0, "--auc", 0.4, "--pairs", 30, "--quiet"]  # fmt: skip
+    done = call(*given, "--out", out)
+    assert (done.status, done.err) == (0, "")
+    held = files_of(out)
+    assert held["attention/attention.txt"].decode() == done.out
+    for word in ("Matching heads", "No-op", "Same-token share", "Semantic mass", "Exact words"):
+        assert word in done.out
+    names = ("1b", "1b-Q-D", "1c-Q-D", "1c-distributions-Q-D", "no-op", "lexical", "sets")
+    for name in names:
+        assert {f"attention/figures/{name}.{kind}" for kind in ("svg", "pdf", "png")} <= set(held)
+    assert "meters/norm_mass.npy" in held
+    options = json.loads(held["manifest.json"])["studies"]["attention"]["options"]
+    assert options["thresholds"] == {"q": 1.0, "auc": 0.4, "lexical": 0.5}
+    done = call(*given, "--explain")
+    assert done.status == 0
+    assert "entropy: looks at one layer's weights" in done.out
+
+
+@pytest.mark.parametrize(
+    ("bad", "fragment"),
+    [
+        (["--meter", "luck"], "meter 'luck' is not known"),
+        (["--contrast", "luck"], "contrast 'luck' is not known"),
+        (["--direction", "Q->All"], "not between two single parts"),
+        (["--q", "2"], "threshold q is 2.0"),
+        (["--aggregate", "mode"], "expected mean or median"),
+        (["--easy", "0"], "has no easy passage"),
+        (["--rel", "9"], "has no relevant passage"),
+    ],
+)
+def test_bad_attention_options_are_one_line(tiny_folder, tmp_path, bad, fragment):
+    done = call("attention", "--model", tiny_folder, "--demo", "--queries", 3, *bad,
+                "--out", tmp_path / "out")  # fmt: skip
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert fragment in done.err
+    assert not (tmp_path / "out").exists()
