@@ -20,6 +20,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/prefix_sharing.py
+	$(BIN)/python benchmarks/attention_meters.py
 	$(BIN)/python benchmarks/qk_triplets.py
 
 # The examples in the docstrings, all of which run.

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import json
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +154,10 @@ def test_random_passages_are_uniform(tmp_path):
         for docid in collection.random_docids(3, seed):
             counts[docid] += 1
     assert all(abs(count - 300) < 5 * 14.5 for count in counts.values()), counts  # 5 sigma
+
+
+def test_files_may_be_named_by_text():
+    data = files("matchlens.corpora") / "demo_data"
+    names = [str(data / name) for name in ("topics.tsv", "qrels.tsv", "passages.jsonl")]
+    by_text = trec.load(names[0], names[1], names[2])
+    assert by_text.queries == trec.load(Path(names[0]), Path(names[1]), [Path(names[2])]).queries

@@ -101,10 +101,10 @@ class TrecCollection(Collection):
 
 
 def load(
-    topics: Path,
-    qrels: Path,
-    passages: Sequence[Path],
-    run: Path | None = None,
+    topics: str | Path,
+    qrels: str | Path,
+    passages: str | Path | Sequence[str | Path],
+    run: str | Path | None = None,
     *,
     name: str | None = None,
 ) -> Collection:
@@ -131,6 +131,10 @@ def load(
     >>> collection.name, len(collection.queries)
     ('topics', 32)
     """
+    topics, qrels = Path(topics), Path(qrels)
+    run = None if run is None else Path(run)
+    listed = [passages] if isinstance(passages, str | Path) else passages
+    passages = [Path(one) for one in listed]
     if not passages:
         raise InputError("no passages file came; expected at least one: name a .jsonl or .tsv file")
     chosen = topics.name.lstrip(".").split(".")[0] if name is None else name
