@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -61,6 +63,11 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
     assert "layer passes a pair: 9 (15 without sharing: 60% of the work is left)" in done.out
     for word in ("TFLOP", "time: about", "memory: about"):
         assert word in done.out
+    done = call("ablation", *words, "--cut", "Q->D", "--how", "zero", "--how", "mask", "--explain")
+    assert done.status == 0
+    assert "3 conditions" in done.out
+    done = call("sweep", "controls", *words, "--direction", "Q->D", "--draws", 2, "--explain")
+    assert "6 conditions" in done.out
 
 
 def test_head_sets_and_controls_write_tables(words, tmp_path):
@@ -72,6 +79,7 @@ def test_head_sets_and_controls_write_tables(words, tmp_path):
     held = files_of(out)
     assert held["head-sets/sets.txt"].decode() == done.out
     assert {"head-sets/sets.parquet", "head-sets/points.parquet"} < set(held)
+    assert {f"head-sets/figures/00.{kind}" for kind in ("svg", "pdf", "png")} < set(held)
     done = call("sweep", "controls", *words, "--direction", "D->D", "--draws", "1", "--out", out)
     assert (done.status, done.err) == (0, "")
     assert "each cut beside random edges, mean of 1 draws" in done.out
@@ -98,6 +106,32 @@ def test_a_cap_on_pairs_is_kept_and_said(words, tmp_path):
     assert "Note: run on " in done.out
     scores = pd.read_parquet(tmp_path / "out/scores.parquet")
     assert scores["pair"].nunique() <= 8
+
+
+def test_what_a_study_would_cost_or_refuse_is_said_without_torch(words):
+    given = [str(word) for word in words]
+    good = [
+        ["sweep", "head-sets", "--set", "a=0.1", *given, "--explain"],
+        ["sweep", "controls", *given, "--explain"],
+        ["ablation", *given, "--explain"],
+        ["attention", "--demo", *given[:2], "--explain"],
+    ]
+    bad = [
+        ["sweep", "head-sets", "--set", "a=9.9", *given, "--out", "x"],
+        ["sweep", "controls", "--draws", "0", *given, "--out", "x"],
+        ["attention", "--demo", *given[:2], "--easy", "0", "--out", "x"],
+    ]
+    script = f"""
+import sys
+from matchlens.cli import main
+assert [main(words) for words in {good!r}] == [0] * 4
+assert [main(words) for words in {bad!r}] == [2] * 3
+assert not {{"torch", "transformers"}} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from matchlens.directions import Cut
 from matchlens.ranking import compare, holm
 from matchlens.studies.common import half
 from matchlens.studies.halves import select
-from matchlens.studies.head_sets import random_sets
+from matchlens.studies.head_set_points import random_sets
 from matchlens.studies.hows import agreement, ways
 
 

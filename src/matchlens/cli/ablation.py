@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import typer
+
 from matchlens.cli import options as o
 from matchlens.cli.job import Job, Out, command, job
 from matchlens.errors import InputError
@@ -47,10 +49,14 @@ def demo(
 
 @command
 def ablation(
-    job_of: Callable[[], Job], cut: o.Cuts = None, how: o.Hows = None, pairs: o.MostPairs = None
+    job_of: Callable[[], Job],
+    cut: o.Cuts = None,
+    how: o.Hows = None,
+    pairs: o.MostPairs = None,
+    explain: o.Explain = False,
 ) -> None:
     """Table 1 of a model on a collection."""
-    _ablation(job_of, cut, how, o.most_pairs(pairs, None))
+    _ablation(job_of, cut, how, o.most_pairs(pairs, None), explain)
 
 
 def _ablation(
@@ -58,6 +64,7 @@ def _ablation(
     cuts: list[str] | None,
     hows: list[str] | None,
     most_pairs: int | None = None,
+    explain: bool = False,
 ) -> None:
     from matchlens.studies.hows import ways
 
@@ -69,6 +76,9 @@ def _ablation(
         raise InputError("no cut given but ''; expected at least one other, for example 'Q->D'")
     given = job_of()
     o.cuts_for(cuts or (), given.folder)
+    if explain:
+        typer.echo(_cost(given, cuts, hows, most_pairs))
+        return
     model = given.load()
     from matchlens.studies.ablation import ablation as study
 
@@ -83,6 +93,25 @@ def _ablation(
             **given.study,
         )
     given.finish(result, _shown, _files)
+
+
+def _cost(
+    given: Job, cuts: list[str] | None, hows: list[str] | None, most_pairs: int | None
+) -> str:
+    from matchlens.corpora import thin
+    from matchlens.directions import Cut
+    from matchlens.studies.cost import cost
+    from matchlens.studies.hows import ways
+    from matchlens.studies.presets import preset
+
+    chosen = preset(str(given.study["preset"]))
+    made, _ = ways(cuts or list(chosen.cuts), hows or (None if cuts else [chosen.how]))
+    used = given.pairs
+    if most_pairs is not None:
+        seed, easy = int(given.study["seed"]), bool(given.study["rank_easy"])
+        used, _ = thin(used, most_pairs, seed=seed, easy=easy)
+    conditions = {"": [], **{way.cut: [Cut.parse(way.cut)] for way in made}}
+    return cost(conditions, given.folder, used)
 
 
 def _shown(result: Result) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from matchlens.cli import options as o
 from matchlens.cli.job import Job, command
-from matchlens.cli.sweep import Explain, Random
+from matchlens.cli.sweep import Random
 from matchlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,12 +76,12 @@ def attention(
     cutting: Cutting = True,
     random: Random = 100,
     pairs: o.MostPairs = None,
-    explain: Explain = False,
+    explain: o.Explain = False,
 ) -> None:
     """Attention between the input's parts."""
     from matchlens.studies.attention_options import Thresholds, checked_directions, checked_names
-    from matchlens.studies.conduct import COSTLY_PAIRS
     from matchlens.studies.contrasts import CONTRASTS, Classes
+    from matchlens.studies.presets import COSTLY_PAIRS
 
     if meter is not None:
         checked_names(meter)

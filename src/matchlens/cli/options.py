@@ -66,6 +66,7 @@ MostPairs = Annotated[
         "--pairs", metavar="N", help="At most N pairs, spread over the queries; 0: all of them."
     ),
 ]
+Explain = Annotated[bool, typer.Option("--explain", help="Say what it costs, and stop.")]
 Dataset = Annotated[
     list[str] | None, typer.Option(metavar="ID", help="An ir_datasets id. Repeatable.")
 ]

@@ -59,7 +59,6 @@ Sets = Annotated[
 ]
 Random = Annotated[int, typer.Option(metavar="N", help="Random sets beside each named one.")]
 Draws = Annotated[int, typer.Option(metavar="N", help="Draws of random edges a control.")]
-Explain = Annotated[bool, typer.Option("--explain", help="Say what it costs, and stop.")]
 
 
 @command
@@ -73,10 +72,10 @@ def sweep(
     random: Random = 100,
     draws: Draws = 3,
     pairs: o.MostPairs = None,
-    explain: Explain = False,
+    explain: o.Explain = False,
 ) -> None:
     """Sweep cuts over layers or heads."""
-    from matchlens.studies.conduct import COSTLY_PAIRS
+    from matchlens.studies.presets import COSTLY_PAIRS
 
     if kind not in KINDS:
         raise InputError(f"sweep {kind!r} is not known; expected one of {', '.join(KINDS)}")
@@ -106,7 +105,7 @@ def sweep(
         typer.echo(cost(conditions, job.folder, used))
         return
     model = job.load()
-    with o.progress(f"sweep {kind}", job.quiet) as bar:
+    with o.progress(f"sweep {kind}, {len(conditions)} conditions", job.quiet) as bar:
         result = _study(kind)(model, job.pairs, most_pairs=most, progress=bar, **own, **job.study)
     job.finish(result, _table, _files)
 
@@ -156,7 +155,7 @@ def _conditions(
         )
         return {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
     if kind == "head-sets":
-        from matchlens.studies.head_sets import checked, conditions_of, plain
+        from matchlens.studies.head_set_points import checked, conditions_of, plain
         from matchlens.studies.hows import ways
 
         if heads is None:
@@ -166,7 +165,7 @@ def _conditions(
         return conditions_of(
             own["sets"], own["directions"], hows, own["random"], seed, layers, heads
         )[0]
-    from matchlens.studies.controls import conditions_of
+    from matchlens.studies.control_points import conditions_of
 
     return conditions_of(own["cuts"] or chosen.directions, hows or [chosen.how], own["draws"])[0]
 

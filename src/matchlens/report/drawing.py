@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -10,8 +12,11 @@ from matchlens.directions import Cut
 from matchlens.report.tables import latex, sweep_text, text
 from matchlens.report.trust import controls_text, head_sets_text
 from matchlens.results import Result, records
-from matchlens.studies.controls import WORDS
+from matchlens.studies.control_points import WORDS
 from matchlens.studies.hows import starred
+
+SETS = 12
+"""Sets of heads in one figure."""
 
 
 def sweep_files(result: Result) -> dict[str, str | bytes]:
@@ -88,12 +93,25 @@ def study_files(result: Result) -> dict[str, str | bytes]:
 
 
 def head_sets_files(result: Result) -> dict[str, str | bytes]:
-    """The sets' table as text.
+    """The sets' table as text, and a figure for each direction and how.
 
     Args:
         result: what :func:`matchlens.head_sets` returned.
     """
-    return {"head-sets/sets.txt": head_sets_text(result)}
+    files: dict[str, str | bytes] = {"head-sets/sets.txt": head_sets_text(result)}
+    points, sets = result.to_frame("points"), result.to_frame("sets")
+    for number, (key, group) in enumerate(points.groupby(["direction", "how"], sort=False)):
+        direction, how = (str(part) for part in cast(tuple[object, ...], key))
+        mine = sets[(sets["direction"] == direction) & (sets["how"] == how)]
+        p = dict(zip(mine["set"], mine["p_random"], strict=True))
+        table = group.assign(p_random=[p[name] for name in group["set"]])
+        title = f"{direction} ({how})"
+        for start in range(0, len(p), SETS):
+            shown = list(p)[start : start + SETS]
+            part = pd.DataFrame(table[table["set"].isin(shown)])
+            figure = figures.set_effects(part, measure=_measure(result), title=title)
+            files |= _figure(result, number * 100 + start // SETS, figure)
+    return files
 
 
 def controls_files(result: Result) -> dict[str, str | bytes]:

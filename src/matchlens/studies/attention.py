@@ -31,11 +31,11 @@ from matchlens.studies.attention_options import (
 )
 from matchlens.studies.class_stats import distributions, moments, taken
 from matchlens.studies.common import identity, pair_table
-from matchlens.studies.conduct import COSTLY_PAIRS
 from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
-from matchlens.studies.head_sets import RANDOM_SETS
+from matchlens.studies.head_set_points import RANDOM_SETS
 from matchlens.studies.matching import Causal
 from matchlens.studies.measuring import score_table
+from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 
 NAME = "attention"

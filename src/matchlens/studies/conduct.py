@@ -17,9 +17,6 @@ from matchlens.studies.common import identity, pair_table
 from matchlens.studies.measuring import measured, notes, prepare, score_table
 from matchlens.studies.presets import preset as preset_of
 
-COSTLY_PAIRS = 300
-"""Pairs that a costly study takes at most, where nothing else is said."""
-
 
 @dataclass(frozen=True)
 class Settings:

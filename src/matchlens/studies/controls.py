@@ -10,17 +10,14 @@ import pandas as pd
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress
-from matchlens.errors import InputError
 from matchlens.models.load import Reranker
-from matchlens.plan import CONTROLS, Condition, Control
+from matchlens.plan import CONTROLS
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
-from matchlens.studies.conduct import COSTLY_PAIRS, Settings, conduct
-from matchlens.studies.hows import Way, ways
+from matchlens.studies.conduct import Settings, conduct
+from matchlens.studies.control_points import DRAWS, conditions_of
+from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-
-WORDS = {"edges": "as many random edges", "mass": "as much random attention"}
-DRAWS = 3
 
 
 def controls(
@@ -107,30 +104,6 @@ def controls(
             "queries": done.queries,
         },
     )
-
-
-def conditions_of(
-    cuts: Sequence[str], hows: Sequence[str] | None, draws: int
-) -> tuple[dict[str, Condition], list[Way], list[dict[str, object]]]:
-    """The conditions, the cuts among them, and what each control is.
-
-    Raises:
-        InputError: if a cut cannot be controlled, or no draw is asked for.
-    """
-    if draws < 1:
-        raise InputError(f"{draws} draws were asked for; expected 1 or more")
-    made, _ = ways(list(dict.fromkeys(cuts)), hows)
-    conditions: dict[str, Condition] = {"": []}
-    about: list[dict[str, object]] = []
-    for way in made:
-        cut = Cut.parse(way.cut)
-        conditions[way.cut] = [cut]
-        for kind in CONTROLS:
-            for draw in range(draws):
-                name = f"{way.cut} | {kind} {draw}"
-                conditions[name] = [Control(cut, kind, draw)]
-                about.append({"of": way.cut, "control": kind, "draw": draw, "cut": name})
-    return conditions, made, about
 
 
 def _beside(own: pd.DataFrame, queries: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:

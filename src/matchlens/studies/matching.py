@@ -17,7 +17,8 @@ from matchlens.ranking import holm
 from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, by_half, contrast_table
-from matchlens.studies.head_sets import against, conditions_of, possible
+from matchlens.studies.head_set_points import conditions_of, possible
+from matchlens.studies.head_sets import against
 from matchlens.studies.measuring import corrected, measured, prepare
 
 CONTRAST = "relevant-easy"

@@ -24,6 +24,9 @@ def table1() -> tuple[str, ...]:
     )
 
 
+COSTLY_PAIRS = 300
+"""Pairs that a costly study takes at most, where nothing else is said."""
+
 GROUPS = (
     "CLS->All",
     "CLS->{Q,D}",

@@ -1,0 +1,37 @@
+"""The conditions of controls: each cut, as many random edges, as much random attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matchlens.directions import Cut
+from matchlens.errors import InputError
+from matchlens.plan import CONTROLS, Condition, Control
+from matchlens.studies.hows import Way, ways
+
+WORDS = {"edges": "as many random edges", "mass": "as much random attention"}
+DRAWS = 3
+
+
+def conditions_of(
+    cuts: Sequence[str], hows: Sequence[str] | None, draws: int
+) -> tuple[dict[str, Condition], list[Way], list[dict[str, object]]]:
+    """The conditions, the cuts among them, and what each control is.
+
+    Raises:
+        InputError: if a cut cannot be controlled, or no draw is asked for.
+    """
+    if draws < 1:
+        raise InputError(f"{draws} draws were asked for; expected 1 or more")
+    made, _ = ways(list(dict.fromkeys(cuts)), hows)
+    conditions: dict[str, Condition] = {"": []}
+    about: list[dict[str, object]] = []
+    for way in made:
+        cut = Cut.parse(way.cut)
+        conditions[way.cut] = [cut]
+        for kind in CONTROLS:
+            for draw in range(draws):
+                name = f"{way.cut} | {kind} {draw}"
+                conditions[name] = [Control(cut, kind, draw)]
+                about.append({"of": way.cut, "control": kind, "draw": draw, "cut": name})
+    return conditions, made, about

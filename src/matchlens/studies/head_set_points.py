@@ -1,0 +1,156 @@
+"""The conditions of head sets: named sets, and random ones with as many heads in each layer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, product
+
+import numpy as np
+
+from matchlens.directions import Cut
+from matchlens.errors import InputError
+from matchlens.plan import Condition
+from matchlens.studies.hows import ways
+from matchlens.studies.sweep_points import WHOLE_HEAD
+
+Heads = tuple[tuple[int, int], ...]
+RANDOM_SETS = 100
+"""Random sets beside each named one, at least: fewer cannot show p < .01."""
+MOST_TRIES = 200
+
+
+def conditions_of(
+    sets: Mapping[str, str | Iterable[tuple[int, int]]],
+    directions: Sequence[str] | None,
+    hows: Sequence[str],
+    random: int,
+    seed: int,
+    layers: int,
+    heads: int,
+) -> tuple[dict[str, Condition], list[dict[str, object]], list[str]]:
+    """The conditions, what each is (set, direction, how, draw, cut), and cuts that cannot be made.
+
+    Raises:
+        InputError: if an argument cannot be used; see :func:`head_sets`.
+    """
+    chosen = checked(sets, layers, heads, random)
+    made, impossible = ways(plain(directions or (WHOLE_HEAD,)), hows)
+    drawn = {name: random_sets(one, heads, random, seed) for name, one in chosen.items()}
+    points: list[dict[str, object]] = [
+        {
+            "set": name,
+            "direction": way.base,
+            "how": way.how,
+            "draw": draw,
+            "cut": f"{way.base}#{spelled(one)}{way.cut.removeprefix(way.base)}",
+        }
+        for way in made
+        for name, named in chosen.items()
+        for draw, one in [(-1, named), *enumerate(drawn[name])]
+    ]
+    conditions: dict[str, Condition] = {"": []}
+    for point in points:
+        conditions[str(point["cut"])] = [Cut.parse(str(point["cut"]))]
+    return conditions, points, impossible
+
+
+def plain(directions: Sequence[str]) -> list[str]:
+    """The directions, checked to have no layers, heads or way of their own.
+
+    Raises:
+        InputError: if one has, or there is none.
+    """
+    for text in directions:
+        cut = Cut.parse(text)
+        if not cut.directions or cut != Cut(cut.directions):
+            raise InputError(
+                f"{text!r} is no plain direction; layers, heads and how are chosen by the study; "
+                "expected, for example, 'Q->D' or 'Q->D+D->Q'"
+            )
+    if not directions:
+        raise InputError("no direction given; expected at least one, for example 'Q->D'")
+    return list(dict.fromkeys(directions))
+
+
+def checked(
+    sets: Mapping[str, str | Iterable[tuple[int, int]]], layers: int, heads: int, random: int
+) -> dict[str, Heads]:
+    """The sets as sorted couples, checked against the model.
+
+    Raises:
+        InputError: if there is none, one is empty, a head is out of range, a set has no random
+            counterpart, or too few random sets are asked for.
+    """
+    if not sets:
+        raise InputError("no set of heads given; expected at least one, for example top=8.1,4.9")
+    if random < RANDOM_SETS:
+        raise InputError(
+            f"{random} random sets cannot show p < .01; expected {RANDOM_SETS} or more"
+        )
+    out = {}
+    for name, given in sets.items():
+        text = given if isinstance(given, str) else spelled(tuple(given))
+        try:
+            cut = Cut.parse(f"{WHOLE_HEAD}#{text}")
+        except InputError:
+            raise InputError(
+                f"set {name!r} has the heads {text!r}; expected layer.head, as in '8.1,4.9'"
+            ) from None
+        cut.check(layers, heads)
+        out[name] = tuple(sorted(set(cut.heads or ())))
+        if possible(out[name], heads) < 2:
+            raise InputError(
+                f"set {name!r} holds every head of its layers, so that no other set has as many "
+                "heads in each; expected a smaller set"
+            )
+    return out
+
+
+def random_sets(named: Heads, heads: int, number: int, seed: int) -> list[Heads]:
+    """Different random sets with as many heads in each layer as a named one, and not it.
+
+    The draws hang on the seed and the number of heads in each layer, so that sets that are alike in
+    this are compared with the same random sets. Where there are no more others than asked for,
+    all of them come.
+
+    Args:
+        named: (layer, head) couples.
+        heads: heads a layer.
+        number: how many.
+        seed: of the draws.
+    """
+    sizes = Counter(layer for layer, _ in named)
+    if possible(named, heads) - 1 <= number:
+        per_layer = [
+            [tuple((layer, head) for head in some) for some in combinations(range(heads), size)]
+            for layer, size in sizes.items()
+        ]
+        every = (tuple(sorted(sum(parts, ()))) for parts in product(*per_layer))
+        return [one for one in every if one != named]
+    words = [abs(seed), int(seed < 0), *(word for pair in sorted(sizes.items()) for word in pair)]
+    generator = np.random.default_rng(words)
+    found: dict[Heads, None] = {}
+    for _ in range(MOST_TRIES * number):
+        one = tuple(
+            (layer, int(head))
+            for layer, size in sorted(sizes.items())
+            for head in sorted(generator.choice(heads, size, replace=False))
+        )
+        if one != named:
+            found[one] = None
+        if len(found) == number:
+            break
+    return list(found)
+
+
+def possible(named: Heads, heads: int) -> int:
+    """How many sets have as many heads in each layer, the named one among them."""
+    sizes = Counter(layer for layer, _ in named)
+    return math.prod(math.comb(heads, size) for size in sizes.values())
+
+
+def spelled(heads: Iterable[tuple[int, int]]) -> str:
+    """Heads as a cut spells them: ``8.1,4.9``."""
+    return ",".join(f"{layer}.{head}" for layer, head in heads)
