@@ -314,3 +314,51 @@ def test_bad_attention_options_are_one_line(tiny_folder, tmp_path, bad, fragment
     assert done.err.count("\n") == 1
     assert fragment in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_authors_preset_needs_pairs_that_are_classified_rightly(tiny, few):
+    """The tiny model calls nothing relevant."""
+    with pytest.raises(matchlens.InputError, match="classifies rightly"):
+        matchlens.attention(tiny, few, preset="authors", contrasts=["relevant-easy"], causal=False)
+
+
+@pytest.mark.real
+def test_the_authors_preset_takes_the_peak_and_the_median(demo_model):
+    pairs = choose(demo.load(), queries=3, per_grade=1, easy=2)
+    result = matchlens.attention(demo_model, pairs, preset="authors", causal=False)
+    assert result.options["meters"] == ["mass", "peak"]
+    assert (result.options["aggregate"], result.options["per_class"]) == ("median", 20)
+    table = result.to_frame("contrasts")
+    mine = table[(table["meter"] == "peak") & (table["contrast"] == "relevant-easy")]
+    assert (mine["queries"] <= 3).all()
+
+
+def test_lists_of_heads_are_compared_against_chance(found, tiny, few):
+    other = matchlens.attention(
+        tiny, few, meters=["mass"], thresholds=Thresholds(q=1.0, auc=0.5), causal=False, seed=2
+    )
+    table = matchlens.compare_heads(found, other).set_index("direction")
+    for direction in ("Q->D", "D->Q"):
+        sides = [one.to_frame("matching") for one in (found, other)]
+        lists = [
+            {
+                (r.layer, r.head)
+                for r in side.itertuples()
+                if r.matching and r.direction == direction
+            }
+            for side in sides
+        ]
+        row = table.loc[direction]
+        assert row["both"] == len(lists[0] & lists[1])
+        assert (row["first"], row["second"]) == (len(lists[0]), len(lists[1]))
+        p = stats.hypergeom(12, len(lists[0]), len(lists[1])).sf(row["both"] - 1)
+        assert row["p"] == pytest.approx(p)
+        aucs = [side[side["direction"] == direction]["auc"] for side in sides]
+        assert row["rho"] == pytest.approx(stats.spearmanr(*aucs).statistic)
+    same = matchlens.compare_heads(found, found)
+    assert (same["both"] == same["first"]).all()
+    empty = matchlens.attention(
+        tiny, choose(demo.load(), queries=1, easy=1), meters=["mass"], causal=False
+    )
+    with pytest.raises(matchlens.InputError, match="no list of heads"):
+        matchlens.compare_heads(found, empty)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation
     from matchlens.studies.attention import attention
+    from matchlens.studies.compare_heads import compare_heads
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.presets import table1
@@ -46,6 +47,7 @@ _PLACES = {
     "ablation": "matchlens.studies.ablation",
     "attention": "matchlens.studies.attention",
     "choose": "matchlens.corpora",
+    "compare_heads": "matchlens.studies.compare_heads",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
     "head_sets": "matchlens.studies.head_sets",
@@ -76,6 +78,7 @@ __all__ = [
     "ablation",
     "attention",
     "choose",
+    "compare_heads",
     "controls",
     "demo",
     "head_sets",

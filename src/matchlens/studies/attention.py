@@ -119,7 +119,13 @@ def attention(
     seconds = time.perf_counter() - started
     if chosen.per_class is not None:
         classes = taken(classes, out.scores.of(""), pairs.pairs, chosen.per_class, seed)
-        classes.check(contrasts)
+        try:
+            classes.check(contrasts)
+        except InputError as error:
+            raise InputError(
+                f"{error} (preset {chosen.name!r} takes only passages that the model classifies "
+                "rightly)"
+            ) from None
     reader = Reader(arrays)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
     notes = _notes(out, pairs, classes)
