@@ -325,7 +325,9 @@ def test_the_authors_preset_needs_pairs_that_are_classified_rightly(tiny, few):
 @pytest.mark.real
 def test_the_authors_preset_takes_the_peak_and_the_median(demo_model):
     pairs = choose(demo.load(), queries=3, per_grade=1, easy=2)
-    result = matchlens.attention(demo_model, pairs, preset="authors", causal=False)
+    result = matchlens.attention(
+        demo_model, pairs, preset="authors", contrasts=["relevant-easy"], causal=False
+    )
     assert result.options["meters"] == ["mass", "peak"]
     assert (result.options["aggregate"], result.options["per_class"]) == ("median", 20)
     table = result.to_frame("contrasts")
