@@ -248,6 +248,9 @@ def test_controls_stand_beside_their_cut(tiny, few):
         for kind in ("edges", "mass"):
             names = [f"{row.cut} | {kind} {draw}" for draw in (0, 1)]
             control = wide[names].mean(axis=1)
+            alone = compare(control.to_numpy()[None], wide[""].to_numpy(), ["demo"] * len(wide))
+            assert getattr(row, f"{kind}_ci_low") == pytest.approx(alone["ci_low"].iloc[0])
+            assert getattr(row, f"{kind}_diff_p") == pytest.approx(alone["p"].iloc[0])
             assert getattr(row, f"{kind}_diff") == pytest.approx((control - wide[""]).mean())
             assert getattr(row, f"{kind}_beyond") == pytest.approx((wide[row.cut] - control).mean())
     alone = matchlens.ablation(tiny, few, cuts=["D->D", "Q->D~mask"]).to_frame()

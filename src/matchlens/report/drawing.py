@@ -120,20 +120,19 @@ def controls_files(result: Result) -> dict[str, str | bytes]:
     Args:
         result: what :func:`matchlens.controls` returned.
     """
-    table, draws = result.to_frame("controls"), result.to_frame("draws")
+    table = result.to_frame("controls")
     rows = []
     for row in records(table):
         rows.append({**row, "cut": row["cut"], "how": "the cut", "significant": row["significant"]})
         for kind, words in WORDS.items():
-            own = draws[(draws["of"] == row["cut"]) & (draws["control"] == kind)]
             rows.append(
                 {
                     "cut": row["cut"],
                     "how": words,
                     "diff": row[f"{kind}_diff"],
-                    "ci_low": own["diff"].min(),
-                    "ci_high": own["diff"].max(),
-                    "significant": bool(own["significant"].any()),
+                    "ci_low": row[f"{kind}_ci_low"],
+                    "ci_high": row[f"{kind}_ci_high"],
+                    "significant": (row[f"{kind}_diff_p_holm"] or 1.0) <= 0.05,  # type: ignore[operator]
                 }
             )
     figure = figures.comparison(pd.DataFrame(rows), measure=_measure(result))

@@ -62,10 +62,10 @@ def controls(
 
     Returns:
         Tables ``controls`` (a row a cut: base, how, cut, mean, diff with its interval, and for
-        each control edges_diff and mass_diff (mean over draws of the change of the measure), with
-        edges_beyond, edges_low, edges_high, edges_p, edges_p_holm: the direction's change minus the
-        control's, its interval and paired t-test over queries; likewise mass_...), ``draws`` (a
-        row a condition) and ``queries``.
+        each control edges_diff (change of the measure, mean over draws) with edges_ci_low,
+        edges_ci_high, edges_diff_p, edges_diff_p_holm, and edges_beyond (the cut's change minus the
+        control's) with edges_low, edges_high, edges_p, edges_p_holm: 95% intervals and paired
+        t-tests over queries; likewise mass_...), ``draws`` (a row a condition) and ``queries``.
 
     Raises:
         InputError: if a cut, a how or the pairs cannot be used.
@@ -114,12 +114,16 @@ def _beside(own: pd.DataFrame, queries: pd.DataFrame, draws: int, seed: int) -> 
         rows = []
         for cut in own["cut"]:
             control = wide[[f"{cut} | {kind} {draw}" for draw in range(draws)]].mean(axis=1)
-            test = compare(
-                wide[[cut]].to_numpy().T.copy(), control.to_numpy(), collections, seed=seed
-            ).iloc[0]
+            values = control.to_numpy()
+            test = compare(wide[[cut]].to_numpy().T.copy(), values, collections, seed=seed).iloc[0]
+            original = wide[""].to_numpy()
+            alone = compare(values[None].copy(), original, collections, seed=seed).iloc[0]
             rows.append(
                 {
-                    f"{kind}_diff": float((control - wide[""]).mean()),
+                    f"{kind}_diff": alone["diff"],
+                    f"{kind}_ci_low": alone["ci_low"],
+                    f"{kind}_ci_high": alone["ci_high"],
+                    f"{kind}_diff_p": alone["p"],
                     f"{kind}_beyond": test["diff"],
                     f"{kind}_low": test["ci_low"],
                     f"{kind}_high": test["ci_high"],
@@ -127,6 +131,8 @@ def _beside(own: pd.DataFrame, queries: pd.DataFrame, draws: int, seed: int) -> 
                 }
             )
         found = pd.DataFrame(rows)
-        found[f"{kind}_p_holm"] = holm(found[f"{kind}_p"].to_numpy(dtype=np.float64))
+        for name in ("p", "diff_p"):
+            p = found[f"{kind}_{name}"].to_numpy(dtype=np.float64)
+            found[f"{kind}_{name}_holm"] = holm(p)
         own = pd.concat([own.reset_index(drop=True), found], axis=1)
     return own
