@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation
     from matchlens.studies.attention import attention
+    from matchlens.studies.circuits import query_key
     from matchlens.studies.compare_heads import compare_heads
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
@@ -53,6 +54,7 @@ _PLACES = {
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
+    "query_key": "matchlens.studies.circuits",
     "score": "matchlens.studies.scoring",
     "sweep": "matchlens.studies.sweeps",
     "sweep_points": "matchlens.studies.sweep_points",
@@ -84,6 +86,7 @@ __all__ = [
     "head_sets",
     "irds",
     "load",
+    "query_key",
     "score",
     "sweep",
     "sweep_points",

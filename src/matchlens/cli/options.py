@@ -92,7 +92,8 @@ Depth = Annotated[int | None, typer.Option(metavar="K", help="The first K passag
 Easy = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Add N random passages a query (easy negatives) [0; attention: 10]."
+        metavar="N",
+        help="Add N random passages a query (easy negatives) [0; attention, circuits: 10].",
     ),
 ]
 Queries = Annotated[int | None, typer.Option(metavar="N", help="At most N queries, by the seed.")]

@@ -132,12 +132,14 @@ class ModelFolder:
         return value
 
 
-def find(name: str, revision: str | None = None) -> ModelFolder:
+def find(name: str, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
     """Find a model and check all that can be checked without loading it.
 
     Args:
         name: ``demo``, a local folder, or a Hugging Face id (only then is the network used).
         revision: branch, tag or commit on the hub.
+        scores: whether it must be able to score pairs; without, any model of a supported type
+            with weights will do.
 
     Raises:
         InputError: if there is no such model, or it is no cross-encoder that can be walked.
@@ -164,8 +166,8 @@ def find(name: str, revision: str | None = None) -> ModelFolder:
             "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
         )
     config = _read_json(path / "config.json", name)
-    _check_config(config, name)
-    _check_files(path, name)
+    _check_config(config, name, scores)
+    _check_files(path, name, scores)
     folder = ModelFolder(name, path, config, _digest(path), revision)
     _ = folder.shape, folder.limit()
     return folder
@@ -210,7 +212,7 @@ def _read_json(path: Path, name: str) -> dict[str, object]:
     return content
 
 
-def _check_config(config: Mapping[str, object], name: str) -> None:
+def _check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
     if config.get("auto_map"):
         raise InputError(
             f"model {name!r} wants to run code of its own (auto_map in config.json), which "
@@ -222,15 +224,16 @@ def _check_config(config: Mapping[str, object], name: str) -> None:
             f"model {name!r} is of type {model_type!r}; expected one of: {', '.join(FAMILIES)}"
         )
     architectures = config.get("architectures") or ["none"]
-    if not isinstance(architectures, list) or not str(architectures[0]).endswith(
-        "ForSequenceClassification"
+    if scores and not (
+        isinstance(architectures, list)
+        and str(architectures[0]).endswith("ForSequenceClassification")
     ):
         raise InputError(
             f"model {name!r} is no sequence classifier (architectures: {architectures}); expected "
             "a cross-encoder saved as ...ForSequenceClassification, with one or two labels"
         )
     labels = _label_count(config)
-    if labels not in (1, 2):
+    if scores and labels not in (1, 2):
         raise InputError(
             f"model {name!r} has {labels} labels; expected a cross-encoder with one (relevance) "
             "or two (not relevant, relevant)"
@@ -252,7 +255,7 @@ def _label_count(config: Mapping[str, object]) -> int:
     return count if isinstance(count, int) else -1
 
 
-def _check_files(path: Path, name: str) -> None:
+def _check_files(path: Path, name: str, scores: bool = True) -> None:
     if not any((path / file).exists() for file in _WEIGHTS):
         if any((path / file).exists() for file in _PICKLES):
             raise InputError(
@@ -261,6 +264,8 @@ def _check_files(path: Path, name: str) -> None:
                 "transformers' save_pretrained in a place that you trust"
             )
         raise InputError(f"model {name!r} has no weights; expected {_WEIGHTS[0]} in {str(path)!r}")
+    if not scores:
+        return
     if not any(all((path / file).exists() for file in files) for files in _TOKENIZERS):
         raise InputError(
             f"model {name!r} has no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json "

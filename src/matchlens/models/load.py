@@ -96,9 +96,9 @@ def load(
     folder.limit(max_length)
     check_dtype(dtype)
     place = _device(device)
-    with _quiet():
+    with quiet_library():
         tokenizer = _tokenizer(folder)
-        family_class = _family_class(folder.model_type)
+        family_class = walker(folder.model_type)
         module = _module(folder, family_class.library, getattr(torch, dtype)).to(place)
     family: Family = family_class(module)
     identity = folder.identity(dtype, max_length)
@@ -161,7 +161,8 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def _family_class(model_type: str) -> Any:
+def walker(model_type: str) -> Any:
+    """The class that walks models of a type."""
     module, name = FAMILIES[model_type].walker.split(":")
     return getattr(importlib.import_module(module), name)
 
@@ -209,7 +210,7 @@ def _check_tokenizer(reranker: Reranker) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """Keep the library's loading chatter off the terminal; what matters is checked here."""
     level, bar = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
     library_logging.set_verbosity(logging.ERROR)

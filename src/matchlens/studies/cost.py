@@ -80,6 +80,36 @@ def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> st
     return "\n".join(lines)
 
 
+def circuits_cost(
+    folder: ModelFolder, pairs: PairSet, few: PairSet, *, same_token: bool, heads: int
+) -> str:
+    """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary.
+
+    Args:
+        folder: the model, not loaded.
+        pairs: the pairs.
+        few: those of the hypothesis.
+        same_token: whether the same-token share in context is measured, too.
+        heads: how many heads are looked at in the vocabulary.
+    """
+    layers, number = folder.shape
+    names = ("mass", "same_token") if same_token else ("mass",)
+    lines = [cost({"": []}, folder, pairs)]
+    for name in names:
+        size = len(pairs.pairs) * layers * number * 25 * 4 / 2**20
+        lines.append(f"{name}: {METER_COSTS[name]}; {size:.1f} MiB on disk while it runs")
+    lines.append("mean states: a mean over each pair's tokens and layer in the same pass")
+    lines.append(f"hypothesis: a second pass over {len(few.pairs)} pairs of the other half")
+    tokens = _size(folder, "vocab_size")
+    wide = _size(folder, "hidden_size") or _size(folder, "dim")
+    operations = 2.0 * tokens**2 * (wide // number) * heads
+    lines.append(
+        f"vocabulary: {tokens} x {tokens} logits for {heads} heads, {operations / 1e12:.1f} TFLOP "
+        "in float64"
+    )
+    return "\n".join(lines)
+
+
 def _size(folder: ModelFolder, key: str) -> int:
     value = folder.config.get(key)
     return value if isinstance(value, int) else 0

@@ -1,0 +1,116 @@
+"""Layer inputs, handed on while the untouched model runs: for the mean states, for the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch
+from matchlens.models.family import Family
+
+
+@runtime_checkable
+class TakesClasses(Protocol):
+    """What :class:`MeanStatesMeter` feeds, such as :class:`matchlens.circuits.MeanStates`."""
+
+    def observe(
+        self,
+        layer: int,
+        queries: Sequence[Hashable],
+        classes: Sequence[str | None],
+        states: Tensor,
+        parts: Tensor,
+    ) -> None:
+        """Take the inputs of one layer for a batch of pairs."""
+        ...
+
+
+@runtime_checkable
+class TakesStates(Protocol):
+    """What :class:`StatesMeter` feeds, such as :class:`matchlens.circuits.Hypothesis`."""
+
+    def observe(self, layer: int, states: Tensor, parts: Tensor) -> None:
+        """Take the inputs of one layer for a batch of pairs."""
+        ...
+
+
+class MeanStatesMeter:
+    """Hands on the layer inputs of the pairs that are in a class, with their queries.
+
+    Args:
+        target: what takes them.
+        queries: for each pair of the run what its query is known by, such as (collection, qid).
+        classes: for each pair its class, None where it is passed over.
+
+    Raises:
+        ValueError: if there are not as many queries as classes.
+
+    Source: science 5, the mean states.
+    """
+
+    def __init__(
+        self,
+        target: TakesClasses,
+        queries: Sequence[Hashable],
+        classes: Sequence[str | None],
+    ) -> None:
+        if len(queries) != len(classes):
+            raise ValueError(f"{len(queries)} queries and {len(classes)} classes; expected as many")
+        self.target, self.queries, self.classes = target, tuple(queries), tuple(classes)
+
+    def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
+        """Take a batch."""
+        places = [
+            (row, number)
+            for row, number in enumerate(numbers.tolist())
+            if self.classes[number] is not None
+        ]
+        self._rows = torch.tensor([row for row, _ in places], dtype=torch.long)
+        self._rows = self._rows.to(batch.parts.device)
+        self._queries = [self.queries[number] for _, number in places]
+        self._classes = [self.classes[number] for _, number in places]
+        self._parts = batch.parts[self._rows]
+
+    def states(self, layer: int, states: Tensor) -> None:
+        """Hand on the rows whose pairs are in a class."""
+        if self._queries:
+            kept = states[self._rows]
+            self.target.observe(layer, self._queries, self._classes, kept, self._parts)
+
+    def gauge(self, layer: int) -> None:
+        """Nothing is measured in the attention."""
+
+    def end(self) -> None:
+        """Nothing is kept of the batch."""
+
+
+class StatesMeter:
+    """Hands on the layer inputs of all pairs.
+
+    Args:
+        target: what takes them.
+
+    Source: science 5, the hypothesis.
+    """
+
+    def __init__(self, target: TakesStates) -> None:
+        self.target = target
+
+    def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
+        """Take a batch."""
+        self._parts = batch.parts
+
+    def states(self, layer: int, states: Tensor) -> None:
+        """Hand on the layer's input."""
+        self.target.observe(layer, states, self._parts)
+
+    def gauge(self, layer: int) -> None:
+        """Nothing is measured in the attention."""
+
+    def end(self) -> None:
+        """Nothing is kept of the batch."""

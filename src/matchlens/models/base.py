@@ -1,0 +1,79 @@
+"""A second model of which only the query and key weights are wanted: the one before fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from matchlens.errors import InputError
+from matchlens.models.folder import ModelFolder, find
+from matchlens.models.load import quiet_library, walker
+from matchlens.models.qk import QK
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """The query and key weights of a model.
+
+    Args:
+        name: what the person asked for.
+        identity: what the manifest says of it: name, digest, revision, type.
+        layers: the weights, layer by layer.
+    """
+
+    name: str
+    identity: Mapping[str, object]
+    layers: tuple[QK, ...]
+
+
+def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -> Base:
+    """Load the query and key weights of a model, whether it scores pairs or not.
+
+    A model before fine-tuning is usually a language model: it has no head that scores, and needs
+    none here; neither does it need a tokenizer.
+
+    Args:
+        model: a local folder, a Hugging Face id (only then is the network used), or ``demo``.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        InputError: if the model cannot be found, is of no supported type, or lacks a query or key
+            weight.
+
+    >>> base = load_base("demo")
+    >>> len(base.layers), base.layers[0].query.shape
+    (12, torch.Size([12, 32, 384]))
+    """
+    named = not isinstance(model, ModelFolder)
+    folder = find(str(model), revision, scores=False) if named else model
+    family = walker(folder.model_type)
+    try:
+        with quiet_library():
+            module, report = family.library.from_pretrained(
+                str(folder.path),
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                local_files_only=True,
+            )
+    except Exception as error:  # the library raises anything here, and all of it is bad input
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
+    module.eval().requires_grad_(False)
+    walked = family(module)
+    lost = {str(key) for what in ("missing_keys", "mismatched_keys") for key in report[what]}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for layer in range(walked.n_layers):
+        for linear in walked.projections(layer)[:2]:
+            for parameter in linear.parameters():
+                if names[id(parameter)] in lost:
+                    raise InputError(
+                        f"model {folder.name!r} has no weight {names[id(parameter)]}, so its "
+                        "query-key matrices would be random; expected the model before fine-tuning"
+                    )
+    about = folder.identity("float32", None)
+    identity = {key: about[key] for key in ("name", "sha256", "revision", "type")}
+    return Base(folder.name, identity, tuple(walked.qk(n) for n in range(walked.n_layers)))
