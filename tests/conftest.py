@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import torch
 import matchlens
 import tiny as tiny_models
 
-gc.freeze()  # statsmodels collects garbage at every correction, and all imports would be walked
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much on a busy machine
 
 os.environ["COLUMNS"] = "100"

@@ -149,7 +149,9 @@ def test_the_folder_holds_what_is_documented(whole):
     for table in ("table1", "queries"):
         frame = pd.read_parquet(out / f"ablation/{table}.parquet")
         assert json.loads((out / f"ablation/{table}.json").read_text()) == records(frame)
-    assert re.fullmatch(r"31 conditions on 32 pairs: \d+\.\d s\n", (out / "run.log").read_text())
+    assert re.fullmatch(
+        r"ablation: 31 conditions on 32 pairs: \d+\.\d s\n", (out / "run.log").read_text()
+    )
 
 
 def latex_cells(tex: str) -> dict[str, str]:

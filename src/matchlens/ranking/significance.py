@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -161,7 +162,11 @@ def _corrected(p: Float[np.ndarray, " c"], method: str) -> Float[np.ndarray, " c
     corrected = np.full(len(p), np.nan)
     tested = ~np.isnan(p)
     if tested.any():
-        corrected[tested] = multipletests(p[tested], method=method)[1]
+        gc.freeze()  # the library collects garbage at every call: a walk over all that is loaded
+        try:
+            corrected[tested] = multipletests(p[tested], method=method)[1]
+        finally:
+            gc.unfreeze()
     return corrected
 
 
