@@ -277,7 +277,8 @@ def test_a_study_without_what_it_needs_says_so(tiny, few):
 def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path):
     out = tmp_path / "out"
     given = ["attention", "--model", tiny_folder, "--demo", "--queries", 8, "--per-grade", 2,
-             "--easy", 2, "--q", 1.0, "--auc", 0.4, "--pairs", 30, "--quiet"]  # fmt: skip
+             "--easy", 2, "--q", 1.0, "--auc", 0.4, "--pairs", 30, "--quiet",
+             "--contrast", "relevant-easy", "--contrast", "hard-easy"]  # fmt: skip
     done = call(*given, "--out", out)
     assert (done.status, done.err) == (0, "")
     held = files_of(out)

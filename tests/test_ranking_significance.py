@@ -79,7 +79,7 @@ def test_stars():
     arrays.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1)),
     st.lists(st.integers(0, 30), max_size=5),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_holm_is_that_of_statsmodels_and_passes_over_nan(p, missing):
     expected = multipletests(p, method="holm")[1]
     assert holm(p) == pytest.approx(expected, rel=1e-12)
