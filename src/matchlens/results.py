@@ -279,7 +279,7 @@ def read_manifest(folder: Path) -> dict:
         manifest["identity"].items()
     except FileNotFoundError:
         raise InputError(f"{str(folder)!r} is no results folder: it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
         ) from None

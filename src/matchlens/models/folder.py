@@ -205,7 +205,7 @@ def _read_json(path: Path, name: str) -> dict[str, object]:
         raise InputError(
             f"model {name!r} has no {path.name}; expected a folder as save_pretrained writes it"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"model {name!r}: cannot read {path.name}: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"model {name!r}: {path.name} is not a JSON object")
