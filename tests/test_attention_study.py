@@ -266,6 +266,9 @@ def test_a_study_without_what_it_needs_says_so(tiny, few):
         ({"directions": ["Q->All"]}, "not between two single parts"),
         ({"directions": ["{Q,D}->D"]}, "not between two single parts"),
         ({"aggregate": "mode"}, "expected mean or median"),
+        ({"random": 20}, "20 random sets"),
+        ({"most_pairs": 1}, "fewer than one query has"),
+        ({"measure": "luck"}, "luck"),
         ({"contrasts": ["easy"]}, "contrast 'easy' is not known"),
     ]:
         with pytest.raises(matchlens.InputError, match=fragment):
@@ -305,6 +308,7 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path):
         (["--q", "2"], "threshold q is 2.0"),
         (["--aggregate", "mode"], "expected mean or median"),
         (["--easy", "0"], "has no easy passage"),
+        (["--random", "20"], "20 random sets"),
         (["--rel", "9"], "has no relevant passage"),
     ],
 )

@@ -374,5 +374,4 @@ def test_what_differs_is_named(tmp_path):
 def test_a_manifest_nested_beyond_reason_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match="cannot be read as a manifest"):
-        check_folder(tmp_path)
         Result.load(tmp_path, "ablation")

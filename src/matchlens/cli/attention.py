@@ -81,6 +81,7 @@ def attention(
     """Attention between the input's parts."""
     from matchlens.studies.attention_options import Thresholds, checked_directions, checked_names
     from matchlens.studies.contrasts import CONTRASTS, Classes
+    from matchlens.studies.head_set_points import checked_random
     from matchlens.studies.presets import COSTLY_PAIRS
 
     if meter is not None:
@@ -90,6 +91,8 @@ def attention(
     if aggregate not in (None, "mean", "median"):
         raise InputError(f"--aggregate {aggregate!r} is not known; expected mean or median")
     most = o.most_pairs(pairs, COSTLY_PAIRS)
+    if cutting:
+        checked_random(random)
     contrasts = contrast or list(CONTRASTS)
     job = job_of()
     Classes.of(job.pairs.pairs, int(job.study["rel"])).check(contrasts)

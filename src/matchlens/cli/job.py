@@ -91,7 +91,7 @@ class Job:
         result.texts.update(render(result))
         if self.runs:
             result.texts.update(trec_runs(result))
-        result.log = ()
+        result.log, result.arrays = (), {}  # both are there from the first time
         if (failure := self._save(result)) is not None:
             raise InputError(f"{failure} (the tables are saved, the figures and texts are not)")
         o.say(f"results in {self.out}", self.quiet)

@@ -18,8 +18,10 @@ from matchlens.engine import Progress, Run, run
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import PARTS, AttentionMeter
+from matchlens.meters.meter import Meter
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
+from matchlens.ranking import parse_measure
 from matchlens.results import Result
 from matchlens.studies import matching, profiles
 from matchlens.studies.attention_options import (
@@ -32,7 +34,7 @@ from matchlens.studies.attention_options import (
 from matchlens.studies.class_stats import distributions, moments, taken
 from matchlens.studies.common import identity, pair_table
 from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
-from matchlens.studies.head_set_points import RANDOM_SETS
+from matchlens.studies.head_set_points import RANDOM_SETS, checked_random
 from matchlens.studies.matching import Causal
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
@@ -111,6 +113,11 @@ def attention(
     limits = thresholds or Thresholds()
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
+    used = None
+    if causal:  # before anything runs, so that a slip costs nothing
+        checked_random(random)
+        parse_measure(measure, rel=rel)
+        used = matching.to_cut(pairs, seed, most_pairs)
     held = tempfile.TemporaryDirectory(prefix="matchlens-")
     started = time.perf_counter()
     out, arrays = measure_attention(
@@ -139,16 +146,15 @@ def attention(
     every = pd.concat(found, ignore_index=True)
     tables["matching"] = every
     effect = None
-    if causal and not every.empty and bool(every["matching"].to_numpy().any()):
+    if used is not None and not every.empty and bool(every["matching"].to_numpy().any()):
         effect = matching.cut(
             model,
-            pairs,
+            used,
             pd.DataFrame(every[every["matching"]]),
             measure=measure,
             rel=rel,
             seed=seed,
             random=random,
-            most_pairs=most_pairs,
             batch_tokens=batch_tokens,
             progress=progress,
         )
@@ -201,6 +207,7 @@ def measure_attention(
     *,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    more: Sequence[Meter] = (),
 ) -> tuple[Run, dict[str, PairArray]]:
     """Run the untouched model and keep its meters on disk.
 
@@ -211,6 +218,7 @@ def measure_attention(
         folder: where the arrays are written.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        more: other meters that watch the same pass.
 
     Returns:
         The run, and an array [pair, layer, head, row part, column part] a meter.
@@ -230,7 +238,7 @@ def measure_attention(
             {"": []},
             batch_tokens=batch_tokens,
             progress=progress,
-            meters=[meter],
+            meters=[meter, *more],
         )
     except OSError as error:
         raise InputError(

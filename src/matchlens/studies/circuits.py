@@ -15,9 +15,6 @@ from matchlens.circuits import Hypothesis, Means, MeanStates, Shares, mean_logit
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import PairSet
 from matchlens.engine import Progress, Run, run
-from matchlens.errors import InputError
-from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import PARTS, AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.models.base import Base, load_base
 from matchlens.models.load import Reranker
@@ -26,6 +23,7 @@ from matchlens.models.static import vocabulary
 from matchlens.parts import Part
 from matchlens.results import Result
 from matchlens.studies import circuits_tables as tables_of
+from matchlens.studies.attention import Reader, measure_attention
 from matchlens.studies.circuits_options import (
     COLOURING,
     CROSS,
@@ -39,7 +37,7 @@ from matchlens.studies.circuits_options import (
     other_half,
 )
 from matchlens.studies.common import identity, pair_table
-from matchlens.studies.contrasts import CLASSES, Classes, contrast_table
+from matchlens.studies.contrasts import CLASSES, Classes, contrast_table, shared
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
@@ -239,36 +237,24 @@ def _watch(
     """The one pass of the untouched model over all pairs: attention mass and mean states."""
     family = model.family
     names = ["mass", "same_token"] if same_token else ["mass"]
-    shape = (len(pairs.pairs), family.n_layers, family.n_heads, len(PARTS), len(PARTS))
     states = MeanStates(n_layers=family.n_layers, width=family.qk(0).width, document_parts=document)
     queries = [(pair.collection, pair.qid) for pair in pairs.pairs]
     classes = [None if place < 0 else CLASSES[place] for place in first.of_pair.tolist()]
-    try:
-        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
-        out = run(
-            model,
-            pairs.pairs,
-            {"": []},
-            batch_tokens=batch_tokens,
-            progress=progress,
-            meters=[AttentionMeter(names, arrays), MeanStatesMeter(states, queries, classes)],
-        )
-        every, places = slice(None), {part: PARTS.index(part) for part in (Part.Q, Part.D)}
-        values = {
-            name: arrays["mass"].of((every, every, places[x], places[y]))
-            for name, (x, y) in READINGS.items()
-        }
-        if same_token:
-            at = (every, every, places[Part.Q], places[Part.D])
-            values["same_token"] = arrays["same_token"].of(at)
-        for array in arrays.values():
-            array.path.unlink()
-    except OSError as error:
-        raise InputError(
-            f"attention cannot be kept in {str(folder)!r} ({error.strerror or error}); it needs "
-            f"{int(np.prod(shape)) * 4 * len(names) / 2**20:.0f} MiB there: set TMPDIR to a folder "
-            "with room"
-        ) from None
+    out, arrays = measure_attention(
+        model,
+        pairs,
+        names,
+        folder,
+        batch_tokens=batch_tokens,
+        progress=progress,
+        more=[MeanStatesMeter(states, queries, classes)],
+    )
+    reader = Reader(arrays)
+    values = {name: reader.of("mass", x, y) for name, (x, y) in READINGS.items()}
+    if same_token:
+        values["same_token"] = reader.of("same_token", Part.Q, Part.D)
+    for array in arrays.values():
+        array.path.unlink()
     return _Seen(out, states.result(), values)
 
 
@@ -282,10 +268,7 @@ def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:
     if "same_token" in seen.values:
         mine = second.of_pair >= 0
         mass, share = seen.values["mass_QD"][mine], seen.values["same_token"][mine]
-        weight = np.where(np.isnan(share), 0, mass).sum(0)
-        total = np.nansum(mass * share, axis=0)
-        shares = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
-        columns["same_token_QD"] = shares.ravel()
+        columns["same_token_QD"] = shared(mass, share)
     return columns
 
 

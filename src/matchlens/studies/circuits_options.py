@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from matchlens.corpora import Pair, PairSet, thin
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
 from matchlens.parts import Part
-from matchlens.studies.common import half
+from matchlens.studies.common import half, half_of
 from matchlens.studies.contrasts import CLASSES, Classes, by_half
 
 CONTRASTS = ("QD-DD", "DQ-QQ", "QD-QQ", "DQ-DD")
@@ -135,10 +134,7 @@ def other_half(pairs: PairSet, seed: int, most: int | None) -> PairSet:
     Raises:
         InputError: if ``most`` is too small for a single query.
     """
-    mine = [pair for pair in pairs.pairs if half(pair.qid, seed)]
-    keys = {(pair.collection, pair.qid) for pair in mine}
-    ideals = {key: grades for key, grades in pairs.ideals.items() if key in keys}
-    kept = replace(pairs, pairs=tuple(mine), ideals=ideals)
+    kept = half_of(pairs, 1, seed)
     return kept if most is None else thin(kept, most, seed=seed, easy=True)[0]
 
 

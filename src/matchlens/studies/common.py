@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,20 @@ def half(qid: str, seed: int) -> int:
     [0, 1]
     """
     return hashlib.sha256(f"{seed}\0{qid}".encode()).digest()[0] & 1
+
+
+def half_of(pairs: PairSet, which: int, seed: int) -> PairSet:
+    """The pairs of one half of the queries.
+
+    Args:
+        pairs: all pairs.
+        which: 0 or 1.
+        seed: of the halves.
+    """
+    mine = tuple(pair for pair in pairs.pairs if half(pair.qid, seed) == which)
+    keys = {(pair.collection, pair.qid) for pair in mine}
+    ideals = {key: grades for key, grades in pairs.ideals.items() if key in keys}
+    return replace(pairs, pairs=mine, ideals=ideals)
 
 
 def pair_table(

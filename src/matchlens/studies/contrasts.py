@@ -252,3 +252,14 @@ def by_half(halves: Mapping[str, int], classes: Classes, which: int) -> Classes:
     """
     mine = np.array([halves[qid] == which for qid in classes.qids])
     return classes.only(mine[classes.query])
+
+
+def shared(
+    mass: Float[np.ndarray, "pair layer head"], same: Float[np.ndarray, "pair layer head"]
+) -> Float[np.ndarray, " element"]:
+    """The mass-weighted mean over pairs, a number a head."""
+    known = ~np.isnan(same) & ~np.isnan(mass)
+    weight = np.where(known, mass, 0.0).sum(0)
+    total = np.where(known, mass * same, 0.0).sum(0)
+    share = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
+    return share.ravel()

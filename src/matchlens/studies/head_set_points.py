@@ -85,10 +85,7 @@ def checked(
     """
     if not sets:
         raise InputError("no set of heads given; expected at least one, for example top=8.1,4.9")
-    if random < RANDOM_SETS:
-        raise InputError(
-            f"{random} random sets cannot show p < .01; expected {RANDOM_SETS} or more"
-        )
+    checked_random(random)
     out = {}
     for name, given in sets.items():
         text = given if isinstance(given, str) else spelled(tuple(given))
@@ -106,6 +103,18 @@ def checked(
                 "heads in each; expected a smaller set"
             )
     return out
+
+
+def checked_random(number: int) -> None:
+    """See that enough random sets are asked for.
+
+    Raises:
+        InputError: if they are too few.
+    """
+    if number < RANDOM_SETS:
+        raise InputError(
+            f"{number} random sets cannot show p < .01; expected {RANDOM_SETS} or more"
+        )
 
 
 def random_sets(named: Heads, heads: int, number: int, seed: int) -> list[Heads]:

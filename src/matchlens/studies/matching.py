@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from matchlens.models.load import Reranker
 from matchlens.plan import Condition
 from matchlens.ranking import holm
 from matchlens.studies.attention_options import Thresholds
-from matchlens.studies.common import half
-from matchlens.studies.contrasts import Classes, by_half, contrast_table
+from matchlens.studies.common import half, half_of
+from matchlens.studies.contrasts import Classes, by_half, contrast_table, shared
 from matchlens.studies.head_set_points import conditions_of, possible
 from matchlens.studies.head_sets import against
 from matchlens.studies.measuring import corrected, measured, prepare
@@ -66,7 +66,7 @@ def find(
     for name in ("diff", "p", "auc"):
         table[name] = described[name]
     relevant = by_half(halves, classes, 1).of_pair == 0
-    table["same_token"] = np.nan if same is None else _share(mass[relevant], same[relevant])
+    table["same_token"] = np.nan if same is None else shared(mass[relevant], same[relevant])
     lexical = np.where(table["same_token"] >= thresholds.lexical, "lexical", "semantic")
     table["kind"] = np.where(table["same_token"].isna(), "unknown", lexical)
     table["matching"] = (
@@ -87,17 +87,6 @@ def find(
 
 def _queries(classes: Classes, side: int) -> int:
     return len(np.unique(classes.query[classes.of_pair == side]))
-
-
-def _share(
-    mass: Float[np.ndarray, "pair layer head"], same: Float[np.ndarray, "pair layer head"]
-) -> Float[np.ndarray, " element"]:
-    """The mass-weighted mean over pairs, a number a head."""
-    known = ~np.isnan(same) & ~np.isnan(mass)
-    weight = np.where(known, mass, 0.0).sum(0)
-    total = np.where(known, mass * same, 0.0).sum(0)
-    share = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
-    return share.ravel()
 
 
 @dataclass(frozen=True)
@@ -124,41 +113,52 @@ class Causal:
     notes: tuple[str, ...]
 
 
+def to_cut(pairs: PairSet, seed: int, most_pairs: int | None) -> PairSet | None:
+    """The pairs on which matching heads are cut: of half 1, easy negatives left out.
+
+    Args:
+        pairs: all pairs of the study.
+        seed: of the halves and the thinning.
+        most_pairs: at most so many; all where None.
+
+    Returns:
+        None where half 1 has no query that can be ranked.
+
+    Raises:
+        InputError: if ``most_pairs`` is too small for a single query.
+    """
+    used = half_of(pairs, 1, seed)
+    if not any(pair.grade > 0 for pair in used.pairs):
+        return None
+    most = len(used.pairs) if most_pairs is None else most_pairs
+    return thin(used, most, seed=seed)[0]
+
+
 def cut(
     model: Reranker,
-    pairs: PairSet,
+    used: PairSet,
     matching: pd.DataFrame,
     *,
     measure: str,
     rel: int,
     seed: int,
     random: int,
-    most_pairs: int | None,
     batch_tokens: int | None,
     progress: Progress | None,
-) -> Causal | None:
+) -> Causal:
     """Cut each matching head alone, and each direction's set beside random sets, on half 1.
 
     Args:
         model: a loaded reranker.
-        pairs: all pairs of the study; easy negatives are not ranked.
+        used: what :func:`to_cut` chose.
         matching: rows of :func:`find` that are matching heads.
         measure: any ir_measures measure.
         rel: lowest relevant grade of binary measures.
         seed: of the halves, the random sets and resampling.
         random: random sets a named one.
-        most_pairs: at most so many pairs.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
-
-    Returns:
-        None where half 1 has no query that can be ranked.
     """
-    other = [row for row, pair in enumerate(pairs.pairs) if half(pair.qid, seed) == 1]
-    used = replace(pairs, pairs=tuple(pairs.pairs[row] for row in other))
-    if not any(pair.grade > 0 for pair in used.pairs):
-        return None
-    used, _ = thin(used, most_pairs or len(used.pairs), seed=seed)
     layers, heads = model.family.n_layers, model.family.n_heads
     conditions: dict[str, Condition] = {"": []}
     for row in matching.to_dict("records"):
