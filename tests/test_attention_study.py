@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -277,8 +278,11 @@ def test_a_study_without_what_it_needs_says_so(tiny, few):
         Thresholds(auc=2.0)
 
 
-def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path):
-    out = tmp_path / "out"
+def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, monkeypatch):
+    out, copied, copy = tmp_path / "out", [], shutil.copyfile
+    monkeypatch.setattr(
+        "matchlens.results.shutil.copyfile", lambda a, b: copied.append(b.name) or copy(a, b)
+    )
     given = ["attention", "--model", tiny_folder, "--demo", "--queries", 8, "--per-grade", 2,
              "--easy", 2, "--q", 1.0, "--auc", 0.4, "--pairs", 30, "--quiet",
              "--contrast", "relevant-easy", "--contrast", "hard-easy"]  # fmt: skip
@@ -292,6 +296,8 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path):
     for name in names:
         assert {f"attention/figures/{name}.{kind}" for kind in ("svg", "pdf", "png")} <= set(held)
     assert "meters/norm_mass.npy" in held
+    assert sorted(copied) == sorted({name for name in copied})  # large files: each once
+    assert len(copied) == 5
     options = json.loads(held["manifest.json"])["studies"]["attention"]["options"]
     assert options["thresholds"] == {"q": 1.0, "auc": 0.4, "lexical": 0.5}
     done = call(*given, "--explain")
