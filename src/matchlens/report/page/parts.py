@@ -87,6 +87,7 @@ class Panel:
     label: str
     charts: tuple[Chart, ...]
     note: str = ""
+    beside: bool = False
 
 
 @dataclass(frozen=True)

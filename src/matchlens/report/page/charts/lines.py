@@ -9,7 +9,6 @@ from itertools import groupby
 from markupsafe import Markup
 
 from matchlens.report.page.charts.svg import (
-    CHAR,
     Scale,
     around,
     axes,
@@ -19,6 +18,7 @@ from matchlens.report.page.charts.svg import (
     short,
     spread,
     tag,
+    wide,
 )
 
 WIDTH, HEIGHT = 720.0, 380.0
@@ -84,7 +84,7 @@ def curves(
     seen = [value for p in points for value in (p.y, p.low, p.high) if value == value]
     seen += [value for _, value in lines]
     names = [*(one.name for one in series), *(name for name, _ in lines)]
-    right = max((len(name) for name in names), default=0) * CHAR + 26
+    right = max((wide(name) for name in names), default=0.0) + 28
     x = Scale(
         min((p.x for p in points), default=0.0),
         max((p.x for p in points), default=1.0),

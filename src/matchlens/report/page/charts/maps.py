@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from matchlens.report.page.charts.svg import STEPS, drawing, joined, mark, step, tag
+from matchlens.report.page.charts.svg import STEPS, drawing, joined, mark, short, step, tag
 from matchlens.report.page.texts import num
 
-LEFT, TOP = 30.0, 30.0
+LEFT, TOP = 34.0, 26.0
 SIDE = 348.0
 """Width of a map: what a phone shows without scrolling."""
 
@@ -27,7 +27,13 @@ class Cell:
 
 
 def head_map(
-    cells: Sequence[Cell], summary: str, words: str, *, digits: int = 3, signed: bool = True
+    cells: Sequence[Cell],
+    summary: str,
+    words: str,
+    *,
+    digits: int = 3,
+    signed: bool = True,
+    largest: float = 26.0,
 ) -> Markup:
     """Draw a map of heads.
 
@@ -37,10 +43,11 @@ def head_map(
         words: what the numbers are.
         digits: decimals at the scale.
         signed: whether numbers may be negative; else colours run from 0 up.
+        largest: most of a cell's side.
     """
     layers = max(cell.layer for cell in cells) + 1
     heads = max(cell.head for cell in cells) + 1
-    size = min(26.0, (SIDE - LEFT - 6) / heads)
+    size = min(largest, (SIDE - LEFT - 6) / heads)
     most = max((abs(cell.value) for cell in cells if cell.value == cell.value), default=0.0)
     width = max(LEFT + heads * size + 6, 250.0)
     bottom = TOP + layers * size
@@ -48,15 +55,20 @@ def head_map(
     every = 1 if size >= 15 else 2
     for layer in range(0, layers, every):
         y = bottom - (layer + 0.5) * size
-        parts.append(tag("text", str(layer), x=LEFT - 6, y=y + 4, class_="tick end"))
+        parts.append(tag("text", str(layer), x=LEFT - 5, y=y + 4, class_="tick end"))
     for head in range(0, heads, every):
         x = LEFT + (head + 0.5) * size
         parts.append(tag("text", str(head), x=x, y=bottom + 15, class_="tick mid"))
     for cell in sorted(cells, key=lambda one: (-one.layer, one.head)):
         parts.append(_cell(cell, size, bottom, most, signed))
     parts += [
-        tag("text", "head", x=LEFT, y=bottom + 32, class_="tick"),
-        tag("text", "layer", x=2.0, y=TOP - 5, class_="tick"),
+        tag("text", "head", x=LEFT, y=bottom + 31, class_="tick"),
+        tag(
+            "text",
+            "layer",
+            class_="tick mid",
+            transform=f"translate(10 {short((TOP + bottom) / 2)}) rotate(-90)",
+        ),
         _scale(most, width, bottom + 24, digits, signed),
     ]
     return drawing(width, bottom + 56, summary, *parts, kind="map", columns=heads)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from matchlens.report.page.charts.svg import (
-    CHAR,
     STEPS,
     Scale,
     around,
@@ -18,6 +17,7 @@ from matchlens.report.page.charts.svg import (
     mark,
     step,
     tag,
+    wide,
 )
 from matchlens.report.page.texts import num
 
@@ -103,11 +103,11 @@ def _names(spots: Sequence[Spot], x: Scale, y: Scale) -> Markup:
     centres = [(x(s.x), y(s.y)) for s in spots]
     parts: list[str] = []
     for spot in outstanding(spots):
-        wide, (a, b) = len(spot.name) * CHAR + 2, (x(spot.x), y(spot.y))
-        offers = [(7.0, 4.0), (-7.0 - wide, 4.0), (-wide / 2, -8.0), (-wide / 2, 16.0)]
-        offers += [(6.0, -6.0), (6.0, 14.0), (-6.0 - wide, -6.0), (-6.0 - wide, 14.0)]
+        long, (a, b) = wide(spot.name) + 2, (x(spot.x), y(spot.y))
+        offers = [(7.0, 4.0), (-7.0 - long, 4.0), (-long / 2, -8.0), (-long / 2, 16.0)]
+        offers += [(6.0, -6.0), (6.0, 14.0), (-6.0 - long, -6.0), (-6.0 - long, 14.0)]
         for dx, dy in offers:
-            box = (a + dx, b + dy - 10, a + dx + wide, b + dy + 2)
+            box = (a + dx, b + dy - 10, a + dx + long, b + dy + 2)
             inside = x.start <= box[0] and box[2] <= x.end + 10 and y.end - 4 <= box[1]
             free = all(
                 box[2] < o[0] or o[2] < box[0] or box[3] < o[1] or o[3] < box[1] for o in taken

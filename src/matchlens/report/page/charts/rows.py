@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from matchlens.report.page.charts.svg import (
-    CHAR,
     Scale,
     around,
     drawing,
@@ -16,6 +15,7 @@ from matchlens.report.page.charts.svg import (
     mark,
     short,
     tag,
+    wide,
 )
 
 WIDTH = 720.0
@@ -53,7 +53,7 @@ def whiskers(
     seen = [v for one in every for v in (one.value, one.low, one.high) if v == v]
     most = max((len(some) for _, some in rows), default=1)
     tall = most * 11.0 + 12.0
-    left = max((len(name) for name, _ in rows), default=4) * CHAR + 14
+    left = max((wide(name) for name, _ in rows), default=24.0) + 16
     height = TOP + tall * len(rows) + BOTTOM
     x = Scale(*around([*seen, 0.0], least=0.001), left, width - 12)
     parts: list[str] = [_x_axis(x, TOP, height - BOTTOM, x_words)]
@@ -103,7 +103,7 @@ def strips(
         x_words: what the numbers are.
     """
     tall = 40.0
-    left = max((len(row[0]) for row in rows), default=4) * CHAR + 14
+    left = max((wide(row[0]) for row in rows), default=24.0) + 16
     seen = [v for _, own, some, _ in rows for v in (own, *some) if v == v]
     height = TOP + tall * len(rows) + BOTTOM
     x = Scale(*around([*seen, 0.0], least=0.001), left, WIDTH - 12)
@@ -144,7 +144,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[Part]]], summary: str, x_words: s
         ends.append(sum(one.value for one in some if one.value > 0))
         ends.append(sum(one.value for one in some if one.value < 0))
     tall = 20.0
-    left = max((len(name) for name, _ in rows), default=4) * CHAR + 14
+    left = max((wide(name) for name, _ in rows), default=24.0) + 16
     height = TOP + tall * len(rows) + BOTTOM
     x = Scale(min(ends) - 0.01, max(ends) + 0.01, left, WIDTH - 12)
     parts: list[str] = [_x_axis(x, TOP, height - BOTTOM, x_words)]
@@ -201,10 +201,10 @@ def distribution(
         parts.append(tag("text", label, x=x(value), y=height - 7, class_="tick mid"))
     parts.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
     for place, (_, some) in enumerate(classes):
-        wide = (high - low) / max(len(some), 1)
+        each = (high - low) / max(len(some), 1)
         corners = [(low, 0.0)]
         for k, value in enumerate(some):
-            corners += [(low + k * wide, value), (low + (k + 1) * wide, value)]
+            corners += [(low + k * each, value), (low + (k + 1) * each, value)]
         corners.append((high, 0.0))
         points = " ".join(f"{short(x(a))},{short(y(b))}" for a, b in corners)
         parts.append(tag("polyline", points=points, class_=f"steps k{place}"))

@@ -15,6 +15,11 @@ CHAR = 6.3
 """A character's width at the charts' size of type, about (px)."""
 
 
+def wide(text: str) -> float:
+    """How wide a text is, about (px)."""
+    return (len(text) + text.count("→")) * CHAR
+
+
 def tag(name: str, *inside: str, **attributes: object) -> Markup:
     """An element; texts that are no Markup are escaped, ``class_`` is ``class``.
 

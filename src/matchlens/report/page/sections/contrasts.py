@@ -24,6 +24,10 @@ from matchlens.report.page.texts import arrow, both, chance, equals, listed, num
 NOT_RUN = "attention was not measured (matchlens attention)."
 DIRECTIONS = ("Q->D", "D->Q")
 WORDS = {"mass": "attention mass", "peak": "largest attention"}
+CELL = 17.5
+"""A map's cell beside the scatter."""
+MOST_BESIDE = 14
+"""Layers of which two maps stand beside the scatter, one above the other."""
 CLASSES = ("relevant", "hard", "easy")
 Keyed = Mapping[tuple[str, str, str], dict[tuple[int, int], Row]]
 
@@ -113,7 +117,12 @@ def _panel_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> Panel:
     charts = [
         Chart(
             scatter(
-                spots, summary, f"Q → D attention mass, {words}", f"D → Q attention mass, {words}"
+                spots,
+                summary,
+                f"Q → D attention mass, {words}",
+                f"D → Q attention mass, {words}",
+                width=560.0,
+                height=520.0,
             )
         )
     ]
@@ -127,8 +136,9 @@ def _panel_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> Panel:
             up = sum(cell.star and cell.value > 0 for cell in cells)
             down = sum(cell.star and cell.value < 0 for cell in cells)
             said = f"{label}, layers by heads: {up} heads significantly higher, {down} lower."
-            charts.append(Chart(head_map(cells, said, label)))
-    return Panel(f"figure-1b-{slug(contrast)}", words, tuple(charts))
+            charts.append(Chart(head_map(cells, said, label, largest=CELL)))
+    beside = max(name[0] for name in sides[0]) < MOST_BESIDE
+    return Panel(f"figure-1b-{slug(contrast)}", words, tuple(charts), beside=beside)
 
 
 def _lead_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> list[str]:

@@ -24,7 +24,8 @@ def matching(held: Held) -> Exhibit:
         return Exhibit(**base, absent=f"Matching heads were not looked for: {NOT_RUN}")
     every = held.rows("attention", "matching")
     rows = [row for row in every if row["matching"]]
-    rows.sort(key=lambda row: (str(row["direction"]), -number(row["auc"])))
+    order = list(dict.fromkeys(str(row["direction"]) for row in every))
+    rows.sort(key=lambda row: (order.index(str(row["direction"])), -number(row["auc"])))
     causal = bool(rows) and "effect" in rows[0]
     notes = list(notes_of(result))
     if rows and not causal:
@@ -118,8 +119,8 @@ def _row(row: Row, causal: bool) -> dict[str, object]:
     }
     if causal:
         shown_row |= {
-            "effect": num(row["effect"], 3, sign=True),
-            "interval": interval(row["effect_low"], row["effect_high"], 3),
+            "effect": num(row["effect"], 4, sign=True),
+            "interval": interval(row["effect_low"], row["effect_high"], 4),
             "effect_q": chance(row["effect_q"]),
             "star": "*" if number(row["effect_q"]) <= 0.05 else "",
         }
