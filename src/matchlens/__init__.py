@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matchlens.studies.compare_heads import compare_heads
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
+    from matchlens.studies.looking import looking
     from matchlens.studies.presets import table1
     from matchlens.studies.scoring import score
     from matchlens.studies.sweep_points import sweep_points
@@ -54,6 +55,7 @@ _PLACES = {
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
+    "looking": "matchlens.studies.looking",
     "query_key": "matchlens.studies.circuits",
     "score": "matchlens.studies.scoring",
     "sweep": "matchlens.studies.sweeps",
@@ -86,6 +88,7 @@ __all__ = [
     "head_sets",
     "irds",
     "load",
+    "looking",
     "query_key",
     "score",
     "sweep",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from matchlens.corpora import PairSet
+from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan
+from matchlens.studies.presets import preset as preset_of
 
 TOKENS_A_WORD = 1.35
 METER_COSTS = {
@@ -108,6 +111,29 @@ def circuits_cost(
         "in float64"
     )
     return "\n".join(lines)
+
+
+def looks_cost(
+    folder: ModelFolder,
+    pairs: PairSet,
+    rows: Sequence[int],
+    cuts: Sequence[str] | None,
+    preset: str,
+) -> str:
+    """What looking into pairs costs where no stored scores are at hand.
+
+    Args:
+        folder: the model, not loaded.
+        pairs: all pairs.
+        rows: the candidates that are scored under the cuts.
+        cuts: the cuts; the preset's where None.
+        preset: its name.
+    """
+    mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
+    names = cuts or preset_of(preset).cuts
+    conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
+    said = "then the untouched model once more on the pairs to look into, weights looked at"
+    return f"{cost(conditions, folder, mine)}\n{said}"
 
 
 def _size(folder: ModelFolder, key: str) -> int:
