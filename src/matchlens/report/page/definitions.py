@@ -12,7 +12,8 @@ READ = (
 CUT = (
     "A cut removes the attention of X's rows on Y's columns. By zero, unless said otherwise: the "
     "softmax is taken first, then these weights are set to 0 and the rest is not renormalised; a "
-    "row with nothing left gives a zero context vector. The residual stream still carries the token."
+    "row with nothing left gives a zero context vector. The residual stream still carries the "
+    "token."
 )
 TESTS = (
     "Tests are two-tailed paired t-tests over queries against the original, p Holm-corrected "

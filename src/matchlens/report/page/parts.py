@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 from markupsafe import Markup
 
-from matchlens.report.page.texts import LONG, NONE, arrow, chance, num, shown, spelled
+from matchlens.report.page.texts import LONG, NONE, arrow, chance, num, prose, shown, spelled
 from matchlens.results import Result
 
 Row = Mapping[str, object]
@@ -136,7 +137,7 @@ def options_of(result: Result) -> tuple[tuple[str, str], ...]:
 
 def notes_of(result: Result) -> tuple[str, ...]:
     """A study's notes as sentences."""
-    return tuple(f"{note[:1].upper()}{note[1:]}." for note in map(shown, result.notes))
+    return tuple(f"{note[:1].upper()}{note[1:]}." for note in map(prose, result.notes))
 
 
 def number(value: object) -> float:
@@ -149,4 +150,4 @@ def number(value: object) -> float:
 def known(values: Sequence[object]) -> list[float]:
     """The numbers among values."""
     found = [number(value) for value in values]
-    return [value for value in found if value == value]
+    return [value for value in found if isfinite(value)]

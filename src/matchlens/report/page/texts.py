@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 from matchlens.directions import Cut
 from matchlens.errors import InputError
@@ -51,7 +52,7 @@ def num(value: object, digits: int = 3, *, sign: bool = False) -> str:
     >>> num(-0.0312), num(0.5, 2, sign=True), num(None), num(float("nan")), num(12.0, 1)
     ('−.031', '+.50', '–', '–', '12.0')
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value):
         return NONE
     text = printed(value, digits)
     if sign and not text.startswith("-") and text.strip("0.") != "":
@@ -97,6 +98,15 @@ def arrow(text: object) -> str:
     'Q\\xa0→\\xa0D@0:3'
     """
     return shown(text, LONG).replace("->", ARROW)
+
+
+def prose(text: object) -> str:
+    """A sentence that was made for a terminal, with real arrows and minus signs.
+
+    >>> prose("D->Q changes it by -.025 [-.04, .01]")
+    'D\\xa0→\\xa0Q changes it by −.025 [−.04, .01]'
+    """
+    return re.sub(r"(?<![\w.)])-(?=\.?\d)", MINUS, shown(text)).replace("->", ARROW)
 
 
 def reads(text: object) -> str:
@@ -174,18 +184,17 @@ def spelled(value: object) -> str:
     >>> spelled(None), spelled(True), spelled(["a", "b"]), spelled({"q": 0.05}), spelled(1e-05)
     ('none', 'yes', 'a, b', 'q .05', '1e-05')
     """
-    if value is None:
+    if value is None or value in ([], ()):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        if value and abs(value) < 1e-3:
-            return f"{value:.3g}".replace("-", "-")
-        return f"{value:.6g}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.6g}"
+        text = f"{value:.6g}"
+        return text.replace("0.", ".", 1) if abs(value) < 1 else text
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {spelled(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(spelled(one) for one in value) if value else "none"
+        return ", ".join(map(spelled, value))
     return shown(value)
 
 

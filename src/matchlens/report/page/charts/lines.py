@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import isfinite
 
 from markupsafe import Markup
 
@@ -81,7 +82,7 @@ def curves(
         least: least room above and below.
     """
     points = [point for one in series for point in one.points]
-    seen = [value for p in points for value in (p.y, p.low, p.high) if value == value]
+    seen = [value for p in points for value in (p.y, p.low, p.high) if isfinite(value)]
     seen += [value for _, value in lines]
     names = [*(one.name for one in series), *(name for name, _ in lines)]
     right = max((wide(name) for name in names), default=0.0) + 28
@@ -120,7 +121,7 @@ def _x_ticks(x: Scale, whole: bool) -> list[tuple[float, str]]:
 def _series(one: Series, x: Scale, y: Scale, label_x: float, label_y: float) -> Markup:
     colour = f"c{one.place % COLOURS}"
     parts: list[str] = []
-    for sure, run in groupby(one.points, key=lambda p: p.low == p.low and p.high == p.high):
+    for sure, run in groupby(one.points, key=lambda p: isfinite(p.low) and isfinite(p.high)):
         mine = list(run)
         if not sure:
             continue
@@ -131,10 +132,10 @@ def _series(one: Series, x: Scale, y: Scale, label_x: float, label_y: float) -> 
         up = [f"{short(x(p.x))},{short(y(p.high))}" for p in mine]
         down = [f"{short(x(p.x))},{short(y(p.low))}" for p in reversed(mine)]
         parts.append(tag("polygon", points=" ".join(up + down), class_="band"))
-    line = " ".join(f"{short(x(p.x))},{short(y(p.y))}" for p in one.points if p.y == p.y)
+    line = " ".join(f"{short(x(p.x))},{short(y(p.y))}" for p in one.points if isfinite(p.y))
     parts.append(tag("polyline", points=line, class_="line"))
     for p in one.points:
-        if p.y == p.y:
+        if isfinite(p.y):
             kind = "dot" if p.filled else "dot hollow"
             parts.append(mark("circle", p.tip, cx=x(p.x), cy=y(p.y), r=4.0, class_=kind))
     last = one.points[-1]
@@ -145,7 +146,7 @@ def _series(one: Series, x: Scale, y: Scale, label_x: float, label_y: float) -> 
 def _end(name: str, x: float, y: float, label_x: float, label_y: float, kind: str) -> Markup:
     leader = (
         tag("line", x1=x, x2=label_x - 2, y1=y, y2=label_y, class_="leader")
-        if abs(label_y - y) > 3 and y == y
+        if abs(label_y - y) > 3 and isfinite(y)
         else Markup("")
     )
     return joined([leader, tag("text", name, x=label_x, y=label_y + 4, class_=f"end-name {kind}")])

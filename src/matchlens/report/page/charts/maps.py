@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, isnan
 
 from markupsafe import Markup
 
@@ -48,7 +49,7 @@ def head_map(
     layers = max(cell.layer for cell in cells) + 1
     heads = max(cell.head for cell in cells) + 1
     size = min(largest, (SIDE - LEFT - 6) / heads)
-    most = max((abs(cell.value) for cell in cells if cell.value == cell.value), default=0.0)
+    most = max((abs(cell.value) for cell in cells if isfinite(cell.value)), default=0.0)
     width = max(LEFT + heads * size + 6, 250.0)
     bottom = TOP + layers * size
     parts: list[str] = [tag("text", words, x=2.0, y=14.0, class_="label")]
@@ -89,7 +90,7 @@ def _cell(cell: Cell, size: float, bottom: float, most: float, signed: bool) -> 
         inside.append(
             tag("polygon", points=f"{corners} {a:.1f},{b - half - 0.6:.1f}", class_="sign")
         )
-    dark = " deep" if colour in {"n5", "n6", "n7", "n8", "p6", "p7", "p8", "t7", "t8", "t9"} else ""
+    dark = " deep" if colour in {"n5", "n6", "n7", "n8", "p6", "p7", "p8"} else ""
     return mark("g", cell.tip, *inside, class_=f"m{dark}")
 
 
@@ -99,7 +100,7 @@ def level(value: float, most: float, steps: int = 9) -> str:
     >>> level(0.0, 1.0), level(1.0, 1.0), level(0.5, 1.0), level(0.001, 1.0)
     ('t0', 't9', 't5', 't1')
     """
-    if value != value:
+    if isnan(value):
         return "u"
     if value <= 0 or most <= 0:
         return "t0"

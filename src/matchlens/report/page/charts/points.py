@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from markupsafe import Markup
 
@@ -62,7 +63,7 @@ def scatter(
         width: of the drawing.
         height: likewise.
     """
-    spots = [spot for spot in spots if spot.x == spot.x and spot.y == spot.y]
+    spots = [spot for spot in spots if isfinite(spot.x) and isfinite(spot.y)]
     extra = 44.0 if colour_words else 0.0
     x = Scale(*around([spot.x for spot in spots], 0.08), LEFT, width - RIGHT)
     y = Scale(*around([spot.y for spot in spots], 0.08), height - BOTTOM, TOP)
@@ -71,7 +72,7 @@ def scatter(
         parts.append(tag("line", x1=x(0), x2=x(0), y1=y.start, y2=y.end, class_="zero"))
     if y.low < 0 < y.high:
         parts.append(tag("line", x1=x.start, x2=x.end, y1=y(0), y2=y(0), class_="zero"))
-    most = max((abs(s.colour) for s in spots if s.colour == s.colour), default=0.0)
+    most = max((abs(s.colour) for s in spots if isfinite(s.colour)), default=0.0)
     for spot in spots:
         colour = step(spot.colour, most) if colour_words else "one"
         kind = f"spot {colour}" + ("" if spot.filled else " hollow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite, isnan
 
 from markupsafe import Markup
 
@@ -50,7 +51,7 @@ def whiskers(
         width: of the drawing.
     """
     every = [one for _, some in rows for one in some]
-    seen = [v for one in every for v in (one.value, one.low, one.high) if v == v]
+    seen = [v for one in every for v in (one.value, one.low, one.high) if isfinite(v)]
     most = max((len(some) for _, some in rows), default=1)
     tall = most * 11.0 + 12.0
     left = max((wide(name) for name, _ in rows), default=24.0) + 16
@@ -70,9 +71,9 @@ def whiskers(
 
 def _whisker(one: Whisker, x: Scale, y: float) -> Markup:
     inside: list[str] = []
-    if one.low == one.low and one.high == one.high:
+    if isfinite(one.low) and isfinite(one.high):
         inside.append(tag("line", x1=x(one.low), x2=x(one.high), y1=y, y2=y, class_="bar"))
-    if one.value == one.value:
+    if isfinite(one.value):
         kind = "dot" if one.filled else "dot hollow"
         inside.append(tag("circle", cx=x(one.value), cy=y, r=4.0, class_=kind))
     return mark("g", one.tip, *inside, class_=f"m series c{one.kind}")
@@ -104,17 +105,17 @@ def strips(
     """
     tall = 40.0
     left = max((wide(row[0]) for row in rows), default=24.0) + 16
-    seen = [v for _, own, some, _ in rows for v in (own, *some) if v == v]
+    seen = [v for _, own, some, _ in rows for v in (own, *some) if isfinite(v)]
     height = TOP + tall * len(rows) + BOTTOM
     x = Scale(*around([*seen, 0.0], least=0.001), left, WIDTH - 12)
     parts: list[str] = [_x_axis(x, TOP, height - BOTTOM, x_words)]
     for place, (name, own, some, tip) in enumerate(rows):
         middle = TOP + (place + 0.5) * tall
         parts.append(tag("text", name, x=left - 10, y=middle + 4, class_="row-name end"))
-        for k, value in enumerate(sorted(v for v in some if v == v)):
+        for k, value in enumerate(sorted(v for v in some if isfinite(v))):
             y = middle + (k * 7 % 11 - 5) * 1.7  # apart, so that equal ones show
             parts.append(tag("circle", cx=x(value), cy=y, r=2.2, class_="random"))
-        if own == own:
+        if isfinite(own):
             a, b = short(x(own)), short
             points = f"{a},{b(middle - 9)} {b(x(own) + 7)},{b(middle)} {a},{b(middle + 9)}"
             shape = f"{points} {b(x(own) - 7)},{b(middle)}"
@@ -153,7 +154,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[Part]]], summary: str, x_words: s
         parts.append(tag("text", name, x=left - 10, y=top + tall / 2 + 4, class_="row-name end"))
         right = down = 0.0
         for one in some:
-            if one.value != one.value:
+            if isnan(one.value):
                 continue
             start = right if one.value >= 0 else down + one.value
             bar = tag(

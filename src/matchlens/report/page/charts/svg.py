@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from markupsafe import Markup, escape
 
@@ -155,7 +156,7 @@ def step(value: float, most: float, steps: int = STEPS) -> str:
     >>> step(0.0, 1.0), step(-1.0, 1.0), step(0.3, 1.0), step(float("nan"), 1.0)
     ('z', 'n8', 'p2', 'u')
     """
-    if value != value:
+    if isnan(value):
         return "u"
     place = round(min(abs(value) / most, 1.0) * steps) if most > 0 else 0
     return "z" if place == 0 else f"{'n' if value < 0 else 'p'}{place}"

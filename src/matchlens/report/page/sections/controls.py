@@ -92,8 +92,9 @@ def _whiskers(row: Row, digits: int) -> list[Whisker]:
     ]
     for place, (kind, words) in enumerate(KINDS.items(), start=1):
         tip = (
-            f"{words}, for {arrow(row['cut'])}\nchange {num(row[f'{kind}_diff'], digits, sign=True)}"
-            f", 95% {interval(row[f'{kind}_ci_low'], row[f'{kind}_ci_high'], digits)}; "
+            f"{words}, for {arrow(row['cut'])}\n"
+            f"change {num(row[f'{kind}_diff'], digits, sign=True)}, 95% "
+            f"{interval(row[f'{kind}_ci_low'], row[f'{kind}_ci_high'], digits)}; "
             f"{equals('p Holm', row[f'{kind}_diff_p_holm'])}\nthe cut goes beyond it by "
             f"{num(row[f'{kind}_beyond'], digits, sign=True)}; "
             f"{equals('p Holm', row[f'{kind}_p_holm'])}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from matchlens.errors import InputError
-from matchlens.directions import Direction
+from math import isfinite
+from typing import Any
+
 from matchlens.parts import NAMED
 from matchlens.report.page.charts.svg import step
 from matchlens.report.page.definitions import DEFINITIONS
@@ -26,7 +27,13 @@ from matchlens.results import Result
 
 COLUMNS = (*(str(part) for part in NAMED), "All")
 ROWS = tuple(str(part) for part in NAMED)
-SUBTITLE = "What is lost when X no longer reads Y, in all layers"
+_BASE: dict[str, Any] = {
+    "id": "table-1",
+    "nav": "Table 1",
+    "title": "Table 1",
+    "subtitle": "What is lost when X no longer reads Y, in all layers",
+    "definition": DEFINITIONS["table-1"],
+}
 
 
 def columns_of(digits: int) -> tuple[Column, ...]:
@@ -49,13 +56,11 @@ def columns_of(digits: int) -> tuple[Column, ...]:
 
 def table_1(held: Held) -> Exhibit:
     """The matrix of directions, or a list of cuts where others were made."""
-    base = {"id": "table-1", "nav": "Table 1", "title": "Table 1", "subtitle": SUBTITLE}
-    definition = DEFINITIONS["table-1"]
     result = held.get("ablation")
     rows = {str(row["cut"]): row for row in held.rows("ablation", "table1")}
     if result is None or "" not in rows:
         absent = "Table 1 was not made: the folder holds no ablation (matchlens ablation)."
-        return Exhibit(**base, definition=definition, absent=absent)
+        return Exhibit(**_BASE, absent=absent)
     digits = held.digits("ablation")
     measure = shown(result.options.get("measure", "the measure"))
     cuts = [row for name, row in rows.items() if name not in {"", "random"}]
@@ -76,7 +81,7 @@ def table_1(held: Held) -> Exhibit:
     }  # fmt: skip
     lead = _lead(cuts, rows, result, digits, measure)
     return Exhibit(
-        **base,
+        **_BASE,
         lead=lead,
         template="table1.html.j2",
         context=context,
@@ -86,7 +91,6 @@ def table_1(held: Held) -> Exhibit:
             "value). Shaded by the change; every cell explains itself when it is pointed at or "
             "focused."
         ),
-        definition=definition,
         tables=(
             Table("table-1", f"{measure} under each cut", columns_of(digits), tuple(rows.values())),
         ),
@@ -170,7 +174,7 @@ def _lead(
 ) -> tuple[str, ...]:
     stars = result.options.get("stars")
     starry = [row for row in cuts if starred(row, stars)]
-    measured = [row for row in cuts if number(row.get("diff")) == number(row.get("diff"))]
+    measured = [row for row in cuts if isfinite(number(row.get("diff")))]
     if not measured:
         return ()
     n = counted(int(number(rows[""]["queries"])), "query", "queries")
@@ -207,11 +211,3 @@ def _agreement(rows: list[Row], digits: int) -> dict[str, object]:
             for row in rows
         ],
     }
-
-
-def direction_words(text: str) -> str:
-    """A direction's words, or nothing where the text is none."""
-    try:
-        return Direction.parse(text).words
-    except InputError:
-        return reads(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -101,7 +102,7 @@ def looking(held: Held, heads: str = "all") -> tuple[Exhibit, object]:
     return (
         Exhibit(
             **base,
-            lead=(f"{counted(len(looks), 'pair')}, chosen as their captions say.",),
+            lead=(f"{counted(len(looks), 'pair')}; the caption of each says why it was chosen.",),
             template="pair.html.j2",
             context=context,
             tables=(Table("pair-cuts", "Score and rank under each cut", columns, tuple(cuts)),)
@@ -123,7 +124,8 @@ def _views(received: np.ndarray | None, matching: list[Row], heads: str) -> list
         return []
     layers, per_layer = received.shape[1], received.shape[2]
     every = tuple((layer, head) for layer in range(layers) for head in range(per_layer))
-    named = [(int(number(row["layer"])), int(number(row["head"]))) for row in matching]
+    found = [row for row in matching if row.get("directions")]
+    named = [(int(number(row["layer"])), int(number(row["head"]))) for row in found]
     named = [one for one in dict.fromkeys(named) if one in set(every)]
     views = [View(ALL, "all heads", "Means", every)]
     if named:
@@ -133,7 +135,7 @@ def _views(received: np.ndarray | None, matching: list[Row], heads: str) -> list
              tuple((layer, head) for head in range(per_layer)))
         for layer in range(layers)
     ]  # fmt: skip
-    about = {(int(number(row["layer"])), int(number(row["head"]))): _about(row) for row in matching}
+    about = {(int(number(row["layer"])), int(number(row["head"]))): _about(row) for row in found}
     if heads != "none":
         views += [View(f"{a}.{b}", f"{a}.{b}{about.get((a, b), '')}", "Matching heads", ((a, b),))
                   for a, b in named]  # fmt: skip
@@ -248,11 +250,14 @@ def _cuts(rows: list[Row]) -> dict[str, object]:
     """Cuts in all layers, the largest fall first; and those up to a layer."""
     changes = [(number(row["score"]) - number(row["score_original"]), row) for row in rows]
     changes = [one for one in changes if one[0] == one[0] and str(one[1]["cut"])]
-    most = max((abs(change) for change, _ in changes), default=0.0) or 1.0
+    low = min((change for change, _ in changes if change < 0), default=0.0)
+    high = max((change for change, _ in changes if change > 0), default=0.0)
+    scale = 118 / ((high - low) or 1.0)
+    zero = round(1 - low * scale, 1)
     shown_rows = []
     for change, row in changes:
         moved = number(row["rank"]) - number(row["rank_original"])
-        wide = round(abs(change) / most * 58, 1)
+        wide = round(abs(change) * scale, 1)
         shown_rows.append(
             {
                 "cut": arrow(row["cut"]),
@@ -260,12 +265,12 @@ def _cuts(rows: list[Row]) -> dict[str, object]:
                 "score": num(row["score"], 3),
                 "change": num(change, 3, sign=True),
                 "order": change,
-                "x": 60 if change >= 0 else round(60 - wide, 1),
+                "x": zero if change >= 0 else round(zero - wide, 1),
                 "wide": max(wide, 0.4),
                 "kind": "p5" if change > 0 else "n5",
                 "rank": num(row["rank"], 0 if number(row["rank"]) % 1 == 0 else 1),
                 "moved": num(moved, 0 if moved % 1 == 0 else 1, sign=True)
-                if moved == moved
+                if isfinite(moved)
                 else "",
                 "layered": "@" in str(row["cut"]) or "#" in str(row["cut"]),
             }
@@ -274,4 +279,4 @@ def _cuts(rows: list[Row]) -> dict[str, object]:
         (r for r in shown_rows if not r["layered"]), key=lambda r: (r["order"], r["cut"])
     )
     layered = [row for row in shown_rows if row["layered"]]
-    return {"cuts": whole, "layered": layered}
+    return {"cuts": whole, "layered": layered, "zero": zero}

@@ -77,7 +77,7 @@ def _command(given: object) -> str:
 def _truncated(held: Held) -> str:
     for result in held.studies.values():
         if "truncated" in result.pairs and len(result.pairs):
-            number = int(result.pairs["truncated"].astype(bool).sum())
+            number = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())
             return f"{number:,} of {len(result.pairs):,} pairs were cut to the length limit."
     return "The folder does not say how many pairs were cut to the length limit."
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Table, number
-from matchlens.report.page.texts import chance, counted, interval, listed, num, shown
+from matchlens.report.page.texts import chance, counted, interval, listed, num, prose, shown
 
 VERDICTS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 
@@ -50,8 +50,8 @@ def opening(held: Held, leads: Mapping[str, tuple[str, ...]]) -> Opening:
     names = [shown(name, 80) for name in held.collections] or ["an unnamed collection"]
     collections = listed(names)
     summary = held.rows("study", "summary")
-    asked = tuple(shown(row["sentence"]) for row in summary if row["kind"] == "asked")
-    found = tuple(shown(row["sentence"]) for row in summary if row["kind"] == "found")
+    asked = tuple(prose(row["sentence"]) for row in summary if row["kind"] == "asked")
+    found = tuple(prose(row["sentence"]) for row in summary if row["kind"] == "found")
     claims = held.rows("study", "claims")
     columns = (
         Column("id", "id", kind="text"),
@@ -89,7 +89,7 @@ def _claim(row: Row) -> Mapping[str, object]:
     digits = 3 if number(row.get("value")) % 1 else 0
     return {
         "id": shown(row["id"], 80),
-        "claim": shown(row["claim"]),
+        "claim": prose(row["claim"]),
         "verdict": verdict,
         "sign": VERDICTS.get(verdict, "?"),
         "kind": {"holds": "yes", "does not hold": "no"}.get(verdict, "open"),
@@ -98,8 +98,8 @@ def _claim(row: Row) -> Mapping[str, object]:
         "unit": shown(row.get("unit") or "", 60),
         "n": "" if n is None else f"{int(number(n)):,} {shown(row.get('n_of') or '', 40)}",
         "p": "" if row.get("p") is None else chance(row.get("p")),
-        "found": shown(row.get("found") or ""),
-        "definition": shown(row.get("definition") or ""),
+        "found": prose(row.get("found") or ""),
+        "definition": prose(row.get("definition") or ""),
         "source": shown(row.get("source") or "", 120),
     }
 

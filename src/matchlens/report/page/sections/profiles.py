@@ -44,7 +44,10 @@ def no_op(held: Held) -> Exhibit:
         notes = (*notes, "Norm mass was not measured, so nothing is said of what heads write.")
     panels = [_no_op_panel(kind, rows) for kind in kinds]
     sinks = sum(bool(row["sink"]) for row in rows)
-    said = f"{sinks} of {counted(len(rows), 'head')} send half of what Q and D read, or more, to CLS and SEP"
+    said = (
+        f"{sinks} of {counted(len(rows), 'head')} send half of what Q and D read, or more, to CLS "
+        "and SEP"
+    )
     if "norm" in kinds:
         empty = sum(bool(row["noop"]) for row in rows)
         said += f"; in {empty} of them less than half of what is written comes from there"

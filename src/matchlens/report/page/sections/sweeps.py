@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import isfinite
 
 from matchlens.report.page.charts.lines import Point, Series, curves
 from matchlens.report.page.charts.maps import Cell, head_map
@@ -184,7 +185,7 @@ def heads_alone(held: Held) -> Exhibit:
         label = name + ("" if key[1] == "zero" else f", by {shown(key[1], 40)}")
         words = f"Change of {measure}, {label}"
         star = [cell for cell in cells if cell.star]
-        largest = min(cells, key=lambda cell: cell.value if cell.value == cell.value else 9.9)
+        largest = min(cells, key=lambda cell: cell.value if isfinite(cell.value) else 9.9)
         summary = (
             f"{words}, layers by heads: {len(star)} of {len(cells)} heads are significant; the "
             f"largest loss is {num(largest.value, digits)} at {largest.layer}.{largest.head}."
