@@ -27,8 +27,7 @@ def headline(results: Results) -> pd.DataFrame:
         A row a number: id, value, unit, n (queries or heads; null where it has none), definition,
         study, table, row (the cell's row as JSON of its key columns), column.
     """
-    rows = [dict(zip(COLUMNS, one, strict=True)) for one in _numbers(results)]
-    table = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    table = pd.DataFrame(list(_numbers(results)), columns=pd.Index(COLUMNS))
     table["n"] = table["n"].astype("Int64")
     return table
 

@@ -33,7 +33,9 @@ class Size:
         name: quick, default or full.
         studies: names of :data:`STUDIES`.
         directions: the directions of Figure 1a; the preset's, and :data:`GATHERING`, where None.
-        pairs: pairs of the costly parts (sweeps, heads, controls); all where None.
+        late: what is cut from each layer on.
+        swept: pairs of Figure 1a; all where None.
+        pairs: pairs of the costly parts (heads, controls, terms of the logits); all where None.
         causal: whether matching heads are cut, beside random sets.
         causal_pairs: pairs of that, from one half of the queries; all of the half where None.
         draws: random draws of each control.
@@ -44,6 +46,8 @@ class Size:
     name: str
     studies: tuple[str, ...]
     directions: tuple[str, ...] | None
+    late: tuple[str, ...]
+    swept: int | None
     pairs: int | None
     causal: bool
     causal_pairs: int | None
@@ -67,15 +71,39 @@ SIZES: Mapping[str, Size] = {
         "quick",
         ("ablation", "sweep", "attention", "circuits", "looking"),
         ("Q->D", "D->D", "CLS->All"),
-        COSTLY_PAIRS,
+        late=(),
+        swept=None,
+        pairs=COSTLY_PAIRS,
         causal=False,
         causal_pairs=None,
         draws=1,
         looks=6,
         queries=16,
     ),
-    "default": Size("default", tuple(STUDIES), None, COSTLY_PAIRS, True, 150, 2, 12),
-    "full": Size("full", tuple(STUDIES), None, None, True, None, 3, 24),
+    "default": Size(
+        "default",
+        tuple(STUDIES),
+        None,
+        late=FROM,
+        swept=700,
+        pairs=COSTLY_PAIRS,
+        causal=True,
+        causal_pairs=150,
+        draws=2,
+        looks=12,
+    ),
+    "full": Size(
+        "full",
+        tuple(STUDIES),
+        None,
+        late=FROM,
+        swept=None,
+        pairs=None,
+        causal=True,
+        causal_pairs=None,
+        draws=3,
+        looks=24,
+    ),
 }
 
 

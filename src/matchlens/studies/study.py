@@ -106,7 +106,8 @@ def study(
         pairs: queries with passages of several grades and easy negatives
             (``matchlens.choose(collection, easy=10)``); easy negatives are not ranked.
         size: ``quick`` (Table 1, three directions of Figure 1a, meters, circuits), ``default``
-            (everything, costly parts on at most 300 pairs) or ``full`` (everything on all pairs).
+            (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
+            (everything on all pairs).
         studies: some of ``ablation``, ``sweep``, ``heads``, ``controls``, ``attention``,
             ``circuits``, ``looking``; those of the size where None. One that was asked for by name
             and cannot be run is an error; else it is skipped with its reason.
@@ -223,18 +224,19 @@ class _Whole:
             conditions, _, _ = control_conditions(self.preset.directions, [how], self.size.draws)
             return conditions, self.size.pairs
         kinds = {
-            "sweep": [("up-to", self._directions), ("from", sizes.FROM)],
+            "sweep": self._sweeps,
             "heads": [("heads", (WHOLE_HEAD,))],
         }.get(name, [])
         out: dict[str, Condition] = {}
         for kind, directions in kinds:
             points, _ = sweep_points(kind, directions, hows=(how,), **shape)
             out |= {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
-        return out, self.size.pairs
+        return out, self.size.swept if name == "sweep" else self.size.pairs
 
     @property
-    def _directions(self) -> tuple[str, ...]:
-        return self.size.figure_1a(self.preset.name)
+    def _sweeps(self) -> list[tuple[str, tuple[str, ...]]]:
+        late = [("from", self.size.late)] if self.size.late else []
+        return [("up-to", self.size.figure_1a(self.preset.name)), *late]
 
     def _progress(self, what: str) -> Progress | None:
         return None if self.stage is None else partial(self.stage, what)
@@ -254,17 +256,16 @@ class _Whole:
 
     def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Figure 1a, and CLS cut from each layer on."""
-        kinds = [("up-to", self._directions), ("from", sizes.FROM)]
         return [
             sweep(
                 self.model,
                 self.pairs,
                 kind,
                 directions=directions,
-                most_pairs=self.size.pairs,
+                most_pairs=self.size.swept,
                 **self._cutting(f"cut {kind.replace('-', ' ')} each layer"),
             )
-            for kind, directions in kinds
+            for kind, directions in self._sweeps
         ]
 
     def heads(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
