@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from matchlens.corpora import Pair
 from matchlens.engine import Progress, Run, run
@@ -14,6 +14,7 @@ from matchlens.plan import Condition
 Key = tuple[tuple[str, str, str], ...]
 
 
+@runtime_checkable
 class Runner(Protocol):
     """Runs conditions on pairs: :func:`matchlens.engine.run`, or one run that several share."""
 
