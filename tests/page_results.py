@@ -28,6 +28,8 @@ HOSTILE = (SCRIPT, IMAGE, BREAK, TEMPLATE, TURN, NULS, ATTRIBUTE, FORMULA)
 LONG = "w" * 100_000
 MODEL = "m<svg onload=window.hurt=6>"
 COLLECTION = "c<iframe srcdoc='<script>parent.hurt=7</script>'>"
+IDS = (0, 1, 2, 3, 4, 8, 10, 13)
+"""Numbers of queries of which four fall into each half."""
 GRADES = (3, 2, 0, 0, 1, EASY_GRADE, EASY_GRADE)
 
 
@@ -39,12 +41,13 @@ def pairs(queries: int = 8) -> PairSet:
         query = f"{words[q]} {words[q + 1]} {HOSTILE[q % len(HOSTILE)]}"
         for k, grade in enumerate(GRADES):
             nasty = HOSTILE[(q + k) % len(HOSTILE)]
+            others = " ".join((*HOSTILE[q:], *HOSTILE[:q]))
             mine = [words[q], words[q + 1]] if grade > 1 else [words[q]] if grade == 0 else []
-            text = " ".join([*mine, words[(3 * q + 5 * k) % len(words)], nasty, *mine])
-            if (q, k) == (0, 0):
+            text = " ".join([*mine, words[(3 * q + 5 * k) % len(words)], *mine, others])
+            if grade == 3:
                 text += f" {LONG}"
             docid = f"d{q}.{k}{nasty[:30]}"
-            made.append(Pair(f"q{q}{SCRIPT}", docid, query, text, grade, collection=COLLECTION))
+            made.append(Pair(f"q{IDS[q]}{SCRIPT}", docid, query, text, grade, collection=COLLECTION))
     ideals: dict[tuple[str, str], tuple[int, ...]] = {}
     for pair in made:
         if pair.grade != EASY_GRADE:

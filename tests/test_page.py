@@ -368,7 +368,7 @@ def test_names_of_points_do_not_hide_each_other():
     names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="spot-name">', text)
     assert 0 < len(names) <= 7
     assert text.count("<circle") == 20
-    assert [spot.name for spot in outstanding([Spot("a", 0, 0, ""), Spot("b", 9, 9, "")])]
+    assert [spot.name for spot in outstanding([Spot("a", 0.0, 0.0, ""), Spot("b", 9.0, 9.0, "")])]
     places = spread([5.0, 5.0, 5.0, 90.0], 10.0, 0.0, 100.0)
     assert np.diff(places).min() >= 10.0
     assert tag("a", "<", href='"') == '<a href="&#34;">&lt;</a>'

@@ -69,9 +69,9 @@ def scatter(
     y = Scale(*around([spot.y for spot in spots], 0.08), height - BOTTOM, TOP)
     parts: list[str] = [axes(x, y, x_words, y_words, x_ticks=x.ticks(6))]
     if x.low < 0 < x.high:
-        parts.append(tag("line", x1=x(0), x2=x(0), y1=y.start, y2=y.end, class_="zero"))
+        parts.append(tag("line", x1=x(0.0), x2=x(0.0), y1=y.start, y2=y.end, class_="zero"))
     if y.low < 0 < y.high:
-        parts.append(tag("line", x1=x.start, x2=x.end, y1=y(0), y2=y(0), class_="zero"))
+        parts.append(tag("line", x1=x.start, x2=x.end, y1=y(0.0), y2=y(0.0), class_="zero"))
     most = max((abs(s.colour) for s in spots if isfinite(s.colour)), default=0.0)
     for spot in spots:
         colour = step(spot.colour, most) if colour_words else "one"

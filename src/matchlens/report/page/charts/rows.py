@@ -87,7 +87,7 @@ def _x_axis(x: Scale, top: float, bottom: float, words: str) -> Markup:
             tag("text", label, x=x(value), y=bottom + 16, class_="tick mid"),
         ]
     if x.low < 0 < x.high:
-        parts.append(tag("line", x1=x(0), x2=x(0), y1=top, y2=bottom, class_="zero"))
+        parts.append(tag("line", x1=x(0.0), x2=x(0.0), y1=top, y2=bottom, class_="zero"))
     middle = (x.start + x.end) / 2
     parts.append(tag("text", words, x=middle, y=bottom + 36, class_="label mid"))
     return joined(parts)
