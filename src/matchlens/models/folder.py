@@ -184,6 +184,44 @@ def check_dtype(dtype: str) -> str:
     return dtype
 
 
+def download_size(name: str, revision: str | None = None) -> int:
+    """Bytes that :func:`find` would download for a model; 0 where it is here.
+
+    Args:
+        name: ``demo``, a local folder, or a Hugging Face id.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        InputError: if the hub cannot be reached or has no such model.
+    """
+    if name == "demo" or Path(name).is_dir() or not _HUB_ID.fullmatch(name):
+        return 0
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
+        )
+        return 0
+    except (OSError, ValueError):  # it is not here: the hub is asked
+        pass
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+    except Exception as error:  # the client raises anything here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the model {name!r} is not here, and the Hugging Face hub cannot be reached or has no "
+            f"such model ({reason}); give --model a local folder, or 'demo'"
+        ) from None
+    return sum(
+        file.size or 0
+        for file in files
+        if any(fnmatch(file.rfilename, pattern) for pattern in _WANTED)
+    )
+
+
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -17,7 +17,7 @@ from matchlens.studies.verdicts import MARGIN
 
 NAME = "study"
 FORMAT = 1
-OTHERS = (NAME, "comparison")
+OTHERS = (NAME, "comparison", "wexir25")
 """Results in a folder that are made of the others."""
 MODEL = ("name", "sha256", "type", "dtype", "max_length")
 
