@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matchlens.studies.attention import attention
     from matchlens.studies.circuits import query_key
     from matchlens.studies.compare_heads import compare_heads
+    from matchlens.studies.comparing import compare
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import looking
@@ -49,6 +50,7 @@ _PLACES = {
     "ablation": "matchlens.studies.ablation",
     "attention": "matchlens.studies.attention",
     "choose": "matchlens.corpora",
+    "compare": "matchlens.studies.comparing",
     "compare_heads": "matchlens.studies.compare_heads",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
@@ -82,6 +84,7 @@ __all__ = [
     "ablation",
     "attention",
     "choose",
+    "compare",
     "compare_heads",
     "controls",
     "demo",
