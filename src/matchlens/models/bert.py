@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import (
     AttentionInterface,
@@ -91,7 +91,9 @@ class Bert:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.output.dense
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""
         return relevance(self.module.classifier(self.body.pooler(states)))
 

@@ -98,4 +98,4 @@ def _score(reranker: Any, batch: EncodedBatch, text: str) -> torch.Tensor:
         rows = tuple(family.score_parts) if last else tuple(Part)
         cut = LayerCut.of(cuts, layer, family.n_heads, rows)
         states = family.layer(layer, states, Call(grid, [cut], family.score_rows if last else None))
-    return family.score(states)
+    return family.score(states, grid.row_parts(family.score_rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import ElectraForSequenceClassification
 
@@ -25,6 +25,8 @@ class Electra(Bert):
         widen = getattr(self.body, "embeddings_project", None)
         return states if widen is None else widen(states)
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
         """The classification head, which reads the CLS row."""
         return relevance(self.module.classifier(states))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
@@ -33,7 +33,7 @@ class Family(Protocol):
     score_parts: tuple[Part, ...]
     """Parts whose rows of the last layer the score reads."""
     score_rows: slice
-    """The tokens of those rows."""
+    """The tokens of those rows: the first, the last, or all of them (mean pooling)."""
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """The input of layer 0."""
@@ -56,8 +56,16 @@ class Family(Protocol):
         """Each head's slice of the matrix that writes a layer's context into the states."""
         ...
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
-        """The relevance logit from the last layer's outcome on the score's rows."""
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
+        """The relevance logit from the last layer's outcome on the score's rows.
+
+        Args:
+            states: the outcome, conditions stacked first.
+            parts: part numbers of the rows, ``PADDING`` where there is no token: a mean over the
+                rows leaves those out.
+        """
         ...
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
