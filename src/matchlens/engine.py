@@ -113,6 +113,7 @@ def run(
                 Chance.of,
                 pairs=[pairs[number] for number in numbers],
                 lengths=tokens[numbers],
+                firsts=batch.firsts,
                 seed=seed,
                 device=model.device,
             ),
