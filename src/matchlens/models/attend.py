@@ -168,6 +168,9 @@ class Call:
         asking: queries of all tokens, where only some rows go through the layer and a gauge
             measures all.
         band: the token pairs that the layer allows at all; the family gives it.
+        bias: [condition * pair or 1, head, row, column], what the family adds to the logits
+            beside the product of queries and keys (positions); of the rows that are computed, or
+            of all where there is ``asking``.
     """
 
     grid: Grid
@@ -180,6 +183,19 @@ class Call:
     gauge: Gauge | None = None
     asking: Tensor | None = None
     band: Band = OPEN
+    bias: Tensor | None = None
+
+    def biased(self, other: Tensor | None, rows: slice | None = None) -> Tensor | None:
+        """The family's own bias and another, together.
+
+        Args:
+            other: such as what keeps attention off the padding.
+            rows: the rows that are wanted, all that the bias has where None.
+        """
+        own = self.bias if self.bias is None or rows is None else self.bias[:, :, rows]
+        if own is None or other is None:
+            return other if own is None else own
+        return own + other
 
 
 class Counter:
@@ -232,11 +248,12 @@ def attend(
         logits = _logits(query, key, scaling, softcap)
         logits = logits.float() if half else logits
         bias = call.grid.padding_bias(len(call.cuts), logits.dtype, call.band)
+        bias = call.biased(bias)
         weights = torch.softmax(logits if bias is None else logits + bias, -1)
         weights = call.chance.cut(weights, call.grid.removed(call.cuts), call.band)
         return torch.matmul(weights.to(query.dtype), value).transpose(1, 2), None
     if call.gauge is not None:
-        bias = call.grid.padding_bias(len(call.cuts), query.dtype, call.band)
+        bias = call.biased(call.grid.padding_bias(len(call.cuts), query.dtype, call.band))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         asking = query if call.asking is None else call.asking
         context = call.gauge.measure(
@@ -245,11 +262,12 @@ def attend(
         if context is not None:
             return context.transpose(1, 2), None
     edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype, call.band)
+    bias = call.biased(edges.bias, None if call.asking is None else call.rows)
     if edges.keep is None and call.watch is None:
-        bias = None if edges.bias is None else edges.bias.to(query.dtype)
+        bias = None if bias is None else bias.to(query.dtype)
         return _context(query, key, value, bias, scaling, softcap).transpose(1, 2), None
     logits = _logits(query, key, scaling, softcap)
-    weights = _cut(logits.float() if half else logits, edges, call, value)
+    weights = _cut(logits.float() if half else logits, bias, edges, call, value)
     context = torch.matmul(weights.to(query.dtype), value)
     if call.added is not None:
         rows = call.grid.row_parts(call.rows).repeat(len(call.cuts), 1)[:, None, :, None]
@@ -300,10 +318,10 @@ def _logits(query: Tensor, key: Tensor, scaling: float | None, softcap: float | 
     return squeezed(torch.matmul(scaled, key.transpose(-1, -2)), softcap)
 
 
-def _cut(logits: Tensor, edges: Edges, call: Call, value: Tensor) -> Tensor:
+def _cut(logits: Tensor, bias: Tensor | None, edges: Edges, call: Call, value: Tensor) -> Tensor:
     """Attention weights after all ways of cutting; overwrites ``logits``."""
-    if edges.bias is not None:
-        logits += edges.bias
+    if bias is not None:
+        logits += bias
     weights = torch.softmax(logits, -1)
     if call.watch is not None:
         call.watch(weights, value)
