@@ -40,9 +40,23 @@ CONFIGS: dict[str, dict[str, object]] = {
         "pooler_hidden_size": 32,
     },
     "electra": {"embedding_size": 16},
+    "modernbert": {
+        "global_attn_every_n_layers": 2,
+        "local_attention": 20,
+        "attention_bias": True,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+    },
     **{family: {"max_position_embeddings": 66, "type_vocab_size": 1} for family in ROBERTAS},
 }
-FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", *ROBERTAS)
+ROTARY = ("modernbert",)
+"""Families with rotary positions, inside which the library rounds to float32."""
+
+FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", *ROTARY, *ROBERTAS)
+"""Families that score by a classifier."""
 
 
 def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matchlens.directions import How
@@ -125,6 +125,13 @@ class Grid:
         real = (self.row_parts(rows) != PADDING)[:, None, :, None]
         return ((self.padding | forbidden) & real).repeat(conditions, 1, 1, 1)
 
+    def reach(self, band: Band = OPEN) -> Bool[np.ndarray, "row_part column_part"]:
+        """Whether in some pair a token of the row part may read one of the column part at all."""
+        one_hot = torch.nn.functional.one_hot(self.parts, PADDING + 1)[..., :PADDING].float()
+        tokens = self.parts.shape[1]
+        allowed = (~band.forbidden(tokens, device=self.parts.device)).float()
+        return (torch.einsum("nix,ij,njy->xy", one_hot, allowed, one_hot) > 0).cpu().numpy()
+
     def removed(self, cuts: Sequence[LayerCut]) -> Tensor:
         """Whether a condition removes an edge, [condition * pair, head or 1, row, column]."""
         spread = self._spread_tables([cut.removed(*How) for cut in cuts], None)
@@ -184,6 +191,10 @@ class Call:
     asking: Tensor | None = None
     band: Band = OPEN
     bias: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows == slice(None):  # all rows by name: mean pooling
+            object.__setattr__(self, "rows", None)
 
     def biased(self, other: Tensor | None, rows: slice | None = None) -> Tensor | None:
         """The family's own bias and another, together.
