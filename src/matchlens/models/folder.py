@@ -22,19 +22,27 @@ class FamilyEntry:
         layers: what its config.json calls the number of layers.
         heads: what its config.json calls the number of heads a layer.
         after_padding: whether positions start behind the padding's place in the position table.
+        padding: that place, where the library has it fixed; config.json names it where None.
+        inner: what its config.json calls the number of layers inside each of ``layers``.
     """
 
     walker: str
     layers: str = "num_hidden_layers"
     heads: str = "num_attention_heads"
     after_padding: bool = False
+    padding: int | None = None
+    inner: str | None = None
 
 
 FAMILIES: Mapping[str, FamilyEntry] = {
+    "albert": FamilyEntry("matchlens.models.albert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
     "camembert": FamilyEntry("matchlens.models.roberta:Camembert", after_padding=True),
+    "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
+    "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
@@ -79,7 +87,9 @@ class ModelFolder:
     def shape(self) -> tuple[int, int]:
         """Numbers of layers and of heads a layer."""
         entry = FAMILIES[self.model_type]
-        return self._count(entry.layers), self._count(entry.heads)
+        inner = entry.inner if entry.inner in self.config else None
+        layers = self._count(entry.layers) * (1 if inner is None else self._count(inner))
+        return layers, self._count(entry.heads)
 
     def limit(self, asked: int | None = None) -> int:
         """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
@@ -113,9 +123,12 @@ class ModelFolder:
     def _positions(self) -> int:
         """Tokens that the position table has places for."""
         places = self._count("max_position_embeddings")
-        if not FAMILIES[self.model_type].after_padding:
+        entry = FAMILIES[self.model_type]
+        if not entry.after_padding:
             return places
-        padding = self.config.get("pad_token_id", ROBERTA_PADDING)
+        padding = entry.padding
+        if padding is None:
+            padding = self.config.get("pad_token_id", ROBERTA_PADDING)
         if not isinstance(padding, int) or not 0 <= padding < places - 1:
             raise InputError(
                 f"model {self.name!r}: pad_token_id in config.json is {padding!r}; expected a "
