@@ -77,7 +77,7 @@ def reproduce(
     if "ablation" not in names:
         raise InputError("--studies leaves out ablation, whose Table 1 is compared; add it")
     here = bool(topics or qrels or passages or demo)
-    datasets = list(dataset or ()) if here or dataset else list(wexir25.DATASETS)
+    datasets: list[str] = list(dataset or ()) if here or dataset else [*wexir25.DATASETS]
     _allow(model or wexir25.MODEL, revision, [] if here else datasets, yes, explain, quiet)
     made = job(
         out=out,
