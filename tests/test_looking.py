@@ -29,7 +29,9 @@ def pair_set(pairs) -> PairSet:
     for pair in pairs:
         ideals.setdefault((pair.collection, pair.qid), []).append(max(pair.grade, 0))
     ordered = {key: tuple(sorted(grades, reverse=True)) for key, grades in ideals.items()}
-    return PairSet(tuple(pairs), ordered, {"ideal": "sample"}, {"pairs": len(pairs)}, ())
+    return PairSet(
+        tuple(pairs), ordered, {"ideal": "sample"}, {"pairs": len(pairs)}, ({"collection": "c"},)
+    )
 
 
 def graded(queries: int = 4, each: int = 2) -> PairSet:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matchlens.studies.circuits import query_key
     from matchlens.studies.claims import claims
     from matchlens.studies.compare_heads import compare_heads
+    from matchlens.studies.comparing import compare
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import looking
@@ -54,6 +55,7 @@ _PLACES = {
     "attention": "matchlens.studies.attention",
     "choose": "matchlens.corpora",
     "claims": "matchlens.studies.claims",
+    "compare": "matchlens.studies.comparing",
     "compare_heads": "matchlens.studies.compare_heads",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
@@ -91,6 +93,7 @@ __all__ = [
     "attention",
     "choose",
     "claims",
+    "compare",
     "compare_heads",
     "controls",
     "demo",

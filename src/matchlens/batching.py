@@ -174,6 +174,11 @@ class EncodedBatch:
         return self.parts != PADDING
 
     @property
+    def firsts(self) -> Int[np.ndarray, " pair"]:
+        """The place of each pair's first token."""
+        return self.mask.int().argmax(1).cpu().numpy()
+
+    @property
     def tokens(self) -> int:
         """Places in the batch, padding included."""
         return self.parts.numel()

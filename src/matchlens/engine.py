@@ -130,6 +130,7 @@ def run(
                 Chance.of,
                 pairs=[pairs[number] for number in numbers],
                 lengths=tokens[numbers],
+                firsts=batch.firsts,
                 seed=seed,
                 device=model.device,
             ),
@@ -278,7 +279,8 @@ class _Walk:
                 below = out.unflatten(0, (len(group), -1))
                 self.descend(level + 1, [child for _, child in group], below)
                 continue
-            logits = family.score(out).unflatten(0, (len(group), -1)).cpu().numpy()
+            parts = self.grid.row_parts(family.score_rows).repeat(len(group), 1)
+            logits = family.score(out, parts).unflatten(0, (len(group), -1)).cpu().numpy()
             for node, values in zip(nodes, logits, strict=True):
                 self.observe(node.conditions, values)
 

@@ -96,6 +96,8 @@ def _at_hand(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None
     Its identity was compared. Scores that an earlier look left are not used: they are of few
     queries, and the same command would then choose among these.
     """
+    import pandas as pd
+
     from matchlens.results import MANIFEST, Result, read_manifest
 
     if out is None or not (out / MANIFEST).exists():
@@ -107,7 +109,7 @@ def _at_hand(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None
         if study in held:
             result = Result.load(out, study)
             cuts |= {"", *result.to_frame(main)["cut"]}
-            scored = result.scores[result.scores["cut"].isin(cuts)]
+            scored = pd.DataFrame(result.scores[result.scores["cut"].isin(list(cuts))])
     if "attention" in held:
         matching = Result.load(out, "attention").tables.get("matching")
     return scored, matching

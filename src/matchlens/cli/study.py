@@ -92,8 +92,13 @@ def study(
 
 
 def conduct(
-    job: Job, size: str, named: list[str] | None, base: Any, margin: float | None
-) -> Result:
+    job: Job,
+    size: str,
+    named: list[str] | None,
+    base: Any,
+    margin: float | None,
+    results: dict[str, Result] | None = None,
+) -> None:
     """Run the studies, save each as it comes, then write the page.
 
     Args:
@@ -102,9 +107,7 @@ def conduct(
         named: the studies that were asked for by name, if any.
         base: the folder of the model before fine-tuning, if any.
         margin: of the claims.
-
-    Returns:
-        The concluding result.
+        results: takes the studies' results, by name.
     """
     from matchlens.models.base import load_base
     from matchlens.report import whole
@@ -129,12 +132,18 @@ def conduct(
     about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
     result = whole.conclude(job.out, margin=margin, about={**about, **options})
     result.save(job.out)
+    if results is not None:
+        results.update(done.results)
+    typer.echo(whole.text(result), nl=False)
+    if results is None:
+        page_of(job.out, job.quiet)
+
+
+def page_of(folder: Path, quiet: bool) -> None:
+    """Write the page of a results folder and say where it is."""
     from matchlens.report import page
 
-    page.write(job.out)
-    typer.echo(whole.text(result), nl=False)
-    o.say(f"the page is {job.out / 'report.html'}", job.quiet)
-    return result
+    o.say(f"the page is {page.write(folder)}", quiet)
 
 
 def _keep(job: Job, result: Result) -> None:

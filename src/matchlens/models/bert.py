@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import (
     AttentionInterface,
@@ -18,6 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, attend
+from matchlens.models.band import OPEN, Band
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -41,21 +42,34 @@ class Bert:
     template = "[CLS] query [SEP] passage [SEP]"
     separators = 1
     token_types = 2
+    rounded = False
     stack = "encoder.layer"
-    score_parts = (Part.CLS,)
+    score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module: Any = module
-        self.module.set_attn_implementation(ATTENTION)
+        self.ask_attention(ATTENTION)
         self.body = self.module.base_model
-        self.layers: Any = self.body.get_submodule(self.stack)
+        self.layers: Any = self.stacked()
         self.n_layers = len(self.layers)
         self.n_heads = self.module.config.num_attention_heads
 
+    def ask_attention(self, name: str) -> None:
+        """Say which attention function the library's layers call."""
+        self.module.set_attn_implementation(name)
+
+    def stacked(self) -> Any:
+        """The library's layers, in the order in which they are passed."""
+        return self.body.get_submodule(self.stack)
+
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
-        """Word, position and token type embeddings, normalised."""
-        return self.body.embeddings(**self.inputs(batch))
+        """Word, position and token type embeddings, normalised, and widened where need be."""
+        return self.widen(self.body.embeddings(**self.inputs(batch)))
+
+    def widen(self, states: Float[Tensor, "... narrow"]) -> Float[Tensor, "... width"]:
+        """Normalised embeddings as the layers take them."""
+        return states
 
     def inputs(self, batch: EncodedBatch) -> dict[str, Tensor]:
         """What the library's embeddings are fed: token types only where the family knows them."""
@@ -77,6 +91,10 @@ class Bert:
         out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
 
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all."""
+        return OPEN
+
     def projections(self, index: int) -> tuple[Any, Any, Any]:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention.self
@@ -91,17 +109,19 @@ class Bert:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.output.dense
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""
         return relevance(self.module.classifier(self.body.pooler(states)))
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
         """The library's own forward pass with its eager attention."""
-        self.module.set_attn_implementation(LIBRARY_ATTENTION)
+        self.ask_attention(LIBRARY_ATTENTION)
         try:
             out = self.module(**self.inputs(batch), attention_mask=batch.mask.long())
         finally:
-            self.module.set_attn_implementation(ATTENTION)
+            self.ask_attention(ATTENTION)
         return relevance(out.logits)
 
     def qk(self, layer: int) -> QK:

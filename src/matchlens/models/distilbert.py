@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DistilBertForSequenceClassification
 
@@ -32,7 +32,9 @@ class DistilBert(Bert):
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.out_lin
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
         """``pre_classifier``, ReLU and classifier on the CLS row."""
         return relevance(
             self.module.classifier(torch.relu(self.module.pre_classifier(states[:, 0])))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import ElectraForSequenceClassification
 
-from matchlens.batching import EncodedBatch
 from matchlens.models.bert import Bert, relevance
 
 
@@ -19,12 +18,13 @@ class Electra(Bert):
 
     library = ElectraForSequenceClassification
 
-    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
-        """The embeddings, widened where they are narrower than the layers."""
-        states = super().embed(batch)
-        widen = getattr(self.body, "embeddings_project", None)
-        return states if widen is None else widen(states)
+    def widen(self, states: Float[Tensor, "... narrow"]) -> Float[Tensor, "... width"]:
+        """The embeddings may be narrower than the layers."""
+        project = getattr(self.body, "embeddings_project", None)
+        return states if project is None else project(states)
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
         """The classification head, which reads the CLS row."""
         return relevance(self.module.classifier(states))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
+from matchlens.models.band import Band
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -26,6 +27,8 @@ class Family(Protocol):
     token_types: int
     """Token types of a pair: 2 where the passage has type 1, 1 where all tokens have the same, 0
     where the family knows none and is fed none."""
+    rounded: bool
+    """Whether the library computes some steps in float32 even where the weights are float64."""
     module: Any
     """The library's model."""
     n_layers: int
@@ -33,7 +36,7 @@ class Family(Protocol):
     score_parts: tuple[Part, ...]
     """Parts whose rows of the last layer the score reads."""
     score_rows: slice
-    """The tokens of those rows."""
+    """The tokens of those rows: the first, the last, or all of them (mean pooling)."""
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """The input of layer 0."""
@@ -52,12 +55,24 @@ class Family(Protocol):
         """
         ...
 
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all; :meth:`layer` hands it on with the call."""
+        ...
+
     def output_weight(self, index: int) -> Float[Tensor, "head width model"]:
         """Each head's slice of the matrix that writes a layer's context into the states."""
         ...
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
-        """The relevance logit from the last layer's outcome on the score's rows."""
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
+        """The relevance logit from the last layer's outcome on the score's rows.
+
+        Args:
+            states: the outcome, conditions stacked first.
+            parts: part numbers of the rows, ``PADDING`` where there is no token: a mean over the
+                rows leaves those out.
+        """
         ...
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:

@@ -6,7 +6,7 @@ embeddings from ``pad_token_id + 1``; padding, which stands at the end, has none
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import (
     CamembertForSequenceClassification,
@@ -29,7 +29,9 @@ class Roberta(Bert):
     separators = 2
     token_types = 1
 
-    def score(self, states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
         """The classification head, which reads the ``<s>`` row."""
         return relevance(self.module.classifier(states))
 

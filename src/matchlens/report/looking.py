@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from matchlens.corpora.lines import visible
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
 
@@ -15,7 +16,6 @@ MOST = 8
 """Tokens and cuts that are shown of a direction and of a look, at most."""
 TEXT = 300
 """Characters of a text that are shown."""
-ODD = "\N{REPLACEMENT CHARACTER}"
 
 
 def looking_text(result: Result, looks: Sequence[int] | None = None) -> str:
@@ -47,8 +47,7 @@ def plain(text: str, most: int = TEXT) -> str:
     >>> plain("a\\n b\\x1b[31m" + chr(0x202E))
     'a b\\ufffd[31m\\ufffd'
     """
-    words = " ".join(text[: 4 * most].split())
-    shown = "".join(letter if letter.isprintable() else ODD for letter in words)
+    shown = visible(" ".join(text[: 4 * most].split()))
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 

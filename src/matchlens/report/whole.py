@@ -17,7 +17,7 @@ from matchlens.studies.verdicts import MARGIN
 
 NAME = "study"
 FORMAT = 1
-OTHERS = (NAME, "comparison")
+OTHERS = (NAME, "comparison", "wexir25")
 """Results in a folder that are made of the others."""
 MODEL = ("name", "sha256", "type", "dtype", "max_length")
 
@@ -59,7 +59,7 @@ def conclude(
     before = read_manifest(Path(folder))["studies"].get(NAME, {}).get("options", {})
     options = dict(before if about is None else about)
     if margin is None:
-        margin = float(options.get("margin", MARGIN))
+        margin = float(str(options.get("margin", MARGIN)))
     if not 0 < margin < float("inf"):
         raise InputError(f"margin is {margin}; expected a positive change of the measure")
     options["margin"] = margin

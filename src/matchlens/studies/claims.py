@@ -7,14 +7,14 @@ made is undecided, and says what is lacking.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from matchlens.ranking import holm
-from matchlens.results import Result
+from matchlens.results import Result, records
 from matchlens.studies.sizes import GATHERING
 from matchlens.studies.verdicts import (
     ALPHA,
@@ -25,9 +25,13 @@ from matchlens.studies.verdicts import (
     NOT,
     UNDECIDED,
     Found,
+    Mean,
+    Row,
+    average,
     effect,
     lacking,
     mean_of,
+    number,
     runs_of_none,
     sign_verdict,
     superiority,
@@ -104,23 +108,23 @@ def _p(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {_n(p)}"
 
 
-def _table1(results: Results) -> pd.DataFrame | None:
+def _table1(results: Results) -> dict[str, Row]:
     if "ablation" not in results:
-        return None
-    return results["ablation"].to_frame("table1").set_index("cut")
+        return {}
+    return {str(row["cut"]): row for row in records(results["ablation"].tables["table1"])}
 
 
-def _change(row: pd.Series, name: str, measure: str) -> str:
-    low, high, p = (float(row[key]) for key in ("ci_low", "ci_high", "p_holm"))
-    said = f"{name} changes {measure} by {_n(float(row['diff']))} [{_n(low)}, {_n(high)}]"
+def _change(row: Row, name: str, measure: str) -> str:
+    diff, low, high, p = (number(row, key) for key in ("diff", "ci_low", "ci_high", "p_holm"))
+    said = f"{name} changes {measure} by {_n(diff)} [{_n(low)}, {_n(high)}]"
     return f"{said}, {_p(p)}" if not np.isnan(p) else f"{said}, untested"
 
 
-def _of_row(verdict: str, words: str, row: pd.Series, unit: str, source: str) -> Found:
+def _of_row(verdict: str, words: str, row: Row, unit: str, source: str) -> Found:
     """A claim whose number is the change of the measure under one cut."""
-    numbers = [float(row[key]) for key in ("diff", "ci_low", "ci_high", "p_holm")]
+    numbers = [number(row, key) for key in ("diff", "ci_low", "ci_high", "p_holm")]
     diff, low, high, p = (None if np.isnan(value) else value for value in numbers)
-    count = int(row["queries"])
+    count = int(number(row, "queries"))
     return Found(verdict, words, diff, low, high, f"change of {unit}", count, "queries", p, source)
 
 
@@ -129,9 +133,9 @@ def _one_cut(cut: str, matters: bool) -> Callable[[Results, float, int], Found]:
 
     def decide(results: Results, margin: float, seed: int) -> Found:
         table = _table1(results)
-        if table is None or cut not in table.index:
+        if cut not in table:
             return lacking(f"{cut} was not cut in all layers (study ablation)")
-        row, measure = table.loc[cut], str(results["ablation"].options["measure"])
+        row, measure = table[cut], str(results["ablation"].options["measure"])
         seen = effect(row, margin)
         wanted, other = (MATTERS, NONE) if matters else (NONE, MATTERS)
         verdict = HOLDS if seen == wanted else NOT if seen == other else UNDECIDED
@@ -143,16 +147,16 @@ def _one_cut(cut: str, matters: bool) -> Callable[[Results, float, int], Found]:
 
 def _separators(results: Results, margin: float, seed: int) -> Found:
     table = _table1(results)
-    if table is None or not set(SEPS) <= set(table.index):
+    if not set(SEPS) <= set(table):
         return lacking("the rows and columns of SEP were not cut (study ablation)")
     measure = str(results["ablation"].options["measure"])
-    cells = table.loc[list(SEPS)]
-    seen = [effect(row, margin) for _, row in cells.iterrows()]
-    worst = cells.loc[cells["diff"].abs().idxmax()]
+    seen = [effect(table[cut], margin) for cut in SEPS]
+    name = max(SEPS, key=lambda cut: np.nan_to_num(abs(number(table[cut], "diff"))))
+    worst = table[name]
     words = (
         f"Of {len(SEPS)} cuts that blind or hide SEP, {seen.count(NONE)} change nothing beyond "
         f"{_n(margin)} and {seen.count(MATTERS)} matter; the largest: "
-        f"{_change(worst, str(worst.name), measure)}."
+        f"{_change(worst, name, measure)}."
     )
     said, written = _sinks(results, ("SEP1", "SEP2"))
     if MATTERS in seen:
@@ -176,11 +180,12 @@ def _sinks(
     """
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
         return "What is written from there (norm mass) was not measured.", None
-    table = results["attention"].to_frame("noop")
-    if below is not None:
-        table = table[table["layer"] < below]
-    mass = table[[f"mass_{part}" for part in parts]].sum(axis=1)
-    norm = table[[f"norm_{part}" for part in parts]].sum(axis=1)
+    rows = records(results["attention"].tables["noop"])
+    mine = [row for row in rows if below is None or number(row, "layer") < below]
+    mass, norm = (
+        np.array([sum(number(row, f"{kind}_{part}") for part in parts) for row in mine])
+        for kind in ("mass", "norm")
+    )
     names = " and ".join(parts)
     sinks = mass >= HALF
     if not sinks.any():
@@ -198,13 +203,13 @@ def _sinks(
     )
 
 
-def _points(results: Results, study: str, direction: str) -> pd.DataFrame | None:
-    """The points of a direction, cut by zero or by the preset's only how, by n."""
+def _points(results: Results, study: str, direction: str) -> list[Row]:
+    """The points of a direction by n from 0, cut in the first way that there is."""
     if study not in results:
-        return None
-    table = results[study].to_frame("points")
-    mine = table[table["direction"] == direction]
-    return None if mine.empty else mine[mine["how"] == mine["how"].iloc[0]].set_index("n")
+        return []
+    rows = records(results[study].tables["points"])
+    mine = [row for row in rows if row["direction"] == direction]
+    return [row for row in mine if row["how"] == mine[0]["how"]]
 
 
 def _layers(results: Results) -> int:
@@ -215,12 +220,12 @@ def _layers(results: Results) -> int:
 
 def _early_cls(results: Results, margin: float, seed: int) -> Found:
     table = _points(results, "sweep-up-to", "CLS->All")
-    if table is None:
+    if not table:
         return lacking("CLS->All was not cut up to each layer (study sweep)")
     early = math.ceil(_layers(results) / 3)
     measure = str(results["sweep-up-to"].options["measure"])
-    seen = [effect(table.loc[n], margin) for n in range(1, _layers(results) + 1)]
-    row = table.loc[early]
+    seen = [effect(table[n], margin) for n in range(1, _layers(results) + 1)]
+    row = table[early]
     said, written = _sinks(results, ("CLS",), early)
     words = (
         f"With CLS blind in the first {early} layers: "
@@ -237,61 +242,65 @@ def _early_cls(results: Results, margin: float, seed: int) -> Found:
     return _of_row(verdict, words, row, measure, "sweep-up-to/points, attention/noop")
 
 
-def _lexical_first(results: Results, margin: float, seed: int) -> Found:
-    table = _per_query(results, "stages")
-    if table is None:
-        return lacking("the same-token share was not measured (study attention)")
-    mean = mean_of(table["later"].tolist(), table["collection"].tolist(), seed)
-    first, second = float(table["lexical"].mean()), float(table["semantic"].mean())
-    other = results["attention"].to_frame("stages")
-    other = other[other["direction"] == "D->Q"]
-    more = f" D->Q: {_n(float(other['later'].mean()))} layers later." if len(other) else ""
+def _per_query(results: Results, table: str, direction: str) -> list[Row]:
+    """The rows of a direction in one of the attention study's tables a query."""
+    if "attention" not in results or table not in results["attention"].tables:
+        return []
+    rows = records(results["attention"].tables[table])
+    return [row for row in rows if row["direction"] == direction]
+
+
+def _mean(rows: Sequence[Row], key: str, seed: int) -> Mean:
+    return mean_of(
+        [number(row, key) for row in rows], [str(row["collection"]) for row in rows], seed
+    )
+
+
+def _of_mean(mean: Mean, words: str, unit: str, source: str) -> Found:
+    """A claim that holds where a mean over queries is above 0."""
+    verdict = sign_verdict(mean.low, mean.high)
     return Found(
-        sign_verdict(mean.low, mean.high),
-        f"What the query reads more in relevant passages than in random ones is, on average, "
-        f"lexical in layer {first:.1f} and semantic in layer {second:.1f}: {_n(mean.value)} layers "
-        f"later [{_n(mean.low)}, {_n(mean.high)}], {_p(mean.p)}.{more}",
-        mean.value,
-        mean.low,
-        mean.high,
+        verdict, words, mean.value, mean.low, mean.high, unit, mean.n, "queries", mean.p, source
+    )
+
+
+def _with_interval(mean: Mean) -> str:
+    return f"[{_n(mean.low)}, {_n(mean.high)}], {_p(mean.p)}"
+
+
+def _lexical_first(results: Results, margin: float, seed: int) -> Found:
+    rows = _per_query(results, "stages", "Q->D")
+    if len(rows) < 2:
+        return lacking("the same-token share was not measured on two queries (study attention)")
+    mean = _mean(rows, "later", seed)
+    other = _per_query(results, "stages", "D->Q")
+    more = f" D->Q: {_n(average(other, 'later'))} layers later." if other else ""
+    return _of_mean(
+        mean,
+        "What the query reads more in relevant passages than in random ones is, on average, "
+        f"lexical in layer {average(rows, 'lexical'):.1f} and semantic in layer "
+        f"{average(rows, 'semantic'):.1f}: {_n(mean.value)} layers later {_with_interval(mean)}."
+        f"{more}",
         "layers",
-        mean.n,
-        "queries",
-        mean.p,
         "attention/stages",
     )
 
 
-def _per_query(results: Results, table: str) -> pd.DataFrame | None:
-    if "attention" not in results or table not in results["attention"].tables:
-        return None
-    found = results["attention"].to_frame(table)
-    found = pd.DataFrame(found[found["direction"] == "Q->D"])
-    return found if len(found) > 1 else None
-
-
 def _hard_negatives(results: Results, margin: float, seed: int) -> Found:
-    table = _per_query(results, "negatives")
-    if table is None:
-        return lacking("semantic mass in hard and easy negatives was not measured")
-    mean = mean_of(table["more"].tolist(), table["collection"].tolist(), seed)
-    count = int(table["heads"].iloc[0])
+    rows = _per_query(results, "negatives", "Q->D")
+    if len(rows) < 2:
+        return lacking("semantic mass in hard and easy negatives was not measured on two queries")
+    mean = _mean(rows, "more", seed)
+    count = int(number(rows[0], "heads"))
     over = f"{count} semantic matching heads" if count else "all heads (none is a semantic one)"
-    hard, easy = float(table["hard"].mean()), float(table["easy"].mean())
-    other = results["attention"].to_frame("negatives")
-    other = other[other["direction"] == "D->Q"]
-    more = f" D->Q: {_n(float(other['more'].mean()))} more." if len(other) else ""
-    return Found(
-        sign_verdict(mean.low, mean.high),
-        f"Semantic mass Q->D of {over}: {_n(hard)} in hard and {_n(easy)} in easy negatives, "
-        f"{_n(mean.value)} more [{_n(mean.low)}, {_n(mean.high)}], {_p(mean.p)}.{more}",
-        mean.value,
-        mean.low,
-        mean.high,
+    other = _per_query(results, "negatives", "D->Q")
+    more = f" D->Q: {_n(average(other, 'more'))} more." if other else ""
+    return _of_mean(
+        mean,
+        f"Semantic mass Q->D of {over}: {_n(average(rows, 'hard'))} in hard and "
+        f"{_n(average(rows, 'easy'))} in easy negatives, {_n(mean.value)} more "
+        f"{_with_interval(mean)}.{more}",
         "attention mass",
-        mean.n,
-        "queries",
-        mean.p,
         "attention/negatives",
     )
 
@@ -299,17 +308,19 @@ def _hard_negatives(results: Results, margin: float, seed: int) -> Found:
 def _upper_right(results: Results, margin: float, seed: int) -> Found:
     if "circuits" not in results or "attention" not in results:
         return lacking("Figure 2 needs the studies circuits and attention")
-    heads, found = results["circuits"].to_frame("heads"), results["attention"].to_frame("matching")
-    if found.empty:
+    heads = records(results["circuits"].tables["heads"])
+    found = records(results["attention"].tables["matching"])
+    if not found:
         return lacking("no matching heads were looked for")
-    mine = found[(found["direction"] == "Q->D") & found["held"].astype(bool)]
-    key = heads["layer"].astype(str) + "." + heads["head"].astype(str)
-    matching = key.isin(set(mine["layer"].astype(str) + "." + mine["head"].astype(str))).to_numpy()
+    mine = {
+        (row["layer"], row["head"]) for row in found if row["direction"] == "Q->D" and row["held"]
+    }
+    matching = np.array([(row["layer"], row["head"]) in mine for row in heads])
     if matching.sum() < 2 or (~matching).sum() < 2:
         return lacking(f"{int(matching.sum())} of {len(heads)} heads are matching heads Q->D")
     seen = {}
     for name in ("alignment", "QD-DD"):
-        values = heads[name].to_numpy(dtype=np.float64)
+        values = np.array([number(row, name) for row in heads])
         seen[name] = superiority(values[matching], values[~matching], seed=seed)
     corrected = holm(np.array([one.p for one in seen.values()]))
     verdicts = [sign_verdict(one.low, one.high, HALF) for one in seen.values()]
@@ -345,13 +356,13 @@ def _upper_right(results: Results, margin: float, seed: int) -> Found:
 def _gathered_last(results: Results, margin: float, seed: int) -> Found:
     below = _points(results, "sweep-up-to", GATHERING)
     above = _points(results, "sweep-from", GATHERING)
-    if below is None or above is None:
+    if not below or not above:
         return lacking(f"{GATHERING} was not cut up to and from each layer (study sweep)")
     layers = _layers(results)
     half = math.ceil(layers / 2)
     measure = str(results["sweep-up-to"].options["measure"])
-    until = [effect(below.loc[n], margin) for n in range(1, layers + 1)]
-    row, rest = below.loc[half], above.loc[half]
+    until = [effect(below[n], margin) for n in range(1, layers + 1)]
+    row, rest = below[half], above[half]
     late = effect(rest, margin)
     words = (
         f"CLS reads nothing of query and document in the first {half} layers: "

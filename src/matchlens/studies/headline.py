@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from matchlens.results import Result, records
-from matchlens.studies.verdicts import HOLDS, NOT, UNDECIDED
+from matchlens.studies.verdicts import HOLDS, NOT, UNDECIDED, number
 
 Results = Mapping[str, Result]
 COLUMNS = ("id", "value", "unit", "n", "definition", "study", "table", "row", "column")
@@ -152,70 +151,71 @@ def _asked(results: Results) -> Iterator[str]:
     assert isinstance(model, Mapping)  # noqa: S101
     assert isinstance(pairs, Mapping)  # noqa: S101
     names = ", ".join(str(source["collection"]) for source in pairs["sources"])
-    ranked = one.pairs[one.pairs["grade"] >= 0]
-    queries = len(ranked[["collection", "qid"]].drop_duplicates())
-    easy = len(one.pairs) - len(ranked)
+    rows = records(one.pairs)
+    ranked = [row for row in rows if number(row, "grade") >= 0]
+    queries = len({(row["collection"], row["qid"]) for row in ranked})
+    easy = len(rows) - len(ranked)
     more = f" and {easy} random ones (easy negatives, not ranked)" if easy else ""
     yield (
         f"How does {model['name']} match a query with a document? It was run on {queries} queries "
         f"of {names}, with {len(ranked)} candidate passages{more}."
     )
-    short = int(one.pairs["truncated"].sum())
+    short = sum(bool(row["truncated"]) for row in rows)
     limit = model["max_length"]
     yield (
         f"No pair is longer than the limit of {limit} tokens."
         if not short
-        else f"{short} of {len(one.pairs)} pairs were cut to the limit of {limit} tokens."
+        else f"{short} of {len(rows)} pairs were cut to the limit of {limit} tokens."
     )
 
 
-def _printed(value: object, digits: int = 3) -> str:
-    text = f"{float(str(value)):.{digits}f}"
+def _printed(value: float) -> str:
+    text = f"{value:.3f}"
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
 def _found(results: Results, claims: pd.DataFrame) -> Iterator[str]:
     if "ablation" in results:
-        result = results["ablation"]
-        table = result.to_frame("table1")
-        measure = str(result.options["measure"])
-        original, random = (float(str(result.options[key])) for key in ("original", "random"))
-        yield (
-            f"Untouched, it reaches {measure} {_printed(original)}; a random ranking of the same "
-            f"candidates has {_printed(random)}."
-        )
-        cells = table[~table["cut"].isin(["", "random"])]
-        fallen = cells[cells["significant"] & (cells["diff"] < 0)].sort_values("diff")
-        if len(fallen):
-            named = ", ".join(
-                f"{row['cut']} ({_printed(row['mean'])})" for row in records(fallen.head(5))
-            )
-            rest = f" and {len(fallen) - 5} more" if len(fallen) > 5 else ""
-            yield (
-                f"Of {len(cells)} cuts, {len(fallen)} lower it significantly (Holm-corrected, "
-                f"paired): {named}{rest}."
-            )
-        else:
-            yield f"Of {len(cells)} cuts, none lowers it significantly (Holm-corrected, paired)."
-    if "attention" in results and len(results["attention"].tables["matching"]):
-        found = results["attention"].to_frame("matching")
+        yield from _table_1(results["ablation"])
+    if "attention" in results:
+        rows = records(results["attention"].tables["matching"])
         parts = []
-        for direction, group in found.groupby("direction", sort=False):
-            mine = group[group["matching"]]
-            lexical = int((mine["kind"] == "lexical").sum())
+        for direction in dict.fromkeys(row["direction"] for row in rows):
+            mine = [row for row in rows if row["direction"] == direction and row["matching"]]
+            lexical = sum(row["kind"] == "lexical" for row in mine)
+            held = sum(bool(row["held"]) for row in mine)
             parts.append(
-                f"{direction} {len(mine)} ({lexical} lexical), of which {int(mine['held'].sum())} "
-                "hold on the other half of the queries"
+                f"{direction} {len(mine)} ({lexical} lexical), of which {held} hold on the other "
+                "half of the queries"
             )
-        yield f"Matching heads, of {len(group)}: {'; '.join(parts)}."
-    counts = Counter(claims["verdict"])
-    named = {
-        word: ", ".join(claims.loc[claims["verdict"] == word, "id"])
-        for word in (HOLDS, NOT, UNDECIDED)
-    }
-    said = [
-        f"{counts[word]} {words} ({named[word]})"
-        for word, words in ((HOLDS, "hold"), (NOT, "do not"), (UNDECIDED, "are undecided"))
-        if counts[word]
-    ]
+        if parts:
+            yield f"Matching heads, of {len(rows) // len(parts)}: {'; '.join(parts)}."
+    named: dict[str, list[str]] = {HOLDS: [], NOT: [], UNDECIDED: []}
+    for row in records(claims):
+        named[str(row["verdict"])].append(str(row["id"]))
+    words = {HOLDS: "hold", NOT: "do not", UNDECIDED: "are undecided"}
+    said = [f"{len(ids)} {words[key]} ({', '.join(ids)})" for key, ids in named.items() if ids]
     yield f"Of the paper's {len(claims)} claims, for this model: {'; '.join(said)}."
+
+
+def _table_1(result: Result) -> Iterator[str]:
+    measure = str(result.options["measure"])
+    original, random = (float(str(result.options[key])) for key in ("original", "random"))
+    yield (
+        f"Untouched, it reaches {measure} {_printed(original)}; a random ranking of the same "
+        f"candidates has {_printed(random)}."
+    )
+    rows = records(result.tables["table1"])
+    cells = [row for row in rows if row["cut"] not in ("", "random")]
+    fallen = [row for row in cells if row["significant"] and number(row, "diff") < 0]
+    fallen.sort(key=lambda row: number(row, "diff"))
+    if not fallen:
+        yield f"Of {len(cells)} cuts, none lowers it significantly (Holm-corrected, paired)."
+        return
+    named = ", ".join(f"{row['cut']} ({_printed(number(row, 'mean'))})" for row in fallen[:5])
+    rest = f" and {len(fallen) - 5} more" if len(fallen) > 5 else ""
+    lower = "lowers" if len(fallen) == 1 else "lower"
+    yield (
+        f"Of {len(cells)} cuts, {len(fallen)} {lower} it significantly (Holm-corrected, paired): "
+        f"{named}{rest}."
+    )

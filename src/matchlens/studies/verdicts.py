@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
 from matchlens.ranking import compare
+from matchlens.results import records
 
 HOLDS, NOT, UNDECIDED = "holds", "does not hold", "undecided"
 ALPHA = 0.05
@@ -58,7 +58,30 @@ def lacking(what: str) -> Found:
 MATTERS, NONE, OPEN = "matters", "none", "open"
 
 
-def effect(row: pd.Series, margin: float) -> str:
+Row = Mapping[str, object]
+"""A row of a table, as :func:`matchlens.results.records` gives it."""
+
+
+def number(row: Row, key: str) -> float:
+    """A cell as a number; NaN where nothing is known.
+
+    >>> number({"diff": None}, "diff"), number({"diff": 0.5}, "diff")
+    (nan, 0.5)
+    """
+    value = row[key]
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def average(rows: Sequence[Row], key: str) -> float:
+    """The mean of a column.
+
+    >>> average([{"x": 1.0}, {"x": 2.0}], "x")
+    1.5
+    """
+    return float(np.mean([number(row, key) for row in rows]))
+
+
+def effect(row: Row, margin: float) -> str:
     """What a cut does to the measure: matters, none or open.
 
     ``none``: the 95% interval of the change lies inside plus or minus the margin. ``matters``: it
@@ -69,12 +92,12 @@ def effect(row: pd.Series, margin: float) -> str:
         row: of a table of cuts: diff, ci_low, ci_high, p_holm.
         margin: in units of the measure.
 
-    >>> effect(pd.Series({"diff": -0.1, "ci_low": -0.2, "ci_high": -0.01, "p_holm": 0.01}), 0.02)
+    >>> effect({"diff": -0.1, "ci_low": -0.2, "ci_high": -0.01, "p_holm": 0.01}, 0.02)
     'matters'
-    >>> effect(pd.Series({"diff": -0.01, "ci_low": -0.015, "ci_high": 0, "p_holm": 0.01}), 0.02)
+    >>> effect({"diff": -0.01, "ci_low": -0.015, "ci_high": 0.0, "p_holm": 0.01}, 0.02)
     'none'
     """
-    diff, low, high, p = (float(row[key]) for key in ("diff", "ci_low", "ci_high", "p_holm"))
+    diff, low, high, p = (number(row, key) for key in ("diff", "ci_low", "ci_high", "p_holm"))
     if not np.isfinite([diff, low, high]).all() or np.isnan(p):
         return OPEN
     if -margin <= low and high <= margin:
@@ -102,14 +125,10 @@ def mean_of(values: Sequence[float], collections: Sequence[str], seed: int) -> M
         seed: of the resampling.
     """
     one = np.array(values, dtype=np.float64)
-    test = compare(one[None].copy(), np.zeros(len(one)), list(collections), seed=seed).iloc[0]
-    return Mean(
-        float(test["diff"]),
-        float(test["ci_low"]),
-        float(test["ci_high"]),
-        float(test["p"]),
-        len(one),
-    )
+    tested = compare(one[None].copy(), np.zeros(len(one)), list(collections), seed=seed)
+    (test,) = records(tested)
+    value, low, high, p = (number(test, key) for key in ("diff", "ci_low", "ci_high", "p"))
+    return Mean(value, low, high, p, len(one))
 
 
 def sign_verdict(low: float, high: float, against: float = 0.0) -> str:
