@@ -1,4 +1,4 @@
-"""The page of a results folder: what stands on it, the same bytes always, strangers' texts inert."""
+"""The page of a results folder: all that stands on it, the same bytes, strangers' texts inert."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,20 @@ from matchlens.report.page.sections.looking import ALPHABET, TOP, _packed
 from matchlens.report.page.texts import embedded, num, prose, shown
 from matchlens.results import Result
 
-EXHIBITS = (
-    "table-1 figure-1a heads figure-1b figure-1c no-op lexical matching figure-2 hypothesis "
-    "controls pair"
-).split()
+EXHIBITS = [
+    "table-1",
+    "figure-1a",
+    "heads",
+    "figure-1b",
+    "figure-1c",
+    "no-op",
+    "lexical",
+    "matching",
+    "figure-2",
+    "hypothesis",
+    "controls",
+    "pair",
+]
 VOID = {"meta", "link", "br", "input", "img", "hr", "col", "area", "base", "embed", "source"}
 
 
@@ -119,7 +130,7 @@ def test_marks_tell_their_names_and_headings_are_in_order(tree):
     levels = [int(tag[1]) for tag, _, _ in tree.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))
     marks = [own for _, own, _ in tree.elements if own.get("role") == "img"]
     titles = [words for tag, words in tree.texts if tag == "title"]
     assert len(titles) == len(marks) + 1  # and the page's own

@@ -51,7 +51,10 @@
     else hide();
   });
   document.addEventListener("focusout", hide);
-  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  document.addEventListener("scroll", () => {
+    if (current && current === document.activeElement) show(current);
+    else hide();
+  }, { passive: true, capture: true });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });
