@@ -47,7 +47,9 @@ def pairs(queries: int = 8) -> PairSet:
             if grade == 3:
                 text += f" {LONG}"
             docid = f"d{q}.{k}{nasty[:30]}"
-            made.append(Pair(f"q{IDS[q]}{SCRIPT}", docid, query, text, grade, collection=COLLECTION))
+            made.append(
+                Pair(f"q{IDS[q]}{SCRIPT}", docid, query, text, grade, collection=COLLECTION)
+            )
     ideals: dict[tuple[str, str], tuple[int, ...]] = {}
     for pair in made:
         if pair.grade != EASY_GRADE:
