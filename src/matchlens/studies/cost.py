@@ -70,7 +70,7 @@ class Work:
 
     conditions: int
     pairs: int
-    passes: float
+    passes: int
     unshared: int
     tokens: float
     operations: float
@@ -83,7 +83,12 @@ class Work:
         operations = layer_operations(folder, tokens) * plan.passes
         number = len(plan.conditions)
         return cls(
-            number, len(pairs.pairs), plan.passes, plan.passes_unshared, tokens.mean(), operations
+            number,
+            len(pairs.pairs),
+            plan.passes,
+            plan.passes_unshared,
+            float(tokens.mean()),
+            operations,
         )
 
 
