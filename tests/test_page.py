@@ -112,7 +112,9 @@ def test_everything_stands_on_the_page_with_definition_numbers_and_download(tree
     sections = [own["id"] for own in tree.named("section")]
     assert sections == ["overview", *EXHIBITS, "made"]
     links = [own["href"] for own in tree.named("a")]
-    assert links == ["#main", *(f"#{name}" for name in sections)]
+    assert links[: len(sections) + 1] == ["#main", *(f"#{name}" for name in sections)]
+    assert {link[1:] for link in links} <= set(ids)
+    assert len(links) > len(sections) + 5  # claims lead to where their numbers stand
     for name in EXHIBITS:
         inside = tree.inside(name)
         kinds = [own.get("class") for tag, own in inside if tag == "details"]

@@ -15,6 +15,7 @@ from matchlens.report.page.parts import (
     Exhibit,
     Panel,
     Table,
+    known,
     notes_of,
     number,
     options_of,
@@ -41,6 +42,8 @@ KINDS = {
 }
 FIRST = ("Q->D", "D->Q", "D->D", "CLS->All")
 """Directions whose curves are shown at first."""
+CLOSE = 0.5
+"""Curves that need less than this share of the height are also drawn close up."""
 WHOLE = "{CLS,Q,SEP1,D,SEP2}->All"
 
 
@@ -64,7 +67,7 @@ def figure_1a(held: Held) -> Exhibit:
         rows = held.rows(f"sweep-{kind}", "points")
         for how in dict.fromkeys(str(row["how"]) for row in rows):
             mine = [row for row in rows if row["how"] == how]
-            panels.append(_panel(kind, how, mine, result))
+            panels += _panels(kind, how, mine, result)
         digits = held.digits(f"sweep-{kind}")
         columns = (
             Column("direction", "direction", kind="cut"),
@@ -88,7 +91,7 @@ def figure_1a(held: Held) -> Exhibit:
             f"{shown(first.options['measure'])} against the layers that are cut, a curve a "
             "direction. Filled points: significant change, as Table 1's star; hollow: not. Bands: "
             "95% interval of the change, drawn around the original. Lines: the original and the "
-            "random ranking."
+            "random ranking. Of more than four curves only the one that is pointed at has its band."
         ),
         tables=tuple(tables),
         options=options_of(first),
@@ -96,7 +99,8 @@ def figure_1a(held: Held) -> Exhibit:
     )
 
 
-def _panel(kind: str, how: str, rows: list[Row], result: Result) -> dict[str, object]:
+def _panels(kind: str, how: str, rows: list[Row], result: Result) -> list[dict[str, object]]:
+    """The curves with the random ranking; where that leaves them little room, also without."""
     digits = int(str(result.options["digits"]))
     measure = shown(result.options["measure"])
     names = list(dict.fromkeys(str(row["direction"]) for row in rows))
@@ -126,12 +130,16 @@ def _panel(kind: str, how: str, rows: list[Row], result: Result) -> dict[str, ob
         + f"; original {num(ends[0][1], digits)}, random ranking {num(ends[1][1], digits)}."
     )
     lines = [end for end in ends if math.isfinite(end[1])]
-    return {
-        "id": f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}"),
-        "label": KINDS[kind][0] + ("" if how == "zero" else f", by {shown(how, 40)}"),
-        "entries": entries,
-        "svg": curves(series, summary, KINDS[kind][1], measure, lines=lines),
-    }
+    name = f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}")
+    label = KINDS[kind][0] + ("" if how == "zero" else f", by {shown(how, 40)}")
+    about: dict[str, object] = {"id": name, "label": label, "entries": entries}
+    whole = {**about, "svg": curves(series, summary, KINDS[kind][1], measure, lines=lines)}
+    seen = known([value for one in series for p in one.points for value in (p.y, p.low, p.high)])
+    every = [*seen, *(value for _, value in lines)]
+    if not seen or max(seen) - min(seen) >= CLOSE * (max(every) - min(every)):
+        return [whole]
+    near = curves(series, f"Close up. {summary}", KINDS[kind][1], measure, lines=lines[:1])
+    return [whole, {**about, "id": f"{name}-close", "label": f"{label}, close up", "svg": near}]
 
 
 def _lead(kind: str, rows: list[Row], result: Result, digits: int) -> list[str]:

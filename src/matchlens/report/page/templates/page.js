@@ -184,8 +184,11 @@
     });
   }
 
-  // All or none of the curves.
+  // All or none of the curves; the bands of more than four would hide each other.
   for (const box of all(".chooser")) {
+    const count = () => box.parentElement.classList.toggle("many", all("input:checked", box).length > 4);
+    box.addEventListener("change", count);
+    count();
     const bulk = document.createElement("div");
     bulk.className = "bulk";
     for (const [words, on] of [["All", true], ["None", false]]) {
@@ -193,7 +196,10 @@
       button.type = "button";
       button.className = "quiet";
       button.textContent = words;
-      button.addEventListener("click", () => all("input", box).forEach((one) => (one.checked = on)));
+      button.addEventListener("click", () => {
+        all("input", box).forEach((one) => (one.checked = on));
+        count();
+      });
       bulk.append(button);
     }
     box.append(bulk);
