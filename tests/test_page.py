@@ -307,6 +307,22 @@ def test_a_cell_that_cannot_be_measured_says_why(folder, tmp_path):
     assert "not measured: a decoder&#39;s query never reads the document &lt;b&gt;" in cell[1]
 
 
+def test_points_that_cannot_be_measured_are_left_out_of_curves_with_their_reason(folder, tmp_path):
+    for study in ("sweep-up-to", "sweep-heads"):
+        result = Result.load(folder, study)
+        table = result.to_frame("points")
+        hurt = table["direction"].isin(["D->Q", "{CLS,Q,SEP1,D,SEP2}->All"])
+        table["impossible"] = [f"never read {given.SCRIPT}" if one else None for one in hurt]
+        table.loc[hurt, ["mean", "diff", "q", "ci_low", "ci_high"]] = np.nan
+        result.tables = {"points": table}
+        result.save(tmp_path / "decoder")
+    tree = Tree(page(tmp_path / "decoder"))
+    said = " ".join(words for _, words in tree.texts)
+    assert f"Not measured for D\xa0→\xa0Q: never read {given.SCRIPT}" in said
+    drawn = [own["class"] for tag, own in tree.inside("figure-1a") if tag == "g"]
+    assert sorted(set(drawn)) == ["series c0 s0", "series c2 s2"]
+
+
 def test_too_large_a_page_drops_detail_in_order_and_at_last_is_refused(folder, monkeypatch):
     sizes = []
     render = page_module._render

@@ -161,7 +161,7 @@ def lexical(held: Held) -> Exhibit:
         },
         caption=(
             "Share of the mass on the row's own token by layer, a curve a class of passages. "
-            "Bands: quartiles over heads."
+            "Bands: quartiles over heads; the curve weights heads by mass and may lie outside."
         ),
         tables=(
             Table("lexical", "Same-token share by layer", columns, tuple(rows)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from math import isfinite
+from math import isfinite, nan
 
 from matchlens.report.page.charts.lines import Point, Series, curves
 from matchlens.report.page.charts.maps import Cell, head_map
@@ -62,7 +62,7 @@ def figure_1a(held: Held) -> Exhibit:
     if not present:
         absent = "Figure 1a was not made: the folder holds no sweep over layers (matchlens sweep)."
         return Exhibit(**base, absent=absent)
-    panels, tables, lead = [], [], []
+    panels, tables, lead, lacking = [], [], [], ()
     for kind, result in present:
         rows = held.rows(f"sweep-{kind}", "points")
         for how in dict.fromkeys(str(row["how"]) for row in rows):
@@ -79,7 +79,10 @@ def figure_1a(held: Held) -> Exhibit:
         lead += _lead(kind, rows, result, digits)
     first = present[0][1]
     missing = [KINDS[kind][0] for kind, one in found if one is None]
+    for kind, _ in present:
+        lacking += impossible(held.rows(f"sweep-{kind}", "points"))
     notes = tuple(dict.fromkeys(note for _, one in present for note in notes_of(one)))
+    notes = (*notes, *lacking)
     if missing:
         notes = (*notes, f"Not run: cuts {listed(missing)}.")
     return Exhibit(
@@ -126,7 +129,7 @@ def _panels(kind: str, how: str, rows: list[Row], result: Result) -> list[dict[s
     ends = [("original", number(rows[0]["original"])), ("random", number(result.options["random"]))]
     summary = (
         f"{measure} when a direction is cut {KINDS[kind][0]}: "
-        + "; ".join(f"{one.name} ends at {num(one.points[-1].y, digits)}" for one in series)
+        + "; ".join(f"{one.name} ends at {num(_last(one), digits)}" for one in series)
         + f"; original {num(ends[0][1], digits)}, random ranking {num(ends[1][1], digits)}."
     )
     lines = [end for end in ends if math.isfinite(end[1])]
@@ -142,11 +145,32 @@ def _panels(kind: str, how: str, rows: list[Row], result: Result) -> list[dict[s
     return [whole, {**about, "id": f"{name}-close", "label": f"{label}, close up", "svg": near}]
 
 
+def _last(one: Series) -> float:
+    """The last number of a curve that is known."""
+    return next((p.y for p in reversed(one.points) if isfinite(p.y)), nan)
+
+
+def impossible(rows: list[Row]) -> tuple[str, ...]:
+    """What could not be measured, and why: a sentence a reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reason = row.get("impossible")
+        if isinstance(reason, str) and reason:
+            reasons.setdefault(reason, []).append(arrow(row.get("direction", row.get("cut"))))
+    return tuple(
+        f"Not measured for {listed(list(dict.fromkeys(names)))}: {shown(reason, 300)}"
+        for reason, names in reasons.items()
+    )
+
+
 def _lead(kind: str, rows: list[Row], result: Result, digits: int) -> list[str]:
     """Where the deepest fall stands, and where it first shows a star."""
     if kind not in {"up-to", "from"}:
         return []
     stars = result.options.get("stars")
+    rows = [row for row in rows if isfinite(number(row["mean"]))]
+    if not rows:
+        return []
     deepest = min(rows, key=lambda row: (number(row["mean"]), number(row["n"])))
     name = str(deepest["direction"])
     mine = [row for row in rows if row["direction"] == name and row["how"] == deepest["how"]]
@@ -202,7 +226,8 @@ def heads_alone(held: Held) -> Exhibit:
         note = both(key[0]) if key[0] != WHOLE else "The head reads nothing at all."
         panels.append(Panel(f"heads-{slug(label)}", label, (chart,), note))
     count = sum(starred(row, stars) for row in rows)
-    worst = sorted(rows, key=lambda row: number(row["diff"]))[:3]
+    measured = [row for row in rows if isfinite(number(row["diff"]))]
+    worst = sorted(measured, key=lambda row: number(row["diff"]))[:3]
     said = ", ".join(
         f"{row['n']}.{row['head']} ({num(row['diff'], digits, sign=True)})" for row in worst
     )
@@ -229,7 +254,7 @@ def heads_alone(held: Held) -> Exhibit:
         caption="● significantly lower without the head, ▲ significantly higher (q ≤ .05).",
         tables=tuple(tables),
         options=options_of(result),
-        notes=notes_of(result),
+        notes=(*notes_of(result), *impossible(rows)),
     )
 
 

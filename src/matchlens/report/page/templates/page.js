@@ -28,6 +28,7 @@
   function show(mark) {
     current = mark;
     tip.textContent = texts.get(mark);
+    tip.style.left = "0";
     tip.hidden = false;
     const box = mark.getBoundingClientRect();
     const own = tip.getBoundingClientRect();
