@@ -178,7 +178,7 @@ def _packed(values: np.ndarray) -> list[object]:
     """The largest number and two signs a number, by its square root.
 
     >>> _packed(np.array([0.0, 0.25, 1.0]))
-    [1.0, 'AAf___']
+    [1.0, 'AAgA__']
     """
     most = float(values.max()) if values.size else 0.0
     if most <= 0:
