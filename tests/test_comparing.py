@@ -225,6 +225,7 @@ def test_the_page_is_well_formed_and_inert(both):
     assert "<b>" not in text
     assert "\u202e" not in text
     assert "\u202e" not in str(files["compare.txt"])
+    assert "--paper" in text  # the colours of the other page, for light and dark
     body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
     root = ElementTree.fromstring(re.sub(r"<img ([^>]*)>", r"<img \1/>", body))
     tables_found = root.findall(".//table")

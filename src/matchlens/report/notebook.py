@@ -50,7 +50,7 @@ def result_html(result: Result) -> str:
     else:
         pieces.append(section_html(main_table(result), MOST))
     tables = ", ".join(f"{name} ({len(table)})" for name, table in result.tables.items())
-    pieces.append(html.element("p", f"Tables, with .to_frame(name): {tables or 'none'}.", "quiet"))
+    pieces.append(html.element("p", f"Tables, with .to_frame(name): {tables or 'none'}.", "said"))
     return html.block(*pieces)
 
 

@@ -73,4 +73,4 @@ def section_html(section: Section, most: int | None = None) -> str:
     left = len(section.rows) - len(rows)
     note = f"{left} more rows. {section.note}" if left else section.note
     made = html.table(section.title, section.head, rows, text=section.text)
-    return made + (html.element("p", note, "quiet") if note else "")
+    return made + (html.element("p", note, "said") if note else "")
