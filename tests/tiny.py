@@ -106,6 +106,12 @@ def model(
     return module.eval()
 
 
+def leaving(layer) -> torch.nn.Module:
+    """The module whose outcome is the layer's, in any family."""
+    ends = ("output_layer_norm", "full_layer_layer_norm", "output")
+    return getattr(layer, next(name for name in ends if hasattr(layer, name)))
+
+
 def save(folder: Path, family: str = "bert", **settings) -> Path:
     """Save a tiny model with its tokenizer, as any model is saved."""
     logging.disable_progress_bar()

@@ -41,6 +41,7 @@ class Bert:
     template = "[CLS] query [SEP] passage [SEP]"
     separators = 1
     token_types = 2
+    beside = ""
     stack = "encoder.layer"
     score_parts = (Part.CLS,)
     score_rows = slice(0, 1)

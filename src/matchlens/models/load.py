@@ -51,6 +51,11 @@ class Reranker:
     checks: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What every study says of the model."""
+        return (self.family.beside,) if self.family.beside else ()
+
+    @property
     def pad_id(self) -> int:
         """Token id of padding."""
         return int(str(self.tokenizer.pad_token_id or 0))
