@@ -50,9 +50,11 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     if family in ROBERTAS:
         cls, pad, sep, unk, mask = special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         pair = f"{cls} $A {sep} {sep} $B {sep}"
+        types = []
     else:
         pad, unk, cls, sep, mask = special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         pair = f"{cls} $A {sep} $B:1 {sep}:1"
+        types = [] if family == "distilbert" else ["token_type_ids"]
     letters = list(string.ascii_lowercase + string.digits + string.punctuation)
     words = special + list(WORDS) + letters + [f"##{letter}" for letter in letters]
     vocabulary = {word: number for number, word in enumerate(words)}
@@ -72,6 +74,7 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
         sep_token=sep,
         mask_token=mask,
         model_max_length=64,
+        model_input_names=["input_ids", *types, "attention_mask"],
     )
 
 

@@ -109,6 +109,15 @@ def load(
     identity = folder.identity(dtype, max_length)
     limit = folder.limit(max_length)
     reranker = Reranker(family, tokenizer, folder.name, limit, dtype, place, identity)
+    return proved(reranker)
+
+
+def proved(reranker: Reranker) -> Reranker:
+    """The reranker, once its tokenizer and its attention have passed the check at load.
+
+    Raises:
+        InputError: if they do not pass.
+    """
     _check_tokenizer(reranker)
     reranker.checks = check.check(reranker)
     return reranker
@@ -134,9 +143,18 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     except Exception as error:  # the library raises anything here, and all of it is bad input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"model {folder.name!r}: cannot load its tokenizer: {reason}") from None
+    return unpadded(tokenizer, folder.name)
+
+
+def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer, set to neither cut nor pad: batching does both.
+
+    Raises:
+        InputError: if it is a slow one.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            f"model {folder.name!r} has a slow tokenizer, which keeps no record of which token "
+            f"model {name!r} has a slow tokenizer, which keeps no record of which token "
             "comes from where; expected a fast one (tokenizer.json)"
         )
     backend = tokenizer.backend_tokenizer
