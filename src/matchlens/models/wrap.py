@@ -124,7 +124,7 @@ def wrap(
 
 def _facts(module: Any, name: str | None) -> ModelFacts:
     """What the module's config says, once it is known to be one of the library's classes."""
-    config = getattr(module, "config", None)
+    config: Any = getattr(module, "config", None)
     if not isinstance(module, torch.nn.Module) or not hasattr(config, "to_dict"):
         raise InputError(
             f"cannot wrap a {type(module).__name__}; expected a loaded transformers sequence "
