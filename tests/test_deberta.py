@@ -129,7 +129,7 @@ def test_logits_rebuilt_from_weights_and_bias_are_the_model_s(tmp_path, tiny_pai
         keys = torch.einsum("hkd,jd->hjk", qk.keys, states) + qk.key_biases[:, None]
         content = qk.scale * queries @ keys.mT
         with torch.inference_mode():
-            walked._known = {} if family == "mpnet" else None
+            walked._known = {}
             asking, reading, _ = walked.projections(1)
             heads = [
                 linear(states).view(1, 12, 2, 16).transpose(1, 2) for linear in (asking, reading)

@@ -39,7 +39,8 @@ from matchlens.plan import LayerCut
 from tiny import ROBERTAS
 
 LAYERS, HEADS = 2, 2
-OLD = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < (5, 3)
+VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+OLD = VERSION < (5, 3)
 
 
 @pytest.fixture(scope="module", params=tiny_models.FAMILIES)
@@ -431,6 +432,11 @@ def roberta_tokenizer() -> RobertaTokenizer:
     return RobertaTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t")])
 
 
+def mpnet_tokenizer() -> MPNetTokenizer:
+    words = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>", "cat", *"<>/s"]
+    return MPNetTokenizer(vocab={word: number for number, word in enumerate(words)})
+
+
 def pieces() -> list[tuple[str, float]]:
     words = [f"\u2581{word}" for word in tiny_models.WORDS]
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -446,7 +452,7 @@ def pieces() -> list[tuple[str, float]]:
             marks=pytest.mark.skipif(OLD, reason="one separator only, a fault of transformers"),
         ),
         lambda: CamembertTokenizer(vocab=pieces()),
-        lambda: MPNetTokenizer(vocab=words_of("<s>", "<pad>", "</s>", "[UNK]", "<mask>")),
+        mpnet_tokenizer,
     ],
     ids=["roberta", "xlm-roberta", "camembert", "mpnet"],
 )
@@ -459,20 +465,24 @@ def test_the_library_s_own_tokenizers(make):
         assert words[parts == Part.CLS].tolist() == ["<s>"]
         assert words[parts == Part.SEP1].tolist() == ["</s>", "</s>"]
         assert words[parts == Part.SEP2].tolist() == ["</s>"]
-        assert not types.any()
+        if make is not mpnet_tokenizer:  # whose model is fed no token types
+            assert not types.any()
     first = np.array(tokenizer.convert_ids_to_tokens(encoded.ids[0].tolist()))
     assert first[encoded.parts[0] == Part.D].tolist().count("</s>") == 2
 
 
-def words_of(*special: str) -> dict[str, int]:
-    letters = [
-        f"{start}{letter}" for start in ("", "##") for letter in "abcdefghijklmnopqrstuvwxyz"
-    ]
-    words = [*special, *letters, "cat", "<", ">", "/"]
-    return {word: number for number, word in enumerate(words)}
-
-
-@pytest.mark.parametrize("kind", [AlbertTokenizer, DebertaV2Tokenizer])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        AlbertTokenizer,
+        pytest.param(
+            DebertaV2Tokenizer,
+            marks=pytest.mark.skipif(
+                VERSION < (5, 6), reason="built in code it adds no special tokens there"
+            ),
+        ),
+    ],
+)
 def test_the_library_s_own_tokenizers_with_token_types(kind):
     special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]"]
     vocabulary = [(word, -1.0) for word in [*special, "\u2581cat", "\u2581", *"abcdefghijklm"]]
