@@ -129,7 +129,6 @@ def test_logits_rebuilt_from_weights_and_bias_are_the_model_s(tmp_path, tiny_pai
         keys = torch.einsum("hkd,jd->hjk", qk.keys, states) + qk.key_biases[:, None]
         content = qk.scale * queries @ keys.mT
         with torch.inference_mode():
-            walked._known = {}
             asking, reading, _ = walked.projections(1)
             heads = [
                 linear(states).view(1, 12, 2, 16).transpose(1, 2) for linear in (asking, reading)
@@ -203,3 +202,12 @@ def test_groups_and_inner_layers_of_albert(tmp_path, tiny_pairs):
     np.testing.assert_allclose(got["Q->D@3"], slow, atol=1e-10, rtol=0)
     np.testing.assert_array_equal(got["Q->D@5"], got[""])  # the score does not read those rows
     assert len(run(model, few, {"": []}).plan.levels) == 6
+
+
+@pytest.mark.parametrize("family", ["deberta-v2", "mpnet", "albert"])
+def test_half_precision_is_near(family, tmp_path, tiny_pairs):
+    folder = tiny_models.save(tmp_path, family, layers=2, heads=2)
+    exact = scores(matchlens.load(folder, device="cpu"), tiny_pairs, "Q->D")
+    half = scores(matchlens.load(folder, dtype="bfloat16", device="cpu"), tiny_pairs, "Q->D")
+    for cut in exact:
+        np.testing.assert_allclose(half[cut], exact[cut], atol=0.3)
