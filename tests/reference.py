@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import gelu
 
+import reference_rotary
 import tiny
 from matchlens.batching import encode
 from matchlens.directions import Cut, How
@@ -48,6 +49,11 @@ def _forward(reranker, pair, cuts, instead, terms=None) -> float:
     encoded = encode(reranker.tokenizer, [pair], reranker.max_length)
     module = reranker.family.module
     parts = encoded.parts[0].tolist()
+    if module.config.model_type in reference_rotary.FAMILIES:
+        with torch.inference_mode():
+            states = reference_rotary.forward(reranker, parts, encoded.ids[0], cuts, instead, terms)
+            logits = reference_rotary.score(reranker, parts, states)
+        return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
     with torch.inference_mode():
         first = states = embeddings(module, encoded.ids[0], encoded.types[0])
         for number, layer in enumerate(layers(module)):
@@ -234,7 +240,11 @@ def attention(logits, value, parts, layer, cuts, instead, terms):
         at = slice(head * width, (head + 1) * width)
         for i, row in enumerate(parts):
             how = {part: _how(cuts, layer, head, row, part) for part in places}
-            left = [j for j, part in enumerate(parts) if how[part] is not How.MASK]
+            left = [
+                j
+                for j, part in enumerate(parts)
+                if how[part] is not How.MASK and logits[head, i, j] > -math.inf
+            ]
             weights = np.zeros(len(parts))
             if left:
                 weights[left] = torch.softmax(logits[head, i, left], dim=0)

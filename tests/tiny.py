@@ -40,9 +40,23 @@ CONFIGS: dict[str, dict[str, object]] = {
         "pooler_hidden_size": 32,
     },
     "electra": {"embedding_size": 16},
+    "modernbert": {
+        "global_attn_every_n_layers": 2,
+        "local_attention": 20,
+        "attention_bias": True,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+    },
     **{family: {"max_position_embeddings": 66, "type_vocab_size": 1} for family in ROBERTAS},
 }
-FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", *ROBERTAS)
+ROTARY = ("modernbert",)
+"""Families with rotary positions, inside which the library rounds to float32."""
+
+FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", *ROTARY, *ROBERTAS)
+"""Families that score by a classifier."""
 
 
 def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
@@ -54,7 +68,7 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     else:
         pad, unk, cls, sep, mask = special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         pair = f"{cls} $A {sep} $B:1 {sep}:1"
-        types = [] if family == "distilbert" else ["token_type_ids"]
+        types = [] if family in ("distilbert", *ROTARY) else ["token_type_ids"]
     letters = list(string.ascii_lowercase + string.digits + string.punctuation)
     words = special + list(WORDS) + letters + [f"##{letter}" for letter in letters]
     vocabulary = {word: number for number, word in enumerate(words)}
@@ -111,7 +125,7 @@ def model(
 
 def leaving(layer) -> torch.nn.Module:
     """The module whose outcome is the layer's, in any family."""
-    ends = ("output_layer_norm", "full_layer_layer_norm", "output")
+    ends = ("output_layer_norm", "full_layer_layer_norm", "mlp", "output")
     return getattr(layer, next(name for name in ends if hasattr(layer, name)))
 
 

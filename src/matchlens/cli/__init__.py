@@ -10,7 +10,17 @@ from typing import TextIO
 
 import typer
 
-from matchlens.cli import ablation, attention, circuits, scoring, sweep
+from matchlens.cli import (
+    ablation,
+    attention,
+    circuits,
+    comparing,
+    looking,
+    reproduce,
+    scoring,
+    study,
+    sweep,
+)
 from matchlens.errors import InputError, MatchlensWarning
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
@@ -57,6 +67,11 @@ app.command("ablation", help=ablation.HELP)(ablation.ablation)
 app.command("sweep", help=sweep.HELP)(sweep.sweep)
 app.command("attention", help=attention.HELP)(attention.attention)
 app.command("circuits", help=circuits.HELP)(circuits.circuits)
+app.command("compare", help=comparing.HELP)(comparing.compare)
+app.command("look", help=looking.HELP)(looking.look)
+app.command("study", help=study.HELP)(study.study)
+app.command("reproduce", help=reproduce.HELP)(reproduce.reproduce)
+app.command("report", help=study.REPORT_HELP)(study.report)
 app.command("score", help=scoring.HELP)(scoring.score)
 
 

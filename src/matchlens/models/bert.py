@@ -18,6 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, attend
+from matchlens.models.band import OPEN, Band
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -42,8 +43,9 @@ class Bert:
     separators = 1
     token_types = 2
     beside = ""
+    rounded = False
     stack = "encoder.layer"
-    score_parts = (Part.CLS,)
+    score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -89,6 +91,10 @@ class Bert:
             states = states[:, call.rows]
         out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
+
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all."""
+        return OPEN
 
     def projections(self, index: int) -> tuple[Any, Any, Any]:
         """The linear modules of a layer that make queries, keys and values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from matchlens.corpora.pairs import Pair
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, Counter, Grid
-from matchlens.parts import Part
+from matchlens.models.family import Family
+from matchlens.parts import NAMED, Part
 from matchlens.plan import LayerCut
 
 PAIRS = (  # both begin with one word: a convolution (DeBERTa) lets CLS read it beside the attention
@@ -51,10 +53,14 @@ def check(reranker: Any) -> dict[str, object]:
         before = Counter.calls
         plain = _score(reranker, batch, "")
         calls = Counter.calls - before
-        rows = ",".join(str(part) for part in family.score_parts)
+        rows = ",".join(str(part) for part in family.score_parts if part in NAMED)
         side = "{" + rows + "}" if "," in rows else rows
         blind = _score(reranker, batch, f"{side}->All")
-        bitten = _score(reranker, batch, f"{side}->D@{family.n_layers - 1}")
+        last = _last_reading(family, batch)
+        bitten = _score(reranker, batch, f"{side}->D@{last}")
+        if {Part.Q, Part.D} & set(family.score_parts):  # a mean still knows the words, but not
+            turned = replace(batch, input_ids=_turned(batch))  # in which order they stood
+            blind = torch.stack([blind[0], _score(reranker, turned, f"{side}->All")[0]])
     scale = max(1.0, float(library.abs().max()))
     difference = float((plain - library).abs().max())
     spread = float((blind[0] - blind[1]).abs())
@@ -74,7 +80,7 @@ def check(reranker: Any) -> dict[str, object]:
             f"with {side}->All cut, two different pairs still differ by {spread:.2g} logits"
         )
     if not change > 0:
-        problems.append(f"cutting {side}->D in the last layer changes no score")
+        problems.append(f"cutting {side}->D in layer {last} changes no score")
     if problems:
         raise InputError(
             f"model {reranker.name!r} fails the check at load: {'; '.join(problems)}; its cuts "
@@ -87,6 +93,25 @@ def check(reranker: Any) -> dict[str, object]:
         "one_cut_change": change,
         "tolerance": tolerance * scale,
     }
+
+
+def _last_reading(family: Family, batch: EncodedBatch) -> int:
+    """The last layer in which rows that the score reads may read the passage: windows are short."""
+    rows, grid = list(family.score_parts), Grid(batch.parts)
+    reads = [
+        layer
+        for layer in range(family.n_layers)
+        if grid.reach(family.band(layer))[rows, Part.D].any()
+    ]
+    return reads[-1] if reads else family.n_layers - 1
+
+
+def _turned(batch: EncodedBatch) -> torch.Tensor:
+    """The token ids with every passage read backwards."""
+    ids = batch.input_ids.clone()
+    for row, parts in zip(ids, batch.parts, strict=True):
+        row[parts == Part.D] = row[parts == Part.D].flip(0)
+    return ids
 
 
 def _score(reranker: Any, batch: EncodedBatch, text: str) -> torch.Tensor:

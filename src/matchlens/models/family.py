@@ -9,6 +9,7 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
+from matchlens.models.band import Band
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -26,6 +27,8 @@ class Family(Protocol):
     token_types: int
     """Token types of a pair: 2 where the passage has type 1, 1 where all tokens have the same, 0
     where the family knows none and is fed none."""
+    rounded: bool
+    """Whether the library computes some steps in float32 even where the weights are float64."""
     module: Any
     """The library's model."""
     n_layers: int
@@ -53,6 +56,10 @@ class Family(Protocol):
             call: parts and cuts, handed to the attention function; where it has rows, the family
                 adds the keys and values of all tokens, and with a gauge their queries.
         """
+        ...
+
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all; :meth:`layer` hands it on with the call."""
         ...
 
     def output_weight(self, index: int) -> Float[Tensor, "head width model"]:

@@ -41,6 +41,7 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
@@ -215,6 +216,44 @@ def check_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
     return dtype
+
+
+def download_size(name: str, revision: str | None = None) -> int:
+    """Bytes that :func:`find` would download for a model; 0 where it is here.
+
+    Args:
+        name: ``demo``, a local folder, or a Hugging Face id.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        InputError: if the hub cannot be reached or has no such model.
+    """
+    if name == "demo" or Path(name).is_dir() or not _HUB_ID.fullmatch(name):
+        return 0
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
+        )
+        return 0
+    except (OSError, ValueError):  # it is not here: the hub is asked
+        pass
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+    except Exception as error:  # the client raises anything here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the model {name!r} is not here, and the Hugging Face hub cannot be reached or has no "
+            f"such model ({reason}); give --model a local folder, or 'demo'"
+        ) from None
+    return sum(
+        file.size or 0
+        for file in files
+        if any(fnmatch(file.rfilename, pattern) for pattern in _WANTED)
+    )
 
 
 def _download(name: str, revision: str | None) -> Path:
