@@ -42,6 +42,7 @@ class Bert:
     template = "[CLS] query [SEP] passage [SEP]"
     separators = 1
     token_types = 2
+    beside = ""
     rounded = False
     stack = "encoder.layer"
     score_parts: tuple[Part, ...] = (Part.CLS,)

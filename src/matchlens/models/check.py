@@ -16,12 +16,12 @@ from matchlens.models.family import Family
 from matchlens.parts import NAMED, Part
 from matchlens.plan import LayerCut
 
-PAIRS = (
+PAIRS = (  # both begin with one word: a convolution (DeBERTa) lets CLS read it beside the attention
     Pair("check", "a", "how long do tortoises live", "Many tortoises live for over a century.", 1),
     Pair(
         "check",
         "b",
-        "boiling point of water",
+        "how hot is boiling water",
         "A tax return is due in spring, and a late one is fined.",
         0,
     ),
