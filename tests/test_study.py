@@ -302,6 +302,17 @@ def test_numbers_behind_the_verdicts():
     assert runs_of_none([]) == 0
 
 
+def test_a_study_shows_itself(found):
+    shown = found._repr_html_()
+    for name in ("Q→D", "nDCG@10"):
+        assert name in shown
+    assert "<script" not in shown
+    assert found.plot("sweep-up-to").get_axes()
+    assert found.claims()["id"].tolist() == [claim.id for claim in CLAIMS]
+    with pytest.raises(InputError):
+        found.plot("ablation", "no such figure")
+
+
 # --- the folder
 
 
