@@ -21,7 +21,8 @@ from matchlens import InputError
 from matchlens.corpora import thin
 from matchlens.report import whole
 from matchlens.studies import sizes, wexir25
-from matchlens.studies.claims import CLAIMS, SEPS
+from matchlens.studies.claims import CLAIMS
+from matchlens.studies.decisions import SEPS
 from matchlens.studies.sharing import Shared
 from matchlens.studies.verdicts import effect, mean_of, runs_of_none, superiority
 from test_cli import call, files_of, write_collection
