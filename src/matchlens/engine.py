@@ -264,7 +264,7 @@ class _Walk:
             parts = self.grid.row_parts(family.score_rows).repeat(len(group), 1)
             logits = family.score(out, parts).unflatten(0, (len(group), -1)).cpu().numpy()
             for node, values in zip(nodes, logits, strict=True):
-                self.observe(node.conditions, values)
+                self.observe(node.conditions, -values if self.model.negate else values)
 
     def _groups(self, level: int, steps: Sequence[tuple[int, int]]) -> Iterator[list]:
         """Steps that go side by side: as many as the budget allows, controls apart.

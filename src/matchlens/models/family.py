@@ -52,6 +52,10 @@ class Family(Protocol):
         """
         ...
 
+    def output(self, index: int) -> Any:
+        """The library's module that writes a layer's context into the states; W_O is its weight."""
+        ...
+
     def output_weight(self, index: int) -> Float[Tensor, "head width model"]:
         """Each head's slice of the matrix that writes a layer's context into the states."""
         ...

@@ -43,6 +43,14 @@ FAMILIES: Mapping[str, FamilyEntry] = {
 ROBERTA_PADDING = 1
 """The library's token id of padding for RoBERTa's kin where config.json names none."""
 
+RELEVANCE: Mapping[tuple[int, bool], str] = {
+    (1, False): "z",
+    (1, True): "-z",
+    (2, False): "z1 - z0",
+    (2, True): "z0 - z1",
+}
+"""The score that is made of the logits, by their number and whether it is negated."""
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -98,7 +106,9 @@ class ModelFolder:
             limits.append(int(length))
         return min(limits if asked is None else [*limits, asked])
 
-    def identity(self, dtype: str, max_length: int | None) -> dict[str, object]:
+    def identity(
+        self, dtype: str, max_length: int | None, negate: bool = False
+    ) -> dict[str, object]:
         """What a manifest says of the model, known before it is loaded."""
         name = self.path.resolve().name if self.path == Path(self.name) else self.name
         return {
@@ -108,6 +118,7 @@ class ModelFolder:
             "type": self.model_type,
             "dtype": dtype,
             "max_length": self.limit(max_length),
+            "relevance": RELEVANCE.get((_label_count(self.config), negate)),
         }
 
     def _positions(self) -> int:

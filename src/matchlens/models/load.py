@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from transformers.utils import logging as library_logging
 
 from matchlens.batching import encode
 from matchlens.corpora.pairs import Pair
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models import check
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
@@ -39,6 +40,7 @@ class Reranker:
         device: where it runs.
         identity: what the manifest says of the model: name, digest, shape, type.
         checks: what the check at load caused and saw.
+        negate: whether a score is the negated logit (of two labels, z0 - z1).
     """
 
     family: Family
@@ -48,7 +50,8 @@ class Reranker:
     dtype: str
     device: torch.device
     identity: Mapping[str, object]
-    checks: Mapping[str, object] = field(default_factory=dict)
+    checks: check.Checks = field(default_factory=dict)
+    negate: bool = False
 
     @property
     def pad_id(self) -> int:
@@ -73,6 +76,7 @@ def load(
     device: str | None = None,
     dtype: str = "float32",
     max_length: int | None = None,
+    negate: bool = False,
 ) -> Reranker:
     """Load a cross-encoder and check that cutting its attention bites.
 
@@ -83,10 +87,15 @@ def load(
         dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``.
         max_length: most tokens of a pair; never more than the tokenizer and the position table
             allow.
+        negate: take the negated relevance logit for the score (of two labels, z0 - z1), for a
+            model whose lower logit means more relevant.
 
     Raises:
         InputError: if the model cannot be found, is no cross-encoder of a supported type, or
             fails the check.
+
+    Warns:
+        MatchlensWarning: if built-in pairs are all the wrong way round.
 
     >>> reranker = load("demo")
     >>> reranker.family.n_layers, reranker.family.n_heads, reranker.max_length
@@ -101,11 +110,15 @@ def load(
         family_class = walker(folder.model_type)
         module = _module(folder, family_class.library, getattr(torch, dtype)).to(place)
     family: Family = family_class(module)
-    identity = folder.identity(dtype, max_length)
+    identity = folder.identity(dtype, max_length, negate)
     limit = folder.limit(max_length)
-    reranker = Reranker(family, tokenizer, folder.name, limit, dtype, place, identity)
+    reranker = Reranker(
+        family, tokenizer, folder.name, limit, dtype, place, identity, negate=negate
+    )
     _check_tokenizer(reranker)
     reranker.checks = check.check(reranker)
+    if said := check.reversed_order(reranker.checks, negate, module.config.id2label):
+        warnings.warn(f"model {folder.name!r}: {said}", MatchlensWarning, stacklevel=2)
     return reranker
 
 
