@@ -301,12 +301,15 @@ def test_scores_alone_do_not_tell(folder, monkeypatch):
 def test_a_healthy_model_passes(dtype, folder):
     model = matchlens.load(folder, dtype=dtype, device="cpu")
     assert isinstance(model, Reranker)
-    assert set(model.checks) == set(WHAT) - {"relevant_above"}, "64 tokens are too few for that"
+    assert list(model.checks) == list(WHAT)
     for name, one in model.checks.items():
         assert one["ok"], name
+        assert one["what"] == WHAT[name]
+        if name == "relevant_above":  # those pairs have more than 64 tokens for this tokenizer
+            assert (one["seen"], one["expected"]) == (None, "")
+            continue
         assert isinstance(one["seen"], int | float), name
         assert math.isfinite(one["seen"])
-        assert one["what"] == WHAT[name]
         assert one["expected"]
 
 

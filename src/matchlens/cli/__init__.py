@@ -10,7 +10,7 @@ from typing import TextIO
 
 import typer
 
-from matchlens.cli import ablation, attention, circuits, scoring, sweep
+from matchlens.cli import ablation, attention, checking, circuits, families, scoring, sweep
 from matchlens.errors import InputError, MatchlensWarning
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
@@ -57,6 +57,8 @@ app.command("ablation", help=ablation.HELP)(ablation.ablation)
 app.command("sweep", help=sweep.HELP)(sweep.sweep)
 app.command("attention", help=attention.HELP)(attention.attention)
 app.command("circuits", help=circuits.HELP)(circuits.circuits)
+app.command("check", help=checking.HELP)(checking.check)
+app.command("families", help=families.HELP)(families.families)
 app.command("score", help=scoring.HELP)(scoring.score)
 
 

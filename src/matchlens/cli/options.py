@@ -39,6 +39,14 @@ Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.
 MaxLength = Annotated[
     int | None, typer.Option(help="Most tokens of a pair [the model's own limit].")
 ]
+Negate = Annotated[
+    bool,
+    typer.Option(
+        "--negate",
+        help="Lower logits of the model mean more relevant: the score is the negated one (of two "
+        "labels, z0 - z1).",
+    ),
+]
 BatchTokens = Annotated[
     int | None, typer.Option(help="Most tokens of one layer call; changes speed and memory only.")
 ]

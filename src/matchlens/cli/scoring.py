@@ -42,6 +42,7 @@ def score(
     revision: o.Revision = None,
     device: o.Device = None,
     dtype: o.Dtype = "float32",
+    negate: o.Negate = False,
     batch_tokens: o.BatchTokens = None,
     query_prefix: o.QueryPrefix = "",
     passage_prefix: o.PassagePrefix = "",
@@ -64,7 +65,7 @@ def score(
     from matchlens.models.load import load
     from matchlens.studies.scoring import score as score_pairs
 
-    loaded = load(folder, device=device, dtype=dtype, max_length=max_length)
+    loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
     with o.progress("score", quiet) as bar:
         while chunk:
             table = score_pairs(loaded, chunk, cut or (), batch_tokens=batch_tokens)

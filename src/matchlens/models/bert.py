@@ -42,6 +42,8 @@ class Bert:
     template = "[CLS] query [SEP] passage [SEP]"
     separators = 1
     token_types = 2
+    reads = "the CLS row"
+    relevance = "z of one label, z1 - z0 of two"
     stack = "encoder.layer"
     score_parts = (Part.CLS,)
     score_rows = slice(0, 1)

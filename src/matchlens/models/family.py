@@ -26,6 +26,10 @@ class Family(Protocol):
     token_types: int
     """Token types of a pair: 2 where the passage has type 1, 1 where all tokens have the same, 0
     where the family knows none and is fed none."""
+    reads: str
+    """Which rows of the last layer the score reads, for a person."""
+    relevance: str
+    """How the score comes of the logits, for a person."""
     module: Any
     """The library's model."""
     n_layers: int

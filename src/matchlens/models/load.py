@@ -22,6 +22,7 @@ from matchlens.batching import encode
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models import check
+from matchlens.models.checks.scores import labels_differ
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
 from matchlens.parts import Part
@@ -161,10 +162,16 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             output_loading_info=True,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # it reports them, and they are refused below
         )
     except Exception as error:  # the library raises anything here, and all of it is bad input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
+    mismatched: Any = report.get("mismatched_keys") or ()
+    for name, held, wanted in sorted(mismatched):
+        if "classifier" in name and held[1:] == wanted[1:] and len(wanted) in (1, 2):
+            said = labels_differ(wanted[0], held[0])
+            raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {said}")
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if wrong := sorted(map(str, report.get(what) or ())):
             raise InputError(

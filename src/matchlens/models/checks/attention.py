@@ -133,7 +133,10 @@ def outputs(trial: Trial) -> Iterator[Item]:
     family, batch = trial.family, trial.alone[0]
     grid, states = Grid(batch.parts), family.embed(batch)
     middle, most = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
-    worst = dict.fromkeys(("head_output", "direction_output"), (0.0, ""))
+    worst: dict[str, tuple[float, str]] = {
+        "head_output": (0.0, ""),
+        "direction_output": (0.0, ""),
+    }
     for layer in range(family.n_layers):
         heads = [Removal(NAMED, None, layer, head) for head in range(family.n_heads)]
         tried = [*CARRIED, *(heads if layer == middle else ())]

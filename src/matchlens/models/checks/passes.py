@@ -125,12 +125,30 @@ def library(family: Family, batch: EncodedBatch) -> Library:
     return Library(scores, getattr(out, "logits", None), held, Counter.calls - before)
 
 
+def step(
+    family: Family,
+    layer: int,
+    states: Float[Tensor, "pair token width"],
+    grid: Grid,
+    removal: Removal = NOTHING,
+    *,
+    watch: Watch | None = None,
+    gauge: Gauge | None = None,
+    whole: bool = False,
+) -> Float[Tensor, "pair row width"]:
+    """One layer: of the last one the score's rows, unless the ``whole`` of it is wanted."""
+    short = layer == family.n_layers - 1 and not whole
+    cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
+    rows = family.score_rows if short else None
+    return family.layer(layer, states, Call(grid, [cut], rows, watch=watch, gauge=gauge))
+
+
 def walk(
     family: Family,
     batch: EncodedBatch,
     removal: Removal = NOTHING,
     *,
-    watch: Callable[[int], Watch | None] | None = None,
+    watch: Callable[[int], Watch] | None = None,
     gauge: Callable[[int], Gauge] | None = None,
     whole: bool = False,
 ) -> Float[Tensor, "pair row width"]:
@@ -146,25 +164,26 @@ def walk(
     """
     grid, states = Grid(batch.parts), family.embed(batch)
     for layer in range(family.n_layers):
-        short = layer == family.n_layers - 1 and not whole
-        cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
-        call = Call(
-            grid,
-            [cut],
-            family.score_rows if short else None,
-            watch=None if watch is None else watch(layer),
-            gauge=None if gauge is None else gauge(layer),
+        looks = None if watch is None else watch(layer)
+        measures = None if gauge is None else gauge(layer)
+        states = step(
+            family, layer, states, grid, removal, watch=looks, gauge=measures, whole=whole
         )
-        states = family.layer(layer, states, call)
     return states
 
 
 def score(
+    family: Family, batch: EncodedBatch, states: Float[Tensor, "pair row width"]
+) -> Float[Tensor, " pair"]:
+    """Relevance logits of the last layer's outcome."""
+    return family.score(states, Grid(batch.parts).row_parts(family.score_rows))
+
+
+def scored(
     family: Family, batch: EncodedBatch, removal: Removal = NOTHING
 ) -> Float[Tensor, " pair"]:
     """Our relevance logits under a cut."""
-    parts = Grid(batch.parts).row_parts(family.score_rows)
-    return family.score(walk(family, batch, removal), parts)
+    return score(family, batch, walk(family, batch, removal))
 
 
 def weighing(take: Callable[[Tensor, Tensor], None]) -> Gauge:
@@ -222,16 +241,32 @@ class Trial:
         return library(self.family, self.both)
 
     @cached_property
-    def counted(self) -> tuple[Tensor, int]:
-        """Our scores of both pairs without a cut, and calls of the attention function."""
-        before = Counter.calls
-        scores = score(self.family, self.both)
-        return scores, Counter.calls - before
+    def below(self) -> tuple[Tensor, int]:
+        """What both pairs bring to the last layer, and calls of the attention function for it."""
+        before, grid = Counter.calls, Grid(self.both.parts)
+        states = self.family.embed(self.both)
+        for layer in range(self.family.n_layers - 1):
+            states = step(self.family, layer, states, grid)
+        return states, Counter.calls - before
 
-    @property
+    @cached_property
     def plain(self) -> Float[Tensor, " pair"]:
         """Our scores of both pairs without a cut."""
         return self.counted[0]
+
+    @cached_property
+    def counted(self) -> tuple[Tensor, int]:
+        """Our scores of both pairs without a cut, and calls of the attention function for them."""
+        (_, calls), before = self.below, Counter.calls
+        scores = score(self.family, self.both, self.last())
+        return scores, Counter.calls - before + calls
+
+    def last(self, removal: Removal = NOTHING, watch: Watch | None = None) -> Tensor:
+        """The last layer's outcome of both pairs, with nothing cut below it."""
+        family, (states, _) = self.family, self.below
+        return step(
+            family, family.n_layers - 1, states, Grid(self.both.parts), removal, watch=watch
+        )
 
     @property
     def scale(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from matchlens.batching import collate, encode
 from matchlens.corpora.pairs import Pair
 from matchlens.models.checks.item import Item
-from matchlens.models.checks.passes import score
+from matchlens.models.checks.passes import scored
 
 ASKED = (
     ("how many legs does a spider have", "Spiders have eight legs, insects have six."),
@@ -29,7 +29,7 @@ def relevant_above(reranker: Any) -> Iterator[Item]:
     """How many queries' own passage scores no lower than the next query's.
 
     Every passage is once the relevant one and once the other, so that no liking for a passage or
-    a query alone turns all of them round. Nothing is asked where the pairs are too long for the
+    a query alone turns all of them round. Nothing is seen where the pairs are too long for the
     limit. The answer is for a warning: it refuses no model.
     """
     pairs = [
@@ -39,9 +39,10 @@ def relevant_above(reranker: Any) -> Iterator[Item]:
     ]
     encoded = encode(reranker.tokenizer, pairs, reranker.max_length)
     if encoded.truncated.any():
+        yield Item("relevant_above", None)
         return
     rows = np.arange(len(pairs))
     batch = collate(encoded, rows, pad_id=reranker.pad_id, device=reranker.device)
-    found = score(reranker.family, batch)
+    found = scored(reranker.family, batch)
     relevant, other = (-found if reranker.negate else found).unflatten(0, (2, -1))
     yield Item("relevant_above", int((relevant >= other).sum()))

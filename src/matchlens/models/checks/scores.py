@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
-from matchlens.models.attend import Grid, Watch
 from matchlens.models.checks.item import SCORES, Item
-from matchlens.models.checks.passes import Removal, Trial, library, score, walk
+from matchlens.models.checks.passes import Removal, Trial, library, score, scored, walk
 from matchlens.parts import Part
 
 TYPES = "token_type_embeddings"
@@ -39,12 +38,12 @@ def scores(trial: Trial) -> Iterator[Item]:
     said = f"scores without a cut differ from the library's own by {seen:.2g} logits{padded}"
     yield Item("scores_together", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
     seen = max(
-        _difference(score(trial.family, one), library(trial.family, one).scores)
+        _difference(scored(trial.family, one), library(trial.family, one).scores)
         for one in trial.alone
     )
     said = f"scores of a pair alone differ from the library's own by {seen:.2g} logits"
     yield Item("scores_alone", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
-    turned = score(trial.family, trial.turned)
+    turned = scored(trial.family, trial.turned)
     seen = _difference(turned.flip(0), trial.plain)
     said = f"in a batch turned round the same pairs score otherwise by {seen:.2g} logits"
     yield Item("order", seen, most=most, said=f"{said}: a score does not belong to its pair")
@@ -58,12 +57,21 @@ def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
     if logits.ndim != 2:
         return
     declared, returned = trial.family.module.config.num_labels, logits.shape[1]
-    said = (
-        f"its config declares {_count(declared, 'label')} and the model returns "
+    said = labels_differ(declared, returned)
+    yield Item("labels", returned, exactly=declared, said=said)
+
+
+def labels_differ(declared: int, returned: int) -> str:
+    """What to say of a model that returns other logits than its config declares labels.
+
+    >>> labels_differ(2, 1).split(", ")[0]
+    'its config declares 2 labels and it returns 1 logit a pair'
+    """
+    return (
+        f"its config declares {_count(declared, 'label')} and it returns "
         f"{_count(returned, 'logit')} a pair, so that nobody knows which is relevance (write the "
         "right id2label into config.json, or save the head that the model was trained with)"
     )
-    yield Item("labels", returned, exactly=declared, said=said)
 
 
 def _count(number: int, what: str) -> str:
@@ -75,18 +83,12 @@ def bites(trial: Trial) -> Iterator[Item]:
     family = trial.family
     rows = Removal(family.score_parts)
     yield _blind(trial, rows)
-    last = family.n_layers - 1
-    one = Removal(family.score_parts, (Part.D,), layer=last)
-
-    def watch(layer: int) -> Watch | None:
-        return _look_on if layer == last else None
-
-    cut = walk(family, trial.both, one)
+    one = Removal(family.score_parts, (Part.D,))
+    cut = trial.last(one)
     # without a cut, both ways: weights that somebody sees are rounded as weights that are cut
-    uncut = [walk(family, trial.both), walk(family, trial.both, watch=watch)]
-    parts = Grid(trial.both.parts).row_parts(family.score_rows)
-    scored = family.score(cut, parts)
-    seen = min(_difference(scored, family.score(out, parts)) for out in uncut)
+    uncut = trial.last(), trial.last(watch=_look_on)
+    moved = score(family, trial.both, cut)
+    seen = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
     if seen == 0 and trial.reranker.dtype in HALF:
         seen = min(_difference(cut, out) for out in uncut)
     yield Item("one_cut", seen, above=0, said=f"cutting {one} in the last layer changes no score")
@@ -105,7 +107,7 @@ def _blind(trial: Trial, rows: Removal) -> Item:
     """
     family, tolerance = trial.family, SCORES[trial.reranker.dtype]
     if not {Part.Q, Part.D} & set(rows.rows):
-        found = score(family, trial.both, rows)
+        found = scored(family, trial.both, rows)
         seen, most = _difference(found[:1], found[1:]), tolerance * trial.scale
         said = f"with {rows} cut, two different pairs still differ by {seen:.2g} logits"
         return Item("blind", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
@@ -139,7 +141,7 @@ def token_types(trial: Trial) -> Iterator[Item]:
         yield Item("token_types_felt", 0, above=0, said=said)
         return
     flipped = _flipped(trial.both)
-    ours, own = score(family, flipped), library(family, flipped).scores
+    ours, own = scored(family, flipped), library(family, flipped).scores
     most = SCORES[trial.reranker.dtype] * max(1.0, float(own.abs().max()))
     seen = _difference(ours, own)
     said = f"with the passage's token types flipped, scores differ from the library's by {seen:.2g}"
