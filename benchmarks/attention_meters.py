@@ -11,9 +11,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 
@@ -21,7 +19,7 @@ import matchlens
 from matchlens.corpora import PairSet, thin
 from matchlens.engine import run
 from matchlens.meters.names import NAMES
-from matchlens.studies.attention import measure_attention
+from matchlens.studies.watching import watch
 
 PAIRS, ROUNDS = 96, 3
 
@@ -55,11 +53,7 @@ def main() -> None:
     for _ in range(rounds):
         plain = seconds(lambda: run(model, pairs.pairs, {"": []}))
         for name, meters in sets.items():
-            with tempfile.TemporaryDirectory() as folder:
-                ratios[name].append(
-                    seconds(lambda m=meters, f=folder: measure_attention(model, pairs, m, Path(f)))
-                    / plain
-                )
+            ratios[name].append(seconds(lambda m=meters: watch(model, pairs, m)) / plain)
     print(f"{len(pairs.pairs)} pairs, {rounds} rounds, one thread, CPU seconds")
     for name, found in ratios.items():
         spread = f"{min(found):.2f} to {max(found):.2f}"

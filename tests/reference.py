@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import torch
 from torch.nn.functional import gelu
 
+import reference_rotary
 import tiny
 from matchlens.batching import encode
 from matchlens.directions import Cut, How
@@ -47,13 +49,20 @@ def _forward(reranker, pair, cuts, instead, terms=None) -> float:
     encoded = encode(reranker.tokenizer, [pair], reranker.max_length)
     module = reranker.family.module
     parts = encoded.parts[0].tolist()
+    if module.config.model_type in reference_rotary.FAMILIES:
+        with torch.inference_mode():
+            states = reference_rotary.forward(reranker, parts, encoded.ids[0], cuts, instead, terms)
+            logits = reference_rotary.score(reranker, parts, states)
+        return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
     with torch.inference_mode():
-        states = embeddings(module, encoded.ids[0], encoded.types[0])
+        first = states = embeddings(module, encoded.ids[0], encoded.types[0])
         for number, layer in enumerate(layers(module)):
-            heads = module.config.num_attention_heads
-            linears = projections(layer)
-            context = attention(linears, heads, states, parts, number, cuts, instead, terms)
+            logits = written_logits(module, layer, states)
+            value = projections(layer)[2](states)
+            context = attention(logits, value, parts, number, cuts, instead, terms)
             states = above_attention(layer, context, states)
+            if number == 0 and has_convolution(module):
+                states = convolved(module.base_model.encoder.conv, first, states)
         logits = head(module, states[0])
     return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
 
@@ -63,43 +72,91 @@ def embeddings(module, ids, types):
     table = module.base_model.embeddings
     first = module.config.pad_token_id + 1 if module.config.model_type in tiny.ROBERTAS else 0
     states = table.word_embeddings(torch.tensor(ids).long())
-    states = states + table.position_embeddings(torch.arange(first, first + len(ids)))
-    if module.config.model_type != "distilbert":
+    if table.position_embeddings is not None:
+        states = states + table.position_embeddings(torch.arange(first, first + len(ids)))
+    if getattr(table, "token_type_embeddings", None) is not None:
         states = states + table.token_type_embeddings(torch.tensor(types).long())
+    if getattr(table, "embed_proj", None) is not None:  # DeBERTa's
+        states = table.embed_proj(states)
     states = table.LayerNorm(states)
+    if module.config.model_type == "albert":
+        return module.base_model.encoder.embedding_hidden_mapping_in(states)
     widen = getattr(module.base_model, "embeddings_project", None)  # ELECTRA's
     return states if widen is None else widen(states)
 
 
 def layers(module):
     """The layers, from the first."""
-    base = module.base_model
-    return (base.transformer if module.config.model_type == "distilbert" else base.encoder).layer
+    base, config = module.base_model, module.config
+    if config.model_type == "albert":
+        groups = config.num_hidden_groups
+        each = [groups * n // config.num_hidden_layers for n in range(config.num_hidden_layers)]
+        found = [base.encoder.albert_layer_groups[group].albert_layers for group in each]
+        return [layer for group in found for layer in group]
+    return (base.transformer if config.model_type == "distilbert" else base.encoder).layer
 
 
 def projections(layer):
     """The linear modules of queries, keys and values."""
-    if hasattr(layer.attention, "q_lin"):
-        return layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin
-    own = layer.attention.self
-    return own.query, own.key, own.value
+    place = layer.attention
+    for inside in ("self", "attn"):
+        place = getattr(place, inside, place)
+    for names in (
+        ("q_lin", "k_lin", "v_lin"),
+        ("q", "k", "v"),
+        ("query_proj", "key_proj", "value_proj"),
+        ("query", "key", "value"),
+    ):
+        if hasattr(place, names[0]):
+            return tuple(getattr(place, name) for name in names)
+    raise AssertionError("no projections found")
 
 
 def above_attention(layer, context, states):
     """What a layer makes of the context vectors and its input."""
-    if hasattr(layer, "ffn"):
-        mixed = layer.sa_layer_norm(layer.attention.out_lin(context) + states)
+    attention = layer.attention
+    if hasattr(layer, "full_layer_layer_norm"):  # ALBERT
+        mixed = attention.LayerNorm(attention.dense(context) + states)
+        fed = layer.ffn_output(gelu(layer.ffn(mixed), approximate="tanh"))
+        return layer.full_layer_layer_norm(fed + mixed)
+    if hasattr(layer, "ffn"):  # DistilBERT
+        mixed = layer.sa_layer_norm(attention.out_lin(context) + states)
         return layer.output_layer_norm(layer.ffn.lin2(gelu(layer.ffn.lin1(mixed))) + mixed)
-    mixed = layer.attention.output(context, states)
+    if hasattr(attention, "attn"):  # MPNet
+        mixed = attention.LayerNorm(attention.attn.o(context) + states)
+    else:
+        mixed = attention.output(context, states)
     return layer.output(layer.intermediate(mixed), mixed)
+
+
+def has_convolution(module) -> bool:
+    """Whether DeBERTa has a convolution beside its first layer."""
+    return getattr(getattr(module.base_model, "encoder", None), "conv", None) is not None
+
+
+def convolved(conv, first, states):
+    """DeBERTa's convolution of the embeddings, token by token, and the first layer's outcome."""
+    weight, reach = conv.conv.weight, conv.conv.kernel_size[0] // 2
+    out = []
+    for token in range(len(first)):
+        total = conv.conv.bias.clone()
+        for step in range(-reach, reach + 1):
+            if 0 <= token + step < len(first):
+                total += weight[:, :, step + reach] @ first[token + step]
+        out.append(conv.LayerNorm(states[token] + torch.tanh(total)))
+    return torch.stack(out)
 
 
 def head(module, first):
     """The logits, of the first token's outcome."""
     classifier = module.classifier
     match module.config.model_type:
+        case "albert":
+            return classifier(torch.tanh(module.albert.pooler(first)))
         case "bert":
             return classifier(torch.tanh(module.bert.pooler.dense(first)))
+        case "deberta-v2":
+            return classifier(gelu(module.pooler.dense(first)))
         case "distilbert":
             return classifier(module.pre_classifier(first).clamp(min=0))
         case "electra":
@@ -108,21 +165,89 @@ def head(module, first):
             return classifier.out_proj(torch.tanh(classifier.dense(first)))
 
 
-def attention(linears, heads, states, parts, layer, cuts, instead, terms):
+def written_logits(module, layer, states):
+    """The logits [head, row, column], written out one by one."""
+    heads = module.config.num_attention_heads
+    query, key, _ = (linear(states).unflatten(-1, (heads, -1)) for linear in projections(layer))
+    tokens, _, width = query.shape
+    out = torch.zeros(heads, tokens, tokens, dtype=states.dtype)
+    for h, i, j in itertools.product(range(heads), range(tokens), range(tokens)):
+        out[h, i, j] = key[j, h] @ query[i, h] / math.sqrt(width)
+    if module.config.model_type == "mpnet":
+        table = module.base_model.encoder.relative_attention_bias.weight
+        for i, j in itertools.product(range(tokens), range(tokens)):
+            out[:, i, j] += table[mpnet_place(i - j)]
+    if module.config.model_type == "deberta-v2":
+        return _disentangled(module, layer, query, key, out)
+    return out
+
+
+def mpnet_place(distance: int) -> int:
+    """Where in MPNet's table the bias of a distance (row less column) stands."""
+    side, far = (16 if distance < 0 else 0), abs(distance)
+    if far < 8:
+        return side + far
+    return side + min(15, 8 + int(math.log(far / 8) / math.log(128 / 8) * 8))
+
+
+def _disentangled(module, layer, query, key, logits):
+    """DeBERTa's three terms, one logit at a time."""
+    config, encoder, own = module.config, module.base_model.encoder, layer.attention.self
+    kinds = config.pos_att_type or []
+    # the library rounds the root to float32, whatever the model's type
+    root = float(np.float32(math.sqrt(query.shape[2] * (1 + len(kinds)))))
+    logits = logits * math.sqrt(query.shape[2]) / root
+    if not config.relative_attention:
+        return logits
+    table = encoder.rel_embeddings.weight
+    if "layer_norm" in encoder.norm_rel_ebd:
+        table = encoder.LayerNorm(table)
+    shared = getattr(config, "share_att_key", False)
+    vectors = {}
+    if "c2p" in kinds:
+        vectors["c2p"] = (own.key_proj if shared else own.pos_key_proj)(table)
+    if "p2c" in kinds:
+        vectors["p2c"] = (own.query_proj if shared else own.pos_query_proj)(table)
+    heads, tokens, _ = logits.shape
+    for kind, found in vectors.items():
+        by_head = found.unflatten(-1, (heads, -1))
+        for h, i, j in itertools.product(range(heads), range(tokens), range(tokens)):
+            content = query[i, h] if kind == "c2p" else key[j, h]
+            logits[h, i, j] += content @ by_head[deberta_place(config, i - j), h] / root
+    return logits
+
+
+def deberta_place(config, distance: int) -> int:
+    """Where in DeBERTa's table the vector of a distance (row less column) stands."""
+    longest = config.max_relative_positions
+    longest = config.max_position_embeddings if longest < 1 else longest
+    buckets = getattr(config, "position_buckets", -1)
+    span = buckets if buckets > 0 else longest
+    middle, far = buckets // 2, abs(distance)
+    if buckets > 0 and far > middle:
+        steps = math.log(far / middle) / math.log((longest - 1) / middle) * (middle - 1)
+        distance = int(math.copysign(math.ceil(round(steps, 6)) + middle, distance))
+    return min(max(distance + span, 0), 2 * span - 1)
+
+
+def attention(logits, value, parts, layer, cuts, instead, terms):
     """Context vectors [token, width], written out head by head and row by row."""
-    query, key, value = (linear(states) for linear in linears)
-    width = query.shape[1] // heads
-    context = torch.zeros_like(query)
+    heads = len(logits)
+    width = value.shape[1] // heads
+    context = torch.zeros_like(value)
     places = {part: [j for j, p in enumerate(parts) if p == part] for part in set(parts)}
     for head in range(heads):
         at = slice(head * width, (head + 1) * width)
         for i, row in enumerate(parts):
             how = {part: _how(cuts, layer, head, row, part) for part in places}
-            left = [j for j, part in enumerate(parts) if how[part] is not How.MASK]
+            left = [
+                j
+                for j, part in enumerate(parts)
+                if how[part] is not How.MASK and logits[head, i, j] > -math.inf
+            ]
             weights = np.zeros(len(parts))
             if left:
-                logits = key[left, at] @ query[i, at] / math.sqrt(width)
-                weights[left] = torch.softmax(logits, dim=0)
+                weights[left] = torch.softmax(logits[head, i, left], dim=0)
             for part, columns in places.items():
                 term = torch.from_numpy(weights[columns]) @ value[columns, at]
                 if terms is not None:

@@ -219,7 +219,7 @@ def deaf_at_the_end(monkeypatch):
             "with CLS->All cut, two different pairs .* changes no score",
         ),
         (transposed, "with CLS->All cut, two different pairs still differ"),
-        (deaf_at_the_end, "cutting CLS->D in the last layer changes no score"),
+        (deaf_at_the_end, "cutting CLS->D in layer 2 changes no score"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

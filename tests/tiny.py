@@ -18,15 +18,45 @@ from transformers.utils import logging
 from matchlens.corpora import Pair
 
 WORDS = ("cat", "sat", "mat", "dog", "ran", "far", "sun", "rain", "cold", "warm", "tea", "ship")
-ROBERTAS = ("roberta", "xlm-roberta", "camembert")
+ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")
 """Families with two separators in the middle and positions behind the padding's."""
 
 FEED_FORWARD = {"distilbert": "hidden_dim"}
+DEBERTA_V3 = {
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+}
+"""What is different in DeBERTa-v3's config from the one below."""
+
 CONFIGS: dict[str, dict[str, object]] = {
+    "albert": {"embedding_size": 16, "num_hidden_groups": 1},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 8,
+        "type_vocab_size": 2,
+        "pooler_hidden_size": 32,
+    },
     "electra": {"embedding_size": 16},
+    "modernbert": {
+        "global_attn_every_n_layers": 2,
+        "local_attention": 20,
+        "attention_bias": True,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+    },
     **{family: {"max_position_embeddings": 66, "type_vocab_size": 1} for family in ROBERTAS},
 }
-FAMILIES = ("bert", "distilbert", "electra", *ROBERTAS)
+ROTARY = ("modernbert",)
+"""Families with rotary positions, inside which the library rounds to float32."""
+
+FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", *ROTARY, *ROBERTAS)
+"""Families that score by a classifier."""
 
 
 def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:

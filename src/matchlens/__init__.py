@@ -22,15 +22,20 @@ if TYPE_CHECKING:
     from matchlens.parts import Part
     from matchlens.report.tables import latex as table_latex
     from matchlens.report.tables import text as table_text
+    from matchlens.report.whole import write_report
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation
     from matchlens.studies.attention import attention
     from matchlens.studies.circuits import query_key
+    from matchlens.studies.claims import claims
     from matchlens.studies.compare_heads import compare_heads
+    from matchlens.studies.comparing import compare
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
+    from matchlens.studies.looking import looking
     from matchlens.studies.presets import table1
     from matchlens.studies.scoring import score
+    from matchlens.studies.study import Study, study
     from matchlens.studies.sweep_points import sweep_points
     from matchlens.studies.sweeps import sweep
 
@@ -45,17 +50,22 @@ _PLACES = {
     "Part": "matchlens.parts",
     "Reranker": "matchlens.models.load",
     "Result": "matchlens.results",
+    "Study": "matchlens.studies.study",
     "ablation": "matchlens.studies.ablation",
     "attention": "matchlens.studies.attention",
     "choose": "matchlens.corpora",
+    "claims": "matchlens.studies.claims",
+    "compare": "matchlens.studies.comparing",
     "compare_heads": "matchlens.studies.compare_heads",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
+    "looking": "matchlens.studies.looking",
     "query_key": "matchlens.studies.circuits",
     "score": "matchlens.studies.scoring",
+    "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
     "sweep_points": "matchlens.studies.sweep_points",
     "table1": "matchlens.studies.presets",
@@ -63,6 +73,7 @@ _PLACES = {
     "table_text": "matchlens.report.tables:text",
     "thin": "matchlens.corpora",
     "trec": "matchlens.corpora",
+    "write_report": "matchlens.report.whole",
 }
 
 __all__ = [
@@ -76,18 +87,23 @@ __all__ = [
     "Part",
     "Reranker",
     "Result",
+    "Study",
     "__version__",
     "ablation",
     "attention",
     "choose",
+    "claims",
+    "compare",
     "compare_heads",
     "controls",
     "demo",
     "head_sets",
     "irds",
     "load",
+    "looking",
     "query_key",
     "score",
+    "study",
     "sweep",
     "sweep_points",
     "table1",
@@ -95,6 +111,7 @@ __all__ = [
     "table_text",
     "thin",
     "trec",
+    "write_report",
 ]
 
 

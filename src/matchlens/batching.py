@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
@@ -55,7 +55,61 @@ def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length
     """
     if not pairs:
         return Encoded([], [], [], np.zeros(0, dtype=bool))
-    encoding = tokenizer(
+    encoding = _tokenized(tokenizer, pairs)
+    ids, types, parts = [], [], []
+    truncated = np.zeros(len(pairs), dtype=bool)
+    for i, pair in enumerate(pairs):
+        labels, keep = _kept(encoding.sequence_ids(i), pair, max_length)
+        truncated[i] = len(keep) < len(labels)
+        ids.append(np.array(encoding["input_ids"][i], dtype=np.int32)[keep])
+        types.append(np.array(encoding["token_type_ids"][i], dtype=np.int8)[keep])
+        parts.append(labels[keep])
+    return Encoded(ids, types, parts, truncated)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where the tokens of one encoded pair come from; position in the arrays is the place.
+
+    Args:
+        tokens: the tokens as the tokenizer writes them.
+        parts: part numbers.
+        starts: first character of each token, in the query or in the passage; -1 where the
+            tokenizer added the token.
+        ends: one past its last character, -1 likewise.
+    """
+
+    tokens: list[str]
+    parts: Int[np.ndarray, " place"]
+    starts: Int[np.ndarray, " place"]
+    ends: Int[np.ndarray, " place"]
+
+
+def spans(tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int) -> Spans:
+    """The tokens of one pair as :func:`encode` makes them, with their places in the texts.
+
+    Args:
+        tokenizer: a fast tokenizer that knows pairs.
+        pair: a query with a passage.
+        max_length: most tokens of a pair, special ones included.
+
+    Raises:
+        InputError: where :func:`encode` raises it.
+    """
+    encoding = _tokenized(tokenizer, [pair], offsets=True)
+    sequences = encoding.sequence_ids(0)
+    labels, keep = _kept(sequences, pair, max_length)
+    offsets = np.array(encoding["offset_mapping"][0], dtype=np.int64)
+    offsets[[sequence is None for sequence in sequences]] = -1
+    ids = np.array(encoding["input_ids"][0])[keep].tolist()
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    return Spans(tokens, labels[keep], offsets[keep, 0], offsets[keep, 1])
+
+
+def _tokenized(
+    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], *, offsets: bool = False
+) -> BatchEncoding:
+    return tokenizer(
         [pair.query for pair in pairs],
         [pair.text for pair in pairs],
         truncation=False,
@@ -63,22 +117,21 @@ def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length
         return_token_type_ids=True,
         return_attention_mask=False,
         verbose=False,
+        return_offsets_mapping=offsets,
     )
-    ids, types, parts = [], [], []
-    truncated = np.zeros(len(pairs), dtype=bool)
-    for i, pair in enumerate(pairs):
-        try:
-            labels = np.array(label(encoding.sequence_ids(i)), dtype=np.int8)
-            keep = _fit(labels, max_length)
-        except InputError as error:
-            raise InputError(
-                f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
-            ) from None
-        truncated[i] = len(keep) < len(labels)
-        ids.append(np.array(encoding["input_ids"][i], dtype=np.int32)[keep])
-        types.append(np.array(encoding["token_type_ids"][i], dtype=np.int8)[keep])
-        parts.append(labels[keep])
-    return Encoded(ids, types, parts, truncated)
+
+
+def _kept(
+    sequence_ids: Sequence[int | None], pair: Pair, max_length: int
+) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " kept"]]:
+    """The parts of a pair's tokens, and the positions that stay within the length limit."""
+    try:
+        labels = np.array(label(sequence_ids), dtype=np.int8)
+        return labels, _fit(labels, max_length)
+    except InputError as error:
+        raise InputError(
+            f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
+        ) from None
 
 
 def _fit(labels: Int[np.ndarray, " token"], max_length: int) -> Int[np.ndarray, " kept"]:
@@ -119,6 +172,11 @@ class EncodedBatch:
     def mask(self) -> Tensor:
         """True on real tokens."""
         return self.parts != PADDING
+
+    @property
+    def firsts(self) -> Int[np.ndarray, " pair"]:
+        """The place of each pair's first token."""
+        return self.mask.int().argmax(1).cpu().numpy()
 
     @property
     def tokens(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -50,6 +50,23 @@ class Run:
     plan: Plan
     batches: tuple[int, ...]
     batch_tokens: int
+
+    def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
+        """What a run of some of the conditions would have yielded.
+
+        Args:
+            conditions: those that are kept.
+            model: the model that was run.
+
+        Raises:
+            ValueError: if one was not run.
+        """
+        if lacking := [name for name in conditions if name not in self.scores.conditions]:
+            raise ValueError(f"the shared run has no condition {lacking[0]!r}")
+        family = model.family
+        plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+        values = np.stack([self.scores.of(name) for name in conditions])
+        return replace(self, scores=Scores(tuple(conditions), values), plan=plan)
 
 
 def run(
@@ -113,6 +130,7 @@ def run(
                 Chance.of,
                 pairs=[pairs[number] for number in numbers],
                 lengths=tokens[numbers],
+                firsts=batch.firsts,
                 seed=seed,
                 device=model.device,
             ),

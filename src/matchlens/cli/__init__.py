@@ -10,7 +10,19 @@ from typing import TextIO
 
 import typer
 
-from matchlens.cli import ablation, attention, checking, circuits, families, scoring, sweep
+from matchlens.cli import (
+    ablation,
+    attention,
+    checking,
+    circuits,
+    comparing,
+    families,
+    looking,
+    reproduce,
+    scoring,
+    study,
+    sweep,
+)
 from matchlens.errors import InputError, MatchlensWarning
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
@@ -59,6 +71,11 @@ app.command("attention", help=attention.HELP)(attention.attention)
 app.command("circuits", help=circuits.HELP)(circuits.circuits)
 app.command("check", help=checking.HELP)(checking.check)
 app.command("families", help=families.HELP)(families.families)
+app.command("compare", help=comparing.HELP)(comparing.compare)
+app.command("look", help=looking.HELP)(looking.look)
+app.command("study", help=study.HELP)(study.study)
+app.command("reproduce", help=reproduce.HELP)(reproduce.reproduce)
+app.command("report", help=study.REPORT_HELP)(study.report)
 app.command("score", help=scoring.HELP)(scoring.score)
 
 

@@ -223,7 +223,13 @@ def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> 
             from matchlens.studies.presets import preset as preset_of
 
             given["easy"] = preset_of(given["preset"]).easy
-        study(lambda: job(**given), **mine)
+
+        def job_of(**defaults: Any) -> Job:
+            """The job, with defaults of the study's own where the person said nothing."""
+            own = {name: value for name, value in defaults.items() if given[name] is None}
+            return job(**{**given, **own})
+
+        study(job_of, **mine)
 
     options = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in (*own, *shared)]
     run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]

@@ -308,7 +308,9 @@ def progress(what: str, quiet: bool) -> Iterator[Progress | None]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total, what=what: bar.update(
+            task, completed=done, total=total, description=what
+        )
 
 
 def say(line: str, quiet: bool) -> None:

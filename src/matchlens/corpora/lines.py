@@ -34,6 +34,20 @@ def shown(value: str, width: int = 60) -> str:
     return f"{value[:width]!r}... ({len(value):,} characters)"
 
 
+def visible(text: str) -> str:
+    """A text in which control characters and marks of direction are replaced by a sign.
+
+    Args:
+        text: any text; line breaks are replaced, too.
+
+    >>> visible("a" + chr(27) + "[31m" + chr(0x202E))
+    'a\ufffd[31m\ufffd'
+    """
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
 def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
     """An error about one line of a file.
 

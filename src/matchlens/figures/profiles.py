@@ -63,6 +63,7 @@ def layer_profile(
     quantity: str,
     note: str = NOTE,
     title: str = "",
+    label: str = "layer",
     width: str = "column",
 ) -> Figure:
     """Draw a quantity over the layers, a line a series, with a band around each.
@@ -78,6 +79,7 @@ def layer_profile(
         quantity: what the values are, such as ``share of a row's attention``.
         note: what lines and bands are.
         title: above the figure.
+        label: what the x axis counts, in words.
         width: ``column`` (3.35 inch) or ``page`` (7 inch).
 
     Raises:
@@ -102,10 +104,11 @@ def layer_profile(
     panels = _panels(table, scale, split=split)
     layers = integers(table, "layer")
     first, last = int(layers.min()), int(layers.max())
-    text = f"{note} {READS}" if "→" in arrows("".join(_said(panels)) + title) else note
+    told = "→" in arrows(note) or "→" not in arrows("".join(_said(panels)) + title)
+    text = note if told else f"{note} {READS}"
     with style():
         page = Page(width)
-        frame = Frame(page, title, "layer", arrows(text))
+        frame = Frame(page, title, label, arrows(text))
         longest = page.width * (0.28 if not page.wide else 0.22)
         names = {name: page.wrap(arrows(name), longest, SMALL) for p in panels for name in _in(p)}
         heights = {name: page.measure(shown, SMALL)[1] + 1.5 for name, shown in names.items()}

@@ -64,6 +64,11 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
         raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
     module.eval().requires_grad_(False)
     walked = family(module)
+    if walked.qk(0).rope:
+        raise InputError(
+            f"model {folder.name!r} uses rotary position embeddings, with which a query-key matrix "
+            "depends on the distance of the two tokens; expected a model without"
+        )
     lost = {str(key) for what in ("missing_keys", "mismatched_keys") for key in report[what]}
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for layer in range(walked.n_layers):

@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
+from matchlens.models.band import OPEN, Band
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -44,21 +45,34 @@ class Bert:
     token_types = 2
     reads = "the CLS row"
     relevance = "z of one label, z1 - z0 of two"
+    rounded = False
     stack = "encoder.layer"
-    score_parts = (Part.CLS,)
+    score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module: Any = module
-        self.module.set_attn_implementation(ATTENTION)
+        self.ask_attention(ATTENTION)
         self.body = self.module.base_model
-        self.layers: Any = self.body.get_submodule(self.stack)
+        self.layers: Any = self.stacked()
         self.n_layers = len(self.layers)
         self.n_heads = self.module.config.num_attention_heads
 
+    def ask_attention(self, name: str) -> None:
+        """Say which attention function the library's layers call."""
+        self.module.set_attn_implementation(name)
+
+    def stacked(self) -> Any:
+        """The library's layers, in the order in which they are passed."""
+        return self.body.get_submodule(self.stack)
+
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
-        """Word, position and token type embeddings, normalised."""
-        return self.body.embeddings(**self.inputs(batch))
+        """Word, position and token type embeddings, normalised, and widened where need be."""
+        return self.widen(self.body.embeddings(**self.inputs(batch)))
+
+    def widen(self, states: Float[Tensor, "... narrow"]) -> Float[Tensor, "... width"]:
+        """Normalised embeddings as the layers take them."""
+        return states
 
     def inputs(self, batch: EncodedBatch) -> dict[str, Tensor]:
         """What the library's embeddings are fed: token types only where the family knows them."""
@@ -79,6 +93,10 @@ class Bert:
             states = states[:, call.rows]
         out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
+
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all."""
+        return OPEN
 
     def projections(self, index: int) -> tuple[Any, Any, Any]:
         """The linear modules of a layer that make queries, keys and values."""
@@ -102,11 +120,11 @@ class Bert:
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
         """The library's own forward pass with its eager attention."""
-        self.module.set_attn_implementation(LIBRARY_ATTENTION)
+        self.ask_attention(LIBRARY_ATTENTION)
         try:
             out = self.module(**self.inputs(batch), attention_mask=batch.mask.long())
         finally:
-            self.module.set_attn_implementation(ATTENTION)
+            self.ask_attention(ATTENTION)
         return relevance(out.logits)
 
     def qk(self, layer: int) -> QK:

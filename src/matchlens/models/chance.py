@@ -13,6 +13,7 @@ from torch import Tensor
 
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
+from matchlens.models.band import OPEN, Band
 from matchlens.plan import LayerCut
 
 
@@ -38,6 +39,7 @@ class Chance:
         cuts: Sequence[LayerCut],
         pairs: Sequence[Pair],
         lengths: Int[np.ndarray, " pair"],
+        firsts: Int[np.ndarray, " pair"],
         layer: int,
         seed: int,
         device: torch.device,
@@ -48,6 +50,7 @@ class Chance:
             cuts: the conditions, each with a control.
             pairs: the pairs of the batch.
             lengths: their tokens.
+            firsts: the place of each pair's first token: 0 where padding stands behind.
             layer: layer number; every layer has a draw of its own, which all heads share.
             seed: of the draws.
             device: where the tensors go.
@@ -56,8 +59,10 @@ class Chance:
         orders = {
             draw: np.stack(
                 [
-                    edge_order(pair, int(length), int(lengths.max()), layer, draw, seed)
-                    for pair, length in zip(pairs, lengths, strict=True)
+                    edge_order(pair, length, int(lengths.max()), layer, draw, seed, first)
+                    for pair, length, first in zip(
+                        pairs, lengths.tolist(), firsts.tolist(), strict=True
+                    )
                 ]
             )
             for draw in {draw for _, draw in controls}
@@ -74,15 +79,23 @@ class Chance:
         self,
         weights: Float[Tensor, "batch head row column"],
         direction: Bool[Tensor, "batch head_or_1 row column"],
+        band: Band = OPEN,
     ) -> Float[Tensor, "batch head row column"]:
         """The weights without the random edges.
 
         Args:
             weights: attention, all rows, before any cut.
             direction: the edges that the controlled cut would remove.
+            band: the edges that the layer allows; no others count, and no others go.
         """
         flat = weights.flatten(2)
-        order = self.order[:, None].expand_as(flat)
+        order = self.order
+        if not band.everything:
+            forbidden = band.forbidden(weights.shape[-1], device=weights.device)
+            direction = direction & ~forbidden
+            last = forbidden.flatten()[order]
+            order = order.gather(-1, last.to(torch.uint8).argsort(dim=-1, stable=True))
+        order = order[:, None].expand_as(flat)
         gone = flat.gather(-1, order).cumsum(-1)
         gone = torch.nn.functional.pad(gone, (1, 0))
         mass = (weights * direction).sum((-2, -1))[..., None]
@@ -98,7 +111,7 @@ class Chance:
 
 
 def edge_order(
-    pair: Pair, length: int, tokens: int, layer: int, draw: int, seed: int
+    pair: Pair, length: int, tokens: int, layer: int, draw: int, seed: int, first: int = 0
 ) -> Int[np.ndarray, " edge"]:
     """The order in which a pair's edges go; it hangs on the pair, not on its batch.
 
@@ -109,6 +122,7 @@ def edge_order(
         layer: layer number.
         draw: number of the draw.
         seed: of all draws.
+        first: the place of the pair's first token.
 
     Returns:
         Edge numbers ``row * tokens + column``, edges of padding last.
@@ -116,7 +130,7 @@ def edge_order(
     name = "\0".join([str(seed), str(draw), str(layer), pair.collection, pair.qid, pair.docid])
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     drawn = np.random.default_rng(int.from_bytes(digest[:16], "big")).permutation(length * length)
-    real = drawn // length * tokens + drawn % length
+    real = (drawn // length + first) * tokens + drawn % length + first
     padding = np.ones(tokens * tokens, dtype=bool)
     padding[real] = False
     return np.concatenate([real, np.flatnonzero(padding)])

@@ -6,7 +6,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import ElectraForSequenceClassification
 
-from matchlens.batching import EncodedBatch
 from matchlens.models.bert import Bert, relevance
 
 
@@ -19,11 +18,10 @@ class Electra(Bert):
 
     library = ElectraForSequenceClassification
 
-    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
-        """The embeddings, widened where they are narrower than the layers."""
-        states = super().embed(batch)
-        widen = getattr(self.body, "embeddings_project", None)
-        return states if widen is None else widen(states)
+    def widen(self, states: Float[Tensor, "... narrow"]) -> Float[Tensor, "... width"]:
+        """The embeddings may be narrower than the layers."""
+        project = getattr(self.body, "embeddings_project", None)
+        return states if project is None else project(states)
 
     def score(
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
+from matchlens.models.band import Band
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -30,6 +31,8 @@ class Family(Protocol):
     """Which rows of the last layer the score reads, for a person."""
     relevance: str
     """How the score comes of the logits, for a person."""
+    rounded: bool
+    """Whether the library computes some steps in float32 even where the weights are float64."""
     module: Any
     """The library's model."""
     n_layers: int
@@ -58,6 +61,10 @@ class Family(Protocol):
 
     def output(self, index: int) -> Any:
         """The library's module that writes a layer's context into the states; W_O is its weight."""
+        ...
+
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all; :meth:`layer` hands it on with the call."""
         ...
 
     def output_weight(self, index: int) -> Float[Tensor, "head width model"]:

@@ -22,19 +22,27 @@ class FamilyEntry:
         layers: what its config.json calls the number of layers.
         heads: what its config.json calls the number of heads a layer.
         after_padding: whether positions start behind the padding's place in the position table.
+        padding: that place, where the library has it fixed; config.json names it where None.
+        inner: what its config.json calls the number of layers inside each of ``layers``.
     """
 
     walker: str
     layers: str = "num_hidden_layers"
     heads: str = "num_attention_heads"
     after_padding: bool = False
+    padding: int | None = None
+    inner: str | None = None
 
 
 FAMILIES: Mapping[str, FamilyEntry] = {
+    "albert": FamilyEntry("matchlens.models.albert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
     "camembert": FamilyEntry("matchlens.models.roberta:Camembert", after_padding=True),
+    "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
+    "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
@@ -87,7 +95,9 @@ class ModelFolder:
     def shape(self) -> tuple[int, int]:
         """Numbers of layers and of heads a layer."""
         entry = FAMILIES[self.model_type]
-        return self._count(entry.layers), self._count(entry.heads)
+        inner = entry.inner if entry.inner in self.config else None
+        layers = self._count(entry.layers) * (1 if inner is None else self._count(inner))
+        return layers, self._count(entry.heads)
 
     def limit(self, asked: int | None = None) -> int:
         """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
@@ -124,9 +134,12 @@ class ModelFolder:
     def _positions(self) -> int:
         """Tokens that the position table has places for."""
         places = self._count("max_position_embeddings")
-        if not FAMILIES[self.model_type].after_padding:
+        entry = FAMILIES[self.model_type]
+        if not entry.after_padding:
             return places
-        padding = self.config.get("pad_token_id", ROBERTA_PADDING)
+        padding = entry.padding
+        if padding is None:
+            padding = self.config.get("pad_token_id", ROBERTA_PADDING)
         if not isinstance(padding, int) or not 0 <= padding < places - 1:
             raise InputError(
                 f"model {self.name!r}: pad_token_id in config.json is {padding!r}; expected a "
@@ -193,6 +206,44 @@ def check_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
     return dtype
+
+
+def download_size(name: str, revision: str | None = None) -> int:
+    """Bytes that :func:`find` would download for a model; 0 where it is here.
+
+    Args:
+        name: ``demo``, a local folder, or a Hugging Face id.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        InputError: if the hub cannot be reached or has no such model.
+    """
+    if name == "demo" or Path(name).is_dir() or not _HUB_ID.fullmatch(name):
+        return 0
+    from fnmatch import fnmatch
+
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        snapshot_download(
+            name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
+        )
+        return 0
+    except (OSError, ValueError):  # it is not here: the hub is asked
+        pass
+    try:
+        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+    except Exception as error:  # the client raises anything here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the model {name!r} is not here, and the Hugging Face hub cannot be reached or has no "
+            f"such model ({reason}); give --model a local folder, or 'demo'"
+        ) from None
+    return sum(
+        file.size or 0
+        for file in files
+        if any(fnmatch(file.rfilename, pattern) for pattern in _WANTED)
+    )
 
 
 def _download(name: str, revision: str | None) -> Path:

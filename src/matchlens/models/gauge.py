@@ -37,6 +37,7 @@ class Gauge:
         bias: Tensor | None,
         scale: float,
         context: bool,
+        softcap: float | None = None,
     ) -> Tensor | None:
         """Measure, and return the context of all rows where it is asked for.
 
@@ -44,14 +45,15 @@ class Gauge:
             query: [pair, head, row, width] of all rows.
             key: [pair, head, column, width].
             value: [pair, head, column, width].
-            bias: added to the logits, -inf on padding; None without padding.
+            bias: added to the logits, -inf on what a row may not read; None without.
             scale: factor of the logits.
             context: whether the context is wanted.
+            softcap: logits are squeezed into (-softcap, softcap); weights are formed then.
         """
         extra = self.columns(value)
         width = value.shape[-1]
         values = torch.cat([value, extra], -1) if context else extra
-        if self.look is None:
+        if self.look is None and softcap is None:
             wide = max(query.shape[-1], values.shape[-1])
             wide += -wide % EVEN
             out = torch.nn.functional.scaled_dot_product_attention(
@@ -63,12 +65,18 @@ class Gauge:
             )[..., : values.shape[-1]]
         else:
             exact = torch.promote_types(query.dtype, torch.float32)
-            logits = torch.matmul(query * scale, key.transpose(-1, -2)).to(exact)
+            logits = squeezed(torch.matmul(query * scale, key.transpose(-1, -2)), softcap).to(exact)
             weights = torch.softmax(logits if bias is None else logits + bias, -1)
-            self.look(weights)
+            if self.look is not None:
+                self.look(weights)
             out = torch.matmul(weights.to(values.dtype), values)
         self.take(out[..., width:] if context else out)
         return out[..., :width] if context else None
+
+
+def squeezed(logits: Tensor, softcap: float | None) -> Tensor:
+    """The logits, squeezed by a tanh into (-softcap, softcap) where there is one."""
+    return logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
 
 def _widened(states: Tensor, width: int) -> Tensor:

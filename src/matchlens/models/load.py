@@ -109,6 +109,11 @@ def load(
     with quiet_library():
         tokenizer = _tokenizer(folder)
         family_class = walker(folder.model_type)
+        if dtype == "float64" and family_class.rounded:
+            raise InputError(
+                f"--dtype float64: inside {folder.model_type} the library rounds to float32, "
+                "whatever the type of the weights; expected float32, which is as exact"
+            )
         module = _module(folder, family_class.library, getattr(torch, dtype)).to(place)
     family: Family = family_class(module)
     identity = folder.identity(dtype, max_length, negate)

@@ -26,6 +26,8 @@ class QK:
         group: for each head its key head (grouped-query attention); 0, 1, 2, ... where each head
             has a key head of its own.
         rope: whether rotary position embeddings turn queries and keys before the product.
+        beside: what the model adds to the logits that is not in these weights, in words; empty
+            where they are all there is.
 
     Raises:
         ValueError: if the shapes or the group do not fit each other.
@@ -44,6 +46,7 @@ class QK:
     scale: float
     group: tuple[int, ...]
     rope: bool = False
+    beside: str = ""
 
     def __post_init__(self) -> None:
         shapes = [tuple(x.shape) for x in (self.query, self.key, self.query_bias, self.key_bias)]

@@ -39,8 +39,8 @@ def vocabulary(model: Reranker) -> Vocabulary:
     """The static vectors of a model's vocabulary: what layer 0 would read without the positions.
 
     Word embedding + mean position embedding + token type embedding (the query's or the passage's,
-    where the family has types), through the embeddings' normalisation, and widened where ELECTRA
-    widens. In layers above 0 they stand in for inputs that the context has changed.
+    where the family has types), through the embeddings' normalisation, and widened where the
+    family widens. In layers above 0 they stand in for inputs that the context has changed.
 
     Args:
         model: a loaded reranker.
@@ -70,14 +70,15 @@ def vocabulary(model: Reranker) -> Vocabulary:
 
 @torch.inference_mode()
 def _vectors(model: Reranker, ids: Tensor, kind: int) -> Tensor:
-    body: Any = model.family.module.base_model
-    embeddings = body.embeddings
+    family: Any = model.family
+    embeddings = family.module.base_model.embeddings
     positions = embeddings.position_embeddings
-    first = 0 if positions.padding_idx is None else positions.padding_idx + 1
     vectors = embeddings.word_embeddings.weight[ids.to(model.device)]
-    vectors = vectors + positions.weight[first:].mean(0)
+    if positions is not None:  # DeBERTa may have distances only
+        first = 0 if positions.padding_idx is None else positions.padding_idx + 1
+        vectors = vectors + positions.weight[first:].mean(0)
     if model.family.token_types:
         vectors = vectors + embeddings.token_type_embeddings.weight[kind]
-    vectors = embeddings.LayerNorm(vectors)
-    widen = getattr(body, "embeddings_project", None)
-    return (vectors if widen is None else widen(vectors)).float().cpu()
+    project = getattr(embeddings, "embed_proj", None)  # DeBERTa's, before it normalises
+    vectors = embeddings.LayerNorm(vectors if project is None else project(vectors))
+    return family.widen(vectors).float().cpu()

@@ -30,8 +30,12 @@ def note_lines(result: Result) -> list[str]:
     return [f"Note: {note}." for note in result.notes]
 
 
-def columns(rows: Iterable[Iterable[str]]) -> list[str]:
+def columns(rows: Iterable[Iterable[str]], text: int = 1) -> list[str]:
     """Rows of cells as lines of equal columns: the first to the left, the others to the right.
+
+    Args:
+        rows: the cells, the head's among them.
+        text: how many columns are text, to the left.
 
     >>> columns([["cut", "diff"], ["Q->D", "-.1"]])
     ['cut   diff', 'Q->D   -.1']
@@ -40,7 +44,7 @@ def columns(rows: Iterable[Iterable[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
+            cell.ljust(width) if place < text else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from matchlens.directions import Direction
 from matchlens.parts import NAMED
+from matchlens.report.latex import tabular, tex
 from matchlens.report.numbers import digits_of, note_lines, printed
 from matchlens.report.trust import agreement_lines, selected_lines
 from matchlens.results import Result, records
@@ -65,26 +65,16 @@ def latex(result: Result) -> str:
         head = ["$X \\rightarrow Y$", *COLUMNS]
         body = [[x, *(cell(rows[f"{x}->{y}"]) for y in COLUMNS)] for x in ROWS]
     else:
-        head = ["cut", _tex(str(result.options["measure"]))]
-        body = [[_tex(name), cell(row)] for name, row in rows.items() if name not in {"", "random"}]
+        head = ["cut", tex(str(result.options["measure"]))]
+        body = [[tex(name), cell(row)] for name, row in rows.items() if name not in {"", "random"}]
     original, random = (printed(rows[name]["mean"], digits) for name in ("", "random"))
-    return "\n".join(
-        [
-            "% \\usepackage{booktabs}",
-            f"% {_title(result, rows)}",
-            f"% original {original}, random {random}",
-            *(f"% {line}" for line in _legend(result, True)),
-            f"\\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            "\\toprule",
-            " & ".join(head) + r" \\",
-            "\\midrule",
-            *(" & ".join(line) + r" \\" for line in body),
-            "\\midrule",
-            f"\\multicolumn{{{len(head)}}}{{l}}{{original {original}, random {random}}} \\\\",
-            "\\bottomrule",
-            "\\end{tabular}",
-            "",
-        ]
+    last = f"\\multicolumn{{{len(head)}}}{{l}}{{original {original}, random {random}}}"
+    return tabular(
+        head,
+        [*body, [last]],
+        title=_title(result, rows),
+        notes=[f"original {original}, random {random}", *_legend(result, True)],
+        rules=[len(body)],
     )
 
 
@@ -214,17 +204,3 @@ def _legend(result: Result, bold: bool) -> Sequence[str]:
         f"X -> Y cut in all layers unless said: X no longer reads Y ({example}: {example.words}).",
         f"{'' if apart else lower}*: {test}.",
     )
-
-
-_TEX = {
-    "->": r"$\rightarrow$",
-    "{": r"\{",
-    "}": r"\}",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-}
-
-
-def _tex(plain: str) -> str:
-    return re.sub("|".join(map(re.escape, _TEX)), lambda found: _TEX[found[0]], plain)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress
+from matchlens.engine import Progress, run
 from matchlens.models.load import Reranker
 from matchlens.results import Result
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.hows import agreement, left_out, starred, ways
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sharing import Runner
 
 NAME = "ablation"
 
@@ -32,6 +33,7 @@ def ablation(
     most_pairs: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Cut attention in each direction and measure the ranking (the paper's Table 1).
 
@@ -52,6 +54,8 @@ def ablation(
         most_pairs: at most so many pairs, spread over the queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
+            studies share a run.
 
     Returns:
         Tables ``table1`` (a row a condition: ``original``, ``random`` and each cut) and
@@ -77,7 +81,9 @@ def ablation(
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     several = hows is not None and len({way.how for way in made}) > 1
     families = {way.cut: way.how for way in made} if several else None
-    done = conduct(model, pairs, conditions, settings, families=families, progress=progress)
+    done = conduct(
+        model, pairs, conditions, settings, families=families, progress=progress, runner=runner
+    )
     tables = {"table1": done.table, "queries": done.queries}
     if several:
         by_cut = done.table.set_index("cut").loc[[way.cut for way in made]].reset_index(drop=True)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Direction
-from matchlens.engine import Progress, Run, run
+from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
-from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import PARTS, AttentionMeter
-from matchlens.meters.meter import Meter
+from matchlens.meters.attention import PARTS
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.ranking import parse_measure
@@ -39,10 +32,10 @@ from matchlens.studies.matching import Causal
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.stages import layer_centres, negatives
+from matchlens.studies.watching import DERIVED, Reader, Watched, watch
 
 NAME = "attention"
-DERIVED = ("lexical_mass", "semantic_mass")
-Values = Float[np.ndarray, "pair layer head"]
 
 
 def attention(
@@ -63,6 +56,7 @@ def attention(
     seed: int = 0,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    watched: Watched | None = None,
 ) -> Result:
     """Measure attention between the input's parts, its contrasts, and the matching heads.
 
@@ -86,12 +80,15 @@ def attention(
         seed: of the halves, the random sets and resampling.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        watched: the untouched pass over these pairs, where another study shares it; it is made
+            where None.
 
     Returns:
         Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
         ``matching`` (every head on both halves of the queries, and what cutting it does), ``sets``
         and ``set_points`` (the matching heads against random sets), ``noop``, ``lexical``,
-        ``kinds`` (where the collection tells exact words from paraphrases), ``moments`` and
+        ``kinds`` (where the collection tells exact words from paraphrases), ``stages`` and
+        ``negatives`` (lexical and semantic matching query by query), ``moments`` and
         ``distributions``; and the meters' arrays (:meth:`Result.array`).
 
     Raises:
@@ -118,12 +115,9 @@ def attention(
         checked_random(random)
         parse_measure(measure, rel=rel)
         used = matching.to_cut(pairs, seed, most_pairs)
-    held = tempfile.TemporaryDirectory(prefix="matchlens-")
-    started = time.perf_counter()
-    out, arrays = measure_attention(
-        model, pairs, names, Path(held.name), batch_tokens=batch_tokens, progress=progress
-    )
-    seconds = time.perf_counter() - started
+    if watched is None:
+        watched = watch(model, pairs, names, batch_tokens=batch_tokens, progress=progress)
+    out, arrays = watched.out, watched.only(names)
     if chosen.per_class is not None:
         classes = taken(classes, out.scores.of(""), pairs.pairs, chosen.per_class, seed)
         try:
@@ -160,6 +154,9 @@ def attention(
         )
     tables |= _causal(tables, effect)
     tables |= _profiles(reader, classes, pairs)
+    among = [text for text in texts if _lexical(reader, *places(text))]
+    tables["stages"] = layer_centres(reader, classes, among)
+    tables["negatives"] = negatives(reader, classes, every, among, seed)
     tables["moments"] = moments(arrays, classes)
     tables["distributions"] = distributions(reader.of, classes, every, texts)
     return Result(
@@ -193,79 +190,10 @@ def attention(
         pairs=pair_table(pairs.pairs, out.tokens, out.truncated, seed),
         scores=score_table(out, range(len(pairs.pairs))),
         tables=tables,
-        log=(f"{NAME}: {', '.join(names)} of {len(pairs.pairs)} pairs: {seconds:.1f} s",),
+        log=(f"{NAME}: {', '.join(names)} of {len(pairs.pairs)} pairs: {watched.seconds:.1f} s",),
         arrays={name: array.path for name, array in arrays.items()},
-        held=held,
+        held=watched.held,
     )
-
-
-def measure_attention(
-    model: Reranker,
-    pairs: PairSet,
-    names: Sequence[str],
-    folder: Path,
-    *,
-    batch_tokens: int | None = None,
-    progress: Progress | None = None,
-    more: Sequence[Meter] = (),
-) -> tuple[Run, dict[str, PairArray]]:
-    """Run the untouched model and keep its meters on disk.
-
-    Args:
-        model: a loaded reranker.
-        pairs: the pairs.
-        names: meters.
-        folder: where the arrays are written.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        more: other meters that watch the same pass.
-
-    Returns:
-        The run, and an array [pair, layer, head, row part, column part] a meter.
-
-    Raises:
-        InputError: if the arrays cannot be written.
-    """
-    number, parts = len(pairs.pairs), len(PARTS)
-    shape = (number, model.family.n_layers, model.family.n_heads, parts, parts)
-    needed = int(np.prod(shape)) * 4 * len(names) / 2**20
-    try:
-        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
-        meter = AttentionMeter(names, arrays)
-        out = run(
-            model,
-            pairs.pairs,
-            {"": []},
-            batch_tokens=batch_tokens,
-            progress=progress,
-            meters=[meter, *more],
-        )
-    except OSError as error:
-        raise InputError(
-            f"the meters cannot be kept in {str(folder)!r} ({error.strerror or error}); they need "
-            f"{needed:.0f} MiB there: set TMPDIR to a folder with room"
-        ) from None
-    return out, arrays
-
-
-class Reader:
-    """Reads a meter between two parts from its array; what was read last is kept.
-
-    Args:
-        arrays: the meters' arrays by name.
-    """
-
-    def __init__(self, arrays: dict[str, PairArray]) -> None:
-        self.arrays = arrays
-
-    def of(self, name: str, x: Part, y: Part) -> Values:
-        """[pair, layer, head] of a meter, or of lexical mass (mass times same-token share) and
-        semantic mass (the rest of the mass)."""
-        if name in DERIVED:
-            mass, share = self.of("mass", x, y), self.of("same_token", x, y)
-            return mass * (share if name == "lexical_mass" else 1 - share)
-        every = slice(None)
-        return self.arrays[name].of((every, every, PARTS.index(x), PARTS.index(y)))
 
 
 def _lexical(reader: Reader, x: Part, y: Part) -> bool:

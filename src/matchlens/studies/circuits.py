@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.circuits import Hypothesis, Means, MeanStates, Shares, mean_logits
+from matchlens.circuits import Hypothesis, Means, Shares, mean_logits
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import PairSet
 from matchlens.engine import Progress, Run, run
-from matchlens.meters.states import MeanStatesMeter, StatesMeter
+from matchlens.meters.states import StatesMeter
 from matchlens.models.base import Base, load_base
 from matchlens.models.load import Reranker
 from matchlens.models.qk import QK
@@ -23,7 +23,6 @@ from matchlens.models.static import vocabulary
 from matchlens.parts import Part
 from matchlens.results import Result
 from matchlens.studies import circuits_tables as tables_of
-from matchlens.studies.attention import Reader, measure_attention
 from matchlens.studies.circuits_options import (
     COLOURING,
     CROSS,
@@ -37,10 +36,11 @@ from matchlens.studies.circuits_options import (
     other_half,
 )
 from matchlens.studies.common import identity, pair_table
-from matchlens.studies.contrasts import CLASSES, Classes, contrast_table, shared
+from matchlens.studies.contrasts import Classes, contrast_table, shared
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.watching import Reader, Watched, watch
 
 NAME = "circuits"
 READINGS = {"mass_QD": (Part.Q, Part.D), "mass_DQ": (Part.D, Part.Q)}
@@ -66,6 +66,7 @@ def query_key(
     seed: int = 0,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    watched: Watched | None = None,
 ) -> Result:
     """Measure the query-key matrices of every head: the study "circuits" (Figure 2).
 
@@ -96,6 +97,9 @@ def query_key(
         seed: of the halves, the thinning, the null's draws, permutations and resamples.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        watched: the untouched pass over these pairs with the mean states of
+            :func:`matchlens.studies.circuits_options.checked_halves`' first half, where another
+            study shares it; it is made where None.
 
     Returns:
         Tables ``heads`` (a row a head: alignment, its variants, nulls and controls, logits of the
@@ -129,10 +133,8 @@ def query_key(
     document = document_parts(chosen.name)
 
     table = tables_of.weight_table(layers, seed)
+    seen = _watch(model, pairs, first, document, same_token, batch_tokens, progress, watched)
     held = tempfile.TemporaryDirectory(prefix="matchlens-")
-    seen = _watch(
-        model, pairs, first, Path(held.name), document, same_token, batch_tokens, progress
-    )
     logits = mean_logits(
         layers, seen.means.query, seen.means.document, biases=biases, divided=divided
     )
@@ -228,34 +230,31 @@ def _watch(
     model: Reranker,
     pairs: PairSet,
     first: Classes,
-    folder: Path,
     document: tuple[Part, ...],
     same_token: bool,
     batch_tokens: int | None,
     progress: Progress | None,
+    watched: Watched | None,
 ) -> _Seen:
     """The one pass of the untouched model over all pairs: attention mass and mean states."""
-    family = model.family
     names = ["mass", "same_token"] if same_token else ["mass"]
-    states = MeanStates(n_layers=family.n_layers, width=family.qk(0).width, document_parts=document)
-    queries = [(pair.collection, pair.qid) for pair in pairs.pairs]
-    classes = [None if place < 0 else CLASSES[place] for place in first.of_pair.tolist()]
-    out, arrays = measure_attention(
-        model,
-        pairs,
-        names,
-        folder,
-        batch_tokens=batch_tokens,
-        progress=progress,
-        more=[MeanStatesMeter(states, queries, classes)],
-    )
-    reader = Reader(arrays)
+    if watched is None:
+        watched = watch(
+            model,
+            pairs,
+            names,
+            means_of=first,
+            document=document,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+    if watched.means is None:
+        raise ValueError("the shared pass kept no mean states")
+    reader = Reader(watched.only(names))
     values = {name: reader.of("mass", x, y) for name, (x, y) in READINGS.items()}
     if same_token:
         values["same_token"] = reader.of("same_token", Part.Q, Part.D)
-    for array in arrays.values():
-        array.path.unlink()
-    return _Seen(out, states.result(), values)
+    return _Seen(watched.out, watched.means, values)
 
 
 def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:

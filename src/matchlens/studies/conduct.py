@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from matchlens.corpora import PairSet, thin
+from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.engine import Progress, Run, lengths, run
 from matchlens.models.load import Reranker
 from matchlens.plan import Condition
@@ -16,6 +16,7 @@ from matchlens.results import Result
 from matchlens.studies.common import identity, pair_table
 from matchlens.studies.measuring import measured, notes, prepare, score_table
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sharing import Runner
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def conduct(
     *,
     families: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Conducted:
     """Run conditions on pairs and measure the rankings.
 
@@ -112,19 +114,23 @@ def conduct(
         settings: the options.
         families: condition to the family of tests in which it is corrected; one where None.
         progress: called with pairs done and pairs in all.
+        runner: runs the conditions; another study may share its run.
 
     Raises:
         InputError: if a setting, a condition or the pairs cannot be used.
     """
     chosen = preset_of(settings.preset)
     used, rows = pairs, list(range(len(pairs.pairs)))
-    if settings.most_pairs is not None:
-        used, rows = thin(pairs, settings.most_pairs, seed=settings.seed, easy=settings.rank_easy)
+    most = settings.most_pairs
+    if most is None and not settings.rank_easy:  # what is not ranked is not run
+        most = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
+    if most is not None:
+        used, rows = thin(pairs, most, seed=settings.seed, easy=settings.rank_easy)
     parsed, tol, queries = prepare(
         used, settings.measure, settings.rel, settings.tie_tol, model.dtype, settings.rank_easy
     )
     started = time.perf_counter()
-    out = run(
+    out = runner(
         model,
         used.pairs,
         conditions,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress
+from matchlens.engine import Progress, run
 from matchlens.models.load import Reranker
 from matchlens.plan import CONTROLS
 from matchlens.ranking import compare, holm
@@ -18,6 +18,7 @@ from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.control_points import DRAWS, conditions_of
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sharing import Runner
 
 
 def controls(
@@ -36,6 +37,7 @@ def controls(
     most_pairs: int | None = COSTLY_PAIRS,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Cut each direction, as many random edges, and as much random attention mass.
 
@@ -59,6 +61,8 @@ def controls(
         most_pairs: at most so many pairs, spread over the queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
+            studies share a run.
 
     Returns:
         Tables ``controls`` (a row a cut: base, how, cut, mean, diff with its interval, and for
@@ -90,6 +94,7 @@ def controls(
         Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs),
         families=families,
         progress=progress,
+        runner=runner,
     )
     own = pd.DataFrame([{"base": way.base, "how": way.how, "cut": way.cut} for way in made]).merge(
         done.table, on="cut", how="left", validate="one_to_one"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from matchlens.corpora import PairSet
+from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan
+from matchlens.studies.presets import preset as preset_of
 
 TOKENS_A_WORD = 1.35
 METER_COSTS = {
@@ -36,30 +40,78 @@ def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSe
         Lines of text. Time is a rough estimate for this machine's CPU, from a matrix product
         measured now.
     """
-    layers, heads = folder.shape
-    plan = Plan.build(conditions, layers, heads)
-    limit = folder.limit(None)
-    words = np.array([len(pair.query.split()) + len(pair.text.split()) for pair in pairs.pairs])
-    tokens = np.minimum(words * TOKENS_A_WORD + 3, limit)
-    wide, inner = _size(folder, "hidden_size"), _size(folder, "intermediate_size")
-    per_layer = 2 * tokens * (4 * wide**2 + 2 * wide * inner) + 4 * tokens**2 * wide
-    operations = float(per_layer.sum()) * plan.passes
-    rate = _rate() * SHARE_OF_PEAK
-    states = layers * 2048 * wide * 4
-    weights = layers * (4 * wide**2 + 2 * wide * inner) * 4 + _size(folder, "vocab_size") * wide * 4
-    shared = plan.passes / plan.passes_unshared
+    work = Work.of(conditions, folder, pairs)
+    shared = work.passes / work.unshared
     return "\n".join(
         [
-            f"{len(plan.conditions)} conditions (the untouched model among them), "
-            f"{len(pairs.pairs)} pairs, about {tokens.mean():.0f} tokens a pair",
-            f"layer passes a pair: {plan.passes} ({plan.passes_unshared} without sharing: "
+            f"{work.conditions} conditions (the untouched model among them), "
+            f"{work.pairs} pairs, about {work.tokens:.0f} tokens a pair",
+            f"layer passes a pair: {work.passes} ({work.unshared} without sharing: "
             f"{shared:.0%} of the work is left)",
-            f"operations: about {operations / 1e12:.1f} TFLOP",
-            f"time: about {_time(operations / rate)} on this CPU (a rough estimate)",
-            f"memory: about {(weights + 2 * states) / 2**30 + 0.5:.1f} GiB, whatever the number "
-            "of pairs",
+            f"operations: about {work.operations / 1e12:.1f} TFLOP",
+            f"time: about {in_words(work.operations / rate())} on this CPU (a rough estimate)",
+            f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs",
         ]
     )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What running conditions on pairs amounts to.
+
+    Args:
+        conditions: their number.
+        pairs: number of pairs.
+        passes: layer passes a pair, what conditions share counted once.
+        unshared: layer passes a pair with one forward pass a condition.
+        tokens: mean tokens a pair, estimated from words.
+        operations: floating-point operations in all.
+    """
+
+    conditions: int
+    pairs: int
+    passes: int
+    unshared: int
+    tokens: float
+    operations: float
+
+    @classmethod
+    def of(cls, conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> Work:
+        """The work of conditions, from the model's shape alone."""
+        plan = Plan.build(conditions, *folder.shape)
+        tokens = token_counts(folder, pairs)
+        operations = layer_operations(folder, tokens) * plan.passes
+        number = len(plan.conditions)
+        return cls(
+            number,
+            len(pairs.pairs),
+            plan.passes,
+            plan.passes_unshared,
+            float(tokens.mean()),
+            operations,
+        )
+
+
+def token_counts(folder: ModelFolder, pairs: PairSet) -> np.ndarray:
+    """Tokens of each pair, estimated from its words."""
+    words = np.array([len(pair.query.split()) + len(pair.text.split()) for pair in pairs.pairs])
+    return np.minimum(words * TOKENS_A_WORD + 3, folder.limit(None))
+
+
+def layer_operations(folder: ModelFolder, tokens: np.ndarray) -> float:
+    """Floating-point operations of one layer over pairs of these lengths."""
+    wide, inner = _width(folder), _inner(folder)
+    each = 2 * tokens * (4 * wide**2 + 2 * wide * inner) + 4 * tokens**2 * wide
+    return float(each.sum())
+
+
+def memory(folder: ModelFolder) -> float:
+    """GiB of memory that a run takes, whatever the number of pairs; a rough estimate."""
+    layers, _ = folder.shape
+    wide, inner = _width(folder), _inner(folder)
+    states = layers * 2048 * wide * 4
+    weights = layers * (4 * wide**2 + 2 * wide * inner) * 4 + _size(folder, "vocab_size") * wide * 4
+    return (weights + 2 * states) / 2**30 + 0.5
 
 
 def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
@@ -101,13 +153,40 @@ def circuits_cost(
     lines.append("mean states: a mean over each pair's tokens and layer in the same pass")
     lines.append(f"hypothesis: a second pass over {len(few.pairs)} pairs of the other half")
     tokens = _size(folder, "vocab_size")
-    wide = _size(folder, "hidden_size") or _size(folder, "dim")
-    operations = 2.0 * tokens**2 * (wide // number) * heads
     lines.append(
-        f"vocabulary: {tokens} x {tokens} logits for {heads} heads, {operations / 1e12:.1f} TFLOP "
-        "in float64"
+        f"vocabulary: {tokens} x {tokens} logits for {heads} heads, "
+        f"{vocabulary_operations(folder, heads) / 1e12:.1f} TFLOP in float64"
     )
     return "\n".join(lines)
+
+
+def vocabulary_operations(folder: ModelFolder, heads: int) -> float:
+    """Operations of looking at the whole vocabulary through some heads."""
+    _, number = folder.shape
+    return 2.0 * _size(folder, "vocab_size") ** 2 * (_width(folder) // number) * heads
+
+
+def looks_cost(
+    folder: ModelFolder,
+    pairs: PairSet,
+    rows: Sequence[int],
+    cuts: Sequence[str] | None,
+    preset: str,
+) -> str:
+    """What looking into pairs costs where no stored scores are at hand.
+
+    Args:
+        folder: the model, not loaded.
+        pairs: all pairs.
+        rows: the candidates that are scored under the cuts.
+        cuts: the cuts; the preset's where None.
+        preset: its name.
+    """
+    mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
+    names = cuts or preset_of(preset).cuts
+    conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
+    said = "then the untouched model once more on the pairs to look into, weights looked at"
+    return f"{cost(conditions, folder, mine)}\n{said}"
 
 
 def _size(folder: ModelFolder, key: str) -> int:
@@ -115,16 +194,32 @@ def _size(folder: ModelFolder, key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _rate() -> float:
-    """Operations a second of a float32 matrix product, measured for a moment."""
+def _width(folder: ModelFolder) -> int:
+    return _size(folder, "hidden_size") or _size(folder, "dim")
+
+
+def _inner(folder: ModelFolder) -> int:
+    return _size(folder, "intermediate_size") or _size(folder, "hidden_dim")
+
+
+@cache
+def rate() -> float:
+    """Operations a second that a layer reaches here, from a matrix product measured now."""
     a, b = np.ones((1024, 512), np.float32), np.ones((512, 1024), np.float32)
     seconds = []
     for _ in range(8):
         start = time.perf_counter()
         _ = a @ b
         seconds.append(time.perf_counter() - start)
-    return 2 * 1024 * 512 * 1024 / min(seconds)
+    return SHARE_OF_PEAK * 2 * 1024 * 512 * 1024 / min(seconds)
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+def in_words(seconds: float) -> str:
+    """A time as a person says it.
+
+    >>> in_words(30.2), in_words(600), in_words(20000)
+    ('30 s', '10 minutes', '5.6 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

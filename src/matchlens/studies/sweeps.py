@@ -9,13 +9,14 @@ import pandas as pd
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
-from matchlens.engine import Progress
+from matchlens.engine import Progress, run
 from matchlens.models.load import Reranker
 from matchlens.results import Result
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.halves import select
 from matchlens.studies.hows import agreement, left_out, starred
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sharing import Runner
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 
 
@@ -36,6 +37,7 @@ def sweep(
     most_pairs: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Cut directions layer by layer, or head by head, and measure the ranking (Figure 1a).
 
@@ -60,6 +62,8 @@ def sweep(
         most_pairs: at most so many pairs, spread over the queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
+            studies share a run.
 
     Returns:
         Tables ``points`` (a row a point: direction, how, n, head, cut, and what the ablation's
@@ -99,6 +103,7 @@ def sweep(
         settings,
         families={point.cut: point.how for point in points},
         progress=progress,
+        runner=runner,
     )
     about = pd.DataFrame([asdict(point) for point in points])
     by_cut = pd.DataFrame(done.table[~done.table["cut"].isin(["", "random"])])

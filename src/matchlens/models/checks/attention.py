@@ -23,7 +23,7 @@ CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))
 
 def calls(trial: Trial) -> Iterator[Item]:
     """The attention function is called once a layer."""
-    layers, (_, seen) = trial.family.n_layers, trial.counted
+    layers, (_, seen) = trial.family.n_layers, trial.entering
     said = f"the attention function was called {seen} times in {layers} layers"
     yield Item("attention_calls", seen, exactly=layers, said=said)
 

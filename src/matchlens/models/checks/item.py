@@ -20,7 +20,7 @@ WHAT: Mapping[str, str] = {
     "head_output": "a head cut off takes away its slice of W_O, nothing else",
     "direction_output": "a direction cut takes away what it carried, in each layer",
     "blind": "cut off from all, the score no longer knows the pair",
-    "one_cut": "one direction cut in the last layer moves the score",
+    "one_cut": "one direction cut in one layer moves the score",
     "token_types": "other token types: the library's own scores",
     "token_types_felt": "other token types move the score",
     "relevant_above": "of 8 queries: the relevant passage scores no lower",

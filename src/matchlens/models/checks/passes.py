@@ -241,32 +241,29 @@ class Trial:
         return library(self.family, self.both)
 
     @cached_property
-    def below(self) -> tuple[Tensor, int]:
-        """What both pairs bring to the last layer, and calls of the attention function for it."""
+    def entering(self) -> tuple[list[Tensor], int]:
+        """What both pairs bring to each layer, and last the outcome, without a cut; calls of the
+        attention function for it."""
         before, grid = Counter.calls, Grid(self.both.parts)
-        states = self.family.embed(self.both)
-        for layer in range(self.family.n_layers - 1):
-            states = step(self.family, layer, states, grid)
+        states = [self.family.embed(self.both)]
+        for layer in range(self.family.n_layers):
+            states.append(step(self.family, layer, states[-1], grid))
         return states, Counter.calls - before
 
     @cached_property
     def plain(self) -> Float[Tensor, " pair"]:
         """Our scores of both pairs without a cut."""
-        return self.counted[0]
+        return score(self.family, self.both, self.entering[0][-1])
 
-    @cached_property
-    def counted(self) -> tuple[Tensor, int]:
-        """Our scores of both pairs without a cut, and calls of the attention function for them."""
-        (_, calls), before = self.below, Counter.calls
-        scores = score(self.family, self.both, self.last())
-        return scores, Counter.calls - before + calls
-
-    def last(self, removal: Removal = NOTHING, watch: Watch | None = None) -> Tensor:
-        """The last layer's outcome of both pairs, with nothing cut below it."""
-        family, (states, _) = self.family, self.below
-        return step(
-            family, family.n_layers - 1, states, Grid(self.both.parts), removal, watch=watch
-        )
+    def onwards(
+        self, layer: int, removal: Removal = NOTHING, watch: Watch | None = None
+    ) -> Float[Tensor, "pair row width"]:
+        """The last layer's outcome of both pairs, where one layer is cut or watched."""
+        states, grid = self.entering[0][layer], Grid(self.both.parts)
+        states = step(self.family, layer, states, grid, removal, watch=watch)
+        for above in range(layer + 1, self.family.n_layers):
+            states = step(self.family, above, states, grid)
+        return states
 
     @property
     def scale(self) -> float:

@@ -83,15 +83,26 @@ def bites(trial: Trial) -> Iterator[Item]:
     family = trial.family
     rows = Removal(family.score_parts)
     yield _blind(trial, rows)
-    one = Removal(family.score_parts, (Part.D,))
-    cut = trial.last(one)
+    one, layer = Removal(family.score_parts, (Part.D,)), _last_reading(trial)
+    cut = trial.onwards(layer, one)
     # without a cut, both ways: weights that somebody sees are rounded as weights that are cut
-    uncut = trial.last(), trial.last(watch=_look_on)
+    uncut = trial.entering[0][-1], trial.onwards(layer, watch=_look_on)
     moved = score(family, trial.both, cut)
     seen = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
     if seen == 0 and trial.reranker.dtype in HALF:
         seen = min(_difference(cut, out) for out in uncut)
-    yield Item("one_cut", seen, above=0, said=f"cutting {one} in the last layer changes no score")
+    yield Item("one_cut", seen, above=0, said=f"cutting {one} in layer {layer} changes no score")
+
+
+def _last_reading(trial: Trial) -> int:
+    """The last layer in which what the score reads reads the passage: windows may be short."""
+    edges = Removal(trial.family.score_parts, (Part.D,)).spread(trial.both).cpu()
+    reads = [
+        layer
+        for layer, weights in enumerate(trial.library.maps[: trial.family.n_layers])
+        if bool((weights.amax(1).cpu() * edges).any())
+    ]
+    return reads[-1] if reads else trial.family.n_layers - 1
 
 
 def _look_on(weights: Tensor, values: Tensor) -> None:

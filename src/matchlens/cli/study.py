@@ -1,0 +1,205 @@
+"""``matchlens study`` and ``matchlens report``: everything at once, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from matchlens.cli import options as o
+from matchlens.cli.circuits import Base
+from matchlens.cli.job import Job, command
+from matchlens.errors import InputError
+
+if TYPE_CHECKING:
+    from matchlens.results import Result
+    from matchlens.studies.study import Stage
+
+HELP = """Run every study of the paper on one sampling of pairs, and write the page.
+
+Table 1, Figure 1a, every head alone, random controls, attention and matching heads (1b, 1c), the
+query-key circuits (2), pairs to look into; then the paper's claims, one by one, and report.html.
+
+\b
+Sizes:
+  --quick   16 queries; Table 1, three directions of Figure 1a, attention, circuits
+  default   everything; Figure 1a on at most 700 pairs, heads and controls on at most 300
+  --full    everything on all pairs
+
+\b
+Studies (--studies a,b):
+  ablation, sweep, heads, controls, attention, circuits, looking
+
+\b
+Examples:
+  matchlens study --demo --quick --out out/quick
+  matchlens study -m my/model --dataset msmarco-passage/trec-dl-2019/judged --explain
+  matchlens study -m my/model --topics t.tsv --qrels q.txt --passages p.jsonl.gz --out out/mine
+"""
+REPORT_HELP = """Rebuild a results folder's claims, results.json and page from its stored tables.
+
+The page, report.html, is one file that needs nothing beside it and no network.
+"""
+
+Studies = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Only these studies [those of the size].")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="A first look: minutes.")]
+Full = Annotated[bool, typer.Option("--full", help="Everything on all pairs: hours or days.")]
+Margin = Annotated[
+    float | None,
+    typer.Option(help="Claims: changes of the measure within this count as none [0.02]."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
+
+
+@command(easy=True)
+def study(
+    job_of: Callable[..., Job],
+    studies: Studies = None,
+    quick: Quick = False,
+    full: Full = False,
+    base: Base = None,
+    margin: Margin = None,
+    explain: o.Explain = False,
+) -> None:
+    """All studies, and the page."""
+    from matchlens.studies import sizes
+
+    if quick and full:
+        raise InputError("--quick and --full exclude each other; give one of them")
+    how_much = sizes.size("quick" if quick else "full" if full else "default")
+    named = None if studies is None else [word.strip() for word in studies.split(",") if word]
+    names = sizes.chosen_studies(named, how_much)
+    checked_margin(margin)
+    job = job_of(queries=how_much.queries)
+    before = None
+    if base is not None:
+        from matchlens.models.folder import find
+        from matchlens.studies import circuits_options
+
+        before = find(base, scores=False)
+        circuits_options.check_base(job.folder, before)
+    if explain:
+        from matchlens.studies.study_cost import study_cost
+
+        typer.echo(study_cost(names, how_much, str(job.study["preset"]), job.folder, job.pairs))
+        return
+    conduct(job, how_much.name, named, before, margin)
+
+
+def conduct(
+    job: Job,
+    size: str,
+    named: list[str] | None,
+    base: Any,
+    margin: float | None,
+    results: dict[str, Result] | None = None,
+) -> None:
+    """Run the studies, save each as it comes, then write the page.
+
+    Args:
+        job: the model and the pairs.
+        size: quick, default or full.
+        named: the studies that were asked for by name, if any.
+        base: the folder of the model before fine-tuning, if any.
+        margin: of the claims.
+        results: takes the studies' results, by name.
+    """
+    from matchlens.models.base import load_base
+    from matchlens.report import whole
+    from matchlens.studies.study import study as run_all
+
+    assert job.out is not None  # noqa: S101
+    model = job.load()
+    options = {name: value for name, value in job.study.items() if name != "rank_easy"}
+    with stages(job.quiet) as stage:
+        done = run_all(
+            model,
+            job.pairs,
+            size=size,
+            studies=named,
+            base=None if base is None else load_base(base),
+            progress=stage,
+            keep=lambda result: _keep(job, result),
+            **options,
+        )
+    for name, why in done.skipped.items():
+        o.say(f"matchlens: {name} was left out: {why}", job.quiet)
+    about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
+    result = whole.conclude(job.out, margin=margin, about={**about, **options})
+    result.save(job.out)
+    if results is not None:
+        results.update(done.results)
+    typer.echo(whole.text(result), nl=False)
+    if results is None:
+        page_of(job.out, job.quiet)
+
+
+def page_of(folder: Path, quiet: bool) -> None:
+    """Write the page of a results folder and say where it is."""
+    from matchlens.report import page
+
+    o.say(f"the page is {page.write(folder)}", quiet)
+
+
+def _keep(job: Job, result: Result) -> None:
+    """Save a study as soon as it is there: its tables first, then what is drawn from them."""
+    assert job.out is not None  # noqa: S101
+    result.save(job.out)
+    arrays = result.arrays
+    result.texts.update(_files(result))
+    if job.runs and result.study == "ablation":
+        from matchlens.studies.runs import trec_runs
+
+        result.texts.update(trec_runs(result))
+    result.log, result.arrays = (), {}
+    result.save(job.out)
+    result.arrays = arrays
+
+
+def _files(result: Result) -> Mapping[str, str | bytes]:
+    from matchlens.report.attention_figures import attention_files
+    from matchlens.report.circuits_figures import circuits_files
+    from matchlens.report.drawing import ablation_files, study_files
+    from matchlens.report.looking import looking_files
+
+    draw = {
+        "ablation": ablation_files,
+        "attention": attention_files,
+        "circuits": circuits_files,
+        "looking": looking_files,
+    }
+    return draw.get(result.study, study_files)(result)
+
+
+def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> None:
+    """The page, made again."""
+    from matchlens.report.whole import write_report
+
+    checked_margin(margin)
+    path = write_report(folder, margin=margin)
+    o.say(f"the page is {path}", quiet)
+
+
+def checked_margin(margin: float | None) -> None:
+    """See that a margin is a positive number.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if margin is not None and not 0 < margin < float("inf"):
+        raise InputError(f"--margin is {margin}; expected a positive change of the measure")
+
+
+@contextmanager
+def stages(quiet: bool) -> Iterator[Stage | None]:
+    """A bar that says which part runs, where stderr is a terminal."""
+    with o.progress("study", quiet) as bar:
+        if bar is None:
+            yield None
+            return
+        yield lambda what, done, total: bar(done, total, what)  # type: ignore[call-arg]

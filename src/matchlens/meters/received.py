@@ -1,0 +1,62 @@
+"""What each token receives: the attention of CLS, the query and the document, token by token."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch
+from matchlens.meters.arrays import PairArray
+from matchlens.models.family import Family
+from matchlens.models.gauge import Gauge
+from matchlens.parts import PADDING, Part
+
+READERS = (Part.CLS, Part.Q, Part.D)
+"""The parts that read, in the order of the array."""
+
+
+class ReceivedMeter:
+    """Keeps, for few pairs, how much attention every place receives from each reader.
+
+    For layer l, head h and reader X: the mean over rows i in X of a_ij, for every place j. Summed
+    over the places of a part Y it is the mass X->Y (:class:`~matchlens.meters.attention
+    .AttentionMeter`). It is kept token by token, so it is for pairs to look into, not for all.
+
+    Args:
+        array: where it is kept, [pair, layer, head, reader, place]; places that a pair does not
+            have stay NaN.
+
+    Source: science 4, the mass before it is summed over a part's columns.
+    """
+
+    def __init__(self, array: PairArray) -> None:
+        self.array = array
+
+    def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
+        """Take a batch."""
+        self._numbers = numbers
+        self._absent = batch.parts == PADDING
+        is_reader = torch.stack([batch.parts == part for part in READERS], -1)
+        self._rows = is_reader / is_reader.sum(1, keepdim=True).clamp(min=1)
+        self._kept: list[Float[Tensor, "pair head reader place"]] = []
+
+    def states(self, layer: int, states: Tensor) -> None:
+        """Not needed."""
+
+    def gauge(self, layer: int) -> Gauge:
+        """No value columns: the weights are looked at."""
+        return Gauge(lambda value: value[..., :0], lambda sums: None, self._look)
+
+    def end(self) -> None:
+        """Write the batch's pairs."""
+        stacked = torch.stack(self._kept, 1)
+        stacked = stacked.masked_fill(self._absent[:, None, None, None, :], torch.nan)
+        more = self.array.shape[-1] - stacked.shape[-1]
+        padded = torch.nn.functional.pad(stacked, (0, more), value=torch.nan)
+        self.array.write(self._numbers, padded.float().cpu().numpy())
+
+    def _look(self, weights: Float[Tensor, "pair head row column"]) -> None:
+        rows = self._rows.to(weights.dtype)
+        self._kept.append(torch.einsum("nix,nhij->nhxj", rows, weights))

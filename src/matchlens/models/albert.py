@@ -1,0 +1,53 @@
+"""ALBERT sequence classifiers: layers that share their weights, on narrow embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import AlbertForSequenceClassification
+
+from matchlens.models.bert import Bert, relevance
+
+
+class Albert(Bert):
+    """Walks an ``AlbertForSequenceClassification`` through its own layers.
+
+    A layer is counted as often as it is passed; a cut in one pass leaves the others alone.
+
+    Args:
+        module: the model, in evaluation mode.
+    """
+
+    library = AlbertForSequenceClassification
+
+    def stacked(self) -> list[Any]:
+        """The layers in the order in which they are passed: groups in turn, each several times."""
+        config, groups = self.module.config, self.body.encoder.albert_layer_groups
+        passes = config.num_hidden_layers / config.num_hidden_groups
+        return [
+            layer
+            for number in range(config.num_hidden_layers)
+            for layer in groups[int(number / passes)].albert_layers
+        ]
+
+    def widen(self, states: Float[Tensor, "... narrow"]) -> Float[Tensor, "... width"]:
+        """The embeddings are narrower than the layers."""
+        return self.body.encoder.embedding_hidden_mapping_in(states)
+
+    def projections(self, index: int) -> tuple[Any, Any, Any]:
+        """The linear modules of a layer that make queries, keys and values."""
+        attention = self.layers[index].attention
+        return attention.query, attention.key, attention.value
+
+    def output(self, index: int) -> Any:
+        """The linear module that writes a layer's context into the states."""
+        return self.layers[index].attention.dense
+
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
+        """Pooler and classifier on the CLS row."""
+        pooled = self.body.pooler_activation(self.body.pooler(states[:, 0]))
+        return relevance(self.module.classifier(pooled))

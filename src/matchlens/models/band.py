@@ -1,0 +1,51 @@
+"""Which token pairs a layer of a model allows at all, before anything is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Band:
+    """The structural mask of a layer; what it forbids is no attention that could be cut.
+
+    Args:
+        causal: whether a token reads only itself and those before it.
+        window: the largest distance of two tokens of which one reads the other; None: any.
+
+    >>> Band(causal=True, window=1).forbidden(3)
+    tensor([[False,  True,  True],
+            [False, False,  True],
+            [ True, False, False]])
+    """
+
+    causal: bool = False
+    window: int | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether every token may read every other."""
+        return not self.causal and self.window is None
+
+    def forbidden(
+        self, tokens: int, rows: slice | None = None, device: torch.device | str = "cpu"
+    ) -> Bool[Tensor, "row column"]:
+        """The token pairs that are not allowed.
+
+        Args:
+            tokens: places in a row of the batch; padding on one side shifts all of them alike.
+            rows: the tokens whose rows are wanted, all of them where None.
+            device: where the mask goes.
+        """
+        place = torch.arange(tokens, device=device)
+        ahead = place[None, :] - (place if rows is None else place[rows])[:, None]
+        gone = ahead > 0 if self.causal else torch.zeros_like(ahead, dtype=torch.bool)
+        return gone if self.window is None else gone | (ahead.abs() > self.window)
+
+
+OPEN = Band()
+"""The band of an encoder: every token reads every other."""

@@ -1,0 +1,157 @@
+"""DeBERTa-v2 and v3 sequence classifiers: disentangled attention, written as a bias of the logits.
+
+A logit is the sum of three products, each divided by sqrt(3 d_h): content with content (the
+queries and keys of every family), the reader's content with the distance (c2p) and the read
+token's content with the distance (p2c). Which of the last two there are is in the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DebertaV2ForSequenceClassification, PreTrainedModel
+from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    make_log_bucket_position,
+    scaled_size_sqrt,
+)
+
+from matchlens.batching import EncodedBatch
+from matchlens.models.attend import Call
+from matchlens.models.bert import relevance
+from matchlens.models.biased import Biased
+from matchlens.models.qk import QK
+from matchlens.parts import PADDING
+
+BESIDE = (
+    "to each logit DeBERTa adds terms of one token's content with the distance of the two ({}); "
+    "these numbers are of the content-to-content term alone, divided by sqrt({} d_h) where they "
+    "are divided"
+)
+
+
+class DebertaV2(Biased):
+    """Walks a ``DebertaV2ForSequenceClassification`` through its own modules.
+
+    Args:
+        module: the model, in evaluation mode.
+    """
+
+    library = DebertaV2ForSequenceClassification
+    token_types = 0
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        self.token_types = 2 if self.module.config.type_vocab_size > 0 else 0
+
+    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
+        """The embeddings, zero on padding."""
+        return self.body.embeddings(**self.inputs(batch), mask=batch.mask)
+
+    def layer(
+        self, index: int, states: Float[Tensor, "batch token width"], call: Call
+    ) -> Float[Tensor, "batch row width"]:
+        """One layer; above the first a convolution over the embeddings, where there is one."""
+        out = super().layer(index, states, call)
+        convolution = self.body.encoder.conv
+        if index > 0 or convolution is None:
+            return out
+        rows = slice(None) if call.rows is None else call.rows
+        beside = torch.zeros_like(states)
+        beside[:, rows] = out
+        mask = (call.grid.parts != PADDING).long().repeat(len(call.cuts), 1)
+        return convolution(states, beside, mask)[:, rows]
+
+    def bias(
+        self,
+        index: int,
+        query: Float[Tensor, "batch head row d_h"],
+        key: Float[Tensor, "batch head column d_h"],
+        rows: slice | None,
+    ) -> Float[Tensor, "batch head row column"] | None:
+        """The c2p and p2c terms.
+
+        The vector of a distance is looked up before the product, in the order of the distances,
+        so that row i, column j of a term lies at a fixed step behind row i, column j - 1: a view
+        takes the place of the library's gathering of single elements.
+        """
+        attention = self.layers[index].attention.self
+        kinds = [kind for kind in ("c2p", "p2c") if kind in attention.pos_att_type]
+        if not attention.relative_attention or not kinds:
+            return None
+        count, tokens = query.shape[2], key.shape[2]
+        last = (tokens if rows is None else rows.indices(tokens)[1]) - 1
+        # rows less columns: from the last row with the first column to the first with the last
+        distances = last - torch.arange(tokens + count - 1)
+        scale = self.scaling(index, query)
+        terms = []
+        for kind in kinds:
+            forwards = kind == "c2p"
+            content = (query if forwards else key).transpose(0, 1)
+            order = distances if forwards else distances.flip(0)
+            vectors = self._vectors(attention, order, keys=forwards) * scale
+            found = torch.bmm(content.flatten(1, 2), vectors.mT)
+            heads, batch, wide = len(found), query.shape[0], found.shape[2]
+            steps, start = ((wide - 1, 1), count - 1) if forwards else ((1, wide - 1), tokens - 1)
+            outer = (found.stride(0), found.stride(0) // batch)
+            terms.append(found.as_strided((heads, batch, count, tokens), (*outer, *steps), start))
+        total = terms[0] + terms[1] if len(terms) == 2 else terms[0].contiguous()
+        return total.transpose(0, 1)
+
+    def places(self, distances: Int[Tensor, " distance"]) -> Int[Tensor, " distance"]:
+        """Where in the table of distances each stands: far ones share a place."""
+        encoder, attention = self.body.encoder, self.layers[0].attention.self
+        buckets, longest = encoder.position_buckets, encoder.max_relative_positions
+        if buckets > 0 and longest > 0:
+            distances = make_log_bucket_position(distances, buckets, longest).long()
+        span = attention.pos_ebd_size
+        return (distances + span).clamp(0, 2 * span - 1)
+
+    def _vectors(self, attention: Any, distances: Tensor, keys: bool) -> Tensor:
+        """[head, distance, d_h]: what queries (``keys``) or keys meet, distance by distance."""
+        places = self.places(distances)
+        first = int(places.min())
+        table = self.body.encoder.get_rel_embedding()[first : int(places.max()) + 1]
+        if attention.share_att_key:
+            linear: Callable[[Tensor], Tensor] = (
+                attention.key_proj if keys else attention.query_proj
+            )
+        else:
+            linear = attention.pos_key_proj if keys else attention.pos_query_proj
+        projected = linear(table)[(places - first).to(table.device)]
+        return projected.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)
+
+    def scaling(self, index: int, query: Tensor) -> float:
+        """1 / sqrt(d_h times the number of terms), rounded as the library rounds it."""
+        terms = self._terms(index)
+        return 1 / float(scaled_size_sqrt(query, terms).to(query.dtype))
+
+    def _terms(self, index: int) -> int:
+        kinds = self.layers[index].attention.self.pos_att_type
+        return 1 + ("c2p" in kinds) + ("p2c" in kinds)
+
+    def projections(self, index: int) -> tuple[Any, Any, Any]:
+        """The linear modules of a layer that make queries, keys and values."""
+        attention = self.layers[index].attention.self
+        return attention.query_proj, attention.key_proj, attention.value_proj
+
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
+        """Pooler and classifier on the CLS row."""
+        return relevance(self.module.classifier(self.module.pooler(states)))
+
+    def qk(self, layer: int) -> QK:
+        """The content-to-content weights of the layer; the terms with distances are beside them."""
+        plain = super().qk(layer)
+        attention = self.layers[layer].attention.self
+        kinds = [kind for kind in ("c2p", "p2c") if kind in attention.pos_att_type]
+        scale = self.scaling(layer, plain.query[0].mT)
+        beside = ""
+        if attention.relative_attention and kinds:
+            beside = BESIDE.format(" and ".join(kinds), self._terms(layer))
+        return replace(plain, scale=scale, beside=beside)

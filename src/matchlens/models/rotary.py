@@ -1,0 +1,123 @@
+"""Families whose positions turn queries and keys (RoPE), and whose layers may allow a band only.
+
+The library's layers ask the attention interface; what they ask it with is made twice only where a
+layer is computed for some rows: there the keys and values of all tokens are made by the library's
+modules beside it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from matchlens.errors import InputError
+from matchlens.models.attend import Call, Grid
+from matchlens.models.band import Band
+from matchlens.models.bert import Bert
+from matchlens.models.qk import QK
+from matchlens.parts import PADDING
+
+STEADY = ("default", "linear", "llama3", "yarn")
+"""Kinds of rotary positions that do not hang on the longest text of a batch."""
+
+Turn = tuple[Tensor, Tensor]
+"""Cosines and sines by which queries and keys are turned, each [batch, token, head width]."""
+
+
+class Rotary(Bert, ABC):
+    """Walks a model with rotary positions through its own layers.
+
+    Args:
+        module: the model, in evaluation mode.
+
+    Raises:
+        InputError: if its positions would make a score depend on the other texts of its batch.
+    """
+
+    token_types = 0
+    rounded = True
+    stack = "layers"
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        for kind in sorted(_kinds(self.module.config.rope_parameters)):
+            if kind not in STEADY:
+                raise InputError(
+                    f"rotary positions of type {kind!r} change with the longest text of a batch, "
+                    f"so that a pair has no score of its own; expected one of {', '.join(STEADY)}"
+                )
+
+    @abstractmethod
+    def band(self, index: int) -> Band:
+        """The token pairs that a layer allows at all."""
+
+    @abstractmethod
+    def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
+        """By what a layer turns the queries and keys of tokens at these positions."""
+
+    @abstractmethod
+    def heads(
+        self, index: int, states: Float[Tensor, "batch token width"], turn: Turn
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of all tokens, turned, each [batch, head, token, head width]."""
+
+    def layer(
+        self, index: int, states: Float[Tensor, "batch token width"], call: Call
+    ) -> Float[Tensor, "batch row width"]:
+        """One layer of the library's; with ``call.rows``, keys and values come from all tokens."""
+        cos, sin = (
+            each.repeat(len(call.cuts), 1, 1)
+            for each in self.turn(index, states, positions(call.grid))
+        )
+        call = replace(call, band=self.band(index))
+        if call.rows is not None:
+            query, key, value = self.heads(index, states, (cos, sin))
+            call = replace(call, memory=(key, value))
+            if call.gauge is not None:  # it measures the rows that go no further, too
+                call = replace(call, asking=query)
+            states = states[:, call.rows]
+            cos, sin = cos[:, call.rows], sin[:, call.rows]
+        return self.layers[index](
+            states, attention_mask=None, position_embeddings=(cos, sin), matchlens=call
+        )
+
+
+def turned(query: Tensor, key: Tensor, biases: tuple[Tensor | None, ...], heads: int) -> QK:
+    """Query and key weights, said to be turned by positions: what multiplies them refuses that.
+
+    Args:
+        query: [head * head width, width].
+        key: [key head * head width, width].
+        biases: theirs, None where the model has none.
+        heads: number of heads.
+    """
+    width = len(query) // heads
+    query_bias, key_bias = (
+        None if one is None else one.detach().unflatten(0, (-1, width)) for one in biases
+    )
+    return QK.of(
+        query.detach().unflatten(0, (-1, width)),
+        key.detach().unflatten(0, (-1, width)),
+        query_bias,
+        key_bias,
+        rope=True,
+    )
+
+
+def positions(grid: Grid) -> Int[Tensor, "pair token"]:
+    """Each token's position in its own pair, from 0, on whichever side the padding is."""
+    real = grid.parts != PADDING
+    return (real.long().cumsum(1) - 1).clamp(min=0)
+
+
+def _kinds(parameters: Mapping[str, Any]) -> set[str]:
+    """The kinds of rotary positions that a config names, in one or for each kind of layer."""
+    if "rope_type" in parameters:
+        return {str(parameters["rope_type"])}
+    return {str(one["rope_type"]) for one in parameters.values() if one is not None}

@@ -1,0 +1,178 @@
+"""The page ``report.html``: a results folder to read in a browser, in one file without a network.
+
+>>> from matchlens.report.page import LIMIT
+>>> LIMIT
+5000000
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from matchlens._version import __version__
+from matchlens.errors import InputError
+from matchlens.report.page.held import Held
+from matchlens.report.page.sections.circuits import figure_2, hypothesis
+from matchlens.report.page.sections.contrasts import figure_1b, figure_1c
+from matchlens.report.page.sections.controls import controls
+from matchlens.report.page.sections.cuts import table_1
+from matchlens.report.page.sections.looking import looking
+from matchlens.report.page.sections.made import made
+from matchlens.report.page.sections.matching import matching
+from matchlens.report.page.sections.opening import opening
+from matchlens.report.page.sections.profiles import lexical, no_op
+from matchlens.report.page.sections.sweeps import figure_1a, heads_alone
+from matchlens.report.page.texts import embedded
+from matchlens.results import write_bytes
+
+__all__ = ["LIMIT", "NAME", "page", "write"]
+
+NAME = "report.html"
+LIMIT = 5_000_000
+"""Most bytes of the page."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much of the costly parts a page holds.
+
+    Args:
+        heads: whose numbers a pair has head by head: ``all``, ``matching`` or ``none``.
+        distributions: heads a direction whose distributions are drawn.
+    """
+
+    heads: str = "all"
+    distributions: int = 6
+
+
+LADDER = (
+    Detail(),
+    Detail("matching"),
+    Detail("none"),
+    Detail("none", 3),
+    Detail("none", 0),
+)
+"""What is dropped, in this order, where a page would be larger than it may be."""
+
+
+def page(folder: Path, limit: int = LIMIT) -> str:
+    """The page of a results folder, from its stored tables alone.
+
+    The same tables give the same text: it holds no times and no paths.
+
+    Args:
+        folder: the results folder.
+        limit: most bytes; detail is dropped in the order of ``LADDER`` to keep it.
+
+    Raises:
+        InputError: if it is no results folder, a file cannot be read, or the page would be too
+            large even with the least detail.
+
+    Example::
+
+        matchlens.report.page.page(Path("results"))
+    """
+    held = Held.load(Path(folder))
+    size = 0
+    for detail in LADDER:
+        text = _render(held, detail)
+        size = len(text.encode("utf-8"))
+        if size <= limit:
+            return text
+    raise InputError(
+        f"the page of {str(folder)!r} would have {size / 1e6:.1f} MB; expected at most "
+        f"{limit / 1e6:g} MB; make a folder with fewer studies, directions or pairs"
+    )
+
+
+def write(folder: Path) -> Path:
+    """Write ``report.html`` into a results folder; it is there whole or not at all.
+
+    Args:
+        folder: the results folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: see :func:`page`; also if it cannot be written.
+    """
+    target = Path(folder) / NAME
+    text = page(folder)
+    try:
+        write_bytes(target, text.encode("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot write {str(target)!r}: {error.strerror or error}; give a folder that can be "
+            "written"
+        ) from None
+    return target
+
+
+def _render(held: Held, detail: Detail) -> str:
+    pair, pair_data = looking(held, detail.heads)
+    exhibits = (
+        table_1(held),
+        figure_1a(held),
+        heads_alone(held),
+        figure_1b(held),
+        figure_1c(held, detail.distributions),
+        no_op(held),
+        lexical(held),
+        matching(held),
+        figure_2(held),
+        hypothesis(held),
+        controls(held),
+        pair,
+    )
+    first = opening(held, {exhibit.id: exhibit.lead for exhibit in exhibits})
+    tables = {
+        table.name: table.data()
+        for some in (first.tables, *(exhibit.tables for exhibit in exhibits))
+        for table in some
+    }
+    style, script = _asset("page.css"), _asset("page.js")
+    text = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            opening=first,
+            exhibits=exhibits,
+            made=made(held),
+            version=__version__,
+            style=style,
+            script=script,
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+            data=embedded({"tables": tables, "pair": pair_data}),
+        )
+    )
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("matchlens.report.page", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("matchlens.report.page").joinpath("templates", name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    """What the policy calls an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

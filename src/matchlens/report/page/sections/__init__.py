@@ -1,0 +1,1 @@
+"""The page's sections: each reads its tables and makes exhibits."""

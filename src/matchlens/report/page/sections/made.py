@@ -1,0 +1,98 @@
+"""How it was made: model, pairs, versions, the check's outcome, notes, how to cite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from matchlens.report.page.held import Held
+from matchlens.report.page.parts import notes_of
+from matchlens.report.page.texts import shown, spelled
+
+CHECKS: Mapping[str, str] = {
+    "library_difference": "largest difference to the library's own score without a cut (logits)",
+    "tolerance": "largest difference that is accepted (logits)",
+    "attention_calls": "calls of the attention function, one a layer",
+    "blind_spread": "spread of scores when what the score reads is blind (logits; 0 expected)",
+    "one_cut_change": "change of a score by cutting one direction in one layer (logits; not 0)",
+}
+PAPER = (
+    "Vast, Van Cooten, Soulier, Piwowarski: Understanding Matching Mechanisms in Cross-Encoders. "
+    "WExIR at SIGIR 2025, arXiv 2507.14604."
+)
+MOST = 120
+
+
+def made(held: Held) -> dict[str, object]:
+    """What the last section shows."""
+    versions = held.about("versions")
+    pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
+    sources = held.about("pairs").get("sources")
+    checks: dict[str, list[tuple[str, str]]] = {}
+    for name, result in held.studies.items():
+        check = _flat(result.options.get("check"))
+        if check:
+            key = "; ".join(f"{a}={b}" for a, b in check)
+            checks.setdefault(key, [(CHECKS.get(a, a.replace("_", " ")), b) for a, b in check])
+            checks[key].append(("seen by the study", name))
+    merged = []
+    for rows in checks.values():
+        studies = [value for label, value in rows if label == "seen by the study"]
+        merged.append(
+            {
+                "studies": ", ".join(shown(name, 60) for name in studies),
+                "rows": [row for row in rows if row[0] != "seen by the study"],
+            }
+        )
+    command = held.manifest.get("command")
+    seeds = sorted(
+        {str(r.options["seed"]) for r in held.studies.values() if r.options.get("seed") is not None}
+    )
+    version = shown(versions.get("matchlens", "?"), 40)
+    model = shown(held.model, 120)
+    return {
+        "groups": [
+            ("Model", _flat(held.about("model"))),
+            ("Pairs", _flat(pairs)),
+            *[
+                (f"Collection {shown(one.get('collection', ''), 80)}", _flat(one))
+                for one in (sources if isinstance(sources, list) else [])
+                if isinstance(one, Mapping)
+            ],
+            ("Versions", _flat(versions)),
+        ],
+        "checks": merged,
+        "seeds": ", ".join(seeds) or "none",
+        "truncated": _truncated(held),
+        "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
+        "command": shown(_command(command), 4000) if command else "",
+        "cite": f"matchlens {version}, report on {model}.",
+        "paper": PAPER,
+    }
+
+
+def _command(given: object) -> str:
+    return " ".join(map(str, given)) if isinstance(given, list) else str(given)
+
+
+def _truncated(held: Held) -> str:
+    for result in held.studies.values():
+        if "truncated" in result.pairs and len(result.pairs):
+            number = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())
+            return f"{number:,} of {len(result.pairs):,} pairs were cut to the length limit."
+    return "The folder does not say how many pairs were cut to the length limit."
+
+
+def _flat(value: object, path: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as names and texts."""
+    if isinstance(value, Mapping):
+        out: list[tuple[str, str]] = []
+        for key, one in value.items():
+            name = f"{path}, {key}" if path else str(key)
+            out += _flat(one, shown(name.replace("_", " "), 120))
+        return out[:MOST]
+    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        out = []
+        for place, one in enumerate(value):
+            out += _flat(one, f"{path} {place + 1}")
+        return out[:MOST]
+    return [(path or "outcome", shown(spelled(value), 400))] if value is not None or path else []

@@ -1,0 +1,197 @@
+"""The opening: what was asked, what was found, and the claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matchlens.report.page.held import Held, Row
+from matchlens.report.page.parts import Column, Table, number
+from matchlens.report.page.texts import chance, counted, interval, listed, num, prose, shown
+
+VERDICTS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The page's opening.
+
+    Args:
+        title: what the page is about.
+        model: the model's name.
+        collections: the collections' names.
+        facts: name and value, the few numbers to begin with.
+        asked: what was asked, in sentences.
+        found: what was found, in sentences.
+        claims: what each claim shows.
+        tables: the claims to download.
+        absent: why there are no claims; empty where there are.
+    """
+
+    title: str
+    model: str
+    collections: str
+    facts: tuple[tuple[str, str], ...]
+    asked: tuple[str, ...]
+    found: tuple[str, ...]
+    claims: tuple[Mapping[str, object], ...]
+    tables: tuple[Table, ...]
+    absent: str
+
+
+def opening(held: Held, leads: Mapping[str, tuple[str, ...]]) -> Opening:
+    """Sentences from the study's summary, else made here from the tables.
+
+    Args:
+        held: the folder.
+        leads: what the page's exhibits say, by their id, where there is no summary.
+    """
+    model = shown(held.model, 120)
+    names = [shown(name, 80) for name in held.collections] or ["an unnamed collection"]
+    collections = listed(names)
+    summary = held.rows("study", "summary")
+    asked = tuple(prose(row["sentence"]) for row in summary if row["kind"] == "asked")
+    found = tuple(prose(row["sentence"]) for row in summary if row["kind"] == "found")
+    claims = held.rows("study", "claims")
+    columns = (
+        Column("id", "id", kind="text"),
+        Column("claim", "claim", kind="text"),
+        Column("verdict", "verdict", kind="text"),
+        Column("value", "value", 3),
+        Column("low", "95% low", 3),
+        Column("high", "95% high", 3),
+        Column("unit", "unit", kind="text"),
+        Column("n", "n", 0),
+        Column("n_of", "of", kind="text"),
+        Column("p", "p", kind="p"),
+        Column("found", "found", kind="text"),
+        Column("definition", "definition", kind="text"),
+        Column("source", "source", kind="text"),
+    )
+    return Opening(
+        title=f"How {model} matches queries and documents",
+        model=model,
+        collections=collections,
+        facts=_facts(held),
+        asked=asked or _asked(held, model, collections),
+        found=found or _found(leads),
+        claims=tuple(map(_claim, claims)),
+        tables=(Table("claims", "The claims", columns, tuple(claims)),) if claims else (),
+        absent=""
+        if claims
+        else "The paper's claims were not judged here (matchlens study does that).",
+    )
+
+
+def _claim(row: Row) -> Mapping[str, object]:
+    verdict = shown(row["verdict"], 40)
+    n = row.get("n")
+    digits = 3 if number(row.get("value")) % 1 else 0
+    return {
+        "id": shown(row["id"], 80),
+        "claim": prose(row["claim"]),
+        "verdict": verdict,
+        "sign": VERDICTS.get(verdict, "?"),
+        "kind": {"holds": "yes", "does not hold": "no"}.get(verdict, "open"),
+        "value": num(row.get("value"), digits),
+        "interval": interval(row.get("low"), row.get("high"), 3),
+        "unit": shown(row.get("unit") or "", 60),
+        "n": "" if n is None else f"{int(number(n)):,} {shown(row.get('n_of') or '', 40)}",
+        "p": "" if row.get("p") is None else chance(row.get("p")),
+        "found": prose(row.get("found") or ""),
+        "definition": prose(row.get("definition") or ""),
+        "source": shown(row.get("source") or "", 120),
+    }
+
+
+def _main(held: Held) -> str:
+    """The study whose options speak for all: the ablation where it is there."""
+    for name in ("ablation", *held.studies):
+        if held.option(name, "original") is not None:
+            return name
+    return ""
+
+
+def _facts(held: Held) -> tuple[tuple[str, str], ...]:
+    facts: list[tuple[str, str]] = []
+    pairs = held.about("pairs")
+    queries = _queries(held)
+    if queries:
+        facts.append(("queries", f"{queries:,}"))
+    if isinstance(pairs.get("number"), int):
+        facts.append(("pairs", f"{int(number(pairs['number'])):,}"))
+    name = _main(held)
+    layers, heads = (_shape(held, key) for key in ("layers", "heads"))
+    if layers and heads:
+        facts.append(("layers × heads", f"{layers} × {heads}"))
+    if name:
+        digits = held.digits(name)
+        measure = shown(held.option(name, "measure") or "measure", 40)
+        facts.append((f"{measure}, original", num(held.option(name, "original"), digits)))
+        facts.append(("random ranking", num(held.option(name, "random"), digits)))
+    return tuple(facts)
+
+
+def _shape(held: Held, key: str) -> object:
+    return next((held.option(n, key) for n in held.studies if held.option(n, key)), None)
+
+
+def _queries(held: Held) -> int:
+    frames = [one.pairs for one in held.studies.values() if {"collection", "qid"} <= set(one.pairs)]
+    return len(frames[0][["collection", "qid"]].drop_duplicates()) if frames else 0
+
+
+def _asked(held: Held, model: str, collections: str) -> tuple[str, ...]:
+    pairs = held.about("pairs")
+    said = [
+        f"How does {model} match a query with a document? It was asked on {collections}: "
+        f"{counted(_queries(held), 'query', 'queries')} with "
+        f"{counted(int(number(pairs.get('number') or 0)), 'passage')}"
+        f"{_sampling(pairs.get('sampling'))}."
+    ]
+    name = _main(held)
+    if name:
+        digits = held.digits(name)
+        measure = shown(held.option(name, "measure") or "the measure", 40)
+        said.append(
+            f"Rankings are measured by {measure}: the untouched model reaches "
+            f"{num(held.option(name, 'original'), digits)}, a random ranking "
+            f"{num(held.option(name, 'random'), digits)} (expected value)."
+        )
+    said.append(
+        f"Studies in this folder: {listed([shown(n, 40) for n in held.studies] or ['none'])}."
+    )
+    return tuple(said)
+
+
+def _sampling(given: object) -> str:
+    if not isinstance(given, Mapping):
+        return ""
+    how = given.get("candidates")
+    if how == "per_grade":
+        said = f"at most {given.get('per_grade')} a grade and query"
+    elif how == "run":
+        said = f"the run's top {given.get('depth')}"
+    else:
+        said = "all judged ones"
+    easy = given.get("easy")
+    more = f", and {easy} random ones a query as easy negatives" if easy else ""
+    return f" ({said}{more}; seed {given.get('seed')})"
+
+
+def _found(leads: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The first sentences of the exhibits."""
+    order = (
+        "table-1",
+        "figure-1a",
+        "figure-1b",
+        "no-op",
+        "lexical",
+        "matching",
+        "figure-2",
+        "controls",
+    )
+    said = []
+    for name in order:
+        said += list(leads.get(name, ()))[: 2 if name == "table-1" else 1]
+    return tuple(said) or ("No study in this folder has a table that this page knows.",)

@@ -1,0 +1,328 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  root.classList.add("js");
+  const all = (query, where = document) => [...where.querySelectorAll(query)];
+  const held = JSON.parse(document.getElementById("data").textContent);
+  const minus = "\u2212";
+
+  // Tooltips: what an element's title says, when it is pointed at or focused.
+  const tip = document.getElementById("tip");
+  const texts = new WeakMap();
+  let current = null;
+  for (const mark of all("[data-mark], svg.chart [role=img], td[title], th[title]")) {
+    const title = mark.querySelector(":scope > title");
+    const text = title ? title.textContent : mark.getAttribute("title");
+    if (!text) continue;
+    texts.set(mark, text);
+    mark.dataset.tipped = "";
+    if (title) {
+      mark.setAttribute("aria-label", text);
+      title.remove();
+    } else {
+      mark.removeAttribute("title");
+      if (!mark.closest(".tokens")) mark.setAttribute("aria-description", text);
+    }
+  }
+  const tipped = (node) => (node instanceof Element ? node.closest("[data-tipped]") : null);
+  function show(mark) {
+    current = mark;
+    tip.textContent = texts.get(mark);
+    tip.hidden = false;
+    const box = mark.getBoundingClientRect();
+    const own = tip.getBoundingClientRect();
+    const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
+    const above = box.top - own.height - 8;
+    tip.style.left = `${Math.max(8, left)}px`;
+    tip.style.top = `${above > 4 ? above : Math.min(box.bottom + 8, innerHeight - own.height - 4)}px`;
+  }
+  function hide() {
+    current = null;
+    tip.hidden = true;
+  }
+  document.addEventListener("pointerover", (event) => {
+    const mark = tipped(event.target);
+    if (mark) show(mark);
+    else if (current && current !== document.activeElement) hide();
+  });
+  document.addEventListener("focusin", (event) => {
+    const mark = tipped(event.target);
+    if (mark && event.target === mark) show(mark);
+    else hide();
+  });
+  document.addEventListener("focusout", hide);
+  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+  });
+
+  // One tab stop a chart; arrow keys go from mark to mark.
+  for (const group of all("svg.chart, [data-marks]")) {
+    const marks = all("[data-tipped]", group);
+    if (!marks.length) continue;
+    const seen = (mark) => mark.getClientRects().length > 0;
+    const columns = Number(group.dataset.columns) || 0;
+    marks.forEach((mark, place) => mark.setAttribute("tabindex", place ? "-1" : "0"));
+    group.addEventListener("keydown", (event) => {
+      const from = marks.indexOf(document.activeElement);
+      if (from < 0) return;
+      const across = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const down = { ArrowDown: columns || 1, ArrowUp: -columns || -1 }[event.key];
+      let step = across || down;
+      let to = from;
+      if (event.key === "Home") [to, step] = [-1, 1];
+      else if (event.key === "End") [to, step] = [marks.length, -1];
+      else if (!step) return;
+      event.preventDefault();
+      do to += step;
+      while (marks[to] && !seen(marks[to]));
+      if (!marks[to]) return;
+      marks[from].setAttribute("tabindex", "-1");
+      marks[to].setAttribute("tabindex", "0");
+      marks[to].focus();
+    });
+  }
+
+  // Panels become tabs.
+  const opened = new Map();
+  for (const box of all("[data-panels]")) {
+    const panels = all(":scope > .panel", box);
+    const list = document.createElement("div");
+    list.className = "tabs";
+    list.setAttribute("role", "tablist");
+    list.setAttribute("aria-label", box.closest("section").querySelector("h2").textContent);
+    const tabs = panels.map((panel) => {
+      const tab = document.createElement("button");
+      tab.type = "button";
+      tab.id = `tab-${panel.id}`;
+      tab.textContent = panel.dataset.label;
+      tab.setAttribute("role", "tab");
+      tab.setAttribute("aria-controls", panel.id);
+      panel.setAttribute("role", "tabpanel");
+      panel.setAttribute("aria-labelledby", tab.id);
+      list.append(tab);
+      return tab;
+    });
+    const choose = (chosen, focus) => {
+      tabs.forEach((tab, place) => {
+        tab.setAttribute("aria-selected", String(place === chosen));
+        tab.tabIndex = place === chosen ? 0 : -1;
+        panels[place].hidden = place !== chosen;
+      });
+      if (focus) tabs[chosen].focus();
+    };
+    tabs.forEach((tab, place) => {
+      opened.set(panels[place], () => choose(place));
+      tab.addEventListener("click", () => {
+        choose(place);
+        history.replaceState(null, "", `#${panels[place].id}`);
+      });
+      tab.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        const last = tabs.length - 1;
+        if (step) choose((place + step + tabs.length) % tabs.length, true);
+        else if (event.key === "Home") choose(0, true);
+        else if (event.key === "End") choose(last, true);
+        else return;
+        event.preventDefault();
+      });
+    });
+    box.prepend(list);
+    choose(0);
+  }
+
+  // Tables sort by any column.
+  const worth = (cell) => {
+    const text = cell.dataset.order || cell.textContent.trim();
+    const number = Number(text.replace(minus, "-").replace(/[,*+<]/g, ""));
+    return text === "" || text === "\u2013" ? null : Number.isNaN(number) ? text : number;
+  };
+  for (const table of all("table[data-sort]")) {
+    const heads = all("thead th", table);
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const up = head.getAttribute("aria-sort") !== "ascending";
+        heads.forEach((one) => one.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const body = table.tBodies[0];
+        const rows = [...body.rows].map((row) => [worth(row.cells[column]), row]);
+        rows.sort(([a], [b]) => {
+          if (a === null || b === null) return (a === null) - (b === null);
+          const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+          return up ? order : -order;
+        });
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+
+  // Tables to download, made from what the page holds. A text that a spreadsheet would run as a
+  // formula begins with an apostrophe.
+  const quoted = (value) => {
+    if (value === null || value === undefined) return "";
+    if (typeof value !== "string") return String(value);
+    const safe = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  for (const button of all("[data-csv]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const table = held.tables[button.dataset.csv];
+      const lines = [table.columns, ...table.rows].map((row) => row.map(quoted).join(","));
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([lines.join("\r\n"), "\r\n"], { type: "text/csv" }));
+      link.download = `${button.dataset.csv}.csv`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    });
+  }
+
+  // All or none of the curves.
+  for (const box of all(".chooser")) {
+    const bulk = document.createElement("div");
+    bulk.className = "bulk";
+    for (const [words, on] of [["All", true], ["None", false]]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet";
+      button.textContent = words;
+      button.addEventListener("click", () => all("input", box).forEach((one) => (one.checked = on)));
+      bulk.append(button);
+    }
+    box.append(bulk);
+  }
+
+  // A pair to look into.
+  const tools = document.querySelector("[data-pair-tools]");
+  const pairs = all("[data-look]");
+  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  const unpacked = ([most, text]) =>
+    Array.from({ length: text.length / 2 }, (_, k) => {
+      const root = (digits.indexOf(text[2 * k]) * 64 + digits.indexOf(text[2 * k + 1])) / 4095;
+      return most * root * root;
+    });
+  const printed = (value, places) => {
+    const text = value.toFixed(places);
+    return text.startsWith("0.") ? text.slice(1) : text;
+  };
+  function shade(pair, view, reader) {
+    const packed = held.pair.looks[Number(pair.dataset.look)][view];
+    if (!packed) return;
+    const values = unpacked(packed[reader]);
+    const tokens = all(".t", pair);
+    const inside = tokens.filter((token) => token.closest(".b-query, .b-passage"));
+    const most = Math.max(0, ...inside.map((token) => values[Number(token.dataset.k)]));
+    const chosen = tools.querySelector("[name=reader]:checked").nextElementSibling.textContent;
+    for (const token of tokens) {
+      const value = values[Number(token.dataset.k)];
+      const level = value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.floor((value / most) * 9 + 0.5), 1), 9);
+      token.className = `t t${level}`;
+      const text = `${token.dataset.name}\nreceives ${printed(value, 4)} when ${chosen}`;
+      texts.set(token, text);
+      token.setAttribute("aria-description", text);
+    }
+    const largest = pair.querySelector("[data-most]");
+    if (largest) largest.textContent = printed(most, 3);
+  }
+  function look() {
+    const chosen = tools.querySelector("[data-choose=pair]").value;
+    const view = tools.querySelector("[data-choose=view]");
+    const reader = tools.querySelector("[name=reader]:checked");
+    pairs.forEach((pair) => {
+      pair.hidden = pair.dataset.look !== chosen;
+      if (!pair.hidden && view && reader) shade(pair, view.value, Number(reader.value));
+    });
+  }
+  if (tools) {
+    tools.hidden = false;
+    tools.addEventListener("change", () => {
+      look();
+      const view = tools.querySelector("[data-choose=view]");
+      const said = [tools.querySelector("[data-choose=pair]").selectedOptions[0].textContent];
+      if (view) said.push(view.selectedOptions[0].textContent);
+      document.getElementById("live").textContent = said.join("; ");
+    });
+    pairs.forEach((pair) =>
+      opened.set(pair, () => {
+        tools.querySelector("[data-choose=pair]").value = pair.dataset.look;
+        look();
+      })
+    );
+    look();
+  }
+
+  // An address leads to what it names, wherever that is folded away.
+  function follow() {
+    let name = "";
+    try {
+      name = decodeURIComponent(location.hash.slice(1));
+    } catch {
+      return;
+    }
+    const target = name && document.getElementById(name);
+    if (!target) return;
+    for (let node = target; node; node = node.parentElement) {
+      if (opened.has(node)) opened.get(node)();
+      if (node instanceof HTMLDetailsElement) node.open = true;
+    }
+    target.scrollIntoView();
+  }
+  addEventListener("hashchange", follow);
+  if (location.hash) follow();
+
+  // Where the reader is.
+  const links = all(".toc a");
+  const spots = links.map((link) => document.getElementById(link.hash.slice(1)));
+  let waiting = false;
+  function mark() {
+    waiting = false;
+    let here = 0;
+    spots.forEach((spot, place) => {
+      if (spot.getBoundingClientRect().top < innerHeight * 0.3) here = place;
+    });
+    if (innerHeight + scrollY >= root.scrollHeight - 4) here = links.length - 1;
+    links.forEach((link, place) => {
+      if (place !== here) link.removeAttribute("aria-current");
+      else if (!link.hasAttribute("aria-current")) {
+        link.setAttribute("aria-current", "true");
+        const list = link.closest("ul");
+        if (list.scrollWidth > list.clientWidth) list.scrollLeft = link.offsetLeft - list.offsetLeft - 40;
+      }
+    });
+  }
+  addEventListener("scroll", () => {
+    if (!waiting) requestAnimationFrame(mark);
+    waiting = true;
+  }, { passive: true });
+  mark();
+
+  // Light and dark.
+  const button = document.querySelector("[data-theme-button]");
+  const prefers = matchMedia("(prefers-color-scheme: dark)");
+  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefers.matches);
+  const name = () => (button.textContent = dark() ? "Light" : "Dark");
+  button.hidden = false;
+  button.setAttribute("aria-label", "Change between light and dark");
+  button.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    name();
+  });
+  prefers.addEventListener("change", name);
+  name();
+
+  // On paper everything is open, but for long tables.
+  const folded = [];
+  addEventListener("beforeprint", () => {
+    for (const one of all("details:not([open]):not([data-long])")) {
+      one.open = true;
+      folded.push(one);
+    }
+  });
+  addEventListener("afterprint", () => {
+    while (folded.length) folded.pop().open = false;
+  });
+})();

@@ -1,0 +1,189 @@
+"""What a results folder says as a whole: claims, headline numbers, results.json, the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from matchlens.errors import InputError
+from matchlens.report.numbers import columns, printed
+from matchlens.results import Result, read_manifest, records, to_json
+from matchlens.studies.claims import claims
+from matchlens.studies.headline import headline, summary
+from matchlens.studies.verdicts import MARGIN
+
+NAME = "study"
+FORMAT = 1
+OTHERS = (NAME, "comparison", "wexir25")
+"""Results in a folder that are made of the others."""
+MODEL = ("name", "sha256", "type", "dtype", "max_length")
+
+
+def held(folder: str | Path) -> dict[str, Result]:
+    """The results of a folder's studies, in the order in which they were made.
+
+    Raises:
+        InputError: if there is no results folder, no study in it, or a file cannot be read.
+    """
+    names = [name for name in read_manifest(Path(folder))["studies"] if name not in OTHERS]
+    if not names:
+        raise InputError(f"{str(folder)!r} holds no study; run one into it, such as ablation")
+    return {name: Result.load(folder, name) for name in names}
+
+
+def conclude(
+    folder: str | Path,
+    *,
+    margin: float | None = None,
+    about: Mapping[str, object] | None = None,
+) -> Result:
+    """Decide the claims and gather the headline numbers of a results folder, from its tables alone.
+
+    Args:
+        folder: a results folder.
+        margin: changes of the measure up to this count as none; what the folder says, else .02,
+            where None.
+        about: what the manifest says of the study; what it says already where None.
+
+    Returns:
+        The result ``study`` with its tables ``claims``, ``headline`` and ``summary`` and its
+        texts; it is not saved.
+
+    Raises:
+        InputError: if the folder cannot be read, or the margin is no positive number.
+    """
+    results = held(folder)
+    before = read_manifest(Path(folder))["studies"].get(NAME, {}).get("options", {})
+    options = dict(before if about is None else about)
+    if margin is None:
+        margin = float(str(options.get("margin", MARGIN)))
+    if not 0 < margin < float("inf"):
+        raise InputError(f"margin is {margin}; expected a positive change of the measure")
+    options["margin"] = margin
+    decided = claims(results, margin=margin)
+    first = next(iter(results.values()))
+    scores = first.scores
+    result = Result(
+        NAME,
+        first.identity,
+        options,
+        (f"changes of the measure within {margin:g} count as none in the claims",),
+        first.pairs,
+        pd.DataFrame(scores[scores["cut"] == ""]),
+        {"claims": decided},
+    )
+    numbers = headline({**results, NAME: result})
+    said = summary(results, decided)
+    result.tables = {"claims": decided, "headline": numbers, "summary": said}
+    result.texts = {
+        "results.json": to_json(as_json(result, results)),
+        f"{NAME}/claims.txt": text(result),
+        f"{NAME}/claims.tex": latex(result),
+    }
+    return result
+
+
+def write_report(folder: str | Path, *, margin: float | None = None) -> Path:
+    """Rebuild a results folder's claims, ``results.json`` and page from its stored tables.
+
+    Args:
+        folder: a results folder that holds one study or more.
+        margin: changes of the measure up to this count as none in the claims; as before where
+            None.
+
+    Returns:
+        The page's path, ``report.html``.
+
+    Raises:
+        InputError: if the folder cannot be read or written.
+
+    >>> import tempfile
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1)
+    >>> out = tempfile.TemporaryDirectory()
+    >>> _ = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["Q->D"]).save(out.name)
+    >>> matchlens.write_report(out.name).name
+    'report.html'
+    """
+    from matchlens.report import page
+
+    conclude(folder, margin=margin).save(folder)
+    return page.write(Path(folder))
+
+
+def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
+    """The content of ``results.json``, as ``results.schema.json`` beside this file says."""
+    identity = result.identity
+    model, pairs, versions = (identity[key] for key in ("model", "pairs", "versions"))
+    assert isinstance(model, Mapping)  # noqa: S101
+    assert isinstance(pairs, Mapping)  # noqa: S101
+    assert isinstance(versions, Mapping)  # noqa: S101
+    numbers = records(result.tables["headline"])
+    return {
+        "format": FORMAT,
+        "matchlens": versions["matchlens"],
+        "model": {key: model[key] for key in MODEL},
+        "pairs": {
+            "number": pairs["number"],
+            "queries": len(result.pairs[["collection", "qid"]].drop_duplicates()),
+            "sha256": pairs["sha256"],
+            "collections": [str(source["collection"]) for source in pairs["sources"]],
+        },
+        "studies": {
+            name: {"notes": list(one.notes), "seed": one.options.get("seed")}
+            for name, one in results.items()
+        },
+        "summary": [str(row["sentence"]) for row in records(result.tables["summary"])],
+        "claims": records(result.tables["claims"]),
+        "headline": numbers,
+    }
+
+
+def text(result: Result) -> str:
+    """The summary and the claims for a terminal.
+
+    Args:
+        result: what :func:`conclude` returned.
+    """
+    lines = [str(row["sentence"]) for row in records(result.tables["summary"])]
+    body = [["claim", "verdict", "number", "95% interval", "n"]]
+    decided = records(result.tables["claims"])
+    for row in decided:
+        low, high = (printed(row[key], 3) for key in ("low", "high"))
+        interval = f"[{low}, {high}]" if row["low"] is not None else "-"
+        count = "-" if row["n"] is None else f"{row['n']} {row['n_of']}"
+        body.append(
+            [str(row["id"]), str(row["verdict"]), printed(row["value"], 3), interval, count]
+        )
+    said = [
+        f"{row['id']}: {row['claim']} {row['found']}" for row in records(result.tables["claims"])
+    ]
+    return "\n".join([*lines, "", *columns(body), "", *said]) + "\n"
+
+
+_TEX = {"\\": r"\textbackslash{}", "->": r"$\rightarrow$", **{c: f"\\{c}" for c in "{}#_%&$"}}
+_TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def latex(result: Result) -> str:
+    """The claims as a LaTeX table (booktabs).
+
+    Args:
+        result: what :func:`conclude` returned.
+    """
+
+    def safe(plain: object) -> str:
+        keys = sorted(_TEX, key=len, reverse=True)
+        return re.sub("|".join(map(re.escape, keys)), lambda found: _TEX[found[0]], str(plain))
+
+    lines = ["% \\usepackage{booktabs}", "\\begin{tabular}{p{.5\\linewidth}lrl}", "\\toprule"]
+    lines += ["claim & verdict & number & 95\\% interval \\\\", "\\midrule"]
+    for row in records(result.tables["claims"]):
+        low, high = (printed(row[key], 3) for key in ("low", "high"))
+        interval = f"[{low}, {high}]" if row["low"] is not None else "--"
+        number = "--" if row["value"] is None else printed(row["value"], 3)
+        lines.append(f"{safe(row['claim'])} & {row['verdict']} & {number} & {interval} \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])

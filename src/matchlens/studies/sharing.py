@@ -1,0 +1,91 @@
+"""One run for several studies: what they ask of the same pairs goes through one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from matchlens.corpora import Pair
+from matchlens.engine import Progress, Run, run
+from matchlens.errors import InputError
+from matchlens.models.load import Reranker
+from matchlens.plan import Condition
+
+Key = tuple[tuple[str, str, str], ...]
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """Runs conditions on pairs: :func:`matchlens.engine.run`, or one run that several share."""
+
+    def __call__(
+        self,
+        model: Reranker,
+        pairs: Sequence[Pair],
+        conditions: Mapping[str, Condition],
+        *,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+        progress: Progress | None = None,
+    ) -> Run:
+        """Score the pairs under every condition."""
+        ...
+
+
+class Shared:
+    """Runs what several studies will ask of the same pairs when the first of them asks.
+
+    A condition that two studies name is run once, and so are the layers that two conditions share.
+    What is asked of other pairs, or beyond what was announced, is run by itself.
+    """
+
+    def __init__(self) -> None:
+        self._announced: dict[Key, dict[str, Condition]] = {}
+        self._done: dict[Key, Run] = {}
+        self.passes = 0
+        """Layer passes times pairs of the runs so far."""
+
+    def announce(self, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> None:
+        """Say what will be asked of some pairs.
+
+        Raises:
+            InputError: if a name stands for other cuts already.
+        """
+        held = self._announced.setdefault(_key(pairs), {})
+        for name, cuts in conditions.items():
+            if name in held and list(held[name]) != list(cuts):
+                raise InputError(f"condition {name!r} stands for two things; give each a name")
+            held[name] = cuts
+
+    def __call__(
+        self,
+        model: Reranker,
+        pairs: Sequence[Pair],
+        conditions: Mapping[str, Condition],
+        *,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+        progress: Progress | None = None,
+    ) -> Run:
+        """Score the pairs under every condition, from the shared run where it has them."""
+        key = _key(pairs)
+        held = self._announced.get(key, {})
+        common = all(list(held.get(name, ("",))) == list(cuts) for name, cuts in conditions.items())
+        if not common or key not in self._done:
+            out = run(
+                model,
+                pairs,
+                held if common else conditions,
+                seed=seed,
+                batch_tokens=batch_tokens,
+                progress=progress,
+            )
+            self.passes += out.plan.passes * len(pairs)
+            if not common:
+                return out
+            self._done[key] = out
+        return self._done[key].only(conditions, model)
+
+
+def _key(pairs: Sequence[Pair]) -> Key:
+    return tuple((pair.collection, pair.qid, pair.docid) for pair in pairs)

@@ -1,0 +1,143 @@
+"""How much of the whole study is run: quick, default, full; here, so that torch is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matchlens.errors import InputError
+from matchlens.studies.presets import COSTLY_PAIRS, preset
+
+STUDIES: Mapping[str, str] = {
+    "ablation": "Table 1: each direction cut in all layers",
+    "sweep": "Figure 1a: cut up to each layer, and CLS from each layer on",
+    "heads": "every head alone",
+    "controls": "directions beside random edges",
+    "attention": "Figures 1b and 1c: where attention goes, the matching heads",
+    "circuits": "Figure 2: query-key matrices",
+    "looking": "a few pairs to look into, token by token",
+}
+"""The studies of the whole, by the names that ``--studies`` takes."""
+
+GATHERING = "CLS->{Q,D}"
+"""The cut whose effect from and up to each layer tells when CLS gathers relevance."""
+FROM = ("CLS->Q", "CLS->D", GATHERING)
+"""What is cut from each layer on."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is run.
+
+    Args:
+        name: quick, default or full.
+        studies: names of :data:`STUDIES`.
+        directions: the directions of Figure 1a; the preset's, and :data:`GATHERING`, where None.
+        late: what is cut from each layer on.
+        swept: pairs of Figure 1a; all where None.
+        pairs: pairs of the costly parts (heads, controls, terms of the logits); all where None.
+        causal: whether matching heads are cut, beside random sets.
+        causal_pairs: pairs of that, from one half of the queries; all of the half where None.
+        draws: random draws of each control.
+        looks: pairs to look into.
+        queries: queries that are drawn where the person says nothing; all where None.
+    """
+
+    name: str
+    studies: tuple[str, ...]
+    directions: tuple[str, ...] | None
+    late: tuple[str, ...]
+    swept: int | None
+    pairs: int | None
+    causal: bool
+    causal_pairs: int | None
+    draws: int
+    looks: int
+    queries: int | None = None
+
+    def figure_1a(self, preset_name: str) -> tuple[str, ...]:
+        """The directions that are cut up to each layer.
+
+        Args:
+            preset_name: the study's preset.
+        """
+        if self.directions is not None:
+            return self.directions
+        return tuple(dict.fromkeys((*preset(preset_name).directions, GATHERING)))
+
+
+SIZES: Mapping[str, Size] = {
+    "quick": Size(
+        "quick",
+        ("ablation", "sweep", "attention", "circuits", "looking"),
+        ("Q->D", "D->D", "CLS->All"),
+        late=(),
+        swept=None,
+        pairs=COSTLY_PAIRS,
+        causal=False,
+        causal_pairs=None,
+        draws=1,
+        looks=6,
+        queries=16,
+    ),
+    "default": Size(
+        "default",
+        tuple(STUDIES),
+        None,
+        late=FROM,
+        swept=700,
+        pairs=COSTLY_PAIRS,
+        causal=True,
+        causal_pairs=150,
+        draws=2,
+        looks=12,
+    ),
+    "full": Size(
+        "full",
+        tuple(STUDIES),
+        None,
+        late=FROM,
+        swept=None,
+        pairs=None,
+        causal=True,
+        causal_pairs=None,
+        draws=3,
+        looks=24,
+    ),
+}
+
+
+def size(name: str) -> Size:
+    """The size of that name.
+
+    Raises:
+        InputError: if there is none.
+
+    >>> size("quick").queries
+    16
+    """
+    if name not in SIZES:
+        raise InputError(f"size {name!r} is not known; expected one of {', '.join(SIZES)}")
+    return SIZES[name]
+
+
+def chosen_studies(names: Sequence[str] | None, of: Size) -> tuple[str, ...]:
+    """The studies that are run, in the order of :data:`STUDIES`.
+
+    Args:
+        names: what the person asked for; those of the size where None.
+        of: the size.
+
+    Raises:
+        InputError: if one is not known, or none is left.
+
+    >>> chosen_studies(["sweep", "ablation"], size("quick"))
+    ('ablation', 'sweep')
+    """
+    wanted = of.studies if names is None else tuple(names)
+    for name in wanted:
+        if name not in STUDIES:
+            raise InputError(f"study {name!r} is not known; expected some of {', '.join(STUDIES)}")
+    if not wanted:
+        raise InputError(f"no study to run; expected some of {', '.join(STUDIES)}")
+    return tuple(name for name in STUDIES if name in wanted)

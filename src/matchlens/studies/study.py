@@ -1,0 +1,350 @@
+"""The whole study: all studies of one model on one sampling of pairs, sharing their passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from matchlens.circuits.factors import refuse_rope
+from matchlens.corpora import EASY_GRADE, PairSet, thin
+from matchlens.directions import Cut
+from matchlens.engine import Progress
+from matchlens.errors import InputError
+from matchlens.models.base import Base
+from matchlens.models.load import Reranker
+from matchlens.plan import Condition
+from matchlens.ranking import parse_measure
+from matchlens.results import Result
+from matchlens.studies import sizes
+from matchlens.studies.ablation import ablation
+from matchlens.studies.attention import attention
+from matchlens.studies.circuits import query_key
+from matchlens.studies.circuits_options import checked_halves, document_parts
+from matchlens.studies.contrasts import CONTRASTS, Classes
+from matchlens.studies.control_points import conditions_of as control_conditions
+from matchlens.studies.controls import controls
+from matchlens.studies.hows import ways
+from matchlens.studies.looking import looking
+from matchlens.studies.measuring import conditions_of
+from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sharing import Shared
+from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
+from matchlens.studies.sweeps import sweep
+from matchlens.studies.watching import Watched, watch
+
+Stage = Callable[[str, int, int], None]
+"""Called with what runs, pairs done and pairs in all."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The results of a whole study, by name.
+
+    Args:
+        results: study to result, in the order in which they ran.
+        skipped: study to the reason why it was not run.
+    """
+
+    results: Mapping[str, Result]
+    skipped: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Result:
+        """One study's result.
+
+        Raises:
+            InputError: if it was not run; it says why.
+        """
+        if name in self.results:
+            return self.results[name]
+        why = self.skipped.get(name, f"expected one of {', '.join(self.results)}")
+        raise InputError(f"the study has no result {name!r}; {why}")
+
+    def to_frame(self, name: str, table: str | None = None) -> pd.DataFrame:
+        """A copy of a table of one study, its first where ``table`` is None."""
+        return self[name].to_frame(table)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write all results into one folder; :func:`matchlens.report` makes the page of it.
+
+        Raises:
+            InputError: if the folder cannot be written, or belongs to something else.
+        """
+        for result in self.results.values():
+            result.save(folder)
+        return Path(folder)
+
+
+def study(
+    model: Reranker,
+    pairs: PairSet,
+    *,
+    size: str = "default",
+    studies: Sequence[str] | None = None,
+    base: Base | str | Path | None = None,
+    preset: str = "default",
+    measure: str = "nDCG@10",
+    rel: int = 2,
+    tie_tol: float | None = None,
+    seed: int = 0,
+    batch_tokens: int | None = None,
+    progress: Stage | None = None,
+    keep: Callable[[Result], None] | None = None,
+) -> Study:
+    """Run every study of the paper on the same pairs; what two of them need is computed once.
+
+    One untouched pass over all pairs gives the attention meters and the mean states; what is cut
+    on the same pairs goes through one plan.
+
+    Args:
+        model: a loaded reranker.
+        pairs: queries with passages of several grades and easy negatives
+            (``matchlens.choose(collection, easy=10)``); easy negatives are not ranked.
+        size: ``quick`` (Table 1, three directions of Figure 1a, meters, circuits), ``default``
+            (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
+            (everything on all pairs).
+        studies: some of ``ablation``, ``sweep``, ``heads``, ``controls``, ``attention``,
+            ``circuits``, ``looking``; those of the size where None. One that was asked for by name
+            and cannot be run is an error; else it is skipped with its reason.
+        base: a model before fine-tuning, for the circuits.
+        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
+        measure: any ir_measures measure by name.
+        rel: lowest relevant grade.
+        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
+        seed: of everything that is drawn.
+        batch_tokens: most places of one layer call.
+        progress: called with what runs, pairs done and pairs in all.
+        keep: called with each result as soon as it is there, to save it.
+
+    Raises:
+        InputError: if an option or the pairs cannot be used.
+
+    Source: Vast et al. 2025, all of it.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1, easy=1)
+    >>> found = matchlens.study(matchlens.load("demo"), pairs, studies=["ablation"])
+    >>> found["ablation"].to_frame()["queries"].iloc[0]
+    np.int64(4)
+    """
+    how_much = sizes.size(size)
+    names = sizes.chosen_studies(studies, how_much)
+    parse_measure(measure, rel=rel)
+    whole = _Whole(
+        model,
+        pairs,
+        how_much,
+        base,
+        {"preset": preset, "measure": measure, "rel": rel, "seed": seed},
+        tie_tol,
+        batch_tokens,
+        progress,
+    )
+    skipped = dict(whole.impossible(names))
+    if studies is not None and skipped:
+        raise InputError(f"study {next(iter(skipped))!r} cannot be run: {skipped.popitem()[1]}")
+    whole.announce([name for name in names if name not in skipped])
+    results: dict[str, Result] = {}
+    for name in names:
+        if name in skipped:
+            continue
+        for result in getattr(whole, name)(names, results):
+            results[result.study] = result
+            if keep is not None:
+                keep(result)
+    return Study(results, skipped)
+
+
+@dataclass
+class _Whole:
+    """The parts of one whole study, and what they share."""
+
+    model: Reranker
+    pairs: PairSet
+    size: sizes.Size
+    base: Base | str | Path | None
+    common: Mapping[str, Any]
+    tie_tol: float | None
+    batch_tokens: int | None
+    stage: Stage | None
+    shared: Shared = field(default_factory=Shared)
+    watched: Watched | None = None
+
+    def __post_init__(self) -> None:
+        self.preset = preset_of(str(self.common["preset"]))
+        self.classes = Classes.of(self.pairs.pairs, int(self.common["rel"]))
+        self.contrasts = []
+        for contrast in CONTRASTS:
+            with suppress(InputError):
+                self.classes.check([contrast])
+                self.contrasts.append(contrast)
+
+    def impossible(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Studies that this model or these pairs do not allow, and why."""
+        found = []
+        if "attention" in names and not self.contrasts:
+            try:
+                self.classes.check(CONTRASTS[:1])
+            except InputError as error:
+                found.append(("attention", str(error)))
+        if "circuits" in names:
+            try:
+                refuse_rope(self.model.family.qk(0))
+                self._halves()
+            except InputError as error:
+                found.append(("circuits", str(error)))
+        return found
+
+    def _halves(self) -> tuple[Classes, Classes]:
+        return checked_halves(self.pairs.pairs, int(self.common["rel"]), int(self.common["seed"]))
+
+    def announce(self, names: Sequence[str]) -> None:
+        """Tell the shared run what will be asked of which pairs."""
+        ranked = sum(pair.grade != EASY_GRADE for pair in self.pairs.pairs)
+        seed = int(self.common["seed"])
+        for name in names:
+            conditions, most = self._conditions(name)
+            if conditions:
+                used, _ = thin(self.pairs, most or ranked, seed=seed)
+                self.shared.announce(used.pairs, conditions)
+
+    def _conditions(self, name: str) -> tuple[dict[str, Condition], int | None]:
+        """What a study will ask for, and of how many pairs at most."""
+        family, how = self.model.family, self.preset.how
+        shape = {"layers": family.n_layers, "heads": family.n_heads}
+        if name == "ablation":
+            made, _ = ways(self.preset.cuts, None if how == "zero" else [how])
+            return dict(conditions_of([way.cut for way in made])), None
+        if name == "controls":
+            conditions, _, _ = control_conditions(self.preset.directions, [how], self.size.draws)
+            return conditions, self.size.pairs
+        kinds = {
+            "sweep": self._sweeps,
+            "heads": [("heads", (WHOLE_HEAD,))],
+        }.get(name, [])
+        out: dict[str, Condition] = {}
+        for kind, directions in kinds:
+            points, _ = sweep_points(kind, directions, hows=(how,), **shape)
+            out |= {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+        return out, self.size.swept if name == "sweep" else self.size.pairs
+
+    @property
+    def _sweeps(self) -> list[tuple[str, tuple[str, ...]]]:
+        late = [("from", self.size.late)] if self.size.late else []
+        return [("up-to", self.size.figure_1a(self.preset.name)), *late]
+
+    def _progress(self, what: str) -> Progress | None:
+        return None if self.stage is None else partial(self.stage, what)
+
+    def _cutting(self, what: str) -> dict[str, Any]:
+        return {
+            **self.common,
+            "tie_tol": self.tie_tol,
+            "batch_tokens": self.batch_tokens,
+            "progress": self._progress(what),
+            "runner": self.shared,
+        }
+
+    def ablation(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """Table 1."""
+        return [ablation(self.model, self.pairs, **self._cutting("Table 1"))]
+
+    def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """Figure 1a, and CLS cut from each layer on."""
+        return [
+            sweep(
+                self.model,
+                self.pairs,
+                kind,
+                directions=directions,
+                most_pairs=self.size.swept,
+                **self._cutting(f"cut {kind.replace('-', ' ')} each layer"),
+            )
+            for kind, directions in self._sweeps
+        ]
+
+    def heads(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """Every head alone."""
+        options = self._cutting("every head alone")
+        return [sweep(self.model, self.pairs, "heads", most_pairs=self.size.pairs, **options)]
+
+    def controls(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """Directions beside random edges."""
+        return [
+            controls(
+                self.model,
+                self.pairs,
+                draws=self.size.draws,
+                most_pairs=self.size.pairs,
+                **self._cutting("random edges"),
+            )
+        ]
+
+    def _untouched(self, names: Sequence[str]) -> Watched:
+        """The one untouched pass, with what the studies that are run need of it."""
+        if self.watched is None:
+            circuits = "circuits" in names and not self.impossible(["circuits"])
+            self.watched = watch(
+                self.model,
+                self.pairs,
+                list(dict.fromkeys(("mass", *self.preset.meters))),
+                means_of=self._halves()[0] if circuits else None,
+                document=document_parts(self.preset.name),
+                batch_tokens=self.batch_tokens,
+                progress=self._progress("attention"),
+            )
+        return self.watched
+
+    def attention(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """Where attention goes, and the matching heads."""
+        result = attention(
+            self.model,
+            self.pairs,
+            contrasts=self.contrasts,
+            causal=self.size.causal,
+            most_pairs=self.size.causal_pairs,
+            batch_tokens=self.batch_tokens,
+            progress=self._progress("matching heads, cut"),
+            watched=self._untouched(names),
+            **self.common,
+        )
+        return [result]
+
+    def circuits(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """The query-key matrices."""
+        options = {name: value for name, value in self.common.items() if name != "measure"}
+        return [
+            query_key(
+                self.model,
+                self.pairs,
+                base=self.base,
+                same_token="same_token" in self.preset.meters,
+                most_pairs=self.size.pairs,
+                batch_tokens=self.batch_tokens,
+                progress=self._progress("terms of the logits"),
+                watched=self._untouched(names),
+                **options,
+            )
+        ]
+
+    def looking(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """A few pairs, token by token."""
+        cut = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
+        found = done["attention"].tables["matching"] if "attention" in done else None
+        return [
+            looking(
+                self.model,
+                self.pairs,
+                looks=self.size.looks,
+                scored=pd.concat(cut, ignore_index=True) if cut else None,
+                matching=found,
+                seed=int(self.common["seed"]),
+                batch_tokens=self.batch_tokens,
+                progress=self._progress("pairs to look into"),
+            )
+        ]

@@ -1,0 +1,136 @@
+"""What a whole study will cost, said before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matchlens.corpora import EASY_GRADE, PairSet, thin
+from matchlens.directions import Cut
+from matchlens.models.folder import ModelFolder
+from matchlens.plan import Condition
+from matchlens.studies.circuits_options import TOP
+from matchlens.studies.control_points import conditions_of as control_conditions
+from matchlens.studies.cost import (
+    Work,
+    in_words,
+    layer_operations,
+    memory,
+    rate,
+    token_counts,
+    vocabulary_operations,
+)
+from matchlens.studies.head_set_points import RANDOM_SETS
+from matchlens.studies.hows import ways
+from matchlens.studies.measuring import conditions_of
+from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sizes import Size
+from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
+
+METERS = 1.5
+"""What the untouched pass with all meters costs over plain scoring (measured)."""
+EDGES = 2.0
+"""What a layer with random edges costs over one that cuts a direction; a round figure."""
+MATCHING = 1 / 3
+"""Share of the heads that is taken to match in each direction; a round figure."""
+DIRECTIONS = 2
+FLOAT64 = 2.0
+
+
+def study_cost(
+    names: Sequence[str], size: Size, preset: str, folder: ModelFolder, pairs: PairSet
+) -> str:
+    """Operations, time and memory of a whole study, part by part, in words.
+
+    Args:
+        names: the studies that are run.
+        size: how much is run.
+        preset: the preset's name.
+        folder: the model, not loaded: its shape is enough.
+        pairs: all pairs, easy negatives among them.
+
+    Returns:
+        Lines of text. Times are rough estimates for this machine's CPU, from a matrix product
+        measured now; how many heads match is not known before.
+    """
+    parts = list(_parts(names, size, preset, folder, pairs))
+    lines = [
+        f"{what}: {number} pairs, {passes:.0f} layer passes a pair, "
+        f"{operations / 1e12:.1f} TFLOP, about {in_words(operations / rate())}"
+        for what, number, passes, operations in parts
+    ]
+    total = sum(operations for *_, operations in parts)
+    layers, heads = folder.shape
+    meters = len(preset_of(preset).meters) if "attention" in names else 1
+    disk = len(pairs.pairs) * layers * heads * 25 * 4 * meters / 2**20
+    return "\n".join(
+        [
+            *lines,
+            f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
+            "(a rough estimate)",
+            f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs; "
+            f"{disk:.0f} MiB of meters on disk",
+        ]
+    )
+
+
+Part = tuple[str, int, float, float]
+
+
+def _parts(
+    names: Sequence[str], size: Size, preset: str, folder: ModelFolder, pairs: PairSet
+) -> list[Part]:
+    chosen, (layers, heads) = preset_of(preset), folder.shape
+    ranked = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
+    every, _ = thin(pairs, ranked)
+    few, _ = thin(pairs, min(size.pairs or ranked, ranked))
+    out: list[Part] = []
+
+    def cut(what: str, conditions: dict[str, Condition], some: PairSet, factor: float = 1) -> None:
+        work = Work.of(conditions, folder, some)
+        out.append((what, work.pairs, work.passes * factor, work.operations * factor))
+
+    def untouched(what: str, some: PairSet, passes: float) -> None:
+        operations = layer_operations(folder, token_counts(folder, some)) * passes
+        out.append((what, len(some.pairs), passes, operations))
+
+    if "ablation" in names:
+        made, _ = ways(chosen.cuts, None if chosen.how == "zero" else [chosen.how])
+        cut("Table 1", dict(conditions_of([way.cut for way in made])), every)
+    swept, _ = thin(pairs, min(size.swept or ranked, ranked))
+    for study, what, some, kinds in (
+        (
+            "sweep",
+            "Figure 1a",
+            swept,
+            [("up-to", size.figure_1a(preset)), *([("from", size.late)] if size.late else [])],
+        ),
+        ("heads", "every head alone", few, [("heads", (WHOLE_HEAD,))]),
+    ):
+        if study in names:
+            points = [
+                point
+                for kind, directions in kinds
+                for point in sweep_points(
+                    kind, directions, layers=layers, heads=heads, hows=(chosen.how,)
+                )[0]
+            ]
+            cut(what, {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}, some)
+    if "controls" in names:
+        conditions, _, _ = control_conditions(chosen.directions, [chosen.how], size.draws)
+        cut("random edges", conditions, few, EDGES)
+    if {"attention", "circuits"} & set(names):
+        untouched("attention and mean states", pairs, METERS * layers)
+    if "attention" in names and size.causal:
+        half = max(1, ranked // 2)
+        some, _ = thin(every, min(size.causal_pairs or half, half))
+        alone = MATCHING * layers * heads * layers / 2
+        untouched(
+            "matching heads cut", some, DIRECTIONS * (alone + (RANDOM_SETS + 1) * layers * 0.85)
+        )
+    if "circuits" in names:
+        untouched("terms of the logits", few, FLOAT64 * METERS * layers)
+        operations = FLOAT64 * vocabulary_operations(folder, TOP)
+        out.append(("vocabulary", 0, 0.0, operations))
+    if "looking" in names:
+        untouched("pairs to look into", few, METERS)
+    return out

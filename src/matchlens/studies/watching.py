@@ -1,0 +1,145 @@
+"""The untouched pass: scores, meters and mean states, made once for every study that wants them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from matchlens.circuits import Means, MeanStates
+from matchlens.corpora import PairSet
+from matchlens.engine import Progress, Run, run
+from matchlens.errors import InputError
+from matchlens.meters.arrays import PairArray
+from matchlens.meters.attention import PARTS, AttentionMeter
+from matchlens.meters.meter import Meter
+from matchlens.meters.states import MeanStatesMeter
+from matchlens.models.load import Reranker
+from matchlens.parts import Part
+from matchlens.studies.contrasts import CLASSES, Classes
+
+DERIVED = ("lexical_mass", "semantic_mass")
+Values = Float[np.ndarray, "pair layer head"]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one pass of the untouched model over all pairs gave.
+
+    Args:
+        out: the run.
+        arrays: a meter's numbers [pair, layer, head, row part, column part], by its name.
+        means: the mean states, where they were asked for.
+        held: the temporary folder that holds the arrays.
+        seconds: wall time.
+    """
+
+    out: Run
+    arrays: Mapping[str, PairArray]
+    means: Means | None
+    held: object
+    seconds: float
+
+    def only(self, names: Sequence[str]) -> dict[str, PairArray]:
+        """Some of the meters.
+
+        Raises:
+            ValueError: if one was not measured in this pass.
+        """
+        if lacking := [name for name in names if name not in self.arrays]:
+            raise ValueError(f"the shared pass did not measure {', '.join(lacking)}")
+        return {name: self.arrays[name] for name in names}
+
+
+def watch(
+    model: Reranker,
+    pairs: PairSet,
+    names: Sequence[str],
+    *,
+    means_of: Classes | None = None,
+    document: Sequence[Part] = (Part.D,),
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> Watched:
+    """Run the untouched model once over all pairs; its meters are kept on disk.
+
+    Args:
+        model: a loaded reranker.
+        pairs: the pairs.
+        names: meters.
+        means_of: the pairs whose layer inputs are meant, class by class; no mean states where None.
+        document: the parts of which a document's mean state is made.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+
+    Raises:
+        InputError: if the arrays cannot be written.
+    """
+    family, started = model.family, time.perf_counter()
+    states, more = None, []
+    if means_of is not None:
+        width = family.qk(0).width
+        states = MeanStates(n_layers=family.n_layers, width=width, document_parts=tuple(document))
+        queries = [(pair.collection, pair.qid) for pair in pairs.pairs]
+        classes = [None if place < 0 else CLASSES[place] for place in means_of.of_pair.tolist()]
+        more = [MeanStatesMeter(states, queries, classes)]
+    held = tempfile.TemporaryDirectory(prefix="matchlens-")
+    out, arrays = _measure(model, pairs, names, Path(held.name), batch_tokens, progress, more)
+    means = None if states is None else states.result()
+    return Watched(out, arrays, means, held, time.perf_counter() - started)
+
+
+def _measure(
+    model: Reranker,
+    pairs: PairSet,
+    names: Sequence[str],
+    folder: Path,
+    batch_tokens: int | None,
+    progress: Progress | None,
+    more: Sequence[Meter],
+) -> tuple[Run, dict[str, PairArray]]:
+    number, parts = len(pairs.pairs), len(PARTS)
+    shape = (number, model.family.n_layers, model.family.n_heads, parts, parts)
+    needed = int(np.prod(shape)) * 4 * len(names) / 2**20
+    try:
+        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
+        meter = AttentionMeter(names, arrays)
+        out = run(
+            model,
+            pairs.pairs,
+            {"": []},
+            batch_tokens=batch_tokens,
+            progress=progress,
+            meters=[meter, *more],
+        )
+    except OSError as error:
+        raise InputError(
+            f"the meters cannot be kept in {str(folder)!r} ({error.strerror or error}); they need "
+            f"{needed:.0f} MiB there: set TMPDIR to a folder with room"
+        ) from None
+    return out, arrays
+
+
+class Reader:
+    """Reads a meter between two parts from its array; what was read last is kept.
+
+    Args:
+        arrays: the meters' arrays by name.
+    """
+
+    def __init__(self, arrays: Mapping[str, PairArray]) -> None:
+        self.arrays = arrays
+
+    def of(self, name: str, x: Part, y: Part) -> Values:
+        """[pair, layer, head] of a meter, or of lexical mass (mass times same-token share) and
+        semantic mass (the rest of the mass)."""
+        if name in DERIVED:
+            mass, share = self.of("mass", x, y), self.of("same_token", x, y)
+            return mass * (share if name == "lexical_mass" else 1 - share)
+        every = slice(None)
+        return self.arrays[name].of((every, every, PARTS.index(x), PARTS.index(y)))

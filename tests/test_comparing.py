@@ -1,0 +1,292 @@
+"""Results folders side by side: what is compared, what is refused, what is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import matchlens
+import tiny as tiny_models
+from matchlens.figures import render
+from matchlens.report.comparing import comparison_files, comparison_text
+from matchlens.report.comparing_figures import comparison_figures
+from matchlens.report.html import page, shown, table
+from matchlens.results import Result
+from test_cli import call, files_of
+from test_looking import graded, pair_set
+
+CUTS = ["Q->D", "D->Q", "D->D"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_folder):
+    """Folders: a and b (two models, one set of pairs), c (another shape, other pairs)."""
+    place = tmp_path_factory.mktemp("compare")
+    pairs = graded(queries=12)
+    other = pair_set([replace(pair, text=f"{pair.text} rain") for pair in pairs.pairs])
+    tiny_models.save(place / "second", seed=5)
+    tiny_models.save(place / "third", layers=2, heads=2)
+    setup = {
+        "a": (tiny_folder, pairs),
+        "b": (place / "second", pairs),
+        "c": (place / "third", other),
+    }
+    for name, (folder, given) in setup.items():
+        model = matchlens.load(folder, device="cpu")
+        matchlens.ablation(model, given, cuts=CUTS, rank_easy=True).save(place / name)
+        directions = ["Q->D", "CLS->{Q,D}"]
+        sweep = matchlens.sweep(model, given, directions=directions, rank_easy=True)
+        sweep.save(place / name)
+        found = matchlens.attention(model, given, meters=["mass", "same_token"], causal=False)
+        if name != "c":
+            columns = ["direction", "layer", "head"]
+            marked = found.tables["matching"].set_index(columns)
+            marked["matching"] = False
+            heads = {"a": [(0, 1), (2, 3)], "b": [(2, 3), (1, 0)]}[name]
+            marked.loc[[("Q->D", *head) for head in heads], "matching"] = True
+            found.tables["matching"] = marked.reset_index()
+        found.save(place / name)
+        claims = pd.DataFrame(
+            [{"id": "x", "claim": "Q->D matters", "verdict": "holds", "value": 0.5, "low": 0.4,
+              "high": 0.6, "unit": "nDCG@10", "n": 12, "n_of": "queries", "p": None, "found": "so",
+              "definition": "d", "source": "ablation/table1"}]
+        )  # fmt: skip
+        if name != "c":
+            replace(sweep, study="study", tables={"claims": claims}).save(place / name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def both(place):
+    return matchlens.compare([place / "a", place / "b"])
+
+
+def said(result) -> list[str]:
+    return [
+        f"{row['kind']}: {row['sentence']}" for row in result.to_frame("said").to_dict("records")
+    ]
+
+
+def test_cells_and_curves_are_those_of_the_folders(both, place):
+    for study, name, table_name in (
+        ("ablation", "table1", "table1"),
+        ("sweep-up-to", "points", "curves"),
+    ):
+        made = both.to_frame(table_name)
+        assert set(made["folder"]) == {"a", "b"}
+        for folder, mine in made.groupby("folder"):
+            own = Result.load(place / str(folder), study).to_frame(name)
+            assert len(own) == len(mine)
+            for column in ("cut", "mean", "diff", "ci_low", "p_holm", "significant"):
+                left, right = mine[column].tolist(), own[column].tolist()
+                pd.testing.assert_series_equal(pd.Series(left), pd.Series(right))
+
+
+def test_folders_of_one_set_of_pairs_are_tested_query_by_query(both, place):
+    paired = both.to_frame("paired").set_index("condition")
+    assert list(paired.index) == ["", *CUTS]
+    queries = {
+        name: Result.load(place / name, "ablation").to_frame("queries").set_index(["cut", "qid"])
+        for name in ("a", "b")
+    }
+    first, second = (queries[name]["value"][""].sort_index() for name in ("a", "b"))
+    assert paired.loc["", "p"] == pytest.approx(stats.ttest_rel(second, first).pvalue)
+    assert paired.loc["", "diff"] == pytest.approx((second - first).mean())
+    assert paired.loc["", ["first_mean", "second_mean"]].tolist() == pytest.approx(
+        [first.mean(), second.mean()]
+    )
+    for cut in CUTS:
+        first, second = (queries[name]["diff"][cut].sort_index() for name in ("a", "b"))
+        expected = 1.0 if (first == second).all() else stats.ttest_rel(second, first).pvalue
+        assert paired.loc[cut, "p"] == pytest.approx(expected)
+    p = paired.loc[CUTS, "p"].to_numpy()
+    np.testing.assert_allclose(paired.loc[CUTS, "p_holm"], matchlens_holm(p))
+
+
+def matchlens_holm(p):
+    order, out, most = np.argsort(p), np.empty(len(p)), 0.0
+    for rank, at in enumerate(order):
+        most = max(most, min(1.0, p[at] * (len(p) - rank)))
+        out[at] = most
+    return out
+
+
+def test_lists_of_heads_are_matched_up(both):
+    overlap = both.to_frame("overlaps").set_index("direction").loc["Q->D"]
+    assert overlap[["heads", "first_heads", "second_heads", "both"]].tolist() == [12, 2, 2, 1]
+    assert overlap["expected"] == pytest.approx(4 / 12)
+    assert overlap["p"] == pytest.approx(1 - stats.hypergeom.pmf(0, 12, 2, 2))
+    heads = both.to_frame("heads")
+    twice = heads[heads["folders"] == 2][["layer", "head"]].to_numpy().tolist()
+    assert twice == [[2, 3], [2, 3]]
+
+
+def test_what_differs_is_said_first(both, place):
+    text = comparison_text(both)
+    lines = text.splitlines()
+    assert lines[0] == "2 results folders side by side: a, b"
+    assert lines[2].startswith("Differs: the models (a: tiny-bert0; b: second)")
+    assert lines[3] == "The same: the same pairs in all folders (72 of c)."
+    aspects = set(both.to_frame("differences")["aspect"])
+    assert {"model.name", "model.sha256"} <= aspects
+    assert not any(name.startswith("pairs.") for name in aspects)
+    assert "Q->D matters  holds: .500 [.400, .600] nDCG@10" in text
+
+    three = matchlens.compare([place / name for name in ("a", "b", "c")])
+    words = "\n".join(said(three))
+    assert "differs: the pairs (a: 72 of c; b: 72 of c; c: 72 of c)" in words
+    assert "cannot: values of folders with different pairs stand side by side" in words
+    assert "cannot: heads of models of different shapes cannot be matched up" in words
+    assert "a and c are not tested: their pairs differ" in words
+    assert set(zip(*three.to_frame("paired")[["first", "second"]].to_numpy().T, strict=True)) == {
+        ("a", "b")
+    }
+    assert "the matching heads of a and c cannot be matched up: the models have 3 x 4" in words
+    assert set(three.to_frame("claims")["folder"]) == {"a", "b"}
+
+
+def test_other_options_are_not_tested_against_each_other(place, tmp_path, tiny32):
+    matchlens.ablation(tiny32, graded(queries=12), cuts=CUTS, rank_easy=False).save(tmp_path / "d")
+    result = matchlens.compare([place / "a", tmp_path / "d"])
+    assert "paired" not in result.tables
+    words = "\n".join(said(result))
+    assert "a and d are not tested: rank_easy is True and False" in words
+    assert "rankings with easy negatives and without are not comparable" in words
+    assert "cannot: d hold no study sweep-up-to" in words
+    assert "curves" not in result.tables
+
+
+def test_figures_have_a_line_a_folder(both):
+    drawn = comparison_figures(both)
+    assert set(drawn) == {"table1", "curves-0"}
+    caption, figure = drawn["curves-0"]
+    assert caption == "Figure 1a: Q->D, CLS->{Q,D}"
+    texts = [text.get_text() for text in figure.texts]
+    assert texts.count("a") == texts.count("b") == 2
+    assert len(figure.axes) == 2
+    curves = both.to_frame("curves")
+    mine = curves[(curves["folder"] == "b") & (curves["direction"] == "Q->D")]
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "b"]
+    np.testing.assert_allclose(line.get_ydata(), mine["mean"])
+    assert "layers 0 to n" in "".join(texts)
+    assert render(drawn["table1"][1])["svg"]
+
+
+def test_the_command_prints_and_writes(place, tmp_path):
+    done = call("compare", place / "a", place / "b", "--out", tmp_path / "out", "--quiet")
+    assert (done.status, done.err) == (0, "")
+    held = files_of(tmp_path / "out")
+    assert held["compare.txt"].decode() == done.out
+    names = ("folders", "said", "differences", "table1", "curves", "paired", "heads", "overlaps")
+    for name in (*names, "claims"):
+        assert len(json.loads(held[f"comparison/{name}.json"])) == len(
+            pd.read_parquet(tmp_path / f"out/comparison/{name}.parquet")
+        )
+    for name in ("table1", "curves-0"):
+        for ending in ("svg", "pdf", "png"):
+            assert f"comparison/figures/{name}.{ending}" in held
+    for name in ("folders", "table1", "paired", "curves", "overlaps", "heads", "claims"):
+        latex = held[f"comparison/{name}.tex"].decode()
+        assert "\\toprule" in latex
+        body = latex[latex.index("\\midrule") :]
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
+    html = held["compare.html"].decode()
+    for tag in ("<script", "http://", "https://", "@import"):
+        assert tag not in html
+    assert html.count("data:image/svg+xml;base64,") == 2
+    again = call("compare", place / "a", place / "b", "--out", tmp_path / "out", "--quiet")
+    assert again.out == done.out
+    assert files_of(tmp_path / "out") == held
+    back = Result.load(tmp_path / "out", "comparison")
+    assert comparison_text(back) == done.out
+    other = call("compare", place / "a", place / "c", "--out", tmp_path / "out", "--quiet")
+    assert other.status == 2
+    assert "holds other results" in other.err
+
+
+def test_the_page_is_well_formed_and_inert(both):
+    hostile = "<img src=x onerror=alert(1)>\u202e&"
+    tables = {name: table.copy() for name, table in both.tables.items()}
+    tables["folders"]["model"] = tables["claims"]["claim"] = hostile
+    for name in ("folders", "table1", "curves", "heads"):
+        tables[name]["folder"] = [f"<b>{one}" for one in tables[name]["folder"]]
+    files = comparison_files(replace(both, tables=tables))
+    text = str(files["compare.html"])
+    assert "<img src=x" not in text
+    assert "onerror=alert(1)&gt;" in text
+    assert "<b>" not in text
+    assert "\u202e" not in text
+    assert "\u202e" not in str(files["compare.txt"])
+    body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
+    root = ElementTree.fromstring(re.sub(r"<img ([^>]*)>", r"<img \1/>", body))
+    tables_found = root.findall(".//table")
+    assert len(tables_found) == len(root.findall(".//caption")) > 5
+    for one in tables_found:
+        width = len(one.findall("thead/tr/th"))
+        assert all(len(list(row)) == width for row in one.findall("tbody/tr"))
+        assert all(row[0].get("scope") == "row" for row in one.findall("tbody/tr"))
+    assert all(image.get("alt") for image in root.findall(".//img"))
+    latex = str(files["comparison/claims.tex"])
+    assert "\\textless{}img src=x onerror=alert(1)\\textgreater{}" in latex
+    assert "\\&" in latex
+
+
+def test_pieces_of_pages_escape_everything():
+    assert shown("<&>\"'") == "&lt;&amp;&gt;&quot;&#x27;"
+    made = table('"><script>', ["<b>"], [["<i>"], ["x" * 10_000]])
+    assert "<script>" not in made
+    assert "<i>" not in made
+    assert len(made) < 1000
+    assert "<title>&lt;/title&gt;</title>" in page("</title>")
+
+
+@pytest.mark.parametrize(
+    ("names", "fragment"),
+    [
+        (["a"], "1 results folder to compare; expected 2 to 9"),
+        (["a", "a"], "is given twice"),
+        (["a", "../compare_link"], "is given twice"),
+        (["a", "nowhere"], "is no results folder: it has no manifest.json"),
+        (["a", "alone"], "no study in common"),
+        (["a", "both"], "holds a comparison"),
+        (["a", "odd"], "does not say model, pairs and versions"),
+    ],
+)
+def test_bad_folders_are_one_line_and_status_2(place, both, tiny32, tmp_path, names, fragment):
+    link = place.parent / "compare_link"
+    if not link.exists():
+        link.symlink_to(place / "a")
+        matchlens.looking(tiny32, graded(), looks=1, cuts=["Q->D"]).save(place / "alone")
+        both.save(place / "both")
+        odd = json.loads((place / "a/manifest.json").read_text())
+        (place / "odd").mkdir()
+        (place / "odd/manifest.json").write_text(json.dumps({**odd, "identity": {"model": "x"}}))
+    done = call("compare", *(place / name for name in names), "--out", tmp_path / "out")
+    assert done.status == 2
+    assert done.err.count("\n") == 1
+    assert fragment in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_odd_names_of_folders_are_shown_safely(tmp_path, tiny32):
+    for name in ("a\u202e", "a\x1b"):
+        matchlens.ablation(tiny32, graded(), cuts=CUTS).save(tmp_path / name)
+    result = matchlens.compare([tmp_path / "a\u202e", tmp_path / "a\x1b"])
+    assert result.to_frame("folders")["folder"].tolist() == ["a\ufffd", "a\ufffd (2)"]
+
+
+def test_folders_of_one_name_are_told_apart(place, tmp_path, tiny32):
+    for name in ("x", "y"):
+        matchlens.ablation(tiny32, graded(), cuts=CUTS).save(tmp_path / name / "out")
+    result = matchlens.compare([tmp_path / "x/out", tmp_path / "y/out"])
+    assert result.to_frame("folders")["folder"].tolist() == ["x/out", "y/out"]
+    assert (result.to_frame("paired")["diff"] == 0).all()
+    assert (result.to_frame("paired")["p"] == 1).all()

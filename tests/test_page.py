@@ -1,0 +1,382 @@
+"""The page of a results folder: what stands on it, the same bytes always, strangers' texts inert."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64encode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import matchlens
+import page_results as given
+from matchlens.circuits import CONTRASTS
+from matchlens.report import page as page_module
+from matchlens.report.page import LADDER, NAME, page, write
+from matchlens.report.page.charts.points import Spot, outstanding, scatter
+from matchlens.report.page.charts.svg import spread, tag
+from matchlens.report.page.definitions import DEFINITIONS
+from matchlens.report.page.sections import circuits
+from matchlens.report.page.sections.looking import ALPHABET, TOP, _packed
+from matchlens.report.page.texts import embedded, num, prose, shown
+from matchlens.results import Result
+
+EXHIBITS = (
+    "table-1 figure-1a heads figure-1b figure-1c no-op lexical matching figure-2 hypothesis "
+    "controls pair"
+).split()
+VOID = {"meta", "link", "br", "input", "img", "hr", "col", "area", "base", "embed", "source"}
+
+
+class Tree(HTMLParser):
+    """The page as a parser sees it: every element with its attributes, texts, and its parents."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.open: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, attrs)
+        own = dict(attrs)
+        inside = tuple(key for _, key in self.open if key)
+        self.elements.append((tag, own, inside))
+        if tag not in VOID:
+            self.open.append((tag, own.get("id") or ""))
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open[-1][0] == tag, (self.open[-3:], tag)
+        self.open.pop()
+
+    def handle_data(self, data):
+        self.texts.append((self.open[-1][0] if self.open else "", data))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [own for name, own, _ in self.elements if name == tag]
+
+    def inside(self, key: str) -> list[tuple[str, dict[str, str | None]]]:
+        return [(name, own) for name, own, parents in self.elements if key in parents]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return given.made(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def text(folder) -> str:
+    return page(folder)
+
+
+@pytest.fixture(scope="module")
+def tree(text) -> Tree:
+    return Tree(text)
+
+
+@pytest.fixture(scope="module")
+def data(text) -> dict:
+    return json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+
+
+def test_everything_stands_on_the_page_with_definition_numbers_and_download(tree, data):
+    ids = [own["id"] for _, own, _ in tree.elements if own.get("id")]
+    assert len(ids) == len(set(ids))
+    sections = [own["id"] for own in tree.named("section")]
+    assert sections == ["overview", *EXHIBITS, "made"]
+    links = [own["href"] for own in tree.named("a")]
+    assert links == ["#main", *(f"#{name}" for name in sections)]
+    for name in EXHIBITS:
+        inside = tree.inside(name)
+        kinds = [own.get("class") for tag, own in inside if tag == "details"]
+        assert {"definition", "numbers", "options"} <= set(kinds), name
+        files = [own["data-csv"] for tag, own in inside if "data-csv" in own]
+        assert files, name
+        assert all(data["tables"][file]["rows"] for file in files)
+        drawn = [own for tag, own in inside if tag == "svg" and "aria-label" in own]
+        assert name in {"table-1", "pair"} or drawn, name
+        assert all(len(own["aria-label"]) > 30 for own in drawn)
+    assert set(DEFINITIONS) == set(EXHIBITS)
+
+
+def test_marks_tell_their_names_and_headings_are_in_order(tree):
+    levels = [int(tag[1]) for tag, _, _ in tree.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    marks = [own for _, own, _ in tree.elements if own.get("role") == "img"]
+    titles = [words for tag, words in tree.texts if tag == "title"]
+    assert len(titles) == len(marks) + 1  # and the page's own
+    assert all(words.strip() for words in titles)
+    assert len(tree.named("main")) == len(tree.named("nav")) == 1
+
+
+def test_numbers_equal_the_tables_cells(folder, text, data):
+    stored = given.frame(folder, "ablation", "table1")
+    table = data["tables"]["table-1"]
+    for name in ("mean", "diff", "ci_low", "p_holm", "tau_b"):
+        column = [row[table["columns"].index(name)] for row in table["rows"]]
+        np.testing.assert_array_equal(
+            np.array(column, dtype=float), stored[name].to_numpy(dtype=float)
+        )
+    cells = re.findall(r'class="cell-td[^>]*title="([^"]*)"[^>]*>([^<]*)(<sup>)?', text)
+    assert len(cells) == 30
+    for (tip, shown_number, star), row in zip(
+        cells, stored.iloc[2:].to_dict("records"), strict=True
+    ):
+        assert shown_number == num(row["mean"], 3)
+        assert bool(star) == row["significant"]
+        assert f"change {num(row['diff'], 3, sign=True)}, 95% [{num(row['ci_low'], 3)}" in tip
+        assert "p Holm" in tip
+        assert "p flip" in tip
+        assert "8 queries" in tip
+    points = given.frame(folder, "sweep-up-to", "points")
+    curve = data["tables"]["figure-1a-up-to"]
+    means = [row[curve["columns"].index("mean")] for row in curve["rows"]]
+    assert means == points["mean"].tolist()
+    judged = given.frame(folder, "study", "claims")
+    for row in judged.to_dict("records"):
+        assert prose(row["claim"]).replace("'", "&#39;") in text
+    verdicts = re.findall(r'class="verdict"><span[^>]*>.</span> ([^<]+)<', text)
+    assert verdicts == judged["verdict"].tolist()
+
+
+def test_a_lowered_number_is_bold_and_nothing_else(folder, text):
+    stored = given.frame(folder, "ablation", "table1").iloc[2:]
+    lower = stored["mean"].round(3) < stored["original"].round(3)
+    classes = re.findall(r'<td class="(cell-td[^"]*)"', text)
+    assert ["lower" in one.split() for one in classes] == lower.tolist()
+    assert 0 < lower.sum() < 30
+
+
+def test_the_same_tables_give_the_same_bytes_wherever_they_lie(folder, tmp_path):
+    code = (
+        "import sys, pathlib; from matchlens.report.page import write; "
+        "print(write(pathlib.Path(sys.argv[1])))"
+    )
+    pages = []
+    for seed in ("1", "2"):
+        copy = tmp_path / f"copy {seed}"
+        shutil.copytree(folder, copy)
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC+{seed}"}
+        subprocess.run(
+            [sys.executable, "-c", code, str(copy)], check=True, env=environment, cwd=tmp_path
+        )
+        pages.append((copy / NAME).read_bytes())
+    assert pages[0] == pages[1] == page(folder).encode()
+    assert str(tmp_path).encode() not in pages[0]
+    assert not re.search(rb"/tmp/|/home/|\b20\d\d-\d\d-\d\d\b", pages[0])
+
+
+def test_what_strangers_wrote_is_inert(text, tree):
+    scripts = tree.named("script")
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    assert not any(name.startswith("on") for _, own, _ in tree.elements for name in own)
+    tags = {tag for tag, _, _ in tree.elements}
+    assert not tags & {"img", "iframe", "object", "embed", "form", "base", "audio", "video"}
+    for _, own, _ in tree.elements:
+        for name in ("href", "src", "srcdoc", "action", "xlink:href", "style", "formaction"):
+            value = own.get(name)
+            assert value is None or (name == "href" and value.startswith(("#", "data:,")))
+    body = " ".join(words for tag, words in tree.texts if tag not in {"script", "style"})
+    for nasty in (given.SCRIPT, given.IMAGE, given.TEMPLATE, given.ATTRIBUTE, given.FORMULA):
+        assert nasty[:20] in body, nasty
+    assert not re.search(
+        r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028]", text
+    )
+    assert "⟨U+202E⟩" in body
+    assert "⟨U+0000⟩" in body
+    raw = re.search(r'id="data">(.*?)</script>', text)[1]
+    assert not set("<>&\u2028") & set(raw)
+
+
+def test_long_texts_are_clipped_and_all_of_them_can_be_read(text, tree):
+    words = "".join(words for tag, words in tree.texts if tag not in {"script", "style"})
+    assert words.count("w" * 10_000) <= 12  # as it was kept, behind "show all"
+    assert "Show all of the passage" in text
+    tokens = [own for own in tree.named("span") if (own.get("class") or "").startswith("t ")]
+    assert tokens
+    assert all(len(own["title"]) < 300 for own in tokens)
+
+
+def test_the_policy_allows_this_style_and_script_and_nothing_else(text, tree):
+    policy = next(own for own in tree.named("meta") if "http-equiv" in own)["content"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    script = re.search(r"<script>(.*?)</script>", text, re.S)[1]
+    style = re.search(r"<style>(.*?)</style>", text, re.S)[1]
+    for name, content in (("script-src", script), ("style-src", style)):
+        digest = b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert rules[name] == f"'sha256-{digest}'"
+    assert "http" not in script
+    assert not re.search(r"url\(|@import|http", style)
+    addresses = set(re.findall(r"https?://[^\s\"'<&]+", text))
+    assert addresses <= {"http://example.org"}  # a passage says so
+
+
+@pytest.mark.parametrize("study", ["ablation", "attention", "circuits", "sweep-heads", "looking"])
+def test_what_was_not_run_is_said_in_a_sentence(folder, tmp_path, study):
+    alone = given.without(folder, tmp_path / "alone", study)
+    tree = Tree(page(alone))
+    of_study = {
+        "ablation": ["table-1"],
+        "attention": ["figure-1b", "figure-1c", "no-op", "lexical", "matching"],
+        "circuits": ["figure-2", "hypothesis"],
+        "sweep-heads": ["heads"],
+        "looking": ["pair"],
+    }[study]
+    for name in EXHIBITS:
+        absent = any(own.get("class") == "absent" for _, own in tree.inside(name))
+        assert absent == (name not in of_study), name
+    missing = [own["href"] for own in tree.named("a") if own.get("class") == "missing"]
+    assert missing == [f"#{name}" for name in EXHIBITS if name not in of_study]
+    said = " ".join(words for tag, words in tree.texts if tag in {"bdi", "p"})
+    assert "How does" in said
+    assert "claims were not judged" in said
+
+
+def test_meters_and_tables_may_lack(folder, tmp_path):
+    result = Result.load(folder, "attention")
+    contrasts = result.to_frame("contrasts")
+    kept = {
+        "contrasts": contrasts[contrasts["meter"] == "mass"],
+        "matching": result.to_frame("matching").iloc[:, :14].assign(matching=False),
+        "noop": result.to_frame("noop").filter(regex="layer|head|^mass|sink|noop"),
+        "distributions": result.to_frame("distributions").iloc[:0],
+    }
+    result.tables = kept
+    result.save(tmp_path / "few")
+    text = page(tmp_path / "few")
+    assert "same-token share was not measured" in text
+    assert "Norm mass was not measured" in text
+    assert "No head is a matching head" in text
+    assert "Figure 1c was not made" in text
+
+
+def test_other_cuts_and_hows_become_a_list(folder, tmp_path, tiny32):
+    pairs = given.pairs(4)
+    result = matchlens.ablation(tiny32, pairs, cuts=["Q->D@0:2", "D->D#1.2"], hows=["zero", "mask"])
+    result.save(tmp_path / "hows")
+    text = page(tmp_path / "hows")
+    assert "in layers 0 to 1" in text
+    assert "in head 1.2" in text
+    assert "Under each way of cutting" in text
+    assert 'class="matrix"' not in text
+
+
+def test_a_cell_that_cannot_be_measured_says_why(folder, tmp_path):
+    result = Result.load(folder, "ablation")
+    table = result.to_frame("table1")
+    table["impossible"] = None
+    hurt = table["cut"] == "Q->D"
+    table.loc[hurt, "impossible"] = "a decoder's query never reads the document <b>"
+    table.loc[hurt, ["mean", "diff", "p_holm", "ci_low", "ci_high"]] = np.nan
+    result.tables = {"table1": table}
+    result.save(tmp_path / "decoder")
+    text = page(tmp_path / "decoder")
+    cell = re.search(r'<td class="cell-td  na" title="([^"]*)" data-mark>n/a</td>', text)
+    assert "not measured: a decoder&#39;s query never reads the document &lt;b&gt;" in cell[1]
+
+
+def test_too_large_a_page_drops_detail_in_order_and_at_last_is_refused(folder, monkeypatch):
+    sizes = []
+    render = page_module._render
+
+    def watched(held, detail):
+        text = render(held, detail)
+        sizes.append((detail, len(text.encode())))
+        return text
+
+    monkeypatch.setattr(page_module, "_render", watched)
+    with pytest.raises(matchlens.InputError, match="MB; expected at most"):
+        page(folder, limit=1000)
+    assert [detail for detail, _ in sizes] == list(LADDER)
+    numbers = [size for _, size in sizes]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(set(numbers)) == len(numbers)
+    text = page(folder, limit=numbers[1])
+    assert len(text.encode()) == numbers[1]
+    assert "only matching heads are shown alone" in text
+    assert numbers[0] < 5_000_000
+
+
+def test_write_is_whole_or_says_why_not(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    assert write(copy) == copy / NAME
+    assert (copy / NAME).read_text("utf-8") == page(folder)
+    (copy / NAME).unlink()
+    (copy / NAME).mkdir()
+    with pytest.raises(matchlens.InputError, match="cannot write"):
+        write(copy)
+    with pytest.raises(matchlens.InputError, match="no results folder"):
+        page(tmp_path)
+
+
+def test_what_heads_read_is_what_was_kept(folder, data):
+    result = Result.load(folder, "looking")
+    received = result.array("received")
+    tokens = result.to_frame("tokens")
+    for place, look in enumerate(data["pair"]["looks"]):
+        number = int((tokens["look"] == result.to_frame("looks")["look"].iloc[place]).sum())
+        for view, expected in (
+            ("all", received[place].reshape(-1, *received.shape[3:]).mean(0)),
+            ("L1", received[place, 1].mean(0)),
+            ("1.2", received[place, 1, 2]),
+        ):
+            for reader, packed in enumerate(look[view]):
+                values = _unpacked(packed)
+                np.testing.assert_allclose(values, expected[reader, :number], atol=3e-4)
+                np.testing.assert_allclose(sum(values), 1.0, atol=0.01)
+
+
+def _unpacked(packed: list) -> list[float]:
+    most, text = packed
+    signs = [ALPHABET.index(sign) for sign in text]
+    return [most * ((a * 64 + b) / TOP) ** 2 for a, b in zip(signs[::2], signs[1::2], strict=True)]
+
+
+def test_packed_numbers_come_back():
+    values = np.random.default_rng(0).uniform(0, 1, 200) ** 6
+    np.testing.assert_allclose(_unpacked(_packed(values)), values, atol=3e-4)
+    assert _packed(np.zeros(3)) == [0.0, "AAAAAA"]
+
+
+def test_words_stand_for_the_circuits_own():
+    assert dict(CONTRASTS) == dict(circuits.CONTRASTS)
+
+
+def test_names_of_points_do_not_hide_each_other():
+    spots = [Spot(f"{k}.0", float(k % 5), float(k // 5), "tip") for k in range(20)]
+    text = str(scatter([*spots, Spot("9.9", float("nan"), 0.0, "")], "words " * 9, "x", "y"))
+    names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="spot-name">', text)
+    assert 0 < len(names) <= 7
+    assert text.count("<circle") == 20
+    assert [spot.name for spot in outstanding([Spot("a", 0.0, 0.0, ""), Spot("b", 9.0, 9.0, "")])]
+    places = spread([5.0, 5.0, 5.0, 90.0], 10.0, 0.0, 100.0)
+    assert np.diff(places).min() >= 10.0
+    assert tag("a", "<", href='"') == '<a href="&#34;">&lt;</a>'
+
+
+def test_texts_are_spelled_out():
+    assert shown(given.TURN) == "abc⟨U+202E⟩gnp.exe⟨U+2066⟩"
+    assert "\x00" not in shown(given.NULS)
+    assert len(shown(given.LONG, 50)) == 50
+    assert "<" not in embedded({"a": given.BREAK})
+    assert json.loads(embedded({"a": given.BREAK})) == {"a": given.BREAK}

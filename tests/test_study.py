@@ -1,0 +1,439 @@
+"""The whole study: what its studies share, what it decides, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+import matchlens
+from matchlens import InputError
+from matchlens.corpora import thin
+from matchlens.report import whole
+from matchlens.studies import sizes, wexir25
+from matchlens.studies.claims import CLAIMS, SEPS
+from matchlens.studies.sharing import Shared
+from matchlens.studies.verdicts import effect, mean_of, runs_of_none, superiority
+from test_cli import call, files_of, write_collection
+
+ALL = ("ablation", "sweep", "heads", "controls", "attention", "circuits", "looking")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return matchlens.choose(matchlens.demo.load(), queries=8, per_grade=1, easy=2)
+
+
+@pytest.fixture(scope="module")
+def kept() -> list:
+    return []
+
+
+@pytest.fixture(scope="module")
+def stages() -> list:
+    return []
+
+
+@pytest.fixture(scope="module")
+def found(tiny, pairs, kept, stages):
+    return matchlens.study(
+        tiny,
+        pairs,
+        progress=lambda what, done, total: stages.append((what, done, total)),
+        keep=lambda result: kept.append(result.study),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(found, tmp_path_factory) -> Path:
+    out = found.save(tmp_path_factory.mktemp("study") / "out")
+    matchlens.write_report(out)
+    return out
+
+
+# --- one run for all
+
+
+def test_every_study_is_what_it_is_alone(tiny, pairs, found):
+    size = sizes.size("default")
+    figure = list(size.figure_1a("default"))
+    alone = {
+        "ablation": matchlens.ablation(tiny, pairs),
+        "sweep-up-to": matchlens.sweep(
+            tiny, pairs, "up-to", directions=figure, most_pairs=size.swept
+        ),
+        "sweep-from": matchlens.sweep(
+            tiny, pairs, "from", directions=list(sizes.FROM), most_pairs=size.swept
+        ),
+        "sweep-heads": matchlens.sweep(tiny, pairs, "heads", most_pairs=size.pairs),
+        "controls": matchlens.controls(tiny, pairs, draws=size.draws, most_pairs=size.pairs),
+        "attention": matchlens.attention(tiny, pairs, most_pairs=size.causal_pairs),
+        "circuits": matchlens.query_key(tiny, pairs, same_token=True),
+    }
+    assert set(found.results) == {*alone, "looking"}
+    for name, result in alone.items():
+        mine = found[name]
+        assert set(mine.tables) == set(result.tables)
+        for table, frame in result.tables.items():
+            assert_frame_equal(mine.tables[table], frame, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        found["attention"].array("mass"), alone["attention"].array("mass"), atol=1e-6
+    )
+
+
+def test_the_untouched_pass_is_one_and_results_come_as_they_are_made(found, stages, kept, pairs):
+    assert kept == list(found.results)
+    over_all = {what for what, _, total in stages if total == len(pairs.pairs)}
+    assert over_all == {"attention"}  # meters, mean states and scores of all pairs at once
+    assert sum(what == "attention" and done == total for what, done, total in stages) == 1
+    ranked = sum(pair.grade >= 0 for pair in pairs.pairs)
+    ran = {what for what, _, total in stages if total == ranked}
+    assert "Table 1" in ran
+    assert not ran & {"cut up to each layer", "cut from each layer", "every head alone"}
+
+
+def test_what_is_shared_is_run_once(tiny, pairs):
+    ranked = sum(pair.grade >= 0 for pair in pairs.pairs)
+    few, _ = thin(pairs, ranked)
+    conditions = {"": [], "Q->D": [matchlens.Cut.parse("Q->D")]}
+    more = {"": [], "D->D": [matchlens.Cut.parse("D->D")]}
+    shared = Shared()
+    shared.announce(few.pairs, conditions)
+    shared.announce(few.pairs, more)
+    first = shared(tiny, few.pairs, conditions)
+    passes = shared.passes
+    second = shared(tiny, few.pairs, more)
+    assert shared.passes == passes > 0
+    assert first.scores.conditions == ("", "Q->D")
+    assert second.scores.conditions == ("", "D->D")
+    np.testing.assert_array_equal(first.scores.of(""), second.scores.of(""))
+    other = {"D->Q": [matchlens.Cut.parse("D->Q")], "": []}
+    shared(tiny, few.pairs, other)  # not announced: run by itself
+    assert shared.passes > passes
+    with pytest.raises(InputError, match="two things"):
+        shared.announce(few.pairs, {"Q->D": [matchlens.Cut.parse("D->D")]})
+
+
+def test_a_study_that_cannot_be_run_is_left_out_with_its_reason(tiny):
+    bare = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1)
+    studies = ["ablation", "attention", "circuits"]
+    with pytest.raises(InputError, match=r"study 'circuits' cannot be run: .*easy"):
+        matchlens.study(tiny, bare, studies=studies)
+    done = matchlens.study(tiny, bare, size="quick")
+    assert "easy" in done.skipped["circuits"]
+    assert done["attention"].options["contrasts"] == ["relevant-hard"]
+    with pytest.raises(InputError, match="no result 'circuits'"):
+        done["circuits"]
+
+
+def test_options_that_are_no_options(tiny, pairs):
+    with pytest.raises(InputError, match="study 'tables' is not known"):
+        matchlens.study(tiny, pairs, studies=["tables"])
+    with pytest.raises(InputError, match="size 'huge' is not known"):
+        matchlens.study(tiny, pairs, size="huge")
+    with pytest.raises(InputError, match="no study to run"):
+        matchlens.study(tiny, pairs, studies=[])
+
+
+# --- claims
+
+
+def row(diff=0.0, low=0.0, high=0.0, p=1.0):
+    return {"diff": diff, "ci_low": low, "ci_high": high, "p_holm": p}
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (row(-0.1, -0.15, -0.05, 0.01), "matters"),
+        (row(-0.1, -0.15, -0.05, 0.06), "open"),
+        (row(-0.01, -0.015, -0.005, 0.001), "none"),  # significant, and too small to matter
+        (row(0.1, 0.05, 0.15, 0.01), "open"),  # it rises
+        (row(-0.01, -0.03, 0.01, 0.5), "open"),  # too wide to be called none
+        (row(None, None, None, None), "open"),
+        (row(0.0, 0.0, 0.0, 1.0), "none"),
+    ],
+)
+def test_what_a_cut_does(cell, said):
+    assert effect(cell, 0.02) == said
+
+
+def table_1(changes: dict[str, dict]) -> matchlens.Result:
+    rows = [{"cut": "", "queries": 9, **row()}, {"cut": "random", "queries": 9, **row()}]
+    rows += [{"cut": cut, "queries": 9, **changes.get(cut, row())} for cut in matchlens.table1()]
+    options = {"measure": "nDCG@10", "layers": 6, "seed": 0}
+    empty = pd.DataFrame()
+    return matchlens.Result(
+        "ablation", {}, options, (), empty, empty, {"table1": pd.DataFrame(rows)}
+    )
+
+
+def verdicts(results) -> dict[str, str]:
+    table = matchlens.claims(results)
+    assert table["id"].tolist() == [claim.id for claim in CLAIMS]
+    assert table["claim"].is_unique
+    assert table["found"].str.endswith(".").all()
+    return dict(zip(table["id"], table["verdict"], strict=True))
+
+
+def test_claims_of_table_1():
+    fall = row(-0.1, -0.15, -0.05, 0.01)
+    said = verdicts(
+        {"ablation": table_1({"D->D": fall, "Q->D": fall, "D->Q": row(-0.1, -0.3, 0.1)})}
+    )
+    assert said["document-context"] == "holds"
+    assert said["document-to-query"] == "does not hold"
+    assert said["query-to-document"] == "undecided"
+    assert said["separators"] == "undecided"  # norm mass was not measured
+    assert said["lexical-first"] == said["upper-right"] == said["cls-last"] == "undecided"
+    said = verdicts({"ablation": table_1({SEPS[3]: fall})})
+    assert said["separators"] == "does not hold"
+    assert said["document-context"] == "does not hold"
+    assert said["document-to-query"] == "holds"
+
+
+def points(direction: str, falls: dict[int, dict], kind: str) -> matchlens.Result:
+    suffix = {"up-to": "@0:{}", "from": "@{}:6"}[kind]
+    rows = [
+        {
+            "direction": direction,
+            "how": "zero",
+            "n": n,
+            "cut": direction + suffix.format(n),
+            "queries": 9,
+            **falls.get(n, row()),
+        }
+        for n in range(7)
+    ]
+    options = {"measure": "nDCG@10", "layers": 6, "seed": 0}
+    empty = pd.DataFrame()
+    tables = {"points": pd.DataFrame(rows)}
+    return matchlens.Result(f"sweep-{kind}", {}, options, (), empty, empty, tables)
+
+
+def test_relevance_is_gathered_last_where_only_the_upper_half_matters():
+    fall = row(-0.2, -0.3, -0.1, 0.001)
+    late = {"sweep-up-to": points("CLS->{Q,D}", {4: fall, 5: fall, 6: fall}, "up-to")}
+    late["sweep-from"] = points("CLS->{Q,D}", dict.fromkeys(range(5), fall), "from")
+    assert verdicts(late)["cls-last"] == "holds"
+    late["sweep-up-to"] = points("CLS->{Q,D}", {2: fall}, "up-to")
+    assert verdicts(late)["cls-last"] == "does not hold"
+    late["sweep-up-to"] = points("CLS->{Q,D}", {3: row(-0.01, -0.05, 0.03)}, "up-to")
+    assert verdicts(late)["cls-last"] == "undecided"
+    late["sweep-up-to"] = points("CLS->{Q,D}", {}, "up-to")
+    late["sweep-from"] = points("CLS->{Q,D}", {}, "from")
+    assert verdicts(late)["cls-last"] == "does not hold"
+
+
+def per_query(**tables) -> dict[str, matchlens.Result]:
+    frames = {}
+    for name, (column, values) in tables.items():
+        frames[name] = pd.DataFrame(
+            {
+                "direction": "Q->D",
+                "collection": "c",
+                "qid": [str(n) for n in range(len(values))],
+                "lexical": 1.0,
+                "semantic": 2.0,
+                "heads": 3,
+                "hard": 0.2,
+                "easy": 0.1,
+                column: values,
+            }
+        )
+    empty = pd.DataFrame()
+    one = matchlens.Result(
+        "attention", {}, {"seed": 0, "layers": 6}, (), empty, empty,
+        {"noop": pd.DataFrame({"layer": [0]}), **frames},
+    )  # fmt: skip
+    return {"attention": one}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([1.0, 1.2, 0.9], "holds"), ([-1.0, -1.2, -0.9], "does not hold"), ([1.0, -1.0], "undecided")],
+)
+def test_claims_over_queries(values, said):
+    assert verdicts(per_query(stages=("later", values)))["lexical-first"] == said
+    assert verdicts(per_query(negatives=("more", values)))["hard-negatives"] == said
+
+
+def test_matching_heads_stand_to_the_upper_right_where_both_are_higher():
+    draw = np.random.default_rng(0)
+    layer, head = np.repeat(np.arange(6), 4), np.tile(np.arange(4), 6)
+    held = head == 0
+    up, flat = draw.normal(size=24) + 5 * held, draw.normal(size=24)
+    matching = pd.DataFrame({"direction": "Q->D", "layer": layer, "head": head, "held": held})
+    empty = pd.DataFrame()
+
+    def said(alignment, contrast) -> str:
+        heads = {"layer": layer, "head": head, "alignment": alignment, "QD-DD": contrast}
+        results = {
+            name: matchlens.Result(name, {}, {"seed": 0, "layers": 6}, (), empty, empty, tables)
+            for name, tables in (
+                ("attention", {"matching": matching, "noop": pd.DataFrame({"layer": [0]})}),
+                ("circuits", {"heads": pd.DataFrame(heads)}),
+            )
+        }
+        return verdicts(results)["upper-right"]
+
+    assert said(up, up) == "holds"
+    assert said(up, flat) == "undecided"
+    assert said(up, -up) == "does not hold"
+
+
+def test_numbers_behind_the_verdicts():
+    one = superiority(np.array([2.0, 3.0, 1.0]), np.array([1.0, 0.0]), seed=0)
+    assert one.value == pytest.approx((6 - 0.5) / 6)
+    assert one.low <= one.value <= one.high
+    mean = mean_of([0.1, 0.2, 0.3], ["a"] * 3, 0)
+    assert mean.value == pytest.approx(0.2)
+    assert mean.low <= 0.2 <= mean.high
+    assert runs_of_none([]) == 0
+
+
+# --- the folder
+
+
+def test_results_json_is_as_its_schema_says_and_every_number_is_its_cell(folder):
+    content = json.loads((folder / "results.json").read_text("utf-8"))
+    schema = json.loads(files("matchlens.report").joinpath("results.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(content, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**content, "more": 1}, schema)
+    assert len(content["headline"]) > 60
+    for number in content["headline"]:
+        table = pd.read_parquet(folder / number["study"] / f"{number['table']}.parquet")
+        mine = np.ones(len(table), dtype=bool)
+        for column, value in json.loads(number["row"]).items():
+            mine &= (table[column] == value).to_numpy()
+        assert mine.sum() == 1, number["id"]
+        assert table[number["column"]].to_numpy()[mine][0] == number["value"], number["id"]
+    ids = [number["id"] for number in content["headline"]]
+    assert len(set(ids)) == len(ids)
+    assert {"table1/original", "table1/random ranking", "table1/D->D"} < set(ids)
+    claims = pd.read_parquet(folder / "study/claims.parquet")
+    assert [claim["verdict"] for claim in content["claims"]] == claims["verdict"].tolist()
+
+
+def test_the_report_of_two_copies_has_the_same_bytes(folder, tmp_path):
+    held = []
+    for number, seed in enumerate(("1", "2")):
+        copy = tmp_path / f"copy-{number}" / ("deep" * number or "flat")
+        shutil.copytree(folder, copy)
+        (copy / "report.html").unlink()
+        (copy / "results.json").write_text("{}")
+        words = [sys.executable, "-m", "matchlens", "report", str(copy), "--quiet"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run(words, check=True, env=environment)
+        held.append(files_of(copy))
+    assert held[0] == held[1] == files_of(folder)
+    assert len(held[0]["report.html"]) < 5_000_000
+
+
+def test_the_report_of_some_studies(tiny, pairs, tmp_path):
+    matchlens.ablation(tiny, pairs, cuts=["Q->D"]).save(tmp_path / "out")
+    done = call("report", tmp_path / "out", "--margin", "0.5")
+    assert (done.status, done.out) == (0, "")
+    claims = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
+    assert ".500" in claims.loc["document-to-query", "definition"]
+    assert (claims.loc[["document-context", "cls-last"], "verdict"] == "undecided").all()
+    assert call("report", tmp_path / "out").status == 0  # the margin is remembered
+    again = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
+    assert_frame_equal(claims, again)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory, tiny_folder):
+    return [
+        "--model",
+        tiny_folder,
+        *write_collection(tmp_path_factory.mktemp("study-files"), seed=1),
+    ]
+
+
+def test_the_command_writes_everything(words, tmp_path):
+    out = tmp_path / "out"
+    done = call("study", *words, "--quick", "--quiet", "--out", out)
+    assert (done.status, done.err) == (0, "")
+    held = files_of(out)
+    assert held["study/claims.txt"].decode() == done.out
+    for name in ("report.html", "results.json", "study/claims.tex", "ablation/table1.tex"):
+        assert held[name], name
+    assert {f"sweep-up-to/figures/00.{kind}" for kind in ("svg", "pdf", "png")} < set(held)
+    manifest = json.loads(held["manifest.json"])
+    assert manifest["studies"]["study"]["options"]["size"] == "quick"
+    said = call("study", *words, "--explain")
+    assert said.status == 0
+    for part in ("Table 1", "Figure 1a", "every head alone", "in all", "memory"):
+        assert part in said.out
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--quick", "--full", "--out", "x"], "exclude each other"),
+        (["--studies", "ablation,tables", "--out", "x"], "study 'tables' is not known"),
+        (["--margin", "0", "--out", "x"], "--margin is 0.0; expected a positive"),
+        (["--quick"], "Missing option '--out'"),
+        (["--base", "nowhere/at-all", "--out", "x"], "nowhere/at-all"),
+    ],
+)
+def test_bad_options_are_one_line(words, tmp_path, monkeypatch, more, says):
+    monkeypatch.chdir(tmp_path)
+    done = call("study", *words, *more)
+    assert done.status == 2
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_results_has_no_report(tmp_path):
+    done = call("report", tmp_path)
+    assert done.status == 2
+    assert "is no results folder" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+# --- the paper
+
+
+def test_beside_the_paper(words, tmp_path):
+    out = tmp_path / "out"
+    done = call("reproduce", "wexir25", *words, "--studies", "ablation", "--quiet", "--out", out)
+    assert (done.status, done.err) == (0, "")
+    table = pd.read_parquet(out / "wexir25/comparison.parquet").set_index("cut")
+    ours = pd.read_parquet(out / "ablation/table1.parquet").set_index("cut")
+    assert table["ours"].tolist() == ours.loc[table.index, "mean"].tolist()
+    assert table.loc["CLS->All", "paper"] == ".48*"
+    assert table.loc["Q->SEP1", "paper"] == ".78 to .82"
+    apart = table.loc["D->D", "ours"] - 0.67
+    assert table.loc["D->D", "difference"] == pytest.approx(apart)
+    for cut in ("Q->SEP1", "SEP2->All"):
+        value = table.loc[cut, "ours"]
+        assert table.loc[cut, "difference"] == pytest.approx(value - np.clip(value, 0.78, 0.82))
+    assert "another model" in done.out
+    assert "instead of TREC DL 2019 to 2022" in done.out
+    assert json.loads((out / "manifest.json").read_text())["studies"]["wexir25"]["notes"]
+    assert whole.held(out).keys() == {"ablation"}
+    assert len(wexir25.DATASETS) == 4
+
+
+def test_without_a_hub_the_paper_is_refused_in_one_line(tmp_path):
+    done = call("reproduce", "wexir25", "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "castorini/monobert-large-msmarco" in done.err
+    assert done.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+    assert "expected wexir25" in call("reproduce", "other", "--out", tmp_path / "out").err

@@ -1,0 +1,42 @@
+"""The library without its roundings to float32, so that differences that are no rounding show.
+
+Inside the families with rotary positions the library computes norms, angles and softmax in
+float32 even where the weights are float64, and matchlens refuses float64 there. Tests that hold
+the walk to 1e-10 let both run in float64 throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from transformers.models.gemma import modeling_gemma
+from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.modernbert import modeling_modernbert
+from transformers.models.qwen3 import modeling_qwen3
+
+from matchlens.models.rotary import Rotary
+
+MODULES = (modeling_gemma, modeling_gemma2, modeling_modernbert, modeling_qwen3)
+
+
+class _Wide:
+    """torch, whose float32 is float64."""
+
+    float = float32 = torch.float64
+
+    def __getattr__(self, name: str):
+        return getattr(torch, name)
+
+
+@contextmanager
+def widened() -> Iterator[None]:
+    """Let the library compute in float64 what it rounds to float32."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in MODULES:
+            patch.setattr(module, "torch", _Wide())
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        patch.setattr(Rotary, "rounded", False)
+        yield
