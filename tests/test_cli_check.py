@@ -13,6 +13,8 @@ from matchlens.models.bert import Bert
 from matchlens.models.checks.item import WHAT, Item
 from matchlens.models.families import supported
 from matchlens.models.folder import FAMILIES
+from matchlens.report.page.held import Held
+from matchlens.report.page.sections.made import made
 from test_cli import call
 
 
@@ -106,6 +108,9 @@ def test_negated_runs_do_not_mix(tiny_folder, tmp_path):
     check = manifest["studies"]["ablation"]["options"]["check"]
     assert set(check) == set(WHAT)
     assert all(one["ok"] for one in check.values())
+    (shown,) = made(Held.load(tmp_path / "out"))["checks"]  # the page's last section
+    assert [what for what, _ in shown["rows"]] == list(WHAT.values())
+    assert dict(shown["rows"])[WHAT["attention_calls"]] == "3 (exactly 3)"
     done = call("ablation", *words)
     assert done.status == 2
     assert "relevance" in done.err

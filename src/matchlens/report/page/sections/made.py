@@ -8,13 +8,6 @@ from matchlens.report.page.held import Held
 from matchlens.report.page.parts import notes_of
 from matchlens.report.page.texts import shown, spelled
 
-CHECKS: Mapping[str, str] = {
-    "library_difference": "largest difference to the library's own score without a cut (logits)",
-    "tolerance": "largest difference that is accepted (logits)",
-    "attention_calls": "calls of the attention function, one a layer",
-    "blind_spread": "spread of scores when what the score reads is blind (logits; 0 expected)",
-    "one_cut_change": "change of a score by cutting one direction in one layer (logits; not 0)",
-}
 PAPER = (
     "Vast, Van Cooten, Soulier, Piwowarski: Understanding Matching Mechanisms in Cross-Encoders. "
     "WExIR at SIGIR 2025, arXiv 2507.14604."
@@ -29,11 +22,10 @@ def made(held: Held) -> dict[str, object]:
     sources = held.about("pairs").get("sources")
     checks: dict[str, list[tuple[str, str]]] = {}
     for name, result in held.studies.items():
-        check = _flat(result.options.get("check"))
+        check = _answers(result.options.get("check"))
         if check:
             key = "; ".join(f"{a}={b}" for a, b in check)
-            checks.setdefault(key, [(CHECKS.get(a, a.replace("_", " ")), b) for a, b in check])
-            checks[key].append(("seen by the study", name))
+            checks.setdefault(key, check).append(("seen by the study", name))
     merged = []
     for rows in checks.values():
         studies = [value for label, value in rows if label == "seen by the study"]
@@ -80,6 +72,17 @@ def _truncated(held: Held) -> str:
             number = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())
             return f"{number:,} of {len(result.pairs):,} pairs were cut to the length limit."
     return "The folder does not say how many pairs were cut to the length limit."
+
+
+def _answers(check: object) -> list[tuple[str, str]]:
+    """What was asked of the model, and what was seen and expected."""
+    out = []
+    for name, one in check.items() if isinstance(check, Mapping) else ():
+        held = one if isinstance(one, Mapping) else {"seen": one}
+        seen = "nothing" if held.get("seen") is None else spelled(held["seen"])
+        expected = f" ({spelled(held['expected'])})" if held.get("expected") else ""
+        out.append((shown(held.get("what", name), 120), shown(seen + expected, 400)))
+    return out[:MOST]
 
 
 def _flat(value: object, path: str = "") -> list[tuple[str, str]]:
