@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint bench docs clean
 
 demo: $(READY)
-	$(BIN)/matchlens demo --out out/demo
+	$(BIN)/matchlens study --demo --quick --out out/demo
+	@echo 'open out/demo/report.html'
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

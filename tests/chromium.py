@@ -137,6 +137,8 @@ class Chromium:
         """Move the mouse to the middle of an element, after it is scrolled into view."""
         element = self.find(css)
         self.run("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", element)
+        frame = "requestAnimationFrame"
+        self.run(f"return new Promise((done) => {frame}(() => {frame}(done)))")
         move = {"type": "pointerMove", "origin": element, "x": 0, "y": 0, "duration": 0}
         self.call("/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
 

@@ -1,4 +1,4 @@
-"""The page of a results folder: what stands on it, the same bytes always, strangers' texts inert."""
+"""The page of a results folder: all that stands on it, the same bytes, strangers' texts inert."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,20 @@ from matchlens.report.page.sections.looking import ALPHABET, TOP, _packed
 from matchlens.report.page.texts import embedded, num, prose, shown
 from matchlens.results import Result
 
-EXHIBITS = (
-    "table-1 figure-1a heads figure-1b figure-1c no-op lexical matching figure-2 hypothesis "
-    "controls pair"
-).split()
+EXHIBITS = [
+    "table-1",
+    "figure-1a",
+    "heads",
+    "figure-1b",
+    "figure-1c",
+    "no-op",
+    "lexical",
+    "matching",
+    "figure-2",
+    "hypothesis",
+    "controls",
+    "pair",
+]
 VOID = {"meta", "link", "br", "input", "img", "hr", "col", "area", "base", "embed", "source"}
 
 
@@ -101,7 +112,9 @@ def test_everything_stands_on_the_page_with_definition_numbers_and_download(tree
     sections = [own["id"] for own in tree.named("section")]
     assert sections == ["overview", *EXHIBITS, "made"]
     links = [own["href"] for own in tree.named("a")]
-    assert links == ["#main", *(f"#{name}" for name in sections)]
+    assert links[: len(sections) + 1] == ["#main", *(f"#{name}" for name in sections)]
+    assert {link[1:] for link in links} <= set(ids)
+    assert len(links) > len(sections) + 5  # claims lead to where their numbers stand
     for name in EXHIBITS:
         inside = tree.inside(name)
         kinds = [own.get("class") for tag, own in inside if tag == "details"]
@@ -119,7 +132,7 @@ def test_marks_tell_their_names_and_headings_are_in_order(tree):
     levels = [int(tag[1]) for tag, _, _ in tree.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))
     marks = [own for _, own, _ in tree.elements if own.get("role") == "img"]
     titles = [words for tag, words in tree.texts if tag == "title"]
     assert len(titles) == len(marks) + 1  # and the page's own
@@ -292,6 +305,22 @@ def test_a_cell_that_cannot_be_measured_says_why(folder, tmp_path):
     text = page(tmp_path / "decoder")
     cell = re.search(r'<td class="cell-td  na" title="([^"]*)" data-mark>n/a</td>', text)
     assert "not measured: a decoder&#39;s query never reads the document &lt;b&gt;" in cell[1]
+
+
+def test_points_that_cannot_be_measured_are_left_out_of_curves_with_their_reason(folder, tmp_path):
+    for study in ("sweep-up-to", "sweep-heads"):
+        result = Result.load(folder, study)
+        table = result.to_frame("points")
+        hurt = table["direction"].isin(["D->Q", "{CLS,Q,SEP1,D,SEP2}->All"])
+        table["impossible"] = [f"never read {given.SCRIPT}" if one else None for one in hurt]
+        table.loc[hurt, ["mean", "diff", "q", "ci_low", "ci_high"]] = np.nan
+        result.tables = {"points": table}
+        result.save(tmp_path / "decoder")
+    tree = Tree(page(tmp_path / "decoder"))
+    said = " ".join(words for _, words in tree.texts)
+    assert f"Not measured for D\xa0→\xa0Q: never read {given.SCRIPT}" in said
+    drawn = [own["class"] for tag, own in tree.inside("figure-1a") if tag == "g"]
+    assert sorted(set(drawn)) == ["series c0 s0", "series c2 s2"]
 
 
 def test_too_large_a_page_drops_detail_in_order_and_at_last_is_refused(folder, monkeypatch):

@@ -426,6 +426,9 @@ def test_beside_the_paper(words, tmp_path):
     assert "another model" in done.out
     assert "instead of TREC DL 2019 to 2022" in done.out
     assert json.loads((out / "manifest.json").read_text())["studies"]["wexir25"]["notes"]
+    shown = (out / "report.html").read_text("utf-8")
+    assert 'id="paper"' in shown
+    assert "Another model" in shown
     assert whole.held(out).keys() == {"ablation"}
     assert len(wexir25.DATASETS) == 4
 

@@ -27,6 +27,7 @@ from matchlens.report.page.sections.looking import looking
 from matchlens.report.page.sections.made import made
 from matchlens.report.page.sections.matching import matching
 from matchlens.report.page.sections.opening import opening
+from matchlens.report.page.sections.paper import paper
 from matchlens.report.page.sections.profiles import lexical, no_op
 from matchlens.report.page.sections.sweeps import figure_1a, heads_alone
 from matchlens.report.page.texts import embedded
@@ -119,6 +120,7 @@ def write(folder: Path) -> Path:
 def _render(held: Held, detail: Detail) -> str:
     pair, pair_data = looking(held, detail.heads)
     exhibits = (
+        *paper(held),
         table_1(held),
         figure_1a(held),
         heads_alone(held),

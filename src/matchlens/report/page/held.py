@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +20,12 @@ class Held:
     Args:
         manifest: the manifest.
         studies: name to what was found, in the manifest's order.
+        seen: rows of tables that were read already.
     """
 
     manifest: Mapping[str, object]
     studies: Mapping[str, Result]
+    seen: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Held:
@@ -49,8 +51,10 @@ class Held:
 
     def rows(self, study: str, table: str) -> list[Row]:
         """A table's rows; empty where there is none."""
-        frame = self.frame(study, table)
-        return [] if frame is None else records(frame)
+        if (study, table) not in self.seen:
+            frame = self.frame(study, table)
+            self.seen[study, table] = [] if frame is None else records(frame)
+        return list(self.seen[study, table])
 
     @property
     def identity(self) -> Mapping[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import isfinite
 
@@ -81,6 +81,8 @@ def curves(
         height: likewise.
         least: least room above and below.
     """
+    series = [replace(s, points=tuple(p for p in s.points if isfinite(p.y))) for s in series]
+    series = [one for one in series if one.points]
     points = [point for one in series for point in one.points]
     seen = [value for p in points for value in (p.y, p.low, p.high) if isfinite(value)]
     seen += [value for _, value in lines]

@@ -148,7 +148,7 @@ def _cell(row: Row, result: Result, digits: int, measure: str, most: float) -> d
         "words": reads(row["cut"]),
         "value": num(row.get("mean"), digits),
         "tip": tip(row, digits, measure),
-        "tint": step(number(row.get("diff")), most, 5).replace("u", ""),
+        "tint": step(number(row.get("diff")), most, 4).replace("u", ""),
         "lower": lower(row, digits),
         "star": "*" if starred(row, result.options.get("stars")) else "",
         "change": num(row.get("diff"), digits, sign=True),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matchlens.report.page.held import Held
 from matchlens.report.page.parts import notes_of
-from matchlens.report.page.texts import shown, spelled
+from matchlens.report.page.texts import NONE, prose, shown, spelled
 
 PAPER = (
     "Vast, Van Cooten, Soulier, Piwowarski: Understanding Matching Mechanisms in Cross-Encoders. "
@@ -20,21 +20,7 @@ def made(held: Held) -> dict[str, object]:
     versions = held.about("versions")
     pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
     sources = held.about("pairs").get("sources")
-    checks: dict[str, list[tuple[str, str]]] = {}
-    for name, result in held.studies.items():
-        check = _answers(result.options.get("check"))
-        if check:
-            key = "; ".join(f"{a}={b}" for a, b in check)
-            checks.setdefault(key, check).append(("seen by the study", name))
-    merged = []
-    for rows in checks.values():
-        studies = [value for label, value in rows if label == "seen by the study"]
-        merged.append(
-            {
-                "studies": ", ".join(shown(name, 60) for name in studies),
-                "rows": [row for row in rows if row[0] != "seen by the study"],
-            }
-        )
+    checks = _checks(held)
     command = held.manifest.get("command")
     seeds = sorted(
         {str(r.options["seed"]) for r in held.studies.values() if r.options.get("seed") is not None}
@@ -52,7 +38,7 @@ def made(held: Held) -> dict[str, object]:
             ],
             ("Versions", _flat(versions)),
         ],
-        "checks": merged,
+        "checks": checks,
         "seeds": ", ".join(seeds) or "none",
         "truncated": _truncated(held),
         "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
@@ -60,6 +46,40 @@ def made(held: Held) -> dict[str, object]:
         "cite": f"matchlens {version}, report on {model}.",
         "paper": PAPER,
     }
+
+
+def _checks(held: Held) -> list[dict[str, object]]:
+    """The check's outcomes, alike ones once: the studies that saw them, and a row a question."""
+    found: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for name, result in held.studies.items():
+        rows = tuple(_check_rows(result.options.get("check")))
+        if rows:
+            found.setdefault(rows, []).append(shown(name, 60))
+    return [{"studies": ", ".join(names), "rows": rows} for rows, names in found.items()]
+
+
+def _check_rows(check: object) -> list[tuple[str, ...]]:
+    """What was asked, seen, expected, and whether it was right; in any shape."""
+    if not isinstance(check, Mapping):
+        return [("outcome", shown(spelled(check), 400), "", "")] if check else []
+    rows = []
+    for name, value in check.items():
+        if isinstance(value, Mapping) and "what" in value:
+            seen, right = value.get("seen"), value.get("ok")
+            verdict = "not asked" if seen is None else "right" if right is True else "wrong"
+            rows.append(
+                (
+                    prose(value["what"]),
+                    NONE if seen is None else shown(spelled(seen), 200),
+                    shown(value.get("expected") or "", 200),
+                    verdict,
+                )
+            )
+        else:
+            rows.append(
+                (shown(str(name).replace("_", " "), 120), shown(spelled(value), 400), "", "")
+            )
+    return rows
 
 
 def _command(given: object) -> str:
@@ -72,17 +92,6 @@ def _truncated(held: Held) -> str:
             number = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())
             return f"{number:,} of {len(result.pairs):,} pairs were cut to the length limit."
     return "The folder does not say how many pairs were cut to the length limit."
-
-
-def _answers(check: object) -> list[tuple[str, str]]:
-    """What was asked of the model, and what was seen and expected."""
-    out = []
-    for name, one in check.items() if isinstance(check, Mapping) else ():
-        held = one if isinstance(one, Mapping) else {"seen": one}
-        seen = "nothing" if held.get("seen") is None else spelled(held["seen"])
-        expected = f" ({spelled(held['expected'])})" if held.get("expected") else ""
-        out.append((shown(held.get("what", name), 120), shown(seen + expected, 400)))
-    return out[:MOST]
 
 
 def _flat(value: object, path: str = "") -> list[tuple[str, str]]:

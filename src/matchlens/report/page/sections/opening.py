@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,22 @@ from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Table, number
 from matchlens.report.page.texts import chance, counted, interval, listed, num, prose, shown
 
+PLACES: Mapping[str, str] = {
+    "ablation": "table-1",
+    "sweep-up-to": "figure-1a",
+    "sweep-from": "figure-1a",
+    "sweep-heads": "heads",
+    "controls": "controls",
+    "attention": "figure-1b",
+    "attention/noop": "no-op",
+    "attention/lexical": "lexical",
+    "attention/stages": "lexical",
+    "attention/negatives": "lexical",
+    "attention/matching": "matching",
+    "circuits": "figure-2",
+    "circuits/logits": "hypothesis",
+}
+"""Where on the page a study's or a table's numbers stand."""
 VERDICTS = {"holds": "✓", "does not hold": "✗", "undecided": "?"}
 
 
@@ -100,8 +117,19 @@ def _claim(row: Row) -> Mapping[str, object]:
         "p": "" if row.get("p") is None else chance(row.get("p")),
         "found": prose(row.get("found") or ""),
         "definition": prose(row.get("definition") or ""),
-        "source": shown(row.get("source") or "", 120),
+        "sources": [(one, _place(one)) for one in _sources(row)],
     }
+
+
+def _sources(row: Row) -> list[str]:
+    """The tables that a claim is from."""
+    names = re.split(r"[,;]\s*|\s+and\s+", shown(row.get("source") or "", 200))
+    return [name.strip() for name in names if name.strip()]
+
+
+def _place(source: str) -> str:
+    """The exhibit that shows a table; empty where none does."""
+    return PLACES.get(source) or PLACES.get(source.partition("/")[0], "")
 
 
 def _main(held: Held) -> str:

@@ -153,12 +153,20 @@ def lexical(held: Held) -> Exhibit:
         **base,
         lead=(*_lexical_lead(rows), *semantic),
         template="lexical.html.j2",
-        context={"panels": [panel for _, panel in panels], "kinds": kinds},
+        context={
+            "panels": [panel for _, panel in panels],
+            "kinds": kinds,
+            "stages": _by_query(held, "stages", ("lexical", "semantic", "later"), 2),
+            "negatives": _by_query(held, "negatives", ("hard", "easy", "more"), 4),
+        },
         caption=(
             "Share of the mass on the row's own token by layer, a curve a class of passages. "
-            "Bands: quartiles over heads."
+            "Bands: quartiles over heads; the curve weights heads by mass and may lie outside."
         ),
-        tables=(Table("lexical", "Same-token share by layer", columns, tuple(rows)),),
+        tables=(
+            Table("lexical", "Same-token share by layer", columns, tuple(rows)),
+            *_query_tables(held),
+        ),
         options=options_of(result),
         notes=notes,
     )
@@ -228,6 +236,51 @@ def _semantic(held: Held) -> list[str]:
             f"difference {num(sum(values) / len(values), 4, sign=True)}."
         )
     return said
+
+
+def _by_query(
+    held: Held, table: str, keys: tuple[str, str, str], digits: int
+) -> list[dict[str, object]]:
+    """Means over queries of a table that has a row a direction and query."""
+    rows = held.rows("attention", table)
+    out = []
+    for direction in dict.fromkeys(str(row["direction"]) for row in rows):
+        mine = [row for row in rows if row["direction"] == direction]
+        cells = []
+        for key in keys:
+            values = known([row[key] for row in mine])
+            mean = sum(values) / len(values) if values else None
+            cells.append(num(mean, digits, sign=key == keys[2]))
+        said = {"direction": both(direction), "queries": len(mine), "cells": cells}
+        out.append({**said, "heads": mine[0].get("heads")})
+    return out
+
+
+def _query_tables(held: Held) -> tuple[Table, ...]:
+    about = (
+        Column("direction", "direction", kind="cut"),
+        Column("collection", "collection", kind="text"),
+        Column("qid", "query", kind="text"),
+    )
+    stages = tuple(
+        Column(key, label, 2, sign=key == "later")
+        for key, label in (("lexical", "lexical"), ("semantic", "semantic"), ("later", "later by"))
+    )
+    negatives = (
+        Column("heads", "heads", 0),
+        Column("hard", "hard", 4),
+        Column("easy", "easy", 4),
+        Column("more", "more in hard", 4, sign=True),
+    )
+    some = (
+        ("lexical-stages", "stages", "Centres of matching, layer by query", stages),
+        ("lexical-negatives", "negatives", "Semantic mass by query", negatives),
+    )
+    return tuple(
+        Table(name, label, (*about, *columns), tuple(held.rows("attention", table)))
+        for name, table, label, columns in some
+        if held.rows("attention", table)
+    )
 
 
 def _kinds(held: Held) -> list[dict[str, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from math import isfinite
+from math import isfinite, nan
 
 from matchlens.report.page.charts.lines import Point, Series, curves
 from matchlens.report.page.charts.maps import Cell, head_map
@@ -15,6 +15,7 @@ from matchlens.report.page.parts import (
     Exhibit,
     Panel,
     Table,
+    known,
     notes_of,
     number,
     options_of,
@@ -41,6 +42,8 @@ KINDS = {
 }
 FIRST = ("Q->D", "D->Q", "D->D", "CLS->All")
 """Directions whose curves are shown at first."""
+CLOSE = 0.5
+"""Curves that need less than this share of the height are also drawn close up."""
 WHOLE = "{CLS,Q,SEP1,D,SEP2}->All"
 
 
@@ -59,12 +62,12 @@ def figure_1a(held: Held) -> Exhibit:
     if not present:
         absent = "Figure 1a was not made: the folder holds no sweep over layers (matchlens sweep)."
         return Exhibit(**base, absent=absent)
-    panels, tables, lead = [], [], []
+    panels, tables, lead, lacking = [], [], [], ()
     for kind, result in present:
         rows = held.rows(f"sweep-{kind}", "points")
         for how in dict.fromkeys(str(row["how"]) for row in rows):
             mine = [row for row in rows if row["how"] == how]
-            panels.append(_panel(kind, how, mine, result))
+            panels += _panels(kind, how, mine, result)
         digits = held.digits(f"sweep-{kind}")
         columns = (
             Column("direction", "direction", kind="cut"),
@@ -76,7 +79,10 @@ def figure_1a(held: Held) -> Exhibit:
         lead += _lead(kind, rows, result, digits)
     first = present[0][1]
     missing = [KINDS[kind][0] for kind, one in found if one is None]
+    for kind, _ in present:
+        lacking += impossible(held.rows(f"sweep-{kind}", "points"))
     notes = tuple(dict.fromkeys(note for _, one in present for note in notes_of(one)))
+    notes = (*notes, *lacking)
     if missing:
         notes = (*notes, f"Not run: cuts {listed(missing)}.")
     return Exhibit(
@@ -88,7 +94,7 @@ def figure_1a(held: Held) -> Exhibit:
             f"{shown(first.options['measure'])} against the layers that are cut, a curve a "
             "direction. Filled points: significant change, as Table 1's star; hollow: not. Bands: "
             "95% interval of the change, drawn around the original. Lines: the original and the "
-            "random ranking."
+            "random ranking. Of more than four curves only the one that is pointed at has its band."
         ),
         tables=tuple(tables),
         options=options_of(first),
@@ -96,7 +102,8 @@ def figure_1a(held: Held) -> Exhibit:
     )
 
 
-def _panel(kind: str, how: str, rows: list[Row], result: Result) -> dict[str, object]:
+def _panels(kind: str, how: str, rows: list[Row], result: Result) -> list[dict[str, object]]:
+    """The curves with the random ranking; where that leaves them little room, also without."""
     digits = int(str(result.options["digits"]))
     measure = shown(result.options["measure"])
     names = list(dict.fromkeys(str(row["direction"]) for row in rows))
@@ -122,16 +129,38 @@ def _panel(kind: str, how: str, rows: list[Row], result: Result) -> dict[str, ob
     ends = [("original", number(rows[0]["original"])), ("random", number(result.options["random"]))]
     summary = (
         f"{measure} when a direction is cut {KINDS[kind][0]}: "
-        + "; ".join(f"{one.name} ends at {num(one.points[-1].y, digits)}" for one in series)
+        + "; ".join(f"{one.name} ends at {num(_last(one), digits)}" for one in series)
         + f"; original {num(ends[0][1], digits)}, random ranking {num(ends[1][1], digits)}."
     )
     lines = [end for end in ends if math.isfinite(end[1])]
-    return {
-        "id": f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}"),
-        "label": KINDS[kind][0] + ("" if how == "zero" else f", by {shown(how, 40)}"),
-        "entries": entries,
-        "svg": curves(series, summary, KINDS[kind][1], measure, lines=lines),
-    }
+    name = f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}")
+    label = KINDS[kind][0] + ("" if how == "zero" else f", by {shown(how, 40)}")
+    about: dict[str, object] = {"id": name, "label": label, "entries": entries}
+    whole = {**about, "svg": curves(series, summary, KINDS[kind][1], measure, lines=lines)}
+    seen = known([value for one in series for p in one.points for value in (p.y, p.low, p.high)])
+    every = [*seen, *(value for _, value in lines)]
+    if not seen or max(seen) - min(seen) >= CLOSE * (max(every) - min(every)):
+        return [whole]
+    near = curves(series, f"Close up. {summary}", KINDS[kind][1], measure, lines=lines[:1])
+    return [whole, {**about, "id": f"{name}-close", "label": f"{label}, close up", "svg": near}]
+
+
+def _last(one: Series) -> float:
+    """The last number of a curve that is known."""
+    return next((p.y for p in reversed(one.points) if isfinite(p.y)), nan)
+
+
+def impossible(rows: list[Row]) -> tuple[str, ...]:
+    """What could not be measured, and why: a sentence a reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reason = row.get("impossible")
+        if isinstance(reason, str) and reason:
+            reasons.setdefault(reason, []).append(arrow(row.get("direction", row.get("cut"))))
+    return tuple(
+        f"Not measured for {listed(list(dict.fromkeys(names)))}: {shown(reason, 300)}"
+        for reason, names in reasons.items()
+    )
 
 
 def _lead(kind: str, rows: list[Row], result: Result, digits: int) -> list[str]:
@@ -139,6 +168,9 @@ def _lead(kind: str, rows: list[Row], result: Result, digits: int) -> list[str]:
     if kind not in {"up-to", "from"}:
         return []
     stars = result.options.get("stars")
+    rows = [row for row in rows if isfinite(number(row["mean"]))]
+    if not rows:
+        return []
     deepest = min(rows, key=lambda row: (number(row["mean"]), number(row["n"])))
     name = str(deepest["direction"])
     mine = [row for row in rows if row["direction"] == name and row["how"] == deepest["how"]]
@@ -194,7 +226,8 @@ def heads_alone(held: Held) -> Exhibit:
         note = both(key[0]) if key[0] != WHOLE else "The head reads nothing at all."
         panels.append(Panel(f"heads-{slug(label)}", label, (chart,), note))
     count = sum(starred(row, stars) for row in rows)
-    worst = sorted(rows, key=lambda row: number(row["diff"]))[:3]
+    measured = [row for row in rows if isfinite(number(row["diff"]))]
+    worst = sorted(measured, key=lambda row: number(row["diff"]))[:3]
     said = ", ".join(
         f"{row['n']}.{row['head']} ({num(row['diff'], digits, sign=True)})" for row in worst
     )
@@ -221,7 +254,7 @@ def heads_alone(held: Held) -> Exhibit:
         caption="● significantly lower without the head, ▲ significantly higher (q ≤ .05).",
         tables=tuple(tables),
         options=options_of(result),
-        notes=notes_of(result),
+        notes=(*notes_of(result), *impossible(rows)),
     )
 
 

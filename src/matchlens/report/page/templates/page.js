@@ -28,6 +28,7 @@
   function show(mark) {
     current = mark;
     tip.textContent = texts.get(mark);
+    tip.style.left = "0";
     tip.hidden = false;
     const box = mark.getBoundingClientRect();
     const own = tip.getBoundingClientRect();
@@ -51,7 +52,10 @@
     else hide();
   });
   document.addEventListener("focusout", hide);
-  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  document.addEventListener("scroll", () => {
+    if (current && current === document.activeElement) show(current);
+    else hide();
+  }, { passive: true, capture: true });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });
@@ -181,8 +185,11 @@
     });
   }
 
-  // All or none of the curves.
+  // All or none of the curves; the bands of more than four would hide each other.
   for (const box of all(".chooser")) {
+    const count = () => box.parentElement.classList.toggle("many", all("input:checked", box).length > 4);
+    box.addEventListener("change", count);
+    count();
     const bulk = document.createElement("div");
     bulk.className = "bulk";
     for (const [words, on] of [["All", true], ["None", false]]) {
@@ -190,7 +197,10 @@
       button.type = "button";
       button.className = "quiet";
       button.textContent = words;
-      button.addEventListener("click", () => all("input", box).forEach((one) => (one.checked = on)));
+      button.addEventListener("click", () => {
+        all("input", box).forEach((one) => (one.checked = on));
+        count();
+      });
       bulk.append(button);
     }
     box.append(bulk);
