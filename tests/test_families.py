@@ -24,6 +24,7 @@ from transformers import (
 import matchlens
 import reference
 import tiny as tiny_models
+import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair
@@ -95,7 +96,7 @@ def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
 
 
 def test_every_family_is_held_to_this_contract():
-    assert set(tiny_models.FAMILIES) == set(FAMILIES)
+    assert {*tiny_models.FAMILIES, *tiny_decoders.FAMILIES} == set(FAMILIES)
 
 
 def test_the_folder_tells_the_shape_without_loading(folder, model, family):

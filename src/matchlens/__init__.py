@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matchlens.errors import InputError, MatchlensWarning
     from matchlens.models.load import Reranker, load
     from matchlens.parts import Part
+    from matchlens.prompts import Prompt
     from matchlens.report.tables import latex as table_latex
     from matchlens.report.tables import text as table_text
     from matchlens.report.whole import write_report
@@ -48,6 +49,7 @@ _PLACES = {
     "Pair": "matchlens.corpora",
     "PairSet": "matchlens.corpora",
     "Part": "matchlens.parts",
+    "Prompt": "matchlens.prompts",
     "Reranker": "matchlens.models.load",
     "Result": "matchlens.results",
     "Study": "matchlens.studies.study",
@@ -85,6 +87,7 @@ __all__ = [
     "Pair",
     "PairSet",
     "Part",
+    "Prompt",
     "Reranker",
     "Result",
     "Study",

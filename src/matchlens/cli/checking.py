@@ -31,12 +31,13 @@ def check(
     device: o.Device = None,
     dtype: o.Dtype = "float32",
     negate: o.Negate = False,
+    prompt: o.PromptFile = None,
 ) -> None:
     """The check of one model."""
     from matchlens.models.folder import check_dtype, find
 
     check_dtype(dtype)
-    folder = find(model, revision)
+    folder = find(model, revision).asked(prompt)
     folder.limit(max_length)
     from matchlens.models.check import CheckError
     from matchlens.models.load import load

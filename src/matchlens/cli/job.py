@@ -136,6 +136,7 @@ def job(
     measure: o.Measure = "nDCG@10",
     rel: o.Rel = 2,
     max_length: o.MaxLength = None,
+    prompt: o.PromptFile = None,
     seed: o.Seed = 0,
     runs: Runs = False,
     revision: o.Revision = None,
@@ -172,7 +173,7 @@ def job(
         or easy > 0
         or (chosen.depth is not None and per_grade is None and not all_judged),
     )
-    folder = find(model, revision)
+    folder = find(model, revision).asked(prompt)
     limit = max_length if max_length is not None else chosen.max_length
     folder.limit(limit)
     pairs = o.pairs(

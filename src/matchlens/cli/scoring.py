@@ -39,6 +39,7 @@ def score(
     model: o.Model = "demo",
     cut: o.Cuts = None,
     max_length: o.MaxLength = None,
+    prompt: o.PromptFile = None,
     revision: o.Revision = None,
     device: o.Device = None,
     dtype: o.Dtype = "float32",
@@ -56,7 +57,7 @@ def score(
     if pairs != "-":
         for _ in read_pairs(pairs):  # every line is checked before the model is loaded
             pass
-    folder = find(model, revision)
+    folder = find(model, revision).asked(prompt)
     folder.limit(max_length)
     o.cuts_for(cut or (), folder)
     rows, done = read_pairs(pairs, query_prefix, passage_prefix), 0

@@ -7,10 +7,11 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matchlens.errors import InputError
+from matchlens.prompts import BGE, QWEN3, Prompt
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class FamilyEntry:
         heads: what its config.json calls the number of heads a layer.
         after_padding: whether positions start behind the padding's place in the position table.
         padding: that place, where the library has it fixed; config.json names it where None.
+        prompt: how a causal model of the type is asked; such a type has both kinds of heads.
         inner: what its config.json calls the number of layers inside each of ``layers``.
     """
 
@@ -32,6 +34,7 @@ class FamilyEntry:
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None
+    prompt: Prompt | None = None
 
 
 FAMILIES: Mapping[str, FamilyEntry] = {
@@ -41,8 +44,11 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompt=BGE),
+    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompt=BGE),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
+    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", prompt=QWEN3),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
@@ -78,6 +84,7 @@ class ModelFolder:
         config: the model's config.json.
         sha256: one digest over the config's, tokenizer's and weights' files.
         revision: the hub's revision, where it came from there.
+        prompt: how the model is asked, where it takes a prompt.
     """
 
     name: str
@@ -85,6 +92,32 @@ class ModelFolder:
     config: Mapping[str, object]
     sha256: str
     revision: str | None = None
+    prompt: Prompt | None = None
+
+    def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
+        """The model, asked in another prompt than its type's own.
+
+        Args:
+            prompt: the prompt, a JSON file that names what differs, or None: the type's own.
+
+        Raises:
+            InputError: if the model takes no prompt, or the prompt cannot be used.
+        """
+        if prompt is None:
+            return self
+        if self.prompt is None:
+            raise InputError(
+                f"model {self.name!r} is of type {self.model_type!r}, which takes no prompt; leave "
+                "it out (--prompt)"
+            )
+        found = Prompt.read(prompt, self.prompt) if isinstance(prompt, Path) else prompt
+        return replace(self, prompt=found)
+
+    @property
+    def architecture(self) -> str:
+        """The library's class that the weights were saved from."""
+        architectures = self.config.get("architectures")
+        return str(architectures[0]) if isinstance(architectures, list) and architectures else ""
 
     @property
     def model_type(self) -> str:
@@ -121,15 +154,23 @@ class ModelFolder:
     ) -> dict[str, object]:
         """What a manifest says of the model, known before it is loaded."""
         name = self.path.resolve().name if self.path == Path(self.name) else self.name
+        asked = {} if self.prompt is None else {"prompt": self.prompt.record()}
         return {
+            **asked,
             "name": name,
             "sha256": self.sha256,
             "revision": self.revision,
             "type": self.model_type,
             "dtype": dtype,
             "max_length": self.limit(max_length),
-            "relevance": RELEVANCE.get((_label_count(self.config), negate)),
+            "relevance": self._relevance(negate),
         }
+
+    def _relevance(self, negate: bool) -> str | None:
+        """How the score comes of the logits."""
+        if self.prompt is None or not self.architecture.endswith("ForCausalLM"):
+            return RELEVANCE.get((_label_count(self.config), negate))
+        return self.prompt.relevance if not negate else f"-({self.prompt.relevance})"
 
     def _positions(self) -> int:
         """Tokens that the position table has places for."""
@@ -192,7 +233,8 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
     config = _read_json(path / "config.json", name)
     _check_config(config, name, scores)
     _check_files(path, name, scores)
-    folder = ModelFolder(name, path, config, _digest(path), revision)
+    prompt = FAMILIES[str(config["model_type"])].prompt
+    folder = ModelFolder(name, path, config, _digest(path), revision, prompt)
     _ = folder.shape, folder.limit()
     return folder
 
@@ -286,10 +328,10 @@ def _check_config(config: Mapping[str, object], name: str, scores: bool = True) 
             f"model {name!r} is of type {model_type!r}; expected one of: {', '.join(FAMILIES)}"
         )
     architectures = config.get("architectures") or ["none"]
-    if scores and not (
-        isinstance(architectures, list)
-        and str(architectures[0]).endswith("ForSequenceClassification")
-    ):
+    kind = str(architectures[0]) if isinstance(architectures, list) else ""
+    if kind.endswith("ForCausalLM") and FAMILIES[model_type].prompt is not None:
+        return
+    if scores and not kind.endswith("ForSequenceClassification"):
         raise InputError(
             f"model {name!r} is no sequence classifier (architectures: {architectures}); expected "
             "a cross-encoder saved as ...ForSequenceClassification, with one or two labels"

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from matchlens.batching import EncodedBatch, collate, encode
+from matchlens.batching import EncodedBatch, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import Cut, Direction, How
 from matchlens.models.attend import Call, Counter, Grid, Watch
@@ -222,7 +222,7 @@ class Trial:
     @classmethod
     def of(cls, reranker: Any) -> Trial:
         """Encode the built-in pairs as the model takes them."""
-        encoded = encode(reranker.tokenizer, PAIRS, reranker.max_length)
+        encoded = reranker.encode(PAIRS)
 
         def batch(rows: Sequence[int]) -> EncodedBatch:
             numbers = np.array(rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from matchlens.batching import collate, encode
+from matchlens.batching import collate
 from matchlens.corpora.pairs import Pair
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import scored
@@ -37,7 +37,7 @@ def relevant_above(reranker: Any) -> Iterator[Item]:
         for step in (0, 1)
         for number, (query, _) in enumerate(ASKED)
     ]
-    encoded = encode(reranker.tokenizer, pairs, reranker.max_length)
+    encoded = reranker.encode(pairs)
     if encoded.truncated.any():
         yield Item("relevant_above", None)
         return
