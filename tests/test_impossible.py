@@ -191,3 +191,20 @@ def test_several_hows_and_controls_pass_the_impossible_over(model):
     assert found.to_frame("controls")["cut"].tolist() == ["D->Q"]
     with pytest.raises(InputError, match=r"no cut can be controlled: .*causal mask"):
         matchlens.controls(model, pairs, ["Q->D"], draws=1)
+
+
+def test_looking_names_what_is_impossible_and_shows_each_token(model):
+    pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    result = matchlens.looking(model, pairs, looks=2, cuts=["Q->D", "D->Q"])
+    assert set(result.to_frame("cuts")["cut"]) == {"D->Q"}
+    assert any("1 cut is impossible" in line for line in result.notes)
+    tokens = result.to_frame("tokens")
+    (pair,) = result.to_frame("looks")["pair"][:1]
+    mine = tokens[tokens["look"] == 0]
+    assert mine["part"].iloc[-1] == "CLS"
+    assert set(mine["part"]) == {"CLS", "Q", "D", "Other"}
+    passage = "".join(mine["text"][mine["part"] == "D"])
+    assert passage == pairs.pairs[pair].text[: len(passage)]
+    received = np.array(result.array("received"))[0][..., : len(mine)]
+    assert (received[:, :, 0, -1] > 0).all()  # CLS reads itself
+    assert (received[:, :, 1][..., (mine["part"] == "D").to_numpy()] == 0).all()

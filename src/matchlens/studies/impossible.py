@@ -79,4 +79,5 @@ def note(reasons: Sequence[str | None]) -> list[str]:
     if not found:
         return []
     kinds = "; ".join(dict.fromkeys(found))
-    return [f"{len(found)} cuts are impossible, n/a and in no test: {kinds}"]
+    number = "1 cut is" if len(found) == 1 else f"{len(found)} cuts are"
+    return [f"{number} impossible, n/a and in no test: {kinds}"]
