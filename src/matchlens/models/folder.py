@@ -68,23 +68,17 @@ _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
 
-@dataclass(frozen=True)
-class ModelFolder:
-    """A local folder that holds a usable sequence classifier.
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a model's config says of it.
 
     Args:
         name: what the person asked for.
-        path: where the files are.
         config: the model's config.json.
-        sha256: one digest over the config's, tokenizer's and weights' files.
-        revision: the hub's revision, where it came from there.
     """
 
     name: str
-    path: Path
     config: Mapping[str, object]
-    sha256: str
-    revision: str | None = None
 
     @property
     def model_type(self) -> str:
@@ -99,9 +93,13 @@ class ModelFolder:
         layers = self._count(entry.layers) * (1 if inner is None else self._count(inner))
         return layers, self._count(entry.heads)
 
-    def limit(self, asked: int | None = None) -> int:
+    def shortest(self, stated: object, asked: int | None) -> int:
         """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
         the one asked for.
+
+        Args:
+            stated: the tokenizer's ``model_max_length``, whatever it is.
+            asked: the one asked for, if one is.
 
         Raises:
             InputError: if the one asked for is below 5, the least that holds a pair.
@@ -109,27 +107,13 @@ class ModelFolder:
         if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
             raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
         limits = [self._positions()]
-        settings = self.path / "tokenizer_config.json"
-        known = _read_json(settings, self.name) if settings.exists() else {}
-        length = known.get("model_max_length")
-        if isinstance(length, int | float) and 0 < length < 10**9:  # 10^30 means no limit
-            limits.append(int(length))
+        if isinstance(stated, int | float) and 0 < stated < 10**9:  # 10^30 means no limit
+            limits.append(int(stated))
         return min(limits if asked is None else [*limits, asked])
 
-    def identity(
-        self, dtype: str, max_length: int | None, negate: bool = False
-    ) -> dict[str, object]:
-        """What a manifest says of the model, known before it is loaded."""
-        name = self.path.resolve().name if self.path == Path(self.name) else self.name
-        return {
-            "name": name,
-            "sha256": self.sha256,
-            "revision": self.revision,
-            "type": self.model_type,
-            "dtype": dtype,
-            "max_length": self.limit(max_length),
-            "relevance": RELEVANCE.get((_label_count(self.config), negate)),
-        }
+    def relevance(self, negate: bool) -> str | None:
+        """The score that is made of its logits."""
+        return RELEVANCE.get((_label_count(self.config), negate))
 
     def _positions(self) -> int:
         """Tokens that the position table has places for."""
@@ -154,6 +138,46 @@ class ModelFolder:
                 f"model {self.name!r}: {key} in config.json is {value!r}; expected a number"
             )
         return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder(ModelFacts):
+    """A local folder that holds a usable sequence classifier.
+
+    Args:
+        path: where the files are.
+        sha256: one digest over the config's, tokenizer's and weights' files.
+        revision: the hub's revision, where it came from there.
+    """
+
+    path: Path
+    sha256: str
+    revision: str | None = None
+
+    def limit(self, asked: int | None = None) -> int:
+        """Most tokens of a pair, as :meth:`shortest` finds it from the folder's files.
+
+        Raises:
+            InputError: if the one asked for is below 5, the least that holds a pair.
+        """
+        settings = self.path / "tokenizer_config.json"
+        known = _read_json(settings, self.name) if settings.exists() else {}
+        return self.shortest(known.get("model_max_length"), asked)
+
+    def identity(
+        self, dtype: str, max_length: int | None, negate: bool = False
+    ) -> dict[str, object]:
+        """What a manifest says of the model, known before it is loaded."""
+        name = self.path.resolve().name if self.path == Path(self.name) else self.name
+        return {
+            "name": name,
+            "sha256": self.sha256,
+            "revision": self.revision,
+            "type": self.model_type,
+            "dtype": dtype,
+            "max_length": self.limit(max_length),
+            "relevance": self.relevance(negate),
+        }
 
 
 def find(name: str, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
@@ -190,9 +214,10 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
             "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
         )
     config = _read_json(path / "config.json", name)
-    _check_config(config, name, scores)
+    check_config(config, name, scores)
     _check_files(path, name, scores)
-    folder = ModelFolder(name, path, config, _digest(path), revision)
+    digest = _digest(path)
+    folder = ModelFolder(name=name, config=config, path=path, sha256=digest, revision=revision)
     _ = folder.shape, folder.limit()
     return folder
 
@@ -274,7 +299,12 @@ def _read_json(path: Path, name: str) -> dict[str, object]:
     return content
 
 
-def _check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
+def check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
+    """Refuse a model that cannot be walked, or cannot score.
+
+    Raises:
+        InputError: it says what the config has and what is expected.
+    """
     if config.get("auto_map"):
         raise InputError(
             f"model {name!r} wants to run code of its own (auto_map in config.json), which "

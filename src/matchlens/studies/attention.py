@@ -129,7 +129,7 @@ def attention(
             ) from None
     reader = Reader(arrays)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
-    notes = _notes(out, pairs, classes)
+    notes = [*model.notes, *_notes(out, pairs, classes)]
     found = []
     for text in texts:
         x, y = places(text)

@@ -24,6 +24,7 @@ WHAT: Mapping[str, str] = {
     "token_types": "other token types: the library's own scores",
     "token_types_felt": "other token types move the score",
     "relevant_above": "of 8 queries: the relevant passage scores no lower",
+    "predict": "a CrossEncoder object's predict: its model's own logits",
 }
 """Name of each question, in the order in which they are asked, to its words."""
 
