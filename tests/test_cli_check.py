@@ -132,7 +132,7 @@ def test_families_are_listed_from_their_classes():
     for block, name, one in zip(blocks, FAMILIES, supported(), strict=False):
         first, *rest = block.splitlines()
         assert first == f"{name} ({one.library})"
-        assert [line.split()[0] for line in rest] == ["pair", "score", "token", "attention"]
+        assert [line.split()[0] for line in rest] == ["pair", "score", "read", "token", "attention"]
         for words in (one.template, one.reads, one.relevance, one.token_types, one.attention):
             assert words in block
     assert all(what in blocks[-1] for what in WHAT.values())

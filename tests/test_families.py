@@ -33,6 +33,7 @@ from matchlens.corpora import Pair, choose, demo
 from matchlens.directions import How
 from matchlens.engine import other_pairs, run
 from matchlens.models.biased import Biased
+from matchlens.models.families import about
 from matchlens.models.folder import FAMILIES, find
 from matchlens.models.load import Reranker
 from matchlens.parts import label
@@ -108,6 +109,16 @@ def test_the_folder_tells_the_shape_without_loading(folder, model, family):
     assert found.model_type == family == model.identity["type"]
     assert found.limit() == model.max_length == 64
     assert type(model.family.module).__name__.endswith("ForSequenceClassification")
+
+
+def test_what_is_said_of_the_family_is_so(model, family):
+    """``matchlens families`` speaks for the class; the loaded model must agree."""
+    said = about(model.identity["type"])
+    assert said.library == type(model.family.module).__name__
+    rows = model.family.score_parts
+    assert ("CLS row" in said.reads) if rows == (Part.CLS,) else ("mean of all rows" in said.reads)
+    assert model.family.relevance == said.relevance
+    assert said.attention.startswith("ours, called ")
 
 
 # --- the library's own scores

@@ -287,6 +287,26 @@ def test_a_saboteur_is_caught(sabotage, caught, says, dtype, folder, monkeypatch
     assert caught <= wrong, wrong
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("sabotage", "caught"),
+    [
+        (attention_of_its_own, "attention_calls"),
+        (heads_in_another_order, "maps"),
+        (slices_in_another_order, "head_output"),
+        (mask_on_the_other_axis, "direction_output"),
+        (one_layer_skipped, "maps"),
+        (token_types_dropped, "token_types_felt"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_half_precision_hides_no_saboteur(sabotage, caught, dtype, folder, monkeypatch):
+    sabotage(monkeypatch)
+    with pytest.raises(CheckError) as refused:
+        matchlens.load(folder, dtype=dtype, device="cpu")
+    assert not refused.value.checks[caught]["ok"]
+
+
 def test_scores_alone_do_not_tell(folder, monkeypatch):
     """The heads' order is seen in the maps and nowhere else: every score is right."""
     heads_in_another_order(monkeypatch)
