@@ -18,12 +18,12 @@ def maps(reranker, pair):
     fed = {"input_ids": torch.tensor(encoded.ids[0])[None].long()}
     if family.token_types:
         fed["token_type_ids"] = torch.tensor(encoded.types[0])[None].long()
-    family.module.set_attn_implementation("eager")
+    family.ask_attention("eager")
     try:
         with torch.inference_mode():
             out = family.module(**fed, output_attentions=True, output_hidden_states=True)
     finally:
-        family.module.set_attn_implementation("matchlens")
+        family.ask_attention("matchlens")
     attention = np.stack([layer[0].double().cpu().numpy() for layer in out.attentions])
     return encoded, attention, out.hidden_states
 

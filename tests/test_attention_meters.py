@@ -26,7 +26,9 @@ def measure(model, pairs, folder, names=NAMES, conditions=None, **options):
     return out, {name: np.array(array.mapped()) for name, array in arrays.items()}
 
 
-@pytest.fixture(scope="module", params=["bert", "distilbert", "roberta"])
+@pytest.fixture(
+    scope="module", params=["bert", "albert", "deberta-v2", "distilbert", "mpnet", "roberta"]
+)
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     tiny_models.save(folder, request.param, layers=2, heads=2, seed=1)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import matchlens
+import reference
 import tiny as tiny_models
 from matchlens.batching import encode
 from matchlens.directions import Cut
@@ -21,30 +22,25 @@ def slow_score(reranker, pair, control: Control, seed: int) -> float:
     parts = encoded.parts[0].tolist()
     module = reranker.family.module
     with torch.inference_mode():
-        states = module.bert.embeddings(
-            input_ids=torch.tensor(encoded.ids[0])[None].long(),
-            token_type_ids=torch.tensor(encoded.types[0])[None].long(),
-        )[0]
-        for number, layer in enumerate(module.bert.encoder.layer):
-            context = slow_attention(
-                layer.attention.self, states, parts, number, pair, control, seed
-            )
-            mixed = layer.attention.output(context, states)
-            states = layer.output(layer.intermediate(mixed), mixed)
-        logits = module.classifier(torch.tanh(module.bert.pooler.dense(states[0])))
-    return float(logits[0])
+        states = reference.embeddings(module, encoded.ids[0], encoded.types[0])
+        for number, layer in enumerate(reference.layers(module)):
+            logits = reference.written_logits(module, layer, states)
+            value = reference.projections(layer)[2](states)
+            context = slow_attention(logits, value, parts, number, pair, control, seed)
+            states = reference.above_attention(layer, context, states)
+        return float(reference.head(module, states[0])[0])
 
 
-def slow_attention(module, states, parts, layer, pair, control, seed):
-    size, width = len(parts), module.attention_head_size
-    query, key, value = (linear(states) for linear in (module.query, module.key, module.value))
-    context = torch.zeros_like(query)
+def slow_attention(logits, value, parts, layer, pair, control, seed):
+    size, heads = len(parts), len(logits)
+    width = value.shape[1] // heads
+    context = torch.zeros_like(value)
     order = edge_order(pair, size, size, layer, control.draw, seed)
     edges = control.cut.edges(layer)
     cut_heads = control.cut.heads_at(layer)
-    for head in range(module.num_attention_heads):
+    for head in range(heads):
         at = slice(head * width, (head + 1) * width)
-        weights = torch.softmax(query[:, at] @ key[:, at].T / width**0.5, -1)
+        weights = torch.softmax(logits[head], -1)
         own = [
             (i, j)
             for i in range(size)
@@ -76,6 +72,18 @@ def test_controls_equal_the_slow_reference(tiny, tiny_pairs, kind, text):
     control = Control(Cut.parse(text), kind, draw=1)
     out = run(tiny, tiny_pairs[:8], {"": [], "x": [control]}, seed=5, batch_tokens=120)
     slow = [slow_score(tiny, pair, control, 5) for pair in tiny_pairs[:8]]
+    np.testing.assert_allclose(out.scores.of("x"), slow, atol=1e-10)
+    assert np.abs(out.scores.of("x") - out.scores.of("")).max() > 1e-4
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta-v2", "mpnet"])
+@pytest.mark.parametrize("kind", ["edges", "mass"])
+def test_controls_know_what_a_family_adds_to_the_logits(family, kind, tiny_pairs, tmp_path):
+    folder = tiny_models.save(tmp_path, family, layers=2, heads=2)
+    model = matchlens.load(folder, dtype="float64", device="cpu")
+    control = Control(Cut.parse("D->D~mask"), kind, draw=0)
+    out = run(model, tiny_pairs[:4], {"": [], "x": [control]}, seed=2, batch_tokens=70)
+    slow = [slow_score(model, pair, control, 2) for pair in tiny_pairs[:4]]
     np.testing.assert_allclose(out.scores.of("x"), slow, atol=1e-10)
     assert np.abs(out.scores.of("x") - out.scores.of("")).max() > 1e-4
 

@@ -30,7 +30,7 @@ from test_sweeps import rows_by_layer
 Q, D, SEP2 = Part.Q, Part.D, Part.SEP2
 
 
-@pytest.fixture(scope="module", params=["bert", "distilbert"])
+@pytest.fixture(scope="module", params=["bert", "deberta-v2", "distilbert", "mpnet"])
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return matchlens.load(
@@ -103,6 +103,13 @@ def test_means_and_logits_are_those_of_dense_states(model, pairs, dense, result)
         np.testing.assert_allclose(other.to_frame("heads")[name], values.ravel(), atol=1e-8)
     assert set(other.to_frame("associations")["contrast"]) == {"DQ-DD", "QD-QQ"}
     assert {"matches", "vocabulary"}.isdisjoint(other.tables)
+
+
+def test_what_stands_beside_the_weights_is_said(model, result):
+    said = [note for note in result.notes if "distance" in note]
+    beside = {qk.beside for qk in layers_of(model)} - {""}
+    assert said == sorted(beside)
+    assert len(said) == (model.family.module.config.model_type in ("deberta-v2", "mpnet"))
 
 
 def test_weights_columns_are_the_core_s(model, result):

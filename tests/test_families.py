@@ -14,9 +14,12 @@ import torch
 import transformers
 from tokenizers import pre_tokenizers, processors
 from transformers import (
+    AlbertTokenizer,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     CamembertTokenizer,
+    DebertaV2Tokenizer,
+    MPNetTokenizer,
     RobertaTokenizer,
     XLMRobertaTokenizer,
 )
@@ -27,10 +30,11 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.batching import encode
-from matchlens.corpora import Pair
+from matchlens.corpora import Pair, choose, demo
 from matchlens.directions import How
 from matchlens.engine import other_pairs, run
 from matchlens.models.biased import Biased
+from matchlens.models.families import about
 from matchlens.models.folder import FAMILIES, find
 from matchlens.models.load import Reranker
 from matchlens.parts import label
@@ -39,7 +43,8 @@ from tiny import ROBERTAS
 from widened import widened
 
 LAYERS, HEADS = 2, 2
-OLD = tuple(int(part) for part in transformers.__version__.split(".")[:2]) < (5, 3)
+VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+OLD = VERSION < (5, 3)
 
 
 @pytest.fixture(scope="module", params=tiny_models.FAMILIES)
@@ -105,6 +110,16 @@ def test_the_folder_tells_the_shape_without_loading(folder, model, family):
     assert found.model_type == family == model.identity["type"]
     assert found.limit() == model.max_length == 64
     assert type(model.family.module).__name__.endswith("ForSequenceClassification")
+
+
+def test_what_is_said_of_the_family_is_so(model, family):
+    """``matchlens families`` speaks for the class; the loaded model must agree."""
+    said = about(model.identity["type"])
+    assert said.library == type(model.family.module).__name__
+    rows = model.family.score_parts
+    assert ("CLS row" in said.reads) if rows == (Part.CLS,) else ("mean of all rows" in said.reads)
+    assert model.family.relevance == said.relevance
+    assert said.attention.startswith("ours, called ")
 
 
 # --- the library's own scores
@@ -195,10 +210,7 @@ def test_what_the_score_reads_cut_from_all_leaves_no_difference(model, tiny_pair
 
 def test_the_last_layer_computes_the_score_s_row_only(model, tiny_pairs):
     shapes = []  # of what leaves the layers, in the order in which they are passed
-    ends = ("output_layer_norm", "full_layer_layer_norm", "mlp", "output")
-    leaving = {
-        getattr(layer, next(e for e in ends if hasattr(layer, e))) for layer in model.family.layers
-    }
+    leaving = {tiny_models.leaving(layer) for layer in model.family.layers}
     hooks = [
         module.register_forward_hook(lambda _, __, out: shapes.append(out.shape[:2]))
         for module in leaving
@@ -211,6 +223,40 @@ def test_the_last_layer_computes_the_score_s_row_only(model, tiny_pairs):
         assert sum(pairs for pairs, _ in here) == len(tiny_pairs)
         last = number == LAYERS - 1
         assert all((tokens == 1) == last for _, tokens in here)
+
+
+# --- the studies
+
+
+@pytest.fixture(scope="module")
+def classed():
+    return choose(demo.load(), queries=6, per_grade=1, easy=2)
+
+
+def score_of(result, cut: str) -> np.ndarray:
+    frame = result.scores
+    return frame.loc[frame["cut"] == cut, "score"].to_numpy()
+
+
+def test_every_study_runs_through(model, classed):
+    number = len(classed.pairs)
+    plain = scores(model, classed.pairs, "CLS->All")
+    ablation = matchlens.ablation(model, classed, cuts=["Q->D", "CLS->All", "D->D~mask"])
+    assert ablation.to_frame()["cut"].tolist() == ["", "random", "Q->D", "CLS->All", "D->D~mask"]
+    sweep = matchlens.sweep(model, classed, directions=["CLS->All"])
+    assert sweep.to_frame()["n"].tolist() == list(range(LAYERS + 1))
+    top = score_of(sweep, f"CLS->All@0:{LAYERS}")
+    np.testing.assert_allclose(top, score_of(ablation, "CLS->All"), atol=1e-10)  # invariant 5
+    np.testing.assert_allclose(top, plain["CLS->All"], atol=1e-10)
+    attention = matchlens.attention(model, classed, most_pairs=10)
+    mass = attention.array("mass")
+    assert mass.shape == (number, LAYERS, HEADS, 5, 5)
+    np.testing.assert_allclose(mass.sum(-1), 1, atol=1e-6)  # invariant 6
+    assert np.abs(mass - mass.swapaxes(-1, -2)).max() > 0.1  # invariant 8
+    circuits = matchlens.query_key(model, classed, top=1, matches=3)
+    assert len(circuits.to_frame("heads")) == LAYERS * HEADS
+    for result in (ablation, sweep, attention, circuits):
+        np.testing.assert_allclose(score_of(result, ""), plain[""], atol=1e-10)
 
 
 # --- the check at load
@@ -409,6 +455,11 @@ def roberta_tokenizer() -> RobertaTokenizer:
     return RobertaTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t")])
 
 
+def mpnet_tokenizer() -> MPNetTokenizer:
+    words = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>", "cat", *"<>/s"]
+    return MPNetTokenizer(vocab={word: number for number, word in enumerate(words)})
+
+
 def pieces() -> list[tuple[str, float]]:
     words = [f"\u2581{word}" for word in tiny_models.WORDS]
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -424,8 +475,9 @@ def pieces() -> list[tuple[str, float]]:
             marks=pytest.mark.skipif(OLD, reason="one separator only, a fault of transformers"),
         ),
         lambda: CamembertTokenizer(vocab=pieces()),
+        mpnet_tokenizer,
     ],
-    ids=["roberta", "xlm-roberta", "camembert"],
+    ids=["roberta", "xlm-roberta", "camembert", "mpnet"],
 )
 def test_the_library_s_own_tokenizers(make):
     """Byte-level BPE with RoBERTa's own processor, and pieces with a template."""
@@ -436,9 +488,35 @@ def test_the_library_s_own_tokenizers(make):
         assert words[parts == Part.CLS].tolist() == ["<s>"]
         assert words[parts == Part.SEP1].tolist() == ["</s>", "</s>"]
         assert words[parts == Part.SEP2].tolist() == ["</s>"]
-        assert not types.any()
+        if make is not mpnet_tokenizer:  # whose model is fed no token types
+            assert not types.any()
     first = np.array(tokenizer.convert_ids_to_tokens(encoded.ids[0].tolist()))
     assert first[encoded.parts[0] == Part.D].tolist().count("</s>") == 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        AlbertTokenizer,
+        pytest.param(
+            DebertaV2Tokenizer,
+            marks=pytest.mark.skipif(
+                VERSION < (5, 6), reason="built in code it adds no special tokens there"
+            ),
+        ),
+    ],
+)
+def test_the_library_s_own_tokenizers_with_token_types(kind):
+    special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]"]
+    vocabulary = [(word, -1.0) for word in [*special, "\u2581cat", "\u2581", *"abcdefghijklm"]]
+    tokenizer = kind(vocab=vocabulary)
+    encoded = encode(tokenizer, [one("cat", "cat [SEP] cat"), one("cat cat", "cat")], 64)
+    for ids, parts, types in zip(encoded.ids, encoded.parts, encoded.types, strict=True):
+        words = np.array(tokenizer.convert_ids_to_tokens(ids.tolist()))
+        assert words[parts == Part.CLS].tolist() == ["[CLS]"]
+        assert words[parts == Part.SEP1].tolist() == ["[SEP]"]
+        assert words[parts == Part.SEP2].tolist() == ["[SEP]"]
+        assert types.tolist() == np.isin(parts, (Part.D, Part.SEP2)).tolist()
 
 
 def test_one_separator_where_roberta_has_two(tmp_path):

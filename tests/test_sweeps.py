@@ -30,16 +30,17 @@ def tiny_set(tiny_pairs) -> PairSet:
 
 
 def rows_by_layer(model, monkeypatch) -> list[int]:
-    """Counts the rows (pairs times conditions) that each library layer's own forward sees."""
+    """Counts the rows (pairs times conditions) that leave each of the library's layers."""
     rows = [0] * model.family.n_layers
     for number, layer in enumerate(model.family.layers):
-        forward = layer.forward
+        last = tiny_models.leaving(layer)
+        forward = last.forward
 
         def counting(states, *args, forward=forward, number=number, **kwargs):
             rows[number] += states.shape[0]
             return forward(states, *args, **kwargs)
 
-        monkeypatch.setattr(layer, "forward", counting)
+        monkeypatch.setattr(last, "forward", counting)
     return rows
 
 

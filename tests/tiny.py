@@ -64,9 +64,11 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     if family in ROBERTAS:
         cls, pad, sep, unk, mask = special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         pair = f"{cls} $A {sep} {sep} $B {sep}"
+        types = []
     else:
         pad, unk, cls, sep, mask = special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         pair = f"{cls} $A {sep} $B:1 {sep}:1"
+        types = [] if family in ("distilbert", *ROTARY) else ["token_type_ids"]
     letters = list(string.ascii_lowercase + string.digits + string.punctuation)
     words = special + list(WORDS) + letters + [f"##{letter}" for letter in letters]
     vocabulary = {word: number for number, word in enumerate(words)}
@@ -86,6 +88,7 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
         sep_token=sep,
         mask_token=mask,
         model_max_length=64,
+        model_input_names=["input_ids", *types, "attention_mask"],
     )
 
 
@@ -118,6 +121,12 @@ def model(
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)
     return module.eval()
+
+
+def leaving(layer) -> torch.nn.Module:
+    """The module whose outcome is the layer's, in any family."""
+    ends = ("output_layer_norm", "full_layer_layer_norm", "mlp", "output")
+    return getattr(layer, next(name for name in ends if hasattr(layer, name)))
 
 
 def save(folder: Path, family: str = "bert", **settings) -> Path:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matchlens.directions import Cut, Direction, How
     from matchlens.errors import InputError, MatchlensWarning
     from matchlens.models.load import Reranker, load
+    from matchlens.models.wrap import wrap
     from matchlens.parts import Part
     from matchlens.prompts import Prompt
     from matchlens.report.tables import latex as table_latex
@@ -75,6 +76,7 @@ _PLACES = {
     "table_text": "matchlens.report.tables:text",
     "thin": "matchlens.corpora",
     "trec": "matchlens.corpora",
+    "wrap": "matchlens.models.wrap",
     "write_report": "matchlens.report.whole",
 }
 
@@ -114,6 +116,7 @@ __all__ = [
     "table_text",
     "thin",
     "trec",
+    "wrap",
     "write_report",
 ]
 

@@ -24,7 +24,8 @@ def _lines() -> Iterator[str]:
     for one in supported():
         yield f"{one.type} ({one.library})"
         yield f"  pair         {one.template}"
-        yield f"  score        {one.relevance}, read from {one.reads}"
+        yield f"  score        {one.relevance}"
+        yield f"  read from    {one.reads}"
         yield f"  token types  {one.token_types}"
         yield f"  attention    {one.attention}"
         yield ""

@@ -45,6 +45,7 @@ class Bert:
     token_types = 2
     reads = "the CLS row"
     relevance = "z of one label, z1 - z0 of two"
+    beside = ""
     rounded = False
     stack = "encoder.layer"
     score_parts: tuple[Part, ...] = (Part.CLS,)

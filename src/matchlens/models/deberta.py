@@ -33,6 +33,11 @@ BESIDE = (
     "are divided"
 )
 
+CONVOLUTION = (
+    "a convolution beside layer 0 lets each token read what stands up to {} places from it, "
+    "whatever attention is cut"
+)
+
 
 class DebertaV2(Biased):
     """Walks a ``DebertaV2ForSequenceClassification`` through its own modules.
@@ -47,6 +52,9 @@ class DebertaV2(Biased):
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
         self.token_types = 2 if self.module.config.type_vocab_size > 0 else 0
+        if self.body.encoder.conv is not None:
+            reach = self.body.encoder.conv.conv.kernel_size[0] // 2
+            self.beside = CONVOLUTION.format(reach)
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """The embeddings, zero on padding."""

@@ -52,9 +52,9 @@ def about(model_type: str) -> About:
         family.reads,
         family.relevance,
         TYPES[family.token_types],
-        "the library's layers call it through the attention interface"
+        "ours, called by the library's layers through its attention interface"
         if asks
-        else "the walk calls it between the library's modules, which know no attention interface",
+        else "ours, called between the library's modules, which know no such interface",
     )
 
 

@@ -39,6 +39,9 @@ class Family(Protocol):
     n_heads: int
     score_parts: tuple[Part, ...]
     """Parts whose rows of the last layer the score reads."""
+    beside: str
+    """What lets tokens read each other beside the attention, whatever is cut, in words; empty for
+    most."""
     score_rows: slice
     """The tokens of those rows: the first, the last, or all of them (mean pooling)."""
 

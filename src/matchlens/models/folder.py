@@ -74,44 +74,17 @@ _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
 
-@dataclass(frozen=True)
-class ModelFolder:
-    """A local folder that holds a usable sequence classifier.
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a model's config says of it.
 
     Args:
         name: what the person asked for.
-        path: where the files are.
         config: the model's config.json.
-        sha256: one digest over the config's, tokenizer's and weights' files.
-        revision: the hub's revision, where it came from there.
-        prompt: how the model is asked, where it takes a prompt.
     """
 
     name: str
-    path: Path
     config: Mapping[str, object]
-    sha256: str
-    revision: str | None = None
-    prompt: Prompt | None = None
-
-    def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
-        """The model, asked in another prompt than its type's own.
-
-        Args:
-            prompt: the prompt, a JSON file that names what differs, or None: the type's own.
-
-        Raises:
-            InputError: if the model takes no prompt, or the prompt cannot be used.
-        """
-        if prompt is None:
-            return self
-        if self.prompt is None:
-            raise InputError(
-                f"model {self.name!r} is of type {self.model_type!r}, which takes no prompt; leave "
-                "it out (--prompt)"
-            )
-        found = Prompt.read(prompt, self.prompt) if isinstance(prompt, Path) else prompt
-        return replace(self, prompt=found)
 
     @property
     def architecture(self) -> str:
@@ -132,9 +105,13 @@ class ModelFolder:
         layers = self._count(entry.layers) * (1 if inner is None else self._count(inner))
         return layers, self._count(entry.heads)
 
-    def limit(self, asked: int | None = None) -> int:
+    def shortest(self, stated: object, asked: int | None) -> int:
         """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
         the one asked for.
+
+        Args:
+            stated: the tokenizer's ``model_max_length``, whatever it is.
+            asked: the one asked for, if one is.
 
         Raises:
             InputError: if the one asked for is below 5, the least that holds a pair.
@@ -142,35 +119,13 @@ class ModelFolder:
         if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
             raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
         limits = [self._positions()]
-        settings = self.path / "tokenizer_config.json"
-        known = _read_json(settings, self.name) if settings.exists() else {}
-        length = known.get("model_max_length")
-        if isinstance(length, int | float) and 0 < length < 10**9:  # 10^30 means no limit
-            limits.append(int(length))
+        if isinstance(stated, int | float) and 0 < stated < 10**9:  # 10^30 means no limit
+            limits.append(int(stated))
         return min(limits if asked is None else [*limits, asked])
 
-    def identity(
-        self, dtype: str, max_length: int | None, negate: bool = False
-    ) -> dict[str, object]:
-        """What a manifest says of the model, known before it is loaded."""
-        name = self.path.resolve().name if self.path == Path(self.name) else self.name
-        asked = {} if self.prompt is None else {"prompt": self.prompt.record()}
-        return {
-            **asked,
-            "name": name,
-            "sha256": self.sha256,
-            "revision": self.revision,
-            "type": self.model_type,
-            "dtype": dtype,
-            "max_length": self.limit(max_length),
-            "relevance": self._relevance(negate),
-        }
-
-    def _relevance(self, negate: bool) -> str | None:
-        """How the score comes of the logits."""
-        if self.prompt is None or not self.architecture.endswith("ForCausalLM"):
-            return RELEVANCE.get((_label_count(self.config), negate))
-        return self.prompt.relevance if not negate else f"-({self.prompt.relevance})"
+    def relevance(self, negate: bool) -> str | None:
+        """The score that is made of its logits."""
+        return RELEVANCE.get((_label_count(self.config), negate))
 
     def _positions(self) -> int:
         """Tokens that the position table has places for."""
@@ -195,6 +150,75 @@ class ModelFolder:
                 f"model {self.name!r}: {key} in config.json is {value!r}; expected a number"
             )
         return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder(ModelFacts):
+    """A local folder that holds a usable sequence classifier.
+
+    Args:
+        path: where the files are.
+        sha256: one digest over the config's, tokenizer's and weights' files.
+        revision: the hub's revision, where it came from there.
+        prompt: how the model is asked, where it takes a prompt.
+    """
+
+    path: Path
+    sha256: str
+    revision: str | None = None
+    prompt: Prompt | None = None
+
+    def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
+        """The model, asked in another prompt than its type's own.
+
+        Args:
+            prompt: the prompt, a JSON file that names what differs, or None: the type's own.
+
+        Raises:
+            InputError: if the model takes no prompt, or the prompt cannot be used.
+        """
+        if prompt is None:
+            return self
+        if self.prompt is None:
+            raise InputError(
+                f"model {self.name!r} is of type {self.model_type!r}, which takes no prompt; leave "
+                "it out (--prompt)"
+            )
+        found = Prompt.read(prompt, self.prompt) if isinstance(prompt, Path) else prompt
+        return replace(self, prompt=found)
+
+    def limit(self, asked: int | None = None) -> int:
+        """Most tokens of a pair, as :meth:`shortest` finds it from the folder's files.
+
+        Raises:
+            InputError: if the one asked for is below 5, the least that holds a pair.
+        """
+        settings = self.path / "tokenizer_config.json"
+        known = _read_json(settings, self.name) if settings.exists() else {}
+        return self.shortest(known.get("model_max_length"), asked)
+
+    def identity(
+        self, dtype: str, max_length: int | None, negate: bool = False
+    ) -> dict[str, object]:
+        """What a manifest says of the model, known before it is loaded."""
+        name = self.path.resolve().name if self.path == Path(self.name) else self.name
+        asked = {} if self.prompt is None else {"prompt": self.prompt.record()}
+        return {
+            **asked,
+            "name": name,
+            "sha256": self.sha256,
+            "revision": self.revision,
+            "type": self.model_type,
+            "dtype": dtype,
+            "max_length": self.limit(max_length),
+            "relevance": self.relevance(negate),
+        }
+
+    def relevance(self, negate: bool) -> str | None:
+        """The score that is made of its logits, or of the logits of its prompt's answers."""
+        if self.prompt is None or not self.architecture.endswith("ForCausalLM"):
+            return super().relevance(negate)
+        return f"-({self.prompt.relevance})" if negate else self.prompt.relevance
 
 
 def find(name: str, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
@@ -231,10 +255,12 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
             "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
         )
     config = _read_json(path / "config.json", name)
-    _check_config(config, name, scores)
+    check_config(config, name, scores)
     _check_files(path, name, scores)
-    prompt = FAMILIES[str(config["model_type"])].prompt
-    folder = ModelFolder(name, path, config, _digest(path), revision, prompt)
+    digest, prompt = _digest(path), FAMILIES[str(config["model_type"])].prompt
+    folder = ModelFolder(
+        name=name, config=config, path=path, sha256=digest, revision=revision, prompt=prompt
+    )
     _ = folder.shape, folder.limit()
     return folder
 
@@ -316,7 +342,12 @@ def _read_json(path: Path, name: str) -> dict[str, object]:
     return content
 
 
-def _check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
+def check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
+    """Refuse a model that cannot be walked, or cannot score.
+
+    Raises:
+        InputError: it says what the config has and what is expected.
+    """
     if config.get("auto_map"):
         raise InputError(
             f"model {name!r} wants to run code of its own (auto_map in config.json), which "

@@ -79,6 +79,11 @@ class Reranker:
         return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What every study says of the model."""
+        return (self.family.beside,) if self.family.beside else ()
+
+    @property
     def pad_id(self) -> int:
         """Token id of padding."""
         return int(str(self.tokenizer.pad_token_id or 0))
@@ -158,10 +163,23 @@ def load(
         negate=negate,
         prompt=folder.prompt,
     )
+    return proved(reranker)
+
+
+def proved(reranker: Reranker) -> Reranker:
+    """The reranker, once its tokenizer and its attention have passed the check at load.
+
+    Raises:
+        InputError: if they do not pass.
+
+    Warns:
+        MatchlensWarning: if built-in pairs are all the wrong way round.
+    """
     _check_tokenizer(reranker)
     reranker.checks = check.check(reranker)
-    if said := check.reversed_order(reranker.checks, negate, module.config.id2label):
-        warnings.warn(f"model {folder.name!r}: {said}", MatchlensWarning, stacklevel=2)
+    labels = reranker.family.module.config.id2label
+    if said := check.reversed_order(reranker.checks, reranker.negate, labels):
+        warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
     return reranker
 
 
@@ -185,9 +203,18 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     except Exception as error:  # the library raises anything here, and all of it is bad input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"model {folder.name!r}: cannot load its tokenizer: {reason}") from None
+    return unpadded(tokenizer, folder.name)
+
+
+def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer, set to neither cut nor pad: batching does both.
+
+    Raises:
+        InputError: if it is a slow one.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            f"model {folder.name!r} has a slow tokenizer, which keeps no record of which token "
+            f"model {name!r} has a slow tokenizer, which keeps no record of which token "
             "comes from where; expected a fast one (tokenizer.json)"
         )
     backend = tokenizer.backend_tokenizer

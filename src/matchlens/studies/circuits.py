@@ -190,7 +190,12 @@ def query_key(
             "batches": {"batch_tokens": seen.out.batch_tokens, "number": len(seen.out.batches)},
             "check": dict(model.checks),
         },
-        notes=(*_notes(seen, pairs, second, few), *said),
+        notes=(
+            *model.notes,
+            *_notes(seen, pairs, second, few),
+            *sorted({qk.beside for qk in layers} - {""}),
+            *said,
+        ),
         pairs=pair_table(pairs.pairs, seen.out.tokens, seen.out.truncated, seed),
         scores=score_table(seen.out, range(len(pairs.pairs))),
         tables=tables,

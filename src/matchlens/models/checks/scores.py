@@ -10,16 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
-from matchlens.models.checks.item import SCORES, Item
+from matchlens.models.checks.item import HALF, SCORES, Item
 from matchlens.models.checks.passes import Removal, Trial, library, score, scored, walk
 from matchlens.parts import Part
 
 TYPES = "token_type_embeddings"
 """What the library calls a table of token types."""
-
-HALF = ("bfloat16", "float16")
-"""Types whose scores are so coarse that a small change leaves them where they are; what the score
-is read off tells then."""
 
 
 def scores(trial: Trial) -> Iterator[Item]:
@@ -89,7 +85,7 @@ def bites(trial: Trial) -> Iterator[Item]:
     uncut = trial.entering[0][-1], trial.onwards(layer, watch=_look_on)
     moved = score(family, trial.both, cut)
     seen = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
-    if seen == 0 and trial.reranker.dtype in HALF:
+    if seen == 0 and trial.reranker.dtype in HALF:  # scores are coarse: what they are read off
         seen = min(_difference(cut, out) for out in uncut)
     yield Item("one_cut", seen, above=0, said=f"cutting {one} in layer {layer} changes no score")
 

@@ -1,0 +1,281 @@
+"""Ready objects: a loaded model with its tokenizer, or a sentence-transformers CrossEncoder."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from matchlens.batching import batches, encode
+from matchlens.errors import InputError
+from matchlens.models.bert import relevance
+from matchlens.models.checks.item import SCORES, Item
+from matchlens.models.checks.passes import PAIRS
+from matchlens.models.folder import DTYPES, FAMILIES, ModelFacts, check_config
+from matchlens.models.load import Reranker, proved, quiet_library, unpadded, walker
+
+_SAYS_NOTHING = (
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+)
+"""What a config holds that decides nothing of what is computed."""
+
+SHORT = tuple(
+    replace(pair, query=" ".join(pair.query.split()[:2]), text=" ".join(pair.text.split()[:2]))
+    for pair in PAIRS
+)
+"""The check's pairs, so short that no limit cuts them: CrossEncoders cut in another way."""
+
+
+def wrap(
+    model: Any,
+    tokenizer: Any = None,
+    *,
+    name: str | None = None,
+    max_length: int | None = None,
+    negate: bool = False,
+) -> Reranker:
+    """Take a loaded cross-encoder as it is, and check that cutting its attention bites.
+
+    The object stays its owner's: the walk goes through a copy of its modules that shares the
+    weights (no second copy of them in memory), so that its attention implementation, its train or
+    eval mode, ``requires_grad`` and its tokenizer's settings are left alone, and ``forward`` and
+    ``predict`` work as before. Since the weights are shared, train first and wrap afterwards: what
+    the manifest says of the weights is true of those that were there when it was wrapped.
+
+    Scores are relevance logits, as everywhere here. ``CrossEncoder.predict`` puts an activation
+    behind the logit (a sigmoid for one label, unless it was told otherwise); that changes no
+    ranking. Pairs longer than the limit are cut at the passage's end, whereas the library cuts the
+    longer of the two texts first.
+
+    The digest in the manifest is over the state dict (names, types, shapes, bytes), the fast
+    tokenizer's own JSON and the config without what only says where it came from. It is not the
+    digest of a folder with the same model.
+
+    Args:
+        model: a transformers sequence classifier of a supported type with one or two labels, or a
+            ``sentence_transformers.CrossEncoder`` (anything with ``model``, ``tokenizer`` and
+            ``predict``).
+        tokenizer: its fast tokenizer; a CrossEncoder brings its own.
+        name: what results call the model; its ``name_or_path`` where None.
+        max_length: most tokens of a pair; never more than the tokenizer, the position table and
+            the CrossEncoder allow.
+        negate: take the negated logit for the score, as :func:`matchlens.load` does.
+
+    Raises:
+        InputError: if it is no cross-encoder of a supported type, fails the check, or is a
+            CrossEncoder that does more than score pairs with its model (a prompt, a template,
+            another module).
+
+    >>> import matchlens
+    >>> demo = matchlens.load("demo", device="cpu")
+    >>> mine = wrap(demo.family.module, demo.tokenizer, name="mine")
+    >>> mine.identity["name"], mine.identity["object"], mine.max_length
+    ('mine', 'BertForSequenceClassification', 512)
+    """
+    owner = model if hasattr(model, "predict") and hasattr(model, "tokenizer") else None
+    module = model if owner is None else getattr(owner, "model", None)
+    if owner is not None:
+        if tokenizer is not None:
+            raise InputError(
+                f"a {type(owner).__name__} brings its own tokenizer; leave the other one out"
+            )
+        tokenizer = owner.tokenizer
+        _refuse_prompt(owner)
+    facts = _facts(module, name)
+    if FAMILIES[facts.model_type].prompt is not None:
+        raise InputError(
+            f"model {facts.name!r} is a decoder, which is asked in a prompt; expected its folder: "
+            "matchlens.load(folder, prompt=...)"
+        )
+    if tokenizer is None:
+        raise InputError(
+            f"model {facts.name!r} came without a tokenizer; expected wrap(model, tokenizer) with "
+            "the fast tokenizer that it was trained with"
+        )
+    said = None if owner is None else _predicted(owner, module)
+    with quiet_library():
+        own = unpadded(copy.deepcopy(tokenizer), facts.name)
+        family = walker(facts.model_type)(_twin(module))
+    dtype, device = _type_and_place(module, facts.name)
+    stated = [getattr(tokenizer, "model_max_length", None), _limit(owner)]
+    limit = min(facts.shortest(one, max_length) for one in stated)
+    identity = {
+        "name": facts.name,
+        "sha256": _digest(module, own),
+        "revision": None,
+        "type": facts.model_type,
+        "dtype": dtype,
+        "max_length": limit,
+        "relevance": facts.relevance(negate),
+        "object": type(model).__name__,
+    }
+    reranker = proved(
+        Reranker(family, own, facts.name, limit, dtype, device, identity, negate=negate)
+    )
+    if said is not None:
+        _compare(reranker, said, type(owner).__name__)
+    return reranker
+
+
+def _facts(module: Any, name: str | None) -> ModelFacts:
+    """What the module's config says, once it is known to be one of the library's classes."""
+    config: Any = getattr(module, "config", None)
+    if not isinstance(module, torch.nn.Module) or not hasattr(config, "to_dict"):
+        raise InputError(
+            f"cannot wrap a {type(module).__name__}; expected a loaded transformers sequence "
+            "classifier with its tokenizer, or a sentence_transformers.CrossEncoder; a folder or "
+            "a hub id goes to matchlens.load"
+        )
+    given = name or str(getattr(module, "name_or_path", "")) or type(module).__name__
+    if Path(given).is_dir():
+        given = Path(given).resolve().name
+    known = {key: value for key, value in config.to_dict().items() if key != "auto_map"}
+    known["architectures"] = [type(module).__name__]
+    facts = ModelFacts(name=given, config=known)
+    check_config(known, given)
+    library = walker(facts.model_type).library
+    if not isinstance(module, library):
+        raise InputError(
+            f"model {given!r} is a {type(module).__qualname__} of {type(module).__module__}; "
+            f"expected transformers' own {library.__name__}"
+        )
+    _ = facts.shape
+    with torch.device("meta"), quiet_library():
+        plain = library(copy.deepcopy(config)).state_dict()
+    if odd := sorted(plain.keys() ^ module.state_dict().keys()):
+        raise InputError(
+            f"model {given!r} has other weights than a plain {library.__name__} ({len(odd)} of "
+            f"them, {odd[0]} the first); expected none besides: merge an adapter into the model "
+            "before it is wrapped"
+        )
+    return facts
+
+
+def _twin(module: Any) -> Any:
+    """A copy of the modules, in evaluation mode, that holds the very same tensors."""
+    shared = itertools.chain(module.parameters(), module.buffers())
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
+
+
+def _type_and_place(module: Any, name: str) -> tuple[str, torch.device]:
+    types = {str(parameter.dtype).removeprefix("torch.") for parameter in module.parameters()}
+    places = {parameter.device for parameter in module.parameters()}
+    if len(types) != 1 or not types <= set(DTYPES):
+        raise InputError(
+            f"model {name!r} has weights of type {', '.join(sorted(types))}; expected all of one "
+            f"type, one of {', '.join(DTYPES)}"
+        )
+    if len(places) != 1 or next(iter(places)).type == "meta":
+        raise InputError(
+            f"model {name!r} lies on {', '.join(sorted(map(str, places)))}; expected one device"
+        )
+    return types.pop(), places.pop()
+
+
+def _digest(module: Any, tokenizer: PreTrainedTokenizerFast) -> str:
+    """One digest over everything that decides what the object computes."""
+    config = module.config.to_dict()
+    kept = {key: value for key, value in config.items() if key not in _SAYS_NOTHING}
+    total = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+    total.update(b"\0" + tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+# --- what a CrossEncoder does beside its model
+
+
+def _refuse_prompt(owner: Any) -> None:
+    chosen = getattr(owner, "default_prompt_name", None)
+    prompt = (getattr(owner, "prompts", None) or {}).get(chosen) if chosen is not None else None
+    if prompt:
+        raise InputError(
+            f"the {type(owner).__name__} puts the prompt {str(prompt)[:60]!r} before the texts "
+            f"(default_prompt_name {str(chosen)!r}), which has no place among the parts of a pair; "
+            "set default_prompt_name to None to look at the model without it"
+        )
+
+
+def _limit(owner: Any) -> object:
+    """The CrossEncoder's own length limit; it has had two names."""
+    found = getattr(owner, "max_seq_length", None)
+    return getattr(owner, "max_length", None) if found is None and owner is not None else found
+
+
+@contextmanager
+def _modes_kept(*modules: Any) -> Iterator[None]:
+    """Train and eval modes are afterwards as before."""
+    before = {
+        inner: inner.training
+        for module in modules
+        if isinstance(module, torch.nn.Module)
+        for inner in module.modules()
+    }
+    try:
+        yield
+    finally:
+        for inner, mode in before.items():
+            inner.training = mode
+
+
+def _predicted(owner: Any, module: Any) -> Tensor:
+    """The logits that ``predict`` gives for the built-in pairs, without an activation."""
+    known = inspect.signature(owner.predict).parameters
+    activation = "activation_fct" if "activation_fct" in known else "activation_fn"
+    texts = [[pair.query, pair.text] for pair in SHORT]
+    try:
+        with _modes_kept(owner, module):
+            said = owner.predict(
+                texts,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                **{activation: torch.nn.Identity()},
+            )
+    except Exception as error:  # another's code: whatever it raises, the object cannot be used
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"the {type(owner).__name__}'s predict fails on two built-in pairs: {reason}; expected "
+            "an object that scores pairs of texts"
+        ) from None
+    return torch.as_tensor(said).reshape(len(SHORT), -1)
+
+
+def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
+    """Refuse a CrossEncoder whose predict is not its model's forward on query and passage."""
+    encoded = encode(reranker.tokenizer, SHORT, reranker.max_length)
+    (batch,) = batches(encoded, 10**6, pad_id=reranker.pad_id, device=reranker.device)
+    with torch.inference_mode():
+        own = reranker.family.library_score(batch).double().cpu()
+    logits = relevance(said).double().cpu() if said.shape[1] <= 2 else said.double().flatten()
+    worst = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
+    most = SCORES[reranker.dtype] * max(1.0, float(own.abs().max()))
+    if not worst <= most:
+        theirs, ours = (
+            ", ".join(f"{one:.4f}" for one in values.tolist()) for values in (logits, own)
+        )
+        raise InputError(
+            f"model {reranker.name!r}: the {kind}'s predict gives {theirs} for two built-in pairs, "
+            f"its model and tokenizer alone give {ours}; it does something beside them (a prompt, "
+            "a template, another module, token types left out), which cuts would not know: wrap "
+            "its model with its tokenizer to look at them without it"
+        )
+    item = Item("predict", worst, most=most)
+    reranker.checks = {**reranker.checks, item.name: item.record()}
