@@ -16,7 +16,7 @@ import matchlens
 import tiny as tiny_models
 from matchlens.figures import render
 from matchlens.report.comparing import comparison_files, comparison_text
-from matchlens.report.comparing_figures import comparison_figures
+from matchlens.report.comparing_figures import caption_of, comparison_figures
 from matchlens.report.html import page, shown, table
 from matchlens.results import Result
 from test_cli import call, files_of
@@ -164,10 +164,10 @@ def test_other_options_are_not_tested_against_each_other(place, tmp_path, tiny32
 
 
 def test_figures_have_a_line_a_folder(both):
-    drawn = comparison_figures(both)
+    drawn = dict(comparison_figures(both))
     assert set(drawn) == {"table1", "curves-0"}
-    caption, figure = drawn["curves-0"]
-    assert caption == "Figure 1a: Q->D, CLS->{Q,D}"
+    figure = drawn["curves-0"]
+    assert caption_of("curves-0") == "Figure 1a, a line a folder (1)"
     texts = [text.get_text() for text in figure.texts]
     assert texts.count("a") == texts.count("b") == 2
     assert len(figure.axes) == 2
@@ -176,7 +176,7 @@ def test_figures_have_a_line_a_folder(both):
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "b"]
     np.testing.assert_allclose(line.get_ydata(), mine["mean"])
     assert "layers 0 to n" in "".join(texts)
-    assert render(drawn["table1"][1])["svg"]
+    assert render(drawn["table1"])["svg"]
 
 
 def test_the_command_prints_and_writes(place, tmp_path):
@@ -225,6 +225,7 @@ def test_the_page_is_well_formed_and_inert(both):
     assert "<b>" not in text
     assert "\u202e" not in text
     assert "\u202e" not in str(files["compare.txt"])
+    assert "--paper" in text  # the colours of the other page, for light and dark
     body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
     root = ElementTree.fromstring(re.sub(r"<img ([^>]*)>", r"<img \1/>", body))
     tables_found = root.findall(".//table")

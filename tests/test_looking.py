@@ -29,9 +29,9 @@ def pair_set(pairs) -> PairSet:
     for pair in pairs:
         ideals.setdefault((pair.collection, pair.qid), []).append(max(pair.grade, 0))
     ordered = {key: tuple(sorted(grades, reverse=True)) for key, grades in ideals.items()}
-    return PairSet(
-        tuple(pairs), ordered, {"ideal": "sample"}, {"pairs": len(pairs)}, ({"collection": "c"},)
-    )
+    sampling = {"ideal": "sample", "candidates": "all_judged"}
+    sources = ({"collection": "c"},)
+    return PairSet(tuple(pairs), ordered, sampling, {"pairs": len(pairs)}, sources)
 
 
 def graded(queries: int = 4, each: int = 2) -> PairSet:

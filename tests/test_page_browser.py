@@ -327,6 +327,6 @@ def test_without_scripts_all_of_it_can_still_be_read(browser, folder):
     assert len(browser.run(SHOWN, ".pair")) > 1
     assert browser.run(SHOWN, ".pair-tools, [data-csv], [data-theme-button]") == []
     titled = browser.run(
-        "return document.querySelectorAll('svg [role=img] > title, td[title]').length"
+        "return document.querySelectorAll('svg.chart :not(svg) > title, td[title]').length"
     )
     assert titled > 200

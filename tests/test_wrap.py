@@ -62,12 +62,12 @@ class CrossEncoder:
 
 
 def test_an_object_scores_as_its_folder_does(folder, tiny_pairs):
-    model, tokenizer = objects(folder, dtype=torch.float64)
+    model, tokenizer = objects(folder)
     cuts = ["Q->D", "CLS->All~mask", "D->Q#1.0~mean"]
     wrapped = matchlens.score(matchlens.wrap(model, tokenizer), tiny_pairs, cuts)
-    loaded = matchlens.load(folder, dtype="float64", device="cpu")
+    loaded = matchlens.load(folder, device="cpu")
     expected = matchlens.score(loaded, tiny_pairs, cuts)
-    np.testing.assert_allclose(wrapped.to_numpy(), expected.to_numpy(), atol=1e-12, rtol=0)
+    np.testing.assert_allclose(wrapped.to_numpy(), expected.to_numpy(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.errors import InputError
+from matchlens.showing import Shows
 
 MANIFEST = "manifest.json"
 METERS = "meters"
@@ -38,7 +39,7 @@ WORK = ".matchlens-"  # how the names of folders begin in which files are prepar
 
 
 @dataclass
-class Result:
+class Result(Shows):
     """What a study found, with all that is needed to say where it came from.
 
     Args:

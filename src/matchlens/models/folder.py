@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matchlens.errors import InputError
+from matchlens.models.files import check_files, digest, read_json
 from matchlens.prompts import BGE, QWEN3, Prompt
 
 
@@ -67,9 +65,6 @@ RELEVANCE: Mapping[tuple[int, bool], str] = {
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
@@ -194,7 +189,7 @@ class ModelFolder(ModelFacts):
             InputError: if the one asked for is below 5, the least that holds a pair.
         """
         settings = self.path / "tokenizer_config.json"
-        known = _read_json(settings, self.name) if settings.exists() else {}
+        known = read_json(settings, self.name) if settings.exists() else {}
         return self.shortest(known.get("model_max_length"), asked)
 
     def identity(
@@ -254,12 +249,12 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
             f"no model folder {name!r}; expected an existing folder, a Hugging Face id "
             "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
         )
-    config = _read_json(path / "config.json", name)
+    config = read_json(path / "config.json", name)
     check_config(config, name, scores)
-    _check_files(path, name, scores)
-    digest, prompt = _digest(path), FAMILIES[str(config["model_type"])].prompt
+    check_files(path, name, scores)
+    sha256, prompt = digest(path), FAMILIES[str(config["model_type"])].prompt
     folder = ModelFolder(
-        name=name, config=config, path=path, sha256=digest, revision=revision, prompt=prompt
+        name=name, config=config, path=path, sha256=sha256, revision=revision, prompt=prompt
     )
     _ = folder.shape, folder.limit()
     return folder
@@ -328,20 +323,6 @@ def _download(name: str, revision: str | None) -> Path:
         ) from None
 
 
-def _read_json(path: Path, name: str) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"model {name!r} has no {path.name}; expected a folder as save_pretrained writes it"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"model {name!r}: cannot read {path.name}: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"model {name!r}: {path.name} is not a JSON object")
-    return content
-
-
 def check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
     """Refuse a model that cannot be walked, or cannot score.
 
@@ -388,39 +369,3 @@ def _label_count(config: Mapping[str, object]) -> int:
         return len(labels)
     count = config.get("num_labels", 2)
     return count if isinstance(count, int) else -1
-
-
-def _check_files(path: Path, name: str, scores: bool = True) -> None:
-    if not any((path / file).exists() for file in _WEIGHTS):
-        if any((path / file).exists() for file in _PICKLES):
-            raise InputError(
-                f"model {name!r} has pickled weights only (pytorch_model.bin), which can run code "
-                "when loaded; expected model.safetensors; convert it with "
-                "transformers' save_pretrained in a place that you trust"
-            )
-        raise InputError(f"model {name!r} has no weights; expected {_WEIGHTS[0]} in {str(path)!r}")
-    if not scores:
-        return
-    if not any(all((path / file).exists() for file in files) for files in _TOKENIZERS):
-        raise InputError(
-            f"model {name!r} has no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json "
-            "with merges.txt, beside the weights; save the tokenizer into the same folder"
-        )
-    settings = path / "tokenizer_config.json"
-    if settings.exists() and _read_json(settings, name).get("auto_map"):
-        raise InputError(
-            f"model {name!r}: its tokenizer wants to run code of its own (auto_map in "
-            "tokenizer_config.json), which matchlens does not do"
-        )
-
-
-def _digest(path: Path) -> str:
-    """One digest over every file that decides what the model computes."""
-    total = hashlib.sha256()
-    names = {"config.json", "tokenizer_config.json", *(name for one in _TOKENIZERS for name in one)}
-    for file in sorted(os.listdir(path)):
-        if file in names or file.endswith((".safetensors", ".safetensors.index.json")):
-            with open(path / file, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file}\0{digest}\n".encode())
-    return total.hexdigest()

@@ -19,14 +19,8 @@ def attention_text(result: Result) -> str:
     Args:
         result: what :func:`matchlens.attention` returned.
     """
-    model = result.identity["model"]
-    pairs = result.identity["pairs"]
-    assert isinstance(model, Mapping)  # noqa: S101
-    assert isinstance(pairs, Mapping)  # noqa: S101
-    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
-    meters = ", ".join(str(name).replace("_", " ") for name in _listed(result.options["meters"]))
     lines = [
-        f"Attention of {model['name']} on {sources}: {pairs['number']} pairs; {meters}",
+        title_of(result),
         *_matching(result),
         *_sets(result),
         *_noop(result),
@@ -37,6 +31,21 @@ def attention_text(result: Result) -> str:
         *note_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+def title_of(result: Result) -> str:
+    """Of which model and pairs, and what was measured.
+
+    Args:
+        result: what :func:`matchlens.attention` returned.
+    """
+    model = result.identity["model"]
+    pairs = result.identity["pairs"]
+    assert isinstance(model, Mapping)  # noqa: S101
+    assert isinstance(pairs, Mapping)  # noqa: S101
+    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
+    meters = ", ".join(str(name).replace("_", " ") for name in _listed(result.options["meters"]))
+    return f"Attention of {model['name']} on {sources}: {pairs['number']} pairs; {meters}"
 
 
 def _matching(result: Result) -> list[str]:

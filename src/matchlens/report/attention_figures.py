@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 
 from matchlens import figures
 from matchlens.figures.heads import ATTENTION_NOTE
-from matchlens.report.attention import attention_text
+from matchlens.report.attention import attention_text, title_of
+from matchlens.report.mains import main_table
+from matchlens.report.sections import section_latex
 from matchlens.results import Result
 
 WORDS = {
@@ -29,14 +31,22 @@ def attention_files(result: Result) -> dict[str, str | bytes]:
     Args:
         result: what :func:`matchlens.attention` returned.
     """
-    files: dict[str, str | bytes] = {"attention/attention.txt": attention_text(result)}
-    for name, figure in _figures(result):
+    files: dict[str, str | bytes] = {
+        "attention/attention.txt": attention_text(result),
+        "attention/matching.tex": section_latex(main_table(result), title_of(result)),
+    }
+    for name, figure in attention_figures(result):
         for ending, content in figures.render(figure).items():
             files[f"attention/figures/{name}.{ending}"] = content
     return files
 
 
-def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
+def attention_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """The figures by name, Figure 1b first, each drawn when it is asked for.
+
+    Args:
+        result: what :func:`matchlens.attention` returned.
+    """
     contrasts = result.to_frame("contrasts")
     first = str(contrasts["contrast"].iloc[0])
     for contrast in dict.fromkeys(contrasts["contrast"]):

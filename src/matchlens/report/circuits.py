@@ -36,12 +36,8 @@ def circuits_text(result: Result) -> str:
     Args:
         result: what :func:`matchlens.query_key` returned.
     """
-    model, pairs = result.identity["model"], result.identity["pairs"]
-    assert isinstance(model, Mapping)  # noqa: S101
-    assert isinstance(pairs, Mapping)  # noqa: S101
-    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
     lines = [
-        f"Query-key circuits of {model['name']} on {sources}: {pairs['number']} pairs",
+        title_of(result),
         *_associations(result),
         *_aligned(result),
         *_hypothesis(result),
@@ -50,6 +46,19 @@ def circuits_text(result: Result) -> str:
         *note_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+def title_of(result: Result) -> str:
+    """Of which model and pairs.
+
+    Args:
+        result: what :func:`matchlens.query_key` returned.
+    """
+    model, pairs = result.identity["model"], result.identity["pairs"]
+    assert isinstance(model, Mapping)  # noqa: S101
+    assert isinstance(pairs, Mapping)  # noqa: S101
+    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
+    return f"Query-key circuits of {model['name']} on {sources}: {pairs['number']} pairs"
 
 
 def logit_words(result: Result) -> str:

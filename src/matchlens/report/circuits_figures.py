@@ -15,7 +15,10 @@ from matchlens.report.circuits import (
     VARIANT_WORDS,
     circuits_text,
     logit_words,
+    title_of,
 )
+from matchlens.report.mains import main_table
+from matchlens.report.sections import section_latex
 from matchlens.results import Result
 from matchlens.studies.circuits_options import COMPANIONS, TOP, VARIANTS
 from matchlens.studies.circuits_tables import colour_of, most_aligned
@@ -41,8 +44,11 @@ def circuits_files(result: Result) -> dict[str, str | bytes]:
     Args:
         result: what :func:`matchlens.query_key` returned.
     """
-    files: dict[str, str | bytes] = {"circuits/circuits.txt": circuits_text(result)}
-    for name, figure in _figures(result):
+    files: dict[str, str | bytes] = {
+        "circuits/circuits.txt": circuits_text(result),
+        "circuits/heads.tex": section_latex(main_table(result), title_of(result)),
+    }
+    for name, figure in circuits_figures(result):
         for ending, content in figures.render(figure).items():
             files[f"circuits/figures/{name}.{ending}"] = content
     return files
@@ -52,7 +58,12 @@ def _words(contrast: str) -> str:
     return f"{contrast.replace('-', MINUS)}: {CONTRASTS[contrast]}"
 
 
-def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
+def circuits_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """The figures by name, Figure 2 first, each drawn when it is asked for.
+
+    Args:
+        result: what :func:`matchlens.query_key` returned.
+    """
     heads, variant = result.to_frame("heads"), str(result.options["variant"])
     column, words = VARIANTS[variant], VARIANT_WORDS[variant]
     contrast = str(result.options["contrast"])

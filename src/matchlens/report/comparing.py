@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from matchlens.corpora.lines import visible
 from matchlens.report import html
-from matchlens.report.latex import tabular, tex
 from matchlens.report.numbers import columns, digits_of, printed
+from matchlens.report.sections import Section, section_html, section_latex
 from matchlens.results import Result, records
 
 Row = Mapping[str, object]
 KINDS = {"same": "The same", "differs": "Differs", "cannot": "Cannot be compared"}
 STAR = "*: significant by the folder's own test."
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table of the comparison, as it is printed.
-
-    Args:
-        name: its file's name.
-        title: what it shows.
-        head: the columns' names.
-        rows: the cells.
-        text: how many columns are text.
-        note: how it is read.
-    """
-
-    name: str
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    text: int = 1
-    note: str = ""
 
 
 def comparison_text(result: Result) -> str:
@@ -60,14 +38,7 @@ def comparison_latex(result: Result) -> dict[str, str]:
         result: what :func:`matchlens.compare` returned.
     """
     return {
-        f"comparison/{section.name}.tex": tabular(
-            [tex(name) for name in section.head],
-            [[tex(cell) for cell in row] for row in section.rows],
-            title=section.title,
-            notes=[section.note] if section.note else [],
-            text=section.text,
-        )
-        for section in sections(result)
+        f"comparison/{section.name}.tex": section_latex(section) for section in sections(result)
     }
 
 
@@ -78,18 +49,26 @@ def comparison_page(result: Result, figures: Mapping[str, str]) -> str:
         result: what :func:`matchlens.compare` returned.
         figures: caption to SVG, made by this package.
     """
-    said = records(result.to_frame("said"))
-    pieces = [html.element("h1", _title(result))]
-    for kind, words in KINDS.items():
-        mine = [f"{row['sentence']}." for row in said if row["kind"] == kind]
-        pieces += [html.element("h2", words), html.listed(mine)] if mine else []
+    pieces = [html.element("h1", _title(result)), said_html(result)]
     for section in sections(result):
-        pieces.append(html.element("h2", section.title))
-        pieces.append(html.table(section.title, section.head, section.rows, text=section.text))
-        pieces.append(html.element("p", section.note, "quiet") if section.note else "")
+        pieces += [html.element("h2", section.title), section_html(section)]
     for caption, svg in figures.items():
         pieces += [html.element("h2", caption), html.picture(svg, caption)]
     return html.page(_title(result), *pieces)
+
+
+def said_html(result: Result) -> str:
+    """What is the same, what differs, and what follows.
+
+    Args:
+        result: what :func:`matchlens.compare` returned.
+    """
+    said = records(result.to_frame("said"))
+    pieces = []
+    for kind, words in KINDS.items():
+        mine = [f"{row['sentence']}." for row in said if row["kind"] == kind]
+        pieces += [html.element("h3", words), html.listed(mine)] if mine else []
+    return "".join(pieces)
 
 
 def comparison_files(result: Result) -> dict[str, str | bytes]:
@@ -99,16 +78,16 @@ def comparison_files(result: Result) -> dict[str, str | bytes]:
         result: what :func:`matchlens.compare` returned.
     """
     from matchlens import figures
-    from matchlens.report.comparing_figures import comparison_figures
+    from matchlens.report.comparing_figures import caption_of, comparison_figures
 
     files: dict[str, str | bytes] = {"compare.txt": comparison_text(result)}
     files |= comparison_latex(result)
     drawn = {}
-    for name, (caption, figure) in comparison_figures(result).items():
+    for name, figure in comparison_figures(result):
         for ending, content in figures.render(figure).items():
             files[f"comparison/figures/{name}.{ending}"] = content
             if ending == "svg":
-                drawn[caption] = content.decode()
+                drawn[caption_of(name)] = content.decode()
     return {**files, "compare.html": comparison_page(result, drawn)}
 
 

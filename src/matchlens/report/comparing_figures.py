@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -16,23 +18,26 @@ CURVE = (
 )
 
 
-def comparison_figures(result: Result) -> dict[str, tuple[str, Figure]]:
-    """Name to caption and figure; those that the folders have no numbers for are left out.
+def caption_of(name: str) -> str:
+    """What a figure of that name shows."""
+    if name == "table1":
+        return "Table 1: the change under each cut"
+    return f"Figure 1a, a line a folder ({int(name.rpartition('-')[2]) + 1})"
+
+
+def comparison_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """The figures by name; those that the folders have no numbers for are left out.
 
     Args:
         result: what :func:`matchlens.compare` returned.
     """
-    drawn: dict[str, tuple[str, Figure]] = {}
     measures = dict.fromkeys(result.to_frame("folders")["measure"])
     measure = " / ".join(str(name) for name in measures)
     if "table1" in result.tables:
         table = result.to_frame("table1").rename(columns={"folder": "how"})
         table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
         if len(table):
-            drawn["table1"] = (
-                "Table 1: the change under each cut",
-                figures.comparison(table, measure=measure),
-            )
+            yield "table1", figures.comparison(table, measure=measure)
     if "curves" in result.tables:
         table = _points(result.to_frame("curves"))
         panels = list(dict.fromkeys(table["panel"]))
@@ -45,8 +50,7 @@ def comparison_figures(result: Result) -> dict[str, tuple[str, Figure]]:
                 note=CURVE,
                 label="n: layers 0 to n\N{MINUS SIGN}1 are cut (at 0: none)",
             )
-            drawn[f"curves-{start // PANELS}"] = f"Figure 1a: {', '.join(shown)}", figure
-    return drawn
+            yield f"curves-{start // PANELS}", figure
 
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import pandas as pd
@@ -9,6 +10,8 @@ from matplotlib.figure import Figure
 
 from matchlens import figures
 from matchlens.directions import Cut
+from matchlens.report.mains import main_table
+from matchlens.report.sections import section_latex
 from matchlens.report.tables import latex, sweep_text, text
 from matchlens.report.trust import controls_text, head_sets_text
 from matchlens.results import Result, records
@@ -21,7 +24,7 @@ SETS = 12
 
 
 def sweep_files(result: Result) -> dict[str, str | bytes]:
-    """The table of a sweep as text, and its figures as SVG, PDF and PNG.
+    """The points of a sweep as text and LaTeX, and its figures as SVG, PDF and PNG.
 
     Args:
         result: what :func:`matchlens.sweep` returned.
@@ -29,31 +32,44 @@ def sweep_files(result: Result) -> dict[str, str | bytes]:
     Returns:
         For ``heads`` a map for each direction and how; else Figure 1a, one for each how.
     """
+    files: dict[str, str | bytes] = {
+        f"{result.study}/points.txt": sweep_text(result),
+        f"{result.study}/points.tex": section_latex(main_table(result)),
+    }
+    for number, (_, figure) in enumerate(sweep_figures(result)):
+        files |= _figure(result, number, figure)
+    return files
+
+
+def sweep_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """The figures of a sweep by the way of cutting, for ``heads`` by direction and way.
+
+    Args:
+        result: what :func:`matchlens.sweep` returned.
+    """
     table = result.to_frame("points")
     kind, measure = str(result.options["kind"]), str(result.options["measure"])
     table["significant"] = starred(table, str(result.options["stars"]))
-    files: dict[str, str | bytes] = {f"{result.study}/points.txt": sweep_text(result)}
     by = ["direction", "how"] if kind == "heads" else ["how"]
-    for number, (key, group) in enumerate(table.groupby(by, sort=False)):
+    for key, group in table.groupby(by, sort=False):
         named = ", ".join(str(part) for part in (key if isinstance(key, tuple) else (key,)))
         frame = feasible(pd.DataFrame(group))
         if frame.empty:
             continue
         if kind == "heads":
             frame["layer"] = frame["n"]
-            figure = figures.head_map(frame, measure=measure, title=named)
-        else:
-            random = result.options["random"]
-            figure = figures.layer_curves(
-                frame,
-                measure=measure,
-                random=float(str(random)),
-                kind=kind,
-                title="" if named == "zero" else named,
-                impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
-            )
-        files |= _figure(result, number, figure)
-    return files
+            yield named, figures.head_map(frame, measure=measure, title=named)
+            continue
+        random = result.options["random"]
+        figure = figures.layer_curves(
+            frame,
+            measure=measure,
+            random=float(str(random)),
+            kind=kind,
+            title="" if named == "zero" else named,
+            impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
+        )
+        yield named, figure
 
 
 def ablation_files(result: Result) -> dict[str, str | bytes]:
@@ -67,13 +83,23 @@ def ablation_files(result: Result) -> dict[str, str | bytes]:
         "ablation/table1.tex": latex(result),
     }
     if "agreement" in result.tables:
-        table = result.to_frame("table1")
-        table = feasible(pd.DataFrame(table[~table["cut"].isin(["", "random"])]))
-        table["significant"] = starred(table, str(result.options["stars"]))
-        table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
-        table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]
-        files |= _figure(result, 0, figures.comparison(table, measure=_measure(result)))
+        for number, (_, figure) in enumerate(ablation_figures(result)):
+            files |= _figure(result, number, figure)
     return files
+
+
+def ablation_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Table 1 as a figure: the change under each cut, under each way of cutting.
+
+    Args:
+        result: what :func:`matchlens.ablation` returned.
+    """
+    table = result.to_frame("table1")
+    table = feasible(pd.DataFrame(table[~table["cut"].isin(["", "random"])]))
+    table["significant"] = starred(table, str(result.options["stars"]))
+    table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
+    table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]
+    yield "table1", figures.comparison(table, measure=_measure(result))
 
 
 def study_text(result: Result) -> str:
@@ -103,6 +129,17 @@ def head_sets_files(result: Result) -> dict[str, str | bytes]:
         result: what :func:`matchlens.head_sets` returned.
     """
     files: dict[str, str | bytes] = {"head-sets/sets.txt": head_sets_text(result)}
+    for name, figure in head_sets_figures(result):
+        files |= _figure(result, int(name), figure)
+    return files
+
+
+def head_sets_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """The figures by number: of each direction and how, at most so many sets in each.
+
+    Args:
+        result: what :func:`matchlens.head_sets` returned.
+    """
     points, sets = result.to_frame("points"), result.to_frame("sets")
     for number, (key, group) in enumerate(points.groupby(["direction", "how"], sort=False)):
         direction, how = (str(part) for part in cast(tuple[object, ...], key))
@@ -114,12 +151,23 @@ def head_sets_files(result: Result) -> dict[str, str | bytes]:
             shown = list(p)[start : start + SETS]
             part = pd.DataFrame(table[table["set"].isin(shown)])
             figure = figures.set_effects(part, measure=_measure(result), title=title)
-            files |= _figure(result, number * 100 + start // SETS, figure)
-    return files
+            yield f"{number * 100 + start // SETS:02d}", figure
 
 
 def controls_files(result: Result) -> dict[str, str | bytes]:
     """The controls' table as text, and a figure: each cut beside its two controls.
+
+    Args:
+        result: what :func:`matchlens.controls` returned.
+    """
+    files: dict[str, str | bytes] = {"controls/controls.txt": controls_text(result)}
+    for _, figure in controls_figures(result):
+        files |= _figure(result, 0, figure)
+    return files
+
+
+def controls_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Each cut beside its two controls.
 
     Args:
         result: what :func:`matchlens.controls` returned.
@@ -139,8 +187,7 @@ def controls_files(result: Result) -> dict[str, str | bytes]:
                     "significant": (row[f"{kind}_diff_p_holm"] or 1.0) <= 0.05,  # type: ignore[operator]
                 }
             )
-    figure = figures.comparison(pd.DataFrame(rows), measure=_measure(result))
-    return {"controls/controls.txt": controls_text(result), **_figure(result, 0, figure)}
+    yield "controls", figures.comparison(pd.DataFrame(rows), measure=_measure(result))
 
 
 def _figure(result: Result, number: int, figure: Figure) -> dict[str, bytes]:

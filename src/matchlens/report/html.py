@@ -5,24 +5,28 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable, Sequence
+from importlib import resources
 
 from matchlens.corpora.lines import visible
 
 STYLE = """
-.matchlens{color-scheme:light dark;font:14px/1.45 system-ui,sans-serif;max-width:72rem}
+.matchlens{font:14px/1.45 system-ui,sans-serif;max-width:72rem}
 .matchlens h1{font-size:1.4em;margin:.2em 0}.matchlens h2{font-size:1.15em;margin:1.2em 0 .3em}
 .matchlens h3{font-size:1em;margin:.8em 0 .2em}
 .matchlens p{margin:.3em 0}.matchlens .scroll{overflow-x:auto}
 .matchlens table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4em 0}
 .matchlens caption{text-align:left;opacity:.8;padding:.2em 0}
 .matchlens th,.matchlens td{padding:.15em .6em;text-align:right;border:0;background:none}
-.matchlens th.t,.matchlens td.t{text-align:left;overflow-wrap:anywhere}
+.matchlens th,.matchlens td{white-space:nowrap;overflow-wrap:break-word}
+.matchlens th.t,.matchlens td.t{text-align:left;white-space:normal}
 .matchlens thead th{border-bottom:1px solid currentColor}
 .matchlens tbody tr{border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
-.matchlens img{max-width:100%;background:#fff}.matchlens .quiet{opacity:.75}
+.matchlens img{max-width:100%;background:#fff}.matchlens .said{opacity:.75}
+.matchlens h2+.scroll caption{position:absolute;clip-path:inset(50%)}
 @media print{.matchlens .scroll{overflow:visible}}
 """
 """The colours are the surroundings' own, so that a page or a notebook may be light or dark."""
+PAGE = "main{max-width:80rem;margin:auto;padding:2rem 1.2rem}.matchlens{font-size:15px}"
 LONG = 200
 """Characters of a text that are shown."""
 
@@ -92,13 +96,19 @@ def listed(sentences: Iterable[str]) -> str:
     return f"<ul>{''.join(element('li', sentence) for sentence in sentences)}</ul>"
 
 
+def _sheet() -> str:
+    """The style sheet of a results folder's page."""
+    folder = resources.files("matchlens.report.page").joinpath("templates")
+    return folder.joinpath("page.css").read_text("utf-8")
+
+
 def block(*pieces: str) -> str:
     """Pieces of HTML in one block with its style, fit to stand in another page."""
     return f'<div class="matchlens"><style>{STYLE}</style>{"".join(pieces)}</div>'
 
 
 def page(title: str, *pieces: str) -> str:
-    """A page of its own; nothing is loaded from anywhere.
+    """A page of its own, in the colours of a results folder's page; it loads nothing.
 
     Args:
         title: its title, a text.
@@ -110,5 +120,6 @@ def page(title: str, *pieces: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{shown(title)}</title></head><body><main>{block(*pieces)}</main></body></html>\n"
+        f"<title>{shown(title)}</title><style>{_sheet()}{PAGE}</style></head>"
+        f"<body><main>{block(*pieces)}</main></body></html>\n"
     )

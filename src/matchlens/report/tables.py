@@ -45,7 +45,7 @@ def text(result: Result, *, bold: bool = False) -> str:
     lines.append("")
     if "agreement" in result.tables:
         lines += agreement_lines(result)
-    elif _is_matrix(rows):
+    elif is_matrix(rows):
         lines += _matrix(rows, lambda row: cell(row, 9))
     else:
         lines += _list(rows, cell, digits)
@@ -65,7 +65,7 @@ def latex(result: Result) -> str:
         number, lower, star = _cell(row, result)
         return (f"\\textbf{{{number}}}" if lower else number) + (f"$^{star}$" if star else "")
 
-    if _is_matrix(rows):
+    if is_matrix(rows):
         head = ["$X \\rightarrow Y$", *COLUMNS]
         body = [[x, *(cell(rows[f"{x}->{y}"]) for y in COLUMNS)] for x in ROWS]
     else:
@@ -156,7 +156,8 @@ def _cell(row: Mapping[str, object], result: Result) -> tuple[str, bool, str]:
     return printed(mean, digits), lower, "*" if row[key] else ""
 
 
-def _is_matrix(rows: Mapping[str, object]) -> bool:
+def is_matrix(rows: Mapping[str, object]) -> bool:
+    """Whether the cuts, with the original and the random ranking, are the paper's 30 cells."""
     return set(rows) == {"", "random", *(f"{x}->{y}" for x in ROWS for y in COLUMNS)}
 
 

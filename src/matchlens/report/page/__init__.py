@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matchlens._version import __version__
 from matchlens.errors import InputError
 from matchlens.report.page.held import Held
+from matchlens.report.page.parts import ROWS
 from matchlens.report.page.sections.circuits import figure_2, hypothesis
 from matchlens.report.page.sections.contrasts import figure_1b, figure_1c
 from matchlens.report.page.sections.controls import controls
@@ -45,20 +46,24 @@ class Detail:
     """How much of the costly parts a page holds.
 
     Args:
-        heads: whose numbers a pair has head by head: ``all``, ``matching`` or ``none``.
+        heads: how many matching heads a pair has alone; all heads where None.
         distributions: heads a direction whose distributions are drawn.
+        rows: rows of a table that are shown at most; longer ones are files alone.
     """
 
-    heads: str = "all"
+    heads: int | None = None
     distributions: int = 6
+    rows: int = ROWS
 
 
 LADDER = (
     Detail(),
-    Detail("matching"),
-    Detail("none"),
-    Detail("none", 3),
-    Detail("none", 0),
+    Detail(heads=100),
+    Detail(heads=20),
+    Detail(heads=0),
+    Detail(heads=0, distributions=3),
+    Detail(heads=0, distributions=0),
+    Detail(heads=0, distributions=0, rows=100),
 )
 """What is dropped, in this order, where a page would be larger than it may be."""
 
@@ -147,6 +152,7 @@ def _render(held: Held, detail: Detail) -> str:
         .render(
             opening=first,
             exhibits=exhibits,
+            most_rows=detail.rows,
             made=made(held),
             version=__version__,
             style=style,

@@ -16,6 +16,12 @@ HIDDEN = {"check", "batches", "parts", "digits", "original", "random_value"}
 """Options that are shown elsewhere, or only steer printing."""
 
 
+EXACT = 3000
+"""Cells of a table up to which its file has all digits of every number."""
+ROWS = 500
+"""Rows of a table that are shown on the page at most."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table.
@@ -56,7 +62,7 @@ class Table:
     Args:
         name: the CSV file's name without its ending; unique on the page.
         label: what it holds, in words.
-        columns: what is shown; the file has the same columns, with all digits.
+        columns: what is shown; the file has the same columns.
         rows: its rows, as plain values.
     """
 
@@ -66,9 +72,12 @@ class Table:
     rows: tuple[Row, ...]
 
     def data(self) -> dict[str, object]:
-        """The whole table for the CSV file."""
+        """The whole table for the CSV file; a large one has seven digits of each number."""
         keys = [column.key for column in self.columns]
-        return {"columns": keys, "rows": [[row.get(key) for key in keys] for row in self.rows]}
+        rows = [[row.get(key) for key in keys] for row in self.rows]
+        if len(keys) * len(rows) > EXACT:
+            rows = [[_rounded(value) for value in row] for row in rows]
+        return {"columns": keys, "rows": rows}
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,10 @@ class Exhibit:
     options: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     absent: str = ""
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def options_of(result: Result) -> tuple[tuple[str, str], ...]:

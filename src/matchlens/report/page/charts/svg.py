@@ -86,8 +86,8 @@ def drawing(
 
 
 def mark(name: str, tip: str, *inside: str, **attributes: object) -> Markup:
-    """An element that explains itself; its title is read out, and shown where no script runs."""
-    return tag(name, tag("title", tip), *inside, role="img", **attributes)
+    """An element that explains itself by its title; the script gives it a role."""
+    return tag(name, tag("title", tip), *inside, **attributes)
 
 
 @dataclass(frozen=True)

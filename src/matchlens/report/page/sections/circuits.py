@@ -269,8 +269,7 @@ def hypothesis(held: Held) -> Exhibit:
             "1, negative ones stand to the left of 0."
         ),
         tables=(
-            Table("hypothesis", "Shares by head and direction", _LOGITS, tuple(logits)),
-            Table("hypothesis-shares", "Shares by term", _SHARES, tuple(shares)),
+            Table("hypothesis", "Shares by head and direction", _LOGITS, _joined(logits, shares)),
         ),
         options=options_of(result),
         notes=notes_of(result),
@@ -282,21 +281,27 @@ _LOGITS = (
     Column("head", "head", 0),
     Column("direction", "direction", kind="text"),
     Column("matching", "matching", 3),
-    Column("cross", "cross", 3),
-    Column("biases", "biases", 3),
+    Column("cross_reader", "cross (x)", 3),
+    Column("cross_read", "cross (y)", 3),
+    Column("bias_query", "b_Q", 3),
+    Column("bias_key", "b_K", 3),
     Column("constant", "constant", 3),
     Column("mean", "mean logit", 2),
     Column("variance", "variance", 2),
     Column("token_pairs", "token pairs", 0),
     Column("holds", "cross near 0", kind="flag"),
 )
-_SHARES = (
-    Column("layer", "layer", 0),
-    Column("head", "head", 0),
-    Column("direction", "direction", kind="text"),
-    Column("term", "term", kind="text"),
-    Column("share", "share", 4),
-)
+
+
+def _joined(logits: list[Row], shares: list[Row]) -> tuple[Row, ...]:
+    """A row a head and direction with the share of each term."""
+    by: dict[tuple[object, ...], dict[str, object]] = {}
+    for row in shares:
+        key = row["layer"], row["head"], row["direction"]
+        by.setdefault(key, {})[str(row["term"])] = row["share"]
+    return tuple(
+        {**row, **by.get((row["layer"], row["head"], row["direction"]), {})} for row in logits
+    )
 
 
 def _shares(held: Held, shares: list[Row]) -> list[Panel]:

@@ -84,9 +84,9 @@ def _star(row: Row | None) -> bool:
     return row is not None and number(row.get("q")) <= 0.05
 
 
-def _tip(name: tuple[int, int], sides: list[dict[tuple[int, int], Row]]) -> str:
+def _tip(name: tuple[int, int], sides: Mapping[str, dict[tuple[int, int], Row]]) -> str:
     lines = [f"head {name[0]}.{name[1]}"]
-    for direction, side in zip(DIRECTIONS, sides, strict=True):
+    for direction, side in sides.items():
         row = side.get(name)
         if row is not None:
             lines.append(
@@ -103,7 +103,7 @@ def _panel_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> Panel:
             f"{name[0]}.{name[1]}",
             number(sides[0][name]["diff"]),
             number(sides[1].get(name, {}).get("diff")),
-            _tip(name, sides),
+            _tip(name, dict(zip(DIRECTIONS, sides, strict=True))),
             filled=_star(sides[0][name]) or _star(sides[1].get(name)),
         )
         for name in sides[0]
@@ -128,7 +128,7 @@ def _panel_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> Panel:
     ]
     for direction, side in zip(DIRECTIONS, sides, strict=True):
         cells = [
-            Cell(*name, number(row["diff"]), f"{_tip(name, sides)}", _star(row))
+            Cell(*name, number(row["diff"]), _tip(name, {direction: side}), _star(row))
             for name, row in side.items()
         ]
         if cells:

@@ -35,12 +35,13 @@ class View:
     heads: tuple[tuple[int, int], ...]
 
 
-def looking(held: Held, heads: str = "all") -> tuple[Exhibit, object]:
+def looking(held: Held, heads: int | None = None) -> tuple[Exhibit, object]:
     """The exhibit, and what its script needs.
 
     Args:
         held: the folder.
-        heads: whose numbers the page holds one by one: ``all``, ``matching`` or ``none``.
+        heads: how many matching heads, in the study's order, can be chosen alone; all heads,
+            matching or not, where None.
     """
     base = {
         "id": "pair",
@@ -76,9 +77,12 @@ def looking(held: Held, heads: str = "all") -> tuple[Exhibit, object]:
     notes = list(notes_of(result))
     if received is None:
         notes.append("What heads read was not kept (array received), so that no token is shaded.")
-    if heads != "all":
-        kept = "only matching heads are" if heads == "matching" else "no head is"
-        notes.append(f"To keep this page small, {kept} shown alone.")
+    if heads is not None and received is not None:
+        alone = sum(len(view.heads) == 1 for view in views)
+        notes.append(
+            f"To keep this page small, {counted(alone, 'head')} of "
+            f"{received.shape[1] * received.shape[2]} can be chosen alone."
+        )
     groups: dict[str, list[tuple[str, str]]] = {}
     for view in views:
         groups.setdefault(view.group, []).append((view.key, view.label))
@@ -119,7 +123,7 @@ def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _views(received: np.ndarray | None, matching: list[Row], heads: str) -> list[View]:
+def _views(received: np.ndarray | None, matching: list[Row], heads: int | None) -> list[View]:
     if received is None:
         return []
     layers, per_layer = received.shape[1], received.shape[2]
@@ -136,10 +140,11 @@ def _views(received: np.ndarray | None, matching: list[Row], heads: str) -> list
         for layer in range(layers)
     ]  # fmt: skip
     about = {(int(number(row["layer"])), int(number(row["head"]))): _about(row) for row in found}
-    if heads != "none":
-        views += [View(f"{a}.{b}", f"{a}.{b}{about.get((a, b), '')}", "Matching heads", ((a, b),))
-                  for a, b in named]  # fmt: skip
-    if heads == "all":
+    views += [
+        View(f"{a}.{b}", f"{a}.{b}{about.get((a, b), '')}", "Matching heads", ((a, b),))
+        for a, b in (named if heads is None else named[:heads])
+    ]
+    if heads is None:
         rest = [one for one in every if one not in about]
         views += [View(f"{a}.{b}", f"{a}.{b}", "Other heads", ((a, b),)) for a, b in rest]
     return views
@@ -173,7 +178,7 @@ def _packed(values: np.ndarray) -> list[object]:
     """The largest number and two signs a number, by its square root.
 
     >>> _packed(np.array([0.0, 0.25, 1.0]))
-    [1.0, 'AAf___']
+    [1.0, 'AAgA__']
     """
     most = float(values.max()) if values.size else 0.0
     if most <= 0:

@@ -10,7 +10,7 @@
   const tip = document.getElementById("tip");
   const texts = new WeakMap();
   let current = null;
-  for (const mark of all("[data-mark], svg.chart [role=img], td[title], th[title]")) {
+  for (const mark of all("[data-mark], svg.chart :has(> title), td[title], th[title]")) {
     const title = mark.querySelector(":scope > title");
     const text = title ? title.textContent : mark.getAttribute("title");
     if (!text) continue;
@@ -18,6 +18,7 @@
     mark.dataset.tipped = "";
     if (title) {
       mark.setAttribute("aria-label", text);
+      mark.setAttribute("role", "img");
       title.remove();
     } else {
       mark.removeAttribute("title");
