@@ -7,13 +7,13 @@ import math
 import numpy as np
 import torch
 
-from matchlens.batching import encode
+import reference_rotary
 from matchlens.parts import NAMED, Part
 
 
 def maps(reranker, pair):
     """Attention [layer, head, row, column] and the layers' inputs, by the library's eager code."""
-    encoded = encode(reranker.tokenizer, [pair], reranker.max_length)
+    encoded = reranker.encode([pair])
     family = reranker.family
     fed = {"input_ids": torch.tensor(encoded.ids[0])[None].long()}
     if family.token_types:
@@ -31,7 +31,13 @@ def maps(reranker, pair):
 def written_lengths(reranker, layer, states):
     """|W_O v_j| by head and token, from the whole matrices."""
     family = reranker.family
-    value = family.projections(layer)[2](states)[0].double()
+    config = family.module.config
+    if config.model_type in reference_rotary.FAMILIES:
+        value = reference_rotary.projected(config, family.layers[layer], states[0])[2]
+        value = value.repeat_interleave(family.n_heads // value.shape[1], dim=1).flatten(1)
+    else:
+        value = family.projections(layer)[2](states)[0]
+    value = value.double()
     matrix = family.output(layer).weight.double()
     width = value.shape[1] // family.n_heads
     lengths = np.zeros((family.n_heads, len(value)))

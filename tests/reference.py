@@ -11,7 +11,6 @@ from torch.nn.functional import gelu
 
 import reference_rotary
 import tiny
-from matchlens.batching import encode
 from matchlens.directions import Cut, How
 from matchlens.parts import Part
 
@@ -46,7 +45,7 @@ def _means(runs) -> dict:
 
 
 def _forward(reranker, pair, cuts, instead, terms=None) -> float:
-    encoded = encode(reranker.tokenizer, [pair], reranker.max_length)
+    encoded = reranker.encode([pair])
     module = reranker.family.module
     parts = encoded.parts[0].tolist()
     if module.config.model_type in reference_rotary.FAMILIES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -66,18 +65,20 @@ def projected(config, layer, states):
 
 
 def written_logits(module, number, query, key):
-    """The logits [head, row, column], one by one; -inf where the layer allows none."""
+    """The logits [head, row, column], head by head; -inf where the layer allows none."""
     config, angles = module.config, frequencies(module, number)
     tokens, heads, width = query.shape
+    query, key = turned(query, angles), turned(key, angles)
     out = torch.full((heads, tokens, tokens), -torch.inf, dtype=query.dtype)
     root = math.sqrt(getattr(config, "query_pre_attn_scalar", width))
     cap = getattr(config, "attn_logit_softcapping", None)
-    for h, i, j in itertools.product(range(heads), range(tokens), range(tokens)):
-        if not allowed(config, number, i, j):
-            continue
-        one, other = query[i, h], key[j, h * key.shape[1] // heads]
-        logit = turned(one, i, angles) @ turned(other, j, angles) / root
-        out[h, i, j] = logit if cap is None else torch.tanh(logit / cap) * cap
+    seen = torch.tensor(
+        [[allowed(config, number, i, j) for j in range(tokens)] for i in range(tokens)]
+    )
+    for h in range(heads):
+        logits = query[:, h] @ key[:, h * key.shape[1] // heads].T / root
+        logits = logits if cap is None else torch.tanh(logits / cap) * cap
+        out[h][seen] = logits[seen]
     return out
 
 
@@ -89,14 +90,16 @@ def frequencies(module, number):
     return rotary.inv_freq.double()
 
 
-def turned(vector, place, angles):
-    """A query or key, turned plane by plane: dimensions n and n + half make a plane."""
-    half = len(vector) // 2
-    out = torch.empty_like(vector)
+def turned(vectors, angles):
+    """Queries or keys [token, head, width], plane by plane: n and n + half make a plane."""
+    half = vectors.shape[-1] // 2
+    out = torch.empty_like(vectors)
+    places = torch.arange(len(vectors), dtype=vectors.dtype)[:, None]
     for n in range(half):
-        cos, sin = math.cos(place * angles[n]), math.sin(place * angles[n])
-        out[n] = vector[n] * cos - vector[n + half] * sin
-        out[n + half] = vector[n + half] * cos + vector[n] * sin
+        one, other = vectors[..., n], vectors[..., n + half]
+        cos, sin = torch.cos(places * angles[n]), torch.sin(places * angles[n])
+        out[..., n] = one * cos - other * sin
+        out[..., n + half] = other * cos + one * sin
     return out
 
 

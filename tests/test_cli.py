@@ -145,7 +145,7 @@ def test_the_folder_holds_what_is_documented(whole):
     assert manifest["identity"]["pairs"]["sampling"]["per_grade"] == 10
     options = manifest["studies"]["ablation"]["options"]
     assert options["cuts"] == list(TABLE1)
-    assert options["check"]["attention_calls"] == 3
+    assert options["check"]["attention_calls"]["seen"] == 3
     for table in ("table1", "queries"):
         frame = pd.read_parquet(out / f"ablation/{table}.parquet")
         assert json.loads((out / f"ablation/{table}.json").read_text()) == records(frame)

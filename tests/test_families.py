@@ -27,12 +27,14 @@ from transformers import (
 import matchlens
 import reference
 import tiny as tiny_models
+import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair, choose, demo
 from matchlens.directions import How
 from matchlens.engine import other_pairs, run
 from matchlens.models.biased import Biased
+from matchlens.models.families import about
 from matchlens.models.folder import FAMILIES, find
 from matchlens.models.load import Reranker
 from matchlens.parts import label
@@ -99,7 +101,7 @@ def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
 
 
 def test_every_family_is_held_to_this_contract():
-    assert set(tiny_models.FAMILIES) == set(FAMILIES)
+    assert {*tiny_models.FAMILIES, *tiny_decoders.FAMILIES} == set(FAMILIES)
 
 
 def test_the_folder_tells_the_shape_without_loading(folder, model, family):
@@ -108,6 +110,16 @@ def test_the_folder_tells_the_shape_without_loading(folder, model, family):
     assert found.model_type == family == model.identity["type"]
     assert found.limit() == model.max_length == 64
     assert type(model.family.module).__name__.endswith("ForSequenceClassification")
+
+
+def test_what_is_said_of_the_family_is_so(model, family):
+    """``matchlens families`` speaks for the class; the loaded model must agree."""
+    said = about(model.identity["type"])
+    assert said.library == type(model.family.module).__name__
+    rows = model.family.score_parts
+    assert ("CLS row" in said.reads) if rows == (Part.CLS,) else ("mean of all rows" in said.reads)
+    assert model.family.relevance == said.relevance
+    assert said.attention.startswith("ours, called ")
 
 
 # --- the library's own scores
@@ -294,7 +306,7 @@ def other_row(family, monkeypatch):
 @pytest.mark.parametrize(
     ("sabotage", "says"),
     [
-        (deaf_to_cuts, "fails the check at load: with CLS->All cut, two different pairs still"),
+        (deaf_to_cuts, "fails the check at load: .*with CLS->All cut, two different pairs still"),
         (own_attention, "fails the check at load: .*function was called 0 times in 2 layers"),
         (other_row, "fails the check at load: scores without a cut differ from the library's own"),
     ],

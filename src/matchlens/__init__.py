@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matchlens.models.load import Reranker, load
     from matchlens.models.wrap import wrap
     from matchlens.parts import Part
+    from matchlens.prompts import Prompt
     from matchlens.report.tables import latex as table_latex
     from matchlens.report.tables import text as table_text
     from matchlens.report.whole import write_report
@@ -49,6 +50,7 @@ _PLACES = {
     "Pair": "matchlens.corpora",
     "PairSet": "matchlens.corpora",
     "Part": "matchlens.parts",
+    "Prompt": "matchlens.prompts",
     "Reranker": "matchlens.models.load",
     "Result": "matchlens.results",
     "Study": "matchlens.studies.study",
@@ -87,6 +89,7 @@ __all__ = [
     "Pair",
     "PairSet",
     "Part",
+    "Prompt",
     "Reranker",
     "Result",
     "Study",

@@ -25,12 +25,14 @@ class Encoded:
         types: token type ids of each pair.
         parts: part numbers of each pair's tokens.
         truncated: whether the pair was longer than the limit.
+        left: whether padding stands before the tokens, so that the last ones are in one column.
     """
 
     ids: list[Int[np.ndarray, " _"]]
     types: list[Int[np.ndarray, " _"]]
     parts: list[Int[np.ndarray, " _"]]
     truncated: Bool[np.ndarray, " pair"]
+    left: bool = False
 
     @property
     def lengths(self) -> Int[np.ndarray, " pair"]:
@@ -127,15 +129,23 @@ def _kept(
     """The parts of a pair's tokens, and the positions that stay within the length limit."""
     try:
         labels = np.array(label(sequence_ids), dtype=np.int8)
-        return labels, _fit(labels, max_length)
+        return labels, fit(labels, max_length)
     except InputError as error:
         raise InputError(
             f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
         ) from None
 
 
-def _fit(labels: Int[np.ndarray, " token"], max_length: int) -> Int[np.ndarray, " kept"]:
-    """The positions that stay within the length limit."""
+def fit(labels: Int[np.ndarray, " token"], max_length: int) -> Int[np.ndarray, " kept"]:
+    """The positions that stay within the length limit.
+
+    Args:
+        labels: part numbers of a pair's tokens.
+        max_length: most tokens.
+
+    Raises:
+        InputError: if one token of the query and one of the passage do not fit.
+    """
     excess = len(labels) - max_length
     keep = np.ones(len(labels), dtype=bool)
     for part, least in ((Part.D, 1), (Part.Q, 1)):
@@ -240,8 +250,9 @@ def collate(
     parts = np.full(shape, PADDING, dtype=np.int64)
     for place, row in enumerate(rows):
         n = len(encoded.ids[row])
-        ids[place, :n] = encoded.ids[row]
-        types[place, :n] = encoded.types[row]
-        parts[place, :n] = encoded.parts[row]
+        at = slice(shape[1] - n, None) if encoded.left else slice(0, n)
+        ids[place, at] = encoded.ids[row]
+        types[place, at] = encoded.types[row]
+        parts[place, at] = encoded.parts[row]
     tensors = (torch.from_numpy(array).to(device) for array in (ids, types, parts))
     return EncodedBatch(rows, *tensors)

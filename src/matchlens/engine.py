@@ -12,16 +12,18 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from matchlens.batching import Encoded, EncodedBatch, batches, collate, encode
+from matchlens.batching import Encoded, EncodedBatch, batches, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter, gauge_of
 from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call, Grid
+from matchlens.models.band import Band
 from matchlens.models.chance import Chance
 from matchlens.models.load import Reranker
 from matchlens.models.terms import TermMeans, Terms, Watcher
+from matchlens.parts import PADDING, Part
 from matchlens.plan import Condition, LayerCut, Plan
 
 CHUNK_PAIRS = 4096
@@ -42,6 +44,9 @@ class Run:
         plan: the plan that was run.
         batches: pairs of each batch, in the order in which they ran.
         batch_tokens: the budget that set the batches' boundaries.
+        reach: whether, in a layer, a token of the row part may read one of the column part in some
+            pair.
+        causal: whether some layer lets tokens read only what stands before them.
     """
 
     scores: Scores
@@ -50,6 +55,8 @@ class Run:
     plan: Plan
     batches: tuple[int, ...]
     batch_tokens: int
+    reach: Bool[np.ndarray, "layer row_part column_part"]
+    causal: bool
 
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
         """What a run of some of the conditions would have yielded.
@@ -105,6 +112,10 @@ def run(
     plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
     if meters and plan.untouched is None:
         raise ValueError("meters watch the untouched model; expected a condition without cuts")
+    bands = [family.band(layer) for layer in range(family.n_layers)]
+    if plan.uses(How.SINK) and pairs:
+        _check_sink(model, pairs, plan, bands)
+    reached = {band: np.zeros((PADDING, PADDING), dtype=bool) for band in bands}
     partners = other_pairs(pairs, seed) if plan.uses(How.RESAMPLE) else None
     means = _term_means(model, pairs, plan, budget) if plan.uses(How.MEAN) else None
     scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
@@ -115,6 +126,9 @@ def run(
         numbers: np.ndarray = batch.pairs + start
         tokens[numbers] = encoded.lengths[batch.pairs]
         truncated[numbers] = encoded.truncated[batch.pairs]
+        grid = Grid(batch.parts)
+        for band in reached:
+            reached[band] |= grid.reach(band)
         terms = Terms(means)
         if partners is not None:
             others = [pairs[int(partners[number])] for number in numbers]
@@ -122,7 +136,7 @@ def run(
         walk = _Walk(
             model,
             plan,
-            Grid(batch.parts),
+            grid,
             terms,
             max(1, budget // batch.tokens),
             partial(scores.observe, numbers),
@@ -145,7 +159,29 @@ def run(
         sizes.append(len(batch.pairs))
         if progress is not None:
             progress(sum(sizes), len(pairs))
-    return Run(scores, tokens, truncated, plan, tuple(sizes), budget)
+    reach = np.stack([reached[band] for band in bands])
+    causal = any(band.causal for band in bands)
+    return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal)
+
+
+def _check_sink(model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Sequence[Band]) -> None:
+    """The removed mass must have a place to go to, in every row.
+
+    Raises:
+        InputError: if it has none.
+    """
+    if not (model.encode(pairs[:1]).parts[0] == Part.SEP2).any():
+        raise InputError(
+            f"'sink' moves the removed mass to SEP2, and the input of model {model.name!r} has no "
+            "SEP2 (it is a prompt); expected another how"
+        )
+    for layer, band in enumerate(bands):
+        if plan.uses(How.SINK, layer) and not band.everything:
+            raise InputError(
+                f"'sink' moves the removed mass to SEP2, and in layer {layer} of model "
+                f"{model.name!r} tokens read a window, in which SEP2 may not be; expected another "
+                "how, or layers that read everything"
+            )
 
 
 def lengths(
@@ -160,7 +196,7 @@ def lengths(
     truncated = np.zeros(len(pairs), dtype=bool)
     for start in range(0, len(pairs), CHUNK_PAIRS):
         here = slice(start, start + CHUNK_PAIRS)
-        encoded = encode(model.tokenizer, pairs[here], model.max_length)
+        encoded = model.encode(pairs[here])
         tokens[here], truncated[here] = encoded.lengths, encoded.truncated
     return tokens, truncated
 
@@ -195,13 +231,13 @@ def _encoded(
 ) -> Iterator[tuple[int, Encoded, EncodedBatch]]:
     """Every batch, with the number of its chunk's first pair and the chunk."""
     for start in range(0, len(pairs), CHUNK_PAIRS):
-        encoded = encode(model.tokenizer, pairs[start : start + CHUNK_PAIRS], model.max_length)
+        encoded = model.encode(pairs[start : start + CHUNK_PAIRS])
         for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
             yield start, encoded, batch
 
 
 def _collate(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
-    encoded = encode(model.tokenizer, pairs, model.max_length)
+    encoded = model.encode(pairs)
     return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
 
 
@@ -282,7 +318,7 @@ class _Walk:
             parts = self.grid.row_parts(family.score_rows).repeat(len(group), 1)
             logits = family.score(out, parts).unflatten(0, (len(group), -1)).cpu().numpy()
             for node, values in zip(nodes, logits, strict=True):
-                self.observe(node.conditions, values)
+                self.observe(node.conditions, -values if self.model.negate else values)
 
     def _groups(self, level: int, steps: Sequence[tuple[int, int]]) -> Iterator[list]:
         """Steps that go side by side: as many as the budget allows, controls apart.

@@ -13,8 +13,10 @@ import typer
 from matchlens.cli import (
     ablation,
     attention,
+    checking,
     circuits,
     comparing,
+    families,
     looking,
     reproduce,
     scoring,
@@ -67,6 +69,8 @@ app.command("ablation", help=ablation.HELP)(ablation.ablation)
 app.command("sweep", help=sweep.HELP)(sweep.sweep)
 app.command("attention", help=attention.HELP)(attention.attention)
 app.command("circuits", help=circuits.HELP)(circuits.circuits)
+app.command("check", help=checking.HELP)(checking.check)
+app.command("families", help=families.HELP)(families.families)
 app.command("compare", help=comparing.HELP)(comparing.compare)
 app.command("look", help=looking.HELP)(looking.look)
 app.command("study", help=study.HELP)(study.study)

@@ -42,6 +42,7 @@ class Job:
         study: options that every study takes by name.
         device: where the model runs.
         dtype: type of its weights.
+        negate: whether its scores are negated.
         out: the results folder, if any.
         runs: whether TREC runs are written.
         quiet: whether stderr stays empty.
@@ -53,6 +54,7 @@ class Job:
     study: dict[str, Any]
     device: str | None
     dtype: str
+    negate: bool
     out: Path | None
     runs: bool
     quiet: bool
@@ -62,7 +64,13 @@ class Job:
         o.say(f"loading and checking model {self.folder.name!r} ...", self.quiet)
         from matchlens.models.load import load
 
-        return load(self.folder, device=self.device, dtype=self.dtype, max_length=self.limit)
+        return load(
+            self.folder,
+            device=self.device,
+            dtype=self.dtype,
+            max_length=self.limit,
+            negate=self.negate,
+        )
 
     def finish(
         self,
@@ -128,11 +136,13 @@ def job(
     measure: o.Measure = "nDCG@10",
     rel: o.Rel = 2,
     max_length: o.MaxLength = None,
+    prompt: o.PromptFile = None,
     seed: o.Seed = 0,
     runs: Runs = False,
     revision: o.Revision = None,
     device: o.Device = None,
     dtype: o.Dtype = "float32",
+    negate: o.Negate = False,
     batch_tokens: o.BatchTokens = None,
     quiet: o.Quiet = False,
 ) -> Job:
@@ -163,7 +173,7 @@ def job(
         or easy > 0
         or (chosen.depth is not None and per_grade is None and not all_judged),
     )
-    folder = find(model, revision)
+    folder = find(model, revision).asked(prompt)
     limit = max_length if max_length is not None else chosen.max_length
     folder.limit(limit)
     pairs = o.pairs(
@@ -181,7 +191,7 @@ def job(
         passage_prefix=passage_prefix,
     )
     if out is not None:
-        check_folder(out, identity(folder.identity(dtype, limit), pairs))
+        check_folder(out, identity(folder.identity(dtype, limit, negate), pairs))
     study = {
         "preset": preset,
         "measure": measure,
@@ -190,7 +200,7 @@ def job(
         "seed": seed,
         "batch_tokens": batch_tokens,
     }
-    return Job(folder, pairs, limit, study, device, dtype, out, runs, quiet)
+    return Job(folder, pairs, limit, study, device, dtype, negate, out, runs, quiet)
 
 
 def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> Callable[..., Any]:

@@ -36,8 +36,25 @@ Device = Annotated[
     str | None, typer.Option(help="Torch device, such as cpu or cuda:0 [CUDA if present].")
 ]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompt",
+        metavar="FILE",
+        help="For a decoder: a JSON object of what differs from its type's own prompt, such as "
+        '{"instruction": "..."}.',
+    ),
+]
 MaxLength = Annotated[
     int | None, typer.Option(help="Most tokens of a pair [the model's own limit].")
+]
+Negate = Annotated[
+    bool,
+    typer.Option(
+        "--negate",
+        help="Lower logits of the model mean more relevant: the score is the negated one (of two "
+        "labels, z0 - z1).",
+    ),
 ]
 BatchTokens = Annotated[
     int | None, typer.Option(help="Most tokens of one layer call; changes speed and memory only.")

@@ -39,9 +39,11 @@ def score(
     model: o.Model = "demo",
     cut: o.Cuts = None,
     max_length: o.MaxLength = None,
+    prompt: o.PromptFile = None,
     revision: o.Revision = None,
     device: o.Device = None,
     dtype: o.Dtype = "float32",
+    negate: o.Negate = False,
     batch_tokens: o.BatchTokens = None,
     query_prefix: o.QueryPrefix = "",
     passage_prefix: o.PassagePrefix = "",
@@ -55,7 +57,7 @@ def score(
     if pairs != "-":
         for _ in read_pairs(pairs):  # every line is checked before the model is loaded
             pass
-    folder = find(model, revision)
+    folder = find(model, revision).asked(prompt)
     folder.limit(max_length)
     o.cuts_for(cut or (), folder)
     rows, done = read_pairs(pairs, query_prefix, passage_prefix), 0
@@ -64,7 +66,7 @@ def score(
     from matchlens.models.load import load
     from matchlens.studies.scoring import score as score_pairs
 
-    loaded = load(folder, device=device, dtype=dtype, max_length=max_length)
+    loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
     with o.progress("score", quiet) as bar:
         while chunk:
             table = score_pairs(loaded, chunk, cut or (), batch_tokens=batch_tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,7 @@ def layer_curves(
     kind: str = "up-to",
     title: str = "",
     width: str = "column",
+    impossible: Sequence[str] = (),
 ) -> Figure:
     """Draw Figure 1a: how the measure changes with the layers that are cut.
 
@@ -82,6 +84,7 @@ def layer_curves(
             ``only``: layer n; ``window``: a window that begins at layer n.
         title: above the figure.
         width: ``column`` (3.35 inch) or ``page`` (7 inch).
+        impossible: directions that could not be cut, for the note: they have no curve.
 
     Raises:
         InputError: if the table is empty, lacks a column or holds two rows for one point, or if
@@ -112,7 +115,9 @@ def layer_curves(
     original = float(originals[0])
     with style():
         page = Page(width)
-        frame = Frame(page, title, KINDS[kind], NOTE)
+        absent = ", ".join(arrows(name) for name in impossible)
+        note = f"{NOTE} Impossible, so not drawn: {absent}." if absent else NOTE
+        frame = Frame(page, title, KINDS[kind], note)
         longest = page.width * (0.28 if not page.wide else 0.22)
         names = [page.wrap(arrows(curve.name), longest, SMALL) for curve in curves]
         lines = {"original": original, "random": float(random)}

@@ -38,6 +38,7 @@ class ReceivedMeter:
         """Take a batch."""
         self._numbers = numbers
         self._absent = batch.parts == PADDING
+        self._firsts = batch.firsts.tolist()
         is_reader = torch.stack([batch.parts == part for part in READERS], -1)
         self._rows = is_reader / is_reader.sum(1, keepdim=True).clamp(min=1)
         self._kept: list[Float[Tensor, "pair head reader place"]] = []
@@ -53,6 +54,8 @@ class ReceivedMeter:
         """Write the batch's pairs."""
         stacked = torch.stack(self._kept, 1)
         stacked = stacked.masked_fill(self._absent[:, None, None, None, :], torch.nan)
+        for pair, first in enumerate(self._firsts):  # places are the pair's own, without padding
+            stacked[pair] = stacked[pair].roll(-first, dims=-1)
         more = self.array.shape[-1] - stacked.shape[-1]
         padded = torch.nn.functional.pad(stacked, (0, more), value=torch.nan)
         self.array.write(self._numbers, padded.float().cpu().numpy())

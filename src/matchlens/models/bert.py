@@ -17,6 +17,7 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 
 from matchlens.batching import EncodedBatch
+from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
 from matchlens.models.band import OPEN, Band
 from matchlens.models.qk import QK
@@ -42,6 +43,8 @@ class Bert:
     template = "[CLS] query [SEP] passage [SEP]"
     separators = 1
     token_types = 2
+    reads = "the CLS row"
+    relevance = "z of one label, z1 - z0 of two"
     beside = ""
     rounded = False
     stack = "encoder.layer"
@@ -142,6 +145,14 @@ def relevance(logits: Float[Tensor, "batch label"]) -> Float[Tensor, " batch"]:
     """The relevance logit: the logit of one label, ``z1 - z0`` of two.
 
     The difference has the order of the log softmax of label 1, without its saturation.
+
+    Raises:
+        InputError: if there are more logits than two, or none.
     """
+    if logits.shape[1] not in (1, 2):
+        raise InputError(
+            f"the model returns {logits.shape[1]} logits a pair; expected a cross-encoder with one "
+            "(relevance) or two (not relevant, relevant)"
+        )
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]

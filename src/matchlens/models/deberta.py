@@ -47,6 +47,7 @@ class DebertaV2(Biased):
     """
 
     library = DebertaV2ForSequenceClassification
+    token_types = 0
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)

@@ -27,6 +27,10 @@ class Family(Protocol):
     token_types: int
     """Token types of a pair: 2 where the passage has type 1, 1 where all tokens have the same, 0
     where the family knows none and is fed none."""
+    reads: str
+    """Which rows of the last layer the score reads, for a person."""
+    relevance: str
+    """How the score comes of the logits, for a person."""
     rounded: bool
     """Whether the library computes some steps in float32 even where the weights are float64."""
     module: Any
@@ -56,6 +60,10 @@ class Family(Protocol):
             call: parts and cuts, handed to the attention function; where it has rows, the family
                 adds the keys and values of all tokens, and with a gauge their queries.
         """
+        ...
+
+    def output(self, index: int) -> Any:
+        """The library's module that writes a layer's context into the states; W_O is its weight."""
         ...
 
     def band(self, index: int) -> Band:

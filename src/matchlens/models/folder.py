@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matchlens.errors import InputError
+from matchlens.models.files import check_files, digest, read_json
+from matchlens.prompts import BGE, QWEN3, Prompt
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class FamilyEntry:
         heads: what its config.json calls the number of heads a layer.
         after_padding: whether positions start behind the padding's place in the position table.
         padding: that place, where the library has it fixed; config.json names it where None.
+        prompt: how a causal model of the type is asked; such a type has both kinds of heads.
         inner: what its config.json calls the number of layers inside each of ``layers``.
     """
 
@@ -32,6 +32,7 @@ class FamilyEntry:
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None
+    prompt: Prompt | None = None
 
 
 FAMILIES: Mapping[str, FamilyEntry] = {
@@ -41,8 +42,11 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompt=BGE),
+    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompt=BGE),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
+    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", prompt=QWEN3),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
@@ -51,11 +55,16 @@ FAMILIES: Mapping[str, FamilyEntry] = {
 ROBERTA_PADDING = 1
 """The library's token id of padding for RoBERTa's kin where config.json names none."""
 
+RELEVANCE: Mapping[tuple[int, bool], str] = {
+    (1, False): "z",
+    (1, True): "-z",
+    (2, False): "z1 - z0",
+    (2, True): "z0 - z1",
+}
+"""The score that is made of the logits, by their number and whether it is negated."""
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
@@ -71,6 +80,12 @@ class ModelFacts:
 
     name: str
     config: Mapping[str, object]
+
+    @property
+    def architecture(self) -> str:
+        """The library's class that the weights were saved from."""
+        architectures = self.config.get("architectures")
+        return str(architectures[0]) if isinstance(architectures, list) and architectures else ""
 
     @property
     def model_type(self) -> str:
@@ -102,6 +117,10 @@ class ModelFacts:
         if isinstance(stated, int | float) and 0 < stated < 10**9:  # 10^30 means no limit
             limits.append(int(stated))
         return min(limits if asked is None else [*limits, asked])
+
+    def relevance(self, negate: bool) -> str | None:
+        """The score that is made of its logits."""
+        return RELEVANCE.get((_label_count(self.config), negate))
 
     def _positions(self) -> int:
         """Tokens that the position table has places for."""
@@ -136,11 +155,32 @@ class ModelFolder(ModelFacts):
         path: where the files are.
         sha256: one digest over the config's, tokenizer's and weights' files.
         revision: the hub's revision, where it came from there.
+        prompt: how the model is asked, where it takes a prompt.
     """
 
     path: Path
     sha256: str
     revision: str | None = None
+    prompt: Prompt | None = None
+
+    def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
+        """The model, asked in another prompt than its type's own.
+
+        Args:
+            prompt: the prompt, a JSON file that names what differs, or None: the type's own.
+
+        Raises:
+            InputError: if the model takes no prompt, or the prompt cannot be used.
+        """
+        if prompt is None:
+            return self
+        if self.prompt is None:
+            raise InputError(
+                f"model {self.name!r} is of type {self.model_type!r}, which takes no prompt; leave "
+                "it out (--prompt)"
+            )
+        found = Prompt.read(prompt, self.prompt) if isinstance(prompt, Path) else prompt
+        return replace(self, prompt=found)
 
     def limit(self, asked: int | None = None) -> int:
         """Most tokens of a pair, as :meth:`shortest` finds it from the folder's files.
@@ -149,20 +189,31 @@ class ModelFolder(ModelFacts):
             InputError: if the one asked for is below 5, the least that holds a pair.
         """
         settings = self.path / "tokenizer_config.json"
-        known = _read_json(settings, self.name) if settings.exists() else {}
+        known = read_json(settings, self.name) if settings.exists() else {}
         return self.shortest(known.get("model_max_length"), asked)
 
-    def identity(self, dtype: str, max_length: int | None) -> dict[str, object]:
+    def identity(
+        self, dtype: str, max_length: int | None, negate: bool = False
+    ) -> dict[str, object]:
         """What a manifest says of the model, known before it is loaded."""
         name = self.path.resolve().name if self.path == Path(self.name) else self.name
+        asked = {} if self.prompt is None else {"prompt": self.prompt.record()}
         return {
+            **asked,
             "name": name,
             "sha256": self.sha256,
             "revision": self.revision,
             "type": self.model_type,
             "dtype": dtype,
             "max_length": self.limit(max_length),
+            "relevance": self.relevance(negate),
         }
+
+    def relevance(self, negate: bool) -> str | None:
+        """The score that is made of its logits, or of the logits of its prompt's answers."""
+        if self.prompt is None or not self.architecture.endswith("ForCausalLM"):
+            return super().relevance(negate)
+        return f"-({self.prompt.relevance})" if negate else self.prompt.relevance
 
 
 def find(name: str, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
@@ -198,11 +249,13 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
             f"no model folder {name!r}; expected an existing folder, a Hugging Face id "
             "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
         )
-    config = _read_json(path / "config.json", name)
+    config = read_json(path / "config.json", name)
     check_config(config, name, scores)
-    _check_files(path, name, scores)
-    digest = _digest(path)
-    folder = ModelFolder(name=name, config=config, path=path, sha256=digest, revision=revision)
+    check_files(path, name, scores)
+    sha256, prompt = digest(path), FAMILIES[str(config["model_type"])].prompt
+    folder = ModelFolder(
+        name=name, config=config, path=path, sha256=sha256, revision=revision, prompt=prompt
+    )
     _ = folder.shape, folder.limit()
     return folder
 
@@ -270,20 +323,6 @@ def _download(name: str, revision: str | None) -> Path:
         ) from None
 
 
-def _read_json(path: Path, name: str) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"model {name!r} has no {path.name}; expected a folder as save_pretrained writes it"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"model {name!r}: cannot read {path.name}: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"model {name!r}: {path.name} is not a JSON object")
-    return content
-
-
 def check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
     """Refuse a model that cannot be walked, or cannot score.
 
@@ -301,10 +340,10 @@ def check_config(config: Mapping[str, object], name: str, scores: bool = True) -
             f"model {name!r} is of type {model_type!r}; expected one of: {', '.join(FAMILIES)}"
         )
     architectures = config.get("architectures") or ["none"]
-    if scores and not (
-        isinstance(architectures, list)
-        and str(architectures[0]).endswith("ForSequenceClassification")
-    ):
+    kind = str(architectures[0]) if isinstance(architectures, list) else ""
+    if kind.endswith("ForCausalLM") and FAMILIES[model_type].prompt is not None:
+        return
+    if scores and not kind.endswith("ForSequenceClassification"):
         raise InputError(
             f"model {name!r} is no sequence classifier (architectures: {architectures}); expected "
             "a cross-encoder saved as ...ForSequenceClassification, with one or two labels"
@@ -330,39 +369,3 @@ def _label_count(config: Mapping[str, object]) -> int:
         return len(labels)
     count = config.get("num_labels", 2)
     return count if isinstance(count, int) else -1
-
-
-def _check_files(path: Path, name: str, scores: bool = True) -> None:
-    if not any((path / file).exists() for file in _WEIGHTS):
-        if any((path / file).exists() for file in _PICKLES):
-            raise InputError(
-                f"model {name!r} has pickled weights only (pytorch_model.bin), which can run code "
-                "when loaded; expected model.safetensors; convert it with "
-                "transformers' save_pretrained in a place that you trust"
-            )
-        raise InputError(f"model {name!r} has no weights; expected {_WEIGHTS[0]} in {str(path)!r}")
-    if not scores:
-        return
-    if not any(all((path / file).exists() for file in files) for files in _TOKENIZERS):
-        raise InputError(
-            f"model {name!r} has no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json "
-            "with merges.txt, beside the weights; save the tokenizer into the same folder"
-        )
-    settings = path / "tokenizer_config.json"
-    if settings.exists() and _read_json(settings, name).get("auto_map"):
-        raise InputError(
-            f"model {name!r}: its tokenizer wants to run code of its own (auto_map in "
-            "tokenizer_config.json), which matchlens does not do"
-        )
-
-
-def _digest(path: Path) -> str:
-    """One digest over every file that decides what the model computes."""
-    total = hashlib.sha256()
-    names = {"config.json", "tokenizer_config.json", *(name for one in _TOKENIZERS for name in one)}
-    for file in sorted(os.listdir(path)):
-        if file in names or file.endswith((".safetensors", ".safetensors.index.json")):
-            with open(path / file, "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            total.update(f"{file}\0{digest}\n".encode())
-    return total.hexdigest()

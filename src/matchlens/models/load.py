@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,16 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
-from matchlens.batching import encode
+from matchlens.batching import Encoded, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models import check
+from matchlens.models.checks.scores import labels_differ
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
+from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.parts import Part
+from matchlens.prompts import Prompt
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Reranker:
         device: where it runs.
         identity: what the manifest says of the model: name, digest, shape, type.
         checks: what the check at load caused and saw.
+        negate: whether a score is the negated logit (of two labels, z0 - z1).
+        prompt: what stands around query and passage, for a decoder.
     """
 
     family: Family
@@ -48,7 +54,29 @@ class Reranker:
     dtype: str
     device: torch.device
     identity: Mapping[str, object]
-    checks: Mapping[str, object] = field(default_factory=dict)
+    checks: check.Checks = field(default_factory=dict)
+    negate: bool = False
+    prompt: Prompt | None = None
+
+    def encode(self, pairs: Sequence[Pair]) -> Encoded:
+        """Encode pairs as the model takes them, every token labelled with its part.
+
+        Raises:
+            InputError: if a pair cannot be encoded; it names the pair by its ids.
+        """
+        if self.prompt is None:
+            return encode(self.tokenizer, pairs, self.max_length)
+        return encode_prompted(self.tokenizer, pairs, self.max_length, self.prompt)
+
+    def spans(self, pair: Pair) -> Spans:
+        """The tokens of one pair as :meth:`encode` makes them, with their places in the texts.
+
+        Raises:
+            InputError: if the pair cannot be encoded.
+        """
+        if self.prompt is None:
+            return spans(self.tokenizer, pair, self.max_length)
+        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -78,6 +106,8 @@ def load(
     device: str | None = None,
     dtype: str = "float32",
     max_length: int | None = None,
+    prompt: Prompt | Path | None = None,
+    negate: bool = False,
 ) -> Reranker:
     """Load a cross-encoder and check that cutting its attention bites.
 
@@ -88,16 +118,24 @@ def load(
         dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``.
         max_length: most tokens of a pair; never more than the tokenizer and the position table
             allow.
+        prompt: how a decoder is asked, or a JSON file that names what differs from its type's own
+            prompt, such as ``{"instruction": "..."}``; the type's own where None.
+        negate: take the negated relevance logit for the score (of two labels, z0 - z1), for a
+            model whose lower logit means more relevant.
 
     Raises:
         InputError: if the model cannot be found, is no cross-encoder of a supported type, or
             fails the check.
+
+    Warns:
+        MatchlensWarning: if built-in pairs are all the wrong way round.
 
     >>> reranker = load("demo")
     >>> reranker.family.n_layers, reranker.family.n_heads, reranker.max_length
     (12, 12, 512)
     """
     folder = model if isinstance(model, ModelFolder) else find(str(model), revision)
+    folder = folder.asked(prompt)
     folder.limit(max_length)
     check_dtype(dtype)
     place = _device(device)
@@ -109,11 +147,22 @@ def load(
                 f"--dtype float64: inside {folder.model_type} the library rounds to float32, "
                 "whatever the type of the weights; expected float32, which is as exact"
             )
-        module = _module(folder, family_class.library, getattr(torch, dtype)).to(place)
+        library = _library(family_class, folder.architecture)
+        module = _module(folder, library, getattr(torch, dtype)).to(place)
     family: Family = family_class(module)
-    identity = folder.identity(dtype, max_length)
+    identity = folder.identity(dtype, max_length, negate)
     limit = folder.limit(max_length)
-    reranker = Reranker(family, tokenizer, folder.name, limit, dtype, place, identity)
+    reranker = Reranker(
+        family,
+        tokenizer,
+        folder.name,
+        limit,
+        dtype,
+        place,
+        identity,
+        negate=negate,
+        prompt=folder.prompt,
+    )
     return proved(reranker)
 
 
@@ -122,9 +171,15 @@ def proved(reranker: Reranker) -> Reranker:
 
     Raises:
         InputError: if they do not pass.
+
+    Warns:
+        MatchlensWarning: if built-in pairs are all the wrong way round.
     """
     _check_tokenizer(reranker)
     reranker.checks = check.check(reranker)
+    labels = reranker.family.module.config.id2label
+    if said := check.reversed_order(reranker.checks, reranker.negate, labels):
+        warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
     return reranker
 
 
@@ -176,10 +231,16 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             output_loading_info=True,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # it reports them, and they are refused below
         )
     except Exception as error:  # the library raises anything here, and all of it is bad input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
+    mismatched: Any = report.get("mismatched_keys") or ()
+    for name, held, wanted in sorted(mismatched):
+        if "classifier" in name and held[1:] == wanted[1:] and len(wanted) in (1, 2):
+            said = labels_differ(wanted[0], held[0])
+            raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {said}")
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if wrong := sorted(map(str, report.get(what) or ())):
             raise InputError(
@@ -195,10 +256,43 @@ def walker(model_type: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _library(family: Any, architecture: str) -> Any:
+    """The library's class that loads the weights: a causal model's or a classifier's."""
+    classifier = getattr(family, "classifier", None)
+    named = classifier is not None and classifier.__name__ == architecture
+    return classifier if named else family.library
+
+
+def _check_vocabulary(reranker: Reranker) -> None:
+    """The weights must know every token of the tokenizer."""
+    largest = max(reranker.tokenizer.get_vocab().values())
+    known = reranker.family.module.config.vocab_size
+    if largest >= known:
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer has token ids up to {largest}, its weights "
+            f"know {known} tokens; expected the tokenizer that the model was trained with"
+        )
+
+
+def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
+    """The tokenizer must make the prompt's parts, and one token of each answer."""
+    family: Any = reranker.family
+    reranker.encode([Pair("check", "check", "a", "a", 0)])
+    if not family.classifies:
+        family.yes, family.no = (
+            None if word is None else answer(reranker.tokenizer, word, reranker.name)
+            for word in (prompt.yes, prompt.no)
+        )
+
+
 def _check_tokenizer(reranker: Reranker) -> None:
     """The tokenizer must make the five parts, and mark the passage where the family knows how."""
     family = reranker.family
-    encoded = encode(reranker.tokenizer, [Pair("check", "check", "a", "a", 0)], reranker.max_length)
+    _check_vocabulary(reranker)
+    if reranker.prompt is not None:
+        _check_prompt(reranker, reranker.prompt)
+        return
+    encoded = reranker.encode([Pair("check", "check", "a", "a", 0)])
     parts = {Part(int(part)) for part in encoded.parts[0]}
     if parts != {Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2}:
         found = ", ".join(str(part) for part in sorted(parts))
@@ -214,16 +308,9 @@ def _check_tokenizer(reranker: Reranker) -> None:
             f"{family.template}, as the model was trained (for XLM-RoBERTa, transformers before "
             "5.3 leaves out one separator: use a later one)"
         )
-    module = family.module
-    largest, known = max(reranker.tokenizer.get_vocab().values()), module.config.vocab_size
-    if largest >= known:
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer has token ids up to {largest}, its weights "
-            f"know {known} tokens; expected the tokenizer that the model was trained with"
-        )
     if not family.token_types:
         return
-    segments = module.config.type_vocab_size
+    segments = family.module.config.type_vocab_size
     if encoded.types[0].max() >= segments:
         raise InputError(
             f"model {reranker.name!r}: its tokenizer marks two segments, its weights know "

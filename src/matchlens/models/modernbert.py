@@ -33,6 +33,7 @@ class ModernBert(Rotary):
     """
 
     library = ModernBertForSequenceClassification
+    reads = "the CLS row, or the mean of all rows (classifier_pooling)"
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)

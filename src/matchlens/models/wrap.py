@@ -20,8 +20,9 @@ from transformers import PreTrainedTokenizerFast
 from matchlens.batching import batches, encode
 from matchlens.errors import InputError
 from matchlens.models.bert import relevance
-from matchlens.models.check import PAIRS, TOLERANCE
-from matchlens.models.folder import DTYPES, ModelFacts, check_config
+from matchlens.models.checks.item import SCORES, Item
+from matchlens.models.checks.passes import PAIRS
+from matchlens.models.folder import DTYPES, FAMILIES, ModelFacts, check_config
 from matchlens.models.load import Reranker, proved, quiet_library, unpadded, walker
 
 _SAYS_NOTHING = (
@@ -47,6 +48,7 @@ def wrap(
     *,
     name: str | None = None,
     max_length: int | None = None,
+    negate: bool = False,
 ) -> Reranker:
     """Take a loaded cross-encoder as it is, and check that cutting its attention bites.
 
@@ -73,6 +75,7 @@ def wrap(
         name: what results call the model; its ``name_or_path`` where None.
         max_length: most tokens of a pair; never more than the tokenizer, the position table and
             the CrossEncoder allow.
+        negate: take the negated logit for the score, as :func:`matchlens.load` does.
 
     Raises:
         InputError: if it is no cross-encoder of a supported type, fails the check, or is a
@@ -95,6 +98,11 @@ def wrap(
         tokenizer = owner.tokenizer
         _refuse_prompt(owner)
     facts = _facts(module, name)
+    if FAMILIES[facts.model_type].prompt is not None:
+        raise InputError(
+            f"model {facts.name!r} is a decoder, which is asked in a prompt; expected its folder: "
+            "matchlens.load(folder, prompt=...)"
+        )
     if tokenizer is None:
         raise InputError(
             f"model {facts.name!r} came without a tokenizer; expected wrap(model, tokenizer) with "
@@ -114,9 +122,12 @@ def wrap(
         "type": facts.model_type,
         "dtype": dtype,
         "max_length": limit,
+        "relevance": facts.relevance(negate),
         "object": type(model).__name__,
     }
-    reranker = proved(Reranker(family, own, facts.name, limit, dtype, device, identity))
+    reranker = proved(
+        Reranker(family, own, facts.name, limit, dtype, device, identity, negate=negate)
+    )
     if said is not None:
         _compare(reranker, said, type(owner).__name__)
     return reranker
@@ -255,7 +266,8 @@ def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
         own = reranker.family.library_score(batch).double().cpu()
     logits = relevance(said).double().cpu() if said.shape[1] <= 2 else said.double().flatten()
     worst = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
-    if not worst <= TOLERANCE[reranker.dtype] * max(1.0, float(own.abs().max())):
+    most = SCORES[reranker.dtype] * max(1.0, float(own.abs().max()))
+    if not worst <= most:
         theirs, ours = (
             ", ".join(f"{one:.4f}" for one in values.tolist()) for values in (logits, own)
         )
@@ -265,4 +277,5 @@ def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
             "a template, another module, token types left out), which cuts would not know: wrap "
             "its model with its tokenizer to look at them without it"
         )
-    reranker.checks = {**reranker.checks, "predict_difference": worst}
+    item = Item("predict", worst, most=most)
+    reranker.checks = {**reranker.checks, item.name: item.record()}

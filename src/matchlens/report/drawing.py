@@ -17,6 +17,7 @@ from matchlens.report.trust import controls_text, head_sets_text
 from matchlens.results import Result, records
 from matchlens.studies.control_points import WORDS
 from matchlens.studies.hows import starred
+from matchlens.studies.impossible import feasible
 
 SETS = 12
 """Sets of heads in one figure."""
@@ -52,7 +53,9 @@ def sweep_figures(result: Result) -> Iterator[tuple[str, Figure]]:
     by = ["direction", "how"] if kind == "heads" else ["how"]
     for key, group in table.groupby(by, sort=False):
         named = ", ".join(str(part) for part in (key if isinstance(key, tuple) else (key,)))
-        frame = pd.DataFrame(group)
+        frame = feasible(pd.DataFrame(group))
+        if frame.empty:
+            continue
         if kind == "heads":
             frame["layer"] = frame["n"]
             yield named, figures.head_map(frame, measure=measure, title=named)
@@ -64,6 +67,7 @@ def sweep_figures(result: Result) -> Iterator[tuple[str, Figure]]:
             random=float(str(random)),
             kind=kind,
             title="" if named == "zero" else named,
+            impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
         )
         yield named, figure
 
@@ -91,7 +95,7 @@ def ablation_figures(result: Result) -> Iterator[tuple[str, Figure]]:
         result: what :func:`matchlens.ablation` returned.
     """
     table = result.to_frame("table1")
-    table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
+    table = feasible(pd.DataFrame(table[~table["cut"].isin(["", "random"])]))
     table["significant"] = starred(table, str(result.options["stars"]))
     table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
     table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]

@@ -13,6 +13,10 @@ from matchlens.results import Result, records
 
 COLUMNS = (*(str(part) for part in NAMED), "All")
 ROWS = tuple(str(part) for part in NAMED)
+NOT_APPLICABLE = "n/a"
+IMPOSSIBLE = (
+    f"{NOT_APPLICABLE}: impossible, the cut removes nothing that was there (the note says why)."
+)
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
 
 
@@ -73,7 +77,11 @@ def latex(result: Result) -> str:
         head,
         [*body, [last]],
         title=_title(result, rows),
-        notes=[f"original {original}, random {random}", *_legend(result, True)],
+        notes=[
+            f"original {original}, random {random}",
+            *_legend(result, True),
+            *note_lines(result),
+        ],
         rules=[len(body)],
     )
 
@@ -100,7 +108,7 @@ def sweep_text(result: Result) -> str:
         for n in dict.fromkeys(row["n"] for row in block):
             cells = [row for row in block if row["n"] == n]
             values = " ".join(
-                f"{printed(row['diff' if by_head else 'mean'], digits)}"
+                f"{_value(row, 'diff' if by_head else 'mean', digits)}"
                 f"{'*' if _known(row[star]) <= 0.05 else ''}".rjust(digits + 4)
                 for row in cells
             )
@@ -116,11 +124,17 @@ def sweep_text(result: Result) -> str:
         f"*: {named.get(test, 'Holm-corrected p <= .05 over the sweep')}, two-tailed t-test over "
         "queries.",
     ]
+    if any(row.get("impossible") for row in rows):
+        lines.append(IMPOSSIBLE)
     return "\n".join([*lines, *note_lines(result)]) + "\n"
 
 
 def _place(kind: str, cut: str, n: object) -> str:
     return f"layer {n!s:>2}" if kind in {"only", "heads"} else cut.rpartition("@")[2].ljust(8)
+
+
+def _value(row: Mapping[str, object], key: str, digits: int) -> str:
+    return NOT_APPLICABLE if row.get("impossible") else printed(row[key], digits)
 
 
 def _known(value: object) -> float:
@@ -130,6 +144,8 @@ def _known(value: object) -> float:
 def _cell(row: Mapping[str, object], result: Result) -> tuple[str, bool, str]:
     """The number, whether it is lower than the original at the printed precision, the star."""
     digits = digits_of(result)
+    if row.get("impossible"):
+        return NOT_APPLICABLE, False, ""
     mean, original = row["mean"], row["original"]
     lower = (
         isinstance(mean, float)
@@ -191,7 +207,9 @@ def _sampling(sampling: Mapping[str, object]) -> str:
 
 
 def _legend(result: Result, bold: bool) -> Sequence[str]:
-    cells = len(result.to_frame("table1")) - 2
+    rows = records(result.to_frame("table1"))
+    wrong = sum(bool(row.get("impossible")) for row in rows)
+    cells = len(rows) - 2 - wrong
     apart = ", each way of cutting apart" if "agreement" in result.tables else ""
     test = (
         "p <= .05, two-tailed unpaired Student t-test over queries, uncorrected (`paper` preset)"
@@ -204,4 +222,5 @@ def _legend(result: Result, bold: bool) -> Sequence[str]:
     return (
         f"X -> Y cut in all layers unless said: X no longer reads Y ({example}: {example.words}).",
         f"{'' if apart else lower}*: {test}.",
+        *([IMPOSSIBLE] if wrong else []),
     )

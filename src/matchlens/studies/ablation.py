@@ -11,6 +11,7 @@ from matchlens.models.load import Reranker
 from matchlens.results import Result
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.hows import agreement, left_out, starred, ways
+from matchlens.studies.impossible import feasible
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Runner
@@ -59,7 +60,9 @@ def ablation(
 
     Returns:
         Tables ``table1`` (a row a condition: ``original``, ``random`` and each cut) and
-        ``queries`` (a row a condition and query), with several hows ``agreement``.
+        ``queries`` (a row a condition and query), with several hows ``agreement``. Where a cut
+        removes nothing that was there (a causal model's Q->D, a part that the input does not
+        have), the column ``impossible`` says why, and there is no number and no test.
 
     Raises:
         InputError: if a cut, a measure or the pairs cannot be used.
@@ -89,7 +92,9 @@ def ablation(
         by_cut = done.table.set_index("cut").loc[[way.cut for way in made]].reset_index(drop=True)
         by_cut.insert(0, "base", [way.base for way in made])
         by_cut.insert(1, "how", [way.how for way in made])
-        tables["agreement"] = agreement(by_cut, starred(by_cut, chosen.stars))
+        by_cut = feasible(by_cut)
+        if len(by_cut):
+            tables["agreement"] = agreement(by_cut, starred(by_cut, chosen.stars))
     return done.result(
         NAME,
         {

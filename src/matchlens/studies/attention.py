@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from matchlens.corpora import PairSet
-from matchlens.directions import Direction
+from matchlens.directions import Cut, Direction
 from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
 from matchlens.meters.attention import PARTS
@@ -28,6 +28,7 @@ from matchlens.studies.class_stats import distributions, moments, taken
 from matchlens.studies.common import identity, pair_table
 from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
 from matchlens.studies.head_set_points import RANDOM_SETS, checked_random
+from matchlens.studies.impossible import reason
 from matchlens.studies.matching import Causal
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
@@ -129,7 +130,7 @@ def attention(
             ) from None
     reader = Reader(arrays)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
-    notes = [*model.notes, *_notes(out, pairs, classes)]
+    notes = [*model.notes, *_notes(out, pairs, classes), *_unread(model, out, texts)]
     found = []
     for text in texts:
         x, y = places(text)
@@ -268,6 +269,20 @@ def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.
     if told:
         tables["kinds"] = pd.concat(told, ignore_index=True)
     return tables
+
+
+def _unread(model: Reranker, out: Run, directions: Sequence[str]) -> list[str]:
+    """What must be known of a direction whose attention is 0 since there can be none."""
+    said = []
+    for text in directions:
+        if why := reason([Cut.parse(text)], out.reach, out.causal):
+            said.append(f"nothing is measured in {text}, whose mass is 0 in every pair: {why}")
+    if model.prompt is not None:
+        said.append(
+            "CLS stands for the input's last token, whose state the score reads; what goes to the "
+            "prompt's words is in no part, and no sink is looked for among them"
+        )
+    return said
 
 
 def _notes(out: Run, pairs: PairSet, classes: Classes) -> list[str]:

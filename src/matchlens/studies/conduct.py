@@ -14,6 +14,7 @@ from matchlens.models.load import Reranker
 from matchlens.plan import Condition
 from matchlens.results import Result
 from matchlens.studies.common import identity, pair_table
+from matchlens.studies.impossible import note, reason
 from matchlens.studies.measuring import measured, notes, prepare, score_table
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Runner
@@ -43,6 +44,7 @@ class Conducted:
         rows: the places of those that were run.
         settings: the options.
         out: the run.
+        reasons: for each condition why it could remove nothing, None where it could.
         table: a row a condition, the untouched model first, the random ranking second.
         queries: a row a condition and query.
         options: what the manifest says of the settings and the run.
@@ -55,6 +57,7 @@ class Conducted:
     rows: list[int]
     settings: Settings
     out: Run
+    reasons: tuple[str | None, ...]
     table: pd.DataFrame
     queries: pd.DataFrame
     options: Mapping[str, object]
@@ -139,8 +142,15 @@ def conduct(
         progress=progress,
     )
     seconds = time.perf_counter() - started
-    table, per_query = measured(out, queries, parsed, tol, settings.seed, families)
-    said = notes(out, used.pairs, queries, table)
+    impossible = {
+        name: reason(condition, out.reach, out.causal) for name, condition in conditions.items()
+    }
+    table, per_query = measured(
+        out, queries, parsed, tol, settings.seed, families, impossible=impossible
+    )
+    said = [*notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
+    if model.prompt is not None:
+        said.append("CLS stands for the input's last token, whose state the score reads")
     if len(rows) < len(pairs.pairs):
         said.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
     options = {
@@ -169,5 +179,15 @@ def conduct(
         "check": dict(model.checks),
     }
     return Conducted(
-        model, pairs, rows, settings, out, table, per_query, options, tuple(said), seconds
+        model,
+        pairs,
+        rows,
+        settings,
+        out,
+        tuple(impossible.values()),
+        table,
+        per_query,
+        options,
+        tuple(said),
+        seconds,
     )

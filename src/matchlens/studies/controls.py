@@ -10,12 +10,14 @@ import pandas as pd
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress, run
+from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.plan import CONTROLS
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.control_points import DRAWS, conditions_of
+from matchlens.studies.impossible import feasible, note
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Runner
@@ -99,6 +101,9 @@ def controls(
     own = pd.DataFrame([{"base": way.base, "how": way.how, "cut": way.cut} for way in made]).merge(
         done.table, on="cut", how="left", validate="one_to_one"
     )
+    own = feasible(own)
+    if own.empty:
+        raise InputError(f"no cut can be controlled: {'; '.join(note(done.reasons))}")
     drawn = pd.DataFrame(about).merge(done.table, on="cut", how="left", validate="one_to_one")
     return done.result(
         "controls",

@@ -11,6 +11,7 @@ import pandas as pd
 from matchlens.corpora import PairSet
 from matchlens.directions import Direction
 from matchlens.engine import Progress
+from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.ranking import holm
 from matchlens.results import Result
@@ -23,6 +24,7 @@ from matchlens.studies.head_set_points import (
     spelled,
 )
 from matchlens.studies.hows import left_out
+from matchlens.studies.impossible import feasible, note
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.sweep_points import WHOLE_HEAD
 
@@ -103,6 +105,10 @@ def head_sets(
         progress=progress,
     )
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
+    if len(feasible(table)) < len(table):
+        raise InputError(
+            f"a direction cannot be cut: {'; '.join(note(done.reasons))}; leave it out"
+        )
     kept = done.queries[done.queries["cut"].isin(["", *_named(points)])]
     return done.result(
         "head-sets",

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from matchlens.batching import spans
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
 from matchlens.errors import InputError
@@ -196,7 +195,7 @@ def tables(
 
 def _tokens(model: Reranker, pair: Pair) -> tuple[list[dict[str, object]], list[str], list[str]]:
     """The tokens' rows, the texts as they are kept, and what was left out of them."""
-    made = spans(model.tokenizer, pair, model.max_length)
+    made = model.spans(pair)
     text_of = {Part.Q: pair.query, Part.D: pair.text}
     rows, clipped = [], 0
     for place, token in enumerate(made.tokens):

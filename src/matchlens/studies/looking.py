@@ -12,15 +12,16 @@ import pandas as pd
 
 from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress, lengths, run
+from matchlens.engine import Progress, Run, lengths, run
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.models.load import Reranker
-from matchlens.results import Result
+from matchlens.results import Result, records
 from matchlens.studies import look_tables as tables_of
 from matchlens.studies.common import TIE_TOL, identity, pair_table
 from matchlens.studies.hows import ways
+from matchlens.studies.impossible import note, reason
 from matchlens.studies.look_pairs import (
     LOOKS,
     Given,
@@ -136,10 +137,18 @@ def looking(
         if len(found) < number:
             said.append(f"{len(found)} pairs to look into: the queries offer no more")
     held = tempfile.TemporaryDirectory(prefix="matchlens-")
-    array, batches = _received(
+    array, out = _received(
         model, pairs.pairs, found, seen, tol, Path(held.name), batch_tokens, progress
     )
     tables, more = tables_of.tables(model, pairs.pairs, found, queries, seen, ranks, tol)
+    why = {cut: reason([Cut.parse(cut)], out.reach, out.causal) for cut in seen.cuts}
+    tables["cuts"] = pd.DataFrame(
+        [row for row in records(tables["cuts"]) if why[str(row["cut"])] is None],
+        columns=tables["cuts"].columns,
+    )
+    more += note(list(why.values()))
+    if model.prompt is not None:
+        more.append("CLS stands for the input's last token, whose state the score reads")
     tables["heads"] = tables_of.head_table(model.family.n_layers, model.family.n_heads, matching)
     tokens, truncated = lengths(model, pairs.pairs)
     return Result(
@@ -161,7 +170,7 @@ def looking(
             "layers": model.family.n_layers,
             "heads": model.family.n_heads,
             "device": model.device.type,
-            "batches": batches,
+            "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
             "check": dict(model.checks),
         },
         notes=(*said, *more),
@@ -211,7 +220,7 @@ def _received(
     folder: Path,
     batch_tokens: int | None,
     progress: Progress | None,
-) -> tuple[PairArray, dict[str, int]]:
+) -> tuple[PairArray, Run]:
     """Watch the untouched pass on the chosen pairs, and see that the scores are of this model."""
     mine = [pairs[look.row] for look in found]
     longest = int(lengths(model, mine)[0].max())
@@ -241,4 +250,4 @@ def _received(
                 f"{stored:.6g}, this model gives {score:.6g}; expected scores of these pairs by "
                 "this model: leave them out"
             )
-    return array, {"batch_tokens": out.batch_tokens, "number": len(out.batches)}
+    return array, out

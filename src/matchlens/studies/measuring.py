@@ -73,6 +73,7 @@ def measured(
     tol: float,
     seed: int,
     families: Mapping[str, str] | None = None,
+    impossible: Mapping[str, str | None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of conditions and the table of queries.
 
@@ -83,10 +84,13 @@ def measured(
         tol: scores closer than this (logits) are tied.
         seed: of permutations and resampling.
         families: condition to the family of tests in which it is corrected; one family where None.
+        impossible: condition to why it could remove nothing, None where it could. Such a one has a
+            row with the reason and no number, and counts in no test.
 
     Returns:
         A row a condition (``""`` first, ``random`` second), and a row a condition and query.
     """
+    reasons = impossible or {}
     names = out.plan.conditions
     original = out.scores.of(ORIGINAL)
     random = random_expectation(measure, queries, seed=seed)
@@ -95,25 +99,33 @@ def measured(
     ]
     shifts = [shift(queries, out.scores.of(name), original, tie_tol=tol) for name in names]
     base = marks[0].values
-    tests = compare(
-        np.stack([mark.values for mark in marks[1:]]),
-        base,
-        [query.collection for query in queries],
-        seed=seed,
-    )
-    if families is not None:
-        tests = corrected(tests, [families[name] for name in names[1:]])
+    tested = [place for place in range(1, len(names)) if not reasons.get(names[place])]
+    tests = pd.DataFrame()
+    if tested:
+        tests = compare(
+            np.stack([marks[place].values for place in tested]),
+            base,
+            [query.collection for query in queries],
+            seed=seed,
+        )
+    if families is not None and tested:
+        tests = corrected(tests, [families[names[place]] for place in tested])
     rows: list[Mapping[str, object]] = []
     frames = []
     for place, (name, mark, moved) in enumerate(zip(names, marks, shifts, strict=True)):
-        tested = dict(tests.iloc[place - 1]) if place else {}
+        if why := reasons.get(name):
+            original_mean = float(base.mean())
+            known = {"cut": name, "queries": len(queries), "original": original_mean}
+            rows.append({**known, "estimated": False, "impossible": why})
+            continue
+        found = dict(tests.iloc[tested.index(place)]) if place else {}
         rows.append(
             {
                 "cut": name,
                 "queries": len(queries),
                 "mean": float(mark.values.mean()),
                 "original": float(base.mean()),
-                **{key: value for key, value in tested.items() if key not in {"n", "original"}},
+                **{key: value for key, value in found.items() if key not in {"n", "original"}},
                 "kept": _ratio(float(mark.values.mean()), float(base.mean())),
                 "score_change": float(moved.score_change.mean()),
                 "score_sd": float(moved.score_sd.mean()),
@@ -151,8 +163,16 @@ def measured(
         "stderr": float(np.sqrt((random.stderr**2).sum()) / len(queries)),
     }
     table = pd.DataFrame([rows[0], chance, *rows[1:]])
+    for column in ("p", "p_holm", "q", "p_unpaired", "ci_low", "ci_high", "diff"):
+        if column not in table:  # nothing could be tested
+            table[column] = np.nan
     for column in ("significant", "significant_paper"):
+        if column not in table:
+            table[column] = False
         table[column] = [value is True or value == np.True_ for value in table[column]]
+    if "impossible" not in table:
+        table["impossible"] = None
+    table["impossible"] = [why if isinstance(why, str) else None for why in table["impossible"]]
     table["wide_ties"] = [0 if pd.isna(count) else int(count) for count in table["wide_ties"]]
     return table, pd.concat(frames, ignore_index=True)
 

@@ -33,14 +33,15 @@ def noop(
         A row a head: layer, head; then for each special part its mass (mean over the pairs, Q's
         and D's rows weighted alike) and norm_share (share of the norm mass), their sums
         mass_special and norm_special, sink (mass_special >= .5), and noop (sink, and
-        norm_special < .5: it looks where nothing is written).
+        norm_special < .5: it looks where nothing is written). Shares are of what is read from the
+        five parts, a part that the input does not have is NaN.
 
     Source: science 4, "No-op"; Kobayashi et al. 2020.
     """
     table = _heads(next(iter(mass.values())))
     shares = {"mass": mass} if norm is None else {"mass": mass, "norm": norm}
     for name, values in shares.items():
-        total = {x: sum(values[x, y] for y in PARTS) for x in READERS}
+        total = {x: sum(np.nan_to_num(values[x, y]) for y in PARTS) for x in READERS}
         special = np.zeros(len(table))
         for part in SINKS:
             each = [
@@ -54,7 +55,7 @@ def noop(
             ]
             share = _mean(np.stack([_mean(one) for one in each])).ravel()
             table[f"{name}_{part}"] = share
-            special = special + share
+            special = special + np.nan_to_num(share)  # NaN: the input has no such part
         table[f"{name}_special"] = special
     table["sink"] = table["mass_special"] >= SINK
     table["noop"] = table["sink"] & (table["norm_special"] < SINK) if norm is not None else pd.NA
@@ -100,8 +101,8 @@ def lexical(
                         "same_token": float(lexical_mass[layer].sum() / total[layer])
                         if total[layer] > 0
                         else np.nan,
-                        "low": float(np.nanpercentile(each[layer], 25)),
-                        "high": float(np.nanpercentile(each[layer], 75)),
+                        "low": _quantile(each[layer], 25),
+                        "high": _quantile(each[layer], 75),
                         "mass": float(np.nanmean(weight[mine][:, layer])),
                     }
                 )
@@ -163,6 +164,12 @@ def _mean(values: np.ndarray) -> np.ndarray:
     known = (~np.isnan(values)).sum(0)
     total = np.nansum(values, axis=0)
     return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
+
+
+def _quantile(values: np.ndarray, percent: int) -> float:
+    """Of what is known; NaN where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(np.percentile(known, percent)) if len(known) else float("nan")
 
 
 def _heads(values: Values) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from matchlens.results import Result
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.halves import select
 from matchlens.studies.hows import agreement, left_out, starred
+from matchlens.studies.impossible import feasible
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Runner
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
@@ -109,14 +110,15 @@ def sweep(
     by_cut = pd.DataFrame(done.table[~done.table["cut"].isin(["", "random"])])
     table = about.merge(by_cut, on="cut", how="left", validate="one_to_one")
     tables = {"points": table, "queries": done.queries}
+    measured = feasible(table)
     stars = "q" if costly and chosen.stars == "holm" else chosen.stars
     made = list(dict.fromkeys(point.how for point in points))
-    if len(made) > 1:
-        base = [point.cut.partition("~")[0] for point in points]
-        tables["agreement"] = agreement(table.assign(base=base), starred(table, stars))
+    if len(made) > 1 and len(measured):
+        base = [cut.partition("~")[0] for cut in measured["cut"]]
+        tables["agreement"] = agreement(measured.assign(base=base), starred(measured, stars))
     more = left_out(impossible)
-    if costly:
-        tables["selected"], said = select(table, done.queries, seed)
+    if costly and len(measured):
+        tables["selected"], said = select(measured, done.queries, seed)
         more += said
     return done.result(
         f"sweep-{kind}",

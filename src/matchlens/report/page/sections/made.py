@@ -8,13 +8,6 @@ from matchlens.report.page.held import Held
 from matchlens.report.page.parts import notes_of
 from matchlens.report.page.texts import NONE, prose, shown, spelled
 
-CHECKS: Mapping[str, str] = {
-    "library_difference": "largest difference to the library's own score without a cut (logits)",
-    "tolerance": "largest difference that is accepted (logits)",
-    "attention_calls": "calls of the attention function, one a layer",
-    "blind_spread": "spread of scores when what the score reads is blind (logits; 0 expected)",
-    "one_cut_change": "change of a score by cutting one direction in one layer (logits; not 0)",
-}
 PAPER = (
     "Vast, Van Cooten, Soulier, Piwowarski: Understanding Matching Mechanisms in Cross-Encoders. "
     "WExIR at SIGIR 2025, arXiv 2507.14604."
@@ -83,8 +76,9 @@ def _check_rows(check: object) -> list[tuple[str, ...]]:
                 )
             )
         else:
-            said = CHECKS.get(str(name), shown(str(name).replace("_", " "), 120))
-            rows.append((said, shown(spelled(value), 400), "", ""))
+            rows.append(
+                (shown(str(name).replace("_", " "), 120), shown(spelled(value), 400), "", "")
+            )
     return rows
 
 

@@ -1,0 +1,1 @@
+"""What the check at load asks of a model, question by question."""

@@ -1,0 +1,236 @@
+"""What the check asks of attention: asked once a layer, the library's head by head, and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch
+from matchlens.models.attend import Call, Grid, Watch
+from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item
+from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
+from matchlens.models.family import Family
+from matchlens.models.gauge import Gauge
+from matchlens.parts import NAMED, Part
+
+CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))
+"""Directions that are cut in every layer; a causal model has one of them, and 0 comes of both."""
+
+
+def calls(trial: Trial) -> Iterator[Item]:
+    """The attention function is called once a layer."""
+    layers, (_, seen) = trial.family.n_layers, trial.entering
+    said = f"the attention function was called {seen} times in {layers} layers"
+    yield Item("attention_calls", seen, exactly=layers, said=said)
+
+
+@dataclass
+class _Seen:
+    """Attention weights by layer, as often as they were shown."""
+
+    layers: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def take(self, layer: int, weights: Tensor) -> None:
+        """Keep the weights of a layer."""
+        self.layers.setdefault(layer, []).append(weights.float().cpu())
+
+    def watch(self, layer: int) -> Watch:
+        """A watch that keeps the weights."""
+        return lambda weights, values: self.take(layer, weights)
+
+    def gauge(self, layer: int) -> Gauge:
+        """A gauge that keeps the weights."""
+        return weighing(lambda weights, values: self.take(layer, weights))
+
+
+def maps(trial: Trial) -> Iterator[Item]:
+    """Each head's rows are the library's, head by head, where they are cut and where measured."""
+    family, batch = trial.family, trial.both
+    watched, measured = _Seen(), _Seen()
+    walk(family, batch, watch=watched.watch)
+    walk(family, batch, gauge=measured.gauge)
+    last = family.n_layers - 1
+    rows = [family.score_rows if layer == last else slice(None) for layer in range(last + 1)]
+    yield _shapes(watched, family, batch, rows)
+    yield _maps("maps", trial, watched, rows)
+    yield _maps("maps_measured", trial, measured, [slice(None)] * (last + 1))
+
+
+def _shapes(seen: _Seen, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
+    pairs, tokens = batch.parts.shape
+    wrong = []
+    for layer, at in enumerate(rows):
+        expected = (pairs, family.n_heads, len(range(*at.indices(tokens))), tokens)
+        found = [tuple(weights.shape) for weights in seen.layers.get(layer, ())]
+        if found != [expected]:
+            wrong.append(f"in layer {layer} {found} (expected {[expected]})")
+    said = f"attention of pairs, heads, rows, columns was shown {wrong[0]}" if wrong else ""
+    return Item("attention_shapes", len(wrong), exactly=0, said=said)
+
+
+def _maps(name: str, trial: Trial, seen: _Seen, rows: Sequence[slice]) -> Item:
+    """The largest difference to the library's maps, on rows of tokens, in all columns."""
+    dtype = trial.reranker.dtype
+    most = MAPS[dtype]
+    own = [one.float().cpu() for one in trial.library.maps]
+    if not own or sorted(seen.layers) != list(range(len(own))):
+        said = (
+            f"the attention of {len(seen.layers)} layers was seen, the library shows that of "
+            f"{len(own)}"
+        )
+        return Item(name, None, most=most, said=said)
+    real, worst, said = trial.both.mask.cpu(), 0.0, ""
+    for layer, expected in enumerate(own):
+        found, wanted = seen.layers[layer][0], expected[:, :, rows[layer]]
+        if found.shape != wanted.shape:
+            shapes = f"{tuple(found.shape)}, the library's {tuple(wanted.shape)}"
+            said = f"the attention of layer {layer} has pairs, heads, rows, columns {shapes}"
+            return Item(name, None, most=most, said=said)
+        at = real[:, rows[layer]]
+        ours, theirs = (one.transpose(1, 2)[at].transpose(0, 1) for one in (found, wanted))
+        apart = _apart(ours, theirs, dtype)
+        head = int(apart.nan_to_num(torch.inf).argmax())
+        if not said and not float(apart[head]) <= most:  # the first: what is above it follows
+            said = _told(layer, head, _apart(ours[head], theirs, dtype), most)
+            said += _padding(found, trial.both, at, most)
+        worst = worst if float(apart[head]) <= worst else float(apart[head])
+    return Item(name, worst, most=most, said=f"{said} (at most {most:.2g} expected)")
+
+
+def _apart(
+    ours: Float[Tensor, "... row column"], theirs: Float[Tensor, "head row column"], dtype: str
+) -> Float[Tensor, " head"]:
+    """How far two attentions are from each other, head by head.
+
+    The largest difference of two weights; in half precision, where single rows go astray in deep
+    models, the share of a row's attention that lies elsewhere, mean over rows.
+    """
+    difference = (ours - theirs).abs()
+    return difference.sum(-1).mean(-1) / 2 if dtype in HALF else difference.amax((1, 2))
+
+
+def _told(layer: int, head: int, apart: Float[Tensor, " head"], most: float) -> str:
+    """How one head's attention differs from the library's, and whether it is another head's."""
+    nearest = int(apart.argmin())
+    said = f"head {layer}.{head} attends otherwise than the library's by {float(apart[head]):.2g}"
+    if nearest != head and float(apart[nearest]) <= most:
+        said += f": as the library's head {layer}.{nearest} does"
+    return said
+
+
+def _padding(found: Tensor, batch: EncodedBatch, rows: Tensor, most: float) -> str:
+    """What goes to padding, where anything does."""
+    gone = found.transpose(1, 2) * ~batch.mask.cpu()[:, None, None, :]
+    lost = float(gone[rows].sum(-1).max())
+    return f", with {lost:.2g} of a row on padding" if lost > most else ""
+
+
+def outputs(trial: Trial) -> Iterator[Item]:
+    """What attention writes loses what was cut, to the number, and nothing else.
+
+    One pair walks through the layers; in each the directions of :data:`CARRIED` are cut, side by
+    side with no cut, in the middle one each head, too. The loss is written out by hand: the
+    removed weights times the head's values, times its slice of W_O.
+    """
+    family, batch = trial.family, trial.alone[0]
+    grid, states = Grid(batch.parts), family.embed(batch)
+    middle, most = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
+    worst: dict[str, tuple[float, str]] = {
+        "head_output": (0.0, ""),
+        "direction_output": (0.0, ""),
+    }
+    for layer in range(family.n_layers):
+        heads = [Removal(NAMED, None, layer, head) for head in range(family.n_heads)]
+        tried = [*CARRIED, *(heads if layer == middle else ())]
+        carried = _carried(family, layer, states, grid)
+        written, states = _written(family, layer, states, grid, [NOTHING, *tried])
+        if not carried or not written:
+            what = "head's attention" if not carried else "output of attention"
+            said = f"no {what} was seen in layer {layer}"
+            yield from (Item(name, None, most=most, said=said) for name in worst)
+            return
+        weights, values = carried[0]
+        out = written[0].double().unflatten(0, (len(tried) + 1, -1))
+        size = max(float(out[0].abs().max()), torch.finfo(torch.float32).tiny)
+        each = _slices(family, layer, weights, values, batch, Removal(NAMED))
+        for removal, after in zip(tried, out[1:], strict=True):
+            one = removal.head is not None
+            if one:
+                expected = each[:, removal.head]
+            else:
+                expected = _slices(family, layer, weights, values, batch, removal).sum(1)
+            lost = out[0] - after
+            seen = float((lost - expected).abs().max()) / size
+            name = "head_output" if one else "direction_output"
+            before, said = worst[name]
+            if not said and not seen <= most:
+                said = _lost(removal, layer, lost, each, size, most, seen)
+            worst[name] = before if seen <= before else seen, said
+    for name, (seen, said) in worst.items():
+        yield Item(name, seen, most=most, said=f"{said} (at most {most:.2g} of it expected)")
+
+
+def _carried(family: Family, layer: int, states: Tensor, grid: Grid) -> list[tuple[Tensor, Tensor]]:
+    """Weights and values of a layer's heads, without a cut."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    gauge = weighing(lambda weights, values: seen.append((weights, values)))
+    cut = NOTHING.at(layer, family.n_heads, tuple(Part))
+    family.layer(layer, states, Call(grid, [cut], gauge=gauge))
+    return seen
+
+
+def _written(
+    family: Family, layer: int, states: Tensor, grid: Grid, removals: Sequence[Removal]
+) -> tuple[list[Tensor], Tensor]:
+    """What a layer's attention writes under each cut, and the layer's outcome without one."""
+    seen: list[Tensor] = []
+    hook = family.output(layer).register_forward_hook(lambda module, args, out: seen.append(out))
+    cuts = [removal.at(layer, family.n_heads, tuple(Part)) for removal in removals]
+    try:
+        out = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(grid, cuts))
+    finally:
+        hook.remove()
+    return seen, out[: len(states)]
+
+
+def _slices(
+    family: Family,
+    layer: int,
+    weights: Float[Tensor, "pair head row column"],
+    values: Float[Tensor, "pair head column width"],
+    batch: EncodedBatch,
+    removal: Removal,
+) -> Float[Tensor, "pair head row model"]:
+    """What each head would write of what a cut removes, through its own slice of W_O."""
+    gone = weights.double() * removal.spread(batch)[:, None]
+    context = torch.matmul(gone, values.double())
+    return torch.matmul(context, family.output_weight(layer).double())
+
+
+def _lost(
+    removal: Removal,
+    layer: int,
+    lost: Float[Tensor, "pair row model"],
+    each: Float[Tensor, "pair head row model"],
+    size: float,
+    most: float,
+    seen: float,
+) -> str:
+    """What went when something was cut, in words."""
+    who = str(removal) if removal.head is None else f"head {layer}.{removal.head}"
+    if float(lost.abs().max()) <= most * size:
+        return f"with {who} cut in layer {layer}, its attention writes what it wrote before"
+    said = (
+        f"with {who} cut in layer {layer}, what its attention writes changes otherwise than by "
+        f"what was cut: off by {seen:.2g} of the largest number in it"
+    )
+    if removal.head is not None:
+        apart = (lost[:, None] - each).abs().amax((0, 2, 3)) / size
+        nearest = int(apart.argmin())
+        if nearest != removal.head and float(apart[nearest]) <= most:
+            said += f", as if head {layer}.{nearest} had been cut"
+    return said

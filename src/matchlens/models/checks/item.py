@@ -1,0 +1,112 @@
+"""One question of the check at load: what was seen, what was expected, and whether they agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+WHAT: Mapping[str, str] = {
+    "library_alone": "the library's own pass never calls our attention function",
+    "labels": "as many logits as config.json declares labels",
+    "scores_together": "two pairs in one padded batch: the library's own scores",
+    "scores_alone": "each pair alone, without padding: the library's own score",
+    "order": "the batch turned round: each score goes with its pair",
+    "texts": "two texts have two scores",
+    "attention_calls": "our attention function is called once a layer",
+    "attention_shapes": "layers that show it other heads, rows or columns",
+    "maps": "each head attends as the library's head of its number",
+    "maps_measured": "the same where attention is measured, in all rows",
+    "head_output": "a head cut off takes away its slice of W_O, nothing else",
+    "direction_output": "a direction cut takes away what it carried, in each layer",
+    "blind": "cut off from all, the score no longer knows the pair",
+    "one_cut": "one direction cut in one layer moves the score",
+    "token_types": "other token types: the library's own scores",
+    "token_types_felt": "other token types move the score",
+    "relevant_above": "of 8 queries: the relevant passage scores no lower",
+    "predict": "a CrossEncoder object's predict: its model's own logits",
+}
+"""Name of each question, in the order in which they are asked, to its words."""
+
+HALF = ("bfloat16", "float16")
+"""Types in which a small change may leave a score where it is, and rounding moves attention."""
+
+SCORES: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float64": 1e-9,
+    "bfloat16": 0.15,
+    "float16": 0.02,
+}
+"""Largest difference of two scores that should be equal, in logits, relative above 1."""
+
+MAPS: Mapping[str, float] = {
+    "float32": 1e-3,
+    "float64": 1e-8,
+    "bfloat16": 0.1,
+    "float16": 0.03,
+}
+"""Largest difference of two attention weights that should be equal; in half precision, largest
+share of a row's attention that lies elsewhere, mean over rows."""
+
+OUTPUTS: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float64": 1e-9,
+    "bfloat16": 0.05,
+    "float16": 0.01,
+}
+"""Largest difference of two outputs of an attention that should be equal, relative to the
+largest number in them."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question and its answer.
+
+    Args:
+        name: a key of :data:`WHAT`.
+        seen: the number that was seen; None where there was nothing to see.
+        most: the largest number that will do, if there is one.
+        above: the number that it must exceed, if there is one.
+        exactly: the one number that will do, if there is one.
+        said: what was seen, in words, for an error.
+
+    >>> Item("attention_calls", 11, exactly=12).ok
+    False
+    """
+
+    name: str
+    seen: int | float | None
+    most: int | float | None = None
+    above: int | float | None = None
+    exactly: int | float | None = None
+    said: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether what was seen is what was expected; so is anything where nothing was."""
+        if self.most is None and self.above is None and self.exactly is None:
+            return True
+        return (
+            self.seen is not None
+            and math.isfinite(self.seen)
+            and (self.most is None or self.seen <= self.most)
+            and (self.above is None or self.seen > self.above)
+            and (self.exactly is None or self.seen == self.exactly)
+        )
+
+    @property
+    def expected(self) -> str:
+        """What was expected, in words; empty where nothing was.
+
+        >>> Item("one_cut", 0.5, above=0).expected
+        'above 0'
+        """
+        bounds = {"at most": self.most, "above": self.above, "exactly": self.exactly}
+        return " and ".join(f"{word} {at:.3g}" for word, at in bounds.items() if at is not None)
+
+    def record(self) -> dict[str, object]:
+        """The answer for a manifest; ``seen`` to three digits, None where it is not finite."""
+        seen = self.seen
+        if isinstance(seen, float):
+            seen = float(f"{seen:.3g}") if math.isfinite(seen) else None
+        return {"what": WHAT[self.name], "seen": seen, "expected": self.expected, "ok": self.ok}

@@ -1,0 +1,271 @@
+"""The passes that the check looks at: the library's own, watched from outside, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch, collate
+from matchlens.corpora.pairs import Pair
+from matchlens.directions import Cut, Direction, How
+from matchlens.models.attend import Call, Counter, Grid, Watch
+from matchlens.models.family import Family
+from matchlens.models.gauge import Gauge
+from matchlens.parts import Part
+from matchlens.plan import HOWS, LayerCut
+
+PAIRS = (  # both begin with one word: a convolution may let CLS read it beside the attention
+    Pair("check", "a", "how long do tortoises live", "Many tortoises live for over a century.", 1),
+    Pair(
+        "check",
+        "b",
+        "how hot is boiling water",
+        "A tax return is due in spring, and a late one is fined.",
+        0,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Parts whose rows no longer read some parts' columns; unlike a cut's text, also ``OTHER``.
+
+    Args:
+        rows: whose rows.
+        columns: whose columns, None for all.
+        layer: in which layer, None for all.
+        head: of which head, None for all.
+    """
+
+    rows: tuple[Part, ...] = ()
+    columns: tuple[Part, ...] | None = None
+    layer: int | None = None
+    head: int | None = None
+
+    def __str__(self) -> str:
+        sides = [self.rows, ("All",) if self.columns is None else self.columns]
+        left, right = (",".join(map(str, side)) for side in sides)
+        return f"{{{left}}}->{right}" if len(self.rows) > 1 else f"{left}->{right}"
+
+    def at(self, layer: int, heads: int, rows: Collection[Part]) -> LayerCut:
+        """What it removes in a layer, as the plan says it."""
+        named = tuple(part for part in self.rows if part is not Part.OTHER)
+        cuts = []
+        if named and self.layer in (None, layer):
+            at = None if self.head is None else ((layer, self.head),)
+            layers = None if self.layer is None or at else (self.layer,)
+            cuts.append(Cut((Direction(named, self.columns),), layers, at))
+        cut = LayerCut.of(cuts, layer, heads, rows)
+        if Part.OTHER not in self.rows or Part.OTHER not in rows or self.layer not in (None, layer):
+            return cut
+        table = cut.table.copy()
+        which = slice(None) if self.head is None else self.head
+        columns = tuple(Part) if self.columns is None else self.columns
+        table[which, Part.OTHER, list(columns)] = HOWS.index(How.ZERO) + 1
+        return LayerCut(table.tobytes(), heads)
+
+    def spread(self, batch: EncodedBatch) -> Bool[Tensor, "pair row column"]:
+        """The token pairs, straight from the parts."""
+        sides = (self.rows, tuple(Part) if self.columns is None else self.columns)
+        rows, columns = (
+            torch.isin(batch.parts, torch.tensor([*side], device=batch.parts.device).long())
+            for side in sides
+        )
+        return rows[:, :, None] & columns[:, None, :]
+
+
+NOTHING = Removal()
+"""Nothing is cut."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """What the library's own forward pass yields.
+
+    Args:
+        scores: relevance logits.
+        logits: what its model returned, None where the family did not run the model itself.
+        maps: attention by layer, [pair, head, row, column]; none where the model returned none.
+        calls: how often it called our attention function.
+    """
+
+    scores: Float[Tensor, " pair"]
+    logits: Tensor | None
+    maps: tuple[Tensor, ...]
+    calls: int
+
+
+def library(family: Family, batch: EncodedBatch) -> Library:
+    """Run ``family.library_score``, and see from outside what the library's model returns."""
+    seen: list[Any] = []
+
+    def ask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**kwargs, "output_attentions": True}
+
+    hooks = [
+        family.module.register_forward_pre_hook(ask, with_kwargs=True),
+        family.module.register_forward_hook(lambda module, args, out: seen.append(out)),
+    ]
+    before = Counter.calls
+    try:
+        scores = family.library_score(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    out = seen[-1] if seen else None
+    maps = getattr(out, "attentions", None) or ()
+    held = tuple(one for one in maps if one is not None)
+    return Library(scores, getattr(out, "logits", None), held, Counter.calls - before)
+
+
+def step(
+    family: Family,
+    layer: int,
+    states: Float[Tensor, "pair token width"],
+    grid: Grid,
+    removal: Removal = NOTHING,
+    *,
+    watch: Watch | None = None,
+    gauge: Gauge | None = None,
+    whole: bool = False,
+) -> Float[Tensor, "pair row width"]:
+    """One layer: of the last one the score's rows, unless the ``whole`` of it is wanted."""
+    short = layer == family.n_layers - 1 and not whole
+    cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
+    rows = family.score_rows if short else None
+    return family.layer(layer, states, Call(grid, [cut], rows, watch=watch, gauge=gauge))
+
+
+def walk(
+    family: Family,
+    batch: EncodedBatch,
+    removal: Removal = NOTHING,
+    *,
+    watch: Callable[[int], Watch] | None = None,
+    gauge: Callable[[int], Gauge] | None = None,
+    whole: bool = False,
+) -> Float[Tensor, "pair row width"]:
+    """Our way through the layers: the last one's outcome.
+
+    Args:
+        family: the model.
+        batch: the pairs.
+        removal: what is cut.
+        watch: what sees a layer's weights before the cut, by the layer's number.
+        gauge: what measures a layer, by its number; nothing is cut then.
+        whole: whether all rows are wanted of the last layer, not the score's only.
+    """
+    grid, states = Grid(batch.parts), family.embed(batch)
+    for layer in range(family.n_layers):
+        looks = None if watch is None else watch(layer)
+        measures = None if gauge is None else gauge(layer)
+        states = step(
+            family, layer, states, grid, removal, watch=looks, gauge=measures, whole=whole
+        )
+    return states
+
+
+def score(
+    family: Family, batch: EncodedBatch, states: Float[Tensor, "pair row width"]
+) -> Float[Tensor, " pair"]:
+    """Relevance logits of the last layer's outcome."""
+    return family.score(states, Grid(batch.parts).row_parts(family.score_rows))
+
+
+def scored(
+    family: Family, batch: EncodedBatch, removal: Removal = NOTHING
+) -> Float[Tensor, " pair"]:
+    """Our relevance logits under a cut."""
+    return score(family, batch, walk(family, batch, removal))
+
+
+def weighing(take: Callable[[Tensor, Tensor], None]) -> Gauge:
+    """A gauge whose sums are the attention weights themselves: a column for each token.
+
+    Args:
+        take: called with the weights [pair, head, row, column] and the values.
+    """
+    values: list[Tensor] = []
+
+    def columns(value: Tensor) -> Tensor:
+        values.append(value)
+        tokens = value.shape[2]
+        one = torch.eye(tokens, dtype=value.dtype, device=value.device)
+        return one.expand(*value.shape[:2], tokens, tokens)
+
+    return Gauge(columns, lambda sums: take(sums, values[-1]))
+
+
+@dataclass
+class Trial:
+    """A loaded model on the built-in pairs; what several questions need is run once.
+
+    Args:
+        reranker: the model.
+        both: the pairs in one batch, padded where their lengths differ.
+        turned: the same in the other order.
+        alone: each pair in a batch of its own.
+    """
+
+    reranker: Any
+    both: EncodedBatch
+    turned: EncodedBatch
+    alone: tuple[EncodedBatch, ...]
+
+    @classmethod
+    def of(cls, reranker: Any) -> Trial:
+        """Encode the built-in pairs as the model takes them."""
+        encoded = reranker.encode(PAIRS)
+
+        def batch(rows: Sequence[int]) -> EncodedBatch:
+            numbers = np.array(rows)
+            return collate(encoded, numbers, pad_id=reranker.pad_id, device=reranker.device)
+
+        return cls(reranker, batch([0, 1]), batch([1, 0]), (batch([0]), batch([1])))
+
+    @property
+    def family(self) -> Family:
+        """The model's walker."""
+        return self.reranker.family
+
+    @cached_property
+    def library(self) -> Library:
+        """The library's pass over both pairs."""
+        return library(self.family, self.both)
+
+    @cached_property
+    def entering(self) -> tuple[list[Tensor], int]:
+        """What both pairs bring to each layer, and last the outcome, without a cut; calls of the
+        attention function for it."""
+        before, grid = Counter.calls, Grid(self.both.parts)
+        states = [self.family.embed(self.both)]
+        for layer in range(self.family.n_layers):
+            states.append(step(self.family, layer, states[-1], grid))
+        return states, Counter.calls - before
+
+    @cached_property
+    def plain(self) -> Float[Tensor, " pair"]:
+        """Our scores of both pairs without a cut."""
+        return score(self.family, self.both, self.entering[0][-1])
+
+    def onwards(
+        self, layer: int, removal: Removal = NOTHING, watch: Watch | None = None
+    ) -> Float[Tensor, "pair row width"]:
+        """The last layer's outcome of both pairs, where one layer is cut or watched."""
+        states, grid = self.entering[0][layer], Grid(self.both.parts)
+        states = step(self.family, layer, states, grid, removal, watch=watch)
+        for above in range(layer + 1, self.family.n_layers):
+            states = step(self.family, above, states, grid)
+        return states
+
+    @property
+    def scale(self) -> float:
+        """Differences of scores are relative to the largest one, above 1."""
+        return max(1.0, float(self.library.scores.abs().max()))

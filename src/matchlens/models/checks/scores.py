@@ -1,0 +1,169 @@
+"""What the check asks of scores: the library's own, one a pair, and moved by a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch
+from matchlens.models.checks.item import HALF, SCORES, Item
+from matchlens.models.checks.passes import Removal, Trial, library, score, scored, walk
+from matchlens.parts import Part
+
+TYPES = "token_type_embeddings"
+"""What the library calls a table of token types."""
+
+
+def scores(trial: Trial) -> Iterator[Item]:
+    """Scores without a cut are the library's own, together and alone, in any order."""
+    most = SCORES[trial.reranker.dtype] * trial.scale
+    own = trial.library
+    if own.logits is None:
+        ran = "library_score did not run the library's model, whose scores ours are held against"
+        yield Item("library_alone", None, exactly=0, said=ran)
+    else:
+        said = f"the library's own pass called matchlens's attention function {own.calls} times"
+        yield Item("library_alone", own.calls, exactly=0, said=said)
+        yield from _labels(trial, own.logits)
+    seen = _difference(trial.plain, own.scores)
+    padded = " with padding" if not bool(trial.both.mask.all()) else ""
+    said = f"scores without a cut differ from the library's own by {seen:.2g} logits{padded}"
+    yield Item("scores_together", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    seen = max(
+        _difference(scored(trial.family, one), library(trial.family, one).scores)
+        for one in trial.alone
+    )
+    said = f"scores of a pair alone differ from the library's own by {seen:.2g} logits"
+    yield Item("scores_alone", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    turned = scored(trial.family, trial.turned)
+    seen = _difference(turned.flip(0), trial.plain)
+    said = f"in a batch turned round the same pairs score otherwise by {seen:.2g} logits"
+    yield Item("order", seen, most=most, said=f"{said}: a score does not belong to its pair")
+    seen = _difference(trial.plain[:1], trial.plain[1:])
+    said = "two different texts have one score: the score does not come from the text"
+    yield Item("texts", seen, above=0, said=said)
+
+
+def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
+    """A sequence classifier returns as many logits as its config declares."""
+    if logits.ndim != 2:
+        return
+    declared, returned = trial.family.module.config.num_labels, logits.shape[1]
+    said = labels_differ(declared, returned)
+    yield Item("labels", returned, exactly=declared, said=said)
+
+
+def labels_differ(declared: int, returned: int) -> str:
+    """What to say of a model that returns other logits than its config declares labels.
+
+    >>> labels_differ(2, 1).split(", ")[0]
+    'its config declares 2 labels and it returns 1 logit a pair'
+    """
+    return (
+        f"its config declares {_count(declared, 'label')} and it returns "
+        f"{_count(returned, 'logit')} a pair, so that nobody knows which is relevance (write the "
+        "right id2label into config.json, or save the head that the model was trained with)"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def bites(trial: Trial) -> Iterator[Item]:
+    """Cutting what the score reads leaves it blind; cutting one direction moves it."""
+    family = trial.family
+    rows = Removal(family.score_parts)
+    yield _blind(trial, rows)
+    one, layer = Removal(family.score_parts, (Part.D,)), _last_reading(trial)
+    cut = trial.onwards(layer, one)
+    # without a cut, both ways: weights that somebody sees are rounded as weights that are cut
+    uncut = trial.entering[0][-1], trial.onwards(layer, watch=_look_on)
+    moved = score(family, trial.both, cut)
+    seen = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
+    if seen == 0 and trial.reranker.dtype in HALF:  # scores are coarse: what they are read off
+        seen = min(_difference(cut, out) for out in uncut)
+    yield Item("one_cut", seen, above=0, said=f"cutting {one} in layer {layer} changes no score")
+
+
+def _last_reading(trial: Trial) -> int:
+    """The last layer in which what the score reads reads the passage: windows may be short."""
+    edges = Removal(trial.family.score_parts, (Part.D,)).spread(trial.both).cpu()
+    reads = [
+        layer
+        for layer, weights in enumerate(trial.library.maps[: trial.family.n_layers])
+        if bool((weights.amax(1).cpu() * edges).any())
+    ]
+    return reads[-1] if reads else trial.family.n_layers - 1
+
+
+def _look_on(weights: Tensor, values: Tensor) -> None:
+    """Weights are written out where somebody looks on."""
+
+
+def _blind(trial: Trial, rows: Removal) -> Item:
+    """The rows that the score reads -> All, in all layers.
+
+    Where they are tokens of the query or the passage themselves (mean pooling), the scores of two
+    pairs still differ by their words; then no row may know another: one token of the passage is
+    replaced, and the outcome of all other rows must stay.
+    """
+    family, tolerance = trial.family, SCORES[trial.reranker.dtype]
+    if not {Part.Q, Part.D} & set(rows.rows):
+        found = scored(family, trial.both, rows)
+        seen, most = _difference(found[:1], found[1:]), tolerance * trial.scale
+        said = f"with {rows} cut, two different pairs still differ by {seen:.2g} logits"
+        return Item("blind", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    batch, everything = trial.alone[0], Removal(tuple(Part))
+    (place,) = torch.nonzero(batch.parts[0] == Part.D)[0].tolist()
+    ids = batch.input_ids.clone()
+    ids[0, place] = trial.alone[1].input_ids[0, -1]  # a separator, or another word
+    before, after = (
+        walk(family, one, everything, whole=True)[0]
+        for one in (batch, replace(batch, input_ids=ids))
+    )
+    others = torch.arange(len(before), device=before.device) != place
+    most = tolerance * max(1.0, float(before.abs().max()))
+    seen = _difference(before[others], after[others])
+    said = f"with {rows} cut, a token still changes the outcome of others by {seen:.2g}"
+    return Item("blind", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+
+
+def token_types(trial: Trial) -> Iterator[Item]:
+    """Where the model has two token types, they are fed: flipping the passage's moves the score."""
+    family = trial.family
+    tables = [
+        one.weight
+        for name, one in family.module.named_modules()
+        if name.endswith(TYPES) and isinstance(one, torch.nn.Embedding)
+    ]
+    if not tables or len(tables[0]) < 2:
+        return
+    if not family.token_types:
+        said = f"the model has {len(tables[0])} token types and is fed none"
+        yield Item("token_types_felt", 0, above=0, said=said)
+        return
+    flipped = _flipped(trial.both)
+    ours, own = scored(family, flipped), library(family, flipped).scores
+    most = SCORES[trial.reranker.dtype] * max(1.0, float(own.abs().max()))
+    seen = _difference(ours, own)
+    said = f"with the passage's token types flipped, scores differ from the library's by {seen:.2g}"
+    yield Item("token_types", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    if not torch.equal(tables[0][0], tables[0][1]):  # two equal types cannot be told apart
+        seen = min(_difference(ours, trial.plain), _difference(own, trial.library.scores))
+        said = "flipping the passage's token types changes no score: they are not fed to the model"
+        yield Item("token_types_felt", seen, above=0, said=said)
+
+
+def _flipped(batch: EncodedBatch) -> EncodedBatch:
+    types = batch.token_type_ids
+    return replace(batch, token_type_ids=torch.where(batch.parts == Part.D, 1 - types, types))
+
+
+def _difference(one: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> float:
+    """The largest difference of two tensors; NaN stays NaN."""
+    return float((one.double() - other.double()).abs().max())

@@ -1,0 +1,168 @@
+"""Decoder rerankers: the answer's logit is the score, read off the last token.
+
+Of the Qwen3-Reranker and bge-reranker-gemma kind: a causal language model is asked, in a prompt,
+whether the passage answers the query; the score is the logit of yes, less that of no where the
+prompt has one. Sequence classifiers over the same layers read the last token, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import (
+    Gemma2ForCausalLM,
+    Gemma2ForSequenceClassification,
+    GemmaForCausalLM,
+    GemmaForSequenceClassification,
+    PreTrainedModel,
+    Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
+)
+from transformers.models.gemma import modeling_gemma
+from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.qwen3 import modeling_qwen3
+
+from matchlens.batching import EncodedBatch
+from matchlens.errors import InputError
+from matchlens.models.band import Band
+from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
+from matchlens.models.qk import QK
+from matchlens.models.rotary import Rotary, Turn, turned
+from matchlens.parts import PADDING
+
+
+class Decoder(Rotary):
+    """Walks a causal model through its own layers; pairs are padded on the left.
+
+    Args:
+        module: the model, in evaluation mode.
+
+    Raises:
+        InputError: if the model is not causal, or a classifier that knows no padding.
+    """
+
+    template = "a prompt around query and passage"
+    reads = "the last row"
+    relevance = "the logit of yes, less that of no where the prompt has one; a classifier's label"
+    classifier: ClassVar[Any]
+    """The library's class of a sequence classifier over the same layers."""
+    rotate: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
+    """The library's function that turns queries and keys."""
+    score_rows = slice(-1, None)
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        self.classifies = isinstance(module, self.classifier)
+        self.yes: int | None = None
+        self.no: int | None = None
+        if not all(layer.self_attn.is_causal for layer in self.layers):
+            raise InputError(
+                "the model's attention is not causal (use_bidirectional_attention in config.json); "
+                "expected a decoder, whose last token reads all others"
+            )
+        if self.classifies and self.module.config.pad_token_id is None:
+            raise InputError(
+                "the classifier finds the last token by the padding's id, and config.json has no "
+                "pad_token_id; write the tokenizer's into it"
+            )
+
+    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
+        """Word embeddings; positions come in every layer."""
+        return self.body.embed_tokens(batch.input_ids)
+
+    def band(self, index: int) -> Band:
+        """A token reads itself and those before it, in some layers the nearest only."""
+        window = getattr(self.layers[index].self_attn, "sliding_window", None)
+        return Band(causal=True, window=None if window is None else window - 1)
+
+    def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
+        """All layers turn by the same angles."""
+        return self.body.rotary_emb(states, positions)
+
+    def heads(
+        self, index: int, states: Float[Tensor, "batch token width"], turn: Turn
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of all heads, keys and values of all key heads, of all tokens."""
+        own: Any = self.layers[index].self_attn
+        normed = self.layers[index].input_layernorm(states)
+        query, key, value = (
+            linear(normed).unflatten(-1, (-1, own.head_dim)) for linear in self.projections(index)
+        )
+        if hasattr(own, "q_norm"):
+            query, key = own.q_norm(query), own.k_norm(key)
+        query, key, value = (each.transpose(1, 2) for each in (query, key, value))
+        query, key = type(self).rotate(query, key, *turn)
+        return query, key, value
+
+    def projections(self, index: int) -> tuple[Any, Any, Any]:
+        """The linear modules of a layer that make queries, keys and values."""
+        own = self.layers[index].self_attn
+        return own.q_proj, own.k_proj, own.v_proj
+
+    def output(self, index: int) -> Any:
+        """The linear module that writes a layer's context into the states."""
+        return self.layers[index].self_attn.o_proj
+
+    def score(
+        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
+    ) -> Float[Tensor, " batch"]:
+        """The last token, normalised, against the answers' rows of the head only."""
+        last = self.body.norm(states[:, -1])
+        if self.classifies:
+            return relevance(self.module.score(last))
+        answers = [token for token in (self.no, self.yes) if token is not None]
+        head, wide = self.module.lm_head, torch.promote_types(last.dtype, torch.float32)
+        logits = torch.nn.functional.linear(last.to(wide), head.weight[answers].to(wide))
+        cap = getattr(self.module.config, "final_logit_softcapping", None)
+        return relevance(logits if cap is None else torch.tanh(logits / cap) * cap)
+
+    def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
+        """The library's own forward pass with its eager attention."""
+        real = batch.parts != PADDING
+        self.module.set_attn_implementation(LIBRARY_ATTENTION)
+        try:
+            out = self.module(
+                input_ids=batch.input_ids,
+                attention_mask=real.long(),
+                position_ids=(real.long().cumsum(1) - 1).clamp(min=0),
+                use_cache=False,
+            )
+        finally:
+            self.module.set_attn_implementation(ATTENTION)
+        if self.classifies:
+            return relevance(out.logits)
+        answers = [token for token in (self.no, self.yes) if token is not None]
+        return relevance(out.logits[:, -1, answers])
+
+    def qk(self, layer: int) -> QK:
+        """The query and key weights of the layer."""
+        query, key, _ = self.projections(layer)
+        return turned(query.weight, key.weight, (query.bias, key.bias), self.n_heads)
+
+
+class Qwen3(Decoder):
+    """Walks a ``Qwen3ForCausalLM`` or a ``Qwen3ForSequenceClassification``."""
+
+    library = Qwen3ForCausalLM
+    classifier = Qwen3ForSequenceClassification
+    rotate = staticmethod(modeling_qwen3.apply_rotary_pos_emb)
+
+
+class Gemma(Decoder):
+    """Walks a ``GemmaForCausalLM`` or a ``GemmaForSequenceClassification``."""
+
+    library = GemmaForCausalLM
+    classifier = GemmaForSequenceClassification
+    rotate = staticmethod(modeling_gemma.apply_rotary_pos_emb)
+
+
+class Gemma2(Decoder):
+    """Walks a ``Gemma2ForCausalLM``: windows in every second layer, logits squeezed."""
+
+    library = Gemma2ForCausalLM
+    classifier = Gemma2ForSequenceClassification
+    rotate = staticmethod(modeling_gemma2.apply_rotary_pos_emb)

@@ -1,0 +1,199 @@
+"""Pairs inside a prompt: each piece is turned into tokens by itself, every token labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from jaxtyping import Int
+from transformers import PreTrainedTokenizerFast
+
+from matchlens.batching import Encoded, Spans, fit
+from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
+from matchlens.parts import Part
+from matchlens.prompts import Prompt
+
+
+def encode_prompted(
+    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int, prompt: Prompt
+) -> Encoded:
+    """Put pairs into a prompt and label every token with its part.
+
+    A token that holds characters of the query is Q, of the passage D, whatever else it holds (BPE
+    joins a word with the space before it). The prompt's own tokens are ``OTHER``. The last token,
+    whose state the score reads, is CLS, its counterpart by function. There is no SEP1 or SEP2.
+    The passage is cut first, from its end; what follows it stays.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        pairs: queries with passages.
+        max_length: most tokens of a pair, the prompt's included.
+        prompt: what stands around them.
+
+    Raises:
+        InputError: if a query or passage has no tokens, one token holds both, or one passage token
+            does not fit; it names the pair by its ids.
+    """
+    ids, parts = [], []
+    truncated = np.zeros(len(pairs), dtype=bool)
+    for number, (pair, row) in enumerate(zip(pairs, _rows(tokenizer, pairs, prompt), strict=True)):
+        tokens, labels, _, _ = row
+        keep = _kept(pair, labels, max_length)
+        truncated[number] = len(keep) < len(labels)
+        ids.append(tokens[keep].astype(np.int32))
+        parts.append(labels[keep].astype(np.int8))
+    types = [np.zeros(len(one), dtype=np.int8) for one in ids]
+    return Encoded(ids, types, parts, truncated, left=True)
+
+
+def prompted_spans(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int, prompt: Prompt
+) -> Spans:
+    """The tokens of one pair as :func:`encode_prompted` makes them, with their places in the texts.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        pair: a query with a passage.
+        max_length: most tokens of a pair, the prompt's included.
+        prompt: what stands around it.
+
+    Raises:
+        InputError: where :func:`encode_prompted` raises it.
+    """
+    ((ids, labels, starts, ends),) = _rows(tokenizer, [pair], prompt)
+    keep = _kept(pair, labels, max_length)
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[keep].tolist())]
+    return Spans(tokens, labels[keep].astype(np.int8), starts[keep], ends[keep])
+
+
+Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
+
+
+def _rows(
+    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], prompt: Prompt
+) -> Iterator[Row]:
+    """Each pair's tokens, before the length limit."""
+    filled = [list(prompt.filled(pair.query, pair.text)) for pair in pairs]
+    pieces = [
+        _piece(tokenizer, [one[place] for one in filled], prompt)
+        for place in range(len(prompt.pieces))
+    ]
+    begin: list[Row] = []
+    if prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id):
+        bos, nowhere = np.array([tokenizer.bos_token_id]), np.array([-1])
+        begin = [(bos, np.array([int(Part.OTHER)]), nowhere, nowhere)]
+    for number, pair in enumerate(pairs):
+        with _named(pair):
+            row = [*begin, *(_labelled(piece[number]) for piece in pieces)]
+            ids, labels, starts, ends = (np.concatenate(each) for each in zip(*row, strict=True))
+            for part, name in ((Part.Q, "query"), (Part.D, "passage")):
+                if not (labels == part).any():
+                    raise InputError(
+                        f"the {name} has no tokens; expected at least one; give it some text"
+                    )
+        labels[-1] = Part.CLS
+        yield ids, labels, starts, ends
+
+
+def _kept(pair: Pair, labels: Int[np.ndarray, " token"], max_length: int) -> np.ndarray:
+    with _named(pair):
+        return fit(labels, max_length)
+
+
+@contextmanager
+def _named(pair: Pair) -> Iterator[None]:
+    """An error names the pair by its ids."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
+        ) from None
+
+
+Texts = Mapping[Part, tuple[int, int]]
+Tokens = tuple[list[int], list[tuple[int, int]], list[int], Texts]
+
+
+def _piece(
+    tokenizer: PreTrainedTokenizerFast, filled: Sequence[tuple[str, Texts]], prompt: Prompt
+) -> list[Tokens]:
+    """Tokens, their characters, which of them the tokenizer added, and the texts' places."""
+    if not filled:
+        return []
+    texts = any(spans for _, spans in filled)
+    given = [text for text, _ in filled] if texts else [filled[0][0]]
+    encoding = tokenizer(
+        given,
+        add_special_tokens=texts and prompt.added,
+        split_special_tokens=texts,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        return_attention_mask=False,
+        truncation=False,
+        padding=False,
+        verbose=False,
+    )
+    rows = list(
+        zip(
+            encoding["input_ids"],
+            encoding["offset_mapping"],
+            encoding["special_tokens_mask"],
+            strict=True,
+        )
+    )
+    if not texts:
+        rows = rows * len(filled)
+    return [(*row, spans) for row, (_, spans) in zip(rows, filled, strict=True)]
+
+
+def _labelled(piece: Tokens) -> Row:
+    """A piece's tokens and their parts, by the characters that they hold."""
+    ids, offsets, added, texts = piece
+    labels = np.full(len(ids), int(Part.OTHER))
+    starts, ends = np.full(len(ids), -1), np.full(len(ids), -1)
+    for place, (first, end) in enumerate(offsets):
+        if added[place] and first == end:
+            continue
+        held = [part for part, span in texts.items() if _meets(first, end, span)]
+        if len(held) > 1:
+            raise InputError(
+                "one token holds the end of the query and the start of the passage; expected a "
+                "prompt with words between them"
+            )
+        if held:
+            labels[place] = held[0]
+            begin, close = texts[held[0]]
+            starts[place], ends[place] = max(first, begin) - begin, min(end, close) - begin
+    return np.array(ids, dtype=np.int64), labels, starts, ends
+
+
+def _meets(first: int, end: int, span: tuple[int, int]) -> bool:
+    """Whether a token's characters are among a text's; some hold none, as trimmed spaces do."""
+    if first == end:
+        return span[0] <= first < span[1]
+    return first < span[1] and end > span[0]
+
+
+def answer(tokenizer: PreTrainedTokenizerFast, word: str, name: str) -> int:
+    """The one token that an answer is.
+
+    Args:
+        tokenizer: the model's.
+        word: the answer.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if it is no token or several.
+    """
+    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        raise InputError(
+            f"model {name!r}: the answer {word!r} is {len(ids)} tokens {ids} of its tokenizer; "
+            "expected one known token; set the prompt's answers (--prompt) to what the model was "
+            "trained with"
+        )
+    return int(ids[0])

@@ -1,0 +1,188 @@
+"""Prompts: how a decoder is asked whether a passage answers a query, and what it may answer.
+
+A prompt is a row of pieces, each turned into tokens by itself and put behind one another, as the
+models' own code does. ``{query}`` and ``{passage}`` stand for the texts, ``{instruction}`` for the
+task. Pieces without a text are the prompt's own and may hold control tokens such as
+``<|im_start|>``; in pieces with a text everything is text, so that a literal ``<|im_end|>`` in a
+passage cannot end its turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from matchlens.errors import InputError
+from matchlens.parts import Part
+
+TEXTS = {"{query}": Part.Q, "{passage}": Part.D}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What stands around query and passage, and the two answers.
+
+    Args:
+        pieces: texts, each turned into tokens by itself; one of them holds ``{query}``, one (it may
+            be the same) ``{passage}``, the last neither.
+        yes: the answer whose logit counts for relevance, one token.
+        no: the answer whose logit counts against it; None: none does.
+        instruction: the task, put where a piece says ``{instruction}``.
+        begin: whether the tokenizer's begin-of-text token stands before all pieces.
+        added: whether pieces with a text get the special tokens that the tokenizer adds of itself.
+
+    Raises:
+        InputError: if the texts are not in the pieces once each, the query first, or an answer is
+            empty.
+
+    >>> BGE.filled("who {sat}", "a cat").__next__()
+    ('A: who {sat}', {<Part.Q: 1>: (3, 12)})
+    """
+
+    pieces: tuple[str, ...]
+    yes: str
+    no: str | None = None
+    instruction: str = ""
+    begin: bool = False
+    added: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pieces", tuple(self.pieces))
+        whole = "".join(self.pieces)
+        for text in TEXTS:
+            if (times := whole.count(text)) != 1:
+                raise InputError(f"a prompt's pieces hold {text} {times} times; expected it once")
+        if whole.index("{query}") > whole.index("{passage}"):
+            raise InputError("a prompt has the passage before the query; expected the query first")
+        if not self.pieces[-1] or any(text in self.pieces[-1] for text in TEXTS):
+            raise InputError(
+                "a prompt's last piece holds a text, or nothing; expected the prompt's own words, "
+                "since the score reads the last token"
+            )
+        if not self.yes or self.no == "":
+            raise InputError("a prompt's answer is empty; expected a word that is one token")
+
+    def filled(self, query: str, passage: str):
+        """Each piece's text, and where in it the query and the passage stand.
+
+        Args:
+            query: the query.
+            passage: the passage; braces in either are text.
+
+        Yields:
+            The text and, by part, the first character and the one past the last.
+        """
+        given = {Part.Q: query, Part.D: passage}
+        for piece in self.pieces:
+            rest = piece.replace("{instruction}", self.instruction)
+            text, spans = "", {}
+            while found := [(rest.index(mark), mark) for mark in TEXTS if mark in rest]:
+                place, mark = min(found)
+                text += rest[:place]
+                part = TEXTS[mark]
+                spans[part] = (len(text), len(text) + len(given[part]))
+                text, rest = text + given[part], rest[place + len(mark) :]
+            yield text + rest, spans
+
+    @property
+    def relevance(self) -> str:
+        """How the score comes of the answers' logits.
+
+        >>> QWEN3.relevance
+        "z('yes') - z('no')"
+        """
+        return f"z({self.yes!r})" + ("" if self.no is None else f" - z({self.no!r})")
+
+    def record(self) -> dict[str, object]:
+        """What a manifest says of it."""
+        return {**asdict(self), "pieces": list(self.pieces), "control_tokens_in_texts": "as text"}
+
+    def changed(self, settings: Mapping[str, object]) -> Prompt:
+        """The prompt with other settings.
+
+        Args:
+            settings: names of fields to values, such as ``{"instruction": "..."}``.
+
+        Raises:
+            InputError: if there is no such field, or a value is of another kind.
+        """
+        known = {field.name for field in fields(self)}
+        for name, value in settings.items():
+            if name not in known:
+                raise InputError(
+                    f"a prompt has no {name!r}; expected one of {', '.join(sorted(known))}"
+                )
+            if not _fits(name, value):
+                raise InputError(f"a prompt's {name} is {value!r:.60}; expected {_KINDS[name]}")
+        pieces = settings.get("pieces", self.pieces)
+        assert isinstance(pieces, Sequence)  # noqa: S101
+        return replace(self, **{**settings, "pieces": tuple(map(str, pieces))})  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, path: Path, default: Prompt) -> Prompt:
+        """A prompt from a JSON file that names what differs from the default.
+
+        Args:
+            path: a file with an object such as ``{"instruction": "..."}``.
+            default: the model type's own prompt.
+
+        Raises:
+            InputError: if the file cannot be read or used.
+        """
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"cannot read the prompt {str(path)!r}: {error}") from None
+        if not isinstance(settings, dict):
+            raise InputError(
+                f"the prompt {str(path)!r} is not a JSON object; expected, for example, "
+                '{"instruction": "..."}'
+            )
+        return default.changed(settings)
+
+
+_KINDS = {
+    "pieces": "a list of texts",
+    "yes": "a text",
+    "no": "a text or null",
+    "instruction": "a text",
+    "begin": "true or false",
+    "added": "true or false",
+}
+
+
+def _fits(name: str, value: object) -> bool:
+    if name == "pieces":
+        return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    if name in {"begin", "added"}:
+        return isinstance(value, bool)
+    return isinstance(value, str) or (name == "no" and value is None)
+
+
+QWEN3 = Prompt(
+    pieces=(
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "
+        'and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
+        "<|im_start|>user\n",
+        "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {passage}",
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    ),
+    yes="yes",
+    no="no",
+    instruction="Given a web search query, retrieve relevant passages that answer the query",
+    added=True,
+)
+"""Qwen3-Reranker's, after its model card: the middle is turned into tokens as one text."""
+
+BGE = Prompt(
+    pieces=("A: {query}", "\n", "B: {passage}", "\n", "{instruction}"),
+    yes="Yes",
+    instruction=(
+        "Given a query A and a passage B, determine whether the passage contains an answer to the "
+        "query by providing a prediction of either 'Yes' or 'No'."
+    ),
+    begin=True,
+)
+"""bge-reranker-v2-gemma's, after FlagEmbedding: five pieces behind the begin-of-text token."""

@@ -1,0 +1,181 @@
+"""Which logit is relevance: one label, two labels, and an order that looks reversed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import matchlens
+import tiny as tiny_models
+from matchlens import InputError, MatchlensWarning
+from matchlens.corpora import Pair
+from matchlens.models.bert import relevance
+from matchlens.models.check import CheckError, reversed_order
+from matchlens.models.checks.relevance import ASKED
+from matchlens.models.embedded import demo_folder
+from matchlens.models.folder import find
+
+CUTS = ["Q->D", "D->All@1~mask"]
+
+
+def reheaded(source: Path, target: Path, rows: list[float], **config: object) -> Path:
+    """A copy of a model whose logits are its one logit, times a number each."""
+    shutil.copytree(source, target)
+    weights = load_file(target / "model.safetensors")
+    factors = torch.tensor(rows)
+    weights["classifier.weight"] = (factors[:, None] * weights["classifier.weight"]).contiguous()
+    weights["classifier.bias"] = factors * weights["classifier.bias"]
+    save_file(weights, target / "model.safetensors", {"format": "pt"})
+    held = json.loads((target / "config.json").read_text())
+    labels = {str(number): f"LABEL_{number}" for number in range(len(rows))}
+    (target / "config.json").write_text(json.dumps({**held, "id2label": labels, **config}))
+    return target
+
+
+def score_of(logits: list[list[float]]) -> list[float]:
+    return relevance(torch.tensor(logits)).tolist()
+
+
+def test_one_logit_or_the_difference_of_two():
+    assert score_of([[0.5], [-2.0]]) == [0.5, -2.0]
+    assert score_of([[0.5, 2.0], [80.0, -80.0]]) == [1.5, -160.0]  # a softmax would say 0 there
+    for wrong in ([[1.0, 2.0, 3.0]], [[]]):
+        with pytest.raises(InputError, match=r"the model returns \d logits a pair; expected a cr"):
+            score_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("labels", "declared", "says"),
+    [
+        (1, 2, "its config declares 2 labels and it returns 1 logit a pair"),
+        (2, 1, "its config declares 1 label and it returns 2 logits a pair"),
+    ],
+)
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_labels_that_are_not_the_logits(family, labels, declared, says, tmp_path):
+    folder = tiny_models.save(tmp_path / "model", family, labels=labels, layers=1)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(number): "x" for number in range(declared)}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=rf"do not fit \(classifier\S+: {says}.*right id2label"):
+        matchlens.load(folder, device="cpu")
+
+
+def test_a_head_that_was_put_on_later(tmp_path, monkeypatch):
+    """The weights fit the config, and the model returns something else all the same."""
+    folder = tiny_models.save(tmp_path / "model", labels=2, layers=1)
+    from matchlens.models.bert import Bert
+
+    real = Bert.__init__
+
+    def init(self, module):
+        module.classifier = torch.nn.Linear(32, 1)
+        real(self, module)
+
+    monkeypatch.setattr(Bert, "__init__", init)
+    with pytest.raises(CheckError, match="its config declares 2 labels and it returns 1 logit a"):
+        matchlens.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(("labels", "words"), [(1, ("z", "-z")), (2, ("z1 - z0", "z0 - z1"))])
+def test_negated_scores(labels, words, tmp_path, tiny_pairs):
+    folder = tiny_models.save(tmp_path / "model", labels=labels)
+    plain, turned = (
+        matchlens.load(folder, dtype="float64", device="cpu", negate=negate)
+        for negate in (False, True)
+    )
+    assert (plain.identity["relevance"], turned.identity["relevance"]) == words
+    assert dict(plain.identity) | {"relevance": words[1]} == turned.identity
+    held, got = (matchlens.score(model, tiny_pairs, CUTS) for model in (plain, turned))
+    for cut in ("", *CUTS):
+        np.testing.assert_array_equal(got[cut], -held[cut])
+        assert np.ptp(held[cut]) > 0
+    negative = reheaded(folder, tmp_path / "turned", [-1.0]) if labels == 1 else None
+    if negative is not None:
+        expected = matchlens.score(matchlens.load(negative, dtype="float64"), tiny_pairs, CUTS)
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_the_two_labels_change_places(tmp_path, tiny_pairs):
+    """z0 - z1 is what a model whose labels stand the other way round gives."""
+    one = tiny_models.save(tmp_path / "one")
+    ways = reheaded(one, tmp_path / "a", [0.25, 1.0]), reheaded(one, tmp_path / "b", [1.0, 0.25])
+    right = matchlens.load(ways[0], dtype="float64", device="cpu")
+    wrong = matchlens.load(ways[1], dtype="float64", device="cpu", negate=True)
+    first, second = (matchlens.score(model, tiny_pairs, CUTS) for model in (right, wrong))
+    np.testing.assert_allclose(first, second, atol=1e-12)
+
+
+def test_the_pairs_are_balanced():
+    """No liking for a passage or a query alone can turn all of them round."""
+    assert len({query for query, _ in ASKED}) == len({text for _, text in ASKED}) == 8
+    draw = np.random.default_rng(0)
+    for _ in range(100):
+        queries, passages = draw.normal(size=8), draw.normal(size=8)
+        relevant, other = queries + passages, queries + np.roll(passages, -1)
+        assert 0 < (relevant >= other).sum() < 8
+
+
+def test_labels_decide_nothing_and_are_shown_as_they_are():
+    checks = {"relevant_above": {"what": "", "seen": 0, "expected": "", "ok": True}}
+    said = reversed_order(checks, False, {0: "relevant\x1b[31m", 1: "no\nt"})
+    assert "in all 8 built-in pairs" in said
+    assert "give negate=True (--negate)" in said
+    assert said.isprintable()
+    assert r"'relevant\x1b[31m', 'no\nt'" in said
+    assert "leave out negate=True (--negate)" in reversed_order(checks, True, {})
+    for seen in (1, 8, None):
+        checks["relevant_above"]["seen"] = seen
+        assert reversed_order(checks, False, {}) == ""
+    assert reversed_order({}, False, {}) == ""
+
+
+# --- the real model, turned round
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [([-1.0], ["score"]), ([1.0, 0.0], ["relevant", "not_relevant"])],
+    ids=["one label", "two labels"],
+)
+def test_an_order_that_looks_reversed_is_told(demo_model, rows, labels, tmp_path):
+    names = {str(number): name for number, name in enumerate(labels)}
+    folder = reheaded(demo_folder(), tmp_path / "turned", rows, id2label=names)
+    with pytest.warns(MatchlensWarning) as told:
+        model = matchlens.load(folder, device="cpu")
+    (line,) = [str(one.message) for one in told]
+    assert line.startswith(f"model {str(folder)!r}: the relevant one of two passages scores lower")
+    assert "give negate=True (--negate), which turns the score round" in line
+    assert line.endswith(f"(the model calls its labels {', '.join(map(repr, labels))})")
+    assert model.checks["relevant_above"]["seen"] == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        right = matchlens.load(folder, device="cpu", negate=True)
+    assert right.checks["relevant_above"]["seen"] == 8
+    pairs = [Pair("q", "d", query, text, 0) for query, text in ASKED]
+    expected = matchlens.score(demo_model, pairs, ["Q->D"])
+    np.testing.assert_allclose(matchlens.score(right, pairs, ["Q->D"]), expected, atol=1e-4)
+
+
+@pytest.mark.real
+def test_a_right_order_that_is_negated_is_told(demo_model):
+    assert demo_model.checks["relevant_above"]["seen"] == 8
+    with pytest.warns(MatchlensWarning, match=r"leave out negate=True \(--negate\)"):
+        matchlens.load("demo", device="cpu", negate=True)
+    assert find("demo").identity("float32", None)["relevance"] == "z"
+
+
+@pytest.mark.real
+def test_pairs_that_do_not_fit_are_not_judged(demo_model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = matchlens.load("demo", device="cpu", negate=True, max_length=8)
+    assert model.checks["relevant_above"]["seen"] is None
