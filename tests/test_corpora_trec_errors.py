@@ -84,7 +84,7 @@ BAD_LINES = {
     ),
     "not UTF-8": ("t.tsv", b"q1\tx\nq2\tcaf\xe9\n", 2, "byte 7 of the line (0xe9) is not UTF-8"),
     "UTF-16": ("t.tsv", "q1\tx\n".encode("utf-16"), 1, "is not UTF-8"),
-    "gzip without its name": ("t.tsv", gzip.compress(b"q1\tx\n"), 1, "gzip inside"),
+    "gzip without its name": ("t.tsv", gzip.compress(b"q1\tx\n", mtime=0), 1, "gzip inside"),
 }
 
 
@@ -144,9 +144,9 @@ def test_no_passages_file_and_a_name_of_spaces_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "came"),
     [
-        (gzip.compress(GOOD["p.jsonl"] * 50)[:-9], "ends too early"),
-        (gzip.compress(GOOD["p.jsonl"])[:15] + b"\xff" * 40, "not a sound gzip file"),
-        (gzip.compress(GOOD["p.jsonl"])[:-8] + b"\0" * 8, "not a sound gzip file"),
+        (gzip.compress(GOOD["p.jsonl"] * 50, mtime=0)[:-9], "ends too early"),
+        (gzip.compress(GOOD["p.jsonl"], mtime=0)[:15] + b"\xff" * 40, "not a sound gzip file"),
+        (gzip.compress(GOOD["p.jsonl"], mtime=0)[:-8] + b"\0" * 8, "not a sound gzip file"),
         (GOOD["p.jsonl"], "not a sound gzip file"),
         (b"", "is empty"),
     ],
@@ -159,11 +159,11 @@ def test_a_broken_gzip_file_is_refused(tmp_path, content, came):
 
 def test_a_gzip_bomb_ends_in_an_error_by_line_or_by_file(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "MAX_LINE", 1000)
-    one_line = gzip.compress(b'{"id": "a", "text": "' + b" " * 10**6)
+    one_line = gzip.compress(b'{"id": "a", "text": "' + b" " * 10**6, mtime=0)
     message = refusal(tmp_path, {"p.jsonl.gz": one_line}, passages=["p.jsonl.gz"])
     assert "line 1: the line is longer than 1,000 bytes" in message
     monkeypatch.setattr(lines, "MAX_UNPACKED", 5000)
-    many = gzip.compress(b"\n" * 10**6)
+    many = gzip.compress(b"\n" * 10**6, mtime=0)
     message = refusal(tmp_path, {"p.jsonl.gz": many}, passages=["p.jsonl.gz"])
     assert "unpacks to more than 5,000 bytes" in message
 
@@ -231,7 +231,7 @@ def test_any_bytes_load_or_are_refused(content, name, packed):
         names = {"t.tsv": "t.tsv", "qrels": "qrels", "r.run": "r.run", "p.jsonl": "p.jsonl"}
         role = "p.jsonl" if name == "p.tsv" else name
         names[role] = name + (".gz" if packed else "")
-        write(path, {names[role]: gzip.compress(content) if packed == "gzip" else content})
+        write(path, {names[role]: gzip.compress(content, mtime=0) if packed == "gzip" else content})
         try:
             collection = load(
                 path, [names["p.jsonl"]], names["t.tsv"], names["qrels"], names["r.run"]
