@@ -12,9 +12,7 @@ from __future__ import annotations
 import random
 import statistics
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -27,7 +25,7 @@ from matchlens.engine import run
 from matchlens.meters.names import NAMES
 from matchlens.models.folder import FAMILIES
 from matchlens.models.load import Reranker
-from matchlens.studies.attention import measure_attention
+from matchlens.studies.watching import watch
 
 PAIRS, WORDS, ROUNDS = 8, 120, 3
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -100,8 +98,7 @@ def chosen(number: int, words: int) -> PairSet:
 
 
 def meters(model: Reranker, pairs: PairSet) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        measure_attention(model, pairs, NAMES, Path(folder))
+    watch(model, pairs, NAMES)
 
 
 def sweep(model: Reranker, pairs: PairSet) -> None:

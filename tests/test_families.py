@@ -283,7 +283,8 @@ def own_attention(family, monkeypatch):
     if issubclass(family, Biased):
 
         def attend(module, query, key, value, *_, scaling, matchlens):
-            bias = matchlens.biased(matchlens.grid.padding_bias(1, query.dtype))
+            rows = None if matchlens.asking is None else matchlens.rows
+            bias = matchlens.biased(matchlens.grid.padding_bias(1, query.dtype), rows)
             attention = torch.nn.functional.scaled_dot_product_attention
             return attention(query, key, value, bias, scale=scaling).transpose(1, 2), None
 

@@ -21,7 +21,8 @@ from matchlens import InputError
 from matchlens.corpora import thin
 from matchlens.report import whole
 from matchlens.studies import sizes, wexir25
-from matchlens.studies.claims import CLAIMS, SEPS
+from matchlens.studies.claims import CLAIMS
+from matchlens.studies.decisions import SEPS
 from matchlens.studies.sharing import Shared
 from matchlens.studies.verdicts import effect, mean_of, runs_of_none, superiority
 from test_cli import call, files_of, write_collection
@@ -300,6 +301,17 @@ def test_numbers_behind_the_verdicts():
     assert mean.value == pytest.approx(0.2)
     assert mean.low <= 0.2 <= mean.high
     assert runs_of_none([]) == 0
+
+
+def test_a_study_shows_itself(found):
+    shown = found._repr_html_()
+    for name in ("Q→D", "nDCG@10"):
+        assert name in shown
+    assert "<script" not in shown
+    assert found.plot("sweep-up-to").get_axes()
+    assert found.claims()["id"].tolist() == [claim.id for claim in CLAIMS]
+    with pytest.raises(InputError):
+        found.plot("ablation", "no such figure")
 
 
 # --- the folder

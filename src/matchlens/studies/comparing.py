@@ -12,7 +12,7 @@ import pandas as pd
 
 from matchlens.corpora.lines import visible
 from matchlens.errors import InputError
-from matchlens.ranking import compare as tested
+from matchlens.ranking import compare as over_queries
 from matchlens.results import Result, read_manifest
 from matchlens.studies.compare_heads import compare_heads
 from matchlens.studies.compare_identity import Held, differences, said_of, same_pairs
@@ -218,13 +218,13 @@ def _paired(
             continue
         where = [str(collection) for collection in wide[0][0].index.get_level_values(0)]
         values = [one[0][""].to_numpy(dtype=np.float64) for one in wide]
-        table = tested(values[1][None], values[0], where, seed=seed)
+        table = over_queries(values[1][None], values[0], where, seed=seed)
         rows = [_row("", values[0], values[1], table.iloc[0])]
         common = [cut for cut in wide[0][1].columns if cut and cut in wide[1][1].columns]
         if common:
             changes = [one[1][common].to_numpy(dtype=np.float64).T for one in wide]
             apart = changes[1] - changes[0]
-            table = tested(apart, np.zeros(apart.shape[1]), where, seed=seed)
+            table = over_queries(apart, np.zeros(apart.shape[1]), where, seed=seed)
             rows += [
                 _row(cut, changes[0][place], changes[1][place], table.iloc[place])
                 for place, cut in enumerate(common)

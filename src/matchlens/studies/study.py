@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -26,6 +26,7 @@ from matchlens.studies.ablation import ablation
 from matchlens.studies.attention import attention
 from matchlens.studies.circuits import query_key
 from matchlens.studies.circuits_options import checked_halves, document_parts
+from matchlens.studies.claims import claims
 from matchlens.studies.contrasts import CONTRASTS, Classes
 from matchlens.studies.control_points import conditions_of as control_conditions
 from matchlens.studies.controls import controls
@@ -36,7 +37,11 @@ from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Shared
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 from matchlens.studies.sweeps import sweep
+from matchlens.studies.verdicts import MARGIN
 from matchlens.studies.watching import Watched, watch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Stage = Callable[[str, int, int], None]
 """Called with what runs, pairs done and pairs in all."""
@@ -68,6 +73,26 @@ class Study:
     def to_frame(self, name: str, table: str | None = None) -> pd.DataFrame:
         """A copy of a table of one study, its first where ``table`` is None."""
         return self[name].to_frame(table)
+
+    def claims(self, *, margin: float = MARGIN) -> pd.DataFrame:
+        """The paper's claims for this model, decided from the results.
+
+        Args:
+            margin: changes of the measure up to this count as none.
+        """
+        return claims(self.results, margin=margin)
+
+    def plot(self, name: str, figure: str | None = None) -> Figure:
+        """A figure of one study, its main one where ``figure`` is None.
+
+        Raises:
+            InputError: if the study was not run or has no such figure.
+        """
+        return self[name].plot(figure)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: every study's own display, in the order in which they ran."""
+        return "\n".join(result._repr_html_() for result in self.results.values())
 
     def save(self, folder: str | Path) -> Path:
         """Write all results into one folder; :func:`matchlens.report` makes the page of it.

@@ -87,11 +87,11 @@ def _parts(
 
     def cut(what: str, conditions: dict[str, Condition], some: PairSet, factor: float = 1) -> None:
         work = Work.of(conditions, folder, some)
-        out.append((what, work.pairs, work.passes * factor, work.operations * factor))
+        out.append((what, work.pairs, float(work.passes) * factor, work.operations * factor))
 
-    def untouched(what: str, some: PairSet, passes: float) -> None:
+    def untouched(what: str, some: PairSet, passes: float | int) -> None:
         operations = layer_operations(folder, token_counts(folder, some)) * passes
-        out.append((what, len(some.pairs), passes, operations))
+        out.append((what, len(some.pairs), float(passes), operations))
 
     if "ablation" in names:
         made, _ = ways(chosen.cuts, None if chosen.how == "zero" else [chosen.how])
