@@ -77,13 +77,15 @@ def _cell(a, rows, columns, x, y, ids, length) -> dict[str, float]:
     for i, m in zip(rows, mass, strict=True):
         shares = [a[i, j] / m for j in columns if a[i, j] > 0]
         entropy.append(-sum(share * math.log(share) for share in shares))
-        same.append(sum(a[i, j] for j in columns if ids[j] == ids[i] and i != j) / m)
+        met = sum(a[i, j] for j in columns if ids[j] == ids[i] and i != j)
+        same.append(met / m if m > 0 else 0.0)  # a row without mass has no weight
+    total = sum(mass) or math.nan
     out = {
         "mass": sum(mass) / len(rows),
         "norm_mass": sum(norm) / len(rows),
         "peak": max(a[i, j] for i in rows for j in columns),
-        "entropy": sum(m * e for m, e in zip(mass, entropy, strict=True)) / sum(mass),
+        "entropy": sum(m * e for m, e in zip(mass, entropy, strict=True)) / total,
     }
     if {x, y} <= {Part.Q, Part.D}:
-        out["same_token"] = sum(m * s for m, s in zip(mass, same, strict=True)) / sum(mass)
+        out["same_token"] = sum(m * s for m, s in zip(mass, same, strict=True)) / total
     return out

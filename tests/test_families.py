@@ -171,12 +171,14 @@ def test_padding_in_a_text_is_what_the_library_makes_of_it(folder, model, family
 
 
 @pytest.mark.parametrize("how", [how.value for how in How])
-def test_every_how_equals_the_reference(model, tiny_pairs, how):
+def test_every_how_equals_the_reference(model, family, tiny_pairs, how):
     few = [tiny_pairs[n] for n in (0, 4)]  # of one query
     others = other_pairs(few, 0)
     names = [f"{cut}~{how}" for cut in ("Q->D", "D->{Q,SEP1}@0", "{CLS,SEP1}->{CLS,D}#0.1,1.0")]
     if how != "sink":
         names.append(f"SEP1->All~{how}")
+    elif family in tiny_models.ROTARY:  # where a layer sees a window, it is refused
+        names = [name for name in names if "@0" in name]
     got = scores(model, few, *names)
     for name in names:
         expected = [
