@@ -17,6 +17,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import matchlens
+import tiny_decoders
 from matchlens import InputError
 from matchlens.corpora import thin
 from matchlens.report import whole
@@ -135,6 +136,20 @@ def test_a_study_that_cannot_be_run_is_left_out_with_its_reason(tiny):
     assert done["attention"].options["contrasts"] == ["relevant-hard"]
     with pytest.raises(InputError, match="no result 'circuits'"):
         done["circuits"]
+
+
+def test_a_decoder_is_studied_as_far_as_it_goes(tmp_path_factory, tmp_path):
+    model = matchlens.load(tiny_decoders.save(tmp_path_factory.mktemp("qwen3"), "qwen3"))
+    pairs = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1, easy=2)
+    done = matchlens.study(model, pairs, size="quick")
+    assert "rotary" in done.skipped["circuits"]
+    decided = done.claims().set_index("id")
+    assert "causal mask" in decided.loc["document-to-query", "found"]
+    assert "no SEP1" in decided.loc["separators", "found"]
+    assert not decided["found"].str.contains("nan").any()
+    done.save(tmp_path / "out")
+    matchlens.write_report(tmp_path / "out")
+    assert "21 of 30 cuts are none in this model" in (tmp_path / "out/results.json").read_text()
 
 
 def test_options_that_are_no_options(tiny, pairs):

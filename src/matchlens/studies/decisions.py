@@ -58,6 +58,27 @@ def _p(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {plain(p)}"
 
 
+def impossible(rows: Sequence[Row]) -> str:
+    """Why one of these cuts is none in this model; empty where all can be made.
+
+    >>> impossible([{"cut": "Q->D", "impossible": "Q stands before D"}, {"cut": "D->D"}])
+    'Q->D is no cut here (Q stands before D)'
+    """
+    for row in rows:
+        if row.get("impossible"):
+            return f"{row['cut']} is no cut here ({row['impossible']})"
+    return ""
+
+
+def _in_layers(number: int) -> str:
+    """So many layers from the bottom.
+
+    >>> _in_layers(1), _in_layers(4)
+    ('the first layer', 'the first 4 layers')
+    """
+    return "the first layer" if number == 1 else f"the first {number} layers"
+
+
 def _table1(results: Results) -> dict[str, Row]:
     if "ablation" not in results:
         return {}
@@ -85,6 +106,8 @@ def one_cut(cut: str, matters: bool) -> Callable[[Results, float, int], Found]:
         table = _table1(results)
         if cut not in table:
             return lacking(f"{cut} was not cut in all layers (study ablation)")
+        if why := impossible([table[cut]]):
+            return lacking(why)
         row, measure = table[cut], str(results["ablation"].options["measure"])
         seen = effect(row, margin)
         wanted, other = (MATTERS, NONE) if matters else (NONE, MATTERS)
@@ -100,6 +123,8 @@ def separators(results: Results, margin: float, seed: int) -> Found:
     table = _table1(results)
     if not set(SEPS) <= set(table):
         return lacking("the rows and columns of SEP were not cut (study ablation)")
+    if why := impossible([table[cut] for cut in SEPS]):
+        return lacking(why)
     measure = str(results["ablation"].options["measure"])
     seen = [effect(table[cut], margin) for cut in SEPS]
     name = max(SEPS, key=lambda cut: np.nan_to_num(abs(number(table[cut], "diff"))))
@@ -174,16 +199,17 @@ def early_cls(results: Results, margin: float, seed: int) -> Found:
     table = _points(results, "sweep-up-to", "CLS->All")
     if not table:
         return lacking("CLS->All was not cut up to each layer (study sweep)")
+    if why := impossible(table[1:]):
+        return lacking(why)
     early = math.ceil(_layers(results) / 3)
     measure = str(results["sweep-up-to"].options["measure"])
     seen = [effect(table[n], margin) for n in range(1, _layers(results) + 1)]
     row = table[early]
     said, written = _sinks(results, ("CLS",), early)
     words = (
-        f"With CLS blind in the first {early} layers: "
-        f"{_change(row, str(row['cut']), measure)}. It can be blind in the first "
-        f"{runs_of_none(seen)} layers without a change beyond {plain(margin)}. In the first "
-        f"{early} layers: {said}"
+        f"With CLS blind in {_in_layers(early)}: {_change(row, str(row['cut']), measure)}. The "
+        f"number of layers from the bottom in which it can be blind without a change beyond "
+        f"{plain(margin)}: {runs_of_none(seen)}. In {_in_layers(early)}: {said}"
     )
     if MATTERS in seen[:early]:
         verdict = NOT
@@ -314,6 +340,8 @@ def gathered_last(results: Results, margin: float, seed: int) -> Found:
     above = _points(results, "sweep-from", GATHERING)
     if not below or not above:
         return lacking(f"{GATHERING} was not cut up to and from each layer (study sweep)")
+    if why := impossible([*below[1:], *above[:-1]]):
+        return lacking(why)
     layers = _layers(results)
     half = math.ceil(layers / 2)
     measure = str(results["sweep-up-to"].options["measure"])
@@ -321,10 +349,10 @@ def gathered_last(results: Results, margin: float, seed: int) -> Found:
     row, rest = below[half], above[half]
     late = effect(rest, margin)
     words = (
-        f"CLS reads nothing of query and document in the first {half} layers: "
+        f"CLS reads nothing of query and document in {_in_layers(half)}: "
         f"{_change(row, str(row['cut']), measure)}; from layer {half} on: "
-        f"{_change(rest, str(rest['cut']), measure)}. The first {runs_of_none(until)} of {layers} "
-        f"layers can be cut without a change beyond {plain(margin)}."
+        f"{_change(rest, str(rest['cut']), measure)}. The number of layers from the bottom that "
+        f"can be cut without a change beyond {plain(margin)}: {runs_of_none(until)} of {layers}."
     )
     verdict = UNDECIDED
     if MATTERS in until[:half] or late == NONE:

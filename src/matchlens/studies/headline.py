@@ -206,8 +206,14 @@ def _table_1(result: Result) -> Iterator[str]:
         f"candidates has {_printed(random)}."
     )
     rows = records(result.tables["table1"])
-    cells = [row for row in rows if row["cut"] not in ("", "random")]
+    every = [row for row in rows if row["cut"] not in ("", "random")]
+    cells = [row for row in every if not row.get("impossible")]
     fallen = [row for row in cells if row["significant"] and number(row, "diff") < 0]
+    if len(cells) < len(every):
+        yield (
+            f"{len(every) - len(cells)} of {len(every)} cuts are none in this model: there is "
+            "nothing of that kind to read."
+        )
     fallen.sort(key=lambda row: number(row, "diff"))
     if not fallen:
         yield f"Of {len(cells)} cuts, none lowers it significantly (Holm-corrected, paired)."
