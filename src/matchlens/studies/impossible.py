@@ -29,6 +29,7 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
             pair.
         causal: whether some layer lets tokens read only what stands before them.
 
+    >>> from matchlens.directions import Cut
     >>> reach = np.ones((1, 6, 6), dtype=bool)
     >>> reach[0, Part.Q, Part.D] = False
     >>> reason([Cut.parse("Q->D")], reach, causal=True)
