@@ -353,7 +353,7 @@ def test_the_check_is_a_table_whatever_its_shape(folder, tmp_path):
         "not asked",
     ):
         assert words in said
-    assert "the attention function is called once a layer" in page(folder)
+    assert "our attention function is called once a layer" in page(folder)
 
 
 def test_curves_that_the_random_ranking_squeezes_are_drawn_close_up_too(folder, tmp_path):
