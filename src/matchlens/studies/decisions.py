@@ -47,10 +47,10 @@ HALF = 0.5
 def plain(value: float) -> str:
     """A number in a sentence.
 
-    >>> plain(0.0512), plain(-0.2)
-    ('.051', '-.200')
+    >>> plain(0.0512), plain(-0.2), plain(-0.0001)
+    ('.051', '-.200', '.000')
     """
-    text = f"{value:.3f}"
+    text = f"{round(value, 3) + 0.0:.3f}"  # no minus before a zero
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
