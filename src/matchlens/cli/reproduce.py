@@ -97,11 +97,13 @@ def reproduce(
         batch_tokens=batch_tokens,
         quiet=quiet,
     )
-    if explain:
-        from matchlens.studies.study_cost import study_cost
+    from matchlens.studies.study_cost import study_cost
 
-        typer.echo(study_cost(names, size, wexir25.PRESET, made.folder, made.pairs))
+    costs = study_cost(names, size, wexir25.PRESET, made.folder, made.pairs)
+    if explain:
+        typer.echo(costs)
         return
+    o.say(costs, quiet)
     from matchlens.report.paper import comparison_files, comparison_text
 
     results: dict[str, Any] = {}

@@ -83,11 +83,13 @@ def study(
 
         before = find(base, scores=False)
         circuits_options.check_base(job.folder, before)
-    if explain:
-        from matchlens.studies.study_cost import study_cost
+    from matchlens.studies.study_cost import study_cost
 
-        typer.echo(study_cost(names, how_much, str(job.study["preset"]), job.folder, job.pairs))
+    costs = study_cost(names, how_much, str(job.study["preset"]), job.folder, job.pairs)
+    if explain:
+        typer.echo(costs)
         return
+    o.say(costs, job.quiet)
     conduct(job, how_much.name, named, before, margin)
 
 
