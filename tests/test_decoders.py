@@ -174,7 +174,8 @@ def test_every_how_equals_the_reference(model, kind, how):
     pairs = tiny_models.pairs(5)
     few = [pairs[n] for n in (0, 4)]  # of one query
     others = other_pairs(few, 0)
-    names = [f"{cut}~{how}" for cut in ("D->Q", "{CLS,D}->All#0.1,1.0")]
+    cuts = ("{CLS,D}->All#0.1,1.0", "D->Q")[: 1 if how in ("mean", "resample") else 2]
+    names = [f"{cut}~{how}" for cut in cuts]  # the slow reference of these two takes seconds a cut
     got = scores(model, few, *names)
     for name in names:
         expected = [

@@ -70,7 +70,7 @@ def test_table1_equals_the_reference(tiny, tiny_pairs, how):
         np.testing.assert_allclose(got[name], expected, atol=1e-10, err_msg=name)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(a=any_cuts, b=any_cuts)
 def test_any_two_cuts_together_equal_the_reference(tiny, tiny_pairs, a, b):
     few = [tiny_pairs[3], tiny_pairs[7], tiny_pairs[11]]  # of one query
