@@ -23,6 +23,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/prefix_sharing.py
 	$(BIN)/python benchmarks/attention_meters.py
 	$(BIN)/python benchmarks/qk_triplets.py
+	$(BIN)/python benchmarks/families.py
 
 # The examples in the docstrings, all of which run.
 docs: $(READY)
