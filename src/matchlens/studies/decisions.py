@@ -87,7 +87,8 @@ def _table1(results: Results) -> dict[str, Row]:
 
 def _change(row: Row, name: str, measure: str) -> str:
     diff, low, high, p = (number(row, key) for key in ("diff", "ci_low", "ci_high", "p_holm"))
-    said = f"{name} changes {measure} by {plain(diff)} [{plain(low)}, {plain(high)}]"
+    interval = f" [{plain(low)}, {plain(high)}]" if low <= high else ", without an interval"
+    said = f"{name} changes {measure} by {plain(diff)}{interval}"
     return f"{said}, {_p(p)}" if not np.isnan(p) else f"{said}, untested"
 
 

@@ -137,7 +137,11 @@ def honestly(ablation: Result) -> list[str]:
     names = [str(source["collection"]) for source in pairs["sources"]]
     theirs = [name for name in names if name in DATASETS]
     by_name = ablation.pairs[ablation.pairs["grade"] >= 0].groupby("collection")["qid"].nunique()
-    counts = ", ".join(f"{name} ({by_name.get(name, 0)} queries)" for name in names)
+    numbers = {name: int(by_name.get(name, 0)) for name in names}
+    counts = ", ".join(
+        f"{name} ({number} {'query' if number == 1 else 'queries'})"
+        for name, number in numbers.items()
+    )
     if len(theirs) == len(DATASETS) == len(names):
         said.append(f"the collections are the paper's: {counts}")
     else:
