@@ -9,6 +9,7 @@ import pandas as pd
 
 from matchlens.errors import InputError
 from matchlens.results import Result, records
+from matchlens.studies.verdicts import number
 
 NAME = "wexir25"
 MODEL = "castorini/monobert-large-msmarco"
@@ -136,11 +137,15 @@ def honestly(ablation: Result) -> list[str]:
         )
     names = [str(source["collection"]) for source in pairs["sources"]]
     theirs = [name for name in names if name in DATASETS]
-    by_name = ablation.pairs[ablation.pairs["grade"] >= 0].groupby("collection")["qid"].nunique()
-    numbers = {name: int(by_name.get(name, 0)) for name in names}
+    ranked = {
+        (str(row["collection"]), row["qid"])
+        for row in records(ablation.pairs)
+        if number(row, "grade") >= 0
+    }
+    numbers = {name: sum(one == name for one, _ in ranked) for name in names}
     counts = ", ".join(
-        f"{name} ({number} {'query' if number == 1 else 'queries'})"
-        for name, number in numbers.items()
+        f"{name} ({count} {'query' if count == 1 else 'queries'})"
+        for name, count in numbers.items()
     )
     if len(theirs) == len(DATASETS) == len(names):
         said.append(f"the collections are the paper's: {counts}")
