@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -133,6 +134,9 @@ def test_a_study_that_cannot_be_run_is_left_out_with_its_reason(tiny):
         matchlens.study(tiny, bare, studies=studies)
     done = matchlens.study(tiny, bare, size="quick")
     assert "easy" in done.skipped["circuits"]
+    blank = replace(bare, pairs=tuple(replace(pair, grade=1) for pair in bare.pairs))
+    with pytest.raises(InputError, match=r"study 'attention' cannot be run: contrast"):
+        matchlens.study(tiny, blank, studies=["attention", "circuits"])  # the first, and its reason
     assert done["attention"].options["contrasts"] == ["relevant-hard"]
     with pytest.raises(InputError, match="no result 'circuits'"):
         done["circuits"]

@@ -13,29 +13,24 @@ import pandas as pd
 
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import EASY_GRADE, PairSet, thin
-from matchlens.directions import Cut
 from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.base import Base
 from matchlens.models.load import Reranker
-from matchlens.plan import Condition
 from matchlens.ranking import parse_measure
 from matchlens.results import Result
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
+from matchlens.studies.asked import CUTTING, asked, sweeps
 from matchlens.studies.attention import attention
 from matchlens.studies.circuits import query_key
 from matchlens.studies.circuits_options import checked_halves, document_parts
 from matchlens.studies.claims import claims
 from matchlens.studies.contrasts import CONTRASTS, Classes
-from matchlens.studies.control_points import conditions_of as control_conditions
 from matchlens.studies.controls import controls
-from matchlens.studies.hows import ways
 from matchlens.studies.looking import looking
-from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Shared
-from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 from matchlens.studies.sweeps import sweep
 from matchlens.studies.verdicts import MARGIN
 from matchlens.studies.watching import Watched, watch
@@ -172,7 +167,8 @@ def study(
     )
     skipped = dict(whole.impossible(names))
     if studies is not None and skipped:
-        raise InputError(f"study {next(iter(skipped))!r} cannot be run: {skipped.popitem()[1]}")
+        name, why = next(iter(skipped.items()))
+        raise InputError(f"study {name!r} cannot be run: {why}")
     whole.announce([name for name in names if name not in skipped])
     results: dict[str, Result] = {}
     for name in names:
@@ -232,36 +228,14 @@ class _Whole:
         """Tell the shared run what will be asked of which pairs."""
         ranked = sum(pair.grade != EASY_GRADE for pair in self.pairs.pairs)
         seed = int(self.common["seed"])
+        family = self.model.family
         for name in names:
-            conditions, most = self._conditions(name)
-            if conditions:
+            if name in CUTTING:
+                conditions, most = asked(
+                    name, self.size, self.preset, family.n_layers, family.n_heads
+                )
                 used, _ = thin(self.pairs, most or ranked, seed=seed)
                 self.shared.announce(used.pairs, conditions)
-
-    def _conditions(self, name: str) -> tuple[dict[str, Condition], int | None]:
-        """What a study will ask for, and of how many pairs at most."""
-        family, how = self.model.family, self.preset.how
-        shape = {"layers": family.n_layers, "heads": family.n_heads}
-        if name == "ablation":
-            made, _ = ways(self.preset.cuts, None if how == "zero" else [how])
-            return dict(conditions_of([way.cut for way in made])), None
-        if name == "controls":
-            conditions, _, _ = control_conditions(self.preset.directions, [how], self.size.draws)
-            return conditions, self.size.pairs
-        kinds = {
-            "sweep": self._sweeps,
-            "heads": [("heads", (WHOLE_HEAD,))],
-        }.get(name, [])
-        out: dict[str, Condition] = {}
-        for kind, directions in kinds:
-            points, _ = sweep_points(kind, directions, hows=(how,), **shape)
-            out |= {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
-        return out, self.size.swept if name == "sweep" else self.size.pairs
-
-    @property
-    def _sweeps(self) -> list[tuple[str, tuple[str, ...]]]:
-        late = [("from", self.size.late)] if self.size.late else []
-        return [("up-to", self.size.figure_1a(self.preset.name)), *late]
 
     def _progress(self, what: str) -> Progress | None:
         return None if self.stage is None else partial(self.stage, what)
@@ -290,7 +264,7 @@ class _Whole:
                 most_pairs=self.size.swept,
                 **self._cutting(f"cut {kind.replace('-', ' ')} each layer"),
             )
-            for kind, directions in self._sweeps
+            for kind, directions in sweeps(self.size, self.preset)
         ]
 
     def heads(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:

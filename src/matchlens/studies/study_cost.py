@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
-from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition
+from matchlens.studies.asked import asked
 from matchlens.studies.circuits_options import TOP
-from matchlens.studies.control_points import conditions_of as control_conditions
 from matchlens.studies.cost import (
     Work,
     in_words,
@@ -20,11 +19,8 @@ from matchlens.studies.cost import (
     vocabulary_operations,
 )
 from matchlens.studies.head_set_points import RANDOM_SETS
-from matchlens.studies.hows import ways
-from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sizes import Size
-from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 
 METERS = 1.5
 """What the untouched pass with all meters costs over plain scoring (measured)."""
@@ -73,6 +69,12 @@ def study_cost(
     )
 
 
+CUT_WORDS = {
+    "ablation": "Table 1",
+    "sweep": "Figure 1a",
+    "heads": "every head alone",
+    "controls": "random edges",
+}
 Part = tuple[str, int, float, float]
 
 
@@ -85,7 +87,7 @@ def _parts(
     few, _ = thin(pairs, min(size.pairs or ranked, ranked))
     out: list[Part] = []
 
-    def cut(what: str, conditions: dict[str, Condition], some: PairSet, factor: float = 1) -> None:
+    def cut(what: str, conditions: dict[str, Condition], some: PairSet, factor: float) -> None:
         work = Work.of(conditions, folder, some)
         out.append((what, work.pairs, float(work.passes) * factor, work.operations * factor))
 
@@ -93,31 +95,11 @@ def _parts(
         operations = layer_operations(folder, token_counts(folder, some)) * passes
         out.append((what, len(some.pairs), float(passes), operations))
 
-    if "ablation" in names:
-        made, _ = ways(chosen.cuts, None if chosen.how == "zero" else [chosen.how])
-        cut("Table 1", dict(conditions_of([way.cut for way in made])), every)
-    swept, _ = thin(pairs, min(size.swept or ranked, ranked))
-    for study, what, some, kinds in (
-        (
-            "sweep",
-            "Figure 1a",
-            swept,
-            [("up-to", size.figure_1a(preset)), *([("from", size.late)] if size.late else [])],
-        ),
-        ("heads", "every head alone", few, [("heads", (WHOLE_HEAD,))]),
-    ):
-        if study in names:
-            points = [
-                point
-                for kind, directions in kinds
-                for point in sweep_points(
-                    kind, directions, layers=layers, heads=heads, hows=(chosen.how,)
-                )[0]
-            ]
-            cut(what, {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}, some)
-    if "controls" in names:
-        conditions, _, _ = control_conditions(chosen.directions, [chosen.how], size.draws)
-        cut("random edges", conditions, few, EDGES)
+    for name, what in CUT_WORDS.items():
+        if name in names:
+            conditions, most = asked(name, size, chosen, layers, heads)
+            some, _ = thin(pairs, min(most or ranked, ranked))
+            cut(what, conditions, some, EDGES if name == "controls" else 1.0)
     if {"attention", "circuits"} & set(names):
         untouched("attention and mean states", pairs, METERS * layers)
     if "attention" in names and size.causal:
