@@ -21,7 +21,6 @@ def made(held: Held) -> dict[str, object]:
     pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
     sources = held.about("pairs").get("sources")
     checks = _checks(held)
-    command = held.manifest.get("command")
     seeds = sorted(
         {str(r.options["seed"]) for r in held.studies.values() if r.options.get("seed") is not None}
     )
@@ -42,7 +41,6 @@ def made(held: Held) -> dict[str, object]:
         "seeds": ", ".join(seeds) or "none",
         "truncated": _truncated(held),
         "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
-        "command": shown(_command(command), 4000) if command else "",
         "cite": f"matchlens {version}, report on {model}.",
         "paper": PAPER,
     }
@@ -80,10 +78,6 @@ def _check_rows(check: object) -> list[tuple[str, ...]]:
                 (shown(str(name).replace("_", " "), 120), shown(spelled(value), 400), "", "")
             )
     return rows
-
-
-def _command(given: object) -> str:
-    return " ".join(map(str, given)) if isinstance(given, list) else str(given)
 
 
 def _truncated(held: Held) -> str:
