@@ -13,7 +13,8 @@ import tiny as tiny_models
 from matchlens.batching import batches, encode
 from matchlens.directions import Cut, How
 from matchlens.engine import other_pairs, run
-from matchlens.models.attend import Call, Grid, attend
+from matchlens.models.attend import Call, attend
+from matchlens.models.grid import Grid
 from matchlens.parts import NAMED, PADDING, Part
 from matchlens.plan import LayerCut, Plan
 from test_directions import cuts as any_cuts
