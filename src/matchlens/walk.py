@@ -128,7 +128,12 @@ class _Layer:
         if walk.watched(level, group[0][1]):
             for meter in walk.meters:
                 meter.states(level, self.states[slots[0]])
-            call = Call(walk.grid, cuts, rows, gauge=gauge_of(walk.meters, level))
+            gauge = gauge_of(walk.meters, level)
+            if self.siblings is not None and len(self.states) == 1:
+                out = self.siblings.measured(gauge, rows)
+                self._keep(slots, nodes, out)
+                return out
+            call = Call(walk.grid, cuts, rows, gauge=gauge)
         elif cuts[0].control is not None:
             # random edges lie in all rows, so that all are computed in the last layer, too
             call = Call(walk.grid, cuts, chance=walk.chance(cuts, layer=level))

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.models.attend import Call, attend, attend_absorbed, attend_again
+from matchlens.models.gauge import Gauge
 from matchlens.models.grid import Grid
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
@@ -151,7 +152,7 @@ class Siblings:
         for (slot, _), places in kinds.items():
             one = rows[places[0]]
             query, key, value = (each[slot * pairs : (slot + 1) * pairs] for each in self._linear())
-            query = query.flatten(0, 1)[one.padded.flatten()].view(*one.padded.shape, -1)
+            query = query.flatten(0, 1)[one.padded]
             apart = None if added is None else added.unflatten(0, (len(cuts), pairs))
             call = Call(
                 self.grid,
@@ -166,6 +167,24 @@ class Siblings:
         in_order = [context for _, context in sorted(found, key=lambda pair: pair[0])]
         at = [one.flat + place * pairs * tokens for place, one in enumerate(rows)]
         return torch.cat(in_order), torch.cat(at)
+
+    def measured(
+        self, gauge: Gauge | None, rows: slice | None
+    ) -> Float[Tensor, "pair row width"]:
+        """The outcome of the one parent uncut, measured on the way.
+
+        Args:
+            gauge: what measures the attention of all rows.
+            rows: the rows that are wanted, all where None.
+        """
+        query, key, value = (self._heads(one) for one in self._linear())
+        uncut = LayerCut.of([], 0, self.family.n_heads, ())
+        call = Call(self.grid, [uncut], rows, gauge=gauge, asking=None if rows is None else query)
+        chosen = slice(None) if rows is None else rows
+        context, _ = attend(
+            torch.nn.Identity(), query[:, :, chosen], key, value, None, matchlens=call
+        )
+        return self._above(context.flatten(2), self.states[:, chosen])
 
     def score(
         self, slots: Sequence[int], cuts: Sequence[LayerCut], added: Tensor | None = None
