@@ -240,7 +240,11 @@ def test_two_passes_and_no_more(model, pairs, monkeypatch):
     done = matchlens.query_key(model, pairs, top=1, most_pairs=8)
     few = done.options["pairs_of_hypothesis"]
     assert 0 < few <= 8
-    assert rows == [len(pairs.pairs) + few] * model.family.n_layers
+    assert rows[-1] == len(pairs.pairs) + few  # one row a pair
+    tokens, less = int(done.pairs["tokens"].sum()), len(pairs.pairs) + few
+    longest = int(done.pairs["tokens"].max())
+    assert rows[:-1] == [rows[0]] * (model.family.n_layers - 1)
+    assert tokens <= rows[0] <= less * longest  # padding lies between
     assert done.scores["pair"].tolist() == list(range(len(pairs.pairs)))
     np.testing.assert_allclose(done.scores["score"], matchlens.score(model, pairs.pairs)[""])
 
