@@ -29,8 +29,7 @@ class Call:
         grid: the parts of the batch.
         cuts: one :class:`LayerCut` a condition; the layer's input stacks the conditions'
             batches, condition first.
-        rows: the tokens whose rows are computed, all of them where None; a slice, or the rows of
-            some parts (:func:`attend_again`).
+        rows: the tokens whose rows are computed, all of them where None.
         memory: keys and values of all tokens, [condition * pair, head, token, head width], where
             only some rows go through the layer.
         added: [condition * pair, head, row part, head width], added to the context of the part's
@@ -44,11 +43,12 @@ class Call:
         bias: [condition * pair or 1, head, row, column], what the family adds to the logits
             beside the product of queries and keys (positions); of the rows that are computed, or
             of all where there is ``asking``.
+        picked: the rows of some parts, which alone are computed (:func:`attend_again`).
     """
 
     grid: Grid
     cuts: Sequence[LayerCut]
-    rows: slice | Rows | None = None
+    rows: slice | None = None
     memory: tuple[Tensor, Tensor] | None = None
     added: Tensor | None = None
     watch: Watch | None = None
@@ -57,6 +57,7 @@ class Call:
     asking: Tensor | None = None
     band: Band = OPEN
     bias: Tensor | None = None
+    picked: Rows | None = None
 
     def __post_init__(self) -> None:
         if self.rows == slice(None):  # all rows by name: mean pooling
@@ -138,8 +139,6 @@ def attend(
         )
         if context is not None:
             return context.transpose(1, 2), None
-    if isinstance(call.rows, Rows):
-        raise ValueError("rows that are picked out have no place here; see attend_again")
     edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype, call.band)
     bias = call.biased(edges.bias, None if call.asking is None else call.rows)
     if edges.keep is None and call.watch is None:
@@ -179,7 +178,7 @@ def attend_again(
     shared: Tensor | None = None
     out = []
     for place, cut in enumerate(call.cuts):
-        edges = call.grid.edges([cut], call.rows, exact, call.band)
+        edges = call.grid.edges([cut], call.picked, exact, call.band)
         if cut.removed(How.MASK).any():
             weights = torch.softmax(logits if edges.bias is None else logits + edges.bias, -1)
         else:
@@ -188,7 +187,7 @@ def attend_again(
             weights = shared
         weights = _cut(weights, edges, call.grid, 1, kept=True).to(query.dtype)
         added = None if call.added is None else call.added.unflatten(0, (len(call.cuts), -1))[place]
-        one = Call(call.grid, [cut], call.rows, added=added)
+        one = Call(call.grid, [cut], added=added, picked=call.picked)
         out.append(_put_in(torch.matmul(weights, value), one).transpose(1, 2))
     return out
 
@@ -293,7 +292,8 @@ def _put_in(context: Float[Tensor, "batch head row width"], call: Call) -> Tenso
     """The context, with what stands in for the removed term."""
     if call.added is None:
         return context
-    rows = call.grid.row_parts(call.rows).repeat(len(call.cuts), 1)[:, None, :, None]
+    at = call.rows if call.picked is None else call.picked
+    rows = call.grid.row_parts(at).repeat(len(call.cuts), 1)[:, None, :, None]
     shape = (-1, call.added.shape[1], -1, call.added.shape[-1])
     return context + call.added.gather(2, rows.expand(shape)).to(context.dtype)
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -102,10 +103,10 @@ class Siblings:
             added: see :class:`~matchlens.models.attend.Call`.
         """
         few = any(any(cut.key) for cut in cuts) and sparse(cuts, self.grid, FEW_ROWS)
-        asked = (self._picked(self._heads(one), slots) for one in self._linear())
+        query, key, value = (self._picked(self._heads(one), slots) for one in self._linear())
         plain = [LayerCut.of([], 0, self.family.n_heads, ())] * len(cuts)
         call = Call(self.grid, plain if few else cuts, added=None if few else added)
-        context = attend(torch.nn.Identity(), *asked, None, matchlens=call)[0].flatten(2)
+        context = attend(torch.nn.Identity(), query, key, value, None, matchlens=call)[0].flatten(2)
         if few:
             fresh, places = self._contexts(slots, cuts, added)
             context = context.contiguous()
@@ -157,10 +158,11 @@ class Siblings:
             call = Call(
                 self.grid,
                 [cuts[place] for place in places],
-                one,
+                picked=one,
                 added=None if apart is None else apart[places].flatten(0, 1),
             )
-            contexts = attend_again(*map(self._heads, (query, key, value)), call)
+            query, key, value = self._heads(query), self._heads(key), self._heads(value)
+            contexts = attend_again(query, key, value, call)
             for place, context in zip(places, contexts, strict=True):
                 every = context.flatten(2).flatten(0, 1)
                 found.append((place, every if one.full else every[one.valid]))
@@ -189,13 +191,14 @@ class Siblings:
     ) -> Float[Tensor, "batch 1 width"]:
         """The outcome in the one row that the score reads."""
         rows = self.family.score_rows
-        asking, *reading = self.family.projections(self.index)
+        asking, keys, values = self.family.projections(self.index)
         first = self.states[:, rows]
         query = self._heads(asking(first))[:, :, 0]
         context = attend_absorbed(
             self._picked(query, slots),
             self._picked(self.states, slots),
-            *(self._weights(linear) for linear in reading),
+            self._weights(keys),
+            self._weights(values),
             Call(self.grid, cuts, rows, added=added),
         )
         return self._above(context.flatten(2), self._picked(first, slots))
@@ -237,5 +240,5 @@ def sparse(cuts: Sequence[LayerCut], grid: Grid, most: float = MOST_ROWS) -> boo
 
 def touched(cut: LayerCut) -> frozenset[Part]:
     """The parts whose rows a cut changes."""
-    rows = cut.table.any(axis=(0, 2))
-    return frozenset(Part(number) for number in range(PADDING) if rows[number])
+    rows = np.flatnonzero(cut.table.any(axis=(0, 2)))
+    return frozenset(Part(number) for number in rows.tolist() if number != PADDING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,6 +15,7 @@ from matchlens.plan import Condition, Plan
 from matchlens.studies.presets import preset as preset_of
 
 TOKENS_A_WORD = 1.35
+BATCH_TOKENS = 1024
 METER_COSTS = {
     "mass": "5 value columns a head in the same attention call",
     "norm_mass": "5 value columns a head more, and the values' lengths",
@@ -24,7 +24,7 @@ METER_COSTS = {
     "entropy": "looks at one layer's weights at a time",
 }
 """What each meter adds to the untouched pass."""
-SHARE_OF_PEAK = 0.6
+SHARE_OF_PEAK = 0.65
 """Share of the machine's matrix product rate that a layer reaches; a round figure."""
 
 
@@ -109,9 +109,11 @@ def memory(folder: ModelFolder) -> float:
     """GiB of memory that a run takes, whatever the number of pairs; a rough estimate."""
     layers, _ = folder.shape
     wide, inner = _width(folder), _inner(folder)
-    states = layers * 2048 * wide * 4
-    weights = layers * (4 * wide**2 + 2 * wide * inner) * 4 + _size(folder, "vocab_size") * wide * 4
-    return (weights + 2 * states) / 2**30 + 0.5
+    states = layers * BATCH_TOKENS * wide * 4
+    # twice: the library's weights, and packed ones beside them
+    weights = 2 * layers * (4 * wide**2 + 2 * wide * inner) * 4
+    words = _size(folder, "vocab_size") * wide * 4
+    return (weights + words + 6 * states) / 2**30 + 0.5
 
 
 def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
@@ -205,13 +207,9 @@ def _inner(folder: ModelFolder) -> int:
 @cache
 def rate() -> float:
     """Operations a second that a layer reaches here, from a matrix product measured now."""
-    a, b = np.ones((1024, 512), np.float32), np.ones((512, 1024), np.float32)
-    seconds = []
-    for _ in range(8):
-        start = time.perf_counter()
-        _ = a @ b
-        seconds.append(time.perf_counter() - start)
-    return SHARE_OF_PEAK * 2 * 1024 * 512 * 1024 / min(seconds)
+    from matchlens.models.packed import product_rate  # torch only where a cost is asked for
+
+    return SHARE_OF_PEAK * product_rate()
 
 
 def in_words(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 
@@ -36,7 +37,7 @@ def apart(trial: Trial) -> Iterator[Item]:
         rows = family.score_rows if layer == last else None
         own = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(grid, cuts, rows))
         real = (grid.row_parts(rows).repeat(len(cuts), 1) < len(Part))[..., None]
-        siblings = Siblings(family, layer, states, grid, Counts())
+        siblings = Siblings(cast(Any, family), layer, states, grid, Counts())
         if layer == last:
             ways = {"the score's row alone": siblings.score(slots, cuts)}
         else:
