@@ -8,7 +8,6 @@ and is what everything but the product reads.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -120,19 +119,6 @@ def _by_erf(activation: object) -> bool:
     if isinstance(activation, nn.GELU):
         return activation.approximate == "none"
     return type(activation) is GELUActivation and activation.act is nn.functional.gelu
-
-
-def product_rate() -> float:
-    """Operations a second of a layer's product here, all threads, measured now."""
-    linear = nn.Linear(512, 1024, dtype=torch.float32)
-    product = Packed(linear) if usable() else linear
-    states, seconds = torch.ones(1024, 512), []
-    with torch.inference_mode():
-        for _ in range(8):
-            start = time.perf_counter()
-            product(states)
-            seconds.append(time.perf_counter() - start)
-    return 2 * 1024 * 512 * 1024 / min(seconds)
 
 
 def _fits(weight: Tensor) -> bool:
