@@ -173,6 +173,7 @@ class Loop:
         try:
             for size, way in itertools.product(sizes(some, BATCHES), self.ways):
                 self._scores(some, size, way)
+            self._scores(self.job, BATCHES[1], self.ways[0])
         except Exception as error:  # the compiler raises anything; whatever it is, it is no peer
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnavailableError(f"torch.compile fails: {reason}") from error

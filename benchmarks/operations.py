@@ -11,7 +11,8 @@ FORMULA = (
     "A layer over the t real tokens of a pair, d wide with an inner width m, counts "
     "2t(4d^2 + 2dm) + 4t^2 d floating-point operations (a multiplication and an addition are two): "
     "four projections, two feed-forward products, the two products of attention. In the last "
-    "layer, where the score reads one row: 4t d^2 for keys and values, 2(2d^2 + 2dm) + 4td for the row. "
+    "layer, where the score reads one row: 4t d^2 for keys and values, 2(2d^2 + 2dm) + 4td for the "
+    "row. "
     "A layer counts once for all conditions that share it, as often as the plan has it. Softmax, "
     "norms, activations, embeddings, cutting and padding count nothing; neither does tokenizing."
 )

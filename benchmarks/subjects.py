@@ -50,7 +50,7 @@ def demo_model() -> str:
     return str(find("demo").path)
 
 
-def random_model(shape: str, folder: Path) -> str:
+def random_model(shape: str, folder: Path, labels: int = 1) -> str:
     """Folder of a BERT of random weights with the built-in model's tokenizer.
 
     Weights are large enough that attention is far from uniform, so that every cut moves scores.
@@ -58,6 +58,7 @@ def random_model(shape: str, folder: Path) -> str:
     Args:
         shape: one of ``SHAPES``.
         folder: where it is made.
+        labels: one (relevance) or two (not relevant, relevant).
     """
     import torch
     from transformers import BertConfig, BertForSequenceClassification
@@ -69,7 +70,7 @@ def random_model(shape: str, folder: Path) -> str:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=held["vocab_size"],
-        num_labels=1,
+        num_labels=labels,
         initializer_range=SHAPES[shape]["hidden_size"] ** -0.5,
         **SHAPES[shape],
     )
