@@ -28,7 +28,7 @@ from benchmarks.job import Job, UnavailableError
 from benchmarks.trying import best, few, sizes
 
 BATCHES = (4, 8, 16, 32, 64)
-TRIED_PAIRS = 32
+TRIED_PAIRS = 16
 
 
 @dataclass(frozen=True)

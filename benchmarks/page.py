@@ -37,6 +37,7 @@ HOW = """## How it was measured
   differ by {scores:.0e}, masses by {mass:.0e}, triplets by {triplets:.0e}. A contender that is
   wrong is listed as wrong and has no time.
 - Preparing (loading, finding the best batch size, compiling) is not in the times; it is listed.
+  Nothing is compiled before the run; what one contender compiled may serve the next.
 - The loop over SDPA is length-sorted, in inference mode, without masks where nothing is padded. It
   zeroes exactly, in the faster of two ways, at the best of several batch sizes; compiled, the
   library's layer goes through `torch.compile` with dynamic shapes.

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from benchmarks.job import Job
 
-TRIES = 3
+TRIES = 2
 Setting = TypeVar("Setting")
 
 
