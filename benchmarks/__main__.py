@@ -75,7 +75,8 @@ def main(words: Sequence[str] | None = None) -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")  # nothing compiled before
         for shape in ("demo", *amount.models):
             model = subjects.model(shape, folder)
-            base = Job("scores", model, LIMIT, pairs, threads=options.threads)
+            texts = pairs if shape == "demo" else pairs[: amount.model_pairs]
+            base = Job("scores", model, LIMIT, texts, threads=options.threads)
             for work in _works(base, amount, shape, only):
                 held["works"][work.key] = _done(work, shape, amount.checked, rounds)
                 write()

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from benchmarks.job import Job
+from benchmarks.trying import best, few, sizes
 
-BATCHES = (4, 8, 16, 32, 64)
+BATCHES = (2, 4, 8, 16, 32, 64)
 TRIED_PAIRS = 64
 
 

@@ -103,7 +103,8 @@ def main() -> None:
     answer(local.facts)
     for line in sys.stdin:
         took, results = local.round()
-        np.savez(line.strip(), **{f"={key}": value for key, value in results.items()})
+        arrays: dict[str, Any] = {f"={key}": value for key, value in results.items()}
+        np.savez(line.strip(), **arrays)
         answer(dict(took))
 
 

@@ -29,6 +29,7 @@ class Amount:
         every: every so-manieth pair of the authors' loop is run, and its times multiplied.
         growth: numbers of pairs.
         models: shapes beside the built-in model.
+        model_pairs: pairs of those.
         rounds: rounds of everything.
     """
 
@@ -40,12 +41,13 @@ class Amount:
     every: int
     growth: Sequence[int]
     models: Sequence[str] = ()
+    model_pairs: int = 8
     rounds: int = 5
 
 
 AMOUNTS = {
     "bench": Amount(16, 16, CELLS, ("D->D",), (3, 8), 8, (20, 200, 2000)),
-    "full": Amount(128, 16, TABLE1, FIGURE1A, range(12), 16, (200, 2000, 20000), ("bert-base",)),
+    "full": Amount(64, 16, TABLE1, FIGURE1A, range(12), 16, (200, 2000, 20000), ("bert-base",)),
     "quick": Amount(4, 4, CELLS[:2], ("D->D",), (3,), 2, (8, 80), rounds=2),
 }
 """By name; ``quick`` only shows that everything runs."""
