@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from benchmarks.ratios import Spread, Work, grown, ratio, share, timed, took
 HEAD = """# Performance
 
 What matchlens takes for its work, beside what a user would write or pick instead. Every figure is
-from one run of `{command}`; this page is written from its file by `python -m benchmarks.page`.
+from one run, whose command and machine stand at the end; `python -m benchmarks.page` writes this
+page from the file that the run leaves.
 
 ## Goals
 
@@ -59,14 +61,14 @@ def page(held: Held) -> str:
         held: what ``python -m benchmarks`` wrote, with ``gpu`` where that was measured.
     """
     goals = _table(("work", "goal", "measured", ""), (goal.row(held) for goal in GOALS))
-    parts = [HEAD.format(command=held["command"]), goals, "\n"]
+    parts = [HEAD, goals]
     if not held.get("gpu"):
         parts.append(
             "\nFigures of a GPU are missing: none was at hand. `make bench-gpu` makes them.\n"
         )
     parts.append("\n" + _how(held))
     parts += [_work(work) for work in held["works"].values()]
-    parts += [_growth(held["growth"]), _machine(held)]
+    parts += [_growth(held["growth"]), _gpu(held.get("gpu")), _machine(held)]
     return "".join(parts)
 
 
@@ -76,7 +78,7 @@ def _how(held: Held) -> str:
     run = {(fact["pairs run"], round(fact["scale"], 2)) for fact in facts if "pairs run" in fact}
     authors = "".join(f" ({pairs} pairs, times {scale:g})" for pairs, scale in sorted(run))
     said = {**held["pairs"], **held["tolerances"]}
-    return HOW.format(
+    text = HOW.format(
         threads=held["threads"],
         s="" if held["threads"] == 1 else "s",
         environments="sentence-transformers, nnsight",
@@ -84,6 +86,15 @@ def _how(held: Held) -> str:
         authors=authors,
         operations=held["operations"],
         **said,
+    )
+    head, *items = text.strip().split("\n- ")
+    filled = [_filled(f"- {item}", "  ") for item in items]
+    return "\n".join([f"{head.strip()}\n", *filled]) + "\n\n"
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        " ".join(text.split()), 100, subsequent_indent=indent, break_long_words=False
     )
 
 
@@ -111,7 +122,7 @@ def _work(work: Work) -> str:
     columns = ("contender", "CPU s", "wall s", "times ours", "peak MiB", "prepared in s", "off by")
     return (
         head
-        + (" ".join(said) + "\n\n" if said else "")
+        + (_filled(" ".join(said)) + "\n\n" if said else "")
         + _table(columns, filter(None, rows))
         + "\n"
     )
@@ -161,6 +172,24 @@ def _growth(growth: Sequence[dict[str, Any]]) -> str:
         "two cuts, then the part masses of all heads. A fresh process each.\n\n"
     )
     return said + _table(("pairs", "CPU ms a pair", "peak MiB", "growth"), rows) + "\n"
+
+
+def _gpu(gpu: dict[str, Any] | None) -> str:
+    if not gpu:
+        return ""
+    said = (
+        f"{gpu['device']}, a {gpu['shape']} shape in bfloat16 with random weights, "
+        f"{gpu['pairs']} pairs, {len(gpu['rounds'])} rounds. Table 1 "
+        f"({gpu['conditions']['table1']} conditions) and Figure 1a ({gpu['conditions']['up-to']}) "
+        f"reach {Spread(tuple(gpu['shares'])).text()} of the rate of a big bfloat16 product. "
+        f"bfloat16 scores are off by {gpu['bf16 off by']:.2f} standard deviations of the float32 "
+        "scores at most."
+    )
+    rows = []
+    for name in gpu["rounds"][0]["seconds"]:
+        spread = Spread(tuple(1000 * one["seconds"][name] / gpu["pairs"] for one in gpu["rounds"]))
+        rows.append((name, spread.text()))
+    return f"## On a GPU\n\n{_filled(said)}\n\n" + _table(("study", "ms a pair"), rows) + "\n"
 
 
 def _machine(held: Held) -> str:

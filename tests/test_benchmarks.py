@@ -257,7 +257,17 @@ def held():
 
 
 def test_the_page_shows_every_row(held):
-    held["gpu"] = {"share": 0.6, "paper_seconds": 700.0}
+    held["gpu"] = {
+        "device": "a card",
+        "shape": "bert-large",
+        "pairs": 2,
+        "conditions": {"table1": 31, "up-to": 217},
+        "rounds": [{"rate": 1.0, "seconds": {"table1": 1.0}}],
+        "shares": [0.6],
+        "share": 0.6,
+        "paper_seconds": 700.0,
+        "bf16 off by": 0.1,
+    }
     text = page(held)
     for goal in GOALS:
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {goal.work} |")]
@@ -269,6 +279,7 @@ def test_the_page_shows_every_row(held):
         assert f"| {one.name} |" in text, one.name
     assert "a / processor" in text
     assert "GPU are missing" not in text
+    assert "| table1 | 500.00 (500.00 to 500.00) |" in text
 
 
 def test_a_page_says_what_is_wrong_absent_or_not_measured(held):
