@@ -10,7 +10,6 @@ Compiled, the library's own layer is given to ``torch.compile`` once for all lay
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,8 @@ from benchmarks.job import Job, UnavailableError
 from benchmarks.trying import best, few, sizes
 
 BATCHES = (2, 4, 8, 16, 32)
+TRIED_FIRST = 4
+WAYS = ("two", "written")
 TRIED_PAIRS = 16
 
 
@@ -122,13 +123,15 @@ class Loop:
         self.job = job
         self.module, self.tokenizer = load(job, "benchmark-loop")
         self.layers = self.module.bert.encoder.layer
-        self.ways = ("two", "written") if any(job.conditions) else ("two",)
         self.facts: dict[str, Any] = {}
         self.run_layer = _run_layer
-        self.size, self.way = self._best()
+        self.size = min(TRIED_FIRST, len(job.pairs))
+        self.way = self._best_way() if any(job.conditions) else "two"
         if compiled:
             self._compile()
-            self.size, self.way = self._best()
+        self.size = self._best_size()
+        if compiled:
+            self.work()  # a batch of one pair is compiled apart
         self.facts.update({"batch size": self.size, "way": self.way})
 
     def work(self) -> dict[str, np.ndarray]:
@@ -160,21 +163,24 @@ class Loop:
             states = self.run_layer(layer, states, bias, here)
         return relevance(self.module.classifier(self.module.bert.pooler(states)))
 
-    def _best(self) -> tuple[int, str]:
-        """The batch size and the way that take least CPU seconds on some of the work."""
+    def _best_way(self) -> str:
+        """The way that takes least CPU seconds on some of the work."""
         some = few(self.job, TRIED_PAIRS)
-        settings = list(itertools.product(sizes(some, BATCHES), self.ways))
-        return best(settings, lambda one: self._scores(some, *one))
+        return best(WAYS, lambda way: self._scores(some, self.size, way))
+
+    def _best_size(self) -> int:
+        """The batch size that takes least."""
+        some = few(self.job, TRIED_PAIRS)
+        return best(sizes(some, BATCHES), lambda size: self._scores(some, size, self.way))
 
     def _compile(self) -> None:
-        """Compile a layer, cut and not cut, on the job itself.
+        """Compile a layer, cut and not cut, on the job itself, in the way that is faster before.
 
         Raises:
             UnavailableError: if it cannot be compiled here.
         """
         torch._dynamo.config.cache_size_limit = 64
         self.run_layer = torch.compile(_run_layer, dynamic=True)
-        self.ways = (self.way,)  # the faster one before, so that half as much is compiled
         started = time.perf_counter()
         try:
             self._scores(self.job, self.size, self.way)

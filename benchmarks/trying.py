@@ -39,12 +39,11 @@ def best(settings: Iterable[Setting], work: Callable[[Setting], object]) -> Sett
     """The setting under which the work takes least CPU seconds.
 
     Args:
-        settings: those that are tried, each once to warm up and then some times.
+        settings: those that are tried, each some times: the first time warms up.
         work: does the work under a setting.
     """
     spent = {}
     for setting in settings:
-        work(setting)
         spent[setting] = min(seconds(work, setting) for _ in range(TRIES))
     return min(spent, key=lambda setting: spent[setting])
 

@@ -26,6 +26,7 @@ class Amount:
         cells: cells of Table 1.
         directions: directions of Figure 1a, one job together.
         head_layers: layers whose heads are cut one by one.
+        head_pairs: pairs on which they are.
         every: every so-manieth pair of the authors' loop is run, and its times multiplied.
         growth: numbers of pairs.
         models: shapes beside the built-in model.
@@ -38,6 +39,7 @@ class Amount:
     cells: Sequence[str]
     directions: Sequence[str]
     head_layers: Sequence[int]
+    head_pairs: int
     every: int
     growth: Sequence[int]
     models: Sequence[str] = ()
@@ -46,9 +48,9 @@ class Amount:
 
 
 AMOUNTS = {
-    "bench": Amount(16, 16, CELLS, ("D->D",), (3, 8), 8, (20, 200, 2000)),
-    "full": Amount(64, 16, TABLE1, FIGURE1A, range(12), 16, (200, 2000, 20000), ("bert-base",)),
-    "quick": Amount(4, 4, CELLS[:2], ("D->D",), (3,), 2, (8, 80), rounds=2),
+    "bench": Amount(16, 16, CELLS, ("D->D",), (3, 8), 8, 8, (20, 200, 2000)),
+    "full": Amount(64, 16, TABLE1, FIGURE1A, range(12), 16, 16, (200, 2000, 20000), ("bert-base",)),
+    "quick": Amount(4, 4, CELLS[:2], ("D->D",), (3,), 4, 2, (8, 80), rounds=2),
 }
 """By name; ``quick`` only shows that everything runs."""
 
@@ -88,7 +90,8 @@ def works(amount: Amount, base: Job, layers: int, heads: int) -> list[Work]:
     }
     made = [Work("plain", "plain scoring", replace(base, kind="scores", conditions=[""]), plain())]
     for key, (title, conditions) in cutting.items():
-        job = replace(base, kind="scores", conditions=conditions)
+        texts = base.pairs[: amount.head_pairs] if key == "heads" else base.pairs
+        job = replace(base, kind="scores", conditions=conditions, pairs=texts)
         made.append(Work(key, title, job, cutters(amount.every)))
     job = replace(base, kind="masses", conditions=[""])
     made.append(Work("masses", "part masses of all heads", job, measurers(amount.every)))
