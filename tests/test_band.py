@@ -12,10 +12,11 @@ from torch.testing import assert_close
 
 from matchlens.corpora import Pair
 from matchlens.directions import Cut, How
-from matchlens.models.attend import Call, Grid, attend
+from matchlens.models.attend import Call, attend
 from matchlens.models.band import Band
 from matchlens.models.chance import Chance, edge_order
 from matchlens.models.gauge import Gauge
+from matchlens.models.grid import Grid
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Control, LayerCut
 

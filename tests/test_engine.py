@@ -13,10 +13,12 @@ import tiny as tiny_models
 from matchlens.batching import batches, encode
 from matchlens.directions import Cut, How
 from matchlens.engine import other_pairs, run
-from matchlens.models.attend import Call, Grid, attend
+from matchlens.models.attend import Call, attend
+from matchlens.models.grid import Grid
 from matchlens.parts import NAMED, PADDING, Part
 from matchlens.plan import LayerCut, Plan
 from test_directions import cuts as any_cuts
+from test_sweeps import rows_by_layer
 
 TABLE1 = matchlens.table1()
 
@@ -188,24 +190,19 @@ def test_a_row_with_nothing_left_has_zero_context_and_no_nan(tiny, tiny_pairs):
 
 
 def test_layer_passes_are_those_of_the_plan(tiny, tiny_pairs, monkeypatch):
-    """Rows x layers through the library layers' own forward: batching cannot hide work."""
-    rows = {"whole": 0, "score": 0}
-    for layer in tiny.family.layers:
-        forward = layer.forward
-
-        def counting(states, *args, forward=forward, **kwargs):
-            kind = "score" if states.shape[1] == 1 else "whole"
-            rows[kind] += states.shape[0]
-            return forward(states, *args, **kwargs)
-
-        monkeypatch.setattr(layer, "forward", counting)
+    """Token rows that leave the library's modules: batching cannot hide work."""
+    rows = rows_by_layer(tiny, monkeypatch)
     conditions = {"": [], **{f"D->D@0:{n}": [Cut.parse(f"D->D@0:{n}")] for n in range(4)}}
-    out = run(tiny, tiny_pairs, conditions)
+    out = run(tiny, tiny_pairs, conditions, batch_tokens=10**6)
+    (parts,) = (batch.parts for batch in batches(encode(tiny.tokenizer, tiny_pairs, 64), 10**6))
+    every, passage = parts.numel(), int((parts == Part.D).sum())
     # Prefixes: no cut (= @0:0), @0:1, @0:2; cutting D's rows in the last layer changes nothing.
     assert out.plan.passes == 2 + 3 + 3
     assert out.plan.passes_unshared == 5 * 3
-    assert rows["whole"] == (2 + 3) * len(tiny_pairs)
-    assert rows["score"] == 3 * len(tiny_pairs)
+    # One parent in layer 0, two in layer 1, each uncut and with the passage's rows cut.
+    assert rows == [every + passage, 2 * every + passage, 3 * len(tiny_pairs)]
+    assert out.counts.rows == sum(rows)
+    assert out.counts.projected == (1 + 2) * every
     np.testing.assert_array_equal(out.scores.of("D->D@0:2"), out.scores.of("D->D@0:3"))
 
 

@@ -16,10 +16,10 @@ import matchlens
 import tiny as tiny_models
 from matchlens import InputError
 from matchlens.models import attend
-from matchlens.models.attend import Grid
 from matchlens.models.bert import ATTENTION, Bert
 from matchlens.models.check import CheckError
 from matchlens.models.checks.item import WHAT
+from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
 
 LAYERS, HEADS = 3, 4

@@ -30,14 +30,14 @@ def tiny_set(tiny_pairs) -> PairSet:
 
 
 def rows_by_layer(model, monkeypatch) -> list[int]:
-    """Counts the rows (pairs times conditions) that leave each of the library's layers."""
+    """Counts the token rows that leave each of the library's layers."""
     rows = [0] * model.family.n_layers
     for number, layer in enumerate(model.family.layers):
         last = tiny_models.leaving(layer)
         forward = last.forward
 
         def counting(states, *args, forward=forward, number=number, **kwargs):
-            rows[number] += states.shape[0]
+            rows[number] += states.shape[0] * states.shape[1]
             return forward(states, *args, **kwargs)
 
         monkeypatch.setattr(last, "forward", counting)
@@ -50,8 +50,11 @@ def test_up_to_each_layer_costs_half_the_passes(tiny, tiny_pairs, monkeypatch):
     rows = rows_by_layer(tiny, monkeypatch)
     points, _ = sweep_points("up-to", ["CLS->D"], layers=layers, heads=4)
     conditions = {point.cut: [Cut.parse(point.cut)] for point in points}
-    out = run(tiny, tiny_pairs, conditions)
-    assert sum(rows) == out.plan.passes * len(tiny_pairs)
+    out = run(tiny, tiny_pairs, conditions, batch_tokens=10**6)
+    every, pairs = len(tiny_pairs) * int(out.tokens.max()), len(tiny_pairs)
+    # A layer of whole passes for each condition that goes on uncut, one row a pair for the others.
+    cut = [1, 1, layers + 1]
+    assert rows == [number * every + pairs for number in (1, 2)] + [cut[2] * pairs]
     assert out.plan.passes == layers * (layers + 1) // 2 + layers
     assert out.plan.passes_unshared == (layers + 1) * layers
     for name, cuts in conditions.items():
@@ -64,9 +67,11 @@ def test_every_head_alone_shares_what_lies_below(tiny, tiny_pairs, monkeypatch):
     rows = rows_by_layer(tiny, monkeypatch)
     points, _ = sweep_points("heads", ["CLS->All"], layers=layers, heads=heads)
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
-    out = run(tiny, tiny_pairs[:6], conditions)
+    out = run(tiny, tiny_pairs[:6], conditions, batch_tokens=10**6)
+    every = 6 * int(out.tokens.max())
+    # Below, whole passes; a head's own layer computes anew the one row that it cuts.
+    assert rows == [every + 6 * heads, (1 + heads) * every + 6 * heads, 6 * (1 + 3 * heads)]
     assert out.plan.passes == heads * layers * (layers + 1) // 2 + layers
-    assert rows == [6 * (1 + heads * (layer + 1)) for layer in range(layers)]
     for name in list(conditions)[1::5]:
         alone = run(tiny, tiny_pairs[:6], {name: conditions[name]})
         np.testing.assert_allclose(out.scores.of(name), alone.scores.of(name), atol=1e-10)
@@ -89,7 +94,7 @@ def test_last_point_is_the_cell_of_table1(tiny, tiny_set):
         curve = swept[swept["direction"] == direction].set_index("n")
         cell = table[table["cut"] == direction].iloc[0]
         assert curve.loc[3, "mean"] == cell["mean"]
-        assert curve.loc[3, "score_change"] == cell["score_change"]
+        assert curve.loc[3, "score_change"] == pytest.approx(cell["score_change"], abs=1e-12)
         assert curve.loc[0, "diff"] == 0
         assert curve.loc[0, "p"] == 1
         # The score reads CLS only: what Q and D read in the last layer cannot matter.

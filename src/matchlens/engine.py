@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -16,15 +16,18 @@ from matchlens.batching import Encoded, EncodedBatch, batches, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
 from matchlens.errors import InputError
-from matchlens.meters.meter import Meter, gauge_of
+from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
-from matchlens.models.attend import Call, Grid
+from matchlens.models.attend import Call
 from matchlens.models.band import Band
 from matchlens.models.chance import Chance
+from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
+from matchlens.models.siblings import Counts
 from matchlens.models.terms import TermMeans, Terms, Watcher
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Condition, LayerCut, Plan
+from matchlens.walk import Walk
 
 CHUNK_PAIRS = 4096
 """Pairs encoded and length-sorted together; bounds the memory that encoded text takes."""
@@ -47,6 +50,7 @@ class Run:
         reach: whether, in a layer, a token of the row part may read one of the column part in some
             pair.
         causal: whether some layer lets tokens read only what stands before them.
+        counts: what was computed where layers come apart.
     """
 
     scores: Scores
@@ -57,6 +61,7 @@ class Run:
     batch_tokens: int
     reach: Bool[np.ndarray, "layer row_part column_part"]
     causal: bool
+    counts: Counts = field(default_factory=Counts)
 
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
         """What a run of some of the conditions would have yielded.
@@ -122,6 +127,7 @@ def run(
     tokens = np.zeros(len(pairs), dtype=np.int64)
     truncated = np.zeros(len(pairs), dtype=bool)
     sizes: list[int] = []
+    counts = Counts()
     for start, encoded, batch in _encoded(model, pairs, budget):
         numbers: np.ndarray = batch.pairs + start
         tokens[numbers] = encoded.lengths[batch.pairs]
@@ -133,7 +139,7 @@ def run(
         if partners is not None:
             others = [pairs[int(partners[number])] for number in numbers]
             _watch(model, _collate(model, others), plan, others=terms.others)
-        walk = _Walk(
+        walk = Walk(
             model,
             plan,
             grid,
@@ -149,6 +155,7 @@ def run(
                 device=model.device,
             ),
             meters,
+            counts,
         )
         for meter in meters:
             meter.begin(family, batch, numbers)
@@ -161,7 +168,7 @@ def run(
             progress(sum(sizes), len(pairs))
     reach = np.stack([reached[band] for band in bands])
     causal = any(band.causal for band in bands)
-    return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal)
+    return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal, counts)
 
 
 def _check_sink(model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Sequence[Band]) -> None:
@@ -268,86 +275,3 @@ def _watch(
             rows = family.score_rows if layer == family.n_layers - 1 else None
             watch = Watcher(grid, layer, rows, means, others) if layer in needed else None
             states = family.layer(layer, states, Call(grid, [whole], rows, watch=watch))
-
-
-@dataclass(frozen=True)
-class _Walk:
-    """One batch on its way through the plan's tree, depth first.
-
-    Nodes go through a layer side by side as far as the budget allows.
-    """
-
-    model: Reranker
-    plan: Plan
-    grid: Grid
-    terms: Terms
-    width: int
-    observe: Callable[[Sequence[str], np.ndarray], None]
-    chance: Callable[..., Chance]
-    meters: Sequence[Meter] = ()
-
-    def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
-        """Run the children of ``parents``, whose outcomes are ``states``, and all below them."""
-        family = self.model.family
-        last = level == len(self.plan.levels) - 1
-        steps = [
-            (slot, child)
-            for slot, parent in enumerate(parents)
-            for child in self.plan.children[level][parent]
-        ]
-        for group in self._groups(level, steps):
-            nodes = [self.plan.levels[level][child] for _, child in group]
-            cuts = [node.cut for node in nodes]
-            if self._watched(level, group[0][1]):
-                for meter in self.meters:
-                    meter.states(level, states[group[0][0]])
-                rows = family.score_rows if last else None
-                call = Call(self.grid, cuts, rows, gauge=gauge_of(self.meters, level))
-            elif cuts[0].control is None:
-                added = self.terms.added(level, cuts, states.shape[1])
-                call = Call(self.grid, cuts, family.score_rows if last else None, added=added)
-            else:  # random edges lie in all rows, so that all are computed in the last layer, too
-                call = Call(self.grid, cuts, chance=self.chance(cuts, layer=level))
-            out = family.layer(level, _stack(states, [slot for slot, _ in group]), call)
-            if last and call.rows is None:
-                out = out[:, family.score_rows]
-            if not last:
-                below = out.unflatten(0, (len(group), -1))
-                self.descend(level + 1, [child for _, child in group], below)
-                continue
-            parts = self.grid.row_parts(family.score_rows).repeat(len(group), 1)
-            logits = family.score(out, parts).unflatten(0, (len(group), -1)).cpu().numpy()
-            for node, values in zip(nodes, logits, strict=True):
-                self.observe(node.conditions, -values if self.model.negate else values)
-
-    def _groups(self, level: int, steps: Sequence[tuple[int, int]]) -> Iterator[list]:
-        """Steps that go side by side: as many as the budget allows, controls apart.
-
-        The untouched model goes alone where meters watch it.
-        """
-        nodes = self.plan.levels[level]
-        watched = [step for step in steps if self._watched(level, step[1])]
-        if watched:
-            yield watched
-        for controlled in (False, True):
-            alike = [
-                step
-                for step in steps
-                if (nodes[step[1]].cut.control is None) != controlled and step not in watched
-            ]
-            for start in range(0, len(alike), self.width):
-                yield alike[start : start + self.width]
-
-    def _watched(self, level: int, node: int) -> bool:
-        path = self.plan.untouched
-        return bool(self.meters) and path is not None and path[level] == node
-
-
-def _stack(states: Tensor, slots: list[int]) -> Tensor:
-    """The states of the given parents, one below the other; no copy where they are all there."""
-    if slots == list(range(len(states))):
-        return states.flatten(0, 1)
-    if len(set(slots)) == 1:
-        one = states[slots[0]]
-        return one if len(slots) == 1 else one.repeat(len(slots), 1, 1)
-    return states[slots].flatten(0, 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AlbertForSequenceClassification
 
 from matchlens.models.bert import Bert, relevance
+from matchlens.models.packed import activated
 
 
 class Albert(Bert):
@@ -44,6 +45,18 @@ class Albert(Bert):
     def output(self, index: int) -> Any:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.dense
+
+    def above(
+        self,
+        index: int,
+        context: Float[Tensor, "batch row context"],
+        states: Float[Tensor, "batch row width"],
+    ) -> Float[Tensor, "batch row width"]:
+        """What a layer makes of the context and its input, by the library's modules."""
+        layer = self.layers[index]
+        mixed = layer.attention.LayerNorm(layer.attention.dense(context) + states)
+        wide = activated(layer.ffn, layer.activation, mixed)
+        return layer.full_layer_layer_norm(layer.ffn_output(wide) + mixed)
 
     def score(
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]

@@ -3,154 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.band import OPEN, Band
 from matchlens.models.chance import Chance
 from matchlens.models.gauge import Gauge, squeezed
+from matchlens.models.grid import Edges, Grid, Rows
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
-
-KEPT_TABLES = 64
-"""Spread tables that one batch keeps for its other layers."""
-
-
-@dataclass(frozen=True)
-class Edges:
-    """What happens to each pair of tokens, [condition * pair, head or 1, row, column].
-
-    Args:
-        bias: added to the logits: -inf where attention is masked, the layer allows none, or there
-            is padding.
-        keep: factor of the weights: 0 where they are removed after the softmax.
-        sink: 1 where removed weight moves to the last SEP.
-    """
-
-    bias: Tensor | None
-    keep: Tensor | None
-    sink: Tensor | None
-
-
-@dataclass
-class Grid:
-    """The parts of a batch, and part tables spread over its token pairs.
-
-    Args:
-        parts: [pair, token] part numbers, ``PADDING`` where there is no token.
-    """
-
-    parts: Int[Tensor, "pair token"]
-    padding: Tensor | None = field(init=False)
-    _spread: dict[object, Edges] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        padded = self.parts == PADDING
-        self.padding = padded[:, None, None, :] if bool(padded.any()) else None
-
-    def row_parts(self, rows: slice | None) -> Int[Tensor, "pair row"]:
-        """Part numbers of the rows that are computed."""
-        return self.parts if rows is None else self.parts[:, rows]
-
-    def edges(
-        self,
-        cuts: Sequence[LayerCut],
-        rows: slice | None,
-        dtype: torch.dtype,
-        band: Band = OPEN,
-    ) -> Edges:
-        """What the conditions do to each pair of tokens.
-
-        Args:
-            cuts: the conditions that go through the layer side by side, in order.
-            rows: the tokens whose rows are computed, all of them where None.
-            dtype: type of the weights.
-            band: the token pairs that the layer allows at all.
-        """
-        key = (str(rows), dtype, band, tuple(cut.key for cut in cuts))
-        found = self._spread.get(key)
-        if found is None:
-            found = self._edges(cuts, rows, dtype, band)
-            if all(cut.same_heads for cut in cuts) and len(self._spread) < KEPT_TABLES:
-                self._spread[key] = found
-        return found
-
-    def _edges(
-        self, cuts: Sequence[LayerCut], rows: slice | None, dtype: torch.dtype, band: Band
-    ) -> Edges:
-        masked = self._spread_tables([cut.removed(How.MASK) for cut in cuts], rows)
-        after = [cut.removed(How.ZERO, How.MEAN, How.RESAMPLE, How.SINK) for cut in cuts]
-        removed = self._spread_tables(after, rows)
-        sunk = self._spread_tables([cut.removed(How.SINK) for cut in cuts], rows)
-        gone = self._unseen(len(cuts), rows, band)
-        if masked is not None:
-            gone = masked if gone is None else masked | gone
-            # A row with nothing left would be NaN after the softmax: it is let through there and
-            # its weights are removed afterwards, so that its context is the zero vector.
-            empty = gone.all(-1, keepdim=True)
-            gone = gone & ~empty
-            removed = empty.expand_as(gone) if removed is None else removed | empty
-        bias = None
-        if gone is not None:
-            bias = torch.zeros(gone.shape, dtype=dtype, device=gone.device)
-            bias.masked_fill_(gone, -torch.inf)
-        keep = None if removed is None else (~removed).to(dtype)
-        return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
-
-    def padding_bias(self, conditions: int, dtype: torch.dtype, band: Band = OPEN) -> Tensor | None:
-        """What keeps attention off the padding, and off what the layer forbids, in all rows where
-        nothing else is cut before the softmax."""
-        gone = self._unseen(conditions, None, band)
-        if gone is None:
-            return None
-        return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(
-            gone, -torch.inf
-        )
-
-    def _unseen(self, conditions: int, rows: slice | None, band: Band) -> Tensor | None:
-        """What no row may read: padding, and what the layer forbids; None if there is neither.
-
-        Rows of padding read everything there: nothing might be left to them, and nobody reads them.
-        """
-        if band.everything:
-            return None if self.padding is None else self.padding.repeat(conditions, 1, 1, 1)
-        forbidden = band.forbidden(self.parts.shape[1], rows, self.parts.device)
-        if self.padding is None:
-            return forbidden[None, None]
-        real = (self.row_parts(rows) != PADDING)[:, None, :, None]
-        return ((self.padding | forbidden) & real).repeat(conditions, 1, 1, 1)
-
-    def reach(self, band: Band = OPEN) -> Bool[np.ndarray, "row_part column_part"]:
-        """Whether in some pair a token of the row part may read one of the column part at all."""
-        one_hot = torch.nn.functional.one_hot(self.parts, PADDING + 1)[..., :PADDING].float()
-        tokens = self.parts.shape[1]
-        allowed = (~band.forbidden(tokens, device=self.parts.device)).float()
-        return (torch.einsum("nix,ij,njy->xy", one_hot, allowed, one_hot) > 0).cpu().numpy()
-
-    def removed(self, cuts: Sequence[LayerCut]) -> Tensor:
-        """Whether a condition removes an edge, [condition * pair, head or 1, row, column]."""
-        spread = self._spread_tables([cut.removed(*How) for cut in cuts], None)
-        if spread is None:
-            shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
-            return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
-        return spread
-
-    def _spread_tables(self, tables: Sequence[np.ndarray], rows: slice | None) -> Tensor | None:
-        """Part tables [head, row part, column part], one a condition, spread over the tokens."""
-        stacked = np.stack(tables)
-        if not stacked.any():
-            return None
-        if (stacked == stacked[:, :1]).all():
-            stacked = stacked[:, :1]
-        flat = torch.from_numpy(stacked.reshape(*stacked.shape[:2], -1)).to(self.parts.device)
-        edges = self.row_parts(rows)[:, :, None] * stacked.shape[-1] + self.parts[:, None, :]
-        return flat[:, :, edges].transpose(1, 2).flatten(0, 1)
-
 
 Watch = Callable[[Tensor, Tensor], None]
 """Called with the attention weights before they are cut, and the values."""
@@ -164,7 +29,8 @@ class Call:
         grid: the parts of the batch.
         cuts: one :class:`LayerCut` a condition; the layer's input stacks the conditions'
             batches, condition first.
-        rows: the tokens whose rows are computed, all of them where None.
+        rows: the tokens whose rows are computed, all of them where None; a slice, or the rows of
+            some parts (:func:`attend_again`).
         memory: keys and values of all tokens, [condition * pair, head, token, head width], where
             only some rows go through the layer.
         added: [condition * pair, head, row part, head width], added to the context of the part's
@@ -182,7 +48,7 @@ class Call:
 
     grid: Grid
     cuts: Sequence[LayerCut]
-    rows: slice | None = None
+    rows: slice | Rows | None = None
     memory: tuple[Tensor, Tensor] | None = None
     added: Tensor | None = None
     watch: Watch | None = None
@@ -272,19 +138,92 @@ def attend(
         )
         if context is not None:
             return context.transpose(1, 2), None
+    if isinstance(call.rows, Rows):
+        raise ValueError("rows that are picked out have no place here; see attend_again")
     edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype, call.band)
     bias = call.biased(edges.bias, None if call.asking is None else call.rows)
     if edges.keep is None and call.watch is None:
         bias = None if bias is None else bias.to(query.dtype)
         return _context(query, key, value, bias, scaling, softcap).transpose(1, 2), None
     logits = _logits(query, key, scaling, softcap)
-    weights = _cut(logits.float() if half else logits, bias, edges, call, value)
+    weights = _softmax(logits.float() if half else logits, bias)
+    if call.watch is not None:
+        call.watch(weights, value)
+    weights = _cut(weights, edges, call.grid, len(call.cuts))
     context = torch.matmul(weights.to(query.dtype), value)
-    if call.added is not None:
-        rows = call.grid.row_parts(call.rows).repeat(len(call.cuts), 1)[:, None, :, None]
-        shape = (-1, call.added.shape[1], -1, call.added.shape[-1])
-        context += call.added.gather(2, rows.expand(shape)).to(context.dtype)
-    return context.transpose(1, 2), None
+    return _put_in(context, call).transpose(1, 2), None
+
+
+def attend_again(
+    query: Float[Tensor, "pair head row width"],
+    key: Float[Tensor, "pair head column width"],
+    value: Float[Tensor, "pair head column width"],
+    call: Call,
+) -> list[Float[Tensor, "pair row head width"]]:
+    """The attention of the same rows of the same states under several cuts, one by one.
+
+    The weights are formed once for all cuts that remove nothing before the softmax.
+
+    Args:
+        query: [pair, head, row, width] of the rows.
+        key: [pair, head, column, width].
+        value: [pair, head, column, width].
+        call: parts, rows and cuts.
+
+    Returns:
+        The context [pair, row, head, width] under each cut.
+    """
+    Counter.calls += 1
+    exact = torch.promote_types(query.dtype, torch.float32)
+    logits = _logits(query, key, None, None).to(exact)
+    shared: Tensor | None = None
+    out = []
+    for place, cut in enumerate(call.cuts):
+        edges = call.grid.edges([cut], call.rows, exact, call.band)
+        if cut.removed(How.MASK).any():
+            weights = torch.softmax(logits if edges.bias is None else logits + edges.bias, -1)
+        else:
+            if shared is None:
+                shared = torch.softmax(logits if edges.bias is None else logits + edges.bias, -1)
+            weights = shared
+        weights = _cut(weights, edges, call.grid, 1, kept=True).to(query.dtype)
+        added = None if call.added is None else call.added.unflatten(0, (len(call.cuts), -1))[place]
+        one = Call(call.grid, [cut], call.rows, added=added)
+        out.append(_put_in(torch.matmul(weights, value), one).transpose(1, 2))
+    return out
+
+
+def attend_absorbed(
+    query: Float[Tensor, "batch head width"],
+    states: Float[Tensor, "batch column model"],
+    key: tuple[Float[Tensor, "head width model"], Float[Tensor, "head width"]],
+    value: tuple[Float[Tensor, "head width model"], Float[Tensor, "head width"]],
+    call: Call,
+) -> Float[Tensor, "batch 1 head width"]:
+    """The attention of one row a pair, without keys and values of the other tokens.
+
+    ``q . (W_K x + b_K) = (W_K' q) . x + q . b_K``, and the context is linear in the values, so
+    that the states themselves are read, and multiplied by W_V afterwards.
+
+    Args:
+        query: [condition * pair, head, width] of the row.
+        states: [condition * pair, column, model width].
+        key: W_K and b_K, head by head.
+        value: W_V and b_V, head by head.
+        call: parts, the row, and cuts.
+    """
+    Counter.calls += 1
+    exact = torch.promote_types(query.dtype, torch.float32)
+    scaled = query * query.shape[-1] ** -0.5
+    asking = torch.matmul(scaled.transpose(0, 1), key[0]).transpose(0, 1)
+    logits = torch.matmul(asking, states.transpose(1, 2)) + (scaled * key[1]).sum(-1, keepdim=True)
+    edges = call.grid.edges(call.cuts, call.rows, exact, call.band)
+    weights = _softmax(logits[:, :, None].to(exact), edges.bias)
+    weights = _cut(weights, edges, call.grid, len(call.cuts)).to(query.dtype)[:, :, 0]
+    read = torch.matmul(weights, states)
+    context = torch.matmul(read.transpose(0, 1), value[0].transpose(1, 2)).transpose(0, 1)
+    context = context + weights.sum(-1, keepdim=True) * value[1]
+    return _put_in(context[:, :, None], call).transpose(1, 2)
 
 
 def _for_each_head(states: Tensor, heads: int) -> Tensor:
@@ -329,21 +268,34 @@ def _logits(query: Tensor, key: Tensor, scaling: float | None, softcap: float | 
     return squeezed(torch.matmul(scaled, key.transpose(-1, -2)), softcap)
 
 
-def _cut(logits: Tensor, bias: Tensor | None, edges: Edges, call: Call, value: Tensor) -> Tensor:
-    """Attention weights after all ways of cutting; overwrites ``logits``."""
+def _softmax(logits: Tensor, bias: Tensor | None) -> Tensor:
+    """Attention weights; overwrites ``logits``."""
     if bias is not None:
         logits += bias
-    weights = torch.softmax(logits, -1)
-    if call.watch is not None:
-        call.watch(weights, value)
+    return torch.softmax(logits, -1)
+
+
+def _cut(
+    weights: Tensor, edges: Edges, grid: Grid, conditions: int, *, kept: bool = False
+) -> Tensor:
+    """Attention weights after what is cut behind the softmax; overwrites them unless ``kept``."""
     moved = None if edges.sink is None else (weights * edges.sink).sum(-1, keepdim=True)
     if edges.keep is not None:
-        weights *= edges.keep
+        weights = weights * edges.keep if kept else weights.mul_(edges.keep)
     if moved is not None:
-        last = (call.grid.parts == Part.SEP2).to(weights.dtype)
+        last = (grid.parts == Part.SEP2).to(weights.dtype)
         share = last / last.sum(-1, keepdim=True).clamp(min=1)
-        weights += moved * share.repeat(len(call.cuts), 1)[:, None, None, :]
+        weights = weights + moved * share.repeat(conditions, 1)[:, None, None, :]
     return weights
+
+
+def _put_in(context: Float[Tensor, "batch head row width"], call: Call) -> Tensor:
+    """The context, with what stands in for the removed term."""
+    if call.added is None:
+        return context
+    rows = call.grid.row_parts(call.rows).repeat(len(call.cuts), 1)[:, None, :, None]
+    shape = (-1, call.added.shape[1], -1, call.added.shape[-1])
+    return context + call.added.gather(2, rows.expand(shape)).to(context.dtype)
 
 
 def part_terms(

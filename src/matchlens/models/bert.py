@@ -20,6 +20,7 @@ from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
 from matchlens.models.band import OPEN, Band
+from matchlens.models.packed import activated
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -48,6 +49,7 @@ class Bert:
     beside = ""
     rounded = False
     stack = "encoder.layer"
+    apart = True
     score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
@@ -94,6 +96,18 @@ class Bert:
             states = states[:, call.rows]
         out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
+
+    def above(
+        self,
+        index: int,
+        context: Float[Tensor, "batch row context"],
+        states: Float[Tensor, "batch row width"],
+    ) -> Float[Tensor, "batch row width"]:
+        """What a layer makes of the context and its input, by the library's modules."""
+        layer: Any = self.layers[index]
+        mixed = layer.attention.output(context, states)
+        wide = layer.intermediate
+        return layer.output(activated(wide.dense, wide.intermediate_act_fn, mixed), mixed)
 
     def band(self, index: int) -> Band:
         """The token pairs that a layer allows at all."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +23,8 @@ class Biased(Bert, ABC):
     Args:
         module: the model, in evaluation mode.
     """
+
+    apart = False  # the bias knows of rows in their order only
 
     def ask_attention(self, name: str) -> None:
         """The library's layers ask for none: its own forward pass is untouched by the walk's."""
@@ -68,17 +69,6 @@ class Biased(Bert, ABC):
             self.layers[index], query, key, value, None, scaling=scaling, matchlens=call
         )
         return self.above(index, context.flatten(2), states[:, rows])
-
-    def above(
-        self,
-        index: int,
-        context: Float[Tensor, "batch row context"],
-        states: Float[Tensor, "batch row width"],
-    ) -> Float[Tensor, "batch row width"]:
-        """What a layer makes of the context and its input, as BERT does."""
-        layer: Any = self.layers[index]
-        mixed = layer.attention.output(context, states)
-        return layer.output(layer.intermediate(mixed), mixed)
 
     def _heads(self, states: Float[Tensor, "batch token width"]) -> Tensor:
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)

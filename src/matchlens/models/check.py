@@ -9,6 +9,7 @@ import torch
 
 from matchlens.errors import InputError
 from matchlens.models.checks import attention, scores
+from matchlens.models.checks.apart import apart
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import Trial
 from matchlens.models.checks.relevance import ASKED, relevant_above
@@ -62,6 +63,7 @@ def examine(reranker: Any) -> list[Item]:
             *attention.calls(trial),
             *attention.maps(trial),
             *attention.outputs(trial),
+            *apart(trial),
             *scores.bites(trial),
             *scores.token_types(trial),
             *relevant_above(reranker),

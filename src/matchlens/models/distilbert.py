@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import DistilBertForSequenceClassification
 
 from matchlens.models.bert import Bert, relevance
+from matchlens.models.packed import activated
 
 
 class DistilBert(Bert):
@@ -31,6 +32,18 @@ class DistilBert(Bert):
     def output(self, index: int) -> Any:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.out_lin
+
+    def above(
+        self,
+        index: int,
+        context: Float[Tensor, "batch row context"],
+        states: Float[Tensor, "batch row width"],
+    ) -> Float[Tensor, "batch row width"]:
+        """What a layer makes of the context and its input, by the library's modules."""
+        layer = self.layers[index]
+        mixed = layer.sa_layer_norm(layer.attention.out_lin(context) + states)
+        wide = activated(layer.ffn.lin1, layer.ffn.activation, mixed)
+        return layer.output_layer_norm(layer.ffn.lin2(wide) + mixed)
 
     def score(
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]

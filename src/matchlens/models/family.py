@@ -43,6 +43,8 @@ class Family(Protocol):
     """What lets tokens read each other beside the attention, whatever is cut, in words; empty for
     most."""
     score_rows: slice
+    apart: bool
+    """Whether its layers come apart, row by row (:class:`~matchlens.models.siblings.Apart`)."""
     """The tokens of those rows: the first, the last, or all of them (mean pooling)."""
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:

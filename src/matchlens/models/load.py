@@ -25,6 +25,7 @@ from matchlens.models import check
 from matchlens.models.checks.scores import labels_differ
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
+from matchlens.models.packed import pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
@@ -91,7 +92,7 @@ class Reranker:
     @property
     def batch_tokens(self) -> int:
         """Default budget of a layer call: about what a CPU's caches like, more on a GPU."""
-        return 2048 if self.device.type == "cpu" else 65536
+        return 1024 if self.device.type == "cpu" else 32768
 
     @property
     def score_dtype(self) -> str:
@@ -149,6 +150,8 @@ def load(
             )
         library = _library(family_class, folder.architecture)
         module = _module(folder, library, getattr(torch, dtype)).to(place)
+    if dtype == "float32" and place.type == "cpu":
+        pack(module)
     family: Family = family_class(module)
     identity = folder.identity(dtype, max_length, negate)
     limit = folder.limit(max_length)

@@ -17,9 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from matchlens.errors import InputError
-from matchlens.models.attend import Call, Grid
+from matchlens.models.attend import Call
 from matchlens.models.band import Band
 from matchlens.models.bert import Bert
+from matchlens.models.grid import Grid
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING
 
@@ -42,6 +43,7 @@ class Rotary(Bert, ABC):
 
     token_types = 0
     rounded = True
+    apart = False
     stack = "layers"
 
     def __init__(self, module: PreTrainedModel) -> None:

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.directions import How
-from matchlens.models.attend import Grid, part_terms
+from matchlens.models.attend import part_terms
+from matchlens.models.grid import Grid
 from matchlens.plan import LayerCut
 
 

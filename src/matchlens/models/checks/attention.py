@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
-from matchlens.models.attend import Call, Grid, Watch
+from matchlens.models.attend import Call, Watch
 from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item
 from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
 from matchlens.models.family import Family
 from matchlens.models.gauge import Gauge
+from matchlens.models.grid import Grid
 from matchlens.parts import NAMED, Part
 
 CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))

@@ -19,6 +19,7 @@ WHAT: Mapping[str, str] = {
     "maps_measured": "the same where attention is measured, in all rows",
     "head_output": "a head cut off takes away its slice of W_O, nothing else",
     "direction_output": "a direction cut takes away what it carried, in each layer",
+    "apart": "what conditions share of a layer, computed once: the library's layer",
     "blind": "cut off from all, the score no longer knows the pair",
     "one_cut": "one direction cut in one layer moves the score",
     "token_types": "other token types: the library's own scores",

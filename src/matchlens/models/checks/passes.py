@@ -15,9 +15,11 @@ from torch import Tensor
 from matchlens.batching import EncodedBatch, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import Cut, Direction, How
-from matchlens.models.attend import Call, Counter, Grid, Watch
+from matchlens.models.attend import Call, Counter, Watch
 from matchlens.models.family import Family
 from matchlens.models.gauge import Gauge
+from matchlens.models.grid import Grid
+from matchlens.models.packed import as_the_library
 from matchlens.parts import Part
 from matchlens.plan import HOWS, LayerCut
 
@@ -115,7 +117,8 @@ def library(family: Family, batch: EncodedBatch) -> Library:
     ]
     before = Counter.calls
     try:
-        scores = family.library_score(batch)
+        with as_the_library():
+            scores = family.library_score(batch)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,209 @@
+"""The parts of a batch, and what cuts do to its pairs of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from matchlens.directions import How
+from matchlens.models.band import OPEN, Band
+from matchlens.parts import PADDING, Part
+from matchlens.plan import LayerCut
+
+KEPT_TABLES = 64
+"""Spread tables that one batch keeps for its other layers."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What happens to each pair of tokens, [condition * pair, head or 1, row, column].
+
+    Args:
+        bias: added to the logits: -inf where attention is masked, the layer allows none, or there
+            is padding.
+        keep: factor of the weights: 0 where they are removed after the softmax.
+        sink: 1 where removed weight moves to the last SEP.
+    """
+
+    bias: Tensor | None
+    keep: Tensor | None
+    sink: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The tokens of some parts, picked out of a batch whose pairs have them in different places.
+
+    Args:
+        parts: which parts.
+        padded: [pair, row] places in the batch's flat list of tokens, any place where a pair has
+            fewer rows.
+        labels: [pair, row] part numbers, ``PADDING`` where there is no row.
+        flat: the places of the rows that there are, in order.
+        valid: which of all padded rows those are, as a flat list.
+    """
+
+    parts: frozenset[Part]
+    padded: Int[Tensor, "pair row"]
+    labels: Int[Tensor, "pair row"]
+    flat: Int[Tensor, " place"]
+    valid: Int[Tensor, " place"]
+
+    @classmethod
+    def of(cls, chosen: frozenset[Part], parts: Int[Tensor, "pair token"]) -> Rows:
+        """Pick the rows out.
+
+        >>> rows = Rows.of(frozenset({Part.Q}), torch.tensor([[0, 1, 1, 2], [0, 1, 2, 3]]))
+        >>> rows.flat.tolist(), rows.labels.tolist()
+        ([1, 2, 5], [[1, 1], [1, 6]])
+        """
+        wanted = torch.zeros(PADDING + 1, dtype=torch.bool, device=parts.device)
+        wanted[[int(part) for part in chosen]] = True
+        here = wanted[parts]
+        order = torch.argsort(here.int(), dim=1, descending=True, stable=True)
+        order = order[:, : int(here.sum(1).max())]
+        there = here.gather(1, order)
+        labels = parts.gather(1, order).masked_fill(~there, PADDING)
+        start = torch.arange(len(parts), device=parts.device)[:, None] * parts.shape[1]
+        padded = order + start
+        valid = there.flatten().nonzero()[:, 0]
+        return cls(chosen, padded, labels, padded.flatten()[valid], valid)
+
+    @property
+    def full(self) -> bool:
+        """Whether every pair has as many rows."""
+        return len(self.valid) == self.padded.numel()
+
+
+@dataclass
+class Grid:
+    """The parts of a batch, and part tables spread over its token pairs.
+
+    Args:
+        parts: [pair, token] part numbers, ``PADDING`` where there is no token.
+    """
+
+    parts: Int[Tensor, "pair token"]
+    padding: Tensor | None = field(init=False)
+    _spread: dict[object, Edges] = field(init=False, default_factory=dict)
+    _rows: dict[frozenset[Part], Rows] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        padded = self.parts == PADDING
+        self.padding = padded[:, None, None, :] if bool(padded.any()) else None
+
+    def row_parts(self, rows: slice | Rows | None) -> Int[Tensor, "pair row"]:
+        """Part numbers of the rows that are computed."""
+        if isinstance(rows, Rows):
+            return rows.labels
+        return self.parts if rows is None else self.parts[:, rows]
+
+    def rows_of(self, parts: frozenset[Part]) -> Rows:
+        """The rows of some parts, picked out once a batch."""
+        if parts not in self._rows:
+            self._rows[parts] = Rows.of(parts, self.parts)
+        return self._rows[parts]
+
+    def edges(
+        self,
+        cuts: Sequence[LayerCut],
+        rows: slice | Rows | None,
+        dtype: torch.dtype,
+        band: Band = OPEN,
+    ) -> Edges:
+        """What the conditions do to each pair of tokens.
+
+        Args:
+            cuts: the conditions that go through the layer side by side, in order.
+            rows: the tokens whose rows are computed, all of them where None.
+            dtype: type of the weights.
+            band: the token pairs that the layer allows at all.
+        """
+        named = rows.parts if isinstance(rows, Rows) else str(rows)
+        key = (named, dtype, band, tuple(cut.key for cut in cuts))
+        found = self._spread.get(key)
+        if found is None:
+            found = self._edges(cuts, rows, dtype, band)
+            if all(cut.same_heads for cut in cuts) and len(self._spread) < KEPT_TABLES:
+                self._spread[key] = found
+        return found
+
+    def _edges(
+        self, cuts: Sequence[LayerCut], rows: slice | Rows | None, dtype: torch.dtype, band: Band
+    ) -> Edges:
+        masked = self._spread_tables([cut.removed(How.MASK) for cut in cuts], rows)
+        after = [cut.removed(How.ZERO, How.MEAN, How.RESAMPLE, How.SINK) for cut in cuts]
+        removed = self._spread_tables(after, rows)
+        sunk = self._spread_tables([cut.removed(How.SINK) for cut in cuts], rows)
+        gone = self._unseen(len(cuts), rows, band)
+        if masked is not None:
+            gone = masked if gone is None else masked | gone
+            # A row with nothing left would be NaN after the softmax: it is let through there and
+            # its weights are removed afterwards, so that its context is the zero vector.
+            empty = gone.all(-1, keepdim=True)
+            gone = gone & ~empty
+            removed = empty.expand_as(gone) if removed is None else removed | empty
+        bias = None
+        if gone is not None:
+            bias = torch.zeros(gone.shape, dtype=dtype, device=gone.device)
+            bias.masked_fill_(gone, -torch.inf)
+        keep = None if removed is None else (~removed).to(dtype)
+        return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
+
+    def padding_bias(self, conditions: int, dtype: torch.dtype, band: Band = OPEN) -> Tensor | None:
+        """What keeps attention off the padding, and off what the layer forbids, in all rows where
+        nothing else is cut before the softmax."""
+        gone = self._unseen(conditions, None, band)
+        if gone is None:
+            return None
+        return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(
+            gone, -torch.inf
+        )
+
+    def _unseen(self, conditions: int, rows: slice | Rows | None, band: Band) -> Tensor | None:
+        """What no row may read: padding, and what the layer forbids; None if there is neither.
+
+        Rows of padding read everything there: nothing might be left to them, and nobody reads them.
+        """
+        if band.everything:
+            return None if self.padding is None else self.padding.repeat(conditions, 1, 1, 1)
+        if isinstance(rows, Rows):
+            raise ValueError("rows are picked out only where every token may read every other")
+        forbidden = band.forbidden(self.parts.shape[1], rows, self.parts.device)
+        if self.padding is None:
+            return forbidden[None, None]
+        real = (self.row_parts(rows) != PADDING)[:, None, :, None]
+        return ((self.padding | forbidden) & real).repeat(conditions, 1, 1, 1)
+
+    def reach(self, band: Band = OPEN) -> Bool[np.ndarray, "row_part column_part"]:
+        """Whether in some pair a token of the row part may read one of the column part at all."""
+        one_hot = torch.nn.functional.one_hot(self.parts, PADDING + 1)[..., :PADDING].float()
+        tokens = self.parts.shape[1]
+        allowed = (~band.forbidden(tokens, device=self.parts.device)).float()
+        return (torch.einsum("nix,ij,njy->xy", one_hot, allowed, one_hot) > 0).cpu().numpy()
+
+    def removed(self, cuts: Sequence[LayerCut]) -> Tensor:
+        """Whether a condition removes an edge, [condition * pair, head or 1, row, column]."""
+        spread = self._spread_tables([cut.removed(*How) for cut in cuts], None)
+        if spread is None:
+            shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
+            return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
+        return spread
+
+    def _spread_tables(
+        self, tables: Sequence[np.ndarray], rows: slice | Rows | None
+    ) -> Tensor | None:
+        """Part tables [head, row part, column part], one a condition, spread over the tokens."""
+        stacked = np.stack(tables)
+        if not stacked.any():
+            return None
+        if (stacked == stacked[:, :1]).all():
+            stacked = stacked[:, :1]
+        flat = torch.from_numpy(stacked.reshape(*stacked.shape[:2], -1)).to(self.parts.device)
+        edges = self.row_parts(rows)[:, :, None] * stacked.shape[-1] + self.parts[:, None, :]
+        return flat[:, :, edges].transpose(1, 2).flatten(0, 1)
