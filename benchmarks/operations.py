@@ -5,43 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 FORMULA = (
-    "A layer over the t real tokens of a pair, d wide with an inner width m, counts "
-    "2t(4d^2 + 2dm) + 4t^2 d floating-point operations (a multiplication and an addition are two): "
-    "four projections, two feed-forward products, the two products of attention. In the last "
-    "layer, where the score reads one row: 4t d^2 for keys and values, 2(2d^2 + 2dm) + 4td for the "
-    "row. "
-    "A layer counts once for all conditions that share it, as often as the plan has it. Softmax, "
-    "norms, activations, embeddings, cutting and padding count nothing; neither does tokenizing."
+    "Useful operations are those of the untouched mathematics, of token rows that were computed, "
+    "which the engine counts (run on each pair alone, so that none is padding). With d the width, "
+    "m the inner width, t the pair's tokens: 6d^2 a row of which queries, keys and values were made; "
+    "2(d^2 + 2dm) a row that went through the output projection and the feed-forward, and 4td for "
+    "its attention; 6d^2 a condition for the one row of the last layer. A multiplication and an "
+    "addition are two. What conditions share counts once. Softmax, norms, activations, embeddings, "
+    "cutting, padding and tokenizing count nothing, nor does what an implementation does twice."
 )
 """What is counted, in words."""
 
 
-def whole_layer(tokens: np.ndarray, wide: int, inner: int) -> float:
-    """One layer, all rows.
+def projections(wide: int) -> int:
+    """Operations of one row's query, key and value.
+
+    >>> projections(4)
+    96
+    """
+    return 6 * wide**2
+
+
+def row(tokens: int, wide: int, inner: int) -> int:
+    """Operations of one row above its query: attention, output projection, feed-forward.
 
     Args:
-        tokens: real tokens of each pair.
+        tokens: real tokens of the pair.
         wide: width of the states.
         inner: width inside the feed-forward.
 
-    >>> whole_layer(np.array([2]), 4, 8)
-    640.0
+    >>> row(2, 4, 8)
+    192
     """
-    products = 2 * tokens * (4 * wide**2 + 2 * wide * inner)
-    return float((products + 4 * tokens**2 * wide).sum())
-
-
-def last_layer(tokens: np.ndarray, wide: int, inner: int) -> float:
-    """One layer of which one row is computed."""
-    row = 2 * (2 * wide**2 + 2 * wide * inner) + 4 * tokens * wide
-    return float((4 * tokens * wide**2 + row).sum())
+    return 2 * (wide**2 + 2 * wide * inner) + 4 * tokens * wide
 
 
 def of_run(model: Any, pairs: Sequence[Any], conditions: Sequence[str]) -> float:
-    """Useful operations of scoring pairs under conditions, by the plan that runs them.
+    """Useful operations of scoring pairs under conditions, by what the engine counts.
 
     Args:
         model: a loaded reranker.
@@ -49,13 +49,15 @@ def of_run(model: Any, pairs: Sequence[Any], conditions: Sequence[str]) -> float
         conditions: cuts as texts.
     """
     from matchlens.directions import Cut
-    from matchlens.engine import lengths
-    from matchlens.plan import Plan
+    from matchlens.engine import run
 
-    family, config = model.family, model.family.module.config
-    tokens = lengths(model, pairs)[0]
+    config = model.family.module.config
+    wide, inner = config.hidden_size, config.intermediate_size
     cuts = {text: [Cut.parse(text)] if text else [] for text in conditions}
-    plan = Plan.build(cuts, family.n_layers, family.n_heads, family.score_parts)
-    sizes = config.hidden_size, config.intermediate_size
-    *lower, top = [len(level) for level in plan.levels]
-    return sum(lower) * whole_layer(tokens, *sizes) + top * last_layer(tokens, *sizes)
+    total = 0
+    for pair in pairs:
+        done = run(model, [pair], cuts)
+        above = row(int(done.tokens[0]), wide, inner)
+        made = done.counts.projected + len(done.plan.levels[-1])
+        total += made * projections(wide) + done.counts.rows * above
+    return float(total)

@@ -49,7 +49,7 @@ HOW = """## How it was measured
   are run and the time is multiplied{authors}.
 - {operations}
 - The GEMM peak is the best rate of float32 matrix products in the same round: of the layers' shapes
-  and of a big square.
+  and of a big square, by the BLAS that torch was built with and by oneDNN with packed weights.
 
 """
 

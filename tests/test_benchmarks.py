@@ -10,7 +10,7 @@ import pytest
 import torch
 from benchmarks import authors, gpu, operations, subjects
 from benchmarks.cuts import parse
-from benchmarks.encoding import encode
+from benchmarks.encoding import encode, load
 from benchmarks.goals import GOALS
 from benchmarks.harness import compare, compete, verdict
 from benchmarks.job import Contender, Job
@@ -165,25 +165,25 @@ def test_cuts_are_read_as_matchlens_reads_them():
 
 def test_useful_operations_are_what_a_counter_counts(job):
     reranker = matchlens.load(job.model, device="cpu")
-    module = reranker.family.module
-    module.set_attn_implementation("eager")
-    tokens = encode(reranker.tokenizer, job)[0]
+    module, tokenizer = load(job, "eager")  # the library's own: packed products are not counted
+    tokens = encode(tokenizer, job)[0]
     ids, types = torch.tensor([tokens.ids]), torch.tensor([tokens.types])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(ids, token_type_ids=types)
     wide, inner = module.config.hidden_size, module.config.intermediate_size
-    length = np.array([len(tokens.ids)])
+    length = len(tokens.ids)
+    each = operations.projections(wide) + operations.row(length, wide, inner)
     ends = 2 * wide * wide + 2 * wide
-    counted = counter.get_total_flops()
-    assert counted == LAYERS * operations.whole_layer(length, wide, inner) + ends
+    assert counter.get_total_flops() == LAYERS * length * each + ends
     pair = [Pair("q", "d", *job.pairs[0], 0)]
-    below = (LAYERS - 1) * operations.whole_layer(length, wide, inner)
-    top = operations.last_layer(length, wide, inner)
-    assert operations.of_run(reranker, pair, [""]) == below + top
-    assert operations.of_run(reranker, pair, ["", "D->D@0:1"]) == 2 * (below + top)
-    assert operations.of_run(reranker, pair, ["", f"CLS->D@{LAYERS - 1}:{LAYERS}"]) == (
-        below + 2 * top
-    )
+    untouched = (LAYERS - 1) * length * each + each  # of the last layer one row
+    assert operations.of_run(reranker, pair, [""]) == untouched
+    cut = operations.of_run(reranker, pair, ["", f"CLS->D@{LAYERS - 1}:{LAYERS}"])
+    assert cut == untouched + each
+    shared = operations.of_run(reranker, pair, ["", f"D->D@0:{LAYERS}"])
+    assert untouched < shared < 2 * untouched  # the first layer's projections are shared
+    twice = operations.of_run(reranker, pair * 2, [""])
+    assert twice == 2 * untouched
 
 
 def test_the_bench_is_the_cut_that_it_is_said_to_be():

@@ -168,9 +168,7 @@ class Siblings:
         at = [one.flat + place * pairs * tokens for place, one in enumerate(rows)]
         return torch.cat(in_order), torch.cat(at)
 
-    def measured(
-        self, gauge: Gauge | None, rows: slice | None
-    ) -> Float[Tensor, "pair row width"]:
+    def measured(self, gauge: Gauge | None, rows: slice | None) -> Float[Tensor, "pair row width"]:
         """The outcome of the one parent uncut, measured on the way.
 
         Args:
