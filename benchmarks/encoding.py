@@ -89,9 +89,12 @@ class Batch:
     @property
     def bias(self) -> Tensor | None:
         """What is added to the logits, [pair, 1, 1, token]; None where nothing is padded."""
+        return self.bias_of_all if bool((self.parts == PADDING).any()) else None
+
+    @property
+    def bias_of_all(self) -> Tensor:
+        """The same, zeros where nothing is padded."""
         padded = self.parts == PADDING
-        if not bool(padded.any()):
-            return None
         bias = torch.zeros(padded.shape).masked_fill_(padded, -torch.inf)
         return bias[:, None, None, :]
 

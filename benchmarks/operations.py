@@ -8,7 +8,7 @@ from typing import Any
 FORMULA = (
     "Useful operations are those of the untouched mathematics, of token rows that were computed, "
     "which the engine counts (run on each pair alone, so that none is padding). With d the width, "
-    "m the inner width, t the pair's tokens: 6d^2 a row of which queries, keys and values were made; "
+    "m the inner width, t the pair's tokens: 6d^2 a row of which queries, keys, values were made; "
     "2(d^2 + 2dm) a row that went through the output projection and the feed-forward, and 4td for "
     "its attention; 6d^2 a condition for the one row of the last layer. A multiplication and an "
     "addition are two. What conditions share counts once. Softmax, norms, activations, embeddings, "

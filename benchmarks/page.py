@@ -41,8 +41,9 @@ HOW = """## How it was measured
 - Preparing (loading, finding the best batch size, compiling) is not in the times; it is listed.
   Nothing is compiled before the run; what one contender compiled may serve the next.
 - The loop over SDPA is length-sorted, in inference mode, without masks where nothing is padded. It
-  zeroes exactly, in the faster of two ways, at the best of several batch sizes; compiled, the
-  library's layer goes through `torch.compile` with dynamic shapes.
+  zeroes exactly, in the faster of two ways, at the best of several batch sizes; compiled, each
+  of the library's layers goes through `torch.compile` with dynamic shapes and frozen weights, which
+  are packed for oneDNN then.
 - The authors' loop has the shape of the authors' research code: one pair at a time, padded to
   {limit} tokens, eager attention, the untouched model run beside each ablated one, whole attention
   maps kept for the statistics. Since all its pairs are padded to one length and cost the same, some
