@@ -38,6 +38,7 @@ def asked(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of each comparison")
     parser.add_argument("--pairs", type=int, help="pairs of each comparison")
     parser.add_argument("--threads", type=int, default=1, help="threads of each contender")
+    parser.add_argument("--note", default="", help="said at the head of the page")
     parser.add_argument("--out", type=Path, help="out/bench/AMOUNT.json where left out")
     return parser.parse_args(words)
 
@@ -57,6 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "machine": machine(),
         "command": shlex.join(["python", "-m", "benchmarks", *given]),
         "amount": options.amount,
+        "note": options.note,
         "threads": options.threads,
         "rounds": rounds,
         "pairs": {"source": source, "number": len(pairs), "limit": LIMIT},

@@ -62,7 +62,9 @@ def page(held: Held) -> str:
         held: what ``python -m benchmarks`` wrote, with ``gpu`` where that was measured.
     """
     goals = _table(("work", "goal", "measured", ""), (goal.row(held) for goal in GOALS))
-    parts = [HEAD, goals]
+    head, rest = HEAD.split("## Goals")
+    note = _filled(f"**{held['note']}**") + "\n\n" if held.get("note") else ""
+    parts = [head, note, "## Goals", rest, goals]
     if not held.get("gpu"):
         parts.append(
             "\nFigures of a GPU are missing: none was at hand. `make bench-gpu` makes them.\n"

@@ -287,7 +287,8 @@ def test_a_page_says_what_is_wrong_absent_or_not_measured(held):
     contenders["nnsight"] |= {"wrong": "scores differ by 1", "rounds": []}
     contenders["loop over SDPA"] |= {"absent": "it ended", "rounds": []}
     del held["works"]["masses"], held["works"]["plain"]
-    text = page({**held, "growth": []})
+    text = page({**held, "growth": [], "note": "a busy machine"})
+    assert "**a busy machine**\n\n## Goals" in text
     assert "| nnsight | **wrong**: scores differ by 1 |" in text
     assert "| loop over SDPA | absent: it ended |" in text
     assert "(matchlens against loop over SDPA, compiled)" in text  # the fastest that is right
