@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench bench-full bench-gpu docs clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -19,11 +19,18 @@ lint: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+# A fair cut of the comparisons, then docs/performance.md; bench-full takes hours, bench-gpu a GPU.
 bench: $(READY)
-	$(BIN)/python benchmarks/prefix_sharing.py
-	$(BIN)/python benchmarks/attention_meters.py
-	$(BIN)/python benchmarks/qk_triplets.py
+	$(BIN)/python -m benchmarks --amount bench
+	$(BIN)/python -m benchmarks.page out/bench/bench.json
+
+bench-full: $(READY)
+	$(BIN)/python -m benchmarks --amount full
+	$(BIN)/python -m benchmarks.page out/bench/full.json
 	$(BIN)/python benchmarks/families.py
+
+bench-gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu
 
 # The examples in the docstrings, all of which run.
 docs: $(READY)
