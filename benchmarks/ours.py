@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import time
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import operations
-from benchmarks.job import Job, UnavailableError
+from benchmarks.job import Job
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "matchlens": {},
-    "matchlens, compiled": {"compile": True},
 }
 """What matchlens is loaded with, by the name under which it is listed; the first is the default."""
 
@@ -26,9 +23,6 @@ class Ours:
         job: the job.
         plain: whether only the untouched scores are made, of a job of kind ``masses``.
         load: given to ``matchlens.load``.
-
-    Raises:
-        UnavailableError: if this version of matchlens cannot be loaded so.
     """
 
     def __init__(self, job: Job, load: dict[str, Any], plain: bool = False) -> None:
@@ -36,28 +30,17 @@ class Ours:
         from matchlens.corpora import Pair, PairSet
 
         torch.set_num_threads(job.threads)
-        if unknown := set(load) - set(inspect.signature(matchlens.load).parameters):
-            raise UnavailableError(
-                f"matchlens.load of this version has no {', '.join(sorted(unknown))}"
-            )
         self.job, self.plain = job, plain
         self.model = matchlens.load(job.model, device="cpu", max_length=job.max_length, **load)
         pairs = [
             Pair("q", str(number), query, text, 0) for number, (query, text) in enumerate(job.pairs)
         ]
         self.pairs = PairSet(tuple(pairs), {}, {}, {}, ())
-        first = self._run()
+        self.work()  # once before the rounds: caches, and the memory that stays
         self.facts: dict[str, Any] = {
             "useful operations": operations.of_run(self.model, self.pairs.pairs, job.conditions),
             **{f"load: {key}": value for key, value in load.items()},
         }
-        if load.get("compile"):
-            self.facts["compile seconds"] = max(0.0, first - self._run())
-
-    def _run(self) -> float:
-        started = time.perf_counter()
-        self.work()
-        return time.perf_counter() - started
 
     def work(self) -> Any:
         """Scores under all conditions, or the attention study's pass with masses."""
@@ -78,9 +61,5 @@ class Ours:
 
 
 def make(job: Job, load: dict[str, Any] | None = None, plain: bool = False) -> Ours:
-    """The contender.
-
-    Raises:
-        UnavailableError: if this version of matchlens cannot be loaded so.
-    """
+    """The contender."""
     return Ours(job, load or {}, plain)

@@ -55,3 +55,15 @@ def test_a_blind_model_ranks_at_random(demo_model, trec_dl):
     blind = queries[queries["cut"] == "CLS->All"]
     assert len(blind) == 6
     assert blind["tau_b"].isna().all()
+
+
+def test_bfloat16_ranks_as_float32(demo_model):
+    """Half precision moves the measure by less than .002: its softmax is in float32."""
+    pairs = matchlens.choose(matchlens.demo.load())
+    half = matchlens.load("demo", device="cpu", dtype="bfloat16")
+    means = [
+        matchlens.ablation(model, pairs, cuts=["CLS->All"]).to_frame()["mean"][0]
+        for model in (demo_model, half)
+    ]
+    assert means[0] > 0.8
+    assert abs(means[0] - means[1]) < 0.002
