@@ -19,6 +19,7 @@ from matchlens.cli import (
     families,
     looking,
     reproduce,
+    rerunning,
     scoring,
     study,
     sweep,
@@ -75,6 +76,7 @@ app.command("compare", help=comparing.HELP)(comparing.compare)
 app.command("look", help=looking.HELP)(looking.look)
 app.command("study", help=study.HELP)(study.study)
 app.command("reproduce", help=reproduce.HELP)(reproduce.reproduce)
+app.command("rerun", help=rerunning.HELP)(rerunning.rerun)
 app.command("report", help=study.REPORT_HELP)(study.report)
 app.command("score", help=scoring.HELP)(scoring.score)
 

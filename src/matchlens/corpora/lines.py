@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 
@@ -160,6 +161,12 @@ def digest(path: Path) -> str:
     >>> len(digest(Path(__file__)))
     64
     """
+    return _digest(path, stamp(path))
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _: tuple[int, int]) -> str:
+    """It is asked for more than once, and files are large."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
