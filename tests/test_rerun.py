@@ -150,9 +150,9 @@ def test_anyway_says_what_differs_and_where_the_tables_do(copy, capfd):
     table.loc[0, "mean"] += 0.25
     table.to_parquet(path, index=False)
     spoil_version(copy)
-    assert rerun(copy, "--anyway", "--out", str(copy / "new"), "-q") == 2  # other versions inside
-    spoil = json.loads((copy / "out" / "manifest.json").read_text())
-    assert spoil["identity"]["versions"]["numpy"] == "1.0"
+    for _ in range(2):
+        assert rerun(copy, "--anyway", "--out", str(copy / "new"), "-q") == 1
+        assert "warning: not as it was: numpy was 1.0, is" in capfd.readouterr().err
 
 
 def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
@@ -181,7 +181,7 @@ def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
         (lambda one: one["asked"].update(seed={"a": 1}), "an option 'seed' of the value"),
         (lambda one: one["asked"].update(topics=["no.tsv"]), "'no.tsv' does not exist"),
         (lambda one: one["asked"].update(model="./nowhere"), "no model folder './nowhere'"),
-        (lambda one: one["asked"].update(measure="-x"), "no measure"),
+        (lambda one: one["asked"].update(measure="-x"), "measure '-x'"),
         (lambda one: one["asked"].update(seed="\x1b[31mred"), "Invalid value for '--seed'"),
     ],
 )
@@ -207,8 +207,8 @@ def test_the_folder_itself_is_not_written_over(copy, capfd):
 
 def test_a_command_that_goes_on_stands_once_and_another_in_between_tells(copy, monkeypatch):
     monkeypatch.chdir(copy)
-    words = [*"-m model --topics t.tsv --qrels qrels --passages p.jsonl".split(), "--out", "out"]
-    own = ["ablation", *CUTS, "--device", "cpu"]
+    words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
+    own = ["ablation", *CUTS, "--device", "cpu", "--out", "out"]
     for _ in range(2):
         assert matchlens.cli.main([*own, *words, "-q"]) == 0
     manifest = json.loads((copy / "out" / "manifest.json").read_text())

@@ -24,7 +24,7 @@ from matchlens.cli import (
     study,
     sweep,
 )
-from matchlens.errors import InputError, MatchlensWarning
+from matchlens.errors import InputError, MatchlensWarning, one_line
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
 
@@ -130,11 +130,11 @@ def _warn(
     line: str | None = None,
 ) -> None:
     where = "" if issubclass(category, MatchlensWarning) else f" ({filename}, line {lineno})"
-    print(f"matchlens: warning: {message}{where}", file=file or sys.stderr)
+    print(f"matchlens: warning: {one_line(str(message))}{where}", file=file or sys.stderr)
 
 
 def _complain(line: str) -> int:
-    print(f"matchlens: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    print(f"matchlens: {one_line(line)}", file=sys.stderr)  # noqa: T201
     return 2
 
 

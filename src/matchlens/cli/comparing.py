@@ -45,9 +45,9 @@ def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = 
         try:
             result.save(out)
         except InputError as error:
-            typer.echo(comparison_text(result), nl=False)
+            o.show(comparison_text(result))
             raise InputError(f"{error} (the tables above are all that is left)") from None
-    typer.echo(comparison_text(result), nl=False)
+    o.show(comparison_text(result))
     if out is not None:
         result.texts.update(comparison_files(result))
         result.save(out)

@@ -112,7 +112,7 @@ class Job:
             InputError: if the folder cannot be written.
         """
         failure = self._save(result)  # the tables first: a fault in a drawing loses nothing
-        typer.echo(show(result), nl=False)
+        o.show(show(result))
         if failure is not None:
             raise InputError(f"{failure} (the table above is all that is left of this run)")
         if self.out is None:

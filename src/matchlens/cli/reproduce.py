@@ -113,7 +113,7 @@ def reproduce(
     beside.texts.update(comparison_files(beside))
     beside.command = made.record
     beside.save(str(out))
-    typer.echo(f"\n{comparison_text(beside)}", nl=False)
+    o.show(f"\n{comparison_text(beside)}")
     whole_study.page_of(Path(str(out)), quiet)
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 
 from matchlens.cli import options as o
 from matchlens.cli.recording import REPORT, values, words_of
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
 
 HELP = """Run the commands of a results folder's manifest again, and compare the tables.
 
@@ -60,7 +61,8 @@ def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quie
             f"{str(folder)!r} holds no command: its studies were made from Python, or compare "
             "wrote it; expected a folder that a command of matchlens wrote"
         )
-    check_folder(new, manifest["identity"] if (new / MANIFEST).exists() else None)
+    goes_on = (new / MANIFEST).exists() and not anyway
+    check_folder(new, manifest["identity"] if goes_on else None)
     words = [words_of(str(one["command"]), _here(one), new) for one in commands]
     differs = list(differences(manifest["identity"], commands))
     if differs and not anyway:
@@ -69,7 +71,7 @@ def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quie
             "give --anyway"
         )
     for one in differs:
-        o.say(f"matchlens: differs: {one}", quiet)
+        warnings.warn(f"not as it was: {one}", MatchlensWarning, stacklevel=2)
     for one in commands:
         _set_threads(one, quiet)
     from matchlens.cli import app
@@ -80,7 +82,7 @@ def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quie
         name, *rest = command
         app([name, *hush, *rest], prog_name="matchlens", standalone_mode=False)
     found = likenesses(folder, new)
-    typer.echo("\n".join(said(found)))
+    o.show("\n".join([*said(found), ""]))
     if not all(one.same for one in found):
         raise typer.Exit(1)
 

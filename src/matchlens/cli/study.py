@@ -138,7 +138,7 @@ def conduct(
     result.save(job.out)
     if results is not None:
         results.update(done.results)
-    typer.echo(whole.text(result), nl=False)
+    o.show(whole.text(result))
     if results is None:
         page_of(job.out, job.quiet)
 
