@@ -6,18 +6,19 @@ import json
 import os
 import re
 import stat
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from matchlens.errors import InputError
+from matchlens.files import read_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-MOST_TEXT = 64 * 2**20
-"""Bytes of a manifest at most."""
 MOST_TABLE = 8 * 2**30
 """Bytes that a table may take in memory."""
 MOST_FILES = 200_000
@@ -79,9 +80,7 @@ def read_manifest(folder: Path) -> dict:
         raise InputError(f"{str(folder)!r} is no results folder: it has no {MANIFEST}")
     check_inside(folder)
     try:
-        if path.stat().st_size > MOST_TEXT:
-            raise ValueError(f"it has more than {MOST_TEXT:,} bytes")
-        manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        manifest = json.loads(read_text(path), parse_constant=_no_number)
         _check(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
@@ -107,6 +106,51 @@ def _check(manifest: dict) -> None:
     commands = manifest.get("commands", [])
     if not isinstance(commands, list) or not all(isinstance(one, dict) for one in commands):
         raise ValueError("commands is no list of objects")
+
+
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+
+
+def inner(name: str) -> str:
+    """The name of a file inside a results folder; names come from code, never from what was read.
+
+    Args:
+        name: such as ``ablation/table1.parquet``.
+
+    Raises:
+        ValueError: if it could lead out of the folder, or is no plain name.
+
+    >>> inner("runs/0001.run")
+    'runs/0001.run'
+    """
+    if not all(_PART.fullmatch(part) for part in name.split("/")):
+        raise ValueError(f"{name!r} is no name for a file in a results folder")
+    return name
+
+
+@contextmanager
+def read_back(*folders: Path) -> Iterator[None]:
+    """Whatever goes wrong over what results folders hold, as one line that names them.
+
+    A damaged table, or one that a stranger wrote, can have any content under the right name.
+
+    Args:
+        folders: the folders that are read.
+
+    Raises:
+        InputError: in place of any other error.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # content can be wrong in any way
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"what {', '.join(repr(str(one)) for one in folders)} holds cannot be used "
+            f"({type(error).__name__}: {error}; {Path(place.filename).name}, line {place.lineno}); "
+            "expected tables as this version of matchlens writes them: make them anew"
+        ) from error
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

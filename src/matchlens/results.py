@@ -31,6 +31,7 @@ from matchlens.errors import InputError
 from matchlens.reading import (
     FORMAT,
     MANIFEST,
+    inner,
     read_array,
     read_manifest,
     read_parquet,
@@ -39,6 +40,7 @@ from matchlens.showing import Shows
 
 METERS = "meters"
 PAIRS, SCORES = "pairs.parquet", "scores.parquet"
+SCORE_COLUMNS = {"cut", "pair", "score"}
 KINDS = ("parquet", "json")
 WORK = ".matchlens-"  # how the names of folders begin in which files are prepared
 
@@ -155,17 +157,17 @@ class Result(Shows):
         _write_parquet(folder / PAIRS, self.pairs)
         _write_parquet(folder / SCORES, scores)
         for name, table in self.tables.items():
-            _write_parquet(folder / self.study / f"{name}.parquet", table)
+            _write_parquet(folder / inner(f"{self.study}/{name}.parquet"), table)
             write_text(folder / self.study / f"{name}.json", to_json(records(table)))
         for name, array in self.arrays.items():
-            copied = folder / METERS / f"{name}.npy"
+            copied = folder / inner(f"{METERS}/{name}.npy")
             copied.parent.mkdir(exist_ok=True)
             shutil.copyfile(array, copied)
         for name, text in self.texts.items():
             if isinstance(text, bytes):
-                write_bytes(folder / name, text)
+                write_bytes(folder / inner(name), text)
             else:
-                write_text(folder / name, text)
+                write_text(folder / inner(name), text)
         if self.log:
             before_log = (old / "run.log").read_text("utf-8") if old and _has_log(old) else ""
             write_text(folder / "run.log", before_log + "".join(f"{line}\n" for line in self.log))
@@ -187,6 +189,13 @@ class Result(Shows):
             held = ", ".join(manifest["studies"]) or "none"
             raise InputError(f"{str(folder)!r} holds no study {study!r}; it holds: {held}")
         about = manifest["studies"][study]
+        pairs, scores = read_parquet(folder / PAIRS), read_parquet(folder / SCORES)
+        for file, table, wanted in ((PAIRS, pairs, {"pair"}), (SCORES, scores, SCORE_COLUMNS)):
+            if missing := wanted - set(table.columns):
+                raise InputError(
+                    f"{str(folder / file)!r} has no column {', '.join(sorted(missing))}; give "
+                    "another folder, or make it anew"
+                )
         tables = {
             path.stem: read_parquet(path) for path in sorted((folder / study).glob("*.parquet"))
         }
@@ -195,8 +204,8 @@ class Result(Shows):
             manifest["identity"],
             about["options"],
             tuple(about["notes"]),
-            read_parquet(folder / PAIRS),
-            read_parquet(folder / SCORES),
+            pairs,
+            scores,
             tables,
             arrays={path.stem: path for path in sorted((folder / METERS).glob("*.npy"))},
         )

@@ -48,7 +48,7 @@ Anyway = Annotated[
 
 def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quiet = False) -> None:
     """A results folder, made again."""
-    from matchlens.reading import MANIFEST, read_manifest
+    from matchlens.reading import MANIFEST, read_back, read_manifest
     from matchlens.results import check_folder
     from matchlens.studies.again import check_new, likenesses, said
 
@@ -81,7 +81,8 @@ def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quie
         o.say(f"matchlens: running: matchlens {shlex.join(command)}", quiet)
         name, *rest = command
         app([name, *hush, *rest], prog_name="matchlens", standalone_mode=False)
-    found = likenesses(folder, new)
+    with read_back(folder):
+        found = likenesses(folder, new)
     o.show("\n".join([*said(found), ""]))
     if not all(one.same for one in found):
         raise typer.Exit(1)

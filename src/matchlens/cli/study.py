@@ -183,11 +183,13 @@ def _files(result: Result) -> Mapping[str, str | bytes]:
 
 def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> None:
     """The page, made again."""
+    from matchlens.reading import read_back
     from matchlens.report.whole import write_report
 
     checked_margin(margin)
     asked = {} if margin is None else record("report", report, {"margin": margin})
-    path = write_report(folder, margin=margin, command=asked)
+    with read_back(folder):
+        path = write_report(folder, margin=margin, command=asked)
     o.say(f"the page is {path}", quiet)
 
 
