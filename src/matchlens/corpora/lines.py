@@ -17,8 +17,8 @@ from matchlens.errors import InputError
 MAX_LINE = 64 * 2**20  # bytes that one line may have
 MAX_UNPACKED = 64 * 2**30
 """Bytes that one gzip file may unpack to; ``MATCHLENS_MAX_UNPACKED`` says otherwise."""
-MAX_RATIO, FREE = 100, 64 * 2**20
-"""And how many times its own size, beyond the first 64 MiB: text stays below 20, a bomb has 1,000;
+MAX_RATIO, FREE = 100, 2**20
+"""And how many times its own size, beyond the first MiB: text stays below 20, a bomb has 1,000;
 the variable lifts this limit, too."""
 UNPACKED = "MATCHLENS_MAX_UNPACKED"
 GZIP_MAGIC = b"\x1f\x8b"
