@@ -27,12 +27,11 @@ def check_regular(path: Path) -> int:
     return about.st_size
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
-    """A whole text file.
+def read_text(path: Path) -> str:
+    """A whole text file of at most :data:`MOST_TEXT` bytes.
 
     Args:
         path: the file.
-        most: bytes that it may have.
 
     Raises:
         OSError: if it is no regular file, is too large, or cannot be read.
@@ -41,6 +40,6 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
     >>> read_text(Path(__file__))[:3]
     '\"\"\"'
     """
-    if (size := check_regular(path)) > most:
-        raise OSError(f"{path.name} has {size:,} bytes, more than {most:,}")
+    if (size := check_regular(path)) > MOST_TEXT:
+        raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
     return path.read_text(encoding="utf-8")
