@@ -15,7 +15,8 @@ SECONDS = float(os.environ.get("MATCHLENS_FUZZ_SECONDS", "0"))
 """How long every fuzz test goes on; 0: a few examples, as in the default suite."""
 
 SIGNS = (
-    "\x00", "\x1b[2J", "\ufeff", "\u202e", "\u2028", "\ud800", "\x85", "\x7f", "\t", "\n", "\r\n",
+    "\x00",
+    "\\ud800", "\x1b[2J", "\ufeff", "\u202e", "\u2028", "\ud800", "\x85", "\x7f", "\t", "\n", "\r\n",
     " ", "NaN", "Infinity", "-1", "1e999", "9" * 40, "..", "/", "../", "{", "}", "[", "]", '"',
     "\\", "null", "true", "<script>", "'", "->", "@", "#", "~", "+", "All", "Q", "\U0010ffff",
 )  # fmt: skip
