@@ -15,8 +15,8 @@ SECONDS = float(os.environ.get("MATCHLENS_FUZZ_SECONDS", "0"))
 """How long every fuzz test goes on; 0: a few examples, as in the default suite."""
 
 SIGNS = (
-    "\x00",
-    "\\ud800", "\x1b[2J", "\ufeff", "\u202e", "\u2028", "\ud800", "\x85", "\x7f", "\t", "\n", "\r\n",
+    "\x00", "\r\n",
+    "\\ud800", "\x1b[2J", "\ufeff", "\u202e", "\u2028", "\ud800", "\x85", "\x7f", "\t", "\n",
     " ", "NaN", "Infinity", "-1", "1e999", "9" * 40, "..", "/", "../", "{", "}", "[", "]", '"',
     "\\", "null", "true", "<script>", "'", "->", "@", "#", "~", "+", "All", "Q", "\U0010ffff",
 )  # fmt: skip
@@ -34,7 +34,19 @@ def bounded(examples: int) -> settings:
 def mutated(sound: bytes) -> st.SearchStrategy[bytes]:
     """A sound file after up to four changes."""
     change = st.tuples(
-        st.sampled_from(("flip", "drop", "insert", "double line", "swap lines", "sign", "cut off")),
+        st.sampled_from(
+            (
+                "flip",
+                "drop",
+                "insert",
+                "double line",
+                "swap lines",
+                "sign",
+                "sign",
+                "sign",
+                "cut off",
+            )
+        ),
         st.integers(0, max(len(sound), 1) - 1),
         st.integers(0, 255),
         st.sampled_from(SIGNS),
