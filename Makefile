@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench bench-full bench-gpu docs clean
+.PHONY: demo test lint bench bench-full bench-gpu docs fuzz audit clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -36,8 +36,20 @@ bench-gpu: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pytest --doctest-modules src/matchlens
 
+# Files as strangers might write them, for SECONDS in all; the tests go through a few of each.
+SECONDS ?= 600
+FUZZ_TESTS := 9
+fuzz: $(READY)
+	MATCHLENS_FUZZ_SECONDS=$$(($(SECONDS) / $(FUZZ_TESTS))) $(BIN)/python -m pytest tests/test_fuzz.py
+
+# The pinned versions against the public lists of vulnerabilities; says so where they are not reached.
+audit:
+	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit \
+		&& $(VENV)-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt \
+		|| echo 'audit: not clean, or the lists of vulnerabilities could not be reached: see above'
+
 clean:
-	rm -rf $(VENV) out dist
+	rm -rf $(VENV) $(VENV)-audit out dist
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

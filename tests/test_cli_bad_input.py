@@ -36,8 +36,14 @@ SCORE = {"-m": "model", "--pairs": "pairs.jsonl"}
 RUN = {"--run": "r.run", "--depth": "2"}
 NO_COLLECTION = dict.fromkeys(("--topics", "--qrels", "--passages"))
 
-Content = bytes | None | Callable[[bytes], bytes]
-"""New content of a file; None: no such file; a function: from the old content."""
+
+class Pipe:
+    """A named pipe in place of a file: reading it would never end."""
+
+
+Content = bytes | None | Path | type[Pipe] | Callable[[bytes], bytes]
+"""New content of a file; None: no such file; a path: a link to it; Pipe; a function: from the old
+content."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +302,7 @@ SCORES = [
     score("pairs: empty", "no pairs; expected one JSON object a line", files={"pairs.jsonl": b""}),
     score("pairs: text", "line 3: is not JSON", files={"pairs.jsonl": lambda b: b + b"cat\n"}),
     score("pairs: nested", "is not JSON", files={"pairs.jsonl": b"[" * 10**5 + b"\n"}),
-    score("pairs: list", "line 1: is not a JSON object", files={"pairs.jsonl": b"[1]\n"}),
+    score("pairs: a list", "line 1: is not a JSON object", files={"pairs.jsonl": b"[1]\n"}),
     score("no text", "line 1: 'text' is missing", files={"pairs.jsonl": b'{"query": "a"}\n'}),
     score(
         "empty query",
@@ -315,6 +321,106 @@ SCORES = [
     score("stdin: Latin-1", "input, line 1: is not UTF-8", {"--pairs": "-"}, stdin=b"\xe9\n"),
     score("score: prefix", "--passage-prefix .* is not UTF-8", {"--passage-prefix": "\udcff"}),
 ]
+SWEEP = ("sweep", *ablation("", "").words[1:])
+BOMB = gzip.compress(b"\n" * 10**7, mtime=0)
+"""Ten million empty lines in ten kilobytes."""
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\u202e"
+PLAIN = "\ufffd[2J\ufffd]0;owned\ufffd\ufffd"
+HOSTILE = [
+    content(r"topics|t\.tsv' is no regular file", "t.tsv", Pipe, "topics: pipe"),
+    content(r"qrels' is no regular file", "qrels", Path("/dev/zero"), "qrels: endless device"),
+    content(r"p\.jsonl' does not exist|cannot be looked at", "p.jsonl", Path("p.jsonl"), "loop"),
+    content(r"p\.jsonl' does not exist", "p.jsonl", Path("nowhere"), "dangling link"),
+    content(r"r\.run' is no regular file", "r.run", Pipe, "run: pipe"),
+    packed(r"p\.jsonl\.gz: unpacks to more than [0-9,]+ bytes", "gzip bomb", BOMB),
+    packed("line 1: the line is longer than", "bomb in a line", gzip.compress(b"x" * 10**8)),
+    packed("line 1: this is gzip inside", "gzip in gzip", gzip.compress(gzip.compress(b"x"))),
+    content(r"line 1: the grade is '9999", "qrels", b"q1 0 a " + b"9" * 5000 + b"\n", "huge grade"),
+    content(r"line 1: the grade is 'NaN'", "qrels", b"q1 0 a NaN\n", "no number for a grade"),
+    content(r"the score is 'NaN'", "r.run", b"q1 Q0 a 1 NaN x\n", "no number for a score"),
+    content(r"the score is '1e999'", "r.run", b"q1 Q0 a 1 1e999 x\n", "a score beyond numbers"),
+    content(r"the rank is '-1'", "r.run", b"q1 Q0 a -1 1 x\n", "rank below 0"),
+    content("is not JSON", "p.jsonl", b"[" * 10**6, "JSON of a million levels"),
+    content(
+        "is not JSON", "p.jsonl", b'{"docid": ' + b"1" * 10**4 + b"}", "number of 10,000 digits"
+    ),
+    content("half a surrogate", "p.jsonl", b'{"docid": "a", "text": "\\udc80"}', "lone surrogate"),
+    content("line 1: query id 'q.x001' cannot", "t.tsv", b"q\x001\tcat\n", "NUL in an id"),
+    content(
+        "query id .* cannot be used", "t.tsv", f"{ESCAPES}\tcat\n".encode(), "escapes in an id"
+    ),
+    content("cannot be used", "qrels", "q1 0 a\u202eb 1\n".encode(), "bidi marks in an id"),
+    content("cannot be used", "qrels", "q1 0 a\u2028b 1\n".encode(), "line separator in an id"),
+    content("1 columns in", "qrels", b"\xef\xbb\xbf\xef\xbb\xbfq1\n", "two byte order marks"),
+    content("0 tabs in", "t.tsv", b"x" * 10**6 + b"\n", "a megabyte that is no topic"),
+    content(
+        "2 passages .* not there", "qrels", b"q1 0 ../../etc/passwd 2\nq2 0 a/../b 1\n", "paths"
+    ),
+    ablation("unpacking", "MATCHLENS_MAX|unknown ending", {"--passages": "p.jsonl.gz.gz"}),
+    ablation("a path that is too long", "cannot be looked at", {"--topics": "x" * 5000}),
+    ablation("NUL in a path", "embedded null byte|does not exist", {"--topics": "a\0b"}),
+    ablation("escapes in a path", re.escape("x1b[2J"), {"--topics": ESCAPES}),
+    ablation("escapes in the model's name", re.escape("x1b[2J"), {"-m": ESCAPES}),
+    ablation("escapes in a cut", "at character 1", {"--cut": ESCAPES}),
+    ablation("escapes in the device", "NoMatch|cannot be used|x1b", {"--dtype": ESCAPES}),
+    usage("escapes in an option", "No such option: --" + re.escape(PLAIN), "score", "--" + ESCAPES),
+    ablation(
+        "a cut of 100,000 characters", "at the end: expected a part", {"--cut": "Q->D+" * 20000}
+    ),
+    ablation("a measure of 100,000 characters", "measure", {"--measure": "x" * 100000}),
+    ablation("dataset that is a path", "ir_datasets", {**NO_COLLECTION, "--dataset": "../../etc"}),
+    ablation("model: up and out", "no model folder", {"-m": "../../../etc/nothing"}),
+    ablation("model: hub id with dots", "no model folder", {"-m": "a/.."}),
+    ablation("config: pipe", "no regular file", files={"model/config.json": Pipe}),
+    ablation("config: device", "no regular file", files={"model/config.json": Path("/dev/zero")}),
+    ablation("config: deep", "cannot read", files={"model/config.json": b"[" * 10**6}),
+    ablation("config: NUL", "cannot read config.json", files={"model/config.json": b"\0\0"}),
+    ablation("weights: pipe", "no regular file", files={"model/model.safetensors": Pipe}),
+    ablation("tokenizer: pipe", "no regular file", files={"model/tokenizer.json": Pipe}),
+    ablation(
+        "tokenizer: settings pipe", "no regular file", files={"model/tokenizer_config.json": Pipe}
+    ),
+    config("a width of a billion", "hidden_size .* have no room", hidden_size=10**9),
+    config("a huge vocabulary", "vocab_size .* have no room", vocab_size=10**12),
+    config("a huge middle", "intermediate_size .* have no room", intermediate_size=10**12),
+    config("a billion layers", "num_hidden_layers .* at most 1,024", num_hidden_layers=10**9),
+    config("a billion heads", "num_attention_heads .* at most 1,024", num_attention_heads=10**9),
+    config("a billion segments", "type_vocab_size .* no room", type_vocab_size=10**9),
+    config("escapes in its type", "is of type", model_type=ESCAPES),
+    usage("draws", "expected 1 to 1000", *SWEEP, "controls", "--draws", str(10**12)),
+    usage("random sets", "at most", *SWEEP, "head-sets", "--set", "a=0.1", "--random", str(10**12)),
+    usage("window", "layer", *SWEEP, "window", "--window", str(10**12)),
+    ablation("prompt for an encoder", "takes no prompt", {"--prompt": "/dev/zero"}),
+    ablation("out: link to a file", "is a file", {"--out": "l"}, files={"l": Path("qrels")}),
+    ablation("manifest: pipe", "no regular file", files={"out/manifest.json": Pipe, "out/x": b"x"}),
+    ablation(
+        "link inside the results",
+        "link'? is a symbolic link|is a symbolic link",
+        files={"out/manifest.json": manifest(), "out/ablation": Path("..")},
+    ),
+    ablation(
+        "a study that is a path",
+        "a study is called",
+        files={"out/manifest.json": manifest(studies={"../../x": {"options": {}, "notes": []}})},
+    ),
+    ablation("not a number", "NaN is no JSON", files={"out/manifest.json": b'{"format": NaN}'}),
+    ablation(
+        "commands",
+        "commands is no list",
+        files={"out/manifest.json": manifest(commands={"rm": 1})},
+    ),
+    score("pairs: pipe", "no regular file", files={"pairs.jsonl": Pipe}),
+    score("pairs: an empty list", "is not a JSON object", files={"pairs.jsonl": b"[]\n"}),
+    score("pairs: deep", "is not JSON", files={"pairs.jsonl": b"[" * 10**6}),
+    score("pairs: bomb", "unpacks to more", {"--pairs": "b.jsonl.gz"}, files={"b.jsonl.gz": BOMB}),
+    score("stdin: deep", "is not JSON", {"--pairs": "-"}, stdin=b"[" * 10**6),
+    usage("report: no folder", "no results folder", "report", "dir"),
+    usage("report: file", "no results folder|cannot be read", "report", "qrels"),
+    usage("compare: one", "expected 2", "compare", "dir"),
+    usage("compare: files", "no results folder", "compare", "qrels", "t.tsv"),
+    usage("rerun: no folder", "no results folder", "rerun", "nowhere"),
+    usage("rerun: file", "no results folder", "rerun", "qrels"),
+]
 USAGE = [
     usage("unknown command", r"No such command 'rerank'.*matchlens --help", "rerank"),
     usage("unknown option", "No such option: --outt .*matchlens score --help", "score", "--outt"),
@@ -325,7 +431,6 @@ USAGE = [
     score("a word too many", "unexpected extra argument", {}, "pairs2.jsonl"),
     usage("option before the command", "No such option: --demo", "--demo", "ablation"),
 ]
-SWEEP = ("sweep", *ablation("", "").words[1:])
 SWEEPS = [
     usage("sweep: kind", "sweep 'sideways' is not known; expected one of", *SWEEP, "sideways"),
     usage("sweep: layers", "is no plain direction", *SWEEP, "only", "--direction", "Q->D@0:2"),
@@ -336,7 +441,7 @@ SWEEPS = [
     usage("sweep: no kind", "Missing argument 'KIND'", *SWEEP),
 ]
 SEEN_BEFORE_LOADING = [
-    *(FILES + CANDIDATES + MODELS + CUTS + SETTINGS + OUT + SCORES + USAGE + SWEEPS),
+    *(FILES + CANDIDATES + MODELS + CUTS + SETTINGS + OUT + SCORES + USAGE + SWEEPS + HOSTILE),
 ]
 
 
@@ -352,9 +457,13 @@ def lay_out(folder: Path, model: Path, files: Mapping[str, Content]) -> None:
         (folder / "model").symlink_to(model)
     for name, new in files.items():
         path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        if new is None:
-            path.unlink()
+        path.parent.mkdir(exist_ok=True, parents=True)
+        if new is None or new is Pipe or isinstance(new, Path):
+            path.unlink(missing_ok=True)
+            if new is Pipe:
+                os.mkfifo(path)
+            elif isinstance(new, Path):
+                path.symlink_to(new)
         else:
             old = path.read_bytes() if path.exists() else b""
             path.write_bytes(new if isinstance(new, bytes) else new(old))
@@ -378,8 +487,14 @@ def refused(words, says, folder, capfd) -> None:
     assert err.endswith("\n")
     (line,) = err.splitlines()
     assert line.startswith("matchlens: ")
+    assert line.isprintable(), line
+    assert len(line) < 2100
     assert re.search(says, line), line
     assert listing(folder) == before
+
+
+def test_there_are_many_kinds_of_bad_input():
+    assert len({case.name for case in SEEN_BEFORE_LOADING}) == len(SEEN_BEFORE_LOADING) > 200
 
 
 @pytest.mark.parametrize("case", SEEN_BEFORE_LOADING, ids=lambda case: case.name)

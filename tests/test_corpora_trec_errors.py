@@ -166,6 +166,22 @@ def test_a_gzip_bomb_ends_in_an_error_by_line_or_by_file(tmp_path, monkeypatch):
     many = gzip.compress(b"\n" * 10**6, mtime=0)
     message = refusal(tmp_path, {"p.jsonl.gz": many}, passages=["p.jsonl.gz"])
     assert "unpacks to more than 5,000 bytes" in message
+    monkeypatch.setenv(lines.UNPACKED, "6000")
+    message = refusal(tmp_path, {"p.jsonl.gz": many}, passages=["p.jsonl.gz"])
+    assert "unpacks to more than 6,000 bytes" in message
+    monkeypatch.setenv(lines.UNPACKED, "plenty")
+    message = refusal(tmp_path, {"p.jsonl.gz": many}, passages=["p.jsonl.gz"])
+    assert "MATCHLENS_MAX_UNPACKED is 'plenty'; expected a number of bytes" in message
+
+
+def test_a_gzip_file_may_unpack_to_no_more_than_text_of_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "FREE", 10**4)
+    bomb = gzip.compress(b" \n" * 10**6, mtime=0)
+    message = refusal(tmp_path, {"p.jsonl.gz": bomb}, passages=["p.jsonl.gz"])
+    assert f"unpacks to more than {10**4 + lines.MAX_RATIO * len(bomb):,} bytes" in message
+    monkeypatch.setenv(lines.UNPACKED, str(10**7))
+    write(tmp_path, {"p.jsonl.gz": bomb + gzip.compress(GOOD["p.jsonl"])})
+    assert len(load(tmp_path, ["p.jsonl.gz"]).queries) == 2
 
 
 def test_a_long_plain_file_has_no_limit_but_that_of_a_line(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from matchlens.errors import InputError
+from matchlens.files import read_text
 from matchlens.parts import Part
 
 TEXTS = {"{query}": Part.Q, "{passage}": Part.D}
@@ -132,7 +133,7 @@ class Prompt:
             InputError: if the file cannot be read or used.
         """
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = json.loads(read_text(path))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"cannot read the prompt {str(path)!r}: {error}") from None
         if not isinstance(settings, dict):

@@ -19,7 +19,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +28,20 @@ import numpy as np
 import pandas as pd
 
 from matchlens.errors import InputError
+from matchlens.reading import (
+    FORMAT,
+    MANIFEST,
+    inner,
+    read_array,
+    read_manifest,
+    read_parquet,
+)
 from matchlens.showing import Shows
 
-MANIFEST = "manifest.json"
 METERS = "meters"
 PAIRS, SCORES = "pairs.parquet", "scores.parquet"
+SCORE_COLUMNS = {"cut", "pair", "score"}
 KINDS = ("parquet", "json")
-FORMAT = 1
 WORK = ".matchlens-"  # how the names of folders begin in which files are prepared
 
 
@@ -54,6 +61,7 @@ class Result(Shows):
         log: lines for run.log, the only place for times.
         arrays: the meters' files, [pair, layer, head, row part, column part], by name.
         held: the temporary folder that holds them until they are saved.
+        command: the command that found it, as the manifest keeps it; none from Python.
     """
 
     study: str
@@ -67,6 +75,7 @@ class Result(Shows):
     log: tuple[str, ...] = ()
     arrays: Mapping[str, Path] = field(default_factory=dict)
     held: object = None
+    command: Mapping[str, object] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
         """A meter's numbers, memory-mapped and read only: [pair, layer, head, part, part].
@@ -77,7 +86,7 @@ class Result(Shows):
         if name not in self.arrays:
             held = ", ".join(self.arrays) or "none"
             raise InputError(f"no meter {name!r} was kept; expected one of: {held}")
-        return np.load(self.arrays[name], mmap_mode="r", allow_pickle=False)
+        return read_array(self.arrays[name])
 
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
         """A copy of one table, the first where ``table`` is None.
@@ -136,33 +145,35 @@ class Result(Shows):
                 path.unlink()
 
     def _write(self, folder: Path, old: Path | None) -> None:
-        scores, studies = self.scores, {}
+        scores, studies, commands = self.scores, {}, []
         if old is not None:
-            before = _read_parquet(old / SCORES)
+            before = read_parquet(old / SCORES)
             new = set(zip(scores["cut"], scores["pair"], strict=True))
             held = zip(before["cut"], before["pair"], strict=True)
             kept = before[[one not in new for one in held]]
             scores = pd.DataFrame(pd.concat([kept, scores], ignore_index=True))
-            studies = dict(read_manifest(old)["studies"])
+            manifest = read_manifest(old)
+            studies, commands = dict(manifest["studies"]), list(manifest.get("commands", []))
         _write_parquet(folder / PAIRS, self.pairs)
         _write_parquet(folder / SCORES, scores)
         for name, table in self.tables.items():
-            _write_parquet(folder / self.study / f"{name}.parquet", table)
+            _write_parquet(folder / inner(f"{self.study}/{name}.parquet"), table)
             write_text(folder / self.study / f"{name}.json", to_json(records(table)))
         for name, array in self.arrays.items():
-            copied = folder / METERS / f"{name}.npy"
+            copied = folder / inner(f"{METERS}/{name}.npy")
             copied.parent.mkdir(exist_ok=True)
             shutil.copyfile(array, copied)
         for name, text in self.texts.items():
             if isinstance(text, bytes):
-                write_bytes(folder / name, text)
+                write_bytes(folder / inner(name), text)
             else:
-                write_text(folder / name, text)
+                write_text(folder / inner(name), text)
         if self.log:
             before_log = (old / "run.log").read_text("utf-8") if old and _has_log(old) else ""
             write_text(folder / "run.log", before_log + "".join(f"{line}\n" for line in self.log))
         studies[self.study] = {"options": self.options, "notes": list(self.notes)}
         manifest = {"format": FORMAT, "identity": self.identity, "studies": studies}
+        manifest["commands"] = _with_command(commands, self.command)
         write_text(folder / MANIFEST, to_json(manifest))
 
     @classmethod
@@ -178,16 +189,23 @@ class Result(Shows):
             held = ", ".join(manifest["studies"]) or "none"
             raise InputError(f"{str(folder)!r} holds no study {study!r}; it holds: {held}")
         about = manifest["studies"][study]
+        pairs, scores = read_parquet(folder / PAIRS), read_parquet(folder / SCORES)
+        for file, table, wanted in ((PAIRS, pairs, {"pair"}), (SCORES, scores, SCORE_COLUMNS)):
+            if missing := wanted - set(table.columns):
+                raise InputError(
+                    f"{str(folder / file)!r} has no column {', '.join(sorted(missing))}; give "
+                    "another folder, or make it anew"
+                )
         tables = {
-            path.stem: _read_parquet(path) for path in sorted((folder / study).glob("*.parquet"))
+            path.stem: read_parquet(path) for path in sorted((folder / study).glob("*.parquet"))
         }
         return cls(
             study,
             manifest["identity"],
             about["options"],
             tuple(about["notes"]),
-            _read_parquet(folder / PAIRS),
-            _read_parquet(folder / SCORES),
+            pairs,
+            scores,
             tables,
             arrays={path.stem: path for path in sorted((folder / METERS).glob("*.npy"))},
         )
@@ -226,7 +244,7 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
     if not held:
         return
     manifest = read_manifest(folder)
-    _read_parquet(folder / SCORES, columns=["cut"])
+    read_parquet(folder / SCORES, columns=["cut"])
     if identity is not None:
         differs = list(_differences(manifest["identity"], json.loads(to_json(identity))))
         if differs:
@@ -262,29 +280,17 @@ def _move_into(folder: Path, work: Path) -> None:
         shutil.rmtree(before, ignore_errors=True)
 
 
+def _with_command(held: list, command: Mapping[str, object]) -> list:
+    """The commands in the order in which they were run; one that goes on stands once."""
+    if not command:
+        return held
+    mine = json.loads(to_json(command))
+    goes_on = bool(held) and all(held[-1].get(key) == mine[key] for key in ("command", "asked"))
+    return [*(held[:-1] if goes_on else held), mine]
+
+
 def _has_log(folder: Path) -> bool:
     return (folder / "run.log").exists()
-
-
-def read_manifest(folder: Path) -> dict:
-    """The manifest of a results folder.
-
-    Raises:
-        InputError: if there is none, or it cannot be read.
-    """
-    path = Path(folder) / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or not isinstance(manifest["studies"], dict):
-            raise ValueError(f"format {manifest['format']}, expected {FORMAT}")
-        manifest["identity"].items()
-    except FileNotFoundError:
-        raise InputError(f"{str(folder)!r} is no results folder: it has no {MANIFEST}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
-        ) from None
-    return manifest
 
 
 def _differences(old: object, new: object, path: str = "") -> list[str]:
@@ -323,15 +329,6 @@ def to_json(content: object) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))  # file names may be no Unicode
-
-
-def _read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's own are among them
-        raise InputError(
-            f"{str(path)!r} cannot be read ({error}); give another folder, or make it anew"
-        ) from None
 
 
 def _write_parquet(path: Path, table: pd.DataFrame) -> None:

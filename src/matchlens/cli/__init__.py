@@ -19,11 +19,12 @@ from matchlens.cli import (
     families,
     looking,
     reproduce,
+    rerunning,
     scoring,
     study,
     sweep,
 )
-from matchlens.errors import InputError, MatchlensWarning
+from matchlens.errors import InputError, MatchlensWarning, one_line
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
 
@@ -75,6 +76,7 @@ app.command("compare", help=comparing.HELP)(comparing.compare)
 app.command("look", help=looking.HELP)(looking.look)
 app.command("study", help=study.HELP)(study.study)
 app.command("reproduce", help=reproduce.HELP)(reproduce.reproduce)
+app.command("rerun", help=rerunning.HELP)(rerunning.rerun)
 app.command("report", help=study.REPORT_HELP)(study.report)
 app.command("score", help=scoring.HELP)(scoring.score)
 
@@ -128,11 +130,11 @@ def _warn(
     line: str | None = None,
 ) -> None:
     where = "" if issubclass(category, MatchlensWarning) else f" ({filename}, line {lineno})"
-    print(f"matchlens: warning: {message}{where}", file=file or sys.stderr)
+    print(f"matchlens: warning: {one_line(str(message))}{where}", file=file or sys.stderr)
 
 
 def _complain(line: str) -> int:
-    print(f"matchlens: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    print(f"matchlens: {one_line(line)}", file=sys.stderr)  # noqa: T201
     return 2
 
 

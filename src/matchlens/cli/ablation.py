@@ -44,7 +44,13 @@ def demo(
     quiet: o.Quiet = False,
 ) -> None:
     """Table 1 of the demo model on the demo collection."""
-    _ablation(lambda: job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet), cut, None)
+    given = {"out": out, "queries": queries, "cut": cut, "seed": seed, "quiet": quiet}
+
+    def made() -> Job:
+        chosen = job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet)
+        return chosen.called("demo", demo, given)
+
+    _ablation(made, cut, None)
 
 
 @command

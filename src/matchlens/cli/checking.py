@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import typer
-
 from matchlens.cli import options as o
 
 if TYPE_CHECKING:
@@ -42,13 +40,13 @@ def check(
     from matchlens.models.check import CheckError
     from matchlens.models.load import load
 
-    typer.echo(_head(folder, dtype, max_length, negate))
+    o.show(_head(folder, dtype, max_length, negate) + "\n")
     try:
         loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
     except CheckError as error:
-        typer.echo("\n".join(_lines(error.checks)))
+        o.show("\n".join([*_lines(error.checks), ""]))
         raise
-    typer.echo("\n".join(_lines(loaded.checks)))
+    o.show("\n".join([*_lines(loaded.checks), ""]))
 
 
 def _head(folder: ModelFolder, dtype: str, max_length: int | None, negate: bool) -> str:

@@ -32,6 +32,7 @@ Seed = Annotated[int, typer.Option(help="Of the tests and the intervals.")]
 
 def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = False) -> None:
     """Results folders side by side."""
+    from matchlens.reading import read_back
     from matchlens.results import check_folder
 
     if out is not None:
@@ -39,16 +40,20 @@ def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = 
     from matchlens.report.comparing import comparison_files, comparison_text
     from matchlens.studies.comparing import compare as study
 
-    result = study(folders, seed=seed)
+    with read_back(*folders):
+        result = study(folders, seed=seed)
     if out is not None:
         check_folder(out, result.identity)
         try:
             result.save(out)
         except InputError as error:
-            typer.echo(comparison_text(result), nl=False)
+            o.show(comparison_text(result))
             raise InputError(f"{error} (the tables above are all that is left)") from None
-    typer.echo(comparison_text(result), nl=False)
+    with read_back(*folders):
+        shown = comparison_text(result)
+    o.show(shown)
     if out is not None:
-        result.texts.update(comparison_files(result))
+        with read_back(*folders):
+            result.texts.update(comparison_files(result))
         result.save(out)
         o.say(f"comparison in {out}", quiet)

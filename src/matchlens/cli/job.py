@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from matchlens.cli import options as o
+from matchlens.cli.recording import machine, record
 from matchlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Job:
         out: the results folder, if any.
         runs: whether TREC runs are written.
         quiet: whether stderr stays empty.
+        record: what the manifest says of the command.
     """
 
     folder: ModelFolder
@@ -58,19 +60,40 @@ class Job:
     out: Path | None
     runs: bool
     quiet: bool
+    record: dict[str, object] = field(default_factory=dict)
 
     def load(self) -> Reranker:
         """Load and check the model; only here is torch imported."""
         o.say(f"loading and checking model {self.folder.name!r} ...", self.quiet)
         from matchlens.models.load import load
 
-        return load(
+        model = load(
             self.folder,
             device=self.device,
             dtype=self.dtype,
             max_length=self.limit,
             negate=self.negate,
         )
+        if self.record:
+            self.record["machine"] = machine(model)
+            options = self.record["options"]
+            assert isinstance(options, dict)  # noqa: S101
+            options |= {"max_length": model.max_length, "device": str(model.device)}
+            options["batch_tokens"] = self.study["batch_tokens"] or model.batch_tokens
+        return model
+
+    def called(
+        self,
+        name: str,
+        declared: Callable[..., Any] | inspect.Signature,
+        given: Mapping[str, Any],
+    ) -> Job:
+        """The job, with what the manifest says of its command: see :func:`recording.record`."""
+        if self.out is None:
+            return self
+        chosen = {**self.pairs.sampling, "model": self.folder.name}
+        resolved = {key: value for key, value in chosen.items() if given.get(key, 0) is None}
+        return replace(self, record=record(name, declared, given, resolved, self.folder))
 
     def finish(
         self,
@@ -89,7 +112,7 @@ class Job:
             InputError: if the folder cannot be written.
         """
         failure = self._save(result)  # the tables first: a fault in a drawing loses nothing
-        typer.echo(show(result), nl=False)
+        o.show(show(result))
         if failure is not None:
             raise InputError(f"{failure} (the table above is all that is left of this run)")
         if self.out is None:
@@ -106,6 +129,7 @@ class Job:
 
     def _save(self, result: Result) -> InputError | None:
         if self.out is not None:
+            result.command = self.record
             try:
                 result.save(self.out)
             except InputError as error:
@@ -217,6 +241,7 @@ def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> 
     shared = list(inspect.signature(job, eval_str=True).parameters.values())
 
     def run(**given: Any) -> None:
+        said = dict(given)
         mine = {option.name: given.pop(option.name) for option in own}
         if given["out"] is None and not mine.get("explain"):
             raise InputError("Missing option '--out': expected a folder for the results")
@@ -228,7 +253,8 @@ def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> 
         def job_of(**defaults: Any) -> Job:
             """The job, with defaults of the study's own where the person said nothing."""
             own = {name: value for name, value in defaults.items() if given[name] is None}
-            return job(**{**given, **own})
+            made = job(**{**given, **own})
+            return made.called(study.__name__, run.__signature__, said)  # type: ignore[attr-defined]
 
         study(job_of, **mine)
 

@@ -96,13 +96,19 @@ def _at_hand(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None
     Its identity was compared. Scores that an earlier look left are not used: they are of few
     queries, and the same command would then choose among these.
     """
-    import pandas as pd
-
-    from matchlens.results import MANIFEST, Result, read_manifest
+    from matchlens.reading import MANIFEST, read_back, read_manifest
 
     if out is None or not (out / MANIFEST).exists():
         return None, None
-    held = read_manifest(out)["studies"]
+    with read_back(out):
+        return _read(out, read_manifest(out)["studies"])
+
+
+def _read(out: Path, held: dict[str, object]) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    import pandas as pd
+
+    from matchlens.results import Result
+
     cuts: set[str] = set()
     scored = matching = None
     for study, main in (("ablation", "table1"), ("sweep-up-to", "points")):

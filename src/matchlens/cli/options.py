@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, visible
 
 if TYPE_CHECKING:
     from matchlens.corpora import Collection, PairSet
@@ -323,6 +324,24 @@ def progress(what: str, quiet: bool) -> Iterator[Progress | None]:
 
 
 def say(line: str, quiet: bool) -> None:
-    """A line for a person, on stderr."""
+    """Lines for a person, on stderr."""
     if not quiet:
-        print(line, file=sys.stderr)  # noqa: T201
+        print(inert(line), file=sys.stderr)  # noqa: T201
+
+
+def show(text: str) -> None:
+    """A table or another text for a person, on stdout."""
+    typer.echo(inert(text), nl=False)
+
+
+def inert(text: str) -> str:
+    """Lines in which nothing can act on a terminal, but for our own bold type.
+
+    >>> inert("a" + chr(27) + "[2J" + chr(10) + chr(27) + "[1mb" + chr(27) + "[0m")
+    'a\ufffd[2J\n\x1b[1mb\x1b[0m'
+    """
+    pieces = _OURS.split(text)
+    return "".join(one if place % 2 else visible(one) for place, one in enumerate(pieces))
+
+
+_OURS = re.compile("(\n|\x1b\\[[01]m)")

@@ -61,6 +61,7 @@ def reproduce(
     quiet: o.Quiet = False,
 ) -> None:
     """A paper, reproduced."""
+    given = dict(locals())
     from matchlens.studies import sizes, wexir25
     from matchlens.studies.presets import preset
 
@@ -96,7 +97,7 @@ def reproduce(
         dtype=dtype,
         batch_tokens=batch_tokens,
         quiet=quiet,
-    )
+    ).called("reproduce", reproduce, given)
     from matchlens.studies.study_cost import study_cost
 
     costs = study_cost(names, size, wexir25.PRESET, made.folder, made.pairs)
@@ -110,8 +111,9 @@ def reproduce(
     whole_study.conduct(made, size.name, named, None, margin, results)
     beside = wexir25.beside_the_paper(results["ablation"])
     beside.texts.update(comparison_files(beside))
+    beside.command = made.record
     beside.save(str(out))
-    typer.echo(f"\n{comparison_text(beside)}", nl=False)
+    o.show(f"\n{comparison_text(beside)}")
     whole_study.page_of(Path(str(out)), quiet)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from matchlens.cli import options as o
 from matchlens.corpora import Pair
-from matchlens.corpora.lines import is_unicode, numbered
+from matchlens.corpora.lines import MAX_LINE, is_unicode, numbered
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 
@@ -116,9 +116,15 @@ def _wrong(name: str, number: int, what: str) -> InputError:
     )
 
 
+def _typed_line() -> bytes:
+    return sys.stdin.buffer.readline(MAX_LINE + 1)
+
+
 def _lines(name: str) -> Iterator[tuple[int, str]]:
     if name == "-":
-        for number, raw in enumerate(sys.stdin.buffer, start=1):
+        for number, raw in enumerate(iter(_typed_line, b""), start=1):
+            if len(raw) > MAX_LINE:
+                raise _wrong("standard input", number, f"has more than {MAX_LINE:,} bytes")
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError:

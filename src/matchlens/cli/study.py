@@ -12,6 +12,7 @@ import typer
 from matchlens.cli import options as o
 from matchlens.cli.circuits import Base
 from matchlens.cli.job import Job, command
+from matchlens.cli.recording import record
 from matchlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,10 +134,11 @@ def conduct(
         o.say(f"matchlens: {name} was left out: {why}", job.quiet)
     about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
     result = whole.conclude(job.out, margin=margin, about={**about, **options})
+    result.command = job.record
     result.save(job.out)
     if results is not None:
         results.update(done.results)
-    typer.echo(whole.text(result), nl=False)
+    o.show(whole.text(result))
     if results is None:
         page_of(job.out, job.quiet)
 
@@ -151,6 +153,7 @@ def page_of(folder: Path, quiet: bool) -> None:
 def _keep(job: Job, result: Result) -> None:
     """Save a study as soon as it is there: its tables first, then what is drawn from them."""
     assert job.out is not None  # noqa: S101
+    result.command = job.record
     result.save(job.out)
     arrays = result.arrays
     result.texts.update(_files(result))
@@ -180,10 +183,13 @@ def _files(result: Result) -> Mapping[str, str | bytes]:
 
 def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> None:
     """The page, made again."""
+    from matchlens.reading import read_back
     from matchlens.report.whole import write_report
 
     checked_margin(margin)
-    path = write_report(folder, margin=margin)
+    asked = {} if margin is None else record("report", report, {"margin": margin})
+    with read_back(folder):
+        path = write_report(folder, margin=margin, command=asked)
     o.say(f"the page is {path}", quiet)
 
 

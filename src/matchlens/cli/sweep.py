@@ -75,6 +75,7 @@ def sweep(
     explain: o.Explain = False,
 ) -> None:
     """Sweep cuts over layers or heads."""
+    from matchlens.models.files import MOST_LAYERS
     from matchlens.studies.presets import COSTLY_PAIRS
 
     if kind not in KINDS:
@@ -91,7 +92,12 @@ def sweep(
         own |= {"cuts": direction, "draws": draws}
     most = o.most_pairs(pairs, COSTLY_PAIRS if kind in COSTLY else None)
     # Checked on a shape of its own first: a slip is found before any file is read.
-    _conditions(kind, own, "default", layers=10**6 if kind == "head-sets" else max(1, window))
+    _conditions(
+        kind,
+        own,
+        "default",
+        layers=10**6 if kind == "head-sets" else max(1, min(window, MOST_LAYERS)),
+    )
     job = job_of()
     layers, heads = job.folder.shape
     preset, seed = str(job.study["preset"]), int(job.study["seed"])

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import re
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
 
 from matchlens.errors import InputError
 
 MAX_LINE = 64 * 2**20  # bytes that one line may have
-MAX_UNPACKED = 64 * 2**30  # bytes that one gzip file may unpack to
+MAX_UNPACKED = 64 * 2**30
+"""Bytes that one gzip file may unpack to; ``MATCHLENS_MAX_UNPACKED`` says otherwise."""
+MAX_RATIO, FREE = 100, 2**20
+"""And how many times its own size, beyond the first MiB: text stays below 20, a bomb has 1,000;
+the variable lifts this limit, too."""
+UNPACKED = "MATCHLENS_MAX_UNPACKED"
 GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 
@@ -32,20 +40,6 @@ def shown(value: str, width: int = 60) -> str:
     if len(value) <= width:
         return repr(value)
     return f"{value[:width]!r}... ({len(value):,} characters)"
-
-
-def visible(text: str) -> str:
-    """A text in which control characters and marks of direction are replaced by a sign.
-
-    Args:
-        text: any text; line breaks are replaced, too.
-
-    >>> visible("a" + chr(27) + "[31m" + chr(0x202E))
-    'a\ufffd[31m\ufffd'
-    """
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
@@ -160,6 +154,12 @@ def digest(path: Path) -> str:
     >>> len(digest(Path(__file__)))
     64
     """
+    return _digest(path, stamp(path))
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, _: tuple[int, int]) -> str:
+    """It is asked for more than once, and files are large."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -174,22 +174,25 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, is no gzip file though it is called
-            one (or the other way round), is cut off, or passes `MAX_LINE` or `MAX_UNPACKED`.
+            one (or the other way round), is cut off, or passes `MAX_LINE` or what gzip
+            may unpack to.
 
     >>> next(numbered(Path(__file__)))[0]
     1
     """
     packed = path.suffix.lower() == ".gz"
+    most = _most_unpacked(stamp(path)[0]) if packed else 0
     unpacked = number = 0
     with _opened(path) as raw:
         file = gzip.GzipFile(fileobj=raw) if packed else raw
         while piece := _read(file, path, number + 1, packed):
             number += 1
             unpacked += len(piece)
-            if packed and unpacked > MAX_UNPACKED:
+            if packed and unpacked > most:
                 raise InputError(
-                    f"{path}: unpacks to more than {MAX_UNPACKED:,} bytes (by line {number}); "
-                    "expected a smaller gzip file: split it into several files"
+                    f"{path}: unpacks to more than {most:,} bytes (by line {number}), which no "
+                    "text of its size does; expected a smaller file: split it into several, or set "
+                    f"{UNPACKED} to a number of bytes if you trust it"
                 )
             if number == 1:
                 piece = _without_mark(piece, path)
@@ -204,6 +207,18 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
                 ) from error
             if line.strip(" "):
                 yield number, line
+
+
+def _most_unpacked(size: int) -> int:
+    """Bytes that a gzip file of a size may unpack to."""
+    said = os.environ.get(UNPACKED, "")
+    if not said:
+        return min(MAX_UNPACKED, FREE + MAX_RATIO * size)
+    if not re.fullmatch("[0-9]{1,18}", said):
+        raise InputError(
+            f"{UNPACKED} is {shown(said)}; expected a number of bytes, such as {MAX_UNPACKED}"
+        )
+    return int(said)
 
 
 def _opened(path: Path) -> BufferedReader:

@@ -70,7 +70,7 @@ class PairArray:
 
     def mapped(self) -> Float[np.ndarray, "pair ..."]:
         """The whole array, memory-mapped, read only."""
-        return np.load(self.path, mmap_mode="r")
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
 
 def _write_all(descriptor: int, content: bytes, offset: int) -> None:

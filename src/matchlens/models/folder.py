@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matchlens.errors import InputError
-from matchlens.models.files import check_files, digest, read_json
+from matchlens.models.files import check_files, check_sizes, digest, read_json
 from matchlens.prompts import BGE, QWEN3, Prompt
 
 
@@ -252,6 +252,7 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
     config = read_json(path / "config.json", name)
     check_config(config, name, scores)
     check_files(path, name, scores)
+    check_sizes(path, config, name)
     sha256, prompt = digest(path), FAMILIES[str(config["model_type"])].prompt
     folder = ModelFolder(
         name=name, config=config, path=path, sha256=sha256, revision=revision, prompt=prompt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from matchlens.corpora.lines import visible
+from matchlens.errors import visible
 from matchlens.report import html
 from matchlens.report.numbers import columns, digits_of, printed
 from matchlens.report.sections import Section, section_html, section_latex

@@ -7,7 +7,7 @@ import html
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-from matchlens.corpora.lines import visible
+from matchlens.errors import visible
 
 STYLE = """
 .matchlens{font:14px/1.45 system-ui,sans-serif;max-width:72rem}

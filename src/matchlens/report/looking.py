@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from matchlens.corpora.lines import visible
+from matchlens.errors import visible
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
 

@@ -86,13 +86,19 @@ def conclude(
     return result
 
 
-def write_report(folder: str | Path, *, margin: float | None = None) -> Path:
+def write_report(
+    folder: str | Path,
+    *,
+    margin: float | None = None,
+    command: Mapping[str, object] | None = None,
+) -> Path:
     """Rebuild a results folder's claims, ``results.json`` and page from its stored tables.
 
     Args:
         folder: a results folder that holds one study or more.
         margin: changes of the measure up to this count as none in the claims; as before where
             None.
+        command: what the manifest keeps of the command that asked for it.
 
     Returns:
         The page's path, ``report.html``.
@@ -110,7 +116,9 @@ def write_report(folder: str | Path, *, margin: float | None = None) -> Path:
     """
     from matchlens.report import page
 
-    conclude(folder, margin=margin).save(folder)
+    result = conclude(folder, margin=margin)
+    result.command = command or {}
+    result.save(folder)
     return page.write(Path(folder))
 
 

@@ -303,7 +303,7 @@ def _saved(means: Means, folder: Path) -> dict[str, Path]:
     paths = {}
     for name, values in (("query_mean", means.query), ("document_mean", means.document)):
         paths[name] = folder / f"{name}.npy"
-        np.save(paths[name], values.astype(np.float32))
+        np.save(paths[name], values.astype(np.float32), allow_pickle=False)
     return paths
 
 

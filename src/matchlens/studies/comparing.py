@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from matchlens.corpora.lines import visible
-from matchlens.errors import InputError
+from matchlens.errors import InputError, visible
 from matchlens.ranking import compare as over_queries
 from matchlens.results import Result, read_manifest
 from matchlens.studies.compare_heads import compare_heads

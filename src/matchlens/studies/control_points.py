@@ -10,7 +10,7 @@ from matchlens.plan import CONTROLS, Condition, Control
 from matchlens.studies.hows import Way, ways
 
 WORDS = {"edges": "as many random edges", "mass": "as much random attention"}
-DRAWS = 3
+DRAWS, MOST_DRAWS = 3, 1000
 
 
 def conditions_of(
@@ -21,8 +21,8 @@ def conditions_of(
     Raises:
         InputError: if a cut cannot be controlled, or no draw is asked for.
     """
-    if draws < 1:
-        raise InputError(f"{draws} draws were asked for; expected 1 or more")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise InputError(f"{draws} draws were asked for; expected 1 to {MOST_DRAWS}")
     made, _ = ways(list(dict.fromkeys(cuts)), hows)
     conditions: dict[str, Condition] = {"": []}
     about: list[dict[str, object]] = []

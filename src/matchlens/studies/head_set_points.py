@@ -16,7 +16,7 @@ from matchlens.studies.hows import ways
 from matchlens.studies.sweep_points import WHOLE_HEAD
 
 Heads = tuple[tuple[int, int], ...]
-RANDOM_SETS = 100
+RANDOM_SETS, MOST_SETS = 100, 100_000
 """Random sets beside each named one, at least: fewer cannot show p < .01."""
 MOST_TRIES = 200
 
@@ -109,8 +109,10 @@ def checked_random(number: int) -> None:
     """See that enough random sets are asked for.
 
     Raises:
-        InputError: if they are too few.
+        InputError: if they are too few, or more than can be held.
     """
+    if number > MOST_SETS:
+        raise InputError(f"{number} random sets were asked for; expected at most {MOST_SETS}")
     if number < RANDOM_SETS:
         raise InputError(
             f"{number} random sets cannot show p < .01; expected {RANDOM_SETS} or more"

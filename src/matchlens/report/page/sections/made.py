@@ -41,6 +41,7 @@ def made(held: Held) -> dict[str, object]:
         "seeds": ", ".join(seeds) or "none",
         "truncated": _truncated(held),
         "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
+        "commands": _commands(held.manifest.get("commands")),
         "cite": f"matchlens {version}, report on {model}.",
         "paper": PAPER,
     }
@@ -78,6 +79,12 @@ def _check_rows(check: object) -> list[tuple[str, ...]]:
                 (shown(str(name).replace("_", " "), 120), shown(spelled(value), 400), "", "")
             )
     return rows
+
+
+def _commands(given: object) -> list[str]:
+    """The command lines that made the folder."""
+    some = [one for one in given if isinstance(one, Mapping)] if isinstance(given, list) else []
+    return [shown(one["line"], 4000) for one in some if isinstance(one.get("line"), str)][:MOST]
 
 
 def _truncated(held: Held) -> str:

@@ -1,0 +1,199 @@
+"""Two results folders that should be the same: where their tables agree, and how closely."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from matchlens.errors import InputError
+from matchlens.reading import read_array, read_manifest, read_parquet
+from matchlens.results import METERS, PAIRS, SCORES
+
+BYTES, DIGITS, DIFFERS, MISSING, MORE = (
+    "the same bytes",
+    "the same printed digits",
+    "differs",
+    "not made again",
+    "only there now",
+)
+CLOSE = 1e-5
+"""Numbers this close, as a share of the larger where that is above 1, count as one in print."""
+BLOCK = 1 << 22
+"""Numbers of an array compared at once."""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How one file of numbers is like the one from before.
+
+    Args:
+        file: its name in the folder.
+        verdict: the same bytes, the same printed digits, differs, not made again, only there now.
+        where: the first place where a number or text differs beyond print; empty where none does.
+        largest: the largest difference between two numbers.
+    """
+
+    file: str
+    verdict: str
+    where: str = ""
+    largest: float = 0.0
+
+    @property
+    def same(self) -> bool:
+        """Whether print shows no difference."""
+        return self.verdict in (BYTES, DIGITS)
+
+
+def likenesses(old: Path, new: Path) -> list[Likeness]:
+    """Compare the tables and arrays of two results folders, file by file.
+
+    Args:
+        old: the folder from before.
+        new: the one that was made again.
+
+    Raises:
+        InputError: if a folder or file cannot be read.
+    """
+    digits = _digits(old)
+    before, after = _numbers(old), _numbers(new)
+    return [_likeness(file, old, new, digits, before, after) for file in sorted(before | after)]
+
+
+def _numbers(folder: Path) -> set[str]:
+    """The files that hold numbers: every table once, every array."""
+    studies = read_manifest(folder)["studies"]
+    tables = [path for name in studies for path in (folder / name).glob("*.parquet")]
+    arrays = (folder / METERS).glob("*.npy")
+    kept = [folder / PAIRS, folder / SCORES, *tables, *arrays]
+    return {path.relative_to(folder).as_posix() for path in kept}
+
+
+def _digits(folder: Path) -> Mapping[str, int]:
+    """The decimals that each study prints."""
+    out = {}
+    for name, about in read_manifest(folder)["studies"].items():
+        given = about["options"].get("digits")
+        out[name] = given if isinstance(given, int) and 0 <= given <= 15 else 3
+    return out
+
+
+def _likeness(
+    file: str,
+    old: Path,
+    new: Path,
+    digits: Mapping[str, int],
+    before: set[str],
+    after: set[str],
+) -> Likeness:
+    if file not in after:
+        return Likeness(file, MISSING)
+    if file not in before:
+        return Likeness(file, MORE)
+    if filecmp.cmp(old / file, new / file, shallow=False):
+        return Likeness(file, BYTES)
+    if file.endswith(".npy"):
+        where, largest = _arrays(read_array(old / file), read_array(new / file))
+    else:
+        study = file.partition("/")[0]
+        where, largest = tables(
+            read_parquet(old / file), read_parquet(new / file), digits.get(study, 3)
+        )
+    return Likeness(file, DIFFERS if where else DIGITS, where, largest)
+
+
+def tables(old: pd.DataFrame, new: pd.DataFrame, digits: int) -> tuple[str, float]:
+    """The first place where two tables differ in print, and the largest difference of numbers.
+
+    Args:
+        old: the table from before.
+        new: the one that was made again.
+        digits: decimals that are printed.
+
+    >>> a, b = pd.DataFrame({"x": [1.0, 0.1234]}), pd.DataFrame({"x": [1.0, 0.2]})
+    >>> tables(a, b, 3)[0]
+    'row 2, x: 0.1234, now 0.2'
+    """
+    if list(old.columns) != list(new.columns):
+        changed = sorted(set(old.columns) ^ set(new.columns)) or ["their order"]
+        return f"columns: {', '.join(map(str, changed))}", 0.0
+    if len(old) != len(new):
+        return f"{len(old)} rows, now {len(new)}", 0.0
+    first, largest = (len(old), ""), 0.0
+    for name in old.columns:
+        a, b = old[name], new[name]
+        if pd.api.types.is_float_dtype(a) and pd.api.types.is_float_dtype(b):
+            wrong, most = _numbers_differ(a.to_numpy(float), b.to_numpy(float), digits)
+            largest = max(largest, most)
+        else:
+            texts = [a.map(repr).to_numpy(), b.map(repr).to_numpy()]
+            wrong = texts[0] != texts[1]
+        if wrong.any() and (row := int(wrong.argmax())) < first[0]:
+            first = row, f"row {row + 1}, {name}: {a.iloc[row]}, now {b.iloc[row]}"
+    return first[1], largest
+
+
+def _numbers_differ(a: np.ndarray, b: np.ndarray, digits: int) -> tuple[np.ndarray, float]:
+    """Which numbers differ in print, and the largest difference."""
+    with np.errstate(all="ignore"):
+        away = np.where(a == b, 0.0, np.abs(a - b))
+        nothing = np.isnan(a) & np.isnan(b)
+        close = away <= CLOSE * np.maximum(1.0, np.maximum(np.abs(a), np.abs(b)))
+        close &= np.isfinite(away)
+        same = nothing | close | (np.round(a, digits) == np.round(b, digits))
+    away = away[~np.isnan(away)]
+    return ~same, float(away.max()) if away.size else 0.0
+
+
+def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
+    if old.shape != new.shape or old.dtype != new.dtype:
+        return f"{old.dtype} {list(old.shape)}, now {new.dtype} {list(new.shape)}", 0.0
+    largest, step = 0.0, max(1, BLOCK // max(1, old[:1].size))
+    for start in range(0, len(old), step):
+        a, b = (np.asarray(one[start : start + step], dtype=float) for one in (old, new))
+        wrong, most = _numbers_differ(a, b, 3)
+        largest = max(largest, most)
+        if wrong.any():
+            place = [int(one) for one in np.argwhere(wrong)[0]]
+            was, now = a[tuple(place)], b[tuple(place)]
+            return f"{[start + place[0], *place[1:]]}: {was:.6g}, now {now:.6g}", largest
+    return "", largest
+
+
+def said(found: list[Likeness]) -> Iterator[str]:
+    """A line a file that is not the same to the byte, and one on all of them.
+
+    Args:
+        found: what :func:`likenesses` returned.
+
+    >>> list(said([Likeness("scores.parquet", BYTES)]))
+    ['1 file of numbers: 1 the same bytes']
+    """
+    for one in found:
+        if one.verdict == BYTES:
+            continue
+        more = (
+            f" (largest difference {one.largest:.2g})" if one.verdict in (DIGITS, DIFFERS) else ""
+        )
+        yield f"{one.file}: {one.verdict}{', first in ' if one.where else ''}{one.where}{more}"
+    verdicts = (BYTES, DIGITS, DIFFERS, MISSING, MORE)
+    counts = [(sum(one.verdict == verdict for one in found), verdict) for verdict in verdicts]
+    listed = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
+    yield f"{len(found)} file{'s' * (len(found) != 1)} of numbers: {listed}"
+
+
+def check_new(old: Path, new: Path) -> None:
+    """See that the second folder is another one.
+
+    Raises:
+        InputError: if it is the first, or inside it.
+    """
+    inner, outer = new.resolve(), old.resolve()
+    if inner == outer or outer in inner.parents:
+        raise InputError(
+            f"--out {str(new)!r} is the folder that is compared, or inside it; give another --out"
+        )

@@ -1,0 +1,262 @@
+"""A results folder made again: the same bytes, what is refused, and what a stranger may ask for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import matchlens.cli
+from corpora_files import GOOD
+from matchlens.studies.again import BYTES, DIFFERS, DIGITS, MISSING, likenesses, tables
+
+CUTS = ("--cut", "Q->D", "--cut", "D->Q@0:1")
+
+
+@pytest.fixture(scope="module")
+def place(tiny_folder, tmp_path_factory) -> Path:
+    """A collection, a model, and what two commands made of them in ``out``."""
+    folder = tmp_path_factory.mktemp("rerun")
+    for name, content in GOOD.items():
+        (folder / name).write_bytes(content)
+    shutil.copytree(tiny_folder, folder / "model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
+        for own in (["ablation", *CUTS], ["sweep", "only", "--direction", "Q->D", "--draws", "5"]):
+            assert matchlens.cli.main([*own, *words, "--device", "cpu", "--out", "out", "-q"]) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(place, tmp_path, monkeypatch, capfd) -> Path:
+    """A copy of the place, as its own."""
+    folder = tmp_path / "place"
+    shutil.copytree(place, folder)
+    change(folder, lambda manifest: [one.update(folder=str(folder)) for one in manifest])
+    monkeypatch.chdir(tmp_path)
+    capfd.readouterr()
+    return folder
+
+
+def change(folder: Path, edit, whole: bool = False) -> None:
+    """Edit the manifest's commands, or all of it."""
+    path = folder / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest if whole else manifest["commands"])
+    path.write_text(json.dumps(manifest))
+
+
+def rerun(folder: Path, *more: str) -> int:
+    return matchlens.cli.main(["rerun", str(folder / "out"), *more])
+
+
+def refusal(folder: Path, capfd, *more: str) -> str:
+    assert rerun(folder, *more) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert not (folder / "out-again").exists()
+    (line,) = err.splitlines()
+    return line
+
+
+def test_the_same_seed_gives_the_same_bytes(copy, capfd):
+    assert rerun(copy) == 0
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1] == "6 files of numbers: 6 the same bytes"
+    assert err.count("matchlens: running: ") == 2
+    old, new = (json.loads((copy / name / "manifest.json").read_text()) for name in AGAIN)
+    assert old["identity"] == new["identity"]
+    assert old["studies"] == new["studies"]
+    for one, two in zip(old["commands"], new["commands"], strict=True):
+        assert (one["files"], one["models"]) == (two["files"], two["models"])
+    assert rerun(copy, "--quiet") == 0  # it goes on with what it has made
+    assert capfd.readouterr().err == ""
+
+
+AGAIN = ("out", "out-again")
+
+
+def test_the_manifest_holds_what_a_command_needs(place):
+    manifest = json.loads((place / "out" / "manifest.json").read_text())
+    first, second = manifest["commands"]
+    assert first["command"] == "ablation"
+    assert first["asked"] == {
+        "cut": ["Q->D", "D->Q@0:1"],
+        "model": "model",
+        "topics": ["t.tsv"],
+        "qrels": ["qrels"],
+        "passages": ["p.jsonl"],
+        "device": "cpu",
+    }
+    assert second["line"] == (
+        "matchlens sweep '--direction=Q->D' --draws=5 --model=model --topics=t.tsv "
+        "--qrels=qrels --passages=p.jsonl --device=cpu --out=DIR -- only"
+    )
+    options = first["options"]
+    assert (options["per_grade"], options["easy"], options["max_length"]) == (10, 0, 64)
+    assert (options["batch_tokens"], options["dtype"], options["seed"]) == (2048, "float32", 0)
+    assert first["models"]["model"]["sha256"] == manifest["identity"]["model"]["sha256"]
+    assert set(first["files"]) == {"topics", "qrels", "passages"}
+    assert first["machine"]["threads"] == 1
+    assert first["folder"] == str(place)
+
+
+def spoil_topics(folder: Path) -> None:
+    (folder / "t.tsv").write_bytes(GOOD["t.tsv"].replace(b"rice", b"mice"))
+
+
+def spoil_model(folder: Path) -> None:
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
+
+
+def spoil_version(folder: Path) -> None:
+    change(folder, lambda all_: all_["identity"]["versions"].update(numpy="1.0"), whole=True)
+
+
+def spoil_device(folder: Path) -> None:
+    def edit(commands) -> None:
+        for one in commands:
+            del one["asked"]["device"]
+            one["machine"]["device"] = "cuda"
+
+    change(folder, edit)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (spoil_topics, "t.tsv had sha256"),
+        (spoil_model, "model model had sha256"),
+        (spoil_version, "numpy was 1.0, is"),
+        (spoil_device, "it ran on a CUDA device, and there is none here"),
+    ],
+)
+def test_what_is_not_as_it_was_is_refused_by_name(spoil, says, copy, capfd):
+    spoil(copy)
+    line = refusal(copy, capfd)
+    assert says in line
+    assert "--anyway" in line
+
+
+def test_anyway_says_what_differs_and_where_the_tables_do(copy, capfd):
+    path = copy / "out" / "ablation" / "table1.parquet"
+    table = pd.read_parquet(path)
+    table.loc[0, "mean"] += 0.25
+    table.to_parquet(path, index=False)
+    spoil_version(copy)
+    for _ in range(2):
+        assert rerun(copy, "--anyway", "--out", str(copy / "new"), "-q") == 1
+        assert "warning: not as it was: numpy was 1.0, is" in capfd.readouterr().err
+
+
+def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
+    path = copy / "out" / "ablation" / "table1.parquet"
+    table = pd.read_parquet(path)
+    before = table.loc[1, "mean"]
+    table.loc[1, "mean"] = before + 0.25
+    table.to_parquet(path, index=False)
+    assert rerun(copy, "--anyway", "-q") == 1
+    out, _ = capfd.readouterr()
+    line = next(line for line in out.splitlines() if line.startswith("ablation/table1.parquet"))
+    assert f"differs, first in row 2, mean: {before + 0.25}, now {before}" in line
+    assert "largest difference 0.25" in line
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda one: one.update(command="rm"), "whose command cannot be used"),
+        (lambda one: one.update(command=["ablation"]), "whose command cannot be used"),
+        (lambda one: one.pop("asked"), "whose asked cannot be used"),
+        (lambda one: one.update(files={"topics": 3}), "whose files cannot be used"),
+        (lambda one: one["asked"].update(out="/tmp/elsewhere"), "an option 'out'"),
+        (lambda one: one["asked"].update(yes=True), "an option 'yes'"),
+        (lambda one: one["asked"].update(nothing=1), "an option 'nothing'"),
+        (lambda one: one["asked"].update(seed={"a": 1}), "an option 'seed' of the value"),
+        (lambda one: one["asked"].update(topics=["no.tsv"]), "'no.tsv' does not exist"),
+        (lambda one: one["asked"].update(model="./nowhere"), "no model folder './nowhere'"),
+        (lambda one: one["asked"].update(measure="-x"), "measure '-x'"),
+        (lambda one: one["asked"].update(seed="\x1b[31mred"), "Invalid value for '--seed'"),
+    ],
+)
+def test_a_stranger_s_command_can_ask_for_nothing_a_person_could_not_type(
+    edit, says, copy, capfd, monkeypatch
+):
+    change(copy, lambda commands: edit(commands[0]))
+    monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: pytest.fail("loaded"))
+    line = refusal(copy, capfd, "--quiet", *(["--anyway"] if "sha" not in says else []))
+    assert says in line
+    assert line.isprintable()
+
+
+def test_a_folder_made_from_python_has_no_command(copy, capfd):
+    change(copy, lambda all_: all_.pop("commands"), whole=True)
+    assert "holds no command" in refusal(copy, capfd)
+
+
+def test_the_folder_itself_is_not_written_over(copy, capfd):
+    for name in ("out", "out/inside"):
+        assert "give another --out" in refusal(copy, capfd, "--out", str(copy / name))
+
+
+def test_a_command_that_goes_on_stands_once_and_another_in_between_tells(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
+    own = ["ablation", *CUTS, "--device", "cpu", "--out", "out"]
+    for _ in range(2):
+        assert matchlens.cli.main([*own, *words, "-q"]) == 0
+    manifest = json.loads((copy / "out" / "manifest.json").read_text())
+    assert [one["command"] for one in manifest["commands"]] == ["ablation", "sweep", "ablation"]
+    assert rerun(copy, "-q") == 0
+
+
+def test_a_margin_given_to_report_is_made_again(copy, capfd):
+    assert matchlens.cli.main(["report", str(copy / "out"), "--margin", "0.3"]) == 0
+    assert rerun(copy, "-q") == 0
+    assert "study/claims.parquet" in {one.file for one in likenesses(copy / "out", copy / AGAIN[1])}
+
+
+def test_the_page_shows_the_commands_and_nothing_in_them_acts(copy):
+    change(copy, lambda all_: all_[0].update(line="x</bdi><script>alert(1)</script>\u202e\x1b[2J"))
+    assert matchlens.cli.main(["report", str(copy / "out"), "-q"]) == 0
+    text = (copy / "out" / "report.html").read_text()
+    assert "matchlens sweep &#39;--direction=Q-&gt;D&#39; --draws=5" in text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert not {"\u202e", "\x1b"} & set(text)
+
+
+def test_likenesses_of_arrays_tables_and_missing_files(copy):
+    shutil.copytree(copy / "out", copy / "two")
+    for folder, more in (("out", 0.0), ("two", 1e-7)):
+        (copy / folder / "meters").mkdir()
+        np.save(copy / folder / "meters" / "close.npy", np.ones((3, 2), np.float64) + more)
+        np.save(copy / folder / "meters" / "far.npy", np.ones((3, 2)) + more * 10**6)
+    (copy / "two" / "sweep-only" / "points.parquet").unlink()
+    found = {one.file: one for one in likenesses(copy / "out", copy / "two")}
+    assert found["meters/close.npy"].verdict == DIGITS
+    assert found["meters/far.npy"].verdict == DIFFERS
+    assert found["meters/far.npy"].where.startswith("[0, 0]: 1, now 1.1")
+    assert found["sweep-only/points.parquet"].verdict == MISSING
+    assert found["scores.parquet"].verdict == BYTES
+    assert [one.file for one in found.values() if not one.same] == [
+        "meters/far.npy",
+        "sweep-only/points.parquet",
+    ]
+
+
+def test_tables_are_compared_in_print():
+    old = pd.DataFrame({"x": [0.1234, np.nan, np.inf, 5e6], "t": ["a", "b", None, "d"]})
+    assert tables(old, old.assign(x=[0.1230, np.nan, np.inf, 5e6 + 1]), 3)[0] == ""
+    assert tables(old, old.assign(x=[0.1234, 0.0, np.inf, 5e6]), 3)[0] == "row 2, x: nan, now 0.0"
+    assert tables(old, old.assign(x=[0.1254, np.nan, np.inf, 5e6]), 3)[0].startswith("row 1, x")
+    assert tables(old, old.assign(x=[0.1234, np.nan, -np.inf, 5e6]), 3)[0].startswith("row 3")
+    assert tables(old, old.assign(t=["a", "b", None, "e"]), 3)[0] == "row 4, t: d, now e"
+    assert tables(old, old.iloc[:2], 3)[0] == "4 rows, now 2"
+    assert tables(old, old.rename(columns={"t": "u"}), 3)[0] == "columns: t, u"
