@@ -44,7 +44,13 @@ def demo(
     quiet: o.Quiet = False,
 ) -> None:
     """Table 1 of the demo model on the demo collection."""
-    _ablation(lambda: job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet), cut, None)
+    own = {"queries": queries, "cut": cut}
+
+    def job_of() -> Job:
+        made = job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet)
+        return made.named("demo", own)
+
+    _ablation(job_of, cut, None)
 
 
 @command
@@ -79,20 +85,21 @@ def _ablation(
     if explain:
         typer.echo(_cost(given, cuts, hows, most_pairs))
         return
-    model = given.load()
-    from matchlens.studies.ablation import ablation as study
+    with given.running() as at:
+        from matchlens.studies.ablation import ablation as study
 
-    with o.progress("ablation", given.quiet) as bar:
-        result = study(
-            model,
-            given.pairs,
-            cuts=cuts,
-            hows=hows,
-            most_pairs=most_pairs,
-            progress=bar,
-            **given.study,
-        )
-    given.finish(result, _shown, _files)
+        with o.progress("ablation", given.quiet) as bar:
+            result = study(
+                at.model,
+                given.pairs,
+                cuts=cuts,
+                hows=hows,
+                most_pairs=most_pairs,
+                progress=bar,
+                runner=at.runner,
+                **given.study,
+            )
+        given.finish(result, _shown, _files)
 
 
 def _cost(
