@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs kill-test ray-test big-test clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -28,6 +28,19 @@ bench: $(READY)
 # The examples in the docstrings, all of which run.
 docs: $(READY)
 	$(BIN)/python -m pytest --doctest-modules src/matchlens
+
+# 200 runs killed at random moments, each gone on with to the same bytes.
+kill-test: $(READY)
+	MATCHLENS_KILLS=200 $(BIN)/python -m pytest -s tests/test_kill.py
+
+# A Ray cluster of two nodes on this machine, one of which dies; then the pace of two workers.
+ray-test: $(READY)
+	MATCHLENS_RAY=1 $(BIN)/python -m pytest tests/test_ray.py
+	$(BIN)/python benchmarks/ray_pace.py
+
+# 100,000 pairs: flat memory, progress, a stop half way.
+big-test: $(READY)
+	$(BIN)/python benchmarks/many_pairs.py
 
 clean:
 	rm -rf $(VENV) out dist

@@ -180,3 +180,48 @@ def test_shards_of_a_killed_run_are_used(study, tmp_path):
     after = {path.name: path.stat().st_ino for path in out.rglob("*.shard")}
     assert len(after) > len(before)
     assert {name: after[name] for name in before} == before
+
+
+def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
+    tiny_folder, tmp_path, monkeypatch
+):
+    """By the command line; figures are drawn only where many kills are asked for."""
+    from matchlens.cli import main
+    from test_cli import write_collection
+
+    monkeypatch.setattr(shards, "LEAST", 20_000)
+    if KILLS <= 20:
+        monkeypatch.setattr("matchlens.cli.study._files", lambda result: {})
+    folder = tmp_path / "collection"
+    folder.mkdir()
+    words = ["study", "--quick", "--quiet", "--model", tiny_folder, "--device", "cpu"]
+    words = [*map(str, words), *map(str, write_collection(folder, seed=1)), "--out"]
+
+    def run(out: Path) -> None:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        if status := main([*words, str(out)]):
+            os._exit(status)
+
+    def dying(out: Path) -> None:
+        replace, saved = os.replace, []
+
+        def replacing(source, target):
+            saved.append(str(target).endswith("manifest.json"))
+            if sum(saved) == 6:  # the third study's tables are in place, its manifest is not
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(source, target)
+
+        monkeypatch.setattr(os, "replace", replacing)
+        run(out)
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert ended(forked(lambda: run(whole))) == 0
+    assert ended(forked(lambda: dying(out))) == -signal.SIGKILL
+    assert committed(out) > 3
+    assert not (out / "report.html").exists()
+    assert ended(forked(lambda: run(out))) == 0
+    wanted = files_of(whole)
+    assert {"report.html", "results.json", "circuits/heads.parquet"} <= set(wanted)
+    assert files_of(out) == wanted
+    assert not list(out.glob(".*"))

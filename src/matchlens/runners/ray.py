@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import signal
+import socket
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,11 +27,13 @@ from matchlens.models.load import Reranker
 from matchlens.plan import Plan
 from matchlens.runners.memory import Budget
 from matchlens.runners.recipe import Recipe
-from matchlens.runners.stopping import Stop
+from matchlens.runners.stopping import SIGNALS, Stop
 from matchlens.runners.task import Prepared, Shard, Task
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""
+REACH = 10.0
+"""Seconds in which a cluster must answer."""
 PATIENCE = 60.0
 """Seconds without any worker before a person is told that the run waits for a node."""
 TRIES = 4
@@ -228,6 +233,8 @@ class OnRay:
         import ray
 
         if not ray.is_initialized():
+            self._reach()
+            heard = {number: signal.getsignal(number) for number in SIGNALS}
             try:
                 ray.init(
                     self.address,
@@ -241,6 +248,10 @@ class OnRay:
                     f"--ray-address {self.address!r}: no Ray cluster can be reached ({reason}); "
                     "expected host:port as `ray start --head` prints it, or leave it out"
                 ) from None
+            finally:  # Ray takes SIGTERM for itself, which here is a first Ctrl-C
+                if threading.current_thread() is threading.main_thread():
+                    for number, handler in heard.items():
+                        signal.signal(number, handler)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cards = int(sum(node.get("GPU", 0) for node in nodes))
         self._cards = cards if self.recipe.device in (None, "cuda") else 0
@@ -252,6 +263,23 @@ class OnRay:
         self._connected = True
         for _ in range(number):
             self._hire()
+
+    def _reach(self) -> None:
+        """See that somebody listens at the address: Ray itself would try for minutes.
+
+        Raises:
+            InputError: if nobody does.
+        """
+        host, colon, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        if not colon:
+            return  # "auto" and "local" are words of Ray's
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"--ray-address {self.address!r}: no Ray cluster can be reached ({error}); expected "
+                "host:port as `ray start --head` prints it, or leave it out"
+            ) from None
 
     def _hire(self) -> None:
         """Ask for a worker; it comes when a node has room for it."""
