@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench bench-full bench-gpu docs fuzz audit clean
+.PHONY: demo test lint bench bench-full bench-gpu docs fuzz audit kill-test ray-test big-test clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -47,6 +47,19 @@ audit:
 	@$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/python -m pip install --quiet pip-audit \
 		&& $(VENV)-audit/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt \
 		|| echo 'audit: not clean, or the lists of vulnerabilities could not be reached: see above'
+
+# 200 runs killed at random moments, each gone on with to the same bytes.
+kill-test: $(READY)
+	MATCHLENS_KILLS=200 $(BIN)/python -m pytest -s tests/test_kill.py
+
+# A Ray cluster of two nodes on this machine, one of which dies; then the pace of two workers.
+ray-test: $(READY)
+	MATCHLENS_RAY=1 $(BIN)/python -m pytest tests/test_ray.py
+	$(BIN)/python benchmarks/ray_pace.py
+
+# 100,000 pairs: flat memory, progress, a stop half way.
+big-test: $(READY)
+	$(BIN)/python benchmarks/many_pairs.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-audit out dist

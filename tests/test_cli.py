@@ -363,7 +363,7 @@ def test_a_table_that_cannot_be_saved_is_shown_all_the_same(words, tmp_path, mon
     assert done.status == 2
     assert done.out.startswith("nDCG@10 of tiny-bert0 on topics")
     (line,) = done.err.splitlines()
-    assert "No space left on device (the table above is all that is left of this run)" in line
+    assert "No space left on device (the table above is not saved" in line
 
 
 def test_demo_shows_the_built_in_collection(tiny_folder, tmp_path, monkeypatch):

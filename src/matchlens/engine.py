@@ -51,6 +51,7 @@ class Run:
             pair.
         causal: whether some layer lets tokens read only what stands before them.
         counts: what was computed where layers come apart.
+        device: kind of the device that ran it; several, joined by ``+``, where workers had others.
     """
 
     scores: Scores
@@ -61,6 +62,7 @@ class Run:
     batch_tokens: int
     reach: Bool[np.ndarray, "layer row_part column_part"]
     causal: bool
+    device: str
     counts: Counts = field(default_factory=Counts)
 
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
@@ -110,46 +112,115 @@ def run(
             finite.
         ValueError: if there are meters and no untouched model to watch.
     """
-    family = model.family
+    budget = checked_budget(model, batch_tokens)
+    plan = planned(model, pairs, conditions)
+    others = None
+    if plan.uses(How.RESAMPLE):
+        others = [pairs[number] for number in other_pairs(pairs, seed).tolist()]
+    means = term_means(model, pairs, plan, budget) if plan.uses(How.MEAN) else None
+    return run_part(
+        model,
+        pairs,
+        plan,
+        seed=seed,
+        budget=budget,
+        means=means,
+        others=others,
+        progress=progress,
+        meters=meters,
+    )
+
+
+def checked_budget(model: Reranker, batch_tokens: int | None) -> int:
+    """Most places of one layer call; the model's default where None.
+
+    Raises:
+        InputError: if it is below 1.
+    """
     budget = model.batch_tokens if batch_tokens is None else batch_tokens
     if budget < 1:
         raise InputError(f"batch_tokens is {budget}; expected at least 1 token")
+    return budget
+
+
+def planned(model: Reranker, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> Plan:
+    """The conditions as a plan that the model and the pairs allow.
+
+    Raises:
+        InputError: if a cut does not fit the model, or its input.
+    """
+    family = model.family
     plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+    if plan.uses(How.SINK) and pairs:
+        _check_sink(model, pairs, plan, _bands(model))
+    return plan
+
+
+def run_part(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    plan: Plan,
+    *,
+    seed: int,
+    budget: int,
+    numbers: Int[np.ndarray, " pair"] | None = None,
+    means: TermMeans | None = None,
+    others: Sequence[Pair] | None = None,
+    progress: Progress | None = None,
+    meters: Sequence[Meter] = (),
+) -> Run:
+    """Run some of the pairs of a run, with what the others give to them.
+
+    Args:
+        model: a loaded reranker.
+        pairs: the pairs.
+        plan: what :func:`planned` made.
+        seed: of the random edges of controls.
+        budget: most places of one layer call.
+        numbers: the pairs' places in the whole run, by which meters and errors know them; 0, 1, ...
+            where None.
+        means: what ``mean`` puts in, over the whole run (:func:`term_means`).
+        others: for each pair the other one that ``resample`` takes (:func:`other_pairs`).
+        progress: called as pairs are done.
+        meters: watch the untouched model.
+
+    Raises:
+        InputError: if a pair cannot be encoded, or a score is not finite.
+        ValueError: if there are meters and no untouched model to watch.
+    """
+    family = model.family
     if meters and plan.untouched is None:
         raise ValueError("meters watch the untouched model; expected a condition without cuts")
-    bands = [family.band(layer) for layer in range(family.n_layers)]
-    if plan.uses(How.SINK) and pairs:
-        _check_sink(model, pairs, plan, bands)
+    places = np.arange(len(pairs)) if numbers is None else numbers
+    bands = _bands(model)
     reached = {band: np.zeros((PADDING, PADDING), dtype=bool) for band in bands}
-    partners = other_pairs(pairs, seed) if plan.uses(How.RESAMPLE) else None
-    means = _term_means(model, pairs, plan, budget) if plan.uses(How.MEAN) else None
     scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
     tokens = np.zeros(len(pairs), dtype=np.int64)
     truncated = np.zeros(len(pairs), dtype=bool)
     sizes: list[int] = []
     counts = Counts()
     for start, encoded, batch in _encoded(model, pairs, budget):
-        numbers: np.ndarray = batch.pairs + start
-        tokens[numbers] = encoded.lengths[batch.pairs]
-        truncated[numbers] = encoded.truncated[batch.pairs]
+        rows: np.ndarray = batch.pairs + start
+        tokens[rows] = encoded.lengths[batch.pairs]
+        truncated[rows] = encoded.truncated[batch.pairs]
         grid = Grid(batch.parts)
         for band in reached:
             reached[band] |= grid.reach(band)
         terms = Terms(means)
-        if partners is not None:
-            others = [pairs[int(partners[number])] for number in numbers]
-            _watch(model, _collate(model, others), plan, others=terms.others)
+        if others is not None:
+            theirs = [others[row] for row in rows.tolist()]
+            _watch(model, _collate(model, theirs), plan, others=terms.others)
         walk = Walk(
             model,
             plan,
             grid,
             terms,
             max(1, budget // batch.tokens),
-            partial(scores.observe, numbers),
+            partial(scores.observe, rows, places=places[rows]),
             partial(
                 Chance.of,
-                pairs=[pairs[number] for number in numbers],
-                lengths=tokens[numbers],
+                pairs=[pairs[row] for row in rows.tolist()],
+                lengths=tokens[rows],
                 firsts=batch.firsts,
                 seed=seed,
                 device=model.device,
@@ -158,7 +229,7 @@ def run(
             counts,
         )
         for meter in meters:
-            meter.begin(family, batch, numbers)
+            meter.begin(family, batch, places[rows])
         with torch.inference_mode():
             walk.descend(0, [0], family.embed(batch).unsqueeze(0))
         for meter in meters:
@@ -168,7 +239,12 @@ def run(
             progress(sum(sizes), len(pairs))
     reach = np.stack([reached[band] for band in bands])
     causal = any(band.causal for band in bands)
-    return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal, counts)
+    device = model.device.type
+    return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal, device, counts)
+
+
+def _bands(model: Reranker) -> list[Band]:
+    return [model.family.band(layer) for layer in range(model.family.n_layers)]
 
 
 def _check_sink(model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Sequence[Band]) -> None:
@@ -248,8 +324,15 @@ def _collate(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
     return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
 
 
-def _term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) -> TermMeans:
-    """The means that ``mean`` puts in, by one streaming pass of the untouched model."""
+def term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) -> TermMeans:
+    """The means that ``mean`` puts in, by one streaming pass of the untouched model.
+
+    Args:
+        model: a loaded reranker.
+        pairs: all pairs of the run, or some, to be merged with those of the others.
+        plan: says in which layers some condition cuts by ``mean``.
+        budget: most places of one layer call.
+    """
     means = TermMeans()
     for _, _, batch in _encoded(model, pairs, budget):
         _watch(model, batch, plan, means=means)

@@ -50,5 +50,9 @@ class InputError(ValueError):
         super().__init__(one_line(message))
 
 
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """A person stopped a run; its one line says how to go on, and the status is 130."""
+
+
 class MatchlensWarning(UserWarning):
     """Something to know before believing a number: printed and recorded, not fatal."""

@@ -43,6 +43,7 @@ PAIRS, SCORES = "pairs.parquet", "scores.parquet"
 SCORE_COLUMNS = {"cut", "pair", "score"}
 KINDS = ("parquet", "json")
 WORK = ".matchlens-"  # how the names of folders begin in which files are prepared
+UNFINISHED = f"{WORK}work"  # the folder of a run that is not finished
 
 
 @dataclass
@@ -227,8 +228,9 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {shown} is a file; expected a folder; give another --out")
-        held = folder.exists() and any(folder.iterdir())
-        if held and not (folder / MANIFEST).exists():
+        held = folder.exists() and any(path.name != UNFINISHED for path in folder.iterdir())
+        finished = (folder / MANIFEST).exists()
+        if held and not finished and not (folder / UNFINISHED).is_dir():
             raise InputError(
                 f"--out {shown} holds files that matchlens did not write (no {MANIFEST}); "
                 "give a new or empty folder"
@@ -241,16 +243,12 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
         raise InputError(
             f"--out {shown} cannot be written ({error.strerror or error}); give another --out"
         ) from None
-    if not held:
+    if not finished:
         return
     manifest = read_manifest(folder)
     read_parquet(folder / SCORES, columns=["cut"])
-    if identity is not None:
-        differs = list(_differences(manifest["identity"], json.loads(to_json(identity))))
-        if differs:
-            more = [f"and {len(differs) - 4} more differences"] if len(differs) > 4 else []
-            listed = "; ".join([*differs[:4], *more])
-            raise InputError(f"--out {shown} holds other results: {listed}; give another --out")
+    if identity is not None and (listed := differences(manifest["identity"], identity)):
+        raise InputError(f"--out {shown} holds other results: {listed}; give another --out")
 
 
 def _move_into(folder: Path, work: Path) -> None:
@@ -291,6 +289,17 @@ def _with_command(held: list, command: Mapping[str, object]) -> list:
 
 def _has_log(folder: Path) -> bool:
     return (folder / "run.log").exists()
+
+
+def differences(old: object, new: object) -> str:
+    """What differs between two contents of JSON files, four things at most; "" where nothing does.
+
+    >>> differences({"seed": 0, "rel": 2}, {"seed": 1, "rel": 2})
+    'seed was 0, is now 1'
+    """
+    found = _differences(old, json.loads(to_json(new)))
+    more = [f"and {len(found) - 4} more differences"] if len(found) > 4 else []
+    return "; ".join([*found[:4], *more])
 
 
 def _differences(old: object, new: object, path: str = "") -> list[str]:

@@ -169,6 +169,25 @@ class Hypothesis:
             self.first[layer, number] += first.cpu().numpy()
             self.second[layer, number] += second.cpu().numpy()
 
+    def fresh(self) -> Hypothesis:
+        """The same, with nothing observed."""
+        out = copy.copy(self)
+        out.counts, out.first, out.second = (
+            np.zeros_like(one) for one in (self.counts, self.first, self.second)
+        )
+        return out
+
+    def add(
+        self,
+        counts: Int[np.ndarray, "layer direction"],
+        first: Float[np.ndarray, "layer direction head term"],
+        second: Float[np.ndarray, "layer direction head term term_too"],
+    ) -> None:
+        """Take the sums of other pairs, as :meth:`merge` does."""
+        self.counts = self.counts + counts
+        self.first = self.first + first
+        self.second = self.second + second
+
     def merge(self, other: Hypothesis) -> Hypothesis:
         """The moments of both, which have observed different pairs.
 

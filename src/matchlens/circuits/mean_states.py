@@ -98,6 +98,39 @@ class MeanStates:
             self._sums[key][layer] += mean
             self._counts[key][layer] += 1
 
+    @property
+    def sums(
+        self,
+    ) -> tuple[
+        list[tuple[Hashable, str]],
+        Float[np.ndarray, "key layer side d"],
+        Int[np.ndarray, "key layer"],
+    ]:
+        """What was summed: (query, class), the sums of each layer and side, and their counts."""
+        keys = list(self._sums)
+        shape = (len(keys), self.n_layers)
+        sums, counts = np.zeros((*shape, 2, self.width)), np.zeros(shape, dtype=np.int64)
+        for place, key in enumerate(keys):
+            sums[place], counts[place] = self._sums[key], self._counts[key]
+        return keys, sums, counts
+
+    def add(
+        self,
+        keys: Sequence[tuple[Hashable, str]],
+        sums: Float[np.ndarray, "key layer side d"],
+        counts: Int[np.ndarray, "key layer"],
+    ) -> None:
+        """Take the :attr:`sums` of other pairs, as :meth:`merge` does, without a copy of these.
+
+        Args:
+            keys: (query, class).
+            sums: of each layer and side (query, document).
+            counts: how many pairs each layer has observed.
+        """
+        for key, one, count in zip(keys, sums, counts, strict=True):
+            self._sums[key] = self._sums.get(key, 0) + one
+            self._counts[key] = self._counts.get(key, 0) + count
+
     def merge(self, other: MeanStates) -> MeanStates:
         """The states of both, which have observed different pairs.
 

@@ -24,7 +24,7 @@ from matchlens.cli import (
     study,
     sweep,
 )
-from matchlens.errors import InputError, MatchlensWarning, one_line
+from matchlens.errors import InputError, Interrupted, MatchlensWarning, one_line
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
 
@@ -98,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = app(words, prog_name="matchlens", standalone_mode=False)
     except InputError as error:
         return _complain(str(error))
+    except Interrupted as stopped:
+        print(f"matchlens: {stopped}", file=sys.stderr)  # noqa: T201
+        return STOPPED
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
     except SystemExit as error:  # typer's, where nobody reads standard output any more

@@ -48,7 +48,7 @@ def demo(
 
     def made() -> Job:
         chosen = job(out=out, demo=True, queries=queries, seed=seed, quiet=quiet)
-        return chosen.called("demo", demo, given)
+        return chosen.called("demo", demo, given).named("demo", {"queries": queries, "cut": cut})
 
     _ablation(made, cut, None)
 
@@ -85,20 +85,21 @@ def _ablation(
     if explain:
         typer.echo(_cost(given, cuts, hows, most_pairs))
         return
-    model = given.load()
-    from matchlens.studies.ablation import ablation as study
+    with given.running() as at:
+        from matchlens.studies.ablation import ablation as study
 
-    with o.progress("ablation", given.quiet) as bar:
-        result = study(
-            model,
-            given.pairs,
-            cuts=cuts,
-            hows=hows,
-            most_pairs=most_pairs,
-            progress=bar,
-            **given.study,
-        )
-    given.finish(result, _shown, _files)
+        with o.progress("ablation", given.quiet) as bar:
+            result = study(
+                at.model,
+                given.pairs,
+                cuts=cuts,
+                hows=hows,
+                most_pairs=most_pairs,
+                progress=bar,
+                runner=at.runner,
+                **given.study,
+            )
+        given.finish(result, _shown, _files)
 
 
 def _cost(

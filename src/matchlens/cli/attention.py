@@ -103,26 +103,27 @@ def attention(
         names = checked_names(["mass", *(meter or preset(job.study["preset"]).meters)])
         typer.echo(meters_cost(names, job.folder, job.pairs))
         return
-    model = job.load()
-    from matchlens.studies.attention import attention as study
+    with job.running() as at:
+        from matchlens.studies.attention import attention as study
 
-    options = {name: value for name, value in job.study.items() if name != "rank_easy"}
-    with o.progress("attention", job.quiet) as bar:
-        result = study(
-            model,
-            job.pairs,
-            meters=meter,
-            contrasts=contrasts,
-            directions=directions,
-            aggregate=aggregate,
-            thresholds=thresholds,
-            causal=cutting,
-            random=random,
-            most_pairs=most,
-            progress=bar,
-            **options,
-        )
-    job.finish(result, _table, _files)
+        options = {name: value for name, value in job.study.items() if name != "rank_easy"}
+        with o.progress("attention", job.quiet) as bar:
+            result = study(
+                at.model,
+                job.pairs,
+                meters=meter,
+                contrasts=contrasts,
+                directions=directions,
+                aggregate=aggregate,
+                thresholds=thresholds,
+                causal=cutting,
+                random=random,
+                most_pairs=most,
+                progress=bar,
+                runner=at.runner,
+                **options,
+            )
+        job.finish(result, _table, _files)
 
 
 def _table(result: Result) -> str:

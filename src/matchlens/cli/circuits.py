@@ -105,30 +105,31 @@ def circuits(
         number = top if heads is None else len(heads)
         typer.echo(circuits_cost(job.folder, job.pairs, few, same_token=same_token, heads=number))
         return
-    model = job.load()
-    from matchlens.models.base import load_base
-    from matchlens.studies.circuits import query_key
+    with job.running() as at:
+        from matchlens.models.base import load_base
+        from matchlens.studies.circuits import query_key
 
-    second = None if before is None else load_base(before)
-    taken = ("preset", "rel", "seed", "batch_tokens")
-    with o.progress("circuits", job.quiet) as bar:
-        result = query_key(
-            model,
-            job.pairs,
-            base=second,
-            contrast=contrast,
-            variant=variant,
-            divided=divided,
-            biases=biases,
-            top=top,
-            heads=heads,
-            matches=matches,
-            same_token=same_token,
-            most_pairs=most,
-            progress=bar,
-            **{name: job.study[name] for name in taken},
-        )
-    job.finish(result, _table, _files)
+        second = None if before is None else load_base(before)
+        taken = ("preset", "rel", "seed", "batch_tokens")
+        with o.progress("circuits", job.quiet) as bar:
+            result = query_key(
+                at.model,
+                job.pairs,
+                base=second,
+                contrast=contrast,
+                variant=variant,
+                divided=divided,
+                biases=biases,
+                top=top,
+                heads=heads,
+                matches=matches,
+                same_token=same_token,
+                most_pairs=most,
+                progress=bar,
+                runner=at.runner,
+                **{name: job.study[name] for name in taken},
+            )
+        job.finish(result, _table, _files)
 
 
 def _table(result: Result) -> str:

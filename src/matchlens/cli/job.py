@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +13,16 @@ import typer
 
 from matchlens.cli import options as o
 from matchlens.cli.recording import machine, record
-from matchlens.errors import InputError
+from matchlens.cli.where import Where
+from matchlens.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet
     from matchlens.models.folder import ModelFolder
     from matchlens.models.load import Reranker
     from matchlens.results import Result
+    from matchlens.runners import Runner
+    from matchlens.runners.recipe import Recipe
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Results folder, new or continued.")]
 Preset = Annotated[
@@ -30,6 +34,23 @@ Preset = Annotated[
     ),
 ]
 Runs = Annotated[bool, typer.Option("--runs", help="Write a TREC run for every cut.")]
+
+
+SPEED = ("batch_tokens", "workers", "runner", "ray_address", "quiet", "out", "explain", "yes")
+"""Options that say nothing of what is made."""
+
+
+@dataclass(frozen=True)
+class At:
+    """What a study is run with.
+
+    Args:
+        model: loaded and checked.
+        runner: runs the pairs.
+    """
+
+    model: Reranker
+    runner: Runner
 
 
 @dataclass(frozen=True)
@@ -48,6 +69,8 @@ class Job:
         runs: whether TREC runs are written.
         quiet: whether stderr stays empty.
         record: what the manifest says of the command.
+        about: what is made, for the folder of an unfinished run: command and options.
+        where: who runs the pairs.
     """
 
     folder: ModelFolder
@@ -61,6 +84,86 @@ class Job:
     runs: bool
     quiet: bool
     record: dict[str, object] = field(default_factory=dict)
+    about: Mapping[str, object] = field(default_factory=dict)
+    where: Where = field(default_factory=Where)
+
+    @contextmanager
+    def running(self) -> Iterator[At]:
+        """The model and who runs the pairs; the results folder is locked meanwhile.
+
+        Where the run ends early, by a fault or by a person, its shards are kept for the next run of
+        the same command; where it comes to its end, nothing is left of them.
+
+        Raises:
+            InputError: if the folder is in use or holds another unfinished run.
+            Interrupted: if a person stopped it.
+        """
+        from matchlens.runners.stopping import Stop
+        from matchlens.runners.work import Work
+
+        work = None
+        if self.out is not None:
+            from matchlens.studies.common import identity
+
+            made = self.folder.identity(self.dtype, self.limit, self.negate)
+            work = Work.open(self.out, {**self.about, "identity": identity(made, self.pairs)})
+        stop, executor = Stop(), None
+        try:
+            with stop.listening():
+                try:
+                    model = self.load()
+                    executor = self.where.executor(self._recipe())
+                    from matchlens.runners import ShardedRunner
+
+                    yield At(
+                        model, ShardedRunner(None if work is None else work.shards, executor, stop)
+                    )
+                finally:
+                    if executor is not None:
+                        executor.close()
+        except KeyboardInterrupt:
+            kept = 0 if work is None else work.leave()
+            raise Interrupted(
+                f"stopped; {kept} {'shard is' if kept == 1 else 'shards are'} kept in "
+                f"{str(self.out)!r}: run the same command again to go on"
+                if kept
+                else "stopped before the end; nothing half-written was left"
+            ) from None
+        except BaseException:
+            if work is not None:
+                work.leave()
+            raise
+        if work is not None:
+            work.finish()
+
+    def named(self, command: str, options: Mapping[str, object]) -> Job:
+        """The job of a command with options of its own.
+
+        Args:
+            command: its name.
+            options: its options; those that say nothing of what is made are left out.
+        """
+        said = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in options.items()
+            if name not in SPEED
+        }
+        given: Any = self.about.get("options", {})
+        return replace(self, about={"command": command, "options": {**given, **said}})
+
+    def _recipe(self) -> Recipe:
+        from matchlens.runners.recipe import Recipe
+
+        return Recipe(
+            self.folder.name,
+            self.folder.sha256,
+            self.folder.revision,
+            self.folder.prompt,
+            self.dtype,
+            self.limit,
+            self.device,
+            self.negate,
+        )
 
     def load(self) -> Reranker:
         """Load and check the model; only here is torch imported."""
@@ -114,7 +217,9 @@ class Job:
         failure = self._save(result)  # the tables first: a fault in a drawing loses nothing
         o.show(show(result))
         if failure is not None:
-            raise InputError(f"{failure} (the table above is all that is left of this run)")
+            raise InputError(
+                f"{failure} (the table above is not saved; what was run is kept where it could be)"
+            )
         if self.out is None:
             return
         from matchlens.studies.runs import trec_runs
@@ -168,6 +273,9 @@ def job(
     dtype: o.Dtype = "float32",
     negate: o.Negate = False,
     batch_tokens: o.BatchTokens = None,
+    workers: o.Workers = None,
+    runner: o.RunnerName = "local",
+    ray_address: o.RayAddress = None,
     quiet: o.Quiet = False,
 ) -> Job:
     """Check every option that can be checked without loading the model."""
@@ -177,6 +285,8 @@ def job(
     from matchlens.studies.common import identity
     from matchlens.studies.presets import preset as preset_of
 
+    where = Where(runner, workers, ray_address)
+    where.check()
     chosen = preset_of(preset)
     easy = easy or 0
     parse_measure(measure, rel=rel)
@@ -224,7 +334,22 @@ def job(
         "seed": seed,
         "batch_tokens": batch_tokens,
     }
-    return Job(folder, pairs, limit, study, device, dtype, negate, out, runs, quiet)
+    given = {"preset": preset, "measure": measure, "rel": rel, "seed": seed, "runs": runs}
+    about = {"options": {**given, "device": device}}
+    return Job(
+        folder,
+        pairs,
+        limit,
+        study,
+        device,
+        dtype,
+        negate,
+        out,
+        runs,
+        quiet,
+        about=about,
+        where=where,
+    )
 
 
 def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> Callable[..., Any]:
@@ -254,7 +379,8 @@ def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> 
             """The job, with defaults of the study's own where the person said nothing."""
             own = {name: value for name, value in defaults.items() if given[name] is None}
             made = job(**{**given, **own})
-            return made.called(study.__name__, run.__signature__, said)  # type: ignore[attr-defined]
+            made = made.called(study.__name__, run.__signature__, said)  # type: ignore[attr-defined]
+            return made.named(study.__name__, mine)
 
         study(job_of, **mine)
 

@@ -69,25 +69,26 @@ def look(
         rows = candidates_to_run(job.pairs, given, len(given) or looks, rel, seed, most)
         typer.echo(looks_cost(job.folder, job.pairs, rows, cut, str(job.study["preset"])))
         return
-    scored, matching = _at_hand(job.out)
-    model = job.load()
-    from matchlens.studies.looking import looking
+    with job.running() as at:
+        from matchlens.studies.looking import looking
 
-    taken = ("preset", "rel", "seed", "batch_tokens")
-    with o.progress("look", job.quiet) as bar:
-        result = looking(
-            model,
-            job.pairs,
-            looks=looks,
-            chosen=chosen or None,
-            scored=scored,
-            matching=matching,
-            cuts=cut,
-            most_pairs=most,
-            progress=bar,
-            **{name: job.study[name] for name in taken},
-        )
-    job.finish(result, partial(_table, every=bool(chosen)), _files)
+        scored, matching = _at_hand(job.out)
+        taken = ("preset", "rel", "seed", "batch_tokens")
+        with o.progress("look", job.quiet) as bar:
+            result = looking(
+                at.model,
+                job.pairs,
+                looks=looks,
+                chosen=chosen or None,
+                scored=scored,
+                matching=matching,
+                cuts=cut,
+                most_pairs=most,
+                progress=bar,
+                runner=at.runner,
+                **{name: job.study[name] for name in taken},
+            )
+        job.finish(result, partial(_table, every=bool(chosen)), _files)
 
 
 def _at_hand(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:

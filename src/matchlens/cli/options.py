@@ -60,6 +60,21 @@ Negate = Annotated[
 BatchTokens = Annotated[
     int | None, typer.Option(help="Most tokens of one layer call; changes speed and memory only.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Run in N processes, each with the model and its share of the threads [1: in this "
+        "one; with ray one a GPU, else one a node].",
+    ),
+]
+RunnerName = Annotated[
+    str, typer.Option("--runner", metavar="NAME", help="local, or ray: on a Ray cluster.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="The cluster, as `ray start --head` prints it."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
 Cuts = Annotated[
     list[str] | None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from matchlens.cli import options as o
 from matchlens.cli import study as whole_study
 from matchlens.cli.job import Out, job
 from matchlens.errors import InputError
+
+if TYPE_CHECKING:
+    from matchlens.results import Result
 
 HELP = """Run a paper's own setting and put its numbers beside ours: wexir25.
 
@@ -56,6 +60,9 @@ def reproduce(
     device: o.Device = None,
     dtype: o.Dtype = "float32",
     batch_tokens: o.BatchTokens = None,
+    workers: o.Workers = None,
+    runner: o.RunnerName = "local",
+    ray_address: o.RayAddress = None,
     explain: o.Explain = False,
     yes: Yes = False,
     quiet: o.Quiet = False,
@@ -96,8 +103,14 @@ def reproduce(
         device=device,
         dtype=dtype,
         batch_tokens=batch_tokens,
+        workers=workers,
+        runner=runner,
+        ray_address=ray_address,
         quiet=quiet,
     ).called("reproduce", reproduce, given)
+    made = made.named(
+        "reproduce", {"paper": paper, "size": size.name, "studies": named, "margin": margin}
+    )
     from matchlens.studies.study_cost import study_cost
 
     costs = study_cost(names, size, wexir25.PRESET, made.folder, made.pairs)
@@ -107,14 +120,14 @@ def reproduce(
     o.say(costs, quiet)
     from matchlens.report.paper import comparison_files, comparison_text
 
-    results: dict[str, Any] = {}
-    whole_study.conduct(made, size.name, named, None, margin, results)
-    beside = wexir25.beside_the_paper(results["ablation"])
-    beside.texts.update(comparison_files(beside))
-    beside.command = made.record
-    beside.save(str(out))
-    o.show(f"\n{comparison_text(beside)}")
-    whole_study.page_of(Path(str(out)), quiet)
+    def beside_the_paper(results: Mapping[str, Result]) -> None:
+        beside = wexir25.beside_the_paper(results["ablation"])
+        beside.texts.update(comparison_files(beside))
+        beside.command = made.record
+        beside.save(str(out))
+        o.show(f"\n{comparison_text(beside)}")
+
+    whole_study.conduct(made, size.name, named, None, margin, beside_the_paper)
 
 
 def _allow(

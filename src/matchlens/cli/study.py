@@ -100,7 +100,7 @@ def conduct(
     named: list[str] | None,
     base: Any,
     margin: float | None,
-    results: dict[str, Result] | None = None,
+    after: Callable[[Mapping[str, Result]], None] | None = None,
 ) -> None:
     """Run the studies, save each as it comes, then write the page.
 
@@ -110,36 +110,36 @@ def conduct(
         named: the studies that were asked for by name, if any.
         base: the folder of the model before fine-tuning, if any.
         margin: of the claims.
-        results: takes the studies' results, by name.
+        after: called with the studies' results, by name, before the page is written.
     """
-    from matchlens.models.base import load_base
-    from matchlens.report import whole
-    from matchlens.studies.study import study as run_all
-
     assert job.out is not None  # noqa: S101
-    model = job.load()
-    options = {name: value for name, value in job.study.items() if name != "rank_easy"}
-    with stages(job.quiet) as stage:
-        done = run_all(
-            model,
-            job.pairs,
-            size=size,
-            studies=named,
-            base=None if base is None else load_base(base),
-            progress=stage,
-            keep=lambda result: _keep(job, result),
-            **options,
-        )
-    for name, why in done.skipped.items():
-        o.say(f"matchlens: {name} was left out: {why}", job.quiet)
-    about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
-    result = whole.conclude(job.out, margin=margin, about={**about, **options})
-    result.command = job.record
-    result.save(job.out)
-    if results is not None:
-        results.update(done.results)
-    o.show(whole.text(result))
-    if results is None:
+    with job.running() as at:
+        from matchlens.models.base import load_base
+        from matchlens.report import whole
+        from matchlens.studies.study import study as run_all
+
+        options = {name: value for name, value in job.study.items() if name != "rank_easy"}
+        with stages(job.quiet) as stage:
+            done = run_all(
+                at.model,
+                job.pairs,
+                size=size,
+                studies=named,
+                base=None if base is None else load_base(base),
+                progress=stage,
+                keep=lambda result: _keep(job, result),
+                runner=at.runner,
+                **options,
+            )
+        for name, why in done.skipped.items():
+            o.say(f"matchlens: {name} was left out: {why}", job.quiet)
+        about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
+        result = whole.conclude(job.out, margin=margin, about={**about, **options})
+        result.command = job.record
+        result.save(job.out)
+        o.show(whole.text(result))
+        if after is not None:
+            after(done.results)
         page_of(job.out, job.quiet)
 
 

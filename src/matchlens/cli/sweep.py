@@ -110,10 +110,14 @@ def sweep(
         used = thin(job.pairs, most, seed=seed, easy=easy)[0] if most else job.pairs
         typer.echo(cost(conditions, job.folder, used))
         return
-    model = job.load()
-    with o.progress(f"sweep {kind}, {len(conditions)} conditions", job.quiet) as bar:
-        result = _study(kind)(model, job.pairs, most_pairs=most, progress=bar, **own, **job.study)
-    job.finish(result, _table, _files)
+    with (
+        job.running() as at,
+        o.progress(f"sweep {kind}, {len(conditions)} conditions", job.quiet) as bar,
+    ):
+        result = _study(kind)(
+            at.model, job.pairs, most_pairs=most, progress=bar, runner=at.runner, **own, **job.study
+        )
+        job.finish(result, _table, _files)
 
 
 def _sets(given: list[str]) -> dict[str, str]:

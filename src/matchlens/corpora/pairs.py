@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -49,6 +50,15 @@ class Pair:
     judged: bool = True
     kind: str = ""
     collection: str = ""
+
+
+def digest(pairs: Sequence[Pair]) -> str:
+    """One digest over the pairs, their texts and their grades, in order."""
+    total = hashlib.sha256()
+    for pair in pairs:
+        fields = (pair.collection, pair.qid, pair.docid, str(pair.grade), pair.query, pair.text)
+        total.update("\0".join(f"{len(field)}:{field}" for field in fields).encode())
+    return total.hexdigest()
 
 
 @dataclass(frozen=True)

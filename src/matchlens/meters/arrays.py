@@ -5,12 +5,53 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 BLOCK = 1 << 24
 """Bytes read at once."""
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """Where a meter writes the numbers of pairs."""
+
+    shape: tuple[int, ...]
+
+    def write(self, pairs: Int[np.ndarray, " n"], values: Float[np.ndarray, "n ..."]) -> None:
+        """Write the numbers of some pairs, known by their places in the run."""
+        ...
+
+
+class Rows:
+    """The numbers of some of a run's pairs, in memory, NaN where nothing has been written.
+
+    Args:
+        numbers: the pairs' places in the run.
+        shape: of one pair's numbers.
+
+    >>> rows = Rows(np.array([7, 2]), (1,))
+    >>> rows.write(np.array([2]), np.array([[0.5]], dtype=np.float32))
+    >>> rows.values.tolist()
+    [[nan], [0.5]]
+    """
+
+    def __init__(self, numbers: Int[np.ndarray, " pair"], shape: tuple[int, ...]) -> None:
+        self._order = np.argsort(numbers)
+        self._sorted = numbers[self._order]
+        self.shape = (len(numbers), *shape)
+        self.values = np.full(self.shape, np.nan, dtype=np.float32)
+
+    def write(self, pairs: Int[np.ndarray, " n"], values: Float[np.ndarray, "n ..."]) -> None:
+        """Take the numbers of some of the pairs.
+
+        Args:
+            pairs: their places in the run.
+            values: [n, ...] their numbers.
+        """
+        self.values[self._order[np.searchsorted(self._sorted, pairs)]] = values
 
 
 class PairArray:

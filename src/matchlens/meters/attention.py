@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
-from matchlens.meters.arrays import PairArray
+from matchlens.meters.arrays import Keeps
 from matchlens.meters.names import COLUMNS, NAMES
 from matchlens.models.family import Family
 from matchlens.models.gauge import Gauge
@@ -52,7 +52,7 @@ class AttentionMeter:
     Source: science 4; Kobayashi et al. 2020 (norms).
     """
 
-    def __init__(self, names: Sequence[str], arrays: dict[str, PairArray]) -> None:
+    def __init__(self, names: Sequence[str], arrays: Mapping[str, Keeps]) -> None:
         wrong = [name for name in names if name not in NAMES]
         if wrong:
             raise InputError(f"meter {wrong[0]!r} is not known; expected {', '.join(NAMES)}")

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
-from matchlens.meters.arrays import PairArray
+from matchlens.meters.arrays import Keeps
 from matchlens.models.family import Family
 from matchlens.models.gauge import Gauge
 from matchlens.parts import PADDING, Part
@@ -31,7 +31,7 @@ class ReceivedMeter:
     Source: science 4, the mass before it is summed over a part's columns.
     """
 
-    def __init__(self, array: PairArray) -> None:
+    def __init__(self, array: Keeps) -> None:
         self.array = array
 
     def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:

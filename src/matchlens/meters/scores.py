@@ -33,15 +33,23 @@ class Scores:
         pairs: Int[np.ndarray, " batch"],
         conditions: Sequence[str],
         scores: Float[np.ndarray, " batch"],
+        places: Int[np.ndarray, " batch"] | None = None,
     ) -> None:
         """Take the scores of one batch under the conditions that share them.
+
+        Args:
+            pairs: where they are kept.
+            conditions: names.
+            scores: relevance logits.
+            places: by which an error names the pairs, where they are part of a run.
 
         Raises:
             InputError: if a score is NaN or infinite; it names a pair's number and the cut.
         """
         wrong = ~np.isfinite(scores)
         if wrong.any():
-            pair = int(pairs[np.flatnonzero(wrong)[0]])
+            named = pairs if places is None else places
+            pair = int(named[np.flatnonzero(wrong)[0]])
             raise InputError(
                 f"the model's score of pair {pair} under cut {conditions[0]!r} is "
                 f"{scores[wrong][0]} ({int(wrong.sum())} such in its batch); expected a finite "

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress, run
+from matchlens.engine import Progress
 from matchlens.models.load import Reranker
 from matchlens.results import Result
+from matchlens.runners import Runner, run
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.hows import agreement, left_out, starred, ways
 from matchlens.studies.impossible import feasible
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sharing import Runner
 
 NAME = "ablation"
 

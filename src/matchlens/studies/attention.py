@@ -16,6 +16,7 @@ from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.ranking import parse_measure
 from matchlens.results import Result
+from matchlens.runners import Runner, run
 from matchlens.studies import matching, profiles
 from matchlens.studies.attention_options import (
     MATCHING,
@@ -58,6 +59,7 @@ def attention(
     batch_tokens: int | None = None,
     progress: Progress | None = None,
     watched: Watched | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Measure attention between the input's parts, its contrasts, and the matching heads.
 
@@ -83,6 +85,7 @@ def attention(
         progress: called with pairs done and pairs in all.
         watched: the untouched pass over these pairs, where another study shares it; it is made
             where None.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
         Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
@@ -117,7 +120,9 @@ def attention(
         parse_measure(measure, rel=rel)
         used = matching.to_cut(pairs, seed, most_pairs)
     if watched is None:
-        watched = watch(model, pairs, names, batch_tokens=batch_tokens, progress=progress)
+        watched = watch(
+            model, pairs, names, batch_tokens=batch_tokens, progress=progress, runner=runner
+        )
     out, arrays = watched.out, watched.only(names)
     if chosen.per_class is not None:
         classes = taken(classes, out.scores.of(""), pairs.pairs, chosen.per_class, seed)
@@ -152,6 +157,7 @@ def attention(
             random=random,
             batch_tokens=batch_tokens,
             progress=progress,
+            runner=runner,
         )
     tables |= _causal(tables, effect)
     tables |= _profiles(reader, classes, pairs)
@@ -183,7 +189,7 @@ def attention(
             "parts": [str(part) for part in PARTS],
             "layers": model.family.n_layers,
             "heads": model.family.n_heads,
-            "device": model.device.type,
+            "device": out.device,
             "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
             "check": dict(model.checks),
         },

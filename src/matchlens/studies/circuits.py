@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.circuits import Hypothesis, Means, Shares, mean_logits
+from matchlens.circuits import Means, Shares, mean_logits
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import PairSet
-from matchlens.engine import Progress, Run, run
-from matchlens.meters.states import StatesMeter
+from matchlens.engine import Progress, Run
 from matchlens.models.base import Base, load_base
 from matchlens.models.load import Reranker
 from matchlens.models.qk import QK
 from matchlens.models.static import vocabulary
 from matchlens.parts import Part
 from matchlens.results import Result
+from matchlens.runners import Asked, Runner, run
+from matchlens.runners.measures import Logits, logits_into
 from matchlens.studies import circuits_tables as tables_of
 from matchlens.studies.circuits_options import (
     COLOURING,
@@ -67,6 +68,7 @@ def query_key(
     batch_tokens: int | None = None,
     progress: Progress | None = None,
     watched: Watched | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Measure the query-key matrices of every head: the study "circuits" (Figure 2).
 
@@ -100,6 +102,7 @@ def query_key(
         watched: the untouched pass over these pairs with the mean states of
             :func:`matchlens.studies.circuits_options.checked_halves`' first half, where another
             study shares it; it is made where None.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
         Tables ``heads`` (a row a head: alignment, its variants, nulls and controls, logits of the
@@ -133,7 +136,9 @@ def query_key(
     document = document_parts(chosen.name)
 
     table = tables_of.weight_table(layers, seed)
-    seen = _watch(model, pairs, first, document, same_token, batch_tokens, progress, watched)
+    seen = _watch(
+        model, pairs, first, document, same_token, batch_tokens, progress, watched, runner
+    )
     held = tempfile.TemporaryDirectory(prefix="matchlens-")
     logits = mean_logits(
         layers, seen.means.query, seen.means.document, biases=biases, divided=divided
@@ -142,7 +147,7 @@ def query_key(
     if before is not None:
         table = table.assign(**tables_of.base_columns(table, before.layers))
     associations, said = tables_of.association_table(table, contrast, variant, seed)
-    found = _hypothesis(model, layers, seen.means, few, document, batch_tokens, progress)
+    found = _hypothesis(model, seen.means, few, document, batch_tokens, progress, runner)
     shares, by_direction = tables_of.share_tables(found)
     tables = {
         "heads": table,
@@ -186,7 +191,7 @@ def query_key(
             "seed": seed,
             "layers": family.n_layers,
             "heads": family.n_heads,
-            "device": model.device.type,
+            "device": seen.out.device,
             "batches": {"batch_tokens": seen.out.batch_tokens, "number": len(seen.out.batches)},
             "check": dict(model.checks),
         },
@@ -240,6 +245,7 @@ def _watch(
     batch_tokens: int | None,
     progress: Progress | None,
     watched: Watched | None,
+    runner: Runner,
 ) -> _Seen:
     """The one pass of the untouched model over all pairs: attention mass and mean states."""
     names = ["mass", "same_token"] if same_token else ["mass"]
@@ -252,6 +258,7 @@ def _watch(
             document=document,
             batch_tokens=batch_tokens,
             progress=progress,
+            runner=runner,
         )
     if watched.means is None:
         raise ValueError("the shared pass kept no mean states")
@@ -278,22 +285,23 @@ def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:
 
 def _hypothesis(
     model: Reranker,
-    layers: Sequence[QK],
     means: Means,
     few: PairSet,
     document: tuple[Part, ...],
     batch_tokens: int | None,
     progress: Progress | None,
+    runner: Runner,
 ) -> Shares:
     """The second pass: the moments of the logits' terms over pairs of the second half."""
-    moments = Hypothesis(layers, means.query, means.document, document_parts=document)
-    run(
+    measure = Logits(means.query, means.document, document)
+    moments = measure.empty(model)
+    runner(
         model,
         few.pairs,
         {"": []},
         batch_tokens=batch_tokens,
         progress=progress,
-        meters=[StatesMeter(moments)],
+        asked=[Asked(measure, logits_into(moments))],
     )
     return moments.result()
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 
 from matchlens._version import __version__
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
+from matchlens.corpora.pairs import digest
 from matchlens.ranking import Candidates, has_gain
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
@@ -44,15 +45,6 @@ def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
             **versions,
         },
     }
-
-
-def digest(pairs: Sequence[Pair]) -> str:
-    """One digest over the pairs, their texts and their grades, in order."""
-    total = hashlib.sha256()
-    for pair in pairs:
-        fields = (pair.collection, pair.qid, pair.docid, str(pair.grade), pair.query, pair.text)
-        total.update("\0".join(f"{len(field)}:{field}" for field in fields).encode())
-    return total.hexdigest()
 
 
 def half(qid: str, seed: int) -> int:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
-from matchlens.engine import Progress, Run, lengths, run
+from matchlens.engine import Progress, Run, lengths
 from matchlens.models.load import Reranker
 from matchlens.plan import Condition
 from matchlens.results import Result
+from matchlens.runners import Runner, run
 from matchlens.studies.common import identity, pair_table
 from matchlens.studies.impossible import note, reason
 from matchlens.studies.measuring import measured, notes, prepare, score_table
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sharing import Runner
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def conduct(
         "pairs_run": len(rows),
         "layers": model.family.n_layers,
         "heads": model.family.n_heads,
-        "device": model.device.type,
+        "device": out.device,
         "original": float(table["mean"].iloc[0]),
         "random": float(table["mean"].iloc[1]),
         "layer_passes": out.plan.passes,

@@ -9,18 +9,18 @@ import pandas as pd
 
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress, run
+from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.plan import CONTROLS
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
+from matchlens.runners import Runner, run
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.control_points import DRAWS, conditions_of
 from matchlens.studies.impossible import feasible, note
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sharing import Runner
 
 
 def controls(

@@ -15,6 +15,7 @@ from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.ranking import holm
 from matchlens.results import Result
+from matchlens.runners import Runner, run
 from matchlens.studies.conduct import Settings, conduct
 from matchlens.studies.head_set_points import (
     RANDOM_SETS,
@@ -48,6 +49,7 @@ def head_sets(
     most_pairs: int | None = COSTLY_PAIRS,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Cut named sets of heads, and random sets with as many heads in each layer.
 
@@ -70,6 +72,7 @@ def head_sets(
         most_pairs: at most so many pairs, spread over the queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
         Tables ``sets`` (a row a set, direction and how: the measure, its change, random_mean,
@@ -103,6 +106,7 @@ def head_sets(
         Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs),
         families=families,
         progress=progress,
+        runner=runner,
     )
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
     if len(feasible(table)) < len(table):

@@ -12,12 +12,14 @@ import pandas as pd
 
 from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress, Run, lengths, run
+from matchlens.engine import Progress, Run, lengths
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.received import READERS, ReceivedMeter
+from matchlens.meters.received import READERS
 from matchlens.models.load import Reranker
 from matchlens.results import Result, records
+from matchlens.runners import Asked, Runner, run
+from matchlens.runners.measures import Received, rows_into
 from matchlens.studies import look_tables as tables_of
 from matchlens.studies.common import TIE_TOL, identity, pair_table
 from matchlens.studies.hows import ways
@@ -59,6 +61,7 @@ def looking(
     seed: int = 0,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Result:
     """Look into a few pairs: per-token attention of every head, and the score under each cut.
 
@@ -84,6 +87,7 @@ def looking(
         seed: of the draws.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
         Tables ``looks`` (a row a pair), ``tokens`` (a row a token), ``cuts`` (a row a pair and
@@ -116,7 +120,9 @@ def looking(
     at_hand = seen is not None
     if seen is None:
         rows = candidates_to_run(pairs, given, number, rel, seed, most_pairs)
-        seen = _run(model, pairs, rows, wanted or _cuts_of(setup), seed, batch_tokens, progress)
+        seen = _run(
+            model, pairs, rows, wanted or _cuts_of(setup), seed, batch_tokens, progress, runner
+        )
         said.append(
             f"the cuts were run on {len(rows)} candidates of the queries that are looked into"
         )
@@ -138,7 +144,7 @@ def looking(
             said.append(f"{len(found)} pairs to look into: the queries offer no more")
     held = tempfile.TemporaryDirectory(prefix="matchlens-")
     array, out = _received(
-        model, pairs.pairs, found, seen, tol, Path(held.name), batch_tokens, progress
+        model, pairs.pairs, found, seen, tol, Path(held.name), batch_tokens, progress, runner
     )
     tables, more = tables_of.tables(model, pairs.pairs, found, queries, seen, ranks, tol)
     why = {cut: reason([Cut.parse(cut)], out.reach, out.causal) for cut in seen.cuts}
@@ -169,7 +175,7 @@ def looking(
             "seed": seed,
             "layers": model.family.n_layers,
             "heads": model.family.n_heads,
-            "device": model.device.type,
+            "device": out.device,
             "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
             "check": dict(model.checks),
         },
@@ -197,8 +203,9 @@ def _run(
     seed: int,
     batch_tokens: int | None,
     progress: Progress | None,
+    runner: Runner,
 ) -> Scored:
-    out = run(
+    out = runner(
         model,
         [pairs.pairs[row] for row in rows],
         conditions_of(cuts),
@@ -220,6 +227,7 @@ def _received(
     folder: Path,
     batch_tokens: int | None,
     progress: Progress | None,
+    runner: Runner,
 ) -> tuple[PairArray, Run]:
     """Watch the untouched pass on the chosen pairs, and see that the scores are of this model."""
     mine = [pairs[look.row] for look in found]
@@ -227,13 +235,13 @@ def _received(
     shape = (len(mine), model.family.n_layers, model.family.n_heads, len(READERS), longest)
     try:
         array = PairArray(folder / "received.npy", shape)
-        out = run(
+        out = runner(
             model,
             mine,
             {"": []},
             batch_tokens=batch_tokens,
             progress=progress,
-            meters=[ReceivedMeter(array)],
+            asked=[Asked(Received(longest), rows_into({"received": array}))],
         )
     except OSError as error:
         raise InputError(

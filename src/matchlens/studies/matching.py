@@ -10,10 +10,11 @@ from jaxtyping import Float
 
 from matchlens.corpora import PairSet, thin
 from matchlens.directions import Cut
-from matchlens.engine import Progress, run
+from matchlens.engine import Progress
 from matchlens.models.load import Reranker
 from matchlens.plan import Condition
 from matchlens.ranking import holm
+from matchlens.runners import Runner
 from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.common import half, half_of
 from matchlens.studies.contrasts import Classes, by_half, contrast_table, shared
@@ -145,6 +146,7 @@ def cut(
     random: int,
     batch_tokens: int | None,
     progress: Progress | None,
+    runner: Runner,
 ) -> Causal:
     """Cut each matching head alone, and each direction's set beside random sets, on half 1.
 
@@ -158,6 +160,7 @@ def cut(
         random: random sets a named one.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
     """
     layers, heads = model.family.n_layers, model.family.n_heads
     conditions: dict[str, Condition] = {"": []}
@@ -182,7 +185,7 @@ def cut(
         conditions |= more
         points += about
     parsed, tol, queries = prepare(used, measure, rel, None, model.dtype, False)
-    out = run(
+    out = runner(
         model, used.pairs, conditions, seed=seed, batch_tokens=batch_tokens, progress=progress
     )
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}

@@ -8,9 +8,10 @@ import pandas as pd
 
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.engine import Progress, run
+from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
+from matchlens.runners import Runner, run
 
 
 def score(
@@ -20,6 +21,7 @@ def score(
     *,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> pd.DataFrame:
     """Score pairs without a cut and under each cut.
 
@@ -30,6 +32,7 @@ def score(
         cuts: cuts, as texts or values; columns are keyed by the text as given.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
         Relevance logits, a row a pair in the order given, a column a cut; the column ``""`` (no
@@ -50,5 +53,5 @@ def score(
     if not listed:
         raise InputError("no pair to score; expected at least one query with a passage")
     conditions = {"": [], **{str(cut): [Cut.of(cut)] for cut in cuts}}
-    out = run(model, listed, conditions, batch_tokens=batch_tokens, progress=progress)
+    out = runner(model, listed, conditions, batch_tokens=batch_tokens, progress=progress)
     return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from matchlens.models.base import Base
 from matchlens.models.load import Reranker
 from matchlens.ranking import parse_measure
 from matchlens.results import Result
+from matchlens.runners import Runner, run
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
 from matchlens.studies.asked import CUTTING, asked, sweeps
@@ -115,6 +116,7 @@ def study(
     batch_tokens: int | None = None,
     progress: Stage | None = None,
     keep: Callable[[Result], None] | None = None,
+    runner: Runner = run,
 ) -> Study:
     """Run every study of the paper on the same pairs; what two of them need is computed once.
 
@@ -140,6 +142,7 @@ def study(
         batch_tokens: most places of one layer call.
         progress: called with what runs, pairs done and pairs in all.
         keep: called with each result as soon as it is there, to save it.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Raises:
         InputError: if an option or the pairs cannot be used.
@@ -164,6 +167,7 @@ def study(
         tie_tol,
         batch_tokens,
         progress,
+        Shared(runner),
     )
     skipped = dict(whole.impossible(names))
     if studies is not None and skipped:
@@ -193,7 +197,7 @@ class _Whole:
     tie_tol: float | None
     batch_tokens: int | None
     stage: Stage | None
-    shared: Shared = field(default_factory=Shared)
+    shared: Shared
     watched: Watched | None = None
 
     def __post_init__(self) -> None:
@@ -296,6 +300,7 @@ class _Whole:
                 document=document_parts(self.preset.name),
                 batch_tokens=self.batch_tokens,
                 progress=self._progress("attention"),
+                runner=self.shared,
             )
         return self.watched
 
@@ -310,6 +315,7 @@ class _Whole:
             batch_tokens=self.batch_tokens,
             progress=self._progress("matching heads, cut"),
             watched=self._untouched(names),
+            runner=self.shared,
             **self.common,
         )
         return [result]
@@ -327,6 +333,7 @@ class _Whole:
                 batch_tokens=self.batch_tokens,
                 progress=self._progress("terms of the logits"),
                 watched=self._untouched(names),
+                runner=self.shared,
                 **options,
             )
         ]
@@ -345,5 +352,6 @@ class _Whole:
                 seed=int(self.common["seed"]),
                 batch_tokens=self.batch_tokens,
                 progress=self._progress("pairs to look into"),
+                runner=self.shared,
             )
         ]

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.circuits import Means, MeanStates
+from matchlens.circuits import Means
 from matchlens.corpora import PairSet
-from matchlens.engine import Progress, Run, run
+from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import PARTS, AttentionMeter
-from matchlens.meters.meter import Meter
-from matchlens.meters.states import MeanStatesMeter
+from matchlens.meters.attention import PARTS
+from matchlens.meters.names import NAMES
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
+from matchlens.runners import Asked, Runner, run
+from matchlens.runners.measures import Attention, States, rows_into, states_into
 from matchlens.studies.contrasts import CLASSES, Classes
 
 DERIVED = ("lexical_mass", "semantic_mass")
@@ -65,6 +66,7 @@ def watch(
     document: Sequence[Part] = (Part.D,),
     batch_tokens: int | None = None,
     progress: Progress | None = None,
+    runner: Runner = run,
 ) -> Watched:
     """Run the untouched model once over all pairs; its meters are kept on disk.
 
@@ -76,20 +78,25 @@ def watch(
         document: the parts of which a document's mean state is made.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
+        runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Raises:
         InputError: if the arrays cannot be written.
     """
-    family, started = model.family, time.perf_counter()
+    started = time.perf_counter()
     states, more = None, []
     if means_of is not None:
-        width = family.qk(0).width
-        states = MeanStates(n_layers=family.n_layers, width=width, document_parts=tuple(document))
-        queries = [(pair.collection, pair.qid) for pair in pairs.pairs]
-        classes = [None if place < 0 else CLASSES[place] for place in means_of.of_pair.tolist()]
-        more = [MeanStatesMeter(states, queries, classes)]
-    held = tempfile.TemporaryDirectory(prefix="matchlens-")
-    out, arrays = _measure(model, pairs, names, Path(held.name), batch_tokens, progress, more)
+        measure = States(
+            tuple((pair.collection, pair.qid) for pair in pairs.pairs),
+            tuple(None if place < 0 else CLASSES[place] for place in means_of.of_pair.tolist()),
+            tuple(document),
+        )
+        states = measure.empty(model)
+        more = [Asked(measure, states_into(states))]
+    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
+    out, arrays = _measure(
+        model, pairs, names, Path(held.name), batch_tokens, progress, more, runner
+    )
     means = None if states is None else states.result()
     return Watched(out, arrays, means, held, time.perf_counter() - started)
 
@@ -101,26 +108,28 @@ def _measure(
     folder: Path,
     batch_tokens: int | None,
     progress: Progress | None,
-    more: Sequence[Meter],
+    more: Sequence[Asked],
+    runner: Runner,
 ) -> tuple[Run, dict[str, PairArray]]:
     number, parts = len(pairs.pairs), len(PARTS)
     shape = (number, model.family.n_layers, model.family.n_heads, parts, parts)
     needed = int(np.prod(shape)) * 4 * len(names) / 2**20
+    measure = Attention(tuple(name for name in NAMES if name in names))
     try:
         arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
-        meter = AttentionMeter(names, arrays)
-        out = run(
+        out = runner(
             model,
             pairs.pairs,
             {"": []},
             batch_tokens=batch_tokens,
             progress=progress,
-            meters=[meter, *more],
+            asked=[Asked(measure, rows_into(arrays)), *more],
         )
     except OSError as error:
+        where = "set TMPDIR to a folder with room" if runner.scratch is None else "make room there"
         raise InputError(
             f"the meters cannot be kept in {str(folder)!r} ({error.strerror or error}); they need "
-            f"{needed:.0f} MiB there: set TMPDIR to a folder with room"
+            f"{needed:.0f} MiB there: {where}"
         ) from None
     return out, arrays
 

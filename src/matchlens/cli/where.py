@@ -1,0 +1,58 @@
+"""Who runs a study's pairs, as the command line asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from matchlens.errors import InputError
+
+if TYPE_CHECKING:
+    from matchlens.runners.recipe import Recipe
+    from matchlens.runners.runner import Executor
+
+
+@dataclass(frozen=True)
+class Where:
+    """Who runs the pairs.
+
+    Args:
+        runner: ``local`` or ``ray``.
+        workers: how many processes; the runner's default where None.
+        ray_address: of the cluster.
+    """
+
+    runner: str = "local"
+    workers: int | None = None
+    ray_address: str | None = None
+
+    def check(self) -> None:
+        """See that the options go together, before anything is loaded.
+
+        Raises:
+            InputError: if they do not, or Ray is not installed.
+        """
+        if self.runner not in ("local", "ray"):
+            raise InputError(f"--runner {self.runner!r} is not known; expected local or ray")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"--workers is {self.workers}; expected 1 or more")
+        if self.ray_address is not None and self.runner != "ray":
+            raise InputError("--ray-address goes with --runner ray; add it, or leave this out")
+        if self.runner == "ray" and find_spec("ray") is None:
+            raise InputError(
+                "--runner ray needs Ray, which is not installed; install it: "
+                "pip install 'matchlens[ray]'"
+            )
+
+    def executor(self, recipe: Recipe) -> Executor | None:
+        """Who runs the shards; None: this process."""
+        if self.runner == "ray":
+            from matchlens.runners.ray import OnRay
+
+            return OnRay(recipe, self.ray_address, self.workers)
+        if (self.workers or 1) > 1:
+            from matchlens.runners.local import Workers
+
+            return Workers(recipe, self.workers or 1)
+        return None

@@ -1,0 +1,224 @@
+"""What a run measures beside its scores: told by data, so that any worker can make the meter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from matchlens.circuits import Hypothesis, MeanStates
+from matchlens.meters.arrays import Keeps, Rows
+from matchlens.meters.attention import PARTS, AttentionMeter
+from matchlens.meters.meter import Meter
+from matchlens.meters.received import READERS, ReceivedMeter
+from matchlens.meters.states import MeanStatesMeter, StatesMeter
+from matchlens.models.load import Reranker
+from matchlens.parts import Part
+
+Arrays = Mapping[str, np.ndarray]
+Recording = tuple[Meter, Callable[[], dict[str, np.ndarray]]]
+"""A meter for one shard, and what it has measured when the shard is through."""
+Numbers = Int[np.ndarray, " pair"]
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """What is measured, as data; a worker makes its meter."""
+
+    def record(self) -> object:
+        """All that it depends on, as JSON: equal records measure the same."""
+        ...
+
+    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+        """Makes the recording of a shard, from the places of its pairs in the run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A measure, and what takes its outcomes.
+
+    Args:
+        measure: what is measured.
+        take: called shard by shard, in the shards' order, with the pairs' places in the run and
+            the arrays.
+    """
+
+    measure: Measure
+    take: Callable[[Numbers, Arrays], None]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The attention meters' rows.
+
+    Args:
+        names: which of :data:`matchlens.meters.names.NAMES`.
+    """
+
+    names: tuple[str, ...]
+
+    def record(self) -> object:
+        """Their names."""
+        return ["attention", *self.names]
+
+    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+        """Rows [pair, layer, head, row part, column part] of each."""
+        shape = (model.family.n_layers, model.family.n_heads, len(PARTS), len(PARTS))
+
+        def of(numbers: Numbers) -> Recording:
+            rows = {name: Rows(numbers, shape) for name in self.names}
+            meter = AttentionMeter(self.names, rows)
+            return meter, lambda: {name: one.values for name, one in rows.items()}
+
+        return of
+
+
+@dataclass(frozen=True)
+class Received:
+    """What every place of a pair receives.
+
+    Args:
+        places: of the longest pair.
+    """
+
+    places: int
+
+    def record(self) -> object:
+        """The number of places."""
+        return ["received", self.places]
+
+    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+        """Rows [pair, layer, head, reader, place]."""
+        shape = (model.family.n_layers, model.family.n_heads, len(READERS), self.places)
+
+        def of(numbers: Numbers) -> Recording:
+            rows = Rows(numbers, shape)
+            return ReceivedMeter(rows), lambda: {"received": rows.values}
+
+        return of
+
+
+@dataclass(frozen=True)
+class States:
+    """Sums of the layer inputs, for the mean states.
+
+    Args:
+        queries: for each pair of the run its query's collection and id.
+        classes: for each pair its class, None where it is passed over.
+        document: the parts of which a document's mean state is made.
+    """
+
+    queries: tuple[tuple[str, str], ...]
+    classes: tuple[str | None, ...]
+    document: tuple[Part, ...]
+
+    def record(self) -> object:
+        """The parts, and a digest of the queries and classes."""
+        named = json.dumps([self.queries, self.classes]).encode()
+        parts = [str(part) for part in self.document]
+        return ["states", parts, hashlib.sha256(named).hexdigest()]
+
+    def empty(self, model: Reranker) -> MeanStates:
+        """Nothing observed."""
+        family = model.family
+        return MeanStates(
+            n_layers=family.n_layers, width=family.qk(0).width, document_parts=self.document
+        )
+
+    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+        """Sums and counts, and whose they are."""
+
+        def of(numbers: Numbers) -> Recording:
+            states = self.empty(model)
+
+            def outcome() -> dict[str, np.ndarray]:
+                keys, sums, counts = states.sums
+                return {"keys": packed(keys), "sums": sums, "counts": counts}
+
+            return MeanStatesMeter(states, self.queries, self.classes), outcome
+
+        return of
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """Moments of the terms of the logits, for the hypothesis.
+
+    Args:
+        query: [layer, d], mean input over query tokens.
+        document: [layer, d], mean input over document tokens.
+        parts: the parts of a document.
+    """
+
+    query: Float[np.ndarray, "layer d"]
+    document: Float[np.ndarray, "layer d"]
+    parts: tuple[Part, ...]
+
+    def record(self) -> object:
+        """The parts, and a digest of the means."""
+        both = self.query.tobytes() + self.document.tobytes()
+        return ["logits", [str(part) for part in self.parts], hashlib.sha256(both).hexdigest()]
+
+    def empty(self, model: Reranker) -> Hypothesis:
+        """Nothing observed."""
+        layers = [model.family.qk(layer) for layer in range(model.family.n_layers)]
+        return Hypothesis(layers, self.query, self.document, document_parts=self.parts)
+
+    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+        """The counts and moments."""
+        empty = self.empty(model)  # once: it factors the weights
+
+        def of(numbers: Numbers) -> Recording:
+            moments = empty.fresh()
+
+            def outcome() -> dict[str, np.ndarray]:
+                return {"counts": moments.counts, "first": moments.first, "second": moments.second}
+
+            return StatesMeter(moments), outcome
+
+        return of
+
+
+def rows_into(arrays: Mapping[str, Keeps]) -> Callable[[Numbers, Arrays], None]:
+    """Takes rows of :class:`Attention` or :class:`Received`."""
+
+    def take(numbers: Numbers, outcome: Arrays) -> None:
+        for name, array in arrays.items():
+            array.write(numbers, outcome[name])
+
+    return take
+
+
+def states_into(states: MeanStates) -> Callable[[Numbers, Arrays], None]:
+    """Takes sums of :class:`States`."""
+
+    def take(numbers: Numbers, outcome: Arrays) -> None:
+        keys = [((str(one), str(qid)), str(kind)) for (one, qid), kind in unpacked(outcome["keys"])]
+        states.add(keys, outcome["sums"], outcome["counts"])
+
+    return take
+
+
+def logits_into(moments: Hypothesis) -> Callable[[Numbers, Arrays], None]:
+    """Takes moments of :class:`Logits`."""
+
+    def take(numbers: Numbers, outcome: Arrays) -> None:
+        moments.add(outcome["counts"], outcome["first"], outcome["second"])
+
+    return take
+
+
+def packed(content: object) -> np.ndarray:
+    """JSON as bytes in an array."""
+    return np.frombuffer(json.dumps(content).encode(), dtype=np.uint8)
+
+
+def unpacked(array: np.ndarray) -> Any:
+    """What :func:`packed` packed."""
+    return json.loads(array.tobytes())

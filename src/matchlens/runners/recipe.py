@@ -1,0 +1,63 @@
+"""How a worker loads the model that the driver has: the same files, or it says that they differ."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from matchlens.errors import InputError, MatchlensWarning
+from matchlens.models.load import Reranker
+from matchlens.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a worker needs to load a model.
+
+    Args:
+        name: ``demo``, a local folder, or a Hugging Face id.
+        sha256: the digest of the files that the driver has.
+        revision: of the hub.
+        prompt: how a decoder is asked.
+        dtype: of the weights.
+        max_length: most tokens of a pair.
+        device: a torch device; the best there is where None.
+        negate: whether scores are negated.
+    """
+
+    name: str
+    sha256: str
+    revision: str | None = None
+    prompt: Prompt | None = None
+    dtype: str = "float32"
+    max_length: int | None = None
+    device: str | None = None
+    negate: bool = False
+
+    def load(self, device: str | None = None) -> Reranker:
+        """Load the model.
+
+        Args:
+            device: where it runs, where the recipe leaves that open.
+
+        Raises:
+            InputError: if it cannot be loaded, or its files are not those that the driver has.
+        """
+        from matchlens.models.folder import find
+        from matchlens.models.load import load
+
+        folder = find(self.name, self.revision)
+        if folder.sha256 != self.sha256:
+            raise InputError(
+                f"model {self.name!r}: a worker's files have the SHA-256 {folder.sha256[:12]}..., "
+                f"the driver's {self.sha256[:12]}...; expected the same files on every node"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MatchlensWarning)  # the driver says it
+            return load(
+                folder.asked(self.prompt),
+                device=self.device or device,
+                dtype=self.dtype,
+                max_length=self.max_length,
+                negate=self.negate,
+            )

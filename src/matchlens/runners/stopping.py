@@ -1,0 +1,65 @@
+"""Ctrl-C once: the shard in work is finished; twice: stop at once. SIGTERM is a Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LINE = b"\nmatchlens: stopping after the shard in work; once more: at once\n"
+
+
+class Stopped(KeyboardInterrupt):
+    """A person stopped a run between two shards."""
+
+
+class Stop:
+    """Hears that a person wants to stop.
+
+    >>> stop = Stop()
+    >>> with stop.shielded():
+    ...     stop.hear(2, None)
+    >>> stop.asked
+    True
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._shielded = False
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal has come: stop at once, or after the shard in work.
+
+        Raises:
+            KeyboardInterrupt: at once.
+        """
+        if self.asked or not self._shielded:
+            raise KeyboardInterrupt
+        self.asked = True
+        os.write(2, LINE)  # print may be in the middle of a line of its own
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear the signals; only the main thread of a process can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.hear) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """While shards are run: the first signal waits until they are kept."""
+        before, self._shielded = self._shielded, True
+        try:
+            yield
+        finally:
+            self._shielded = before

@@ -1,0 +1,208 @@
+"""A run as data, and the running of one of its shards by whoever holds the model."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from matchlens._version import __version__
+from matchlens.corpora.pairs import Pair, digest
+from matchlens.engine import Progress, Run, run_part, term_means
+from matchlens.errors import InputError
+from matchlens.models.load import Reranker
+from matchlens.models.terms import TermMeans
+from matchlens.plan import Condition, Control, Plan
+from matchlens.runners.measures import Measure, packed
+from matchlens.runners.memory import Budget, out_of_memory
+
+FORMAT = 1
+SCORES, MEANS = "scores", "means"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """All that a worker must know of a run but the pairs.
+
+    Args:
+        key: a digest of all that a shard's outcome depends on.
+        kind: ``scores``, or ``means``: the pass before it, of what ``mean`` puts in.
+        conditions: name to cuts or a control.
+        seed: of the run.
+        batch_tokens: most places of one layer call; it moves no boundary and is not in the key.
+        measures: what is measured beside the scores.
+        means: what ``mean`` puts in.
+    """
+
+    key: str
+    kind: str
+    conditions: Mapping[str, Condition]
+    seed: int
+    batch_tokens: int
+    measures: tuple[Measure, ...] = ()
+    means: TermMeans | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The pairs of one shard.
+
+    Args:
+        number: of the shard.
+        numbers: the pairs' places in the run.
+        pairs: the pairs.
+        longest: tokens of the longest.
+        others: for each pair the other one that ``resample`` takes.
+    """
+
+    number: int
+    numbers: Int[np.ndarray, " pair"]
+    pairs: Sequence[Pair]
+    longest: int
+    others: Sequence[Pair] | None = None
+
+
+def key_of(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    conditions: Mapping[str, Condition],
+    seed: int,
+    measures: Sequence[Measure],
+    kind: str,
+) -> str:
+    """A digest of all that a shard's outcome depends on, but for the batches' sizes.
+
+    Args:
+        model: what is run.
+        pairs: all pairs, in order.
+        conditions: name to cuts or a control.
+        seed: of the run.
+        measures: what is measured.
+        kind: of the task.
+    """
+    asked = {
+        "format": [FORMAT, __version__, str(torch.__version__)],
+        "kind": kind,
+        "model": dict(model.identity),
+        "device": model.device.type,
+        "pairs": digest(pairs),
+        "conditions": [[name, *map(_text, cuts)] for name, cuts in conditions.items()],
+        "seed": seed,
+        "measures": [measure.record() for measure in measures],
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _text(cut: object) -> str:
+    return f"{cut.kind} {cut.draw} {cut.cut}" if isinstance(cut, Control) else str(cut)
+
+
+class Prepared:
+    """A task made ready on a model; its shards run one by one.
+
+    Args:
+        model: a loaded reranker.
+        task: the task.
+        budget: most places of one layer call; lowered where memory runs out.
+        plan: the conditions' plan, where it is there already.
+    """
+
+    def __init__(
+        self, model: Reranker, task: Task, budget: Budget, plan: Plan | None = None
+    ) -> None:
+        family = model.family
+        self.model, self.task, self.budget = model, task, budget
+        self.plan = plan or Plan.build(
+            task.conditions, family.n_layers, family.n_heads, family.score_parts
+        )
+        self.recordings = [measure.ready(model) for measure in task.measures]
+
+    def run(self, shard: Shard, progress: Progress | None = None) -> dict[str, np.ndarray]:
+        """The outcome of a shard; where memory runs out, by smaller batches.
+
+        Args:
+            shard: the shard.
+            progress: called as its pairs are done.
+
+        Raises:
+            InputError: if a pair cannot be run, or not even one pair fits into memory.
+        """
+        while True:
+            used = self.budget.of(self.task.batch_tokens)
+            try:
+                return self._run(shard, used, progress)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if used <= shard.longest:
+                raise InputError(
+                    f"out of memory with one pair of {shard.longest} tokens in a layer call; give "
+                    "a smaller --max-length, a smaller --dtype, fewer --workers or another --device"
+                )
+            self.budget.lower(max(used // 2, shard.longest))
+
+    def _run(self, shard: Shard, budget: int, progress: Progress | None) -> dict[str, np.ndarray]:
+        if self.task.kind == MEANS:
+            means = term_means(self.model, shard.pairs, self.plan, budget)
+            return {**_packed_means(means), "budget": np.array([budget])}
+        recordings = [make(shard.numbers) for make in self.recordings]
+        out = run_part(
+            self.model,
+            shard.pairs,
+            self.plan,
+            seed=self.task.seed,
+            budget=budget,
+            numbers=shard.numbers,
+            means=self.task.means,
+            others=shard.others,
+            progress=progress,
+            meters=[meter for meter, _ in recordings],
+        )
+        measured = {
+            f"{place}.{name}": array
+            for place, (_, outcome) in enumerate(recordings)
+            for name, array in outcome().items()
+        }
+        return {**_packed(out), **measured}
+
+
+def _packed(out: Run) -> dict[str, np.ndarray]:
+    return {
+        "scores": out.scores.values,
+        "tokens": out.tokens,
+        "truncated": out.truncated,
+        "reach": out.reach,
+        "causal": np.array([out.causal]),
+        "batches": np.array(out.batches, dtype=np.int64),
+        "budget": np.array([out.batch_tokens]),
+        "device": packed(out.device),
+    }
+
+
+def _packed_means(means: TermMeans) -> dict[str, np.ndarray]:
+    sums = {f"sums.{layer}": one.cpu().numpy() for layer, one in means.sums.items()}
+    pairs = {f"pairs.{layer}": one.cpu().numpy() for layer, one in means.pairs.items()}
+    return {**sums, **pairs}
+
+
+def unpacked_means(arrays: Mapping[str, np.ndarray]) -> TermMeans:
+    """The means of a shard.
+
+    Args:
+        arrays: the outcome of a shard of kind ``means``.
+    """
+    means = TermMeans()
+    for name, array in sorted(arrays.items()):
+        what, _, layer = name.partition(".")
+        if layer:
+            getattr(means, what)[int(layer)] = torch.from_numpy(array.copy())
+    return means

@@ -1,0 +1,377 @@
+"""Shards: their boundaries, what is kept of them, and that a run in shards is the run."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import matchlens
+from matchlens import engine
+from matchlens.circuits import Hypothesis, MeanStates
+from matchlens.directions import Cut
+from matchlens.meters.arrays import PairArray
+from matchlens.meters.attention import AttentionMeter
+from matchlens.meters.states import MeanStatesMeter, StatesMeter
+from matchlens.parts import Part
+from matchlens.plan import Control
+from matchlens.runners import Asked, ShardedRunner, shards
+from matchlens.runners.local import Here, Workers
+from matchlens.runners.measures import (
+    Attention,
+    Logits,
+    States,
+    logits_into,
+    rows_into,
+    states_into,
+)
+from matchlens.runners.recipe import Recipe
+from matchlens.runners.stopping import Stop, Stopped
+from matchlens.runners.store import DamagedError, Store
+
+CONDITIONS = {
+    "": [],
+    "Q->D": [Cut.parse("Q->D")],
+    "D->D@0:2~mean": [Cut.parse("D->D@0:2~mean")],
+    "D->Q~resample": [Cut.parse("D->Q~resample")],
+    "control": [Control(Cut.parse("Q->Q"), "edges", 0)],
+}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of a few pairs."""
+    monkeypatch.setattr(shards, "LEAST", 500)
+
+
+def same(one, other) -> None:
+    """Byte for byte the same run."""
+    assert one.scores.values.tobytes() == other.scores.values.tobytes()
+    assert one.tokens.tobytes() == other.tokens.tobytes()
+    assert one.truncated.tobytes() == other.truncated.tobytes()
+    assert (one.batches, one.causal, one.device) == (other.batches, other.causal, other.device)
+    assert one.reach.tobytes() == other.reach.tobytes()
+
+
+class Shuffled(Here):
+    """Runs shards in another order, as workers may."""
+
+    def outcomes(self, model, task, plan, shards, stop, progress):
+        listed = list(shards)
+        random.Random(3).shuffle(listed)
+        yield from super().outcomes(model, task, plan, listed, stop, progress)
+
+
+class Counted(Here):
+    """Counts the shards that are run, and can stop after some."""
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self.ran: list[tuple[str, int]] = []
+        self.most = most
+
+    def outcomes(self, model, task, plan, shards, stop, progress):
+        for shard, outcome in super().outcomes(model, task, plan, shards, stop, progress):
+            self.ran.append((task.kind, shard.number))
+            if self.most is not None and len(self.ran) >= self.most:
+                stop.asked = True
+            yield shard, outcome
+
+
+@given(st.lists(st.integers(5, 64), min_size=1, max_size=60), st.integers(1, 80))
+def test_every_pair_is_in_one_shard_and_the_longest_come_first(tokens, passes):
+    lengths = np.array(tokens)
+    found = shards.divide(lengths, passes)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(tokens)))
+    order = lengths[np.concatenate(found)]
+    assert (np.diff(order) <= 0).all()
+    weights = [int(lengths[shard].sum()) * passes for shard in found]
+    whole = max(shards.LEAST, sum(weights) // shards.MOST)
+    assert all(weight >= whole for weight in weights[:-1])
+    longest = [int(lengths[shard[-1]]) * passes for shard in found]
+    assert all(weight - last < whole for weight, last in zip(weights, longest, strict=True))
+
+
+def test_shards_of_a_long_run_are_few_and_hold_no_more_pairs_than_fit(monkeypatch):
+    tokens = np.full(100_000, 60)
+    assert len(shards.divide(tokens, 12)) <= shards.MOST + 1
+    monkeypatch.setattr(shards, "LEAST", 10**6)
+    assert max(map(len, shards.divide(np.full(10_000, 5), 1))) == shards.PAIRS
+
+
+def test_a_run_in_shards_is_the_run(tiny, tiny_pairs, tmp_path):
+    whole = engine.run(tiny, tiny_pairs, CONDITIONS, seed=1)
+    here = ShardedRunner(tmp_path)(tiny, tiny_pairs, CONDITIONS, seed=1)
+    assert len(list(tmp_path.glob("*/*.shard"))) > 8
+    np.testing.assert_allclose(here.scores.values, whole.scores.values, atol=1e-10, rtol=0)
+    assert here.tokens.tolist() == whole.tokens.tolist()
+    assert here.truncated.tolist() == whole.truncated.tolist()
+    assert (here.reach == whole.reach).all()
+    assert (here.causal, here.device, here.plan) == (whole.causal, whole.device, whole.plan)
+    assert sum(here.batches) == len(tiny_pairs)
+
+
+def test_bytes_do_not_depend_on_order_folder_or_resuming(tiny32, tiny_pairs, tmp_path):
+    first = ShardedRunner()(tiny32, tiny_pairs, CONDITIONS)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    same(first, ShardedRunner(tmp_path / "a")(tiny32, tiny_pairs, CONDITIONS))
+    same(first, ShardedRunner(tmp_path / "b", Shuffled())(tiny32, tiny_pairs, CONDITIONS))
+    again = Counted()
+    same(first, ShardedRunner(tmp_path / "b", again)(tiny32, tiny_pairs, CONDITIONS))
+    assert again.ran == []
+
+
+def test_a_stopped_run_goes_on_where_it_stood(tiny32, tiny_pairs, tmp_path):
+    first = ShardedRunner()(tiny32, tiny_pairs, CONDITIONS)
+    ran = []
+    for _ in range(100):
+        some = Counted(most=3)
+        try:
+            last = ShardedRunner(tmp_path, some)(tiny32, tiny_pairs, CONDITIONS)
+        except Stopped:
+            ran += some.ran
+            assert len(some.ran) == 3
+            continue
+        ran += some.ran
+        break
+    same(first, last)
+    assert len(ran) == len(set(ran)) == len(list(tmp_path.glob("*/*.shard")))
+
+
+def measured(model, pairs, runner, folder):
+    """Every measure, by a runner or, where it is None, by meters of one undivided run."""
+    folder.mkdir()
+    shape = (len(pairs), model.family.n_layers, model.family.n_heads, 5, 5)
+    names = ("mass", "entropy")
+    arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
+    queries = tuple((pair.collection, pair.qid) for pair in pairs)
+    classes = tuple("relevant" if pair.grade > 1 else None for pair in pairs)
+    states = States(queries, classes, (Part.D,))
+    sums = states.empty(model)
+    draw = np.random.default_rng(0)
+    means = draw.normal(size=(2, model.family.n_layers, 32))
+    logits = Logits(means[0], means[1], (Part.D,))
+    moments = logits.empty(model)
+    if runner is None:
+        meters = [AttentionMeter(names, arrays), MeanStatesMeter(sums, queries, classes)]
+        engine.run(model, pairs, {"": []}, meters=[*meters, StatesMeter(moments)])
+    else:
+        asked = [
+            Asked(Attention(names), rows_into(arrays)),
+            Asked(states, states_into(sums)),
+            Asked(logits, logits_into(moments)),
+        ]
+        runner(model, pairs, {"": []}, asked=asked)
+    assert isinstance(sums, MeanStates)
+    assert isinstance(moments, Hypothesis)
+    found = {name: array.mapped() for name, array in arrays.items()}
+    found |= {"query": sums.result().query, "document": sums.result().document}
+    shares = moments.result()
+    return {**found, "share": shares.share, "variance": shares.variance}
+
+
+def test_measures_in_shards_are_those_of_the_run_and_do_not_depend_on_order(
+    tiny, tiny_pairs, tmp_path
+):
+    whole = measured(tiny, tiny_pairs, None, tmp_path / "whole")
+    (tmp_path / "shards").mkdir()
+    first = measured(tiny, tiny_pairs, ShardedRunner(tmp_path / "shards"), tmp_path / "one")
+    other = measured(tiny, tiny_pairs, ShardedRunner(), tmp_path / "other")
+    again = measured(
+        tiny, tiny_pairs, ShardedRunner(tmp_path / "shards", Shuffled()), tmp_path / "again"
+    )
+    assert len(list((tmp_path / "shards").glob("*/*.shard"))) > 1
+    for name, values in whole.items():
+        np.testing.assert_allclose(first[name], values, atol=1e-6, rtol=1e-6)
+        assert first[name].tobytes() == other[name].tobytes() == again[name].tobytes()
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["seed", "pairs", "text", "conditions", "measure", "dtype", "batch_tokens"],
+)
+def test_a_shard_of_another_run_is_not_taken(tiny32, tiny, tiny_pairs, tmp_path, other):
+    def ran(model=tiny32, pairs=tiny_pairs, conditions=CONDITIONS, **options) -> Counted:
+        counted = Counted()
+        ShardedRunner(tmp_path, counted)(model, pairs, conditions, **options)
+        return counted
+
+    ran()
+    changed = [replace(tiny_pairs[0], text="cat"), *tiny_pairs[1:]]
+    rows = PairArray(tmp_path / "mass.npy", (24, 3, 4, 5, 5))
+    options = {
+        "seed": {"seed": 1},
+        "pairs": {"pairs": tiny_pairs[:-1]},
+        "text": {"pairs": changed},
+        "conditions": {"conditions": {"": [], "Q->D": [Cut.parse("Q->D~mask")]}},
+        "measure": {"asked": [Asked(Attention(("mass",)), rows_into({"mass": rows}))]},
+        "dtype": {"model": tiny},
+        "batch_tokens": {"batch_tokens": 64},
+    }[other]
+    again = ran(**options)
+    assert bool(again.ran) == (other != "batch_tokens")
+
+
+def damage(path, how: str) -> None:
+    raw = bytearray(path.read_bytes())
+    if how == "flipped":
+        raw[-3] ^= 1
+    elif how == "cut":
+        raw = raw[: len(raw) // 2]
+    elif how == "empty":
+        raw = bytearray()
+    else:
+        raw = bytearray((path.parent / "000001.shard").read_bytes())
+    path.write_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "another"])
+def test_a_damaged_shard_is_run_again_and_that_is_said(tiny32, tiny_pairs, tmp_path, how):
+    conditions = {"": [], "Q->D": [Cut.parse("Q->D")]}
+    first = ShardedRunner(tmp_path)(tiny32, tiny_pairs, conditions)
+    (folder,) = tmp_path.iterdir()
+    damage(folder / "000000.shard", how)
+    with pytest.raises(DamagedError):
+        Store(folder, "x").read(0)
+    counted = Counted()
+    with pytest.warns(matchlens.MatchlensWarning, match="shard 0 of an earlier run is damaged"):
+        same(first, ShardedRunner(tmp_path, counted)(tiny32, tiny_pairs, conditions))
+    assert counted.ran == [("scores", 0)]
+
+
+def test_a_shard_that_vanishes_while_others_run_is_run_again(tiny32, tiny_pairs, tmp_path):
+    class Vanishing(Shuffled):
+        def outcomes(self, *args):
+            for number, (shard, outcome) in enumerate(super().outcomes(*args)):
+                yield shard, outcome
+                if number == 2:
+                    (tmp_path.glob("*/*.shard").__next__()).unlink()
+
+    first = ShardedRunner()(tiny32, tiny_pairs, {"": []})
+    same(first, ShardedRunner(tmp_path, Vanishing())(tiny32, tiny_pairs, {"": []}))
+
+
+def test_progress_begins_at_what_is_done(tiny32, tiny_pairs, tmp_path):
+    with pytest.raises(Stopped):
+        ShardedRunner(tmp_path, Counted(most=2))(tiny32, tiny_pairs, {"": []})
+    calls = []
+    runner = ShardedRunner(tmp_path)
+    runner(tiny32, tiny_pairs, {"": []}, progress=lambda *call: calls.append(call))
+    assert 0 < calls[0][0] < len(tiny_pairs)
+    done = [call[0] for call in calls]
+    assert done == sorted(done)
+    assert calls[-1] == (len(tiny_pairs), len(tiny_pairs))
+    assert {call[1] for call in calls} == {len(tiny_pairs)}
+
+
+def failing(monkeypatch, model, errors: dict[int, Exception]) -> list[int]:
+    """Makes numbered layer calls raise; returns the pairs of each call."""
+    sizes: list[int] = []
+    layer = type(model.family).layer
+
+    def broken(self, number, states, call):
+        sizes.append(len(states))
+        if (error := errors.get(len(sizes))) is not None:
+            raise error
+        return layer(self, number, states, call)
+
+    monkeypatch.setattr(type(model.family), "layer", broken)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("error", "call"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), 1),
+        (RuntimeError("alloc_cpu.cpp: DefaultCPUAllocator: can't allocate memory"), 7),
+        (MemoryError(), 30),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_is_said_once(
+    tiny, tiny_pairs, tmp_path, monkeypatch, error, call
+):
+    first = ShardedRunner()(tiny, tiny_pairs, CONDITIONS)
+    failing(monkeypatch, tiny, {call: error, call + 9: error})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        again = ShardedRunner(tmp_path)(tiny, tiny_pairs, CONDITIONS)
+    np.testing.assert_allclose(again.scores.values, first.scores.values, atol=1e-10, rtol=0)
+    assert again.batch_tokens == 512
+    texts = [str(one.message) for one in said]
+    assert texts[-1].startswith(
+        "out of memory with batches of 2048 tokens; they are of at most 512"
+    )
+    assert len(texts) <= 2
+
+
+def test_out_of_memory_with_one_pair_is_the_end_and_other_errors_are_not_memory(
+    tiny, tiny_pairs, monkeypatch
+):
+    sizes = failing(monkeypatch, tiny, dict.fromkeys(range(1, 99), MemoryError()))
+    with pytest.raises(matchlens.InputError, match="out of memory with one pair of"):
+        ShardedRunner()(tiny, tiny_pairs, {"": []})
+    assert sizes[-1] == 1
+    monkeypatch.undo()
+    failing(monkeypatch, tiny, {2: RuntimeError("shapes differ")})
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        ShardedRunner()(tiny, tiny_pairs, {"": []})
+
+
+def test_a_score_that_is_no_number_names_its_place_in_the_run_and_the_cut(
+    tiny, tiny_pairs, monkeypatch
+):
+    score, part, ran = type(tiny.family).score, engine.run_part, []
+
+    def told(model, pairs, plan, *, numbers, **options):
+        ran.append(numbers)
+        return part(model, pairs, plan, numbers=numbers, **options)
+
+    def broken(self, states, parts):
+        out = score(self, states, parts).clone()
+        if len(ran) == 2:
+            out[1] = torch.nan
+        return out
+
+    monkeypatch.setattr("matchlens.runners.task.run_part", told)
+    monkeypatch.setattr(type(tiny.family), "score", broken)
+    with pytest.raises(matchlens.InputError, match=r"under cut '' is nan") as caught:
+        ShardedRunner()(tiny, tiny_pairs, {"": []})
+    assert f"score of pair {ran[1][1]} under" in str(caught.value)
+
+
+def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
+    """Real processes, each with the model; none is left behind."""
+    sha256 = str(tiny32.identity["sha256"])
+    recipe = Recipe(str(tiny_folder), sha256, device="cpu")
+    workers = Workers(recipe, 2)
+    first = ShardedRunner()(tiny32, tiny_pairs, CONDITIONS)
+    try:
+        same(first, ShardedRunner(tmp_path, workers)(tiny32, tiny_pairs, CONDITIONS))
+        processes = list(workers._pool._processes.values())
+    finally:
+        workers.close()
+    assert len(processes) == 2
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_a_worker_with_other_files_says_so(tiny_folder):
+    with pytest.raises(matchlens.InputError, match="expected the same files on every node"):
+        Recipe(str(tiny_folder), "0" * 64, device="cpu").load()
+
+
+def test_a_first_signal_waits_for_the_shard_and_a_second_does_not():
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop.hear(2, None)
+    with stop.shielded():
+        stop.hear(2, None)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            stop.hear(2, None)
