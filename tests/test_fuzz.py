@@ -304,7 +304,7 @@ def test_a_results_folder_is_read_or_refused(command, made, goes_on, capfd, monk
     monkeypatch.setattr("matchlens.models.load.load", _stop)
 
     @fuzz(
-        12,
+        8,
         kind=st.sampled_from(KINDS),
         pick=st.integers(0, 10**6),
         value=st.one_of(CELLS, JSON),
