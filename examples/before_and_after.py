@@ -96,4 +96,4 @@ columns = ["layer", "head", "base_alignment", "alignment", "base_z", "z", "mass_
 heads = circuits.to_frame("heads")[columns].sort_values("alignment", ascending=False)
 print(heads.round(2).to_string(index=False))
 PICTURES.mkdir(parents=True, exist_ok=True)
-circuits.plot("base").savefig(PICTURES / "before-and-after.png", dpi=150)
+circuits.plot("base").savefig(PICTURES / "before-and-after.png")

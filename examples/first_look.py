@@ -53,4 +53,4 @@ print(f"Open {matchlens.write_report(OUT)} in a browser.")
 
 # 6. Any figure as a file: the change under each cut, with its 95% interval.
 PICTURES.mkdir(parents=True, exist_ok=True)
-result.plot().savefig(PICTURES / "first-look.png", dpi=150)
+result.plot().savefig(PICTURES / "first-look.png")

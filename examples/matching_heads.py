@@ -51,4 +51,4 @@ print("One set of others may be an odd one: matchlens.head_sets draws at least 1
 
 # 4. Figure 1b: every head's attention between query and document, relevant less easy passages.
 PICTURES.mkdir(parents=True, exist_ok=True)
-result.plot().savefig(PICTURES / "matching-heads.png", dpi=150)
+result.plot().savefig(PICTURES / "matching-heads.png")

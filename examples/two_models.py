@@ -50,4 +50,4 @@ print()
 print(comparison.to_frame("paired")[columns].round(3).to_string(index=False))
 
 PICTURES.mkdir(parents=True, exist_ok=True)
-comparison.plot().savefig(PICTURES / "two-models.png", dpi=150)
+comparison.plot().savefig(PICTURES / "two-models.png")
