@@ -33,7 +33,7 @@ def run_notebook(path: Path) -> str:
         return str(error)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if output.output_type == "stream":
+            if output.output_type == "stream" and output.name == "stdout":
                 print(output.text, end="")
     return ""
 
