@@ -52,4 +52,4 @@ print(table.round(2).to_string())
 
 # 5. The same-token share by layer, for relevant, hard and easy passages.
 PICTURES.mkdir(parents=True, exist_ok=True)
-result.plot("lexical").savefig(PICTURES / "lexical-and-semantic.png")
+result.plot("lexical").savefig(PICTURES / "lexical-and-semantic.png", dpi=240)
