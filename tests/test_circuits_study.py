@@ -263,7 +263,7 @@ def test_heads_that_are_looked_at(model, pairs, result):
     assert result.options["heads_looked_at"] == best
     words = vocabulary(model)
     for name, group in result.to_frame("matches").groupby(["layer", "head"], sort=False):
-        layer, head = name
+        layer, head = (int(one) for one in name)  # older pandas: of NumPy
         core = circuits.strongest_matches(
             model.family.qk(layer), head, words.query, words.document, top=7
         )

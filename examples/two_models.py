@@ -1,0 +1,53 @@
+"""Two models side by side: the demo reranker, and a copy of it with layers left out.
+
+What is learnt: how a model that is already in memory is taken as it is (``matchlens.wrap``), and
+how two results folders are compared: what is the same, what differs, query by query.
+
+The second model is no model that anybody would use: two layers in the middle of the demo reranker
+are left out and nothing is trained again, so that the example needs no second download. Two
+rerankers of one's own are compared in the same way.
+
+Run it: ``python examples/two_models.py``. It takes about 20 seconds.
+"""
+
+import copy
+import os
+from pathlib import Path
+
+from torch.nn import ModuleList
+
+import matchlens
+
+QUERIES, LEFT_OUT = 5, (5, 6)
+CUTS = ["CLS->D", "CLS->All", "Q->D", "D->Q", "D->D"]
+OUT = Path(os.environ.get("MATCHLENS_OUT", "out/examples")) / "two-models"
+PICTURES = Path(os.environ.get("MATCHLENS_PICTURES", "out/pictures"))
+
+# 1. The second model: a copy in memory, with ten layers of twelve.
+whole = matchlens.load("demo")
+module = copy.deepcopy(whole.family.module)
+kept = [layer for n, layer in enumerate(module.bert.encoder.layer) if n not in LEFT_OUT]
+module.bert.encoder.layer = ModuleList(kept)
+module.config.num_hidden_layers = len(kept)
+shorter = matchlens.wrap(module, whole.tokenizer, name="ten-layers")
+print(f"{whole.name} has {whole.family.n_layers} layers, {shorter.name} {shorter.family.n_layers}.")
+
+# 2. The same cuts on the same pairs, each model into a folder of its own.
+pairs = matchlens.choose(matchlens.demo.load(), queries=QUERIES, per_grade=2)
+folders = []
+for model in (whole, shorter):
+    result = matchlens.ablation(model, pairs, cuts=CUTS)
+    folders.append(result.save(OUT / model.name))
+    print()
+    print(matchlens.table_text(result))
+
+# 3. Side by side. "paired" has a row a condition: the second model less the first, over the same
+#    queries, with an interval and a corrected test.
+comparison = matchlens.compare(folders)
+print(*comparison.to_frame("said")["sentence"], sep="\n")
+columns = ["condition", "diff", "ci_low", "ci_high", "p_holm"]
+print()
+print(comparison.to_frame("paired")[columns].round(3).to_string(index=False))
+
+PICTURES.mkdir(parents=True, exist_ok=True)
+comparison.plot().savefig(PICTURES / "two-models.png")
