@@ -322,8 +322,8 @@ SCORES = [
     score("score: prefix", "--passage-prefix .* is not UTF-8", {"--passage-prefix": "\udcff"}),
 ]
 SWEEP = ("sweep", *ablation("", "").words[1:])
-BOMB = gzip.compress(b"\n" * 10**7, mtime=0)
-"""Ten million empty lines in ten kilobytes."""
+BOMB = gzip.compress((b" " * 999 + b"\n") * 10**4, mtime=0)
+"""Ten megabytes of blank lines in ten kilobytes."""
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\u202e"
 HOSTILE = [
     content(r"topics|t\.tsv' is no regular file", "t.tsv", Pipe, "topics: pipe"),
@@ -703,7 +703,7 @@ def test_an_internal_error_is_no_bad_input(tiny_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("place", ["meters.scores.Scores.observe", "results.write_text"])
 def test_ctrl_c_leaves_nothing_half_written(place, tiny_folder, tmp_path, monkeypatch, capfd):
-    """While the model runs, and while the folder is written."""
+    """While the model runs, and while the folder is written: there the shard is kept."""
     lay_out(tmp_path, tiny_folder, {})
     monkeypatch.chdir(tmp_path)
     before, calls = listing(tmp_path), []
@@ -717,8 +717,24 @@ def test_ctrl_c_leaves_nothing_half_written(place, tiny_folder, tmp_path, monkey
     words = words_of("ablation", ABLATION, {"--out": "deep/out"}, "--quiet", "--cut", "Q->D")
     assert matchlens.cli.main([*words, "--batch-tokens", "9"]) == 130
     out, err = capfd.readouterr()
-    assert (out, err) == ("", "matchlens: stopped before the end; nothing half-written was left\n")
-    assert listing(tmp_path) == before
+    if place != "results.write_text":
+        assert (out, err) == (
+            "",
+            "matchlens: stopped before the end; nothing half-written was left\n",
+        )
+        assert listing(tmp_path) == before
+        return
+    assert (out, err) == (
+        "",
+        "matchlens: stopped; 1 shard is kept in 'deep/out': run the same command again to go on\n",
+    )
+    left = {path.name for path in (tmp_path / "deep/out").iterdir()}
+    assert left == {".matchlens-work"}
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert matchlens.cli.main(words) == 0
+    assert "manifest.json" in {path.name for path in (tmp_path / "deep/out").iterdir()}
+    assert not (tmp_path / "deep/out/.matchlens-work").exists()
 
 
 def test_nobody_reading_is_no_traceback():

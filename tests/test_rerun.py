@@ -99,7 +99,7 @@ def test_the_manifest_holds_what_a_command_needs(place):
     )
     options = first["options"]
     assert (options["per_grade"], options["easy"], options["max_length"]) == (10, 0, 64)
-    assert (options["batch_tokens"], options["dtype"], options["seed"]) == (2048, "float32", 0)
+    assert (options["batch_tokens"], options["dtype"], options["seed"]) == (1024, "float32", 0)
     assert first["models"]["model"]["sha256"] == manifest["identity"]["model"]["sha256"]
     assert set(first["files"]) == {"topics", "qrels", "passages"}
     assert first["machine"]["threads"] == 1

@@ -274,15 +274,15 @@ def test_progress_begins_at_what_is_done(tiny32, tiny_pairs, tmp_path):
 def failing(monkeypatch, model, errors: dict[int, Exception]) -> list[int]:
     """Makes numbered layer calls raise; returns the pairs of each call."""
     sizes: list[int] = []
-    layer = type(model.family).layer
+    above = type(model.family).above
 
-    def broken(self, number, states, call):
+    def broken(self, number, context, states):
         sizes.append(len(states))
         if (error := errors.get(len(sizes))) is not None:
             raise error
-        return layer(self, number, states, call)
+        return above(self, number, context, states)
 
-    monkeypatch.setattr(type(model.family), "layer", broken)
+    monkeypatch.setattr(type(model.family), "above", broken)
     return sizes
 
 
@@ -303,10 +303,10 @@ def test_out_of_memory_halves_the_batch_and_is_said_once(
         warnings.simplefilter("always")
         again = ShardedRunner(tmp_path)(tiny, tiny_pairs, CONDITIONS)
     np.testing.assert_allclose(again.scores.values, first.scores.values, atol=1e-10, rtol=0)
-    assert again.batch_tokens == 512
+    assert again.batch_tokens == tiny.batch_tokens // 4
     texts = [str(one.message) for one in said]
     assert texts[-1].startswith(
-        "out of memory with batches of 2048 tokens; they are of at most 512"
+        "out of memory with batches of 1024 tokens; they are of at most 256"
     )
     assert len(texts) <= 2
 
