@@ -277,8 +277,8 @@ class OnRay:
             socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
         except (OSError, ValueError, OverflowError) as error:
             raise InputError(
-                f"--ray-address {self.address!r}: no Ray cluster can be reached ({error}); expected "
-                "host:port as `ray start --head` prints it, or leave it out"
+                f"--ray-address {self.address!r}: no Ray cluster can be reached ({error}); "
+                "expected host:port as `ray start --head` prints it, or leave it out"
             ) from None
 
     def _hire(self) -> None:
