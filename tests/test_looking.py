@@ -18,6 +18,7 @@ from matchlens.engine import run
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.report.looking import looking_text, plain
+from matchlens.runners import ShardedRunner
 from matchlens.studies.look_pairs import candidates_to_run, drawn, pick
 from test_cli import call, files_of, write_collection
 
@@ -198,7 +199,7 @@ def test_equal_asks_give_equal_answers(found, pairs, tiny32):
     np.testing.assert_array_equal(again.array("received"), found.array("received"))
 
 
-def test_stored_scores_are_used_and_kept(found, pairs, tiny32, monkeypatch):
+def test_stored_scores_are_used_and_kept(found, pairs, tiny32):
     conditions = {"": [], **{cut: [matchlens.Cut.parse(cut)] for cut in (*CUTS, "Q->D#0.1")}}
     out = run(tiny32, pairs.pairs, conditions)
     scored = pd.DataFrame(
@@ -209,12 +210,14 @@ def test_stored_scores_are_used_and_kept(found, pairs, tiny32, monkeypatch):
         ]
     )
     ran = []
-    real = run
-    monkeypatch.setattr(
-        "matchlens.studies.looking.run",
-        lambda *given, **more: ran.append(list(given[2])) or real(*given, **more),
-    )
-    result = matchlens.looking(tiny32, pairs, looks=9, scored=scored)
+
+    class Counting(ShardedRunner):
+        def __call__(self, *given, **more):
+            ran.append(list(given[2]))
+            return super().__call__(*given, **more)
+
+    counting = Counting()
+    result = matchlens.looking(tiny32, pairs, looks=9, scored=scored, runner=counting)
     assert ran == [[""]]  # only the pass that is watched
     assert result.options["cuts"] == ["", *CUTS]  # no heads, no controls
     assert result.scores is scored
@@ -225,12 +228,18 @@ def test_stored_scores_are_used_and_kept(found, pairs, tiny32, monkeypatch):
         assert row["score"] == stored[row["cut"], pair]
         assert row["score_original"] == stored["", pair]
     # a cut that is not stored, or a chosen pair without a score, is run
-    result = matchlens.looking(tiny32, pairs, looks=3, scored=scored, cuts=["Q->Q"])
+    result = matchlens.looking(
+        tiny32, pairs, looks=3, scored=scored, cuts=["Q->Q"], runner=counting
+    )
     assert ran[1:] == [["", "Q->Q"], [""]]
     assert "the cuts were run on" in result.notes[0]
     one = pairs.pairs[0]
     result = matchlens.looking(
-        tiny32, pairs, scored=scored[scored["pair"] > 0], chosen=[(one.qid, one.docid)]
+        tiny32,
+        pairs,
+        scored=scored[scored["pair"] > 0],
+        chosen=[(one.qid, one.docid)],
+        runner=counting,
     )
     assert result.to_frame("looks")["docid"].tolist() == [one.docid]
     assert len(ran[3]) == 31

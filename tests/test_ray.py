@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -11,6 +12,8 @@ from matchlens.directions import Cut
 from matchlens.runners import ShardedRunner, shards
 from matchlens.runners.recipe import Recipe
 
+if "MATCHLENS_RAY" not in os.environ:
+    pytest.skip("a cluster takes a minute: make ray-test", allow_module_level=True)
 pytest.importorskip("ray", reason="ray is not installed: pip install 'matchlens[ray]'")
 
 CONDITIONS = {

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor
 
-from matchlens.batching import Encoded, EncodedBatch, batches, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
-from matchlens.models.attend import Call
 from matchlens.models.band import Band
 from matchlens.models.chance import Chance
 from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
 from matchlens.models.siblings import Counts
-from matchlens.models.terms import TermMeans, Terms, Watcher
+from matchlens.models.terms import TermMeans, Terms
 from matchlens.parts import PADDING, Part
-from matchlens.plan import Condition, LayerCut, Plan
+from matchlens.plan import Condition, Plan
+from matchlens.standins import (
+    CHUNK_PAIRS,
+    collated,
+    in_batches,
+    other_pairs,
+    term_means,
+    watch_terms,
+)
 from matchlens.walk import Walk
-
-CHUNK_PAIRS = 4096
-"""Pairs encoded and length-sorted together; bounds the memory that encoded text takes."""
 
 Progress = Callable[[int, int], None]
 """Called with pairs done and pairs in all."""
@@ -199,7 +200,7 @@ def run_part(
     truncated = np.zeros(len(pairs), dtype=bool)
     sizes: list[int] = []
     counts = Counts()
-    for start, encoded, batch in _encoded(model, pairs, budget):
+    for start, encoded, batch in in_batches(model, pairs, budget):
         rows: np.ndarray = batch.pairs + start
         tokens[rows] = encoded.lengths[batch.pairs]
         truncated[rows] = encoded.truncated[batch.pairs]
@@ -209,7 +210,7 @@ def run_part(
         terms = Terms(means)
         if others is not None:
             theirs = [others[row] for row in rows.tolist()]
-            _watch(model, _collate(model, theirs), plan, others=terms.others)
+            watch_terms(model, collated(model, theirs), plan, others=terms.others)
         walk = Walk(
             model,
             plan,
@@ -282,79 +283,3 @@ def lengths(
         encoded = model.encode(pairs[here])
         tokens[here], truncated[here] = encoded.lengths, encoded.truncated
     return tokens, truncated
-
-
-def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
-    """For each pair the number of another pair of the same query, chosen by a hash.
-
-    The choice depends on the seed and the query's passages, not on the order of the pairs.
-
-    Raises:
-        InputError: if a query has one pair only.
-    """
-    groups: dict[tuple[str, str], list[int]] = {}
-    for number in sorted(range(len(pairs)), key=lambda number: pairs[number].docid):
-        groups.setdefault((pairs[number].collection, pairs[number].qid), []).append(number)
-    chosen = np.zeros(len(pairs), dtype=np.int64)
-    for (_, qid), group in groups.items():
-        if len(group) < 2:
-            raise InputError(
-                f"query {qid!r} has one pair only, and 'resample' takes what it puts in from "
-                "another pair of the same query; expected two or more, or another how"
-            )
-        for place, number in enumerate(group):
-            draw = hashlib.sha256(f"{seed}\0{qid}\0{pairs[number].docid}".encode()).digest()
-            skip = 1 + int.from_bytes(draw[:8], "big") % (len(group) - 1)
-            chosen[number] = group[(place + skip) % len(group)]
-    return chosen
-
-
-def _encoded(
-    model: Reranker, pairs: Sequence[Pair], budget: int
-) -> Iterator[tuple[int, Encoded, EncodedBatch]]:
-    """Every batch, with the number of its chunk's first pair and the chunk."""
-    for start in range(0, len(pairs), CHUNK_PAIRS):
-        encoded = model.encode(pairs[start : start + CHUNK_PAIRS])
-        for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
-            yield start, encoded, batch
-
-
-def _collate(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
-    encoded = model.encode(pairs)
-    return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
-
-
-def term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) -> TermMeans:
-    """The means that ``mean`` puts in, by one streaming pass of the untouched model.
-
-    Args:
-        model: a loaded reranker.
-        pairs: all pairs of the run, or some, to be merged with those of the others.
-        plan: says in which layers some condition cuts by ``mean``.
-        budget: most places of one layer call.
-    """
-    means = TermMeans()
-    for _, _, batch in _encoded(model, pairs, budget):
-        _watch(model, batch, plan, means=means)
-    return means
-
-
-def _watch(
-    model: Reranker,
-    batch: EncodedBatch,
-    plan: Plan,
-    *,
-    means: TermMeans | None = None,
-    others: dict[int, Tensor] | None = None,
-) -> None:
-    """Walk the untouched model and take the terms of the layers that some condition cuts."""
-    family, grid = model.family, Grid(batch.parts)
-    how = How.RESAMPLE if means is None else How.MEAN
-    needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
-    whole = LayerCut.of([], 0, family.n_heads, ())
-    with torch.inference_mode():
-        states = family.embed(batch)
-        for layer in range(max(needed) + 1):
-            rows = family.score_rows if layer == family.n_layers - 1 else None
-            watch = Watcher(grid, layer, rows, means, others) if layer in needed else None
-            states = family.layer(layer, states, Call(grid, [whole], rows, watch=watch))
