@@ -1,0 +1,33 @@
+"""What the site's build adds to the pages: the commands' own help, as it stands now."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import matchlens.cli
+
+HELP = re.compile(r"<!-- help: ([\w ]*?) ?-->")
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Put a command's help in place of ``<!-- help: COMMAND -->``."""
+    return HELP.sub(lambda found: f"```text\n{help_of(found[1])}\n```", markdown)
+
+
+def help_of(command: str) -> str:
+    """What ``matchlens COMMAND --help`` prints.
+
+    Args:
+        command: a command's name; empty for the program's own help.
+    """
+    import io
+    from contextlib import redirect_stdout
+
+    os.environ["COLUMNS"] = "96"
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status = matchlens.cli.main([*command.split(), "--help"])
+    if status != 0:
+        raise ValueError(f"matchlens {command} --help ended with status {status}")
+    return out.getvalue().strip()
