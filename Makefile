@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs docs-test clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -25,9 +25,15 @@ bench: $(READY)
 	$(BIN)/python benchmarks/qk_triplets.py
 	$(BIN)/python benchmarks/families.py
 
-# The examples in the docstrings, all of which run.
+# The site, in out/site/index.html: no network is needed to read it. Its links are followed, too.
 docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest tests/site_built.py
+
+# The examples in the docstrings and the code blocks of README and the site, all of which run.
+docs-test: $(READY)
 	$(BIN)/python -m pytest --doctest-modules src/matchlens
+	$(BIN)/python -m pytest tests/site_pages.py
 
 clean:
 	rm -rf $(VENV) out dist
@@ -35,5 +41,5 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,docs]'
 	touch $(READY)

@@ -6,8 +6,10 @@ The folders are written by::
     matchlens sweep heads --demo --pairs 64 --out out/pictures/heads
     matchlens sweep controls --demo --pairs 64 --draws 2 --direction 'Q->D' --direction 'D->Q' \
         --direction 'D->D' --out out/pictures/controls
-    matchlens sweep head-sets --demo --pairs 32 --set 'four=3.7,4.9,5.9,7.9' --direction 'Q->D' \
-        --out out/pictures/head-sets
+    matchlens sweep head-sets --demo --pairs 64 --random 40 --set 'lexical=4.9,5.9,7.9' \
+        --set "matching=..." --direction 'Q->D' --out out/pictures/head-sets
+
+where ``...`` are the matching heads Q->D that hold, of the first folder's table attention/matching.
 
 Then ``python docs/make_pictures.py`` draws docs/pictures/read-*.png; two of them need chromium.
 """
