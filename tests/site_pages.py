@@ -40,8 +40,6 @@ from pages import (
 
 FEW = {"--queries": "8", "--per-grade": "1", "--max-length": "40"}
 WITH_EASY = ("attention", "circuits", "look", "study")
-RANDOM = ("attention", "sweep head-sets")
-"""Commands that draw random sets of heads."""
 PARSED = ("README.md", "docs/results/README.md")
 """Pages without titles on their blocks: what needs a hub or the reader's files is parsed there."""
 LANGUAGES = {"python", "sh", "text", "diff", "json", ""}
@@ -145,19 +143,20 @@ def small(words: list[str]) -> list[str]:
     """A command with few, short pairs, and a small model where it names none."""
     if words[0] == "demo":
         return [*words, "--queries", "1", "--cut", "Q->D"]
-    if "--out" not in words or words[0] in ("compare", "report"):
-        return words
-    more = dict(FEW) if "--demo" in words else {}
-    if "--pair" in words:  # it must be among the pairs
-        more = {"--max-length": FEW["--max-length"], "--all-judged": ""}
-    if more and words[0] in WITH_EASY:
-        more["--easy"] = "2"
-    if any(" ".join(words).startswith(name) for name in RANDOM) and "--no-cut" not in words:
-        more["--random"] = "3"
-    if not {"--model", "-m"} & set(words):
-        more["--model"] = "path/to/model"
-    if "--quick" in words:
-        more.pop("--max-length", None)
+    demo = "--demo" in words
+    more: dict[str, str] = {}
+    if words[0] in WITH_EASY:
+        more["--easy"] = "2" if demo else "1"  # of so many there are enough
+    if "--out" in words and words[0] not in ("compare", "report"):
+        if demo:
+            more |= FEW
+        if not {"--model", "-m"} & set(words):
+            more["--model"] = "path/to/model"
+        if "head-sets" in words or (words[0] == "attention" and "--no-cut" not in words):
+            more["--pairs"] = "12"
+        if "--pair" in words:  # it must be among the pairs
+            more = {**more, "--all-judged": "", "--queries": "32"}
+            del more["--per-grade"]
     return [*words, *(w for k, v in more.items() if k not in words for w in (k, v) if w)]
 
 
