@@ -33,7 +33,7 @@ docs: $(READY)
 # The examples in the docstrings and the code blocks of README and the site, all of which run.
 docs-test: $(READY)
 	$(BIN)/python -m pytest --doctest-modules src/matchlens
-	$(BIN)/python -m pytest tests/site_pages.py
+	$(BIN)/python -m pytest --noconftest tests/site_pages.py
 
 clean:
 	rm -rf $(VENV) out dist
