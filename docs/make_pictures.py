@@ -6,10 +6,8 @@ The folders are written by::
     matchlens sweep heads --demo --pairs 64 --out out/pictures/heads
     matchlens sweep controls --demo --pairs 64 --draws 2 --direction 'Q->D' --direction 'D->Q' \
         --direction 'D->D' --out out/pictures/controls
-    matchlens sweep head-sets --demo --pairs 64 --random 40 --set 'lexical=4.9,5.9,7.9' \
-        --set "matching=..." --direction 'Q->D' --out out/pictures/head-sets
-
-where ``...`` are the matching heads Q->D that hold, of the first folder's table attention/matching.
+    matchlens sweep head-sets --demo --pairs 64 --set 'nine=9.5,9.6,9.7,9.8' --direction 'Q->D' \
+        --out out/pictures/head-sets
 
 Then ``python docs/make_pictures.py`` draws docs/pictures/read-*.png; two of them need chromium.
 """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+import chromium
 
 SITE = Path(__file__).parents[1] / "out" / "site"
 LOADS = {
@@ -116,3 +120,35 @@ def test_every_public_name_has_its_anchor(site):
 
     anchors = site[(SITE / "reference" / "python.html").resolve()].anchors
     assert {f"matchlens.{name}" for name in matchlens.__all__ if name[0] != "_"} <= anchors
+
+
+def test_the_search_works_from_a_file_and_nothing_else_is_asked_for(tmp_path):
+    if chromium.found() is None:
+        pytest.skip("no chromium with its driver is installed")
+    with chromium.Chromium(tmp_path / "profile", tmp_path) as browser:
+        browser.open((SITE / "index.html").resolve().as_uri())
+        browser.run(
+            "const box = document.querySelector('[data-md-component=search-query]');"
+            "box.focus(); box.value = 'tie group';"
+            "box.dispatchEvent(new Event('input', {bubbles: true}));"
+            "box.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true}));"
+        )
+        found: list[str] = []
+        for _ in range(60):
+            found = browser.run(
+                "return [...document.querySelectorAll('.md-search-result__link')].map(a => a.href)"
+            )
+            if found:
+                break
+            time.sleep(0.5)
+        assert any("science/ranking.html" in link for link in found)
+        messages = browser.call("/se/log", {"type": "performance"})
+        sent = [json.loads(one["message"])["message"] for one in messages]
+        asked = [
+            one["params"]["request"]["url"]
+            for one in sent
+            if one["method"] == "Network.requestWillBeSent"
+        ]
+        assert any(address.endswith("search_index.js") for address in asked)
+        own = ("file:", "data:", "blob:", "about:", "chrome:")  # chrome: its own empty window
+        assert [address for address in asked if not address.startswith(own)] == []
