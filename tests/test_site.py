@@ -155,3 +155,16 @@ def test_pictures_are_small_and_used():
     for picture in drawn:
         assert 1000 < picture.stat().st_size < 150_000, picture.name
         assert f"pictures/{picture.name}" in used, picture.name
+
+
+def test_tie_tolerances_are_those_of_the_code():
+    from matchlens.studies.common import TIE_TOL
+
+    page = (DOCS / "recipes/gpu.md").read_text()
+    told = {
+        name: float(tol) for name, tol in re.findall(r"^\| `(\w+)`.*\| (\de-\d) \|$", page, re.M)
+    }
+    told["float32"] = float(
+        re.findall(r"^\| `float32` \(default\).*\| (\de-\d) \|$", page, re.M)[0]
+    )
+    assert told == dict(TIE_TOL)
