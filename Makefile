@@ -11,8 +11,8 @@ LOWEST_TESTS ?= tests/test_engine.py tests/test_decoders.py tests/test_deberta.p
 	tests/test_ranking_measures.py tests/test_ranking_significance.py \
 	tests/test_corpora_irds.py tests/test_cli.py tests/test_package.py
 
-.PHONY: demo test test-lowest lint bench bench-full bench-gpu docs examples pictures release fuzz audit
-.PHONY: kill-test ray-test big-test clean
+.PHONY: demo test test-lowest lint bench bench-full bench-gpu docs docs-test examples pictures release
+.PHONY: fuzz audit kill-test ray-test big-test clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -44,9 +44,15 @@ bench-full: $(READY)
 bench-gpu: $(READY)
 	$(BIN)/python -m benchmarks.gpu
 
-# The examples in the docstrings, all of which run.
+# The site, in out/site/index.html: no network is needed to read it. Its links are followed, too.
 docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python -m pytest tests/site_built.py
+
+# The examples in the docstrings and the code blocks of README and the site, all of which run.
+docs-test: $(READY)
 	$(BIN)/python -m pytest --doctest-modules src/matchlens
+	$(BIN)/python -m pytest --noconftest tests/site_pages.py
 
 # Files as strangers might write them, for SECONDS in all; the tests go through a few of each.
 SECONDS ?= 600
@@ -94,7 +100,7 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev,docs]'
 	touch $(READY)
 
 $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt

@@ -26,7 +26,11 @@ EXAMPLE = "Q->D@0:8"
 
 
 class How(StrEnum):
-    """What cutting does to the attention of X's rows on Y's columns."""
+    """What cutting does to the attention of X's rows on Y's columns.
+
+    >>> [str(how) for how in How]
+    ['zero', 'mask', 'mean', 'resample', 'sink']
+    """
 
     ZERO = "zero"
     """Softmax first, then set to 0, not renormalised (the default)."""
@@ -182,6 +186,11 @@ class Cut:
 
     def check(self, layers: int, heads: int, name: str = "the model") -> None:
         """Check layer and head numbers against a model with ``layers`` layers of ``heads`` heads.
+
+        Args:
+            layers: number of layers.
+            heads: number of heads of a layer.
+            name: what the message calls the model.
 
         Raises:
             InputError: if a number is out of range.

@@ -44,6 +44,13 @@ class InputError(ValueError):
 
     The command line prints the line and exits with status 2. Anything else that is raised is an
     error of the program and exits with status 1 and its traceback.
+
+    >>> import matchlens
+    >>> try:
+    ...     matchlens.Cut.parse("Q->D@3#1.2")
+    ... except InputError as error:
+    ...     print(str(error)[:71])
+    cut 'Q->D@3#1.2', at character 7, '#': expected '~' or the end ('@' and
     """
 
     def __init__(self, message: str) -> None:
@@ -55,4 +62,11 @@ class Interrupted(Exception):  # noqa: N818 - it is no error
 
 
 class MatchlensWarning(UserWarning):
-    """Something to know before believing a number: printed and recorded, not fatal."""
+    """Something to know before believing a number: printed and recorded, not fatal.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.warn("3 pairs were cut to 512 tokens", MatchlensWarning)
+    >>> print(seen[0].message)
+    3 pairs were cut to 512 tokens
+    """

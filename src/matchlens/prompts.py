@@ -10,7 +10,7 @@ passage cannot end its turn.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Prompt:
         if not self.yes or self.no == "":
             raise InputError("a prompt's answer is empty; expected a word that is one token")
 
-    def filled(self, query: str, passage: str):
+    def filled(self, query: str, passage: str) -> Iterator[tuple[str, dict[Part, tuple[int, int]]]]:
         """Each piece's text, and where in it the query and the passage stand.
 
         Args:

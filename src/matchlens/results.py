@@ -63,6 +63,16 @@ class Result(Shows):
         arrays: the meters' files, [pair, layer, head, row part, column part], by name.
         held: the temporary folder that holds them until they are saved.
         command: the command that found it, as the manifest keeps it; none from Python.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["Q->D"])
+    >>> result.study, list(result.tables), result.options["measure"]
+    ('ablation', ['table1', 'queries'], 'nDCG@10')
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     again = Result.load(result.save(f"{folder}/out"), "ablation")
+    >>> again.to_frame("table1").equals(result.to_frame("table1"))
+    True
     """
 
     study: str
@@ -180,6 +190,10 @@ class Result(Shows):
     @classmethod
     def load(cls, folder: str | Path, study: str) -> Result:
         """Read a study back from a results folder.
+
+        Args:
+            folder: what :meth:`save` or ``--out`` wrote.
+            study: the study's name, such as ``ablation``.
 
         Raises:
             InputError: if the folder or the study is not there, or a file cannot be read.

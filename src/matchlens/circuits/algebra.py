@@ -34,6 +34,10 @@ class Triplets:
         width: d.
         left: [head, d, k], u_k as columns; None where not asked for.
         right: [head, d, k], v_k as columns; None where not asked for.
+
+    >>> found = Triplets(np.array([[3.0, 1.0]]), np.array([[1.0, -1.0]]), width=4)
+    >>> found.alignment(), found.alignment("positive"), found.normalised()
+    (array([2.]), array([3.]), array([0.5]))
     """
 
     values: Float[np.ndarray, "head k"]

@@ -27,6 +27,10 @@ class Association:
             two heads.
         high: 97.5% point.
         heads: number of heads.
+
+    >>> found = spearman(np.eye(3), -np.eye(3))
+    >>> type(found).__name__, found.heads, round(found.rho, 6)
+    ('Association', 9, -1.0)
     """
 
     rho: float

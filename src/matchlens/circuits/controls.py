@@ -23,6 +23,10 @@ class Null:
     Args:
         alignment_sd: [head], standard deviation of the alignment.
         normalised_sd: [head], standard deviation of trace / sum of singular values.
+
+    >>> null = gaussian_null(QK.of(torch.ones(1, 2, 50), torch.ones(1, 2, 50)))
+    >>> null.alignment_sd.shape
+    (1,)
     """
 
     alignment_sd: Float[np.ndarray, " head"]
@@ -71,6 +75,10 @@ class RotationNull(Null):
         alignment_sd: [head], standard deviation of the alignment.
         normalised_sd: [head], standard deviation of trace / sum of singular values.
         positive_mean: [head], mean of the variant "positive", which is not 0 by chance.
+
+    >>> one = Triplets(np.array([[3.0, 4.0]]), np.zeros((1, 2)), width=100)
+    >>> rotation_null(one).positive_mean > 0
+    array([ True])
     """
 
     positive_mean: Float[np.ndarray, " head"]
@@ -114,6 +122,11 @@ class Crossed:
             None where not asked for.
         normalised_mean: its mean; NaN where not asked for.
         normalised_sd: its standard deviation; NaN where not asked for.
+
+    >>> query = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    >>> found = crossed(QK.of(query, query + 1))
+    >>> found.mean, found.sd
+    (1.0, 0.0)
     """
 
     alignment: Float[np.ndarray, "head key_head"]

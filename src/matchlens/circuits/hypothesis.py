@@ -50,6 +50,12 @@ class Shares:
         token_pairs: number of token pairs pooled.
         directions: names of the second axis.
         terms: names of the last axis.
+
+    >>> share = np.tile([0.25, 0.0, 0.25, 0.0, 0.5], (1, 4, 1, 1))
+    >>> one = np.ones((1, 4, 1))
+    >>> found = Shares(share, one, one, one, np.ones((1, 4), dtype=int))
+    >>> found.of("QD", "matching"), found.of("QD", "cross_reader", "cross_read")
+    (array([[0.5]]), array([[0.5]]))
     """
 
     share: Float[np.ndarray, "layer direction head term"]

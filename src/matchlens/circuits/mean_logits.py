@@ -38,6 +38,11 @@ class MeanLogits:
         logits: direction (QD, DQ, QQ, DD) -> [layer, head].
         biases: whether the biases are in them.
         divided: whether they are divided by sqrt(d_h).
+
+    >>> one = np.ones((1, 1))
+    >>> found = MeanLogits({"QD": 3 * one, "DQ": one, "QQ": one, "DD": 2 * one}, False, False)
+    >>> found.contrast("QD-DD"), found.contrast("DQ-QQ")
+    (array([[1.]]), array([[0.]]))
     """
 
     logits: Mapping[str, Float[np.ndarray, "layer head"]]

@@ -22,6 +22,10 @@ class Means:
         query: [layer, d].
         document: [layer, d].
         queries: number of queries behind them.
+
+    >>> means = Means(query=np.zeros((12, 384)), document=np.ones((12, 384)), queries=56)
+    >>> means.query.shape, means.queries
+    ((12, 384), 56)
     """
 
     query: Float[np.ndarray, "layer d"]

@@ -27,6 +27,10 @@ class Matches:
         logits: [pair], `x_j^T A x_i`, not divided by sqrt(d_h).
         best: [token], for each reader the row of the token with the largest logit.
         is_self: [token], whether no token has a larger logit than the reader's own.
+
+    >>> qk = QK.of(torch.eye(2)[None], torch.eye(2)[None])
+    >>> strongest_matches(qk, 0, torch.eye(2)).self_rate
+    1.0
     """
 
     readers: Int[np.ndarray, " pair"]
@@ -71,7 +75,7 @@ def strongest_matches(
         InputError: if the layer has no such head or uses rotary position embeddings, shapes do
             not fit, a number is not finite, or top is below 1.
 
-    Reference: the science page, section 5; issue 5.
+    Reference: the science page, section 5.
 
     >>> qk = QK.of(torch.eye(2)[None], torch.eye(2)[None])
     >>> found = strongest_matches(qk, 0, torch.tensor([[1.0, 0.0], [2.0, 1.0]]), top=2)

@@ -25,6 +25,10 @@ class IrdsCollection(Collection):
     Args:
         dataset: the object that ir_datasets gives for the id.
         doc_fields: fields that make up a passage; None for the dataset's `default_text()`.
+
+    >>> from matchlens.corpora import Collection
+    >>> issubclass(IrdsCollection, Collection)
+    True
     """
 
     dataset: Any

@@ -40,6 +40,9 @@ class Pair:
         judged: False for an easy negative and for the grade 0 of an unjudged passage (of a run).
         kind: how the passage matches, where the collection says so (the demo collection does).
         collection: name of the collection that the query belongs to; qids are unique inside one.
+
+    >>> Pair("q1", "d7", "warm tea", "Tea is best served warm.", grade=3).judged
+    True
     """
 
     qid: str

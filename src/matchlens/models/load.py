@@ -46,6 +46,10 @@ class Reranker:
         checks: what the check at load caused and saw.
         negate: whether a score is the negated logit (of two labels, z0 - z1).
         prompt: what stands around query and passage, for a decoder.
+
+    >>> model = load("demo")
+    >>> model.max_length, model.family.n_layers, model.family.n_heads
+    (512, 12, 12)
     """
 
     family: Family

@@ -26,6 +26,12 @@ def text(result: Result, *, bold: bool = False) -> str:
     Args:
         result: what :func:`matchlens.ablation` returned.
         bold: mark decreases by the terminal's bold type; by a ``v`` behind the number where False.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["CLS->All"])
+    >>> text(result).splitlines()[-1][:50]
+    'v: lower than the original at the printed precisio'
     """
     rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
     digits = digits_of(result)
@@ -57,6 +63,12 @@ def latex(result: Result) -> str:
 
     Args:
         result: what :func:`matchlens.ablation` returned.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["CLS->All"])
+    >>> "\\\\toprule" in latex(result)
+    True
     """
     rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
     digits = digits_of(result)

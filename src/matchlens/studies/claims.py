@@ -54,6 +54,13 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
         sentence), value, low, high (95% interval), unit, n, n_of, p, source, definition.
 
     Source: Vast et al. 2025, its conclusions; the definitions are this project's.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs)
+    >>> table = claims({"ablation": result})
+    >>> table.set_index("id").loc["cls-last", "verdict"]
+    'undecided'
     """
     seed = _seed(results)
     rows = []

@@ -50,6 +50,12 @@ class Study:
     Args:
         results: study to result, in the order in which they ran.
         skipped: study to the reason why it was not run.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> found = matchlens.study(matchlens.load("demo"), pairs, studies=["ablation"])
+    >>> list(found.results), found.to_frame("ablation")["cut"].iloc[1]
+    (['ablation'], 'random')
     """
 
     results: Mapping[str, Result]
@@ -67,7 +73,15 @@ class Study:
         raise InputError(f"the study has no result {name!r}; {why}")
 
     def to_frame(self, name: str, table: str | None = None) -> pd.DataFrame:
-        """A copy of a table of one study, its first where ``table`` is None."""
+        """A copy of a table of one study.
+
+        Args:
+            name: the study.
+            table: its table, the first where None.
+
+        Raises:
+            InputError: if the study was not run or has no such table.
+        """
         return self[name].to_frame(table)
 
     def claims(self, *, margin: float = MARGIN) -> pd.DataFrame:
@@ -79,7 +93,11 @@ class Study:
         return claims(self.results, margin=margin)
 
     def plot(self, name: str, figure: str | None = None) -> Figure:
-        """A figure of one study, its main one where ``figure`` is None.
+        """A figure of one study.
+
+        Args:
+            name: the study.
+            figure: its figure, the main one where None.
 
         Raises:
             InputError: if the study was not run or has no such figure.
@@ -91,7 +109,7 @@ class Study:
         return "\n".join(result._repr_html_() for result in self.results.values())
 
     def save(self, folder: str | Path) -> Path:
-        """Write all results into one folder; :func:`matchlens.report` makes the page of it.
+        """Write all results into one folder; :func:`matchlens.write_report` makes the page of it.
 
         Raises:
             InputError: if the folder cannot be written, or belongs to something else.

@@ -1,0 +1,170 @@
+"""The site's words: what can be held against files without building it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from matchlens.report.numbers import printed
+from pages import DOCS, NOT_RUN, ROOT, blocks, name_of, pages
+
+RESULTS = DOCS / "results"
+FINDINGS = (DOCS / "findings.md").read_text(encoding="utf-8")
+HOSTS = {"arxiv.org", "semver.org", "ir-measur.es"}
+"""Hosts that pages may link to."""
+CLAIMS = {
+    "Document contextualisation": "document-context",
+    "Query-to-document": "query-to-document",
+    "Document-to-query": "document-to-query",
+    "Reading and being read": "separators",
+    "In the early layers": "early-cls",
+    "Matching is lexical": "lexical-first",
+    "Semantic matches": "hard-negatives",
+    "The matching heads": "upper-right",
+    "Relevance is gathered": "cls-last",
+}
+
+
+def rows(title: str) -> list[list[str]]:
+    """The rows of the table under a heading of the findings."""
+    part = FINDINGS.split(f"## {title}")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_claims_are_those_of_the_stored_study():
+    held = {
+        one["id"]: one for one in json.loads((RESULTS / "dl19-study.json").read_text())["claims"]
+    }
+    told = rows("The paper's claims, on TREC DL 2019")
+    assert len(told) == len(held) == len(CLAIMS)
+    for claim, verdict, number, interval, _ in told:
+        one = held[next(name for start, name in CLAIMS.items() if claim.startswith(start))]
+        assert one["claim"].startswith(claim.partition(" (")[0])
+        assert verdict == one["verdict"]
+        assert number == printed(one["value"], 3)
+        assert interval == f"[{printed(one['low'], 3)}, {printed(one['high'], 3)}]"
+
+
+def test_table_1_is_the_stored_one():
+    lines = (RESULTS / "dl19-table1.txt").read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("X \\ Y"))
+    columns = lines[at].removeprefix("X \\ Y").split()
+    cells = {
+        f"{line.split()[0]}->{column}": value.replace("v", "")
+        for line in lines[at + 1 : at + 6]
+        for column, value in zip(columns, line.split()[1:], strict=True)
+    }
+    first = lines[2].split()
+    cells |= {"original": first[1], "random ranking": first[4]}
+    told = {cut: ours for cut, _, ours in rows("Table 1, beside the paper's")}
+    assert len(told) == 8
+    assert told == {cut: cells[cut] for cut in told}
+
+
+def test_layer_by_layer_is_what_stands_on_record():
+    record = (RESULTS / "README.md").read_text()
+    for cut, *values in rows("Up to each layer, beside the authors' code"):
+        assert f"| {' | '.join(values)} |" in record, cut
+
+
+@pytest.mark.parametrize(
+    ("said", "file"),
+    [
+        ("the largest change is .005 of .922", "README.md"),
+        ("more than every one of 100 random sets of the same layers", "README.md"),
+        ("4.9, 5.9", "README.md"),
+    ],
+)
+def test_what_is_said_of_heads_stands_on_record(said, file):
+    assert said in FINDINGS
+    assert said.replace("more than ", "") in (RESULTS / file).read_text().replace("\n", " ")
+
+
+def test_other_numbers_of_the_findings_stand_on_record():
+    record = (RESULTS / "README.md").read_text()
+    part = FINDINGS.split("## Heads")[1].split("## What is not known")[0]
+    numbers = set(re.findall(r"(?<![\w.])\d*\.\d+(?![\w.])", part)) - {".05"}
+    assert len(numbers) >= 10
+    assert {number for number in numbers if number not in record} == set()
+
+
+@pytest.mark.parametrize("page", ["costs.md", "limits.md"])
+def test_numbers_of_other_pages_stand_on_record(page):
+    text = re.sub(r"```.*?```", "", (DOCS / page).read_text(), flags=re.DOTALL)
+    record = "".join((RESULTS / name).read_text() for name in ("README.md", "dl19-all-judged.txt"))
+    numbers = re.findall(r"(?<![\w.@])(?:\d*\.\d\d+|\d,\d{3}|\d\d,\d{3})(?![\w.]\d)", text)
+    assert len(numbers) >= 2
+    assert {number for number in numbers if number.strip() not in record} == set()
+
+
+def test_links_out_go_to_known_hosts():
+    found = {}
+    for page in pages():
+        for link in re.findall(r"\]\((https?://[^)\s]+)\)", page.read_text(encoding="utf-8")):
+            assert re.fullmatch(r"https://[\w.-]+(/[\w./#?=&%-]*)?", link), link
+            found.setdefault(link.split("/")[2], name_of(page))
+    assert set(found) <= HOSTS
+    assert "arxiv.org" in found
+
+
+def test_every_page_is_in_the_nav():
+    nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:")[1]
+    named = set(re.findall(r"^ +- (?:[^#\n]*: )?([\w/.-]+\.md)$", nav, re.MULTILINE))
+    assert named == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+def test_python_on_the_site_parses_and_blocks_say_what_they_are():
+    count = 0
+    for page in pages():
+        for one in blocks(page):
+            count += 1
+            if one.language == "python" and page.name != "add-a-family.md":
+                ast.parse(one.body)
+            assert not one.title or one.file or one.title.startswith((NOT_RUN + ": ", "It prints"))
+    assert count > 60
+
+
+def test_every_public_name_is_in_the_reference():
+    import matchlens
+    from matchlens import circuits
+
+    text = (DOCS / "reference/python.md").read_text()
+    shown = set(re.findall(r"^::: matchlens\.(\w+)$", text, re.MULTILINE))
+    assert shown == set(matchlens.__all__) - {"__version__"}
+    listed = (DOCS / "reference/circuits.md").read_text().split("members: [")[1].split("]")[0]
+    assert {name.strip(' "') for name in listed.split(",")} == set(circuits.__all__)
+
+
+def test_every_command_is_in_the_reference():
+    import matchlens.cli
+
+    text = (DOCS / "reference/command-line.md").read_text()
+    shown = set(re.findall(r"^<!-- help: (\w+) -->$", text, re.MULTILINE))
+    assert shown == {command.name for command in matchlens.cli.app.registered_commands}
+
+
+def test_pictures_are_small_and_used():
+    used = "".join(page.read_text(encoding="utf-8") for page in pages())
+    drawn = sorted(Path(DOCS / "pictures").glob("*.png"))
+    assert drawn
+    for picture in drawn:
+        assert 1000 < picture.stat().st_size < 150_000, picture.name
+        assert f"pictures/{picture.name}" in used, picture.name
+
+
+def test_tie_tolerances_are_those_of_the_code():
+    from matchlens.studies.common import TIE_TOL
+
+    page = (DOCS / "recipes/gpu.md").read_text()
+    told = {
+        name: float(tol) for name, tol in re.findall(r"^\| `(\w+)`.*\| (\de-\d) \|$", page, re.M)
+    }
+    told["float32"] = float(
+        re.findall(r"^\| `float32` \(default\).*\| (\de-\d) \|$", page, re.M)[0]
+    )
+    assert told == dict(TIE_TOL)
