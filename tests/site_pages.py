@@ -47,7 +47,6 @@ WITH_EASY = ("attention", "circuits", "look", "study")
 PARSED = ("README.md", "docs/results/README.md")
 """Pages without titles on their blocks: what needs a hub or the reader's files is parsed there."""
 KNOWN = {
-    "matchlens look --demo --out out/demo": "the folder holds other pairs by then",
     "matchlens compare out/mine out/other": "the second folder is the reader's",
 }
 """Commands of README that are parsed only, and why."""
