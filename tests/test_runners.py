@@ -324,9 +324,7 @@ def test_out_of_memory_with_one_pair_is_the_end_and_other_errors_are_not_memory(
         ShardedRunner()(tiny, tiny_pairs, {"": []})
 
 
-def test_a_score_that_is_no_number_names_its_place_in_the_run_and_the_cut(
-    tiny, tiny_pairs, monkeypatch
-):
+def test_a_score_that_is_no_number_names_its_pair_and_the_cut(tiny, tiny_pairs, monkeypatch):
     score, part, ran = type(tiny.family).score, engine.run_part, []
 
     def told(model, pairs, plan, *, numbers, **options):
@@ -343,7 +341,9 @@ def test_a_score_that_is_no_number_names_its_place_in_the_run_and_the_cut(
     monkeypatch.setattr(type(tiny.family), "score", broken)
     with pytest.raises(matchlens.InputError, match=r"under cut '' is nan") as caught:
         ShardedRunner()(tiny, tiny_pairs, {"": []})
-    assert f"score of pair {ran[1][1]} under" in str(caught.value)
+    pair = tiny_pairs[int(ran[1][1])]
+    said = f"score of query {pair.qid!r} and passage {pair.docid!r} under"
+    assert said in str(caught.value)
 
 
 def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):

@@ -217,7 +217,7 @@ def run_part(
             grid,
             terms,
             max(1, budget // batch.tokens),
-            partial(scores.observe, rows, places=places[rows]),
+            partial(scores.observe, rows, named=[_called(pairs[row]) for row in rows.tolist()]),
             partial(
                 Chance.of,
                 pairs=[pairs[row] for row in rows.tolist()],
@@ -242,6 +242,10 @@ def run_part(
     causal = any(band.causal for band in bands)
     device = model.device.type
     return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal, device, counts)
+
+
+def _called(pair: Pair) -> str:
+    return f"query {pair.qid!r} and passage {pair.docid!r}"
 
 
 def _bands(model: Reranker) -> list[Band]:

@@ -33,7 +33,7 @@ class Scores:
         pairs: Int[np.ndarray, " batch"],
         conditions: Sequence[str],
         scores: Float[np.ndarray, " batch"],
-        places: Int[np.ndarray, " batch"] | None = None,
+        named: Sequence[str] | None = None,
     ) -> None:
         """Take the scores of one batch under the conditions that share them.
 
@@ -41,17 +41,17 @@ class Scores:
             pairs: where they are kept.
             conditions: names.
             scores: relevance logits.
-            places: by which an error names the pairs, where they are part of a run.
+            named: what an error calls each pair; its number where None.
 
         Raises:
-            InputError: if a score is NaN or infinite; it names a pair's number and the cut.
+            InputError: if a score is NaN or infinite; it names a pair and the cut.
         """
         wrong = ~np.isfinite(scores)
         if wrong.any():
-            named = pairs if places is None else places
-            pair = int(named[np.flatnonzero(wrong)[0]])
+            place = int(np.flatnonzero(wrong)[0])
+            pair = f"pair {int(pairs[place])}" if named is None else named[place]
             raise InputError(
-                f"the model's score of pair {pair} under cut {conditions[0]!r} is "
+                f"the model's score of {pair} under cut {conditions[0]!r} is "
                 f"{scores[wrong][0]} ({int(wrong.sum())} such in its batch); expected a finite "
                 "logit; try --dtype float32, and look at the pair's text"
             )
