@@ -12,7 +12,7 @@ import tiny
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-NOT_RUN = "Not run here"
+NOT_RUN = "Not run in our tests"
 """How the title of a block begins that is parsed only; what follows says why."""
 PRINTS = "It prints"
 ELSEWHERE = {"add-a-family.md": "tests/test_add_a_family.py"}

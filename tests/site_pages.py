@@ -216,6 +216,8 @@ def parse(one: Block, words: list[str]) -> None:
         names = [name for extra in extras for name in extra.split(",")]
         assert names
         assert all(re.search(rf"^{name} = \[", project, re.M) for name in names), one.place
+    elif words[0] == "ray":
+        assert words[1] in ("start", "stop")
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file(), one.place
     else:
