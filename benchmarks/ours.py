@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import operations
-from benchmarks.job import Job
+from benchmarks.job import Job, UnavailableError
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "matchlens": {},
@@ -22,6 +23,9 @@ class Ours:
     Args:
         job: the job.
         plain: whether only the untouched scores are made, of a job of kind ``masses``.
+
+    Raises:
+        UnavailableError: if this version of matchlens cannot be loaded so.
         load: given to ``matchlens.load``.
     """
 
@@ -30,6 +34,10 @@ class Ours:
         from matchlens.corpora import Pair, PairSet
 
         torch.set_num_threads(job.threads)
+        if unknown := set(load) - set(inspect.signature(matchlens.load).parameters):
+            raise UnavailableError(
+                f"matchlens.load of this version has no {', '.join(sorted(unknown))}"
+            )
         self.job, self.plain = job, plain
         self.model = matchlens.load(job.model, device="cpu", max_length=job.max_length, **load)
         pairs = [

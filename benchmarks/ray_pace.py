@@ -22,8 +22,8 @@ from matchlens.runners import ShardedRunner, shards
 from matchlens.runners.ray import OnRay, RayWorker
 from matchlens.runners.recipe import Recipe
 
-ROUNDS = 3
-PAIRS = 1000
+ROUNDS = 5
+PAIRS = 2500
 
 
 class Pinned(RayWorker):

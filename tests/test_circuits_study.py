@@ -288,9 +288,9 @@ def test_static_vectors_are_the_embeddings_without_positions(family, tmp_path):
     words = vocabulary(reranker)
     assert words.left_out == 5
     assert len(words.tokens) == len(reranker.tokenizer.get_vocab()) - 5
-    from matchlens.engine import _collate
+    from matchlens.standins import collated
 
-    batch = _collate(reranker, [matchlens.Pair("q", "d", "cat sat", "warm tea", 1)])
+    batch = collated(reranker, [matchlens.Pair("q", "d", "cat sat", "warm tea", 1)])
     states = reranker.family.embed(batch)[0]
     for place, (part, token) in enumerate(
         zip(batch.parts[0].tolist(), batch.input_ids[0].tolist(), strict=True)

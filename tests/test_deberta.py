@@ -13,8 +13,9 @@ import matchlens
 import reference
 import tiny as tiny_models
 from matchlens.corpora import Pair, choose, demo
-from matchlens.engine import _collate, run
+from matchlens.engine import run
 from matchlens.models.static import vocabulary
+from matchlens.standins import collated
 from test_families import library_logits, relevance, scores
 from tiny import DEBERTA_V3
 
@@ -146,7 +147,7 @@ def test_without_distances_the_weights_are_all_there_is(tmp_path):
 def test_static_vectors_without_positions_are_what_layer_0_reads(config, tmp_path):
     model = loaded(tmp_path, "float32", **config)
     words = vocabulary(model)
-    batch = _collate(model, [Pair("q", "d", "cat sat", "warm tea", 1)])
+    batch = collated(model, [Pair("q", "d", "cat sat", "warm tea", 1)])
     with torch.inference_mode():
         states = model.family.embed(batch)[0]
     for place, token in enumerate(batch.input_ids[0].tolist()):

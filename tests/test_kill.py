@@ -145,7 +145,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(study, tmp_path):
             status = ended(forked(dying))
         else:
             child = forked(lambda out=out: study(out))
-            least = draw.randrange(1, kept)
+            least = draw.randrange(1, max(2, (kept + 1) // 2))
             while committed(out) < least and not (out / "manifest.json").exists():
                 time.sleep(0.0005)
             time.sleep(draw.uniform(0, 0.5 * seconds / kept))
@@ -218,7 +218,7 @@ def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert ended(forked(lambda: run(whole))) == 0
     assert ended(forked(lambda: dying(out))) == -signal.SIGKILL
-    assert committed(out) > 3
+    assert committed(out) >= 3
     assert not (out / "report.html").exists()
     assert ended(forked(lambda: run(out))) == 0
     wanted = files_of(whole)

@@ -163,15 +163,15 @@ def test_other_pairs_are_of_the_same_query_and_not_the_same():
 
 
 def test_term_means_merge_in_any_order(tiny, tiny_pairs):
-    from matchlens.engine import _encoded, _watch
     from matchlens.plan import Plan
+    from matchlens.standins import in_batches, watch_terms
 
     plan = Plan.build({"x": [Cut.parse("Q->D~mean")]}, 3, 4)
 
     def means(pairs):
         out = TermMeans()
-        for _, _, batch in _encoded(tiny, pairs, 200):
-            _watch(tiny, batch, plan, means=out)
+        for _, _, batch in in_batches(tiny, pairs, 200):
+            watch_terms(tiny, batch, plan, means=out)
         return out
 
     whole = means(tiny_pairs)

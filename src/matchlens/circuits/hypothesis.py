@@ -189,7 +189,13 @@ class Hypothesis:
         first: Float[np.ndarray, "layer direction head term"],
         second: Float[np.ndarray, "layer direction head term term_too"],
     ) -> None:
-        """Take the sums of other pairs, as :meth:`merge` does."""
+        """Take the sums of other pairs, as :meth:`merge` does.
+
+        Args:
+            counts: token pairs observed.
+            first: sums of the terms.
+            second: sums of the terms' products.
+        """
         self.counts = self.counts + counts
         self.first = self.first + first
         self.second = self.second + second
