@@ -51,8 +51,8 @@ docs: $(READY)
 
 # The examples in the docstrings and the code blocks of README and the site, all of which run.
 docs-test: $(READY)
-	$(BIN)/python -m pytest --doctest-modules src/matchlens
-	$(BIN)/python -m pytest --noconftest tests/site_pages.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --doctest-modules src/matchlens
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --noconftest tests/site_pages.py
 
 # Files as strangers might write them, for SECONDS in all; the tests go through a few of each.
 SECONDS ?= 600

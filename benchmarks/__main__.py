@@ -22,6 +22,7 @@ from benchmarks.harness import TOLERANCES, compete
 from benchmarks.job import Job
 from benchmarks.machine import machine
 from benchmarks.operations import FORMULA
+from benchmarks.profiled import profile
 from benchmarks.reference import reference
 from benchmarks.works import AMOUNTS, Work, peak, triplets, works
 
@@ -87,6 +88,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if "growth" in only:
             print("growth", flush=True)
             held["growth"] = grow(amount.growth, rounds, options.threads, folder, _say)
+        if "plain" in only:
+            held["profile"] = profile(pairs)
     write()
     print(f"{out} after {held['seconds']} s; python -m benchmarks.page {out} writes the page")
 

@@ -55,6 +55,13 @@ HOW = """## How it was measured
 """
 
 
+WHY = """The linear layers run near the peak. What keeps the whole from it is the attention: for
+sequences this short torch's kernels reach about a fifth of the peak in it, which is a small part of
+the operations and a larger one of the time. Compiling the layers with `torch.compile` would fuse
+sums and normalisation, a few percent, and leaves the attention as it is; it is not done: it costs
+tens of seconds and a C++ compiler."""
+
+
 def page(held: Held) -> str:
     """The page.
 
@@ -71,7 +78,23 @@ def page(held: Held) -> str:
         )
     parts.append("\n" + _how(held))
     parts += [_work(work) for work in held["works"].values()]
-    parts += [_growth(held["growth"]), _gpu(held.get("gpu")), _machine(held)]
+    parts += [
+        _profile(held.get("profile")),
+        _growth(held["growth"]),
+        _gpu(held.get("gpu")),
+        _machine(held),
+    ]
+    return "".join(parts)
+
+
+def _profile(shares: dict[str, list[tuple[str, float]]] | None) -> str:
+    """Where matchlens's own time goes."""
+    if not shares:
+        return ""
+    parts = ["## Where the time of matchlens goes\n\n", _filled(WHY), "\n\n"]
+    for title, rows in shares.items():
+        table = ((name, f"{part:.1%}") for name, part in rows)
+        parts.append(_table((title, "share of the CPU time"), table) + "\n")
     return "".join(parts)
 
 

@@ -364,7 +364,7 @@ HOSTILE = [
     ablation("escapes in the device", "NoMatch|cannot be used|x1b", {"--dtype": ESCAPES}),
     usage("escapes in an option", "No such option: --", "score", "--" + ESCAPES),
     ablation(
-        "a cut of 100,000 characters", "at the end: expected a part", {"--cut": "Q->D+" * 20000}
+        "a cut of 10,000 characters", "at the end: expected a part", {"--cut": "Q->D+" * 2000}
     ),
     ablation("a measure of 100,000 characters", "measure", {"--measure": "x" * 100000}),
     ablation("dataset that is a path", "ir_datasets", {**NO_COLLECTION, "--dataset": "../../etc"}),
