@@ -10,6 +10,7 @@ from torch import nn
 from transformers.activations import GELUActivation, NewGELUActivation
 
 import matchlens
+import reference
 import tiny as tiny_models
 from matchlens.batching import collate
 from matchlens.directions import Cut, How
@@ -139,6 +140,23 @@ def test_half_precision_stays_near(tiny_folder, tiny, tiny_pairs, how):
     conditions = {"": [], "x": [Cut.parse(f"Q->D~{how}")], "y": [Cut.parse(f"D->Q@1~{how}")]}
     near, exact = run(half, pairs, conditions), run(tiny, pairs, conditions)
     np.testing.assert_allclose(near.scores.values, exact.scores.values, atol=0.1)
+
+
+def test_rows_that_read_nothing_any_more_go_on_alone(tiny, tiny_pairs):
+    """The score's rows cut from all up to the top: no other row is computed for them."""
+    pairs = tiny_pairs[:6]
+    cuts = ["CLS->All", "CLS->All~mask", "CLS->All@1:3", "{CLS,Q}->All@2", "CLS->All@0:2"]
+    conditions = {name: [Cut.parse(name)] for name in cuts}
+    plain = run(tiny, pairs, {"": []}, batch_tokens=10**6)
+    out = run(tiny, pairs, {"": [], **conditions}, batch_tokens=10**6)
+    for name in cuts:
+        expected = [reference.score(tiny, pair, [name]) for pair in pairs]
+        np.testing.assert_allclose(out.scores.of(name), expected, atol=1e-10, err_msg=name)
+    both = run(tiny, pairs, {"": [], **dict(list(conditions.items())[:2])}, batch_tokens=10**6)
+    assert both.counts.rows == plain.counts.rows + 2 * 3 * len(pairs)
+    assert both.counts.projected == plain.counts.projected
+    by_mean = run(tiny, pairs, {"": [], "x": [Cut.parse("CLS->All~mean")]}, batch_tokens=10**6)
+    assert by_mean.counts.rows > both.counts.rows  # something stands in: it is no such cut
 
 
 # --- packed weights

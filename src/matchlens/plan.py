@@ -152,6 +152,7 @@ class Plan:
 
     levels: tuple[tuple[Node, ...], ...]
     conditions: tuple[str, ...]
+    score_parts: tuple[Part, ...] = (Part.CLS,)
 
     @classmethod
     def build(
@@ -191,7 +192,7 @@ class Plan:
             levels.append(
                 tuple(Node(parent, cut, tuple(names)) for (parent, cut), names in found.items())
             )
-        return cls(tuple(levels), tuple(conditions))
+        return cls(tuple(levels), tuple(conditions), tuple(score_rows))
 
     @cached_property
     def children(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
@@ -221,6 +222,27 @@ class Plan:
             path.append(found[0])
         return tuple(path)
 
+    @cached_property
+    def blind(self) -> tuple[tuple[bool, ...], ...]:
+        """By layer, the nodes that see to it that the rows which the score reads read nothing any
+        more, in their own layer and in all above it, under all their conditions.
+
+        >>> plan = Plan.build({"a": [Cut.parse("CLS->All")], "b": [Cut.parse("CLS->All@1")]}, 2, 1)
+        >>> plan.blind
+        ((True, False), (True, True))
+        """
+        out: list[tuple[bool, ...]] = []
+        for layer in reversed(range(len(self.levels))):
+            above = self.children[layer + 1] if out else ((),) * len(self.levels[layer])
+            out.append(
+                tuple(
+                    _reads_nothing(node.cut, self.score_parts)
+                    and all(out[-1][child] for child in children)
+                    for node, children in zip(self.levels[layer], above, strict=True)
+                )
+            )
+        return tuple(reversed(out))
+
     def uses(self, how: How, layer: int | None = None) -> bool:
         """Whether some condition cuts in this way, in ``layer`` or in any."""
         levels = self.levels if layer is None else self.levels[layer : layer + 1]
@@ -235,3 +257,9 @@ class Plan:
     def passes_unshared(self) -> int:
         """Layer passes that a pair would cost with one whole forward pass a condition."""
         return len(self.conditions) * len(self.levels)
+
+
+def _reads_nothing(cut: LayerCut, parts: Collection[Part]) -> bool:
+    """Whether rows of some parts read nothing in a layer, and nothing stands in for it."""
+    rows = cut.removed(How.ZERO, How.MASK)[:, list(parts), :PADDING]
+    return cut.control is None and bool(rows.all())

@@ -57,6 +57,11 @@ class Walk:
             for slot, parent in enumerate(parents)
             for child in self.plan.children[level][parent]
         ]
+        if self.model.family.apart:
+            seeing = [step for step in steps if not self.plan.blind[level][step[1]]]
+            if len(seeing) < len(steps):
+                self._apart_from_all(level, [step for step in steps if step not in seeing], states)
+            steps = seeing
         layer = _Layer(self, level, states)
         for group in self._groups(level, steps):
             out = layer.outcome(group)
@@ -64,12 +69,27 @@ class Walk:
                 below = out.unflatten(0, (len(group), -1))
                 self.descend(level + 1, [child for _, child in group], below)
                 continue
-            rows = self.model.family.score_rows
-            parts = self.grid.row_parts(rows).repeat(len(group), 1)
-            logits = self.model.family.score(out, parts).unflatten(0, (len(group), -1))
-            for (_, child), values in zip(group, logits.cpu().numpy(), strict=True):
-                names = self.plan.levels[level][child].conditions
-                self.observe(names, -values if self.model.negate else values)
+            self._score(level, group, out)
+
+    def _score(self, level: int, group: Sequence[Step], out: Tensor) -> None:
+        """Score what came of a group in the rows that the score reads."""
+        rows = self.model.family.score_rows
+        parts = self.grid.row_parts(rows).repeat(len(group), 1)
+        logits = self.model.family.score(out, parts).unflatten(0, (len(group), -1))
+        for (_, child), values in zip(group, logits.cpu().numpy(), strict=True):
+            names = self.plan.levels[level][child].conditions
+            self.observe(names, -values if self.model.negate else values)
+
+    def _apart_from_all(self, level: int, steps: Sequence[Step], states: Tensor) -> None:
+        """Run nodes from which on the score's rows read nothing: those rows alone are computed."""
+        family: Any = self.model.family
+        rows = states[[slot for slot, _ in steps]][:, :, family.score_rows].flatten(0, 1)
+        for layer in range(level, len(self.plan.levels)):
+            wide = family.output(layer).weight.shape[1]
+            nothing = rows.new_zeros(*rows.shape[:-1], wide)
+            rows = family.above(layer, nothing, rows)
+            self.counts.rows += rows.shape[0] * rows.shape[1]
+        self._score(level, steps, rows)
 
     def _groups(self, level: int, steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
         """Steps that go side by side: as many as the budget allows, controls apart.

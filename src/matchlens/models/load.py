@@ -25,7 +25,7 @@ from matchlens.models import check
 from matchlens.models.checks.scores import labels_differ
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
-from matchlens.models.packed import pack
+from matchlens.models.packed import keep_memory, pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
@@ -156,6 +156,7 @@ def load(
         module = _module(folder, library, getattr(torch, dtype)).to(place)
     if dtype == "float32" and place.type == "cpu":
         pack(module)
+        keep_memory()
     family: Family = family_class(module)
     identity = folder.identity(dtype, max_length, negate)
     limit = folder.limit(max_length)

@@ -8,6 +8,7 @@ and is what everything but the product reads.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's settings (malloc.h)."""
 _AS_THE_LIBRARY = [False]
 """Whether packed layers multiply as the library's do."""
 
@@ -95,6 +98,21 @@ def as_the_library() -> Iterator[None]:
         yield
     finally:
         _AS_THE_LIBRARY[0] = before
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep memory that is freed, up to 512 MiB, for what is asked for next.
+
+    A layer asks for arrays of some megabytes and frees them again; by default each goes back to
+    the system and comes again page by page, zeroed: 8% of the time of a CPU run. Elsewhere than on
+    glibc nothing is done. It holds for the process.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    for what, size in ((M_MMAP_THRESHOLD, 1 << 26), (M_TRIM_THRESHOLD, 1 << 29)):
+        mallopt(what, size)
 
 
 def usable() -> bool:
