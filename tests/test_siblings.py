@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from matchlens.directions import Cut, How
 from matchlens.engine import run
 from matchlens.models.attend import Call
 from matchlens.models.grid import Grid, Rows
-from matchlens.models.packed import Packed, activated, as_the_library, pack, usable
+from matchlens.models.packed import Packed, activated, as_the_library, pack, refresh, usable
 from matchlens.models.siblings import Counts, Siblings, sparse, touched
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
@@ -188,6 +190,72 @@ def test_packed_layers_multiply_as_plain_ones(linear):
     assert torch.equal(linear(states), found)
     assert linear(states[:0]).shape == (0, 7, 3)
     assert pack(linear) == 0  # nothing is left to pack
+
+
+@needs_packing
+def test_a_weight_that_changes_is_packed_anew(linear):
+    pack(linear)
+    states = torch.randn(5, 24)
+    packed = linear[0]
+
+    def check() -> None:
+        with torch.no_grad():
+            torch.testing.assert_close(
+                packed(states),
+                nn.functional.linear(states, packed.weight, packed.bias),
+                atol=1e-5,
+                rtol=0,
+            )
+
+    check()
+    with torch.no_grad():
+        packed.weight.mul_(2)
+    check()
+    packed.load_state_dict({"weight": torch.randn(40, 24), "bias": torch.zeros(40)})
+    check()
+    packed.weight = nn.Parameter(torch.randn(40, 24))
+    check()
+    packed.weight.data[:, 3:20] = 0  # behind torch's back, as editors of heads do
+    refresh(linear)
+    check()
+    packed.weight.data[7:30] = 0
+    refresh(linear)
+    check()
+    assert packed(states.double() if packed.double() else states).dtype == torch.float64
+
+
+@needs_packing
+def test_packed_layers_are_trained_and_copied_as_plain_ones(linear):
+    pack(linear)
+    twin = copy.deepcopy(linear)
+    states = torch.randn(5, 24)
+    linear(states).sum().backward()
+    assert linear[0].weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        torch.optim.SGD(linear.parameters(), 0.1).step()
+        assert not torch.allclose(linear(states), twin(states))
+        expected = nn.functional.linear(states, linear[0].weight, linear[0].bias)
+        torch.testing.assert_close(linear[0](states), expected, atol=1e-5, rtol=0)
+    assert type(twin[0]) is Packed
+    assert twin[0].weight is not linear[0].weight
+    with pytest.raises(TypeError, match="save_pretrained"):
+        copy.copy(linear[0])
+
+
+@needs_packing
+def test_an_edited_model_is_run_as_it_is(tiny_folder, tiny_pairs):
+    """A head's values zeroed behind torch's back: scores are the library's of the edited model."""
+    model = matchlens.load(tiny_folder, device="cpu")
+    before = matchlens.score(model, tiny_pairs[:4])[""]
+    family = model.family
+    family.projections(1)[2].weight.data[:8] = 0
+    family.projections(1)[2].bias.data[:8] = 0
+    after = matchlens.score(model, tiny_pairs[:4])[""]
+    batch = collate(model.encode(tiny_pairs[:4]), np.arange(4), pad_id=model.pad_id)
+    with as_the_library(), torch.inference_mode():
+        own = family.library_score(batch).numpy()
+    np.testing.assert_allclose(after, own, atol=1e-4)
+    assert np.abs(after - before).max() > 1e-3
 
 
 @needs_packing

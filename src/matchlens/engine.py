@@ -19,6 +19,7 @@ from matchlens.models.band import Band
 from matchlens.models.chance import Chance
 from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
+from matchlens.models.packed import refresh
 from matchlens.models.siblings import Counts
 from matchlens.models.terms import TermMeans, Terms
 from matchlens.parts import PADDING, Part
@@ -200,6 +201,7 @@ def run_part(
     truncated = np.zeros(len(pairs), dtype=bool)
     sizes: list[int] = []
     counts = Counts()
+    refresh(model.family.module)
     for start, encoded, batch in in_batches(model, pairs, budget):
         rows: np.ndarray = batch.pairs + start
         tokens[rows] = encoded.lengths[batch.pairs]

@@ -8,6 +8,7 @@ and is what everything but the product reads.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,10 @@ _AS_THE_LIBRARY = [False]
 class Packed(nn.Linear):
     """An ``nn.Linear`` that multiplies by a packed copy of its weight.
 
-    Its parameters are the same objects; only float32 on a CPU goes the packed way.
+    Its parameters are the same objects; only float32 on a CPU without gradients goes the packed
+    way. A weight that was changed since is packed anew: torch's own counter tells, and where it
+    does not (``weight.data``), :func:`refresh`, with which every run begins, looks at a row and a
+    column.
 
     Args:
         linear: the layer that it stands for.
@@ -37,7 +41,34 @@ class Packed(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self.training = linear.training
-        self._packed: list[Tensor] = [_ops()._reorder_linear_weight(linear.weight.detach())]
+        self._pack()
+
+    def _pack(self) -> None:
+        weight = self.weight.detach()
+        self._packed: list[Tensor] = [_ops()._reorder_linear_weight(weight)]
+        self._of, self._seen = self._mark(), _glance(weight)
+
+    def _mark(self) -> tuple[int, int]:
+        """What changes where torch knows that the weight has changed."""
+        counted = 0 if self.weight.is_inference() else self.weight._version
+        return self.weight.data_ptr(), counted
+
+    def refresh(self) -> None:
+        """Pack the weight anew if it has changed."""
+        if _fits(self.weight) and not torch.equal(_glance(self.weight.detach()), self._seen):
+            self._pack()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Packed:
+        plain = nn.Linear.__new__(nn.Linear)
+        nn.Module.__init__(plain)
+        plain.in_features, plain.out_features = self.in_features, self.out_features
+        plain.weight = copy.deepcopy(self.weight, memo)
+        plain.bias = copy.deepcopy(self.bias, memo)
+        plain.training = self.training
+        return Packed(plain)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("packed weights cannot be pickled; save the model with save_pretrained")
 
     def forward(self, input: Tensor) -> Tensor:
         """The product, and the bias."""
@@ -45,7 +76,13 @@ class Packed(nn.Linear):
 
     def packs(self, states: Tensor) -> bool:
         """Whether these states go the packed way."""
-        return not _AS_THE_LIBRARY[0] and states.dtype == torch.float32 and states.numel() > 0
+        if _AS_THE_LIBRARY[0] or not _fits(states) or not _fits(self.weight):
+            return False
+        if torch.is_grad_enabled() and (states.requires_grad or self.weight.requires_grad):
+            return False
+        if self._mark() != self._of:
+            self._pack()
+        return True
 
     def product(self, states: Tensor, then: str = "none") -> Tensor:
         """The packed way: the product, the bias, and a GELU (by erf) where one follows."""
@@ -87,6 +124,13 @@ def pack(module: nn.Module) -> int:
                     done[id(child)] = Packed(child)
                 setattr(parent, name, done[id(child)])
     return len(done)
+
+
+def refresh(module: nn.Module) -> None:
+    """Pack anew what has changed of a module's packed layers."""
+    for child in module.modules():
+        if isinstance(child, Packed):
+            child.refresh()
 
 
 @contextmanager
@@ -139,8 +183,14 @@ def _by_erf(activation: object) -> bool:
     return type(activation) is GELUActivation and activation.act is nn.functional.gelu
 
 
-def _fits(weight: Tensor) -> bool:
-    return weight.dtype == torch.float32 and weight.device.type == "cpu" and weight.numel() > 0
+def _fits(one: Tensor) -> bool:
+    return one.dtype == torch.float32 and one.device.type == "cpu" and one.numel() > 0
+
+
+def _glance(weight: Tensor) -> Tensor:
+    """A row and a column of a matrix: whatever changes whole rows or columns changes them."""
+    rows, columns = weight.shape
+    return torch.cat([weight[rows // 2], weight[:, columns // 2]])
 
 
 def _product(states: Tensor, packed: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
