@@ -20,6 +20,9 @@ from transformers.activations import GELUActivation
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's settings (malloc.h)."""
+TOGETHER = 32
+"""Rows are rounded up to a multiple of this: oneDNN keeps code for each number of rows that it has
+seen, a quarter of a MiB."""
 _AS_THE_LIBRARY = [False]
 """Whether packed layers multiply as the library's do."""
 
@@ -86,7 +89,10 @@ class Packed(nn.Linear):
 
     def product(self, states: Tensor, then: str = "none") -> Tensor:
         """The packed way: the product, the bias, and a GELU (by erf) where one follows."""
-        return _product(states, self._packed[0], self.bias, then)
+        rows = _rounded(states)
+        found = _product(rows, self._packed[0], self.bias, then)
+        number = states.numel() // self.in_features
+        return found[:number].view(*states.shape[:-1], self.out_features)
 
 
 def activated(
@@ -181,6 +187,23 @@ def _by_erf(activation: object) -> bool:
     if isinstance(activation, nn.GELU):
         return activation.approximate == "none"
     return type(activation) is GELUActivation and activation.act is nn.functional.gelu
+
+
+def _rounded(states: Tensor) -> Tensor:
+    """The rows of some states, and others behind them up to a multiple of :data:`TOGETHER`.
+
+    What stands behind them does not matter: where they are part of a longer storage it is what
+    stands there, without a copy.
+    """
+    flat = states.reshape(-1, states.shape[-1])
+    number, width = flat.shape
+    lacking = -number % TOGETHER
+    if not lacking:
+        return flat
+    room = flat.untyped_storage().nbytes() // flat.element_size() - flat.storage_offset()
+    if flat.is_contiguous() and room >= (number + lacking) * width:
+        return flat.as_strided((number + lacking, width), (width, 1))
+    return nn.functional.pad(flat, (0, 0, 0, lacking))
 
 
 def _fits(one: Tensor) -> bool:
