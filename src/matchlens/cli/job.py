@@ -362,6 +362,7 @@ def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> 
     """
     if study is None:
         return lambda study: command(study, easy=easy)
+    name = study.__name__.replace("_", "-")
     own = list(inspect.signature(study, eval_str=True).parameters.values())[1:]
     shared = list(inspect.signature(job, eval_str=True).parameters.values())
 
@@ -379,8 +380,8 @@ def command(study: Callable[..., None] | None = None, *, easy: bool = False) -> 
             """The job, with defaults of the study's own where the person said nothing."""
             own = {name: value for name, value in defaults.items() if given[name] is None}
             made = job(**{**given, **own})
-            made = made.called(study.__name__, run.__signature__, said)  # type: ignore[attr-defined]
-            return made.named(study.__name__, mine)
+            made = made.called(name, run.__signature__, said)  # type: ignore[attr-defined]
+            return made.named(name, mine)
 
         study(job_of, **mine)
 
