@@ -16,7 +16,7 @@ import matchlens
 
 SOURCE = Path(matchlens.__file__).parent
 ROOT = Path(__file__).parents[1]
-MOST_LINES = 400
+MOST_LINES = 600
 HEAVY = {"torch", "transformers", "pandas", "scipy", "statsmodels", "ir_measures", "pyarrow"}
 
 
