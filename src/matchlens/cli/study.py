@@ -77,6 +77,8 @@ def study(
     names = sizes.chosen_studies(named, how_much)
     checked_margin(margin)
     job = job_of(queries=how_much.queries)
+    if set(names) & set(sizes.CUTTING):
+        job.check_ranking(easy=False)
     before = None
     if base is not None:
         from matchlens.models.folder import find

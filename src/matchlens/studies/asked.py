@@ -11,9 +11,6 @@ from matchlens.studies.presets import Preset
 from matchlens.studies.sizes import Size
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 
-CUTTING = ("ablation", "sweep", "heads", "controls")
-"""The studies that cut, whose conditions are known before anything is run."""
-
 
 def sweeps(size: Size, preset: Preset) -> list[tuple[str, tuple[str, ...]]]:
     """The sweeps over layers, each a kind with its directions.
@@ -32,7 +29,7 @@ def asked(
     """The conditions of a study that cuts, and its most pairs (None: all that are ranked).
 
     Args:
-        name: one of :data:`CUTTING`.
+        name: one of :data:`~matchlens.studies.sizes.CUTTING`.
         size: how much is run.
         preset: the study's preset.
         layers: layers of the model.

@@ -26,7 +26,7 @@ from matchlens.studies.attention_options import (
     places,
 )
 from matchlens.studies.class_stats import distributions, moments, taken
-from matchlens.studies.common import identity, pair_table
+from matchlens.studies.common import identity, pair_table, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
 from matchlens.studies.head_set_points import RANDOM_SETS, checked_random
 from matchlens.studies.impossible import reason
@@ -49,7 +49,7 @@ def attention(
     directions: Sequence[str | Direction] = MATCHING,
     preset: str = "default",
     aggregate: str | None = None,
-    rel: int = 2,
+    rel: int | None = None,
     thresholds: Thresholds | None = None,
     causal: bool = True,
     random: int = RANDOM_SETS,
@@ -74,7 +74,8 @@ def attention(
         preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
             ``authors`` (peak; median over queries; pairs classified rightly; at most 20 a class).
         aggregate: ``mean`` or ``median`` over queries; the preset's where None.
-        rel: lowest relevant grade.
+        rel: lowest relevant grade; where None: 2 where the
+            judgements reach 2, else 1.
         thresholds: what makes a head a matching head.
         causal: whether the matching heads are cut.
         random: random sets of heads beside each set of matching heads.
@@ -112,13 +113,14 @@ def attention(
     middle = aggregate or chosen.aggregate
     texts = checked_directions(directions)
     limits = thresholds or Thresholds()
+    rel = relevant_grade(pairs, rel)
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
     used = None
     if causal:  # before anything runs, so that a slip costs nothing
         checked_random(random)
         parse_measure(measure, rel=rel)
-        used = matching.to_cut(pairs, seed, most_pairs)
+        used = matching.to_cut(pairs, seed, most_pairs, measure, rel)
     if watched is None:
         watched = watch(
             model, pairs, names, batch_tokens=batch_tokens, progress=progress, runner=runner

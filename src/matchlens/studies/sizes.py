@@ -19,6 +19,8 @@ STUDIES: Mapping[str, str] = {
 }
 """The studies of the whole, by the names that ``--studies`` takes."""
 
+CUTTING = ("ablation", "sweep", "heads", "controls")
+"""The studies that cut and rank, whose conditions are known before anything runs."""
 GATHERING = "CLS->{Q,D}"
 """The cut whose effect from and up to each layer tells when CLS gathers relevance."""
 FROM = ("CLS->Q", "CLS->D", GATHERING)

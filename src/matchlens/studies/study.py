@@ -17,16 +17,16 @@ from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.base import Base
 from matchlens.models.load import Reranker
-from matchlens.ranking import parse_measure
 from matchlens.results import Result
 from matchlens.runners import Runner, run
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
-from matchlens.studies.asked import CUTTING, asked, sweeps
+from matchlens.studies.asked import asked, sweeps
 from matchlens.studies.attention import attention
 from matchlens.studies.circuits import query_key
 from matchlens.studies.circuits_options import checked_halves, document_parts
 from matchlens.studies.claims import claims
+from matchlens.studies.common import ranked, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes
 from matchlens.studies.controls import controls
 from matchlens.studies.looking import looking
@@ -128,7 +128,7 @@ def study(
     base: Base | str | Path | None = None,
     preset: str = "default",
     measure: str = "nDCG@10",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     seed: int = 0,
     batch_tokens: int | None = None,
@@ -154,7 +154,8 @@ def study(
         base: a model before fine-tuning, for the circuits.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
-        rel: lowest relevant grade.
+        rel: lowest relevant grade; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         seed: of everything that is drawn.
         batch_tokens: most places of one layer call.
@@ -175,7 +176,9 @@ def study(
     """
     how_much = sizes.size(size)
     names = sizes.chosen_studies(studies, how_much)
-    parse_measure(measure, rel=rel)
+    rel = relevant_grade(pairs, rel)
+    if set(names) & set(sizes.CUTTING):
+        ranked(pairs, measure, rel)
     whole = _Whole(
         model,
         pairs,
@@ -252,7 +255,7 @@ class _Whole:
         seed = int(self.common["seed"])
         family = self.model.family
         for name in names:
-            if name in CUTTING:
+            if name in sizes.CUTTING:
                 conditions, most = asked(
                     name, self.size, self.preset, family.n_layers, family.n_heads
                 )
