@@ -5,6 +5,7 @@ The only package that knows ir_measures.
 
 from matchlens.ranking.candidates import Candidates, has_gain
 from matchlens.ranking.evaluation import Evaluation, evaluate, movable, random_expectation
+from matchlens.ranking.intervals import bootstrap_t
 from matchlens.ranking.measures import Measure, parse_measure
 from matchlens.ranking.shifts import Shift, shift
 from matchlens.ranking.significance import benjamini_hochberg, compare, holm, sign_flip
@@ -15,6 +16,7 @@ __all__ = [
     "Measure",
     "Shift",
     "benjamini_hochberg",
+    "bootstrap_t",
     "compare",
     "evaluate",
     "has_gain",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matchlens.directions import Cut
 from matchlens.plan import Condition
 from matchlens.studies.control_points import conditions_of as control_conditions
+from matchlens.studies.evidence import evidence_cuts
 from matchlens.studies.hows import ways
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import Preset
@@ -45,6 +46,8 @@ def asked(
     if name == "ablation":
         made, _ = ways(preset.cuts, None if how == "zero" else [how])
         return dict(conditions_of([way.cut for way in made])), None
+    if name == "evidence":
+        return dict(conditions_of(evidence_cuts(layers))), None
     if name == "controls":
         conditions, _, _ = control_conditions(preset.directions, [how], size.draws)
         return conditions, size.pairs

@@ -34,7 +34,7 @@ from matchlens.studies.matching import Causal
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.stages import layer_centres, negatives
+from matchlens.studies.stages import layer_depths, negatives
 from matchlens.studies.watching import DERIVED, Reader, Watched, watch
 
 NAME = "attention"
@@ -93,8 +93,9 @@ def attention(
         ``matching`` (every head on both halves of the queries, and what cutting it does), ``sets``
         and ``set_points`` (the matching heads against random sets), ``noop``, ``lexical``,
         ``kinds`` (where the collection tells exact words from paraphrases), ``stages`` and
-        ``negatives`` (lexical and semantic matching query by query), ``moments`` and
-        ``distributions``; and the meters' arrays (:meth:`Result.array`).
+        ``negatives`` (depth of lexical and semantic matching; semantic mass of
+        negatives), ``moments`` and ``distributions``; and the meters' arrays
+        (:meth:`Result.array`).
 
     Raises:
         InputError: if an option cannot be used, or a contrast has an empty class.
@@ -164,7 +165,7 @@ def attention(
     tables |= _causal(tables, effect)
     tables |= _profiles(reader, classes, pairs)
     among = [text for text in texts if _lexical(reader, *places(text))]
-    tables["stages"] = layer_centres(reader, classes, among)
+    tables["stages"] = layer_depths(reader, classes, among, seed)
     tables["negatives"] = negatives(reader, classes, every, among, seed)
     tables["moments"] = moments(arrays, classes)
     tables["distributions"] = distributions(reader.of, classes, every, texts)

@@ -149,6 +149,18 @@ def measured(
                 }
             )
         )
+    frames.append(
+        pd.DataFrame(
+            {
+                "cut": RANDOM,
+                "collection": [query.collection for query in queries],
+                "qid": [query.qid for query in queries],
+                "value": random.values,
+                "stderr": random.stderr,
+                "diff": random.values - base,
+            }
+        )
+    )
     chance = {
         "cut": RANDOM,
         "queries": len(queries),

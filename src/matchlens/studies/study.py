@@ -17,6 +17,7 @@ from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.base import Base
 from matchlens.models.load import Reranker
+from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
 from matchlens.runners import Runner, run
 from matchlens.studies import sizes
@@ -29,11 +30,11 @@ from matchlens.studies.claims import claims
 from matchlens.studies.common import ranked, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes
 from matchlens.studies.controls import controls
+from matchlens.studies.evidence import evidence
 from matchlens.studies.looking import looking
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Shared
 from matchlens.studies.sweeps import sweep
-from matchlens.studies.verdicts import MARGIN
 from matchlens.studies.watching import Watched, watch
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Study:
         """The paper's claims for this model, decided from the results.
 
         Args:
-            margin: changes of the measure up to this count as none.
+            margin: share of (original - random), query by query, that counts as no change.
         """
         return claims(self.results, margin=margin)
 
@@ -148,8 +149,8 @@ def study(
         size: ``quick`` (Table 1, three directions of Figure 1a, meters, circuits), ``default``
             (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
             (everything on all pairs).
-        studies: some of ``ablation``, ``sweep``, ``heads``, ``controls``, ``attention``,
-            ``circuits``, ``looking``; those of the size where None. One that was asked for by name
+        studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
+            ``attention``, ``circuits``, ``looking``; those of the size where None. One that was asked for by name
             and cannot be run is an error; else it is skipped with its reason.
         base: a model before fine-tuning, for the circuits.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
@@ -277,6 +278,10 @@ class _Whole:
     def ablation(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Table 1."""
         return [ablation(self.model, self.pairs, **self._cutting("Table 1"))]
+
+    def evidence(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """The cuts that the claims rest on."""
+        return [evidence(self.model, self.pairs, **self._cutting("cuts for the claims"))]
 
     def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Figure 1a, and CLS cut from each layer on."""
