@@ -24,6 +24,7 @@ from matchlens.corpora import thin
 from matchlens.report import whole
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims import CLAIMS
+from matchlens.studies.evidence import evidence
 from matchlens.studies.sharing import Shared
 from test_cli import call, files_of, write_collection
 
@@ -70,6 +71,7 @@ def test_every_study_is_what_it_is_alone(tiny, pairs, found):
     figure = list(size.figure_1a("default"))
     alone = {
         "ablation": matchlens.ablation(tiny, pairs),
+        "evidence": evidence(tiny, pairs),
         "sweep-up-to": matchlens.sweep(
             tiny, pairs, "up-to", directions=figure, most_pairs=size.swept
         ),
@@ -219,7 +221,7 @@ def test_the_report_of_some_studies(tiny, pairs, tmp_path):
     done = call("report", tmp_path / "out", "--margin", "0.5")
     assert (done.status, done.out) == (0, "")
     claims = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
-    assert ".500" in claims.loc["document-to-query", "definition"]
+    assert "50%" in claims.loc["document-to-query", "definition"]
     assert (claims.loc[["document-context", "cls-last"], "verdict"] == "undecided").all()
     assert call("report", tmp_path / "out").status == 0  # the margin is remembered
     again = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
@@ -257,7 +259,7 @@ def test_the_command_writes_everything(words, tmp_path):
     [
         (["--quick", "--full", "--out", "x"], "exclude each other"),
         (["--studies", "ablation,tables", "--out", "x"], "study 'tables' is not known"),
-        (["--margin", "0", "--out", "x"], "--margin is 0.0; expected a positive"),
+        (["--margin", "0", "--out", "x"], "margin is 0.0; expected a share"),
         (["--quick"], "Missing option '--out'"),
         (["--base", "nowhere/at-all", "--out", "x"], "nowhere/at-all"),
     ],

@@ -352,6 +352,8 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
         return lacking("no query has both relevant and easy passages (study attention)")
     (row,) = rows
     observed, null = number(row, "later"), number(row, "null")
+    if np.isnan([observed, null]).any():
+        return lacking("no head reads relevant passages more, on its own token and on others")
     why = _ready(
         results, [{"collection": "", "qid": n} for n in range(int(number(row, "queries")))]
     )

@@ -279,27 +279,32 @@ def _depths(held: Held) -> list[dict[str, object]]:
 
 
 def _query_tables(held: Held) -> tuple[Table, ...]:
-    about = (
-        Column("direction", "direction", kind="cut"),
-        Column("collection", "collection", kind="text"),
-        Column("qid", "query", kind="text"),
-    )
-    stages = tuple(
-        Column(key, label, 2, sign=key == "later")
-        for key, label in (("lexical", "lexical"), ("semantic", "semantic"), ("later", "later by"))
+    direction = Column("direction", "direction", kind="cut")
+    stages = (
+        direction,
+        Column("queries", "queries", 0),
+        *(Column(key, key, 2) for key in ("lexical", "semantic")),
+        Column("later", "semantic later by", 2, sign=True),
+        Column("null", "with relevance shuffled", 2, sign=True),
+        Column("p_later", "p later, uncorrected", kind="p"),
+        Column("p_earlier", "p earlier, uncorrected", kind="p"),
+        Column("negative", "negative share", 3),
     )
     negatives = (
+        direction,
+        Column("selected", "heads selected", kind="text"),
         Column("heads", "heads", 0),
-        Column("hard", "hard", 4),
-        Column("easy", "easy", 4),
+        Column("collection", "collection", kind="text"),
+        Column("qid", "query", kind="text"),
+        *(Column(key, key, 4) for key in ("hard", "easy")),
         Column("more", "more in hard", 4, sign=True),
     )
     some = (
-        ("lexical-stages", "stages", "Centres of matching, layer by query", stages),
+        ("lexical-stages", "stages", "Depth of matching", stages),
         ("lexical-negatives", "negatives", "Semantic mass by query", negatives),
     )
     return tuple(
-        Table(name, label, (*about, *columns), tuple(held.rows("attention", table)))
+        Table(name, label, columns, tuple(held.rows("attention", table)))
         for name, table, label, columns in some
         if held.rows("attention", table)
     )
