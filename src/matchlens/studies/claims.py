@@ -172,8 +172,8 @@ CLAIMS: tuple[Claim, ...] = (
         "early-cls",
         "In the early layers CLS is a no-op for query and document.",
         "Early: the lower third of the layers. {{Q,D}}->CLS in all of them changes the measure by "
-        "less than {margin} of (original - random); what is written from CLS (norm mass) is printed "
-        "beside it." + _BACKUP + _TESTED,
+        "less than {margin} of (original - random); what is written from CLS (norm mass) is "
+        "printed beside it." + _BACKUP + _TESTED,
         early_cls,
     ),
     Claim(
@@ -191,7 +191,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Semantic matches are likelier in hard than in easy negatives.",
         "Semantic mass Q->D (on other tokens than the reader's own), mean over all heads: per "
         "query the mean of its hard minus that of its easy negatives, by a two-sided paired "
-        "t-test. It holds where the mean is shown to be above 0, and does not where it is shown to be below.",
+        "t-test. It holds where the mean is shown to be above 0, and does not where it is shown "
+        "to be below.",
         hard_negatives,
     ),
     Claim(

@@ -150,8 +150,8 @@ def study(
             (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
             (everything on all pairs).
         studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
-            ``attention``, ``circuits``, ``looking``; those of the size where None. One that was asked for by name
-            and cannot be run is an error; else it is skipped with its reason.
+            ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
+            asked for by name and cannot be run is an error; else it is skipped with its reason.
         base: a model before fine-tuning, for the circuits.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
