@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matchlens.errors import InputError
-from matchlens.ranking import Candidates, evaluate, orders, parse_measure, random_expectation
+from matchlens.ranking import (
+    Candidates,
+    evaluate,
+    movable,
+    orders,
+    parse_measure,
+    random_expectation,
+)
 
 LINEAR = [
     "nDCG@10",
@@ -363,3 +370,18 @@ def test_a_better_ranking_is_worth_more_than_a_random_one_than_a_worse():
         best = evaluate(measure, [query], grades.astype(np.float64)).values[0]
         worst = evaluate(measure, [query], -grades.astype(np.float64)).values[0]
         assert best > random_expectation(measure, [query]).values[0] > worst
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    measure=st.sampled_from([*LINEAR, *WHOLE, "RBP(rel=1)"]),
+    grades=st.lists(st.integers(-1, 3), min_size=1, max_size=5),
+    rest=st.lists(st.integers(0, 3), max_size=3),
+)
+def test_a_measure_moves_where_two_orders_differ(measure, grades, rest):
+    parsed, grades = parse_measure(measure), np.array(grades)
+    ideal = np.array([*np.maximum(grades, 0), *rest])
+    query = Candidates("", "7", np.arange(len(grades)), grades, ideal)
+    orders_of = itertools.permutations(range(len(grades)))
+    values = [evaluate(parsed, [query], np.array(order, float)).values[0] for order in orders_of]
+    assert movable(parsed, [query])[0] == (np.ptp(values) > 1e-12)

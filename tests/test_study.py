@@ -24,9 +24,8 @@ from matchlens.corpora import thin
 from matchlens.report import whole
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims import CLAIMS
-from matchlens.studies.decisions import SEPS
+from matchlens.studies.evidence import evidence
 from matchlens.studies.sharing import Shared
-from matchlens.studies.verdicts import effect, mean_of, runs_of_none, superiority
 from test_cli import call, files_of, write_collection
 
 ALL = ("ablation", "sweep", "heads", "controls", "attention", "circuits", "looking")
@@ -72,6 +71,7 @@ def test_every_study_is_what_it_is_alone(tiny, pairs, found):
     figure = list(size.figure_1a("default"))
     alone = {
         "ablation": matchlens.ablation(tiny, pairs),
+        "evidence": evidence(tiny, pairs),
         "sweep-up-to": matchlens.sweep(
             tiny, pairs, "up-to", directions=figure, most_pairs=size.swept
         ),
@@ -165,163 +165,6 @@ def test_options_that_are_no_options(tiny, pairs):
         matchlens.study(tiny, pairs, studies=[])
 
 
-# --- claims
-
-
-def row(diff=0.0, low=0.0, high=0.0, p=1.0):
-    return {"diff": diff, "ci_low": low, "ci_high": high, "p_holm": p}
-
-
-@pytest.mark.parametrize(
-    ("cell", "said"),
-    [
-        (row(-0.1, -0.15, -0.05, 0.01), "matters"),
-        (row(-0.1, -0.15, -0.05, 0.06), "open"),
-        (row(-0.01, -0.015, -0.005, 0.001), "none"),  # significant, and too small to matter
-        (row(0.1, 0.05, 0.15, 0.01), "open"),  # it rises
-        (row(-0.01, -0.03, 0.01, 0.5), "open"),  # too wide to be called none
-        (row(None, None, None, None), "open"),
-        (row(0.0, 0.0, 0.0, 1.0), "none"),
-    ],
-)
-def test_what_a_cut_does(cell, said):
-    assert effect(cell, 0.02) == said
-
-
-def table_1(changes: dict[str, dict]) -> matchlens.Result:
-    rows = [{"cut": "", "queries": 9, **row()}, {"cut": "random", "queries": 9, **row()}]
-    rows += [{"cut": cut, "queries": 9, **changes.get(cut, row())} for cut in matchlens.table1()]
-    options = {"measure": "nDCG@10", "layers": 6, "seed": 0}
-    empty = pd.DataFrame()
-    return matchlens.Result(
-        "ablation", {}, options, (), empty, empty, {"table1": pd.DataFrame(rows)}
-    )
-
-
-def verdicts(results) -> dict[str, str]:
-    table = matchlens.claims(results)
-    assert table["id"].tolist() == [claim.id for claim in CLAIMS]
-    assert table["claim"].is_unique
-    assert table["found"].str.endswith(".").all()
-    return dict(zip(table["id"], table["verdict"], strict=True))
-
-
-def test_claims_of_table_1():
-    fall = row(-0.1, -0.15, -0.05, 0.01)
-    said = verdicts(
-        {"ablation": table_1({"D->D": fall, "Q->D": fall, "D->Q": row(-0.1, -0.3, 0.1)})}
-    )
-    assert said["document-context"] == "holds"
-    assert said["document-to-query"] == "does not hold"
-    assert said["query-to-document"] == "undecided"
-    assert said["separators"] == "undecided"  # norm mass was not measured
-    assert said["lexical-first"] == said["upper-right"] == said["cls-last"] == "undecided"
-    said = verdicts({"ablation": table_1({SEPS[3]: fall})})
-    assert said["separators"] == "does not hold"
-    assert said["document-context"] == "does not hold"
-    assert said["document-to-query"] == "holds"
-
-
-def points(direction: str, falls: dict[int, dict], kind: str) -> matchlens.Result:
-    suffix = {"up-to": "@0:{}", "from": "@{}:6"}[kind]
-    rows = [
-        {
-            "direction": direction,
-            "how": "zero",
-            "n": n,
-            "cut": direction + suffix.format(n),
-            "queries": 9,
-            **falls.get(n, row()),
-        }
-        for n in range(7)
-    ]
-    options = {"measure": "nDCG@10", "layers": 6, "seed": 0}
-    empty = pd.DataFrame()
-    tables = {"points": pd.DataFrame(rows)}
-    return matchlens.Result(f"sweep-{kind}", {}, options, (), empty, empty, tables)
-
-
-def test_relevance_is_gathered_last_where_only_the_upper_half_matters():
-    fall = row(-0.2, -0.3, -0.1, 0.001)
-    late = {"sweep-up-to": points("CLS->{Q,D}", {4: fall, 5: fall, 6: fall}, "up-to")}
-    late["sweep-from"] = points("CLS->{Q,D}", dict.fromkeys(range(5), fall), "from")
-    assert verdicts(late)["cls-last"] == "holds"
-    late["sweep-up-to"] = points("CLS->{Q,D}", {2: fall}, "up-to")
-    assert verdicts(late)["cls-last"] == "does not hold"
-    late["sweep-up-to"] = points("CLS->{Q,D}", {3: row(-0.01, -0.05, 0.03)}, "up-to")
-    assert verdicts(late)["cls-last"] == "undecided"
-    late["sweep-up-to"] = points("CLS->{Q,D}", {}, "up-to")
-    late["sweep-from"] = points("CLS->{Q,D}", {}, "from")
-    assert verdicts(late)["cls-last"] == "does not hold"
-
-
-def per_query(**tables) -> dict[str, matchlens.Result]:
-    frames = {}
-    for name, (column, values) in tables.items():
-        frames[name] = pd.DataFrame(
-            {
-                "direction": "Q->D",
-                "collection": "c",
-                "qid": [str(n) for n in range(len(values))],
-                "lexical": 1.0,
-                "semantic": 2.0,
-                "heads": 3,
-                "hard": 0.2,
-                "easy": 0.1,
-                column: values,
-            }
-        )
-    empty = pd.DataFrame()
-    one = matchlens.Result(
-        "attention", {}, {"seed": 0, "layers": 6}, (), empty, empty,
-        {"noop": pd.DataFrame({"layer": [0]}), **frames},
-    )  # fmt: skip
-    return {"attention": one}
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [([1.0, 1.2, 0.9], "holds"), ([-1.0, -1.2, -0.9], "does not hold"), ([1.0, -1.0], "undecided")],
-)
-def test_claims_over_queries(values, said):
-    assert verdicts(per_query(stages=("later", values)))["lexical-first"] == said
-    assert verdicts(per_query(negatives=("more", values)))["hard-negatives"] == said
-
-
-def test_matching_heads_stand_to_the_upper_right_where_both_are_higher():
-    draw = np.random.default_rng(0)
-    layer, head = np.repeat(np.arange(6), 4), np.tile(np.arange(4), 6)
-    held = head == 0
-    up, flat = draw.normal(size=24) + 5 * held, draw.normal(size=24)
-    matching = pd.DataFrame({"direction": "Q->D", "layer": layer, "head": head, "held": held})
-    empty = pd.DataFrame()
-
-    def said(alignment, contrast) -> str:
-        heads = {"layer": layer, "head": head, "alignment": alignment, "QD-DD": contrast}
-        results = {
-            name: matchlens.Result(name, {}, {"seed": 0, "layers": 6}, (), empty, empty, tables)
-            for name, tables in (
-                ("attention", {"matching": matching, "noop": pd.DataFrame({"layer": [0]})}),
-                ("circuits", {"heads": pd.DataFrame(heads)}),
-            )
-        }
-        return verdicts(results)["upper-right"]
-
-    assert said(up, up) == "holds"
-    assert said(up, flat) == "undecided"
-    assert said(up, -up) == "does not hold"
-
-
-def test_numbers_behind_the_verdicts():
-    one = superiority(np.array([2.0, 3.0, 1.0]), np.array([1.0, 0.0]), seed=0)
-    assert one.value == pytest.approx((6 - 0.5) / 6)
-    assert one.low <= one.value <= one.high
-    mean = mean_of([0.1, 0.2, 0.3], ["a"] * 3, 0)
-    assert mean.value == pytest.approx(0.2)
-    assert mean.low <= 0.2 <= mean.high
-    assert runs_of_none([]) == 0
-
-
 def test_a_study_shows_itself(found):
     shown = found._repr_html_()
     for name in ("Q→D", "nDCG@10"):
@@ -378,7 +221,7 @@ def test_the_report_of_some_studies(tiny, pairs, tmp_path):
     done = call("report", tmp_path / "out", "--margin", "0.5")
     assert (done.status, done.out) == (0, "")
     claims = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
-    assert ".500" in claims.loc["document-to-query", "definition"]
+    assert "50%" in claims.loc["document-to-query", "definition"]
     assert (claims.loc[["document-context", "cls-last"], "verdict"] == "undecided").all()
     assert call("report", tmp_path / "out").status == 0  # the margin is remembered
     again = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
@@ -416,7 +259,7 @@ def test_the_command_writes_everything(words, tmp_path):
     [
         (["--quick", "--full", "--out", "x"], "exclude each other"),
         (["--studies", "ablation,tables", "--out", "x"], "study 'tables' is not known"),
-        (["--margin", "0", "--out", "x"], "--margin is 0.0; expected a positive"),
+        (["--margin", "0", "--out", "x"], "margin is 0.0; expected a share"),
         (["--quick"], "Missing option '--out'"),
         (["--base", "nowhere/at-all", "--out", "x"], "nowhere/at-all"),
     ],

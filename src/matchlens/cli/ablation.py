@@ -81,6 +81,7 @@ def _ablation(
     if cuts and not any(cuts):
         raise InputError("no cut given but ''; expected at least one other, for example 'Q->D'")
     given = job_of()
+    given.check_ranking()
     o.cuts_for(cuts or (), given.folder)
     if explain:
         typer.echo(_cost(given, cuts, hows, most_pairs))

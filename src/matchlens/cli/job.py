@@ -136,6 +136,20 @@ class Job:
         if work is not None:
             work.finish()
 
+    def check_ranking(self, *, easy: bool = True) -> None:
+        """See, before the model is loaded, that the ranking of some query can move the measure.
+
+        Args:
+            easy: whether easy negatives may stand in the rankings.
+
+        Raises:
+            InputError: if none can; it says why and what to do.
+        """
+        from matchlens.studies.common import ranked
+
+        measure, rel = str(self.study["measure"]), int(self.study["rel"])
+        ranked(self.pairs, measure, rel, rank_easy=easy and bool(self.study["rank_easy"]))
+
     def named(self, command: str, options: Mapping[str, object]) -> Job:
         """The job of a command with options of its own.
 
@@ -194,7 +208,7 @@ class Job:
         """The job, with what the manifest says of its command: see :func:`recording.record`."""
         if self.out is None:
             return self
-        chosen = {**self.pairs.sampling, "model": self.folder.name}
+        chosen = {**self.pairs.sampling, "model": self.folder.name, "rel": self.study["rel"]}
         resolved = {key: value for key, value in chosen.items() if given.get(key, 0) is None}
         return replace(self, record=record(name, declared, given, resolved, self.folder))
 
@@ -263,7 +277,7 @@ def job(
     passage_prefix: o.PassagePrefix = "",
     preset: Preset = "default",
     measure: o.Measure = "nDCG@10",
-    rel: o.Rel = 2,
+    rel: o.Rel = None,
     max_length: o.MaxLength = None,
     prompt: o.PromptFile = None,
     seed: o.Seed = 0,
@@ -282,14 +296,14 @@ def job(
     from matchlens.models.folder import check_dtype, find
     from matchlens.ranking import parse_measure
     from matchlens.results import check_folder
-    from matchlens.studies.common import identity
+    from matchlens.studies.common import identity, relevant_grade
     from matchlens.studies.presets import preset as preset_of
 
     where = Where(runner, workers, ray_address)
     where.check()
     chosen = preset_of(preset)
     easy = easy or 0
-    parse_measure(measure, rel=rel)
+    parse_measure(measure, rel=2 if rel is None else rel)
     check_dtype(dtype)
     o.texts_and_sizes(query_prefix, passage_prefix, batch_tokens)
     if out is not None:
@@ -324,17 +338,18 @@ def job(
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
     )
+    grade = relevant_grade(pairs, rel)
     if out is not None:
         check_folder(out, identity(folder.identity(dtype, limit, negate), pairs))
     study = {
         "preset": preset,
         "measure": measure,
-        "rel": rel,
+        "rel": grade,
         "rank_easy": easy > 0,
         "seed": seed,
         "batch_tokens": batch_tokens,
     }
-    given = {"preset": preset, "measure": measure, "rel": rel, "seed": seed, "runs": runs}
+    given = {"preset": preset, "measure": measure, "rel": grade, "seed": seed, "runs": runs}
     about = {"options": {**given, "device": device}}
     return Job(
         folder,

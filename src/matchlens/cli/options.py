@@ -138,7 +138,14 @@ QueryPrefix = Annotated[str, typer.Option(help="Put before every query.")]
 PassagePrefix = Annotated[str, typer.Option(help="Put before every passage.")]
 Seed = Annotated[int, typer.Option(help="Of the sample, the tests and the intervals.")]
 Measure = Annotated[str, typer.Option(help="Any ir_measures measure.")]
-Rel = Annotated[int, typer.Option(help="Lowest relevant grade of binary measures.")]
+Rel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="GRADE",
+        help="Lowest relevant grade, of binary measures and of contrasts [2 where the judgements "
+        "reach 2, else 1].",
+    ),
+]
 
 
 def cuts_for(texts: Sequence[str], folder: ModelFolder) -> None:

@@ -113,6 +113,7 @@ def reproduce(
     )
     from matchlens.studies.study_cost import study_cost
 
+    made.check_ranking(easy=False)
     costs = study_cost(names, size, wexir25.PRESET, made.folder, made.pairs)
     if explain:
         typer.echo(costs)

@@ -52,7 +52,10 @@ Quick = Annotated[bool, typer.Option("--quick", help="A first look: minutes.")]
 Full = Annotated[bool, typer.Option("--full", help="Everything on all pairs: hours or days.")]
 Margin = Annotated[
     float | None,
-    typer.Option(help="Claims: changes of the measure within this count as none [0.02]."),
+    typer.Option(
+        metavar="SHARE",
+        help="Claims: changes within this share of (original - random) count as none [0.06].",
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
 
@@ -77,6 +80,8 @@ def study(
     names = sizes.chosen_studies(named, how_much)
     checked_margin(margin)
     job = job_of(queries=how_much.queries)
+    if set(names) & set(sizes.CUTTING):
+        job.check_ranking(easy=False)
     before = None
     if base is not None:
         from matchlens.models.folder import find
@@ -174,6 +179,7 @@ def _files(result: Result) -> Mapping[str, str | bytes]:
 
     draw = {
         "ablation": ablation_files,
+        "evidence": lambda result: {},  # its tables are all that there is
         "attention": attention_files,
         "circuits": circuits_files,
         "looking": looking_files,
@@ -194,13 +200,15 @@ def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> Non
 
 
 def checked_margin(margin: float | None) -> None:
-    """See that a margin is a positive number.
+    """See that a margin is a share.
 
     Raises:
         InputError: if it is not.
     """
-    if margin is not None and not 0 < margin < float("inf"):
-        raise InputError(f"--margin is {margin}; expected a positive change of the measure")
+    if margin is not None:
+        from matchlens.report.whole import check_margin
+
+        check_margin(margin)
 
 
 @contextmanager

@@ -99,6 +99,7 @@ def sweep(
         layers=10**6 if kind == "head-sets" else max(1, min(window, MOST_LAYERS)),
     )
     job = job_of()
+    job.check_ranking()
     layers, heads = job.folder.shape
     preset, seed = str(job.study["preset"]), int(job.study["seed"])
     conditions = _conditions(kind, own, preset, layers=layers, heads=heads, seed=seed)

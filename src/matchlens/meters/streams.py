@@ -86,11 +86,12 @@ class Histogram:
     def observe(self, values: Float[np.ndarray, "n ..."]) -> None:
         """Take some arrays, the first axis over them."""
         bins = len(self.edges) - 1
-        flat = values.reshape(len(values), -1)
+        elements = self.counts[..., 0].size  # an empty class has no length to reshape by
+        flat = values.reshape(len(values), elements)
         place = np.clip(np.searchsorted(self.edges, flat, side="right") - 1, 0, bins - 1)
-        element = np.broadcast_to(np.arange(flat.shape[1]), flat.shape)
+        element = np.broadcast_to(np.arange(elements), flat.shape)
         known = ~np.isnan(flat)
-        found = np.bincount(element[known] * bins + place[known], minlength=flat.shape[1] * bins)
+        found = np.bincount(element[known] * bins + place[known], minlength=elements * bins)
         self.counts = self.counts + found.reshape(self.counts.shape)
 
     def merge(self, other: Histogram) -> Histogram:

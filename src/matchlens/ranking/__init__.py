@@ -4,7 +4,8 @@ The only package that knows ir_measures.
 """
 
 from matchlens.ranking.candidates import Candidates, has_gain
-from matchlens.ranking.evaluation import Evaluation, evaluate, random_expectation
+from matchlens.ranking.evaluation import Evaluation, evaluate, movable, random_expectation
+from matchlens.ranking.intervals import bootstrap_t
 from matchlens.ranking.measures import Measure, parse_measure
 from matchlens.ranking.shifts import Shift, shift
 from matchlens.ranking.significance import benjamini_hochberg, compare, holm, sign_flip
@@ -15,10 +16,12 @@ __all__ = [
     "Measure",
     "Shift",
     "benjamini_hochberg",
+    "bootstrap_t",
     "compare",
     "evaluate",
     "has_gain",
     "holm",
+    "movable",
     "parse_measure",
     "random_expectation",
     "shift",

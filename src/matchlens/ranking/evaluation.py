@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from matchlens.errors import InputError
 from matchlens.ranking.candidates import Candidates
 from matchlens.ranking.measures import Measure
 from matchlens.ranking.orders import by_orders
 from matchlens.ranking.ties import Ranked, rank
+
+SAME = 1e-12  # values of a measure closer than this differ by rounding alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,43 @@ def random_expectation(
     rows = max((int(query.rows.max()) + 1 for query in queries), default=0)
     scores = np.zeros(rows)
     return evaluate(measure, queries, scores, tie_tol=0.0, seed=seed, permutations=permutations)
+
+
+def movable(measure: Measure, queries: Sequence[Candidates]) -> Bool[np.ndarray, " q"]:
+    """Whether the order of a query's candidates can change the measure at all.
+
+    The candidates are ranked best first and worst first, by gain. Where both orders have one value
+    every order has it, so that no cut could lower it and no test could show damage: binary measures
+    without a relevant or without a non-relevant candidate, graded ones where all gains are equal,
+    cutoffs that all candidates fit into where the measure ignores the order above the cutoff.
+
+    Args:
+        measure: what would be computed.
+        queries: the candidates of each query.
+
+    Returns:
+        `[q]`, True where some order differs from another.
+
+    Raises:
+        InputError: ERR meets a grade above 4.
+
+    Source: the science page, section 3, "Measures that cannot move".
+
+    >>> import numpy as np
+    >>> from matchlens.ranking import parse_measure
+    >>> grades = np.array([0, 1])
+    >>> query = Candidates("", "1", np.arange(2), grades, ideal=grades)
+    >>> [bool(movable(parse_measure(text), [query])[0]) for text in ("nDCG@10", "RR@10", "P@10")]
+    [True, False, False]
+    """
+    rows = max((int(query.rows.max()) + 1 for query in queries), default=0)
+    best = np.zeros(rows)
+    values = []
+    for query in queries:
+        best[query.rows] = measure.gains(query.grades)
+    for scores in (best, -best):
+        values.append(evaluate(measure, queries, scores, tie_tol=0.0).values)
+    return np.abs(values[0] - values[1]) > SAME
 
 
 def _linear(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from matchlens.errors import InputError
+from matchlens.ranking.intervals import bootstrap_t, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +38,15 @@ def compare(
       difference, over all sign patterns up to 14 queries, else over `resamples` seeded ones with
       the estimate (b + 1) / (resamples + 1); `p_holm` and `p_flip_holm`, corrected over the rows;
     - `p_unpaired`, two-tailed Student t-test of two samples of equal variance, uncorrected;
-    - `ci_low`, `ci_high`: 95% percentile bootstrap interval of the mean difference over queries,
-      stratified by collection;
+    - `ci_low`, `ci_high`: 95% bootstrap-t interval of the mean difference over queries, stratified
+      by collection (:func:`~matchlens.ranking.intervals.bootstrap_t`);
     - `significant`: `p_holm <= alpha`; `significant_paper`: `p_unpaired <= alpha`.
 
     Differences within rounding (1e-12) are taken for 0, and where all of a row are, every p is 1.
     Where all differences of a row are the same and not 0, their variance is 0, t is infinite and
     p is 0, which `p_flip` does not follow. One query has no variance: p and p_unpaired are NaN,
-    are not corrected for and never significant. The interval is NaN where no collection has two
-    queries, since resampling has nothing to vary.
+    are not corrected for and never significant. The interval is NaN where more than 5% of the
+    resamples have no variance.
 
     Args:
         values: `[condition, query]`, the measure under each condition.
@@ -105,7 +106,7 @@ def compare(
     p_flip = sign_flip(differences, seed=seed, resamples=resamples)
     p_unpaired = _unpaired(values, original, mean, equal)
     p_holm, p_flip_holm = holm(p), holm(p_flip)
-    low, high = _bootstrap(differences, collections, seed, resamples)
+    low, high = bootstrap_t(differences, collections, seed=seed, resamples=resamples)
     return pd.DataFrame(
         {
             "n": np.full(len(values), queries),
@@ -205,7 +206,7 @@ def _signs(
     queries: int, seed: int, resamples: int, step: int
 ) -> Iterator[Float[np.ndarray, "s q"]]:
     """Sign patterns, +1 or -1 a query, in blocks of `step`."""
-    generator = np.random.default_rng([0, *_words(seed)])
+    generator = np.random.default_rng([0, *words(seed)])
     total = 2**queries if queries <= EXACT else resamples
     for start in range(0, total, step):
         size = min(step, total - start)
@@ -214,11 +215,6 @@ def _signs(
         else:  # a double a sign, so that the patterns do not depend on the size of the blocks
             bits = generator.random((size, queries)) < 0.5
         yield np.where(bits, 1.0, -1.0)
-
-
-def _words(seed: int) -> list[int]:
-    """A seed of either sign as what numpy takes for one."""
-    return [int(seed < 0), abs(seed)]
 
 
 def _paired(
@@ -262,33 +258,3 @@ def _two_tailed(
 
     t = np.divide(np.abs(mean), error, out=np.full(len(mean), np.inf), where=error > 0)
     return np.where(equal, 1.0, 2 * stdtr(freedom, -t))
-
-
-def _bootstrap(
-    differences: Float[np.ndarray, "c q"], collections: Sequence[str], seed: int, resamples: int
-) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
-    """95% percentile interval of the mean difference; all conditions share the samples.
-
-    A sample is kept as the number of times that it holds each query.
-    """
-    conditions, queries = differences.shape
-    _, stratum = np.unique(np.array(collections), return_inverse=True)
-    members = [np.flatnonzero(stratum == number) for number in range(stratum.max() + 1)]
-    low, high = np.full((2, conditions), np.nan)
-    if max(map(len, members)) < 2:
-        return low, high
-    width = max(1, 4 * BLOCK // resamples)
-    step = max(1, BLOCK // queries)
-    for left in range(0, conditions, width):
-        block = differences[left : left + width].T
-        means = np.empty((resamples, block.shape[1]))
-        generators = [np.random.default_rng([1, i, *_words(seed)]) for i in range(len(members))]
-        for start in range(0, resamples, step):
-            size = min(step, resamples - start)
-            times = np.empty((size, queries))
-            for at, generator in zip(members, generators, strict=True):
-                times[:, at] = generator.multinomial(len(at), np.full(len(at), 1 / len(at)), size)
-            means[start : start + size] = times @ block / queries
-        here = slice(left, left + width)
-        low[here], high[here] = np.percentile(means, [2.5, 97.5], axis=0)
-    return low, high

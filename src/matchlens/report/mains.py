@@ -38,6 +38,7 @@ def main_table(result: Result) -> Section:
         return _points(result)
     makers = {
         "ablation": _table1,
+        "evidence": _table1,
         "attention": _matching,
         "circuits": _aligned,
         "looking": _looks,
@@ -51,7 +52,7 @@ def _star(result: Result) -> str:
 
 
 def _table1(result: Result) -> Section:
-    digits, table = digits_of(result), result.to_frame("table1")
+    digits, table = digits_of(result), result.to_frame()
     table["star"] = starred(table, str(result.options["stars"]))
     rows = {str(row["cut"]): row for row in records(table)}
     original, random = (printed(rows[name]["mean"], digits) for name in ("", "random"))
@@ -71,7 +72,7 @@ def _table1(result: Result) -> Section:
         for name in names
     ]
     head = ("cut", str(result.options["measure"]), "change", "95%", "p (Holm)")
-    return Section("table1", title, head, tuple(lines), 1, _star(result))
+    return Section(next(iter(result.tables)), title, head, tuple(lines), 1, _star(result))
 
 
 def _between(row: Row, digits: int) -> tuple[str, str]:

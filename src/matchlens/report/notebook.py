@@ -15,6 +15,7 @@ from matchlens.results import Result
 MOST = 20
 """Rows and notes that are shown at most."""
 TITLES = {
+    "evidence": "The cuts that the claims rest on",
     "ablation": "Table 1: attention cut in each direction",
     "attention": "Where attention goes, and which heads match",
     "circuits": "Query-key circuits",

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from matchlens.errors import InputError
+from matchlens.ranking.effects import MARGIN
 from matchlens.report.numbers import columns, printed
 from matchlens.results import Result, read_manifest, records, to_json
 from matchlens.studies.claims import claims
 from matchlens.studies.headline import headline, summary
-from matchlens.studies.verdicts import MARGIN
 
 NAME = "study"
 FORMAT = 1
@@ -44,8 +44,8 @@ def conclude(
 
     Args:
         folder: a results folder.
-        margin: changes of the measure up to this count as none; what the folder says, else .02,
-            where None.
+        margin: share of (original - random), query by query, that counts as no change; what the
+            folder says, else .06, where None.
         about: what the manifest says of the study; what it says already where None.
 
     Returns:
@@ -53,15 +53,14 @@ def conclude(
         texts; it is not saved.
 
     Raises:
-        InputError: if the folder cannot be read, or the margin is no positive number.
+        InputError: if the folder cannot be read, or the margin is not between 0 and 1.
     """
     results = held(folder)
     before = read_manifest(Path(folder))["studies"].get(NAME, {}).get("options", {})
     options = dict(before if about is None else about)
     if margin is None:
         margin = float(str(options.get("margin", MARGIN)))
-    if not 0 < margin < float("inf"):
-        raise InputError(f"margin is {margin}; expected a positive change of the measure")
+    check_margin(margin)
     options["margin"] = margin
     decided = claims(results, margin=margin)
     first = next(iter(results.values()))
@@ -70,7 +69,7 @@ def conclude(
         NAME,
         first.identity,
         options,
-        (f"changes of the measure within {margin:g} count as none in the claims",),
+        (f"changes within {margin:.0%} of (original - random) count as none in the claims",),
         first.pairs,
         pd.DataFrame(scores[scores["cut"] == ""]),
         {"claims": decided},
@@ -86,6 +85,19 @@ def conclude(
     return result
 
 
+def check_margin(margin: float) -> None:
+    """See that a margin is a share.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not 0 < margin < 1:
+        raise InputError(
+            f"margin is {margin}; expected a share of (original - random) between 0 and 1, such as "
+            f"{MARGIN}"
+        )
+
+
 def write_report(
     folder: str | Path,
     *,
@@ -96,8 +108,8 @@ def write_report(
 
     Args:
         folder: a results folder that holds one study or more.
-        margin: changes of the measure up to this count as none in the claims; as before where
-            None.
+        margin: share of (original - random) that counts as no change in the claims; as before
+            where None.
         command: what the manifest keeps of the command that asked for it.
 
     Returns:
@@ -157,14 +169,17 @@ def text(result: Result) -> str:
         result: what :func:`conclude` returned.
     """
     lines = [str(row["sentence"]) for row in records(result.tables["summary"])]
-    body = [["claim", "verdict", "number", "95% interval", "n"]]
+    body = [["claim", "verdict", "number", "95% interval", "n", "p", "p (Holm)"]]
     decided = records(result.tables["claims"])
     for row in decided:
         low, high = (printed(row[key], 3) for key in ("low", "high"))
         interval = f"[{low}, {high}]" if row["low"] is not None else "-"
         count = "-" if row["n"] is None else f"{row['n']} {row['n_of']}"
         body.append(
-            [str(row["id"]), str(row["verdict"]), printed(row["value"], 3), interval, count]
+            [
+                *(str(row["id"]), str(row["verdict"]), printed(row["value"], 3), interval, count),
+                *(printed(row[key], 3) for key in ("p", "p_holm")),
+            ]
         )
     said = [
         f"{row['id']}: {row['claim']} {row['found']}" for row in records(result.tables["claims"])

@@ -27,7 +27,7 @@ def ablation(
     hows: Sequence[str] | None = None,
     preset: str = "default",
     measure: str = "nDCG@10",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
     seed: int = 0,
@@ -48,7 +48,8 @@ def ablation(
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
             ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures.
+        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of permutations, resampling and the halves.

@@ -5,14 +5,12 @@ from __future__ import annotations
 from matchlens.directions import Cut
 from matchlens.plan import Condition
 from matchlens.studies.control_points import conditions_of as control_conditions
+from matchlens.studies.evidence import evidence_cuts
 from matchlens.studies.hows import ways
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import Preset
 from matchlens.studies.sizes import Size
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
-
-CUTTING = ("ablation", "sweep", "heads", "controls")
-"""The studies that cut, whose conditions are known before anything is run."""
 
 
 def sweeps(size: Size, preset: Preset) -> list[tuple[str, tuple[str, ...]]]:
@@ -32,7 +30,7 @@ def asked(
     """The conditions of a study that cuts, and its most pairs (None: all that are ranked).
 
     Args:
-        name: one of :data:`CUTTING`.
+        name: one of :data:`~matchlens.studies.sizes.CUTTING`.
         size: how much is run.
         preset: the study's preset.
         layers: layers of the model.
@@ -48,6 +46,8 @@ def asked(
     if name == "ablation":
         made, _ = ways(preset.cuts, None if how == "zero" else [how])
         return dict(conditions_of([way.cut for way in made])), None
+    if name == "evidence":
+        return dict(conditions_of(evidence_cuts(layers))), None
     if name == "controls":
         conditions, _, _ = control_conditions(preset.directions, [how], size.draws)
         return conditions, size.pairs

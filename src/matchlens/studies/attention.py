@@ -26,7 +26,7 @@ from matchlens.studies.attention_options import (
     places,
 )
 from matchlens.studies.class_stats import distributions, moments, taken
-from matchlens.studies.common import identity, pair_table
+from matchlens.studies.common import identity, pair_table, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
 from matchlens.studies.head_set_points import RANDOM_SETS, checked_random
 from matchlens.studies.impossible import reason
@@ -34,7 +34,7 @@ from matchlens.studies.matching import Causal
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.stages import layer_centres, negatives
+from matchlens.studies.stages import layer_depths, negatives
 from matchlens.studies.watching import DERIVED, Reader, Watched, watch
 
 NAME = "attention"
@@ -49,7 +49,7 @@ def attention(
     directions: Sequence[str | Direction] = MATCHING,
     preset: str = "default",
     aggregate: str | None = None,
-    rel: int = 2,
+    rel: int | None = None,
     thresholds: Thresholds | None = None,
     causal: bool = True,
     random: int = RANDOM_SETS,
@@ -74,7 +74,8 @@ def attention(
         preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
             ``authors`` (peak; median over queries; pairs classified rightly; at most 20 a class).
         aggregate: ``mean`` or ``median`` over queries; the preset's where None.
-        rel: lowest relevant grade.
+        rel: lowest relevant grade; where None: 2 where the
+            judgements reach 2, else 1.
         thresholds: what makes a head a matching head.
         causal: whether the matching heads are cut.
         random: random sets of heads beside each set of matching heads.
@@ -92,8 +93,9 @@ def attention(
         ``matching`` (every head on both halves of the queries, and what cutting it does), ``sets``
         and ``set_points`` (the matching heads against random sets), ``noop``, ``lexical``,
         ``kinds`` (where the collection tells exact words from paraphrases), ``stages`` and
-        ``negatives`` (lexical and semantic matching query by query), ``moments`` and
-        ``distributions``; and the meters' arrays (:meth:`Result.array`).
+        ``negatives`` (depth of lexical and semantic matching; semantic mass of
+        negatives), ``moments`` and ``distributions``; and the meters' arrays
+        (:meth:`Result.array`).
 
     Raises:
         InputError: if an option cannot be used, or a contrast has an empty class.
@@ -112,13 +114,14 @@ def attention(
     middle = aggregate or chosen.aggregate
     texts = checked_directions(directions)
     limits = thresholds or Thresholds()
+    rel = relevant_grade(pairs, rel)
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
     used = None
     if causal:  # before anything runs, so that a slip costs nothing
         checked_random(random)
         parse_measure(measure, rel=rel)
-        used = matching.to_cut(pairs, seed, most_pairs)
+        used = matching.to_cut(pairs, seed, most_pairs, measure, rel)
     if watched is None:
         watched = watch(
             model, pairs, names, batch_tokens=batch_tokens, progress=progress, runner=runner
@@ -162,7 +165,7 @@ def attention(
     tables |= _causal(tables, effect)
     tables |= _profiles(reader, classes, pairs)
     among = [text for text in texts if _lexical(reader, *places(text))]
-    tables["stages"] = layer_centres(reader, classes, among)
+    tables["stages"] = layer_depths(reader, classes, among, seed)
     tables["negatives"] = negatives(reader, classes, every, among, seed)
     tables["moments"] = moments(arrays, classes)
     tables["distributions"] = distributions(reader.of, classes, every, texts)

@@ -36,7 +36,7 @@ from matchlens.studies.circuits_options import (
     named_heads,
     other_half,
 )
-from matchlens.studies.common import identity, pair_table
+from matchlens.studies.common import identity, pair_table, relevant_grade
 from matchlens.studies.contrasts import Classes, contrast_table, shared
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
@@ -63,7 +63,7 @@ def query_key(
     same_token: bool = False,
     most_pairs: int | None = COSTLY_PAIRS,
     preset: str = "default",
-    rel: int = 2,
+    rel: int | None = None,
     seed: int = 0,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
@@ -95,7 +95,8 @@ def query_key(
             makes the pass slower.
         most_pairs: at most so many pairs for the hypothesis; all of the half where None.
         preset: ``default``, ``paper``, or ``authors``, whose document has its SEP2.
-        rel: lowest relevant grade.
+        rel: lowest relevant grade; where None: 2 where the
+            judgements reach 2, else 1.
         seed: of the halves, the thinning, the null's draws, permutations and resamples.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
@@ -131,6 +132,7 @@ def query_key(
     for qk in layers:
         refuse_rope(qk)
     before = _base(base, layers)
+    rel = relevant_grade(pairs, rel)
     first, second = checked_halves(pairs.pairs, rel, seed)
     few = other_half(pairs, seed, most_pairs)
     document = document_parts(chosen.name)

@@ -1,4 +1,4 @@
-"""The paper's claims, one by one: each held against the tables of a study.
+"""The paper's claims, one by one: each tested on the tables of a study, all decided together.
 
 Every function here is pure: stored tables in, what they say out. A claim whose numbers were not
 made is undecided, and says what is lacking.
@@ -7,10 +7,12 @@ made is undecided, and says what is lacking.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import pandas as pd
 
+from matchlens.ranking.effects import MARGIN, UNDECIDED, decide
 from matchlens.studies.decisions import (
     Results,
     early_cls,
@@ -18,11 +20,10 @@ from matchlens.studies.decisions import (
     hard_negatives,
     lexical_first,
     one_cut,
-    plain,
     separators,
     upper_right,
 )
-from matchlens.studies.verdicts import MARGIN, Found
+from matchlens.studies.verdicts import Found, known
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,29 @@ class Claim:
     decide: Callable[[Results, float, int], Found]
 
 
+COLUMNS = (
+    *("id", "claim", "verdict", "found", "value", "low", "high", "unit", "n", "n_of"),
+    *("p", "p_holm", "needed", "source", "definition"),
+)
+
+
 def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
     """Decide the paper's claims for one model from the tables of its studies.
 
+    Each claim has one primary test. Holm's correction goes over the claims, in two families: the
+    tests that would show a claim, and those that would show its contrary.
+
     Args:
         results: study name to result; what is lacking leaves claims undecided.
-        margin: changes of the measure up to this count as none.
+        margin: share of (original - random), query by query, that counts as no change.
 
     Returns:
-        A row a claim: id, claim, verdict (``holds``, ``does not hold``, ``undecided``), found (a
-        sentence), value, low, high (95% interval), unit, n, n_of, p, source, definition.
+        One row for each claim: id, claim, verdict (``holds``, ``does not hold``, ``undecided``),
+        found (a sentence), value, low, high (95% bootstrap-t interval), unit, n, n_of, p (of the
+        deciding test, uncorrected), p_holm (corrected over the claims), needed (about how many
+        queries would decide it, before the correction), source, definition.
 
-    Source: Vast et al. 2025, its conclusions; the definitions are this project's.
+    Source: science 3, "A statement about a model"; Vast et al. 2025, its conclusions.
 
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
@@ -63,26 +75,68 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
     'undecided'
     """
     seed = _seed(results)
+    found = [one.decide(results, margin, seed) for one in CLAIMS]
     rows = []
-    for one in CLAIMS:
-        found = one.decide(results, margin, seed)
-        about = {"id": one.id, "claim": one.claim}
+    verdicts = decide([one.evidence for one in found])
+    for claim, one, verdict in zip(CLAIMS, found, verdicts, strict=True):
+        words = one.found
+        if verdict.verdict == UNDECIDED:
+            words = f"{_undecided(one, verdict.p_corrected)} {words}".strip()
+        about = {field.name: getattr(one, field.name) for field in fields(one)}
         rows.append(
-            {**about, **found.row(), "definition": one.definition.format(margin=plain(margin))}
+            {
+                **about,
+                "id": claim.id,
+                "claim": claim.claim,
+                "verdict": verdict.verdict,
+                "found": words,
+                "p": known(verdict.p),
+                "p_holm": known(verdict.p_corrected),
+                "needed": one.needed if verdict.verdict == UNDECIDED else None,
+                "definition": claim.definition.format(margin=f"{margin:.0%}"),
+            }
         )
-    table = pd.DataFrame(rows)
-    table["n"] = table["n"].astype("Int64")
+    table = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    for name in ("n", "needed"):
+        table[name] = table[name].astype("Int64")
     return table
+
+
+def _undecided(found: Found, corrected: float) -> str:
+    """What is lacking for a decision."""
+    if found.evidence.lacking:
+        why = found.evidence.lacking
+        return (
+            "Not decided."
+            if found.found.rstrip(".").lower() == why.lower()
+            else (f"Not decided: {why}.")
+        )
+    needed = f" About {found.needed:,} queries would probably decide it." if found.needed else ""
+    said = "" if np.isnan(corrected) else f" (the nearest has a corrected p of {corrected:.3f})"
+    return f"Not decided: neither test is passed{said}.{needed}"
 
 
 def _seed(results: Results) -> int:
     return next((int(str(one.options["seed"])) for one in results.values()), 0)
 
 
-_CUT = (
-    "The cut in all layers (Table 1). It matters where the measure falls, the Holm-corrected p of "
-    "the paired t-test over Table 1's cells is at most .05, and the 95% interval of the change "
-    "reaches beyond {margin}; it does not where that interval lies within plus or minus {margin}."
+_TESTED = (
+    " Tested by paired t-tests over at least 10 queries, once the model is shown to be better than "
+    "random; p corrected by Holm over the claims."
+)
+_EFFECT = (
+    "The cut in all layers lowers the measure: a two-sided test against no change. It does not "
+    "hold where the change is shown to lie within {margin} of (original - random), or to be a rise."
+    + _TESTED
+)
+_NO_EFFECT = (
+    "The cut in all layers changes the measure by less than {margin} of (original - random), "
+    "query by query: two one-sided tests. It does not hold where the change is shown to be larger."
+    + _TESTED
+)
+_BACKUP = (
+    " Where cutting CLS, SEP1 and SEP2 together does more damage than each alone (a backup path), "
+    "the joint cut is used."
 )
 _FLOW = " Information flows from what is read to the reader: query to document is D->Q."
 
@@ -90,69 +144,72 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "document-context",
         "Document contextualisation matters (D->D: the document reads itself).",
-        _CUT,
+        _EFFECT,
         one_cut("D->D", True),
     ),
     Claim(
         "query-to-document",
         "Query-to-document transfer matters (D->Q: the document reads the query).",
-        _CUT + _FLOW,
+        _EFFECT + _FLOW,
         one_cut("D->Q", True),
     ),
     Claim(
         "document-to-query",
         "Document-to-query transfer does not matter (Q->D: the query reads the document).",
-        _CUT + _FLOW,
+        _NO_EFFECT + _FLOW,
         one_cut("Q->D", False),
     ),
     Claim(
         "separators",
-        "Reading and being read, SEP is a no-op.",
-        "No cut of SEP1's and SEP2's rows, or of what CLS, Q and D read from them, changes the "
-        "measure beyond {margin} (the 95% interval); and of the heads that give SEP half of their "
-        "attention, most get less than half of what they write from there (norm mass). Where no "
-        "head does, what is written must not exceed what is read.",
+        "SEP is a no-op for query and document, which read it for nothing.",
+        "Neither {{Q,D}}->SEP1 nor {{Q,D}}->SEP2, in all layers, changes the measure by {margin} "
+        "of (original - random) or more; what is written from SEP (norm mass) is printed beside it."
+        + _BACKUP
+        + _TESTED,
         separators,
     ),
     Claim(
         "early-cls",
-        "In the early layers CLS is a no-op (CLS->All).",
-        "Early: the lower third of the layers. CLS->All up to every one of them changes nothing "
-        "beyond {margin} (the 95% interval); and there most heads that give CLS half of their "
-        "attention get less than half of what they write from it (norm mass). Where no head does, "
-        "what is written must not exceed what is read.",
+        "In the early layers CLS is a no-op for query and document.",
+        "Early: the lower third of the layers. {{Q,D}}->CLS in all of them changes the measure by "
+        "less than {margin} of (original - random); what is written from CLS (norm mass) is "
+        "printed beside it." + _BACKUP + _TESTED,
         early_cls,
     ),
     Claim(
         "lexical-first",
         "Matching is lexical first, then semantic.",
-        "Matching is the attention mass Q->D that relevant passages get beyond random ones; "
-        "lexical: on the reader's own token, semantic: the rest. Per query the mean layer of each, "
-        "weighted by its mass. It holds where the 95% interval of the difference lies above 0.",
+        "Per head the mass Q->D of relevant minus that of random passages, split into mass on the "
+        "reader's own token (lexical) and on others. Positive differences are summed by layer; the "
+        "depth is where half of the sum is reached. It holds where the other matching lies deeper "
+        "by more than with relevance shuffled within queries (1,000 permutations, p corrected by "
+        "Holm over the claims). Undecided where more than 20% of the weight is negative.",
         lexical_first,
     ),
     Claim(
         "hard-negatives",
         "Semantic matches are likelier in hard than in easy negatives.",
-        "Semantic mass Q->D of the semantic matching heads, on the half of the queries that did "
-        "not find them: per query the mean of its hard minus that of its easy negatives. It holds "
-        "where the 95% interval lies above 0.",
+        "Semantic mass Q->D (on other tokens than the reader's own), mean over all heads: per "
+        "query the mean of its hard minus that of its easy negatives, by a two-sided paired "
+        "t-test. It holds where the mean is shown to be above 0, and does not where it is shown "
+        "to be below.",
         hard_negatives,
     ),
     Claim(
         "upper-right",
         "The matching heads stand to the upper right of Figure 2.",
-        "Matching heads Q->D that hold on the other half of the queries against all other heads: "
-        "both the alignment trace(A) and the contrast QD-DD are higher, each by its AUC (95% "
-        "bootstrap interval over heads above .5) and the Mann-Whitney test, Holm-corrected over "
-        "the two. It does not hold where one of them is lower.",
+        "Matching heads Q->D that hold on the other half of the queries, against the other heads "
+        "of their own layers: both the alignment trace(A) and the contrast QD-DD are higher, by "
+        "permutation inside layers. It does not hold where one of them is shown to be lower.",
         upper_right,
     ),
     Claim(
         "cls-last",
         "Relevance is gathered in CLS last (CLS->Q and CLS->D from layer n).",
-        "CLS->{{Q,D}} up to every layer of the lower half changes nothing beyond {margin} (the 95% "
-        "interval), and from the middle layer on it matters.",
+        "CLS->{{Q,D}} in the lower half of the layers changes the measure by less than {margin} of "
+        "(original - random), and from the middle layer on it lowers the measure."
+        + _BACKUP
+        + _TESTED,
         gathered_last,
     ),
 )

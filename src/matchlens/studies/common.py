@@ -15,7 +15,8 @@ from jaxtyping import Bool, Int
 from matchlens._version import __version__
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.corpora.pairs import digest
-from matchlens.ranking import Candidates, has_gain
+from matchlens.errors import InputError
+from matchlens.ranking import Candidates, Measure, has_gain, movable, parse_measure
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
 TIE_TOL: Mapping[str, float] = {
@@ -116,3 +117,118 @@ def candidates(pairs: PairSet, *, rank_easy: bool = False) -> list[Candidates]:
         if has_gain(one):
             out.append(one)
     return out
+
+
+RELEVANT = 2
+"""Lowest relevant grade of graded judgements (TREC DL); 1 where no judgement reaches it."""
+
+
+def relevant_grade(pairs: PairSet, rel: int | None = None) -> int:
+    """The lowest grade that counts as relevant, for measures and contrasts alike.
+
+    Args:
+        pairs: the chosen pairs, with the grades of their ideal rankings.
+        rel: what the user gave; where None: 2 where the judgements reach 2, else 1.
+
+    Raises:
+        InputError: if no judgement reaches the grade that was given.
+
+    Source: science 3.
+
+    >>> from matchlens.corpora import choose, demo
+    >>> relevant_grade(choose(demo.load()))
+    2
+    """
+    top = max((grade for grades in pairs.ideals.values() for grade in grades), default=0)
+    top = max([top, *(pair.grade for pair in pairs.pairs)])
+    if rel is None:
+        return RELEVANT if top >= RELEVANT else 1
+    if rel > top >= 1:
+        raise InputError(
+            f"rel is {rel} and the highest grade of these judgements is {top}, so that no passage "
+            f"would be relevant; give a grade of 1 to {top} (--rel {top})"
+        )
+    return rel
+
+
+def ranked(
+    pairs: PairSet, measure: str, rel: int, *, rank_easy: bool = False
+) -> tuple[Measure, list[Candidates], tuple[str, ...]]:
+    """The measure, the queries whose ranking can move it, and what to say of the others.
+
+    A query whose candidates give one value in every order shows neither damage nor its absence.
+
+    Args:
+        pairs: the chosen pairs.
+        measure: any ir_measures measure by name.
+        rel: lowest relevant grade of binary measures.
+        rank_easy: whether easy negatives stand in the rankings.
+
+    Raises:
+        InputError: if the measure cannot be used, or no query can move it; it says why and what
+            to do.
+
+    Source: science 3, "Measures that cannot move".
+
+    >>> from matchlens.corpora import choose, demo
+    >>> measure, queries, notes = ranked(choose(demo.load()), "P@5", 2)
+    >>> str(measure), len(queries), notes
+    ('P(rel=2)@5', 16, ())
+    """
+    parsed = parse_measure(measure, rel=rel)
+    queries = candidates(pairs, rank_easy=rank_easy)
+    if not queries:
+        raise InputError(
+            "no query has a candidate with a grade above 0, so that nothing can be ranked; choose "
+            "queries with relevant passages"
+        )
+    moves = movable(parsed, queries)
+    if not moves.any():
+        raise InputError(_cannot_move(parsed, queries))
+    kept = [query for query, can in zip(queries, moves, strict=True) if can]
+    left = len(queries) - len(kept)
+    if not left:
+        return parsed, kept, ()
+    return (
+        parsed,
+        kept,
+        (
+            f"{left} of {len(queries)} queries were left out: every order of their candidates has "
+            f"the same {parsed}, so that no cut could change it",
+        ),
+    )
+
+
+def _cannot_move(measure: Measure, queries: Sequence[Candidates]) -> str:
+    """Why no order of any query's candidates changes a measure, and what to do."""
+    gains = [measure.gains(query.grades) for query in queries]
+    top = max(int(query.grades.max()) for query in queries)
+    rel = measure.rel
+    if all((gain <= 0).all() for gain in gains):
+        why = f"no candidate has grade {rel} or more" if rel else "no candidate has a gain"
+        what = f"lower the relevant grade (--rel {top})" if rel and top >= 1 else _MORE
+    elif all((gain == gain[0]).all() for gain in gains):
+        why = (
+            f"all candidates of a query have grade {rel} or more"
+            if rel
+            else "all candidates of a query have the same grade"
+        )
+        higher = rel is not None and any((query.grades < top).any() for query in queries)
+        what = f"raise the relevant grade (--rel {top}), or {_MORE}" if higher else _MORE
+    else:
+        why = (
+            f"every query has at most {measure.cutoff} candidates"
+            if measure.cutoff
+            else ("it ignores the order of the candidates")
+        )
+        what = "take a measure that weighs ranks, such as nDCG@10"
+    return (
+        f"{measure} has one value for every order of the candidates ({why}), so that no cut could "
+        f"change it; {what}"
+    )
+
+
+_MORE = (
+    "rank other passages beside these: the top of a run (--run FILE --depth 100), or judged "
+    "passages of another grade"
+)

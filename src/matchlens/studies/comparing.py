@@ -16,6 +16,7 @@ from matchlens.results import Result, read_manifest
 from matchlens.studies.compare_heads import compare_heads
 from matchlens.studies.compare_identity import Held, differences, said_of, same_pairs
 from matchlens.studies.hows import starred
+from matchlens.studies.measuring import RANDOM
 
 NAME = "comparison"
 STUDIES = ("ablation", "sweep-up-to", "attention", "study")
@@ -238,6 +239,7 @@ def _paired(
 def _wide(one: Held) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Value and change by query (rows, in order of their ids) and cut."""
     queries = one.studies["ablation"].to_frame("queries")
+    queries = queries[queries["cut"] != RANDOM]
     index = ["collection", "qid"]
     value, change = (
         queries.pivot(index=index, columns="cut", values=name).sort_index()

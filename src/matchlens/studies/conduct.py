@@ -14,7 +14,7 @@ from matchlens.models.load import Reranker
 from matchlens.plan import Condition
 from matchlens.results import Result
 from matchlens.runners import Runner, run
-from matchlens.studies.common import identity, pair_table
+from matchlens.studies.common import identity, pair_table, relevant_grade
 from matchlens.studies.impossible import note, reason
 from matchlens.studies.measuring import measured, notes, prepare, score_table
 from matchlens.studies.presets import preset as preset_of
@@ -26,7 +26,7 @@ class Settings:
 
     preset: str = "default"
     measure: str = "nDCG@10"
-    rel: int = 2
+    rel: int | None = None
     tie_tol: float | None = None
     rank_easy: bool = False
     seed: int = 0
@@ -129,8 +129,9 @@ def conduct(
         most = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
     if most is not None:
         used, rows = thin(pairs, most, seed=settings.seed, easy=settings.rank_easy)
-    parsed, tol, queries = prepare(
-        used, settings.measure, settings.rel, settings.tie_tol, model.dtype, settings.rank_easy
+    rel = relevant_grade(pairs, settings.rel)
+    parsed, tol, queries, left_out = prepare(
+        used, settings.measure, rel, settings.tie_tol, model.dtype, settings.rank_easy
     )
     started = time.perf_counter()
     out = runner(
@@ -148,7 +149,7 @@ def conduct(
     table, per_query = measured(
         out, queries, parsed, tol, settings.seed, families, impossible=impossible
     )
-    said = [*notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
+    said = [*left_out, *notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
     if model.prompt is not None:
         said.append("CLS stands for the input's last token, whose state the score reads")
     if len(rows) < len(pairs.pairs):
@@ -158,7 +159,7 @@ def conduct(
         "stars": chosen.stars,
         "digits": chosen.digits,
         "measure": str(parsed),
-        "rel": settings.rel,
+        "rel": rel,
         "tie_tol": tol,
         "rank_easy": settings.rank_easy,
         "seed": settings.seed,

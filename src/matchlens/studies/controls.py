@@ -32,7 +32,7 @@ def controls(
     draws: int = DRAWS,
     preset: str = "default",
     measure: str = "nDCG@10",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
     seed: int = 0,
@@ -56,7 +56,8 @@ def controls(
         draws: random draws a control and cut; their mean is compared.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures.
+        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of the draws, permutations, resampling and halves.

@@ -1,47 +1,45 @@
-"""How each of the paper's claims is decided: stored tables in, a verdict with its number out.
+"""The evidence for each of the paper's claims: stored tables in, tests with a number and words out.
 
-A decision takes the results by study, the margin and the seed. One whose numbers were not made is
-undecided, and says what is lacking.
+A decision takes the results by study, the margin and the seed. Where its numbers were not made it
+says what is lacking. Which claims hold is decided afterwards, for all claims together.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from matchlens.ranking import holm
-from matchlens.results import Result, records
-from matchlens.studies.sizes import GATHERING
-from matchlens.studies.verdicts import (
+from matchlens.ranking.effects import (
     ALPHA,
-    HOLDS,
-    MATTERS,
-    NONE,
-    NOT,
-    UNDECIDED,
+    Effect,
+    Evidence,
+    both,
+    effect,
+    of_effect,
+    of_none,
+    one_sided,
+    queries_needed,
+    unready,
+)
+from matchlens.results import Result, records
+from matchlens.studies import evidence as cuts
+from matchlens.studies.verdicts import (
     Found,
     Mean,
     Row,
     average,
-    effect,
+    inside_layers,
+    known,
     lacking,
     mean_of,
     number,
-    runs_of_none,
-    sign_verdict,
-    superiority,
 )
 
 Results = Mapping[str, Result]
-SEPS = (
-    "SEP1->All",
-    "SEP2->All",
-    *(f"{x}->{y}" for x in ("CLS", "Q", "D") for y in ("SEP1", "SEP2")),
-)
-"""The cells of Table 1 in which a SEP reads, or is read by CLS, the query or the document."""
-HALF = 0.5
+SINK = 0.5
+"""A head gives a part half of its attention, or more: the part is a sink of that head."""
 
 
 def plain(value: float) -> str:
@@ -54,101 +52,194 @@ def plain(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
-def _p(p: float) -> str:
-    return "p < .001" if p < 0.001 else f"p = {plain(p)}"
+def chance(p: float) -> str:
+    """A p in a sentence.
 
-
-def impossible(rows: Sequence[Row]) -> str:
-    """Why one of these cuts is none in this model; empty where all can be made.
-
-    >>> impossible([{"cut": "Q->D", "impossible": "Q stands before D"}, {"cut": "D->D"}])
-    'Q->D is no cut here (Q stands before D)'
+    >>> chance(0.0004), chance(0.03)
+    ('< .001', '= .030')
     """
-    for row in rows:
-        if row.get("impossible"):
-            return f"{row['cut']} is no cut here ({row['impossible']})"
-    return ""
+    return "< .001" if p < 0.001 else f"= {plain(p)}"
 
 
-def _in_layers(number: int) -> str:
-    """So many layers from the bottom.
+@dataclass(frozen=True)
+class Changes:
+    """What the cuts did to the measure, query by query.
 
-    >>> _in_layers(1), _in_layers(4)
-    ('the first layer', 'the first 4 layers')
+    Args:
+        of: cut to the change for each query.
+        better: original minus random for each query.
+        collections: the collection of each query.
+        impossible: cut to why it removes nothing in this model.
+        measure: the measure's name.
+        margin: share of ``better`` that counts as no change.
+        seed: of the intervals.
     """
-    return "the first layer" if number == 1 else f"the first {number} layers"
+
+    of: Mapping[str, np.ndarray]
+    better: np.ndarray
+    collections: list[str]
+    impossible: Mapping[str, str]
+    measure: str
+    margin: float
+    seed: int
+
+    def effect(self, cut: str) -> Effect:
+        """The tests of one cut."""
+        return effect(
+            self.of[cut], self.better, self.collections, margin=self.margin, seed=self.seed
+        )
+
+    def why_not(self, names: Sequence[str]) -> str:
+        """Why nothing can be decided from these cuts; empty where something can."""
+        for name in names:
+            if name in self.impossible:
+                return f"{name} is no cut here ({self.impossible[name]})"
+        return unready(self.better, self.measure)
+
+    def backup(self, path: cuts.Path) -> tuple[str, str]:
+        """The cut that a claim uses for a path, and what to say of the choice.
+
+        The backup path is shown where the joint cut does more damage than each single one.
+        """
+        joint = self.of[path.joint]
+        p = max(one_sided(joint - self.of[cut], -1) for cut in (path.main, *path.others))
+        if p <= ALPHA:
+            return path.joint, (
+                f"A backup path is shown: {path.joint} does more damage than each single cut "
+                f"(uncorrected p {chance(p)}), so it is used in place of {path.main}."
+            )
+        return path.main, ""
+
+    def said(self, cut: str, one: Effect) -> str:
+        """A cut and its effect in words."""
+        interval = f" [{plain(one.low)}, {plain(one.high)}]" if one.low <= one.high else ""
+        return (
+            f"{cut} changes {self.measure} by {plain(one.mean)}{interval} (margin "
+            f"{plain(one.margin)}; uncorrected p: change {chance(one.p_change)}, no change beyond "
+            f"the margin {chance(one.p_none)})"
+        )
+
+    def needed(self, cut: str) -> int | None:
+        """About how many queries would show what the cut does: an effect, or none."""
+        change, inside = self.of[cut], self.margin * self.better
+        none = inside - np.sign(change.mean()) * change
+        counts = [
+            queries_needed(np.sign(change.mean()) * change, alpha=ALPHA / 2),
+            queries_needed(none, alpha=ALPHA),
+        ]
+        return min((count for count in counts if count is not None), default=None)
+
+    def found(
+        self, proof: Evidence, words: str, cut: str, source: str = "evidence/queries"
+    ) -> Found:
+        """A claim whose number is the change of the measure under one cut."""
+        one = self.effect(cut)
+        return Found(
+            words,
+            proof,
+            one.mean,
+            known(one.low),
+            known(one.high),
+            f"change of {self.measure}",
+            one.n,
+            "queries",
+            self.needed(cut),
+            source,
+        )
 
 
-def _table1(results: Results) -> dict[str, Row]:
-    if "ablation" not in results:
-        return {}
-    return {str(row["cut"]): row for row in records(results["ablation"].tables["table1"])}
+def changes(results: Results, margin: float, seed: int) -> Changes | None:
+    """What the cuts of the study ``evidence`` did; None where it was not run."""
+    if "evidence" not in results:
+        return None
+    result = results["evidence"]
+    table = result.tables["queries"]
+    wide = table.pivot_table(
+        index=["collection", "qid"], columns="cut", values="diff", sort=False, dropna=False
+    )
+    values = {str(cut): wide[cut].to_numpy(dtype=np.float64) for cut in wide.columns}
+    reasons = {
+        str(row["cut"]): str(row["impossible"])
+        for row in records(result.tables["cuts"])
+        if row.get("impossible")
+    }
+    return Changes(
+        values,
+        -values["random"],
+        [str(name) for name in wide.index.get_level_values("collection")],
+        reasons,
+        str(result.options["measure"]),
+        margin,
+        seed,
+    )
 
 
-def _change(row: Row, name: str, measure: str) -> str:
-    diff, low, high, p = (number(row, key) for key in ("diff", "ci_low", "ci_high", "p_holm"))
-    interval = f" [{plain(low)}, {plain(high)}]" if low <= high else ", without an interval"
-    said = f"{name} changes {measure} by {plain(diff)}{interval}"
-    return f"{said}, {_p(p)}" if not np.isnan(p) else f"{said}, untested"
+Decision = Callable[[Results, float, int], Found]
+_NOT_CUT = "the cuts that the claims rest on were not made (study evidence)"
 
 
-def _of_row(verdict: str, words: str, row: Row, unit: str, source: str) -> Found:
-    """A claim whose number is the change of the measure under one cut."""
-    numbers = [number(row, key) for key in ("diff", "ci_low", "ci_high", "p_holm")]
-    diff, low, high, p = (None if np.isnan(value) else value for value in numbers)
-    count = int(number(row, "queries"))
-    return Found(verdict, words, diff, low, high, f"change of {unit}", count, "queries", p, source)
-
-
-def one_cut(cut: str, matters: bool) -> Callable[[Results, float, int], Found]:
-    """A claim that one cell of Table 1 matters, or that it does not."""
+def one_cut(cut: str, matters: bool) -> Decision:
+    """A claim that one cut lowers the measure, or that it does not change it."""
 
     def decide(results: Results, margin: float, seed: int) -> Found:
-        table = _table1(results)
-        if cut not in table:
-            return lacking(f"{cut} was not cut in all layers (study ablation)")
-        if why := impossible([table[cut]]):
-            return lacking(why)
-        row, measure = table[cut], str(results["ablation"].options["measure"])
-        seen = effect(row, margin)
-        wanted, other = (MATTERS, NONE) if matters else (NONE, MATTERS)
-        verdict = HOLDS if seen == wanted else NOT if seen == other else UNDECIDED
-        words = f"Cutting {_change(row, cut, measure)}."
-        return _of_row(verdict, words, row, measure, "ablation/table1")
+        held = changes(results, margin, seed)
+        if held is None:
+            return lacking(_NOT_CUT)
+        if cut in held.impossible:
+            return lacking(held.why_not([cut]))
+        one = held.effect(cut)
+        proof = of_effect([one]) if matters else of_none([one])
+        proof = replace(proof, lacking=held.why_not([cut]))
+        return held.found(proof, f"Cutting {held.said(cut, one)}.", cut)
 
     return decide
 
 
 def separators(results: Results, margin: float, seed: int) -> Found:
-    """SEP reads and is read for nothing."""
-    table = _table1(results)
-    if not set(SEPS) <= set(table):
-        return lacking("the rows and columns of SEP were not cut (study ablation)")
-    if why := impossible([table[cut] for cut in SEPS]):
-        return lacking(why)
-    measure = str(results["ablation"].options["measure"])
-    seen = [effect(table[cut], margin) for cut in SEPS]
-    name = max(SEPS, key=lambda cut: np.nan_to_num(abs(number(table[cut], "diff"))))
-    worst = table[name]
-    words = (
-        f"Of {len(SEPS)} cuts that blind or hide SEP, {seen.count(NONE)} change nothing beyond "
-        f"{plain(margin)} and {seen.count(MATTERS)} matter; the largest: "
-        f"{_change(worst, name, measure)}."
-    )
-    said, written = _sinks(results, ("SEP1", "SEP2"))
-    if MATTERS in seen:
-        verdict = NOT
-    elif all(one == NONE for one in seen) and written is not None:
-        verdict = HOLDS if written else NOT
-    else:
-        verdict = UNDECIDED
-    return _of_row(verdict, f"{words} {said}", worst, measure, "ablation/table1, attention/noop")
+    """Query and document read SEP for nothing."""
+    held = changes(results, margin, seed)
+    if held is None:
+        return lacking(_NOT_CUT)
+    paths = cuts.read_sep(_layers(results))
+    return _no_op(results, held, paths, ("SEP1", "SEP2"), None)
 
 
-def _sinks(
-    results: Results, parts: tuple[str, ...], below: int | None = None
-) -> tuple[str, bool | None]:
-    """Whether little is written from where much is read, in words and as an answer.
+def early_cls(results: Results, margin: float, seed: int) -> Found:
+    """Query and document read CLS for nothing in the early layers."""
+    held = changes(results, margin, seed)
+    if held is None:
+        return lacking(_NOT_CUT)
+    layers = _layers(results)
+    return _no_op(results, held, [cuts.read_cls(layers)], ("CLS",), cuts.early(layers))
+
+
+def _no_op(
+    results: Results,
+    held: Changes,
+    paths: Sequence[cuts.Path],
+    parts: tuple[str, ...],
+    below: int | None,
+) -> Found:
+    """Being read does nothing: no cut of it changes the measure, whatever is written from there."""
+    names = [cut for path in paths for cut in path.cuts]
+    if any(name in held.impossible for name in names):
+        return lacking(held.why_not(names))
+    used, said = zip(*(held.backup(path) for path in paths), strict=True)
+    used = tuple(dict.fromkeys(used))
+    effects = {cut: held.effect(cut) for cut in used}
+    worst = max(used, key=lambda cut: abs(effects[cut].mean))
+    written = _sinks(results, parts, below)
+    why = held.why_not(names)
+    if not why and written is None:
+        why = "what is written from there (norm mass) was not measured (study attention)"
+    words = [f"{held.said(cut, one)}." for cut, one in effects.items()]
+    words += [*dict.fromkeys(one for one in said if one), *([written] if written else [])]
+    proof = replace(of_none(list(effects.values())), lacking=why)
+    return held.found(proof, " ".join(words), worst, "evidence/queries, attention/noop")
+
+
+def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -> str | None:
+    """How much is read and how much is written from some parts; None where it was not measured.
 
     Args:
         results: the studies.
@@ -156,7 +247,7 @@ def _sinks(
         below: only layers below this one.
     """
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
-        return "What is written from there (norm mass) was not measured.", None
+        return None
     rows = records(results["attention"].tables["noop"])
     mine = [row for row in rows if below is None or number(row, "layer") < below]
     mass, norm = (
@@ -164,29 +255,17 @@ def _sinks(
         for kind in ("mass", "norm")
     )
     names = " and ".join(parts)
-    sinks = mass >= HALF
+    sinks = mass >= SINK
     if not sinks.any():
-        share, wrote = float(mass.mean()), float(norm.mean())
         return (
-            f"No head gives {names} half of its attention; on average they get {plain(share)} of "
-            f"it and {plain(wrote)} of what is written.",
-            wrote <= share,
+            f"No head gives {names} half of its attention; on average they get "
+            f"{plain(float(mass.mean()))} of it and {plain(float(norm.mean()))} of what is written."
         )
-    quiet = int((norm[sinks] < HALF).sum())
+    quiet = int((norm[sinks] < SINK).sum())
     return (
-        f"Heads that give {names} half of their attention or more: {int(sinks.sum())}; of these, "
-        f"heads that get less than half of what they write from there: {quiet}.",
-        quiet > sinks.sum() / 2,
+        f"{int(sinks.sum())} heads give {names} half of their attention or more; {quiet} of these "
+        "get less than half of what they write from there."
     )
-
-
-def _points(results: Results, study: str, direction: str) -> list[Row]:
-    """The points of a direction by n from 0, cut in the first way that there is."""
-    if study not in results:
-        return []
-    rows = records(results[study].tables["points"])
-    mine = [row for row in rows if row["direction"] == direction]
-    return [row for row in mine if row["how"] == mine[0]["how"]]
 
 
 def _layers(results: Results) -> int:
@@ -195,169 +274,152 @@ def _layers(results: Results) -> int:
     )
 
 
-def early_cls(results: Results, margin: float, seed: int) -> Found:
-    """CLS can be blind in the early layers."""
-    table = _points(results, "sweep-up-to", "CLS->All")
-    if not table:
-        return lacking("CLS->All was not cut up to each layer (study sweep)")
-    if why := impossible(table[1:]):
-        return lacking(why)
-    early = math.ceil(_layers(results) / 3)
-    measure = str(results["sweep-up-to"].options["measure"])
-    seen = [effect(table[n], margin) for n in range(1, _layers(results) + 1)]
-    row = table[early]
-    said, written = _sinks(results, ("CLS",), early)
-    words = (
-        f"With CLS blind in {_in_layers(early)}: {_change(row, str(row['cut']), measure)}. The "
-        f"number of layers from the bottom in which it can be blind without a change beyond "
-        f"{plain(margin)}: {runs_of_none(seen)}. In {_in_layers(early)}: {said}"
-    )
-    if MATTERS in seen[:early]:
-        verdict = NOT
-    elif all(one == NONE for one in seen[:early]) and written is not None:
-        verdict = HOLDS if written else NOT
-    else:
-        verdict = UNDECIDED
-    return _of_row(verdict, words, row, measure, "sweep-up-to/points, attention/noop")
+def gathered_last(results: Results, margin: float, seed: int) -> Found:
+    """CLS can be blind to query and document in the lower half, and not in the upper."""
+    held = changes(results, margin, seed)
+    if held is None:
+        return lacking(_NOT_CUT)
+    paths = cuts.gathering(_layers(results))
+    names = [cut for path in paths for cut in path.cuts]
+    if any(name in held.impossible for name in names):
+        return lacking(held.why_not(names))
+    (low, first), (high, second) = (held.backup(path) for path in paths)
+    below, above = held.effect(low), held.effect(high)
+    proof = replace(both(of_none([below]), of_effect([above])), lacking=held.why_not(names))
+    words = [f"{held.said(low, below)}.", f"{held.said(high, above)}.", first, second]
+    return held.found(proof, " ".join(one for one in words if one), low)
 
 
 def _per_query(results: Results, table: str, direction: str) -> list[Row]:
-    """The rows of a direction in one of the attention study's tables a query."""
+    """The rows of a direction in one of the attention study's tables of queries."""
     if "attention" not in results or table not in results["attention"].tables:
         return []
     rows = records(results["attention"].tables[table])
     return [row for row in rows if row["direction"] == direction]
 
 
-def _mean(rows: Sequence[Row], key: str, seed: int) -> Mean:
-    return mean_of(
-        [number(row, key) for row in rows], [str(row["collection"]) for row in rows], seed
-    )
-
-
-def _of_mean(mean: Mean, words: str, unit: str, source: str) -> Found:
-    """A claim that holds where a mean over queries is above 0."""
-    verdict = sign_verdict(mean.low, mean.high)
-    return Found(
-        verdict, words, mean.value, mean.low, mean.high, unit, mean.n, "queries", mean.p, source
-    )
-
-
-def _with_interval(mean: Mean) -> str:
-    return f"[{plain(mean.low)}, {plain(mean.high)}], {_p(mean.p)}"
-
-
-def lexical_first(results: Results, margin: float, seed: int) -> Found:
-    """Lexical matching lies in lower layers than semantic matching."""
-    rows = _per_query(results, "stages", "Q->D")
-    if len(rows) < 2:
-        return lacking("the same-token share was not measured on two queries (study attention)")
-    mean = _mean(rows, "later", seed)
-    other = _per_query(results, "stages", "D->Q")
-    more = f" D->Q: {plain(average(other, 'later'))} layers later." if other else ""
-    return _of_mean(
-        mean,
-        "What the query reads more in relevant passages than in random ones is, on average, "
-        f"lexical in layer {average(rows, 'lexical'):.1f} and semantic in layer "
-        f"{average(rows, 'semantic'):.1f}: {plain(mean.value)} layers later {_with_interval(mean)}."
-        f"{more}",
-        "layers",
-        "attention/stages",
-    )
+def _ready(results: Results, rows: Sequence[Row], measure_needed: bool = True) -> str:
+    """Why a claim over these queries cannot be decided; empty where it can."""
+    held = changes(results, 0.0, 0)
+    if held is None and measure_needed:
+        return f"whether the model is better than random is not known: {_NOT_CUT}"
+    queries = len({(row["collection"], row["qid"]) for row in rows})
+    if short := unready(np.linspace(1, 2, queries)):
+        return short
+    return "" if held is None else unready(held.better, held.measure)
 
 
 def hard_negatives(results: Results, margin: float, seed: int) -> Found:
-    """Hard negatives get more semantic mass than easy ones."""
-    rows = _per_query(results, "negatives", "Q->D")
+    """Hard negatives get more semantic mass than easy ones, over all heads."""
+    rows = [row for row in _per_query(results, "negatives", "Q->D") if not row["selected"]]
     if len(rows) < 2:
         return lacking("semantic mass in hard and easy negatives was not measured on two queries")
-    mean = _mean(rows, "more", seed)
-    count = int(number(rows[0], "heads"))
-    over = f"{count} semantic matching heads" if count else "all heads (none is a semantic one)"
-    other = _per_query(results, "negatives", "D->Q")
-    more = f" D->Q: {plain(average(other, 'more'))} more." if other else ""
-    return _of_mean(
-        mean,
-        f"Semantic mass Q->D of {over}: {plain(average(rows, 'hard'))} in hard and "
-        f"{plain(average(rows, 'easy'))} in easy negatives, {plain(mean.value)} more "
-        f"{_with_interval(mean)}.{more}",
+    one: Mean = mean_of(
+        [number(row, "more") for row in rows], [str(row["collection"]) for row in rows], seed
+    )
+    values = np.array([number(row, "more") for row in rows])
+    chosen = [row for row in _per_query(results, "negatives", "Q->D") if row["selected"]]
+    more = (
+        f" In {chosen[0]['heads']} semantic matching heads, selected on the other half of the "
+        f"queries: {average(chosen, 'more'):.4f} more (described, not tested)."
+        if chosen
+        else ""
+    )
+    return Found(
+        f"Semantic mass Q->D, all heads: {average(rows, 'hard'):.4f} in hard and "
+        f"{average(rows, 'easy'):.4f} in easy negatives, {one.value:.4f} more "
+        f"[{one.low:.4f}, {one.high:.4f}].{more}",
+        replace(one.evidence, lacking=_ready(results, rows)),
+        one.value,
+        known(one.low),
+        known(one.high),
         "attention mass",
+        one.n,
+        "queries",
+        queries_needed(np.sign(values.mean()) * values, alpha=ALPHA / 2),
         "attention/negatives",
     )
 
 
+def lexical_first(results: Results, margin: float, seed: int) -> Found:
+    """Lexical matching lies in lower layers than other matching, beyond what shuffling gives."""
+    if "attention" not in results or "stages" not in results["attention"].tables:
+        return lacking("the same-token share was not measured (study attention)")
+    rows = [
+        row for row in records(results["attention"].tables["stages"]) if row["direction"] == "Q->D"
+    ]
+    if not rows:
+        return lacking("no query has both relevant and easy passages (study attention)")
+    (row,) = rows
+    observed, null = number(row, "later"), number(row, "null")
+    if np.isnan([observed, null]).any():
+        return lacking("no head reads relevant passages more, on its own token and on others")
+    why = _ready(
+        results, [{"collection": "", "qid": n} for n in range(int(number(row, "queries")))]
+    )
+    if not why and number(row, "negative") > 0.2:
+        why = (
+            f"{number(row, 'negative'):.0%} of the weight is negative (heads that read random "
+            "passages more); at most 20% are allowed"
+        )
+    words = (
+        f"Half of what the query reads more in relevant passages than in random ones is reached, "
+        f"for its own tokens, in layer {plain(number(row, 'lexical'))} and, for other tokens, in "
+        f"layer {plain(number(row, 'semantic'))}: {plain(observed)} layers later. Relevance "
+        f"shuffled within queries gives {plain(null)}; the excess is {plain(observed - null)} "
+        f"(uncorrected permutation p {chance(number(row, 'p_later'))})."
+    )
+    return Found(
+        words,
+        Evidence(number(row, "p_later"), number(row, "p_earlier"), why),
+        known(observed - null),
+        None,
+        None,
+        "layers beyond the null",
+        int(number(row, "queries")),
+        "queries",
+        None,
+        "attention/stages",
+    )
+
+
 def upper_right(results: Results, margin: float, seed: int) -> Found:
-    """Matching heads have the higher alignment and the higher contrast."""
+    """Matching heads have the higher alignment and the higher contrast, inside their layers."""
     if "circuits" not in results or "attention" not in results:
         return lacking("Figure 2 needs the studies circuits and attention")
     heads = records(results["circuits"].tables["heads"])
-    found = records(results["attention"].tables["matching"])
-    if not found:
+    matched = records(results["attention"].tables["matching"])
+    if not matched:
         return lacking("no matching heads were looked for")
     mine = {
-        (row["layer"], row["head"]) for row in found if row["direction"] == "Q->D" and row["held"]
+        (row["layer"], row["head"]) for row in matched if row["direction"] == "Q->D" and row["held"]
     }
-    matching = np.array([(row["layer"], row["head"]) in mine for row in heads])
-    if matching.sum() < 2 or (~matching).sum() < 2:
-        return lacking(f"{int(matching.sum())} of {len(heads)} heads are matching heads Q->D")
+    marked = np.array([(row["layer"], row["head"]) in mine for row in heads])
+    if marked.sum() < 2 or (~marked).sum() < 2:
+        return lacking(f"{int(marked.sum())} of {len(heads)} heads are matching heads Q->D")
+    layers = np.array([int(number(row, "layer")) for row in heads])
     seen = {}
-    for name in ("alignment", "QD-DD"):
+    for name, what in (("alignment", "alignment"), ("QD-DD", "contrast QD-DD")):
         values = np.array([number(row, name) for row in heads])
-        seen[name] = superiority(values[matching], values[~matching], seed=seed)
-    corrected = holm(np.array([one.p for one in seen.values()]))
-    verdicts = [sign_verdict(one.low, one.high, HALF) for one in seen.values()]
-    significant = bool((corrected <= ALPHA).all())
-    verdict = UNDECIDED
-    if NOT in verdicts:
-        verdict = NOT
-    elif verdicts == [HOLDS, HOLDS] and significant:
-        verdict = HOLDS
-    least = min(seen, key=lambda name: seen[name].value)
+        seen[what] = inside_layers(values, marked, layers, seed=seed)
+    first, second = (Evidence(above, below) for _, above, below in seen.values())
+    queries = results["attention"].pairs[["collection", "qid"]].drop_duplicates()
+    why = _ready(results, [{"collection": "", "qid": n} for n in range(len(queries))])
     words = "; ".join(
-        f"{what} of a matching head is above another head's in {one.value:.0%} of cases "
-        f"[{one.low:.0%}, {one.high:.0%}], {_p(float(p))}"
-        for what, one, p in zip(
-            ("the alignment", "the contrast QD-DD"), seen.values(), corrected, strict=True
-        )
+        f"their {what} is {plain(value)} above the mean of their layer (permuted inside layers, "
+        f"uncorrected p {chance(above)})"
+        for what, (value, above, _) in seen.items()
     )
-    one = seen[least]
+    least = max(seen, key=lambda what: seen[what][1])
     return Found(
-        verdict,
-        f"{int(matching.sum())} of {len(heads)} heads match Q->D: {words}.",
-        one.value,
-        one.low,
-        one.high,
-        f"AUC of {'the alignment' if least == 'alignment' else 'the contrast'}, the lower of two",
+        f"{int(marked.sum())} of {len(heads)} heads match Q->D: {words}.",
+        replace(both(first, second), lacking=why),
+        seen[least][0],
+        None,
+        None,
+        f"{least}, above the layer's mean",
         len(heads),
         "heads",
-        float(corrected[list(seen).index(least)]),
+        None,
         "circuits/heads, attention/matching",
     )
-
-
-def gathered_last(results: Results, margin: float, seed: int) -> Found:
-    """CLS can be deaf to query and document in the lower half, and not in the upper."""
-    below = _points(results, "sweep-up-to", GATHERING)
-    above = _points(results, "sweep-from", GATHERING)
-    if not below or not above:
-        return lacking(f"{GATHERING} was not cut up to and from each layer (study sweep)")
-    if why := impossible([*below[1:], *above[:-1]]):
-        return lacking(why)
-    layers = _layers(results)
-    half = math.ceil(layers / 2)
-    measure = str(results["sweep-up-to"].options["measure"])
-    until = [effect(below[n], margin) for n in range(1, layers + 1)]
-    row, rest = below[half], above[half]
-    late = effect(rest, margin)
-    words = (
-        f"CLS reads nothing of query and document in {_in_layers(half)}: "
-        f"{_change(row, str(row['cut']), measure)}; from layer {half} on: "
-        f"{_change(rest, str(rest['cut']), measure)}. The number of layers from the bottom that "
-        f"can be cut without a change beyond {plain(margin)}: {runs_of_none(until)} of {layers}."
-    )
-    verdict = UNDECIDED
-    if MATTERS in until[:half] or late == NONE:
-        verdict = NOT
-    elif all(one == NONE for one in until[:half]) and late == MATTERS:
-        verdict = HOLDS
-    return _of_row(verdict, words, row, measure, "sweep-up-to/points, sweep-from/points")

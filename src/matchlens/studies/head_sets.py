@@ -42,7 +42,7 @@ def head_sets(
     random: int = RANDOM_SETS,
     preset: str = "default",
     measure: str = "nDCG@10",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
     seed: int = 0,
@@ -65,7 +65,8 @@ def head_sets(
         random: random sets a named one, at least 100; all there are where those are fewer.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures.
+        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of the random sets, permutations, resampling and halves.

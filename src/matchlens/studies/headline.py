@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from matchlens.ranking.effects import HOLDS, NOT, UNDECIDED
 from matchlens.results import Result, records
-from matchlens.studies.verdicts import HOLDS, NOT, UNDECIDED, number
+from matchlens.studies.verdicts import number
 
 Results = Mapping[str, Result]
 COLUMNS = ("id", "value", "unit", "n", "definition", "study", "table", "row", "column")

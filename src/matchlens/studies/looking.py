@@ -21,7 +21,7 @@ from matchlens.results import Result, records
 from matchlens.runners import Asked, Runner, run
 from matchlens.runners.measures import Received, rows_into
 from matchlens.studies import look_tables as tables_of
-from matchlens.studies.common import TIE_TOL, identity, pair_table
+from matchlens.studies.common import TIE_TOL, identity, pair_table, relevant_grade
 from matchlens.studies.hows import ways
 from matchlens.studies.impossible import note, reason
 from matchlens.studies.look_pairs import (
@@ -55,7 +55,7 @@ def looking(
     matching: pd.DataFrame | None = None,
     cuts: Sequence[str | Cut] | None = None,
     preset: str = "default",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     most_pairs: int | None = COSTLY_PAIRS,
     seed: int = 0,
@@ -81,7 +81,8 @@ def looking(
         cuts: the cuts under which scores are shown; where None those that were stored, or the
             preset's (Table 1).
         preset: names the cuts.
-        rel: lowest relevant grade.
+        rel: lowest relevant grade; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         most_pairs: at most so many candidates where the cuts are run here; all where None.
         seed: of the draws.
@@ -112,6 +113,7 @@ def looking(
     tol = TIE_TOL[model.dtype] if tie_tol is None else tie_tol
     if tol < 0:
         raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
+    rel = relevant_grade(pairs, rel)
     given = [] if chosen is None else named(pairs.pairs, chosen)
     number = len(given) or checked_looks(looks)
     wanted = None if cuts is None else [name for name in conditions_of(cuts) if name]

@@ -11,12 +11,13 @@ from jaxtyping import Float
 from matchlens.corpora import PairSet, thin
 from matchlens.directions import Cut
 from matchlens.engine import Progress
+from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.plan import Condition
 from matchlens.ranking import holm
 from matchlens.runners import Runner
 from matchlens.studies.attention_options import Thresholds
-from matchlens.studies.common import half, half_of
+from matchlens.studies.common import half, half_of, ranked
 from matchlens.studies.contrasts import Classes, by_half, contrast_table, shared
 from matchlens.studies.head_set_points import conditions_of, possible
 from matchlens.studies.head_sets import against
@@ -114,16 +115,20 @@ class Causal:
     notes: tuple[str, ...]
 
 
-def to_cut(pairs: PairSet, seed: int, most_pairs: int | None) -> PairSet | None:
+def to_cut(
+    pairs: PairSet, seed: int, most_pairs: int | None, measure: str, rel: int
+) -> PairSet | None:
     """The pairs on which matching heads are cut: of half 1, easy negatives left out.
 
     Args:
         pairs: all pairs of the study.
         seed: of the halves and the thinning.
         most_pairs: at most so many; all where None.
+        measure: of the rankings.
+        rel: lowest relevant grade of binary measures.
 
     Returns:
-        None where half 1 has no query that can be ranked.
+        None where no query of half 1 has candidates whose order can move the measure.
 
     Raises:
         InputError: if ``most_pairs`` is too small for a single query.
@@ -132,7 +137,12 @@ def to_cut(pairs: PairSet, seed: int, most_pairs: int | None) -> PairSet | None:
     if not any(pair.grade > 0 for pair in used.pairs):
         return None
     most = len(used.pairs) if most_pairs is None else most_pairs
-    return thin(used, most, seed=seed)[0]
+    used = thin(used, most, seed=seed)[0]
+    try:
+        ranked(used, measure, rel)
+    except InputError:  # no query of this half can move the measure
+        return None
+    return used
 
 
 def cut(
@@ -184,7 +194,7 @@ def cut(
         )
         conditions |= more
         points += about
-    parsed, tol, queries = prepare(used, measure, rel, None, model.dtype, False)
+    parsed, tol, queries, _ = prepare(used, measure, rel, None, model.dtype, False)
     out = runner(
         model, used.pairs, conditions, seed=seed, batch_tokens=batch_tokens, progress=progress
     )

@@ -18,11 +18,10 @@ from matchlens.ranking import (
     compare,
     evaluate,
     holm,
-    parse_measure,
     random_expectation,
     shift,
 )
-from matchlens.studies.common import TIE_TOL, candidates
+from matchlens.studies.common import TIE_TOL, ranked
 
 ORIGINAL = ""
 RANDOM = "random"
@@ -51,8 +50,8 @@ def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
 
 def prepare(
     pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
-) -> tuple[Measure, float, list[Candidates]]:
-    """The measure, the tie tolerance and the candidates of a study.
+) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
+    """The measure, the tie tolerance and the queries of a study, and what to say of the others.
 
     Raises:
         InputError: if one of them cannot be used.
@@ -60,10 +59,8 @@ def prepare(
     tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
     if tol < 0:
         raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
-    queries = candidates(pairs, rank_easy=rank_easy)
-    if not queries:
-        raise InputError("no query has a candidate with positive gain; nothing can be ranked")
-    return parse_measure(measure, rel=rel), tol, queries
+    parsed, queries, said = ranked(pairs, measure, rel, rank_easy=rank_easy)
+    return parsed, tol, queries, said
 
 
 def measured(
@@ -152,6 +149,18 @@ def measured(
                 }
             )
         )
+    frames.append(
+        pd.DataFrame(
+            {
+                "cut": RANDOM,
+                "collection": [query.collection for query in queries],
+                "qid": [query.qid for query in queries],
+                "value": random.values,
+                "stderr": random.stderr,
+                "diff": random.values - base,
+            }
+        )
+    )
     chance = {
         "cut": RANDOM,
         "queries": len(queries),

@@ -10,6 +10,7 @@ from matchlens.studies.presets import COSTLY_PAIRS, preset
 
 STUDIES: Mapping[str, str] = {
     "ablation": "Table 1: each direction cut in all layers",
+    "evidence": "the cuts that the claims rest on",
     "sweep": "Figure 1a: cut up to each layer, and CLS from each layer on",
     "heads": "every head alone",
     "controls": "directions beside random edges",
@@ -19,6 +20,8 @@ STUDIES: Mapping[str, str] = {
 }
 """The studies of the whole, by the names that ``--studies`` takes."""
 
+CUTTING = ("ablation", "evidence", "sweep", "heads", "controls")
+"""The studies that cut and rank, whose conditions are known before anything runs."""
 GATHERING = "CLS->{Q,D}"
 """The cut whose effect from and up to each layer tells when CLS gathers relevance."""
 FROM = ("CLS->Q", "CLS->D", GATHERING)
@@ -69,7 +72,7 @@ class Size:
 SIZES: Mapping[str, Size] = {
     "quick": Size(
         "quick",
-        ("ablation", "sweep", "attention", "circuits", "looking"),
+        ("ablation", "evidence", "sweep", "attention", "circuits", "looking"),
         ("Q->D", "D->D", "CLS->All"),
         late=(),
         swept=None,

@@ -17,23 +17,24 @@ from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.base import Base
 from matchlens.models.load import Reranker
-from matchlens.ranking import parse_measure
+from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
 from matchlens.runners import Runner, run
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
-from matchlens.studies.asked import CUTTING, asked, sweeps
+from matchlens.studies.asked import asked, sweeps
 from matchlens.studies.attention import attention
 from matchlens.studies.circuits import query_key
 from matchlens.studies.circuits_options import checked_halves, document_parts
 from matchlens.studies.claims import claims
+from matchlens.studies.common import ranked, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes
 from matchlens.studies.controls import controls
+from matchlens.studies.evidence import evidence
 from matchlens.studies.looking import looking
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sharing import Shared
 from matchlens.studies.sweeps import sweep
-from matchlens.studies.verdicts import MARGIN
 from matchlens.studies.watching import Watched, watch
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Study:
         """The paper's claims for this model, decided from the results.
 
         Args:
-            margin: changes of the measure up to this count as none.
+            margin: share of (original - random), query by query, that counts as no change.
         """
         return claims(self.results, margin=margin)
 
@@ -128,7 +129,7 @@ def study(
     base: Base | str | Path | None = None,
     preset: str = "default",
     measure: str = "nDCG@10",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     seed: int = 0,
     batch_tokens: int | None = None,
@@ -148,13 +149,14 @@ def study(
         size: ``quick`` (Table 1, three directions of Figure 1a, meters, circuits), ``default``
             (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
             (everything on all pairs).
-        studies: some of ``ablation``, ``sweep``, ``heads``, ``controls``, ``attention``,
-            ``circuits``, ``looking``; those of the size where None. One that was asked for by name
-            and cannot be run is an error; else it is skipped with its reason.
+        studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
+            ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
+            asked for by name and cannot be run is an error; else it is skipped with its reason.
         base: a model before fine-tuning, for the circuits.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
-        rel: lowest relevant grade.
+        rel: lowest relevant grade; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         seed: of everything that is drawn.
         batch_tokens: most places of one layer call.
@@ -175,7 +177,9 @@ def study(
     """
     how_much = sizes.size(size)
     names = sizes.chosen_studies(studies, how_much)
-    parse_measure(measure, rel=rel)
+    rel = relevant_grade(pairs, rel)
+    if set(names) & set(sizes.CUTTING):
+        ranked(pairs, measure, rel)
     whole = _Whole(
         model,
         pairs,
@@ -252,7 +256,7 @@ class _Whole:
         seed = int(self.common["seed"])
         family = self.model.family
         for name in names:
-            if name in CUTTING:
+            if name in sizes.CUTTING:
                 conditions, most = asked(
                     name, self.size, self.preset, family.n_layers, family.n_heads
                 )
@@ -274,6 +278,10 @@ class _Whole:
     def ablation(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Table 1."""
         return [ablation(self.model, self.pairs, **self._cutting("Table 1"))]
+
+    def evidence(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """The cuts that the claims rest on."""
+        return [evidence(self.model, self.pairs, **self._cutting("cuts for the claims"))]
 
     def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Figure 1a, and CLS cut from each layer on."""

@@ -71,6 +71,7 @@ def study_cost(
 
 CUT_WORDS = {
     "ablation": "Table 1",
+    "evidence": "cuts for the claims",
     "sweep": "Figure 1a",
     "heads": "every head alone",
     "controls": "random edges",

@@ -31,7 +31,7 @@ def sweep(
     hows: Sequence[str] | None = None,
     preset: str = "default",
     measure: str = "nDCG@10",
-    rel: int = 2,
+    rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
     seed: int = 0,
@@ -56,7 +56,8 @@ def sweep(
             None. A cut that a way cannot make is left out and noted.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures.
+        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
+            judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of the other pairs (``resample``), permutations, resampling and halves.

@@ -80,7 +80,9 @@ def opening(held: Held, leads: Mapping[str, tuple[str, ...]]) -> Opening:
         Column("unit", "unit", kind="text"),
         Column("n", "n", 0),
         Column("n_of", "of", kind="text"),
-        Column("p", "p", kind="p"),
+        Column("p", "p, uncorrected", kind="p"),
+        Column("p_holm", "p, Holm over the claims", kind="p"),
+        Column("needed", "queries needed", 0),
         Column("found", "found", kind="text"),
         Column("definition", "definition", kind="text"),
         Column("source", "source", kind="text"),
@@ -114,11 +116,20 @@ def _claim(row: Row) -> Mapping[str, object]:
         "interval": interval(row.get("low"), row.get("high"), 3),
         "unit": shown(row.get("unit") or "", 60),
         "n": "" if n is None else f"{int(number(n)):,} {shown(row.get('n_of') or '', 40)}",
-        "p": "" if row.get("p") is None else chance(row.get("p")),
+        "p": _chances(row),
         "found": prose(row.get("found") or ""),
         "definition": prose(row.get("definition") or ""),
         "sources": [(one, _place(one)) for one in _sources(row)],
     }
+
+
+def _chances(row: Row) -> str:
+    """Both p of a claim, each with its name; empty where nothing was tested."""
+    if row.get("p") is None:
+        return ""
+    holm = row.get("p_holm")
+    corrected = "" if holm is None else f", Holm {chance(holm)}"
+    return f"{chance(row.get('p'))} uncorrected{corrected}"
 
 
 def _sources(row: Row) -> list[str]:

@@ -20,7 +20,7 @@ from matchlens.report.page.parts import (
     options_of,
 )
 from matchlens.report.page.sections.contrasts import CLASSES, DIRECTIONS, NOT_RUN
-from matchlens.report.page.texts import arrow, both, counted, num, slug
+from matchlens.report.page.texts import arrow, both, chance, counted, num, slug
 
 SPECIAL = ("CLS", "SEP1", "SEP2")
 SHARES = {"mass": "share of the attention mass", "norm": "share of the norm mass"}
@@ -156,7 +156,7 @@ def lexical(held: Held) -> Exhibit:
         context={
             "panels": [panel for _, panel in panels],
             "kinds": kinds,
-            "stages": _by_query(held, "stages", ("lexical", "semantic", "later"), 2),
+            "stages": _depths(held),
             "negatives": _by_query(held, "negatives", ("hard", "easy", "more"), 4),
         },
         caption=(
@@ -244,40 +244,67 @@ def _by_query(
     """Means over queries of a table that has a row a direction and query."""
     rows = held.rows("attention", table)
     out = []
-    for direction in dict.fromkeys(str(row["direction"]) for row in rows):
-        mine = [row for row in rows if row["direction"] == direction]
+    for direction, selected in dict.fromkeys(
+        (str(row["direction"]), bool(row.get("selected"))) for row in rows
+    ):
+        mine = [
+            row
+            for row in rows
+            if row["direction"] == direction and bool(row.get("selected")) == selected
+        ]
         cells = []
         for key in keys:
             values = known([row[key] for row in mine])
             mean = sum(values) / len(values) if values else None
             cells.append(num(mean, digits, sign=key == keys[2]))
         said = {"direction": both(direction), "queries": len(mine), "cells": cells}
-        out.append({**said, "heads": mine[0].get("heads")})
+        out.append({**said, "heads": mine[0].get("heads") if selected else None})
     return out
 
 
+def _depths(held: Held) -> list[dict[str, object]]:
+    """The depth of both kinds of matching and their null, one row for each direction."""
+    return [
+        {
+            "direction": both(str(row["direction"])),
+            "queries": row["queries"],
+            "cells": [
+                *(num(row[key], 2) for key in ("lexical", "semantic")),
+                *(num(row[key], 2, sign=True) for key in ("later", "null")),
+                chance(row["p_later"]),
+            ],
+        }
+        for row in held.rows("attention", "stages")
+    ]
+
+
 def _query_tables(held: Held) -> tuple[Table, ...]:
-    about = (
-        Column("direction", "direction", kind="cut"),
-        Column("collection", "collection", kind="text"),
-        Column("qid", "query", kind="text"),
-    )
-    stages = tuple(
-        Column(key, label, 2, sign=key == "later")
-        for key, label in (("lexical", "lexical"), ("semantic", "semantic"), ("later", "later by"))
+    direction = Column("direction", "direction", kind="cut")
+    stages = (
+        direction,
+        Column("queries", "queries", 0),
+        *(Column(key, key, 2) for key in ("lexical", "semantic")),
+        Column("later", "semantic later by", 2, sign=True),
+        Column("null", "with relevance shuffled", 2, sign=True),
+        Column("p_later", "p later, uncorrected", kind="p"),
+        Column("p_earlier", "p earlier, uncorrected", kind="p"),
+        Column("negative", "negative share", 3),
     )
     negatives = (
+        direction,
+        Column("selected", "heads selected", kind="text"),
         Column("heads", "heads", 0),
-        Column("hard", "hard", 4),
-        Column("easy", "easy", 4),
+        Column("collection", "collection", kind="text"),
+        Column("qid", "query", kind="text"),
+        *(Column(key, key, 4) for key in ("hard", "easy")),
         Column("more", "more in hard", 4, sign=True),
     )
     some = (
-        ("lexical-stages", "stages", "Centres of matching, layer by query", stages),
+        ("lexical-stages", "stages", "Depth of matching", stages),
         ("lexical-negatives", "negatives", "Semantic mass by query", negatives),
     )
     return tuple(
-        Table(name, label, (*about, *columns), tuple(held.rows("attention", table)))
+        Table(name, label, columns, tuple(held.rows("attention", table)))
         for name, table, label, columns in some
         if held.rows("attention", table)
     )

@@ -1,0 +1,329 @@
+"""Claims: what is decided from which numbers, and how often a decision is wrong by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import matchlens
+from matchlens.ranking import bootstrap_t, holm
+from matchlens.ranking.effects import (
+    Evidence,
+    both,
+    decide,
+    effect,
+    of_effect,
+    of_none,
+    one_sided,
+    queries_needed,
+    unready,
+)
+from matchlens.studies.claims import CLAIMS
+from matchlens.studies.evidence import evidence_cuts, gathering, read_cls, read_sep
+from matchlens.studies.stages import depth
+from matchlens.studies.verdicts import inside_layers, mean_of
+
+LAYERS, QUERIES = 6, 16
+BELOW, ABOVE = gathering(LAYERS)
+FALL, SMALL, NOTHING = -0.2, -0.02, 0.0
+"""Against a margin of 6% of .5: an effect, an effect within the margin, none."""
+
+
+def of_cuts(changes: Mapping[str, float], spread: float = 0.01, queries: int = QUERIES):
+    """The study of the evidence, each cut with its mean change, normal over queries."""
+    draw = np.random.default_rng(3)
+    qids = [f"q{n}" for n in range(queries)]
+    noise = {cut: draw.normal(size=queries) for cut in evidence_cuts(LAYERS)}
+    frames = [
+        pd.DataFrame(
+            {
+                "cut": cut,
+                "collection": "c",
+                "qid": qids,
+                "diff": changes.get(cut, NOTHING) + spread * (one - one.mean()),
+            }
+        )
+        for cut, one in noise.items()
+    ]
+    better = 0.5 + 0.05 * draw.normal(size=queries)
+    frames.append(pd.DataFrame({"cut": "random", "collection": "c", "qid": qids, "diff": -better}))
+    table = pd.DataFrame({"cut": list(noise), "impossible": None})
+    options = {"measure": "nDCG@10", "layers": LAYERS, "seed": 0}
+    empty = pd.DataFrame()
+    tables = {"cuts": table, "queries": pd.concat(frames, ignore_index=True)}
+    return matchlens.Result("evidence", {}, options, (), empty, empty, tables)
+
+
+def of_attention(**tables: pd.DataFrame) -> matchlens.Result:
+    parts = {f"{kind}_{part}": 0.1 for kind in ("mass", "norm") for part in ("CLS", "SEP1", "SEP2")}
+    noop = pd.DataFrame([{"layer": layer, **parts} for layer in range(LAYERS)])
+    empty = pd.DataFrame({"collection": "c", "qid": [f"q{n}" for n in range(QUERIES)]})
+    options = {"seed": 0, "layers": LAYERS}
+    return matchlens.Result("attention", {}, options, (), empty, empty, {"noop": noop, **tables})
+
+
+def verdicts(*results: matchlens.Result, **options) -> dict[str, str]:
+    table = matchlens.claims({one.study: one for one in results}, **options)
+    assert table["id"].tolist() == [claim.id for claim in CLAIMS]
+    assert table["found"].str.endswith(".").all()
+    assert not table["found"].str.contains("nan").any()
+    return dict(zip(table["id"], table["verdict"], strict=True))
+
+
+def test_claims_of_single_cuts():
+    said = verdicts(of_cuts({"D->D": FALL, "Q->D": FALL, "D->Q": SMALL}))
+    assert said["document-context"] == "holds"
+    assert said["document-to-query"] == "does not hold"
+    assert said["query-to-document"] == "does not hold"  # shown to be within the margin
+    assert verdicts(of_cuts({}))["document-to-query"] == "holds"
+    assert verdicts(of_cuts({"D->D": -FALL}))["document-context"] == "does not hold"  # it rises
+    wide = of_cuts({"D->D": SMALL, "Q->D": SMALL}, spread=0.2)
+    assert verdicts(wide)["document-context"] == verdicts(wide)["document-to-query"] == "undecided"
+
+
+def test_what_is_lacking_is_said():
+    table = matchlens.claims({"evidence": of_cuts({"D->D": -0.05}, spread=0.12)}).set_index("id")
+    row = table.loc["document-context"]
+    assert row["verdict"] == "undecided"
+    assert "queries would probably decide it" in row["found"]
+    assert row["needed"] > QUERIES
+    assert row["p"] < row["p_holm"]
+    few = matchlens.claims({"evidence": of_cuts({"D->D": FALL}, queries=9)}).set_index("id")
+    assert set(few["verdict"]) == {"undecided"}
+    assert "9 queries; at least 10 are needed" in few.loc["document-context", "found"]
+    none = matchlens.claims({"attention": of_attention()}).set_index("id")
+    assert set(none["verdict"]) == {"undecided"}
+    assert none.loc["document-context", "found"].startswith("Not decided.")
+
+
+def test_nothing_is_decided_of_a_model_that_is_not_better_than_random():
+    held = of_cuts({"D->D": FALL})
+    queries = held.tables["queries"]
+    chance = queries["cut"] == "random"
+    queries.loc[chance, "diff"] = np.tile([0.1, -0.1], QUERIES // 2)
+    assert set(verdicts(held).values()) == {"undecided"}
+    found = matchlens.claims({"evidence": held}).set_index("id").loc["document-context", "found"]
+    assert "not shown to be better than a random ranking" in found
+
+
+@pytest.mark.parametrize(("claim", "path"), [("separators", 0), ("early-cls", 1)])
+def test_a_no_op_needs_the_joint_cut_where_there_is_a_back_door(claim, path):
+    paths = [read_sep(LAYERS)[0], read_cls(LAYERS)]
+    attention = of_attention()
+    assert verdicts(of_cuts({}), attention)[claim] == "holds"
+    assert verdicts(of_cuts({}))[claim] == "undecided"  # norm mass was not measured
+    assert verdicts(of_cuts({paths[path].main: FALL}), attention)[claim] == "does not hold"
+    joint = of_cuts({paths[path].joint: FALL})
+    assert verdicts(joint, attention)[claim] == "does not hold"
+    found = matchlens.claims({"evidence": joint, "attention": attention}).set_index("id")
+    assert f"A backup path is shown: {paths[path].joint}" in found.loc[claim, "found"]
+
+
+def test_relevance_is_gathered_last_where_only_the_upper_half_matters():
+    assert verdicts(of_cuts({ABOVE.main: FALL, ABOVE.joint: FALL}))["cls-last"] == "holds"
+    assert verdicts(of_cuts({ABOVE.joint: FALL}))["cls-last"] == "holds"  # SEP stood in for CLS
+    both_halves = {ABOVE.main: FALL, ABOVE.joint: FALL, BELOW.joint: FALL}
+    assert verdicts(of_cuts(both_halves))["cls-last"] == "does not hold"
+    assert verdicts(of_cuts({}))["cls-last"] == "does not hold"
+
+
+def test_a_cut_that_removes_nothing_decides_nothing():
+    held = of_cuts({})
+    cuts = held.tables["cuts"]
+    cuts["impossible"] = [
+        "the model has no SEP1" if "SEP1" in cut or cut == "Q->D" else None for cut in cuts["cut"]
+    ]
+    queries = held.tables["queries"]
+    gone = set(cuts.loc[cuts["impossible"].notna(), "cut"])
+    held.tables["queries"] = queries[~queries["cut"].isin(gone)]  # type: ignore[index]
+    said = verdicts(held, of_attention())
+    assert said["separators"] == said["document-to-query"] == said["cls-last"] == "undecided"
+    assert said["document-context"] == "does not hold"
+
+
+def of_stages(observed: float, p: float, negative: float = 0.0) -> matchlens.Result:
+    row = {"direction": "Q->D", "queries": QUERIES, "lexical": 2.0, "semantic": 2.0 + observed}
+    row |= {"later": observed, "null": 1.5, "p_later": p, "p_earlier": 1 - p, "negative": negative}
+    return of_attention(stages=pd.DataFrame([row]))
+
+
+def test_lexical_first_is_what_goes_beyond_shuffled_relevance():
+    cuts = of_cuts({})
+    assert verdicts(of_stages(2.5, 0.001), cuts)["lexical-first"] == "holds"
+    assert verdicts(of_stages(1.5, 0.5), cuts)["lexical-first"] == "undecided"
+    assert verdicts(of_stages(0.5, 0.999), cuts)["lexical-first"] == "does not hold"
+    assert verdicts(of_stages(2.5, 0.001, negative=0.3), cuts)["lexical-first"] == "undecided"
+    assert verdicts(of_stages(2.5, 0.001))["lexical-first"] == "undecided"  # better than random?
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"), [(0.1, "holds"), (-0.1, "does not hold"), (0.0, "undecided")]
+)
+def test_semantic_mass_of_hard_negatives(mean, said):
+    more = mean + 0.02 * np.linspace(-1, 1, QUERIES)
+    about = {"direction": "Q->D", "selected": False, "heads": 24, "collection": "c"}
+    rows = [
+        {**about, "qid": f"q{n}", "hard": 0.2, "easy": 0.1, "more": value}
+        for n, value in enumerate(more)
+    ]
+    held = of_attention(negatives=pd.DataFrame(rows))
+    assert verdicts(held, of_cuts({}))["hard-negatives"] == said
+
+
+def test_matching_heads_stand_to_the_upper_right_inside_their_layers():
+    draw = np.random.default_rng(0)
+    layer, head = np.repeat(np.arange(LAYERS), 4), np.tile(np.arange(4), LAYERS)
+    held = head == 0
+    up, flat = draw.normal(size=24) + 5 * held, draw.normal(size=24)
+    empty = pd.DataFrame()
+
+    def said(alignment, contrast, marked=held) -> str:
+        matching = {"direction": "Q->D", "layer": layer, "head": head, "held": marked}
+        heads = {"layer": layer, "head": head, "alignment": alignment, "QD-DD": contrast}
+        tables = {"heads": pd.DataFrame(heads)}
+        circuits = matchlens.Result("circuits", {}, {"seed": 0}, (), empty, empty, tables)
+        attention = of_attention(matching=pd.DataFrame(matching))
+        return verdicts(attention, circuits, of_cuts({}))["upper-right"]
+
+    assert said(up, up) == "holds"
+    assert said(up, flat) == "undecided"
+    assert said(up, -up) == "does not hold"
+    upper = layer >= 4  # all heads of the upper layers, which have more of both: depth decides
+    assert said(5.0 * layer + flat, 5.0 * layer + flat, marked=upper) == "undecided"
+
+
+# --- the numbers behind them
+
+
+def test_holm_goes_over_the_claims_in_two_families():
+    evidence = [
+        Evidence(0.02, 0.9),
+        Evidence(0.03, 0.8),
+        Evidence(np.nan, np.nan),
+        Evidence(1.0, 1.0),
+    ]
+    found = decide(evidence)
+    expected = holm(np.array([0.02, 0.03, 1.0]))
+    assert [one.p_corrected for one in found[:2]] == pytest.approx(expected[:2])
+    assert {one.verdict for one in found} == {"undecided"}
+    assert decide([Evidence(0.001, 0.001)])[0].verdict == "does not hold"
+
+
+def test_several_cuts_need_all_for_holds_and_one_for_does_not():
+    fall, none = (
+        effect(mean + 0.01 * np.linspace(-1, 1, 12), np.full(12, 0.5), ["c"] * 12)
+        for mean in (FALL, NOTHING)
+    )
+    assert of_effect([fall, none]).p_holds == none.shown(-1)
+    assert of_effect([fall, none]).p_not == pytest.approx(2 * none.p_none)
+    assert of_none([fall, none]).p_holds == fall.p_none
+    assert of_none([fall, none]).p_not == pytest.approx(2 * fall.p_beyond)
+    assert both(of_none([none]), of_effect([fall])).p_holds == max(none.p_none, fall.shown(-1))
+
+
+def test_a_one_sided_p_is_scipy_s():
+    from scipy.stats import ttest_1samp
+
+    values = np.random.default_rng(0).normal(size=13) + 0.3
+    for sign, name in ((1, "greater"), (-1, "less")):
+        assert one_sided(values, sign) == pytest.approx(
+            ttest_1samp(values, 0, alternative=name).pvalue
+        )
+    assert one_sided(np.full(5, 0.2), 1) == 0.0
+    assert one_sided(np.zeros(5), 1) == 0.5
+    assert np.isnan(one_sided(np.ones(1), 1))
+
+
+def test_readiness_and_the_number_of_queries():
+    assert unready(np.ones(1)) == "1 query; at least 10 are needed"
+    assert "better than a random ranking" in unready(np.tile([1.0, -1.0], 6))
+    draw = np.random.default_rng(0)
+    values = draw.normal(0.2, 0.5, 40)
+    needed = queries_needed(values)
+    pool = 0.2 * 0 + draw.normal(values.mean(), values.std(ddof=1), (4000, needed))
+    power = np.mean([one_sided(one, 1) <= 0.05 for one in pool])
+    assert 0.75 < power < 0.87
+    assert queries_needed(-values) is None
+
+
+def test_depth_and_marks_inside_layers():
+    assert np.isnan(depth(np.zeros((1, 3)))[0])
+    values, layers = np.array([1.0, 2.0, 3.0, 10.0, 20.0, 30.0]), np.repeat([0, 1], 3)
+    marked = np.array([False, False, True, False, False, True])
+    seen, above, below = inside_layers(values, marked, layers, seed=0, draws=2000)
+    assert seen == pytest.approx((1 + 10) / 2)
+    assert above == pytest.approx(1 / 9, abs=0.03)  # one of three heads in each of two layers
+    assert below == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("normal", 0.93), ("lognormal", 0.90)])
+@pytest.mark.parametrize("n", [10, 16, 43])
+def test_intervals_cover_the_mean_as_often_as_they_say(kind, least, n):
+    draw = np.random.default_rng([n, 7])
+    true = 0.0 if kind == "normal" else np.exp(0.5)
+    hits = []
+    for seed in range(8):  # each block of data sets has resamples of its own
+        shape = (1000, n)
+        values = draw.standard_normal(shape) if kind == "normal" else draw.lognormal(size=shape)
+        low, high = bootstrap_t(values, ["c"] * n, seed=seed, resamples=1000)
+        hits += ((low <= true) & (true <= high)).tolist()
+    assert np.mean(hits) >= least
+
+
+def test_an_interval_is_stratified_and_absent_where_resamples_have_no_variance():
+    values = np.array([[0.0, 0.0, 0.0, 1.0]])
+    assert np.isnan(bootstrap_t(values, ["a"] * 4)[0][0])  # many resamples draw zeros alone
+    apart = np.array([[0.0, 0.1, 0.2, 0.1, 0.05, 10.0, 10.1, 10.2, 10.1, 10.05]])
+    joined = bootstrap_t(apart, ["a"] * 10)
+    strata = bootstrap_t(apart, ["a"] * 5 + ["b"] * 5)
+    assert (strata[1] - strata[0])[0] < 0.1 * (joined[1] - joined[0])[0]
+    assert np.isnan(mean_of([0.1, 0.2], ["a", "b"], 0).low)
+
+
+# --- how often a verdict is wrong
+
+
+def errors(differences: np.ndarray, better: np.ndarray) -> dict[str, float]:
+    """Shares of false verdicts over many data sets in which nothing is so.
+
+    For a claim of an effect the true change is 0; for a claim of no effect it is the margin's edge.
+    Args: differences [data set, query] with mean 0, and better, the margin being 6% of it.
+    """
+    edge = differences - 0.06 * better
+    collections = ["c"] * differences.shape[1]
+    out = {"effect holds": 0, "effect does not hold": 0, "none holds": 0, "none does not hold": 0}
+    for name, rows in (("effect", differences), ("none", edge)):
+        for row in rows:
+            of = of_effect if name == "effect" else of_none
+            one = _tests(row, better, collections)
+            (found,) = decide([of([one])])
+            if found.verdict == "holds":
+                out[f"{name} holds"] += 1
+            # a change of 0 lies within the margin: "no effect" is true of it
+            if found.verdict == "does not hold" and name == "none":
+                out["none does not hold"] += 1
+    for row in edge:  # an effect at the margin's edge: "does not hold" is false of it
+        (found,) = decide([of_effect([_tests(row, better, collections)])])
+        out["effect does not hold"] += found.verdict == "does not hold"
+    return {name: count / len(differences) for name, count in out.items()}
+
+
+def _tests(row: np.ndarray, better: np.ndarray, collections: list[str]):
+    return effect(row, better, collections, interval=False)
+
+
+@pytest.mark.parametrize("n", [2, 6, 10, 16, 43])
+def test_false_verdicts_on_normal_data_are_as_rare_as_they_say(n):
+    draw = np.random.default_rng(n)
+    rows = 2000
+    better = np.full(n, 0.5)
+    found = errors(0.08 * draw.standard_normal((rows, n)), better)
+    error = 2 * np.sqrt(0.05 * 0.95 / rows)
+    if n < 10:
+        assert unready(better)  # nothing is decided, whatever the tests say
+        return
+    assert np.mean(list(found.values())) <= 0.05 + error
+    assert max(found.values()) <= 0.10

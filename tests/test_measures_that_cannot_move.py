@@ -1,0 +1,127 @@
+"""A measure that no order can change decides nothing: the run is refused, or queries are counted."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+import matchlens
+import tiny as tiny_models
+from matchlens.corpora import Pair, PairSet
+from matchlens.errors import InputError
+from matchlens.studies.common import ranked, relevant_grade
+from test_cli import call, well
+
+BINARY, POSITIVES, GRADED, NO_ZERO = [1, 1, 0, 0, 0], [1, 1], [3, 2, 1, 0], [1, 2, 1, 2]
+
+
+def pair_set(*queries: Sequence[int]) -> PairSet:
+    """One query for each list of grades."""
+    draw = random.Random(0)
+    pairs = tuple(
+        Pair(
+            f"q{number}", f"d{place}", "cat sat", " ".join(draw.choices(tiny_models.WORDS, k=5)), g
+        )
+        for number, grades in enumerate(queries)
+        for place, g in enumerate(grades)
+    )
+    ideals = {
+        ("", f"q{number}"): tuple(sorted((max(grade, 0) for grade in grades), reverse=True))
+        for number, grades in enumerate(queries)
+    }
+    return PairSet(pairs, ideals, {}, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("grades", "rel"), [(BINARY, 1), (POSITIVES, 1), (GRADED, 2), ([-2, 0, 1], 1), ([0, 2], 2)]
+)
+def test_the_relevant_grade_follows_the_judgements(grades, rel):
+    assert relevant_grade(pair_set(grades)) == rel
+
+
+def test_a_grade_that_no_judgement_reaches_is_refused():
+    with pytest.raises(InputError, match=r"the highest grade .* is 1, .* \(--rel 1\)"):
+        relevant_grade(pair_set(BINARY), 2)
+    assert relevant_grade(pair_set(BINARY), 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("queries", "measure", "rel", "why", "remedy"),
+    [
+        ([BINARY, BINARY], "RR@10", 2, "no candidate has grade 2 or more", {"rel": 1}),
+        ([NO_ZERO], "P@3", 1, "all candidates of a query have grade 1 or more", {"rel": 2}),
+        ([POSITIVES, POSITIVES], "nDCG@10", 1, "have the same grade", None),
+        ([BINARY], "P@10", 1, "at most 10 candidates", {"measure": "nDCG@10"}),
+        ([BINARY], "SetP", 1, "it ignores the order", {"measure": "nDCG@10"}),
+    ],
+)
+def test_a_measure_that_cannot_move_is_refused_with_a_remedy_that_works(
+    queries, measure, rel, why, remedy
+):
+    pairs = pair_set(*queries)
+    with pytest.raises(InputError, match=why):
+        ranked(pairs, measure, rel)
+    if remedy is None:  # "rank other passages beside these"
+        pairs, remedy = pair_set(*[[*grades, 0] for grades in queries]), {}
+    _, kept, said = ranked(pairs, **{"measure": measure, "rel": rel, **remedy})
+    assert len(kept) == len(queries)
+    assert said == ()
+
+
+def test_queries_that_cannot_move_it_are_left_out_and_counted(tiny):
+    pairs = pair_set(BINARY, POSITIVES, BINARY, [0, 0])
+    result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], measure="RR@10")
+    assert result.options["rel"] == 1
+    assert result.tables["table1"]["queries"].tolist() == [2, 2, 2]
+    assert any(note.startswith("1 of 3 queries were left out") for note in result.notes)
+
+
+def write(folder: Path, grades: Sequence[int], queries: int = 6) -> list[object]:
+    """A collection of random words in files, as options of the command line."""
+    draw = random.Random(1)
+    passages = [(f"d{n}", " ".join(draw.choices(tiny_models.WORDS, k=8))) for n in range(40)]
+    (folder / "p.jsonl").write_text(
+        "".join(json.dumps({"_id": docid, "text": text}) + "\n" for docid, text in passages)
+    )
+    names = [f"q{n}" for n in range(queries)]
+    (folder / "t.tsv").write_text("".join(f"{name}\tcat sat\n" for name in names))
+    (folder / "q.txt").write_text(
+        "".join(
+            f"{name} 0 {docid} {grade}\n"
+            for name in names
+            for (docid, _), grade in zip(draw.sample(passages, len(grades)), grades, strict=True)
+        )
+    )
+    files = {"--topics": "t.tsv", "--qrels": "q.txt", "--passages": "p.jsonl"}
+    return [word for option, name in files.items() for word in (option, folder / name)]
+
+
+@pytest.mark.parametrize("command", [["ablation"], ["sweep", "up-to"], ["study", "--quick"]])
+def test_the_command_refuses_before_it_loads_the_model(command, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("matchlens.models.load.load", None)  # a call would end in a TypeError
+    words = [*command, "--model", tiny_folder, *write(tmp_path, POSITIVES), "--out", tmp_path / "o"]
+    found = call(*words)
+    assert found.status == 2
+    assert "nDCG@10 has one value for every order" in found.err
+    assert len(found.err.strip().splitlines()) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_binary_judgements_need_no_option(tiny_folder, tmp_path):
+    words = [*write(tmp_path, BINARY), "--measure", "RR@10", "--cut", "Q->D", "--out"]
+    table = well("--model", tiny_folder, *words, tmp_path / "o")
+    assert "RR(rel=1)@10" in table
+    manifest = json.loads((tmp_path / "o" / "manifest.json").read_text())
+    assert manifest["studies"]["ablation"]["options"]["rel"] == 1
+
+
+@pytest.mark.parametrize("grades", [NO_ZERO, BINARY, [2, 2, 0]])
+def test_a_study_goes_through_where_a_class_of_passages_is_empty(grades, tiny_folder, tmp_path):
+    words = write(tmp_path, grades)
+    found = call("study", "--quick", "--model", tiny_folder, *words, "--out", tmp_path / "o")
+    assert found.status == 0, found.err
+    assert (tmp_path / "o" / "report.html").exists()
