@@ -1,4 +1,4 @@
-"""A measure that no order can change decides nothing: the run is refused, or queries are counted."""
+"""A measure that no order can change decides nothing: a run is refused, or queries are counted."""
 
 from __future__ import annotations
 
