@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     PreTrainedTokenizerFast,
 )
@@ -143,6 +144,7 @@ def load(
     folder = folder.asked(prompt)
     folder.limit(max_length)
     check_dtype(dtype)
+    folder.say_converted()
     place = _device(device)
     with quiet_library():
         tokenizer = _tokenizer(folder)
@@ -234,7 +236,8 @@ def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
 def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     try:
         module, report = library.from_pretrained(
-            str(folder.path),
+            str(folder.converted or folder.path),
+            config=AutoConfig.from_pretrained(str(folder.path)),
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
