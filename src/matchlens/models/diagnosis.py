@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -148,6 +149,76 @@ def no_tokenizer(path: Path, name: str) -> InputError:
     )
 
 
+def check_sentencepiece(path: Path, name: str) -> None:
+    """See that the packages are installed that read a SentencePiece model, where there is no other.
+
+    Args:
+        path: the folder.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if one is not installed; it says how to get it.
+    """
+    file = _sentencepiece(path)
+    if file is None or (_installed("sentencepiece") and _installed("google.protobuf")):
+        return
+    raise InputError(
+        f"model {name!r}: its tokenizer is a SentencePiece model ({file}), and the packages that "
+        f"read it are not installed; install them with: {SENTENCEPIECE_INSTALL}"
+    )
+
+
+def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
+    """The error of a tokenizer that the library could not load.
+
+    Args:
+        path: the folder.
+        name: the model's name.
+        reason: what the library said.
+    """
+    if (file := _sentencepiece(path)) and not _pieces(path / file):
+        reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
+    return InputError(f"model {name!r}: cannot load its tokenizer: {reason}")
+
+
+def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputError:
+    """The error of a tokenizer that knows no words.
+
+    Args:
+        path: the folder.
+        name: the model's name.
+        kind: the tokenizer's class.
+        reads: the files that the class reads.
+    """
+    held = [one for each in TOKENIZERS for one in each if (path / one).exists()]
+    wanted = [one for one in reads if one in SENTENCEPIECE]
+    if len(held) == len(wanted) == 1 and held[0] in SENTENCEPIECE and held != wanted:
+        said = f"rename {held[0]} to {wanted[0]}"
+    else:
+        said = "save the model's own tokenizer there (tokenizer.save_pretrained(folder))"
+    return InputError(
+        f"model {name!r}: its tokenizer makes an unknown token of every word: a {kind} reads "
+        f"{_few(reads)}, the folder has {_few(held)}; {said}"
+    )
+
+
+def _sentencepiece(path: Path) -> str | None:
+    """The SentencePiece model that is the only source of a folder's tokenizer."""
+    if any(all((path / one).exists() for one in each) for each in TOKENIZERS[:3]):
+        return None
+    return next((one for one in SENTENCEPIECE if (path / one).exists()), None)
+
+
+def _pieces(path: Path) -> int:
+    """How many pieces a SentencePiece model has; 0 where it cannot be read."""
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_file=str(path)).get_piece_size()
+    except (OSError, RuntimeError):
+        return 0
+
+
 def _no_config(path: Path, name: str) -> str:
     inner = _folders(path, "config.json")
     if inner:
@@ -204,6 +275,14 @@ def _adapter_labels(path: Path) -> int | None:
         return int(header[max(key for key in heads if "lora" not in key)]["shape"][0])
     except (OSError, ValueError, RecursionError, KeyError, TypeError, IndexError):
         return None
+
+
+def _installed(package: str) -> bool:
+    """Whether a package is installed."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package that it lies in
+        return False
 
 
 def _spoiled(path: Path) -> str | None:

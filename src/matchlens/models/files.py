@@ -15,6 +15,7 @@ from matchlens.models.diagnosis import (
     ONE,
     PICKLE_INDEX,
     TOKENIZERS,
+    check_sentencepiece,
     no_tokenizer,
     no_weights,
     pickled_files,
@@ -67,6 +68,7 @@ def check_files(path: Path, name: str, scores: bool = True) -> None:
         return
     if not any(all((path / file).exists() for file in files) for files in TOKENIZERS):
         raise no_tokenizer(path, name)
+    check_sentencepiece(path, name)
     settings = path / "tokenizer_config.json"
     if settings.exists() and read_json(settings, name).get("auto_map"):
         raise InputError(
