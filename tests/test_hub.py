@@ -55,6 +55,7 @@ def online(words: str, address: str, cache: Path, *, offline: bool = False) -> s
     }
     done = subprocess.run(
         [sys.executable, "-c", line],
+        check=False,
         capture_output=True,
         text=True,
         cwd=cache.parent,
@@ -111,14 +112,24 @@ def test_a_cache_without_weights_says_so_and_what_to_do(hub, tmp_path):
     """The remedy, the same command with a network, is the test above."""
     fake_hub.cached(hub, "some/model", pickled(tmp_path / "model"), without=("pytorch_model.bin",))
     expected = "neither model.safetensors nor pytorch_model.bin; run the same command where the hub"
-    for call in (find, matchlens.load, download_size):
+    for call in (find, matchlens.load):
         with pytest.raises(InputError) as error:
             call("some/model")
-        if call is not download_size:
-            assert expected in str(error.value)
+        assert expected in str(error.value)
         assert "some/model" in str(error.value)
-    with pytest.raises(InputError, match="no folder 'some/other' here"):
-        find("some/other")
+    assert download_size("some/model") == 0  # offline; then find says it
+    done = subprocess.run(
+        [COMMAND, "reproduce", "wexir25", "--model", "some/model", "--demo", "--out", "out"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_CACHE": str(hub)},
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert expected in done.stderr
+    for call in (find, download_size):
+        with pytest.raises(InputError, match="no folder 'some/other' here"):
+            call("some/other")
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -151,16 +162,33 @@ def test_pickled_weights_load_from_the_cache_offline(sharded, hub, tmp_path, tin
     assert not any(one.suffix == ".safetensors" for one in snapshot.iterdir())
 
 
+def collections(folder: Path) -> list[Path | str]:
+    """Two small collections, as TREC files, and the options that name them."""
+    words: list[Path | str] = []
+    for year in ("19", "20"):
+        pairs = tiny_models.pairs(16, seed=int(year))
+        topics, qrels, passages = (
+            folder / f"dl{year}{end}" for end in (".tsv", ".qrels", ".jsonl")
+        )
+        topics.write_text("".join({f"{one.qid}\t{one.query}\n": 0 for one in pairs}))
+        qrels.write_text("".join(f"{one.qid} 0 {one.docid} {one.grade}\n" for one in pairs))
+        lines = [json.dumps({"docid": one.docid, "text": one.text}) for one in pairs]
+        passages.write_text("\n".join(lines))
+        words += ["--topics", topics, "--qrels", qrels, "--passages", passages]
+    return words
+
+
 def test_the_paper_is_reproduced_with_its_own_model(tmp_path):
     """MonoBERT-large's shape and form: 24 layers of 16 heads, two labels, pickled, in the cache."""
     folder = pickled(
         tmp_path / "model", labels=2, layers=24, heads=16, hidden_size=64, intermediate_size=16
     )
     fake_hub.cached(tmp_path / "hub", wexir25.MODEL, folder)
-    words = ["--demo", "--queries", "4", "--studies", "ablation", "--out", tmp_path / "out"]
+    words = ["--studies", "ablation", "--out", tmp_path / "out", *collections(tmp_path)]
     where = {"HF_HUB_CACHE": tmp_path / "hub", "MATCHLENS_CACHE": tmp_path / "cache"}
     done = subprocess.run(
         [COMMAND, "reproduce", "wexir25", *map(str, words)],
+        check=False,
         capture_output=True,
         text=True,
         cwd=tmp_path,

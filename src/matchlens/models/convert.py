@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matchlens.errors import InputError
+from matchlens.files import check_regular
 from matchlens.models import pickled
 
 WEIGHTS = "model.safetensors"
@@ -106,11 +107,13 @@ def safetensors_of(path: Path, files: Sequence[str], name: str) -> Path:
         InputError: if a file holds anything but named tensors, or the cache cannot be written.
     """
     try:
+        for file in files:
+            check_regular(path / file)
         sums = [file_sha256(path / file) for file in files]
     except OSError as error:
         raise InputError(
-            f"model {name!r}: cannot read its weights: {error.strerror}; expected files that you "
-            "may read"
+            f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
+            "regular file"
         ) from None
     key = hashlib.sha256("\n".join(sums).encode()).hexdigest()[:32]
 

@@ -279,8 +279,9 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
     config = read_json(path / "config.json", name)
     check_config(config, name, scores)
     check_files(path, name, scores)
-    check_sizes(path, config, name)
     pickles = pickled_files(path, name)
+    converted = safetensors_of(path, pickles, name) if pickles else None
+    check_sizes(path, config, name)
     folder = ModelFolder(
         name=name,
         config=config,
@@ -288,7 +289,7 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
         sha256=digest(path, name),
         revision=revision,
         prompt=FAMILIES[str(config["model_type"])].prompt,
-        converted=safetensors_of(path, pickles, name) if pickles else None,
+        converted=converted,
     )
     _ = folder.shape, folder.limit()
     return folder
@@ -321,11 +322,14 @@ def download_size(name: str, revision: str | None = None) -> int:
 
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    if _cached(name, revision):
+    here = _snapshot(name, revision)
+    if here is not None and (_safe(here) or pickled_files(here, name)):
         return 0
     try:
         about = HfApi().model_info(name, revision=revision, files_metadata=True)
     except Exception as error:  # the client raises anything here
+        if here is not None:
+            return 0  # nothing can be downloaded, and find says what is lacking
         raise _unreachable(name, error) from None
     files = {one.rfilename: one.size or 0 for one in about.siblings or []}
     wanted = _WANTED if {ONE, INDEX} & files.keys() else (*_WANTED, *_PICKLED)
@@ -337,22 +341,23 @@ def download_size(name: str, revision: str | None = None) -> int:
     )
 
 
-def _cached(name: str, revision: str | None) -> Path | None:
-    """The folder of a model in the hub's cache, where it has weights."""
+def _safe(path: Path) -> bool:
+    """Whether a folder has weights in safetensors."""
+    return any((path / file).exists() for file in (ONE, INDEX))
+
+
+def _snapshot(name: str, revision: str | None) -> Path | None:
+    """What the hub's cache has of a model."""
     from huggingface_hub import snapshot_download
 
-    for patterns in (_WANTED, (*_WANTED, *_PICKLED)):
-        try:
-            path = Path(
-                snapshot_download(
-                    name, revision=revision, allow_patterns=list(patterns), local_files_only=True
-                )
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
             )
-        except (OSError, ValueError):  # it is not here, or not all of it
-            continue
-        if any((path / one).exists() for one in (ONE, INDEX)) or pickled_files(path, name):
-            return path
-    return None
+        )
+    except (OSError, ValueError):  # it is not there, or not all of it
+        return None
 
 
 def _download(name: str, revision: str | None) -> Path:
@@ -361,7 +366,7 @@ def _download(name: str, revision: str | None) -> Path:
 
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
-        if not any((path / file).exists() for file in (ONE, INDEX)):
+        if not _safe(path):
             every = [*_WANTED, *_PICKLED]
             path = Path(snapshot_download(name, revision=revision, allow_patterns=every))
     except Exception as error:  # the client raises anything here
