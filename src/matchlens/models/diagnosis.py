@@ -257,7 +257,7 @@ def _adapter(path: Path, name: str) -> str:
     count = f", num_labels={labels}" if labels else ""
     own = any((path / one).exists() for each in TOKENIZERS for one in each)
     return (
-        f"model {name!r} is an adapter ({kind[:20]}) of {base[:80]!r}, not a whole model. Merge it "
+        f"model {name!r} is an adapter ({kind[:12]}) of {base[:60]!r}, not a whole model. Merge it "
         "once, after pip install peft, in Python: "
         "from peft import AutoPeftModelForSequenceClassification as M; "
         "from transformers import AutoTokenizer as T; "
