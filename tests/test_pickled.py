@@ -179,9 +179,7 @@ def test_a_bomb_is_named_and_does_not_go_off(which, options, folder, cache, tmp_
         InputError, match=r"pytorch_model.bin asks for .*, which would run code"
     ) as error:
         matchlens.load(folder, device="cpu")
-    assert any(
-        one in str(error.value) for one in ("posix.system", "builtin")
-    )
+    assert any(one in str(error.value) for one in ("posix.system", "builtin"))
     assert len(str(error.value)) <= 400
     assert not where.exists()
     assert list(cache.iterdir()) == []
