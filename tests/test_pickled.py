@@ -232,6 +232,38 @@ def test_a_whole_module_is_named_and_the_remedy_works(folder, tiny_pairs):
     assert np.ptp(saved) > 0
 
 
+@FORMATS
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_another_protocol_is_named_and_the_remedy_works(protocol, options, folder, tiny_pairs):
+    torch.save(weights(folder), folder / "pytorch_model.bin", pickle_protocol=protocol, **options)
+    with pytest.raises(InputError, match=f"pickle protocol {protocol}, .*without pickle_protocol"):
+        find(str(folder))
+    torch.save(weights(folder), folder / "pytorch_model.bin", **options)
+    assert np.ptp(scores(folder, tiny_pairs)) > 0
+
+
+ODD = {
+    "sparse": lambda one: one.to_sparse(),
+    "eight bits": lambda one: one.to(torch.float8_e4m3fn),
+    "complex": lambda one: one.to(torch.complex64),
+    "NumPy": lambda one: one.numpy(),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_tensors_that_are_not_dense_are_named_and_the_remedy_works(kind, folder, tiny_pairs):
+    held = weights(folder)
+    held["classifier.weight"] = ODD[kind](held["classifier.weight"])
+    torch.save(held, folder / "pytorch_model.bin")
+    says = (
+        "numpy.*, which would run code" if kind == "NumPy" else "torch.*, which is no dense tensor"
+    )
+    with pytest.raises(InputError, match=f"asks for {says}.*torch.save"):
+        find(str(folder))
+    torch.save(tiny_models.model(labels=2, seed=3).state_dict(), folder / "pytorch_model.bin")
+    assert np.ptp(scores(folder, tiny_pairs)) > 0
+
+
 def forged(pickled_bytes: bytes, records: dict[str, bytes] | None = None, **options) -> bytes:
     """A zip file like torch.save's around any pickle."""
     out = io.BytesIO()
@@ -329,6 +361,8 @@ def test_a_file_takes_no_more_memory_than_its_size(which, folder, tmp_path):
     assert done.returncode == 0, done.stderr[-500:]
     said, grown = done.stdout.splitlines()
     assert said
+    if which in ("a tensor over a short storage", "an expanded tensor"):
+        assert "over a storage of 4" in said
     assert int(grown) < 600_000  # kilobytes
     with pytest.raises(InputError, match=r"pytorch_model.bin"):
         find(str(folder))
@@ -370,7 +404,7 @@ def damaged(folder: Path) -> dict[str, bytes]:
         ("noise", "is damaged, or no file of weights"),
         ("tar", "tar format"),
         ("TorchScript", "TorchScript program"),
-        ("no table", "holds a list; expected tensors by name"),
+        ("no table", "holds no tensors by name"),
         ("a training checkpoint", "something else than a tensor under 'epoch'"),
         ("a zip of anything", "without data.pkl"),
         ("two records of a name", "two records of one name"),

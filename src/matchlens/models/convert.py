@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from matchlens.errors import InputError
@@ -81,8 +82,9 @@ def made_once(
 def _sweep(cache: Path) -> None:
     """Delete what runs left behind that were killed more than a day ago."""
     for left in cache.glob(f"{_WORK}*"):
-        if time.time() - left.stat().st_mtime > _DAY:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its run has ended
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _unwritable(what: str, cache: Path, error: OSError) -> InputError:
@@ -106,15 +108,16 @@ def safetensors_of(path: Path, files: Sequence[str], name: str) -> Path:
     Raises:
         InputError: if a file holds anything but named tensors, or the cache cannot be written.
     """
-    try:
-        for file in files:
+    sums = []
+    for file in files:
+        try:
             check_regular(path / file)
-        sums = [file_sha256(path / file) for file in files]
-    except OSError as error:
-        raise InputError(
-            f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
-            "regular file"
-        ) from None
+            sums.append(file_sha256(path / file))
+        except OSError as error:
+            raise InputError(
+                f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
+                "regular file"
+            ) from None
     key = hashlib.sha256("\n".join(sums).encode()).hexdigest()[:32]
 
     def make(folder: Path) -> None:

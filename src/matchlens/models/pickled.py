@@ -235,6 +235,7 @@ class _Walker(_Unpickler):
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, int] = {}
+        self.proto = 0
 
     def find_class(self, module: str, name: str) -> object:
         """The stand-in of what a pickle names."""
@@ -242,9 +243,9 @@ class _Walker(_Unpickler):
         if module == "torch" and name in _ITEM_BYTES:
             return _Kind(_ITEM_BYTES[name])
         if named not in _STAND_INS:
-            raise RefusedError(
-                f"asks for {named[:80]}, which would run code; nothing of it was run"
-            )
+            torch_s = module in ("torch", "torch._utils", "torch._tensor")
+            what = "is no dense tensor" if torch_s else "would run code"
+            raise RefusedError(f"asks for {named[:80]}, which {what}; nothing of it was run")
         return _STAND_INS[named]
 
     def persistent_load(self, pid: Any) -> object:
@@ -313,15 +314,15 @@ class _Walker(_Unpickler):
         if (needed := sum(self.storages.values())) > size:
             raise RefusedError(f"asks for {needed:,} bytes and has {size:,}")
         if not isinstance(found, dict) or not found:
+            raise RefusedError("holds no tensors by name")
+        if self.proto > 2:
             raise RefusedError(
-                f"holds a {type(found).__name__.strip('_').lower()}; expected tensors by name"
+                f"is in pickle protocol {self.proto}, and torch reads 2 without running code: save "
+                "it without pickle_protocol"
             )
         for name, value in found.items():
             if not isinstance(name, str) or not isinstance(value, _Tensor):
-                raise RefusedError(
-                    f"holds something else than a tensor under {str(name)[:40]!r}; expected the "
-                    "model's weights alone (torch.save(model.state_dict(), file))"
-                )
+                raise RefusedError(f"holds something else than a tensor under {str(name)[:40]!r}")
         if sum(one.size for one in found.values()) > MOST_COPIES * size:
             raise RefusedError("holds the same bytes under many names")
         return list(found)
