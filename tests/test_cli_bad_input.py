@@ -215,8 +215,11 @@ MODELS = [
     config("layers: word", "num_hidden_layers in config.json is 'all'", num_hidden_layers="all"),
     ablation(
         "pickles",
-        "pickled weights only",
-        files={"model/model.safetensors": None, "model/pytorch_model.bin": b"\x80\x02."},
+        r"pytorch_model\.bin asks for posix\.system, which would run code",
+        files={
+            "model/model.safetensors": None,
+            "model/pytorch_model.bin": b"cposix\nsystem\n(S'touch went-off'\ntR.",
+        },
     ),
     ablation("no weights", "has no weights", files={"model/model.safetensors": None}),
     ablation("no tokenizer", "has no tokenizer", files={"model/tokenizer.json": None}),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import pre_tokenizers, processors
 from transformers import (
     AlbertTokenizer,
@@ -347,11 +348,16 @@ def test_no_family_is_less_strict(folder, tmp_path, settings, says):
         find(str(changed(folder, tmp_path / "model", **settings)))
 
 
-def test_pickles_only(folder, tmp_path):
+def test_pickled_weights_give_the_same_scores(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
     copy = changed(folder, tmp_path / "model")
-    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pickled weights only"):
-        find(str(copy))
+    torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    with pytest.warns(matchlens.MatchlensWarning, match="read without running code"):
+        pickled = matchlens.load(copy, dtype="float64", device="cpu")
+    plain = matchlens.load(folder, dtype="float64", device="cpu")
+    pairs = tiny_models.pairs(8)
+    np.testing.assert_array_equal(scores(pickled, pairs, "")[""], scores(plain, pairs, "")[""])
 
 
 def test_weights_of_another_family(folder, tmp_path, family):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig
 
 from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder, find
@@ -49,11 +50,13 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
     """
     named = not isinstance(model, ModelFolder)
     folder = find(str(model), revision, scores=False) if named else model
+    folder.say_converted()
     family = walker(folder.model_type)
     try:
         with quiet_library():
             module, report = family.library.from_pretrained(
-                str(folder.path),
+                str(folder.converted or folder.path),
+                config=AutoConfig.from_pretrained(str(folder.path)),
                 dtype=torch.float32,
                 use_safetensors=True,
                 output_loading_info=True,

@@ -8,19 +8,17 @@ scale and zero point, ``(q - zero_point) * scale``, and maps one to one on
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from matchlens.errors import InputError
+from matchlens.models.convert import WEIGHTS, cache_folder, file_sha256, made_once
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -58,13 +56,6 @@ to 8 bits. Made by matchlens; delete this folder and it will be made again.
 """
 
 
-def cache_folder() -> Path:
-    """Where matchlens keeps what it makes: MATCHLENS_CACHE, else the user's cache folder."""
-    if set_by_hand := os.environ.get("MATCHLENS_CACHE"):
-        return Path(set_by_hand)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "matchlens"
-
-
 def demo_folder() -> Path:
     """The demo model's folder, made on first use and whole at any moment.
 
@@ -72,27 +63,15 @@ def demo_folder() -> Path:
         InputError: if the demo extra is not installed, or its file is not the known one.
     """
     target = cache_folder() / f"demo-minilm-l12-{SHA256[:8]}"
-    if (target / "model.safetensors").exists():
+    if (target / WEIGHTS).exists():
         return target
     source = _source()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".demo-", dir=target.parent))
-    except OSError as error:
-        raise InputError(
-            f"cannot write the demo model to {str(target.parent)!r}: {error.strerror}; "
-            "set MATCHLENS_CACHE to a folder that can be written"
-        ) from None
-    try:
-        _convert(source, work)
-        try:
-            work.rename(target)
-        except OSError:
-            if not (target / "model.safetensors").exists():  # else another run was faster
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return target
+    return made_once(
+        target,
+        "the demo model",
+        lambda folder: _convert(source, folder),
+        lambda folder: (folder / WEIGHTS).exists(),
+    )
 
 
 def _source() -> Path:
@@ -110,9 +89,7 @@ def _source() -> Path:
             f"{PACKAGE} {package.version} has no reranker file; expected version {VERSION}; "
             f"install it with: {INSTALL}"
         )
-    with open(model, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != SHA256:
+    if (digest := file_sha256(model)) != SHA256:
         raise InputError(
             f"the demo model's file has sha256 {digest[:12]}..., expected {SHA256[:12]}...; "
             f"install {PACKAGE}=={VERSION} afresh: {INSTALL}"
@@ -126,7 +103,7 @@ def _convert(source: Path, target: Path) -> None:
 
     save_file(
         read_weights(onnx.load(str(source / "model.onnx"))),
-        str(target / "model.safetensors"),
+        str(target / WEIGHTS),
         metadata={"format": "pt"},
     )
     tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))

@@ -10,15 +10,22 @@ from pathlib import Path
 
 from matchlens.errors import InputError
 from matchlens.files import MOST_TEXT, check_regular, read_text
+from matchlens.models.diagnosis import (
+    INDEX,
+    ONE,
+    PICKLE_INDEX,
+    TOKENIZERS,
+    check_sentencepiece,
+    no_tokenizer,
+    no_weights,
+    pickled_files,
+)
 
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 _WIDTHS = ("hidden_size", "dim")
 _TIMES_WIDTH = ("hidden_size", "dim", "intermediate_size", "hidden_dim", "type_vocab_size")
 _DEEP = ("num_hidden_layers", "n_layers", "inner_group_num", "num_hidden_groups")
 _DEEP += ("num_attention_heads", "n_heads", "num_key_value_heads")
 MOST_LAYERS = 1024
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def read_json(path: Path, name: str) -> dict[str, object]:
@@ -45,7 +52,7 @@ def read_json(path: Path, name: str) -> dict[str, object]:
 
 
 def check_files(path: Path, name: str, scores: bool = True) -> None:
-    """See that a folder has weights that run no code, and a tokenizer where it must score pairs.
+    """See that a folder has weights, and a tokenizer where it must score pairs.
 
     Args:
         path: the folder.
@@ -55,21 +62,13 @@ def check_files(path: Path, name: str, scores: bool = True) -> None:
     Raises:
         InputError: if something is missing.
     """
-    if not any((path / file).exists() for file in _WEIGHTS):
-        if any((path / file).exists() for file in _PICKLES):
-            raise InputError(
-                f"model {name!r} has pickled weights only (pytorch_model.bin), which can run code "
-                "when loaded; expected model.safetensors; convert it with "
-                "transformers' save_pretrained in a place that you trust"
-            )
-        raise InputError(f"model {name!r} has no weights; expected {_WEIGHTS[0]} in {str(path)!r}")
+    if not any((path / file).exists() for file in (ONE, INDEX)) and not pickled_files(path, name):
+        raise no_weights(path, name)
     if not scores:
         return
-    if not any(all((path / file).exists() for file in files) for files in _TOKENIZERS):
-        raise InputError(
-            f"model {name!r} has no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json "
-            "with merges.txt, beside the weights; save the tokenizer into the same folder"
-        )
+    if not any(all((path / file).exists() for file in files) for files in TOKENIZERS):
+        raise no_tokenizer(path, name)
+    check_sentencepiece(path, name)
     settings = path / "tokenizer_config.json"
     if settings.exists() and read_json(settings, name).get("auto_map"):
         raise InputError(
@@ -93,7 +92,7 @@ def check_sizes(path: Path, config: Mapping[str, object], name: str) -> None:
         InputError: it says what is too large.
     """
     held = 0
-    for file in _files(path):
+    for file in _files(path, name):
         try:
             size = check_regular(path / file)
         except OSError as error:
@@ -101,7 +100,7 @@ def check_sizes(path: Path, config: Mapping[str, object], name: str) -> None:
                 f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
                 "regular file"
             ) from None
-        if file.endswith(".safetensors"):
+        if file.endswith((".safetensors", ".bin")):
             held += size
         elif size > MOST_TEXT:
             raise InputError(
@@ -128,17 +127,19 @@ def check_sizes(path: Path, config: Mapping[str, object], name: str) -> None:
             )
 
 
-def _files(path: Path) -> list[str]:
+def _files(path: Path, name: str) -> list[str]:
     """Every file that decides what the model computes."""
-    names = {"config.json", "tokenizer_config.json", *(name for one in _TOKENIZERS for name in one)}
+    names = {"config.json", "tokenizer_config.json", *(name for one in TOKENIZERS for name in one)}
+    if pickles := pickled_files(path, name):
+        names |= {PICKLE_INDEX, *pickles}
     ends = (".safetensors", ".safetensors.index.json")
     return [one for one in sorted(os.listdir(path)) if one in names or one.endswith(ends)]
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, name: str) -> str:
     """One digest over every file that decides what the model computes."""
     total = hashlib.sha256()
-    for file in _files(path):
+    for file in _files(path, name):
         with open(path / file, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file}\0{digest}\n".encode())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
+from matchlens.models.convert import safetensors_of
+from matchlens.models.diagnosis import INDEX, ONE, check_folder, pickled_files
 from matchlens.models.files import check_files, check_sizes, digest, read_json
 from matchlens.prompts import BGE, QWEN3, Prompt
 
@@ -63,9 +66,13 @@ RELEVANCE: Mapping[tuple[int, bool], str] = {
 }
 """The score that is made of the logits, by their number and whether it is negated."""
 
+READ_SAFELY = "pytorch_model.bin, read without running code"
+"""What the manifest says of pickled weights."""
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+_PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
 
@@ -156,12 +163,15 @@ class ModelFolder(ModelFacts):
         sha256: one digest over the config's, tokenizer's and weights' files.
         revision: the hub's revision, where it came from there.
         prompt: how the model is asked, where it takes a prompt.
+        converted: the folder of the cache that has its weights as safetensors, where its own are
+            pickled.
     """
 
     path: Path
     sha256: str
     revision: str | None = None
     prompt: Prompt | None = None
+    converted: Path | None = None
 
     def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
         """The model, asked in another prompt than its type's own.
@@ -192,14 +202,26 @@ class ModelFolder(ModelFacts):
         known = read_json(settings, self.name) if settings.exists() else {}
         return self.shortest(known.get("model_max_length"), asked)
 
+    def say_converted(self) -> None:
+        """Warn where the weights were pickled: it is said once, and the manifest has it."""
+        if self.converted is not None:
+            warnings.warn(
+                f"model {self.name!r}: weights from {READ_SAFELY}; converted once to "
+                f"{str(self.converted / ONE)!r}",
+                MatchlensWarning,
+                stacklevel=3,
+            )
+
     def identity(
         self, dtype: str, max_length: int | None, negate: bool = False
     ) -> dict[str, object]:
         """What a manifest says of the model, known before it is loaded."""
         name = self.path.resolve().name if self.path == Path(self.name) else self.name
         asked = {} if self.prompt is None else {"prompt": self.prompt.record()}
+        read = {} if self.converted is None else {"weights": READ_SAFELY}
         return {
             **asked,
+            **read,
             "name": name,
             "sha256": self.sha256,
             "revision": self.revision,
@@ -241,7 +263,11 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
     elif local:
         path = Path(name)
     elif Path(name).exists():
-        raise InputError(f"model {name!r} is a file; expected the folder that holds config.json")
+        here = Path(name).parent
+        also = f": {str(here)!r}" if (here / "config.json").exists() else ""
+        raise InputError(
+            f"model {name!r} is a file; expected the folder that holds config.json{also}"
+        )
     elif _HUB_ID.fullmatch(name) and ".." not in name:
         path = _download(name, revision)
     else:
@@ -249,13 +275,21 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
             f"no model folder {name!r}; expected an existing folder, a Hugging Face id "
             "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
         )
+    check_folder(path, name)
     config = read_json(path / "config.json", name)
     check_config(config, name, scores)
     check_files(path, name, scores)
+    pickles = pickled_files(path, name)
+    converted = safetensors_of(path, pickles, name) if pickles else None
     check_sizes(path, config, name)
-    sha256, prompt = digest(path), FAMILIES[str(config["model_type"])].prompt
     folder = ModelFolder(
-        name=name, config=config, path=path, sha256=sha256, revision=revision, prompt=prompt
+        name=name,
+        config=config,
+        path=path,
+        sha256=digest(path, name),
+        revision=revision,
+        prompt=FAMILIES[str(config["model_type"])].prompt,
+        converted=converted,
     )
     _ = folder.shape, folder.limit()
     return folder
@@ -286,42 +320,66 @@ def download_size(name: str, revision: str | None = None) -> int:
         return 0
     from fnmatch import fnmatch
 
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
-    try:
-        snapshot_download(
-            name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
-        )
+    here = _snapshot(name, revision)
+    if here is not None and (_safe(here) or pickled_files(here, name)):
         return 0
-    except (OSError, ValueError):  # it is not here: the hub is asked
-        pass
     try:
-        files = HfApi().model_info(name, revision=revision, files_metadata=True).siblings or []
+        about = HfApi().model_info(name, revision=revision, files_metadata=True)
     except Exception as error:  # the client raises anything here
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"the model {name!r} is not here, and the Hugging Face hub cannot be reached or has no "
-            f"such model ({reason}); give --model a local folder, or 'demo'"
-        ) from None
+        if here is not None:
+            return 0  # nothing can be downloaded, and find says what is lacking
+        raise _unreachable(name, error) from None
+    files = {one.rfilename: one.size or 0 for one in about.siblings or []}
+    wanted = _WANTED if {ONE, INDEX} & files.keys() else (*_WANTED, *_PICKLED)
     return sum(
-        file.size or 0
-        for file in files
-        if any(fnmatch(file.rfilename, pattern) for pattern in _WANTED)
+        size
+        for file, size in files.items()
+        if any(fnmatch(file, pattern) for pattern in wanted)
+        and not isinstance(try_to_load_from_cache(name, file, revision=about.sha), str)
     )
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _safe(path: Path) -> bool:
+    """Whether a folder has weights in safetensors."""
+    return any((path / file).exists() for file in (ONE, INDEX))
+
+
+def _snapshot(name: str, revision: str | None) -> Path | None:
+    """What the hub's cache has of a model."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"no folder {name!r} here, and the Hugging Face hub does not give a model of that "
-            f"name ({reason}); give an existing folder, a hub id that can be reached, or 'demo'"
-        ) from None
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
+            )
+        )
+    except (OSError, ValueError):  # it is not there, or not all of it
+        return None
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The folder of a model in the hub's cache; pickled weights only where there are no others."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+        if not _safe(path):
+            every = [*_WANTED, *_PICKLED]
+            path = Path(snapshot_download(name, revision=revision, allow_patterns=every))
+    except Exception as error:  # the client raises anything here
+        raise _unreachable(name, error) from None
+    return path
+
+
+def _unreachable(name: str, error: Exception) -> InputError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"no folder {name!r} here, and the Hugging Face hub does not give a model of that "
+        f"name ({reason}); give an existing folder, a hub id that can be reached, or 'demo'"
+    )
 
 
 def check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     PreTrainedTokenizerFast,
 )
@@ -22,7 +24,9 @@ from matchlens.batching import Encoded, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models import check
+from matchlens.models.checks.passes import PAIRS
 from matchlens.models.checks.scores import labels_differ
+from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
 from matchlens.models.packed import keep_memory, pack
@@ -143,6 +147,7 @@ def load(
     folder = folder.asked(prompt)
     folder.limit(max_length)
     check_dtype(dtype)
+    folder.say_converted()
     place = _device(device)
     with quiet_library():
         tokenizer = _tokenizer(folder)
@@ -210,8 +215,25 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=False)
     except Exception as error:  # the library raises anything here, and all of it is bad input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"model {folder.name!r}: cannot load its tokenizer: {reason}") from None
-    return unpadded(tokenizer, folder.name)
+        raise unread_tokenizer(folder.path, folder.name, reason) from None
+    fast = unpadded(tokenizer, folder.name)
+    if not _knows_words(fast):
+        reads = [str(one) for one in type(tokenizer).vocab_files_names.values()]
+        raise no_words(folder.path, folder.name, type(tokenizer).__name__, reads)
+    return fast
+
+
+def _knows_words(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether a tokenizer makes anything but unknown tokens of English and of its own words.
+
+    The library builds one that knows its special tokens alone where a file is missing.
+    """
+    special = set(tokenizer.all_special_ids)
+    own = [word for word, number in tokenizer.get_vocab().items() if number not in special]
+    words = [re.sub(r"^(##|\u2581|\u0120)|</w>$", "", word) for word in sorted(own)[:1000]]
+    texts = [one for pair in PAIRS for one in (pair.query, pair.text)] + words
+    found = tokenizer(texts, add_special_tokens=False)["input_ids"] if own else []
+    return any(number not in special for each in found for number in each)
 
 
 def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
@@ -222,8 +244,9 @@ def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
     """
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
-            f"model {name!r} has a slow tokenizer, which keeps no record of which token "
-            "comes from where; expected a fast one (tokenizer.json)"
+            f"model {name!r} has a slow tokenizer ({type(tokenizer).__name__}), which the library "
+            "cannot convert, and which keeps no record of which token comes from where; expected a "
+            "fast one, as tokenizer.json holds it"
         )
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -234,7 +257,8 @@ def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
 def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     try:
         module, report = library.from_pretrained(
-            str(folder.path),
+            str(folder.converted or folder.path),
+            config=AutoConfig.from_pretrained(str(folder.path)),
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,

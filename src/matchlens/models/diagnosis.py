@@ -1,0 +1,338 @@
+"""What is wrong with a model's folder: the cause by its name, and a remedy that works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+from matchlens.errors import InputError
+from matchlens.files import check_regular, read_text
+
+ADAPTER = "adapter_config.json"
+ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+SENTENCEPIECE = ("sentencepiece.bpe.model", "spm.model", "spiece.model", "tokenizer.model")
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+    *((file,) for file in SENTENCEPIECE),
+)
+SENTENCEPIECE_INSTALL = "pip install 'matchlens[sentencepiece]'"
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_OTHERS = {
+    "TensorFlow": r"tf_model.*\.h5|.*\.h5|.*\.ckpt(-\d+)?\.(index|meta|data.*)|saved_model\.pb",
+    "Flax": r".*\.msgpack",
+    "ONNX": r".*\.onnx",
+    "GGUF": r".*\.gguf",
+    "OpenVINO": r"openvino_model.*",
+    "Rust": r"rust_model\.ot",
+    "Core ML": r".*\.mlmodel|.*\.mlpackage",
+}
+"""Other libraries' weights, by their files' names."""
+_TORCH = r".*\.(pt|pth|ckpt|bin)"
+_NO_WEIGHTS = r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|pth)"
+
+
+def check_folder(path: Path, name: str) -> None:
+    """See that a folder holds a whole model, and that its files are what their names say.
+
+    Args:
+        path: the folder.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: it names the cause, and what to do.
+    """
+    if (path / ADAPTER).exists():
+        raise InputError(_adapter(path, name))
+    if not (path / "config.json").exists():
+        raise InputError(_no_config(path, name))
+    files = ["config.json", "tokenizer_config.json", *(one for each in TOKENIZERS for one in each)]
+    for file in [*files, *_weights(path)]:
+        if (path / file).is_file() and (said := _spoiled(path / file)):
+            raise InputError(f"model {name!r}: {file} {said}")
+
+
+def pickled_files(path: Path, name: str) -> list[str]:
+    """The pickled weights that the library would load from a folder; none beside safetensors.
+
+    Args:
+        path: the folder.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if an index names anything but files of the folder that are there.
+    """
+    if any((path / file).exists() for file in (ONE, INDEX)):
+        return []
+    if (path / PICKLE).exists():
+        return [PICKLE]
+    if not (path / PICKLE_INDEX).exists():
+        return []
+    try:
+        placed = json.loads(read_text(path / PICKLE_INDEX))["weight_map"].values()
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"model {name!r}: {PICKLE_INDEX} has no weight_map; expected each weight's file"
+        ) from None
+    shards = sorted({str(one) for one in placed})
+    for shard in shards:
+        if not re.fullmatch(r"\w[\w.-]*\.bin", shard):
+            raise InputError(
+                f"model {name!r}: {PICKLE_INDEX} names {shard[:80]!r}; expected .bin files in the "
+                "model's own folder"
+            )
+        if not (path / shard).exists():
+            raise InputError(
+                f"model {name!r} has no {shard}, which {PICKLE_INDEX} names; expected all of its "
+                f"{len(shards)} files: copy the missing ones into the folder"
+            )
+    return shards
+
+
+def no_weights(path: Path, name: str) -> InputError:
+    """The error of a folder whose weights the library does not find: what lies there instead."""
+    files = sorted(one for one in os.listdir(path) if (path / one).is_file())
+    wanted = f"expected {ONE} or {PICKLE}"
+    safe = [one for one in files if one.endswith(".safetensors")]
+    torch = [one for one in files if re.fullmatch(_TORCH, one)]
+    torch = [one for one in torch if not re.fullmatch(_NO_WEIGHTS, one)]
+    inner = _folders(path, ONE, PICKLE)
+    shards = [one for one in safe if re.search(r"-\d+-of-\d+", one)]
+    if path.parent.name == "snapshots" and not safe and not torch:
+        said = (
+            f"the cache of the Hugging Face hub has its config, and neither {ONE} nor {PICKLE}; "
+            "run the same command where the hub can be reached (without HF_HUB_OFFLINE), which "
+            "downloads what is lacking"
+        )
+    elif len(safe) == 1 and safe[0].startswith("adapter"):
+        said = f"it has {safe[0]!r}, an adapter, without its {ADAPTER}; copy that, too"
+    elif len(safe) == 1:
+        said = f"its weights are called {safe[0]!r}; rename that file to {ONE}"
+    elif shards:
+        said = f"it has {_few(shards)} and no {INDEX}; copy the index, which lists them, too"
+    elif safe:
+        said = f"it has {_few(safe)}; rename the one that you mean to {ONE}"
+    elif len(torch) == 1:
+        said = (
+            f"it has {torch[0]!r}; {wanted}: if that is the model's state_dict, rename it to "
+            f"{PICKLE}"
+        )
+    elif torch:
+        said = f"it has {_few(torch)}; {wanted} (shards of the latter need {PICKLE_INDEX}, too)"
+    elif inner:
+        said = f"they lie in {_few(inner)}; move them up, beside config.json"
+    else:
+        kinds = [
+            kind for kind, form in _OTHERS.items() if any(re.fullmatch(form, f) for f in files)
+        ]
+        found = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
+        said = f"{found}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"
+    return InputError(f"model {name!r} has no weights that can be read: {said}")
+
+
+def no_tokenizer(path: Path, name: str) -> InputError:
+    """The error of a folder without a tokenizer's files."""
+    inner = _folders(path, *(one for each in TOKENIZERS for one in each))
+    where = f" (there is one in {_few(inner)}: move its files up)" if inner else ""
+    return InputError(
+        f"model {name!r} has no tokenizer{where}; expected tokenizer.json, vocab.txt, vocab.json "
+        "with merges.txt, or a SentencePiece model beside the weights: save the model's tokenizer "
+        "there (tokenizer.save_pretrained(folder))"
+    )
+
+
+def check_sentencepiece(path: Path, name: str) -> None:
+    """See that the packages are installed that read a SentencePiece model, where there is no other.
+
+    Args:
+        path: the folder.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if one is not installed; it says how to get it.
+    """
+    file = _sentencepiece(path)
+    if file is None or (_installed("sentencepiece") and _installed("google.protobuf")):
+        return
+    raise InputError(
+        f"model {name!r}: its tokenizer is a SentencePiece model ({file}), and the packages that "
+        f"read it are not installed; install them with: {SENTENCEPIECE_INSTALL}"
+    )
+
+
+def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
+    """The error of a tokenizer that the library could not load.
+
+    Args:
+        path: the folder.
+        name: the model's name.
+        reason: what the library said.
+    """
+    if (file := _sentencepiece(path)) and not _pieces(path / file):
+        reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
+    return InputError(f"model {name!r}: cannot load its tokenizer: {reason}")
+
+
+def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputError:
+    """The error of a tokenizer that knows no words.
+
+    Args:
+        path: the folder.
+        name: the model's name.
+        kind: the tokenizer's class.
+        reads: the files that the class reads.
+    """
+    held = [one for each in TOKENIZERS for one in each if (path / one).exists()]
+    wanted = [one for one in reads if one in SENTENCEPIECE]
+    if len(held) == len(wanted) == 1 and held[0] in SENTENCEPIECE and held != wanted:
+        said = f"rename {held[0]} to {wanted[0]}"
+    else:
+        said = "save the model's own tokenizer there (tokenizer.save_pretrained(folder))"
+    return InputError(
+        f"model {name!r}: its tokenizer makes an unknown token of every word: a {kind} reads "
+        f"{_few(reads)}, the folder has {_few(held)}; {said}"
+    )
+
+
+def _sentencepiece(path: Path) -> str | None:
+    """The SentencePiece model that is the only source of a folder's tokenizer."""
+    if any(all((path / one).exists() for one in each) for each in TOKENIZERS[:3]):
+        return None
+    return next((one for one in SENTENCEPIECE if (path / one).exists()), None)
+
+
+def _pieces(path: Path) -> int:
+    """How many pieces a SentencePiece model has; 0 where it cannot be read."""
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_file=str(path)).get_piece_size()
+    except (OSError, RuntimeError):
+        return 0
+
+
+def _no_config(path: Path, name: str) -> str:
+    inner = _folders(path, "config.json")
+    if inner:
+        return (
+            f"model {name!r} has no config.json; there is one in {_few(inner)}: give that folder, "
+            f"{str(path / inner[0])!r}"
+        )
+    above = Path(os.path.abspath(path)).parent
+    if (above / "config.json").exists():
+        return (
+            f"model {name!r} has no config.json; there is one in the folder above: give that, "
+            f"{str(above)!r}"
+        )
+    gguf = [one for one in os.listdir(path) if one.endswith(".gguf")]
+    also = f" (it has {gguf[0]!r}, a model for llama.cpp)" if gguf else ""
+    return (
+        f"model {name!r} has no config.json{also}; expected a folder as save_pretrained writes it: "
+        "config, weights and tokenizer"
+    )
+
+
+def _adapter(path: Path, name: str) -> str:
+    """What to do with an adapter: the lines are Python, and they work as they stand."""
+    try:
+        about = json.loads(read_text(path / ADAPTER))
+        kind, base = str(about.get("peft_type")), str(about.get("base_model_name_or_path"))
+    except (OSError, ValueError, RecursionError, AttributeError):
+        kind, base = "PEFT", "?"
+    if (path / "config.json").exists() and any((path / one).exists() for one in (ONE, PICKLE)):
+        return (
+            f"model {name!r} is a whole model with an adapter beside it ({ADAPTER}); whether the "
+            f"library adds that depends on what is installed: remove {ADAPTER} to look at the "
+            "model without it"
+        )
+    labels = _adapter_labels(path)
+    count = f", num_labels={labels}" if labels else ""
+    own = any((path / one).exists() for each in TOKENIZERS for one in each)
+    return (
+        f"model {name!r} is an adapter ({kind[:12]}) of {base[:60]!r}, not a whole model. Merge it "
+        "once, after pip install peft, in Python: "
+        "from peft import AutoPeftModelForSequenceClassification as M; "
+        "from transformers import AutoTokenizer as T; "
+        f"M.from_pretrained({name!r}{count}).merge_and_unload().save_pretrained('merged'); "
+        f"T.from_pretrained({name if own else base[:200]!r}).save_pretrained('merged')"
+    )
+
+
+def _adapter_labels(path: Path) -> int | None:
+    """How many labels the head has that an adapter's file brings, if it brings one."""
+    try:
+        with (path / "adapter_model.safetensors").open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 2**24)))
+        heads = [key for key in header if re.search(r"(classifier|score)(\.\w+)*\.weight$", key)]
+        return int(header[max(key for key in heads if "lora" not in key)]["shape"][0])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _installed(package: str) -> bool:
+    """Whether a package is installed."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package that it lies in
+        return False
+
+
+def _spoiled(path: Path) -> str | None:
+    """What a file is instead of what its name says, and what to do; None where it may be sound."""
+    try:
+        size = check_regular(path)
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError:
+        return None  # whoever reads it says why it cannot be read
+    page = start.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
+    saved = start.startswith((b"PK\3\4", b"\x80\2\x8a\x0al\xfc\x9c"))
+    weights = path.suffix in (".safetensors", ".bin")
+    causes = {
+        "is a Git LFS pointer of a few lines, not the file itself; run `git lfs pull` in the "
+        "folder, or download the file and put it in its place": start.startswith(_LFS),
+        "is empty (0 bytes); copy or download it again": size == 0,
+        "is a web page, not the file that it is called after; download the file itself": page,
+        f"is a file of torch.save under another name; rename it to {PICKLE}": saved
+        and path.name == ONE,
+        f"is a safetensors file under another name; rename it to {ONE}": path.name == PICKLE
+        and start[8:9] == b"{"
+        and not saved,
+        "is JSON text, not weights (perhaps a server's error message); download it again": weights
+        and start[:1] == b"{",
+    }
+    return next((said for said, seen in causes.items() if seen), None)
+
+
+def _weights(path: Path) -> list[str]:
+    """The files of weights that may be used."""
+    if (path / ONE).exists():
+        return [ONE]
+    if (path / INDEX).exists():
+        return [INDEX, *sorted(one.name for one in path.glob("*.safetensors"))]
+    return [PICKLE_INDEX, *sorted(one.name for one in path.glob(f"{Path(PICKLE).stem}*.bin"))]
+
+
+def _folders(path: Path, *files: str) -> list[str]:
+    """Folders one or two levels below that hold one of some files; the last checkpoint first."""
+    found = {
+        str(hit.parent.relative_to(path))
+        for file in files
+        for depth in ("*", "*/*")
+        for hit in islice(path.glob(f"{depth}/{file}"), 100)
+    }
+    numbers = {one: int(f"0{re.sub('[^0-9]', '', one)[:18]}") for one in found}
+    return sorted(found, key=lambda one: (-numbers[one], one))
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(one[:60]) for one in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
