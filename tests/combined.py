@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import string
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,8 @@ def _files(folder: Path, combination: Combination) -> None:
         known = json.loads((folder / "tokenizer.json").read_text())["model"]
         (folder / "tokenizer.json").unlink()
         words: Any = known["vocab"]
-        order = sorted(words, key=words.get) if isinstance(words, dict) else dict(words)
+        listed = isinstance(words, list)  # with each word's probability, in the order of the ids
+        order = [word for word, _ in words] if listed else sorted(words, key=lambda one: words[one])
         if known["type"] == "BPE":
             (folder / "vocab.json").write_text(json.dumps(known["vocab"]))
             merges = [one if isinstance(one, str) else " ".join(one) for one in known["merges"]]
@@ -378,7 +380,7 @@ PAIRS = (
         "na\u00efve Caf\u00e9 \u6771\u4eac",
         "\ufb01 \u2167 zero\u00a0width \u00df \u0130 \t\n  x \U0001f600 e\u0301",
     ),
-    ("?", "."),
+    ("?", ". !"),
 )
 """Queries and passages: short, over-long, with special tokens as text, odd characters, no words."""
 
@@ -408,6 +410,7 @@ def expected(folder: Path, combination: Combination) -> Expected:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _without_speed(folder)
             module, report = _loaded(folder, combination)
             for what in ("missing_keys", "mismatched_keys", "unexpected_keys", "error_msgs"):
                 if report.get(what):
@@ -419,16 +422,32 @@ def expected(folder: Path, combination: Combination) -> Expected:
                 if config.num_labels == 2 and config.problem_type == "multi_label_classification":
                     return Expected(nothing, "two labels that are no opposites")
             if any((folder / name).exists() for name in SENTENCE_TRANSFORMERS):
-                scores = _sentence_transformers(folder)
+                score = _sentence_transformers(folder)
             else:
                 tokenizer = AutoTokenizer.from_pretrained(folder)
-                scores = [_each(module, tokenizer, pair, combination) for pair in PAIRS]
+                score = partial(_each, module, tokenizer, combination)
         except Exception as error:  # whatever it raises, it is the library that refuses
-            return Expected(
-                nothing, f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
-            )
-    scores = np.array(scores, dtype=float)
-    return Expected(scores, "" if np.isfinite(scores).any() else "no pair can be scored")
+            return Expected(nothing, _reason(error))
+        scores, said = nothing.copy(), ""
+        for place, pair in enumerate(PAIRS):
+            try:
+                scores[place] = score(pair)
+            except Exception as error:  # it cannot score this pair
+                said = _reason(error)
+    return Expected(scores, "" if np.isfinite(scores).any() else said)
+
+
+def _without_speed(folder: Path) -> None:
+    """Take out settings of speed and memory, which stop the library on some machines."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    for key in ("attn_implementation", "_attn_implementation", "chunk_size_feed_forward"):
+        content.pop(key, None)
+    path.write_text(json.dumps(content))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
 
 
 def _classifies(combination: Combination) -> bool:
@@ -459,34 +478,29 @@ def _limit(module: Any, tokenizer: Any) -> int:
     return min(tokenizer.model_max_length, places)
 
 
-def _each(module: Any, tokenizer: Any, pair: tuple[str, str], combination: Combination) -> float:
-    try:
-        limit = _limit(module, tokenizer)
-        if combination["family"] in DECODERS:
-            inputs = _prompted(tokenizer, pair, limit, combination)
-        else:
-            inputs = tokenizer(
-                *pair,
-                truncation=_cut(tokenizer, pair, limit),
-                max_length=limit,
-                return_tensors="pt",
-            )
-        with torch.inference_mode():
-            out = module(**inputs)
-        logits = (out[0] if isinstance(out, tuple) else out.logits).double()
-        if _classifies(combination):
-            (row,) = logits
-            return float(row[0] if len(row) == 1 else row[1] - row[0])
-        prompt = tiny_decoders.PROMPTS[combination["family"]]
-        row = logits[0, -1]
-        total = 0.0
-        for word, sign in ((prompt.yes, 1), (prompt.no, -1)):
-            if word is not None:
-                (answer,) = tokenizer(word, add_special_tokens=False)["input_ids"]
-                total += sign * float(row[answer])
-        return total
-    except Exception:
-        return np.nan
+def _each(module: Any, tokenizer: Any, combination: Combination, pair: tuple[str, str]) -> float:
+    limit = _limit(module, tokenizer)
+    if _classifies(combination):
+        cut = _cut(tokenizer, pair, limit)
+        inputs = tokenizer(*pair, truncation=cut, max_length=limit, return_tensors="pt")
+    else:
+        inputs = _prompted(tokenizer, pair, limit, combination)
+    with torch.inference_mode():
+        out = module(**inputs)
+    logits = (out[0] if isinstance(out, tuple) else out.logits).double()
+    if _classifies(combination):
+        return _relevance(logits[0].tolist())
+    prompt = tiny_decoders.PROMPTS[combination["family"]]
+    total = 0.0
+    for word, sign in ((prompt.yes, 1), (prompt.no, -1)):
+        if word is not None:
+            (answer,) = tokenizer(word, add_special_tokens=False)["input_ids"]
+            total += sign * float(logits[0, -1, answer])
+    return total
+
+
+def _relevance(row: list[float]) -> float:
+    return row[0] if len(row) == 1 else row[1] - row[0]
 
 
 def _cut(tokenizer: Any, pair: tuple[str, str], limit: int) -> bool | str:
@@ -531,20 +545,14 @@ def _prompted(
     }
 
 
-def _sentence_transformers(folder: Path) -> list[float]:
+def _sentence_transformers(folder: Path) -> Callable[[tuple[str, str]], float]:
     from sentence_transformers import CrossEncoder
 
-    encoder = CrossEncoder(
-        str(folder), device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
-    )
-    out = []
-    for pair in PAIRS:
-        try:
-            (row,) = encoder.predict(
-                [pair], activation_fn=torch.nn.Identity(), show_progress_bar=False
-            )
-            row = np.atleast_1d(np.asarray(row, dtype=float))
-            out.append(float(row[0] if len(row) == 1 else row[1] - row[0]))
-        except Exception:
-            out.append(np.nan)
-    return out
+    kind = {"dtype": torch.float32}
+    encoder = CrossEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs=kind)
+
+    def score(pair: tuple[str, str]) -> float:
+        out = encoder.predict([pair], activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        return _relevance(np.asarray(out, dtype=float).reshape(-1).tolist())
+
+    return score

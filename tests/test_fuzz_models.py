@@ -32,6 +32,7 @@ TOLERANCE = 1e-5
 LEAST_SCORED = 0.6
 """The least share, of the combinations that the library scores, that matchlens scores as well."""
 MOST_SHOWN = 20
+WINDOWS = ["sliding_attention", "sliding_attention"]
 FAULTS = {
     "crash": "something else than an InputError came out",
     "accepted": "matchlens scores what the library refuses",
@@ -50,15 +51,18 @@ def outcome(combination: Combination) -> tuple[str, str]:
             build(folder, combination)
         except Impossible as error:
             return "impossible", str(error)
-        theirs = expected(folder, combination)
+        ours, refusal = None, ""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 ours = scores(folder)
         except InputError as error:
-            return _refusal(str(error), combination, theirs.refused)
+            refusal = str(error)
         except Exception as error:
             return "crash", f"{type(error).__name__}: {error}"
+        theirs = expected(folder, combination)
+    if ours is None:
+        return _refusal(refusal, combination, theirs.refused)
     if theirs.refused:
         return "accepted", f"the library: {theirs.refused}"
     known = np.isfinite(theirs.scores)
@@ -132,6 +136,37 @@ def test_the_default_combinations_hold_every_value_of_every_setting():
                 one.get(setting.name) == value and one["family"] in setting.families
                 for one in drawn
             ), (setting.name, value)
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [
+        {"family": "mpnet", "config:relative_attention_num_buckets": 8},
+        {"family": "deberta-v2", "config:pooler_hidden_size": 16},
+        {"family": "deberta-v2", "config:attention_head_size": 4},
+        {"family": "qwen3", "config:sliding_window": None, "config:layer_types": WINDOWS},
+    ],
+)
+def test_a_model_that_the_library_cannot_run_is_refused_with_its_reason(combination):
+    kind, said = outcome(combination)
+    assert kind == "both refuse", said
+    assert "transformers cannot run this model" in said
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [
+        {"family": "modernbert", "config:layer_types": WINDOWS},
+        {
+            "family": "modernbert",
+            "config:layer_types": WINDOWS,
+            "config:classifier_pooling": "mean",
+        },
+        {"family": "gemma2", "config:layer_types": WINDOWS},
+    ],
+)
+def test_windows_that_hide_the_passage_from_the_score_are_no_reason_to_refuse(combination):
+    assert outcome(combination) == ("equal", "")
 
 
 BUILT = {"hidden_size", "dim", "intermediate_size", "hidden_dim", "transformers_version"}
