@@ -245,7 +245,9 @@ CONFIG_FILE = [
         "config.json", FAMILIES, LABELS, True, _num_labels=(3,),
         id2label=(GONE, None, {"0": "a", "1": "b", "2": "c"}, {"x": "a"}),
     ),
-    *_file("config.json", FAMILIES, ("length limit",), True, max_position_embeddings=(20,)),
+    *_file(
+        "config.json", FAMILIES, ("length limit", "weight"), True, max_position_embeddings=(20,)
+    ),
     *_file("config.json", DECODERS, (), True, architectures=(GONE, None, [])),
     *_file(
         "config.json", ("distilbert",),
