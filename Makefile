@@ -54,11 +54,13 @@ docs-test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --doctest-modules src/matchlens
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --noconftest tests/site_pages.py
 
-# Files as strangers might write them, for SECONDS in all; the tests go through a few of each.
+# Files as strangers might write them, for SECONDS in all, then random model settings by number;
+# every test says how many it tried. The default suite tries fewer of each.
 SECONDS ?= 600
-FUZZ_TESTS := 9
+COMBINATIONS ?= 5000
 fuzz: $(READY)
-	MATCHLENS_FUZZ_SECONDS=$$(($(SECONDS) / $(FUZZ_TESTS))) $(BIN)/python -m pytest tests/test_fuzz.py
+	MATCHLENS_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/test_fuzz.py
+	MATCHLENS_FUZZ_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest -s tests/test_fuzz_models.py
 
 # The pinned versions against the public lists of vulnerabilities; says so where they are not reached.
 audit:

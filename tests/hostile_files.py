@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 SECONDS = float(os.environ.get("MATCHLENS_FUZZ_SECONDS", "0"))
-"""How long every fuzz test goes on; 0: a few examples, as in the default suite."""
+"""Seconds for all fuzz tests together; 0: a few examples of each, as in the default suite."""
 
 SIGNS = (
     "\x00", "\r\n",

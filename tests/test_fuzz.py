@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -64,33 +65,35 @@ def refused_at_most() -> Iterator[None]:
 
 
 def fuzz(examples: int, **strategies: st.SearchStrategy) -> Callable:
-    """A test by a few examples, or by as many as fit into ``MATCHLENS_FUZZ_SECONDS``."""
+    """A test by a few examples, or by as many as fit into its share of ``SECONDS``.
 
-    def decorate(check: Callable[..., None]) -> Callable[..., None]:
-        drawn = bounded(10**6 if SECONDS else examples)(given(**strategies)(_until(check)))
-        drawn.__name__ = check.__name__
-        return drawn
+    Calling it with the time at which to stop returns the number of examples that it checked.
+    """
+
+    def decorate(check: Callable[..., None]) -> Callable[[float], int]:
+        def run(end: float) -> int:
+            checked = 0
+
+            @bounded(10**6 if SECONDS else examples)
+            @given(**strategies)
+            def drawn(**values: object) -> None:
+                nonlocal checked
+                if time.monotonic() > end:
+                    raise _Over
+                check(**values)
+                checked += 1
+
+            with suppress(_Over):
+                drawn()
+            return checked
+
+        return run
 
     return decorate
 
 
-def _until(check: Callable[..., None]) -> Callable[..., None]:
-    """The check itself until its time is over; nothing afterwards, which ends fast."""
-    end: list[float] = []
-
-    def checked(**drawn: object) -> None:
-        if SECONDS:
-            end.append(end[0] if end else time.monotonic() + SECONDS)
-            del end[1:]
-            if time.monotonic() > end[0]:
-                raise _Over
-        check(**drawn)
-
-    return checked
-
-
 class _Over(BaseException):
-    """The time is over."""
+    """Stops hypothesis, which catches no BaseException, when the time is over."""
 
 
 COLLECTION = st.one_of(
@@ -340,11 +343,14 @@ def _stop(*_: object, **__: object) -> None:
 
 
 @pytest.fixture
-def goes_on() -> Callable[[Callable[[], None]], None]:
-    """Run a fuzz test to the end of its time."""
+def goes_on(request) -> Callable[[Callable[[float], int]], None]:
+    """Run a fuzz test for its share of the time and say how many examples it checked."""
 
-    def run(check: Callable[[], None]) -> None:
-        with suppress(_Over):
-            check()
+    def run(check: Callable[[float], int]) -> None:
+        tests = [one for one in request.session.items if "goes_on" in one.fixturenames]
+        share = SECONDS / len(tests) if SECONDS else math.inf
+        checked = check(time.monotonic() + share)
+        print(f"\n{request.node.name}: {checked} examples")  # noqa: T201
+        assert checked > 0, "SECONDS are too few to check one example"
 
     return run

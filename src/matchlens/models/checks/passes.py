@@ -15,6 +15,7 @@ from torch import Tensor
 from matchlens.batching import EncodedBatch, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import Cut, Direction, How
+from matchlens.errors import InputError
 from matchlens.models.attend import Call, Counter, Watch
 from matchlens.models.family import Family
 from matchlens.models.gauge import Gauge
@@ -105,7 +106,11 @@ class Library:
 
 
 def library(family: Family, batch: EncodedBatch) -> Library:
-    """Run ``family.library_score``, and see from outside what the library's model returns."""
+    """Run ``family.library_score``, and see from outside what the library's model returns.
+
+    Raises:
+        InputError: if the library itself cannot run its model.
+    """
     seen: list[Any] = []
 
     def ask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -119,6 +124,15 @@ def library(family: Family, batch: EncodedBatch) -> Library:
     try:
         with as_the_library():
             scores = family.library_score(batch)
+    except Exception as error:
+        if seen or isinstance(error, InputError):  # the library's model ran: the fault is ours
+            raise
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise InputError(
+            f"transformers cannot run this model on a short text ({type(error).__name__}: "
+            f"{reason:.150}); its config.json asks for what its weights or the library do not "
+            "allow: correct config.json"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()

@@ -79,7 +79,7 @@ def bites(trial: Trial) -> Iterator[Item]:
     family = trial.family
     rows = Removal(family.score_parts)
     yield _blind(trial, rows)
-    one, layer = Removal(family.score_parts, (Part.D,)), _last_reading(trial)
+    one, layer = _last_reading(trial)
     cut = trial.onwards(layer, one)
     # without a cut, both ways: weights that somebody sees are rounded as weights that are cut
     uncut = trial.entering[0][-1], trial.onwards(layer, watch=_look_on)
@@ -90,15 +90,20 @@ def bites(trial: Trial) -> Iterator[Item]:
     yield Item("one_cut", seen, above=0, said=f"cutting {one} in layer {layer} changes no score")
 
 
-def _last_reading(trial: Trial) -> int:
-    """The last layer in which what the score reads reads the passage: windows may be short."""
-    edges = Removal(trial.family.score_parts, (Part.D,)).spread(trial.both).cpu()
-    reads = [
-        layer
-        for layer, weights in enumerate(trial.library.maps[: trial.family.n_layers])
-        if bool((weights.amax(1).cpu() * edges).any())
-    ]
-    return reads[-1] if reads else trial.family.n_layers - 1
+def _last_reading(trial: Trial) -> tuple[Removal, int]:
+    """A direction that the score's rows read in, and the last layer in which they do.
+
+    They read the passage where they can. Short windows in all layers may keep it, and the query,
+    out of their sight.
+    """
+    family = trial.family
+    for columns in ((Part.D,), (Part.Q,)):
+        one = Removal(family.score_parts, columns)
+        edges = one.spread(trial.both).cpu()
+        for layer in reversed(range(min(family.n_layers, len(trial.library.maps)))):
+            if bool((trial.library.maps[layer].amax(1).cpu() * edges).any()):
+                return one, layer
+    return Removal(family.score_parts), family.n_layers - 1
 
 
 def _look_on(weights: Tensor, values: Tensor) -> None:
