@@ -39,7 +39,7 @@ NOTES: Mapping[str, tuple[str, str]] = {
     "contradicted_ranks": ("queries whose ranks contradict the scores", "ordered by score"),
     "topics_without_qrels": ("topics without judgements", "left out"),
     "empty_queries": ("judged topics without text", "left out"),
-    "queries_without_candidates": ("judged queries that are not in the run", "left out"),
+    "queries_without_candidates": ("judged queries without a candidate", "left out"),
     "judged_without_text": ("judged passages without a text", "left out of the candidates"),
     "retrieved_without_text": (
         "retrieved, unjudged passages without a text",
@@ -213,6 +213,7 @@ def topics(
     {'q1': 'warm tea'}
     """
     queries: dict[str, str] = {}
+    number = 0
     for number, qid, given in rows:
         door.check_id(number, "query", qid)
         if not odd.usable(qid):
@@ -232,6 +233,12 @@ def topics(
                 "one text for each id",
                 "remove or rename one",
             )
+    if not queries and odd.counts["unusable_ids"]:
+        raise InputError(
+            f"{door.place} {number}: no query has an id that can be used: they have spaces or "
+            f"invisible characters, such as {odd.examples['unusable_ids'][0]}; expected ids that "
+            f"fit a column of a TREC file: {door.mend}rename them everywhere"
+        )
     return queries
 
 

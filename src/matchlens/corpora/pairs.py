@@ -178,7 +178,7 @@ def choose(
     `per_grade` or `queries` contains a smaller one. `counts` of the result:
 
     - every topic once: `topics` = `queries` + `topics_without_qrels` + `empty_queries` +
-      `queries_without_candidates` (not in the run) + `queries_without_texts` +
+      `queries_without_candidates` (not in the run, or judged for the query itself only) + `queries_without_texts` +
       `queries_without_positive_gain` + `queries_not_drawn` (beyond `queries`);
     - `pairs`, of them `unjudged` (of a run) and `easy_negatives`;
     - of the judged passages of the queries in the set: `duplicates_removed`, `dropped_by_cap`,
@@ -284,8 +284,9 @@ def _readable(
     many as are lacking are drawn from the rest.
     """
     usable = usable_queries(collection, options, odd)
-    order = Draw(options.seed, "queries").order(usable)
-    most = len(order) if options.queries is None else options.queries
+    order, most = list(usable), len(usable)
+    if options.queries is not None:
+        order, most = Draw(options.seed, "queries").order(usable), options.queries
     kept: dict[str, list[Candidate]] = {}
     texts: dict[str, str] = {}
     pools: dict[str, list[str]] = {}
@@ -306,7 +307,5 @@ def _readable(
     odd.counts["queries"] = len(kept)
     odd.counts["queries_not_drawn"] = len(order) - looked
     if not kept:
-        without = [*odd.examples.get("judged_without_text", ())]
-        without += odd.examples.get("retrieved_without_text", ())
-        refuse_nothing(collection, odd.counts, next(iter(without), None))
+        refuse_nothing(collection, odd)
     return {qid: kept[qid] for qid in usable if qid in kept}, texts, pools

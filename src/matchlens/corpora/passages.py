@@ -122,7 +122,7 @@ def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> I
     for number, line in numbered(path):
         passage = record(path, number, line).under(key)
         if not passage.docid:
-            raise _bad(path, number, "the passage id: it is empty")
+            raise _bad(path, number, "the passage id is empty")
         if (odd_id(passage.docid) is None) if odd is None else odd.usable(passage.docid):
             yield passage
 

@@ -11,7 +11,7 @@ from matchlens.errors import InputError
 
 from .collection import Collection, Draw
 from .lines import is_unicode, shown
-from .oddities import NOTES, Oddities
+from .oddities import NOTES, Oddities, notes
 
 PER_GRADE = 10
 EASY_POOL = 1000  # random passages that a query's easy negatives are drawn from, at least
@@ -26,6 +26,16 @@ COUNTS = (
     "judged_outside_the_run",
     *NOTES,
 )
+
+
+WHY = (
+    "unusable_ids",
+    "topics_without_qrels",
+    "empty_queries",
+    "queries_without_candidates",
+    "queries_without_positive_gain",
+)
+"""Oddities that leave no query."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,7 @@ def with_text(
         kept.append(one)
     _refuse_surrogates(f"query {shown(qid)}", query, collection)
     if not kept:
-        odd.add("queries_without_texts", shown(qid))
+        odd.add("queries_without_texts" if ranked else "queries_without_candidates", shown(qid))
         return []
     if not _has_gain(collection, qid, kept, options):
         odd.add("queries_without_positive_gain", shown(qid))
@@ -224,25 +234,22 @@ def _refuse_surrogates(what: str, text: str, collection: Collection) -> None:
         )
 
 
-def refuse_nothing(collection: Collection, counts: Mapping[str, int], example: str | None) -> None:
+def refuse_nothing(collection: Collection, odd: Oddities) -> None:
     """Says why no query is left, and what to do.
 
     Args:
         collection: whose queries.
-        counts: of `choose`.
-        example: a passage without a text and its query, where there is one.
+        odd: what was left out.
 
     Raises:
         InputError: always.
     """
-    if not counts["queries_without_texts"]:
+    if not odd.counts["queries_without_texts"]:
+        why = {kind: number for kind, number in odd.counts.items() if kind in WHY}
         raise InputError(
-            f"no query of collection {shown(collection.name)} is left: of {counts['topics']} "
-            f"topics {counts['topics_without_qrels']} have no qrels, "
-            f"{counts['empty_queries']} have no text, "
-            f"{counts['queries_without_candidates']} are not in the run, "
-            f"{counts['queries_without_positive_gain']} have no candidate of a positive grade; "
-            "expected one that has: check that topics, qrels and run belong together"
+            f"no query of collection {shown(collection.name)} is left of "
+            f"{len(collection.queries):,} topics ({'; '.join(notes(why, odd.examples))}); expected "
+            "one with a positive grade: check that topics, qrels and run belong together"
         )
     ids = ""
     with suppress(InputError):
@@ -255,9 +262,13 @@ def refuse_nothing(collection: Collection, counts: Mapping[str, int], example: s
             f"choose another dataset, or export this one's parts to files (`ir_datasets export "
             f"{dataset}`) and add the passages"
         )
+    without = [
+        *odd.examples.get("judged_without_text", ()),
+        *odd.examples.get("retrieved_without_text", ()),
+    ]
     raise InputError(
         f"no passage of collection {shown(collection.name)} that the queries need has a text, such "
-        f"as {example}{ids}; expected the passages that are judged or in the run: {remedy}"
+        f"as {without[0]}{ids}; expected the passages that are judged or in the run: {remedy}"
     )
 
 
