@@ -145,6 +145,13 @@ class Docs(BaseDocs):
         return len(self.rows)
 
 
+class WholeDocs(Docs):
+    """Docs that may be read as a whole, as `ir_datasets export` does."""
+
+    def docs_iter(self):
+        return Slice(self, slice(None))
+
+
 @dataclass
 class Records:
     """A collection as records; the same ones go into files, ir_datasets and Python.
@@ -180,10 +187,10 @@ class Records:
         return load(folder, run=None if self.run is None else "r.run", name="made")
 
     @contextmanager
-    def in_ir_datasets(self, name: str = "made"):
-        """The records as a dataset of ir_datasets, registered meanwhile."""
+    def registered(self, name: str = "made"):
+        """The records as a dataset of ir_datasets, by this name for a while."""
         parts = [
-            Docs([GenericDoc(*one) for one in dict(self.passages).items()]),
+            WholeDocs([GenericDoc(*one) for one in dict(self.passages).items()]),
             Queries([GenericQuery(*one) for one in self.topics]),
             Qrels(self.qrels),
         ]
@@ -191,9 +198,15 @@ class Records:
             parts.append(Scored(self.run))
         ir_datasets.registry.register(name, ir_datasets.Dataset(*parts))
         try:
-            yield irds.load(name)
+            yield name
         finally:
             ir_datasets.registry._registered.pop(name)
+
+    @contextmanager
+    def in_ir_datasets(self):
+        """The records, loaded from ir_datasets."""
+        with self.registered() as name:
+            yield irds.load(name)
 
     def in_python(self) -> Collection:
         """The records as dictionaries, which hold no record twice, and no odd types."""

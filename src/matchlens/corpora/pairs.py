@@ -178,7 +178,7 @@ def choose(
     `per_grade` or `queries` contains a smaller one. `counts` of the result:
 
     - every topic once: `topics` = `queries` + `topics_without_qrels` + `empty_queries` +
-      `queries_without_candidates` (not in the run, or judged for the query itself only) + `queries_without_texts` +
+      `queries_without_candidates` + `queries_without_texts` +
       `queries_without_positive_gain` + `queries_not_drawn` (beyond `queries`);
     - `pairs`, of them `unjudged` (of a run) and `easy_negatives`;
     - of the judged passages of the queries in the set: `duplicates_removed`, `dropped_by_cap`,

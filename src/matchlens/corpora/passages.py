@@ -201,6 +201,7 @@ def _json(path: Path, number: int, line: str) -> Passage:
     if not ids:
         odd = str(next(iter(given.values())))
         raise _bad(path, number, f"the id {shown(odd)} is neither text nor a number")
+    ids = {key: docid for key, docid in ids.items() if docid} or ids
     docid = next(iter(ids.values()))
     whose = f"passage {shown(docid)}"
     if "text" not in record:
