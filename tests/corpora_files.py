@@ -1,8 +1,29 @@
-"""Small files of a collection, for the tests."""
+"""Small collections for the tests: in files, as datasets of ir_datasets, and in memory."""
 
+import json
+import math
+import random
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from matchlens.corpora import trec
+import ir_datasets
+from hypothesis import strategies as st
+from ir_datasets.formats import (
+    BaseDocs,
+    BaseQrels,
+    BaseQueries,
+    BaseScoredDocs,
+    GenericDoc,
+    GenericQuery,
+    GenericScoredDoc,
+)
+from ir_datasets.formats.trec import TrecQrel
+from ir_datasets.indices import Docstore
+
+from matchlens.corpora import Collection, irds, trec
+from matchlens.corpora.lines import odd_id
 
 GOOD = {
     "t.tsv": b"q1\thow to cook rice\nq2\twhat is rust\n",
@@ -26,3 +47,214 @@ def load(folder, passages=("p.jsonl",), topics="t.tsv", qrels="qrels", run="r.ru
         None if run is None else folder / run,
         **options,
     )
+
+
+class Memory(Collection):
+    """A collection in memory that remembers what was asked for."""
+
+    def __init__(self, queries, qrels, passages, run=None, kinds=None, name="memory"):
+        super().__init__(name, queries, qrels, run, kinds or {}, {"made": "in a test"})
+        object.__setattr__(self, "passages", passages)
+        object.__setattr__(self, "asked", [])
+
+    def texts(self, docids: Iterable[str]) -> dict[str, str]:
+        wanted = set(docids)
+        self.asked.append(wanted)
+        return {docid: text for docid, text in self.passages.items() if docid in wanted}
+
+    def random_docids(self, n: int, seed: int) -> list[str]:
+        ids = sorted(self.passages)
+        random.Random(seed).shuffle(ids)
+        return ids[:n]
+
+
+class Queries(BaseQueries):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def queries_iter(self):
+        return iter(self.rows)
+
+    def queries_cls(self):
+        return type(self.rows[0])
+
+
+class Qrels(BaseQrels):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def qrels_iter(self):
+        return (TrecQrel(*row, "0") for row in self.rows)
+
+    def qrels_cls(self):
+        return TrecQrel
+
+    def qrels_defs(self):
+        return {}
+
+
+class Scored(BaseScoredDocs):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def scoreddocs_iter(self):
+        return (GenericScoredDoc(*row) for row in self.rows)
+
+
+class Slice:
+    """What docs_iter gives: single places may be read, the whole must not."""
+
+    def __init__(self, docs, part=None):
+        self.docs, self.part = docs, part
+
+    def __iter__(self):
+        assert self.part is not None, "the whole collection is being read"
+        read = self.docs.rows[self.part]
+        self.docs.read_by_place += len(read)
+        return iter(read)
+
+    def __getitem__(self, part):
+        return Slice(self.docs, part)
+
+
+class Store(Docstore):
+    def __init__(self, docs):
+        super().__init__(docs.docs_cls())
+        self.docs = docs
+
+    def get_many_iter(self, doc_ids):
+        wanted = set(doc_ids)
+        self.docs.looked_up |= wanted
+        return (doc for doc in self.docs.rows if doc.doc_id in wanted)
+
+
+class Docs(BaseDocs):
+    def __init__(self, rows):
+        self.rows, self.read_by_place, self.looked_up = rows, 0, set()
+
+    def docs_iter(self):
+        return Slice(self)
+
+    def docs_cls(self):
+        return type(self.rows[0])
+
+    def docs_store(self):
+        return Store(self)
+
+    def docs_count(self):
+        return len(self.rows)
+
+
+class WholeDocs(Docs):
+    """Docs that may be read as a whole, as `ir_datasets export` does."""
+
+    def docs_iter(self):
+        return Slice(self, slice(None))
+
+
+@dataclass
+class Records:
+    """A collection as records; the same ones go into files, ir_datasets and Python.
+
+    Args:
+        topics: query id, text (or None).
+        qrels: query id, passage id, grade.
+        passages: passage id, text (or None).
+        run: query id, passage id, score.
+    """
+
+    topics: list[tuple[str, str | None]] = field(default_factory=list)
+    qrels: list[tuple[str, str, float]] = field(default_factory=list)
+    passages: list[tuple[str, str | None]] = field(default_factory=list)
+    run: list[tuple[str, str, float]] | None = None
+
+    def in_files(self, folder: Path) -> Collection:
+        """The records in a folder's files."""
+        lines = [json.dumps({"_id": docid, "text": text}) for docid, text in self.passages]
+        files = {
+            "t.tsv": [f"{qid}\t{text or ''}" for qid, text in self.topics],
+            "qrels": [f"{qid}\t0\t{docid}\t{grade}" for qid, docid, grade in self.qrels],
+            "p.jsonl": lines,
+        }
+        if self.run is not None:
+            files["r.run"] = [
+                f"{qid}\tQ0\t{docid}\t0\t{score}\tx" for qid, docid, score in self.run
+            ]
+        write(
+            folder,
+            {name: "".join(f"{one}\n" for one in some).encode() for name, some in files.items()},
+        )
+        return load(folder, run=None if self.run is None else "r.run", name="made")
+
+    @contextmanager
+    def registered(self, name: str = "made"):
+        """The records as a dataset of ir_datasets, by this name for a while."""
+        parts = [
+            WholeDocs([GenericDoc(*one) for one in dict(self.passages).items()]),
+            Queries([GenericQuery(*one) for one in self.topics]),
+            Qrels(self.qrels),
+        ]
+        if self.run is not None:
+            parts.append(Scored(self.run))
+        ir_datasets.registry.register(name, ir_datasets.Dataset(*parts))
+        try:
+            yield name
+        finally:
+            ir_datasets.registry._registered.pop(name)
+
+    @contextmanager
+    def in_ir_datasets(self):
+        """The records, loaded from ir_datasets."""
+        with self.registered() as name:
+            yield irds.load(name)
+
+    def in_python(self) -> Collection:
+        """The records as dictionaries, which hold no record twice, and no odd types."""
+        qrels: dict[str, dict[str, int]] = {}
+        for qid, docid, grade in self.qrels:
+            qrels.setdefault(qid, {})[docid] = int(grade)
+        run: dict[str, dict[str, float]] = {}
+        for qid, docid, score in self.run or ():
+            run.setdefault(qid, {}).setdefault(docid, score)
+        ranked = {qid: sorted(docs, key=lambda docid: -docs[docid]) for qid, docs in run.items()}
+        return Memory(
+            {qid: text or "" for qid, text in self.topics},
+            qrels,
+            {docid: text or "" for docid, text in self.passages},
+            None if self.run is None else ranked,
+            name="made",
+        )
+
+
+QIDS = ("q1", "q2", "007", "7", "q\N{LATIN SMALL LETTER E WITH ACUTE}")
+DOCIDS = (*QIDS[1:], "d1", "d2", "d3", "7.0", "d" * 300)
+ODD_IDS = ("d 6", "d\u200b7", "d\x1b[31m8", "d\u20289")
+WORDS = ("warm tea", "a red dog", "iron  oxide", "tea is warm", "ships float", "7")
+
+
+@st.composite
+def odd_records(draw: st.DrawFn) -> Records:
+    """Records with the oddities of real collections, none of them a contradiction."""
+    texts = st.sampled_from((*WORDS, *WORDS, "", " ", None))
+    topics = draw(st.dictionaries(st.sampled_from(QIDS), texts, min_size=3))
+    passages = draw(st.dictionaries(st.sampled_from(DOCIDS), texts, min_size=6))
+    for docid in sorted(passages.keys() & topics.keys()):  # a query that is a passage, with a title
+        if draw(st.booleans()):
+            title = draw(st.sampled_from(("", "Tea ", "A title of many words before it ")))
+            passages[docid] = f"{title}{topics[docid] or ''}"
+    ids = st.tuples(
+        st.sampled_from((*QIDS, *QIDS, "unlisted", "q 9")),
+        st.sampled_from((*DOCIDS, *DOCIDS, "gone", *ODD_IDS)),
+    )
+    grades = st.sampled_from((0, 1, 2, 3, -1, 2.0, 0.0))
+    judged = draw(st.dictionaries(ids, grades, min_size=8, max_size=30))
+    scores = st.sampled_from((3, 1.5, 1e-3, -2, math.inf))
+    ranked = draw(st.none() | st.dictionaries(ids, scores, min_size=8, max_size=30))
+    made = Records([*topics.items()], [(*one, g) for one, g in judged.items()], [*passages.items()])
+    if ranked is not None:
+        made.run = [(*one, score) for one, score in ranked.items()]
+    for records, ids_of in ((made.topics, 1), (made.passages, 1), (made.qrels, 2), (made.run, 2)):
+        usable = [one for one in records or () if all(odd_id(i) is None for i in one[:ids_of])]
+        if records and usable:
+            records.extend(draw(st.lists(st.sampled_from(usable), max_size=3)))
+    return made

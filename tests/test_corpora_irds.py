@@ -8,20 +8,10 @@ from typing import NamedTuple
 
 import ir_datasets
 import pytest
-from ir_datasets.formats import (
-    BaseDocs,
-    BaseQrels,
-    BaseQueries,
-    BaseScoredDocs,
-    GenericScoredDoc,
-    JsonlDocs,
-    TrecQrels,
-    TsvQueries,
-)
-from ir_datasets.formats.trec import TrecQrel
-from ir_datasets.indices import Docstore
+from ir_datasets.formats import JsonlDocs, TrecQrels, TsvQueries
 from ir_datasets.util import LocalDownload
 
+from corpora_files import Docs, Qrels, Queries, Scored
 from matchlens.corpora import choose, irds
 from matchlens.errors import InputError
 
@@ -50,83 +40,6 @@ class Doc(NamedTuple):
 
     def default_text(self):
         return f"{self.title} {self.body}"
-
-
-class Queries(BaseQueries):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def queries_iter(self):
-        return iter(self.rows)
-
-    def queries_cls(self):
-        return type(self.rows[0])
-
-
-class Qrels(BaseQrels):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def qrels_iter(self):
-        return (TrecQrel(*row, "0") for row in self.rows)
-
-    def qrels_cls(self):
-        return TrecQrel
-
-    def qrels_defs(self):
-        return {}
-
-
-class Scored(BaseScoredDocs):
-    def __init__(self, rows):
-        self.rows = rows
-
-    def scoreddocs_iter(self):
-        return (GenericScoredDoc(*row) for row in self.rows)
-
-
-class Slice:
-    """What docs_iter gives: single places may be read, the whole must not."""
-
-    def __init__(self, docs, part=None):
-        self.docs, self.part = docs, part
-
-    def __iter__(self):
-        assert self.part is not None, "the whole collection is being read"
-        read = self.docs.rows[self.part]
-        self.docs.read_by_place += len(read)
-        return iter(read)
-
-    def __getitem__(self, part):
-        return Slice(self.docs, part)
-
-
-class Store(Docstore):
-    def __init__(self, docs):
-        super().__init__(docs.docs_cls())
-        self.docs = docs
-
-    def get_many_iter(self, doc_ids):
-        wanted = set(doc_ids)
-        self.docs.looked_up |= wanted
-        return (doc for doc in self.docs.rows if doc.doc_id in wanted)
-
-
-class Docs(BaseDocs):
-    def __init__(self, rows):
-        self.rows, self.read_by_place, self.looked_up = rows, 0, set()
-
-    def docs_iter(self):
-        return Slice(self)
-
-    def docs_cls(self):
-        return type(self.rows[0])
-
-    def docs_store(self):
-        return Store(self)
-
-    def docs_count(self):
-        return len(self.rows)
 
 
 QUERIES = [
@@ -222,12 +135,14 @@ def test_queries_without_a_text_of_their_own_ask_for_a_field(register):
     assert irds.load(name, query_field="url").queries == {"q1": "http://a"}
 
 
-def test_an_empty_query_is_refused_where_it_is_needed(register):
+def test_an_empty_query_is_left_out_and_counted(register):
     collection = irds.load(
         register(Docs(ROWS), Queries(QUERIES), Qrels(QRELS)), query_field="narrative"
     )
-    with pytest.raises(InputError, match="query 'q2' of collection 'matchlens-test' is empty"):
-        choose(collection)
+    chosen = choose(collection)
+    assert {pair.qid for pair in chosen.pairs} == {"q1"}
+    assert chosen.counts["empty_queries"] == 1
+    assert "judged topics without text: 1 (left out), such as 'q2'" in chosen.notes
 
 
 def test_scored_docs_become_the_run(register):
@@ -247,7 +162,7 @@ def test_scored_docs_without_scores_are_no_ranking(register):
 
 def test_a_score_that_is_no_number_is_refused(register):
     bad = [("q1", "d1", float("nan"))]
-    with pytest.raises(InputError, match="a score of matchlens-test is nan"):
+    with pytest.raises(InputError, match="matchlens-test, scored doc 1: the score is 'nan'"):
         irds.load(register(Docs(ROWS), Queries(QUERIES), Qrels(QRELS), Scored(bad)))
 
 
@@ -255,17 +170,19 @@ def test_qrels_of_unlisted_queries_are_left_out_and_counted(register):
     qrels = [*QRELS, ("gone", "d1", 3), ("gone", "d2", 3)]
     collection = irds.load(register(Docs(ROWS), Queries(QUERIES), Qrels(qrels)))
     assert set(collection.qrels) == {"q1", "q2"}
-    assert collection.source["qrels_of_unlisted_queries"] == 1
+    chosen = choose(collection)
+    assert chosen.counts["unlisted_queries_judged"] == 1
+    assert "judged queries that the topics lack: 1 (left out), such as 'gone'" in chosen.notes
 
 
 @pytest.mark.parametrize(
     ("queries", "qrels", "said"),
     [
-        (QUERIES, [*QRELS, ("q1", "d1", 0)], "several grades for passage 'd1' of query 'q1'"),
-        (QUERIES, [("q1", "d1", 0.5)], "a grade of matchlens-test is '0.5'"),
-        (QUERIES, [("q1", "d 1", 1)], "has the id 'd 1', which cannot be used"),
-        ([Query("q\n", "x", "", ())], QRELS, "has the id 'q\\\\n'"),
-        ([*QUERIES, Query("q1", "other", "", ())], QRELS, "two queries with the id 'q1'"),
+        (QUERIES, [*QRELS, ("q1", "d1", 0)], "judgement 5: passage 'd1' is judged a second time"),
+        (QUERIES, [("q1", "d1", 0.5)], "matchlens-test, judgement 1: the grade is '0.5'"),
+        (QUERIES, [("q1", "", 1)], "judgement 1: the passage id is empty"),
+        ([*QUERIES, Query("q1", "other", "", ())], QRELS, "query 4: query id 'q1' comes a second"),
+        ([Query("q7", "x", "", ())], QRELS, "'q1' is not among the topics .*first is 'q7'"),
     ],
 )
 def test_odd_datasets_are_refused(register, queries, qrels, said):
@@ -366,7 +283,7 @@ def test_real_handlers_over_files(register, tmp_path):
     assert ir_datasets.load(name).docs_store().get_many(["d11-of-another"]) != {}
     assert collection.texts(["d11-of-another"]) == {}
     (tmp_path / "qrels").write_text("q1 0 d11-of-another 2\n")
-    with pytest.raises(InputError, match=r"1 passages .* such as 'd11-of-another'"):
+    with pytest.raises(InputError, match=r"such as 'd11-of-another' of query 'q1' \(its passages"):
         choose(irds.load(name))
 
 

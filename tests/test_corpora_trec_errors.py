@@ -30,31 +30,25 @@ BAD_LINES = {
     "a topics line without a tab": ("t.tsv", b"q1\tx\nq2 words\n", 2, "0 tabs"),
     "a topics line with two tabs": ("t.tsv", b"q1\tx\ty\n", 1, "2 tabs"),
     "a query twice": ("t.tsv", b"q1\tx\nq2\ty\n\nq1\tz\n", 4, "'q1' comes a second time"),
-    "an empty query": ("t.tsv", b"q1\tx\nq2\t \n", 2, "'q2' is empty"),
-    "an empty query id": ("t.tsv", b"\tx\n", 1, "it is empty"),
-    "a NUL in a query id": ("t.tsv", b"q\x001\tx\n", 1, "'q\\x001' cannot be used"),
-    "a newline of another kind in an id": ("t.tsv", "q\u20281\tx\n".encode(), 1, "invisible"),
-    "a space in a query id": ("t.tsv", b"q 1\tx\n", 1, "a space"),
+    "an empty query id": ("t.tsv", b"\tx\n", 1, "the query id is empty"),
     "three columns in the qrels": ("qrels", b"q1 0 a 2\nq1 b 1\n", 2, "3 columns"),
+    "three columns apart by spaces": ("qrels", b"q1 a 1\nq1 b 1\n", 1, "3 columns"),
+    "four columns after three": ("qrels", b"q1\ta\t1\nq1\t0\tb\t1\n", 2, "expected 3: qid docid"),
     "five columns in the qrels": ("qrels", b"q1 0 a 2 5\n", 1, "5 columns"),
-    "a grade with a point": ("qrels", b"q1 0 a 2.0\n", 1, "the grade is '2.0'"),
+    "a grade between two others": ("qrels", b"q1 0 a 2.5\n", 1, "the grade is '2.5'"),
     "a grade that is a word": ("qrels", b"q1 0 a good\n", 1, "the grade is 'good'"),
     "a grade with an underscore": ("qrels", b"q1 0 a 1_0\n", 1, "the grade is '1_0'"),
     "a grade in other digits": ("qrels", "q1 0 a ٣\n".encode(), 1, "the grade is"),
     "a grade that is an id": ("qrels", b"q1 0 a 20190501\n", 1, "'20190501'; expected a whole"),
-    "a passage judged twice": ("qrels", b"q1 0 a 2\nq1\t0\ta\t2\n", 2, "judged a second time"),
-    "qrels of an unknown query": ("qrels", b"q9 0 a 2\n", 1, "'q9' is not among the topics"),
-    "a NUL in a passage id": ("qrels", b"q1 0 a\x00 2\n", 1, "'a\\x00'"),
-    "a zero-width space in an id": ("qrels", "q1 0 a\u200b 2\n".encode(), 1, "invisible"),
-    "an escape sequence in an id": ("qrels", b"q1 0 \x1b[31ma 2\n", 1, "\\x1b"),
+    "a passage judged twice": ("qrels", b"q1 0 a 2\nq1\t0\ta\t1\n", 2, "grade 1 after 2"),
+    "qrels of unknown queries": ("qrels", b"q9 0 a 2\nq8 0 a 2\n", 1, "any of the 2 queries here"),
     "a run line of five columns": ("r.run", b"q1 Q0 a 1 2.5\n", 1, "5 columns"),
     "a score that is a word": ("r.run", b"q1 Q0 a 1 high x\n", 1, "the score is 'high'"),
     "a score that is no number": ("r.run", b"q1 Q0 a 1 nan x\n", 1, "the score is 'nan'"),
-    "an infinite score": ("r.run", b"q1 Q0 a 1 -inf x\n", 1, "the score is '-inf'"),
-    "a score that overflows": ("r.run", b"q1 Q0 a 1 1e999 x\n", 1, "the score is '1e999'"),
-    "a rank that is a word": ("r.run", b"q1 Q0 a first 1 x\n", 1, "the rank is 'first'"),
-    "a passage twice in a run": ("r.run", b"q1 Q0 a 1 2 x\nq1 Q0 a 2 1 x\n", 2, "a second time"),
-    "a run of an unknown query": ("r.run", b"q1 Q0 a 1 1 x\nq8 Q0 a 1 1 x\n", 2, "'q8' is not"),
+    "a score with an underscore": ("r.run", b"q1 Q0 a 1 1_0 x\n", 1, "the score is '1_0'"),
+    "a space in an id of a run": ("r.run", b"q1 Q0 a b 1 1 x\n", 1, "the rank is 'b'"),
+    "a passage twice in a run": ("r.run", b"q1 Q0 a 1 2 x\nq1 Q0 a 2 1 x\n", 2, "score 1 after 2"),
+    "a run of unknown queries": ("r.run", b"q9 Q0 a 1 1 x\nq8 Q0 a 1 1 x\n", 1, "'q9' is not"),
     "a line that is not JSON": ("p.jsonl", b'{"docid": "a"\n', 1, "is not JSON"),
     "a number too long for Python": ("p.jsonl", b"1" * 5000, 1, "is not JSON"),
     "JSON too deep for Python": ("p.jsonl", b"[" * 100000, 1, "is not JSON"),
@@ -62,25 +56,19 @@ BAD_LINES = {
     "a passage without an id": ("p.jsonl", b'{"key": "a", "text": "x"}\n', 1, "no id among"),
     "an id that is a list": ("p.jsonl", b'{"id": ["a"], "text": "x"}\n', 1, "the id \"['a']\""),
     "an id that is true": ("p.jsonl", b'{"id": true, "text": "x"}\n', 1, "the id 'True'"),
-    "an empty passage id": ("p.jsonl", b'{"id": "", "text": "x"}\n', 1, "it is empty"),
+    "an empty passage id": ("p.jsonl", b'{"id": "", "text": "x"}\n', 1, "passage id is empty"),
+    "an id that is no number": ("p.jsonl", b'{"id": NaN, "text": "x"}\n', 1, "the id 'nan'"),
+    "a text that is a number": ("p.jsonl", b'{"id": "a", "text": 1.5}\n', 1, "text is '\"1.5\"'"),
     "a passage without a text": ("p.jsonl", b'{"id": "a"}\n', 1, "no text in passage 'a'"),
     "a text that is a list": ("p.jsonl", b'{"id": "a", "text": ["x"]}\n', 1, "text is '[\"x\"]'"),
-    "a text that is null": ("p.jsonl", b'{"id": "a", "text": null}\n', 1, "text is 'null'"),
     "a title that is a number": ("p.jsonl", b'{"id": "a", "text": "x", "title": 1}\n', 1, "title"),
     "a kind that is a number": ("p.jsonl", b'{"id": "a", "text": "x", "kind": 1}\n', 1, "kind"),
     "half a character": ("p.jsonl", b'{"id": "a", "text": "\\ud800"}\n', 1, "surrogate"),
-    "half a character in an id": ("p.jsonl", b'{"id": "\\udfff", "text": "x"}\n', 1, "invisible"),
     "one id with two texts": (
         "p.jsonl",
         b'{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}\n',
         2,
         "'a' comes a second time with another text",
-    ),
-    "a needed passage that is empty": (
-        "p.jsonl",
-        GOOD["p.jsonl"].replace(b"a boat", b" \\n "),
-        2,
-        "'b' is needed and its text is empty",
     ),
     "not UTF-8": ("t.tsv", b"q1\tx\nq2\tcaf\xe9\n", 2, "byte 7 of the line (0xe9) is not UTF-8"),
     "UTF-16": ("t.tsv", "q1\tx\n".encode("utf-16"), 1, "is not UTF-8"),
@@ -188,14 +176,6 @@ def test_a_long_plain_file_has_no_limit_but_that_of_a_line(tmp_path, monkeypatch
     monkeypatch.setattr(lines, "MAX_UNPACKED", 50)
     write(tmp_path, GOOD)
     assert len(load(tmp_path).queries) == 2
-
-
-def test_missing_passages_are_named_and_counted(tmp_path):
-    qrels = b"q1 0 a 2\nq1 0 no1 1\nq2 0 c 3\nq2 0 no1 1\nq2 0 no2 0\n"
-    write(tmp_path, {**GOOD, "qrels": qrels})
-    collection = load(tmp_path)
-    with pytest.raises(InputError, match=r"2 passages of collection 't' .*'no1' of query 'q1'"):
-        choose(collection)
 
 
 PIECES = [

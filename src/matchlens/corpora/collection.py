@@ -6,7 +6,13 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from matchlens.errors import InputError
+
+from . import oddities as rule
+from .lines import odd_id, shown
+from .oddities import Oddities
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +26,8 @@ class Collection(ABC):
         run: query id -> passage ids, best first; None where there is no ranking.
         kinds: (query id, passage id) -> how the passage matches, where the collection says so.
         source: where it comes from, for the manifest: base names of files, their SHA-256, ids.
+        oddities: what was left out or merged when it was read; None where nothing was checked yet,
+            as in a collection made in Python: `choose` checks it by the same rule.
 
     >>> from matchlens.corpora import demo
     >>> collection = demo.load()
@@ -33,16 +41,17 @@ class Collection(ABC):
     run: Mapping[str, Sequence[str]] | None
     kinds: Mapping[tuple[str, str], str]
     source: Mapping[str, object]
+    oddities: Oddities | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
-        """The passages with these ids; an id that the collection lacks is not in the answer.
+        """The texts of these passages; an id that the collection lacks is not in the answer.
 
         Args:
             docids: passage ids, in any order.
 
         Raises:
-            InputError: the source cannot be read, or one of these passages has no usable text.
+            InputError: the source cannot be read, or one of these passages has two texts.
 
         >>> from matchlens.corpora import demo
         >>> list(demo.load().texts(["d01-01", "nowhere"]))
@@ -66,6 +75,75 @@ class Collection(ABC):
         >>> len(set(demo.load().random_docids(5, seed=1)))
         5
         """
+
+
+@dataclass(frozen=True, eq=False)
+class _Checked(Collection):
+    """A collection made in Python, after the rule for odd collections went over it."""
+
+    made: Collection
+
+    def texts(self, docids: Iterable[str]) -> dict[str, str]:
+        found = self.made.texts(docids)
+        for docid, text in found.items():
+            if not isinstance(text, str | None):
+                raise InputError(
+                    f"the text of passage {shown(docid)} of collection {shown(self.name)} is "
+                    f"{shown(repr(text))}; expected text: let texts() return str"
+                )
+        return {docid: (text or "").strip() for docid, text in found.items()}
+
+    def random_docids(self, n: int, seed: int) -> list[str]:
+        return [docid for docid in self.made.random_docids(n, seed) if odd_id(docid) is None]
+
+
+def checked(collection: Collection) -> Collection:
+    """The collection, by the rule that files and ir_datasets follow, unless it is checked already.
+
+    Args:
+        collection: read from files, or made in Python.
+
+    Raises:
+        InputError: a record contradicts another one, or is none.
+
+    >>> from matchlens.corpora import demo
+    >>> checked(demo.load()).name
+    'demo'
+    """
+    if collection.oddities is not None:
+        return collection
+    odd = Oddities()
+    where = f"collection {shown(collection.name)}"
+    given = enumerate(collection.queries.items(), 1)
+    queries = rule.topics(
+        ((number, qid, text) for number, (qid, text) in given), rule.Door(f"{where}, query"), odd
+    )
+    judged = ((qid, *one) for qid, grades in collection.qrels.items() for one in grades.items())
+    qrels = rule.judgements(
+        ((number, *one) for number, one in enumerate(judged, 1)),
+        queries,
+        rule.Door(f"{where}, judgement"),
+        odd,
+    )
+    run = collection.run
+    if run is not None:
+        listed = ((qid, *one) for qid, docids in run.items() for one in enumerate(docids))
+        run, _ = rule.ranking(
+            ((n, qid, docid, -place, "0") for n, (qid, place, docid) in enumerate(listed, 1)),
+            queries,
+            rule.Door(f"{where}, passage of the run"),
+            odd,
+        )
+    return _Checked(
+        collection.name,
+        queries,
+        qrels,
+        run,
+        collection.kinds,
+        collection.source,
+        oddities=odd,
+        made=collection,
+    )
 
 
 class Draw:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from matchlens.errors import InputError
 
+from . import oddities as rule
 from .collection import Collection
 from .lines import odd_id, shown
+from .oddities import Oddities
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,8 @@ class IrdsCollection(Collection):
         if not wanted:
             return {}
         with _asked(self.name, "passages"):
-            found = self.dataset.docs_store().get_many(sorted(wanted))
+            many = self.dataset.docs_store().get_many(sorted(wanted))
+            found = {str(docid): doc for docid, doc in many.items()}
         # The store cuts an id to the length of its longest: what was not asked for is dropped.
         return {docid: self._text(found[docid]) for docid in sorted(wanted & found.keys())}
 
@@ -55,7 +56,7 @@ class IrdsCollection(Collection):
         """Distinct passage ids drawn uniformly by their place in the dataset.
 
         Args:
-            n: how many; a smaller dataset gives all it has.
+            n: how many; a smaller dataset gives all it has, ids that are odd left out.
             seed: another seed, another draw.
 
         Raises:
@@ -70,7 +71,7 @@ class IrdsCollection(Collection):
             ids = {
                 place: str(next(iter(docs[place : place + 1])).doc_id) for place in sorted(places)
             }
-        return [ids[place] for place in places]
+        return [ids[place] for place in places if odd_id(ids[place]) is None]
 
     def _text(self, doc: Any) -> str:
         return _text(doc, self.doc_fields, f"passage {shown(str(doc.doc_id))} of {self.name}")
@@ -85,9 +86,9 @@ def load(
     """A dataset of ir_datasets that has queries, qrels and docs; its scored docs become the run.
 
     Queries and qrels are read here (and downloaded by ir_datasets where they are not on the disk),
-    after the id and the fields have been checked; passages when they are needed. Qrels and runs of
-    queries that the dataset does not list are left out, which `source` counts. Scored docs whose
-    scores are all the same are no ranking and no run; `source` says so.
+    after the id and the fields have been checked; passages when they are needed. What is left out
+    or merged, by the same rule as for files, is counted in `oddities`. Scored docs whose scores are
+    all the same are no ranking and no run; `source` says so.
 
     Args:
         dataset_id: such as "msmarco-passage/trec-dl-2019/judged".
@@ -109,14 +110,21 @@ def load(
         doc_fields = [doc_fields]
     of_query = _fields(dataset.queries_cls(), None if query_field is None else [query_field])
     of_doc = _fields(dataset.docs_cls(), doc_fields)
+    odd = Oddities()
     with _asked(dataset_id, "queries"):
-        queries = _queries(dataset_id, dataset, of_query)
+        door = _door(dataset_id, "query")
+        queries = rule.topics(_queries(dataset_id, dataset, of_query), door, odd)
     with _asked(dataset_id, "qrels"):
-        qrels, strays = _qrels(dataset_id, dataset, queries)
+        qrels = rule.judgements(_qrels(dataset), queries, _door(dataset_id, "judgement"), odd)
     run, note = None, "ir_datasets has no scored docs for it"
     if dataset.has_scoreddocs():
         with _asked(dataset_id, "scored docs"):
-            run, note = _run(dataset_id, dataset, queries)
+            door = _door(dataset_id, "scored doc")
+            run, orders = rule.ranking(_run(dataset), queries, door, odd)
+        note = "scored docs of ir_datasets"
+        if not orders:
+            run = None
+            note = "the scored docs of ir_datasets have no scores, so they are no ranking"
     return IrdsCollection(
         name=dataset_id,
         queries=queries,
@@ -133,8 +141,8 @@ def load(
             "qrels_sha256": _digest(qrels),
             "run_sha256": None if run is None else _digest(run),
             "run_note": note,
-            "qrels_of_unlisted_queries": strays,
         },
+        oddities=odd,
         dataset=dataset,
         doc_fields=of_doc,
     )
@@ -201,6 +209,7 @@ def _fields(record: Any, asked: Sequence[str] | None) -> tuple[str, ...] | None:
 
 def _text(record: Any, fields: tuple[str, ...] | None, whose: str) -> str:
     values = [record.default_text()] if fields is None else [getattr(record, f) for f in fields]
+    values = ["" if value is None else value for value in values]
     for value in values:
         if not isinstance(value, str):
             raise InputError(
@@ -210,71 +219,27 @@ def _text(record: Any, fields: tuple[str, ...] | None, whose: str) -> str:
     return " ".join(value.strip() for value in values if value.strip())
 
 
-def _queries(dataset_id: str, dataset: Any, fields: tuple[str, ...] | None) -> dict[str, str]:
-    queries: dict[str, str] = {}
-    for query in dataset.queries_iter():
-        qid = _id(dataset_id, query.query_id)
-        text = _text(query, fields, f"query {shown(qid)} of {dataset_id}")
-        if queries.setdefault(qid, text) != text:
-            raise InputError(
-                f"{dataset_id} has two queries with the id {shown(qid)}; expected one: use files "
-                "of your own instead"
-            )
-    return queries
+def _door(dataset_id: str, what: str) -> rule.Door:
+    mend = f"export the dataset's parts to files (`ir_datasets export {dataset_id}`) and there "
+    return rule.Door(f"{dataset_id}, {what}", mend)
 
 
-def _qrels(
-    dataset_id: str, dataset: Any, queries: Mapping[str, str]
-) -> tuple[dict[str, dict[str, int]], int]:
-    qrels: dict[str, dict[str, int]] = defaultdict(dict)
-    strays: set[str] = set()
-    for judged in dataset.qrels_iter():
-        grade = judged.relevance
-        if isinstance(grade, bool) or not isinstance(grade, int):
-            raise InputError(
-                f"a grade of {dataset_id} is {shown(repr(grade))}; expected a whole number: use "
-                "files of your own instead"
-            )
-        qid, docid = _id(dataset_id, judged.query_id), _id(dataset_id, judged.doc_id)
-        if qid not in queries:
-            strays.add(qid)
-        elif qrels[qid].setdefault(docid, grade) != grade:
-            raise InputError(
-                f"{dataset_id} has several grades for passage {shown(docid)} of query "
-                f"{shown(qid)}; expected one (several may stand for subtopics): use files of your "
-                "own instead"
-            )
-    return dict(qrels), len(strays)
+def _queries(
+    dataset_id: str, dataset: Any, fields: tuple[str, ...] | None
+) -> Iterator[tuple[int, str, str]]:
+    for number, one in enumerate(dataset.queries_iter(), 1):
+        qid = str(one.query_id)
+        yield number, qid, _text(one, fields, f"query {shown(qid)} of {dataset_id}")
 
 
-def _run(
-    dataset_id: str, dataset: Any, queries: Mapping[str, str]
-) -> tuple[dict[str, list[str]] | None, str]:
-    scored: dict[str, dict[str, float]] = defaultdict(dict)
-    for one in dataset.scoreddocs_iter():
-        if not math.isfinite(one.score):
-            raise InputError(
-                f"a score of {dataset_id} is {one.score}; expected a finite number: use files of "
-                "your own instead"
-            )
-        if one.query_id in queries:
-            scored[one.query_id].setdefault(_id(dataset_id, one.doc_id), one.score)
-    if not any(len(set(scores.values())) > 1 for scores in scored.values()):
-        return None, "the scored docs of ir_datasets have no scores, so they are no ranking"
-    return {
-        qid: sorted(scores, key=lambda docid: -scores[docid])  # ties stay in the order given
-        for qid, scores in scored.items()
-    }, "scored docs of ir_datasets"
+def _qrels(dataset: Any) -> Iterator[tuple[int, str, str, object]]:
+    for number, one in enumerate(dataset.qrels_iter(), 1):
+        yield number, str(one.query_id), str(one.doc_id), one.relevance
 
 
-def _id(dataset_id: str, given: object) -> str:
-    problem = odd_id(str(given))
-    if problem is not None:
-        raise InputError(
-            f"{dataset_id} has the id {shown(str(given))}, which cannot be used: {problem}; "
-            "expected visible characters without spaces, as TREC files need: use files of your own"
-        )
-    return str(given)
+def _run(dataset: Any) -> Iterator[tuple[int, str, str, object, str]]:
+    for number, one in enumerate(dataset.scoreddocs_iter(), 1):
+        yield number, str(one.query_id), str(one.doc_id), one.score, "0"
 
 
 def _places(n: int, size: int, seed: int) -> list[int]:

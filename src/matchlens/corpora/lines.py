@@ -91,32 +91,6 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def check_id(text: str, what: str, path: Path, number: int) -> str:
-    """The id itself, where it is one.
-
-    Args:
-        text: the id.
-        what: whose id it is, for the error.
-        path: the file it stands in.
-        number: its line, counted from 1.
-
-    Raises:
-        InputError: it is empty, or holds a space, a control character or an invisible one.
-
-    >>> check_id("q1", "query", Path("a.tsv"), 1)
-    'q1'
-    """
-    problem = odd_id(text)
-    if problem is not None:
-        raise bad_line(
-            path,
-            number,
-            f"{what} id {shown(text)} cannot be used: {problem}",
-            "expected visible characters without spaces, as in TREC files: rename it everywhere",
-        )
-    return text
-
-
 def stamp(path: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change, by which a changed file is noticed.
 

@@ -6,21 +6,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from matchlens.errors import InputError
 
-from .collection import Collection
+from .collection import Collection, Draw
+from .collection import checked as tidy
 from .lines import shown
+from .oddities import Oddities, notes
 from .sampling import (
     COUNTS,
     PER_GRADE,
     Candidate,
+    Options,
     checked,
-    drawn_queries,
     easy_negatives,
     random_pools,
-    refuse_unusable,
+    refuse_nothing,
     sampled,
+    usable_queries,
+    with_text,
 )
 
 EASY_GRADE = -1
@@ -90,6 +95,21 @@ class PairSet:
     counts: Mapping[str, int]
     sources: tuple[Mapping[str, object], ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the collections held that was left out or merged, a line for each kind.
+
+        >>> from matchlens.corpora import choose, demo
+        >>> choose(demo.load()).notes
+        ()
+        """
+        examples: dict[str, list[str]] = {}
+        for source in self.sources:
+            some: Any = source.get("examples", {})
+            for kind, found in some.items():
+                examples.setdefault(kind, []).extend(found)
+        return notes(self.counts, examples)
+
     def __add__(self, other: PairSet) -> PairSet:
         return PairSet.join([self, other])
 
@@ -157,12 +177,18 @@ def choose(
     grades and texts alone: not on the order of files, on other queries, or on the machine. A larger
     `per_grade` or `queries` contains a smaller one. `counts` of the result:
 
-    - every topic once: `topics` = `queries` + `topics_without_qrels` +
-      `queries_without_candidates` (not in the run) + `queries_without_positive_gain` +
-      `queries_not_drawn` (beyond `queries`);
+    - every topic once: `topics` = `queries` + `topics_without_qrels` + `empty_queries` +
+      `queries_without_candidates` + `queries_without_texts` +
+      `queries_without_positive_gain` + `queries_not_drawn` (beyond `queries`);
     - `pairs`, of them `unjudged` (of a run) and `easy_negatives`;
     - of the judged passages of the queries in the set: `duplicates_removed`, `dropped_by_cap`,
-      `judged_outside_the_run`; `negative_grades` of the pairs' passages, taken as 0.
+      `judged_outside_the_run`; `negative_grades` of the pairs' passages, taken as 0;
+    - what is odd in the collection, by the names of `oddities.NOTES`; `notes` of the result says
+      it in words.
+
+    A judged or retrieved passage without a text is left out of the candidates; the full ideal
+    ranking counts it, that of the sample does not. So is a query's own passage, where the query is
+    one of the passages.
 
     Args:
         collection: where queries, grades and passages come from.
@@ -183,8 +209,8 @@ def choose(
         passage_prefix: put before each passage.
 
     Raises:
-        InputError: options contradict each other or are out of range; a passage is missing, empty
-            or not Unicode; no pair is left.
+        InputError: options contradict each other or are out of range; records contradict each
+            other; a text is not Unicode; no pair is left.
 
     >>> from matchlens.corpora import demo
     >>> chosen = choose(demo.load(), per_grade=1, queries=2)
@@ -205,14 +231,10 @@ def choose(
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
     )
-    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
-    candidates = drawn_queries(collection, options, counts)
-    pools = random_pools(collection, candidates, options)
-    texts = collection.texts(
-        {one.docid for found in candidates.values() for one in found}
-        | {docid for pool in pools.values() for docid in pool}
-    )
-    refuse_unusable(collection, candidates, texts)
+    collection = tidy(collection)
+    odd = Oddities(collection.oddities)
+    candidates, texts, pools = _readable(collection, options, odd)
+    counts = Counter({**dict.fromkeys(COUNTS, 0), **odd.counts})
     pairs: list[Pair] = []
     ideals: dict[tuple[str, str], tuple[int, ...]] = {}
     for qid, found in candidates.items():
@@ -241,10 +263,49 @@ def choose(
                 )
             )
     counts["pairs"] = len(pairs)
+    source: dict[str, object] = {"collection": collection.name, **collection.source}
+    if examples := {kind: some for kind, some in odd.examples.items() if some}:
+        source["examples"] = examples
     return PairSet(
         pairs=tuple(pairs),
         ideals=ideals,
         sampling=asdict(options),
         counts=dict(counts),
-        sources=({"collection": collection.name, **collection.source},),
+        sources=(source,),
     )
+
+
+def _readable(
+    collection: Collection, options: Options, odd: Oddities
+) -> tuple[dict[str, list[Candidate]], dict[str, str], dict[str, list[str]]]:
+    """The queries that stay, with the candidates that have a text; texts; pools of easy negatives.
+
+    Passages are asked for at once. Where queries are drawn and some turn out to have no text, as
+    many as are lacking are drawn from the rest.
+    """
+    usable = usable_queries(collection, options, odd)
+    order, most = list(usable), len(usable)
+    if options.queries is not None:
+        order, most = Draw(options.seed, "queries").order(usable), options.queries
+    kept: dict[str, list[Candidate]] = {}
+    texts: dict[str, str] = {}
+    pools: dict[str, list[str]] = {}
+    looked = 0
+    while len(kept) < most and looked < len(order):
+        batch = order[looked : max(2 * looked, most)]
+        pools |= random_pools(collection, batch, options)
+        wanted = {one.docid for qid in batch for one in usable[qid]}
+        wanted |= {docid for qid in batch for docid in pools.get(qid, [])}
+        texts |= collection.texts(wanted - texts.keys())
+        for qid in batch:
+            if len(kept) == most:
+                break
+            looked += 1
+            if found := with_text(qid, usable[qid], collection, texts, options, odd):
+                kept[qid] = found
+    odd.counts["topics"] = len(collection.queries)
+    odd.counts["queries"] = len(kept)
+    odd.counts["queries_not_drawn"] = len(order) - looked
+    if not kept:
+        refuse_nothing(collection, odd)
+    return {qid: kept[qid] for qid in usable if qid in kept}, texts, pools

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from matchlens.errors import InputError
 
-from .lines import bad_line, check_id, is_unicode, numbered, shown
+from .lines import bad_line, is_unicode, numbered, odd_id, shown
+from .oddities import Oddities
 
-ID_KEYS = ("docid", "doc_id", "_id", "id")
+ID_KEYS = ("docid", "doc_id", "_id", "id", "docno", "pid", "passage_id", "document_id")
+"""Keys of a JSON line that may hold the passage's id; the first is taken unless ids differ."""
+
+
+class _Number(str):
+    """A number with a point, as it is written: 1.0 stays "1.0"."""
 
 
 class Passage(NamedTuple):
@@ -23,6 +30,7 @@ class Passage(NamedTuple):
         docid: its id.
         text: title and text, joined by one space where there is a title; perhaps empty.
         kind: how it matches its query, where the file says so.
+        ids: key -> id, where the line has several ids that differ; `docid` is the first.
 
     >>> Passage(Path("a.tsv"), 1, "d1", "rust on iron").docid
     'd1'
@@ -33,6 +41,7 @@ class Passage(NamedTuple):
     docid: str
     text: str
     kind: str = ""
+    ids: Mapping[str, str] = MappingProxyType({})
 
     def agrees(self, seen: dict[str, tuple[Path, int]]) -> bool:
         """Whether no earlier file has another text under this id; the same file must not.
@@ -58,21 +67,17 @@ class Passage(NamedTuple):
             )
         return False
 
-    def check_text(self) -> None:
-        """Refuses a passage that has nothing to read.
+    def under(self, key: str | None) -> Passage:
+        """The passage by the id of another key, where its line has several.
 
-        Raises:
-            InputError: the text is empty or only white space.
+        Args:
+            key: of the JSON line; None, or a key that the line lacks, changes nothing.
 
-        >>> Passage(Path("a.tsv"), 2, "d1", "rust").check_text()
+        >>> ids = {"docid": "d1", "id": "7"}
+        >>> Passage(Path("a.jsonl"), 1, "d1", "rust", ids=ids).under("id").docid
+        '7'
         """
-        if not self.text.strip():
-            raise bad_line(
-                self.path,
-                self.number,
-                f"passage {shown(self.docid)} is needed and its text is empty",
-                "expected words: add them, or take the passage out of qrels and run",
-            )
+        return self if key is None else self._replace(docid=self.ids.get(key, self.docid))
 
 
 def check_format(path: Path) -> None:
@@ -93,11 +98,16 @@ def check_format(path: Path) -> None:
         )
 
 
-def stream(path: Path) -> Iterator[Passage]:
+def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> Iterator[Passage]:
     """The passages of one file in order; nothing is kept.
+
+    A passage whose id no judgement or run can name, because it has a space or an invisible
+    character, is left out.
 
     Args:
         path: a .jsonl or .tsv file, perhaps with .gz.
+        key: the key of the id in lines that have several, see :func:`deciding_key`.
+        odd: passages that are left out are counted here.
 
     Raises:
         InputError: the file cannot be read, or a line of it is no passage.
@@ -110,7 +120,50 @@ def stream(path: Path) -> Iterator[Passage]:
     check_format(path)
     record = _json if _suffix(path) == ".jsonl" else _tsv
     for number, line in numbered(path):
-        yield record(path, number, line)
+        passage = record(path, number, line).under(key)
+        if not passage.docid:
+            raise _bad(path, number, "the passage id is empty")
+        if (odd_id(passage.docid) is None) if odd is None else odd.usable(passage.docid):
+            yield passage
+
+
+def deciding_key(path: Path, needed: Set[str], odd: Oddities) -> str | None:
+    """The key whose ids the judgements and the run use, in a file whose lines have several.
+
+    Args:
+        path: the passages file.
+        needed: ids of judged and retrieved passages.
+        odd: lines with several ids are counted here.
+
+    Returns:
+        The key; None if no id of such a line is needed.
+
+    Raises:
+        InputError: ids of different keys are needed, so that only a guess could decide.
+    """
+    agreed: list[str] = []
+    first = several = 0
+    for passage in stream(path):
+        if not passage.ids:
+            continue
+        several += 1
+        used = [key for key, docid in passage.ids.items() if docid in needed]
+        left = [key for key in used if key in agreed] if agreed else used
+        if (used and not left) or len({passage.ids[key] for key in left}) > 1:
+            ids = ", ".join(f"{key} {shown(docid)}" for key, docid in passage.ids.items())
+            before = f", and line {first} uses {' and '.join(agreed)}" if agreed else ""
+            raise bad_line(
+                path,
+                passage.number,
+                f"the ids differ ({ids}) and the judgements or the run use {' and '.join(used)}"
+                + before,
+                "expected one key with their ids: remove the other keys from the file",
+            )
+        if used:
+            agreed, first = left, first or passage.number
+    taken = f"{shown(agreed[0])} in" if agreed else "the first in"
+    odd.add("several_ids", f"{taken} {shown(path.name)}", several)
+    return agreed[0] if agreed else None
 
 
 def _suffix(path: Path) -> str:
@@ -127,39 +180,46 @@ def _tsv(path: Path, number: int, line: str) -> Passage:
             f"{len(columns)} columns in {shown(line)}",
             "expected docid<TAB>text: write .jsonl where there are more fields",
         )
-    return Passage(path, number, check_id(columns[0], "passage", path, number), columns[1])
+    return Passage(path, number, columns[0], columns[1].strip())
 
 
 def _json(path: Path, number: int, line: str) -> Passage:
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_float=_Number)
     except (ValueError, RecursionError) as error:
         raise _bad(path, number, f"{shown(line)} is not JSON ({shown(str(error))})") from error
     if not isinstance(record, dict):
         raise _bad(path, number, f"{shown(line)} is JSON but no object")
-    given = next((record[key] for key in ID_KEYS if key in record), None)
-    if given is None:
+    given = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
+    ids = {
+        key: str(value)
+        for key, value in given.items()
+        if isinstance(value, str | int) and not isinstance(value, bool)
+    }
+    if not given:
         raise _bad(path, number, f"no id among the keys {shown(', '.join(record))}")
-    if isinstance(given, bool) or not isinstance(given, str | int):
-        raise _bad(path, number, f"the id {shown(str(given))} is neither text nor a whole number")
-    whose = f"passage {shown(str(given))}"
+    if not ids:
+        odd = str(next(iter(given.values())))
+        raise _bad(path, number, f"the id {shown(odd)} is neither text nor a number")
+    ids = {key: docid for key, docid in ids.items() if docid} or ids
+    docid = next(iter(ids.values()))
+    whose = f"passage {shown(docid)}"
     if "text" not in record:
         raise _bad(path, number, f"no text in {whose}")
-    fields = {"title": "", "kind": "", "text": record["text"]}
-    fields |= {key: record[key] for key in ("title", "kind") if record.get(key) is not None}
+    fields = dict.fromkeys(("title", "kind", "text"), "")
+    fields |= {key: record[key] for key in fields if record.get(key) is not None}
     for key, value in fields.items():
-        if not isinstance(value, str):
+        if not isinstance(value, str) or isinstance(value, _Number):
             raise _bad(path, number, f"{key} is {shown(json.dumps(value))} in {whose}")
     if not is_unicode("".join(fields.values())):
         raise _bad(path, number, f"half a surrogate pair in {whose}")
-    docid = check_id(str(given), "passage", path, number)
-    title = fields["title"].strip()
-    text = f"{title} {fields['text']}" if title else fields["text"]
-    return Passage(path, number, docid, text, fields["kind"])
+    text = " ".join(filter(None, (fields["title"].strip(), fields["text"].strip())))
+    several = ids if len({*ids.values()}) > 1 else MappingProxyType({})
+    return Passage(path, number, docid, text, fields["kind"], several)
 
 
 def _bad(path: Path, number: int, came: str) -> InputError:
     keys = ", ".join(ID_KEYS[1:])
     return bad_line(
-        path, number, came, f'expected {{"docid": "...", "text": "..."}} (or {keys}): mend it'
+        path, number, came, f'expected {{"docid": "...", "text": "..."}} (or {keys}): correct it'
     )

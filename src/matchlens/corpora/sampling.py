@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from matchlens.errors import InputError
 
 from .collection import Collection, Draw
 from .lines import is_unicode, shown
+from .oddities import NOTES, Oddities, notes
 
 PER_GRADE = 10
 EASY_POOL = 1000  # random passages that a query's easy negatives are drawn from, at least
 COUNTS = (
     "topics",
-    "topics_without_qrels",
-    "queries_without_candidates",
-    "queries_without_positive_gain",
     "queries_not_drawn",
     "queries",
     "pairs",
     "unjudged",
     "easy_negatives",
-    "duplicates_removed",
     "dropped_by_cap",
     "judged_outside_the_run",
-    "negative_grades",
+    *NOTES,
 )
+
+
+WHY = (
+    "unusable_ids",
+    "topics_without_qrels",
+    "empty_queries",
+    "queries_without_candidates",
+    "queries_without_positive_gain",
+)
+"""Oddities that leave no query."""
 
 
 @dataclass(frozen=True)
@@ -111,98 +119,157 @@ def checked(
 
 def _candidates(collection: Collection, qid: str, depth: int | None) -> list[Candidate]:
     judgements = collection.qrels[qid]
-    if depth is None:
-        docids: Iterable[str] = sorted(judgements)
-    else:
-        docids = (collection.run or {}).get(qid, ())[:depth]
+    docids: Sequence[str] = sorted(judgements)
+    if depth is not None:
+        ranked = (collection.run or {}).get(qid, ())
+        docids = ranked[: depth + (qid in ranked[:depth])]  # one more for the query's own passage
     return [Candidate(one, max(judgements.get(one, 0), 0), one in judgements) for one in docids]
 
 
-def drawn_queries(
-    collection: Collection, options: Options, counts: Counter[str]
+def _has_gain(
+    collection: Collection, qid: str, found: Sequence[Candidate], options: Options
+) -> bool:
+    grades: Iterable[int] = (one.grade for one in found)
+    if options.ideal == "full":
+        grades = collection.qrels[qid].values()
+    return max(grades) > 0
+
+
+def usable_queries(
+    collection: Collection, options: Options, odd: Oddities
 ) -> dict[str, list[Candidate]]:
-    """The queries that stay, in collection order, each with all its possible candidates.
+    """The queries that may be drawn, in collection order, each with all its possible candidates.
 
     Candidates are in order of passage id, or in the run's order where they come from a run.
 
     Args:
         collection: whose queries; no passage is read here.
         options: of `choose`.
-        counts: what is left out is counted here.
+        odd: what is left out is counted here.
 
-    Raises:
-        InputError: no query is left.
     """
-    counts["topics"] = len(collection.queries)
     usable: dict[str, list[Candidate]] = {}
-    for qid in collection.queries:
-        if not collection.qrels.get(qid):
-            counts["topics_without_qrels"] += 1
-            continue
-        found = _candidates(collection, qid, options.depth)
-        grades = [one.grade for one in found]
-        if options.ideal == "full":
-            grades = list(collection.qrels[qid].values())
-        if not found:
-            counts["queries_without_candidates"] += 1
-        elif max(grades) <= 0:
-            counts["queries_without_positive_gain"] += 1
+    for qid, query in collection.queries.items():
+        grades = collection.qrels.get(qid)
+        if not grades:
+            odd.add("topics_without_qrels", shown(qid))
+        elif not query.strip():
+            odd.add("empty_queries", shown(qid))
+        elif not (found := _candidates(collection, qid, options.depth)):
+            odd.add("queries_without_candidates", shown(qid))
+        elif not _has_gain(collection, qid, found, options):
+            odd.add("queries_without_positive_gain", shown(qid))
         else:
             usable[qid] = found
-    drawn = set(Draw(options.seed, "queries").order(usable)[: options.queries])
-    counts["queries"] = len(drawn)
-    counts["queries_not_drawn"] = len(usable) - len(drawn)
-    if not drawn:
-        raise InputError(
-            f"no query of collection {shown(collection.name)} is left: of {counts['topics']} "
-            f"topics {counts['topics_without_qrels']} have no qrels, "
-            f"{counts['queries_without_candidates']} are not in the run, "
-            f"{counts['queries_without_positive_gain']} have no candidate of a positive grade; "
-            "expected one that has: check that topics, qrels and run belong together"
-        )
-    for qid in drawn if options.depth else ():
-        inside = sum(one.judged for one in usable[qid])
-        counts["judged_outside_the_run"] += len(collection.qrels[qid]) - inside
-    return {qid: found for qid, found in usable.items() if qid in drawn}
+    return usable
 
 
-def refuse_unusable(
-    collection: Collection, candidates: Mapping[str, list[Candidate]], texts: Mapping[str, str]
-) -> None:
-    """Refuses a choice with a text that is missing, empty or not Unicode.
+def with_text(
+    qid: str,
+    found: Sequence[Candidate],
+    collection: Collection,
+    texts: Mapping[str, str],
+    options: Options,
+    odd: Oddities,
+) -> list[Candidate]:
+    """A query's candidates that can be read, without the query itself; none if it is left out.
+
+    The query's own passage is left out first, as BEIR does, and then the run is cut at `depth`; a
+    passage without a text keeps its place in the run.
 
     Args:
-        collection: where queries come from.
-        candidates: query id -> its possible candidates.
+        qid: the query.
+        found: its possible candidates.
+        collection: where the query comes from.
         texts: passage id -> text.
+        options: of `choose`.
+        odd: what is left out is counted here.
 
     Raises:
-        InputError: names one such text, and how many passages are missing.
+        InputError: a text is not Unicode.
     """
-    missing = [
-        (qid, one.docid)
-        for qid, found in candidates.items()
-        for one in found
-        if one.docid not in texts
-    ]
-    if missing:
-        qid, docid = missing[0]
+    query = collection.queries[qid]
+    own = [one for one in found if one.docid == qid and _is_own(query, texts.get(qid) or "")]
+    for _ in own:
+        odd.add("own_passages", shown(qid))
+    ranked = [one for one in found if one not in own][: options.depth]
+    kept = []
+    for one in ranked:
+        text = texts.get(one.docid) or ""
+        if not text.strip():
+            kind = "judged_without_text" if one.judged else "retrieved_without_text"
+            odd.add(kind, f"{shown(one.docid)} of query {shown(qid)}")
+            continue
+        if one.docid == qid:
+            odd.add("passages_with_query_id", shown(qid))
+        _refuse_surrogates(f"passage {shown(one.docid)}", text, collection)
+        kept.append(one)
+    _refuse_surrogates(f"query {shown(qid)}", query, collection)
+    if not kept:
+        odd.add("queries_without_texts" if ranked else "queries_without_candidates", shown(qid))
+        return []
+    if not _has_gain(collection, qid, kept, options):
+        odd.add("queries_without_positive_gain", shown(qid))
+        return []
+    if options.depth:
+        inside = sum(one.judged for one in (*ranked, *own))
+        odd.counts["judged_outside_the_run"] += len(collection.qrels[qid]) - inside
+    return kept
+
+
+def _is_own(query: str, text: str) -> bool:
+    """Whether the passage with the query's id is the query: the same words, perhaps with a title.
+
+    Ids alone do not tell: TREC numbers queries and passages independently of each other.
+    """
+    words, wanted = text.split(), query.split()
+    return words[-len(wanted) :] == wanted and 2 * len(wanted) >= len(words)
+
+
+def _refuse_surrogates(what: str, text: str, collection: Collection) -> None:
+    if not is_unicode(text):
         raise InputError(
-            f"{len({docid for _, docid in missing}):,} passages of collection "
-            f"{shown(collection.name)} are not there, such as {shown(docid)} of query "
-            f"{shown(qid)}; expected the text of every candidate: give the passages files that "
-            "hold them"
+            f"{what} of collection {shown(collection.name)} is not Unicode: it has half of a "
+            "surrogate pair; expected text: correct it, or choose other fields of it"
         )
-    for qid, found in candidates.items():
-        for what, text in [
-            (f"query {shown(qid)}", collection.queries[qid]),
-            *((f"passage {shown(one.docid)}", texts[one.docid]) for one in found),
-        ]:
-            if not text.strip() or not is_unicode(text):
-                raise InputError(
-                    f"{what} of collection {shown(collection.name)} is empty or not Unicode; "
-                    "expected words: mend its text, or choose other fields of it"
-                )
+
+
+def refuse_nothing(collection: Collection, odd: Oddities) -> None:
+    """Says why no query is left, and what to do.
+
+    Args:
+        collection: whose queries.
+        odd: what was left out.
+
+    Raises:
+        InputError: always.
+    """
+    if not odd.counts["queries_without_texts"]:
+        why = {kind: number for kind, number in odd.counts.items() if kind in WHY}
+        raise InputError(
+            f"no query of collection {shown(collection.name)} is left of "
+            f"{len(collection.queries):,} topics ({'; '.join(notes(why, odd.examples))}); expected "
+            "one with a positive grade: check that topics, qrels and run belong together"
+        )
+    ids = ""
+    with suppress(InputError):
+        others = [shown(docid) for docid in collection.random_docids(2, 0)]
+        ids = f" (its passages have ids such as {', '.join(others)})" if others else ""
+    remedy = "name the passages files that hold them, or write the ids alike"
+    if collection.source.get("format") == "ir_datasets":
+        dataset = collection.source["dataset"]
+        remedy = (
+            f"choose another dataset, or export this one's parts to files (`ir_datasets export "
+            f"{dataset}`) and add the passages"
+        )
+    without = [
+        *odd.examples.get("judged_without_text", ()),
+        *odd.examples.get("retrieved_without_text", ()),
+    ]
+    raise InputError(
+        f"no passage of collection {shown(collection.name)} that the queries need has a text, such "
+        f"as {without[0]}{ids}; expected the passages that are judged or in the run: {remedy}"
+    )
 
 
 def sampled(
@@ -297,8 +364,10 @@ def easy_negatives(
     seen = {_words(texts[one.docid]) for one in found}
     negatives: list[str] = []
     for docid in Draw(options.seed, "easy", qid).order(pool):
-        words = _words(texts.get(docid, ""))
+        words = _words(texts.get(docid) or "")
         if docid in taken or words in seen or not words or not is_unicode(words):
+            continue
+        if docid == qid and _is_own(collection.queries[qid], words):
             continue
         seen.add(words)
         negatives.append(docid)

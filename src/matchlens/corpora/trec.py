@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import heapq
-import math
 import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from matchlens.errors import InputError, MatchlensWarning
 
+from . import oddities as rule
 from .collection import Collection, Draw
-from .lines import bad_line, check_id, digest, numbered, shown, stamp
-from .passages import Passage, check_format, stream
+from .lines import bad_line, digest, numbered, shown, stamp
+from .oddities import Oddities
+from .passages import Passage, check_format, deciding_key, stream
 
-MAX_GRADE = 1000  # a larger number in the fourth column is no grade
+HEADER = re.compile(r"(?i)(query|topic)?[-_]?q?id[\t ]+[a-z]+[-_]?id[\t ]+(score|relevance|grade)")
+"""The first line of BEIR's qrels: query-id, corpus-id, score."""
 _Run = dict[str, list[str]]
 _Qrels = dict[str, dict[str, int]]
 
@@ -29,6 +30,7 @@ class TrecCollection(Collection):
 
     Args:
         stamps: passages file -> its size and time of change when it was checked.
+        keys: passages file -> the key of its ids, where its lines have several.
 
     >>> from matchlens.corpora import demo
     >>> isinstance(demo.load(), TrecCollection)
@@ -36,6 +38,7 @@ class TrecCollection(Collection):
     """
 
     stamps: Mapping[Path, tuple[int, int]]
+    keys: Mapping[Path, str]
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
         """The passages with these ids, by one pass through the files.
@@ -44,8 +47,8 @@ class TrecCollection(Collection):
             docids: passage ids; one that no file has is not in the answer.
 
         Raises:
-            InputError: a file changed since it was loaded, or one of these passages is empty or
-                comes twice in a file with different texts.
+            InputError: a file changed since it was loaded, or one of these passages comes twice in
+                a file with different texts.
 
         >>> from matchlens.corpora import demo
         >>> len(demo.load().texts(["d01-01", "d01-02"]))
@@ -56,7 +59,6 @@ class TrecCollection(Collection):
         found: dict[str, str] = {}
         for passage in self._passages() if wanted else ():
             if passage.docid in wanted and passage.agrees(seen):
-                passage.check_text()
                 found[passage.docid] = passage.text
         return found
 
@@ -97,7 +99,7 @@ class TrecCollection(Collection):
                 raise InputError(
                     f"{path} changed after it was loaded; expected it to stay as it was: run again"
                 )
-            yield from stream(path)
+            yield from stream(path, self.keys.get(path))
 
 
 def load(
@@ -110,16 +112,20 @@ def load(
 ) -> Collection:
     """Reads a collection from files: every line is checked, the passages stay in their files.
 
-    Any file may be gzip, with a name in .gz. Empty lines are passed over.
+    Any file may be gzip, with a name in .gz. Empty lines are passed over. What is left out or
+    merged, as the field's tools do, is counted in `oddities`; the site's page on collections has
+    the rule.
 
     Args:
         topics: `qid<TAB>query` a line.
-        qrels: `qid iteration docid grade` a line, columns apart by spaces or tabs.
-        passages: one or more files, .jsonl (a `docid`, `doc_id`, `_id` or `id`; a `text`; perhaps
-            a `title`, put before the text; perhaps a `kind`) or .tsv (`docid<TAB>text`). Where two
-            files differ in a passage that is judged or in the run, the first file's text is taken,
-            with a warning and a count in `source`.
-        run: `qid Q0 docid rank score tag` a line; the score orders, the rank breaks ties.
+        qrels: `qid iteration docid grade` a line, columns apart by spaces or tabs; or BEIR's
+            `qid docid grade`, with or without a header.
+        passages: one or more files, .jsonl (an id under a key of `passages.ID_KEYS`; a `text`;
+            perhaps a `title`, put before the text; perhaps a `kind`) or .tsv (`docid<TAB>text`).
+            Where two files differ in a passage that is judged or in the run, the first file's text
+            is taken, with a warning and a count in `source`.
+        run: `qid Q0 docid rank score tag` a line; the score orders, the rank breaks ties, then
+            the order of the lines.
         name: of the collection; the topics' file name up to its first dot where None.
 
     Raises:
@@ -145,10 +151,11 @@ def load(
     for path in passages:
         check_format(path)
     stamps = {path: stamp(path) for path in passages}
-    queries = _topics(topics)
-    judged = _qrels(qrels, queries)
-    ranked = None if run is None else _run(run, queries)
-    kinds, count, differing = _scan(list(stamps), judged, ranked or {})
+    odd = Oddities()
+    queries = rule.topics(_topics(topics), rule.Door(f"{topics}, line"), odd)
+    judged = rule.judgements(_qrels(qrels), queries, rule.Door(f"{qrels}, line"), odd)
+    ranked = None if run is None else _ranking(run, queries, odd)
+    kinds, keys, count = _scan(stamps, judged, ranked or {}, odd)
     return TrecCollection(
         name=chosen,
         queries=queries,
@@ -162,10 +169,30 @@ def load(
             "run": None if run is None else _origin(run),
             "passages": [_origin(path) for path in stamps],
             "passage_lines": count,
-            "passages_with_differing_texts": differing,
+            "passages_with_differing_texts": odd.counts["differing_passages"],
         },
+        oddities=odd,
         stamps=stamps,
+        keys=keys,
     )
+
+
+def _ranking(path: Path, queries: Mapping[str, str], odd: Oddities) -> _Run:
+    ranked, orders = rule.ranking(_run(path), queries, rule.Door(f"{path}, line"), odd)
+    if not orders:
+        raise InputError(
+            f"{path} gives all passages of a query the same score and the same rank; expected a "
+            "ranking: write scores or ranks that differ, or leave the run out"
+        )
+    if against := odd.counts["contradicted_ranks"]:
+        warnings.warn(
+            f"{path}: the ranks contradict the scores in {against} of {len(ranked)} queries "
+            f"(such as {odd.examples['contradicted_ranks'][0]}); passages are ordered by score, "
+            "the highest first, as trec_eval does: check that a higher score is better",
+            MatchlensWarning,
+            stacklevel=3,
+        )
+    return ranked
 
 
 def _origin(path: Path) -> dict[str, str]:
@@ -176,9 +203,18 @@ def _empty(path: Path, expected: str) -> InputError:
     return InputError(f"{path} is empty; expected {expected}: check that it is the right file")
 
 
-def _topics(path: Path) -> dict[str, str]:
-    queries: dict[str, str] = {}
+def _lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that must have one."""
+    empty = True
     for number, line in numbered(path):
+        empty = False
+        yield number, line
+    if empty:
+        raise _empty(path, f"{expected} a line")
+
+
+def _topics(path: Path) -> Iterator[tuple[int, str, str]]:
+    for number, line in _lines(path, "qid<TAB>query"):
         columns = line.split("\t")
         if len(columns) != 2:
             raise bad_line(
@@ -187,141 +223,63 @@ def _topics(path: Path) -> dict[str, str]:
                 f"{len(columns) - 1} tabs in {shown(line)}",
                 "expected qid<TAB>query: convert other formats of topics to this one",
             )
-        qid, query = check_id(columns[0], "query", path, number), columns[1].strip()
-        if qid in queries:
-            raise bad_line(
-                path,
-                number,
-                f"query id {shown(qid)} comes a second time",
-                "expected each query once: remove or rename one",
-            )
-        if not query:
-            raise bad_line(
-                path,
-                number,
-                f"query {shown(qid)} is empty",
-                "expected words after the tab: add them or remove the line",
-            )
-        queries[qid] = query
-    if not queries:
-        raise _empty(path, "qid<TAB>query a line")
-    return queries
+        yield number, columns[0], columns[1]
 
 
-def _columns(path: Path, number: int, line: str, names: str) -> list[str]:
+def _columns(line: str, count: int) -> list[str]:
+    """Columns apart by spaces and tabs, or by tabs alone where only that gives so many of them."""
     columns = [column for column in re.split(r"[ \t]+", line) if column]
-    if len(columns) != len(names.split()):
-        raise bad_line(
-            path,
-            number,
-            f"{len(columns)} columns in {shown(line)}",
-            f"expected {len(names.split())}: {names}",
-        )
-    return columns
+    by_tab = [column.strip(" ") for column in line.split("\t")]
+    return by_tab if len(columns) != count == len(by_tab) else columns
 
 
-def _known(qid: str, queries: Mapping[str, str], path: Path, number: int) -> str:
-    if check_id(qid, "query", path, number) not in queries:
-        raise bad_line(
-            path,
-            number,
-            f"query id {shown(qid)} is not among the topics (whose first is "
-            f"{shown(next(iter(queries)))})",
-            "expected queries of the topics file: check that the two files belong together",
-        )
-    return qid
+def _qrels(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """TREC's four columns, or BEIR's three apart by tabs, perhaps with its header.
 
-
-def _qrels(path: Path, queries: Mapping[str, str]) -> _Qrels:
-    qrels: _Qrels = defaultdict(dict)
-    for number, line in numbered(path):
-        qid, _, docid, grade = _columns(path, number, line, "qid iteration docid grade")
-        of_query = qrels[_known(qid, queries, path, number)]
-        if check_id(docid, "passage", path, number) in of_query:
+    The first line decides which.
+    """
+    count = 0
+    for number, line in _lines(path, "qid iteration docid grade"):
+        if not count:
+            count = 3 if len(_columns(line, 4)) == 3 and line.count("\t") == 2 else 4
+            if count == 3 and HEADER.fullmatch(line):
+                continue
+        columns = _columns(line, count)
+        if len(columns) != count:
+            names = "qid iteration docid grade" if count == 4 else "qid docid grade, as in line 1"
             raise bad_line(
                 path,
                 number,
-                f"passage {shown(docid)} is judged a second time for query {shown(qid)}",
-                "expected one grade for each: keep one line",
+                f"{len(columns)} columns in {shown(line)}",
+                f"expected {count}: {names}",
             )
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}", grade) or abs(int(grade)) > MAX_GRADE:
+        yield number, columns[0], columns[-2], columns[-1]
+
+
+def _run(path: Path) -> Iterator[tuple[int, str, str, str, str]]:
+    for number, line in _lines(path, "qid Q0 docid rank score tag"):
+        columns = _columns(line, 6)
+        if len(columns) < 6:
             raise bad_line(
                 path,
                 number,
-                f"the grade is {shown(grade)}",
-                f"expected a whole number from -{MAX_GRADE} to {MAX_GRADE} in the fourth column",
+                f"{len(columns)} columns in {shown(line)}",
+                "expected 6: qid Q0 docid rank score tag",
             )
-        of_query[docid] = int(grade)
-    if not qrels:
-        raise _empty(path, "qid iteration docid grade a line")
-    return dict(qrels)
-
-
-def _run(path: Path, queries: Mapping[str, str]) -> _Run:
-    lines: dict[str, dict[str, tuple[float, int]]] = defaultdict(dict)
-    for number, line in numbered(path):
-        columns = _columns(path, number, line, "qid Q0 docid rank score tag")
-        qid, docid = columns[0], columns[2]
-        of_query = lines[_known(qid, queries, path, number)]
-        if check_id(docid, "passage", path, number) in of_query:
+        if len(columns) > 6 and not columns[3].isdecimal():  # a tag may have spaces, an id not
             raise bad_line(
                 path,
                 number,
-                f"passage {shown(docid)} comes a second time for query {shown(qid)}",
-                "expected each passage once a query: keep one line",
+                f"{len(columns)} columns in {shown(line)}, the rank is {shown(columns[3])}",
+                "expected qid Q0 docid rank score tag: take the spaces out of the ids",
             )
-        of_query[docid] = (-_score(path, number, columns[4]), _rank(path, number, columns[3]))
-    if not lines:
-        raise _empty(path, "qid Q0 docid rank score tag a line")
-    ordered = {
-        qid: sorted(places, key=lambda docid: places[docid]) for qid, places in lines.items()
-    }
-    against = [
-        qid
-        for qid, docids in ordered.items()
-        if any(lines[qid][a][1] > lines[qid][b][1] for a, b in pairwise(docids))
-    ]
-    if against:
-        warnings.warn(
-            f"{path}: the ranks contradict the scores in {len(against)} of {len(ordered)} queries "
-            f"(such as {shown(against[0])}); passages are ordered by score, the highest first, as "
-            "trec_eval does: check that a higher score is better",
-            MatchlensWarning,
-            stacklevel=3,
-        )
-    return ordered
-
-
-def _score(path: Path, number: int, text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not math.isfinite(score) or not re.fullmatch(r"[0-9eE.+-]+", text):
-        raise bad_line(
-            path,
-            number,
-            f"the score is {shown(text)}",
-            "expected a finite number in the fifth column",
-        )
-    return score
-
-
-def _rank(path: Path, number: int, text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise bad_line(
-            path,
-            number,
-            f"the rank is {shown(text)}",
-            "expected a whole number in the fourth column: qid Q0 docid rank score tag",
-        )
-    return int(text)
+        yield number, columns[0], columns[2], columns[4], columns[3]
 
 
 def _scan(
-    paths: Sequence[Path], qrels: _Qrels, run: _Run
-) -> tuple[dict[tuple[str, str], str], int, int]:
-    """Reads every passage once: kinds of the judged, how many lines, how many ids of two texts."""
+    stamps: Mapping[Path, tuple[int, int]], qrels: _Qrels, run: _Run, odd: Oddities
+) -> tuple[dict[tuple[str, str], str], dict[Path, str], int]:
+    """Reads every passage once: kinds of the judged, the keys of ids, the number of lines."""
     judging: dict[str, list[str]] = defaultdict(list)
     for qid, grades in qrels.items():
         for docid in grades:
@@ -330,13 +288,24 @@ def _scan(
     seen: dict[str, tuple[Path, int]] = {}
     differing: list[Passage] = []
     kinds: dict[tuple[str, str], str] = {}
+    keys: dict[Path, str] = {}
     count = 0
-    for path in paths:
-        before = count
-        for passage in stream(path):
+    for path in stamps:
+        before, undecided = count, True
+        for record in stream(path, odd=odd):
             count += 1
-            if passage.docid in needed and not passage.agrees(seen):
-                differing.append(passage)
+            if record.ids and undecided:
+                undecided = False
+                if key := deciding_key(path, needed, odd):
+                    keys[path] = key
+            passage = record.under(keys.get(path))
+            if passage.docid in needed:
+                again = passage.docid in seen
+                if not passage.agrees(seen):
+                    differing.append(passage)
+                    odd.add("differing_passages", shown(passage.docid))
+                elif again:
+                    odd.add("repeated_passages", shown(passage.docid))
             if passage.kind:
                 kinds.update(
                     {(qid, passage.docid): passage.kind for qid in judging.get(passage.docid, ())}
@@ -352,4 +321,4 @@ def _scan(
             MatchlensWarning,
             stacklevel=3,
         )
-    return kinds, count, len(differing)
+    return kinds, keys, count

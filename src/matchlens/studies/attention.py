@@ -138,7 +138,7 @@ def attention(
             ) from None
     reader = Reader(arrays)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
-    notes = [*model.notes, *_notes(out, pairs, classes), *_unread(model, out, texts)]
+    notes = [*pairs.notes, *model.notes, *_notes(out, pairs, classes), *_unread(model, out, texts)]
     found = []
     for text in texts:
         x, y = places(text)

@@ -198,6 +198,7 @@ def query_key(
             "check": dict(model.checks),
         },
         notes=(
+            *pairs.notes,
             *model.notes,
             *_notes(seen, pairs, second, few),
             *sorted({qk.beside for qk in layers} - {""}),

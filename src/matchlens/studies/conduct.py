@@ -88,7 +88,7 @@ class Conducted:
             study=study,
             identity=identity(self.model.identity, self.pairs),
             options={**self.options, **options},
-            notes=(*self.notes, *self.model.notes, *more),
+            notes=(*self.pairs.notes, *self.notes, *self.model.notes, *more),
             pairs=pair_table(self.pairs.pairs, tokens, truncated, self.settings.seed),
             scores=score_table(self.out, self.rows),
             tables=tables,

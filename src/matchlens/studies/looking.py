@@ -181,7 +181,7 @@ def looking(
             "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
             "check": dict(model.checks),
         },
-        notes=(*said, *more),
+        notes=(*pairs.notes, *said, *more),
         pairs=pair_table(pairs.pairs, tokens, truncated, seed),
         scores=seen.table,
         tables=tables,

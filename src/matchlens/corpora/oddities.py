@@ -1,0 +1,405 @@
+"""The one rule for odd collections: what is left out or merged and counted, and what is refused.
+
+Files, ir_datasets and collections made in Python all follow it; docs/reference/collections.md has
+it as a table, with what the field's own tools do in each situation.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+from matchlens.errors import InputError
+
+from .lines import odd_id, shown
+
+MAX_GRADE = 1000  # a larger number is no grade; it is often an id in the wrong column
+EXAMPLES = 3
+"""How many examples of each oddity are kept."""
+NOTES: Mapping[str, tuple[str, str]] = {
+    "unlisted_queries_judged": ("judged queries that the topics lack", "left out"),
+    "unlisted_queries_in_run": ("queries of the run that the topics lack", "left out"),
+    "unusable_ids": ("records whose id has a space or an invisible character", "left out"),
+    "repeated_topics": ("topics listed again with the same text", "taken once"),
+    "repeated_judgements": ("judgements listed again with the same grade", "taken once"),
+    "repeated_run_lines": ("passages listed again in the run of the same query", "taken once"),
+    "repeated_passages": ("passages listed again with the same text", "taken once"),
+    "differing_passages": (
+        "passages with another text in a later file",
+        "the text of the file that was named first is taken",
+    ),
+    "several_ids": (
+        "lines of passages with several ids that differ",
+        "the id that judgements and run use is taken",
+    ),
+    "unranked_run_lines": ("lines of the run whose rank is no number", "their rank is ignored"),
+    "contradicted_ranks": ("queries whose ranks contradict the scores", "ordered by score"),
+    "topics_without_qrels": ("topics without judgements", "left out"),
+    "empty_queries": ("judged topics without text", "left out"),
+    "queries_without_candidates": ("judged queries without a candidate", "left out"),
+    "judged_without_text": ("judged passages without a text", "left out of the candidates"),
+    "retrieved_without_text": (
+        "retrieved, unjudged passages without a text",
+        "left out of the candidates",
+    ),
+    "queries_without_texts": ("queries none of whose candidates has a text", "left out"),
+    "own_passages": (
+        "queries that are passages of the collection themselves",
+        "a query's own passage is left out of its candidates",
+    ),
+    "passages_with_query_id": (
+        "candidates that share the query's id but not its text",
+        "kept as ordinary passages",
+    ),
+    "queries_without_positive_gain": ("queries without a candidate of positive grade", "left out"),
+    "duplicates_removed": (
+        "candidates with the same words as another candidate of the query",
+        "left out",
+    ),
+    "negative_grades": ("candidates with a negative grade", "taken as 0"),
+}
+"""What is counted: what it is, and what happens to it."""
+
+
+class Oddities:
+    """How often each oddity of `NOTES` occurs in a collection, with the first few examples.
+
+    Args:
+        other: start from a copy of these.
+
+    >>> odd = Oddities()
+    >>> odd.add("repeated_topics", "'q1'")
+    >>> odd.counts["repeated_topics"], odd.examples["repeated_topics"]
+    (1, ["'q1'"])
+    """
+
+    def __init__(self, other: Oddities | None = None) -> None:
+        self.counts: Counter[str] = Counter() if other is None else Counter(other.counts)
+        self.examples: dict[str, list[str]] = (
+            {} if other is None else {kind: [*some] for kind, some in other.examples.items()}
+        )
+
+    def add(self, kind: str, example: str, number: int = 1) -> None:
+        """Count one more.
+
+        Args:
+            kind: a key of `NOTES`.
+            example: what it is, fit to be printed; the first few are kept.
+            number: how many.
+        """
+        self.counts[kind] += number
+        some = self.examples.setdefault(kind, [])
+        if number and len(some) < EXAMPLES and example not in some:
+            some.append(example)
+
+    def usable(self, *ids: str) -> bool:
+        """Whether a record's ids fit a column of a TREC file; one that does not is counted.
+
+        Args:
+            ids: the record's ids.
+        """
+        for one in ids:
+            if odd_id(one) is not None:
+                self.add("unusable_ids", shown(one))
+                return False
+        return True
+
+
+def notes(counts: Mapping[str, int], examples: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """One line for each oddity that occurred.
+
+    Args:
+        counts: how often, by the names of `NOTES`; other names are passed over.
+        examples: the first few of each, fit to be printed.
+
+    >>> notes({"judged_without_text": 5}, {"judged_without_text": ["'d7' of query 'q2'"]})
+    ("judged passages without a text: 5 (left out of the candidates), such as 'd7' of query 'q2'",)
+    """
+    said = []
+    for kind, (what, done) in NOTES.items():
+        if counts.get(kind):
+            such = ", ".join([*examples.get(kind, ())][:EXAMPLES])
+            said.append(
+                f"{what}: {counts[kind]:,} ({done})" + (f", such as {such}" if such else "")
+            )
+    return tuple(said)
+
+
+class Door:
+    """One way into a collection: how it names a record, and how a person can mend one.
+
+    Args:
+        place: what a record is called, before its number.
+        mend: what to do before a record can be mended.
+
+    >>> print(Door("a.tsv, line").refusal(3, "no tab", "a tab", "write one"))
+    a.tsv, line 3: no tab; expected a tab: write one
+    """
+
+    def __init__(self, place: str, mend: str = "") -> None:
+        self.place, self.mend = place, mend
+
+    def refusal(self, number: int, came: str, expected: str, remedy: str) -> InputError:
+        """An error about one record.
+
+        Args:
+            number: the record's, counted from 1.
+            came: what it holds.
+            expected: what was expected.
+            remedy: what to do.
+        """
+        return InputError(
+            f"{self.place} {number}: {came}; expected {expected}: {self.mend}{remedy}"
+        )
+
+    def check_id(self, number: int, what: str, given: object) -> None:
+        """Refuses a record without an id; odd ids are counted, see :meth:`Oddities.usable`.
+
+        Args:
+            number: the record's, counted from 1.
+            what: whose id it is.
+            given: the id.
+
+        Raises:
+            InputError: it is empty, or no text.
+        """
+        if not isinstance(given, str):
+            came = f"the {what} id {shown(repr(given))} is no text"
+            raise self.refusal(number, came, "text, as in files", "write str(id) everywhere")
+        if not given:
+            raise self.refusal(number, f"the {what} id is empty", "an id", "write one")
+
+
+def grade_of(given: object) -> int | None:
+    """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2.
+
+    Args:
+        given: from a file, a dataset or Python.
+
+    >>> grade_of("-2"), grade_of("2.0"), grade_of(0.5), grade_of("good")
+    (-2, 2, None, None)
+    """
+    if isinstance(given, str):
+        if not re.fullmatch(r"[+-]?[0-9]{1,9}(\.0{0,9})?", given):
+            return None
+        number = int(given.partition(".")[0])
+    else:
+        try:
+            number = int(given)  # type: ignore[call-overload]
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if number != given:
+            return None
+    return number if abs(number) <= MAX_GRADE else None
+
+
+def topics(
+    rows: Iterable[tuple[int, str, str | None]], door: Door, odd: Oddities
+) -> dict[str, str]:
+    """Query id -> text, in the order of the records; a text may be empty.
+
+    Args:
+        rows: number, query id, text.
+        door: where they come from.
+        odd: what is left out or merged is counted here.
+
+    Raises:
+        InputError: an id is empty, or two texts have the same id.
+
+    >>> topics([(1, "q1", "warm tea "), (2, "q1", "warm tea")], Door("a.tsv, line"), Oddities())
+    {'q1': 'warm tea'}
+    """
+    queries: dict[str, str] = {}
+    number = 0
+    for number, qid, given in rows:
+        door.check_id(number, "query", qid)
+        if not odd.usable(qid):
+            continue
+        if not isinstance(given, str | None):
+            came = f"query {shown(qid)} is {shown(repr(given))}"
+            raise door.refusal(number, came, "text", "give the query's words")
+        text = (given or "").strip()
+        if qid not in queries:
+            queries[qid] = text
+        elif queries[qid] == text:
+            odd.add("repeated_topics", shown(qid))
+        else:
+            raise door.refusal(
+                number,
+                f"query id {shown(qid)} comes a second time with another text",
+                "one text for each id",
+                "remove or rename one",
+            )
+    if not queries and odd.counts["unusable_ids"]:
+        raise InputError(
+            f"{door.place} {number}: no query has an id that can be used: they have spaces or "
+            f"invisible characters, such as {odd.examples['unusable_ids'][0]}; expected ids that "
+            f"fit a column of a TREC file: {door.mend}rename them everywhere"
+        )
+    return queries
+
+
+def judgements(
+    rows: Iterable[tuple[int, str, str, object]],
+    queries: Mapping[str, str],
+    door: Door,
+    odd: Oddities,
+) -> dict[str, dict[str, int]]:
+    """Query id -> passage id -> grade, for the listed queries.
+
+    Args:
+        rows: number, query id, passage id, grade.
+        queries: the topics.
+        door: where they come from.
+        odd: what is left out or merged is counted here.
+
+    Raises:
+        InputError: a grade is no whole number, a passage has two grades for a query, an id is
+            empty, or none of the queries is listed.
+
+    >>> rows = [(1, "q1", "d1", "2"), (2, "q9", "d1", 0), (3, "q1", "d1", 2.0)]
+    >>> judgements(rows, {"q1": "warm tea"}, Door("qrels, line"), Oddities())
+    {'q1': {'d1': 2}}
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    unlisted: dict[str, int] = {}
+    for number, qid, docid, given in rows:
+        door.check_id(number, "query", qid)
+        door.check_id(number, "passage", docid)
+        grade = grade_of(given)
+        if grade is None:
+            raise door.refusal(
+                number,
+                f"the grade is {shown(str(given))}",
+                f"a whole number from -{MAX_GRADE} to {MAX_GRADE} in the last column",
+                "correct it",
+            )
+        if not odd.usable(qid, docid):
+            continue
+        if qid not in queries:
+            unlisted.setdefault(qid, number)
+            continue
+        of_query = qrels.setdefault(qid, {})
+        if docid not in of_query:
+            of_query[docid] = grade
+        elif of_query[docid] == grade:
+            odd.add("repeated_judgements", _of_query(docid, qid))
+        else:
+            raise door.refusal(
+                number,
+                f"passage {shown(docid)} is judged a second time for query {shown(qid)}, with "
+                f"grade {grade} after {of_query[docid]}",
+                "one grade for each (several may stand for subtopics)",
+                "keep one of the two",
+            )
+    _count_unlisted("unlisted_queries_judged", unlisted, queries, qrels, door, odd)
+    return qrels
+
+
+def ranking(
+    rows: Iterable[tuple[int, str, str, object, str]],
+    queries: Mapping[str, str],
+    door: Door,
+    odd: Oddities,
+) -> tuple[dict[str, list[str]], bool]:
+    """Query id -> passage ids for the listed queries: highest score first, then lowest rank.
+
+    Args:
+        rows: number, query id, passage id, score, rank; a rank that is no number is ignored.
+        queries: the topics.
+        door: where they come from.
+        odd: what is left out or merged is counted here.
+
+    Returns:
+        The run, and whether it orders anything: False where scores and ranks never differ.
+
+    Raises:
+        InputError: a score is no number, a passage has two scores for a query, an id is empty, or
+            none of the queries is listed.
+
+    >>> rows = [(1, "q1", "d1", "1.5", "2"), (2, "q1", "d2", "9e1", "1")]
+    >>> ranking(rows, {"q1": "warm tea"}, Door("a.run, line"), Oddities())
+    ({'q1': ['d2', 'd1']}, True)
+    """
+    places: dict[str, dict[str, tuple[float, int]]] = {}
+    unlisted: dict[str, int] = {}
+    for number, qid, docid, given, rank in rows:
+        door.check_id(number, "query", qid)
+        door.check_id(number, "passage", docid)
+        score = _score(given)
+        if math.isnan(score):
+            raise door.refusal(
+                number, f"the score is {shown(str(given))}", "a number", "correct it"
+            )
+        if not odd.usable(qid, docid):
+            continue
+        if qid not in queries:
+            unlisted.setdefault(qid, number)
+            continue
+        place = (-score, 0)
+        if re.fullmatch(r"-?[0-9]{1,18}", rank):
+            place = (-score, int(rank))
+        else:
+            odd.add("unranked_run_lines", _of_query(docid, qid))
+        of_query = places.setdefault(qid, {})
+        if docid not in of_query:
+            of_query[docid] = place
+        elif of_query[docid][0] == -score:
+            odd.add("repeated_run_lines", _of_query(docid, qid))
+            of_query[docid] = min(of_query[docid], place)
+        else:
+            raise door.refusal(
+                number,
+                f"passage {shown(docid)} comes a second time for query {shown(qid)}, with score "
+                f"{score:g} after {-of_query[docid][0]:g}",
+                "one score for each passage of a query",
+                "keep one of the two",
+            )
+    _count_unlisted("unlisted_queries_in_run", unlisted, queries, places, door, odd)
+    run = {qid: sorted(found, key=lambda docid: found[docid]) for qid, found in places.items()}
+    for qid, docids in run.items() if not odd.counts["unranked_run_lines"] else ():
+        if any(places[qid][a][1] > places[qid][b][1] for a, b in pairwise(docids)):
+            odd.add("contradicted_ranks", shown(qid))
+    several = [set(found.values()) for found in places.values() if len(found) > 1]
+    return run, not several or any(len(keys) > 1 for keys in several)
+
+
+def _score(given: object) -> float:
+    """A score, or NaN where it is none; infinite ones have their place, first or last."""
+    if isinstance(given, str) and not re.fullmatch(
+        r"[+-]?([0-9.]+([eE][+-]?[0-9]+)?|inf|infinity)", given, re.IGNORECASE
+    ):
+        return math.nan
+    try:
+        return float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _of_query(docid: str, qid: str) -> str:
+    return f"{shown(docid)} of query {shown(qid)}"
+
+
+def _count_unlisted(
+    kind: str,
+    unlisted: Mapping[str, int],
+    queries: Mapping[str, str],
+    listed: Mapping[str, object],
+    door: Door,
+    odd: Oddities,
+) -> None:
+    """Count queries that the topics lack; refuse records that belong to other topics altogether."""
+    for qid in unlisted:
+        odd.add(kind, shown(qid))
+    if unlisted and not listed:
+        qid, number = next(iter(unlisted.items()))
+        raise door.refusal(
+            number,
+            f"query id {shown(qid)} is not among the topics (whose first is "
+            f"{shown(next(iter(queries), ''))}), nor is any of the {len(unlisted):,} queries here",
+            "queries of the topics",
+            "give the topics that belong to them",
+        )
