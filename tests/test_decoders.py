@@ -23,6 +23,7 @@ from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.models.band import Band
 from matchlens.models.load import Reranker
 from matchlens.plan import Control
+from matchlens.prompts import QWEN3
 from widened import widened
 
 KINDS = ("qwen3", "gemma", "gemma2", "qwen3-classifier", "modernbert-mean")
@@ -37,6 +38,12 @@ def saved(kind: str, folder: Path, **settings) -> Path:
     if what == "classifier":
         settings["labels"] = 1
     return tiny_decoders.save(folder, name, **settings)
+
+
+def loaded(kind: str, folder: Path) -> Reranker:
+    """A classifier is asked in its type's prompt as a causal model is."""
+    prompt = QWEN3 if kind == "qwen3-classifier" else None
+    return matchlens.load(folder, dtype="float64", device="cpu", prompt=prompt)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -56,8 +63,8 @@ def unrounded():
 
 
 @pytest.fixture(scope="module")
-def model(folder, unrounded) -> Reranker:
-    return matchlens.load(folder, dtype="float64", device="cpu")
+def model(kind, folder, unrounded) -> Reranker:
+    return loaded(kind, folder)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +154,7 @@ def test_scores_are_the_library_s_own_in_any_batch(kind, folder, model, batch):
 def test_one_layer_is_the_first_and_the_last(kind, unrounded, tmp_path):
     wide = {"sliding_window": 200} if kind == "gemma2" else {}  # or its score reads no passage
     folder, pairs = saved(kind, tmp_path, layers=1, **wide), some_pairs(kind)[:3]
-    model = matchlens.load(folder, dtype="float64", device="cpu")
+    model = loaded(kind, folder)
     expected = library_scores(kind, folder, pairs, 3, torch.float64)
     np.testing.assert_allclose(scores(model, pairs)[""], expected, atol=1e-10, rtol=0)
 

@@ -184,7 +184,9 @@ def test_the_older_name_of_the_activation(tiny_folder):
 
 def test_prompts_and_templates_are_not_passed_over(tiny_folder):
     told = {"prompts": {"q": "find: ", "none": ""}}
-    with pytest.raises(InputError, match=r"puts the prompt 'find: ' .* set default_prompt_name to"):
+    asked = CrossEncoder(tiny_folder, default_prompt_name="q", before="find: ", **told)
+    assert matchlens.wrap(asked).identity["query_prompt"] == "find: "
+    with pytest.raises(InputError, match="it does something beside them"):
         matchlens.wrap(CrossEncoder(tiny_folder, default_prompt_name="q", **told))
     for name in ("none", None):
         matchlens.wrap(CrossEncoder(tiny_folder, default_prompt_name=name, **told))

@@ -1,9 +1,11 @@
-"""Pairs become batches: encoded, labelled with parts, cut to length, sorted, budgeted by tokens."""
+"""Turn pairs into batches: encode, label parts, cut to the length limit, sort, pad."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.parts import PADDING, Part, label
+from matchlens.tokenizing import Piece, guarded, usable
 
 TOGETHER = 64
 """Pairs tokenized at once: the tokenizer's own record of a pair is a hundred times its ids."""
@@ -43,35 +46,68 @@ class Encoded:
         return np.array([len(ids) for ids in self.ids], dtype=np.int64)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int) -> Encoded:
+@dataclass(frozen=True)
+class Pairing:
+    """How a folder's own library pairs two texts; the defaults are a plain call of the tokenizer.
+
+    Args:
+        prefix: text that stands before each query; its tokens are ``OTHER``.
+        options: arguments of the tokenizer's call, such as ``add_special_tokens``.
+        start: whether an over-long text loses its start, not its end.
+        last: whether the score reads the last token, which is CLS then (decoders).
+        pad: token id of padding, where the library finds the last token by it.
+    """
+
+    prefix: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    start: bool = False
+    last: bool = False
+    pad: int | None = None
+
+
+PLAIN = Pairing()
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    max_length: int,
+    pairing: Pairing = PLAIN,
+) -> Encoded:
     """Encode pairs and label every token with its part.
 
     The passage is cut first, from its end; the query only if it alone is too long; the passage
-    keeps at least one token.
+    keeps at least one token. Token types are those that the tokenizer returns, 0 where it returns
+    none.
 
     Args:
         tokenizer: a fast tokenizer that knows pairs.
         pairs: queries with passages.
         max_length: most tokens of a pair, special ones included.
+        pairing: what the folder's own library does beside calling the tokenizer.
 
     Raises:
         InputError: if a query or passage has no tokens, or one passage token does not fit; it
             names the pair by its ids.
     """
-    if not pairs:
-        return Encoded([], [], [], np.zeros(0, dtype=bool))
     ids, types, parts = [], [], []
     truncated = np.zeros(len(pairs), dtype=bool)
     for start in range(0, len(pairs), TOGETHER):
         some = pairs[start : start + TOGETHER]
-        encoding = _tokenized(tokenizer, some)
+        encoding, pieces = _tokenized(tokenizer, some, max_length, pairing)
+        marked = encoding.get("token_type_ids")
         for i, pair in enumerate(some):
-            labels, keep = _kept(encoding.sequence_ids(i), pair, max_length)
+            with named(pair):
+                labels, keep = _kept(encoding, i, pieces[i][0], max_length, pairing)
             truncated[start + i] = len(keep) < len(labels)
             ids.append(np.array(encoding["input_ids"][i], dtype=np.int32)[keep])
-            types.append(np.array(encoding["token_type_ids"][i], dtype=np.int8)[keep])
+            types.append(
+                np.zeros(len(keep), dtype=np.int8)
+                if marked is None
+                else np.array(marked[i], dtype=np.int8)[keep]
+            )
             parts.append(labels[keep])
-    return Encoded(ids, types, parts, truncated)
+    return Encoded(ids, types, parts, truncated, left=pairing.last)
 
 
 @dataclass(frozen=True)
@@ -92,61 +128,118 @@ class Spans:
     ends: Int[np.ndarray, " place"]
 
 
-def spans(tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int) -> Spans:
+def spans(
+    tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int, pairing: Pairing = PLAIN
+) -> Spans:
     """The tokens of one pair as :func:`encode` makes them, with their places in the texts.
 
     Args:
         tokenizer: a fast tokenizer that knows pairs.
         pair: a query with a passage.
         max_length: most tokens of a pair, special ones included.
+        pairing: what the folder's own library does beside calling the tokenizer.
 
     Raises:
         InputError: where :func:`encode` raises it.
     """
-    encoding = _tokenized(tokenizer, [pair], offsets=True)
-    sequences = encoding.sequence_ids(0)
-    labels, keep = _kept(sequences, pair, max_length)
+    encoding, (pieces,) = _tokenized(tokenizer, [pair], max_length, pairing, offsets=True)
+    with named(pair):
+        labels, keep = _kept(encoding, 0, pieces[0], max_length, pairing)
     offsets = np.array(encoding["offset_mapping"][0], dtype=np.int64)
-    offsets[[sequence is None for sequence in sequences]] = -1
+    sequences = np.array([-1 if one is None else one for one in encoding.sequence_ids(0)])
+    for sequence, piece in enumerate(pieces):
+        offsets[sequences == sequence] = piece.places(offsets[sequences == sequence])
+    offsets[sequences == 0] = np.maximum(offsets[sequences == 0] - len(pairing.prefix), 0)
+    offsets[(sequences == -1) | (labels == Part.OTHER)] = -1
     ids = np.array(encoding["input_ids"][0])[keep].tolist()
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
     return Spans(tokens, labels[keep], offsets[keep, 0], offsets[keep, 1])
 
 
-def _tokenized(
-    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], *, offsets: bool = False
-) -> BatchEncoding:
-    return tokenizer(
-        [pair.query for pair in pairs],
-        [pair.text for pair in pairs],
-        truncation=False,
-        padding=False,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-        verbose=False,
-        return_offsets_mapping=offsets,
-    )
-
-
-def _kept(
-    sequence_ids: Sequence[int | None], pair: Pair, max_length: int
-) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " kept"]]:
-    """The parts of a pair's tokens, and the positions that stay within the length limit."""
+@contextmanager
+def named(pair: Pair) -> Iterator[None]:
+    """Put the pair's ids into an error."""
     try:
-        labels = np.array(label(sequence_ids), dtype=np.int8)
-        return labels, fit(labels, max_length)
+        yield
     except InputError as error:
         raise InputError(
-            f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
+            f"pair of query {pair.qid!r:.80} and passage {pair.docid!r:.80}: {error}"
         ) from None
 
 
-def fit(labels: Int[np.ndarray, " token"], max_length: int) -> Int[np.ndarray, " kept"]:
+def _tokenized(
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    max_length: int,
+    pairing: Pairing,
+    *,
+    offsets: bool = False,
+) -> tuple[BatchEncoding, list[tuple[Piece, Piece]]]:
+    """The tokenizer's record of the pairs, and the pieces of query and passage that it is of."""
+    queries, passages, pieces = [], [], []
+    for pair in pairs:
+        with named(pair):
+            query, passage = (
+                usable(tokenizer, text, max_length, start=pairing.start, options=pairing.options)
+                for text in (pairing.prefix + pair.query, pair.text)
+            )
+        queries.append(query.text)
+        passages.append(passage.text)
+        pieces.append((query, passage))
+    offsets = offsets or bool(pairing.prefix)
+
+    def call(some: slice) -> BatchEncoding:
+        return tokenizer(
+            queries[some],
+            passages[some],
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            verbose=False,
+            return_offsets_mapping=offsets,
+            **pairing.options,
+        )
+
+    return guarded(tokenizer, call, pairs), pieces
+
+
+def _kept(
+    encoding: BatchEncoding, row: int, query: Piece, max_length: int, pairing: Pairing
+) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " kept"]]:
+    """The parts of a pair's tokens, and the positions that stay within the length limit."""
+    sequences = encoding.sequence_ids(row)
+    labels = np.array(label(sequences), dtype=np.int8)
+    if pairing.prefix:
+        ends = query.places(np.array([end for _, end in encoding["offset_mapping"][row]]))
+        labels[(labels == Part.Q) & (ends <= len(pairing.prefix))] = Part.OTHER
+        if not (labels == Part.Q).any():
+            raise InputError("the query has no tokens; expected at least one; give it some text")
+    keep = fit(labels, max_length, start=pairing.start)
+    if pairing.last:
+        labels[labels == Part.CLS] = Part.OTHER
+        if labels[keep[-1]] == Part.D and (labels[keep] == Part.D).sum() < 2:
+            raise InputError(
+                "the passage has one token, which is the last one, whose state the score reads; "
+                "expected two or more: give it more text or raise the limit (--max-length)"
+            )
+        labels[keep[-1]] = Part.CLS
+        if encoding["input_ids"][row][keep[-1]] == pairing.pad:
+            raise InputError(
+                "it ends in the token of padding, so that the library would read the token before "
+                "it; expected another end of the passage"
+            )
+    return labels, keep
+
+
+def fit(
+    labels: Int[np.ndarray, " token"], max_length: int, *, start: bool = False
+) -> Int[np.ndarray, " kept"]:
     """The positions that stay within the length limit.
 
     Args:
         labels: part numbers of a pair's tokens.
         max_length: most tokens.
+        start: whether a text loses its start, not its end.
 
     Raises:
         InputError: if one token of the query and one of the passage do not fit.
@@ -157,7 +250,7 @@ def fit(labels: Int[np.ndarray, " token"], max_length: int) -> Int[np.ndarray, "
         if excess > 0:
             places = np.flatnonzero(labels == part)
             drop = min(excess, len(places) - least)
-            keep[places[len(places) - drop :]] = False
+            keep[places[:drop] if start else places[len(places) - drop :]] = False
             excess -= drop
     if excess > 0:
         raise InputError(

@@ -76,9 +76,9 @@ def label(sequence_ids: Sequence[int | None]) -> list[int]:
             for: a literal "[SEP]" in a passage is text.
 
     Returns:
-        One :class:`Part` number a token. Added tokens before the query are CLS, between query and
-        passage SEP1 (both of RoBERTa's ``</s></s>``), after the passage SEP2; one that stands
-        inside the query or the passage is ``OTHER``.
+        One :class:`Part` number a token. The input's first token is CLS if the tokenizer added it;
+        added tokens between query and passage are SEP1 (both of RoBERTa's ``</s></s>``), after the
+        passage SEP2. Any other added token is ``OTHER``.
 
     Raises:
         InputError: if the query or the passage has no token, or they do not stand in that order.
@@ -87,6 +87,8 @@ def label(sequence_ids: Sequence[int | None]) -> list[int]:
     ['CLS', 'Q', 'Q', 'SEP1', 'D', 'SEP2']
     >>> [str(Part(p)) for p in label([None, 0, None, None, 1, None])]
     ['CLS', 'Q', 'SEP1', 'SEP1', 'D', 'SEP2']
+    >>> [str(Part(p)) for p in label([None, None, 0, 1])]
+    ['CLS', 'Other', 'Q', 'D']
     """
     query = [i for i, s in enumerate(sequence_ids) if s == 0]
     passage = [i for i, s in enumerate(sequence_ids) if s == 1]
@@ -99,7 +101,7 @@ def label(sequence_ids: Sequence[int | None]) -> list[int]:
     for i, sequence in enumerate(sequence_ids):
         if sequence is not None:
             labels.append(int(Part.Q if sequence == 0 else Part.D))
-        elif i < query[0]:
+        elif i == 0:
             labels.append(int(Part.CLS))
         elif query[-1] < i < passage[0]:
             labels.append(int(Part.SEP1))

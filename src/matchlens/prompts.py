@@ -10,6 +10,7 @@ passage cannot end its turn.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from matchlens.files import read_text
 from matchlens.parts import Part
 
 TEXTS = {"{query}": Part.Q, "{passage}": Part.D}
+INSTRUCTION = "{instruction}"
+_MARKS = re.compile(r"(\{query\}|\{passage\}|\{instruction\})")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Prompt:
         added: whether pieces with a text get the special tokens that the tokenizer adds of itself.
 
     Raises:
-        InputError: if the texts are not in the pieces once each, the query first, or an answer is
-            empty.
+        InputError: if the texts are not in the pieces once each, the query first, an answer is
+            empty, a place is named where it is not filled, or a text holds a lone surrogate.
 
     >>> BGE.filled("who {sat}", "a cat").__next__()
     ('A: who {sat}', {<Part.Q: 1>: (3, 12)})
@@ -51,10 +54,11 @@ class Prompt:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pieces", tuple(self.pieces))
-        whole = "".join(self.pieces)
+        _check_texts(self)
         for text in TEXTS:
-            if (times := whole.count(text)) != 1:
+            if (times := sum(piece.count(text) for piece in self.pieces)) != 1:
                 raise InputError(f"a prompt's pieces hold {text} {times} times; expected it once")
+        whole = "".join(self.pieces)
         if whole.index("{query}") > whole.index("{passage}"):
             raise InputError("a prompt has the passage before the query; expected the query first")
         if not self.pieces[-1] or any(text in self.pieces[-1] for text in TEXTS):
@@ -77,15 +81,15 @@ class Prompt:
         """
         given = {Part.Q: query, Part.D: passage}
         for piece in self.pieces:
-            rest = piece.replace("{instruction}", self.instruction)
             text, spans = "", {}
-            while found := [(rest.index(mark), mark) for mark in TEXTS if mark in rest]:
-                place, mark = min(found)
-                text += rest[:place]
-                part = TEXTS[mark]
-                spans[part] = (len(text), len(text) + len(given[part]))
-                text, rest = text + given[part], rest[place + len(mark) :]
-            yield text + rest, spans
+            for words in _MARKS.split(piece):  # once: what is filled in is not looked at again
+                part = TEXTS.get(words)
+                if part is not None:
+                    spans[part] = (len(text), len(text) + len(given[part]))
+                    text += given[part]
+                else:
+                    text += self.instruction if words == INSTRUCTION else words
+            yield text, spans
 
     @property
     def relevance(self) -> str:
@@ -142,6 +146,25 @@ class Prompt:
                 '{"instruction": "..."}'
             )
         return default.changed(settings)
+
+
+def _check_texts(prompt: Prompt) -> None:
+    """Places are filled once, in the pieces only; every text can be turned into tokens."""
+    others = {"instruction": prompt.instruction, "yes": prompt.yes, "no": prompt.no or ""}
+    for name, text in others.items():
+        for mark in (*TEXTS, INSTRUCTION):
+            if mark in text:
+                raise InputError(
+                    f"a prompt's {name} holds {mark}, which is filled in its pieces only; "
+                    f"expected plain words; write {mark} into a piece"
+                )
+    for name, text in [*others.items(), *(("pieces", piece) for piece in prompt.pieces)]:
+        if found := re.search("[\ud800-\udfff]", text):
+            shown = found.group().encode("unicode_escape").decode()
+            raise InputError(
+                f"a prompt's {name} hold{'' if name == 'pieces' else 's'} a lone surrogate "
+                f"({shown}), which is no character; take it out"
+            )
 
 
 _KINDS = {

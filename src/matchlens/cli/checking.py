@@ -10,6 +10,7 @@ from matchlens.cli import options as o
 if TYPE_CHECKING:
     from matchlens.models.check import Checks
     from matchlens.models.folder import ModelFolder
+    from matchlens.models.load import Reranker
 
 HELP = """Load a model and say what its check caused and saw.
 
@@ -32,11 +33,11 @@ def check(
     prompt: o.PromptFile = None,
 ) -> None:
     """The check of one model."""
-    from matchlens.models.folder import check_dtype, find
+    from matchlens.models.folder import check_dtype, check_length, find
 
     check_dtype(dtype)
+    check_length(max_length)
     folder = find(model, revision).asked(prompt)
-    folder.limit(max_length)
     from matchlens.models.check import CheckError
     from matchlens.models.load import load
 
@@ -46,7 +47,7 @@ def check(
     except CheckError as error:
         o.show("\n".join([*_lines(error.checks), ""]))
         raise
-    o.show("\n".join([*_lines(loaded.checks), ""]))
+    o.show("\n".join([*_texts(loaded), "", *_lines(loaded.checks), ""]))
 
 
 def _head(folder: ModelFolder, dtype: str, max_length: int | None, negate: bool) -> str:
@@ -54,9 +55,20 @@ def _head(folder: ModelFolder, dtype: str, max_length: int | None, negate: bool)
     name = str(about["name"])
     return (
         f"{name if name.isprintable() else repr(name)}: {about['type']}, {layers} layers of "
-        f"{heads} heads, {dtype}, at most {about['max_length']} tokens, score "
-        f"{about['relevance']}\n"
+        f"{heads} heads, {dtype}, at most {about['max_length']} tokens "
+        f"({about['max_length_from']}), score {about['relevance']}\n"
     )
+
+
+def _texts(model: Reranker) -> Iterator[str]:
+    """How query and passage become one text."""
+    if model.prompt is None:
+        yield f"pair: {model.template} (no prompt)"
+        return
+    whose = "given" if model.chosen else "of its type"
+    yield f"asked in the prompt {whose}, answers {model.prompt.yes!r} and {model.prompt.no!r}:"
+    for piece in model.prompt.pieces:
+        yield f"  {piece.replace('{instruction}', model.prompt.instruction)!r}"
 
 
 def _lines(checks: Checks) -> Iterator[str]:
@@ -64,6 +76,6 @@ def _lines(checks: Checks) -> Iterator[str]:
     for name, one in checks.items():
         status, seen = "ok" if one["ok"] else "FAILED", one["seen"]
         if not one["expected"]:  # it is seen and refuses nothing
-            status = "LOOK" if name == "relevant_above" and seen == 0 else "-"
+            status = "LOOK" if name in ("relevant_above", "marked") and seen == 0 else "-"
         shown = "nothing" if seen is None else f"{seen:.3g}"
         yield f"{status:<8}{one['what']:<60}{shown:<11}{one['expected']}".rstrip()

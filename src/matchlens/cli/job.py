@@ -293,9 +293,9 @@ def job(
     quiet: o.Quiet = False,
 ) -> Job:
     """Check every option that can be checked without loading the model."""
-    from matchlens.models.folder import check_dtype, find
+    from matchlens.models.folder import check_dtype, check_length, find
     from matchlens.ranking import parse_measure
-    from matchlens.results import check_folder
+    from matchlens.results import MANIFEST, check_folder
     from matchlens.studies.common import identity, relevant_grade
     from matchlens.studies.presets import preset as preset_of
 
@@ -323,7 +323,7 @@ def job(
     )
     folder = find(model, revision).asked(prompt)
     limit = max_length if max_length is not None else chosen.max_length
-    folder.limit(limit)
+    check_length(limit)
     pairs = o.pairs(
         found,
         per_grade=per_grade,
@@ -339,7 +339,7 @@ def job(
         passage_prefix=passage_prefix,
     )
     grade = relevant_grade(pairs, rel)
-    if out is not None:
+    if out is not None and (out / MANIFEST).exists():
         check_folder(out, identity(folder.identity(dtype, limit, negate), pairs))
     study = {
         "preset": preset,

@@ -50,7 +50,7 @@ def score(
     quiet: o.Quiet = False,
 ) -> None:
     """Scores of pairs under cuts."""
-    from matchlens.models.folder import check_dtype, find
+    from matchlens.models.folder import check_dtype, check_length, find
 
     check_dtype(dtype)
     o.texts_and_sizes(query_prefix, passage_prefix, batch_tokens)
@@ -58,7 +58,7 @@ def score(
         for _ in read_pairs(pairs):  # every line is checked before the model is loaded
             pass
     folder = find(model, revision).asked(prompt)
-    folder.limit(max_length)
+    check_length(max_length)
     o.cuts_for(cut or (), folder)
     rows, done = read_pairs(pairs, query_prefix, passage_prefix), 0
     size = None if any(Cut.parse(text).how in OVER_ALL for text in cut or ()) else CHUNK

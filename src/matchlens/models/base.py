@@ -82,6 +82,5 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
                         f"model {folder.name!r} has no weight {names[id(parameter)]}, so its "
                         "query-key matrices would be random; expected the model before fine-tuning"
                     )
-    about = folder.identity("float32", None)
-    identity = {key: about[key] for key in ("name", "sha256", "revision", "type")}
+    identity = folder.files()
     return Base(folder.name, identity, tuple(walked.qk(n) for n in range(walked.n_layers)))

@@ -13,6 +13,7 @@ from matchlens.models.checks.apart import apart
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import Trial
 from matchlens.models.checks.relevance import ASKED, relevant_above
+from matchlens.models.checks.tokens import tokens
 
 Checks = Mapping[str, Mapping[str, object]]
 """Name of each question to what was asked, seen and expected, and whether they agree."""
@@ -59,6 +60,7 @@ def examine(reranker: Any) -> list[Item]:
     trial = Trial.of(reranker)
     with torch.inference_mode():
         return [
+            *tokens(reranker),
             *scores.scores(trial),
             *attention.calls(trial),
             *attention.maps(trial),

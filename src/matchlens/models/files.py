@@ -38,17 +38,37 @@ def read_json(path: Path, name: str) -> dict[str, object]:
     Raises:
         InputError: if it cannot be read or is no object.
     """
+    content = _json(path, name)
+    if not isinstance(content, dict):
+        raise InputError(f"model {name!r}: {path.name} is not a JSON object")
+    return content
+
+
+def read_list(path: Path, name: str) -> list[object]:
+    """A JSON list of a model's folder.
+
+    Args:
+        path: the file.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if it cannot be read or is no list.
+    """
+    content = _json(path, name)
+    if not isinstance(content, list):
+        raise InputError(f"model {name!r}: {path.name} is not a JSON list")
+    return content
+
+
+def _json(path: Path, name: str) -> object:
     try:
-        content = json.loads(read_text(path))
+        return json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(
             f"model {name!r} has no {path.name}; expected a folder as save_pretrained writes it"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"model {name!r}: cannot read {path.name}: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"model {name!r}: {path.name} is not a JSON object")
-    return content
 
 
 def check_files(path: Path, name: str, scores: bool = True) -> None:

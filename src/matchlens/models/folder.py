@@ -12,6 +12,7 @@ from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.convert import safetensors_of
 from matchlens.models.diagnosis import INDEX, ONE, check_folder, pickled_files
 from matchlens.models.files import check_files, check_sizes, digest, read_json
+from matchlens.models.serving import PLAIN, Serving, serving_of
 from matchlens.prompts import BGE, QWEN3, Prompt
 
 
@@ -71,7 +72,7 @@ READ_SAFELY = "pytorch_model.bin, read without running code"
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
@@ -107,29 +108,30 @@ class ModelFacts:
         layers = self._count(entry.layers) * (1 if inner is None else self._count(inner))
         return layers, self._count(entry.heads)
 
-    def shortest(self, stated: object, asked: int | None) -> int:
-        """Most tokens of a pair: the smallest of the tokenizer's limit, the position table's and
-        the one asked for.
+    def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
+        """Each limit of a pair's tokens, by what sets it; the smallest one counts.
 
         Args:
-            stated: the tokenizer's ``model_max_length``, whatever it is.
+            stated: the limit that the tokenizer or sentence-transformers' files state, None where
+                there is none, and what states it.
             asked: the one asked for, if one is.
 
         Raises:
             InputError: if the one asked for is below 5, the least that holds a pair.
         """
-        if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
-            raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
-        limits = [self._positions()]
-        if isinstance(stated, int | float) and 0 < stated < 10**9:  # 10^30 means no limit
-            limits.append(int(stated))
-        return min(limits if asked is None else [*limits, asked])
+        check_length(asked)
+        limits = {} if stated[0] is None else {stated[1]: stated[0]}
+        limits["the position table"] = self.places
+        return limits if asked is None else {**limits, "--max-length": asked}
 
-    def relevance(self, negate: bool) -> str | None:
-        """The score that is made of its logits."""
-        return RELEVANCE.get((_label_count(self.config), negate))
+    def scored(self, prompt: Prompt | None, negate: bool) -> str | None:
+        """The score that is made of its logits, or of the logits of its prompt's answers."""
+        if prompt is None or not self.architecture.endswith("ForCausalLM"):
+            return RELEVANCE.get((_label_count(self.config), negate))
+        return f"-({prompt.relevance})" if negate else prompt.relevance
 
-    def _positions(self) -> int:
+    @property
+    def places(self) -> int:
         """Tokens that the position table has places for."""
         places = self._count("max_position_embeddings")
         entry = FAMILIES[self.model_type]
@@ -162,7 +164,9 @@ class ModelFolder(ModelFacts):
         path: where the files are.
         sha256: one digest over the config's, tokenizer's and weights' files.
         revision: the hub's revision, where it came from there.
-        prompt: how the model is asked, where it takes a prompt.
+        prompt: how the model is asked, where it is asked in a prompt.
+        chosen: whether a person chose the prompt.
+        serving: what sentence-transformers' files in the folder ask for.
         converted: the folder of the cache that has its weights as safetensors, where its own are
             pickled.
     """
@@ -172,6 +176,8 @@ class ModelFolder(ModelFacts):
     revision: str | None = None
     prompt: Prompt | None = None
     converted: Path | None = None
+    chosen: bool = False
+    serving: Serving = PLAIN
 
     def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
         """The model, asked in another prompt than its type's own.
@@ -184,23 +190,30 @@ class ModelFolder(ModelFacts):
         """
         if prompt is None:
             return self
-        if self.prompt is None:
-            raise InputError(
-                f"model {self.name!r} is of type {self.model_type!r}, which takes no prompt; leave "
-                "it out (--prompt)"
-            )
-        found = Prompt.read(prompt, self.prompt) if isinstance(prompt, Path) else prompt
-        return replace(self, prompt=found)
+        return replace(self, prompt=asked_prompt(self, prompt), chosen=True)
 
     def limit(self, asked: int | None = None) -> int:
-        """Most tokens of a pair, as :meth:`shortest` finds it from the folder's files.
+        """Most tokens of a pair, as the loaded tokenizer states it: torch is imported.
 
         Raises:
-            InputError: if the one asked for is below 5, the least that holds a pair.
+            InputError: if the one asked for is below 5, or the tokenizer cannot be used.
         """
-        settings = self.path / "tokenizer_config.json"
-        known = read_json(settings, self.name) if settings.exists() else {}
-        return self.shortest(known.get("model_max_length"), asked)
+        return self._limit(asked)[0]
+
+    def _limit(self, asked: int | None) -> tuple[int, str]:
+        check_length(asked)
+        from matchlens.models.load import stated_limit
+
+        return smallest(self.limits(stated_limit(self), asked))
+
+    def files(self) -> dict[str, object]:
+        """What a manifest says of the model's files."""
+        return {
+            "name": self.path.resolve().name if self.path == Path(self.name) else self.name,
+            "sha256": self.sha256,
+            "revision": self.revision,
+            "type": self.model_type,
+        }
 
     def say_converted(self) -> None:
         """Warn where the weights were pickled: it is said once, and the manifest has it."""
@@ -215,27 +228,23 @@ class ModelFolder(ModelFacts):
     def identity(
         self, dtype: str, max_length: int | None, negate: bool = False
     ) -> dict[str, object]:
-        """What a manifest says of the model, known before it is loaded."""
-        name = self.path.resolve().name if self.path == Path(self.name) else self.name
-        asked = {} if self.prompt is None else {"prompt": self.prompt.record()}
-        read = {} if self.converted is None else {"weights": READ_SAFELY}
+        """What a manifest says of the model, known before its weights are loaded."""
+        asked: dict[str, object] = {}
+        if self.prompt is not None:
+            asked["prompt"] = self.prompt.record()
+        if self.serving.prompt:
+            asked["query_prompt"] = self.serving.prompt
+        if self.converted is not None:
+            asked["weights"] = READ_SAFELY
+        limit, source = self._limit(max_length)
         return {
             **asked,
-            **read,
-            "name": name,
-            "sha256": self.sha256,
-            "revision": self.revision,
-            "type": self.model_type,
+            **self.files(),
             "dtype": dtype,
-            "max_length": self.limit(max_length),
-            "relevance": self.relevance(negate),
+            "max_length": limit,
+            "max_length_from": source,
+            "relevance": self.scored(self.prompt, negate),
         }
-
-    def relevance(self, negate: bool) -> str | None:
-        """The score that is made of its logits, or of the logits of its prompt's answers."""
-        if self.prompt is None or not self.architecture.endswith("ForCausalLM"):
-            return super().relevance(negate)
-        return f"-({self.prompt.relevance})" if negate else self.prompt.relevance
 
 
 def find(name: str, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
@@ -288,11 +297,53 @@ def find(name: str, revision: str | None = None, *, scores: bool = True) -> Mode
         path=path,
         sha256=digest(path, name),
         revision=revision,
-        prompt=FAMILIES[str(config["model_type"])].prompt,
         converted=converted,
+        serving=serving_of(path, config, name) if scores else PLAIN,
     )
-    _ = folder.shape, folder.limit()
-    return folder
+    _ = folder.shape, folder.places
+    return replace(folder, prompt=asked_prompt(folder, None))
+
+
+def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | None:
+    """The prompt in which a model is asked.
+
+    Args:
+        model: the model.
+        prompt: the prompt, a JSON file that names what differs from the model type's own, or None:
+            a causal model's own, and none for a classifier.
+
+    Raises:
+        InputError: if the model takes no prompt, or the prompt cannot be used.
+    """
+    own = FAMILIES[model.model_type].prompt
+    if prompt is None:
+        return own if model.architecture.endswith("ForCausalLM") else None
+    if own is None:
+        raise InputError(
+            f"model {model.name!r} is of type {model.model_type!r}, which takes no prompt; leave "
+            "it out (--prompt)"
+        )
+    return Prompt.read(prompt, own) if isinstance(prompt, Path) else prompt
+
+
+def smallest(limits: Mapping[str, int]) -> tuple[int, str]:
+    """The smallest limit, and what sets it.
+
+    >>> smallest({"the position table": 512, "--max-length": 64})
+    (64, '--max-length')
+    """
+    source = min(limits, key=lambda name: limits[name])
+    return limits[source], source
+
+
+def check_length(asked: int | None) -> None:
+    """Refuse a length limit that holds no pair.
+
+    Raises:
+        InputError: if it is below 5.
+    """
+    if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
+        raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
 
 
 def check_dtype(dtype: str) -> str:

@@ -20,19 +20,23 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
-from matchlens.batching import Encoded, Spans, encode, spans
+from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models import check
+from matchlens.models.checks import tokens
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.checks.scores import labels_differ
 from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
-from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, find
+from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
 from matchlens.models.packed import keep_memory, pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
+from matchlens.models.serving import PLAIN as PLAINLY
+from matchlens.models.serving import Serving
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
+from matchlens.tokenizing import guarded
 
 
 @dataclass
@@ -49,7 +53,12 @@ class Reranker:
         identity: what the manifest says of the model: name, digest, shape, type.
         checks: what the check at load caused and saw.
         negate: whether a score is the negated logit (of two labels, z0 - z1).
-        prompt: what stands around query and passage, for a decoder.
+        prompt: what stands around query and passage, for a decoder that is asked in a prompt.
+        pairing: how query and passage are paired where no prompt stands around them.
+        serving: what sentence-transformers does beside its model and tokenizer.
+        said: what every study says of how the texts become tokens.
+        chosen: whether a person chose the prompt, so that it is not held against the folder's own.
+        limits: each limit of a pair's tokens, by what sets it.
 
     >>> model = load("demo")
     >>> model.max_length, model.family.n_layers, model.family.n_heads
@@ -66,6 +75,11 @@ class Reranker:
     checks: check.Checks = field(default_factory=dict)
     negate: bool = False
     prompt: Prompt | None = None
+    pairing: Pairing = PLAIN
+    serving: Serving = PLAINLY
+    said: tuple[str, ...] = ()
+    chosen: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     def encode(self, pairs: Sequence[Pair]) -> Encoded:
         """Encode pairs as the model takes them, every token labelled with its part.
@@ -74,7 +88,7 @@ class Reranker:
             InputError: if a pair cannot be encoded; it names the pair by its ids.
         """
         if self.prompt is None:
-            return encode(self.tokenizer, pairs, self.max_length)
+            return encode(self.tokenizer, pairs, self.max_length, self.pairing)
         return encode_prompted(self.tokenizer, pairs, self.max_length, self.prompt)
 
     def spans(self, pair: Pair) -> Spans:
@@ -84,13 +98,34 @@ class Reranker:
             InputError: if the pair cannot be encoded.
         """
         if self.prompt is None:
-            return spans(self.tokenizer, pair, self.max_length)
+            return spans(self.tokenizer, pair, self.max_length, self.pairing)
         return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt)
+
+    @property
+    def template(self) -> str:
+        """How a pair is encoded, with the tokens that are neither query nor passage.
+
+        >>> load("demo", device="cpu").template
+        '[CLS] query [SEP] passage [SEP]'
+        """
+        spans, shown = self.spans(Pair("check", "check", "a", "a b", 0)), []
+        for token, part, end in zip(spans.tokens, spans.parts, spans.ends, strict=True):
+            words = {Part.Q: "query", Part.D: "passage"}.get(Part(int(part)), token)
+            if part == Part.CLS and end >= 0:  # a decoder's last token, where it is the passage's
+                words = "passage"
+            if not shown or shown[-1] != words or words == token:
+                shown.append(words)
+        return " ".join(shown)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What every study says of the model."""
-        return (self.family.beside,) if self.family.beside else ()
+        return (*((self.family.beside,) if self.family.beside else ()), *self.said)
+
+    @property
+    def reads_last(self) -> bool:
+        """Whether the score reads the last token, which is CLS then."""
+        return self.prompt is not None or self.pairing.last
 
     @property
     def pad_id(self) -> int:
@@ -145,38 +180,83 @@ def load(
     """
     folder = model if isinstance(model, ModelFolder) else find(str(model), revision)
     folder = folder.asked(prompt)
-    folder.limit(max_length)
+    check_length(max_length)
     check_dtype(dtype)
     folder.say_converted()
     place = _device(device)
     with quiet_library():
         tokenizer = _tokenizer(folder)
+        stated = folder.serving.stated(tokenizer, folder.name)
+        _STATED[folder.path, folder.sha256] = stated
         family_class = walker(folder.model_type)
         if dtype == "float64" and family_class.rounded:
             raise InputError(
                 f"--dtype float64: inside {folder.model_type} the library rounds to float32, "
                 "whatever the type of the weights; expected float32, which is as exact"
             )
-        library = _library(family_class, folder.architecture)
+        library = library_of(family_class, folder.architecture)
         module = _module(folder, library, getattr(torch, dtype)).to(place)
     if dtype == "float32" and place.type == "cpu":
         pack(module)
         keep_memory()
     family: Family = family_class(module)
-    identity = folder.identity(dtype, max_length, negate)
-    limit = folder.limit(max_length)
     reranker = Reranker(
         family,
         tokenizer,
         folder.name,
-        limit,
+        smallest(limits := folder.limits(stated, max_length))[0],
         dtype,
         place,
-        identity,
+        folder.identity(dtype, max_length, negate),
         negate=negate,
         prompt=folder.prompt,
+        pairing=pairing_of(family, tokenizer, folder.serving),
+        serving=folder.serving,
+        chosen=folder.chosen,
+        limits=limits,
     )
     return proved(reranker)
+
+
+_STATED: dict[tuple[Path, str], tuple[int | None, str]] = {}
+
+
+def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
+    """The length limit that a folder's tokenizer or sentence-transformers' files state.
+
+    Args:
+        folder: the folder; its tokenizer is loaded once.
+
+    Returns:
+        The most tokens, None where there is no limit, and what states it.
+
+    Raises:
+        InputError: if the tokenizer cannot be loaded, or its limit is no number.
+    """
+    key = folder.path, folder.sha256
+    if key not in _STATED:
+        with quiet_library():
+            _STATED[key] = folder.serving.stated(_tokenizer(folder), folder.name)
+    return _STATED[key]
+
+
+def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
+    """How the folder's own library pairs query and passage, where there is no prompt around them.
+
+    Args:
+        family: the model.
+        tokenizer: its tokenizer.
+        serving: what sentence-transformers does beside them.
+    """
+    last = family.score_rows.start == -1
+    pad = family.module.config.pad_token_id if getattr(family, "classifies", False) else None
+    return Pairing(
+        "" if serving.chat else serving.prompt,
+        serving.options,
+        getattr(tokenizer, "truncation_side", "right") == "left",
+        last,
+        pad,
+    )
 
 
 def proved(reranker: Reranker) -> Reranker:
@@ -190,6 +270,8 @@ def proved(reranker: Reranker) -> Reranker:
     """
     _check_tokenizer(reranker)
     reranker.checks = check.check(reranker)
+    for said in reranker.said:
+        warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
     labels = reranker.family.module.config.id2label
     if said := check.reversed_order(reranker.checks, reranker.negate, labels):
         warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
@@ -212,7 +294,9 @@ def _device(name: str | None) -> torch.device:
 
 def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder.path), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder.path), trust_remote_code=False, **folder.serving.loading
+        )
     except Exception as error:  # the library raises anything here, and all of it is bad input
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise unread_tokenizer(folder.path, folder.name, reason) from None
@@ -220,7 +304,7 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     if not _knows_words(fast):
         reads = [str(one) for one in type(tokenizer).vocab_files_names.values()]
         raise no_words(folder.path, folder.name, type(tokenizer).__name__, reads)
-    return fast
+    return folder.serving.lowered(fast)
 
 
 def _knows_words(tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -232,7 +316,11 @@ def _knows_words(tokenizer: PreTrainedTokenizerFast) -> bool:
     own = [word for word, number in tokenizer.get_vocab().items() if number not in special]
     words = [re.sub(r"^(##|\u2581|\u0120)|</w>$", "", word) for word in sorted(own)[:1000]]
     texts = [one for pair in PAIRS for one in (pair.query, pair.text)] + words
-    found = tokenizer(texts, add_special_tokens=False)["input_ids"] if own else []
+
+    def call(_: slice) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"] if own else []
+
+    found = guarded(tokenizer, call, ())
     return any(number not in special for each in found for number in each)
 
 
@@ -288,7 +376,7 @@ def walker(model_type: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _library(family: Any, architecture: str) -> Any:
+def library_of(family: Any, architecture: str) -> Any:
     """The library's class that loads the weights: a causal model's or a classifier's."""
     classifier = getattr(family, "classifier", None)
     named = classifier is not None and classifier.__name__ == architecture
@@ -307,52 +395,76 @@ def _check_vocabulary(reranker: Reranker) -> None:
 
 
 def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
-    """The tokenizer must make the prompt's parts, and one token of each answer."""
+    """The tokenizer must make one token of each answer, the ones that the folder names."""
     family: Any = reranker.family
-    reranker.encode([Pair("check", "check", "a", "a", 0)])
-    if not family.classifies:
-        family.yes, family.no = (
-            None if word is None else answer(reranker.tokenizer, word, reranker.name)
-            for word in (prompt.yes, prompt.no)
+    if reranker.tokenizer.truncation_side == "left":
+        raise InputError(
+            f"model {reranker.name!r}: truncation_side of its tokenizer is 'left', which would cut "
+            "a prompt's own words; expected 'right'; correct it in tokenizer_config.json"
+        )
+    if family.classifies:
+        return
+    family.yes, family.no = (
+        None if word is None else answer(reranker.tokenizer, word, reranker.name)
+        for word in (prompt.yes, prompt.no)
+    )
+    named = reranker.serving.answers
+    if named is not None and named != (family.yes, family.no):
+        yes, no = reranker.tokenizer.convert_ids_to_tokens([named[0], named[1] or 0])
+        answers = f'{{"yes": {yes!r}, "no": {None if named[1] is None else no!r}}}'
+        raise InputError(
+            f"model {reranker.name!r}: its LogitScore reads the tokens {named[0]} and {named[1]}, "
+            f"the prompt's answers are {family.yes} and {family.no}; expected the same; give the "
+            f"prompt the answers {answers:.120} (--prompt)"
         )
 
 
 def _check_tokenizer(reranker: Reranker) -> None:
-    """The tokenizer must make the five parts, and mark the passage where the family knows how."""
+    """The tokenizer must make a query, a passage and what the score reads, in known types."""
     family = reranker.family
     _check_vocabulary(reranker)
     if reranker.prompt is not None:
         _check_prompt(reranker, reranker.prompt)
-        return
-    encoded = reranker.encode([Pair("check", "check", "a", "a", 0)])
-    parts = {Part(int(part)) for part in encoded.parts[0]}
-    if parts != {Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2}:
-        found = ", ".join(str(part) for part in sorted(parts))
+    try:
+        encoded = reranker.encode([Pair("check", "check", "a", "a b", 0), *tokens.pairs(reranker)])
+    except InputError as error:
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer does not encode a pair as {family.template} "
-            f"(it gives only {found}); expected a tokenizer with pair support"
-        )
-    added = {Part.CLS: 1, Part.SEP1: family.separators, Part.SEP2: 1}
-    if any((encoded.parts[0] == part).sum() != number for part, number in added.items()):
-        found = " ".join(str(Part(int(part))) for part in encoded.parts[0])
+            f"model {reranker.name!r}: its tokenizer cannot be used: {error}"
+        ) from None
+    parts = encoded.parts[0]
+    if Part.CLS not in parts and family.score_parts == (Part.CLS,):
+        found = " ".join(str(Part(int(part))) for part in parts)
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer encodes a pair as {found}; expected "
-            f"{family.template}, as the model was trained (for XLM-RoBERTa, transformers before "
-            "5.3 leaves out one separator: use a later one)"
+            f"model {reranker.name!r}: its tokenizer encodes a pair as {found}, and the score is "
+            f"read off a token before the query; expected, for example, {family.template}; save "
+            "the tokenizer that the model was trained with"
         )
-    if not family.token_types:
+    plain = reranker.prompt is None and reranker.pairing.last and not reranker.serving.chat
+    if plain and getattr(reranker.tokenizer, "chat_template", None):
+        reranker.said += (
+            f"its tokenizer has a chat template, which {reranker.serving.library} does not use "
+            "here: query and passage are paired without a prompt; if it was trained in one, give "
+            "that (--prompt)",
+        )
+    if reranker.tokenizer.padding_side == "left" and not reranker.reads_last:
+        reranker.said += (
+            "its tokenizer pads on the left, so that in the library's batches positions move; "
+            "scores here are those of each pair alone",
+        )
+    if not family.token_types or reranker.prompt is not None:
         return
     segments = family.module.config.type_vocab_size
-    if encoded.types[0].max() >= segments:
+    if encoded.types[0].max() >= segments > 0:
         raise InputError(
             f"model {reranker.name!r}: its tokenizer marks two segments, its weights know "
             f"{segments}; expected the tokenizer that the model was trained with"
         )
-    types = encoded.types[0][encoded.parts[0] == Part.D]
+    types = encoded.types[0][parts == Part.D]
     if family.token_types > 1 and segments > 1 and not (types == 1).all():
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer gives the passage token type 0, so the model "
-            "would see one segment; expected token type 1 for the passage"
+        reranker.said += (
+            "its tokenizer does not mark the passage: all tokens have token type 0, as the "
+            f"library that serves it ({reranker.serving.library}) has it; if it was trained with "
+            "two types, add token_type_ids to model_input_names in tokenizer_config.json",
         )
 
 

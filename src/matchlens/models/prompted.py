@@ -1,19 +1,19 @@
-"""Pairs inside a prompt: each piece is turned into tokens by itself, every token labelled."""
+"""Encode pairs inside a prompt: tokenize each piece by itself, label every token."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import Int
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Spans, fit
+from matchlens.batching import Encoded, Spans, fit, named
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
+from matchlens.tokenizing import Piece, guarded, usable
 
 
 def encode_prompted(
@@ -38,7 +38,9 @@ def encode_prompted(
     """
     ids, parts = [], []
     truncated = np.zeros(len(pairs), dtype=bool)
-    for number, (pair, row) in enumerate(zip(pairs, _rows(tokenizer, pairs, prompt), strict=True)):
+    for number, (pair, row) in enumerate(
+        zip(pairs, _rows(tokenizer, pairs, max_length, prompt), strict=True)
+    ):
         tokens, labels, _, _ = row
         keep = _kept(pair, labels, max_length)
         truncated[number] = len(keep) < len(labels)
@@ -62,7 +64,7 @@ def prompted_spans(
     Raises:
         InputError: where :func:`encode_prompted` raises it.
     """
-    ((ids, labels, starts, ends),) = _rows(tokenizer, [pair], prompt)
+    ((ids, labels, starts, ends),) = _rows(tokenizer, [pair], max_length, prompt)
     keep = _kept(pair, labels, max_length)
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[keep].tolist())]
     return Spans(tokens, labels[keep].astype(np.int8), starts[keep], ends[keep])
@@ -73,12 +75,20 @@ Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _rows(
-    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], prompt: Prompt
+    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int, prompt: Prompt
 ) -> Iterator[Row]:
     """Each pair's tokens, before the length limit."""
-    filled = [list(prompt.filled(pair.query, pair.text)) for pair in pairs]
+    used: list[tuple[Piece, Piece]] = []
+    for pair in pairs:
+        with named(pair):
+            query, passage = (
+                usable(tokenizer, text, max_length, options={"split_special_tokens": True})
+                for text in (pair.query, pair.text)
+            )
+        used.append((query, passage))
+    filled = [list(prompt.filled(query.text, passage.text)) for query, passage in used]
     pieces = [
-        _piece(tokenizer, [one[place] for one in filled], prompt)
+        _piece(tokenizer, [one[place] for one in filled], prompt, pairs)
         for place in range(len(prompt.pieces))
     ]
     begin: list[Row] = []
@@ -86,7 +96,7 @@ def _rows(
         bos, nowhere = np.array([tokenizer.bos_token_id]), np.array([-1])
         begin = [(bos, np.array([int(Part.OTHER)]), nowhere, nowhere)]
     for number, pair in enumerate(pairs):
-        with _named(pair):
+        with named(pair):
             row = [*begin, *(_labelled(piece[number]) for piece in pieces)]
             ids, labels, starts, ends = (np.concatenate(each) for each in zip(*row, strict=True))
             for part, name in ((Part.Q, "query"), (Part.D, "passage")):
@@ -94,24 +104,18 @@ def _rows(
                     raise InputError(
                         f"the {name} has no tokens; expected at least one; give it some text"
                     )
+                places, piece = labels == part, used[number][part == Part.D]
+                starts[places], ends[places] = (
+                    piece.places(starts[places]),
+                    piece.places(ends[places]),
+                )
         labels[-1] = Part.CLS
         yield ids, labels, starts, ends
 
 
 def _kept(pair: Pair, labels: Int[np.ndarray, " token"], max_length: int) -> np.ndarray:
-    with _named(pair):
+    with named(pair):
         return fit(labels, max_length)
-
-
-@contextmanager
-def _named(pair: Pair) -> Iterator[None]:
-    """An error names the pair by its ids."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(
-            f"pair of query {pair.qid!r} and passage {pair.docid!r}: {error}"
-        ) from None
 
 
 Texts = Mapping[Part, tuple[int, int]]
@@ -119,24 +123,31 @@ Tokens = tuple[list[int], list[tuple[int, int]], list[int], Texts]
 
 
 def _piece(
-    tokenizer: PreTrainedTokenizerFast, filled: Sequence[tuple[str, Texts]], prompt: Prompt
+    tokenizer: PreTrainedTokenizerFast,
+    filled: Sequence[tuple[str, Texts]],
+    prompt: Prompt,
+    pairs: Sequence[Pair],
 ) -> list[Tokens]:
     """Tokens, their characters, which of them the tokenizer added, and the texts' places."""
     if not filled:
         return []
     texts = any(spans for _, spans in filled)
     given = [text for text, _ in filled] if texts else [filled[0][0]]
-    encoding = tokenizer(
-        given,
-        add_special_tokens=texts and prompt.added,
-        split_special_tokens=texts,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
-        return_attention_mask=False,
-        truncation=False,
-        padding=False,
-        verbose=False,
-    )
+
+    def call(some: slice) -> BatchEncoding:
+        return tokenizer(
+            given[some] or given,
+            add_special_tokens=texts and prompt.added,
+            split_special_tokens=texts,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            truncation=False,
+            padding=False,
+            verbose=False,
+        )
+
+    encoding = guarded(tokenizer, call, pairs)
     rows = list(
         zip(
             encoding["input_ids"],

@@ -17,13 +17,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from matchlens.batching import batches, encode
+from matchlens.batching import batches
 from matchlens.errors import InputError
 from matchlens.models.bert import relevance
 from matchlens.models.checks.item import SCORES, Item
 from matchlens.models.checks.passes import PAIRS
-from matchlens.models.folder import DTYPES, FAMILIES, ModelFacts, check_config
-from matchlens.models.load import Reranker, proved, quiet_library, unpadded, walker
+from matchlens.models.folder import DTYPES, ModelFacts, asked_prompt, check_config, smallest
+from matchlens.models.load import (
+    Reranker,
+    library_of,
+    pairing_of,
+    proved,
+    quiet_library,
+    unpadded,
+    walker,
+)
+from matchlens.models.serving import PLAIN as PLAINLY
+from matchlens.models.serving import serving_object
+from matchlens.prompts import Prompt
 
 _SAYS_NOTHING = (
     "_name_or_path",
@@ -48,6 +59,7 @@ def wrap(
     *,
     name: str | None = None,
     max_length: int | None = None,
+    prompt: Prompt | Path | None = None,
     negate: bool = False,
 ) -> Reranker:
     """Take a loaded cross-encoder as it is, and check that cutting its attention bites.
@@ -75,12 +87,13 @@ def wrap(
         name: what results call the model; its ``name_or_path`` where None.
         max_length: most tokens of a pair; never more than the tokenizer, the position table and
             the CrossEncoder allow.
+        prompt: how a decoder is asked, as :func:`matchlens.load` takes it.
         negate: take the negated logit for the score, as :func:`matchlens.load` does.
 
     Raises:
         InputError: if it is no cross-encoder of a supported type, fails the check, or is a
-            CrossEncoder that does more than score pairs with its model (a prompt, a template,
-            another module).
+            CrossEncoder that does more than score pairs with its model (a chat template, another
+            module).
 
     >>> import matchlens
     >>> demo = matchlens.load("demo", device="cpu")
@@ -96,37 +109,54 @@ def wrap(
                 f"a {type(owner).__name__} brings its own tokenizer; leave the other one out"
             )
         tokenizer = owner.tokenizer
-        _refuse_prompt(owner)
     facts = _facts(module, name)
-    if FAMILIES[facts.model_type].prompt is not None:
-        raise InputError(
-            f"model {facts.name!r} is a decoder, which is asked in a prompt; expected its folder: "
-            "matchlens.load(folder, prompt=...)"
-        )
     if tokenizer is None:
         raise InputError(
             f"model {facts.name!r} came without a tokenizer; expected wrap(model, tokenizer) with "
             "the fast tokenizer that it was trained with"
         )
-    said = None if owner is None else _predicted(owner, module)
+    asked = asked_prompt(facts, prompt)
+    serving = PLAINLY if owner is None else serving_object(owner, facts.name)
+    said = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
         family = walker(facts.model_type)(_twin(module))
     dtype, device = _type_and_place(module, facts.name)
-    stated = [getattr(tokenizer, "model_max_length", None), _limit(owner)]
-    limit = min(facts.shortest(one, max_length) for one in stated)
+    limits = facts.limits(serving.stated(own, facts.name), max_length)
+    if isinstance(found := _limit(owner), int):
+        limits.setdefault(f"max_seq_length of the {type(owner).__name__}", found)
+    limit, source = smallest(limits)
+    more: dict[str, object] = {} if asked is None else {"prompt": asked.record()}
+    if serving.prompt:
+        more["query_prompt"] = serving.prompt
     identity = {
+        **more,
         "name": facts.name,
         "sha256": _digest(module, own),
         "revision": None,
         "type": facts.model_type,
         "dtype": dtype,
         "max_length": limit,
-        "relevance": facts.relevance(negate),
+        "max_length_from": source,
+        "relevance": facts.scored(asked, negate),
         "object": type(model).__name__,
     }
     reranker = proved(
-        Reranker(family, own, facts.name, limit, dtype, device, identity, negate=negate)
+        Reranker(
+            family,
+            own,
+            facts.name,
+            limit,
+            dtype,
+            device,
+            identity,
+            negate=negate,
+            prompt=asked,
+            pairing=pairing_of(family, own, serving),
+            serving=serving,
+            chosen=prompt is not None,
+            limits=limits,
+        )
     )
     if said is not None:
         _compare(reranker, said, type(owner).__name__)
@@ -149,7 +179,7 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
     known["architectures"] = [type(module).__name__]
     facts = ModelFacts(name=given, config=known)
     check_config(known, given)
-    library = walker(facts.model_type).library
+    library = library_of(walker(facts.model_type), facts.architecture)
     if not isinstance(module, library):
         raise InputError(
             f"model {given!r} is a {type(module).__qualname__} of {type(module).__module__}; "
@@ -203,17 +233,6 @@ def _digest(module: Any, tokenizer: PreTrainedTokenizerFast) -> str:
 # --- what a CrossEncoder does beside its model
 
 
-def _refuse_prompt(owner: Any) -> None:
-    chosen = getattr(owner, "default_prompt_name", None)
-    prompt = (getattr(owner, "prompts", None) or {}).get(chosen) if chosen is not None else None
-    if prompt:
-        raise InputError(
-            f"the {type(owner).__name__} puts the prompt {str(prompt)[:60]!r} before the texts "
-            f"(default_prompt_name {str(chosen)!r}), which has no place among the parts of a pair; "
-            "set default_prompt_name to None to look at the model without it"
-        )
-
-
 def _limit(owner: Any) -> object:
     """The CrossEncoder's own length limit; it has had two names."""
     found = getattr(owner, "max_seq_length", None)
@@ -243,24 +262,28 @@ def _predicted(owner: Any, module: Any) -> Tensor:
     texts = [[pair.query, pair.text] for pair in SHORT]
     try:
         with _modes_kept(owner, module):
-            said = owner.predict(
-                texts,
-                show_progress_bar=False,
-                convert_to_numpy=True,
-                **{activation: torch.nn.Identity()},
-            )
+            each = [  # one by one: padding on the left would move an encoder's positions
+                owner.predict(
+                    [text],
+                    show_progress_bar=False,
+                    convert_to_numpy=True,
+                    **{activation: torch.nn.Identity()},
+                )
+                for text in texts
+            ]
+            said = torch.cat([torch.as_tensor(one).reshape(1, -1) for one in each])
     except Exception as error:  # another's code: whatever it raises, the object cannot be used
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"the {type(owner).__name__}'s predict fails on two built-in pairs: {reason}; expected "
             "an object that scores pairs of texts"
         ) from None
-    return torch.as_tensor(said).reshape(len(SHORT), -1)
+    return said
 
 
 def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
     """Refuse a CrossEncoder whose predict is not its model's forward on query and passage."""
-    encoded = encode(reranker.tokenizer, SHORT, reranker.max_length)
+    encoded = reranker.encode(SHORT)
     (batch,) = batches(encoded, 10**6, pad_id=reranker.pad_id, device=reranker.device)
     with torch.inference_mode():
         own = reranker.family.library_score(batch).double().cpu()
@@ -273,9 +296,9 @@ def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
         )
         raise InputError(
             f"model {reranker.name!r}: the {kind}'s predict gives {theirs} for two built-in pairs, "
-            f"its model and tokenizer alone give {ours}; it does something beside them (a prompt, "
-            "a template, another module, token types left out), which cuts would not know: wrap "
-            "its model with its tokenizer to look at them without it"
+            f"its model and tokenizer alone give {ours}; it does something beside them (another "
+            "module), which cuts would not know: wrap its model with its tokenizer to look at them "
+            "without it"
         )
     item = Item("predict", worst, most=most)
     reranker.checks = {**reranker.checks, item.name: item.record()}

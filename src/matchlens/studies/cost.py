@@ -96,9 +96,9 @@ class Work:
 
 
 def token_counts(folder: ModelFolder, pairs: PairSet) -> np.ndarray:
-    """Tokens of each pair, estimated from its words."""
+    """Tokens of each pair, estimated from its words; the tokenizer's own limit is not known yet."""
     words = np.array([len(pair.query.split()) + len(pair.text.split()) for pair in pairs.pairs])
-    return np.minimum(words * TOKENS_A_WORD + 3, folder.limit(None))
+    return np.minimum(words * TOKENS_A_WORD + 3, folder.places)
 
 
 def layer_operations(folder: ModelFolder, tokens: np.ndarray) -> float:

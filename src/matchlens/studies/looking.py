@@ -155,7 +155,7 @@ def looking(
         columns=tables["cuts"].columns,
     )
     more += note(list(why.values()))
-    if model.prompt is not None:
+    if model.reads_last:
         more.append("CLS stands for the input's last token, whose state the score reads")
     tables["heads"] = tables_of.head_table(model.family.n_layers, model.family.n_heads, matching)
     tokens, truncated = lengths(model, pairs.pairs)

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 WHAT: Mapping[str, str] = {
+    "limit": "most tokens of a pair: the smallest limit that is stated",
+    "marked": "token type of the passage, 0 where it is not marked",
+    "tokens": "texts whose token ids are not the library's own",
+    "types": "texts whose token types are not the library's own",
+    "cut": "tokens of an over-long passage that are not the library's",
     "library_alone": "the library's own pass never calls our attention function",
     "labels": "as many logits as config.json declares labels",
     "scores_together": "two pairs in one padded batch: the library's own scores",

@@ -113,12 +113,13 @@ def _look_on(weights: Tensor, values: Tensor) -> None:
 def _blind(trial: Trial, rows: Removal) -> Item:
     """The rows that the score reads -> All, in all layers.
 
-    Where they are tokens of the query or the passage themselves (mean pooling), the scores of two
-    pairs still differ by their words; then no row may know another: one token of the passage is
-    replaced, and the outcome of all other rows must stay.
+    Where they are tokens of the query or the passage themselves (mean pooling, or a decoder without
+    a prompt), the scores of two pairs still differ by their words; then no row may know another:
+    one token of the passage is replaced, and the outcome of all other rows must stay.
     """
     family, tolerance = trial.family, SCORES[trial.reranker.dtype]
-    if not {Part.Q, Part.D} & set(rows.rows):
+    read = trial.both.input_ids[:, family.score_rows]
+    if not {Part.Q, Part.D} & set(rows.rows) and torch.equal(read[0], read[1]):
         found = scored(family, trial.both, rows)
         seen, most = _difference(found[:1], found[1:]), tolerance * trial.scale
         said = f"with {rows} cut, two different pairs still differ by {seen:.2g} logits"

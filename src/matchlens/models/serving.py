@@ -1,0 +1,351 @@
+"""How a folder's own library turns a pair into tokens, beside what its tokenizer says of itself.
+
+transformers calls the tokenizer with the two texts. sentence-transformers does more where its files
+lie in the folder: another length limit, a prompt before the query, lower case, a chat template, or
+other modules behind the model. Those files are read here; the package itself is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matchlens.errors import InputError
+from matchlens.models.files import read_json, read_list
+
+MODULES = "modules.json"
+ABOUT = "config_sentence_transformers.json"
+TRANSFORMER = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Names that sentence-transformers tries for its settings of the model and tokenizer, in order."""
+
+_HUB = {"cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code"}
+_OLD = {
+    "model_args": "model_kwargs",
+    "tokenizer_args": "processor_kwargs",
+    "config_args": "config_kwargs",
+}
+_SETTINGS = {
+    *("transformer_task", "modality_config", "module_output_name", "processing_kwargs"),
+    *("unpad_inputs", "query_length", "document_length", "query_expansion", "max_seq_length"),
+    *("do_lower_case", "tokenizer_name_or_path", *_OLD, *_OLD.values()),
+}
+_MODEL = {"attn_implementation", "device_map", "dtype", "low_cpu_mem_usage", "torch_dtype"}
+"""Arguments of the model's loading that say how it is stored or run, not what it computes."""
+_TOKENIZER = {
+    *("add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces"),
+    *("do_lower_case", "max_len", "model_input_names", "model_max_length", "padding_side"),
+    *("split_special_tokens", "strip_accents", "truncation_side", "use_fast"),
+    *("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token"),
+}
+"""Arguments of the tokenizer's loading that are handed on; no path is among them."""
+_CALL = {"add_special_tokens", "return_token_type_ids", "split_special_tokens"}
+"""Arguments of the tokenizer's call that are handed on."""
+_HARMLESS = {"pad_to_multiple_of", "padding", "padding_side", "return_tensors", "verbose"}
+"""Arguments of the tokenizer's call that decide on padding only, which is masked."""
+_WHOLE = (True, "longest_first", "only_second")
+"""Ways to truncate that cut an over-long passage and nothing else where the query is short."""
+_RISING = {
+    *("CELU", "ELU", "Hardsigmoid", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "ReLU"),
+    *("LogSoftmax", "ReLU6", "SELU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh"),
+}
+"""torch's activations that never turn an order of logits round."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What sentence-transformers does with a pair; the defaults are what transformers does.
+
+    Args:
+        sentence_transformers: whether its files lie in the folder, or the object is its own.
+        loading: arguments with which it loads the tokenizer.
+        lower: whether it turns texts to lower case before the tokenizer does anything.
+        call: arguments with which it calls the tokenizer.
+        prompt: the text that it puts before each query.
+        chat: how it writes the messages of a chat template, "flat" or "structured"; None where
+            the tokenizer is called with the two texts.
+        template: arguments of the chat template.
+        answers: the token ids whose logits a causal model's score is made of: of the answer that
+            counts for relevance and of the one against it; None where nothing says so.
+    """
+
+    sentence_transformers: bool = False
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    lower: bool = False
+    call: Mapping[str, Any] = field(default_factory=dict)
+    prompt: str = ""
+    chat: str | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[int, int | None] | None = None
+
+    @property
+    def library(self) -> str:
+        """The library whose way this is."""
+        return "sentence-transformers" if self.sentence_transformers else "transformers"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of the tokenizer's call that decide on more than length and padding."""
+        return {key: value for key, value in self.call.items() if key in _CALL}
+
+    def stated(self, tokenizer: Any, name: str) -> tuple[int | None, str]:
+        """The length limit that the folder states, and what states it.
+
+        Args:
+            tokenizer: the loaded tokenizer.
+            name: the model's name, for the error.
+
+        Raises:
+            InputError: if what states it is no usable number.
+        """
+        if "max_length" in self.call:
+            found, source = self.call["max_length"], "processing_kwargs of sentence-transformers"
+        elif "model_max_length" in self.loading:
+            found, source = tokenizer.model_max_length, "max_seq_length of sentence-transformers"
+        else:
+            found, source = tokenizer.model_max_length, "model_max_length of the tokenizer"
+        usable = isinstance(found, int | float) and not isinstance(found, bool) and found >= 2
+        if not usable or (isinstance(found, float) and found < 10**20 and found != int(found)):
+            raise InputError(
+                f"model {name!r}: its length limit ({source}) is {found!r:.60}; expected a whole "
+                "number of tokens; correct it in the model's files"
+            )
+        return (int(found) if found < 10**9 else None), source  # 10^30 means no limit
+
+    def lowered(self, tokenizer: Any) -> Any:
+        """The tokenizer, turned to lower case as sentence-transformers does it, where it does."""
+        if not self.lower:
+            return tokenizer
+        from tokenizers import normalizers
+
+        backend = tokenizer.backend_tokenizer
+        known: Any = backend.normalizer
+        each = list(known) if isinstance(known, normalizers.Sequence) else [known]  # pyright: ignore
+        if not any(isinstance(one, normalizers.Lowercase) for one in each):
+            rest = [one for one in each if one is not None]
+            backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+        return tokenizer
+
+
+PLAIN = Serving()
+"""transformers' own way."""
+
+
+def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
+    """What the files of sentence-transformers in a folder say, where it would use them.
+
+    It uses them where ``modules.json`` is there and the model is marked as a CrossEncoder.
+
+    Args:
+        path: the folder.
+        config: its config.json.
+        name: the model's name, for errors.
+
+    Raises:
+        InputError: if they ask for something that matchlens does not do; it names file and key.
+    """
+    _check_activations(config, "config.json", name)
+    if not (path / MODULES).exists() or not (path / ABOUT).exists():
+        return PLAIN
+    about = read_json(path / ABOUT, name)
+    if about.get("model_type") != "CrossEncoder":
+        return PLAIN
+    _check_activations({"sentence_transformers": about}, ABOUT, name)
+    file = next((one for one in TRANSFORMER if (path / one).exists()), TRANSFORMER[0])
+    settings = read_json(path / file, name) if (path / file).exists() else {}
+    for old, new in _OLD.items():
+        if old in settings:
+            settings[new] = settings.pop(old)
+    causal = settings.get("transformer_task") == "text-generation"
+    answers = _answers(path, causal, name)
+    given = Given(settings, file, name)
+    given.check(_SETTINGS, "settings")
+    if settings.get("transformer_task") not in ("sequence-classification", "text-generation"):
+        given.refuse("transformer_task", "'sequence-classification' or 'text-generation'")
+    if settings.get("tokenizer_name_or_path") is not None:
+        given.refuse("tokenizer_name_or_path", "none, and the tokenizer in the folder itself")
+    given.inner("model_kwargs").check(_MODEL | _HUB, "arguments of the model")
+    own = given.inner("config_kwargs")
+    for key, value in own.values.items():
+        if key not in _HUB and (key not in config or config[key] != value):
+            own.refuse(key, f"what config.json says ({config.get(key)!r:.40})")
+    loading = given.inner("processor_kwargs")
+    loading.check(_TOKENIZER | _HUB, "arguments of the tokenizer")
+    loads = {key: value for key, value in loading.values.items() if key in _TOKENIZER}
+    longest = settings.get("max_seq_length")
+    if longest is not None:
+        loads.setdefault("model_max_length", longest)
+    call, template = _call(given.inner("processing_kwargs"))
+    modes = given.inner("modality_config").values
+    message = modes.get("message")
+    chat: Any = message.get("format", "") if isinstance(message, dict) else message
+    if chat not in (None, "flat", "structured"):
+        given.refuse("modality_config", "messages that are 'flat' or 'structured'")
+    prompt = _prompt(about, name)
+    lower = settings.get("do_lower_case") is True
+    return Serving(True, loads, lower, call, prompt, chat, template, answers)
+
+
+def serving_object(owner: Any, name: str) -> Serving:
+    """What a ``CrossEncoder`` object does with a pair; its tokenizer is loaded already.
+
+    Args:
+        owner: the object, of any version of sentence-transformers.
+        name: the model's name, for errors.
+
+    Raises:
+        InputError: if it does something that matchlens does not do.
+    """
+    kind = type(owner).__name__
+    chosen = getattr(owner, "default_prompt_name", None)
+    prompts = getattr(owner, "prompts", None)
+    prompt = _prompt({"default_prompt_name": chosen, "prompts": prompts or {}}, name)
+    path = type(getattr(owner, "activation_fn", None))
+    named = f"{path.__module__}.{path.__qualname__}"
+    _check_activations({"sentence_transformers": {"activation_fn": named}}, f"the {kind}", name)
+    first: Any
+    try:
+        first, *rest = owner
+    except TypeError:  # before version 5 it was no row of modules
+        first, rest = None, []
+    given = Given({"processing_kwargs": getattr(first, "processing_kwargs", {})}, kind, name)
+    call, template = _call(given.inner("processing_kwargs"))
+    modes = getattr(first, "modality_config", None) or {}
+    chat = first.input_formatter.message_format if "message" in modes else None
+    answers = None
+    for module in rest:
+        if type(module).__name__ != "LogitScore":
+            raise InputError(
+                f"model {name!r}: the {kind} has another module behind its model "
+                f"({type(module).__name__}), which matchlens does not run; wrap its model with its "
+                "tokenizer to look at them without it"
+            )
+        answers = (int(module.true_token_id), module.false_token_id)
+    return Serving(True, {}, False, call, prompt, chat, template, answers)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Settings of one file, with what errors must say of them.
+
+    Args:
+        values: names to values.
+        file: where they are from.
+        name: the model's name.
+    """
+
+    values: Mapping[str, Any]
+    file: str
+    name: str
+
+    def inner(self, key: str) -> Given:
+        """The settings under one key; none where it is missing.
+
+        Raises:
+            InputError: if something else than settings is there.
+        """
+        values = self.values.get(key) or {}
+        if not isinstance(values, dict):
+            self.refuse(key, "an object")
+        return Given(values, f"{key} in {self.file}", self.name)
+
+    def check(self, known: set[str], what: str) -> None:
+        """Refuse a setting that is not among those known.
+
+        Raises:
+            InputError: if there is one.
+        """
+        for key in self.values:
+            if key not in known:
+                self.refuse(key, f"no other {what} than {', '.join(sorted(known - _HUB))}")
+
+    def refuse(self, key: str, expected: str) -> None:
+        """Refuse a setting by its name.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"model {self.name!r}: {key!r:.40} in {self.file} is {self.values.get(key)!r:.60}, "
+            f"which matchlens does not do; expected {expected:.160}; take it out to look at the "
+            "model without it"
+        )
+
+
+def _call(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the tokenizer's call, and of the chat template."""
+    call = {**given.inner("text").values, **given.inner("common").values}
+    of = Given(call, given.file, given.name)
+    of.check(_CALL | _HARMLESS | {"max_length", "truncation", "return_attention_mask"}, "arguments")
+    if call.get("truncation", True) not in _WHOLE:
+        of.refuse("truncation", "true, which cuts the longer text")
+    if call.get("return_attention_mask", True) is not True:
+        of.refuse("return_attention_mask", "true, since padding must be masked")
+    for key in _CALL & call.keys():
+        if not isinstance(call[key], bool):
+            of.refuse(key, "true or false")
+    if call.get("max_length", 0) is None:
+        del call["max_length"]
+    return call, dict(given.inner("chat_template").values)
+
+
+def _prompt(about: Mapping[str, Any], name: str) -> str:
+    """The text before each query; empty where there is none."""
+    chosen, prompts = about.get("default_prompt_name"), about.get("prompts") or {}
+    if chosen is None:
+        return ""
+    prompt = prompts.get(chosen) if isinstance(prompts, Mapping) else None
+    if not isinstance(prompt, str):
+        raise InputError(
+            f"model {name!r}: default_prompt_name is {chosen!r:.60} in {ABOUT}, and its prompts "
+            "have no text of that name; expected one of them, or null for no prompt"
+        )
+    return prompt
+
+
+def _check_activations(config: Mapping[str, Any], where: str, name: str) -> None:
+    """Refuse an activation behind the logits under which another order would be ranked."""
+    inner = config.get("sentence_transformers")
+    named = inner.get("activation_fn") if isinstance(inner, Mapping) else None
+    named = named or config.get("sbert_ce_default_activation_function")
+    if not isinstance(named, str) or not named.startswith("torch."):
+        return  # the library uses its default instead, unless it is told to trust the folder
+    if named.rsplit(".", 1)[-1] not in _RISING:
+        raise InputError(
+            f"model {name!r}: the activation behind its logits ({where}) is {named!r:.80}, under "
+            "which a higher logit need not be a higher score; expected one that rises with the "
+            "logit, such as torch.nn.modules.activation.Sigmoid"
+        )
+
+
+def _answers(path: Path, causal: bool, name: str) -> tuple[int, int | None] | None:
+    """The answers' token ids, where a causal model's score is made by a module of its own."""
+    answers = None
+    for number, (kind, folder) in enumerate(_modules(path, name)):
+        if number == 0 and kind == "Transformer" and folder in ("", "."):
+            continue
+        if number == 1 and kind == "LogitScore" and causal and ".." not in Path(folder).parts:
+            known = read_json(path / folder / "config.json", name)
+            yes, no = known.get("true_token_id"), known.get("false_token_id")
+            if isinstance(yes, int) and isinstance(no, int | None):
+                answers = (yes, no)
+                continue
+        raise InputError(
+            f"model {name!r}: {MODULES} lists a module {kind!r:.40} in {folder!r:.40}, which "
+            "matchlens does not run; expected one Transformer in the folder itself, behind it a "
+            "LogitScore at most; take it out to look at the model without it"
+        )
+    return answers
+
+
+def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    """Class and folder of each module."""
+    for one in read_list(path / MODULES, name):
+        known = one if isinstance(one, dict) else {}
+        kind = str(known.get("type"))
+        own = kind.startswith("sentence_transformers.")
+        yield kind.rsplit(".", 1)[-1] if own else kind, str(known.get("path"))

@@ -1,0 +1,257 @@
+"""Call a stranger's tokenizer: bounded in characters, and with one line of error where it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Int
+from transformers import PreTrainedTokenizerFast
+
+from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
+
+CHARACTERS = 16
+"""Characters a token of the length limit that are tried first; English has about four."""
+
+SPARE = 64
+"""Tokens beyond the length limit that a piece of a text must have."""
+
+MOST_CHARACTERS = 2**22
+"""Most characters of one text that the tokenizer is given at once."""
+
+RUN = 10_000
+"""Letters and digits in a row after which WordPiece gives the word up whatever follows."""
+
+_RUNS = re.compile(rf"(?:[A-Za-z0-9]{{{RUN}}}[A-Za-z0-9]+|[ \t\r\n]{{{RUN}}}[ \t\r\n]+)")
+_FAR = re.compile(r"\$|\\[zZ]|\(\?")
+"""What lets a regular expression look as far as the end of a text."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The piece of a text that the length limit can use.
+
+    Args:
+        text: the piece; its tokens up to the limit are those of the whole text.
+        at: places in the piece from which on the text is further along, rising.
+        by: how many characters further.
+    """
+
+    text: str
+    at: tuple[int, ...] = ()
+    by: tuple[int, ...] = ()
+
+    def places(self, offsets: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """Where characters of the piece stand in the whole text.
+
+        >>> Piece("cat", (0, 2), (5, 9)).places(np.array([0, 1, 2]))
+        array([ 5,  6, 11])
+        """
+        which = np.searchsorted(np.array(self.at, dtype=np.int64), offsets, side="right")
+        return offsets + np.array([0, *self.by], dtype=np.int64)[which]
+
+
+def usable(
+    tokenizer: PreTrainedTokenizerFast,
+    text: str,
+    most: int,
+    *,
+    start: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Piece:
+    """Cut a text to what the length limit can use.
+
+    The tokens of a piece and of one twice as long must agree up to the limit, and the piece must
+    have :data:`SPARE` tokens more; else longer ones are tried.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        text: a query or a passage.
+        most: most tokens that are used of it.
+        start: whether an over-long text loses its start, not its end.
+        options: arguments of the tokenizer's call.
+
+    Raises:
+        InputError: if :data:`MOST_CHARACTERS` do not make enough tokens and there are more, or
+            the tokenizer fails.
+    """
+    size = CHARACTERS * most + 1024
+    if len(text) <= 2 * size:
+        return Piece(text)
+    piece = _squeezed(text) if _gives_up_long_words(tokenizer) else Piece(text)
+    local = not _reaches_far(tokenizer)
+
+    def tokens(some: str) -> list[int]:
+        settings: dict[str, Any] = {**(options or {}), "add_special_tokens": False}
+        try:
+            with _silent(tokenizer):
+                found = tokenizer(some, return_attention_mask=False, verbose=False, **settings)
+        except BaseException as error:
+            if not _is_failure(error):
+                raise
+            raise InputError(failed(error, some)) from None
+        ids = list(found["input_ids"])
+        return ids[::-1] if start else ids
+
+    while len(piece.text) > 2 * size:
+        if 2 * size > MOST_CHARACTERS:
+            raise InputError(
+                f"a text of {len(text):,} characters has no {most} tokens in {size:,} of them; "
+                f"expected text, or at most {MOST_CHARACTERS:,} characters"
+            )
+        if local:
+            longer = _cut(piece, 2 * size, start)
+            less, more = tokens(_cut(piece, size, start).text), tokens(longer.text)
+            if len(less) >= most + SPARE and less[:most] == more[:most]:
+                return longer
+        size *= 2
+    return piece
+
+
+def _cut(piece: Piece, size: int, start: bool) -> Piece:
+    """The first or last characters of a piece, cut at a space where there is one."""
+    text, most = piece.text, len(piece.text)
+    if not start:
+        space = text.rfind(" ", size // 2, size)
+        return Piece(text[: size if space < 0 else space], piece.at, piece.by)
+    space = text.find(" ", most - size, most - size // 2)
+    first = most - size if space < 0 else space
+    moved = int(piece.places(np.array([first]))[0]) - first
+    later = [(at - first, by) for at, by in zip(piece.at, piece.by, strict=True) if at > first]
+    at, by = zip((0, moved), *later, strict=True)
+    return Piece(text[first:], at, tuple(further + first for further in by))
+
+
+def _squeezed(text: str) -> Piece:
+    """The text with shorter runs of letters and digits, and of spaces."""
+    parts, at, by, end, length = [], [], [], 0, 0
+    for found in _RUNS.finditer(text):
+        parts.append(text[end : found.start() + RUN])
+        length += len(parts[-1])
+        end = found.end()
+        at.append(length)
+        by.append(end - length)
+    parts.append(text[end:])
+    return Piece("".join(parts), tuple(at), tuple(by))
+
+
+def _gives_up_long_words(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether words of :data:`RUN` letters are unknown, whatever their letters."""
+    backend = tokenizer.backend_tokenizer
+    words = type(backend.model).__name__ == "WordPiece"
+    splits = type(backend.pre_tokenizer).__name__ in {"BertPreTokenizer", "WhitespaceSplit"}
+    changes = type(backend.normalizer).__name__ in {"BertNormalizer", "Lowercase", "NoneType"}
+    if not (words and splits and changes) or backend.model.max_input_chars_per_word >= RUN:
+        return False
+    added = (token.content for token in backend.get_added_tokens_decoder().values())
+    return not any(re.fullmatch(r"[A-Za-z0-9]+|\s+", content) for content in added)
+
+
+def _reaches_far(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether the normaliser may change a text's start for what stands at its end."""
+    return any(_FAR.search(pattern) for pattern in _patterns(_state(tokenizer, "normalizer")))
+
+
+def _state(tokenizer: PreTrainedTokenizerFast, name: str) -> object:
+    part = getattr(tokenizer.backend_tokenizer, name)
+    return {} if part is None else json.loads(part.__getstate__())
+
+
+def _patterns(state: object) -> Iterator[str]:
+    """The regular expressions in a part of a tokenizer."""
+    if isinstance(state, dict):
+        if isinstance(state.get("Regex"), str):
+            yield state["Regex"]
+        state = list(state.values())
+    if isinstance(state, list):
+        for one in state:
+            yield from _patterns(one)
+
+
+def guarded(
+    tokenizer: PreTrainedTokenizerFast, call: Callable[[slice], T], pairs: Sequence[Pair]
+) -> T:
+    """Call the tokenizer for pairs; where it fails, find the pair and say so in one line.
+
+    Args:
+        tokenizer: the tokenizer.
+        call: encodes some of the pairs.
+        pairs: all of them.
+
+    Raises:
+        InputError: if the tokenizer fails; it names the pair by its ids.
+    """
+    try:
+        with _silent(tokenizer):
+            return call(slice(None))
+    except BaseException as error:
+        if not _is_failure(error):
+            raise
+        failure = error
+    for number, pair in enumerate(pairs):
+        try:
+            with _silent(tokenizer):
+                call(slice(number, number + 1))
+        except BaseException as error:
+            if not _is_failure(error):
+                raise
+            raise InputError(
+                f"pair of query {pair.qid!r:.80} and passage {pair.docid!r:.80}: "
+                + failed(error, pair.query, pair.text)
+            ) from None
+    raise InputError(failed(failure))
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether an error is the tokenizer's own; a panic in Rust is no ``Exception``."""
+    known = isinstance(error, Exception) and not isinstance(error, InputError | MemoryError)
+    return known or type(error).__name__ == "PanicException"
+
+
+def failed(error: BaseException, *texts: str) -> str:
+    """What to say where a tokenizer fails, in one line.
+
+    Args:
+        error: what it raised.
+        texts: what it was given.
+
+    >>> failed(TypeError("TextEncodeInput"), "a \\ud800 b")
+    'a text holds a lone surrogate (\\\\ud800), which is no character; take it out'
+    """
+    for text in texts:
+        if found := re.search("[\ud800-\udfff]", text):
+            shown = found.group().encode("unicode_escape").decode()
+            return f"a text holds a lone surrogate ({shown}), which is no character; take it out"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    why = "; a regular expression in tokenizer.json takes too long on it" * ("retry" in reason)
+    return f"the model's tokenizer fails on it ({reason}){why}; change the text, or the tokenizer"
+
+
+@contextmanager
+def _silent(tokenizer: PreTrainedTokenizerFast) -> Iterator[None]:
+    """Keep a panic's own words off the terminal, where regular expressions can cause one."""
+    risky = any(_patterns([_state(tokenizer, "normalizer"), _state(tokenizer, "pre_tokenizer")]))
+    try:
+        kept = os.dup(2) if risky else None
+    except OSError:  # there is no standard error
+        kept = None
+    if kept is None:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
