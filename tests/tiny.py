@@ -59,7 +59,7 @@ FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", *ROTARY, *R
 """Families that score by a classifier."""
 
 
-def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
+def tokenizer(family: str = "bert", template: str = "") -> PreTrainedTokenizerFast:
     """WordPiece over a few words and all letters, with the family's template for pairs."""
     if family in ROBERTAS:
         cls, pad, sep, unk, mask = special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -77,7 +77,7 @@ def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",
-        pair=pair,
+        pair=template or pair,
         special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
     )
     return PreTrainedTokenizerFast(

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NoReturn
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 from matchlens.parts import NAMED, PART_NAMES, Part
 
@@ -44,6 +45,7 @@ class How(StrEnum):
     """The removed mass goes to the last SEP; refused where that is itself cut."""
 
 
+@typed
 @dataclass(frozen=True)
 class Direction:
     """``left -> right``: the left parts attend to the right ones; None on the right is ``All``.
@@ -66,6 +68,7 @@ class Direction:
             object.__setattr__(self, "right", _side(self.right))
 
     @classmethod
+    @typed
     def parse(cls, text: str) -> Direction:
         """Read one direction, such as ``Q->D``.
 
@@ -74,7 +77,10 @@ class Direction:
         """
         cut = Cut.parse(text)
         if len(cut.directions) != 1 or cut != Cut(cut.directions):
-            raise InputError(f"{text!r} is not one direction; expected, for example, 'Q->D'")
+            raise InputError(
+                f"{text!r} is not one direction; expected two sides and nothing else, for example "
+                "'Q->D'"
+            )
         return cut.directions[0]
 
     def __str__(self) -> str:
@@ -98,6 +104,7 @@ class Direction:
         return ((x, y) for x in self.left for y in self.columns)
 
 
+@typed
 @dataclass(frozen=True)
 class Cut:
     """Directions, layers, heads and how: what is cut.
@@ -121,9 +128,14 @@ class Cut:
     def __post_init__(self) -> None:
         unique = sorted(set(self.directions), key=_direction_key)
         object.__setattr__(self, "directions", tuple(unique))
+        if self.how not in list(How):
+            raise InputError(f"how {self.how!r} is not known; expected one of {', '.join(How)}")
         object.__setattr__(self, "how", How(self.how))
         if self.layers is not None and self.heads is not None:
-            raise InputError("a cut names layers or heads, not both: heads name their own layers")
+            raise InputError(
+                f"the cut names the layers {self.layers} and the heads {self.heads}; expected "
+                "only one of them: leave out the layers, since a head (layer, head) names its own"
+            )
         if self.layers is not None:
             _not_negative(self.layers)
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
@@ -131,16 +143,21 @@ class Cut:
             _not_negative(n for couple in self.heads for n in couple)
             object.__setattr__(self, "heads", tuple(sorted(set(self.heads))))
         if not unique and (self.layers, self.heads, self.how) != (None, None, How.ZERO):
-            raise InputError("a cut with layers, heads or a how names at least one direction")
+            raise InputError(
+                "the cut has layers, heads or a how, and no direction; expected at least one "
+                "direction, for example 'Q->D'"
+            )
         if self.how is How.SINK:
             for direction in unique:
                 if Part.SEP2 in direction.columns:
                     raise InputError(
                         f"cut '{direction}~sink' moves the removed mass to SEP2, which it cuts "
-                        "itself; expected a direction without SEP2 on the right, or another how"
+                        "itself; expected a direction without SEP2 on the right, or another how: "
+                        f"{hows_but(How.SINK)}"
                     )
 
     @classmethod
+    @typed
     def parse(cls, text: str) -> Cut:
         """Read a cut from its text form; spaces are ignored, ``""`` is no cut.
 
@@ -150,6 +167,7 @@ class Cut:
         return _Parser(text).cut()
 
     @classmethod
+    @typed
     def of(cls, cut: Cut | str) -> Cut:
         """The cut itself, or the cut that a text describes."""
         return cut if isinstance(cut, Cut) else cls.parse(cut)
@@ -184,6 +202,7 @@ class Cut:
             return None
         return tuple(head for at, head in self.heads if at == layer)
 
+    @typed
     def check(self, layers: int, heads: int, name: str = "the model") -> None:
         """Check layer and head numbers against a model with ``layers`` layers of ``heads`` heads.
 
@@ -210,11 +229,23 @@ class Cut:
                 )
 
 
+def hows_but(how: How) -> str:
+    """The names of the other ways of cutting, for a message.
+
+    >>> hows_but(How.SINK)
+    'zero, mask, mean, resample'
+    """
+    return ", ".join(one for one in How if one is not how)
+
+
 def _side(parts: Iterable[Part]) -> tuple[Part, ...]:
-    side = tuple(sorted({Part(part) for part in parts}))
-    if not side or Part.OTHER in side:
-        raise InputError(f"a side of a direction names one or more of {PART_NAMES}")
-    return side
+    side = tuple(parts)
+    if not side or any(part not in NAMED for part in side):
+        raise InputError(
+            f"a side of a direction is {side}; expected one or more of the parts {PART_NAMES}, as "
+            "Part.parse gives them"
+        )
+    return tuple(sorted({Part(part) for part in side}))
 
 
 def _side_text(side: tuple[Part, ...]) -> str:
@@ -233,7 +264,9 @@ def _direction_key(direction: Direction) -> tuple[object, ...]:
 def _not_negative(numbers: Iterable[int]) -> None:
     for number in numbers:
         if number < 0:
-            raise InputError(f"layer or head {number}: counting starts at 0")
+            raise InputError(
+                f"the cut names layer or head {number}; expected 0 or more: counting starts at 0"
+            )
 
 
 def _layers_text(layers: tuple[int, ...]) -> str:

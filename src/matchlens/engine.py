@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from matchlens.corpora.pairs import Pair
-from matchlens.directions import How
+from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
@@ -141,7 +141,7 @@ def checked_budget(model: Reranker, batch_tokens: int | None) -> int:
     """
     budget = model.batch_tokens if batch_tokens is None else batch_tokens
     if budget < 1:
-        raise InputError(f"batch_tokens is {budget}; expected at least 1 token")
+        raise InputError(f"batch_tokens is {budget}; expected at least 1 token, for example 4096")
     return budget
 
 
@@ -260,17 +260,19 @@ def _check_sink(model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Seque
     Raises:
         InputError: if it has none.
     """
+    others = f"expected another how: {hows_but(How.SINK)}"
     if not (model.encode(pairs[:1]).parts[0] == Part.SEP2).any():
         raise InputError(
             f"'sink' moves the removed mass to SEP2, and the input of model {model.name!r} has no "
-            "SEP2 (it is a prompt); expected another how"
+            f"SEP2 (it is a prompt); {others}"
         )
     for layer, band in enumerate(bands):
         if plan.uses(How.SINK, layer) and not band.everything:
+            all_read = ",".join(str(at) for at, one in enumerate(bands) if one.everything)
             raise InputError(
                 f"'sink' moves the removed mass to SEP2, and in layer {layer} of model "
-                f"{model.name!r} tokens read a window, in which SEP2 may not be; expected another "
-                "how, or layers that read everything"
+                f"{model.name!r} not every token may read SEP2; {others}"
+                + (f"; or a cut in other layers: '@{all_read}'" if all_read else "")
             )
 
 

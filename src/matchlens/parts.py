@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 
@@ -28,6 +29,7 @@ class Part(IntEnum):
         return "Other" if self is Part.OTHER else self.name
 
     @classmethod
+    @typed
     def parse(cls, text: str) -> Part:
         """Read a part's name, ``CLS``, ``Q``, ``SEP1``, ``D`` or ``SEP2``.
 
@@ -94,9 +96,12 @@ def label(sequence_ids: Sequence[int | None]) -> list[int]:
     passage = [i for i, s in enumerate(sequence_ids) if s == 1]
     if not query or not passage:
         which = "query" if not query else "passage"
-        raise InputError(f"the {which} has no tokens; expected at least one; give it some text")
+        raise InputError(f"the {which} gives no token; expected at least one: give it some text")
     if query[-1] > passage[0]:
-        raise InputError("the passage stands before the query; expected query first")
+        raise InputError(
+            "the tokenizer puts the passage before the query; expected the query first: give "
+            "the model's folder a tokenizer whose template is '[CLS] query [SEP] passage [SEP]'"
+        )
     labels = []
     for i, sequence in enumerate(sequence_ids):
         if sequence is not None:

@@ -52,8 +52,8 @@ class Control:
             )
         if self.cut.how not in (How.ZERO, How.MASK):
             raise InputError(
-                f"cut {str(self.cut)!r} cannot be controlled by random edges: what stands in for "
-                "single edges is not defined; expected zero or mask"
+                f"cut {str(self.cut)!r} cannot be controlled: random edges are removed and nothing "
+                "is put in; expected how zero or mask"
             )
 
 
@@ -88,7 +88,10 @@ class LayerCut:
         if any(isinstance(cut, Control) for cut in cuts):
             (one,) = cuts if len(cuts) == 1 else (None,)
             if not isinstance(one, Control):
-                raise InputError("a control holds under a condition alone; expected no other cut")
+                raise InputError(
+                    "a control stands beside other cuts in one condition; expected it alone: give "
+                    "the other cuts a condition of their own"
+                )
             plain = cls.of([one.cut], layer, heads, tuple(Part))
             return replace(plain, control=(one.kind, one.draw)) if any(plain.key) else plain
         table = np.zeros((heads, LABELS, LABELS), dtype=np.uint8)
@@ -102,7 +105,8 @@ class LayerCut:
                     if (~np.isin(table[which, x, y], (0, code))).any():
                         raise InputError(
                             f"the attention of {x} on {y} in layer {layer} is cut in two ways by "
-                            f"{' and '.join(repr(str(cut)) for cut in cuts)}; give it one how"
+                            f"{' and '.join(repr(str(cut)) for cut in cuts)}; expected one "
+                            "way: give all cuts of a condition the same how"
                         )
                     table[which, x, y] = code
         return cls(table.tobytes(), heads)
@@ -175,7 +179,9 @@ class Plan:
             InputError: if there is no condition, or a cut does not fit the model.
         """
         if not conditions:
-            raise InputError("no condition to run; expected at least one cut, or '' for no cut")
+            raise InputError(
+                "there is no condition to run; expected at least one, for example {'': []}"
+            )
         for cuts in conditions.values():
             for cut in cuts:
                 (cut.cut if isinstance(cut, Control) else cut).check(layers, heads)

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 from matchlens.reading import (
     FORMAT,
@@ -88,6 +89,7 @@ class Result(Shows):
     held: object = None
     command: Mapping[str, object] = field(default_factory=dict)
 
+    @typed
     def array(self, name: str) -> np.ndarray:
         """A meter's numbers, memory-mapped and read only: [pair, layer, head, part, part].
 
@@ -99,6 +101,7 @@ class Result(Shows):
             raise InputError(f"no meter {name!r} was kept; expected one of: {held}")
         return read_array(self.arrays[name])
 
+    @typed
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
         """A copy of one table, the first where ``table`` is None.
 
@@ -110,6 +113,7 @@ class Result(Shows):
             raise InputError(f"no table {name!r}; expected one of {', '.join(self.tables)}")
         return self.tables[name].copy()
 
+    @typed
     def save(self, folder: str | Path) -> Path:
         """Write the results folder: a new one appears whole, an agreeing one is continued.
 
@@ -188,6 +192,7 @@ class Result(Shows):
         write_text(folder / MANIFEST, to_json(manifest))
 
     @classmethod
+    @typed
     def load(cls, folder: str | Path, study: str) -> Result:
         """Read a study back from a results folder.
 

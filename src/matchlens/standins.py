@@ -12,7 +12,7 @@ from torch import Tensor
 
 from matchlens.batching import Encoded, EncodedBatch, batches, collate
 from matchlens.corpora.pairs import Pair
-from matchlens.directions import How
+from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
 from matchlens.models.grid import Grid
@@ -40,7 +40,8 @@ def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
         if len(group) < 2:
             raise InputError(
                 f"query {qid!r} has one pair only, and 'resample' takes what it puts in from "
-                "another pair of the same query; expected two or more, or another how"
+                "another pair of the same query; expected two or more pairs of each query, or "
+                f"another how: {hows_but(How.RESAMPLE)}"
             )
         for place, number in enumerate(group):
             draw = hashlib.sha256(f"{seed}\0{qid}\0{pairs[number].docid}".encode()).digest()

@@ -62,7 +62,8 @@ class Triplets:
         least = {"all": -np.inf, "positive": 0.0, "above": above}
         if variant not in least:
             raise InputError(
-                f"the variant of the alignment is {variant!r}; expected one of {', '.join(least)}"
+                f"variant {variant!r} of the alignment is not known; expected one of "
+                f"{', '.join(least)}"
             )
         kept = self.cosines > least[variant]
         return (self.values * self.cosines * kept).sum(1)
@@ -191,4 +192,4 @@ def check_head(qk: QK, head: int) -> None:
         InputError: it says which heads there are.
     """
     if not 0 <= head < qk.n_heads:
-        raise InputError(f"head {head} of the layer; expected one of 0 to {qk.n_heads - 1}")
+        raise InputError(f"the layer has no head {head}; expected 0 to {qk.n_heads - 1}")

@@ -98,15 +98,15 @@ def spearman(
 def _check(x: np.ndarray, y: np.ndarray, permutations: int, resamples: int) -> None:
     if x.shape != y.shape:
         raise InputError(
-            f"one quantity has shape {x.shape} (layer, head), the other {y.shape}; expected the "
-            "same heads"
+            f"one quantity has shape {x.shape} (layer, head), the other {y.shape}; expected "
+            f"{x.shape} for both: take the two from models of one shape"
         )
     if x.size < 3:
-        raise InputError(f"there are {x.size} heads to correlate over; expected at least three")
+        raise InputError(f"there are {x.size} heads to correlate over; expected at least 3")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError(
-            "a head's quantity is NaN or infinite; expected a number a head: look at the table "
-            "for heads whose weights are 0"
+            "a head's quantity is NaN or infinite; expected a number for every head: leave out "
+            "the layers with such heads (a head whose weights are 0 is one)"
         )
     if permutations < 1 or resamples < 1:
         raise InputError(

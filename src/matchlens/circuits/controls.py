@@ -157,7 +157,8 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
     if len(qk.key) < 2:
         raise InputError(
             "all heads of the layer share one key head, so that no head can be crossed with the "
-            "keys of another; expected at least two key heads: leave this control out"
+            "keys of another; expected at least 2 key heads: use gaussian_null or "
+            "rotation_null instead"
         )
     factors(qk)  # refuses what cannot be crossed
     query, key = (x.detach().to("cpu", torch.float64) for x in (qk.query, qk.key))

@@ -51,7 +51,8 @@ def factors(qk: QK) -> Factors:
         if not values.isfinite().all():
             raise InputError(
                 f"a {name.replace('_', ' ')} weight of the attention is NaN or infinite; expected "
-                "finite weights: look at the model's files, or load it with --dtype float32"
+                "finite weights: load the model with dtype float32; if that does not help, its "
+                "files are damaged: download them again"
             )
     return found
 
@@ -64,11 +65,10 @@ def refuse_rope(qk: QK) -> None:
     """
     if qk.rope:
         raise InputError(
-            "this model turns queries and keys by their positions (rotary position embeddings), "
-            "so that a head has another query-key matrix for each distance of two tokens, and no "
-            "single one whose numbers could be given; expected a model with absolute positions, "
-            "such as BERT: ask for this model's attention statistics or cuts instead, which hold "
-            "for it as they are"
+            "this model turns queries and keys by their positions (rotary position embeddings): "
+            "a head has another query-key matrix for each distance of two tokens, and no single "
+            "one; expected a model with absolute positions, such as BERT: for this one run the "
+            "other studies (attention, ablation, sweep)"
         )
 
 

@@ -204,13 +204,16 @@ class Hypothesis:
         """The moments of both, which have observed different pairs.
 
         Raises:
-            ValueError: if their means, parts or weights differ.
+            InputError: if their means, parts or weights differ.
         """
         known = ("means", "readers", "reads", "query_biases", "key_biases")
         if self.sides != other.sides or not all(
             torch.equal(getattr(self, name), getattr(other, name)) for name in known
         ):
-            raise ValueError("moments about other means, parts or weights cannot be merged")
+            raise InputError(
+                "the two hypotheses differ in means, parts or weights; expected the same: make "
+                "both with the same arguments"
+            )
         merged = copy.copy(self)
         merged.counts = self.counts + other.counts
         merged.first = self.first + other.first
@@ -226,12 +229,12 @@ class Hypothesis:
         if not self.counts.all():
             raise InputError(
                 "no token pair is left to share the variance of; expected at least one pair with "
-                "query and document tokens: give more queries"
+                "query and document tokens: give more pairs"
             )
         if not np.isfinite(self.second).all():
             raise InputError(
-                "a state of the model is NaN or infinite; expected finite states: try --dtype "
-                "float32, and look at the pairs' texts"
+                "a state of the model is NaN or infinite; expected finite states: load the model "
+                "with dtype float32"
             )
         means = self.first / self.counts[..., None, None]
         covariances = self.second / self.counts[..., None, None, None]

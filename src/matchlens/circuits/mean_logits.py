@@ -62,7 +62,9 @@ class MeanLogits:
             InputError: if there is no such contrast.
         """
         if name not in CONTRASTS:
-            raise InputError(f"the contrast is {name!r}; expected one of {', '.join(CONTRASTS)}")
+            raise InputError(
+                f"contrast {name!r} is not known; expected one of {', '.join(CONTRASTS)}"
+            )
         more, less = name.split("-")
         return self.logits[more] - self.logits[less]
 
@@ -126,7 +128,7 @@ def check_means(layers: Sequence[QK], query: np.ndarray, document: np.ndarray) -
         InputError: if there is no layer, or shapes do not fit, or a number is not finite.
     """
     if not layers:
-        raise InputError("there is no layer; expected the weights of at least one")
+        raise InputError("the list of layers is empty; expected the weights of at least 1 layer")
     expected = (len(layers), layers[0].width)
     for name, values in (("query", query), ("document", document)):
         if values.shape != expected:
@@ -137,5 +139,5 @@ def check_means(layers: Sequence[QK], query: np.ndarray, document: np.ndarray) -
         if not np.isfinite(values).all():
             raise InputError(
                 f"a mean state of the {name} is NaN or infinite; expected finite states: "
-                "try --dtype float32"
+                "take them from the model in float32"
             )

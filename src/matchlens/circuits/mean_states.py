@@ -83,12 +83,12 @@ class MeanStates:
             parts: [pair, token], part numbers; padding is in no part.
 
         Raises:
-            ValueError: if a pair lacks query or document tokens, or lengths differ.
+            InputError: if a pair lacks query or document tokens, or lengths differ.
         """
         if not len(queries) == len(classes) == len(states):
-            raise ValueError(
-                f"{len(queries)} queries, {len(classes)} classes and {len(states)} states; "
-                "expected one of each a pair"
+            raise InputError(
+                f"{len(queries)} queries, {len(classes)} classes and {len(states)} states came; "
+                "expected one of each for every pair"
             )
         sides = (self.query_parts, self.document_parts)
         means = torch.stack([part_means(states, parts, side) for side in sides], 1).cpu().numpy()
@@ -139,10 +139,13 @@ class MeanStates:
         """The states of both, which have observed different pairs.
 
         Raises:
-            ValueError: if they differ in shape or parts.
+            InputError: if they differ in shape or parts.
         """
         if self._shape != other._shape:
-            raise ValueError(f"mean states of {self._shape} and of {other._shape} cannot be merged")
+            raise InputError(
+                f"mean states of {self._shape} cannot be merged with those of {other._shape}; "
+                "expected the same layers, width and parts: make both with the same arguments"
+            )
         merged = MeanStates(*self._shape)
         for one in (self, other):
             for key, values in one._sums.items():
@@ -159,7 +162,7 @@ class MeanStates:
 
         Raises:
             InputError: if no pair of those queries has been observed, or a state is not finite.
-            ValueError: if a layer has observed other pairs than layer 0.
+            InputError: if a layer has observed other pairs than layer 0.
         """
         classes: dict[Hashable, list[np.ndarray]] = {}
         for key in sorted(self._sums, key=repr):  # the order of arrival must not round otherwise
@@ -167,15 +170,15 @@ class MeanStates:
             if queries is not None and query not in queries:
                 continue
             if (counts != counts[0]).any() or not counts[0]:
-                raise ValueError(
-                    f"query {query!r} has {counts.tolist()} pairs by layer; expected the same in "
-                    "every layer"
+                raise InputError(
+                    f"query {query!r} has {counts.tolist()} pairs by layer; expected the same "
+                    "number in every layer: observe each layer of every pair"
                 )
             classes.setdefault(query, []).append(self._sums[key] / counts[:, None, None])
         if not classes:
             raise InputError(
-                "no pair is left to take mean states over; expected at least one relevant, hard or "
-                "easy pair: give more queries, or lower --rel"
+                "no pair is left to take mean states over; expected at least one pair whose "
+                "class is relevant, hard or easy: give more queries"
             )
         total = np.zeros((self.n_layers, 2, self.width))
         for means in classes.values():
@@ -183,8 +186,8 @@ class MeanStates:
         total /= len(classes)
         if not np.isfinite(total).all():
             raise InputError(
-                "a state of the model is NaN or infinite; expected finite states: try --dtype "
-                "float32, and look at the pairs' texts"
+                "a state of the model is NaN or infinite; expected finite states: load the model "
+                "with dtype float32"
             )
         return Means(query=total[:, 0], document=total[:, 1], queries=len(classes))
 
@@ -214,12 +217,14 @@ def part_means(
         chosen: the parts.
 
     Raises:
-        ValueError: if a pair has no such token.
+        InputError: if a pair has no such token.
     """
     inside = in_parts(parts, chosen)
     counts = inside.sum(1, keepdim=True)
     if not bool((counts > 0).all()):
         names = ", ".join(map(str, chosen))
-        raise ValueError(f"a pair has no token in {names}; expected at least one")
+        raise InputError(
+            f"a pair has no token in {names}; expected at least one: leave out empty texts"
+        )
     kept = states.double().masked_fill(~inside[..., None], 0)  # what padding holds never matters
     return kept.sum(1) / counts

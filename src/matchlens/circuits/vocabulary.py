@@ -136,5 +136,5 @@ def _check(qk: QK, readers: Tensor, read: Tensor, top: int) -> None:
         if not vectors.isfinite().all():
             raise InputError(
                 f"a vector of the {name} is NaN or infinite; expected finite vectors: take them "
-                "after the embedding layer's normalisation"
+                "from the model in float32"
             )

@@ -79,7 +79,7 @@ def _ablation(
     elif hows:
         ways(["Q->D"], hows)
     if cuts and not any(cuts):
-        raise InputError("no cut given but ''; expected at least one other, for example 'Q->D'")
+        raise InputError("no cut given but ''; expected at least one more, for example 'Q->D'")
     given = job_of()
     given.check_ranking()
     o.cuts_for(cuts or (), given.folder)

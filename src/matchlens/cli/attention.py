@@ -89,7 +89,7 @@ def attention(
     directions = checked_directions(direction)
     thresholds = Thresholds(q, auc, lexical)
     if aggregate not in (None, "mean", "median"):
-        raise InputError(f"--aggregate {aggregate!r} is not known; expected mean or median")
+        raise InputError(f"--aggregate {aggregate!r} is not known; expected one of mean, median")
     most = o.most_pairs(pairs, COSTLY_PAIRS)
     if cutting:
         checked_random(random)

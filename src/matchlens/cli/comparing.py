@@ -48,7 +48,7 @@ def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = 
             result.save(out)
         except InputError as error:
             o.show(comparison_text(result))
-            raise InputError(f"{error} (the tables above are all that is left)") from None
+            raise InputError(f"{error} (only the tables above are left)") from None
     with read_back(*folders):
         shown = comparison_text(result)
     o.show(shown)

@@ -231,9 +231,7 @@ class Job:
         failure = self._save(result)  # the tables first: a fault in a drawing loses nothing
         o.show(show(result))
         if failure is not None:
-            raise InputError(
-                f"{failure} (the table above is not saved; what was run is kept where it could be)"
-            )
+            raise InputError(f"{failure} (the table above is not saved)")
         if self.out is None:
             return
         from matchlens.studies.runs import trec_runs

@@ -162,7 +162,8 @@ def cuts_for(texts: Sequence[str], folder: ModelFolder) -> None:
         cut.check(layers, heads, f"model {folder.name!r}")
         if not text.isprintable():  # results are keyed by the text, in TSV files and tables too
             raise InputError(
-                f"cut {text!r} holds a tab, a line break or an odd space; write plain ones or none"
+                f"cut {text!r} holds a tab, a line break or an odd space; write plain spaces or "
+                "none"
             )
         if text in texts[:place]:
             raise InputError(f"cut {text!r} is given twice; give each cut once")
@@ -189,7 +190,7 @@ def texts_and_sizes(query_prefix: str, passage_prefix: str, batch_tokens: int | 
 
     for name, text in (("--query-prefix", query_prefix), ("--passage-prefix", passage_prefix)):
         if not is_unicode(text):
-            raise InputError(f"{name} {shown(text)} is not UTF-8; expected text in that encoding")
+            raise InputError(f"{name} {shown(text)} is not UTF-8; expected text in UTF-8")
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"--batch-tokens is {batch_tokens}; expected at least 1 token")
 
@@ -226,14 +227,18 @@ def collections(
             "--topics FILE --qrels FILE --passages FILE [--run FILE]"
         )
     if (query_field is not None or doc_fields is not None) and not dataset:
-        raise InputError("--query-field and --doc-fields go with --dataset")
+        raise InputError(
+            "--query-field and --doc-fields go with --dataset; give --dataset, or leave them out"
+        )
     if demo:
         return [built_in.load()]
     if dataset:
         fields = None if doc_fields is None else [word.strip() for word in doc_fields.split(",")]
         return [irds.load(name, query_field=query_field, doc_fields=fields) for name in dataset]
     if missing := [name for name, paths in files.items() if not paths]:
-        raise InputError(f"{', '.join(missing)} missing; expected --topics, --qrels, --passages")
+        raise InputError(
+            f"{', '.join(missing)} missing; expected all of --topics, --qrels, --passages"
+        )
     topics, qrels, passages, run = topics or [], qrels or [], passages or [], run or []
     if len(topics) != len(qrels) or len(run) not in {0, len(topics)}:
         raise InputError(
@@ -290,7 +295,7 @@ def pairs(
 
     ways = [name for name, on in _ways(per_grade, all_judged, depth) if on]
     if len(ways) > 1:
-        raise InputError(f"{' and '.join(ways)} exclude each other; give one of them")
+        raise InputError(f"{' and '.join(ways)} exclude each other; give only one of them")
     if not ways:
         depth = preset_depth
     cap = (per_grade or preset_per_grade) if per_grade != 0 else 0

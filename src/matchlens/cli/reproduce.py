@@ -77,7 +77,7 @@ def reproduce(
     if out is None and not explain:
         raise InputError("Missing option '--out': expected a folder for the results")
     if quick and full:
-        raise InputError("--quick and --full exclude each other; give one of them")
+        raise InputError("--quick and --full exclude each other; give only one of them")
     whole_study.checked_margin(margin)
     size = sizes.size("quick" if quick else "full" if full else "default")
     named = None if studies is None else [word.strip() for word in studies.split(",") if word]
@@ -161,7 +161,8 @@ def _allow(
     if total > free:
         raise InputError(
             f"{total / 1e9:.1f} GB must be downloaded, and {free / 1e9:.1f} GB are free in the "
-            "home folder; make room, or name a local model and TREC files"
+            "home folder; make room there, or name a local model (--model) and files (--topics, "
+            "--qrels, --passages)"
         )
     if explain:
         typer.echo(said)
@@ -171,8 +172,11 @@ def _allow(
         return
     if not sys.stdin.isatty():
         raise InputError(
-            f"{total / 1e9:.1f} GB must be downloaded; say --yes, or name a local model and TREC "
-            "files"
+            f"{total / 1e9:.1f} GB must be downloaded; give --yes, or name a local model "
+            "(--model) and files"
         )
     if not typer.confirm("download them?", err=True):
-        raise InputError("nothing was downloaded; name a local model and TREC files instead")
+        raise InputError(
+            "nothing was downloaded; say y, or name a local model (--model) and files (--topics, "
+            "--qrels, --passages)"
+        )

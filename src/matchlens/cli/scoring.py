@@ -27,6 +27,7 @@ Example:
   matchlens score -m demo --pairs pairs.jsonl --cut 'Q->D'
   {"pair": 0, "scores": {"": 1.2, "Q->D": -0.3}}
 """
+EXAMPLE = '{"query": "...", "text": "..."}'
 CHUNK = 4096
 OVER_ALL = (How.MEAN, How.RESAMPLE)
 """These take what they put in from the other pairs: all pairs are held and scored together."""
@@ -106,13 +107,12 @@ def read_pairs(name: str, query_prefix: str = "", passage_prefix: str = "") -> I
         query, text = query_prefix + texts[0], passage_prefix + texts[1]
         yield Pair(texts[0], f"line {number}", query, text, grade=0)
     if number == 0:
-        raise InputError(f"{name}: no pairs; expected one JSON object a line")
+        raise InputError(f"{name}: no pairs; expected one JSON object a line, such as {EXAMPLE}")
 
 
 def _wrong(name: str, number: int, what: str) -> InputError:
     return InputError(
-        f'{name}, line {number}: {what}; expected an object such as {{"query": "...", "text": '
-        '"..."}, both with some text'
+        f"{name}, line {number}: {what}; expected an object such as {EXAMPLE}, both with some text"
     )
 
 

@@ -74,7 +74,7 @@ def study(
     from matchlens.studies import sizes
 
     if quick and full:
-        raise InputError("--quick and --full exclude each other; give one of them")
+        raise InputError("--quick and --full exclude each other; give only one of them")
     how_much = sizes.size("quick" if quick else "full" if full else "default")
     named = None if studies is None else [word.strip() for word in studies.split(",") if word]
     names = sizes.chosen_studies(named, how_much)

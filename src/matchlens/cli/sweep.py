@@ -81,7 +81,9 @@ def sweep(
     if kind not in KINDS:
         raise InputError(f"sweep {kind!r} is not known; expected one of {', '.join(KINDS)}")
     if bool(sets) != (kind == "head-sets"):
-        raise InputError("--set NAME=HEADS goes with head-sets, which needs at least one")
+        raise InputError(
+            "--set NAME=HEADS and the sweep head-sets go together; give both or neither"
+        )
     own: dict[str, Any] = {"hows": how}
     if kind in LAYERED:
         own |= {"kind": kind, "directions": direction, "window": window}
@@ -174,7 +176,7 @@ def _conditions(
             ways(plain(own["directions"] or (WHOLE_HEAD,)), hows)
             return {}
         return conditions_of(
-            own["sets"], own["directions"], hows, own["random"], seed, layers, heads
+            own["sets"], own["directions"] or None, hows, own["random"], seed, layers, heads
         )[0]
     from matchlens.studies.control_points import conditions_of
 

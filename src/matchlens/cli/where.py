@@ -34,11 +34,13 @@ class Where:
             InputError: if they do not, or Ray is not installed.
         """
         if self.runner not in ("local", "ray"):
-            raise InputError(f"--runner {self.runner!r} is not known; expected local or ray")
+            raise InputError(f"--runner {self.runner!r} is not known; expected one of local, ray")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"--workers is {self.workers}; expected 1 or more")
         if self.ray_address is not None and self.runner != "ray":
-            raise InputError("--ray-address goes with --runner ray; add it, or leave this out")
+            raise InputError(
+                "--ray-address goes with --runner ray; give both, or leave --ray-address out"
+            )
         if self.runner == "ray" and find_spec("ray") is None:
             raise InputError(
                 "--runner ray needs Ray, which is not installed; install it: "

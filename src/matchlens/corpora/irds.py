@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from . import oddities as rule
@@ -77,6 +78,7 @@ class IrdsCollection(Collection):
         return _text(doc, self.doc_fields, f"passage {shown(str(doc.doc_id))} of {self.name}")
 
 
+@typed
 def load(
     dataset_id: str,
     *,

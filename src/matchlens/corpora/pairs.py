@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from .collection import Collection, Draw
@@ -32,6 +33,7 @@ EASY_GRADE = -1
 EASY_KIND = "easy"
 
 
+@typed
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One query with one candidate passage.
@@ -114,6 +116,7 @@ class PairSet:
         return PairSet.join([self, other])
 
     @staticmethod
+    @typed
     def join(sets: Sequence[PairSet]) -> PairSet:
         """Several collections side by side, in the order given; counts are added up.
 
@@ -158,6 +161,7 @@ class PairSet:
         )
 
 
+@typed
 def choose(
     collection: Collection,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from .collection import Draw
@@ -14,6 +15,7 @@ LEAST_DEPTH = 10
 """Passages of a run that every query keeps; beyond that queries are dropped."""
 
 
+@typed
 def thin(
     pairs: PairSet, most: int, *, seed: int = 0, easy: bool = False
 ) -> tuple[PairSet, list[int]]:

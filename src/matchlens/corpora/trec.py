@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError, MatchlensWarning
 
 from . import oddities as rule
@@ -102,6 +103,7 @@ class TrecCollection(Collection):
             yield from stream(path, self.keys.get(path))
 
 
+@typed
 def load(
     topics: str | Path,
     qrels: str | Path,

@@ -103,14 +103,14 @@ def layer_curves(
     ['random', 'D→D', 'original']
     """
     if kind not in KINDS:
-        raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+        raise InputError(f"kind {kind!r} is not known; expected one of {', '.join(KINDS)}")
     required(table, COLUMNS, ("direction", "n"), "layer_curves")
     curves = _curves(table)
     originals = numbers(table, "original")
     if np.ptp(originals) > 1e-9:
         raise InputError(
             f"column 'original' has several numbers, {originals.min()} to {originals.max()}; "
-            "expected the one of the ranking without a cut"
+            "expected one: the value of the ranking without a cut in every row"
         )
     original = float(originals[0])
     with style():

@@ -190,7 +190,7 @@ def _heads(
     direction, kind = (table[n].astype(str).to_numpy(dtype=object) for n in ("direction", "class"))
     low, high, count = (numbers(table, name) for name in ("low", "high", "count"))
     if (count < 0).any():
-        raise InputError("column 'count' holds negative numbers; expected pairs in a bin, from 0")
+        raise InputError("column 'count' has negative numbers; expected numbers of pairs, from 0")
     panels = list(dict.fromkeys(zip(layer.tolist(), head.tolist(), direction, strict=True)))
     if len(panels) > PANELS:
         raise InputError(

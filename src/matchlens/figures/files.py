@@ -67,6 +67,6 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     except OSError as error:
         raise InputError(
             f"cannot write the figure to {str(folder)!r}: {error.strerror or error}; "
-            "give another folder"
+            "give a folder that can be written"
         ) from None
     return paths

@@ -120,7 +120,7 @@ class Page:
 
     def __init__(self, width: str) -> None:
         if width not in WIDTHS:
-            raise InputError(f"width {width!r} is unknown; expected one of {', '.join(WIDTHS)}")
+            raise InputError(f"width {width!r} is not known; expected one of {', '.join(WIDTHS)}")
         self.width = WIDTHS[width]
         self.wide = width == "page"
         self.figure = Figure(figsize=(self.width / 72, self.width / 72), dpi=DPI, facecolor="white")
@@ -270,7 +270,9 @@ def required(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str], wh
     if twice.any():
         row = table[list(key)].to_numpy()[twice][0]
         said = ", ".join(f"{name} {value}" for name, value in zip(key, row, strict=True))
-        raise InputError(f"the table for {what} has several rows for {said}; expected one")
+        raise InputError(
+            f"the table for {what} has several rows for {said}; expected one row for each"
+        )
 
 
 def numbers(table: pd.DataFrame, column: str, *, known: bool = True) -> Float[np.ndarray, " rows"]:
@@ -288,7 +290,7 @@ def numbers(table: pd.DataFrame, column: str, *, known: bool = True) -> Float[np
         values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"column {column!r} holds no numbers ({error}); expected numbers"
+            f"column {column!r} holds no numbers ({error}); expected a number in every row"
         ) from None
     if known and not np.isfinite(values).all():
         raise InputError(
@@ -306,7 +308,9 @@ def integers(table: pd.DataFrame, column: str) -> Int[np.ndarray, " rows"]:
     """
     values = numbers(table, column)
     if (values < 0).any() or (values != np.floor(values)).any():
-        raise InputError(f"column {column!r} counts from 0; expected whole numbers, none negative")
+        raise InputError(
+            f"column {column!r} has negative or broken numbers; expected whole numbers from 0"
+        )
     return values.astype(np.int64)
 
 

@@ -179,7 +179,9 @@ def _points(
     rows = rows[np.lexsort((head[rows], layer[rows]))]
     names = [f"{layer[i]}.{head[i]}" for i in rows]
     if np.isinf(shade).any():
-        raise InputError(f"column {colour!r} has an infinity; expected numbers or NaN")
+        raise InputError(
+            f"column {colour!r} has an infinity; expected numbers, or NaN where one is not known"
+        )
     values = [values[rows] for values in (at_x, at_y, shade)]
     (in_x, x_unit), (in_y, y_unit), (in_c, c_unit) = (unit(*each) for each in values)
     across, up, tint = values[0] / in_x, values[1] / in_y, values[2] / in_c

@@ -144,8 +144,8 @@ def _sets(table: pd.DataFrame, scale: float) -> list[_Set]:
         own = rows[draw[rows] == -1]
         if not len(own):
             raise InputError(
-                f"the table for set_effects has no row of set {name!r} itself; expected one with "
-                "draw -1"
+                f"the table for set_effects has no row of set {name!r} itself; expected one row "
+                "whose draw is -1"
             )
         i = int(own[0])
         random = rows[draw[rows] >= 0]

@@ -55,7 +55,9 @@ class AttentionMeter:
     def __init__(self, names: Sequence[str], arrays: Mapping[str, Keeps]) -> None:
         wrong = [name for name in names if name not in NAMES]
         if wrong:
-            raise InputError(f"meter {wrong[0]!r} is not known; expected {', '.join(NAMES)}")
+            raise InputError(
+                f"meter {wrong[0]!r} is not known; expected some of {', '.join(NAMES)}"
+            )
         self.names = tuple(name for name in NAMES if name in names)
         self.arrays = arrays
         self._kept: dict[str, list[Tensor]] = {}

@@ -53,7 +53,7 @@ class Scores:
             raise InputError(
                 f"the model's score of {pair} under cut {conditions[0]!r} is "
                 f"{scores[wrong][0]} ({int(wrong.sum())} such in its batch); expected a finite "
-                "logit; try --dtype float32, and look at the pair's text"
+                "logit: load the model with dtype float32"
             )
         for name in conditions:
             self.values[self.conditions.index(name), pairs] = scores

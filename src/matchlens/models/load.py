@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
+from matchlens.arguments import typed
 from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning
@@ -143,6 +144,7 @@ class Reranker:
         return "float64" if self.dtype == "float64" else "float32"
 
 
+@typed
 def load(
     model: str | Path | ModelFolder = "demo",
     *,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from matchlens.arguments import typed
 from matchlens.batching import batches
 from matchlens.errors import InputError
 from matchlens.models.bert import relevance
@@ -53,6 +54,7 @@ SHORT = tuple(
 """The check's pairs, so short that no limit cuts them: CrossEncoders cut in another way."""
 
 
+@typed
 def wrap(
     model: Any,
     tokenizer: Any = None,

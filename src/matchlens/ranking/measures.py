@@ -144,7 +144,7 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
             f"expected {', '.join(known)}" if known else "expected none",
         )
     if given.pop("judged_only", False):
-        raise _wrong(text, f"judged_only is refused, {_JUDGED}", "leave it out")
+        raise _wrong(text, f"judged_only is refused: {_JUDGED}", "leave it out")
     if "rel" in known:
         given.setdefault("rel", rel)
     options = {key: _checked(text, name, key, value, known[key]) for key, value in given.items()}
@@ -208,7 +208,7 @@ def _kind(text: str, name: str) -> tuple[str, Mapping[str, Any], str, dict[str, 
         raise _wrong(text, f"no measure is called {name!r}", f"{expected}, spelt so")
     kind = registry[name]
     if kind.NAME in _REFUSED:
-        raise _wrong(text, f"{name} is refused, {_REFUSED[kind.NAME]}", "take another measure")
+        raise _wrong(text, f"{name} is refused: {_REFUSED[kind.NAME]}", "take another measure")
     return kind.NAME, kind.SUPPORTED_PARAMS, kind.AT_PARAM, dict(kind.params)
 
 

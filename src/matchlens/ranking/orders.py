@@ -173,8 +173,8 @@ def _flush(
     for at, (number, _) in enumerate(batch):
         if str(at) not in values:
             raise InputError(
-                f"{measure} has no value for {queries[number].name}; expected one a query: "
-                "choose another measure, e.g. nDCG@10"
+                f"{measure} has no value for {queries[number].name}; expected one for each "
+                "query: choose another measure, e.g. nDCG@10"
             )
         found[number].append(values[str(at)])
     batch.clear()

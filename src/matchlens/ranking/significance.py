@@ -84,8 +84,7 @@ def compare(
         )
     if not queries:
         raise InputError(
-            "no query is left to compare; expected at least one with a relevant candidate: "
-            "look at the candidates' grades"
+            "no query is left to compare; expected at least one query with a relevant candidate"
         )
     if not (0 < alpha < 1 and resamples >= 1):
         raise InputError(

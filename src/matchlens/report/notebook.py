@@ -80,9 +80,10 @@ def result_figure(result: Result, name: str | None = None) -> Figure:
         names.append(known)
     if not names:
         raise InputError(
-            f"study {result.study!r} has no figure; its tables are {', '.join(result.tables)}"
+            f"study {result.study!r} has no figure; look at its tables instead: to_frame(name) "
+            f"with one of {', '.join(result.tables)}"
         )
-    raise InputError(f"no figure {name!r}; expected one of: {', '.join(names)}")
+    raise InputError(f"there is no figure {name!r}; expected one of: {', '.join(names)}")
 
 
 def _figures(result: Result) -> Iterator[tuple[str, Figure]]:

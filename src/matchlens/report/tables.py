@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from matchlens.arguments import typed
 from matchlens.directions import Direction
 from matchlens.parts import NAMED
 from matchlens.report.latex import tabular, tex
@@ -20,6 +21,7 @@ IMPOSSIBLE = (
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
 
 
+@typed
 def text(result: Result, *, bold: bool = False) -> str:
     """The ablation's table as text, with a legend.
 
@@ -58,6 +60,7 @@ def text(result: Result, *, bold: bool = False) -> str:
     return "\n".join([*lines, "", *_legend(result, bold), *note_lines(result)]) + "\n"
 
 
+@typed
 def latex(result: Result) -> str:
     """The ablation's table in LaTeX (booktabs): bold for a decrease, * for significance.
 

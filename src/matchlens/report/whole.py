@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError
 from matchlens.ranking.effects import MARGIN
 from matchlens.report.numbers import columns, printed
@@ -30,7 +31,10 @@ def held(folder: str | Path) -> dict[str, Result]:
     """
     names = [name for name in read_manifest(Path(folder))["studies"] if name not in OTHERS]
     if not names:
-        raise InputError(f"{str(folder)!r} holds no study; run one into it, such as ablation")
+        raise InputError(
+            f"{str(folder)!r} holds no study; expected a folder that a study was written to, for "
+            "example by matchlens ablation --out DIR"
+        )
     return {name: Result.load(folder, name) for name in names}
 
 
@@ -98,6 +102,7 @@ def check_margin(margin: float) -> None:
         )
 
 
+@typed
 def write_report(
     folder: str | Path,
     *,

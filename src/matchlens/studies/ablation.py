@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress
@@ -19,6 +20,7 @@ from matchlens.studies.presets import preset as preset_of
 NAME = "ablation"
 
 
+@typed
 def ablation(
     model: Reranker,
     pairs: PairSet,

@@ -195,5 +195,6 @@ def check_new(old: Path, new: Path) -> None:
     inner, outer = new.resolve(), old.resolve()
     if inner == outer or outer in inner.parents:
         raise InputError(
-            f"--out {str(new)!r} is the folder that is compared, or inside it; give another --out"
+            f"--out {str(new)!r} lies in the folder that is run again, or is that folder; give "
+            "another --out"
         )

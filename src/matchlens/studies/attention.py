@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
 from matchlens.engine import Progress, Run
@@ -40,6 +41,7 @@ from matchlens.studies.watching import DERIVED, Reader, Watched, watch
 NAME = "attention"
 
 
+@typed
 def attention(
     model: Reranker,
     pairs: PairSet,
@@ -133,8 +135,8 @@ def attention(
             classes.check(contrasts)
         except InputError as error:
             raise InputError(
-                f"{error} (preset {chosen.name!r} takes only passages that the model classifies "
-                "rightly)"
+                f"{error}; or use another preset than {chosen.name!r}, which takes only "
+                "passages that the model classifies rightly"
             ) from None
     reader = Reader(arrays)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}

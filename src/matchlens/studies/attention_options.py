@@ -37,7 +37,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name, value in (("q", self.q), ("auc", self.auc), ("lexical", self.lexical)):
             if not 0 <= value <= 1:
-                raise InputError(f"threshold {name} is {value}; expected 0 to 1")
+                raise InputError(f"threshold {name} is {value}; expected a number from 0 to 1")
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -52,8 +52,6 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in NAMES:
             raise InputError(f"meter {name!r} is not known; expected some of {', '.join(NAMES)}")
-    if not names:
-        raise InputError(f"no meter given; expected some of {', '.join(NAMES)}")
     return tuple(name for name in NAMES if name in names)
 
 

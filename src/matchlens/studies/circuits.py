@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from matchlens.arguments import typed
 from matchlens.circuits import Means, Shares, mean_logits
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import PairSet
@@ -48,6 +49,7 @@ READINGS = {"mass_QD": (Part.Q, Part.D), "mass_DQ": (Part.D, Part.Q)}
 """The two directions of Figure 1b, by the name of the column that has the difference."""
 
 
+@typed
 def query_key(
     model: Reranker,
     pairs: PairSet,

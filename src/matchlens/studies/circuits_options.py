@@ -46,13 +46,15 @@ def checked(contrast: str, variant: str, top: int, matches: int) -> None:
         InputError: if one cannot.
     """
     if contrast not in CONTRASTS:
-        raise InputError(f"contrast {contrast!r} is not known; expected {', '.join(CONTRASTS)}")
+        raise InputError(
+            f"contrast {contrast!r} is not known; expected one of {', '.join(CONTRASTS)}"
+        )
     if variant not in VARIANTS:
-        raise InputError(f"variant {variant!r} is not known; expected {', '.join(VARIANTS)}")
+        raise InputError(f"variant {variant!r} is not known; expected one of {', '.join(VARIANTS)}")
     if top < 0:
-        raise InputError(f"top is {top}; expected a number of heads, or 0 for none")
+        raise InputError(f"top is {top}; expected 1 head or more, or 0 for none")
     if matches < 1:
-        raise InputError(f"matches is {matches}; expected at least 1 token pair a head")
+        raise InputError(f"matches is {matches}; expected at least 1 token pair of each head")
 
 
 def named_heads(
@@ -85,7 +87,7 @@ def named_heads(
                 cut.check(layers, heads)
             found += [(int(layer), int(head)) for layer, head in cut.heads or ()]
     if not found:
-        raise InputError("no head is named; expected layer.head, as in '8.1,4.9'")
+        raise InputError("no head is named; expected at least one as layer.head, as in '8.1,4.9'")
     return tuple(dict.fromkeys(found))
 
 
@@ -110,15 +112,15 @@ def checked_halves(pairs: Sequence[Pair], rel: int, seed: int) -> tuple[Classes,
     number = len(classes.qids)
     if not (first.of_pair >= 0).any():
         raise InputError(
-            f"none of the {number} queries that fall into the half which gives the mean states "
-            f"has a passage that is {', '.join(CLASSES)}; give more queries, or another seed"
+            f"half of the {number} queries, by the seed, give the mean states, and none of them "
+            f"has a passage that is {' or '.join(CLASSES)}; give more queries, or another seed"
         )
     try:
         second.check([COLOURING])
     except InputError:
         raise InputError(
-            f"no query in the half of the {number} queries which colours the plot has both "
-            "relevant and easy passages; give more queries, or another seed"
+            f"half of the {number} queries, by the seed, give the colours of the plot, and none of "
+            "them has both relevant and easy passages; give more queries, or another seed"
         ) from None
     return first, second
 
@@ -160,5 +162,5 @@ def check_shapes(ours: tuple[object, ...], theirs: tuple[object, ...], name: str
         one, other = (" x ".join(map(str, shape)) for shape in (ours, theirs))
         raise InputError(
             f"base model {name!r} has {other} (layers x heads x width), the model {one}; expected "
-            "the model that was fine-tuned, whose heads are the same ones"
+            "the model before it was fine-tuned, which has the same shape"
         )

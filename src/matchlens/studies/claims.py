@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.ranking.effects import MARGIN, UNDECIDED, decide
 from matchlens.studies.decisions import (
     Results,
@@ -49,6 +50,7 @@ COLUMNS = (
 )
 
 
+@typed
 def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
     """Decide the paper's claims for one model from the tables of its studies.
 

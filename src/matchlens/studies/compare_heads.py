@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.circuits.association import spearman
 from matchlens.errors import InputError
 from matchlens.results import Result
 
 
+@typed
 def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFrame:
     """How far two attention studies agree about the matching heads.
 
@@ -43,15 +45,15 @@ def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFra
         table = result.to_frame("matching")
         if table.empty:
             raise InputError(
-                "a result has no list of heads (too few queries with relevant and easy passages); "
-                "expected an attention study with at least two of them in each half"
+                "a result has no list of heads, since too few of its queries have relevant and "
+                "easy passages; expected an attention study of more queries"
             )
         tables.append(table)
     shapes = [(one["layer"].max() + 1, one["head"].max() + 1) for one in tables]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"the models have {shapes[0][0]} x {shapes[0][1]} and {shapes[1][0]} x {shapes[1][1]} "
-            "heads; expected two results of one shape"
+            "heads; expected results of models of one shape"
         )
     rows = []
     for direction in dict.fromkeys(tables[0]["direction"]):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.errors import InputError, visible
 from matchlens.ranking import compare as over_queries
 from matchlens.results import Result, read_manifest
@@ -30,6 +31,7 @@ CELL = (
 CLAIM = ("id", "claim", "verdict", "value", "low", "high", "unit", "n", "n_of", "p", "found")
 
 
+@typed
 def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
     """Set results folders side by side: Table 1, Figure 1a, matching heads, claims.
 
@@ -108,7 +110,7 @@ def _held(folders: Sequence[Path]) -> list[Held]:
         listed = "; ".join(f"{one.name}: {', '.join(one.studies) or 'none'}" for one in held)
         raise InputError(
             f"the folders have no study in common that can be compared ({listed}); expected two "
-            f"or more with one of {', '.join(STUDIES)}"
+            f"or more folders with one of {', '.join(STUDIES)}"
         )
     return held
 

@@ -72,19 +72,22 @@ class Classes:
         Raises:
             InputError: if one is not known, or has an empty class, or no query has both.
         """
+        if not contrasts:
+            raise InputError(f"no contrast given; expected one or more of {', '.join(CONTRASTS)}")
         for name in contrasts:
             first, second = sides(name)
             for side in (first, second):
                 if not (self.of_pair == side).any():
                     remedy = {
-                        0: "ask for lower grades with rel, or for other queries",
-                        1: "take judged passages of grade 0",
-                        2: "ask for random passages (--easy N)",
+                        0: "expected one: lower rel, or choose other queries",
+                        1: "expected one: choose passages that are judged 0",
+                        2: "expected one: ask for random passages (easy=10, --easy 10)",
                     }[side]
                     raise InputError(f"contrast {name!r} has no {CLASSES[side]} passage; {remedy}")
             if not len(np.intersect1d(self._queries(first), self._queries(second))):
                 raise InputError(
-                    f"contrast {name!r}: no query has passages of both classes; expected one"
+                    f"contrast {name!r}: no query has passages of both classes; expected at "
+                    "least one such query: choose more queries"
                 )
 
     def _queries(self, side: int) -> np.ndarray:
@@ -101,7 +104,9 @@ def sides(contrast: str) -> tuple[int, int]:
     (0, 2)
     """
     if contrast not in CONTRASTS:
-        raise InputError(f"contrast {contrast!r} is not known; expected {', '.join(CONTRASTS)}")
+        raise InputError(
+            f"contrast {contrast!r} is not known; expected one of {', '.join(CONTRASTS)}"
+        )
     first, _, second = contrast.partition("-")
     return CLASSES.index(first), CLASSES.index(second)
 
@@ -194,7 +199,7 @@ def contrast_table(
     p = paired(apart)
     middle = {"mean": np.nanmean, "median": np.nanmedian}
     if aggregate not in middle:
-        raise InputError(f"aggregate {aggregate!r} is not known; expected mean or median")
+        raise InputError(f"aggregate {aggregate!r} is not known; expected one of mean, median")
     queries = (~np.isnan(apart)).sum(0)
     return pd.DataFrame(
         {

@@ -21,8 +21,10 @@ def conditions_of(
     Raises:
         InputError: if a cut cannot be controlled, or no draw is asked for.
     """
+    if not cuts:
+        raise InputError("no cut given; expected at least one, for example 'Q->D'")
     if not 1 <= draws <= MOST_DRAWS:
-        raise InputError(f"{draws} draws were asked for; expected 1 to {MOST_DRAWS}")
+        raise InputError(f"draws is {draws}; expected 1 to {MOST_DRAWS}")
     made, _ = ways(list(dict.fromkeys(cuts)), hows)
     conditions: dict[str, Condition] = {"": []}
     about: list[dict[str, object]] = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress
@@ -23,6 +24,7 @@ from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 
 
+@typed
 def controls(
     model: Reranker,
     pairs: PairSet,
@@ -104,7 +106,9 @@ def controls(
     )
     own = feasible(own)
     if own.empty:
-        raise InputError(f"no cut can be controlled: {'; '.join(note(done.reasons))}")
+        raise InputError(
+            f"none of the cuts removes anything: {'; '.join(note(done.reasons))}; give other cuts"
+        )
     drawn = pd.DataFrame(about).merge(done.table, on="cut", how="left", validate="one_to_one")
     return done.result(
         "controls",

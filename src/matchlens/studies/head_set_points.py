@@ -36,7 +36,7 @@ def conditions_of(
         InputError: if an argument cannot be used; see :func:`head_sets`.
     """
     chosen = checked(sets, layers, heads, random)
-    made, impossible = ways(plain(directions or (WHOLE_HEAD,)), hows)
+    made, impossible = ways(plain((WHOLE_HEAD,) if directions is None else directions), hows)
     drawn = {name: random_sets(one, heads, random, seed) for name, one in chosen.items()}
     points: list[dict[str, object]] = [
         {
@@ -66,8 +66,8 @@ def plain(directions: Sequence[str]) -> list[str]:
         cut = Cut.parse(text)
         if not cut.directions or cut != Cut(cut.directions):
             raise InputError(
-                f"{text!r} is no plain direction; layers, heads and how are chosen by the study; "
-                "expected, for example, 'Q->D' or 'Q->D+D->Q'"
+                f"{text!r} is no plain direction, and the study chooses layers, heads and how "
+                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
             )
     if not directions:
         raise InputError("no direction given; expected at least one, for example 'Q->D'")
@@ -84,7 +84,10 @@ def checked(
             counterpart, or too few random sets are asked for.
     """
     if not sets:
-        raise InputError("no set of heads given; expected at least one, for example top=8.1,4.9")
+        raise InputError(
+            "no set of heads given; expected at least one, for example {'top': '8.1,4.9'} "
+            "(--set top=8.1,4.9)"
+        )
     checked_random(random)
     out = {}
     for name, given in sets.items():
@@ -100,7 +103,7 @@ def checked(
         if possible(out[name], heads) < 2:
             raise InputError(
                 f"set {name!r} holds every head of its layers, so that no other set has as many "
-                "heads in each; expected a smaller set"
+                "heads in each; expected a set with fewer heads"
             )
     return out
 
@@ -112,10 +115,11 @@ def checked_random(number: int) -> None:
         InputError: if they are too few, or more than can be held.
     """
     if number > MOST_SETS:
-        raise InputError(f"{number} random sets were asked for; expected at most {MOST_SETS}")
+        raise InputError(f"random is {number}; expected at most {MOST_SETS} random sets")
     if number < RANDOM_SETS:
         raise InputError(
-            f"{number} random sets cannot show p < .01; expected {RANDOM_SETS} or more"
+            f"random is {number}, and so few sets cannot show p < .01; expected at least "
+            f"{RANDOM_SETS}"
         )
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Direction
 from matchlens.engine import Progress
@@ -32,6 +33,7 @@ from matchlens.studies.sweep_points import WHOLE_HEAD
 TIE = 1e-12
 
 
+@typed
 def head_sets(
     model: Reranker,
     pairs: PairSet,
@@ -95,7 +97,7 @@ def head_sets(
     [11]
     """
     layers, heads = model.family.n_layers, model.family.n_heads
-    texts = [str(one) for one in (directions or (WHOLE_HEAD,))]
+    texts = [str(one) for one in ((WHOLE_HEAD,) if directions is None else directions)]
     conditions, points, impossible = conditions_of(sets, texts, hows, random, seed, layers, heads)
     chosen = checked(sets, layers, heads, random)
     families = {str(point["cut"]): "random" for point in points}
@@ -112,7 +114,7 @@ def head_sets(
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
     if len(feasible(table)) < len(table):
         raise InputError(
-            f"a direction cannot be cut: {'; '.join(note(done.reasons))}; leave it out"
+            f"a direction cannot be cut: {'; '.join(note(done.reasons))}; leave this direction out"
         )
     kept = done.queries[done.queries["cut"].isin(["", *_named(points)])]
     return done.result(

@@ -49,6 +49,8 @@ def ways(cuts: Sequence[str], hows: Sequence[str] | None) -> tuple[list[Way], li
     """
     if hows is None:
         return [Way(text, str(Cut.parse(text).how), text) for text in cuts], []
+    if not hows:
+        raise InputError(f"no how given; expected one or more of {', '.join(How)}")
     for how in hows:
         if how not in list(How):
             raise InputError(f"how {how!r} is not known; expected one of {', '.join(How)}")
@@ -60,7 +62,7 @@ def ways(cuts: Sequence[str], hows: Sequence[str] | None) -> tuple[list[Way], li
             Cut.parse(text)
             if "~" in text:
                 raise InputError(
-                    f"cut {text!r} names its own way of cutting; expected one without '~' where "
+                    f"cut {text!r} names its own way of cutting; expected one without '~', since "
                     "hows are given"
                 )
             cut = text if how == "zero" else f"{text}~{how}"

@@ -47,7 +47,7 @@ def checked_looks(looks: int) -> int:
         InputError: if it is not 1 to 100.
     """
     if not 1 <= looks <= MOST_LOOKS:
-        raise InputError(f"{looks} pairs to look into; expected 1 to {MOST_LOOKS}")
+        raise InputError(f"looks is {looks}; expected 1 to {MOST_LOOKS} pairs to look into")
     return looks
 
 
@@ -63,7 +63,8 @@ def ids_of(text: str) -> Given:
     words = text.rsplit(maxsplit=2)
     if len(words) < 2:
         raise InputError(
-            f"pair {shown(text)} has no two ids; expected 'QID DOCID', a space between them"
+            f"pair {shown(text)} does not hold two ids; expected a query's id, a space and a "
+            "passage's id"
         )
     return (words[0], words[1]) if len(words) == 2 else (words[0], words[1], words[2])
 
@@ -87,6 +88,11 @@ def named(pairs: Sequence[Pair], chosen: Iterable[Given]) -> list[int]:
         places.setdefault((pair.collection, pair.qid, pair.docid), []).append(row)
     rows: list[int] = []
     for key in given:
+        if not isinstance(key, tuple) or len(key) not in (2, 3):
+            raise InputError(
+                f"chosen names a pair as {key!r:.60}; expected a query's id and a passage's id, for "
+                "example ('q1', 'd7')"
+            )
         words = f"pair of query {shown(key[-2])} and passage {shown(key[-1])}"
         found = places.get(tuple(key), [])
         if not found:
@@ -96,7 +102,9 @@ def named(pairs: Sequence[Pair], chosen: Iterable[Given]) -> list[int]:
             )
         if len(found) > 1:
             held = ", ".join(shown(pairs[row].collection) for row in found)
-            raise InputError(f"{words} is in the collections {held}; name the collection, too")
+            raise InputError(
+                f"{words} is in the collections {held}; name the collection before the ids, too"
+            )
         if found[0] in rows:
             raise InputError(f"{words} is given twice; give each pair once")
         rows.append(found[0])

@@ -66,16 +66,19 @@ class Scored:
         missing = {"cut", "pair", "score"} - set(table.columns)
         if missing:
             raise InputError(
-                f"the scores have no column {', '.join(sorted(missing))}; expected cut, pair, score"
+                f"the scores have no column {', '.join(sorted(missing))}; expected the columns "
+                "cut, pair, score"
             )
         rows, scores = table["pair"].to_numpy(), table["score"].to_numpy(dtype=np.float64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < number):
             raise InputError(
                 f"the scores name pairs {rows.min()} to {rows.max()}; expected 0 to {number - 1}: "
-                "they are of other pairs"
+                "leave these scores out, since they are of other pairs"
             )
         if not np.isfinite(scores).all():
-            raise InputError("the scores hold NaN or infinity; expected finite logits")
+            raise InputError(
+                "the scores hold NaN or infinity; expected finite logits: leave these scores out"
+            )
         names = table["cut"].astype(str).to_numpy(dtype=object)
         kept = dict.fromkeys(name for name in dict.fromkeys(names) if name and _is_whole(name))
         cuts = ("", *(kept if wanted is None else wanted))

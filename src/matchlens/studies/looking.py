@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress, Run, lengths
@@ -45,6 +46,7 @@ FAR = 100
 """Ties' tolerances by which a stored score may differ from this run's."""
 
 
+@typed
 def looking(
     model: Reranker,
     pairs: PairSet,
@@ -111,7 +113,7 @@ def looking(
     started = time.perf_counter()
     setup = preset_of(preset)
     tol = TIE_TOL[model.dtype] if tie_tol is None else tie_tol
-    if tol < 0:
+    if not 0 <= tol < float("inf"):
         raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
     rel = relevant_grade(pairs, rel)
     given = [] if chosen is None else named(pairs.pairs, chosen)
@@ -139,8 +141,8 @@ def looking(
         found = pick(pairs.pairs, queries, ranks, seen.best, number, rel)
         if not found:
             raise InputError(
-                "no pair to look into: no passage is relevant, judged 0 or random; expected "
-                "candidates of these grades, or name pairs"
+                "no pair to look into: no passage is relevant, judged 0 or random; expected at "
+                "least one: lower rel, or name pairs with chosen (--pair)"
             )
         if len(found) < number:
             said.append(f"{len(found)} pairs to look into: the queries offer no more")
@@ -258,6 +260,6 @@ def _received(
             raise InputError(
                 f"the stored score of query {pair.qid!r} and passage {pair.docid!r} is "
                 f"{stored:.6g}, this model gives {score:.6g}; expected scores of these pairs by "
-                "this model: leave them out"
+                "this model: leave these scores out"
             )
     return array, out

@@ -40,8 +40,6 @@ def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
         name = str(cut)
         if name in conditions and name != ORIGINAL:
             raise InputError(f"cut {name!r} is given twice; give each cut once")
-        if name == RANDOM:
-            raise InputError("'random' is no cut; the random ranking is always in the table")
         conditions[name] = [Cut.of(cut)]
     if len(conditions) == 1:
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
@@ -57,7 +55,7 @@ def prepare(
         InputError: if one of them cannot be used.
     """
     tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
-    if tol < 0:
+    if not 0 <= tol < float("inf"):
         raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
     parsed, queries, said = ranked(pairs, measure, rel, rank_easy=rank_easy)
     return parsed, tol, queries, said

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
 from matchlens.engine import Progress
@@ -14,6 +15,7 @@ from matchlens.models.load import Reranker
 from matchlens.runners import Runner, run
 
 
+@typed
 def score(
     model: Reranker,
     pairs: Iterable[Pair | tuple[str, str]],

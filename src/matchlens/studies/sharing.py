@@ -46,7 +46,9 @@ class Shared:
         held = self._announced.setdefault(_key(pairs), {})
         for name, cuts in conditions.items():
             if name in held and list(held[name]) != list(cuts):
-                raise InputError(f"condition {name!r} stands for two things; give each a name")
+                raise InputError(
+                    f"condition {name!r} stands for two things; give each a name of its own"
+                )
             held[name] = cuts
 
     def __call__(

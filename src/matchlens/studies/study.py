@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.engine import Progress
@@ -73,6 +74,7 @@ class Study:
         why = self.skipped.get(name, f"expected one of {', '.join(self.results)}")
         raise InputError(f"the study has no result {name!r}; {why}")
 
+    @typed
     def to_frame(self, name: str, table: str | None = None) -> pd.DataFrame:
         """A copy of a table of one study.
 
@@ -93,6 +95,7 @@ class Study:
         """
         return claims(self.results, margin=margin)
 
+    @typed
     def plot(self, name: str, figure: str | None = None) -> Figure:
         """A figure of one study.
 
@@ -109,6 +112,7 @@ class Study:
         """What a notebook shows: every study's own display, in the order in which they ran."""
         return "\n".join(result._repr_html_() for result in self.results.values())
 
+    @typed
     def save(self, folder: str | Path) -> Path:
         """Write all results into one folder; :func:`matchlens.write_report` makes the page of it.
 
@@ -120,6 +124,7 @@ class Study:
         return Path(folder)
 
 
+@typed
 def study(
     model: Reranker,
     pairs: PairSet,

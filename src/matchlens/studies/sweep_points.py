@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matchlens.arguments import typed
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.studies.hows import ways
@@ -33,6 +34,7 @@ class Point:
     cut: str
 
 
+@typed
 def sweep_points(
     kind: str,
     directions: Sequence[str],
@@ -70,13 +72,13 @@ def sweep_points(
     if not directions:
         raise InputError("no direction to sweep; expected at least one, for example 'Q->D'")
     if kind == "window" and not 1 <= window <= layers:
-        raise InputError(f"a window of {window} layers; expected 1 to {layers}")
+        raise InputError(f"window is {window} layers; expected 1 to {layers}")
     for text in directions:
         cut = Cut.parse(text)
         if not cut.directions or cut != Cut(cut.directions):
             raise InputError(
-                f"{text!r} is no plain direction; a sweep chooses layers, heads and how by "
-                "itself; expected, for example, 'Q->D' or 'Q->D+D->Q'"
+                f"{text!r} is no plain direction, and a sweep chooses layers, heads and how "
+                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
             )
     spots = {
         "up-to": [(n, -1, f"@0:{n}") for n in range(layers + 1)],

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
 from matchlens.engine import Progress
@@ -21,6 +22,7 @@ from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 
 
+@typed
 def sweep(
     model: Reranker,
     pairs: PairSet,

@@ -84,7 +84,10 @@ def beside_the_paper(ablation: Result) -> Result:
 
     rows = {str(row["cut"]): row for row in records(ablation.to_frame("table1"))}
     if lacking := [cut for cut in table1() if cut not in rows]:
-        raise InputError(f"the study lacks {lacking[0]!r}; expected the 30 cells of Table 1")
+        raise InputError(
+            f"the ablation lacks the cut {lacking[0]!r}; expected the 30 cells of Table 1: run it "
+            "with preset 'paper' and without cuts of its own"
+        )
     out = []
     for cut in ("", "random", *table1()):
         theirs, row = CELLS.get(cut, OTHER), rows[cut]

@@ -116,8 +116,8 @@ def write(folder: Path) -> Path:
         write_bytes(target, text.encode("utf-8"))
     except OSError as error:
         raise InputError(
-            f"cannot write {str(target)!r}: {error.strerror or error}; give a folder that can be "
-            "written"
+            f"cannot write {str(target)!r}: {error.strerror or error}; expected to write there: "
+            "remove what stands in its place, or give a copy of the folder"
         ) from None
     return target
 

@@ -1,0 +1,186 @@
+"""Arguments of public functions are held against their annotations."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import numbers
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from matchlens.errors import InputError, one_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PLAIN: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (numbers.Integral,),
+    "float": (numbers.Real,),
+    "Path": (os.PathLike,),
+}
+WORDS: Mapping[str, str] = {
+    "str": "a text",
+    "bool": "True or False",
+    "int": "a whole number",
+    "float": "a number",
+    "Path": "a path",
+    "None": "None",
+    "Reranker": "a loaded model: what matchlens.load returns",
+    "PairSet": "a PairSet: what matchlens.choose returns",
+    "Result": "a result: what a study such as matchlens.ablation returns",
+    "DataFrame": "a pandas DataFrame",
+    "Pair": "a matchlens.Pair",
+    "Cut": "a matchlens.Cut",
+    "Direction": "a matchlens.Direction",
+    "Part": "a matchlens.Part",
+    "Study": "what matchlens.study returns",
+    "Mapping": "a dict",
+    "Thresholds": "Thresholds",
+    "Base": "what matchlens.models.base.load_base returns",
+    "Watched": "what matchlens.studies.watching.watch returns",
+    "Collection": "a collection: what matchlens.demo.load, trec.load or irds.load returns",
+    "Progress": "a function",
+    "Stage": "a function",
+    "Runner": "a function",
+    "Callable": "a function",
+}
+"""What an annotation means, in words; names that are not here are not typed."""
+MANY = {
+    "Sequence": "a list",
+    "Iterable": "a list",
+    "list": "a list",
+    "tuple": "a tuple",
+    "Mapping": "a dict",
+}
+LONGEST = 60
+
+
+def typed(function: F) -> F:
+    """Let a public function or class refuse arguments that its annotations do not allow.
+
+    Annotations are read as text, so that nothing is imported for them.
+
+    >>> @typed
+    ... def cut(texts: "Sequence[str]", layers: "int | None" = None) -> None: ...
+    >>> try:
+    ...     cut("Q->D")
+    ... except InputError as error:
+    ...     print(error)
+    texts is 'Q->D'; expected a list, each item a text: write ['Q->D']
+    """
+    if isinstance(function, type):
+        function.__init__ = typed(function.__init__)  # type: ignore[misc]
+        return function  # type: ignore[return-value]
+    plain = inspect.unwrap(function)
+    signature = inspect.signature(plain)
+    hints = {
+        name: ast.parse(given.annotation, mode="eval").body
+        for name, given in signature.parameters.items()
+        if isinstance(given.annotation, str)
+    }
+
+    @functools.wraps(function)
+    def held(*args: Any, **kwargs: Any) -> Any:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in hints and not fits(value, hints[name]):
+                raise InputError(wrong(name, value, hints[name]))
+        return function(*args, **kwargs)
+
+    held.__typed__ = True  # type: ignore[attr-defined]
+    return held  # type: ignore[return-value]
+
+
+def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
+    """Whether a value is what an annotation says; items are looked at in lists, tuples and dicts.
+
+    Args:
+        value: the argument.
+        hint: the annotation, parsed.
+    """
+    if isinstance(hint, ast.BinOp):
+        return fits(value, hint.left) or fits(value, hint.right)
+    if isinstance(hint, ast.Subscript):
+        return _items_fit(value, _name(hint.value), hint.slice)
+    name = _name(hint)
+    if name in PLAIN:
+        return isinstance(value, PLAIN[name]) and not _yes_no(value)
+    if name == "bool":
+        return _yes_no(value)
+    if name == "None":
+        return value is None
+    if WORDS.get(name) == "a function":
+        return callable(value)
+    return name not in WORDS or any(kind.__name__ == name for kind in type(value).__mro__)
+
+
+def wrong(name: str, value: object, hint: ast.expr) -> str:
+    """The message for an argument that does not fit.
+
+    Args:
+        name: the parameter.
+        value: what came.
+        hint: the annotation, parsed.
+    """
+    said = f"{name} is {shown(value)}; expected {words(hint)}"
+    if isinstance(value, str) and fits([value], hint):
+        return f"{said}: write [{shown(value)}]"
+    return said
+
+
+def shown(value: object) -> str:
+    """A value for a message: short ones as they are, else the type."""
+    if isinstance(value, (list, tuple)) and len(value) > 0 and len(repr(value)) > LONGEST:
+        return f"a {type(value).__name__} of {len(value)} items"
+    if value is None or isinstance(value, (str, bytes, bool, numbers.Number, list, tuple, dict)):
+        text = one_line(repr(value))
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]}...{text[-1]}"
+    return f"of the type {type(value).__name__}"
+
+
+def words(hint: ast.expr) -> str:
+    """An annotation in words.
+
+    >>> words(ast.parse("Sequence[str | Cut] | None", mode="eval").body)
+    'a list, each item a text or a matchlens.Cut; or None'
+    """
+    if isinstance(hint, ast.BinOp):
+        left, right = words(hint.left), words(hint.right)
+        return f"{left}{'; or' if left.startswith(('a list', 'a dict')) else ' or'} {right}"
+    if isinstance(hint, ast.Subscript):
+        base, inner = _name(hint.value), hint.slice
+        if base in ("Callable", "Float", "Int", "Bool"):
+            return "a function" if base == "Callable" else "an array of numbers"
+        kinds = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+        if base == "tuple" and not isinstance(kinds[-1], ast.Constant):
+            return f"a tuple ({', '.join(map(words, kinds))})"
+        return f"{MANY.get(base, base)}, each item {words(kinds[base == 'Mapping'])}"
+    name = _name(hint)
+    return WORDS.get(name, f"a {name}")
+
+
+def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
+    kinds = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if base == "Mapping":
+        return isinstance(value, Mapping) and all(fits(one, kinds[-1]) for one in value.values())
+    if base == "tuple" and not isinstance(kinds[-1], ast.Constant):
+        if not isinstance(value, (tuple, list)) or len(value) != len(kinds):
+            return False
+        return all(map(fits, value, kinds))
+    if base in MANY:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            return False
+        known = value if isinstance(value, (list, tuple, set, frozenset)) else ()
+        return all(fits(one, kinds[0]) for one in known)
+    return base != "Callable" or callable(value)
+
+
+def _yes_no(value: object) -> bool:
+    return type(value).__name__ in ("bool", "bool_")
+
+
+def _name(hint: ast.expr) -> str:
+    if isinstance(hint, ast.Constant):
+        return str(hint.value)
+    return hint.attr if isinstance(hint, ast.Attribute) else ast.unparse(hint)
