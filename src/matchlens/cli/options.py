@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matchlens.engine import Progress
     from matchlens.models.folder import ModelFolder
 
+MOST_BATCH = 100_000_000
+"""Tokens of one layer call: more fit into no memory, and the number may be a stranger's."""
 MODEL, CORPUS, SAMPLING, RUNNING = "Model", "Collection", "Candidates", "Running"
 
 Model = Annotated[
@@ -190,8 +192,8 @@ def texts_and_sizes(query_prefix: str, passage_prefix: str, batch_tokens: int | 
     for name, text in (("--query-prefix", query_prefix), ("--passage-prefix", passage_prefix)):
         if not is_unicode(text):
             raise InputError(f"{name} {shown(text)} is not UTF-8; expected text in that encoding")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise InputError(f"--batch-tokens is {batch_tokens}; expected at least 1 token")
+    if batch_tokens is not None and not 1 <= batch_tokens <= MOST_BATCH:
+        raise InputError(f"--batch-tokens is {batch_tokens}; expected 1 to {MOST_BATCH:,} tokens")
 
 
 def collections(
