@@ -136,14 +136,8 @@ class Workers:
             daemon=True,
         )
         self._hands.append(_Hand(process, pipe))
-        # The worker inherits the blocked signals: a Ctrl-C in the terminal goes to it, too, and
-        # would end it while it still imports torch and cannot ignore signals yet.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            process.start()
-        finally:
-            theirs.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_deaf(process)
+        theirs.close()
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
@@ -153,6 +147,19 @@ class Workers:
                 hand.process.kill()
         for hand in hands:
             hand.end()
+
+
+def start_deaf(process: BaseProcess) -> None:
+    """Start a process that does not hear Ctrl-C until it says so itself.
+
+    A Ctrl-C in the terminal goes to every process there, and would end this one while it still
+    imports torch and cannot ignore signals yet. It inherits the blocked signals.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(eq=False)
