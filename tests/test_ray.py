@@ -116,9 +116,7 @@ def test_what_listens_and_is_no_ray_is_named_in_bounded_time(
 
         threading.Thread(target=serve, daemon=True).start()
         recipe = Recipe(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
-        runner = ShardedRunner(
-            executor=OnRay(recipe, f"127.0.0.1:{listening.getsockname()[1]}")
-        )
+        runner = ShardedRunner(executor=OnRay(recipe, f"127.0.0.1:{listening.getsockname()[1]}"))
         started = time.monotonic()
         with pytest.raises(matchlens.InputError, match="no Ray cluster can be reached"):
             runner(tiny32, tiny_pairs, {"": []})

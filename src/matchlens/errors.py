@@ -62,8 +62,11 @@ class InputError(ValueError):
 
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, says that a disk is full."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in codes:
+            return True
+        if any(os.strerror(code) in str(error) for code in codes):  # a library's own error
             return True
         error = error.__cause__ or error.__context__
     return False

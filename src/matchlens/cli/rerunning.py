@@ -93,7 +93,7 @@ def rerun(
         _set_threads(one, quiet)
     from matchlens.cli import app
 
-    for one, line in zip(commands, lines, strict=True):
+    for line in lines:
         o.say(f"matchlens: running: {typed(line)}", quiet)
         name, *rest = line
         own = {**where.options, "device": device, "quiet": quiet, "yes": yes}

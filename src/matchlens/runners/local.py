@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -23,8 +23,9 @@ from matchlens.models.load import Reranker
 from matchlens.plan import Plan
 from matchlens.runners.memory import Budget
 from matchlens.runners.recipe import Recipe
-from matchlens.runners.stopping import SIGNALS, Stop
+from matchlens.runners.stopping import Stop
 from matchlens.runners.task import Prepared, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.signals import SIGNALS
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""
@@ -155,6 +156,7 @@ def start_deaf(process: BaseProcess) -> None:
     A Ctrl-C in the terminal goes to every process there, and would end this one while it still
     imports torch and cannot ignore signals yet. It inherits the blocked signals.
     """
+    resource_tracker.ensure_running()  # when it starts, it unblocks the signals in this thread
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         process.start()

@@ -40,8 +40,9 @@ from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
 from matchlens.runners.memory import Budget
 from matchlens.runners.recipe import Recipe
-from matchlens.runners.stopping import SIGNALS, Stop, Stopped
+from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.task import Prepared, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.signals import SIGNALS
 
 REACH = 10.0
 """Seconds in which an address must take a connection."""
