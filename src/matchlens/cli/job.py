@@ -168,6 +168,21 @@ class Job:
         given: Any = self.about.get("options", {})
         return replace(self, about={"command": command, "options": {**given, **said}})
 
+    def parts(self, study: str, runs: int = 2) -> list[tuple[str, float]]:
+        """The runs of one study, in order, each with its operations: what its progress counts.
+
+        Args:
+            study: ``attention`` or ``circuits``.
+            runs: how many of them there are.
+        """
+        from matchlens.studies import sizes
+        from matchlens.studies.study_cost import stage_work
+
+        work = stage_work(
+            [study], sizes.size("default"), str(self.study["preset"]), self.folder, self.pairs
+        )
+        return [(study, operations) for _, operations in work][:runs]
+
     def _recipe(self) -> Recipe:
         from matchlens.runners.recipe import Recipe
 
