@@ -246,7 +246,7 @@ def test_a_command_with_workers_leaves_them_out_of_the_manifest(copy, monkeypatc
         ({"model": "a-stranger/model", "revision": "x"}, "model 'a-stranger/model' at 'x'"),
         ({"base": "a-stranger/base"}, "with an option 'base'"),
         ({"dataset": ["msmarco-passage/dev"]}, "collection 'msmarco-passage/dev' of ir_datasets"),
-        ({"topics": ["/root/.ssh/id_rsa"]}, "file '/root/.ssh/id_rsa'"),
+        ({"topics": ["/etc/passwd"]}, "file '/etc/passwd'"),
         ({"measure": "x\n\x1b[31mmatchlens: nothing to see"}, r"--measure=x\n\x1b[31mmatchlens"),
         ({"query_prefix": "\u202ex"}, r"\u202ex"),
     ],
