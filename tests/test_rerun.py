@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
+import socket
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +56,12 @@ def change(folder: Path, edit, whole: bool = False) -> None:
     path.write_text(json.dumps(manifest))
 
 
-def rerun(folder: Path, *more: str) -> int:
-    return matchlens.cli.main(["rerun", str(folder / "out"), *more])
+def rerun(folder: Path, *more: str, yes: bool = True) -> int:
+    return matchlens.cli.main(["rerun", str(folder / "out"), *more, *(["--yes"] if yes else [])])
 
 
-def refusal(folder: Path, capfd, *more: str) -> str:
-    assert rerun(folder, *more) == 2
+def refusal(folder: Path, capfd, *more: str, yes: bool = True) -> str:
+    assert rerun(folder, *more, yes=yes) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert not (folder / "out-again").exists()
@@ -132,7 +137,7 @@ def spoil_device(folder: Path) -> None:
     ("spoil", "says"),
     [
         (spoil_topics, "t.tsv had sha256"),
-        (spoil_model, "model model had sha256"),
+        (spoil_model, "place/model had sha256"),
         (spoil_version, "numpy was 1.0, is"),
         (spoil_device, "it ran on a CUDA device, and there is none here"),
     ],
@@ -178,11 +183,25 @@ def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
         (lambda one: one["asked"].update(out="/tmp/elsewhere"), "an option 'out'"),
         (lambda one: one["asked"].update(yes=True), "an option 'yes'"),
         (lambda one: one["asked"].update(nothing=1), "an option 'nothing'"),
-        (lambda one: one["asked"].update(seed={"a": 1}), "an option 'seed' of the value"),
-        (lambda one: one["asked"].update(topics=["no.tsv"]), "'no.tsv' does not exist"),
-        (lambda one: one["asked"].update(model="./nowhere"), "no model folder './nowhere'"),
+        (lambda one: one["asked"].update(seed={"a": 1}), "the option 'seed' has the value"),
+        (lambda one: one["asked"].update(topics=["no.tsv"]), "no.tsv' does not exist"),
+        (lambda one: one["asked"].update(model="./nowhere"), "/./nowhere'; expected an existing"),
         (lambda one: one["asked"].update(measure="-x"), "measure '-x'"),
-        (lambda one: one["asked"].update(seed="\x1b[31mred"), "Invalid value for '--seed'"),
+        (lambda one: one["asked"].update(seed="\x1b[31mred"), "the option 'seed' has the value"),
+        (lambda one: one["asked"].update(seed=True), "expected a whole number"),
+        (lambda one: one["asked"].update(seed=[1, 2]), "expected a whole number"),
+        (lambda one: one["asked"].update(seed=10**4000), "expected a whole number"),
+        (lambda one: one["asked"].update(batch_tokens=10**18), "--batch-tokens is 1000"),
+        (lambda one: one["asked"].update(rel=10**30), "expected a whole number"),
+        (lambda one: one["asked"].update(runs="yes"), "expected true or false"),
+        (lambda one: one["asked"].update(cut="Q->D"), "expected a list, each a text"),
+        (lambda one: one["asked"].update(measure=3.5), "expected a text"),
+        (lambda one: one["asked"].update(measure="P@5\0"), "texts of at most 4096"),
+        (lambda one: one["asked"].update(query_prefix="x" * 5000), "texts of at most 4096"),
+        (lambda one: one["asked"].update(device="meta"), "asks for the device 'meta'"),
+        (lambda one: one["asked"].update(dtype="--out=x"), "--dtype '--out=x' is not known"),
+        (lambda one: one["asked"].update(passages=["/dev/zero"]), "is no regular file"),
+        (lambda one: one["asked"].update(qrels=["/proc"]), "is a folder"),
     ],
 )
 def test_a_stranger_s_command_can_ask_for_nothing_a_person_could_not_type(
@@ -193,6 +212,112 @@ def test_a_stranger_s_command_can_ask_for_nothing_a_person_could_not_type(
     line = refusal(copy, capfd, "--quiet", *(["--anyway"] if "sha" not in says else []))
     assert says in line
     assert line.isprintable()
+
+
+def test_where_it_runs_is_not_taken_from_a_manifest(copy, capfd):
+    """Nothing connects to the address, and the study runs here."""
+    with socket.create_server(("127.0.0.1", 0)) as cluster:
+        cluster.setblocking(False)
+        address = f"127.0.0.1:{cluster.getsockname()[1]}"
+        own = {"runner": "ray", "ray_address": address, "workers": 10**6}
+        change(copy, lambda commands: [one["asked"].update(own) for one in commands])
+        assert rerun(copy) == 0
+        with pytest.raises(BlockingIOError):
+            cluster.accept()
+    err = capfd.readouterr().err
+    assert "asks for ray_address, runner, workers, which is left out" in err
+    assert address not in (copy / "out-again" / "manifest.json").read_text()
+
+
+def test_a_command_with_workers_leaves_them_out_of_the_manifest(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
+    own = ["ablation", *CUTS, "--device", "cpu", "--workers", "1", "--out", "new", "-q"]
+    assert matchlens.cli.main([*own, *words]) == 0
+    (made,) = json.loads((copy / "new" / "manifest.json").read_text())["commands"]
+    assert not {"workers", "runner", "ray_address"} & {*made["asked"], *made["options"]}
+    assert "--workers" not in made["line"]
+
+
+@pytest.mark.parametrize("more", [[], ["-q"], ["--anyway"]])
+@pytest.mark.parametrize(
+    ("edit", "names"),
+    [
+        ({"model": "a-stranger/model", "revision": "x"}, "model 'a-stranger/model' at 'x'"),
+        ({"base": "a-stranger/base"}, "with an option 'base'"),
+        ({"dataset": ["msmarco-passage/dev"]}, "collection 'msmarco-passage/dev' of ir_datasets"),
+        ({"topics": ["/etc/passwd"]}, "file '/etc/passwd'"),
+        ({"measure": "x\n\x1b[31mmatchlens: nothing to see"}, r"--measure=x\n\x1b[31mmatchlens"),
+        ({"query_prefix": "\u202ex"}, r"\u202ex"),
+    ],
+)
+def test_nothing_is_reached_before_a_person_has_said_yes(
+    edit, names, more, copy, capfd, monkeypatch
+):
+    def edited(commands) -> None:
+        commands[0]["asked"].update(edit)
+        commands[0]["models"]["model"]["local"] = "model" not in edit
+
+    change(copy, edited)
+    for reaching in ("matchlens.models.folder.find", "matchlens.corpora.lines._digest"):
+        monkeypatch.setattr(reaching, lambda *_, **__: pytest.fail("reached before a yes"))
+    line = refusal(copy, capfd, *more, yes=False)
+    assert names in line
+    assert line.isprintable()
+    assert ("add --yes to run it" in line) == ("base" not in edit)
+
+
+def test_a_model_that_only_the_options_of_a_manifest_name_is_not_looked_for(copy, monkeypatch):
+    def edit(commands) -> None:
+        for one in commands:
+            one["options"]["model"] = one["options"]["base"] = "a-stranger/model"
+            one["models"]["base"] = {"sha256": "0", "local": False}
+
+    change(copy, edit)
+    monkeypatch.setattr("matchlens.models.folder._download", lambda *_: pytest.fail("downloaded"))
+    assert rerun(copy, "-q") == 0
+
+
+def at_a_terminal(folder: Path, answer: str, before=lambda: None) -> tuple[int, str]:
+    """Run the command at a terminal of its own, and answer its question."""
+    child, terminal = pty.fork()
+    if child == 0:
+        words = [sys.executable, "-m", "matchlens", "rerun", str(folder / "out"), "-q"]
+        os.execv(sys.executable, words)
+    text = ""
+    with suppress(OSError):  # the terminal ends with the command
+        while piece := os.read(terminal, 4096):
+            text += piece.decode()
+            if "run it? [y/N]:" in text and answer:
+                before()
+                os.write(terminal, answer.encode())
+                answer = ""
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
+
+
+def test_no_is_the_answer_that_runs_nothing(copy):
+    change(copy, lambda all_: all_[0]["asked"].update(measure="P@5"))
+    status, text = at_a_terminal(copy, "n\n")
+    assert status == 2
+    assert "matchlens ablation '--cut=Q->D' '--cut=D->Q@0:1'" in text
+    assert f"model folder '{copy}/model'" in text
+    assert "nothing was run" in text
+    assert not (copy / "out-again").exists()
+
+
+def test_the_command_that_was_shown_is_the_one_that_is_run(copy):
+    """The manifest is another one by the time of the answer."""
+    change(copy, lambda all_: all_.pop(1))
+
+    def swapped() -> None:
+        change(copy, lambda all_: all_[0]["asked"].update(measure="P@5", seed=7))
+
+    _, text = at_a_terminal(copy, "y\n", swapped)
+    assert "--measure" not in text
+    (made,) = json.loads((copy / "out-again" / "manifest.json").read_text())["commands"]
+    assert made["options"]["measure"] == "nDCG@10"
+    assert made["options"]["seed"] == 0
 
 
 def test_a_folder_made_from_python_has_no_command(copy, capfd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import warnings
 from dataclasses import replace
@@ -346,6 +347,14 @@ def test_a_score_that_is_no_number_names_its_pair_and_the_cut(tiny, tiny_pairs, 
     assert said in str(caught.value)
 
 
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
     """Real processes, each with the model; none is left behind."""
     sha256 = str(tiny32.identity["sha256"])
@@ -354,11 +363,11 @@ def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
     first = ShardedRunner()(tiny32, tiny_pairs, CONDITIONS)
     try:
         same(first, ShardedRunner(tmp_path, workers)(tiny32, tiny_pairs, CONDITIONS))
-        processes = list(workers._pool._processes.values())
+        processes = workers.processes
     finally:
         workers.close()
     assert len(processes) == 2
-    assert not any(process.is_alive() for process in processes)
+    assert not any(is_alive(process) for process in processes)
 
 
 def test_a_worker_with_other_files_says_so(tiny_folder):

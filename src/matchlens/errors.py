@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 MOST = 2000
 """Characters of an error's line at most."""
 
@@ -55,6 +58,46 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that a disk is full."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in codes:
+            return True
+        if any(os.strerror(code) in str(error) for code in codes):  # a library's own error
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def surroundings(error: OSError) -> InputError:
+    """What a person reads where the machine is at fault: a full disk, a folder that is gone.
+
+    Args:
+        error: what the system said.
+
+    >>> print(surroundings(OSError(errno.ENOSPC, "No space left on device", "/tmp/x")))
+    '/tmp/x': No space left on device; make room there, and run the same command again to go on
+    """
+    path = None if error.filename is None else os.fsdecode(error.filename)
+    where = "" if path is None else f"{path!r}: "
+    said = error.strerror or str(error) or type(error).__name__
+    again = "run the same command again to go on"
+    if is_full(error):
+        place = "there" if path else "(where results, temporary files and downloads go)"
+        remedy = f"make room {place}, and {again}"
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        remedy = "expected a place that can be written: change its permissions, or name another"
+    elif isinstance(error, FileNotFoundError):
+        remedy = (
+            "expected the folders of the results, of temporary files (TMPDIR) and of the cache, "
+            f"and the one where you are, to stay: put it back or go to another, and {again}"
+        )
+    else:
+        remedy = f"see that the place can be read and written, and {again}"
+    return InputError(f"{where}{said}; {remedy}")
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error

@@ -10,6 +10,7 @@ from typing import TextIO
 
 import typer
 
+from matchlens import signals
 from matchlens.cli import (
     ablation,
     attention,
@@ -24,7 +25,14 @@ from matchlens.cli import (
     study,
     sweep,
 )
-from matchlens.errors import InputError, Interrupted, MatchlensWarning, one_line
+from matchlens.errors import (
+    InputError,
+    Interrupted,
+    MatchlensWarning,
+    is_full,
+    one_line,
+    surroundings,
+)
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
 
@@ -88,35 +96,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``matchlens``; the process's own where None.
 
     Returns:
-        0 where all went well, 2 for bad input (one line on stderr), 130 after Ctrl-C. Any other
-        error is the program's own: its traceback is printed and the status is 1.
+        0 where all went well, 2 for bad input and for what the machine refuses, such as a full disk
+        (one line on stderr), 130 after Ctrl-C or SIGTERM. Any other error is the program's own: its
+        traceback is printed and the status is 1.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             status = app(words, prog_name="matchlens", standalone_mode=False)
-    except InputError as error:
-        return _complain(str(error))
-    except Interrupted as stopped:
-        print(f"matchlens: {stopped}", file=sys.stderr)  # noqa: T201
-        return STOPPED
-    except (typer.Abort, KeyboardInterrupt):
-        status = STOPPED
-    except SystemExit as error:  # typer's, where nobody reads standard output any more
-        if not isinstance(error.__context__, BrokenPipeError):
+    except BaseException as error:
+        status = _ended(error, words)
+        if status is None:
             raise
+        return status
+    if status == STOPPED:  # typer's own answer to Ctrl-C, by its version
+        return _say_stopped()
+    return status if isinstance(status, int) else 0
+
+
+def _ended(error: BaseException, words: Sequence[str]) -> int | None:
+    """The status after an error, which is said in one line; None: it is the program's own."""
+    if isinstance(error, Interrupted):
+        return _say_stopped(str(error))
+    if isinstance(error, typer.Abort | KeyboardInterrupt) or signals.heard():
+        return _say_stopped()
+    broken = error.__context__ if isinstance(error, SystemExit) else error
+    if isinstance(broken, BrokenPipeError):  # nobody reads standard output any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception as error:
-        message = getattr(error, "format_message", None)  # typer's own errors of usage have it
-        if message is None:
-            raise
-        wrong = " ".join(message().split())
-        return _complain(f"{wrong} (see: matchlens {_command(words)}--help)")
-    if status == STOPPED:  # typer's own answer to Ctrl-C, by its version
-        print("matchlens: stopped before the end; nothing half-written was left", file=sys.stderr)  # noqa: T201
-    return status if isinstance(status, int) else 0
+    line = _line_of(error, words) if isinstance(error, Exception) else None
+    return None if line is None else _complain(line)
+
+
+def _line_of(error: Exception, words: Sequence[str]) -> str | None:
+    """What a person reads of an error that is not the program's own; None: it is."""
+    if isinstance(error, OSError):
+        return str(surroundings(error))
+    message = getattr(error, "format_message", None)  # typer's own errors of usage have it
+    if message is not None:
+        return f"{' '.join(message().split())} (see: matchlens {_command(words)}--help)"
+    again = "run the same command again"
+    if is_full(error):
+        return str(error) if again in str(error) else f"{error}; make room and {again} to go on"
+    return str(error) if isinstance(error, InputError) else None
+
+
+def _say_stopped(how: str = "stopped before the end; nothing half-written was left") -> int:
+    print(f"matchlens: {how}", file=sys.stderr)  # noqa: T201
+    return STOPPED
 
 
 def _command(words: Sequence[str]) -> str:
@@ -142,5 +170,6 @@ def _complain(line: str) -> int:
 
 
 def run() -> None:
-    """The installed command: run and exit with the status."""
+    """Run and exit with the status."""
+    signals.listen()
     sys.exit(main())

@@ -107,7 +107,9 @@ def attention(
         from matchlens.studies.attention import attention as study
 
         options = {name: value for name, value in job.study.items() if name != "rank_easy"}
-        with o.progress("attention", job.quiet) as bar:
+        with o.progress(
+            "attention", job.quiet, lambda: job.parts("attention", 2 if cutting else 1)
+        ) as bar:
             result = study(
                 at.model,
                 job.pairs,

@@ -111,7 +111,7 @@ def circuits(
 
         second = None if before is None else load_base(before)
         taken = ("preset", "rel", "seed", "batch_tokens")
-        with o.progress("circuits", job.quiet) as bar:
+        with o.progress("circuits", job.quiet, lambda: job.parts("circuits", 3)) as bar:
             result = query_key(
                 at.model,
                 job.pairs,

@@ -112,29 +112,32 @@ class Job:
             with stop.listening():
                 try:
                     model = self.load()
+                    if stop.heard:  # an import may have swallowed the exception
+                        raise KeyboardInterrupt
                     executor = self.where.executor(self._recipe())
                     from matchlens.runners import ShardedRunner
 
                     yield At(
                         model, ShardedRunner(None if work is None else work.shards, executor, stop)
                     )
+                    if work is not None:
+                        with stop.shielded():
+                            work.finish()
+                        work = None
                 finally:
                     if executor is not None:
                         executor.close()
-        except KeyboardInterrupt:
+        except BaseException as error:
             kept = 0 if work is None else work.leave()
+            stopped = isinstance(error, KeyboardInterrupt) or stop.heard
+            if not stopped or isinstance(error, InputError):
+                raise
             raise Interrupted(
                 f"stopped; {kept} {'shard is' if kept == 1 else 'shards are'} kept in "
                 f"{str(self.out)!r}: run the same command again to go on"
                 if kept
                 else "stopped before the end; nothing half-written was left"
             ) from None
-        except BaseException:
-            if work is not None:
-                work.leave()
-            raise
-        if work is not None:
-            work.finish()
 
     def check_ranking(self, *, easy: bool = True) -> None:
         """See, before the model is loaded, that the ranking of some query can move the measure.
@@ -164,6 +167,21 @@ class Job:
         }
         given: Any = self.about.get("options", {})
         return replace(self, about={"command": command, "options": {**given, **said}})
+
+    def parts(self, study: str, runs: int = 2) -> list[tuple[str, float]]:
+        """The runs of one study, in order, each with its operations: what its progress counts.
+
+        Args:
+            study: ``attention`` or ``circuits``.
+            runs: how many of them there are.
+        """
+        from matchlens.studies import sizes
+        from matchlens.studies.study_cost import stage_work
+
+        work = stage_work(
+            [study], sizes.size("default"), str(self.study["preset"]), self.folder, self.pairs
+        )
+        return [(study, operations) for _, operations in work][:runs]
 
     def _recipe(self) -> Recipe:
         from matchlens.runners.recipe import Recipe

@@ -74,7 +74,9 @@ def look(
 
         scored, matching = _at_hand(job.out)
         taken = ("preset", "rel", "seed", "batch_tokens")
-        with o.progress("look", job.quiet) as bar:
+        with o.progress(
+            "look", job.quiet, lambda: [("look", 20.0)] * (scored is None) + [("look", 1.0)]
+        ) as bar:
             result = looking(
                 at.model,
                 job.pairs,

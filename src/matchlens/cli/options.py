@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from matchlens.cli.progress import progress  # noqa: F401 - commands call it with the options
 from matchlens.errors import InputError, visible
 
 if TYPE_CHECKING:
     from matchlens.corpora import Collection, PairSet
     from matchlens.directions import Cut
-    from matchlens.engine import Progress
     from matchlens.models.folder import ModelFolder
 
+MOST_BATCH = 100_000_000
+"""Tokens of one layer call: more fit into no memory, and the number may be a stranger's."""
 MODEL, CORPUS, SAMPLING, RUNNING = "Model", "Collection", "Candidates", "Running"
 
 Model = Annotated[
@@ -191,8 +192,8 @@ def texts_and_sizes(query_prefix: str, passage_prefix: str, batch_tokens: int | 
     for name, text in (("--query-prefix", query_prefix), ("--passage-prefix", passage_prefix)):
         if not is_unicode(text):
             raise InputError(f"{name} {shown(text)} is not UTF-8; expected text in UTF-8")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise InputError(f"--batch-tokens is {batch_tokens}; expected at least 1 token")
+    if batch_tokens is not None and not 1 <= batch_tokens <= MOST_BATCH:
+        raise InputError(f"--batch-tokens is {batch_tokens}; expected 1 to {MOST_BATCH:,} tokens")
 
 
 def collections(
@@ -316,38 +317,6 @@ def _ways(per_grade: int | None, all_judged: bool, depth: int | None) -> Iterato
     yield "--per-grade", per_grade is not None
     yield "--all-judged", all_judged
     yield "--depth", depth is not None
-
-
-@contextmanager
-def progress(what: str, quiet: bool) -> Iterator[Progress | None]:
-    """A bar with the time left on stderr, where stderr is a terminal and nobody wants quiet."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("pairs, gone"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total, what=what: bar.update(
-            task, completed=done, total=total, description=what
-        )
 
 
 def say(line: str, quiet: bool) -> None:

@@ -8,7 +8,7 @@ import platform
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import typer
 
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 PLACE = ("out", "folder")
 """Options that say where the results are: another place is no other command."""
-UNSAID = ("quiet", "explain", "yes")
+RUNNER = ("runner", "workers", "ray_address")
+"""Options that say where a command runs: a manifest does not keep them, and cannot give them."""
+UNSAID = ("quiet", "explain", "yes", *RUNNER)
 """Options that change no result and are not repeated; a download is asked for anew."""
+LONGEST, MOST_VALUES = 4096, 1000
+"""Characters of a value, and values of an option, that a manifest may hold."""
 REPORT = "report"
 """It takes the folder itself, and changes its claims by its --margin."""
 ENVIRONMENT = (
@@ -99,11 +103,7 @@ def words_of(name: str, asked: Mapping[str, Any], out: Path) -> list[str]:
     >>> words_of("sweep", {"kind": "only", "direction": ["Q->D"], "seed": 3}, Path("x"))
     ['sweep', '--direction=Q->D', '--seed=3', '--out=x', '--', 'only']
     """
-    from matchlens.cli import app
-
-    group: Any = typer.main.get_command(app)
-    command = group.commands.get(name)
-    known = {} if command is None else {one.name: one for one in command.params}
+    known, kinds = options_of(name), kinds_of(name)
     words, places = [name], []
     for key, value in asked.items():
         if key not in known or key in (*PLACE, *UNSAID):
@@ -112,16 +112,29 @@ def words_of(name: str, asked: Mapping[str, Any], out: Path) -> list[str]:
                 "expected a command and options that matchlens has: run the study anew"
             )
         option = known[key]
-        typed = [_typed(key, one) for one in values(value)]
+        typed = _typed(key, value, *kinds[key])
         if not option.opts[0].startswith("-"):
             places += typed
-        elif isinstance(value, bool):
+        elif kinds[key] == (bool, False):
             words.append((option.opts if value else option.secondary_opts or option.opts)[0])
         else:
             words += [f"{option.opts[0]}={one}" for one in typed]
     if name == REPORT:
         return [*words, "--", str(out)]
     return [*words, f"--out={out}", *(["--", *places] if places else [])]
+
+
+def options_of(name: str) -> Mapping[str, Any]:
+    """The options of a command, as the command line declares them, by name.
+
+    >>> sorted(options_of("report"))
+    ['folder', 'margin', 'quiet']
+    """
+    from matchlens.cli import app
+
+    group: Any = typer.main.get_command(app)
+    command = group.commands.get(name)
+    return {} if command is None else {one.name: one for one in command.params}
 
 
 def values(value: Any) -> list[Any]:
@@ -133,13 +146,49 @@ def values(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _typed(key: str, value: Any) -> str:
-    if not isinstance(value, str | int | float):
+def kinds_of(name: str) -> Mapping[str, tuple[type, bool]]:
+    """The type of every option of a command, and whether it may be given several times.
+
+    >>> kinds_of("report")["margin"], kinds_of("sweep")["how"]
+    ((<class 'float'>, False), (<class 'str'>, True))
+    """
+    from matchlens.cli import app
+
+    (callback,) = (one.callback for one in app.registered_commands if one.name == name)
+    assert callback is not None  # noqa: S101
+    out = {}
+    for key, one in inspect.signature(callback, eval_str=True).parameters.items():
+        kinds = [one.annotation]
+        several = False
+        while get_args(kinds[0]):
+            several |= get_origin(kinds[0]) is list
+            inner = get_args(kinds[0])
+            kinds = [kind for kind in inner[:1] if kind is not type(None)]
+        out[key] = kinds[0], several
+    return out
+
+
+def _typed(key: str, value: Any, kind: type, several: bool) -> list[str]:
+    """The values of an option as they are typed; each must be of the option's own type.
+
+    Raises:
+        InputError: if one is not. A flag with a text, say, would take the next word for its own.
+    """
+    wanted = {int: int, float: (int, float), bool: bool}.get(kind, str)
+    listed = values(value)
+    fits = isinstance(value, list) == several and len(listed) <= MOST_VALUES
+    for one in listed:
+        fits = fits and isinstance(one, wanted) and isinstance(one, bool) == (kind is bool)
+        fits = fits and not (isinstance(one, str) and (len(one) > LONGEST or "\0" in one))
+        fits = fits and not (isinstance(one, int) and abs(one) >= 2**63)
+    if not fits:
+        name = {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
         raise InputError(
-            f"an option {key!r} of the value {str(value)[:60]!r} cannot be typed; expected a text "
-            "or a number"
+            f"the option {key!r} has the value {str(value)[:60]!r}; expected "
+            f"{'a list, each ' * several}{name} (numbers below 2**63, texts of at most {LONGEST} "
+            "characters): give another value, or run the study anew"
         )
-    return str(value)
+    return [str(one) for one in listed]
 
 
 def machine(model: Reranker) -> dict[str, object]:

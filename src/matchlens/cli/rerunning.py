@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +16,16 @@ from typing import Annotated, Any
 import typer
 
 from matchlens.cli import options as o
-from matchlens.cli.recording import REPORT, values, words_of
-from matchlens.errors import InputError, MatchlensWarning
+from matchlens.cli.recording import REPORT, RUNNER, options_of, values, words_of
+from matchlens.cli.where import Where
+from matchlens.errors import InputError, MatchlensWarning, visible
 
 HELP = """Run the commands of a results folder's manifest again, and compare the tables.
+
+The manifest may be a stranger's, so the commands are shown first, with the files, models and
+collections that they name, and you are asked; --yes answers beforehand. Nothing else is opened or
+downloaded before. Where it runs is yours to say: --runner, --workers, --ray-address and --device
+are never taken from a manifest, but for a plain --device such as cpu or cuda:0.
 
 Model, files and versions must be those of the manifest; where they are not, it says what differs
 and stops, unless --anyway. The same studies go into a new folder, in the same order. Then every
@@ -28,13 +36,19 @@ The status is 0 where print shows no difference, else 1.
 \b
 Examples:
   matchlens rerun out/demo
-  matchlens rerun out/dl19 --out out/check --anyway
+  matchlens rerun out/dl19 --out out/check --yes --anyway
 """
 COMMANDS = ("demo", "ablation", "sweep", "attention", "circuits", "look", "study", "reproduce")
 """Commands that take --out and write studies there."""
-PATHS = ("topics", "qrels", "passages", "run", "prompt")
+FILES = ("topics", "qrels", "passages", "run", "prompt")
 """Options that name files."""
+COLLECTIONS = ("topics", "qrels", "passages", "demo", "dataset")
+"""Options that name a collection."""
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
+MOST_COMMANDS = 100
+"""Commands of a manifest that are shown and run."""
+DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")
+"""Devices that a manifest may name."""
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
 Out = Annotated[
@@ -44,27 +58,63 @@ Anyway = Annotated[
     bool,
     typer.Option("--anyway", help="Also where model, files, versions or threads differ."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Run the commands without asking.")]
 
 
-def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quiet = False) -> None:
+def rerun(
+    folder: Folder,
+    out: Out = None,
+    anyway: Anyway = False,
+    yes: Yes = False,
+    device: o.Device = None,
+    workers: o.Workers = None,
+    runner: o.RunnerName = "local",
+    ray_address: o.RayAddress = None,
+    quiet: o.Quiet = False,
+) -> None:
     """A results folder, made again."""
     from matchlens.reading import MANIFEST, read_back, read_manifest
     from matchlens.results import check_folder
     from matchlens.studies.again import check_new, likenesses, said
 
-    manifest = read_manifest(folder)
+    where = Where(runner, workers, ray_address)
+    where.check()
+    manifest = read_manifest(folder)  # once: what is shown is what is run
     new = Path(f"{os.path.abspath(folder)}-again") if out is None else out
     check_new(folder, new)
-    commands = [checked(one, folder) for one in manifest.get("commands", [])]
-    if not commands:
-        raise InputError(
-            f"{str(folder)!r} holds no command: its studies were made from Python, or compare "
-            "wrote it; expected a folder that a command of matchlens wrote"
-        )
+    commands = commands_of(manifest, folder, device)
     goes_on = (new / MANIFEST).exists() and not anyway
     check_folder(new, manifest["identity"] if goes_on else None)
-    words = [words_of(str(one["command"]), _here(one), new) for one in commands]
-    differs = list(differences(manifest["identity"], commands))
+    lines = [words_of(str(one["command"]), one["asked"], new) for one in commands]
+    _judge(folder, [*_versions(manifest["identity"].get("versions")), *_machines(commands)], anyway)
+    _allow(folder, commands, lines, yes, quiet)
+    _judge(folder, list(differences(commands)), anyway)
+    for one in commands:
+        _set_threads(one, quiet)
+    from matchlens.cli import app
+
+    for line in lines:
+        o.say(f"matchlens: running: {typed(line)}", quiet)
+        name, *rest = line
+        own = {**where.options, "device": device, "quiet": quiet, "yes": yes}
+        app(
+            [name, *_own_words(name, own), *rest],
+            prog_name="matchlens",
+            standalone_mode=False,
+        )
+    with read_back(folder):
+        found = likenesses(folder, new)
+    o.show("\n".join([*said(found), ""]))
+    if not all(one.same for one in found):
+        raise typer.Exit(1)
+
+
+def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:
+    """Refuse what is not as it was, or say it where a person wants it anyway.
+
+    Raises:
+        InputError: if something differs, unless ``anyway``.
+    """
     if differs and not anyway:
         raise InputError(
             f"{str(folder)!r} was made of something else: {listed(differs)}; make it the same, or "
@@ -72,20 +122,138 @@ def rerun(folder: Folder, out: Out = None, anyway: Anyway = False, quiet: o.Quie
         )
     for one in differs:
         warnings.warn(f"not as it was: {one}", MatchlensWarning, stacklevel=2)
-    for one in commands:
-        _set_threads(one, quiet)
-    from matchlens.cli import app
 
-    hush = ["--quiet"] if quiet else []
-    for command in words:
-        o.say(f"matchlens: running: matchlens {shlex.join(command)}", quiet)
-        name, *rest = command
-        app([name, *hush, *rest], prog_name="matchlens", standalone_mode=False)
-    with read_back(folder):
-        found = likenesses(folder, new)
-    o.show("\n".join([*said(found), ""]))
-    if not all(one.same for one in found):
-        raise typer.Exit(1)
+
+def _own_words(name: str, given: Mapping[str, Any]) -> list[str]:
+    """This command line's own options, as far as the command that is run has them."""
+    words: list[str] = []
+    for key, option in options_of(name).items():
+        value = given.get(key)
+        if value is True:
+            words.append(option.opts[0])
+        elif value is not None and value is not False:
+            words.append(f"{option.opts[0]}={value}")
+    return words
+
+
+def _allow(
+    folder: Path,
+    commands: Sequence[Mapping[str, Any]],
+    lines: Sequence[Sequence[str]],
+    yes: bool,
+    quiet: bool,
+) -> None:
+    """Show what would be run and what it would reach, and ask.
+
+    Raises:
+        InputError: if a person says no, or nobody is there to say yes.
+    """
+    if yes:
+        return
+    reached = list(dict.fromkeys(one for command in commands for one in reaches(command)))
+    shown = [typed(line) for line in lines]
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(
+            f"{str(folder)!r} would run: {_short('; '.join(shown), 600)}; it would reach: "
+            f"{_short('; '.join(reached), 600)}; nothing was run: add --yes to run it"
+        )
+    what = [f"{str(folder)!r} would run:", *(f"  {line}" for line in shown), "and reach:"]
+    o.say("\n".join([*what, *(f"  {visible(one)}" for one in reached)]), quiet=False)
+    if not typer.confirm("run it?", err=True):
+        raise InputError("nothing was run")
+
+
+def typed(line: Sequence[str]) -> str:
+    """A command as a person would type it; what cannot be printed is written as an escape.
+
+    >>> typed(["sweep", "--cut=Q->D", "--measure=a" + chr(10) + chr(27)])
+    "matchlens sweep '--cut=Q->D' '--measure=a\\\\n\\\\x1b'"
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in f"matchlens {shlex.join(line)}"
+    )
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
+def reaches(record: Mapping[str, Any]) -> Iterator[str]:
+    """The files, folders and places on the network that a command names, in words.
+
+    Args:
+        record: a command of :func:`commands_of`.
+    """
+    asked = record["asked"]
+    models, datasets = _models_named(record), asked.get("dataset", [])
+    if record["command"] == "reproduce" and not any(asked.get(key) for key in COLLECTIONS):
+        from matchlens.studies import wexir25
+
+        datasets = wexir25.DATASETS
+    for key, name in models.items():
+        if name == "demo":
+            yield "the built-in model"
+        elif os.path.isabs(name) or (".." not in Path(name).parts and Path(name).is_dir()):
+            yield f"model folder {str(name)!r}"
+        else:
+            revision = asked.get("revision") if key == "model" else None
+            at = f" at {revision!r}" if revision else ""
+            yield f"model {name!r}{at} of the Hugging Face hub (downloaded if it is not here)"
+    for name in datasets:
+        yield f"collection {name!r} of ir_datasets (downloaded if it is not here)"
+    for key in FILES:
+        yield from (f"file {str(one)!r}" for one in values(asked.get(key, [])))
+
+
+def commands_of(
+    manifest: Mapping[str, Any], folder: Path, device: str | None = None
+) -> list[Mapping[str, Any]]:
+    """The commands of a manifest, checked, with paths as they are used here.
+
+    Only the folder where this command runs is looked at.
+
+    Args:
+        manifest: as it was read.
+        folder: where it lies.
+        device: takes the place of the commands' own.
+
+    Raises:
+        InputError: if there is none, or one that cannot be run again.
+    """
+    held = manifest.get("commands", [])
+    if not held:
+        raise InputError(
+            f"{str(folder)!r} holds no command: its studies were made from Python, or compare "
+            "wrote it; expected a folder that a command of matchlens wrote"
+        )
+    if len(held) > MOST_COMMANDS:
+        raise InputError(
+            f"{str(folder)!r} holds {len(held):,} commands; expected at most {MOST_COMMANDS}: run "
+            "the study anew"
+        )
+    found = []
+    for one in held:
+        record = checked(one, folder)
+        left = sorted(key for key in record["asked"] if key in RUNNER)
+        if left:
+            warnings.warn(
+                f"{str(folder)!r} asks for {', '.join(left)}, which is left out: where it runs is "
+                "yours to say (--runner, --workers, --ray-address)",
+                MatchlensWarning,
+                stacklevel=2,
+            )
+        asked = {key: value for key, value in record["asked"].items() if key not in RUNNER}
+        if device is not None:
+            asked.pop("device", None)
+        elif not DEVICE.fullmatch(str(asked.get("device", "cpu"))):
+            raise InputError(
+                f"{str(folder)!r} asks for the device {str(asked['device'])[:60]!r}; expected cpu, "
+                "cuda or mps: say where it runs by --device"
+            )
+        placed = {key: _placed(record, key, value) for key, value in asked.items()}
+        found.append({**record, "asked": placed})
+    return found
 
 
 def checked(record: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -111,44 +279,36 @@ def checked(record: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     return record
 
 
-def _here(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked for, with the paths as they can be used here."""
-    return {
-        key: [_placed(record, key, one) for one in value]
-        if isinstance(value, list)
-        else _placed(record, key, value)
-        for key, value in record["asked"].items()
-    }
-
-
 def _placed(record: Mapping[str, Any], key: str, value: Any) -> Any:
-    """A value; a path from the folder where it was typed before, else from here."""
+    """A value; a relative path from here where that is there, else from where it was typed."""
     about = record["models"].get(key)
-    if key not in PATHS and not (about is not None and about.get("local") is True):
+    if key not in FILES and not (about is not None and about.get("local") is True):
         return value
-    before = Path(record["folder"]) / str(value)
-    try:
-        there = before.exists()
-    except (OSError, ValueError):
-        there = False
-    return str(before) if there else value
+    if isinstance(value, list):
+        return [_placed(record, key, one) for one in value]
+    if not isinstance(value, str) or "\0" in value or value == "demo":
+        return value
+    inside = not os.path.isabs(value) and ".." not in Path(value).parts
+    if inside and os.path.exists(value):
+        return os.path.abspath(value)
+    return os.path.join(record["folder"], value)
 
 
-def differences(
-    identity: Mapping[str, Any], commands: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    """What is not as it was: versions, files, models, device and threads.
+def differences(commands: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What is not as it was: files and models. They are read, and a model may be downloaded.
 
     Args:
-        identity: the manifest's.
-        commands: its commands.
+        commands: of :func:`commands_of`, which a person has allowed.
     """
-    yield from _versions(identity.get("versions"))
     for place, one in enumerate(commands):
         if one not in commands[:place]:
             yield from _files(one)
             yield from _models(one)
-            yield from () if one["asked"].get("device") else _machine(one.get("machine"))
+
+
+def _machines(commands: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in commands:
+        yield from () if one["asked"].get("device") else _machine(one.get("machine"))
 
 
 def _versions(held: Any) -> Iterator[str]:
@@ -165,8 +325,9 @@ def _versions(held: Any) -> Iterator[str]:
 def _files(record: Mapping[str, Any]) -> Iterator[str]:
     from matchlens.corpora.lines import digest
 
-    for key, sums in record["files"].items():
-        paths = values(_here(record).get(key, []))
+    for key in FILES:
+        paths = values(record["asked"].get(key, []))
+        sums = record["files"].get(key, [])
         if len(paths) != len(sums):
             yield f"{key} were {len(sums)} files, are {len(paths)}"
             continue
@@ -175,16 +336,26 @@ def _files(record: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{path} had sha256 {str(before)[:12]}, has {now[:12]}"
 
 
+def _models_named(record: Mapping[str, Any]) -> dict[str, str]:
+    """The models that a command names or takes by default, by option."""
+    known, asked = options_of(record["command"]), record["asked"]
+    named = {key: asked[key] for key in ("model", "base") if asked.get(key)}
+    if "model" in known and "model" not in named:
+        from matchlens.studies import wexir25
+
+        named["model"] = wexir25.MODEL if record["command"] == "reproduce" else "demo"
+    return named
+
+
 def _models(record: Mapping[str, Any]) -> Iterator[str]:
     from matchlens.models.folder import find
 
-    asked = record["asked"]
-    for key, about in record["models"].items():
-        revision = asked.get("revision") if key == "model" else None
-        name = asked.get(key) or record.get("options", {}).get(key) or "demo"
-        now = find(str(_placed(record, key, name)), revision, scores=key == "model").sha256
-        if now != about.get("sha256"):
-            yield f"{key} {name} had sha256 {str(about.get('sha256'))[:12]}, has {now[:12]}"
+    for key, name in _models_named(record).items():
+        revision = record["asked"].get("revision") if key == "model" else None
+        now = find(name, revision, scores=key == "model").sha256
+        before = record["models"].get(key, {}).get("sha256")
+        if now != before:
+            yield f"{key} {name} had sha256 {str(before)[:12]}, has {now[:12]}"
 
 
 def _machine(held: Any) -> Iterator[str]:

@@ -55,9 +55,9 @@ def score(
 
     check_dtype(dtype)
     o.texts_and_sizes(query_prefix, passage_prefix, batch_tokens)
+    total = 0
     if pairs != "-":
-        for _ in read_pairs(pairs):  # every line is checked before the model is loaded
-            pass
+        total = sum(1 for _ in read_pairs(pairs))  # checks every line before the model is loaded
     folder = find(model, revision).asked(prompt)
     check_length(max_length)
     o.cuts_for(cut or (), folder)
@@ -76,7 +76,7 @@ def score(
                 sys.stdout.write(line + "\n")
             done += len(chunk)
             if bar is not None:
-                bar(done, done)
+                bar(done, total)
             chunk = list(islice(rows, size))
     sys.stdout.flush()
 

@@ -124,7 +124,7 @@ def conduct(
         from matchlens.studies.study import study as run_all
 
         options = {name: value for name, value in job.study.items() if name != "rank_easy"}
-        with stages(job.quiet) as stage:
+        with stages(job, size, named) as stage:
             done = run_all(
                 at.model,
                 job.pairs,
@@ -212,10 +212,19 @@ def checked_margin(margin: float | None) -> None:
 
 
 @contextmanager
-def stages(quiet: bool) -> Iterator[Stage | None]:
-    """A bar that says which part runs, where stderr is a terminal."""
-    with o.progress("study", quiet) as bar:
+def stages(job: Job, size: str, named: list[str] | None) -> Iterator[Stage | None]:
+    """A bar that says which part runs and how long all of them take, on a terminal."""
+
+    def parts() -> list[tuple[str, float]]:
+        from matchlens.studies import sizes
+        from matchlens.studies.study_cost import stage_work
+
+        how_much = sizes.size(size)
+        names = sizes.chosen_studies(named, how_much)
+        return stage_work(names, how_much, str(job.study["preset"]), job.folder, job.pairs)
+
+    with o.progress("study", job.quiet, parts) as bar:
         if bar is None:
             yield None
             return
-        yield lambda what, done, total: bar(done, total, what)  # type: ignore[call-arg]
+        yield lambda what, done, total: bar(done, total, what)

@@ -27,6 +27,12 @@ class Where:
     workers: int | None = None
     ray_address: str | None = None
 
+    @property
+    def options(self) -> dict[str, str | int | None]:
+        """The options by name; None where one is at its default."""
+        runner = None if self.runner == "local" else self.runner
+        return {"runner": runner, "workers": self.workers, "ray_address": self.ray_address}
+
     def check(self) -> None:
         """See that the options go together, before anything is loaded.
 

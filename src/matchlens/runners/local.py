@@ -7,9 +7,11 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from matchlens.plan import Plan
 from matchlens.runners.memory import Budget
 from matchlens.runners.recipe import Recipe
 from matchlens.runners.stopping import Stop
-from matchlens.runners.task import Prepared, Shard, Task
+from matchlens.runners.task import Prepared, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.signals import SIGNALS
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""
@@ -52,11 +55,14 @@ class Here:
             yield shard, prepared.run(shard, progress)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to release."""
 
 
 class Workers:
     """Runs shards in processes beside this one, each with the model and its share of the threads.
+
+    A worker sends arrays (safetensors) through a pipe of its own; nothing that it sends is
+    unpickled.
 
     Args:
         recipe: how a worker loads the model.
@@ -67,22 +73,12 @@ class Workers:
     def __init__(self, recipe: Recipe, number: int, threads: int | None = None) -> None:
         self.recipe, self.number = recipe, number
         self.threads = threads or torch.get_num_threads()
-        self._pool: ProcessPoolExecutor | None = None
+        self._hands: list[_Hand] = []
 
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
-            self._pool = ProcessPoolExecutor(
-                self.number,
-                mp_context=context,
-                initializer=_start,
-                initargs=(
-                    self.recipe,
-                    max(1, self.threads // self.number),
-                    context.Value("i", 0),
-                ),
-            )
-        return self._pool
+    @property
+    def processes(self) -> list[int]:
+        """The ids of the worker processes that were started."""
+        return [hand.process.pid for hand in self._hands if hand.process.pid is not None]
 
     def outcomes(
         self,
@@ -99,75 +95,163 @@ class Workers:
             InputError: if a worker cannot load the model or run a shard, or was killed.
         """
         waiting = iter(shards)
-        running: dict[Future[Any], Shard] = {}
-        try:
-            while True:
-                while len(running) < self.number and not stop.asked:
-                    if (shard := next(waiting, None)) is None:
-                        break
-                    running[self._started().submit(_work, task, shard)] = shard
-                if not running:
-                    return
-                finished, _ = wait(running, POLL, FIRST_COMPLETED)
-                for future in finished:
-                    shard = running.pop(future)
-                    yield shard, future.result()
-        except BrokenProcessPool:
-            self.close()
-            raise InputError(
-                "a worker process was killed, as the system does where memory runs out; expected "
-                "room for the model in each worker: give fewer --workers, and run the same "
-                "command again to go on"
-            ) from None
+        following = next(waiting, None)
+        while True:
+            for hand in self._hands:
+                if following is not None and hand.ready and hand.shard is None and not stop.asked:
+                    hand.give(task, following)
+                    following = next(waiting, None)
+            working = any(hand.shard is not None for hand in self._hands)
+            if not working and (stop.asked or following is None):
+                return
+            if following is not None and not stop.asked and len(self._hands) < self.number:
+                self._start()
+            heard = connection.wait([hand.pipe for hand in self._hands], POLL)
+            for hand in [hand for hand in self._hands if hand.pipe in heard]:
+                try:
+                    content = hand.pipe.recv_bytes()
+                except (EOFError, OSError):
+                    self._hands.remove(hand)
+                    hand.end()
+                    if stop.asked:
+                        continue  # a person ends everything: its shard is run again another time
+                    raise hand.died() from None
+                outcome = from_bytes(content)
+                shard, hand.shard, hand.ready = hand.shard, None, True
+                if shard is not None:
+                    yield shard, outcome
+
+    def _start(self) -> None:
+        """Start one more worker process.
+
+        Raises:
+            OSError: if the folder where the command was run is gone, or no process can be started.
+        """
+        os.getcwd()  # a worker starts there; fail here, in one line, where it is gone
+        context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
+        pipe, theirs = context.Pipe()
+        threads = max(1, self.threads // self.number)
+        process = context.Process(
+            target=_serve,
+            args=(theirs, self.recipe.to_json(), threads, len(self._hands)),
+            daemon=True,
+        )
+        self._hands.append(_Hand(process, pipe))
+        start_deaf(process)
+        theirs.close()
 
     def close(self) -> None:
-        """End the workers, whatever they are at."""
-        if self._pool is None:
-            return
-        processes = list((getattr(self._pool, "_processes", None) or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
-        self._pool = None
+        """End the workers, whatever they are doing."""
+        hands, self._hands = self._hands, []
+        for hand in hands:
+            if hand.process.pid is not None:
+                hand.process.kill()
+        for hand in hands:
+            hand.end()
 
 
-class _Worker:
-    """What a worker process holds: the model once, and the task that it is at."""
+def start_deaf(process: BaseProcess) -> None:
+    """Start a process that does not hear Ctrl-C until it says so itself.
 
-    recipe: Recipe
-    device: str | None = None
-    model: Reranker | None = None
-    prepared: Prepared | None = None
-    budget = Budget()
+    A Ctrl-C in the terminal goes to every process there, and would end this one while it still
+    imports torch and cannot ignore signals yet. It inherits the blocked signals.
+    """
+    resource_tracker.ensure_running()  # when it starts, it unblocks the signals in this thread
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(recipe: Recipe, threads: int, counter: Any) -> None:
-    """Begin a worker process: Ctrl-C is the driver's to hear, and it dies with the driver."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+@dataclass(eq=False)
+class _Hand:
+    """A worker process, seen from the driver.
+
+    Args:
+        process: the process.
+        pipe: the driver's end of its pipe.
+        ready: whether it has loaded the model.
+        shard: what it is running.
+    """
+
+    process: BaseProcess
+    pipe: Connection
+    ready: bool = False
+    shard: Shard | None = None
+
+    def give(self, task: Task, shard: Shard) -> None:
+        """Send a shard. A worker that has died meanwhile is noticed when its answer is read."""
+        self.shard = shard
+        with suppress(OSError):
+            self.pipe.send((task, shard))
+
+    def end(self) -> None:
+        """Wait for its end, and make sure of it."""
+        if self.process.pid is not None:
+            self.process.join(POLL)
+            self.process.kill()
+            self.process.join()
+        self.pipe.close()
+
+    def died(self) -> InputError:
+        """Why it ended, for a person."""
+        code = self.process.exitcode or 0
+        at = "while it ran a shard" if self.ready else "while it started"
+        if code == -signal.SIGKILL:
+            why = "was killed, as the system does where memory runs out"
+            remedy = "expected room for the model in each worker: give fewer --workers, and run"
+        elif code < 0:
+            why, remedy = f"was ended by {signal.Signals(-code).name} {at}", "run"
+        else:
+            why = f"ended {at} (exit status {code}); what it said stands above"
+            remedy = "leave out --workers to see the cause in this process, or run"
+        return InputError(f"a worker process {why}; {remedy} the same command again to go on")
+
+
+def _serve(pipe: Connection, recipe: str, threads: int, place: int) -> None:
+    """What a worker process does: load the model, then run the shards that come.
+
+    The driver alone hears Ctrl-C, and the worker ends with the driver.
+
+    Args:
+        pipe: brings tasks with shards, and takes answers.
+        recipe: how to load the model, as JSON.
+        threads: that torch uses here.
+        place: number of the worker; it chooses the GPU where there are several.
+    """
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
-    with counter.get_lock():
-        place = counter.value
-        counter.value += 1
     cards = torch.cuda.device_count()
-    _Worker.recipe = recipe
-    _Worker.device = f"cuda:{place % cards}" if cards > 1 else None
+    device = f"cuda:{place % cards}" if cards > 1 else None
+    budget = Budget()
+    model: Any = None
+    prepared: Prepared | None = None
+
+    def load() -> bytes:
+        nonlocal model
+        model = Recipe.of(recipe).load(device)
+        return to_bytes({})
+
+    def work() -> bytes:
+        nonlocal prepared
+        if prepared is None or prepared.task.key != task.key:
+            prepared = Prepared(model, task, budget)
+        return to_bytes(prepared.run(shard))
+
+    with suppress(OSError, EOFError):  # the driver is gone
+        pipe.send_bytes(answered(load))
+        while model is not None:
+            task, shard = pipe.recv()  # from the driver, which started this process
+            pipe.send_bytes(answered(work))
 
 
 def _follow() -> None:
-    """End with the driver, however it ends: its queue alone would not say so."""
+    """End with the driver, however it ends: a worker in the middle of a shard reads no pipe."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         connection.wait([driver.sentinel])
         os._exit(1)
-
-
-def _work(task: Task, shard: Shard) -> dict[str, np.ndarray]:
-    if _Worker.model is None:
-        _Worker.model = _Worker.recipe.load(_Worker.device)
-    if _Worker.prepared is None or _Worker.prepared.task.key != task.key:
-        _Worker.prepared = Prepared(_Worker.model, task, _Worker.budget)
-    return _Worker.prepared.run(shard)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from matchlens.circuits import Hypothesis, MeanStates
+from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps, Rows
 from matchlens.meters.attention import PARTS, AttentionMeter
 from matchlens.meters.meter import Meter
@@ -186,11 +187,22 @@ class Logits:
 
 
 def rows_into(arrays: Mapping[str, Keeps]) -> Callable[[Numbers, Arrays], None]:
-    """Takes rows of :class:`Attention` or :class:`Received`."""
+    """Takes rows of :class:`Attention` or :class:`Received`.
+
+    Raises:
+        InputError: if the rows of a shard are not as wide as the array, where they would be
+            written over other pairs' rows.
+    """
 
     def take(numbers: Numbers, outcome: Arrays) -> None:
         for name, array in arrays.items():
-            array.write(numbers, outcome[name])
+            rows = outcome.get(name)
+            if rows is None or rows.shape != (len(numbers), *array.shape[1:]):
+                raise InputError(
+                    f"a shard's {name!r} is {'missing' if rows is None else rows.shape}; expected "
+                    f"{(len(numbers), *array.shape[1:])}: run the same command with a new --out"
+                )
+            array.write(numbers, rows)
 
     return take
 

@@ -1,20 +1,30 @@
 """Shards run on a Ray cluster: the model loaded once a worker, failed shards run again elsewhere.
 
-Only the driver, where the command runs, reads the pairs and writes the results folder.
+Only the driver, where the command runs, reads the pairs and writes the results folder. A cluster is
+trusted: it runs the driver's code, and Ray unpickles what it is sent. Outcomes are bytes, which Ray
+hands over as they are, so a sound cluster sends nothing that must be unpickled.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
+import multiprocessing
 import os
+import secrets
 import signal
 import socket
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,15 +35,19 @@ from matchlens.engine import Progress
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.load import Reranker
 from matchlens.plan import Plan
+from matchlens.runners import ray_watch
+from matchlens.runners.local import POLL, start_deaf
+from matchlens.runners.measures import packed, unpacked
 from matchlens.runners.memory import Budget
 from matchlens.runners.recipe import Recipe
-from matchlens.runners.stopping import SIGNALS, Stop
-from matchlens.runners.task import Prepared, Shard, Task
+from matchlens.runners.stopping import Stop, Stopped
+from matchlens.runners.task import Prepared, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.signals import SIGNALS
 
-POLL = 0.5
-"""Seconds between looks at whether a person wants to stop."""
 REACH = 10.0
-"""Seconds in which a cluster must answer."""
+"""Seconds in which an address must take a connection."""
+JOINED = 40.0
+"""Seconds in which a cluster must let a driver in."""
 PATIENCE = 60.0
 """Seconds without any worker before a person is told that the run waits for a node."""
 TRIES = 4
@@ -57,30 +71,38 @@ class RayWorker:
     """An actor: holds the model, and the task that it is at.
 
     Args:
-        recipe: how it loads the model.
+        recipe: how it loads the model, as JSON.
         threads: of its own; torch's default where 0.
         device: where the model runs, where the recipe leaves that open.
     """
 
-    def __init__(self, recipe: Recipe, threads: int, device: str) -> None:
+    def __init__(self, recipe: str, threads: int, device: str) -> None:
         if threads:
             torch.set_num_threads(threads)
         self._recipe, self._device, self._budget = recipe, device, Budget()
         self._model: Reranker | None = None
         self._prepared: Prepared | None = None
 
-    def ready(self) -> tuple[str, ...]:
+    def ready(self) -> bytes:
         """Load the model, and say what runs here."""
-        if self._model is None:
-            self._model = self._recipe.load(self._device)
-        return versions()
 
-    def work(self, task: Task, shard: Shard) -> dict[str, np.ndarray]:
+        def load() -> bytes:
+            if self._model is None:
+                self._model = Recipe.of(self._recipe).load(self._device)
+            return to_bytes({"versions": packed(versions())})
+
+        return answered(load)
+
+    def work(self, task: Task, shard: Shard) -> bytes:
         """The outcome of a shard."""
-        assert self._model is not None  # noqa: S101
-        if self._prepared is None or self._prepared.task.key != task.key:
-            self._prepared = Prepared(self._model, task, self._budget)
-        return self._prepared.run(shard)
+
+        def run() -> bytes:
+            assert self._model is not None  # noqa: S101
+            if self._prepared is None or self._prepared.task.key != task.key:
+                self._prepared = Prepared(self._model, task, self._budget)
+            return to_bytes(self._prepared.run(shard))
+
+        return answered(run)
 
 
 def versions() -> tuple[str, ...]:
@@ -108,8 +130,8 @@ class OnRay:
 
     Args:
         recipe: how a worker loads the model.
-        address: of the cluster, as Ray writes it; where None the cluster that this machine is
-            part of, or a new one on this machine alone.
+        address: of the cluster, as Ray writes it (``auto``: the one that this machine is part
+            of); where None that of the variable RAY_ADDRESS, or a new one on this machine alone.
         number: of workers; where None one a GPU, or, without GPUs, one a node.
         cores: CPU cores of a worker; where None the cluster's, divided by its workers.
     """
@@ -122,10 +144,12 @@ class OnRay:
         cores: int | None = None,
     ) -> None:
         check_ray()
-        self.recipe, self.address, self.number, self.cores = recipe, address, number, cores
+        self.recipe, self.number, self.cores = recipe, number, cores
+        self.address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._hands: dict[Any, _Hand] = {}
         self._idle: list[_Hand] = []
         self._connected = False
+        self._watch: tuple[int, int] | None = None
 
     def outcomes(
         self,
@@ -148,7 +172,9 @@ class OnRay:
             return
         import ray
 
-        self._connect()
+        self._connect(stop)
+        if not self._connected:
+            return
         held = ray.put(task)
         again: list[Shard] = [first]
         tries: dict[int, int] = {}
@@ -203,28 +229,27 @@ class OnRay:
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            found: Any = ray.get(reference)
+            found = from_bytes(ray.get(reference))
         except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, InputError) else None
-            if cause is None:
-                raise
-            raise InputError(str(cause)) from None
+            raise RuntimeError(f"a Ray worker failed: {error}") from None
         except RayError:  # the actor's, its node's or the object's death
             return None
         if hand.shard is not None:
-            return {name: np.array(array) for name, array in found.items()}
-        if found != versions():
+            return found
+        theirs = [str(one) for one in unpacked(found["versions"])] if "versions" in found else []
+        if theirs != list(versions()):
             raise InputError(
-                f"a Ray worker has {', '.join(found)}; the driver has {', '.join(versions())}; "
+                f"a Ray worker has {', '.join(theirs)}; the driver has {', '.join(versions())}; "
                 "expected the same versions on every node"
             )
         return {}
 
-    def _connect(self) -> None:
-        """Join the cluster and start the workers, once.
+    def _connect(self, stop: Stop) -> None:
+        """Join the cluster and start the workers, once; not where a person wants to stop.
 
         Raises:
             InputError: if there is no such cluster.
+            Stopped: if SIGTERM came while Ray listened to it.
         """
         if self._connected:
             return
@@ -233,22 +258,21 @@ class OnRay:
         import ray
 
         if not ray.is_initialized():
-            self._reach()
+            if self.address != "local":
+                self._reach(stop)
+            if stop.asked:
+                return
             heard = {number: signal.getsignal(number) for number in SIGNALS}
             try:
-                ray.init(
-                    self.address,
-                    include_dashboard=None if self.address else False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
+                if self.address == "local":
+                    self._watch = _watched()
+                ray.init(self.address, **_options(self.address))
             except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise InputError(
-                    f"--ray-address {self.address!r}: no Ray cluster can be reached ({reason}); "
-                    "expected host:port as `ray start --head` prints it, or leave it out"
-                ) from None
+                raise self._unreachable(_said(error)) from None
+            except SystemExit:  # Ray's own answer to SIGTERM
+                raise Stopped from None
             finally:  # Ray takes SIGTERM for itself, which here is a first Ctrl-C
+                os.environ.pop(ray_watch.MARK, None)
                 if threading.current_thread() is threading.main_thread():
                     for number, handler in heard.items():
                         signal.signal(number, handler)
@@ -264,22 +288,54 @@ class OnRay:
         for _ in range(number):
             self._hire()
 
-    def _reach(self) -> None:
-        """See that somebody listens at the address: Ray itself would try for minutes.
+    def _unreachable(self, why: str) -> InputError:
+        if self.address == "local":
+            return InputError(
+                f"Ray cannot be started on this machine ({why}); run without --runner ray, or give "
+                "the --ray-address of a cluster"
+            )
+        return InputError(
+            f"--ray-address {self.address!r}: no Ray cluster can be reached ({why}); expected "
+            "host:port as `ray start --head` prints it, or leave it out"
+        )
+
+    def _reach(self, stop: Stop) -> None:
+        """See that there is a cluster; Ray itself would try for minutes, and cannot be ended.
+
+        Another process tries to join, and is ended where that takes too long: what listens there
+        may be no Ray, and may never answer.
 
         Raises:
-            InputError: if nobody does.
+            InputError: if there is none.
         """
-        host, colon, port = (self.address or "").removeprefix("ray://").rpartition(":")
-        if not colon:
-            return  # "auto" and "local" are words of Ray's
+        host, colon, port = self.address.removeprefix("ray://").rpartition(":")
+        if colon:  # "auto" is a word of Ray's
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+            except (OSError, ValueError, OverflowError) as error:
+                raise self._unreachable(str(error)) from None
+        context = multiprocessing.get_context("spawn")
+        pipe, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_try, args=(self.address, theirs), daemon=True)
+        start_deaf(process)
+        theirs.close()
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
-        except (OSError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"--ray-address {self.address!r}: no Ray cluster can be reached ({error}); "
-                "expected host:port as `ray start --head` prints it, or leave it out"
-            ) from None
+            end, why = None, f"no answer in {JOINED:.0f} seconds"
+            while not stop.asked and (end is None or time.monotonic() < end):
+                if pipe.poll(POLL):
+                    said = pipe.recv_bytes()
+                    if end is not None:
+                        why = json.loads(said)
+                        break
+                    end = time.monotonic() + JOINED  # from the moment when it has imported Ray
+        except EOFError:
+            why = "the connection broke"
+        finally:
+            process.kill()
+            process.join()
+            pipe.close()
+        if why and not stop.asked:
+            raise self._unreachable(why)
 
     def _hire(self) -> None:
         """Ask for a worker; it comes when a node has room for it."""
@@ -289,17 +345,73 @@ class OnRay:
         options: dict[str, Any] = {"num_cpus": self.cores, "num_gpus": share, "max_restarts": 0}
         actor_class: Any = ray.remote(RayWorker)
         actor = actor_class.options(scheduling_strategy="SPREAD", **options).remote(
-            self.recipe, self.cores, "cuda" if share else "cpu"
+            self.recipe.to_json(), self.cores, "cuda" if share else "cpu"
         )
         self._hands[actor.ready.remote()] = _Hand(actor)
 
     def close(self) -> None:
-        """Let the workers go, and leave the cluster."""
-        if not self._connected:
-            return
-        import ray
+        """Let the workers go, leave the cluster, and see that nothing stays that was started."""
+        try:
+            if self._connected:
+                import ray
 
-        for hand in [*self._idle, *self._hands.values()]:
-            ray.kill(hand.actor)
-        self._hands, self._idle, self._connected = {}, [], False
+                for hand in [*self._idle, *self._hands.values()]:
+                    ray.kill(hand.actor)
+                self._hands, self._idle, self._connected = {}, [], False
+                ray.shutdown()
+        finally:
+            if self._watch is not None:
+                process, pipe = self._watch
+                self._watch = None
+                os.close(pipe)
+                with suppress(ChildProcessError):
+                    os.waitpid(process, 0)
+
+
+def _options(address: str) -> dict[str, Any]:
+    return {
+        "include_dashboard": False if address == "local" else None,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+
+
+def _said(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _try(address: str, pipe: Connection) -> None:
+    """Join a cluster and leave it, in a process of its own; says when it begins, and what came."""
+    import ray
+
+    pipe.send_bytes(b"")
+    why = ""
+    try:
+        ray.init(address, **_options(address))
         ray.shutdown()
+    except Exception as error:  # Ray raises anything here
+        why = _said(error)
+    pipe.send_bytes(json.dumps(why).encode())
+
+
+def _watched() -> tuple[int, int]:
+    """Have another process end what Ray starts from here on when this process is gone.
+
+    Returns:
+        Its id, and the descriptor whose closing it takes for the end of this process.
+    """
+    mark = secrets.token_hex(16)
+    theirs, pipe = os.pipe()
+    words = [sys.executable, "-I", "-S", str(Path(ray_watch.__file__)), mark]
+    try:
+        process = os.posix_spawn(
+            sys.executable,
+            words,
+            dict(os.environ),
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 0)],
+            setsid=True,  # what is sent to all processes of a terminal or group does not reach it
+        )
+    finally:
+        os.close(theirs)
+    os.environ[ray_watch.MARK] = mark  # only now: it must not find itself
+    return process, pipe

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.load import Reranker
@@ -33,6 +35,22 @@ class Recipe:
     max_length: int | None = None
     device: str | None = None
     negate: bool = False
+
+    def to_json(self) -> str:
+        """The recipe as a text: what a worker is sent.
+
+        >>> recipe = Recipe("demo", "0f", max_length=64)
+        >>> Recipe.of(recipe.to_json()) == recipe
+        True
+        """
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, text: str) -> Recipe:
+        """The recipe that :meth:`to_json` wrote."""
+        recipe = cls(**json.loads(text))
+        prompt: Any = recipe.prompt
+        return recipe if prompt is None else replace(recipe, prompt=Prompt(**prompt))
 
     def load(self, device: str | None = None) -> Reranker:
         """Load the model.

@@ -15,7 +15,7 @@ import numpy as np
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
 from matchlens.engine import Progress, Run, checked_budget, lengths, other_pairs, planned
-from matchlens.errors import MatchlensWarning
+from matchlens.errors import InputError, MatchlensWarning
 from matchlens.meters.scores import Scores
 from matchlens.models.load import Reranker
 from matchlens.models.terms import TermMeans
@@ -24,10 +24,17 @@ from matchlens.runners.local import Here
 from matchlens.runners.measures import Asked, unpacked
 from matchlens.runners.shards import divide
 from matchlens.runners.stopping import Stop, Stopped
-from matchlens.runners.store import DamagedError, Store
-from matchlens.runners.task import MEANS, SCORES, Shard, Task, key_of, unpacked_means
-
-Outcome = Mapping[str, np.ndarray]
+from matchlens.runners.store import Store
+from matchlens.runners.task import (
+    MEANS,
+    SCORES,
+    Outcome,
+    Shard,
+    Task,
+    checked,
+    key_of,
+    unpacked_means,
+)
 
 
 @runtime_checkable
@@ -178,11 +185,13 @@ class ShardedRunner:
             before = replace(
                 task, kind=MEANS, measures=(), key=key_of(model, pairs, conditions, seed, (), MEANS)
             )
+            layers = model.family.n_layers
+            first = layers / (layers + plan.passes)
             for _, outcome in self._merged(
-                model, before, plan, shards(model.family.n_layers), None
+                model, before, plan, shards(layers), _part_of(progress, 0.0, first)
             ):
                 means = means.merge(unpacked_means(outcome))
-            task = replace(task, means=means)
+            task, progress = replace(task, means=means), _part_of(progress, first, 1.0)
         out = _Gathered(model, plan, len(pairs), budget)
         for shard, outcome in self._merged(model, task, plan, shards(plan.passes), progress):
             out.take(shard, outcome)
@@ -207,6 +216,19 @@ class ShardedRunner:
         progress: Progress | None,
     ) -> Iterator[tuple[Shard, Outcome]]:
         """Every shard's outcome in the shards' order, whatever the order in which they came."""
+
+        def fitting(number: int, outcome: Outcome) -> Outcome:
+            return checked(outcome, model, task, shards[number](), plan)
+
+        def kept(number: int) -> Outcome:
+            """Read a finished shard; compute it again if it is missing or damaged."""
+            found = _read(store, number, fitting)
+            if found is None:
+                one = [shards[number]()]
+                ((_, found),) = Here().outcomes(model, task, plan, one, Stop(), None)
+                store.write(number, found)
+            return found
+
         with ExitStack() as held:
             store: Store | _Held = _Held()
             if self.folder is not None:
@@ -215,7 +237,7 @@ class ShardedRunner:
                 made = held.enter_context(tempfile.TemporaryDirectory(prefix="matchlens-"))
                 store = Store(Path(made) / "shards", task.key)
             sizes = [len(make().numbers) for make in shards]
-            there = {number for number in range(len(shards)) if self._read(store, number)}
+            there = {number for number in range(len(shards)) if _read(store, number, fitting)}
             done = _Done(sizes, there, progress)
             missing = (shards[number]() for number in range(len(shards)) if number not in there)
             merged = 0
@@ -224,6 +246,14 @@ class ShardedRunner:
                     model, task, plan, missing, self.stop, done.within
                 )
                 for shard, outcome in outcomes:
+                    try:
+                        fitting(shard.number, outcome)
+                    except ValueError as error:
+                        raise InputError(
+                            f"a worker's answer for shard {shard.number} cannot be used ({error}); "
+                            "expected the same version of matchlens on every node: run the same "
+                            "command again to go on"
+                        ) from None
                     store.write(shard.number, outcome)
                     self._say(outcome, task)
                     there.add(shard.number)
@@ -231,48 +261,17 @@ class ShardedRunner:
                     if self.stop.asked:
                         continue  # what is still in work comes, and is kept
                     while merged in there:
-                        yield (
-                            shards[merged](),
-                            self._again(store, model, task, plan, shards, merged),
-                        )
+                        yield shards[merged](), kept(merged)
                         merged += 1
             if self.stop.asked:
                 raise Stopped
             for number in range(merged, len(shards)):
-                yield shards[number](), self._again(store, model, task, plan, shards, number)
+                yield shards[number](), kept(number)
 
     @property
     def executor_is_here(self) -> bool:
         """Whether shards are run in this process, in their order."""
         return isinstance(self.executor, Here)
-
-    def _read(self, store: Store | _Held, number: int) -> Outcome | None:
-        try:
-            return store.read(number)
-        except DamagedError as error:
-            warnings.warn(
-                f"shard {number} of an earlier run is damaged ({error}); it is run again",
-                MatchlensWarning,
-                stacklevel=2,
-            )
-            return None
-
-    def _again(
-        self,
-        store: Store | _Held,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Sequence[Callable[[], Shard]],
-        number: int,
-    ) -> Outcome:
-        """A shard that was there; it is run again where it is there no more."""
-        found = self._read(store, number)
-        if found is None:
-            one = [shards[number]()]
-            ((_, found),) = Here().outcomes(model, task, plan, one, Stop(), None)
-            store.write(number, found)
-        return found
 
     def _say(self, outcome: Outcome, task: Task) -> None:
         """Say once, and again where it is lowered again, that batches are smaller than asked."""
@@ -285,6 +284,38 @@ class ShardedRunner:
                 MatchlensWarning,
                 stacklevel=2,
             )
+
+
+def _read(
+    store: Store | _Held, number: int, fitting: Callable[[int, Outcome], Outcome]
+) -> Outcome | None:
+    """A finished shard; None where it is not there, or damaged, which is said."""
+    try:
+        found = store.read(number)
+        return None if found is None else fitting(number, found)
+    except ValueError as error:  # a DamagedError, or arrays that are not the task's
+        warnings.warn(
+            f"shard {number} of an earlier run is damaged ({error}); it is run again",
+            MatchlensWarning,
+            stacklevel=3,
+        )
+        return None
+
+
+def _part_of(progress: Progress | None, start: float, end: float) -> Progress | None:
+    """Progress of a pass that is the part from ``start`` to ``end`` of a run's work.
+
+    >>> _part_of(lambda done, total: print(done, total), 0.5, 1.0)(4, 8)
+    6 8
+    """
+    if progress is None:
+        return None
+
+    def part(done: int, total: int) -> None:
+        share = start + (end - start) * done / max(1, total)
+        progress(total if share >= 1 else int(share * total), total)
+
+    return part
 
 
 class _Held:

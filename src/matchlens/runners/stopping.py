@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from matchlens.signals import SIGNALS
+
 LINE = b"\nmatchlens: stopping after the shard in work; once more: at once\n"
 
 
@@ -29,6 +30,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.heard = False
+        """Whether any signal has come: a library may turn the exception into one of its own."""
         self._shielded = False
 
     def hear(self, number: int, frame: FrameType | None) -> None:
@@ -37,6 +40,7 @@ class Stop:
         Raises:
             KeyboardInterrupt: at once.
         """
+        self.heard = True
         if self.asked or not self._shielded:
             raise KeyboardInterrupt
         self.asked = True

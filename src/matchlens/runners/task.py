@@ -5,25 +5,32 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from matchlens._version import __version__
 from matchlens.corpora.pairs import Pair, digest
 from matchlens.engine import Progress, Run, run_part, term_means
-from matchlens.errors import InputError
+from matchlens.errors import InputError, surroundings
 from matchlens.models.load import Reranker
 from matchlens.models.terms import TermMeans
+from matchlens.parts import PADDING
 from matchlens.plan import Condition, Control, Plan
-from matchlens.runners.measures import Measure, packed
+from matchlens.runners.measures import Measure, packed, unpacked
 from matchlens.runners.memory import Budget, out_of_memory
 
 FORMAT = 1
 SCORES, MEANS = "scores", "means"
+REFUSAL, FAULT = "refusal", "fault"
+"""The one array of an answer where a worker could not do its work: why, or an error's traceback."""
+Outcome = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,3 +213,112 @@ def unpacked_means(arrays: Mapping[str, np.ndarray]) -> TermMeans:
         if layer:
             getattr(means, what)[int(layer)] = torch.from_numpy(array.copy())
     return means
+
+
+def checked(outcome: Outcome, model: Reranker, task: Task, shard: Shard, plan: Plan) -> Outcome:
+    """An outcome whose arrays have the names, types and shapes of the task.
+
+    Args:
+        outcome: what a worker sent, or what lay in a shard's file.
+        model: the model, as it is loaded here.
+        task: what was run.
+        shard: the shard that was run.
+        plan: the task's plan.
+
+    Raises:
+        ValueError: if an array is missing, is not expected, or has another type or shape.
+    """
+    pairs, layers = len(shard.numbers), model.family.n_layers
+    wanted: dict[str, tuple[str, tuple[int, ...] | None]] = {"budget": ("i8", (1,))}
+    if task.kind == SCORES:
+        score = np.dtype(model.score_dtype).str[1:]
+        wanted |= {
+            "scores": (score, (len(plan.conditions), pairs)),
+            "tokens": ("i8", (pairs,)),
+            "truncated": ("b1", (pairs,)),
+            "reach": ("b1", (layers, PADDING, PADDING)),
+            "causal": ("b1", (1,)),
+            "batches": ("i8", None),
+            "device": ("u1", None),
+        }
+    for name, (kind, shape) in wanted.items():
+        array = outcome.get(name)
+        if array is None:
+            raise ValueError(f"array {name!r} is missing")
+        if array.dtype.str[1:] != kind or (shape is not None and array.shape != shape):
+            raise ValueError(f"array {name!r} is {array.dtype} of shape {array.shape}")
+    if task.kind == SCORES:
+        more = tuple(f"{place}." for place in range(len(task.measures)))
+        if int(outcome["batches"].sum()) != pairs or (outcome["batches"] < 1).any():
+            raise ValueError("the sizes of its batches are not those of its pairs")
+        if not isinstance(unpacked(outcome["device"]), str):
+            raise ValueError("its device is not a text")
+    else:
+        more = ("sums.", "pairs.")
+        for name in outcome.keys() - wanted.keys():
+            if not name.partition(".")[2].isdecimal() or int(name.partition(".")[2]) >= layers:
+                raise ValueError(f"array {name!r} is of no layer")
+    if odd := [name for name in outcome if name not in wanted and not name.startswith(more)]:
+        raise ValueError(f"array {odd[0]!r} is not expected")
+    return outcome
+
+
+def to_bytes(outcome: Outcome) -> bytes:
+    """An outcome as a worker sends it: safetensors, in which there is nothing but arrays.
+
+    >>> from_bytes(to_bytes({"tokens": np.array([3, 4])}))["tokens"].tolist()
+    [3, 4]
+    """
+    return save({name: np.ascontiguousarray(array) for name, array in outcome.items()})
+
+
+def answered(work: Callable[[], bytes]) -> bytes:
+    """What a worker sends: the outcome of its work, or as a text why there is none.
+
+    An exception itself would have to be pickled.
+
+    Args:
+        work: does the work.
+    """
+    try:
+        return work()
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, InputError):
+            error = surroundings(error)
+        elif out_of_memory(error):
+            error = InputError(
+                "a worker ran out of memory; give fewer --workers, a smaller --dtype or another "
+                "--device, and run the same command again to go on"
+            )
+        if isinstance(error, InputError):
+            return to_bytes({REFUSAL: packed(str(error))})
+        return to_bytes({FAULT: packed(traceback.format_exc())})
+
+
+def from_bytes(content: object) -> dict[str, np.ndarray]:
+    """What a worker sent.
+
+    Args:
+        content: bytes, as :func:`answered` made them; anything else is refused.
+
+    Raises:
+        InputError: if it is no outcome, or the worker says that it could not do its work.
+        RuntimeError: with a worker's traceback, where the program itself is at fault.
+    """
+    try:
+        if not isinstance(content, bytes):
+            raise ValueError(f"{type(content).__name__} instead of bytes")
+        arrays = load(content)
+        why, fault = (
+            str(unpacked(arrays[name])) if name in arrays else None for name in (REFUSAL, FAULT)
+        )
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"a worker's answer cannot be used ({error}); expected arrays as safetensors: see that "
+            "every node has this version of matchlens, and run the same command again to go on"
+        ) from None
+    if why is not None:
+        raise InputError(why)
+    if fault is not None:
+        raise RuntimeError(f"a worker failed:\n{fault}")
+    return arrays

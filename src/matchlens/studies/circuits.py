@@ -143,7 +143,7 @@ def query_key(
     seen = _watch(
         model, pairs, first, document, same_token, batch_tokens, progress, watched, runner
     )
-    held = tempfile.TemporaryDirectory(prefix="matchlens-")
+    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
     logits = mean_logits(
         layers, seen.means.query, seen.means.document, biases=biases, divided=divided
     )

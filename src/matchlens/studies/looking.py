@@ -146,7 +146,7 @@ def looking(
             )
         if len(found) < number:
             said.append(f"{len(found)} pairs to look into: the queries offer no more")
-    held = tempfile.TemporaryDirectory(prefix="matchlens-")
+    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
     array, out = _received(
         model, pairs.pairs, found, seen, tol, Path(held.name), batch_tokens, progress, runner
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition
-from matchlens.studies.asked import asked
+from matchlens.studies.asked import asked, sweeps
 from matchlens.studies.circuits_options import TOP
 from matchlens.studies.cost import (
     Work,
@@ -67,6 +67,42 @@ def study_cost(
             f"{disk:.0f} MiB of meters on disk",
         ]
     )
+
+
+def stage_work(
+    names: Sequence[str], size: Size, preset: str, folder: ModelFolder, pairs: PairSet
+) -> list[tuple[str, float]]:
+    """The stages of a whole study as its progress names them, in order, each with its operations.
+
+    Studies that cut the same pairs share one run, which is the first one's.
+
+    Args:
+        names: the studies that are run.
+        size: how much is run.
+        preset: the preset's name.
+        folder: the model, not loaded.
+        pairs: all pairs.
+    """
+    kinds = [
+        f"cut {kind.replace('-', ' ')} each layer" for kind, _ in sweeps(size, preset_of(preset))
+    ]
+    stages = {
+        "Figure 1a": kinds,
+        "attention and mean states": ["attention"],
+        "matching heads cut": ["matching heads, cut"],
+    }
+    out: list[tuple[str, float]] = []
+    first: dict[int, int] = {}
+    for what, number, _, operations in _parts(names, size, preset, folder, pairs):
+        shared = first.get(number) if what in CUT_WORDS.values() else None
+        if what in CUT_WORDS.values():
+            first.setdefault(number, len(out))
+        if shared is not None:
+            out[shared] = out[shared][0], out[shared][1] + operations
+        labels = stages.get(what, [what])
+        out += [(labels[0], 0.0 if shared is not None else operations)]
+        out += [(label, 0.0) for label in labels[1:]]
+    return out
 
 
 CUT_WORDS = {
