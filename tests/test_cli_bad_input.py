@@ -400,12 +400,12 @@ HOSTILE = [
     ablation(
         "tokenizer: settings pipe", "no regular file", files={"model/tokenizer_config.json": Pipe}
     ),
-    config("a width of a billion", "hidden_size .* have no room", hidden_size=10**9),
-    config("a huge vocabulary", "vocab_size .* have no room", vocab_size=10**12),
-    config("a huge middle", "intermediate_size .* have no room", intermediate_size=10**12),
+    config("a width of a billion", "hidden_size .* its weights have", hidden_size=10**9),
+    config("a huge vocabulary", "vocab_size .* its weights have", vocab_size=10**12),
+    config("a huge middle", "intermediate_size .* its weights have", intermediate_size=10**12),
     config("a billion layers", "num_hidden_layers .* at most 1,024", num_hidden_layers=10**9),
     config("a billion heads", "num_attention_heads .* at most 1,024", num_attention_heads=10**9),
-    config("a billion segments", "type_vocab_size .* no room", type_vocab_size=10**9),
+    config("a billion segments", "type_vocab_size .* its weights have", type_vocab_size=10**9),
     config("escapes in its type", "is of type", model_type=ESCAPES),
     usage("draws", "expected 1 to 1000", *SWEEP, "controls", "--draws", str(10**12)),
     usage("random sets", "at most", *SWEEP, "head-sets", "--set", "a=0.1", "--random", str(10**12)),

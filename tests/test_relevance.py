@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
 import tiny as tiny_models
-from matchlens import InputError, MatchlensWarning
+import tiny_decoders
+from matchlens import InputError, MatchlensWarning, cli
 from matchlens.corpora import Pair
 from matchlens.models.bert import relevance
 from matchlens.models.check import CheckError, reversed_order
@@ -143,7 +145,7 @@ def test_labels_decide_nothing_and_are_shown_as_they_are():
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("rows", "labels"),
-    [([-1.0], ["score"]), ([1.0, 0.0], ["relevant", "not_relevant"])],
+    [([-1.0], ["score"]), ([1.0, 0.0], ["first", "relevant"])],
     ids=["one label", "two labels"],
 )
 def test_an_order_that_looks_reversed_is_told(demo_model, rows, labels, tmp_path):
@@ -179,3 +181,137 @@ def test_pairs_that_do_not_fit_are_not_judged(demo_model):
         warnings.simplefilter("error")
         model = matchlens.load("demo", device="cpu", negate=True, max_length=8)
     assert model.checks["relevant_above"]["seen"] is None
+
+
+# --- a label that is chosen
+
+
+def labelled(folder: Path, names: list[str], **config: object) -> Path:
+    """A model with labels of these names."""
+    tiny_models.save(folder, labels=len(names), seed=2)
+    held = json.loads((folder / "config.json").read_text())
+    called = {str(number): name for number, name in enumerate(names)}
+    (folder / "config.json").write_text(json.dumps({**held, "id2label": called, **config}))
+    return folder
+
+
+def logits_of(folder: Path, pairs) -> np.ndarray:
+    module = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        return np.array(
+            [
+                module(**tokenizer(one.query, one.text, return_tensors="pt")).logits[0].numpy()
+                for one in pairs
+            ]
+        )
+
+
+MULTI, SINGLE = "multi_label_classification", "single_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("names", "problem", "label", "expected", "text"),
+    [
+        (["toxic", "relevant"], MULTI, "relevant", lambda z: z[:, 1], "z1 (label 'relevant')"),
+        (["relevant", "toxic"], MULTI, 0, lambda z: z[:, 0], "z0 (label 'relevant')"),
+        (["a", "b", "c"], "regression", "2", lambda z: z[:, 2], "z2 (label 'c')"),
+        (
+            ["no", "maybe", "yes"],
+            None,
+            "yes",
+            lambda z: z[:, 2] - np.logaddexp(z[:, 0], z[:, 1]),
+            "z2 - logsumexp(the other 2) (label 'yes')",
+        ),
+        (
+            ["relevant", "irrelevant"],
+            SINGLE,
+            "relevant",
+            lambda z: z[:, 0] - z[:, 1],
+            "z0 - z1 (label 'relevant')",
+        ),
+        (["x", "y"], None, "y", lambda z: z[:, 1] - z[:, 0], "z1 - z0 (label 'y')"),
+        (["score"], "regression", "score", lambda z: z[:, 0], "z"),
+    ],
+)
+def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tmp_path, tiny_pairs):
+    folder = labelled(tmp_path / "model", names, **({"problem_type": problem} if problem else {}))
+    right = expected(logits_of(folder, tiny_pairs[:6]))
+    module = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for negate in (False, True):
+        made = [
+            matchlens.load(folder, device="cpu", label=label, negate=negate),
+            matchlens.wrap(module, tokenizer, label=label, negate=negate),
+        ]
+        for model in made:
+            got = matchlens.score(model, tiny_pairs[:6], ["Q->D"])
+            np.testing.assert_allclose(got[""], -right if negate else right, atol=1e-5)
+            assert np.ptp(got["Q->D"]) > 0
+            told = f"-({text})" if negate else text
+            assert model.identity["relevance"] == told
+        assert find(folder).labelled(label, negate=negate).scored(None, negate) == told
+
+
+@pytest.mark.parametrize(
+    ("names", "config", "says"),
+    [
+        (["a", "b", "c"], {}, "has 3 labels; name the label that means relevance"),
+        (["a", "b"], {"problem_type": MULTI}, "two labels that are no opposites"),
+        (["a", "b"], {"problem_type": "regression"}, "two labels that are no opposites"),
+        (["relevant", "irrelevant"], {}, "a high score would mean less relevant"),
+        (["duplicate", "not_duplicate"], {}, "a high score would mean less relevant"),
+        (["Positive", "NEGATIVE"], {}, "a high score would mean less relevant"),
+        (["entailment", "not_entailment"], {}, "a high score would mean less relevant"),
+        (["not_relevant"], {}, "a high score would mean less relevant"),
+    ],
+)
+def test_labels_that_need_a_choice(names, config, says, tmp_path, tiny_pairs, capsys):
+    folder = labelled(tmp_path / "model", names, **config)
+    module, tokenizer = (
+        auto.from_pretrained(folder) for auto in (AutoModelForSequenceClassification, AutoTokenizer)
+    )
+    for load in (
+        lambda **more: matchlens.load(folder, device="cpu", **more),
+        lambda **more: matchlens.wrap(module, tokenizer, **more),
+    ):
+        with pytest.raises(InputError, match=says) as said:
+            load()
+        assert f"(--label, one of 0: {names[0]!r}" in str(said.value)
+        assert load(label=names[0]).family.label.number == 0  # as the message says
+    assert cli.main(["check", "--model", str(folder), "--device", "cpu"]) == 2
+    assert says in capsys.readouterr().err
+    words = ["check", "--model", str(folder), "--device", "cpu", "--label", names[-1]]
+    assert cli.main(words) == 0
+    assert f"(label {names[-1]!r})" in capsys.readouterr().out or len(names) == 1
+
+
+@pytest.mark.parametrize("label", ["c", "2", 2, -1, "-1", "", True, "a\x1b[2J"])
+def test_a_label_that_is_not_there(label, tmp_path):
+    folder = labelled(tmp_path / "model", ["a", "b"])
+    with pytest.raises(InputError, match=r"names none of its labels, .* one of 0: 'a', 1: 'b'"):
+        matchlens.load(folder, device="cpu", label=label)
+
+
+def test_names_that_say_nothing_of_relevance_are_told(tmp_path):
+    def told(names):
+        folder = labelled(tmp_path / "-".join(names), names)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            notes = matchlens.load(folder, device="cpu").notes
+        said = [str(one.message) for one in seen if "its labels are called" in str(one.message)]
+        assert bool(said) == bool(notes)
+        return bool(said)
+
+    assert told(["ham", "spam"])
+    assert not told(["LABEL_0", "LABEL_1"])
+    assert not told(["irrelevant", "relevant"])
+    assert not told(["not_duplicate", "duplicate"])
+    assert not told(["0", "1"])
+
+
+def test_a_decoder_asked_in_words_has_no_labels(tmp_path):
+    folder = tiny_decoders.save(tmp_path, "qwen3")
+    with pytest.raises(InputError, match=r"has no labels: .*leave the label out"):
+        matchlens.load(folder, device="cpu", label="yes")
+    matchlens.load(folder, device="cpu")

@@ -232,7 +232,10 @@ class SlowTokenizer:
         (lambda model, own: (torch.nn.Linear(2, 2), own), "cannot wrap a Linear"),
         (lambda model, own: (model, None), "came without a tokenizer"),
         (lambda model, own: (model, SlowTokenizer()), "has a slow tokenizer"),
-        (lambda model, own: (BertForTokenClassification(model.config), own), "no sequence class"),
+        (
+            lambda model, own: (BertForTokenClassification(model.config), own),
+            "is a BertForTokenClass",
+        ),
         (lambda model, own: (tiny_models.model(labels=3), own), "has 3 labels"),
         (
             lambda model, own: (GPT2ForSequenceClassification(GPT2Config(n_layer=1)), own),

@@ -30,6 +30,7 @@ def check(
     device: o.Device = None,
     dtype: o.Dtype = "float32",
     negate: o.Negate = False,
+    label: o.Label = None,
     prompt: o.PromptFile = None,
 ) -> None:
     """The check of one model."""
@@ -37,7 +38,7 @@ def check(
 
     check_dtype(dtype)
     check_length(max_length)
-    folder = find(model, revision).asked(prompt)
+    folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
     from matchlens.models.check import CheckError
     from matchlens.models.load import load
 

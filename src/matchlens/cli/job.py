@@ -195,6 +195,7 @@ class Job:
             self.limit,
             self.device,
             self.negate,
+            None if self.folder.label is None else self.folder.label.number,
         )
 
     def load(self) -> Reranker:
@@ -302,6 +303,7 @@ def job(
     device: o.Device = None,
     dtype: o.Dtype = "float32",
     negate: o.Negate = False,
+    label: o.Label = None,
     batch_tokens: o.BatchTokens = None,
     workers: o.Workers = None,
     runner: o.RunnerName = "local",
@@ -337,7 +339,7 @@ def job(
         or easy > 0
         or (chosen.depth is not None and per_grade is None and not all_judged),
     )
-    folder = find(model, revision).asked(prompt)
+    folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
     limit = max_length if max_length is not None else chosen.max_length
     check_length(limit)
     pairs = o.pairs(

@@ -58,6 +58,15 @@ Negate = Annotated[
         "labels, z0 - z1).",
     ),
 ]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="NAME",
+        help="The classifier's label that means relevance, by name or number [one label: it; two: "
+        "the second, z1 - z0].",
+    ),
+]
 BatchTokens = Annotated[
     int | None, typer.Option(help="Most tokens of one layer call; changes speed and memory only.")
 ]

@@ -45,6 +45,7 @@ def score(
     device: o.Device = None,
     dtype: o.Dtype = "float32",
     negate: o.Negate = False,
+    label: o.Label = None,
     batch_tokens: o.BatchTokens = None,
     query_prefix: o.QueryPrefix = "",
     passage_prefix: o.PassagePrefix = "",
@@ -58,7 +59,7 @@ def score(
     total = 0
     if pairs != "-":
         total = sum(1 for _ in read_pairs(pairs))  # checks every line before the model is loaded
-    folder = find(model, revision).asked(prompt)
+    folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
     check_length(max_length)
     o.cuts_for(cut or (), folder)
     rows, done = read_pairs(pairs, query_prefix, passage_prefix), 0

@@ -63,4 +63,4 @@ class Albert(Bert):
     ) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""
         pooled = self.body.pooler_activation(self.body.pooler(states[:, 0]))
-        return relevance(self.module.classifier(pooled))
+        return relevance(self.module.classifier(pooled), self.label)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
 from matchlens.errors import InputError
+from matchlens.models.config import quiet_library, refusing
 from matchlens.models.folder import ModelFolder, find
-from matchlens.models.load import quiet_library, walker
+from matchlens.models.load import assembled, walker
 from matchlens.models.qk import QK
+from matchlens.models.weights import few, leftover
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,30 +50,26 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
     (12, torch.Size([12, 32, 384]))
     """
     named = not isinstance(model, ModelFolder)
-    folder = find(str(model), revision, scores=False) if named else model
+    folder = find(model, revision, scores=False) if named else model
     folder.say_converted()
     family = walker(folder.model_type)
-    try:
-        with quiet_library():
-            module, report = family.library.from_pretrained(
-                str(folder.converted or folder.path),
-                config=AutoConfig.from_pretrained(str(folder.path)),
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                local_files_only=True,
-            )
-    except Exception as error:  # the library raises anything here, and all of it is bad input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
-    module.eval().requires_grad_(False)
-    walked = family(module)
+    with quiet_library():
+        module, report = assembled(folder, family.library, torch.float32)
+    folder.check_unchanged()
+    body, _, _ = leftover(module, report["unexpected_keys"])  # its heads are not wanted
+    if body:
+        raise InputError(
+            f"model {folder.name!r}: {len(body)} of its weights are not used ({few(body)}); "
+            "expected the config.json that belongs to them"
+        )
+    with refusing(folder.name, "its config cannot be followed"):
+        walked = family(module)
     if walked.qk(0).rope:
         raise InputError(
             f"model {folder.name!r} uses rotary position embeddings, with which a query-key matrix "
             "depends on the distance of the two tokens; expected a model without"
         )
-    lost = {str(key) for what in ("missing_keys", "mismatched_keys") for key in report[what]}
+    lost = set(report["missing_keys"]) | {key[0] for key in report["mismatched_keys"]}
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     for layer in range(walked.n_layers):
         for linear in walked.projections(layer)[:2]:

@@ -20,6 +20,7 @@ from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
 from matchlens.models.band import OPEN, Band
+from matchlens.models.labels import Label
 from matchlens.models.packed import activated
 from matchlens.models.qk import QK
 from matchlens.parts import Part
@@ -45,7 +46,8 @@ class Bert:
     separators = 1
     token_types = 2
     reads = "the CLS row"
-    relevance = "z of one label, z1 - z0 of two"
+    relevance = "z of one label, z1 - z0 of two, or a chosen label's"
+    label: Label | None = None
     beside = ""
     rounded = False
     stack = "encoder.layer"
@@ -131,7 +133,7 @@ class Bert:
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
     ) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""
-        return relevance(self.module.classifier(self.body.pooler(states)))
+        return relevance(self.module.classifier(self.body.pooler(states)), self.label)
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
         """The library's own forward pass with its eager attention."""
@@ -140,7 +142,7 @@ class Bert:
             out = self.module(**self.inputs(batch), attention_mask=batch.mask.long())
         finally:
             self.ask_attention(ATTENTION)
-        return relevance(out.logits)
+        return relevance(out.logits, self.label)
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer."""
@@ -155,18 +157,34 @@ class Bert:
         )
 
 
-def relevance(logits: Float[Tensor, "batch label"]) -> Float[Tensor, " batch"]:
-    """The relevance logit: the logit of one label, ``z1 - z0`` of two.
+def relevance(
+    logits: Float[Tensor, "batch label"], label: Label | None = None
+) -> Float[Tensor, " batch"]:
+    """The relevance logit: the logit of one label, ``z1 - z0`` of two, or a chosen label's.
 
-    The difference has the order of the log softmax of label 1, without its saturation.
+    The difference has the order of the log softmax of label 1, without its saturation. A chosen
+    label's score is its log-odds against the others, or its logit alone where labels are
+    independent.
+
+    Args:
+        logits: what the model's head returns.
+        label: the label that was chosen, if one was.
 
     Raises:
-        InputError: if there are more logits than two, or none.
+        InputError: if the number of logits is not that of the labels, or none was chosen of many.
     """
-    if logits.shape[1] not in (1, 2):
-        raise InputError(
-            f"the model returns {logits.shape[1]} logits a pair; expected a cross-encoder with one "
-            "(relevance) or two (not relevant, relevant)"
-        )
+    count = logits.shape[1]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+    if label is not None and count == label.count:
+        if label.alone:
+            return logits[:, label.number]
+        others = [number for number in range(count) if number != label.number]
+        return logits[:, label.number] - logits[:, others].logsumexp(1)
+    if label is not None or count not in (1, 2):
+        expected = "one or two" if label is None else label.count
+        raise InputError(
+            f"the model returns {count} logits a pair; expected a cross-encoder with {expected}: "
+            "save the head that the model was trained with, or name the label that means "
+            "relevance (--label)"
+        )
+    return logits[:, 0] if count == 1 else logits[:, 1] - logits[:, 0]

@@ -151,7 +151,7 @@ class DebertaV2(Biased):
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
     ) -> Float[Tensor, " batch"]:
         """Pooler and classifier on the CLS row."""
-        return relevance(self.module.classifier(self.module.pooler(states)))
+        return relevance(self.module.classifier(self.module.pooler(states)), self.label)
 
     def qk(self, layer: int) -> QK:
         """The content-to-content weights of the layer; the terms with distances are beside them."""

@@ -59,9 +59,11 @@ class Decoder(Rotary):
         self.classifies = isinstance(module, self.classifier)
         self.yes: int | None = None
         self.no: int | None = None
-        if not all(layer.self_attn.is_causal for layer in self.layers):
+        masked = getattr(self.module.config, "is_causal", True)  # the library's masks follow it
+        if not masked or not all(layer.self_attn.is_causal for layer in self.layers):
             raise InputError(
-                "the model's attention is not causal (use_bidirectional_attention in config.json); "
+                "the model's attention is not causal (is_causal or use_bidirectional_attention in "
+                "config.json); "
                 "expected a decoder, whose last token reads all others"
             )
         if self.classifies and self.module.config.pad_token_id is None:
@@ -113,7 +115,7 @@ class Decoder(Rotary):
         """The last token, normalised, against the answers' rows of the head only."""
         last = self.body.norm(states[:, -1])
         if self.classifies:
-            return relevance(self.module.score(last))
+            return relevance(self.module.score(last), self.label)
         answers = [token for token in (self.no, self.yes) if token is not None]
         head, wide = self.module.lm_head, torch.promote_types(last.dtype, torch.float32)
         logits = torch.nn.functional.linear(last.to(wide), head.weight[answers].to(wide))
@@ -134,7 +136,7 @@ class Decoder(Rotary):
         finally:
             self.module.set_attn_implementation(ATTENTION)
         if self.classifies:
-            return relevance(out.logits)
+            return relevance(out.logits, self.label)
         answers = [token for token in (self.no, self.yes) if token is not None]
         return relevance(out.logits[:, -1, answers])
 

@@ -49,6 +49,5 @@ class DistilBert(Bert):
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
     ) -> Float[Tensor, " batch"]:
         """``pre_classifier``, ReLU and classifier on the CLS row."""
-        return relevance(
-            self.module.classifier(torch.relu(self.module.pre_classifier(states[:, 0])))
-        )
+        wide = torch.relu(self.module.pre_classifier(states[:, 0]))
+        return relevance(self.module.classifier(wide), self.label)

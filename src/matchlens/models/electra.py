@@ -27,4 +27,4 @@ class Electra(Bert):
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
     ) -> Float[Tensor, " batch"]:
         """The classification head, which reads the CLS row."""
-        return relevance(self.module.classifier(states))
+        return relevance(self.module.classifier(states), self.label)

@@ -10,6 +10,7 @@ from torch import Tensor
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
 from matchlens.models.band import Band
+from matchlens.models.labels import Label
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -31,6 +32,8 @@ class Family(Protocol):
     """Which rows of the last layer the score reads, for a person."""
     relevance: str
     """How the score comes of the logits, for a person."""
+    label: Label | None
+    """The label that was chosen for relevance, where one was; :func:`load` sets it."""
     rounded: bool
     """Whether the library computes some steps in float32 even where the weights are float64."""
     module: Any

@@ -1,38 +1,39 @@
-"""A model's folder, looked at before torch is imported: what it is, and whether it can be used."""
+"""A model's folder, looked at before any weight is loaded: what it is, whether it can be used."""
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError, MatchlensWarning
+from matchlens.models.config import check_config, load_config
 from matchlens.models.convert import safetensors_of
 from matchlens.models.diagnosis import INDEX, ONE, check_folder, pickled_files
-from matchlens.models.files import check_files, check_sizes, digest, read_json
+from matchlens.models.files import Mark, check_files, check_unchanged, digest, marks_of, read_json
+from matchlens.models.labels import Label, choose, no_labels
 from matchlens.models.serving import PLAIN, Serving, serving_of
+from matchlens.models.weights import Weights
 from matchlens.prompts import BGE, QWEN3, Prompt
 
 
 @dataclass(frozen=True)
 class FamilyEntry:
-    """What is known of a model type before torch is imported.
+    """What is known of a model type before its weights are loaded.
 
     Args:
         walker: module and name of the class that walks it.
-        layers: what its config.json calls the number of layers.
-        heads: what its config.json calls the number of heads a layer.
         after_padding: whether positions start behind the padding's place in the position table.
-        padding: that place, where the library has it fixed; config.json names it where None.
+        padding: that place, where the library has it fixed; the config names it where None.
         prompt: how a causal model of the type is asked; such a type has both kinds of heads.
-        inner: what its config.json calls the number of layers inside each of ``layers``.
+        inner: what its config calls the number of layers inside each of its layers, if it has any.
     """
 
     walker: str
-    layers: str = "num_hidden_layers"
-    heads: str = "num_attention_heads"
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None
@@ -44,7 +45,7 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
     "camembert": FamilyEntry("matchlens.models.roberta:Camembert", after_padding=True),
     "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
-    "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert", "n_layers", "n_heads"),
+    "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
     "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompt=BGE),
     "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompt=BGE),
@@ -55,9 +56,6 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
 """Model type, as the model's config.json names it, to its family."""
-
-ROBERTA_PADDING = 1
-"""The library's token id of padding for RoBERTa's kin where config.json names none."""
 
 RELEVANCE: Mapping[tuple[int, bool], str] = {
     (1, False): "z",
@@ -83,30 +81,32 @@ class ModelFacts:
 
     Args:
         name: what the person asked for.
-        config: the model's config.json.
+        config: the model's config, as the library loaded it.
+        architecture: name of the library's class that holds the weights.
+        label: the label that was chosen for relevance, where one was.
     """
 
     name: str
-    config: Mapping[str, object]
-
-    @property
-    def architecture(self) -> str:
-        """The library's class that the weights were saved from."""
-        architectures = self.config.get("architectures")
-        return str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    config: Any
+    architecture: str
+    label: Label | None = None
 
     @property
     def model_type(self) -> str:
         """The model type, a key of :data:`FAMILIES`."""
-        return str(self.config["model_type"])
+        return str(self.config.model_type)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of layers and of heads a layer."""
-        entry = FAMILIES[self.model_type]
-        inner = entry.inner if entry.inner in self.config else None
-        layers = self._count(entry.layers) * (1 if inner is None else self._count(inner))
-        return layers, self._count(entry.heads)
+        inner = FAMILIES[self.model_type].inner
+        layers = self._count("num_hidden_layers") * (1 if inner is None else self._count(inner))
+        return layers, self._count("num_attention_heads")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it is a classifier, whose labels have logits; otherwise it is asked in words."""
+        return not self.architecture.endswith("ForCausalLM")
 
     def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
         """Each limit of a pair's tokens, by what sets it; the smallest one counts.
@@ -126,8 +126,10 @@ class ModelFacts:
 
     def scored(self, prompt: Prompt | None, negate: bool) -> str | None:
         """The score that is made of its logits, or of the logits of its prompt's answers."""
-        if prompt is None or not self.architecture.endswith("ForCausalLM"):
-            return RELEVANCE.get((_label_count(self.config), negate))
+        if prompt is None or self.classifies:
+            if self.label is not None:
+                return f"-({self.label.text})" if negate else self.label.text
+            return RELEVANCE.get((self.config.num_labels, negate))
         return f"-({prompt.relevance})" if negate else prompt.relevance
 
     @property
@@ -139,7 +141,7 @@ class ModelFacts:
             return places
         padding = entry.padding
         if padding is None:
-            padding = self.config.get("pad_token_id", ROBERTA_PADDING)
+            padding = self.config.pad_token_id
         if not isinstance(padding, int) or not 0 <= padding < places - 1:
             raise InputError(
                 f"model {self.name!r}: pad_token_id in config.json is {padding!r}; expected a "
@@ -148,8 +150,8 @@ class ModelFacts:
         return places - padding - 1
 
     def _count(self, key: str) -> int:
-        value = self.config.get(key)
-        if not isinstance(value, int) or value < 1:
+        value = getattr(self.config, key, None)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(
                 f"model {self.name!r}: {key} in config.json is {value!r}; expected a number"
             )
@@ -162,7 +164,9 @@ class ModelFolder(ModelFacts):
 
     Args:
         path: where the files are.
-        sha256: one digest over the config's, tokenizer's and weights' files.
+        sha256: one digest over every file that can change a score.
+        weights: what the headers of its weights say.
+        marks: what marked each digested file when it was read.
         revision: the hub's revision, where it came from there.
         prompt: how the model is asked, where it is asked in a prompt.
         chosen: whether a person chose the prompt.
@@ -173,11 +177,39 @@ class ModelFolder(ModelFacts):
 
     path: Path
     sha256: str
+    weights: Weights = field(repr=False)
+    marks: Mapping[str, Mark] = field(repr=False)
     revision: str | None = None
     prompt: Prompt | None = None
     converted: Path | None = None
     chosen: bool = False
     serving: Serving = PLAIN
+
+    def check_unchanged(self) -> None:
+        """See that its files are still those that were digested.
+
+        Raises:
+            InputError: if one is not.
+        """
+        check_unchanged(self.path, self.name, self.marks)
+
+    def labelled(self, label: str | int | None = None, *, negate: bool = False) -> ModelFolder:
+        """The model, with the label whose logit is relevance.
+
+        Args:
+            label: its name or number; None where one label or two need no choice.
+            negate: whether the score is negated.
+
+        Raises:
+            InputError: if there is no such label, or one must be named and none is.
+        """
+        if not self.classifies:
+            if label is not None:
+                raise no_labels(self.name)
+            return self
+        if label is None and self.label is not None:
+            return self
+        return replace(self, label=choose(self.config, self.name, label, negate))
 
     def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
         """The model, asked in another prompt than its type's own.
@@ -209,11 +241,18 @@ class ModelFolder(ModelFacts):
     def files(self) -> dict[str, object]:
         """What a manifest says of the model's files."""
         return {
-            "name": self.path.resolve().name if self.path == Path(self.name) else self.name,
+            "name": self._shown(),
             "sha256": self.sha256,
             "revision": self.revision,
             "type": self.model_type,
         }
+
+    def _shown(self) -> str:
+        """The name in a manifest, which holds no path of this machine."""
+        if self.path != Path(self.name):
+            return self.name
+        name = self.path.resolve().name
+        return "./demo" if name == "demo" else name  # not the built-in one
 
     def say_converted(self) -> None:
         """Warn where the weights were pickled: it is said once, and the manifest has it."""
@@ -247,61 +286,112 @@ class ModelFolder(ModelFacts):
         }
 
 
-def find(name: str, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
-    """Find a model and check all that can be checked without loading it.
+def find(name: str | Path, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
+    """Find a model and check all that can be checked without loading its weights.
 
     Args:
-        name: ``demo``, a local folder, or a Hugging Face id (only then is the network used).
+        name: ``demo``, a local folder, or a Hugging Face id (only then is the network used). A
+            ``Path`` is always a local folder.
         revision: branch, tag or commit on the hub.
         scores: whether it must be able to score pairs; without, any model of a supported type
             with weights will do.
 
     Raises:
         InputError: if there is no such model, or it is no cross-encoder that can be walked.
-    """
-    local = name == "demo" or Path(name).is_dir()
-    if revision is not None and local:
-        what = "built in" if name == "demo" else "a folder"
-        raise InputError(
-            f"--revision {revision!r} goes with a Hugging Face id; {name!r} is {what}: leave it out"
-        )
-    if name == "demo":
-        from matchlens.models.embedded import demo_folder
 
-        path = demo_folder()
-    elif local:
-        path = Path(name)
-    elif Path(name).exists():
-        here = Path(name).parent
-        also = f": {str(here)!r}" if (here / "config.json").exists() else ""
-        raise InputError(
-            f"model {name!r} is a file; expected the folder that holds config.json{also}"
-        )
-    elif _HUB_ID.fullmatch(name) and ".." not in name:
-        path = _download(name, revision)
-    else:
-        raise InputError(
-            f"no model folder {name!r}; expected an existing folder, a Hugging Face id "
-            "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
-        )
+    Warns:
+        MatchlensWarning: if there is a model folder ``demo``, and the built-in model is meant.
+    """
+    path = _place(name, revision)
+    if isinstance(name, Path):
+        name = "./demo" if str(name) == "demo" else str(name)
     check_folder(path, name)
-    config = read_json(path / "config.json", name)
-    check_config(config, name, scores)
+    config = load_config(path, name, FAMILIES)
+    check_config(config, name, FAMILIES)
     check_files(path, name, scores)
     pickles = pickled_files(path, name)
+    before = marks_of(path, pickles, name)
     converted = safetensors_of(path, pickles, name) if pickles else None
-    check_sizes(path, config, name)
+    weights = Weights.find(converted or path, name)
+    sha256, marks = digest(path, name, before or weights.files)
+    raw = read_json(path / "config.json", name)  # keys of sentence-transformers, as it reads them
     folder = ModelFolder(
         name=name,
         config=config,
+        architecture=_architecture(config, weights, name, scores),
         path=path,
-        sha256=digest(path, name),
+        sha256=sha256,
+        weights=weights,
+        marks=marks,
         revision=revision,
         converted=converted,
-        serving=serving_of(path, config, name) if scores else PLAIN,
+        serving=serving_of(path, raw, name) if scores else PLAIN,
     )
     _ = folder.shape, folder.places
     return replace(folder, prompt=asked_prompt(folder, None))
+
+
+def _place(name: str | Path, revision: str | None) -> Path:
+    """The folder that a name means; a model of the hub is downloaded into one."""
+    built_in = name == "demo"
+    if revision is not None and (built_in or isinstance(name, Path) or Path(name).is_dir()):
+        what = "built in" if built_in else "a folder"
+        raise InputError(
+            f"--revision {revision!r} goes with a Hugging Face id; {str(name)!r} is {what}: leave "
+            "it out"
+        )
+    if built_in:
+        from matchlens.models.embedded import demo_folder
+
+        if Path("demo", "config.json").exists():
+            warnings.warn(
+                "'demo' is the built-in model; the folder demo that is here is './demo'",
+                MatchlensWarning,
+                stacklevel=3,
+            )
+        return demo_folder()
+    path = Path(name)
+    if path.is_dir():
+        return path
+    if os.path.lexists(path):
+        also = f": {str(path.parent)!r}" if (path.parent / "config.json").exists() else ""
+        raise InputError(
+            f"model {str(name)!r} is a file; expected the folder that holds config.json{also}"
+        )
+    if isinstance(name, str) and _HUB_ID.fullmatch(name) and ".." not in name:
+        return _download(name, revision)
+    if isinstance(name, Path):
+        raise InputError(
+            f"no model folder {str(name)!r}; expected an existing folder (a Hugging Face id is "
+            "given as a str, not as a Path)"
+        )
+    raise InputError(
+        f"no model folder {name!r}; expected an existing folder, a Hugging Face id "
+        "such as 'cross-encoder/ms-marco-MiniLM-L-12-v2', or 'demo'"
+    )
+
+
+def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str:
+    """The library's class for the weights: the one that the config names, or else their head's."""
+    named = [str(one) for one in config.architectures or ()]
+    asked = FAMILIES[str(config.model_type)].prompt is not None
+    if named and (named[0].endswith("ForCausalLM") and asked):
+        return named[0]
+    if named and named[0].endswith("ForSequenceClassification"):
+        return named[0]
+    if named and scores:
+        raise InputError(
+            f"model {name!r} is no sequence classifier (architectures: {named}); expected "
+            "a cross-encoder saved as ...ForSequenceClassification"
+        )
+    if asked and not weights.classifies:
+        return "ForCausalLM"
+    if scores and not weights.classifies:
+        raise InputError(
+            f"model {name!r} is no sequence classifier (its weights have no classifier); expected "
+            "a cross-encoder saved as ...ForSequenceClassification"
+        )
+    return "ForSequenceClassification"
 
 
 def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | None:
@@ -317,7 +407,7 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
     """
     own = FAMILIES[model.model_type].prompt
     if prompt is None:
-        return own if model.architecture.endswith("ForCausalLM") else None
+        return None if model.classifies else own
     if own is None:
         raise InputError(
             f"model {model.name!r} is of type {model.model_type!r}, which takes no prompt; leave "
@@ -431,51 +521,3 @@ def _unreachable(name: str, error: Exception) -> InputError:
         f"no folder {name!r} here, and the Hugging Face hub does not give a model of that "
         f"name ({reason}); give an existing folder, a hub id that can be reached, or 'demo'"
     )
-
-
-def check_config(config: Mapping[str, object], name: str, scores: bool = True) -> None:
-    """Refuse a model that cannot be walked, or cannot score.
-
-    Raises:
-        InputError: it says what the config has and what is expected.
-    """
-    if config.get("auto_map"):
-        raise InputError(
-            f"model {name!r} wants to run code of its own (auto_map in config.json), which "
-            "matchlens does not do; use a model of a supported type: " + ", ".join(FAMILIES)
-        )
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise InputError(
-            f"model {name!r} is of type {model_type!r}; expected one of: {', '.join(FAMILIES)}"
-        )
-    architectures = config.get("architectures") or ["none"]
-    kind = str(architectures[0]) if isinstance(architectures, list) else ""
-    if kind.endswith("ForCausalLM") and FAMILIES[model_type].prompt is not None:
-        return
-    if scores and not kind.endswith("ForSequenceClassification"):
-        raise InputError(
-            f"model {name!r} is no sequence classifier (architectures: {architectures}); expected "
-            "a cross-encoder saved as ...ForSequenceClassification, with one or two labels"
-        )
-    labels = _label_count(config)
-    if scores and labels not in (1, 2):
-        raise InputError(
-            f"model {name!r} has {labels} labels; expected a cross-encoder with one (relevance) "
-            "or two (not relevant, relevant)"
-        )
-    if config.get("is_decoder"):
-        raise InputError(f"model {name!r} is a decoder (is_decoder is true); expected an encoder")
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise InputError(
-            f"model {name!r} has {config['position_embedding_type']} position embeddings; "
-            "expected absolute ones"
-        )
-
-
-def _label_count(config: Mapping[str, object]) -> int:
-    labels = config.get("id2label")
-    if isinstance(labels, dict):
-        return len(labels)
-    count = config.get("num_labels", 2)
-    return count if isinstance(count, int) else -1

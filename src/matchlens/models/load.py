@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
-import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging as library_logging
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
 from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
@@ -28,13 +22,16 @@ from matchlens.models import check
 from matchlens.models.checks import tokens
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.checks.scores import labels_differ
+from matchlens.models.config import quiet_library, refusing
 from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
+from matchlens.models.labels import doubt
 from matchlens.models.packed import keep_memory, pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
+from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
 from matchlens.tokenizing import guarded
@@ -154,11 +151,13 @@ def load(
     max_length: int | None = None,
     prompt: Prompt | Path | None = None,
     negate: bool = False,
+    label: str | int | None = None,
 ) -> Reranker:
     """Load a cross-encoder and check that cutting its attention bites.
 
     Args:
-        model: ``demo``, a local folder, or a Hugging Face id (only then is the network used).
+        model: ``demo``, a local folder, or a Hugging Face id (only then is the network used); a
+            ``Path`` is always a local folder.
         revision: branch, tag or commit on the hub.
         device: a torch device such as ``cpu`` or ``cuda:0``; CUDA if present where None.
         dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``.
@@ -168,6 +167,9 @@ def load(
             prompt, such as ``{"instruction": "..."}``; the type's own where None.
         negate: take the negated relevance logit for the score (of two labels, z0 - z1), for a
             model whose lower logit means more relevant.
+        label: name or number of the label that means relevance, for a classifier with several.
+            The score is then the log-odds of that label against the others, or its logit alone
+            where the labels are independent (multi-label, regression).
 
     Raises:
         InputError: if the model cannot be found, is no cross-encoder of a supported type, or
@@ -180,8 +182,8 @@ def load(
     >>> reranker.family.n_layers, reranker.family.n_heads, reranker.max_length
     (12, 12, 512)
     """
-    folder = model if isinstance(model, ModelFolder) else find(str(model), revision)
-    folder = folder.asked(prompt)
+    folder = model if isinstance(model, ModelFolder) else find(model, revision)
+    folder = folder.asked(prompt).labelled(label, negate=negate)
     check_length(max_length)
     check_dtype(dtype)
     folder.say_converted()
@@ -196,12 +198,15 @@ def load(
                 f"--dtype float64: inside {folder.model_type} the library rounds to float32, "
                 "whatever the type of the weights; expected float32, which is as exact"
             )
-        library = library_of(family_class, folder.architecture)
+        library = library_of(family_class, folder.classifies)
         module = _module(folder, library, getattr(torch, dtype)).to(place)
+    folder.check_unchanged()
     if dtype == "float32" and place.type == "cpu":
         pack(module)
         keep_memory()
-    family: Family = family_class(module)
+    with refusing(folder.name, "its config cannot be followed"):
+        family: Family = family_class(module)
+    family.label = folder.label
     reranker = Reranker(
         family,
         tokenizer,
@@ -270,8 +275,12 @@ def proved(reranker: Reranker) -> Reranker:
     Warns:
         MatchlensWarning: if built-in pairs are all the wrong way round.
     """
-    _check_tokenizer(reranker)
-    reranker.checks = check.check(reranker)
+    with refusing(reranker.name, "it cannot score two built-in pairs"):
+        _check_tokenizer(reranker)
+        reranker.checks = check.check(reranker)
+    if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
+        said = doubt(reranker.family.module.config)
+        reranker.said += (said,) if said else ()
     for said in reranker.said:
         warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
     labels = reranker.family.module.config.id2label
@@ -345,31 +354,74 @@ def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
 
 
 def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
-    try:
-        module, report = library.from_pretrained(
-            str(folder.converted or folder.path),
-            config=AutoConfig.from_pretrained(str(folder.path)),
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # it reports them, and they are refused below
-        )
-    except Exception as error:  # the library raises anything here, and all of it is bad input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"model {folder.name!r}: cannot load its weights: {reason}") from None
+    """The library's model, with every weight that it needs and none that it does not know."""
+    module, report = assembled(folder, library, dtype)
     mismatched: Any = report.get("mismatched_keys") or ()
     for name, held, wanted in sorted(mismatched):
         if "classifier" in name and held[1:] == wanted[1:] and len(wanted) in (1, 2):
             said = labels_differ(wanted[0], held[0])
             raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {said}")
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
-        if wrong := sorted(map(str, report.get(what) or ())):
+        if wrong := sorted(map(_shown, report.get(what) or ())):
             raise InputError(
-                f"model {folder.name!r}: {len(wrong)} weights do not fit ({what}: {wrong[0]}), so "
-                "its scores would be random; expected the weights of a fine-tuned cross-encoder"
+                f"model {folder.name!r}: {len(wrong)} weights do not fit ({what}: {few(wrong)}), "
+                "so its scores would be random; expected the weights of a fine-tuned cross-encoder"
             )
-    return module.eval().requires_grad_(False)
+    body, spare, other = leftover(module, map(str, report.get("unexpected_keys") or ()))
+    if wrong := body + other:
+        raise InputError(
+            f"model {folder.name!r}: {len(wrong)} of its weights are not used ({few(wrong)}), so "
+            "half a model would be studied as a whole; expected the config.json that belongs to "
+            "them (more layers, another type), or the model saved without them"
+        )
+    if spare:
+        warnings.warn(
+            f"model {folder.name!r}: {len(spare)} weights of a head that does not score are left "
+            f"out, as the library leaves them out ({few(spare)})",
+            MatchlensWarning,
+            stacklevel=3,
+        )
+    return module
+
+
+def assembled(
+    folder: ModelFolder, library: Any, dtype: torch.dtype
+) -> tuple[Any, Mapping[str, Any]]:
+    """The library's model with the folder's weights, and what the library says of them.
+
+    Args:
+        folder: the model's folder.
+        library: the library's class.
+        dtype: the type of the weights.
+
+    Raises:
+        InputError: if the config describes no such model, or asks for more than the weights hold.
+    """
+    check_depth(folder.config, folder.weights)
+    with refusing(folder.name, "the library cannot make a model of its config.json"):
+        with torch.device("meta"):
+            skeleton = library(copy.deepcopy(folder.config))
+        check_room(skeleton, folder.weights)
+    with refusing(folder.name, "cannot load its weights"):
+        module, report = library.from_pretrained(
+            None,  # the library is handed tensors: it opens nothing of the folder
+            config=folder.config,
+            state_dict=folder.weights.read(dtype),
+            dtype=dtype,
+            output_loading_info=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # it reports them, and they are refused
+        )
+    module.config.name_or_path = module.name_or_path = str(folder.path)
+    return module.eval().requires_grad_(False), report
+
+
+def _shown(key: object) -> str:
+    """A weight's name, and its shapes where they differ."""
+    if not isinstance(key, tuple):
+        return str(key)
+    name, held, wanted = key
+    return f"{name}: {' x '.join(map(str, held))} instead of {' x '.join(map(str, wanted))}"
 
 
 def walker(model_type: str) -> Any:
@@ -378,11 +430,9 @@ def walker(model_type: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def library_of(family: Any, architecture: str) -> Any:
-    """The library's class that loads the weights: a causal model's or a classifier's."""
-    classifier = getattr(family, "classifier", None)
-    named = classifier is not None and classifier.__name__ == architecture
-    return classifier if named else family.library
+def library_of(family: Any, classifies: bool) -> Any:
+    """The library's class that holds the weights: a classifier's or a causal model's."""
+    return (getattr(family, "classifier", None) if classifies else None) or family.library
 
 
 def _check_vocabulary(reranker: Reranker) -> None:
@@ -468,17 +518,3 @@ def _check_tokenizer(reranker: Reranker) -> None:
             f"library that serves it ({reranker.serving.library}) has it; if it was trained with "
             "two types, add token_type_ids to model_input_names in tokenizer_config.json",
         )
-
-
-@contextmanager
-def quiet_library() -> Iterator[None]:
-    """Keep the library's loading chatter off the terminal; what matters is checked here."""
-    level, bar = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
-    library_logging.set_verbosity(logging.ERROR)
-    library_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        library_logging.set_verbosity(level)
-        if bar:
-            library_logging.enable_progress_bar()

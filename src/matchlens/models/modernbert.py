@@ -85,7 +85,7 @@ class ModernBert(Rotary):
             pooled = (states * real).sum(1) / real.sum(1)
         else:
             pooled = states[:, 0]
-        return relevance(self.module.classifier(self.module.head(pooled)))
+        return relevance(self.module.classifier(self.module.head(pooled)), self.label)
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer: two thirds of one matrix."""

@@ -80,7 +80,7 @@ class MPNet(Biased):
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
     ) -> Float[Tensor, " batch"]:
         """The classification head, which reads the ``<s>`` row."""
-        return relevance(self.module.classifier(states))
+        return relevance(self.module.classifier(states), self.label)
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer; the bias is beside them."""

@@ -33,7 +33,7 @@ class Roberta(Bert):
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
     ) -> Float[Tensor, " batch"]:
         """The classification head, which reads the ``<s>`` row."""
-        return relevance(self.module.classifier(states))
+        return relevance(self.module.classifier(states), self.label)
 
 
 class XlmRoberta(Roberta):

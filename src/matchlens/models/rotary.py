@@ -51,8 +51,9 @@ class Rotary(Bert, ABC):
         for kind in sorted(_kinds(self.module.config.rope_parameters)):
             if kind not in STEADY:
                 raise InputError(
-                    f"rotary positions of type {kind!r} change with the longest text of a batch, "
-                    f"so that a pair has no score of its own; expected one of {', '.join(STEADY)}"
+                    f"rotary positions of type {kind!r} (rope_parameters in config.json) change "
+                    "with the longest text of a batch, so that a pair has no score of its own; "
+                    f"expected one of {', '.join(STEADY)}"
                 )
 
     @abstractmethod

@@ -23,16 +23,10 @@ from matchlens.errors import InputError
 from matchlens.models.bert import relevance
 from matchlens.models.checks.item import SCORES, Item
 from matchlens.models.checks.passes import PAIRS
-from matchlens.models.folder import DTYPES, ModelFacts, asked_prompt, check_config, smallest
-from matchlens.models.load import (
-    Reranker,
-    library_of,
-    pairing_of,
-    proved,
-    quiet_library,
-    unpadded,
-    walker,
-)
+from matchlens.models.config import check_config, quiet_library, refusing, settled
+from matchlens.models.folder import DTYPES, FAMILIES, ModelFacts, asked_prompt, smallest
+from matchlens.models.labels import choose, no_labels
+from matchlens.models.load import Reranker, library_of, pairing_of, proved, unpadded, walker
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import serving_object
 from matchlens.prompts import Prompt
@@ -63,6 +57,7 @@ def wrap(
     max_length: int | None = None,
     prompt: Prompt | Path | None = None,
     negate: bool = False,
+    label: str | int | None = None,
 ) -> Reranker:
     """Take a loaded cross-encoder as it is, and check that cutting its attention bites.
 
@@ -82,7 +77,7 @@ def wrap(
     digest of a folder with the same model.
 
     Args:
-        model: a transformers sequence classifier of a supported type with one or two labels, or a
+        model: a transformers sequence classifier of a supported type, or a
             ``sentence_transformers.CrossEncoder`` (anything with ``model``, ``tokenizer`` and
             ``predict``).
         tokenizer: its fast tokenizer; a CrossEncoder brings its own.
@@ -91,6 +86,7 @@ def wrap(
             the CrossEncoder allow.
         prompt: how a decoder is asked, as :func:`matchlens.load` takes it.
         negate: take the negated logit for the score, as :func:`matchlens.load` does.
+        label: name or number of the label that means relevance, as for :func:`matchlens.load`.
 
     Raises:
         InputError: if it is no cross-encoder of a supported type, fails the check, or is a
@@ -118,11 +114,18 @@ def wrap(
             "the fast tokenizer that it was trained with"
         )
     asked = asked_prompt(facts, prompt)
+    if facts.classifies:
+        chosen = choose(facts.config, facts.name, label, negate)
+        facts = replace(facts, label=chosen)
+    elif label is not None:
+        raise no_labels(facts.name)
     serving = PLAINLY if owner is None else serving_object(owner, facts.name)
     said = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
-        family = walker(facts.model_type)(_twin(module))
+        with refusing(facts.name, "its config cannot be followed"):
+            family = walker(facts.model_type)(_twin(module))
+    family.label = facts.label
     dtype, device = _type_and_place(module, facts.name)
     limits = facts.limits(serving.stated(own, facts.name), max_length)
     if isinstance(found := _limit(owner), int):
@@ -177,11 +180,9 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
     given = name or str(getattr(module, "name_or_path", "")) or type(module).__name__
     if Path(given).is_dir():
         given = Path(given).resolve().name
-    known = {key: value for key, value in config.to_dict().items() if key != "auto_map"}
-    known["architectures"] = [type(module).__name__]
-    facts = ModelFacts(name=given, config=known)
-    check_config(known, given)
-    library = library_of(walker(facts.model_type), facts.architecture)
+    check_config(config, given, FAMILIES)
+    facts = ModelFacts(name=given, config=config, architecture=type(module).__name__)
+    library = library_of(walker(facts.model_type), facts.classifies)
     if not isinstance(module, library):
         raise InputError(
             f"model {given!r} is a {type(module).__qualname__} of {type(module).__module__}; "
@@ -202,7 +203,12 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
 def _twin(module: Any) -> Any:
     """A copy of the modules, in evaluation mode, that holds the very same tensors."""
     shared = itertools.chain(module.parameters(), module.buffers())
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
+    twin = copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
+    settled(twin.config)
+    for inner in twin.modules():
+        if hasattr(inner, "chunk_size_feed_forward"):
+            inner.chunk_size_feed_forward = 0  # as settled does for a model that is loaded
+    return twin
 
 
 def _type_and_place(module: Any, name: str) -> tuple[str, torch.device]:
@@ -289,7 +295,9 @@ def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
     (batch,) = batches(encoded, 10**6, pad_id=reranker.pad_id, device=reranker.device)
     with torch.inference_mode():
         own = reranker.family.library_score(batch).double().cpu()
-    logits = relevance(said).double().cpu() if said.shape[1] <= 2 else said.double().flatten()
+    label = reranker.family.label
+    whole = said.shape[1] in ((1, 2) if label is None else (label.count,))
+    logits = (relevance(said, label) if whole else said.flatten()).double().cpu()
     worst = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
     most = SCORES[reranker.dtype] * max(1.0, float(own.abs().max()))
     if not worst <= most:

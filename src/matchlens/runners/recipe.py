@@ -25,6 +25,7 @@ class Recipe:
         max_length: most tokens of a pair.
         device: a torch device; the best there is where None.
         negate: whether scores are negated.
+        label: number of the label that means relevance, where one was chosen.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Recipe:
     max_length: int | None = None
     device: str | None = None
     negate: bool = False
+    label: int | None = None
 
     def to_json(self) -> str:
         """The recipe as a text: what a worker is sent.
@@ -78,4 +80,5 @@ class Recipe:
                 dtype=self.dtype,
                 max_length=self.max_length,
                 negate=self.negate,
+                label=self.label,
             )

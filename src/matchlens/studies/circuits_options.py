@@ -146,9 +146,7 @@ def check_base(folder: ModelFolder, base: ModelFolder) -> None:
     Raises:
         InputError: if it has not; it says both.
     """
-    ours, theirs = (
-        (*one.shape, one.config.get("hidden_size", one.config.get("dim"))) for one in (folder, base)
-    )
+    ours, theirs = ((*one.shape, one.config.hidden_size) for one in (folder, base))
     check_shapes(ours, theirs, base.name)
 
 

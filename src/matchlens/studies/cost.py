@@ -195,7 +195,7 @@ def looks_cost(
 
 
 def _size(folder: ModelFolder, key: str) -> int:
-    value = folder.config.get(key)
+    value = getattr(folder.config, key, None)
     return value if isinstance(value, int) else 0
 
 

@@ -1,0 +1,164 @@
+"""A folder's config, as the library loads it: the only source of what a model is."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matchlens.errors import InputError
+from matchlens.models.files import MOST_LAYERS, read_json
+
+MOST_CONFIG = 16 * 2**20
+"""Bytes of config.json, at most."""
+MOST_LABELS = 10_000
+_COUNTS = {
+    **dict.fromkeys(("num_hidden_layers", "n_layers"), MOST_LAYERS),
+    **dict.fromkeys(("inner_group_num", "num_hidden_groups"), MOST_LAYERS),
+    **dict.fromkeys(("num_attention_heads", "n_heads", "num_key_value_heads"), MOST_LAYERS),
+    "num_labels": MOST_LABELS,
+}
+"""Numbers for which the library makes objects, before any weight is looked at, and the most."""
+_REFUSED = {
+    "configuration_files": "names other config files",
+    "transformers_weights": "names another file of weights",
+    "quantization_config": "says that the weights are quantized",
+    "per_layer_config": "gives layers shapes of their own",
+    "fusion_config": "fuses modules",
+    "text_config": "describes another model inside",
+    "distributed_config": "spreads the model over devices",
+}
+"""Keys of config.json that the library follows and matchlens does not."""
+_DECODES = ("is_decoder", "add_cross_attention", "is_encoder_decoder")
+
+
+def load_config(path: Path, name: str, types: Collection[str]) -> Any:
+    """The config of a folder, as the library loads it.
+
+    The file itself is read only to refuse what would run code or fill the memory.
+
+    Args:
+        path: the folder.
+        name: the model's name, for errors.
+        types: the model types that are supported.
+
+    Raises:
+        InputError: if there is none, or it is not to be used.
+    """
+    _refuse_early(read_json(path / "config.json", name, MOST_CONFIG), name, types)
+    with quiet_library(), refusing(name, "the library cannot use its config.json"):
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(
+            str(path), trust_remote_code=False, local_files_only=True, attn_implementation="eager"
+        )
+    return settled(config)
+
+
+def settled(config: Any) -> Any:
+    """A config without the settings that change no score, in place.
+
+    They say how results are packed, and which kernels of another machine compute them.
+
+    Args:
+        config: the library's config.
+    """
+    config._attn_implementation = "eager"
+    config._experts_implementation = None
+    config.return_dict = True
+    config.output_attentions = config.output_hidden_states = False
+    config.chunk_size_feed_forward = 0
+    return config
+
+
+def check_config(config: Any, name: str, types: Collection[str]) -> None:
+    """Refuse a model that cannot be walked.
+
+    Args:
+        config: the library's config.
+        name: the model's name, for errors.
+        types: the model types that are supported.
+
+    Raises:
+        InputError: it says what the config has and what is expected.
+    """
+    _check_type(config.model_type, name, types)
+    odd = {key: getattr(config, key, None) for key in _REFUSED}
+    odd["text_config"] = config.get_text_config() is not config
+    odd["per_layer_config"] = getattr(config, "is_heterogeneous", False)
+    for key, value in odd.items():
+        if value:
+            raise _refused(name, key)
+    known = {field.name for field in dataclasses.fields(config)}
+    for key in _DECODES:
+        if key in known and getattr(config, key):  # other types ignore the key
+            raise InputError(f"model {name!r} is a decoder ({key} is true); expected an encoder")
+
+
+def _refuse_early(raw: Mapping[str, object], name: str, types: Collection[str]) -> None:
+    if raw.get("auto_map"):
+        raise InputError(
+            f"model {name!r} wants to run code of its own (auto_map in config.json), which "
+            "matchlens does not do; use a model of a supported type: " + ", ".join(types)
+        )
+    _check_type(raw.get("model_type"), name, types)
+    for key in [one for one in _REFUSED if one != "text_config"]:  # most types ignore it
+        if raw.get(key):
+            raise _refused(name, key)
+    for key, most in _COUNTS.items():
+        value = raw.get(key)
+        if isinstance(value, int | float) and value > most:
+            raise InputError(
+                f"model {name!r}: {key} in config.json is {value:.15g}; expected at most {most:,}"
+            )
+
+
+def _check_type(model_type: object, name: str, types: Collection[str]) -> None:
+    if not isinstance(model_type, str) or model_type not in types:
+        raise InputError(
+            f"model {name!r} is of type {model_type!r:.60}; expected one of: " + ", ".join(types)
+        )
+
+
+def _refused(name: str, key: str) -> InputError:
+    return InputError(
+        f"model {name!r}: {key} in config.json {_REFUSED[key]}, which matchlens does not follow; "
+        "expected the model saved without it (load it with transformers, then save_pretrained)"
+    )
+
+
+@contextmanager
+def refusing(name: str, what: str) -> Iterator[None]:
+    """Turn whatever the library raises over a stranger's files into an InputError.
+
+    Args:
+        name: the model's name.
+        what: what could not be done.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the library raises anything here, and all of it is bad input
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        reason = " ".join(line.strip() for line in lines)[:240]
+        raise InputError(f"model {name!r}: {what}: {reason}") from None
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Keep the library's loading chatter off the terminal; what matters is checked here."""
+    from transformers.utils import logging as library_logging
+
+    level, bar = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity(logging.ERROR)
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(level)
+        if bar:
+            library_logging.enable_progress_bar()

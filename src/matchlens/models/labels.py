@@ -1,0 +1,180 @@
+"""Which label of a classifier is relevance, and how the score is made of its logits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matchlens.errors import InputError
+
+_INDEPENDENT = ("multi_label_classification", "regression")
+"""Problem types whose labels do not share one softmax: a label's logit says nothing of another."""
+_PLAIN = re.compile(r"(label[ _-]?)?\d+", re.IGNORECASE)
+"""Names that say nothing, as the library makes them: LABEL_0, LABEL_1."""
+_YES = {
+    "relevant",
+    "relevance",
+    "positive",
+    "pos",
+    "yes",
+    "true",
+    "match",
+    "matching",
+    "entailment",
+}
+_NO = {"irrelevant", "negative", "neg", "no", "false", "mismatch", "contradiction", "other", "none"}
+_NOT = re.compile(r"(not|non|no|un|ir|in|dis|mis) ?(?=.{3})")
+
+
+@dataclass(frozen=True)
+class Label:
+    """The label that was chosen for relevance.
+
+    Args:
+        number: its place among the logits.
+        name: what the config calls it.
+        alone: whether its logit alone is the score (independent labels); otherwise the score is
+            the log-odds of the label against all others.
+        count: number of labels.
+    """
+
+    number: int
+    name: str
+    alone: bool
+    count: int
+
+    @property
+    def text(self) -> str:
+        """How the score is made of the logits, for a manifest."""
+        if self.count == 1:
+            return "z"
+        if self.alone:
+            made = f"z{self.number}"
+        elif self.count == 2:
+            made = f"z{self.number} - z{1 - self.number}"
+        else:
+            made = f"z{self.number} - logsumexp(the other {self.count - 1})"
+        return f"{made} (label {self.name!r})"
+
+
+def names(config: Any) -> list[str]:
+    """What a config calls its labels, in the order of the logits."""
+    known = getattr(config, "id2label", None) or {}
+    return [str(known.get(number, f"LABEL_{number}")) for number in range(len(known))]
+
+
+def choose(config: Any, name: str, label: str | int | None, negate: bool = False) -> Label | None:
+    """The label that a person names, or None where one label or two need no choice.
+
+    Args:
+        config: the model's config, as the library loaded it.
+        name: the model's name, for the error.
+        label: a label's name or number, or None.
+        negate: whether the score is negated, which says that label 0 is relevance.
+
+    Raises:
+        InputError: if there is no such label, or the labels are such that one must be named.
+    """
+    called = names(config)
+    shown = ", ".join(f"{number}: {one!r:.40}" for number, one in enumerate(called[:6]))
+    shown += ", ..." if len(called) > 6 else ""
+    problem = getattr(config, "problem_type", None)
+    if label is not None:
+        number = _number(called, label)
+        if number is None:
+            raise InputError(
+                f"model {name!r}: --label {str(label)[:60]!r} names none of its labels, or several"
+                f"; expected one of {shown}, by name or by number"
+            )
+        alone = problem in _INDEPENDENT or len(called) == 1
+        return Label(number, called[number], alone, len(called))
+    if not called:
+        raise InputError(f"model {name!r} has 0 labels; expected one or more (id2label)")
+    remedy = f"name the label that means relevance (--label, one of {shown})"
+    if len(called) > 2:
+        raise InputError(f"model {name!r} has {len(called)} labels; {remedy}")
+    if len(called) == 2 and problem in _INDEPENDENT:
+        raise InputError(
+            f"model {name!r} has two labels that are no opposites (problem_type {problem!r}); "
+            f"{remedy}"
+        )
+    if not negate and _reversed(called):
+        raise InputError(
+            f"model {name!r} calls its labels {shown}, so a high score would mean less relevant; "
+            f"{remedy}"
+        )
+    return None
+
+
+def no_labels(name: str) -> InputError:
+    """The error of a label that is named for a model that is asked in words.
+
+    Args:
+        name: the model's name.
+    """
+    return InputError(
+        f"model {name!r} has no labels: its score comes of the words that its prompt asks for; "
+        "leave the label out (--label)"
+    )
+
+
+def doubt(config: Any) -> str:
+    """What to warn of where nobody named a label and the two names do not say which is relevance.
+
+    >>> from types import SimpleNamespace
+    >>> doubt(SimpleNamespace(id2label={0: "ham", 1: "spam"})).split(";")[0]
+    "its labels are called 'ham' and 'spam'"
+    >>> doubt(SimpleNamespace(id2label={0: "LABEL_0", 1: "LABEL_1"}))
+    ''
+    """
+    called = names(config)
+    if len(called) != 2 or all(_PLAIN.fullmatch(one.strip()) for one in called):
+        return ""
+    if _meaning(called[1]) > 0 or _meaning(called[0]) < 0 or _negates(called[0], called[1]):
+        return ""
+    return (
+        f"its labels are called {called[0][:40]!r} and {called[1][:40]!r}; the score takes the "
+        "second for relevance (z1 - z0): name the one that is relevance with label=... (--label)"
+    )
+
+
+def _number(called: Sequence[str], label: str | int) -> int | None:
+    """The place of a label, by its name or else its number."""
+    places = [place for place, one in enumerate(called) if one == label]
+    if len(places) == 1:
+        return places[0]
+    if places or isinstance(label, bool):
+        return None
+    text = str(label)
+    number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else -1
+    return number if 0 <= number < len(called) else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().lower()
+
+
+def _meaning(name: str) -> int:
+    """1 where a name says relevant, -1 where it says the opposite, 0 where it says neither."""
+    said = _plain(name)
+    if said in _NO or (_NOT.match(said) and _NOT.sub("", said, count=1) in _YES):
+        return -1
+    return 1 if said in _YES else 0
+
+
+def _negates(one: str, other: str) -> bool:
+    """Whether a name is another one with a "not" before it."""
+    said, whole = _plain(one), _plain(other)
+    return bool(_NOT.match(said)) and _NOT.sub("", said, count=1) == whole
+
+
+def _reversed(called: Sequence[str]) -> bool:
+    """Whether the names say that a higher score means less relevant."""
+    if len(called) == 1:
+        return _meaning(called[0]) < 0
+    first, second = called
+    if _meaning(first) == _meaning(second):
+        return _negates(second, first)
+    return _meaning(first) > 0 or _meaning(second) < 0

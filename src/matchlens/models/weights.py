@@ -1,0 +1,344 @@
+"""A folder's weights: safetensors files that matchlens opens itself.
+
+The library is handed tensors, not the folder, so that nothing else in it is loaded with them,
+whatever is installed: no adapter, no sharded checkpoint, no file that an index names elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matchlens.errors import InputError
+from matchlens.models.diagnosis import INDEX, ONE
+from matchlens.models.files import Mark, changed, mark, open_regular, read_json
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_HEADER = 64 * 2**20
+"""Bytes of a safetensors header, at most."""
+_TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""What a safetensors header calls a type, to torch's name for it."""
+_WIDTHS = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2, "bool": 1}
+_SPREAD = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+_HEADS = ("classifier.", "score.")
+"""How the weights of a classifier's head begin, in every family."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a safetensors file, as its header describes it.
+
+    Args:
+        file: the file's name in the folder.
+        dtype: torch's name of its type.
+        shape: its shape.
+        begin: its first byte in the file.
+        end: the byte behind its last.
+    """
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return _product(self.shape)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a folder, before any is loaded.
+
+    Args:
+        path: the folder.
+        name: the model's name, for errors.
+        files: every file that is used, the index included, to what marked it when it was read.
+        tensors: every tensor, by its name.
+    """
+
+    path: Path
+    name: str
+    files: Mapping[str, Mark]
+    tensors: Mapping[str, Stored]
+
+    @classmethod
+    def find(cls, path: Path, name: str) -> Weights:
+        """Read the headers of the weights that the library would load from a folder.
+
+        As in the library, one whole file goes before an index with shards.
+
+        Args:
+            path: the folder.
+            name: the model's name, for errors.
+
+        Raises:
+            InputError: if a file is missing, leads out of the folder, or is no safetensors file.
+        """
+        files: dict[str, Mark] = {}
+        tensors: dict[str, Stored] = {}
+        if spread := [one for one in os.listdir(path) if _SPREAD.fullmatch(one)]:
+            raise InputError(
+                f"model {name!r}: {spread[0]} is of a distributed checkpoint, which the library "
+                "loads before other weights; expected one kind: take one of the two out"
+            )
+        if (path / ONE).exists():
+            shards = [ONE]
+        else:
+            with _opened(path, INDEX, name) as index:
+                files[INDEX] = mark(index.fileno())
+            shards = _shards(read_json(path / INDEX, name), name)
+        for file in shards:
+            with _opened(path, file, name) as stream:
+                files[file] = mark(stream.fileno())
+                for key, stored in _header(stream, file, name):
+                    if key in tensors:
+                        raise InputError(
+                            f"model {name!r}: {tensors[key].file} and {file} both hold {key}; "
+                            "expected every weight once"
+                        )
+                    tensors[key] = stored
+        return cls(path, name, files, tensors)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers they hold in all."""
+        return sum(one.numbers for one in self.tensors.values())
+
+    @property
+    def classifies(self) -> bool:
+        """Whether they hold the head of a classifier."""
+        return any(key.startswith(_HEADS) for key in self.tensors)
+
+    def read(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Load every tensor.
+
+        Args:
+            dtype: the type that the model will have; narrower floats are widened at once.
+
+        Raises:
+            InputError: if a file is not the one whose header was read.
+        """
+        import torch
+
+        loaded = {}
+        for file in dict.fromkeys(one.file for one in self.tensors.values()):
+            with _opened(self.path, file, self.name) as stream:
+                held = [(key, one) for key, one in self.tensors.items() if one.file == file]
+                for key, one in sorted(held, key=lambda pair: pair[1].begin):
+                    kind = getattr(torch, one.dtype)
+                    raw = torch.empty(one.end - one.begin, dtype=torch.uint8)
+                    stream.seek(one.begin)
+                    if stream.readinto(memoryview(raw.numpy())) != len(raw):
+                        raise changed(self.name, file)
+                    tensor = raw.view(kind).reshape(one.shape)
+                    widens = kind.is_floating_point and kind.itemsize < dtype.itemsize
+                    loaded[key] = tensor.to(dtype) if widens else tensor
+                if mark(stream.fileno()) != self.files[file]:
+                    raise changed(self.name, file)
+        return loaded
+
+
+def check_depth(config: Any, weights: Weights) -> None:
+    """See that a config asks for no more layers than there are weights, before any is made.
+
+    Args:
+        config: the library's config.
+        weights: the headers of the weights.
+
+    Raises:
+        InputError: it names what the config asks for.
+    """
+    groups = getattr(config, "num_hidden_groups", None)
+    shared = groups is not None  # layers that share their weights
+    number: Any = groups * config.inner_group_num if shared else config.num_hidden_layers
+    if isinstance(number, int) and number > len(weights.tensors):
+        what = "num_hidden_groups x inner_group_num" if shared else "num_hidden_layers"
+        raise InputError(
+            f"model {weights.name!r}: {what} in config.json is {number:,}, its weights are "
+            f"{len(weights.tensors):,}; expected the config that belongs to the weights"
+        )
+
+
+def check_room(skeleton: Any, weights: Weights) -> None:
+    """See that a config asks for no more than the weights hold, before anything is allocated.
+
+    Args:
+        skeleton: the model that the config describes, on torch's meta device.
+        weights: the headers of the weights.
+
+    Raises:
+        InputError: it names the largest weight that the files do not hold in that shape.
+    """
+    most = 2 * weights.numbers + 2**20  # a head and buffers may be missing: the library names them
+    every = [*skeleton.named_parameters(), *skeleton.named_buffers()]
+    if sum(tensor.numel() for _, tensor in every) <= most:
+        return
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for key, stored in weights.tensors.items():
+        shapes.setdefault(_end(key), []).append(stored.shape)
+    odd = [one for one in every if tuple(one[1].shape) not in shapes.get(_end(one[0]), [])]
+    key, tensor = max(odd or every, key=lambda one: one[1].numel())
+    held = shapes.get(_end(key))
+    found = "no such weight" if held is None else " x ".join(map(str, held[0]))
+    wanted = set(tensor.shape).difference(*(held or ()))
+    sizes = {
+        name: one for name, one in skeleton.config.to_dict().items() if type(one) is int and one
+    }
+    blamed = [name for name, one in sizes.items() if {one, 2 * one} & wanted]
+    blamed = blamed or [max(sizes, key=lambda name: sizes[name])]
+    raise InputError(
+        f"model {weights.name!r}: by {' or '.join(blamed)} in config.json {key} is "
+        f"{' x '.join(map(str, tensor.shape))}, its weights have {found}; expected the config "
+        "that belongs to the weights"
+    )
+
+
+def _end(key: str) -> str:
+    """The last two words of a weight's name: prefixes may be missing in the files."""
+    return ".".join(key.split(".")[-2:])
+
+
+def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """Sort the weights that the library did not use.
+
+    Args:
+        module: the model.
+        unexpected: their names.
+
+    Returns:
+        Those of the body (layers, embeddings), those of heads for pretraining, which score
+        nothing, and all others.
+    """
+    children = [name for name, _ in module.base_model.named_children() if "pool" not in name]
+    prefix = f"{module.base_model_prefix}."
+    body, spare, other = [], [], []
+    for key in sorted(unexpected):
+        first = key.removeprefix(prefix).split(".")[0]
+        if _BUFFERS.search(key):
+            continue
+        if first in children:
+            body.append(key)
+        elif _SPARE.match(key.removeprefix(prefix)):
+            spare.append(key)
+        else:
+            other.append(key)
+    return body, spare, other
+
+
+_BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$")
+"""Names of what old versions saved and every version computes."""
+_SPARE = re.compile(
+    r"(cls\.(predictions|seq_relationship)|lm_head|predictions|sop_classifier|vocab_transform"
+    r"|vocab_layer_norm|vocab_projector|lm_predictions|mask_predictions|generator_predictions"
+    r"|generator_lm_head|discriminator_predictions|pooler)(\.|$)"
+)
+"""How the weights of a pretraining head begin; a pooler is one where the classifier has none."""
+
+
+def few(keys: Sequence[str], most: int = 3) -> str:
+    """The first few of some names.
+
+    >>> few(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(key[:100] for key in keys[:most]) + (", ..." if len(keys) > most else "")
+
+
+def _shards(index: Mapping[str, object], name: str) -> list[str]:
+    """The files that an index names, in the library's order."""
+    placed = index.get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise InputError(f"model {name!r}: {INDEX} has no weight_map; expected weights by file")
+    shards = sorted({str(one) for one in placed.values()})
+    for shard in shards:
+        if not re.fullmatch(r"[\w.-]+\.safetensors", shard) or shard.startswith("."):
+            raise InputError(
+                f"model {name!r}: {INDEX} names {shard[:80]!r}; expected safetensors files in the "
+                "model's own folder"
+            )
+    return shards
+
+
+def _opened(path: Path, file: str, name: str) -> BufferedReader:
+    """A file of the weights, opened; a link may lead to the folder or to its hub cache's blobs."""
+    root, real = os.path.realpath(path), os.path.realpath(path / file)
+    inside = [root]
+    if os.path.basename(os.path.dirname(root)) == "snapshots":
+        inside.append(os.path.join(os.path.dirname(os.path.dirname(root)), "blobs"))
+    if os.path.dirname(real) not in inside:
+        raise InputError(
+            f"model {name!r}: {file} is a link out of the folder; expected the file itself (copy "
+            "the folder with `cp -rL`)"
+        )
+    try:
+        return open_regular(Path(real), follow=False)
+    except OSError as error:
+        raise InputError(
+            f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
+            "regular file"
+        ) from None
+
+
+def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str, Stored]]:
+    """Every tensor that a safetensors file says it holds, its place checked."""
+    size = os.fstat(stream.fileno()).st_size
+
+    def wrong(what: str) -> InputError:
+        return InputError(
+            f"model {name!r}: {file} is no whole safetensors file ({what}); expected the file as "
+            "it was saved: copy or download it again"
+        )
+
+    length = int.from_bytes(stream.read(8), "little")
+    if size < 8 or not 2 <= length <= min(size - 8, MOST_HEADER):
+        raise wrong(f"a header of {length:,} bytes in {size:,}")
+    try:
+        entries = json.loads(stream.read(length))
+    except (ValueError, RecursionError):
+        raise wrong("its header is no JSON") from None
+    if not isinstance(entries, dict):
+        raise wrong("its header is no object")
+    entries.pop("__metadata__", None)
+    place = 0
+    found = []
+    for key, entry in entries.items():
+        try:
+            kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            dtype = _TYPES[kind]
+            sound = all(type(one) is int and one >= 0 for one in (begin, end, *shape))
+        except (TypeError, KeyError, ValueError):
+            raise wrong(f"its entry {key[:60]!r}") from None
+        width = _WIDTHS.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
+        if not sound or end - begin != _product(shape) * width:
+            raise wrong(f"its entry {key[:60]!r}")
+        found.append((begin, end, key, dtype, tuple(shape)))
+    for begin, end, key, dtype, shape in sorted(found):
+        if begin != place:
+            raise wrong(f"its entry {key[:60]!r} overlaps another or leaves a gap")
+        place = end
+        yield key, Stored(file, dtype, shape, 8 + length + begin, 8 + length + end)
+    if 8 + length + place != size:
+        raise wrong(f"{size:,} bytes, {8 + length + place:,} by its header")
+
+
+def _product(shape: Sequence[int]) -> int:
+    total = 1
+    for one in shape:
+        total *= one
+    return total
