@@ -552,7 +552,11 @@ def _sentence_transformers(folder: Path) -> Callable[[tuple[str, str]], float]:
     encoder = CrossEncoder(str(folder), device="cpu", local_files_only=True, model_kwargs=kind)
 
     def score(pair: tuple[str, str]) -> float:
-        out = encoder.predict([pair], activation_fn=torch.nn.Identity(), show_progress_bar=False)
+        whole = _cut(encoder.tokenizer, pair, encoder.tokenizer.model_max_length)
+        options = {} if whole is True else {"processing_kwargs": {"text": {"truncation": whole}}}
+        out = encoder.predict(
+            [pair], activation_fn=torch.nn.Identity(), show_progress_bar=False, **options
+        )
         return _relevance(np.asarray(out, dtype=float).reshape(-1).tolist())
 
     return score

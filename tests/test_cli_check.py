@@ -22,9 +22,11 @@ from test_cli import call
 def test_a_model_that_passes(tiny_folder, dtype):
     done = call("check", "--model", tiny_folder, "--dtype", dtype, "--device", "cpu")
     assert (done.status, done.err) == (0, "")
-    head, blank, columns, *lines = done.out.splitlines()
+    head, blank, pair, _, columns, *lines = done.out.splitlines()
+    assert pair == "pair: [CLS] query [SEP] passage [SEP] (no prompt)"
     assert head == (
-        f"{tiny_folder.name}: bert, 3 layers of 4 heads, {dtype}, at most 64 tokens, score z"
+        f"{tiny_folder.name}: bert, 3 layers of 4 heads, {dtype}, at most 64 tokens "
+        "(model_max_length of the tokenizer), score z"
     )
     assert (blank, columns.split()) == ("", ["seen", "expected"])
     assert len(lines) == len(WHAT) - 1  # but for what is asked of CrossEncoder objects
@@ -73,7 +75,8 @@ def test_options_reach_the_model(tmp_path):
     folder = tiny_models.save(tmp_path / "two", labels=2)
     done = call("check", "--model", folder, "--max-length", 20, "--negate")
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith("two: bert, 3 layers of 4 heads, float32, at most 20 tokens, score ")
+    head = "two: bert, 3 layers of 4 heads, float32, at most 20 tokens (--max-length), score "
+    assert done.out.startswith(head)
     assert done.out.splitlines()[0].endswith("score z0 - z1")
     labels = next(line for line in done.out.splitlines() if WHAT["labels"] in line)
     assert labels.split()[-3:] == ["2", "exactly", "2"]

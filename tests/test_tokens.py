@@ -399,9 +399,9 @@ def test_pairs_that_go_through_a_chat_template_need_it_as_a_prompt(tmp_path):
     plain = decoder(tmp_path)
     (plain / "chat_template.jinja").write_text(CHAT)
     folder = crossencoder(plain, tmp_path)
-    with pytest.raises(InputError, match=r"chat template; give that as a prompt \(--prompt\)"):
+    with pytest.raises(InputError, match=r"chat template .*; give that as a prompt \(--prompt\)"):
         matchlens.load(folder, device="cpu")
-    with pytest.raises(InputError, match=r"chat template; give that as a prompt|does something"):
+    with pytest.raises(InputError, match=r"chat template .*; give that as a prompt|does something"):
         matchlens.wrap(CrossEncoder(str(folder), device="cpu"))
     pieces = [
         "<|im_start|>",
@@ -423,7 +423,9 @@ def test_pairs_that_go_through_a_chat_template_need_it_as_a_prompt(tmp_path):
 
 def test_answers_of_the_folder_are_the_prompt_s(tmp_path):
     folder = crossencoder(decoder(tmp_path, labels=None), tmp_path)
-    with pytest.raises(InputError, match=r"pairs texts without a prompt; say in which"):
+    with pytest.raises(
+        InputError, match=r"pairs texts without a prompt .*; give the model's prompt"
+    ):
         matchlens.load(folder, device="cpu")
     model = matchlens.load(folder, device="cpu", prompt=QWEN3)
     other = int(model.tokenizer("Yes", add_special_tokens=False)["input_ids"][0])
@@ -526,7 +528,7 @@ def test_a_pattern_that_fails_at_load_ends_in_one_line(tmp_path, capfd):
     )
     folder = save(tmp_path / "model", tokenizer=known)
     capfd.readouterr()
-    with pytest.raises(InputError, match="its tokenizer cannot be used: pair of") as told:
+    with pytest.raises(InputError, match="its tokenizer cannot be used: .* takes too long") as told:
         matchlens.load(folder, device="cpu")
     assert "\n" not in str(told.value)
     assert "panicked" not in capfd.readouterr().err

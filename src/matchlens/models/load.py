@@ -312,13 +312,14 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise unread_tokenizer(folder.path, folder.name, reason) from None
     fast = unpadded(tokenizer, folder.name)
-    if not _knows_words(fast):
+    folder.serving.stated(fast, folder.name)  # a limit that is none stops the tokenizer's call
+    if not _knows_words(fast, folder.name):
         reads = [str(one) for one in type(tokenizer).vocab_files_names.values()]
         raise no_words(folder.path, folder.name, type(tokenizer).__name__, reads)
     return folder.serving.lowered(fast)
 
 
-def _knows_words(tokenizer: PreTrainedTokenizerFast) -> bool:
+def _knows_words(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
     """Whether a tokenizer makes anything but unknown tokens of English and of its own words.
 
     The library builds one that knows its special tokens alone where a file is missing.
@@ -331,7 +332,10 @@ def _knows_words(tokenizer: PreTrainedTokenizerFast) -> bool:
     def call(_: slice) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"] if own else []
 
-    found = guarded(tokenizer, call, ())
+    try:
+        found = guarded(tokenizer, call, ())
+    except InputError as error:
+        raise InputError(f"model {name!r}: its tokenizer cannot be used: {error}") from None
     return any(number not in special for each in found for number in each)
 
 

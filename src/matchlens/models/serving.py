@@ -71,6 +71,7 @@ class Serving:
         template: arguments of the chat template.
         answers: the token ids whose logits a causal model's score is made of: of the answer that
             counts for relevance and of the one against it; None where nothing says so.
+        files: its files in the folder, whether it uses all of them or not.
     """
 
     sentence_transformers: bool = False
@@ -81,6 +82,7 @@ class Serving:
     chat: str | None = None
     template: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[int, int | None] | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def library(self) -> str:
@@ -149,11 +151,13 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
         InputError: if they ask for something that matchlens does not do; it names file and key.
     """
     _check_activations(config, "config.json", name)
-    if not (path / MODULES).exists() or not (path / ABOUT).exists():
-        return PLAIN
+    files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
+    unused = Serving(bool(files), files=files)  # it loads the model as transformers saved it
+    if not {MODULES, ABOUT} <= set(files):
+        return unused
     about = read_json(path / ABOUT, name)
     if about.get("model_type") != "CrossEncoder":
-        return PLAIN
+        return unused
     _check_activations({"sentence_transformers": about}, ABOUT, name)
     file = next((one for one in TRANSFORMER if (path / one).exists()), TRANSFORMER[0])
     settings = read_json(path / file, name) if (path / file).exists() else {}
@@ -187,7 +191,7 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
         given.refuse("modality_config", "messages that are 'flat' or 'structured'")
     prompt = _prompt(about, name)
     lower = settings.get("do_lower_case") is True
-    return Serving(True, loads, lower, call, prompt, chat, template, answers)
+    return Serving(True, loads, lower, call, prompt, chat, template, answers, files)
 
 
 def serving_object(owner: Any, name: str) -> Serving:

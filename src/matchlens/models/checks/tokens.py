@@ -92,9 +92,11 @@ def pairs(reranker: Any) -> list[Pair]:
 def _way_out(reranker: Any) -> str:
     """What to do where a decoder is served in another way than ours."""
     if reranker.serving.chat:
-        return ": it writes pairs by the chat template; give that as a prompt (--prompt)"
+        files = ", ".join(reranker.serving.files) or "the object"
+        return f": it writes pairs by the chat template ({files}); give that as a prompt (--prompt)"
     if reranker.prompt is not None:
-        return ": it pairs texts without a prompt; say in which it was trained (--prompt)"
+        files = ", ".join(reranker.serving.files) or "the object"
+        return f": it pairs texts without a prompt ({files}); give the model's prompt (--prompt)"
     return ""
 
 
