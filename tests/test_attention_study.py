@@ -92,7 +92,7 @@ def test_equal_classes_differ_by_nothing_and_one_query_proves_nothing():
     [
         (0, "relevant-hard", "no relevant passage"),
         (1, "hard-easy", "no hard passage"),
-        (2, "relevant-easy", "no easy passage; ask for random passages"),
+        (2, "relevant-easy", "no easy passage; expected one: ask for random"),
         (3, "easy-hard", "contrast 'easy-hard' is not known"),
     ],
 )
@@ -267,8 +267,8 @@ def test_a_study_without_what_it_needs_says_so(tiny, few):
         ({"meters": ["luck"]}, "meter 'luck' is not known"),
         ({"directions": ["Q->All"]}, "not between two single parts"),
         ({"directions": ["{Q,D}->D"]}, "not between two single parts"),
-        ({"aggregate": "mode"}, "expected mean or median"),
-        ({"random": 20}, "20 random sets"),
+        ({"aggregate": "mode"}, "expected one of mean, median"),
+        ({"random": 20}, "random is 20"),
         ({"most_pairs": 1}, "fewer than one query has"),
         ({"measure": "luck"}, "luck"),
         ({"contrasts": ["easy"]}, "contrast 'easy' is not known"),
@@ -317,9 +317,9 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
         (["--contrast", "luck"], "contrast 'luck' is not known"),
         (["--direction", "Q->All"], "not between two single parts"),
         (["--q", "2"], "threshold q is 2.0"),
-        (["--aggregate", "mode"], "expected mean or median"),
+        (["--aggregate", "mode"], "expected one of mean, median"),
         (["--easy", "0"], "has no easy passage"),
-        (["--random", "20"], "20 random sets"),
+        (["--random", "20"], "random is 20"),
         (["--rel", "9"], "has no relevant passage"),
     ],
 )

@@ -132,7 +132,7 @@ def test_controls_share_what_lies_below_the_cut():
 def test_what_cannot_be_controlled_is_refused():
     with pytest.raises(matchlens.InputError, match="control 'luck' is not known"):
         Control(Cut.parse("Q->D"), "luck", 0)
-    with pytest.raises(matchlens.InputError, match="expected zero or mask"):
+    with pytest.raises(matchlens.InputError, match="expected how zero or mask"):
         Control(Cut.parse("Q->D~mean"), "edges", 0)
     both = [Control(Cut.parse("Q->D"), "edges", 0), Cut.parse("D->D")]
     with pytest.raises(matchlens.InputError, match="alone"):

@@ -295,15 +295,15 @@ def test_rope_is_refused_with_the_reason_and_what_to_ask_instead():
         lambda: circuits.strongest_matches(qk, 0, torch.zeros(2, 10)),
     ]
     for ask in asked:
-        with pytest.raises(InputError, match=r"each distance of two tokens.*statistics or cuts"):
+        with pytest.raises(InputError, match=r"each distance of two tokens.*the other studies"):
             ask()
 
 
 def test_bad_input_is_named():
     qk = reference.random_qk(heads=2)
-    with pytest.raises(InputError, match="head 2 of the layer; expected one of 0 to 1"):
+    with pytest.raises(InputError, match="the layer has no head 2; expected 0 to 1"):
         circuits.matrix(qk, 2)
-    with pytest.raises(InputError, match="head -1 of the layer"):
+    with pytest.raises(InputError, match="no head -1"):
         circuits.strongest_matches(qk, -1, torch.zeros(2, 10))
     with pytest.raises(InputError, match="draws is 0"):
         circuits.gaussian_null(qk, draws=0)

@@ -120,7 +120,7 @@ def test_bad_mean_states_are_named():
     meter = MeanStates(2, 3)
     with pytest.raises(InputError, match="no pair is left to take mean states over"):
         meter.result()
-    with pytest.raises(ValueError, match="expected one of each a pair"):
+    with pytest.raises(ValueError, match="expected one of each for every pair"):
         meter.observe(0, ["a"], [], states, parts)
     with pytest.raises(ValueError, match="a pair has no token in Q"):
         meter.observe(0, ["a"], ["hard"], states, torch.full_like(parts, 3))
@@ -196,13 +196,13 @@ def test_swapping_query_and_document_swaps_the_directions():
 def test_bad_means_are_named():
     qk = reference.random_qk()
     good = np.zeros((1, 10))
-    with pytest.raises(InputError, match="there is no layer"):
+    with pytest.raises(InputError, match="the list of layers is empty"):
         circuits.mean_logits([], good, good)
     with pytest.raises(InputError, match=r"query have shape \(1, 9\); expected \(1, 10\)"):
         circuits.mean_logits([qk], good[:, 1:], good[:, 1:])
     with pytest.raises(InputError, match="a mean state of the query is NaN"):
         circuits.mean_logits([qk], good * np.nan, good)
-    with pytest.raises(InputError, match="the contrast is 'DD-QD'"):
+    with pytest.raises(InputError, match="contrast 'DD-QD' is not known"):
         circuits.mean_logits([qk], good, good).contrast("DD-QD")
 
 
@@ -276,7 +276,7 @@ def test_bad_quantities_are_named():
     x, y = numbers()
     with pytest.raises((InputError, TypeError), match=r"expected the same heads|Type-check"):
         circuits.spearman(x, y[:2])
-    with pytest.raises(InputError, match="at least three"):
+    with pytest.raises(InputError, match="at least 3"):
         circuits.spearman(x[:1, :2], y[:1, :2])
     with pytest.raises(InputError, match="NaN or infinite"):
         circuits.spearman(x * np.nan, y)

@@ -153,9 +153,9 @@ def test_bad_hypotheses_are_named():
     meter = Hypothesis(weights, q, d)
     with pytest.raises(InputError, match="no token pair is left"):
         meter.result()
-    with pytest.raises(ValueError, match="other means, parts or weights"):
+    with pytest.raises(ValueError, match="differ in means, parts or weights"):
         meter.merge(Hypothesis(weights, q, d + 1))
-    with pytest.raises(ValueError, match="other means, parts or weights"):
+    with pytest.raises(ValueError, match="differ in means, parts or weights"):
         meter.merge(Hypothesis(weights, q, d, document_parts=(Part.D, Part.SEP2)))
     states, parts = reference.batch()
     with pytest.raises(InputError, match="NaN or infinite"):

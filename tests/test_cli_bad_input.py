@@ -455,8 +455,15 @@ SWEEPS = [
     usage("sweep: kind", "sweep 'sideways' is not known; expected one of", *SWEEP, "sideways"),
     usage("sweep: layers", "is no plain direction", *SWEEP, "only", "--direction", "Q->D@0:2"),
     usage("sweep: direction", "cut 'Q-'", *SWEEP, "only", "--direction", "Q-"),
-    usage("sweep: window", "a window of 0 layers", *SWEEP, "window", "--window", "0"),
-    usage("sweep: wide window", "of 4 layers; expected 1 to 3", *SWEEP, "window", "--window", "4"),
+    usage("sweep: window", "window is 0 layers", *SWEEP, "window", "--window", "0"),
+    usage(
+        "sweep: wide window",
+        "window is 4 layers",
+        *SWEEP,
+        "window",
+        "--window",
+        "4",
+    ),
     usage("sweep: how", "how 'gone' is not known", *SWEEP, "only", "--how", "gone"),
     usage("sweep: no kind", "Missing argument 'KIND'", *SWEEP),
 ]

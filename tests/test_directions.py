@@ -139,7 +139,7 @@ def test_both_ways_round_in_words():
 
 
 def test_values_refuse_nonsense():
-    with pytest.raises(InputError, match="not both"):
+    with pytest.raises(InputError, match="only one of them"):
         Cut((Direction.parse("Q->D"),), (1,), ((1, 2),))
     with pytest.raises(InputError, match="counting starts at 0"):
         Cut((Direction.parse("Q->D"),), (-1,))
@@ -155,7 +155,7 @@ def test_labels_come_from_the_tokenizers_record():
         "CLS", "Q", "SEP1", "SEP1", "D", "D", "SEP2"
     ]  # fmt: skip
     assert [str(Part(p)) for p in label([0, 1])] == ["Q", "D"]
-    with pytest.raises(InputError, match="passage has no tokens"):
+    with pytest.raises(InputError, match="passage gives no token"):
         label([None, 0, None, None])
     with pytest.raises(InputError, match="before the query"):
         label([None, 1, None, 0, None])

@@ -584,11 +584,15 @@ def test_two_rows_for_one_thing_are_refused(draw, table):
     ("draw", "table", "message"),
     [
         (curves, curve_rows("Q->D", [0.5, NAN]), "'mean' has NaN or infinity in row 1"),
-        (curves, curve_rows("Q->D", [0.5], n=[-1]), "'n' counts from 0"),
-        (curves, curve_rows("Q->D", [0.5], n=[0.5]), "'n' counts from 0"),
+        (curves, curve_rows("Q->D", [0.5], n=[-1]), "'n' has negative or broken numbers"),
+        (curves, curve_rows("Q->D", [0.5], n=[0.5]), "'n' has negative or broken numbers"),
         (curves, curve_rows("Q->D", [0.5], n=["a"]), "'n' holds no numbers"),
         (curves, curve_rows("Q->D", [0.5, 0.5], original=[0.5, 0.6]), "has several numbers"),
-        (heads, head_table(2, 2).assign(layer=-1, head=range(4)), "'layer' counts from 0"),
+        (
+            heads,
+            head_table(2, 2).assign(layer=-1, head=range(4)),
+            "'layer' has negative or broken numbers",
+        ),
         (hows, how_table(["Q->D"]).assign(diff=NAN), "'diff' has NaN"),
     ],
 )
@@ -598,10 +602,10 @@ def test_what_cannot_be_drawn_is_refused(draw, table, message):
 
 
 def test_an_unknown_kind_and_an_unknown_width_are_refused():
-    with pytest.raises(InputError, match="kind 'upto' is unknown; expected one of up-to, from"):
+    with pytest.raises(InputError, match="kind 'upto' is not known; expected one of up-to, from"):
         curves(curve_table(["Q->D"]), kind="upto")
     for draw, table in GOOD:
-        with pytest.raises(InputError, match="width 'wide' is unknown; expected one of column"):
+        with pytest.raises(InputError, match="width 'wide' is not known; expected one of column"):
             draw(table, width="wide")
 
 

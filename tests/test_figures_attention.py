@@ -332,7 +332,7 @@ def test_tables_without_rows_or_with_two_for_one_thing_are_refused(draw, table):
     with pytest.raises(InputError, match="has several rows for") as error:
         draw(pd.concat([table, table.iloc[:1]]))
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="width 'wide' is unknown"):
+    with pytest.raises(InputError, match="width 'wide' is not known"):
         draw(table, width="wide")
 
 
@@ -350,11 +350,15 @@ def test_a_missing_column_is_named(draw, table, column):
 @pytest.mark.parametrize(
     ("draw", "table", "message"),
     [
-        (scatter, scatter_table().assign(layer=-1), "'layer' counts from 0"),
+        (scatter, scatter_table().assign(layer=-1), "'layer' has negative or"),
         (scatter, scatter_table().assign(qd="a"), "'qd' holds no numbers"),
         (scatter, scatter_table().assign(same=float("inf")), "'same' has an infinity"),
         (profile, profile_table(3).assign(value="a"), "'value' holds no numbers"),
-        (profile, profile_table(3).assign(layer=[0, 1, 0.5] * 3), "'layer' counts from 0"),
+        (
+            profile,
+            profile_table(3).assign(layer=[0, 1, 0.5] * 3),
+            "'layer' has negative or broken numbers",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw, table, message):

@@ -269,7 +269,7 @@ def test_tables_without_rows_or_with_two_for_one_thing_are_refused(draw, table):
         with pytest.raises(InputError, match=message) as error:
             draw(wrong, **how)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="width 'wide' is unknown"):
+    with pytest.raises(InputError, match="width 'wide' is not known"):
         draw(table, width="wide", **how)
 
 
@@ -294,10 +294,10 @@ def shifted(table):
     [
         (distributions, bins_table(7), "7 panels; expected at most 6"),
         (distributions, bins_table(1, classes=tuple("abcdef")), "6 classes; expected at most 5"),
-        (distributions, bins_table(1).assign(count=-1), "'count' holds negative numbers"),
+        (distributions, bins_table(1).assign(count=-1), "'count' has negative numbers"),
         (distributions, shifted(bins_table(1)), "bins of 8.0 Q->D, class 'easy', have gaps"),
         (distributions, bins_table(1).drop(index=[3]), "class 'relevant', have gaps"),
-        (sets, set_table(2).iloc[1:], "no row of set .* itself; expected one with draw -1"),
+        (sets, set_table(2).iloc[1:], "no row of set .* itself; expected one row whose draw is -1"),
         (sets, set_table(2).assign(diff=NAN), "'diff' has NaN"),
         (figures.shares, share_table(2).iloc[1:], "sum to .*; expected 1"),
         (figures.shares, share_table(41), "41 bars; expected at most 40"),

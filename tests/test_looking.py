@@ -332,8 +332,8 @@ def test_what_is_kept_survives_saving_and_continuing(found, pairs, tiny32, tmp_p
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        ({"looks": 0}, "0 pairs to look into; expected 1 to 100"),
-        ({"chosen": []}, "0 pairs to look into"),
+        ({"looks": 0}, "looks is 0; expected 1 to 100"),
+        ({"chosen": []}, "looks is 0"),
         ({"chosen": [("q0", "nowhere")]}, "query 'q0' and passage 'nowhere' is not among the 24"),
         ({"chosen": [("q0", "p0"), ("q0", "p0")]}, "given twice"),
         ({"tie_tol": -1.0}, "tie_tol is -1.0"),
@@ -418,9 +418,9 @@ def test_explain_runs_nothing(words, monkeypatch):
 @pytest.mark.parametrize(
     ("bad", "fragment"),
     [
-        (["--looks", "0"], "0 pairs to look into"),
+        (["--looks", "0"], "looks is 0"),
         (["--pair", "q0 x"], "is not among the 32 pairs"),
-        (["--pair", "q0"], "pair 'q0' has no two ids"),
+        (["--pair", "q0"], "pair 'q0' does not hold two ids"),
         (["--cut", "Q->"], "cut 'Q->'"),
     ],
 )

@@ -85,7 +85,7 @@ def test_every_study_with_figures_draws_its_own(results):
     main = {}
     for study, result in results.items():
         if study == "looking":
-            with pytest.raises(matchlens.InputError, match="'looking' has no figure; its tables"):
+            with pytest.raises(matchlens.InputError, match="'looking' has no figure; look"):
                 result.plot()
             continue
         figure = result.plot()

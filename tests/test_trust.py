@@ -255,7 +255,7 @@ def test_controls_stand_beside_their_cut(tiny, few):
             assert getattr(row, f"{kind}_beyond") == pytest.approx((wide[row.cut] - control).mean())
     alone = matchlens.ablation(tiny, few, cuts=["D->D", "Q->D~mask"]).to_frame()
     np.testing.assert_allclose(table["p_holm"], alone["p_holm"].iloc[2:])
-    with pytest.raises(matchlens.InputError, match="0 draws"):
+    with pytest.raises(matchlens.InputError, match="draws is 0"):
         matchlens.controls(tiny, few, draws=0)
 
 

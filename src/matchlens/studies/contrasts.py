@@ -79,7 +79,7 @@ class Classes:
             for side in (first, second):
                 if not (self.of_pair == side).any():
                     remedy = {
-                        0: "expected one: lower rel, or choose other queries",
+                        0: "expected one: choose queries with relevant passages",
                         1: "expected one: choose passages that are judged 0",
                         2: "expected one: ask for random passages (easy=10, --easy 10)",
                     }[side]
