@@ -11,6 +11,7 @@ import pandas as pd
 from matchlens.errors import InputError
 from matchlens.report.numbers import columns, printed
 from matchlens.results import Result, read_manifest, records, to_json
+from matchlens.saving import locked
 from matchlens.studies.claims import claims
 from matchlens.studies.headline import headline, summary
 from matchlens.studies.verdicts import MARGIN
@@ -104,7 +105,7 @@ def write_report(
         The page's path, ``report.html``.
 
     Raises:
-        InputError: if the folder cannot be read or written.
+        InputError: if the folder is in use, or cannot be read or written.
 
     >>> import tempfile
     >>> import matchlens
@@ -116,10 +117,12 @@ def write_report(
     """
     from matchlens.report import page
 
-    result = conclude(folder, margin=margin)
-    result.command = command or {}
-    result.save(folder)
-    return page.write(Path(folder))
+    read_manifest(folder)  # a folder that holds no results is not locked
+    with locked(folder):
+        result = conclude(folder, margin=margin)
+        result.command = command or {}
+        result.save(folder)
+        return page.write(Path(folder))
 
 
 def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
