@@ -188,7 +188,7 @@ def test_a_lock_file_that_its_holder_took_away_is_no_lock(tmp_path):
         Work.open(tmp_path / "out", {"a": 1})
     first.finish()
     second = Work.open(tmp_path / "out", {"a": 2})
-    assert json.loads((second.folder / "about.json").read_text()) == {"a": 2}
+    assert json.loads((tmp_path / "out/.matchlens-work/about.json").read_text()) == {"a": 2}
     second.leave()
     assert not list((tmp_path / "out").iterdir())
 

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 MOST_TABLE = 2**30
-"""Bytes that a table may take, in its file and decoded; reading it takes up to about three times
-as many."""
+"""Bytes that a table may take, in its file and decoded, and all tables of a folder that are read
+together; reading takes up to about three times as many."""
 MOST_FOOTER = 2**20
 """Bytes of the description at a Parquet file's end."""
 MOST_COLUMNS = 10_000
@@ -75,7 +75,9 @@ def check_columns(table: pd.DataFrame) -> None:
             raise ValueError(f"column {name!r} counts beyond {MOST_PLACE:,}")
 
 
-def parquet(stream: BinaryIO, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def parquet(
+    stream: BinaryIO, columns: Sequence[str] | None = None, most: int | None = None
+) -> pd.DataFrame:
     """A table of texts, numbers and truth values.
 
     What a file claims is not believed: its pages' headers are added up before anything is decoded,
@@ -84,24 +86,26 @@ def parquet(stream: BinaryIO, columns: Sequence[str] | None = None) -> pd.DataFr
     Args:
         stream: an open Parquet file.
         columns: only these; all where None.
+        most: bytes that it may take; :data:`MOST_TABLE` where None.
 
     Raises:
         ValueError: if it is none, its columns are no plain values, or it takes too much memory.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
+    from pyarrow.compute import call_function as call
 
+    most = MOST_TABLE if most is None else most
     size = stream.seek(0, 2)
     stream.seek(max(0, size - 8))
     end = stream.read(8)
-    if size > MOST_TABLE:
-        raise ValueError(f"it has {size:,} bytes, more than {MOST_TABLE:,}")
+    if size > most:
+        raise ValueError(f"it has {size:,} bytes, more than {most:,}")
     if len(end) < 8 or end[4:] != _MAGIC:
         raise ValueError("it is no Parquet file")
     if (footer := struct.unpack("<I", end[:4])[0]) > min(size, MOST_FOOTER):
         raise ValueError(f"its description has {footer:,} bytes, more than {MOST_FOOTER:,}")
-    limits = {"thrift_string_size_limit": MOST_FOOTER, "thrift_container_size_limit": 100_000}
+    limits: Any = {"thrift_string_size_limit": MOST_FOOTER, "thrift_container_size_limit": 100_000}
     stream.seek(0)
     about = pq.ParquetFile(stream, **limits)
     names = about.schema_arrow.names
@@ -119,20 +123,20 @@ def parquet(stream: BinaryIO, columns: Sequence[str] | None = None) -> pd.DataFr
             or pa.types.is_null(one.type)
         ):
             raise ValueError(f"column {one.name!r} holds no plain values, but {one.type}")
-    needed = _decoded(stream, about.metadata)
-    if needed > MOST_TABLE:
-        raise ValueError(f"it takes {needed:,} bytes, more than {MOST_TABLE:,}")
+    needed = _decoded(stream, about.metadata, most)
+    if needed > most:
+        raise ValueError(f"it takes {needed:,} bytes, more than {most:,}")
     stream.seek(0)
     file = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False, **limits)
     table = file.read(None if columns is None else list(columns), use_threads=False)
     expanded = sum(
-        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        call("sum", [call("binary_length", [chunk.dictionary]).take(chunk.indices)]).as_py() or 0
         for column in table.columns
         if pa.types.is_dictionary(column.type)
         for chunk in column.chunks
     )
-    if needed + expanded > MOST_TABLE:
-        raise ValueError(f"it takes {needed + expanded:,} bytes, more than {MOST_TABLE:,}")
+    if needed + expanded > most:
+        raise ValueError(f"it takes {needed + expanded:,} bytes, more than {most:,}")
     fields = [
         pa.field(one.name, pa.string() if pa.types.is_dictionary(one.type) else one.type)
         for one in table.schema
@@ -140,24 +144,27 @@ def parquet(stream: BinaryIO, columns: Sequence[str] | None = None) -> pd.DataFr
     return table.cast(pa.schema(fields)).to_pandas()
 
 
-def _decoded(stream: BinaryIO, about: Any) -> int:
+def _decoded(stream: BinaryIO, about: Any, most: int) -> int:
     """The bytes that a Parquet file's columns take at most, without their repeated texts."""
     needed = 0
     for group in range(about.num_row_groups):
         rows = about.row_group(group)
-        if rows.num_rows < 0:
-            raise ValueError(f"{rows.num_rows:,} rows")
-        needed += rows.num_rows * rows.num_columns * 8
-        if needed > MOST_TABLE:
-            raise ValueError(f"{about.num_rows:,} rows of {rows.num_columns:,} columns")
         for place in range(rows.num_columns):
             column = rows.column(place)
+            if min(rows.num_rows, column.num_values) < 0:
+                raise ValueError(f"{rows.num_rows:,} rows")
+            values = max(rows.num_rows, column.num_values)
+            needed += values * 8
+            if needed > most:
+                raise ValueError(f"{about.num_rows:,} rows of {rows.num_columns:,} columns")
+            if not values:  # Arrow then leaves the column's place open
+                continue
             start, first = column.data_page_offset, column.dictionary_page_offset
             if column.has_dictionary_page and first and 0 < first < start:
                 start = first
             for size in _pages(stream, start, column.total_compressed_size):
                 needed += size
-                if needed > MOST_TABLE:
+                if needed > most:
                     return needed
     return needed
 

@@ -337,7 +337,7 @@ def stamp_of(stream: BinaryIO) -> Stamp:
     3
     """
     stream.seek(0)
-    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     return {"bytes": stream.tell(), "sha256": digest}
 
 

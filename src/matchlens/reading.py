@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 import pandas as pd
 
-from matchlens.columns import check_columns, parquet
+from matchlens.columns import MOST_TABLE, check_columns, parquet
 from matchlens.errors import InputError
 from matchlens.files import Folder, Stamp, stamp_of
 
@@ -34,7 +34,7 @@ MOST_MANIFEST = 32 * 2**20
 """Bytes of a manifest."""
 MOST_FILES = 200_000
 """Files that are looked at in a results folder."""
-MOST_LISTED = {"studies": 1000, "commands": 10_000, "notes": 10_000, "files": MOST_FILES}
+MOST_LISTED = {"studies": 200, "commands": 10_000, "notes": 10_000, "files": MOST_FILES}
 """Entries of a manifest's lists."""
 MOST_DIGITS, DEEPEST = 300, 40
 """Digits of a manifest's whole numbers; levels of its lists and objects."""
@@ -65,6 +65,8 @@ class Snapshot:
 
     def __init__(self, out: Folder, commit: Folder | None, raw: bytes, manifest: dict) -> None:
         self.out, self._commit, self._raw, self.manifest = out, commit, raw, manifest
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._left = MOST_TABLE
 
     @classmethod
     def open(cls, folder: str | Path) -> Snapshot:
@@ -160,17 +162,21 @@ class Snapshot:
                 return self._commit.stream(name)
         return self.out.stream(name)
 
-    def table(self, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """A table, such as ``ablation/table1.parquet``, checked against the manifest.
+    def table(self, name: str) -> pd.DataFrame:
+        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once.
 
         Raises:
             ChangedError: if it is not what was written.
-            InputError: if it is missing or cannot be read.
+            InputError: if it is missing or cannot be read, or the tables that were read take more
+                than :data:`matchlens.columns.MOST_TABLE` bytes together.
         """
-        with self._checked(name) as stream:
-            table = parquet(stream, columns)
-            check_columns(table)
-        return table
+        if name not in self._tables:
+            with self._checked(name) as stream:
+                table = parquet(stream, None, self._left)
+                check_columns(table)
+            self._left -= int(table.memory_usage(index=False, deep=True).sum())
+            self._tables[name] = table
+        return self._tables[name]
 
     def array(self, name: str) -> np.ndarray:
         """An array of numbers, such as ``meters/mass.npy``, checked, memory-mapped, read only.

@@ -19,7 +19,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -193,6 +193,27 @@ class Result(Shows):
         return steadily(folder, lambda held: cls._of(held, Path(folder), study))
 
     @classmethod
+    def load_all(cls, folder: str | Path, without: Sequence[str] = ()) -> dict[str, Result]:
+        """Read all studies of a results folder, as they are at one moment.
+
+        Args:
+            folder: what :meth:`save` or ``--out`` wrote.
+            without: names of studies that are left out.
+
+        Returns:
+            Study to result, in the manifest's order.
+
+        Raises:
+            InputError: if it is no results folder, or a file cannot be read.
+        """
+
+        def read(held: Snapshot) -> dict[str, Result]:
+            names = [name for name in held.manifest["studies"] if name not in without]
+            return {name: cls._of(held, Path(folder), name) for name in names}
+
+        return steadily(folder, read)
+
+    @classmethod
     def _of(cls, held: Snapshot, folder: Path, study: str) -> Result:
         studies = held.manifest["studies"]
         if study not in studies:
@@ -266,7 +287,7 @@ def _is_ours(out: Folder, shown: str) -> bool:
     if finished:
         held = Snapshot.of(out)
         if len(held.manifest["studies"]) > 1:  # one study alone writes all scores anew
-            held.table(SCORES, ["cut"])
+            held.table(SCORES)
     return finished
 
 

@@ -63,13 +63,12 @@ class Lock:
         self._owner = _me()
 
     @classmethod
-    def take(cls, folder: str | Path) -> Lock:
+    def take(cls, folder: str | Path, *, inside: bool = True) -> Lock:
         """Lock a results folder, and put right what a killed writer left.
-
-        A thread may take a lock that it holds already.
 
         Args:
             folder: the results folder; it is made where it is missing, and may be reached by links.
+            inside: whether a thread that holds the lock already may take it again.
 
         Raises:
             InputError: if another writer holds the lock, or the folder cannot be written.
@@ -81,7 +80,7 @@ class Lock:
             out = Folder.open(target)
             key = out.inode
             held = _HELD.get(key)
-            if held is not None and held._owner == _me():
+            if inside and held is not None and held._owner == _me():
                 held._times += 1
                 return held
             lock = cls(out, *_locked(out, folder), made)

@@ -29,10 +29,10 @@ def held(folder: str | Path) -> dict[str, Result]:
     Raises:
         InputError: if there is no results folder, no study in it, or a file cannot be read.
     """
-    names = [name for name in read_manifest(Path(folder))["studies"] if name not in OTHERS]
-    if not names:
+    results = Result.load_all(folder, without=OTHERS)
+    if not results:
         raise InputError(f"{str(folder)!r} holds no study; run one into it, such as ablation")
-    return {name: Result.load(folder, name) for name in names}
+    return results
 
 
 def conclude(

@@ -57,7 +57,7 @@ class Work:
             InputError: if another run is at work there, the folder holds another unfinished run,
                 or it cannot be written.
         """
-        lock = Lock.take(out)
+        lock = Lock.take(out, inside=False)
         try:
             with _writing(out):
                 work = cls(lock, lock.work.folder(SHARDS, make=True))
