@@ -34,7 +34,7 @@ WORDS = {
 }  # fmt: skip
 """Columns that hold texts."""
 PLACES, MOST_PLACE = ("layer", "head", "n"), 100_000
-"""Columns that count layers and heads, from 0, and what they reach at most."""
+"""Columns that count layers and heads from 0 (-1: none), and what they reach at most."""
 
 
 def check_columns(table: pd.DataFrame) -> None:
@@ -71,7 +71,7 @@ def check_columns(table: pd.DataFrame) -> None:
         )
         if wanted:
             raise ValueError(f"column {name!r} holds {column.dtype}, expected {wanted}")
-        if name in PLACES and not nothing and not column.dropna().between(0, MOST_PLACE).all():
+        if name in PLACES and not nothing and not column.dropna().between(-1, MOST_PLACE).all():
             raise ValueError(f"column {name!r} counts beyond {MOST_PLACE:,}")
 
 

@@ -106,14 +106,16 @@ class Lock:
         if self._times:
             return
         _HELD.pop(self.out.inode, None)
-        with suppress(OSError):
-            if [entry.name for entry in self.work.entries()] == [LOCK]:
-                self.work.remove(LOCK)
-                self.out.remove_empty(UNFINISHED)
-        os.close(self._descriptor)
-        self.work.close()
-        self.out.close()
-        _remove_empty(self.made)
+        try:
+            with suppress(OSError):
+                if [entry.name for entry in self.work.entries()] == [LOCK]:
+                    self.work.remove(LOCK)
+                    self.out.remove_empty(UNFINISHED)
+        finally:
+            os.close(self._descriptor)
+            self.work.close()
+            self.out.close()
+            _remove_empty(self.made)
 
     def _put_right(self) -> None:
         """Finish a save that was switched on, and delete what was only being prepared."""
