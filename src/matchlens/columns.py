@@ -26,14 +26,16 @@ NUMBERS = {
     "high", "auc", "rho", "layer", "head", "n", "grade", "tokens",
 }  # fmt: skip
 """Columns that hold numbers, in whatever table they stand."""
-TRUTHS = {"significant", "significant_paper", "matching", "held", "truncated"}
+TRUTHS = {"significant", "significant_paper", "held", "truncated", "noop", "sink", "judged"}
 """Columns that hold truth values."""
+EITHER = {"matching"}
+"""Columns that hold truth values in one table and numbers in another."""
 WORDS = {
     "cut", "direction", "how", "qid", "docid", "collection", "study", "id", "verdict", "claim",
     "kind",
 }  # fmt: skip
 """Columns that hold texts."""
-PLACES, MOST_PLACE = ("layer", "head", "n"), 100_000
+PLACES, MOST_PLACE = ("layer", "head"), 1024
 """Columns that count layers and heads from 0 (-1: none), and what they reach at most."""
 
 
@@ -60,15 +62,15 @@ def check_columns(table: pd.DataFrame) -> None:
         column = table[name]
         number = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
         nothing = bool(column.isna().all())
-        wanted = (
-            "numbers"
-            if name in NUMBERS and not number and not nothing
-            else "truth values"
-            if name in TRUTHS and not types.is_bool_dtype(column)
-            else "texts"
-            if name in WORDS and not (types.is_string_dtype(column) or nothing)
-            else ""
-        )
+        truth = types.is_bool_dtype(column)
+        if name in NUMBERS and not (number or nothing):
+            wanted = "numbers"
+        elif (name in TRUTHS and not truth) or (name in EITHER and not (number or truth)):
+            wanted = "truth values"
+        elif name in WORDS and not (types.is_string_dtype(column) or nothing):
+            wanted = "texts"
+        else:
+            wanted = ""
         if wanted:
             raise ValueError(f"column {name!r} holds {column.dtype}, expected {wanted}")
         if name in PLACES and not nothing and not column.dropna().between(-1, MOST_PLACE).all():

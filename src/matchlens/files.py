@@ -245,9 +245,18 @@ class Folder:
         with suppress(FileNotFoundError), self._parent(name) as (parent, last):
             os.unlink(last, dir_fd=parent)
 
-    def remove_empty(self, name: str) -> None:
-        """Delete a folder that holds nothing; any other is left."""
+    def remove_empty(self, name: str, *, deep: bool = False) -> None:
+        """Delete a folder that holds nothing; any other is left.
+
+        Args:
+            name: the folder.
+            deep: whether to delete empty folders in it first.
+        """
         with suppress(OSError), self._parent(name) as (parent, last):
+            if deep:
+                with self.folder(name) as inside:
+                    for entry in inside.entries():
+                        inside.remove_empty(entry.name, deep=True)
             os.rmdir(last, dir_fd=parent)
 
     def remove_tree(self, name: str) -> None:

@@ -180,7 +180,9 @@ class Lock:
             commit.move(MANIFEST, self.out, MANIFEST)
             os.fsync(self.out.descriptor)
         commit.close()
-        self.work.remove_tree(COMMIT)
+        self.work.remove_empty(COMMIT, deep=True)
+        if self.work.kind(COMMIT):  # it holds what is not ours
+            self.work.move(COMMIT, self.work, f"left-{secrets.token_hex(4)}")
 
     def _put_aside(self, name: str) -> None:
         """Rename what somebody else put where a file of ours belongs."""

@@ -108,10 +108,11 @@ def kept_shards(folder: Folder, key: str) -> int:
         folder: the folder that :class:`Store` was given.
         key: the name of the task's folder in it.
     """
-    if folder.kind(key) != "folder":
+    try:
+        with folder.folder(key) as mine:
+            return sum(_SHARD.fullmatch(entry.name) is not None for entry in mine.entries())
+    except OSError:  # it is no folder
         return 0
-    with folder.folder(key) as mine:
-        return sum(_SHARD.fullmatch(entry.name) is not None for entry in mine.entries())
 
 
 def clear(folder: Folder, key: str, *, shards: bool) -> None:

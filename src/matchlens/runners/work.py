@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from matchlens.errors import InputError
@@ -100,7 +100,8 @@ class Work:
             if _SCRATCH.fullmatch(entry.name):
                 self._shards.remove_tree(entry.name)
             elif KEY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                clear(self._shards, entry.name, shards=shards)
+                with suppress(OSError):  # what cannot be deleted is left
+                    clear(self._shards, entry.name, shards=shards)
 
     def finish(self) -> None:
         """All is saved: delete what the run needed, and unlock the folder."""
@@ -116,7 +117,8 @@ class Work:
         kept = self.kept
         if not kept:
             self._clear(shards=True)
-            self._lock.work.remove(ABOUT)
+            with suppress(OSError):
+                self._lock.work.remove(ABOUT)
             self._lock.work.remove_empty(SHARDS)
         self._lock.leave()
         return kept
