@@ -306,11 +306,11 @@ def test_nothing_outside_is_touched_while_links_come_and_go(name, tmp_path):
 @pytest.mark.parametrize("step", ["replace", "unlink", "open", "mkdir", "stat"])
 @pytest.mark.parametrize("name", [".matchlens-work", ".matchlens-work/shards", "ablation"])
 def test_a_link_that_is_swapped_in_at_any_step_leads_nowhere(name, step, tmp_path, monkeypatch):
-    """Before each step in turn, between what is checked and what is done."""
+    """Before every step, at first each and then every so many, between check and use."""
     home = outside(tmp_path / "home")
     before, real, number = held_in(home), getattr(os, step), 0
     while True:
-        number += 1
+        number += 1 + number // 6
         out = tmp_path / f"out-{number}"
         small(texts={"ablation/old.svg": "old"}).save(out)
         (out / f".matchlens-work/shards/{KEY}").mkdir(parents=True)
@@ -330,7 +330,7 @@ def test_a_link_that_is_swapped_in_at_any_step_leads_nowhere(name, step, tmp_pat
             patch.setattr(os, step, swapped)
             list(every_use(out))
         assert held_in(home) == before
-        if len(calls) < number or number > 60:
+        if len(calls) < number:
             break
 
 
@@ -391,7 +391,7 @@ def test_tables_are_read_within_a_bound_of_memory(tmp_path, monkeypatch):
     paths = tables_beyond_reason(tmp_path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for path in paths.values():
-        assert path.stat().st_size < 2 * 2**20
+        assert path.stat().st_size < 4 * 2**20
         with pytest.raises(InputError, match="cannot be read") as caught:
             read_parquet(path)
         assert len(str(caught.value)) < 400

@@ -26,7 +26,7 @@ NUMBERS = {
     "high", "auc", "rho", "layer", "head", "n", "grade", "tokens",
 }  # fmt: skip
 """Columns that hold numbers, in whatever table they stand."""
-TRUTHS = {"significant", "significant_paper", "held", "truncated", "noop", "sink", "judged"}
+TRUTHS = {"significant", "significant_paper", "held", "truncated"}
 """Columns that hold truth values."""
 EITHER = {"matching"}
 """Columns that hold truth values in one table and numbers in another."""
