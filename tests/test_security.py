@@ -433,7 +433,7 @@ def test_tables_that_cannot_be_read_again_are_not_written(tmp_path, monkeypatch)
     [
         ("mean", "0.5"),
         ("significant", "False"),
-        ("significant", 1.0),
+        ("significant_paper", 1.0),
         ("cut", 3),
         ("diff", True),
         ("mean", [0.5]),

@@ -165,7 +165,8 @@ class Lock:
             for name in (*new.files, LOG):
                 if commit.kind(name) != "file":
                     continue
-                if name != LOG and self.out.kind(name) and (old is None or not old.owns(name)):
+                there, ours = self.out.kind(name), old is not None and old.owns(name)
+                if there and not (there == "file" and (ours or name == LOG)):
                     self._put_aside(name)
                 commit.move(name, self.out, name)
                 folders.add(name.rpartition("/")[0])
