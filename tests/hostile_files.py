@@ -6,7 +6,10 @@ Strategies of hypothesis, used by the fuzz tests; the time they may take is a pr
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import os
+from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -136,3 +139,24 @@ def paths(content: object, before: tuple = ()) -> list[tuple]:
         else ()
     )
     return [before, *(path for key, one in inside for path in paths(one, (*before, key)))]
+
+
+def resealed(folder: Path, *more: str) -> None:
+    """Write into a manifest the sizes and hashes of the files as they are now, as a stranger can.
+
+    Args:
+        folder: a results folder; one whose manifest has no list of files is left as it is.
+        more: files that are listed, too.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        listed = {*manifest["files"], *more}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    for name in sorted(listed):
+        if (folder / name).is_file() and not (folder / name).is_symlink():
+            raw = (folder / name).read_bytes()
+            stamp = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+            manifest["files"][name] = stamp
+    path.write_text(json.dumps(manifest))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ import matchlens
 from matchlens.corpora import choose, demo
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.saving import Save
 from matchlens.studies import matching, profiles
 from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.class_stats import ks, taken
@@ -280,13 +279,13 @@ def test_a_study_without_what_it_needs_says_so(tiny, few):
 
 
 def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, monkeypatch):
-    out, copied, copy = tmp_path / "out", [], shutil.copyfile
+    out, copied, add = tmp_path / "out", [], Save.add
 
-    def counted(source, target, **options):
-        copied.append(Path(target).name)
-        return copy(source, target, **options)
+    def counted(self, name, content):
+        copied.append(name)
+        return add(self, name, content)
 
-    monkeypatch.setattr("matchlens.results.shutil.copyfile", counted)
+    monkeypatch.setattr(Save, "add", counted)
     given = ["attention", "--model", tiny_folder, "--demo", "--queries", 8, "--per-grade", 2,
              "--easy", 2, "--q", 1.0, "--auc", 0.4, "--pairs", 30, "--quiet",
              "--contrast", "relevant-easy", "--contrast", "hard-easy"]  # fmt: skip

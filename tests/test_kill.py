@@ -8,32 +8,43 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import matchlens
+from matchlens import InputError
 from matchlens.corpora import PairSet
+from matchlens.reading import read_manifest
 from matchlens.runners import ShardedRunner, shards
 from matchlens.runners.work import Work
+from test_cli import call
+from test_results import made, other, state
 
 KILLS = int(os.environ.get("MATCHLENS_KILLS", "20"))
 ABOUT = {"command": "test", "options": {"seed": 0}}
 POINTS = ("fsync", "replace", "rename", "unlink")
 
 
+def chosen(pairs) -> PairSet:
+    """Pairs as a choice from one collection."""
+    ideals = {}
+    for pair in pairs:
+        ideals.setdefault((pair.collection, pair.qid), []).append(pair.grade)
+    source = {"collection": "tiny"}
+    return PairSet(tuple(pairs), {k: tuple(v) for k, v in ideals.items()}, {}, {}, (source,))
+
+
 @pytest.fixture
 def study(tiny32, tiny_pairs, monkeypatch) -> Callable[[Path], None]:
     """A small study that goes on with what it finds in its folder."""
     monkeypatch.setattr(shards, "LEAST", 600)
-    ideals = {}
-    for pair in tiny_pairs:
-        ideals.setdefault((pair.collection, pair.qid), []).append(pair.grade)
-    source = {"collection": "tiny"}
-    pairs = PairSet(tuple(tiny_pairs), {k: tuple(v) for k, v in ideals.items()}, {}, {}, (source,))
+    pairs = chosen(tiny_pairs)
 
     def run(out: Path) -> None:
         work = Work.open(out, ABOUT)
@@ -63,8 +74,8 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def dying_at(point: int) -> None:
-    """Have this process kill itself when it is about to make its ``point``-th lasting step."""
+def dying_at(point: int, number: int = signal.SIGKILL) -> None:
+    """Have this process signal itself when it is about to make its ``point``-th lasting step."""
     calls = 0
 
     def counted(own):
@@ -72,7 +83,7 @@ def dying_at(point: int) -> None:
             nonlocal calls
             calls += 1
             if calls == point:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
             return own(*args, **options)
 
         return call
@@ -206,11 +217,11 @@ def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
     def dying(out: Path) -> None:
         replace, saved = os.replace, []
 
-        def replacing(source, target):
-            saved.append(str(target).endswith("manifest.json"))
-            if sum(saved) == 10:  # the third study's tables are in place, its manifest is not
+        def replacing(source, target, **folders):
+            saved.append(str(target) == "manifest.json")
+            if sum(saved) == 5:  # the third study's tables are in place, its manifest is not
                 os.kill(os.getpid(), signal.SIGKILL)
-            return replace(source, target)
+            return replace(source, target, **folders)
 
         monkeypatch.setattr(os, "replace", replacing)
         run(out)
@@ -225,3 +236,155 @@ def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
     assert {"report.html", "results.json", "circuits/heads.parquet"} <= set(wanted)
     assert files_of(out) == wanted
     assert not list(out.glob(".*"))
+
+
+# --- every writer: what is saved is there whole or not at all, and nobody drops another's study
+
+
+MINE = {"notes.txt": "mine", "ablation/notes.md": "mine, too", "runs/bm25.run": "and mine"}
+
+
+def saved(out: Path, **changed) -> None:
+    """A small study by hand, with a person's own files beside it."""
+    made(**changed).save(out)
+    for name, text in MINE.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+
+
+def test_a_second_run_killed_between_any_two_renames_is_read_as_old_or_new(tmp_path):
+    first, out = tmp_path / "first", tmp_path / "out"
+    saved(first)
+    shutil.copytree(first, tmp_path / "new")
+    other().save(tmp_path / "new")
+    states = [state(first), state(tmp_path / "new")]
+    wanted, seen, point = files_of(tmp_path / "new"), set(), 0
+    while True:
+        point += 1
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(first, out)
+
+        def dying(point=point) -> None:
+            dying_at(point)
+            other().save(out)
+
+        status = ended(forked(dying))
+        found = states.index(state(out))
+        seen.add(found)
+        if found == 0:
+            assert {n: raw for n, raw in files_of(out).items() if n[0] != "."} == files_of(first)
+        assert {name: (out / name).read_text() for name in MINE} == MINE
+        other().save(out)
+        assert files_of(out) == wanted
+        assert not list(out.glob(".*"))
+        if status == 0:
+            break
+    assert seen == {0, 1}
+    assert point > 20
+
+
+@pytest.fixture
+def reported(tiny32, tiny_pairs, tmp_path) -> Path:
+    """A results folder of one study that a page was made of."""
+    out = tmp_path / "reported"
+    matchlens.ablation(tiny32, chosen(tiny_pairs), cuts=["Q->D"]).save(out)
+    matchlens.write_report(out)
+    return out
+
+
+def written(words: list[str]) -> None:
+    """Run a command; a status other than 0 ends this process with it."""
+    from matchlens.cli import main
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    if status := main([*words, "--quiet"]):
+        os._exit(status)
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_report_and_compare_killed_anywhere_are_made_again_to_the_same_bytes(
+    reported, tmp_path, command
+):
+    second = tmp_path / "second"
+    shutil.copytree(reported, second)
+
+    def words(out: Path) -> list[str]:
+        if command == "report":
+            return ["report", str(out), "--margin", "0.3"]
+        return ["compare", str(reported), str(second), "--out", str(out)]
+
+    def lay(out: Path) -> None:
+        if command == "report":
+            shutil.copytree(reported, out)
+
+    whole = tmp_path / "whole"
+    lay(whole)
+    steps, _ = lasting(lambda: written(words(whole)))
+    wanted, draw = files_of(whole), random.Random(7)
+    for number in range(max(3, KILLS // 10)):
+        out = tmp_path / str(number)
+        lay(out)
+        point = draw.randrange(1, steps + 1)
+
+        def dying(out=out, point=point) -> None:
+            dying_at(point)
+            written(words(out))
+
+        assert ended(forked(dying)) == -signal.SIGKILL
+        if command == "report":
+            assert matchlens.Result.load(out, "ablation").study == "ablation"
+        assert ended(forked(lambda out=out: written(words(out)))) == 0
+        assert files_of(out) == wanted
+        assert not list(out.glob(".*"))
+
+
+def test_report_and_compare_beside_a_running_study_that_is_stopped_in_between(
+    study, reported, tmp_path
+):
+    """They say in one line who is at work there; afterwards every study is in the manifest."""
+    out = tmp_path / "out"
+    shutil.copytree(reported, out)
+    words = (["report", str(out)], ["compare", str(reported), str(reported), "--out", str(out)])
+    draw = random.Random(3)
+    child = forked(lambda: study(out))
+    refused = 0
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        os.kill(child, signal.SIGSTOP)
+        done = call(*words[0])
+        assert done.status in (0, 2), done.err
+        if done.status == 2:
+            (line,) = done.err.splitlines()
+            assert f"is in use by another run (process {child} on " in line
+            refused += 1
+        os.kill(child, signal.SIGCONT)
+        time.sleep(draw.uniform(0, 0.3))
+    assert ended(child) == 0
+    assert refused
+    assert call(*words[0]).status == 0
+    assert list(read_manifest(out)["studies"]) == ["ablation", "study"]
+
+
+def test_a_study_beside_a_stopped_report_drops_nothing(reported, tmp_path):
+    """The report is stopped between two of its renames; a second writer waits for no half state."""
+    steps, _ = lasting(lambda: written(["report", str(reported)]))
+    draw = random.Random(11)
+    for number in range(3):
+        out = tmp_path / str(number)
+        shutil.copytree(reported, out)
+        point = draw.randrange(1, steps + 1)
+
+        def stopping(out=out, point=point) -> None:
+            dying_at(point, signal.SIGSTOP)
+            written(["report", str(out)])
+
+        child = forked(stopping)
+        os.waitid(os.P_PID, child, os.WSTOPPED | os.WEXITED)
+        held = matchlens.Result.load(out, "ablation")
+        late = replace(held, study="late", texts={}, arrays={})
+        with pytest.raises(InputError, match=f"in use by another run .process {child} on"):
+            late.save(out)
+        os.kill(child, signal.SIGCONT)
+        assert ended(child) == 0
+        late.save(out)
+        assert set(read_manifest(out)["studies"]) == {"ablation", "study", "late"}

@@ -390,15 +390,17 @@ def test_too_large_a_page_drops_detail_in_order_and_at_last_is_refused(folder, m
     assert numbers[0] < 5_000_000
 
 
-def test_write_is_whole_or_says_why_not(folder, tmp_path):
+def test_write_puts_aside_what_is_in_the_way(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     assert write(copy) == copy / NAME
     assert (copy / NAME).read_text("utf-8") == page(folder)
     (copy / NAME).unlink()
     (copy / NAME).mkdir()
-    with pytest.raises(matchlens.InputError, match="cannot write"):
+    with pytest.warns(matchlens.MatchlensWarning, match="is 'report.html.kept' now"):
         write(copy)
+    assert (copy / "report.html.kept").is_dir()
+    assert (copy / NAME).read_text("utf-8") == page(folder)
     with pytest.raises(matchlens.InputError, match="no results folder"):
         page(tmp_path)
 

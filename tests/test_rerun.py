@@ -17,6 +17,7 @@ import pytest
 
 import matchlens.cli
 from corpora_files import GOOD
+from hostile_files import resealed
 from matchlens.studies.again import BYTES, DIFFERS, DIGITS, MISSING, likenesses, tables
 
 CUTS = ("--cut", "Q->D", "--cut", "D->Q@0:1")
@@ -363,6 +364,7 @@ def test_likenesses_of_arrays_tables_and_missing_files(copy):
         (copy / folder / "meters").mkdir()
         np.save(copy / folder / "meters" / "close.npy", np.ones((3, 2), np.float64) + more)
         np.save(copy / folder / "meters" / "far.npy", np.ones((3, 2)) + more * 10**6)
+        resealed(copy / folder, "meters/close.npy", "meters/far.npy")
     (copy / "two" / "sweep-only" / "points.parquet").unlink()
     found = {one.file: one for one in likenesses(copy / "out", copy / "two")}
     assert found["meters/close.npy"].verdict == DIGITS

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import re
+import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import matchlens
 import matchlens.results
 from matchlens import InputError, Result
-from matchlens.results import check_folder, records, to_json
+from matchlens.reading import Snapshot
+from matchlens.results import check_folder, read_manifest, records, to_json
+from matchlens.saving import locked
 
 IDENTITY = {
     "model": {"name": "tiny", "sha256": "ab" * 32, "dtype": "float32"},
@@ -123,7 +129,7 @@ def test_loading_what_is_not_there(tmp_path):
     for name in ("pairs.parquet", "ablation/queries.parquet"):
         held = (tmp_path / "out" / name).read_bytes()
         (tmp_path / "out" / name).write_bytes(held[:-9])
-        with pytest.raises(InputError, match=rf"{name}' cannot be read"):
+        with pytest.raises(InputError, match=rf"{name}' is not what manifest\.json says"):
             Result.load(tmp_path / "out", "ablation")
         (tmp_path / "out" / name).write_bytes(held)
     (tmp_path / "out/scores.parquet").unlink()
@@ -180,14 +186,17 @@ def test_file_names_that_are_no_unicode_are_kept(tmp_path):
     made(identity=identity).save(tmp_path / "out")
 
 
-# --- whole or not at all
+# --- old or new, never a mixture
 
 
-def writers_failing_at(monkeypatch, number: int, error: BaseException) -> list[str]:
-    """Let the ``number``-th file that is written or moved fail; the list counts them."""
+STEPS = ("fsync", "replace", "mkdir", "unlink")
+
+
+def failing_at(monkeypatch, number: int, error: BaseException) -> list[str]:
+    """Let the ``number``-th step of a save fail; the list counts them."""
     calls: list[str] = []
-    for module, name in ((os, "fsync"), (os, "replace")):
-        real = getattr(module, name)
+    for name in STEPS:
+        real = getattr(os, name)
 
         def counting(*args, real=real, name=name, **options):
             calls.append(name)
@@ -195,70 +204,227 @@ def writers_failing_at(monkeypatch, number: int, error: BaseException) -> list[s
                 raise error
             return real(*args, **options)
 
-        monkeypatch.setattr(module, name, counting)
+        monkeypatch.setattr(os, name, counting)
     return calls
 
 
-def with_every_failure(monkeypatch, save: Callable, left: Callable) -> int:
-    """Let ``save`` fail at every file in turn, then go well; ``left`` must not change meanwhile.
+def without_log(folder: Path) -> dict[str, bytes]:
+    """A folder's content but for times, which a repeated save adds again."""
+    return {name: held for name, held in content(folder).items() if name != "run.log"}
 
-    Returns the number of failures.
-    """
-    before = left()
+
+def state(out: Path) -> object:
+    """What a reader sees: the study's measure with its table, None where there are no results."""
+    if not (out / "manifest.json").exists() and not (out / ".matchlens-work/commit").exists():
+        return None
+    held = Result.load(out, "ablation")
+    return held.options["measure"], held.to_frame("table1")["mean"][0], len(held.scores)
+
+
+def with_every_failure(monkeypatch, save: Callable, lay: Callable, out: Path) -> int:
+    """Let each step of ``save`` fail in turn: a reader sees the old state or the new, and the same
+    save goes well afterwards. Returns the number of steps."""
+    lay()
+    old, before = state(out), without_log(out)
+    save()
+    new, after = state(out), without_log(out)
     errors = (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt())
-    number = 0
-    while True:
-        number += 1
+    seen = set()
+    for number in range(1, 1000):
+        lay()
         with monkeypatch.context() as patch:
-            calls = writers_failing_at(patch, number, errors[number % 2])
+            calls = failing_at(patch, number, errors[number % 2])
             try:
                 save()
             except InputError as error:
                 assert "No space left on device" in str(error)  # noqa: PT017
+                assert "run the same command again" in str(error)  # noqa: PT017
             except KeyboardInterrupt:
                 pass
-            if len(calls) < number:  # nothing failed
-                return number - 1
-        assert left() == before
+        if len(calls) < number:  # nothing failed
+            assert seen == {old, new}
+            return number - 1
+        found = state(out)
+        assert found in (old, new)
+        seen.add(found)
+        if found == old:
+            assert without_log(out) == before
+        save()
+        assert without_log(out) == after
+    raise AssertionError("a save has no end")
+
+
+def other(**changed) -> Result:
+    """The study again with another measure: other options, another table, other scores."""
+    first = made(cuts=("", "Q->D", "D->Q"), **changed)
+    first.tables["table1"]["mean"] = [0.25, 0.5, 0.75, 1.0]
+    return replace(first, options={**first.options, "measure": "P@1"})
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    assert content(tmp_path) == {}
-    tries = with_every_failure(
-        monkeypatch, lambda: made().save(tmp_path / "deep/er/out"), lambda: content(tmp_path)
-    )
-    assert tries == 18
-    assert (tmp_path / "deep/er/out/manifest.json").exists()
+    out = tmp_path / "deep/er/out"
+
+    def lay() -> None:
+        shutil.rmtree(tmp_path / "deep", ignore_errors=True)
+
+    assert with_every_failure(monkeypatch, lambda: made().save(out), lay, out) > 20
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_an_empty_folder_is_filled_or_stays_empty(tmp_path, monkeypatch):
-    """It stays the same folder: it may be a mount point, or the shell's own place."""
-    out = tmp_path / "out"
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypatch):
+    """It may be a mount point, or the shell's own place."""
+    out = tmp_path / "here"
     out.mkdir()
     node = out.stat().st_ino
-    tries = with_every_failure(monkeypatch, lambda: made().save(out), lambda: content(tmp_path))
-    assert tries == 27
+    monkeypatch.chdir(out)
+    made().save(".")
     assert {"manifest.json", "ablation"} < set(content(out))
     assert out.stat().st_ino == node
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    made().save(".")
-    assert content(tmp_path / "here") == content(out)
 
 
 def test_an_old_folder_is_continued_or_stays_as_it_is(tmp_path, monkeypatch):
+    """Table 1 of one measure never stands under a manifest of another."""
+    out = tmp_path / "out"
+    made(texts={"ablation/old.svg": "old"}).save(tmp_path / "first")
+    (tmp_path / "first/ablation/notes.md").write_text("mine")
+
+    def lay() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(tmp_path / "first", out)
+
+    assert with_every_failure(monkeypatch, lambda: other().save(out), lay, out) > 20
+    assert state(out) == ("P@1", 0.25, 9)
+    assert (out / "ablation/notes.md").read_text() == "mine"
+    assert not (out / "ablation/old.svg").exists()
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("moved", range(0, 9, 2))
+def test_a_reader_sees_the_new_state_of_a_save_that_died_while_it_moved(tmp_path, moved):
+    """The files that have not been moved are taken from where they wait, without writing."""
     out = tmp_path / "out"
     made().save(out)
-    before = content(tmp_path)
-    after = made("heads", cuts=("", "D->Q"), texts={"ablation/table1.txt": "another\n"})
-    tries = with_every_failure(monkeypatch, lambda: after.save(out), lambda: content(tmp_path))
-    assert tries == 27
-    assert content(tmp_path) != before
-    assert set(Result.load(out, "heads").scores["cut"]) == {"", "Q->D", "D->Q"}
-    assert (out / "ablation/table1.txt").read_text() == "another\n"
-    assert not list(tmp_path.rglob(".*"))
+    other().save(tmp_path / "whole")
+    commit = out / ".matchlens-work/commit"
+    shutil.copytree(tmp_path / "whole", commit)
+    for name in sorted(json.loads((commit / "manifest.json").read_text())["files"])[:moved]:
+        os.replace(commit / name, out / name)
+    before = content(out)
+    assert state(out) == state(tmp_path / "whole")
+    assert content(out) == before
+    with locked(out):
+        pass
+    assert without_log(out) == without_log(tmp_path / "whole")
+
+
+# --- whose files are whose
+
+
+def test_a_file_that_was_changed_is_named_and_the_same_command_repairs_it(tmp_path):
+    out = tmp_path / "out"
+    made().save(out)
+    before = without_log(out)
+    for name in ("ablation/table1.parquet", "pairs.parquet", "scores.parquet"):
+        pd.DataFrame({"cut": ["x"], "pair": [0], "score": [0.5]}).to_parquet(out / name)
+        for read in (lambda: Result.load(out, "ablation"), lambda: matchlens.write_report(out)):
+            with pytest.raises(InputError, match=rf"{name}' is not what manifest\.json says"):
+                read()
+        made().save(out)
+        assert without_log(out) == before
+    flipped = bytearray(before["ablation/table1.parquet"])
+    flipped[len(flipped) // 2] ^= 1  # as large as before
+    (out / "ablation/table1.parquet").write_bytes(flipped)
+    with pytest.raises(InputError, match=r"its SHA-256\s+or size differs"):
+        Result.load(out, "ablation")
+
+
+def test_damaged_scores_of_other_studies_are_not_dropped(tmp_path):
+    out = tmp_path / "out"
+    made().save(out)
+    made("heads", cuts=("", "D->Q")).save(out)
+    (out / "scores.parquet").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"scores\.parquet' is not what .* matchlens rerun DIR"):
+        made().save(out)
+    assert set(read_manifest(out)["studies"]) == {"ablation", "heads"}
+
+
+def test_meters_are_checked_when_they_are_read(tmp_path):
+    np.save(tmp_path / "mass.npy", np.arange(6, dtype=np.float32))
+    made(arrays={"mass": tmp_path / "mass.npy"}).save(tmp_path / "out")
+    held = Result.load(tmp_path / "out", "ablation")
+    assert held.array("mass").tolist() == [0, 1, 2, 3, 4, 5]
+    np.save(tmp_path / "out/meters/mass.npy", np.zeros(6, dtype=np.float32))
+    with pytest.raises(InputError, match=r"mass\.npy' is not what"):
+        held.array("mass")
+
+
+def test_files_of_a_person_stay(tmp_path):
+    out = tmp_path / "out"
+    runs = {"runs/0001.run": "old\n", "runs/0002.run": "old\n", "runs/index.tsv": "i\n"}
+    made(texts={**runs, "ablation/a.svg": "old", "ablation/b.svg": "old"}).save(out)
+    mine = {
+        "notes.txt": "1", "ablation/notes.md": "2", "runs/bm25.run": "3", "meters/own.npy": "4",
+        "ablation/more/deep.txt": "5", ".matchlens-work/mine.txt": "6", ".matchlens-old/keep": "7",
+        ".matchlens-work/shards/thesis.txt": "8", ".matchlens-abcdefgh/keep": "9",
+    }  # fmt: skip
+    for name, text in mine.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    (out / "ablation/b.svg").write_text("drawn over by hand")
+    new = {"runs/0001.run": "new\n", "runs/index.tsv": "i\n"}
+    made(texts=new).save(out)
+    assert {name: (out / name).read_text() for name in mine} == mine
+    assert not (out / "ablation/a.svg").exists()
+    assert not (out / "runs/0002.run").exists()
+    assert (out / "runs/0001.run").read_text() == "new\n"
+    assert (out / "ablation/b.svg").read_text() == "drawn over by hand"
+
+
+@pytest.mark.parametrize("lay", ["file", "folder", "twice"])
+def test_a_person_s_file_in_the_way_is_put_aside(tmp_path, lay):
+    out = tmp_path / "out"
+    made().save(out)
+    place = out / "runs/0001.run"
+    if lay == "folder":
+        place.mkdir(parents=True)
+        (place / "x").write_text("mine")
+    else:
+        place.parent.mkdir()
+        place.write_text("mine")
+    if lay == "twice":
+        place.with_name("0001.run.kept").write_text("mine, too")
+    with pytest.warns(matchlens.MatchlensWarning, match=r"was not written by matchlens; it is"):
+        made(texts={"runs/0001.run": "ours\n"}).save(out)
+    assert place.read_text() == "ours\n"
+    kept = out / ("runs/0001.run.kept-2" if lay == "twice" else "runs/0001.run.kept")
+    assert (kept / "x" if lay == "folder" else kept).read_text() == "mine"
+
+
+def test_a_folder_of_format_1_is_read_and_continued(tmp_path):
+    """Version 0.1.0 wrote no list of files."""
+    out = tmp_path / "out"
+    made().save(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["files"]
+    (out / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    (out / "ablation/notes.md").write_text("mine")
+    assert Result.load(out, "ablation").to_frame("table1").equals(made().to_frame("table1"))
+    made("heads", cuts=("", "D->Q")).save(out)
+    assert (out / "ablation/notes.md").read_text() == "mine"
+    assert Result.load(out, "ablation").to_frame("table1").equals(made().to_frame("table1"))
+    files = json.loads((out / "manifest.json").read_text())["files"]
+    assert {"ablation/table1.parquet", "heads/queries.json", "scores.parquet"} <= set(files)
+    assert not {"ablation/notes.md", "run.log", "manifest.json"} & set(files)
+
+
+def test_the_manifest_lists_every_file(tmp_path):
+    out = tmp_path / "out"
+    made(texts={"runs/0001.run": "r\n", "ablation/figures/a.svg": "<svg/>"}).save(out)
+    listed = read_manifest(out)["files"]
+    held = {name: raw for name, raw in content(out).items() if (out / name).is_file()}
+    assert set(listed) == set(held) - {"run.log", "manifest.json"}
+    for name, stamp in listed.items():
+        assert stamp == {"bytes": len(held[name]), "sha256": hashlib.sha256(held[name]).hexdigest()}
 
 
 def test_a_link_leads_to_its_folder(tmp_path):
@@ -272,23 +438,43 @@ def test_a_link_leads_to_its_folder(tmp_path):
         assert (tmp_path / "disk" / name / "manifest.json").exists()
 
 
-def test_a_folder_that_came_to_be_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
-    """Two runs to one new folder: the second says so and leaves the first's results."""
+def test_two_writers_do_not_share_a_folder(tmp_path):
+    """Neither of two processes nor of two threads; one thread may take its own lock again."""
     out = tmp_path / "out"
-    real = Result._write
+    said: list[str] = []
 
-    def slow(self, folder, old):
-        real(self, folder, old)
-        if not out.exists():
-            monkeypatch.setattr(Result, "_write", real)
-            made().save(out)
+    def late() -> None:
+        try:
+            made(notes=("late",)).save(out)
+        except InputError as error:
+            said.append(str(error))
 
-    monkeypatch.setattr(Result, "_write", slow)
-    late = made(notes=("late",))
-    with pytest.raises(InputError, match=r"cannot write the results to .*not empty"):
-        late.save(out)
+    with locked(out):
+        thread = threading.Thread(target=late)
+        thread.start()
+        thread.join()
+        made().save(out)
+    assert len(said) == 1
+    assert f"is in use by another run (process {os.getpid()} on " in said[0]
     assert Result.load(out, "ablation").notes == made().notes
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    late()  # what the message says: wait for its end
+    assert len(said) == 1
+
+
+def test_a_reader_starts_again_where_the_folder_changes_meanwhile(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    made().save(out)
+    table, saved = Snapshot.table, []
+
+    def changing(self, name):
+        if name == "ablation/table1.parquet" and not saved:
+            saved.append(name)
+            other().save(out)
+        return table(self, name)
+
+    monkeypatch.setattr(Snapshot, "table", changing)
+    assert state(out) == ("P@1", 0.25, 9)
+    assert saved
 
 
 # --- what may be written to
@@ -371,7 +557,38 @@ def test_what_differs_is_named(tmp_path):
     assert Result.load(out, "ablation").identity == IDENTITY
 
 
-def test_a_manifest_nested_beyond_reason_is_refused(tmp_path):
-    (tmp_path / "manifest.json").write_text("[" * 100_000)
-    with pytest.raises(InputError, match="cannot be read as a manifest"):
-        Result.load(tmp_path, "ablation")
+def manifest_with(**changed) -> str:
+    study = {"options": {}, "notes": []}
+    whole = {"format": 2, "identity": {}, "studies": {"ablation": study}, "files": {}}
+    return json.dumps({**whole, **changed})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        manifest_with(identity={"a": 1}).replace("1}", "1" + "0" * 5000 + "}"),
+        manifest_with(identity={"a": 1}).replace("1}", "1e999}"),
+        manifest_with(identity={"a": 1}).replace("1}", "NaN}"),
+        manifest_with(studies={f"s{n}": {"options": {}, "notes": []} for n in range(201)}),
+        manifest_with(commands=[{}] * 10_001),
+        manifest_with(studies={"a": {"options": {"digits": 10**9}, "notes": []}}),
+        manifest_with(studies={"a": {"options": {"digits": "3"}, "notes": []}}),
+        manifest_with(studies={"a": {"options": {}, "notes": [{}]}}),
+        manifest_with(studies={"../a": {"options": {}, "notes": []}}),
+        manifest_with(files={"../x": {"bytes": 1, "sha256": "0" * 64}}),
+        manifest_with(files={"/etc/x": {"bytes": 1, "sha256": "0" * 64}}),
+        manifest_with(files={"x": {"bytes": "1", "sha256": "0" * 64}}),
+        manifest_with(files={"x": {"bytes": 1, "sha256": "0"}}),
+        manifest_with(files=[]),
+        manifest_with(format=3),
+        json.dumps({"format": 2, "identity": {}, "studies": {}}),
+    ],
+)
+def test_a_manifest_beyond_its_bounds_is_refused(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    for read in (lambda: Result.load(tmp_path, "ablation"), lambda: check_folder(tmp_path)):
+        with pytest.raises(InputError, match="cannot be read as a manifest") as caught:
+            read()
+        assert len(str(caught.value)) < 400

@@ -187,10 +187,11 @@ def test_a_lock_file_that_its_holder_took_away_is_no_lock(tmp_path):
     with pytest.raises(matchlens.InputError, match=f"in use by another run .process {os.getpid()}"):
         Work.open(tmp_path / "out", {"a": 1})
     first.finish()
+    made = tmp_path / "out/.matchlens-work"
     second = Work.open(tmp_path / "out", {"a": 2})
-    assert json.loads((second.folder / "about.json").read_text()) == {"a": 2}
+    assert json.loads((made / "about.json").read_text()) == {"a": 2}
     second.leave()
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unfinished_folder_is_told_from_a_strange_one(words, stopped, tmp_path):
@@ -204,9 +205,12 @@ def test_an_unfinished_folder_is_told_from_a_strange_one(words, stopped, tmp_pat
 
 
 def test_what_a_killed_run_left_half_written_is_cleared(words, stopped):
-    (stopped / ".matchlens-abc").mkdir()
-    (stopped / ".matchlens-abc/half").write_text("x")
-    (stopped / ".report.html-abcdefgh").write_text("x")
+    work = stopped / ".matchlens-work"
+    for name in ("save-0123abcd/ablation", "shards/matchlens-abcdefgh"):
+        (work / name).mkdir(parents=True)
+        (work / name / "half").write_text("x")
+    (stopped / ".matchlens-abcdefgh").mkdir()
+    (work / ".part-0123abcd").write_text("x")
     (next(stopped.rglob("*.shard")).parent / ".part-x").write_text("x")
     assert call("ablation", "-q", *words, *CUTS, "--out", stopped).status == 0
     assert not list(stopped.rglob(".*"))

@@ -1,12 +1,35 @@
-"""Files that others made: looked at before they are opened, and read up to a size."""
+"""Files that others made or may move: checked before they are read, reached through descriptors."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
+import os
+import secrets
+import shutil
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 MOST_TEXT = 256 * 2**20
 """Bytes of a JSON or text file that is read whole, at most."""
+PART = ".part-"
+"""How the names of half-written files begin."""
+BLOCK = 1 << 20
+"""Bytes that are copied at once."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+Stamp = Mapping[str, object]
+"""``bytes`` and ``sha256`` of a file, as a manifest lists them."""
+
+
+class OddFileError(OSError):
+    """A link, a pipe, a device or a folder lies where a file is expected, or the reverse."""
 
 
 def check_regular(path: Path) -> int:
@@ -43,3 +66,299 @@ def read_text(path: Path) -> str:
     if (size := check_regular(path)) > MOST_TEXT:
         raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
     return path.read_text(encoding="utf-8")
+
+
+class Folder:
+    """An open folder: what lies in it is reached through its descriptor, and no link is followed.
+
+    A link that somebody puts in the place of a file or folder, even between two calls, raises an
+    error: nothing outside the folder is read, written, moved or deleted. Names are relative,
+    ``a/b/c`` reaches into folders.
+
+    Args:
+        descriptor: of the folder; closed with this object.
+        path: how messages name the folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place, Folder.open(place) as folder:
+    ...     folder.write("sub/a.txt", b"hello")
+    ...     folder.read("sub/a.txt"), [entry.name for entry in folder.entries()]
+    (b'hello', ['sub'])
+    """
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor, self.path = descriptor, path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Folder:
+        """Open a folder by its path, which may lead through links.
+
+        Raises:
+            OSError: if it is no folder, or cannot be opened.
+        """
+        return cls(os.open(path, _FOLDER & ~os.O_NOFOLLOW), Path(path))
+
+    def folder(self, name: str, *, make: bool = False) -> Folder:
+        """Open a folder inside this one.
+
+        Args:
+            name: its name.
+            make: whether to make it where it is missing.
+
+        Raises:
+            OSError: if it is a link or no folder, or is missing.
+        """
+        with self._parent(name, make) as (parent, last):
+            return Folder(self._entered(parent, last, make), self.path / name)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+    def kind(self, name: str) -> str:
+        """What a name stands for: ``file``, ``folder``, ``other`` (a link, a pipe, a device), or
+        ``""`` where there is nothing."""
+        try:
+            with self._parent(name) as (parent, last):
+                mode = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return ""
+        return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+    def entries(self) -> list[os.DirEntry[str]]:
+        """What lies in the folder, by name."""
+        with os.scandir(self.descriptor) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+
+    def stream(self, name: str) -> BinaryIO:
+        """Open a regular file to be read.
+
+        Raises:
+            OSError: if it is missing, or no regular file.
+        """
+        with self._parent(name) as (parent, last):
+            try:
+                descriptor = os.open(last, _READ, dir_fd=parent)
+            except OSError as error:
+                raise self._said(error, name, "file") from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise self._odd(name, "file")
+        return os.fdopen(descriptor, "rb")
+
+    def read(self, name: str, most: int = MOST_TEXT) -> bytes:
+        """The content of a regular file.
+
+        Args:
+            name: the file.
+            most: bytes that it may have.
+
+        Raises:
+            OSError: if it is missing, no regular file, or larger.
+        """
+        with self.stream(name) as stream:
+            content = stream.read(most + 1)  # it may grow meanwhile
+            if len(content) > most:
+                size = os.fstat(stream.fileno()).st_size
+                raise OSError(f"{name} has {size:,} bytes, more than {most:,}")
+        return content
+
+    def stamp(self, name: str) -> Stamp:
+        """The size and SHA-256 of a regular file.
+
+        Raises:
+            OSError: if it is missing, or no regular file.
+        """
+        with self.stream(name) as stream:
+            return stamp_of(stream)
+
+    def create(self, name: str, content: bytes | BinaryIO) -> Stamp:
+        """Write a new file; folders on the way to it are made.
+
+        Args:
+            name: the file.
+            content: what it holds, or an open file that is copied.
+
+        Returns:
+            Its size and SHA-256.
+
+        Raises:
+            OSError: if there is one of that name, or it cannot be written.
+        """
+        source = io.BytesIO(content) if isinstance(content, bytes) else content
+        digest = hashlib.sha256()
+        with self._parent(name, make=True) as (parent, last):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(last, flags, 0o644, dir_fd=parent), "wb") as stream:
+                while block := source.read(BLOCK):
+                    digest.update(block)
+                    stream.write(block)
+                stream.flush()
+                os.fsync(stream.fileno())
+                return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file so that after any fault, of power too, it is there whole or not at all.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        before, _, last = name.rpartition("/")
+        with self.folder(before, make=True) if before else self.again() as parent:
+            part = f"{PART}{secrets.token_hex(4)}"
+            try:
+                parent.create(part, content)
+                parent.move(part, parent, last)
+            except BaseException:
+                with suppress(OSError):
+                    parent.remove(part)
+                raise
+            os.fsync(parent.descriptor)
+
+    def move(self, name: str, to: Folder, new: str) -> None:
+        """Move a file or folder; a file of the new name is replaced.
+
+        Raises:
+            OSError: if it cannot be moved.
+        """
+        with self._parent(name) as (source, last), to._parent(new, make=True) as (target, end):
+            os.replace(last, end, src_dir_fd=source, dst_dir_fd=target)
+
+    def remove(self, name: str) -> None:
+        """Delete a file, where there is one.
+
+        Raises:
+            OSError: if it cannot be deleted.
+        """
+        with suppress(FileNotFoundError), self._parent(name) as (parent, last):
+            os.unlink(last, dir_fd=parent)
+
+    def remove_empty(self, name: str, *, deep: bool = False) -> None:
+        """Delete a folder that holds nothing; any other is left.
+
+        Args:
+            name: the folder.
+            deep: whether to delete empty folders in it first.
+        """
+        with suppress(OSError), self._parent(name) as (parent, last):
+            if deep:
+                with self.folder(name) as inside:
+                    for entry in inside.entries():
+                        inside.remove_empty(entry.name, deep=True)
+            os.rmdir(last, dir_fd=parent)
+
+    def remove_tree(self, name: str) -> None:
+        """Delete a folder with all that is in it, as far as that goes; links are not followed."""
+        with suppress(OSError), self._parent(name) as (parent, last):
+            shutil.rmtree(last, ignore_errors=True, dir_fd=parent)
+
+    def through(self) -> Path:
+        """A path that leads to this open folder whatever is put in its place.
+
+        It holds as long as the folder is open; where the system has no such paths (it has on
+        Linux), the folder's own path.
+        """
+        path = Path(f"/proc/self/fd/{self.descriptor}")
+        return path if path.exists() else self.path
+
+    def again(self) -> Folder:
+        """The same folder, opened once more."""
+        return Folder(os.dup(self.descriptor), self.path)
+
+    @property
+    def inode(self) -> tuple[int, int]:
+        """What tells this folder from any other: device and inode."""
+        about = os.fstat(self.descriptor)
+        return about.st_dev, about.st_ino
+
+    def own(self, name: str) -> int:
+        """The descriptor of a file that is written in place; it is made where it is missing.
+
+        Raises:
+            OSError: if it is no regular file, or has other names, by which it is somebody else's.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        with self._parent(name) as (parent, last):
+            try:
+                descriptor = os.open(last, flags, 0o644, dir_fd=parent)
+            except OSError as error:
+                raise self._said(error, name, "file") from None
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+            os.close(descriptor)
+            raise self._odd(name, "file")
+        return descriptor
+
+    @contextmanager
+    def _parent(self, name: str, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder that holds what is named, open, and the last part of the name."""
+        *parts, last = name.split("/")
+        if not all(part not in ("", ".", "..") for part in (*parts, last)):
+            raise ValueError(f"{name!r} is no name inside a folder")
+        here, opened = self.descriptor, -1
+        try:
+            for part in parts:
+                inside = self._entered(here, part, make)
+                if opened >= 0:
+                    os.close(opened)
+                here = opened = inside
+            yield here, last
+        finally:
+            if opened >= 0:
+                os.close(opened)
+
+    def _entered(self, parent: int, name: str, make: bool) -> int:
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=parent)
+        try:
+            return os.open(name, _FOLDER, dir_fd=parent)
+        except OSError as error:
+            raise self._said(error, name, "folder") from None
+
+    def _said(self, error: OSError, name: str, wanted: str) -> OSError:
+        odd = error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EMLINK, errno.EISDIR)
+        return self._odd(name, wanted) if odd else error
+
+    def _odd(self, name: str, wanted: str) -> OddFileError:
+        return OddFileError(
+            f"{str(self.path / name)!r} is no {wanted}, but a link or something else; expected a "
+            f"{wanted}: take it out"
+        )
+
+
+def stamp_of(stream: BinaryIO) -> Stamp:
+    """The size and SHA-256 of an open file, which is read from its beginning.
+
+    >>> stamp_of(io.BytesIO(b"abc"))["bytes"]
+    3
+    """
+    stream.seek(0)
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+    return {"bytes": stream.tell(), "sha256": digest}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that after any fault, of power too, it is there whole or not at all.
+
+    Args:
+        path: the file, in a folder that is there; the folder may be reached through links.
+        content: what it holds.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with Folder.open(path.parent) as folder:
+        folder.write(path.name, content)

@@ -3,109 +3,395 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import stat
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from matchlens.columns import MOST_TABLE, check_columns, parquet
 from matchlens.errors import InputError
-from matchlens.files import read_text
+from matchlens.files import Folder, Stamp, stamp_of
 
-MANIFEST = "manifest.json"
-FORMAT = 1
-MOST_TABLE = 8 * 2**30
-"""Bytes that a table may take in memory."""
+MANIFEST, LOG = "manifest.json", "run.log"
+METERS = "meters"
+PAIRS, SCORES = "pairs.parquet", "scores.parquet"
+KINDS = ("parquet", "json")
+UNFINISHED, COMMIT = ".matchlens-work", "commit"
+"""The work folder of a results folder; in it the save that was switched on last, while it moves."""
+FORMAT = 2
+"""The manifest's format: since 2 it lists every file with its size and SHA-256."""
+FORMATS = (1, FORMAT)
+"""Formats that are read; the files of a folder of format 1 cannot be checked."""
+MOST_MANIFEST = 32 * 2**20
+"""Bytes of a manifest."""
 MOST_FILES = 200_000
 """Files that are looked at in a results folder."""
+MOST_LISTED = {"studies": 200, "commands": 10_000, "notes": 10_000, "files": MOST_FILES}
+"""Entries of a manifest's lists."""
+MOST_DIGITS, DEEPEST = 300, 40
+"""Digits of a manifest's whole numbers; levels of its lists and objects."""
+AGAIN = 5
+"""How often a folder is read anew that changes while it is read."""
 STUDY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """What a study may be called: its name is a folder's."""
+T = TypeVar("T")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def check_inside(folder: Path) -> None:
-    """See that a results folder holds files and folders only, so that it ends where it seems to.
+class ChangedError(InputError):
+    """A file is not what the manifest says."""
 
-    A symbolic link inside would let the folder's maker choose what is overwritten or deleted
-    elsewhere, and a pipe would never end. The folder itself may be reached by a link.
+
+class Snapshot:
+    """A results folder in the state that its manifest describes.
+
+    Where a save was switched on but its files are still moving, or the process that moved them was
+    killed, the files are taken from where they wait: no reader sees half of a save.
+
+    Args:
+        out: the results folder.
+        commit: the folder of the save that is moving, None where none is.
+        raw: the manifest's content.
+        manifest: the manifest, its shape checked.
+    """
+
+    def __init__(self, out: Folder, commit: Folder | None, raw: bytes, manifest: dict) -> None:
+        self.out, self._commit, self._raw, self.manifest = out, commit, raw, manifest
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._left = MOST_TABLE
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Snapshot:
+        """Open a results folder by its path, which may lead through links.
+
+        Raises:
+            InputError: if it is none, or its manifest cannot be used.
+        """
+        try:
+            out = Folder.open(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{str(folder)!r} is no results folder: it has no {MANIFEST}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{str(folder)!r} cannot be read ({error}); give another") from None
+        out.path = Path(folder)
+        return cls.of(out)
+
+    @classmethod
+    def of(cls, out: Folder, *, settled: bool = False) -> Snapshot:
+        """The state of a results folder that is open.
+
+        Args:
+            out: the folder.
+            settled: leave out a save that is still moving.
+
+        Raises:
+            InputError: if it is no results folder, or its manifest cannot be used.
+        """
+        path = out.path / MANIFEST
+        try:
+            commit, raw = _manifest(out, settled)
+            manifest = parsed_manifest(raw)
+        except FileNotFoundError:
+            raise InputError(
+                f"{str(out.path)!r} is no results folder: it has no {MANIFEST}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
+            ) from None
+        return cls(out, commit, raw, manifest)
+
+    @property
+    def files(self) -> Mapping[str, Stamp]:
+        """Size and SHA-256 of every file that matchlens wrote, by name; empty for format 1."""
+        return self.manifest.get("files", {})
+
+    def owns(self, name: str) -> bool:
+        """Whether a file is matchlens's own; all of the right name are in a folder of format 1."""
+        return name in self.files or self.manifest["format"] == 1
+
+    def adopted(self) -> Mapping[str, Stamp]:
+        """The files that stay where something is added; those of format 1 are stamped first."""
+        if self.manifest["format"] > 1:
+            return self.files
+        names = [one for one in (PAIRS, SCORES) if self.out.kind(one) == "file"]
+        names += [f"{METERS}/{name}.npy" for name in self._stems(METERS, "npy")]
+        for study in self.manifest["studies"]:
+            for table in self.tables(study):
+                pair = (f"{study}/{table}.{kind}" for kind in KINDS)
+                names += [name for name in pair if self.out.kind(name) == "file"]
+        return {name: self.out.stamp(name) for name in names}
+
+    def tables(self, study: str) -> list[str]:
+        """The names of a study's tables."""
+        return self._stems(study, "parquet")
+
+    def meters(self) -> list[str]:
+        """The names of the meters' arrays."""
+        return self._stems(METERS, "npy")
+
+    def _stems(self, folder: str, ending: str) -> list[str]:
+        shape = re.compile(rf"{re.escape(folder)}/([^/]+)\.{ending}")
+        if self.manifest["format"] > 1:
+            names = list(self.files)
+        elif self.out.kind(folder):
+            with self.out.folder(folder) as inside:
+                names = [f"{folder}/{entry.name}" for entry in inside.entries()]
+        else:
+            names = []
+        return sorted(found[1] for name in names if (found := shape.fullmatch(name)))
+
+    def stream(self, name: str) -> BinaryIO:
+        """Open a file, which is not checked.
+
+        Raises:
+            OSError: if it is missing, or no regular file.
+        """
+        if self._commit is not None:
+            with suppress(FileNotFoundError):
+                return self._commit.stream(name)
+        return self.out.stream(name)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once.
+
+        Raises:
+            ChangedError: if it is not what was written.
+            InputError: if it is missing or cannot be read, or the tables that were read take more
+                than :data:`matchlens.columns.MOST_TABLE` bytes together.
+        """
+        if name not in self._tables:
+            with self._checked(name) as stream:
+                table = parquet(stream, None, self._left)
+                check_columns(table)
+            self._left -= int(table.memory_usage(index=False, deep=True).sum())
+            self._tables[name] = table
+        return self._tables[name]
+
+    def array(self, name: str) -> np.ndarray:
+        """An array of numbers, such as ``meters/mass.npy``, checked, memory-mapped, read only.
+
+        Raises:
+            ChangedError: if it is not what was written.
+            InputError: if it is missing or cannot be read.
+        """
+        with self._checked(name) as stream:
+            return array(stream)
+
+    @contextmanager
+    def _checked(self, name: str) -> Iterator[BinaryIO]:
+        with reading(self.out.path / name):
+            stream = self.stream(name)
+        with stream, reading(self.out.path / name):
+            stamp = self.files.get(name)
+            if stamp is not None:
+                same = os.fstat(stream.fileno()).st_size == stamp["bytes"]
+                if not same or stamp_of(stream) != stamp:
+                    raise ChangedError(
+                        f"{str(self.out.path / name)!r} is not what {MANIFEST} says (its SHA-256 "
+                        "or size differs): it was damaged or changed by hand; run the command that "
+                        "wrote it again, or make the whole folder anew with matchlens rerun DIR"
+                    )
+                stream.seek(0)
+            yield stream
+
+    def moved(self) -> bool:
+        """Whether another save has become visible since the snapshot was opened."""
+        with suppress(OSError):
+            return _manifest(self.out, False)[1] != self._raw
+        return True
+
+    def close(self) -> None:
+        """Close the folders."""
+        self.out.close()
+        if self._commit is not None:
+            self._commit.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _manifest(out: Folder, settled: bool) -> tuple[Folder | None, bytes]:
+    if not settled:
+        with suppress(FileNotFoundError):
+            commit = out.folder(f"{UNFINISHED}/{COMMIT}")
+            return commit, commit.read(MANIFEST, MOST_MANIFEST)
+    return None, out.read(MANIFEST, MOST_MANIFEST)
+
+
+def check_inside(folder: Folder) -> None:
+    """See that a results folder holds files and folders only, before a run of hours goes into it.
 
     Args:
         folder: the results folder.
 
     Raises:
         InputError: if there is a link, a pipe, a socket or a device in it, or too many files.
-
-    >>> import tempfile
-    >>> check_inside(Path(tempfile.mkdtemp()))
+        OSError: if it cannot be read.
     """
-    seen, waiting = 0, [os.path.realpath(folder)]
-    try:
-        while waiting:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    seen += 1
-                    mode = entry.stat(follow_symlinks=False).st_mode
-                    if stat.S_ISDIR(mode):
-                        waiting.append(entry.path)
-                    elif not stat.S_ISREG(mode):
-                        kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
-                        raise InputError(
-                            f"{entry.path!r} is {kind}; expected files and folders only in a "
-                            "results folder: take it out, or give another folder"
-                        )
-            if seen > MOST_FILES:
-                raise InputError(
-                    f"{str(folder)!r} holds more than {MOST_FILES:,} files; expected a results "
-                    "folder: give another"
-                )
-    except OSError as error:
-        raise InputError(
-            f"{str(folder)!r} cannot be read ({error.strerror or error}); give another folder"
-        ) from None
+    seen, waiting = 0, [""]
+    while waiting:
+        name = waiting.pop()
+        with folder.folder(name) if name else folder.again() as inside:
+            for entry in inside.entries():
+                seen += 1
+                mode = entry.stat(follow_symlinks=False).st_mode
+                here = f"{name}/{entry.name}" if name else entry.name
+                if stat.S_ISDIR(mode):
+                    waiting.append(here)
+                elif not stat.S_ISREG(mode):
+                    kind = "a symbolic link" if stat.S_ISLNK(mode) else "no regular file"
+                    raise InputError(
+                        f"{str(folder.path / here)!r} is {kind}; expected files and folders only "
+                        "in a results folder: take it out, or give another folder"
+                    )
+        if seen > MOST_FILES:
+            raise InputError(
+                f"{str(folder.path)!r} holds more than {MOST_FILES:,} files; expected a results "
+                "folder: give another"
+            )
 
 
-def read_manifest(folder: Path) -> dict:
-    """The manifest of a results folder, whose inside is checked first.
+def steadily(folder: str | Path, read: Callable[[Snapshot], T]) -> T:
+    """Read a results folder, and anew where another process saves into it meanwhile.
+
+    Args:
+        folder: the results folder.
+        read: reads what is wanted of one state.
 
     Raises:
-        InputError: if there is none, it cannot be read, or the folder holds links or pipes.
+        InputError: what ``read`` raises of a state that lasts, or if none does.
     """
-    folder = Path(folder)
-    path = folder / MANIFEST
-    if not os.path.lexists(path):
-        raise InputError(f"{str(folder)!r} is no results folder: it has no {MANIFEST}")
-    check_inside(folder)
-    try:
-        manifest = json.loads(read_text(path), parse_constant=_no_number)
-        _check(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
-        ) from None
-    return manifest
+    for _ in range(AGAIN):
+        with Snapshot.open(folder) as held:
+            try:
+                found = read(held)
+            except InputError:
+                if not held.moved():
+                    raise
+            else:
+                if not held.moved():
+                    return found
+    raise InputError(
+        f"{str(folder)!r} is written to all the time; expected a folder that stays as it is for a "
+        "moment: wait for the end of the run there"
+    )
+
+
+def read_manifest(folder: str | Path) -> dict:
+    """The manifest of a results folder.
+
+    Raises:
+        InputError: if there is none, or it cannot be used.
+    """
+    with Snapshot.open(folder) as held:
+        return held.manifest
+
+
+def to_json(content: object) -> str:
+    """JSON with stable layout; refuses NaN, which is no JSON."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parsed_json(raw: bytes) -> object:
+    """JSON that a stranger may have written: bounded numbers and depth, no NaN.
+
+    Raises:
+        ValueError: if it is not.
+
+    >>> parsed_json(b'{"digits": 3}')
+    {'digits': 3}
+    """
+    content = json.loads(
+        raw.decode("utf-8"), parse_constant=_no_number, parse_int=_whole, parse_float=_finite
+    )
+    _check_depth(content, DEEPEST)
+    return content
 
 
 def _no_number(name: str) -> object:
     raise ValueError(f"{name} is no JSON")
 
 
-def _check(manifest: dict) -> None:
-    """The shape that the rest of the program takes for granted."""
-    if manifest["format"] != FORMAT or not isinstance(manifest["studies"], dict):
-        raise ValueError(f"format {manifest['format']}, expected {FORMAT}")
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(text):,} digits, more than {MOST_DIGITS}")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if abs(number := float(text)) == float("inf"):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+def _check_depth(content: object, left: int) -> None:
+    if not isinstance(content, dict | list):
+        return
+    if not left:
+        raise ValueError(f"lists and objects stand more than {DEEPEST} deep in each other")
+    for one in content.values() if isinstance(content, dict) else content:
+        _check_depth(one, left - 1)
+
+
+def parsed_manifest(raw: bytes) -> dict:
+    """A manifest in the shape that the rest of the program takes for granted.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: if it has another.
+    """
+    manifest = parsed_json(raw)
+    if not isinstance(manifest, dict):
+        raise ValueError("it is no object")
+    studies, commands = manifest["studies"], manifest.get("commands", [])
+    if manifest["format"] not in FORMATS or not isinstance(studies, dict):
+        raise ValueError(f"format {str(manifest['format'])[:20]}, expected {FORMAT}")
     manifest["identity"].items()
-    for name, about in manifest["studies"].items():
+    for name, about in studies.items():
         if not STUDY.fullmatch(name):
             raise ValueError(f"a study is called {name[:60]!r}")
-        if not isinstance(about["options"], dict) or not isinstance(about["notes"], list):
+        options, notes = about["options"], about["notes"]
+        if not isinstance(options, dict) or not isinstance(notes, list):
             raise ValueError(f"study {name!r} has no options or no notes")
-    commands = manifest.get("commands", [])
+        if not all(isinstance(note, str) for note in notes):
+            raise ValueError(f"study {name!r} has a note that is no text")
+        digits = options.get("digits", 3)
+        if not isinstance(digits, int) or isinstance(digits, bool) or not 0 <= digits <= 15:
+            raise ValueError(f"study {name!r} prints {str(digits)[:20]} digits, expected 0 to 15")
+        _check_number("notes", notes)
     if not isinstance(commands, list) or not all(isinstance(one, dict) for one in commands):
         raise ValueError("commands is no list of objects")
+    _check_number("studies", studies)
+    _check_number("commands", commands)
+    if manifest["format"] == 1:
+        manifest.pop("files", None)
+        return manifest
+    files = manifest["files"]
+    _check_number("files", files)
+    for name, stamp in files.items():
+        inner(name)
+        size, digest = stamp["bytes"], stamp["sha256"]
+        if not isinstance(size, int) or len(stamp) != 2 or not _SHA256.fullmatch(digest):
+            raise ValueError(f"file {name[:60]!r} has no size or no SHA-256")
+    return manifest
+
+
+def _check_number(what: str, entries: Sequence[object] | Mapping[str, object]) -> None:
+    if len(entries) > MOST_LISTED[what]:
+        raise ValueError(f"{len(entries):,} {what}, more than {MOST_LISTED[what]:,}")
 
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
@@ -153,8 +439,28 @@ def read_back(*folders: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Faults of a table's or array's file as one line that names it.
+
+    Raises:
+        InputError: in place of them.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        OSError, ValueError, KeyError, TypeError, NotImplementedError, SyntaxError, MemoryError,
+        OverflowError,
+    ) as error:  # fmt: skip
+        raise InputError(
+            f"{str(path)!r} cannot be read ({error}); give another folder, or make it anew"
+        ) from None
+
+
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table of plain values.
+    """A table of plain values, by its path; the file itself may be no link.
 
     Args:
         path: the file.
@@ -163,27 +469,12 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     Raises:
         InputError: if it is no such file, its columns are no plain values, or it is too large.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            about = file.metadata
-            most = max(about.num_rows, 1) * max(about.num_columns, 1) * 8
-            if about.num_rows < 0 or most > MOST_TABLE:
-                raise ValueError(f"{about.num_rows:,} rows of {about.num_columns:,} columns")
-            odd = [one.name for one in file.schema_arrow if pa.types.is_nested(one.type)]
-            if odd:
-                raise ValueError(f"column {odd[0]!r} holds no plain values")
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read ({error}); give another folder, or make it anew"
-        ) from None
+    with reading(path), Folder.open(path.parent) as folder, folder.stream(path.name) as stream:
+        return parquet(stream, columns)
 
 
 def read_array(path: Path) -> np.ndarray:
-    """An array of numbers, memory-mapped and read only.
+    """An array of numbers, by its path, memory-mapped and read only; the file may be no link.
 
     Args:
         path: a .npy file.
@@ -191,12 +482,30 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         InputError: if it is no such file.
     """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.number):
-            raise ValueError("it holds no numbers")
-    except (OSError, ValueError, TypeError, SyntaxError, MemoryError, OverflowError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read ({error}); give another folder, or make it anew"
-        ) from None
-    return array
+    with reading(path), Folder.open(path.parent) as folder, folder.stream(path.name) as stream:
+        return array(stream)
+
+
+def array(stream: BinaryIO) -> np.ndarray:
+    """An array of numbers, memory-mapped and read only.
+
+    Args:
+        stream: an open .npy file.
+
+    Raises:
+        ValueError: if it is none, or shorter than it claims.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version} of .npy")
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read[version[0]](stream)
+    if not np.issubdtype(dtype, np.number):
+        raise ValueError("it holds no numbers")
+    order = "F" if fortran else "C"
+    if 0 in shape:
+        return np.empty(shape, dtype, order)
+    needed = dtype.itemsize * math.prod(shape)  # whole numbers of Python do not overflow
+    if min(shape, default=1) < 0 or needed > os.fstat(stream.fileno()).st_size - stream.tell():
+        raise ValueError(f"it ends before its {needed:,} bytes")
+    return np.memmap(stream, dtype, "r", stream.tell(), shape, order)

@@ -14,37 +14,45 @@ A results folder is the same for every study::
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
-import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
+from matchlens.columns import MOST_TABLE
 from matchlens.errors import InputError
+from matchlens.files import Folder
 from matchlens.reading import (
-    FORMAT,
+    COMMIT,
+    LOG,
     MANIFEST,
+    METERS,
+    PAIRS,
+    SCORES,
+    UNFINISHED,
+    Snapshot,
+    check_inside,
     inner,
     read_array,
     read_manifest,
-    read_parquet,
+    steadily,
+    to_json,
 )
+from matchlens.saving import PROBE, Save, locked, remedy, writing
 from matchlens.showing import Shows
 
-METERS = "meters"
-PAIRS, SCORES = "pairs.parquet", "scores.parquet"
+__all__ = ["Result", "check_folder", "differences", "read_manifest", "records", "to_json"]
+
 SCORE_COLUMNS = {"cut", "pair", "score"}
-KINDS = ("parquet", "json")
-WORK = ".matchlens-"  # how the names of folders begin in which files are prepared
-UNFINISHED = f"{WORK}work"  # the folder of a run that is not finished
 
 
 @dataclass
@@ -63,6 +71,7 @@ class Result(Shows):
         log: lines for run.log, the only place for times.
         arrays: the meters' files, [pair, layer, head, row part, column part], by name.
         held: the temporary folder that holds them until they are saved.
+        source: the results folder that the result was loaded from; none where it was just made.
         command: the command that found it, as the manifest keeps it; none from Python.
 
     >>> import matchlens
@@ -87,6 +96,7 @@ class Result(Shows):
     log: tuple[str, ...] = ()
     arrays: Mapping[str, Path] = field(default_factory=dict)
     held: object = None
+    source: Path | None = None
     command: Mapping[str, object] = field(default_factory=dict)
 
     @typed
@@ -99,7 +109,9 @@ class Result(Shows):
         if name not in self.arrays:
             held = ", ".join(self.arrays) or "none"
             raise InputError(f"no meter {name!r} was kept; expected one of: {held}")
-        return read_array(self.arrays[name])
+        if self.source is None:
+            return read_array(self.arrays[name])
+        return steadily(self.source, lambda held: held.array(f"{METERS}/{name}.npy"))
 
     @typed
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
@@ -115,81 +127,61 @@ class Result(Shows):
 
     @typed
     def save(self, folder: str | Path) -> Path:
-        """Write the results folder: a new one appears whole, an agreeing one is continued.
+        """Write the results folder, new or continued; all of it becomes visible at once.
+
+        Files of the study that the folder's manifest lists and this result does not have are
+        deleted where they are unchanged; files that matchlens did not write are never touched.
 
         Raises:
-            InputError: if the folder cannot be written, or belongs to something else.
+            InputError: if the folder is in use, cannot be written, or belongs to something else.
         """
+        for name in (*self.texts, *(f"{self.study}/{table}" for table in self.tables)):
+            inner(name)
         check_folder(folder, self.identity)
-        target = Path(os.path.realpath(folder))
-        made = [path for path in (target, *target.parents) if not path.exists()]
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            where = target if target.exists() else target.parent
-            work = Path(tempfile.mkdtemp(prefix=WORK, dir=where))
-            try:
-                self._write(work, target if (target / MANIFEST).exists() else None)
-                if where == target:  # it may be a mount point, or where the user's shell stands
-                    _move_into(target, work)
-                    self._drop_stale(target)
-                else:
-                    work.chmod(0o755)
-                    work.rename(target)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-        except BaseException as error:
-            for path in made:
-                with suppress(OSError):
-                    path.rmdir()
-            if not isinstance(error, OSError):
-                raise
-            raise InputError(
-                f"cannot write the results to {str(folder)!r}: {error.strerror or error}; "
-                "give another --out"
-            ) from None
+        with locked(folder) as lock, writing(folder), lock.saving() as save:
+            old = Snapshot.of(lock.out) if lock.out.kind(MANIFEST) else None
+            if old is not None:
+                _check_identity(old.manifest["identity"], self.identity, folder)
+            self._write(save, old)
         return Path(folder)
 
-    def _drop_stale(self, folder: Path) -> None:
-        """What an earlier run of the study wrote, and runs that the new index does not name."""
-        tables = (f"{self.study}/{name}.{kind}" for name in self.tables for kind in KINDS)
-        written = {*tables, *self.texts}
-        of_study = [path for path in (folder / self.study).rglob("*") if path.is_file()]
-        runs = (folder / "runs").glob("*.run") if "runs/index.tsv" in self.texts else ()
-        for path in (*of_study, *runs):
-            if path.relative_to(folder).as_posix() not in written:
-                path.unlink()
-
-    def _write(self, folder: Path, old: Path | None) -> None:
-        scores, studies, commands = self.scores, {}, []
+    def _write(self, save: Save, old: Snapshot | None) -> None:
+        scores, studies, commands, kept = self.scores, {}, [], {}
         if old is not None:
-            before = read_parquet(old / SCORES)
-            new = set(zip(scores["cut"], scores["pair"], strict=True))
-            held = zip(before["cut"], before["pair"], strict=True)
-            kept = before[[one not in new for one in held]]
-            scores = pd.DataFrame(pd.concat([kept, scores], ignore_index=True))
-            manifest = read_manifest(old)
-            studies, commands = dict(manifest["studies"]), list(manifest.get("commands", []))
-        _write_parquet(folder / PAIRS, self.pairs)
-        _write_parquet(folder / SCORES, scores)
+            studies, kept = dict(old.manifest["studies"]), dict(old.adopted())
+            commands = list(old.manifest.get("commands", []))
+            scores = _merged(scores, old, self.study)
+        save.add(PAIRS, _parquet(self.pairs, PAIRS))
+        save.add(SCORES, _parquet(scores, SCORES))
         for name, table in self.tables.items():
-            _write_parquet(folder / inner(f"{self.study}/{name}.parquet"), table)
-            write_text(folder / self.study / f"{name}.json", to_json(records(table)))
+            save.add(f"{self.study}/{name}.parquet", _parquet(table, name))
+            save.add(f"{self.study}/{name}.json", _utf8(to_json(records(table))))
         for name, array in self.arrays.items():
-            copied = folder / inner(f"{METERS}/{name}.npy")
-            copied.parent.mkdir(exist_ok=True)
-            shutil.copyfile(array, copied)
+            with self._array_file(name, array) as stream:
+                save.add(f"{METERS}/{name}.npy", stream)
         for name, text in self.texts.items():
-            if isinstance(text, bytes):
-                write_bytes(folder / inner(name), text)
-            else:
-                write_text(folder / inner(name), text)
+            save.add(name, text if isinstance(text, bytes) else _utf8(text))
         if self.log:
-            before_log = (old / "run.log").read_text("utf-8") if old and _has_log(old) else ""
-            write_text(folder / "run.log", before_log + "".join(f"{line}\n" for line in self.log))
+            before = old.out.read(LOG) if old is not None and old.out.kind(LOG) else b""
+            save.add(LOG, before + _utf8("".join(f"{line}\n" for line in self.log)))
         studies[self.study] = {"options": self.options, "notes": list(self.notes)}
-        manifest = {"format": FORMAT, "identity": self.identity, "studies": studies}
+        manifest = {"identity": self.identity, "studies": studies}
         manifest["commands"] = _with_command(commands, self.command)
-        write_text(folder / MANIFEST, to_json(manifest))
+        save.commit(manifest, {name: kept[name] for name in kept if not self._stale(name)})
+
+    def _array_file(self, name: str, path: Path) -> BinaryIO:
+        if self.source is not None:
+            return Snapshot.open(self.source).stream(f"{METERS}/{name}.npy")
+        with Folder.open(path.parent) as folder:
+            return folder.stream(path.name)
+
+    def _stale(self, name: str) -> bool:
+        """Whether an earlier run wrote a file that this one would have written anew.
+
+        Or an old figure would stand beside a new table. Runs go where a new index is written.
+        """
+        run = name.startswith("runs/") and "runs/index.tsv" in self.texts
+        return run or name.startswith(f"{self.study}/")
 
     @classmethod
     @typed
@@ -203,31 +195,53 @@ class Result(Shows):
         Raises:
             InputError: if the folder or the study is not there, or a file cannot be read.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder)
-        if study not in manifest["studies"]:
-            held = ", ".join(manifest["studies"]) or "none"
-            raise InputError(f"{str(folder)!r} holds no study {study!r}; it holds: {held}")
-        about = manifest["studies"][study]
-        pairs, scores = read_parquet(folder / PAIRS), read_parquet(folder / SCORES)
+        return steadily(folder, lambda held: cls._of(held, Path(folder), study))
+
+    @classmethod
+    def load_all(cls, folder: str | Path, without: Sequence[str] = ()) -> dict[str, Result]:
+        """Read all studies of a results folder, as they are at one moment.
+
+        Args:
+            folder: what :meth:`save` or ``--out`` wrote.
+            without: names of studies that are left out.
+
+        Returns:
+            Study to result, in the manifest's order.
+
+        Raises:
+            InputError: if it is no results folder, or a file cannot be read.
+        """
+
+        def read(held: Snapshot) -> dict[str, Result]:
+            names = [name for name in held.manifest["studies"] if name not in without]
+            return {name: cls._of(held, Path(folder), name) for name in names}
+
+        return steadily(folder, read)
+
+    @classmethod
+    def _of(cls, held: Snapshot, folder: Path, study: str) -> Result:
+        studies = held.manifest["studies"]
+        if study not in studies:
+            named = ", ".join(studies) or "none"
+            raise InputError(f"{str(folder)!r} holds no study {study!r}; it holds: {named}")
+        about = studies[study]
+        pairs, scores = held.table(PAIRS), held.table(SCORES)
         for file, table, wanted in ((PAIRS, pairs, {"pair"}), (SCORES, scores, SCORE_COLUMNS)):
             if missing := wanted - set(table.columns):
                 raise InputError(
                     f"{str(folder / file)!r} has no column {', '.join(sorted(missing))}; give "
                     "another folder, or make it anew"
                 )
-        tables = {
-            path.stem: read_parquet(path) for path in sorted((folder / study).glob("*.parquet"))
-        }
         return cls(
             study,
-            manifest["identity"],
+            held.manifest["identity"],
             about["options"],
             tuple(about["notes"]),
             pairs,
             scores,
-            tables,
-            arrays={path.stem: path for path in sorted((folder / METERS).glob("*.npy"))},
+            {name: held.table(f"{study}/{name}.parquet") for name in held.tables(study)},
+            arrays={name: folder / METERS / f"{name}.npy" for name in held.meters()},
+            source=folder,
         )
 
 
@@ -244,57 +258,63 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
     """
     shown = repr(str(folder))
     folder = Path(os.path.realpath(folder))
+    finished = False
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {shown} is a file; expected a folder; give another --out")
-        held = folder.exists() and any(path.name != UNFINISHED for path in folder.iterdir())
-        finished = (folder / MANIFEST).exists()
-        if held and not finished and not (folder / UNFINISHED).is_dir():
-            raise InputError(
-                f"--out {shown} holds files that matchlens did not write (no {MANIFEST}); "
-                "give a new or empty folder"
-            )
+        if folder.exists():
+            with Folder.open(folder) as out:
+                finished = _is_ours(out, shown)
         nearest = folder
         while not nearest.exists():
             nearest = nearest.parent
-        os.rmdir(tempfile.mkdtemp(prefix=WORK, dir=nearest))  # permissions alone do not tell
+        os.rmdir(tempfile.mkdtemp(prefix=PROBE, dir=nearest))  # permissions alone do not tell
     except OSError as error:
         raise InputError(
-            f"--out {shown} cannot be written ({error.strerror or error}); give another --out"
+            f"--out {shown} cannot be written ({error.strerror or error}); {remedy(error)}"
         ) from None
-    if not finished:
-        return
-    manifest = read_manifest(folder)
-    read_parquet(folder / SCORES, columns=["cut"])
-    if identity is not None and (listed := differences(manifest["identity"], identity)):
-        raise InputError(f"--out {shown} holds other results: {listed}; give another --out")
+    if finished and identity is not None:
+        _check_identity(read_manifest(folder)["identity"], identity, shown)
 
 
-def _move_into(folder: Path, work: Path) -> None:
-    """Move all files of ``work`` into ``folder``, the manifest last; all of them or none."""
-    files = [path.relative_to(work) for path in work.rglob("*") if path.is_file()]
-    files.sort(key=lambda file: (file.name == MANIFEST, file))
-    before = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
+def _is_ours(out: Folder, shown: str) -> bool:
+    """Whether a folder holds results; False where it is empty or a run there has not finished."""
+    if out.kind(UNFINISHED) == "other":
+        raise InputError(f"{str(out.path / UNFINISHED)!r} is no folder; take it out")
+    finished = bool(out.kind(MANIFEST) or out.kind(f"{UNFINISHED}/{COMMIT}/{MANIFEST}"))
+    held = [entry.name for entry in out.entries() if entry.name != UNFINISHED]
+    if held and not finished and not out.kind(UNFINISHED):
+        raise InputError(
+            f"--out {shown} holds files that matchlens did not write (no {MANIFEST}); "
+            "give a new or empty folder"
+        )
+    check_inside(out)
+    if finished:
+        held = Snapshot.of(out)
+        if len(held.manifest["studies"]) > 1:  # one study alone writes all scores anew
+            held.table(SCORES)
+    return finished
+
+
+def _check_identity(
+    old: Mapping[str, object], new: Mapping[str, object], folder: str | Path
+) -> None:
+    if listed := differences(old, new):
+        raise InputError(f"--out {folder} holds other results: {listed}; give another --out")
+
+
+def _merged(scores: pd.DataFrame, old: Snapshot, study: str) -> pd.DataFrame:
+    """The folder's scores and the new ones; where a cut was run again, the new ones."""
     try:
-        for file in files:
-            if (folder / file).exists():
-                (before / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(folder / file, before / file)
-        try:
-            for file in files:
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(work / file, folder / file)
-        except BaseException:
-            for file in files:
-                if (before / file).exists():
-                    os.replace(before / file, folder / file)
-                    continue
-                (folder / file).unlink(missing_ok=True)
-                with suppress(OSError):  # a folder that was made for it
-                    (folder / file.parent).rmdir()
+        before = old.table(SCORES)
+    except InputError:
+        if set(old.manifest["studies"]) - {study}:
             raise
-    finally:
-        shutil.rmtree(before, ignore_errors=True)
+        return scores  # all that were there are made anew
+    new = set(zip(scores["cut"], scores["pair"], strict=True))
+    held = zip(before["cut"], before["pair"], strict=True)
+    kept = before[[one not in new for one in held]]
+    return pd.DataFrame(pd.concat([kept, scores], ignore_index=True))
 
 
 def _with_command(held: list, command: Mapping[str, object]) -> list:
@@ -304,10 +324,6 @@ def _with_command(held: list, command: Mapping[str, object]) -> list:
     mine = json.loads(to_json(command))
     goes_on = bool(held) and all(held[-1].get(key) == mine[key] for key in ("command", "asked"))
     return [*(held[:-1] if goes_on else held), mine]
-
-
-def _has_log(folder: Path) -> bool:
-    return (folder / "run.log").exists()
 
 
 def differences(old: object, new: object) -> str:
@@ -349,35 +365,16 @@ def _plain(value: object) -> object:
     return value
 
 
-def to_json(content: object) -> str:
-    """JSON with stable layout; refuses NaN, which is no JSON."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # file names may be no Unicode
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # file names may be no Unicode
-
-
-def _write_parquet(path: Path, table: pd.DataFrame) -> None:
-    import io
-
+def _parquet(table: pd.DataFrame, name: str) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, work = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(work, 0o644)
-        os.replace(work, path)
-    except BaseException:
-        Path(work).unlink(missing_ok=True)
-        raise
+    if (size := int(table.memory_usage(index=False).sum())) > MOST_TABLE:
+        raise InputError(
+            f"table {name} takes {size:,} bytes, more than the {MOST_TABLE:,} that are read again; "
+            "give fewer pairs or cuts"
+        )
+    return buffer.getvalue()

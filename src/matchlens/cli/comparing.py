@@ -40,17 +40,15 @@ def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = 
     from matchlens.report.comparing import comparison_files, comparison_text
     from matchlens.studies.comparing import compare as study
 
-    with read_back(*folders):
-        result = study(folders, seed=seed)
-    if out is not None:
-        check_folder(out, result.identity)
-        try:
-            result.save(out)
-        except InputError as error:
-            o.show(comparison_text(result))
-            raise InputError(f"{error} (only the tables above are left)") from None
+    result = study(folders, seed=seed)
     with read_back(*folders):
         shown = comparison_text(result)
+        if out is not None:
+            try:
+                result.save(out)
+            except InputError as error:
+                o.show(shown)
+                raise InputError(f"{error} (the tables above are all that is left)") from None
     o.show(shown)
     if out is not None:
         with read_back(*folders):

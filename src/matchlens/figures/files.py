@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
 from matchlens.figures.page import DPI, style
-from matchlens.results import write_bytes
+from matchlens.files import write_whole
 
 METADATA: dict[str, dict[str, str | None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -63,7 +63,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for ending, content in render(figure).items():
             paths.append(folder / f"{name}.{ending}")
-            write_bytes(paths[-1], content)
+            write_whole(paths[-1], content)
     except OSError as error:
         raise InputError(
             f"cannot write the figure to {str(folder)!r}: {error.strerror or error}; "

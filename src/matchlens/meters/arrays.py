@@ -70,7 +70,7 @@ class PairArray:
         self._row = int(np.prod(shape[1:])) * 4
         header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float32))
         header["shape"] = self.shape
-        with open(self.path, "wb") as stream:
+        with open(self.path, "xb") as stream:  # never through a link that lies there
             np.lib.format.write_array_header_1_0(stream, header)
             self._start = stream.tell()
             nothing = np.full(min(self._row, BLOCK) // 4 or 1, np.nan, dtype=np.float32).tobytes()

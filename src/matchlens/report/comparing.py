@@ -182,12 +182,12 @@ def _paired(result: Result, rows: Sequence[Row]) -> Iterator[Section]:
 
 def _curves(result: Result, rows: Sequence[Row]) -> Iterator[Section]:
     digits = digits_of(result)
-    last = max(int(str(row["n"])) for row in rows)
+    numbers = sorted({int(str(row["n"])) for row in rows})
     cells = {(row["direction"], row["how"], row["folder"], row["n"]): row for row in rows}
     body = []
     for direction, how in dict.fromkeys((row["direction"], row["how"]) for row in rows):
         for folder in dict.fromkeys(row["folder"] for row in rows):
-            mine = [cells.get((direction, how, folder, n)) for n in range(last + 1)]
+            mine = [cells.get((direction, how, folder, n)) for n in numbers]
             if any(mine):
                 named = str(direction) if how == "zero" else f"{direction} ({how})"
                 values = [
@@ -197,7 +197,7 @@ def _curves(result: Result, rows: Sequence[Row]) -> Iterator[Section]:
                     for row in mine
                 ]
                 body.append((named, str(folder), *values))
-    head = ("direction", "folder", *map(str, range(last + 1)))
+    head = ("direction", "folder", *map(str, numbers))
     title = "Figure 1a: the measure with layers 0 to n - 1 cut, a column an n"
     yield Section("curves", title, head, tuple(body), 2, STAR)
 

@@ -13,6 +13,7 @@ from matchlens.errors import InputError
 from matchlens.ranking.effects import MARGIN
 from matchlens.report.numbers import columns, printed
 from matchlens.results import Result, read_manifest, records, to_json
+from matchlens.saving import locked
 from matchlens.studies.claims import claims
 from matchlens.studies.headline import headline, summary
 
@@ -29,13 +30,13 @@ def held(folder: str | Path) -> dict[str, Result]:
     Raises:
         InputError: if there is no results folder, no study in it, or a file cannot be read.
     """
-    names = [name for name in read_manifest(Path(folder))["studies"] if name not in OTHERS]
-    if not names:
+    results = Result.load_all(folder, without=OTHERS)
+    if not results:
         raise InputError(
             f"{str(folder)!r} holds no study; expected a folder that a study was written to, for "
             "example by matchlens ablation --out DIR"
         )
-    return {name: Result.load(folder, name) for name in names}
+    return results
 
 
 def conclude(
@@ -121,7 +122,7 @@ def write_report(
         The page's path, ``report.html``.
 
     Raises:
-        InputError: if the folder cannot be read or written.
+        InputError: if the folder is in use, or cannot be read or written.
 
     >>> import tempfile
     >>> import matchlens
@@ -133,10 +134,12 @@ def write_report(
     """
     from matchlens.report import page
 
-    result = conclude(folder, margin=margin)
-    result.command = command or {}
-    result.save(folder)
-    return page.write(Path(folder))
+    read_manifest(folder)  # a folder that holds no results is not locked
+    with locked(folder):
+        result = conclude(folder, margin=margin)
+        result.command = command or {}
+        result.save(folder)
+        return page.write(Path(folder))
 
 
 def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from matchlens.errors import InputError
+from matchlens.files import PART, Folder
 
 MAGIC = b"matchlens shard 1\n"
 ABOUT = "about"
-WORK = ".part-"
+KEY = re.compile(r"[0-9a-f]{32}")
+"""Names of the folders of shards: a task's key begins so."""
+MOST_SHARD = 4 * 2**30
+"""Bytes of a shard's file."""
+_SHARD = re.compile(r"[0-9]{6}\.shard")
 
 
 class DamagedError(ValueError):
@@ -50,7 +54,8 @@ class Store:
             DamagedError: if it is there, and is not what was written.
         """
         try:
-            raw = self.path(number).read_bytes()
+            with Folder.open(self.folder.parent) as parent:
+                raw = parent.read(f"{self.folder.name}/{self.path(number).name}", MOST_SHARD)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -78,13 +83,14 @@ class Store:
         held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         content = save({**held, ABOUT: about})
         try:
-            self.folder.mkdir(exist_ok=True)
-            write_whole(self.path(number), MAGIC + _digest(content) + b"\n" + content)
+            with Folder.open(self.folder.parent) as parent:
+                name = f"{self.folder.name}/{self.path(number).name}"
+                parent.write(name, MAGIC + _digest(content) + b"\n" + content)
         except OSError as error:
             raise InputError(
-                f"cannot write to {str(self.folder)!r}: {error.strerror or error}; what is done so "
-                "far is kept where it can still be read: make room for it, and run the same "
-                "command again to go on"
+                f"cannot write to {os.path.realpath(self.folder)!r}: {error.strerror or error}; "
+                "what is done so far is kept where it can still be read: make room for it, and "
+                "run the same command again to go on"
             ) from None
 
     def _about(self, number: int) -> bytes:
@@ -95,29 +101,32 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after any fault, of power too, it is there whole or not at all.
+def kept_shards(folder: Folder, key: str) -> int:
+    """How many shards of a task lie in a folder.
 
     Args:
-        path: the file.
-        content: what it holds.
-
-    Raises:
-        OSError: if it cannot be written.
+        folder: the folder that :class:`Store` was given.
+        key: the name of the task's folder in it.
     """
-    descriptor, work = tempfile.mkstemp(prefix=WORK, dir=path.parent)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(work, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(work)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        with folder.folder(key) as mine:
+            return sum(_SHARD.fullmatch(entry.name) is not None for entry in mine.entries())
+    except OSError:  # it is no folder
+        return 0
+
+
+def clear(folder: Folder, key: str, *, shards: bool) -> None:
+    """Delete the half-written files of a task, and its shards, by their names.
+
+    Args:
+        folder: the folder that :class:`Store` was given.
+        key: the name of the task's folder in it.
+        shards: whether the shards go, too.
+    """
+    with folder.folder(key) as mine:
+        for entry in mine.entries():
+            ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
+            if ours and not entry.is_dir(follow_symlinks=False):
+                mine.remove(entry.name)
+    if shards:
+        folder.remove_empty(key)

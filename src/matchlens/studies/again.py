@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import filecmp
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from matchlens.columns import parquet
 from matchlens.errors import InputError
-from matchlens.reading import read_array, read_manifest, read_parquet
-from matchlens.results import METERS, PAIRS, SCORES
+from matchlens.files import stamp_of
+from matchlens.reading import METERS, PAIRS, SCORES, Snapshot, array, reading
 
 BYTES, DIGITS, DIFFERS, MISSING, MORE = (
     "the same bytes",
@@ -59,50 +60,44 @@ def likenesses(old: Path, new: Path) -> list[Likeness]:
     Raises:
         InputError: if a folder or file cannot be read.
     """
-    digits = _digits(old)
-    before, after = _numbers(old), _numbers(new)
-    return [_likeness(file, old, new, digits, before, after) for file in sorted(before | after)]
+    with Snapshot.open(old) as before, Snapshot.open(new) as after:
+        held = [set(_numbers(one)) for one in (before, after)]
+        return [_likeness(file, before, after, held) for file in sorted(held[0] | held[1])]
 
 
-def _numbers(folder: Path) -> set[str]:
+def _numbers(held: Snapshot) -> Iterator[str]:
     """The files that hold numbers: every table once, every array."""
-    studies = read_manifest(folder)["studies"]
-    tables = [path for name in studies for path in (folder / name).glob("*.parquet")]
-    arrays = (folder / METERS).glob("*.npy")
-    kept = [folder / PAIRS, folder / SCORES, *tables, *arrays]
-    return {path.relative_to(folder).as_posix() for path in kept}
+    names = [PAIRS, SCORES, *(f"{METERS}/{name}.npy" for name in held.meters())]
+    for study in held.manifest["studies"]:
+        names += [f"{study}/{table}.parquet" for table in held.tables(study)]
+    for name in names:
+        with suppress(OSError):  # a file that is missing is named by the comparison
+            held.stream(name).close()
+            yield name
 
 
-def _digits(folder: Path) -> Mapping[str, int]:
-    """The decimals that each study prints."""
-    out = {}
-    for name, about in read_manifest(folder)["studies"].items():
-        given = about["options"].get("digits")
-        out[name] = given if isinstance(given, int) and 0 <= given <= 15 else 3
-    return out
+def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> Likeness:
+    """How a file is like the one from before; neither is held against its manifest.
 
-
-def _likeness(
-    file: str,
-    old: Path,
-    new: Path,
-    digits: Mapping[str, int],
-    before: set[str],
-    after: set[str],
-) -> Likeness:
-    if file not in after:
+    Somebody who changed a table wants to see where it differs.
+    """
+    if file not in held[1]:
         return Likeness(file, MISSING)
-    if file not in before:
+    if file not in held[0]:
         return Likeness(file, MORE)
-    if filecmp.cmp(old / file, new / file, shallow=False):
-        return Likeness(file, BYTES)
+    with old.stream(file) as before, new.stream(file) as after:
+        if stamp_of(before) == stamp_of(after):
+            return Likeness(file, BYTES)
+        made = []
+        for stream, snapshot in ((before, old), (after, new)):
+            stream.seek(0)
+            with reading(snapshot.out.path / file):
+                made.append((array if file.endswith(".npy") else parquet)(stream))
     if file.endswith(".npy"):
-        where, largest = _arrays(read_array(old / file), read_array(new / file))
+        where, largest = _arrays(made[0], made[1])
     else:
-        study = file.partition("/")[0]
-        where, largest = tables(
-            read_parquet(old / file), read_parquet(new / file), digits.get(study, 3)
-        )
+        about = old.manifest["studies"].get(file.partition("/")[0], {"options": {}})
+        where, largest = tables(made[0], made[1], about["options"].get("digits", 3))
     return Likeness(file, DIFFERS if where else DIGITS, where, largest)
 
 

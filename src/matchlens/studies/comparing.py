@@ -13,6 +13,7 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.errors import InputError, visible
 from matchlens.ranking import compare as over_queries
+from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
 from matchlens.studies.compare_heads import compare_heads
 from matchlens.studies.compare_identity import Held, differences, said_of, same_pairs
@@ -62,7 +63,12 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
     >>> result.to_frame("paired")[["condition", "diff"]].to_numpy().tolist()
     [['', 0.0]]
     """
-    held = _held([Path(folder) for folder in folders])
+    places = [Path(folder) for folder in folders]
+    with read_back(*places):
+        return _compared(_held(places), seed)
+
+
+def _compared(held: Sequence[Held], seed: int) -> Result:
     tables = {
         "folders": _folders(held),
         "said": pd.DataFrame(),
@@ -103,8 +109,9 @@ def _held(folders: Sequence[Path]) -> list[Held]:
     for folder, name in zip(folders, _names(real), strict=True):
         manifest = read_manifest(folder)
         _check_identity(manifest["identity"], folder)
-        mine = [study for study in STUDIES if study in manifest["studies"]]
-        studies = {study: Result.load(folder, study) for study in mine}
+        others = [study for study in manifest["studies"] if study not in STUDIES]
+        loaded = Result.load_all(folder, without=others)
+        studies = {study: loaded[study] for study in STUDIES if study in loaded}
         held.append(Held(name, manifest["identity"], studies))
     if not any(len([one for one in held if study in one.studies]) > 1 for study in STUDIES):
         listed = "; ".join(f"{one.name}: {', '.join(one.studies) or 'none'}" for one in held)

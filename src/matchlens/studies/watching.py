@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,9 @@ def watch(
         )
         states = measure.empty(model)
         more = [Asked(measure, states_into(states))]
-    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
+    held = tempfile.TemporaryDirectory(
+        prefix="matchlens-", dir=runner.scratch, ignore_cleanup_errors=True
+    )
     out, arrays = _measure(
         model, pairs, names, Path(held.name), batch_tokens, progress, more, runner
     )
@@ -128,8 +131,8 @@ def _measure(
     except OSError as error:
         where = "set TMPDIR to a folder with room" if runner.scratch is None else "make room there"
         raise InputError(
-            f"the meters cannot be kept in {str(folder)!r} ({error.strerror or error}); they need "
-            f"{needed:.0f} MiB there: {where}"
+            f"the meters cannot be kept in {os.path.realpath(folder)!r} "
+            f"({error.strerror or error}); they need {needed:.0f} MiB there: {where}"
         ) from None
     return out, arrays
 

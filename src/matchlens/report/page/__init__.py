@@ -32,7 +32,7 @@ from matchlens.report.page.sections.paper import paper
 from matchlens.report.page.sections.profiles import lexical, no_op
 from matchlens.report.page.sections.sweeps import figure_1a, heads_alone
 from matchlens.report.page.texts import embedded
-from matchlens.results import write_bytes
+from matchlens.saving import put
 
 __all__ = ["LIMIT", "NAME", "page", "write"]
 
@@ -110,16 +110,8 @@ def write(folder: Path) -> Path:
     Raises:
         InputError: see :func:`page`; also if it cannot be written.
     """
-    target = Path(folder) / NAME
-    text = page(folder)
-    try:
-        write_bytes(target, text.encode("utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot write {str(target)!r}: {error.strerror or error}; expected to write there: "
-            "remove what stands in its place, or give a copy of the folder"
-        ) from None
-    return target
+    put(folder, {NAME: page(folder).encode("utf-8")})
+    return Path(folder) / NAME
 
 
 def _render(held: Held, detail: Detail) -> str:

@@ -34,9 +34,7 @@ class Held:
         Raises:
             InputError: if it is no results folder, or a file cannot be read.
         """
-        manifest = read_manifest(folder)
-        names = [str(name) for name in manifest["studies"]]
-        return cls(manifest, {name: Result.load(folder, name) for name in names})
+        return cls(read_manifest(folder), Result.load_all(folder))
 
     def get(self, study: str) -> Result | None:
         """A study, None where it was not run."""

@@ -1,0 +1,368 @@
+"""Writing into a results folder: one writer at a time, and one switch that makes a save visible.
+
+A save is prepared in the work folder, ``.matchlens-work/save-*``, where nobody looks. Renaming it
+to ``.matchlens-work/commit`` is the switch: from then on readers take its files before those in
+their places (:mod:`matchlens.reading`), and every writer first moves into place what is left there,
+the manifest last. So a folder is as it was before, or as it is after, wherever a process dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import socket
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from matchlens.errors import InputError, MatchlensWarning
+from matchlens.files import PART, Folder, OddFileError, Stamp
+from matchlens.reading import (
+    COMMIT,
+    FORMAT,
+    LOG,
+    MANIFEST,
+    MOST_MANIFEST,
+    UNFINISHED,
+    Snapshot,
+    inner,
+    parsed_manifest,
+    to_json,
+)
+
+LOCK = "lock"
+PROBE = ".matchlens-"
+"""How the empty folders are called that tell whether a folder can be written."""
+_SAVE = re.compile(r"save-[0-9a-f]{8}")
+_PROBE = re.compile(r"\.matchlens-[a-z0-9_]{8}")
+TRIES = 100
+"""How often a lock is tried whose holder is taking its file away."""
+_HELD: dict[tuple[int, int], Lock] = {}
+"""The locks of this process, by the device and inode of the results folder."""
+
+
+class Lock:
+    """The lock on a results folder, which every writer holds; it dies with its process.
+
+    Args:
+        out: the results folder.
+        work: the work folder in it.
+        descriptor: of the lock's file.
+        made: folders that were made for it, the innermost first.
+    """
+
+    def __init__(self, out: Folder, work: Folder, descriptor: int, made: list[Path]) -> None:
+        self.out, self.work, self.made = out, work, made
+        self._descriptor, self._times = descriptor, 1
+        self._owner = _me()
+
+    @classmethod
+    def take(cls, folder: str | Path, *, inside: bool = True) -> Lock:
+        """Lock a results folder, and put right what a killed writer left.
+
+        Args:
+            folder: the results folder; it is made where it is missing, and may be reached by links.
+            inside: whether a thread that holds the lock already may take it again.
+
+        Raises:
+            InputError: if another writer holds the lock, or the folder cannot be written.
+        """
+        target = Path(os.path.realpath(folder))
+        made = [path for path in (target, *target.parents) if not path.exists()]
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            out = Folder.open(target)
+            key = out.inode
+            held = _HELD.get(key)
+            if inside and held is not None and held._owner == _me():
+                held._times += 1
+                return held
+            lock = cls(out, *_locked(out, folder), made)
+            _HELD[key] = lock
+            try:
+                lock._put_right()
+            except BaseException:
+                lock.leave()
+                raise
+        except OSError as error:
+            _remove_empty(made)
+            raise InputError(
+                f"{str(folder)!r} cannot be written ({_why(error)}); {remedy(error)}"
+            ) from None
+        except InputError:
+            _remove_empty(made)
+            raise
+        return lock
+
+    def leave(self) -> None:
+        """Unlock the folder; the work folder goes where nothing but the lock is in it."""
+        self._times -= 1
+        if self._times:
+            return
+        _HELD.pop(self.out.inode, None)
+        try:
+            with suppress(OSError):
+                if [entry.name for entry in self.work.entries()] == [LOCK]:
+                    self.work.remove(LOCK)
+                    self.out.remove_empty(UNFINISHED)
+        finally:
+            os.close(self._descriptor)
+            self.work.close()
+            self.out.close()
+            _remove_empty(self.made)
+
+    def _put_right(self) -> None:
+        """Finish a save that was switched on, and delete what was only being prepared."""
+        for entry in self.work.entries():
+            if _SAVE.fullmatch(entry.name):
+                self.work.remove_tree(entry.name)
+            elif entry.name.startswith(PART):
+                self.work.remove(entry.name)
+        for entry in self.out.entries():
+            if _PROBE.fullmatch(entry.name):
+                self.out.remove_empty(entry.name)
+        self._settle()
+
+    @contextmanager
+    def saving(self) -> Iterator[Save]:
+        """A save that is prepared; what is not switched on is deleted at the end."""
+        name = f"save-{secrets.token_hex(4)}"
+        try:
+            yield Save(self.work.folder(name, make=True), self, name)
+        finally:
+            self.work.remove_tree(name)
+
+    def _switch(self, prepared: str) -> None:
+        """Make a prepared save the folder's state."""
+        self.work.move(prepared, self.work, COMMIT)
+        os.fsync(self.work.descriptor)
+        try:
+            self._settle()
+        except OSError as error:
+            raise InputError(
+                f"the results in {str(self.out.path)!r} are complete, but not all could be moved "
+                f"to their places ({_why(error)}); run the same command again"
+            ) from None
+        except BaseException:  # a Ctrl-C waits for the moves
+            self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """Move the files of a save that is switched on into their places; it can be done again."""
+        if not self.work.kind(COMMIT):
+            return
+        commit = self.work.folder(COMMIT)
+        if commit.kind(MANIFEST):  # else all has been moved
+            new = Snapshot.of(self.out)
+            old = Snapshot.of(self.out, settled=True) if self.out.kind(MANIFEST) else None
+            folders = {""}
+            for name in (*new.files, LOG):
+                if commit.kind(name) != "file":
+                    continue
+                there, ours = self.out.kind(name), old is not None and old.owns(name)
+                if there and not (there == "file" and (ours or name == LOG)):
+                    self._put_aside(name)
+                commit.move(name, self.out, name)
+                folders.add(name.rpartition("/")[0])
+            for name, stamp in () if old is None else old.files.items():
+                gone = name not in new.files and self.out.kind(name) == "file"
+                if gone and self.out.stamp(name) == stamp:
+                    self.out.remove(name)
+            for name in folders - {""}:
+                with self.out.folder(name) as folder:
+                    os.fsync(folder.descriptor)
+            os.fsync(self.out.descriptor)
+            commit.move(MANIFEST, self.out, MANIFEST)
+            os.fsync(self.out.descriptor)
+        commit.close()
+        self.work.remove_empty(COMMIT, deep=True)
+        if self.work.kind(COMMIT):  # it holds what is not ours
+            self.work.move(COMMIT, self.work, f"left-{secrets.token_hex(4)}")
+
+    def _put_aside(self, name: str) -> None:
+        """Rename what somebody else put where a file of ours belongs."""
+        number, kept = 1, f"{name}.kept"
+        while self.out.kind(kept):
+            number += 1
+            kept = f"{name}.kept-{number}"
+        self.out.move(name, self.out, kept)
+        warnings.warn(
+            f"{str(self.out.path / name)!r} was not written by matchlens; it is {kept!r} now",
+            MatchlensWarning,
+            stacklevel=2,
+        )
+
+
+class Save:
+    """Files on their way into a results folder: all become visible at once, or none does.
+
+    Args:
+        folder: where they are prepared.
+        lock: of the results folder.
+        name: of the folder where they are prepared.
+    """
+
+    def __init__(self, folder: Folder, lock: Lock, name: str) -> None:
+        self._folder, self._lock, self._name = folder, lock, name
+        self.files: dict[str, Stamp] = {}
+
+    def add(self, name: str, content: bytes | BinaryIO) -> None:
+        """Prepare a file.
+
+        Args:
+            name: in the results folder, such as ``ablation/table1.json``.
+            content: what it holds, or an open file that is copied.
+
+        Raises:
+            OSError: if it cannot be written.
+            ValueError: if the name leads out of the folder.
+        """
+        stamp = self._folder.create(inner(name), content)
+        if name != LOG:  # it holds times, and grows
+            self.files[name] = stamp
+
+    def commit(self, manifest: Mapping[str, object], kept: Mapping[str, Stamp]) -> None:
+        """Switch the files on.
+
+        Args:
+            manifest: the new manifest, without its list of files.
+            kept: files of the old one that stay; the others are deleted where they are unchanged.
+
+        Raises:
+            OSError: if it cannot be written.
+            InputError: if the manifest would be too large to be read again.
+        """
+        files = dict(sorted({**kept, **self.files}.items()))
+        content = to_json({**manifest, "format": FORMAT, "files": files})
+        raw = content.encode("utf-8", "backslashreplace")  # names of files may be no Unicode
+        try:
+            if len(raw) > MOST_MANIFEST:
+                raise ValueError(f"{len(raw):,} bytes, more than {MOST_MANIFEST:,}")
+            parsed_manifest(raw)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{MANIFEST} could not be read again ({error}); expected plain options within its "
+                "bounds: give another --out and fewer studies, or other options"
+            ) from None
+        self._folder.create(MANIFEST, raw)
+        for name in {"", *(name.rpartition("/")[0] for name in self.files)}:
+            with self._folder.folder(name) if name else self._folder.again() as folder:
+                os.fsync(folder.descriptor)
+        self._lock._switch(self._name)
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[Lock]:
+    """Hold the lock on a results folder: see :meth:`Lock.take`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place, locked(place) as lock:
+    ...     [entry.name for entry in lock.out.entries()]
+    ['.matchlens-work']
+    """
+    lock = Lock.take(folder)
+    try:
+        yield lock
+    finally:
+        lock.leave()
+
+
+def put(folder: str | Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a results folder that is there, such as its page.
+
+    Args:
+        folder: the results folder.
+        files: name to content.
+
+    Raises:
+        InputError: if it is in use, no results folder, or cannot be written.
+    """
+    Snapshot.open(folder).close()
+    with locked(folder) as lock, writing(folder), lock.saving() as save:
+        before = Snapshot.of(lock.out)
+        for name, content in files.items():
+            save.add(name, content)
+        save.commit(before.manifest, before.adopted())
+
+
+@contextmanager
+def writing(folder: str | Path) -> Iterator[None]:
+    """Faults of the disk as one line with a remedy.
+
+    Raises:
+        InputError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write the results to {str(folder)!r}: {_why(error)}; {remedy(error)}"
+        ) from None
+
+
+def remedy(error: OSError) -> str:
+    """What a person can do where a folder cannot be written.
+
+    >>> remedy(OSError(errno.ENOSPC, "No space left on device"))
+    'make room and run the same command again, or give another --out'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room and run the same command again, or give another --out"
+    return "give another --out"
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _me() -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
+
+
+def _remove_empty(made: list[Path]) -> None:
+    for path in made:
+        with suppress(OSError):  # there is something in it
+            path.rmdir()
+
+
+def _locked(out: Folder, folder: str | Path) -> tuple[Folder, int]:
+    """The work folder, and the descriptor of its lock file, locked.
+
+    Raises:
+        InputError: if another process or thread holds it; it says which.
+        OSError: if it cannot be made.
+    """
+    for _ in range(TRIES):
+        work = out.folder(UNFINISHED, make=True)
+        try:
+            descriptor = work.own(LOCK)
+        except FileNotFoundError:
+            continue  # its holder has just taken the work folder away
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                about = os.stat(LOCK, dir_fd=work.descriptor, follow_symlinks=False)
+                here = out.folder(UNFINISHED)
+                if os.path.samestat(about, os.fstat(descriptor)) and here.inode == work.inode:
+                    said = f"process {os.getpid()} on {socket.gethostname()}\n"
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, said.encode(), 0)
+                    return work, descriptor
+        except BlockingIOError:
+            holder = os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip()
+            os.close(descriptor)
+            raise InputError(
+                f"{str(folder)!r} is in use by another run ({holder or 'it has just begun'}); wait "
+                "for its end, or give another folder"
+            ) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise OddFileError(f"{str(out.path / UNFINISHED)!r} changes all the time")
