@@ -144,7 +144,7 @@ class Weights:
                     kind = getattr(torch, one.dtype)
                     raw = torch.empty(one.end - one.begin, dtype=torch.uint8)
                     stream.seek(one.begin)
-                    if stream.readinto(memoryview(raw.numpy())) != len(raw):
+                    if stream.readinto(raw.numpy().data) != len(raw):
                         raise changed(self.name, file)
                     tensor = raw.view(kind).reshape(one.shape)
                     widens = kind.is_floating_point and kind.itemsize < dtype.itemsize
