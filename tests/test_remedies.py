@@ -29,6 +29,7 @@ from ir_datasets.formats import GenericQuery
 import circuits_reference as reference
 import matchlens
 import matchlens.cli
+import remedies_of_collections
 import test_figures as curves
 import test_figures_attention as scatters
 import test_figures_sets as sets
@@ -63,7 +64,6 @@ LATER: tuple[str, ...] = (
     "batching.py",
     "cli/recording.py",
     "cli/rerunning.py",
-    "corpora/",
     "files.py",
     "models/",
     "prompts.py",
@@ -1966,6 +1966,7 @@ ARGUMENTS = [
 
 
 ELSEWHERE = {
+    **remedies_of_collections.ELSEWHERE,
     ("errors.py:surroundings", ""): (
         "test_stopping.py:test_after_a_full_disk_the_same_command_goes_on"
     ),
@@ -1975,14 +1976,8 @@ ELSEWHERE = {
 
 
 TABLE: list[C] = [
-    *PARTS_AND_CUTS,
-    *ENGINE,
-    *CIRCUITS,
-    *RANKING,
-    *FIGURES,
-    *STUDIES,
-    *COMMANDS,
-    *ARGUMENTS,
+    *(PARTS_AND_CUTS + ENGINE + CIRCUITS + RANKING + FIGURES + STUDIES + COMMANDS + ARGUMENTS),
+    *remedies_of_collections.COLLECTIONS,
 ]
 
 
