@@ -946,6 +946,11 @@ def graded_as(w: World, *grades: int, **others: int):
     return pair_set([pair for pair in kept if not grades or pair.grade in grades])
 
 
+def all_of_grade_1(w: World):
+    """Candidates of grade 1 only; the queries' ideal rankings have more."""
+    return replace(graded_as(w, **{"3": 1, "0": 1, "-1": 1}), ideals=w.pairs.ideals)
+
+
 def attends(w: World, given: tuple) -> object:
     grades, options = given
     return matchlens.attention(w.model, graded_as(w, *grades), **{**Q_A, **options})
@@ -1322,7 +1327,7 @@ STUDIES = [
     C(
         "studies/looking.py:looking",
         "no pair to look into",
-        lambda w, v: look(w, {"pairs": graded_as(w, **{"3": 1, "0": 1, "-1": 1}), **v}),
+        lambda w, v: look(w, {"pairs": all_of_grade_1(w), **v}),
         {},
         [{"rel": 1}, {"chosen": [("q0", "p0")]}],
     ),
