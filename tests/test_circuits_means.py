@@ -125,7 +125,7 @@ def test_bad_mean_states_are_named():
     with pytest.raises(ValueError, match="a pair has no token in Q"):
         meter.observe(0, ["a"], ["hard"], states, torch.full_like(parts, 3))
     meter.observe(0, ["a"], ["hard"], states, parts)
-    with pytest.raises(ValueError, match="expected the same in every layer"):
+    with pytest.raises(ValueError, match="expected the same number in every layer"):
         meter.result()
     meter.observe(1, ["a"], ["hard"], states * torch.nan, parts)
     with pytest.raises(InputError, match="NaN or infinite"):

@@ -142,7 +142,7 @@ def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
     ("sets", "random", "fragment"),
     [
         ({}, 100, "no set of heads"),
-        ({"a": "0.1"}, 99, "99 random sets"),
+        ({"a": "0.1"}, 99, "random is 99"),
         ({"a": "x"}, 100, "has the heads 'x'"),
         ({"a": ""}, 100, "expected layer.head"),
         ({"a": "0.9"}, 100, "head 0.9"),
