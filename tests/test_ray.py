@@ -133,9 +133,15 @@ def started_by(marks: bytes) -> dict[int, bytes]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_stays_behind_a_driver_that_started_ray(number, tiny_folder, tmp_path):
-    """Real processes; those of the driver are known by a word in their environment."""
+@pytest.mark.parametrize(
+    ("number", "later"),
+    [(signal.SIGKILL, 0), (signal.SIGKILL, 3), (signal.SIGTERM, 0), (signal.SIGINT, 1)],
+)
+def test_nothing_stays_behind_a_driver_that_started_ray(number, later, tiny_folder, tmp_path):
+    """Real processes; those of the driver are known by a word in their environment.
+
+    Agents that have only just begun when the raylet dies would not notice it by themselves.
+    """
     word = f"TEST_WORD={tmp_path}"
     command = [sys.executable, "-m", "matchlens", "ablation", "--demo", "--model", tiny_folder]
     command += ["--device", "cpu", "--all-judged", "--runner", "ray", "--out", tmp_path / "out"]
@@ -149,15 +155,15 @@ def test_nothing_stays_behind_a_driver_that_started_ray(number, tiny_folder, tmp
         while not any(b"agent" in words for words in started_by(word.encode()).values()):
             assert time.monotonic() < deadline
             assert driver.poll() is None, driver.communicate()[1]
-            time.sleep(0.2)
-        time.sleep(1)
-        assert len(started_by(word.encode())) > 4
+            time.sleep(0.02)
+        time.sleep(later)
+        assert len(started_by(word.encode())) > 3
         if number == signal.SIGKILL:
             driver.kill()
         else:
             os.killpg(driver.pid, number)  # as a terminal does, and a scheduler
         _, err = driver.communicate(timeout=120)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 5
         while started_by(word.encode()) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert started_by(word.encode()) == {}
