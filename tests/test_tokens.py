@@ -333,6 +333,23 @@ def test_other_modules_are_refused(tmp_path):
         matchlens.load(folder, device="cpu")
 
 
+def test_a_chat_template_that_two_libraries_read_in_two_ways_is_refused(tmp_path):
+    folder = save(tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    shorter(folder)
+    with pytest.raises(InputError, match=r"chat_template, .* sentence_bert_config\.json does not"):
+        matchlens.load(folder, device="cpu")
+    (folder / "sentence_bert_config.json").unlink()  # as the message says
+    same(of_load(folder, tmp_path), of_transformers(folder))
+
+
+def test_a_limit_that_holds_no_pair_says_where_it_is_from(tmp_path):
+    folder = save(tmp_path / "model")
+    edit(folder / "tokenizer_config.json", model_max_length=4)
+    with pytest.raises(InputError, match=r"4 tokens \(model_max_length of the tokenizer\)"):
+        matchlens.load(folder, device="cpu")
+
+
 def test_words_of_a_default_prompt_are_in_no_part(tmp_path):
     folder = crossencoder(save(tmp_path / "model"), tmp_path)
     prompted(folder)
@@ -528,7 +545,9 @@ def test_a_pattern_that_fails_at_load_ends_in_one_line(tmp_path, capfd):
     )
     folder = save(tmp_path / "model", tokenizer=known)
     capfd.readouterr()
-    with pytest.raises(InputError, match=r"its tokenizer cannot be used: .* takes too long") as told:
+    with pytest.raises(
+        InputError, match=r"its tokenizer cannot be used: .* takes too long"
+    ) as told:
         matchlens.load(folder, device="cpu")
     assert "\n" not in str(told.value)
     assert "panicked" not in capfd.readouterr().err

@@ -485,7 +485,8 @@ def _check_tokenizer(reranker: Reranker) -> None:
         encoded = reranker.encode([Pair("check", "check", "a", "a b", 0), *tokens.pairs(reranker)])
     except InputError as error:
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer cannot be used: {error}"
+            f"model {reranker.name!r}: its tokenizer cannot be used for pairs of "
+            f"{reranker.max_length} tokens ({smallest(reranker.limits)[1]}): {error}"
         ) from None
     parts = encoded.parts[0]
     if Part.CLS not in parts and family.score_parts == (Part.CLS,):
@@ -494,6 +495,14 @@ def _check_tokenizer(reranker: Reranker) -> None:
             f"model {reranker.name!r}: its tokenizer encodes a pair as {found}, and the score is "
             f"read off a token before the query; expected, for example, {family.template}; save "
             "the tokenizer that the model was trained with"
+        )
+    unused = reranker.serving.files and not reranker.serving.used
+    if unused and not reranker.chosen and getattr(reranker.tokenizer, "chat_template", None):
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer has a chat_template, by which "
+            "sentence-transformers would write a pair and transformers would not, and "
+            f"{', '.join(reranker.serving.files)} does not say which; take chat_template or that "
+            "file out, or give a decoder's prompt (--prompt)"
         )
     plain = reranker.prompt is None and reranker.pairing.last and not reranker.serving.chat
     if plain and getattr(reranker.tokenizer, "chat_template", None):

@@ -71,7 +71,8 @@ class Serving:
         template: arguments of the chat template.
         answers: the token ids whose logits a causal model's score is made of: of the answer that
             counts for relevance and of the one against it; None where nothing says so.
-        files: its files in the folder, whether it uses all of them or not.
+        files: its files in the folder.
+        used: whether it uses what they say; else it loads the model with defaults of its own.
     """
 
     sentence_transformers: bool = False
@@ -83,6 +84,7 @@ class Serving:
     template: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[int, int | None] | None = None
     files: tuple[str, ...] = ()
+    used: bool = True
 
     @property
     def library(self) -> str:
@@ -152,7 +154,7 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     """
     _check_activations(config, "config.json", name)
     files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
-    unused = Serving(bool(files), files=files)  # it loads the model as transformers saved it
+    unused = Serving(bool(files), files=files, used=False)
     if not {MODULES, ABOUT} <= set(files):
         return unused
     about = read_json(path / ABOUT, name)
