@@ -44,8 +44,8 @@ from matchlens import (
     circuits,
     figures,
     ranking,
-    results,
 )
+from matchlens.files import Folder
 from matchlens.meters.attention import AttentionMeter
 from matchlens.plan import Control, Plan
 from matchlens.ranking import Candidates, evaluate, parse_measure
@@ -71,6 +71,7 @@ LATER: tuple[str, ...] = (
     "results.py",
     "tokenizing.py",
     "runners/",
+    "saving.py",
 )
 """Modules whose messages are not held yet."""
 
@@ -1534,19 +1535,19 @@ def full_disk(name: str):
     """A command whose folder cannot be written from some file on; the value is that file."""
 
     def call(w: World, at: str | None) -> object:
-        real = results.write_bytes
+        real = Folder.create
 
-        def write(path: Path, content: bytes) -> None:
-            if at is not None and Path(path).name.startswith(at):
+        def create(self: Folder, name: str, content: bytes) -> object:
+            if at is not None and name.rpartition("/")[2].startswith(at):
                 raise OSError(28, "No space left on device")
-            real(path, content)
+            return real(self, name, content)
 
         out = f"full{next(w.outs)}"
         words = ["-m", str(w.model_folder), *w.words, "--cut", "Q->D", "--out", out, "-q"]
         if name == "compare":
             words = [str(folder_of(w)), str(folder_of(w, "second")), "--out", out]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(results, "write_bytes", write)
+            patch.setattr(Folder, "create", create)
             return w.command(w.capfd, [name, *words], leaves=True)
 
     return call
@@ -1846,13 +1847,6 @@ COMMANDS = [
         lambda m: [re.search(r"pip install '(.*)'", m)[1]],
     ),
     C("report/page/__init__.py:page", "", page_of, "attention", ["ablation"]),
-    C(
-        "report/page/__init__.py:write",
-        "",
-        lambda w, v: page.write(a_copy(w, v)),
-        lambda folder: (folder / "report.html" / "in").mkdir(parents=True),
-        [lambda folder: None],
-    ),
     C(
         "report/whole.py:held",
         "",

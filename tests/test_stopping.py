@@ -213,7 +213,7 @@ def test_no_room_for_temporary_files_harms_no_command(words, tmp_path):
 
 @pytest.mark.parametrize(
     "where",
-    ["matchlens.runners.store.write_whole", "matchlens.results.write_bytes", "shutil.copyfile"],
+    ["matchlens.files.Folder.create", "matchlens.files.Folder.write"],
 )
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_after_a_full_disk_the_same_command_goes_on(words, tmp_path, monkeypatch, where, code):
