@@ -222,9 +222,10 @@ def test_a_damaged_header_is_told_in_one_line(change, folder):
 
 def test_half_a_file_is_told(folder):
     file = folder / "model.safetensors"
-    for size in (0, 4, 9, 5000):
-        file.write_bytes(file.read_bytes()[:size])
-        refused(folder, "model.safetensors is no whole safetensors file")
+    content = file.read_bytes()
+    for size in (0, 4, 9, 5000, len(content) - 1):
+        file.write_bytes(content[:size])
+        refused(folder, r"model.safetensors is (empty|no whole safetensors file)")
     file.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     refused(folder, "a header of 4,611,686,018,427,387,904 bytes in 10")
 
