@@ -294,7 +294,7 @@ def test_a_pair_that_does_not_fit_is_named(tiny):
     with pytest.raises(InputError, match="query 'q7' and passage 'd8': the length limit of 4"):
         encode(tiny.tokenizer, [good, long], 4)
     for query, text, which in (("cat", "\u200b", "passage"), ("\u200b", "cat", "query")):
-        with pytest.raises(InputError, match=f"'q7' and passage 'd8': the {which} has no tokens"):
+        with pytest.raises(InputError, match=f"'q7' and passage 'd8': the {which} gives no token"):
             encode(tiny.tokenizer, [good, one(query, text)], 64)
     nothing = encode(tiny.tokenizer, [], 64)
     assert (nothing.ids, nothing.lengths.tolist(), nothing.truncated.tolist()) == ([], [], [])
