@@ -319,7 +319,7 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
         (["--aggregate", "mode"], "expected one of mean, median"),
         (["--easy", "0"], "has no easy passage"),
         (["--random", "20"], "random is 20"),
-        (["--rel", "9"], "has no relevant passage"),
+        (["--rel", "9"], "the highest grade of these judgements is 3"),
     ],
 )
 def test_bad_attention_options_are_one_line(tiny_folder, tmp_path, bad, fragment):

@@ -367,7 +367,7 @@ def test_rope_refuses_before_anything_runs(tiny, pairs, monkeypatch):
         ({"heads": []}, "no head is named"),
         ({"preset": "mine"}, "preset 'mine'"),
         ({"most_pairs": 0}, "at most 0 pairs"),
-        ({"rel": 9}, "no relevant passage"),
+        ({"rel": 9}, "the highest grade of these judgements is 3"),
         ({"base": "no/such/place/at/all"}, "no model folder"),
     ],
 )
@@ -385,7 +385,7 @@ def test_a_half_without_what_it_needs_is_said(tiny, pairs, monkeypatch):
         )
         for which in (0, 1)
     }
-    with pytest.raises(matchlens.InputError, match="which colours the plot"):
+    with pytest.raises(matchlens.InputError, match="give the colours of the plot"):
         matchlens.query_key(tiny, by_half[0])
     with pytest.raises(matchlens.InputError, match="which gives the mean states"):
         matchlens.query_key(tiny, by_half[1])

@@ -242,7 +242,7 @@ def test_only_rows_that_the_score_reads_pass_the_last_layer(model, kind):
 
 def test_sink_is_refused_where_the_mass_has_no_place(model, kind):
     says = (
-        "layer 1 .* read a window"
+        "layer 1 .* not every token may read SEP2"
         if kind == "modernbert-mean"
         else "has no SEP2.*; expected another how"
     )
@@ -309,7 +309,7 @@ def test_positions_that_hang_on_the_batch_are_refused(tmp_path, rope):
         settings |= {"short_factor": [1.0] * 6, "long_factor": [2.0] * 6}
         settings["original_max_position_embeddings"] = 64
     folder = saved("qwen3", tmp_path, rope_parameters=settings)
-    with pytest.raises(InputError, match=f"{rope!r} change with the longest text"):
+    with pytest.raises(InputError, match=f"{rope!r} .*change with the longest text"):
         matchlens.load(folder, device="cpu")
 
 

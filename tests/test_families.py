@@ -339,9 +339,7 @@ def changed(folder: Path, target: Path, **settings: object) -> Path:
     ("settings", "says"),
     [
         ({"architectures": ["XForMaskedLM"]}, "is no sequence classifier"),
-        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "has 3 labels"),
         ({"auto_map": {"AutoModel": "x.Y"}}, "wants to run code of its own"),
-        ({"n_layers": None, "num_hidden_layers": None}, "layers in config.json is None"),
     ],
 )
 def test_no_family_is_less_strict(folder, tmp_path, settings, says):
@@ -438,7 +436,8 @@ def test_where_roberta_s_positions_start(folder, tmp_path):
     for place, padding in enumerate((65, -1, "one")):
         copy = changed(folder, tmp_path / str(place), pad_token_id=padding)
         with pytest.raises(
-            InputError, match=r"pad_token_id in config\.json is .*; expected a number"
+            InputError,
+            match=r"pad_token_id in config\.json is .*; expected a number|field 'pad_token_id'",
         ):
             find(str(copy))
 

@@ -548,7 +548,7 @@ def test_a_name_that_is_no_file_name_is_refused(name, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="give another folder"):
+    with pytest.raises(InputError, match="give a folder that can be written"):
         figures.save(next(samples()), tmp_path / "file" / "sub", "a")
 
 

@@ -83,7 +83,7 @@ def load(
     dataset_id: str,
     *,
     query_field: str | None = None,
-    doc_fields: Sequence[str] | None = None,
+    doc_fields: str | Sequence[str] | None = None,
 ) -> Collection:
     """A dataset of ir_datasets that has queries, qrels and docs; its scored docs become the run.
 
