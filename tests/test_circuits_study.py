@@ -387,7 +387,7 @@ def test_a_half_without_what_it_needs_is_said(tiny, pairs, monkeypatch):
     }
     with pytest.raises(matchlens.InputError, match="give the colours of the plot"):
         matchlens.query_key(tiny, by_half[0])
-    with pytest.raises(matchlens.InputError, match="which gives the mean states"):
+    with pytest.raises(matchlens.InputError, match="give the mean states"):
         matchlens.query_key(tiny, by_half[1])
     hard = replace(pairs, pairs=tuple(pair for pair in pairs.pairs if pair.grade >= 0))
     with pytest.raises(matchlens.InputError, match="--easy"):

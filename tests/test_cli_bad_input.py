@@ -680,7 +680,7 @@ def test_the_real_command_refuses(words, says, tiny_folder, tmp_path):
 
 
 def test_input_is_checked_before_torch_is_imported(tiny_folder, tmp_path):
-    """Options and the collection's files are checked first; the model's config needs the library."""
+    """Options and the files of the collection are checked first; a config needs the library."""
     lay_out(tmp_path, tiny_folder, {"qrels": b"q1 0\n"})
     words = words_of("ablation", ABLATION, {"--cut": "Q->D"})
     command = [sys.executable, "-X", "importtime", "-m", "matchlens"]
