@@ -192,6 +192,7 @@ def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
         (lambda one: one["asked"].update(seed=True), "expected a whole number"),
         (lambda one: one["asked"].update(seed=[1, 2]), "expected a whole number"),
         (lambda one: one["asked"].update(seed=10**4000), "a whole number has 4,001 digits"),
+        (lambda one: one["asked"].update(seed=10**200), "expected a whole number"),
         (lambda one: one["asked"].update(batch_tokens=10**18), "--batch-tokens is 1000"),
         (lambda one: one["asked"].update(rel=10**30), "expected a whole number"),
         (lambda one: one["asked"].update(runs="yes"), "expected true or false"),
