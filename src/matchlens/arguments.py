@@ -63,7 +63,7 @@ def typed(function: F) -> F:
     Annotations are read as text, so that nothing is imported for them.
 
     >>> @typed
-    ... def cut(texts: "Sequence[str]", layers: "int | None" = None) -> None: ...
+    ... def cut(texts: Sequence[str], layers: int | None = None) -> None: ...
     >>> try:
     ...     cut("Q->D")
     ... except InputError as error:

@@ -347,7 +347,7 @@ def stamp_of(stream: BinaryIO) -> Stamp:
     """
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
-    return {"bytes": stream.tell(), "sha256": digest}
+    return {"bytes": stream.seek(0, os.SEEK_END), "sha256": digest}
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -173,7 +173,7 @@ def ranked(
     >>> from matchlens.corpora import choose, demo
     >>> measure, queries, notes = ranked(choose(demo.load()), "P@5", 2)
     >>> str(measure), len(queries), notes
-    ('P(rel=2)@5', 16, ())
+    ('P(rel=2)@5', 32, ())
     """
     parsed = parse_measure(measure, rel=rel)
     queries = candidates(pairs, rank_easy=rank_easy)
