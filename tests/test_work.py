@@ -292,7 +292,7 @@ def test_a_folder_that_vanishes_is_a_clear_end(words, tmp_path, monkeypatch):
     ("more", "said"),
     [
         (["--workers", "0"], "--workers is 0; expected 1 or more"),
-        (["--runner", "spark"], "--runner 'spark' is not known; expected local or ray"),
+        (["--runner", "spark"], "--runner 'spark' is not known; expected one of local, ray"),
         (["--ray-address", "x:1"], "--ray-address goes with --runner ray"),
     ],
 )

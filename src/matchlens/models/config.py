@@ -88,7 +88,7 @@ def check_config(config: Any, name: str, types: Collection[str]) -> None:
     _check_type(config.model_type, name, types)
     odd = {key: getattr(config, key, None) for key in _REFUSED}
     odd["text_config"] = config.get_text_config() is not config
-    odd["per_layer_config"] = getattr(config, "is_heterogeneous", False)
+    odd["per_layer_config"] = config.to_dict().get("per_layer_config")  # {} says nothing
     for key, value in odd.items():
         if value:
             raise _refused(name, key)

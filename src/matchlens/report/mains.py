@@ -15,6 +15,7 @@ from matchlens.results import Result, records
 from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
 from matchlens.studies.circuits_tables import colour_of, most_aligned
 from matchlens.studies.hows import starred
+from matchlens.studies.verdicts import number
 
 MOST = 20
 """Heads in a table of the foremost ones."""
@@ -52,7 +53,8 @@ def _star(result: Result) -> str:
 
 
 def _table1(result: Result) -> Section:
-    digits, table = digits_of(result), result.to_frame()
+    name = "table1" if "table1" in result.tables else "cuts"
+    digits, table = digits_of(result), result.to_frame(name)
     table["star"] = starred(table, str(result.options["stars"]))
     rows = {str(row["cut"]): row for row in records(table)}
     original, random = (printed(rows[name]["mean"], digits) for name in ("", "random"))
@@ -72,12 +74,13 @@ def _table1(result: Result) -> Section:
         for name in names
     ]
     head = ("cut", str(result.options["measure"]), "change", "95%", "p (Holm)")
-    return Section(next(iter(result.tables)), title, head, tuple(lines), 1, _star(result))
+    return Section(name, title, head, tuple(lines), 1, _star(result))
 
 
 def _between(row: Row, digits: int) -> tuple[str, str]:
     low, high = (printed(row[key], digits) for key in ("ci_low", "ci_high"))
-    return f"[{low}, {high}]", printed(row["p_holm"], 3)
+    known = number(row, "ci_low") <= number(row, "ci_high")
+    return f"[{low}, {high}]" if known else "-", printed(row["p_holm"], 3)
 
 
 def _points(result: Result) -> Section:
