@@ -134,7 +134,7 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
         (["--base", "no/such/place/at/all"], "no model folder"),
         (["--base", "demo"], "has 12 x 12 x 384 (layers x heads x width), the model 3 x 4 x 32"),
         (["--rel", "9"], "the highest grade of these judgements is 3"),
-        (["--easy", "0"], "no easy passage; expected one: ask for random (--easy N)"),
+        (["--easy", "0"], "no easy passage; expected one: ask for random"),
         (["--queries", "1"], "give more queries, or another seed"),
         (["--preset", "mine"], "preset 'mine' is not known"),
     ],

@@ -1721,7 +1721,13 @@ COMMANDS = [
         "other",
         listed,
     ),
-    C("cli/reproduce.py:reproduce", "Missing", PAPER, {"--out": None}, [{"--out": "paper"}]),
+    C(
+        "cli/reproduce.py:reproduce",
+        "Missing",
+        PAPER,
+        {"--out": None},
+        [{"--out": "paper", "--explain": True}],
+    ),
     C(
         "cli/reproduce.py:reproduce",
         "exclude",
@@ -1741,21 +1747,21 @@ COMMANDS = [
         "free in the",
         downloads,
         ("hub", 10**18, "", {}),
-        [("hub", 10**6, "", {"--yes": True}), ("here", 10**18, "", {})],
+        [("here", 10**18, "", {"--explain": True})],
     ),
     C(
         "cli/reproduce.py:_allow",
         "give --yes",
         downloads,
         ("hub", 10**6, "", {}),
-        [("hub", 10**6, "", {"--yes": True}), ("here", 10**6, "", {})],
+        [("hub", 10**6, "", {"--yes": True}), ("here", 10**6, "", {"--explain": True})],
     ),
     C(
         "cli/reproduce.py:_allow",
         "nothing was",
         downloads,
         ("hub", 10**6, "n\n", {}),
-        [("hub", 10**6, "y\n", {}), ("here", 10**6, "n\n", {})],
+        [("hub", 10**6, "y\n", {}), ("here", 10**6, "n\n", {"--explain": True})],
     ),
     *(
         C("cli/scoring.py:read_pairs", words, scores, ("file", content), good_pair)
