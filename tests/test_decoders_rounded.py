@@ -8,6 +8,7 @@ import torch
 
 import matchlens
 from matchlens import InputError
+from matchlens.prompts import QWEN3
 from test_decoders import KINDS, library_scores, saved, scores, some_pairs
 
 
@@ -16,9 +17,10 @@ def test_scores_in_float32_and_bfloat16(kind, tmp_path):
     """The library as it is, roundings and all."""
     folder, pairs = saved(kind, tmp_path), some_pairs(kind)
     expected = library_scores(kind, folder, pairs, 1, torch.float32)
-    got = scores(matchlens.load(folder, device="cpu"), pairs)[""]
+    prompt = QWEN3 if kind == "qwen3-classifier" else None
+    got = scores(matchlens.load(folder, device="cpu", prompt=prompt), pairs)[""]
     np.testing.assert_allclose(got, expected, atol=1e-5 * max(1, np.abs(expected).max()), rtol=0)
-    half = matchlens.load(folder, device="cpu", dtype="bfloat16")
+    half = matchlens.load(folder, device="cpu", dtype="bfloat16", prompt=prompt)
     near = scores(half, pairs, "Q->Q", "CLS->D~mask")
     assert np.abs(near[""] - expected).max() < 0.2 * max(1, np.abs(expected).max())
     assert all(np.isfinite(values).all() for values in near.values())

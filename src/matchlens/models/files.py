@@ -111,7 +111,8 @@ def read_list(path: Path, name: str) -> list[object]:
 def _json(path: Path, name: str, most: int = MOST_TEXT) -> object:
     try:
         with open_regular(path) as stream:
-            text = stream.read(most + 1)
+            size = os.fstat(stream.fileno()).st_size  # a read sets aside what it is asked for
+            text = stream.read(min(size, most) + 1)
         if len(text) > most:
             raise OSError(f"it has more than {most:,} bytes")
         return json.loads(text.decode("utf-8"))
@@ -278,7 +279,9 @@ def _modules(path: Path, name: str) -> Iterator[str]:
         return
     try:
         with open_regular(path / "modules.json") as stream:
-            modules: object = json.loads(stream.read(MOST_TEXT))
+            modules: object = json.loads(
+                stream.read(min(os.fstat(stream.fileno()).st_size, MOST_TEXT))
+            )
     except (OSError, ValueError, RecursionError):
         return  # who reads it for more than a digest says what is wrong with it
     for module in modules if isinstance(modules, Sequence) else ():

@@ -73,9 +73,9 @@ def layer_depths(
                 "lexical": float(depths[0][0]),
                 "semantic": float(depths[1][0]),
                 "later": float(observed),
-                "null": float(np.nanmean(null)),
-                "p_later": float((np.sum(null >= observed - close) + 1) / (draws + 1)),
-                "p_earlier": float((np.sum(null <= observed + close) + 1) / (draws + 1)),
+                "null": float(null[~np.isnan(null)].mean()) if np.isfinite(null).any() else np.nan,
+                "p_later": float((np.sum(~(null < observed - close)) + 1) / (draws + 1)),
+                "p_earlier": float((np.sum(~(null > observed + close)) + 1) / (draws + 1)),
                 "negative": negative,
             }
         )
