@@ -77,7 +77,8 @@ def test_an_interruption_while_workers_start_is_an_interruption(words, tmp_path,
     finally:
         with suppress(ProcessLookupError):
             os.killpg(driver.pid, signal.SIGKILL)
-    assert driver.returncode == 130, err
+    # a shell says 130 or 143 of a process that ends itself by the signal after its last line
+    assert driver.returncode in (130, -number), err
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("matchlens: stopped")
     assert gone(f"TEST_WORD={out}")
