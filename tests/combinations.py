@@ -426,6 +426,10 @@ def dealt(seed: int) -> Iterator[dict[str, Any]]:
 
 def refusable(combination: Combination) -> bool:
     """Whether matchlens may refuse it where the library scores."""
+    # a lone file of sentence-transformers beside a chat template can be read in two ways
+    lone = any(name.startswith("file:sentence_bert_config.json") for name in combination)
+    if lone and "saving:chat_template.jinja" in combination:
+        return True
     return any(one.may for one in _settings(combination))
 
 

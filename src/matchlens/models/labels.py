@@ -94,7 +94,9 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
         raise InputError(f"model {name!r} has 0 labels; expected one or more (id2label)")
     remedy = f"name the label that means relevance (--label, one of {shown})"
     if len(called) > 2:
-        raise InputError(f"model {name!r} has {len(called)} labels; {remedy}")
+        raise InputError(
+            f"model {name!r} has {len(called)} labels (num_labels, id2label in config.json); {remedy}"
+        )
     if len(called) == 2 and problem in _INDEPENDENT:
         raise InputError(
             f"model {name!r} has two labels that are no opposites (problem_type {problem!r}); "
