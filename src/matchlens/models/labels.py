@@ -95,7 +95,8 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
     remedy = f"name the label that means relevance (--label, one of {shown})"
     if len(called) > 2:
         raise InputError(
-            f"model {name!r} has {len(called)} labels (num_labels, id2label in config.json); {remedy}"
+            f"model {name!r} has {len(called)} labels (num_labels or id2label in config.json); "
+            f"{remedy}"
         )
     if len(called) == 2 and problem in _INDEPENDENT:
         raise InputError(
