@@ -256,7 +256,7 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
 @pytest.mark.parametrize(
     ("names", "config", "says"),
     [
-        (["a", "b", "c"], {}, "has 3 labels .*; name the label that means relevance"),
+        (["a", "b", "c"], {}, "name the label that means relevance"),
         (["a", "b"], {"problem_type": MULTI}, "two labels that are no opposites"),
         (["a", "b"], {"problem_type": "regression"}, "two labels that are no opposites"),
         (["relevant", "irrelevant"], {}, "a high score would mean less relevant"),
