@@ -23,6 +23,7 @@ import pytest
 import matchlens
 import matchlens.cli
 from hostile_files import resealed
+from matchlens.columns import check_columns
 from matchlens.errors import InputError
 from matchlens.files import Folder, OddFileError
 from matchlens.reading import inner, read_array, read_manifest, read_parquet
@@ -517,3 +518,14 @@ def test_a_manifest_that_is_a_bomb_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "manifest.json").write_bytes(b" " * 2000)
     with pytest.raises(matchlens.InputError, match="2,000 bytes, more than 1,000"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("values", [["Q->D", None], [None, None], ["Q->D"]])
+def test_texts_with_gaps_are_texts_in_every_version_of_pandas(values):
+    check_columns(pd.DataFrame({"cut": pd.Series(values, dtype=object)}))
+
+
+@pytest.mark.parametrize("values", [["Q->D", 1], [1, None], [b"Q->D"]])
+def test_other_values_among_texts_are_refused(values):
+    with pytest.raises(ValueError, match="column 'cut' holds object, expected texts"):
+        check_columns(pd.DataFrame({"cut": pd.Series(values, dtype=object)}))

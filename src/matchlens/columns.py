@@ -67,7 +67,8 @@ def check_columns(table: pd.DataFrame) -> None:
             wanted = "numbers"
         elif (name in TRUTHS and not truth) or (name in EITHER and not (number or truth)):
             wanted = "truth values"
-        elif name in WORDS and not (types.is_string_dtype(column) or nothing):
+        # Before version 3, pandas holds texts with gaps as objects: only what is there can tell.
+        elif name in WORDS and not (nothing or types.is_string_dtype(column.dropna())):
             wanted = "texts"
         else:
             wanted = ""

@@ -160,7 +160,10 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    where = "" if issubclass(category, MatchlensWarning) else f" ({filename}, line {lineno})"
+    ours = issubclass(category, MatchlensWarning)
+    if issubclass(category, DeprecationWarning) and not ours:
+        return  # a library tells its own developers; a reader of results cannot act on it
+    where = "" if ours else f" ({filename}, line {lineno})"
     print(f"matchlens: warning: {one_line(str(message))}{where}", file=file or sys.stderr)
 
 
