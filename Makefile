@@ -11,14 +11,18 @@ LOWEST_TESTS ?= tests/test_engine.py tests/test_decoders.py tests/test_deberta.p
 	tests/test_ranking_measures.py tests/test_ranking_significance.py \
 	tests/test_corpora_irds.py tests/test_cli.py tests/test_package.py
 
-.PHONY: demo test test-lowest lint bench bench-full bench-gpu docs docs-test examples pictures release
+.PHONY: demo test test-all test-lowest lint bench bench-full bench-gpu docs docs-test examples pictures release
 .PHONY: fuzz audit kill-test ray-test big-test clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
 	@echo 'open out/demo/report.html'
 
+# Minutes; test-all adds the tests that take long (random models, kills, every setting of a family).
 test: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow'
+
+test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # On the lowest versions that pyproject.toml allows; everything with LOWEST_TESTS=tests
