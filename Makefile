@@ -12,7 +12,7 @@ LOWEST_TESTS ?= tests/test_engine.py tests/test_decoders.py tests/test_deberta.p
 	tests/test_corpora_irds.py tests/test_cli.py tests/test_package.py
 
 .PHONY: demo test test-all test-lowest lint bench bench-full bench-gpu docs docs-test examples pictures release
-.PHONY: fuzz audit kill-test ray-test big-test clean
+.PHONY: golden fuzz audit kill-test ray-test big-test clean
 
 demo: $(READY)
 	$(BIN)/matchlens study --demo --quick --out out/demo
@@ -52,6 +52,15 @@ bench-gpu: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python -m pytest tests/site_built.py
+
+# What a change of structure must not move: BASE and the working tree, every study, side by side.
+BASE ?= HEAD
+golden: $(READY)
+	rm -rf out/golden && git worktree prune && git worktree add --detach out/golden/base $(BASE)
+	PYTHONPATH=out/golden/base/src $(BIN)/python tests/golden.py record out/golden/old
+	PYTHONPATH=src $(BIN)/python tests/golden.py record out/golden/new
+	git worktree remove --force out/golden/base
+	$(BIN)/python tests/golden.py compare out/golden/old out/golden/new
 
 # The examples in the docstrings and the code blocks of README and the site, all of which run.
 docs-test: $(READY)
