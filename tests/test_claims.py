@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import matchlens
+import tiny as tiny_models
 from matchlens.ranking import bootstrap_t, holm
 from matchlens.ranking.effects import (
     Evidence,
@@ -22,7 +23,7 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.studies.claims import CLAIMS
-from matchlens.studies.evidence import evidence_cuts, gathering, read_cls, read_sep
+from matchlens.studies.evidence import evidence, evidence_cuts, gathering, read_cls, read_sep
 from matchlens.studies.stages import depth
 from matchlens.studies.verdicts import inside_layers, mean_of
 
@@ -128,6 +129,27 @@ def test_relevance_is_gathered_last_where_only_the_upper_half_matters():
     both_halves = {ABOVE.main: FALL, ABOVE.joint: FALL, BELOW.joint: FALL}
     assert verdicts(of_cuts(both_halves))["cls-last"] == "does not hold"
     assert verdicts(of_cuts({}))["cls-last"] == "does not hold"
+
+
+def test_cls_last_is_decided_rightly_where_sep_copies_cls(tmp_path):
+    """All is gathered in the upper half, but SEP gathers it, too, and hands it on to CLS.
+
+    So CLS alone may be blind to query and document in any layer, which looks as if nothing were
+    gathered there; the joint cut finds the back door, and the claim says that it was used.
+    """
+    model = matchlens.load(tiny_models.save_copying(tmp_path), dtype="float64", device="cpu")
+    pairs = tiny_models.graded_by_cats(queries=16)
+    held = evidence(model, pairs)
+    cuts = held.to_frame("cuts").set_index("cut")["diff"]
+    low, high = gathering(model.family.n_layers)
+    assert cuts[high.main] == pytest.approx(0, abs=1e-12)  # decides wrongly
+    assert cuts[high.joint] < -0.05
+    for cut in low.cuts:
+        assert cuts[cut] == pytest.approx(0, abs=1e-12)
+    row = matchlens.claims({"evidence": held}).set_index("id").loc["cls-last"]
+    assert row["verdict"] == "holds"
+    assert f"A backup path is shown: {high.joint} does more damage" in row["found"]
+    assert f"used in place of {high.main}" in row["found"]
 
 
 def test_a_cut_that_removes_nothing_decides_nothing():

@@ -236,9 +236,11 @@ def _verdicts(
         cut = wide[str(row["cut"])].to_numpy()
         change = cut - wide[drawn["cut"].tolist()].mean(axis=1).to_numpy()
         one = effect(change, better, collections, margin=margin, seed=seed, interval=False)
-        alone = effect(cut - wide[""].to_numpy(), better, collections, interval=False)
+        alone = effect(
+            cut - wide[""].to_numpy(), better, collections, margin=margin, interval=False
+        )
         proof, why = of_effect([one]), short
-        if not short and not alone.shown(-1) <= ALPHA:
+        if not short and not alone.shown(-1) <= ALPHA < alone.p_none:
             why = "the cut itself is not shown to lower the measure"
         proof = replace(proof, lacking=why)
         inside = row[f"{PRIMARY}_overlap_mass"]

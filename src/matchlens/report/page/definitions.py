@@ -119,10 +119,18 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "the shares say for which heads that holds.",
     ),
     "controls": (
-        "Beside each cut stand two controls in the same pairs, layers and heads: as many random "
-        "edges (pairs of tokens, special ones included), and random edges that carry as much "
-        "attention as the direction does; each the mean of several draws. Beyond: the cut's change "
-        "minus the control's, with a paired t-test over queries, Holm-corrected over the cuts.",
+        "Beside each cut stand its controls in the same pairs, layers and heads; what is drawn is "
+        "the mean of several draws. Row-matched (the primary one): each row of the cut loses "
+        "the attention that it would lose to the cut, on random columns outside it, on the cut's "
+        "own columns only where the others hold too little. Scaled: the same rows are multiplied "
+        "by 1 minus that attention. As many random edges (pairs of tokens, special ones included), "
+        "and random edges that carry as much attention: in all rows, CLS's among them. Where more "
+        "of a control lies in the direction itself, it controls less.",
+        "Beyond: the cut's change minus the control's, with a paired t-test over queries, "
+        "Holm-corrected over the cuts. The direction matters beyond the amount where the cut is "
+        "shown to do more damage than the row-matched control; only the amount matters where the "
+        "two are shown to be equal within 6% of (original - random) by two one-sided tests, and no "
+        "more than half of the control's attention lies in the direction; all else is undecided.",
     ),
     "pair": (
         "Each token is shaded by the attention that it receives from the chosen reader: the mean "
