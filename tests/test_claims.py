@@ -85,6 +85,17 @@ def test_claims_of_single_cuts():
     assert verdicts(wide)["document-context"] == verdicts(wide)["document-to-query"] == "undecided"
 
 
+def test_a_claim_says_what_the_controls_say_of_its_cut():
+    row = {"cut": "D->D", "verdict": "only the amount", "verdict_p_holm": 0.01}
+    table = pd.DataFrame([{**row, "rows_beyond": -0.001, "rows_overlap_mass": 0.4}])
+    empty = pd.DataFrame()
+    beside = matchlens.Result("controls", {}, {"seed": 0}, (), empty, empty, {"controls": table})
+    found = matchlens.claims({"evidence": of_cuts({"D->D": FALL}), "controls": beside})
+    said = found.set_index("id")["found"]
+    assert "elsewhere: only the amount (-.001 beyond it; p = .010" in said["document-context"]
+    assert "elsewhere" not in said["query-to-document"]
+
+
 def test_what_is_lacking_is_said():
     table = matchlens.claims({"evidence": of_cuts({"D->D": -0.05}, spread=0.12)}).set_index("id")
     row = table.loc["document-context"]

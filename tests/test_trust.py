@@ -12,12 +12,14 @@ import matchlens
 import tiny as tiny_models
 from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
 from matchlens.directions import Cut
+from matchlens.parts import Part
 from matchlens.ranking import compare, holm
 from matchlens.report.drawing import study_text
 from matchlens.studies.common import half
 from matchlens.studies.halves import select
 from matchlens.studies.head_set_points import random_sets
 from matchlens.studies.hows import agreement, ways
+from matchlens.studies.watching import watch
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,47 @@ def test_random_sets_match_the_layers_and_differ(tiny):
     assert len(every) == 5  # 4 choose 2, without the set itself
 
 
+def test_random_sets_match_the_attention_as_near_as_can_be():
+    mass = np.random.default_rng(0).random((3, 12))
+    named = ((0, 1), (2, 0), (2, 3))
+    near = random_sets(named, 12, 100, seed=0, mass=mass)
+    any_ = random_sets(named, 12, 100, seed=0)
+    off = [
+        [abs(sum(mass[head] for head in one) - sum(mass[head] for head in named)) for one in some]
+        for some in (near, any_)
+    ]
+    assert len(set(near)) == 100
+    assert named not in near
+    assert [layer for layer, _ in near[0]] == [0, 2, 2]
+    # of all 792 sets but the named one, the hundred nearest, since all of them are candidates
+    every = random_sets(named, 12, 10**4, seed=0)
+    assert len(every) == 12 * 66 - 1
+    best = sorted(abs(sum(mass[h] for h in one) - sum(mass[h] for h in named)) for one in every)
+    np.testing.assert_allclose(sorted(off[0]), best[:100])
+    assert max(off[0]) < np.median(off[1])
+
+
+def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
+    result = matchlens.head_sets(tiny, few, {"pair": "0.1,2.3"}, directions=["Q->D"])
+    row, points = result.to_frame("sets").iloc[0], result.to_frame("points")
+    watched = watch(tiny, few, ["mass"])
+    mass = watched.arrays["mass"].mapped()[..., int(Part.Q), int(Part.D)].mean(0)
+    random = points[points["draw"] >= 0]
+    named = points[points["draw"] == -1].iloc[0]
+    assert row["mass"] == named["mass"] == pytest.approx(mass[0, 1] + mass[2, 3])
+    assert row["random_mass"] == pytest.approx(random["mass"].mean())
+    assert row["random_mass_low"] <= row["random_mass"] <= row["random_mass_high"]
+    assert row["random_shared"] == pytest.approx(random["shared"].mean())
+    assert 0 < row["random_shared"] < 1  # all 15 other pairs of heads, some with one of these
+    tau = points["tau_b"].to_numpy()
+    as_much = (tau[1:] <= tau[0] + 1e-12).sum()
+    assert row["p_tau"] == (1 + as_much) / (1 + row["draws"])
+    text = study_text(result)
+    assert "p (measure)" in text
+    assert "p (order)" in text
+    assert "shared" in text
+
+
 def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
     sets = {"pair": "0.1,2.3", "one": [(1, 2)]}
     result = matchlens.head_sets(
@@ -138,7 +181,8 @@ def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
         own = mine[mine["draw"] == -1].iloc[0]
         alone = matchlens.ablation(tiny, few, cuts=[own["cut"]]).to_frame().iloc[2]
         assert own["diff"] == pytest.approx(alone["diff"], abs=1e-12)
-    np.testing.assert_allclose(table["p_random_holm"], holm(table["p_random"].to_numpy()))
+    for name in ("p_random", "p_tau"):
+        np.testing.assert_allclose(table[f"{name}_holm"], holm(table[name].to_numpy()))
     assert result.options["sets"] == {"pair": "0.1,2.3", "one": "1.2"}
 
 

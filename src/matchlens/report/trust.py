@@ -52,10 +52,12 @@ def head_sets_text(result: Result) -> str:
         result: what :func:`matchlens.head_sets` returned.
     """
     rows, digits = records(result.to_frame("sets")), digits_of(result)
-    head = ["set", "size", "direction", "how", "change", "random mean", "random 95%", "p", "p(tau)"]
+    head = ["set", "size", "direction", "how", "change", "random mean", "random 95%"]
+    head += ["p (measure)", "Holm", "p (order)", "Holm", "mass", "random mass", "shared"]
     body = [head]
     for row in rows:
         low, high = (printed(row[key], digits) for key in ("random_low", "random_high"))
+        least, most = (printed(row.get(key), 3) for key in ("random_mass_low", "random_mass_high"))
         significant = (row["p_random_holm"] or 1.0) <= 0.05  # type: ignore[operator]
         body.append(
             [
@@ -66,24 +68,33 @@ def head_sets_text(result: Result) -> str:
                 printed(row["diff"], digits) + ("*" if significant else " "),
                 printed(row["random_mean"], digits),
                 f"[{low}, {high}]",
-                printed(row["p_random"], 3),
-                printed(row["p_tau"], 3),
+                *(printed(row.get(key), 3) for key in _SET_P),
+                printed(row.get("mass"), 3),
+                f"{printed(row.get('random_mass'), 3)} [{least}, {most}]",
+                share(row.get("random_shared")),
             ]
         )
     lines = [
         f"{result.options['measure']}: original {printed(result.options['original'], digits)}; "
-        "change when the set is cut, beside random sets with as many heads in each layer",
+        "change when the set is cut, beside random sets with as many heads in each layer and, as "
+        "near as can be, as much attention in the direction",
         "",
         *columns(body),
         "",
         *(f"{row['set']}: {row['heads']}" for row in _once(rows)),
         "",
-        f"p: share of sets, the named one among {rows[0]['draws']} random ones, whose cut lowers "
-        "the measure at least as much (exact where all sets were tried). p(tau): that disturb the "
-        "order at least as much. *: Holm-corrected p <= .05.",
+        f"p (measure): share of sets, the named one among {rows[0]['draws']} random ones, whose "
+        "cut lowers the measure at least as much (exact where all sets were tried). p (order): "
+        "that disturb the order at least as much (Kendall's tau-b). Holm: each corrected over the "
+        "rows; *: that of the measure <= .05. mass: attention of the set in the direction, summed "
+        "over heads; random mass: mean and 95% of the random sets; shared: mean share of the named "
+        "heads that stand in a random set.",
         *note_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+_SET_P = ("p_random", "p_random_holm", "p_tau", "p_tau_holm")
 
 
 def _once(rows: list[dict[str, object]]) -> list[dict[str, object]]:

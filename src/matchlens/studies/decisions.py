@@ -190,9 +190,25 @@ def one_cut(cut: str, matters: bool) -> Decision:
         one = held.effect(cut)
         proof = of_effect([one]) if matters else of_none([one])
         proof = replace(proof, lacking=held.why_not([cut]))
-        return held.found(proof, f"Cutting {held.said(cut, one)}.", cut)
+        words = f"Cutting {held.said(cut, one)}.{_beyond(results, cut)}"
+        return held.found(proof, words, cut)
 
     return decide
+
+
+def _beyond(results: Results, cut: str) -> str:
+    """What the study of controls says of a cut; described, the claim does not rest on it."""
+    table = results["controls"].tables["controls"] if "controls" in results else None
+    rows = [] if table is None or "verdict" not in table else records(table)
+    for row in rows:
+        if row["cut"] == cut and (p := number(row, "verdict_p_holm")) == p:
+            return (
+                f" Against the same loss of attention by the same rows elsewhere: {row['verdict']} "
+                f"({plain(number(row, 'rows_beyond'))} beyond it; p {chance(p)}, corrected over "
+                f"the cuts; {number(row, 'rows_overlap_mass'):.0%} of that loss lies in the "
+                "direction itself)."
+            )
+    return ""
 
 
 def separators(results: Results, margin: float, seed: int) -> Found:
