@@ -206,7 +206,7 @@ def test_semantic_mass_of_hard_negatives(mean, said):
     assert verdicts(held, of_cuts({}))["hard-negatives"] == said
 
 
-def test_matching_heads_stand_to_the_upper_right_inside_their_layers():
+def test_matching_heads_stand_to_the_upper_right_inside_their_layers(tmp_path):
     draw = np.random.default_rng(0)
     layer, head = np.repeat(np.arange(LAYERS), 4), np.tile(np.arange(4), LAYERS)
     held = head == 0
@@ -221,7 +221,45 @@ def test_matching_heads_stand_to_the_upper_right_inside_their_layers():
         attention = of_attention(matching=pd.DataFrame(matching))
         return verdicts(attention, circuits, of_cuts({}))["upper-right"]
 
+    def resampled(mean: float) -> tuple[str, str]:
+        """The verdict, and its words, where the contrast in resamples of the queries is `mean`
+        above the layer's mean, with a standard deviation of 1."""
+        path = tmp_path / f"{mean}.npy"
+        moved = np.zeros((1000, LAYERS, 4), dtype=np.float32)
+        moved[:, :, 0] = mean + np.random.default_rng(1).normal(size=(1000, 1)) / 0.75
+        np.save(path, moved)
+        table = matchlens.claims(
+            {
+                "attention": of_attention(
+                    matching=pd.DataFrame(
+                        {"direction": "Q->D", "layer": layer, "head": head, "held": held}
+                    )
+                ),
+                "circuits": matchlens.Result(
+                    "circuits",
+                    {},
+                    {"seed": 0},
+                    (),
+                    empty,
+                    empty,
+                    {
+                        "heads": pd.DataFrame(
+                            {"layer": layer, "head": head, "alignment": up, "QD-DD": up}
+                        )
+                    },
+                    arrays={"contrast_resampled": path},
+                ),
+                "evidence": of_cuts({}),
+            }
+        )
+        row = table.set_index("id").loc["upper-right"]
+        return row["verdict"], row["found"]
+
     assert said(up, up) == "holds"
+    assert resampled(5)[0] == "holds"
+    verdict, found = resampled(1)  # the heads stand there with these queries only
+    assert verdict == "undecided"
+    assert "In resamples of the queries the contrast is" in found
     assert said(up, flat) == "undecided"
     assert said(up, -up) == "does not hold"
     upper = layer >= 4  # all heads of the upper layers, which have more of both: depth decides

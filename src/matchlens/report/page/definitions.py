@@ -109,7 +109,9 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "Null: alignment of random Gaussian factors of the same shape, in whose standard "
         "deviations z is given; rotation: A's own singular values with random singular vectors; "
         "crossed: K of one head with Q of another in the layer. Spearman's rho over heads; its p "
-        "by permutations inside layers, which are also the mean called layers alone.",
+        "by permutations inside layers, which are also the mean called layers alone. Intervals: "
+        "heads drawn anew inside their layers, and queries drawn anew, on which the contrast (one "
+        "half of the queries) and the colour (the other) depend.",
     ),
     "hypothesis": (
         "With x = token input − q and y = token input − d (q and d the mean inputs), a Q-D logit = "
