@@ -208,10 +208,11 @@ def _overlap(done: Conducted, names: list[str]) -> dict[str, float]:
     """The share of what controls took that lies in the direction: of edges, and of attention."""
     places = [done.out.plan.controls.index(name) for name in names]
     total = dict(zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True))
-    return {
-        f"overlap_{name}": total[f"{name}_inside"] / total[name] if total[name] else float("nan")
-        for name in ("edges", "mass")
+    couples = {
+        "overlap_edges": (total["edges_inside"], total["edges"]),
+        "overlap_mass": (total["mass_inside"], total["mass"]),
     }
+    return {name: part / all_ if all_ else float("nan") for name, (part, all_) in couples.items()}
 
 
 def _verdicts(

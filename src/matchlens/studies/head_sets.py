@@ -199,7 +199,7 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
                 "random_mass": float(mass.mean()),
                 "random_mass_low": float(least),
                 "random_mass_high": float(most),
-                "random_shared": float(others["shared"].mean()),
+                "random_shared": float(others["shared"].to_numpy(dtype=np.float64).mean()),
             }
         rows.append(
             {
