@@ -12,6 +12,7 @@ from torch.nn.functional import gelu
 import reference_rotary
 import tiny
 from matchlens.directions import Cut, How
+from matchlens.models.chance import edge_order
 from matchlens.parts import Part
 
 
@@ -259,6 +260,78 @@ def attention(logits, value, parts, layer, cuts, instead, terms):
                     (last,) = places[Part.SEP2]
                     context[i, at] += weights[columns].sum() * value[last, at]
     return context
+
+
+def controlled(reranker, pair, control, seed: int) -> tuple[float, list[float]]:
+    """One pair, unpadded, under a control whose edges leave one by one, head by head.
+
+    Returns:
+        The score, and what was taken: edges, those inside the direction, mass, that inside.
+    """
+    encoded = reranker.encode([pair])
+    parts = encoded.parts[0].tolist()
+    module = reranker.family.module
+    taken = np.zeros(4)
+    with torch.inference_mode():
+        states = embeddings(module, encoded.ids[0], encoded.types[0])
+        for number, layer in enumerate(layers(module)):
+            logits = written_logits(module, layer, states)
+            value = projections(layer)[2](states)
+            heads, width = len(logits), value.shape[1] // len(logits)
+            order = edge_order(pair, len(parts), len(parts), number, control.draw, seed)
+            context = torch.zeros_like(value)
+            last = number == len(layers(module)) - 1
+            for one in range(heads):
+                at = slice(one * width, (one + 1) * width)
+                weights = torch.softmax(logits[one], -1)
+                own = _own_edges(control.cut, number, one, parts)
+                if last and control.kind in ("rows", "scaled"):  # the score reads the first row
+                    own = {(i, j) for i, j in own if i == 0}
+                gone = _gone(
+                    control.kind, weights, own, [divmod(int(e), len(parts)) for e in order]
+                )
+                for (i, j), share in gone.items():
+                    inside = (i, j) in own
+                    mass = share * float(weights[i, j])
+                    taken += [share, share * inside, mass, mass * inside]
+                    weights[i, j] *= 1 - share
+                if control.cut.how is How.MASK:
+                    total = weights.sum(-1, keepdim=True)
+                    weights = torch.where(total > 0, weights / total, weights)
+                context[:, at] = weights @ value[:, at]
+            states = above_attention(layer, context, states)
+        return float(head(module, states[0])[0]), taken.tolist()
+
+
+def _own_edges(cut, layer, head, parts) -> set:
+    heads = cut.heads_at(layer)
+    if heads is not None and head not in heads:
+        return set()
+    edges, places = cut.edges(layer), range(len(parts))
+    return {(i, j) for i in places for j in places if (parts[i], parts[j]) in edges}
+
+
+def _gone(kind, weights, own, order) -> dict:
+    """What share of which edge a control removes."""
+    if kind == "edges":
+        return dict.fromkeys(order[: len(own)], 1.0)
+    if kind == "mass":
+        mass = float(sum(weights[edge] for edge in own))
+        sums = np.cumsum([0.0, *(float(weights[edge]) for edge in order)])
+        return dict.fromkeys(order[: int(np.argmin(np.abs(sums - mass)))], 1.0)
+    gone = {}
+    for i, row in enumerate(weights):
+        missing = float(sum(row[j] for j in range(len(row)) if (i, j) in own))
+        columns = [j for at, j in order if at == i]
+        if kind == "scaled":
+            gone |= {(i, j): missing for j in columns if missing}
+            continue
+        for j in sorted(columns, key=lambda j: (i, j) in own):
+            share = min(1.0, missing / float(row[j]))
+            if share > 1e-12:
+                gone[i, j] = share
+            missing -= share * float(row[j])
+    return gone
 
 
 def _how(cuts, layer, head, row, column):

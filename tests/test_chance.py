@@ -1,4 +1,4 @@
-"""Random edges in the place of a direction's, against a reference that removes them one by one."""
+"""Controls of a cut, against a reference that removes edge by edge."""
 
 from __future__ import annotations
 
@@ -9,81 +9,37 @@ import torch
 import matchlens
 import reference
 import tiny as tiny_models
-from matchlens.batching import encode
 from matchlens.directions import Cut
 from matchlens.engine import run
-from matchlens.models.chance import edge_order
-from matchlens.plan import Control, Plan
+from matchlens.models.chance import Chance, edge_order
+from matchlens.plan import CONTROLS, OF_ROWS, Control, Plan
+
+TEXTS = ["D->D", "Q->D@0:2", "D->Q#0.1,2.3", "Q->D+{D,SEP1}->All"]
+CASES = [(kind, text) for kind in CONTROLS for text in TEXTS]
+CASES += [("edges", "Q->D~mask"), ("mass", "Q->D~mask")]
 
 
-def slow_score(reranker, pair, control: Control, seed: int) -> float:
-    """One pair, unpadded; edges leave one by one, head by head."""
-    encoded = encode(reranker.tokenizer, [pair], reranker.max_length)
-    parts = encoded.parts[0].tolist()
-    module = reranker.family.module
-    with torch.inference_mode():
-        states = reference.embeddings(module, encoded.ids[0], encoded.types[0])
-        for number, layer in enumerate(reference.layers(module)):
-            logits = reference.written_logits(module, layer, states)
-            value = reference.projections(layer)[2](states)
-            context = slow_attention(logits, value, parts, number, pair, control, seed)
-            states = reference.above_attention(layer, context, states)
-        return float(reference.head(module, states[0])[0])
-
-
-def slow_attention(logits, value, parts, layer, pair, control, seed):
-    size, heads = len(parts), len(logits)
-    width = value.shape[1] // heads
-    context = torch.zeros_like(value)
-    order = edge_order(pair, size, size, layer, control.draw, seed)
-    edges = control.cut.edges(layer)
-    cut_heads = control.cut.heads_at(layer)
-    for head in range(heads):
-        at = slice(head * width, (head + 1) * width)
-        weights = torch.softmax(logits[head], -1)
-        own = [
-            (i, j)
-            for i in range(size)
-            for j in range(size)
-            if (parts[i], parts[j]) in edges and (cut_heads is None or head in cut_heads)
-        ]
-        if control.kind == "edges":
-            gone = order[: len(own)]
-        else:
-            mass = float(sum(weights[i, j] for i, j in own))
-            sums, total = [0.0], 0.0
-            for edge in order:
-                total += float(weights[edge // size, edge % size])
-                sums.append(total)
-            gone = order[: int(np.argmin([abs(one - mass) for one in sums]))]
-        for edge in gone:
-            weights[edge // size, edge % size] = 0
-        if control.cut.how == "mask":
-            for i in range(size):
-                left = float(weights[i].sum())
-                weights[i] = weights[i] / left if left > 0 else 0
-        context[:, at] = weights @ value[:, at]
-    return context
-
-
-@pytest.mark.parametrize("kind", ["edges", "mass"])
-@pytest.mark.parametrize("text", ["D->D", "Q->D~mask", "Q->D@0:2", "D->Q#0.1,2.3"])
+@pytest.mark.parametrize(("kind", "text"), CASES)
 def test_controls_equal_the_slow_reference(tiny, tiny_pairs, kind, text):
+    """The scores, and what each control took."""
     control = Control(Cut.parse(text), kind, draw=1)
-    out = run(tiny, tiny_pairs[:8], {"": [], "x": [control]}, seed=5, batch_tokens=120)
-    slow = [slow_score(tiny, pair, control, 5) for pair in tiny_pairs[:8]]
-    np.testing.assert_allclose(out.scores.of("x"), slow, atol=1e-10)
+    out = run(tiny, tiny_pairs[:6], {"": [], "x": [control]}, seed=5, batch_tokens=120)
+    slow = [reference.controlled(tiny, pair, control, 5) for pair in tiny_pairs[:6]]
+    np.testing.assert_allclose(out.scores.of("x"), [score for score, _ in slow], atol=1e-10)
     assert np.abs(out.scores.of("x") - out.scores.of("")).max() > 1e-4
+    if kind in OF_ROWS:  # elsewhere edges count in the last layer that no score depends on
+        np.testing.assert_allclose(out.taken[0], [taken for _, taken in slow], atol=1e-9)
 
 
 @pytest.mark.parametrize("family", ["albert", "deberta-v2", "mpnet"])
-@pytest.mark.parametrize("kind", ["edges", "mass"])
+@pytest.mark.parametrize("kind", ["edges", "mass", "rows"])
 def test_controls_know_what_a_family_adds_to_the_logits(family, kind, tiny_pairs, tmp_path):
     folder = tiny_models.save(tmp_path, family, layers=2, heads=2)
     model = matchlens.load(folder, dtype="float64", device="cpu")
-    control = Control(Cut.parse("D->D~mask"), kind, draw=0)
+    text = "D->D" if kind == "rows" else "D->D~mask"
+    control = Control(Cut.parse(text), kind, draw=0)
     out = run(model, tiny_pairs[:4], {"": [], "x": [control]}, seed=2, batch_tokens=70)
-    slow = [slow_score(model, pair, control, 2) for pair in tiny_pairs[:4]]
+    slow = [reference.controlled(model, pair, control, 2)[0] for pair in tiny_pairs[:4]]
     np.testing.assert_allclose(out.scores.of("x"), slow, atol=1e-10)
     assert np.abs(out.scores.of("x") - out.scores.of("")).max() > 1e-4
 
@@ -91,7 +47,7 @@ def test_controls_know_what_a_family_adds_to_the_logits(family, kind, tiny_pairs
 def test_controls_do_not_hang_on_batches_or_neighbours(tiny, tiny_pairs):
     controls = {
         f"{kind} {draw}": [Control(Cut.parse(text), kind, draw)]
-        for kind in ("edges", "mass")
+        for kind in CONTROLS
         for draw in (0, 1)
         for text in ("D->D",)
     }
@@ -102,10 +58,57 @@ def test_controls_do_not_hang_on_batches_or_neighbours(tiny, tiny_pairs):
     for name in cuts:
         np.testing.assert_allclose(small.scores.of(name), whole.scores.of(name), atol=1e-10)
         np.testing.assert_allclose(back.scores.of(name)[::-1], whole.scores.of(name), atol=1e-10)
-    draws = [whole.scores.of(f"edges {draw}") for draw in (0, 1)]
-    assert np.abs(draws[0] - draws[1]).max() > 1e-3
+    np.testing.assert_allclose(small.taken, whole.taken, atol=1e-9)
+    np.testing.assert_allclose(back.taken[:, ::-1], whole.taken, atol=1e-9)
+    for kind in ("edges", "mass", "rows"):
+        draws = [whole.scores.of(f"{kind} {draw}") for draw in (0, 1)]
+        assert np.abs(draws[0] - draws[1]).max() > 1e-3
+    assert np.array_equal(whole.scores.of("scaled 0"), whole.scores.of("scaled 1"))  # no draw
     other = run(tiny, tiny_pairs, cuts, seed=1)
-    assert np.abs(other.scores.of("mass 0") - whole.scores.of("mass 0")).max() > 1e-3
+    for name in ("mass 0", "rows 0"):
+        assert np.abs(other.scores.of(name) - whole.scores.of(name)).max() > 1e-3
+
+
+def test_a_control_in_a_shared_run_is_that_of_a_run_of_its_own(tiny, tiny_pairs):
+    """Layers below the cut are shared; what is taken is still counted for each condition."""
+    late = {text: [Cut.parse(text)] for text in ("D->D@1", "Q->D@2", "")}
+    late |= {
+        f"{text} {kind}": [Control(Cut.parse(text), kind, 0)]
+        for text in ("D->D@1:3", "D->D@1:2", "Q->D@2")
+        for kind in CONTROLS
+    }
+    together = run(tiny, tiny_pairs[:6], late)
+    assert together.plan.passes < together.plan.passes_unshared
+    for name, condition in late.items():
+        alone = run(tiny, tiny_pairs[:6], {name: condition})
+        np.testing.assert_allclose(
+            together.scores.of(name), alone.scores.of(name), atol=1e-10, err_msg=name
+        )
+        if name in together.plan.controls:
+            at = together.plan.controls.index(name)
+            np.testing.assert_allclose(together.taken[at], alone.taken[0], atol=1e-9)
+
+
+def test_each_row_loses_what_the_cut_takes_on_other_columns_first():
+    """One row with enough elsewhere, one without: only that one touches the cut's own columns."""
+    weights = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.1, 0.1, 0.4, 0.4], [0.25, 0.25, 0.25, 0.25]])
+    direction = torch.tensor(
+        [[True, True, False, False]] * 1 + [[False, False, True, True]] * 1 + [[False] * 4]
+    )
+    weights = torch.cat([weights, torch.full((1, 4), 0.25)]).double()
+    direction = torch.cat([direction, torch.zeros(1, 4, dtype=torch.bool)])
+    order = torch.from_numpy(np.random.default_rng(0).permutation(16))
+    chance = Chance(order[None], ("rows",), torch.zeros(1, dtype=torch.bool))
+    left = chance.cut(weights[None, None], direction[None, None])[0, 0]
+    lost = weights - left
+    np.testing.assert_allclose(lost.sum(1), (weights * direction).sum(1), atol=1e-12)
+    assert not lost[0, :2].any()
+    np.testing.assert_allclose(lost[1, :2], [0.1, 0.1], atol=1e-12)  # all there is elsewhere
+    assert not lost[2:].any()
+    edges, inside, mass, mass_inside = chance.taken[0][0].tolist()
+    assert mass == pytest.approx(1.1)
+    assert mass_inside == pytest.approx(0.6)
+    assert inside < edges
 
 
 def test_a_control_of_everything_is_everything(tiny, tiny_pairs):
@@ -115,10 +118,12 @@ def test_a_control_of_everything_is_everything(tiny, tiny_pairs):
         tiny,
         tiny_pairs[:6],
         {"cut": [Cut.parse(every)]}
-        | {kind: [Control(Cut.parse(every), kind, 0)] for kind in ("edges", "mass")},
+        | {kind: [Control(Cut.parse(every), kind, 0)] for kind in CONTROLS},
     )
-    for kind in ("edges", "mass"):
+    for kind in CONTROLS:
         np.testing.assert_allclose(out.scores.of(kind), out.scores.of("cut"), atol=1e-10)
+        place = out.plan.controls.index(kind)
+        np.testing.assert_allclose(out.taken[place, :, 2], out.taken[place, :, 3], rtol=1e-9)
 
 
 def test_controls_share_what_lies_below_the_cut():
@@ -134,6 +139,9 @@ def test_what_cannot_be_controlled_is_refused():
         Control(Cut.parse("Q->D"), "luck", 0)
     with pytest.raises(matchlens.InputError, match="expected how zero or mask"):
         Control(Cut.parse("Q->D~mean"), "edges", 0)
+    for kind in OF_ROWS:
+        with pytest.raises(matchlens.InputError, match="no row loses any; expected how zero"):
+            Control(Cut.parse("Q->D~mask"), kind, 0)
     both = [Control(Cut.parse("Q->D"), "edges", 0), Cut.parse("D->D")]
     with pytest.raises(matchlens.InputError, match="alone"):
         Plan.build({"x": both}, 3, 4)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import spearmanr
 from transformers import BertConfig, BertForMaskedLM
 
 import attention_reference
@@ -23,6 +24,7 @@ from matchlens.models.static import vocabulary
 from matchlens.parts import Part
 from matchlens.report.circuits import circuits_text
 from matchlens.studies import circuits_options as options
+from matchlens.studies.circuits_tables import resamples_of
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, contrast_table
 from test_sweeps import rows_by_layer
@@ -174,6 +176,38 @@ def test_the_same_token_share_is_weighted_by_mass(pairs, dense, result):
     heads = result.to_frame("heads")
     np.testing.assert_allclose(heads["same_token_QD"], (same / whole).ravel(), atol=1e-5)
     assert "same-token share in context" in circuits_text(result)
+
+
+def test_the_contrast_in_resampled_queries_is_that_of_means_made_anew(model, pairs, dense, result):
+    """Each resample by hand: the queries of the first half as often as they were drawn."""
+    mine = [qid for qid in sorted({pair.qid for pair in pairs.pairs}) if half(qid, 0) == 0]
+    apart = {}
+    for qid in mine:
+        at = [place for place, pair in enumerate(pairs.pairs) if pair.qid == qid]
+        some = replace(pairs, pairs=tuple(pairs.pairs[place] for place in at))
+        sides = [slow_mean(some, [dense[place] for place in at], [part]) for part in (Q, D)]
+        apart[qid] = np.stack(sides)
+    order = sorted(mine, key=lambda qid: repr((pairs.pairs[0].collection, qid)))
+    weights = resamples_of(["demo"] * len(order), 0)
+    held = result.array("contrast_resampled")
+    assert held.shape == (len(weights), 2, 4)
+    for place in range(0, len(weights), 100):
+        q, d = sum(w * apart[qid] for w, qid in zip(weights[place], order, strict=True))
+        expected = circuits.mean_logits(layers_of(model), q, d).contrast("QD-DD")
+        np.testing.assert_allclose(held[place], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_intervals_over_queries_are_those_of_resampled_correlations(result):
+    heads, table = result.to_frame("heads"), result.to_frame("associations")
+    row = table[(table["contrast"] == "QD-DD") & (table["second"] == "contrast")].iloc[0]
+    moved = result.array("contrast_resampled").reshape(-1, len(heads))
+    rhos = [spearmanr(heads["alignment"], one).statistic for one in moved]
+    low, high = np.percentile(rhos, [2.5, 97.5])
+    assert row["query_low"] == pytest.approx(low, abs=1e-3)
+    assert row["query_high"] == pytest.approx(high, abs=1e-3)
+    coloured = table[table["second"] == "colour"]
+    assert (coloured["query_low"] < coloured["query_high"]).all()
+    assert "95% (queries)" in circuits_text(result)
 
 
 def test_associations_are_the_core_s(result):
@@ -340,6 +374,7 @@ def test_saved_and_read_back(result, tmp_path):
     for name in ("query_mean", "document_mean"):
         np.testing.assert_array_equal(back.array(name), result.array(name))
     assert sorted(path.name for path in (tmp_path / "out/meters").iterdir()) == [
+        "contrast_resampled.npy",
         "document_mean.npy",
         "query_mean.npy",
     ]

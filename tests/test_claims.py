@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import matchlens
+import tiny as tiny_models
 from matchlens.ranking import bootstrap_t, holm
 from matchlens.ranking.effects import (
     Evidence,
@@ -22,7 +23,7 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.studies.claims import CLAIMS
-from matchlens.studies.evidence import evidence_cuts, gathering, read_cls, read_sep
+from matchlens.studies.evidence import evidence, evidence_cuts, gathering, read_cls, read_sep
 from matchlens.studies.stages import depth
 from matchlens.studies.verdicts import inside_layers, mean_of
 
@@ -84,6 +85,17 @@ def test_claims_of_single_cuts():
     assert verdicts(wide)["document-context"] == verdicts(wide)["document-to-query"] == "undecided"
 
 
+def test_a_claim_says_what_the_controls_say_of_its_cut():
+    row = {"cut": "D->D", "verdict": "only the amount", "verdict_p_holm": 0.01}
+    table = pd.DataFrame([{**row, "rows_beyond": -0.001, "rows_overlap_mass": 0.4}])
+    empty = pd.DataFrame()
+    beside = matchlens.Result("controls", {}, {"seed": 0}, (), empty, empty, {"controls": table})
+    found = matchlens.claims({"evidence": of_cuts({"D->D": FALL}), "controls": beside})
+    said = found.set_index("id")["found"]
+    assert "elsewhere: only the amount (-.001 beyond it; p = .010" in said["document-context"]
+    assert "elsewhere" not in said["query-to-document"]
+
+
 def test_what_is_lacking_is_said():
     table = matchlens.claims({"evidence": of_cuts({"D->D": -0.05}, spread=0.12)}).set_index("id")
     row = table.loc["document-context"]
@@ -130,6 +142,27 @@ def test_relevance_is_gathered_last_where_only_the_upper_half_matters():
     assert verdicts(of_cuts({}))["cls-last"] == "does not hold"
 
 
+def test_cls_last_is_decided_rightly_where_sep_copies_cls(tmp_path):
+    """All is gathered in the upper half, but SEP gathers it, too, and hands it on to CLS.
+
+    So CLS alone may be blind to query and document in any layer, which looks as if nothing were
+    gathered there; the joint cut finds the back door, and the claim says that it was used.
+    """
+    model = matchlens.load(tiny_models.save_copying(tmp_path), dtype="float64", device="cpu")
+    pairs = tiny_models.graded_by_cats(queries=16)
+    held = evidence(model, pairs)
+    cuts = held.to_frame("cuts").set_index("cut")["diff"]
+    low, high = gathering(model.family.n_layers)
+    assert cuts[high.main] == pytest.approx(0, abs=1e-12)  # decides wrongly
+    assert cuts[high.joint] < -0.05
+    for cut in low.cuts:
+        assert cuts[cut] == pytest.approx(0, abs=1e-12)
+    row = matchlens.claims({"evidence": held}).set_index("id").loc["cls-last"]
+    assert row["verdict"] == "holds"
+    assert f"A backup path is shown: {high.joint} does more damage" in row["found"]
+    assert f"used in place of {high.main}" in row["found"]
+
+
 def test_a_cut_that_removes_nothing_decides_nothing():
     held = of_cuts({})
     cuts = held.tables["cuts"]
@@ -173,7 +206,7 @@ def test_semantic_mass_of_hard_negatives(mean, said):
     assert verdicts(held, of_cuts({}))["hard-negatives"] == said
 
 
-def test_matching_heads_stand_to_the_upper_right_inside_their_layers():
+def test_matching_heads_stand_to_the_upper_right_inside_their_layers(tmp_path):
     draw = np.random.default_rng(0)
     layer, head = np.repeat(np.arange(LAYERS), 4), np.tile(np.arange(4), LAYERS)
     held = head == 0
@@ -188,7 +221,45 @@ def test_matching_heads_stand_to_the_upper_right_inside_their_layers():
         attention = of_attention(matching=pd.DataFrame(matching))
         return verdicts(attention, circuits, of_cuts({}))["upper-right"]
 
+    def resampled(mean: float) -> tuple[str, str]:
+        """The verdict, and its words, where the contrast in resamples of the queries is `mean`
+        above the layer's mean, with a standard deviation of 1."""
+        path = tmp_path / f"{mean}.npy"
+        moved = np.zeros((1000, LAYERS, 4), dtype=np.float32)
+        moved[:, :, 0] = mean + np.random.default_rng(1).normal(size=(1000, 1)) / 0.75
+        np.save(path, moved)
+        table = matchlens.claims(
+            {
+                "attention": of_attention(
+                    matching=pd.DataFrame(
+                        {"direction": "Q->D", "layer": layer, "head": head, "held": held}
+                    )
+                ),
+                "circuits": matchlens.Result(
+                    "circuits",
+                    {},
+                    {"seed": 0},
+                    (),
+                    empty,
+                    empty,
+                    {
+                        "heads": pd.DataFrame(
+                            {"layer": layer, "head": head, "alignment": up, "QD-DD": up}
+                        )
+                    },
+                    arrays={"contrast_resampled": path},
+                ),
+                "evidence": of_cuts({}),
+            }
+        )
+        row = table.set_index("id").loc["upper-right"]
+        return row["verdict"], row["found"]
+
     assert said(up, up) == "holds"
+    assert resampled(5)[0] == "holds"
+    verdict, found = resampled(1)  # the heads stand there with these queries only
+    assert verdict == "undecided"
+    assert "In resamples of the queries the contrast is" in found
     assert said(up, flat) == "undecided"
     assert said(up, -up) == "does not hold"
     upper = layer >= 4  # all heads of the upper layers, which have more of both: depth decides

@@ -67,7 +67,7 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
     assert done.status == 0
     assert "3 conditions" in done.out
     done = call("sweep", "controls", *words, "--direction", "Q->D", "--draws", 2, "--explain")
-    assert "6 conditions" in done.out
+    assert "9 conditions" in done.out  # rows, edges and mass are drawn twice, scaled is not
 
 
 def test_head_sets_and_controls_write_tables(words, tmp_path):
@@ -82,7 +82,7 @@ def test_head_sets_and_controls_write_tables(words, tmp_path):
     assert {f"head-sets/figures/00.{kind}" for kind in ("svg", "pdf", "png")} < set(held)
     done = call("sweep", "controls", *words, "--direction", "D->D", "--draws", "1", "--out", out)
     assert (done.status, done.err) == (0, "")
-    assert "each cut beside random edges, mean of 1 draws" in done.out
+    assert "each cut beside its controls, mean of 1 draws" in done.out
     assert {f"controls/figures/00.{kind}" for kind in ("svg", "pdf", "png")} < set(files_of(out))
     cuts = set(pd.read_parquet(out / "scores.parquet")["cut"])
     assert {"", "D->D", "D->D | edges 0", "D->D | mass 0", "Q->D#0.1,2.3"} <= cuts

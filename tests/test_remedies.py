@@ -358,6 +358,13 @@ ENGINE = [
         lambda m: [(f"Q->D~{how}", "mass") for how in after("expected how ", m, " or ")],
     ),
     C(
+        "plan.py:Control.__post_init__",
+        "no row loses any",
+        control,
+        ("Q->D~mask", "rows"),
+        [("Q->D~zero", "rows"), ("Q->D~mask", "edges"), ("Q->D~mask", "mass")],
+    ),
+    C(
         "plan.py:LayerCut.of",
         "a condition of their own",
         planned,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import matchlens
+import tiny as tiny_models
 from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
 from matchlens.directions import Cut
+from matchlens.parts import Part
 from matchlens.ranking import compare, holm
+from matchlens.report.drawing import study_text
 from matchlens.studies.common import half
 from matchlens.studies.halves import select
 from matchlens.studies.head_set_points import random_sets
 from matchlens.studies.hows import agreement, ways
+from matchlens.studies.watching import watch
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +119,47 @@ def test_random_sets_match_the_layers_and_differ(tiny):
     assert len(every) == 5  # 4 choose 2, without the set itself
 
 
+def test_random_sets_match_the_attention_as_near_as_can_be():
+    mass = np.random.default_rng(0).random((3, 12))
+    named = ((0, 1), (2, 0), (2, 3))
+    near = random_sets(named, 12, 100, seed=0, mass=mass)
+    any_ = random_sets(named, 12, 100, seed=0)
+    off = [
+        [abs(sum(mass[head] for head in one) - sum(mass[head] for head in named)) for one in some]
+        for some in (near, any_)
+    ]
+    assert len(set(near)) == 100
+    assert named not in near
+    assert [layer for layer, _ in near[0]] == [0, 2, 2]
+    # of all 792 sets but the named one, the hundred nearest, since all of them are candidates
+    every = random_sets(named, 12, 10**4, seed=0)
+    assert len(every) == 12 * 66 - 1
+    best = sorted(abs(sum(mass[h] for h in one) - sum(mass[h] for h in named)) for one in every)
+    np.testing.assert_allclose(sorted(off[0]), best[:100])
+    assert max(off[0]) < np.median(off[1])
+
+
+def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
+    result = matchlens.head_sets(tiny, few, {"pair": "0.1,2.3"}, directions=["Q->D"])
+    row, points = result.to_frame("sets").iloc[0], result.to_frame("points")
+    watched = watch(tiny, few, ["mass"])
+    mass = watched.arrays["mass"].mapped()[..., int(Part.Q), int(Part.D)].mean(0)
+    random = points[points["draw"] >= 0]
+    named = points[points["draw"] == -1].iloc[0]
+    assert row["mass"] == named["mass"] == pytest.approx(mass[0, 1] + mass[2, 3])
+    assert row["random_mass"] == pytest.approx(random["mass"].mean())
+    assert row["random_mass_low"] <= row["random_mass"] <= row["random_mass_high"]
+    assert row["random_shared"] == pytest.approx(random["shared"].mean())
+    assert 0 < row["random_shared"] < 1  # all 15 other pairs of heads, some with one of these
+    tau = points["tau_b"].to_numpy()
+    as_much = (tau[1:] <= tau[0] + 1e-12).sum()
+    assert row["p_tau"] == (1 + as_much) / (1 + row["draws"])
+    text = study_text(result)
+    assert "p (measure)" in text
+    assert "p (order)" in text
+    assert "shared" in text
+
+
 def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
     sets = {"pair": "0.1,2.3", "one": [(1, 2)]}
     result = matchlens.head_sets(
@@ -134,7 +181,8 @@ def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
         own = mine[mine["draw"] == -1].iloc[0]
         alone = matchlens.ablation(tiny, few, cuts=[own["cut"]]).to_frame().iloc[2]
         assert own["diff"] == pytest.approx(alone["diff"], abs=1e-12)
-    np.testing.assert_allclose(table["p_random_holm"], holm(table["p_random"].to_numpy()))
+    for name in ("p_random", "p_tau"):
+        np.testing.assert_allclose(table[f"{name}_holm"], holm(table[name].to_numpy()))
     assert result.options["sets"] == {"pair": "0.1,2.3", "one": "1.2"}
 
 
@@ -242,21 +290,94 @@ def test_controls_stand_beside_their_cut(tiny, few):
     result = matchlens.controls(tiny, few, ["D->D", "Q->D~mask"], draws=2)
     table, draws = result.to_frame("controls"), result.to_frame("draws")
     assert table["cut"].tolist() == ["D->D", "Q->D~mask"]
-    assert len(draws) == 2 * 2 * 2
+    names_of = draws.groupby(["of", "control"])["cut"].agg(list)
+    assert {key: len(names) for key, names in names_of.items()} == {
+        ("D->D", "rows"): 2, ("D->D", "scaled"): 1, ("D->D", "edges"): 2, ("D->D", "mass"): 2,
+        ("Q->D~mask", "edges"): 2, ("Q->D~mask", "mass"): 2,
+    }  # fmt: skip
     wide = result.to_frame("queries").pivot(index="qid", columns="cut", values="value")
-    for row in table.itertuples():
-        for kind in ("edges", "mass"):
-            names = [f"{row.cut} | {kind} {draw}" for draw in (0, 1)]
-            control = wide[names].mean(axis=1)
-            alone = compare(control.to_numpy()[None], wide[""].to_numpy(), ["demo"] * len(wide))
-            assert getattr(row, f"{kind}_ci_low") == pytest.approx(alone["ci_low"].iloc[0])
-            assert getattr(row, f"{kind}_diff_p") == pytest.approx(alone["p"].iloc[0])
-            assert getattr(row, f"{kind}_diff") == pytest.approx((control - wide[""]).mean())
-            assert getattr(row, f"{kind}_beyond") == pytest.approx((wide[row.cut] - control).mean())
+    for (cut, kind), names in names_of.items():
+        row = table.set_index("cut").loc[cut]
+        control = wide[names].mean(axis=1)
+        alone = compare(control.to_numpy()[None], wide[""].to_numpy(), ["demo"] * len(wide))
+        assert row[f"{kind}_ci_low"] == pytest.approx(alone["ci_low"].iloc[0])
+        assert row[f"{kind}_diff_p"] == pytest.approx(alone["p"].iloc[0])
+        assert row[f"{kind}_diff"] == pytest.approx((control - wide[""]).mean())
+        assert row[f"{kind}_beyond"] == pytest.approx((wide[cut] - control).mean())
+        for amount in ("edges", "mass"):
+            assert 0 < row[f"{kind}_overlap_{amount}"] < 1
+    mask = table.set_index("cut").loc["Q->D~mask"]
+    assert np.isnan(mask["rows_diff"])
+    assert mask["verdict"] == "undecided"
+    assert "mask takes nothing from a row" in mask["lacking"]
     alone = matchlens.ablation(tiny, few, cuts=["D->D", "Q->D~mask"]).to_frame()
     np.testing.assert_allclose(table["p_holm"], alone["p_holm"].iloc[2:])
     with pytest.raises(matchlens.InputError, match="draws is 0"):
         matchlens.controls(tiny, few, draws=0)
+
+
+def graded_by(model, queries: int, passages: int = 8) -> PairSet:
+    """Candidates whose grades follow the model's own scores: it ranks them without a fault."""
+    drawn = [replace(pair, grade=0) for pair in tiny_models.pairs(queries * passages, 3, queries)]
+    drawn.sort(key=lambda pair: pair.qid)
+    scores = matchlens.score(model, drawn)[""].to_numpy().reshape(queries, passages)
+    places = (-scores).argsort(axis=1).argsort(axis=1).ravel()
+    grades = np.array([3, 2, 2, 1, 1, 0, 0, 0])[places]
+    pairs = [replace(pair, grade=int(one)) for pair, one in zip(drawn, grades, strict=True)]
+    ideal = (3, 2, 2, 1, 1, 0, 0, 0)
+    return PairSet(
+        tuple(pairs), {("tiny", f"q{number}"): ideal for number in range(queries)}, {}, {}, ()
+    )
+
+
+@pytest.fixture(scope="module")
+def by_row_mass(tmp_path_factory):
+    """A model in which attention carries one vector whatever is read: a row's sum alone counts."""
+    folder = tiny_models.save(
+        tmp_path_factory.mktemp("mass"), "modernbert", layers=2, classifier_pooling="mean"
+    )
+    model = matchlens.load(folder, device="cpu")
+    for layer in model.family.layers:
+        width = layer.attn.Wqkv.weight.shape[0] // 3
+        layer.attn.Wqkv.weight.data[2 * width :] = 0
+        layer.attn.Wqkv.bias.data[2 * width :] *= 10  # that its loss moves the ranking
+    return model
+
+
+def test_a_model_of_row_mass_alone_has_no_damage_beyond_its_row_matched_control(by_row_mass):
+    pairs = graded_by(by_row_mass, queries=24)
+    cuts = ["{Q,D}->{Q,SEP1}", "D->{D,CLS,SEP1,SEP2}"]
+    result = matchlens.controls(by_row_mass, pairs, cuts, draws=2)
+    table = result.to_frame().set_index("cut")
+    few = table.loc[cuts[0]]
+    assert few["diff"] < -0.03  # the cut does damage
+    assert abs(few["edges_beyond"]) > 0.01  # random edges lie in other rows
+    for kind in ("rows", "scaled"):
+        np.testing.assert_allclose(table[f"{kind}_beyond"], 0, atol=1e-12)
+        np.testing.assert_allclose(table[f"{kind}_diff"], table["diff"], atol=1e-12)
+    assert few["verdict"] == "only the amount"
+    assert few["p_only"] <= few["verdict_p_holm"] <= 0.05 < few["p_beyond"]
+    most = table.loc[cuts[1]]  # little else is left to the row
+    assert most["rows_overlap_mass"] > 0.5
+    assert most["verdict"] == "undecided"
+    assert "lies in the direction itself" in most["lacking"]
+
+
+def test_a_direction_that_matters_is_beyond_the_amount(tmp_path):
+    """A model in which the tokens that the score hangs on read a word in the passage."""
+    model = matchlens.load(tiny_models.save_copying(tmp_path), dtype="float64", device="cpu")
+    pairs = tiny_models.graded_by_cats(queries=16)
+    result = matchlens.controls(model, pairs, ["{CLS,SEP1,SEP2}->{Q,D}", "D->Q"], draws=1)
+    table = result.to_frame().set_index("cut")
+    row = table.loc["{CLS,SEP1,SEP2}->{Q,D}"]
+    assert row["verdict"] == "beyond the amount"
+    assert row["verdict_p"] == row["p_beyond"] <= row["verdict_p_holm"] <= 0.05
+    idle = table.loc["D->Q"]
+    assert idle["verdict"] == "undecided"
+    assert idle["lacking"] == "the cut itself is not shown to lower the measure"
+    text = study_text(result)
+    assert "{CLS,SEP1,SEP2}->{Q,D}: the direction matters beyond the amount" in text
+    assert "the same rows lose as much, elsewhere" in text
 
 
 def test_presets_say_what_the_authors_and_zhan_cut(tiny, few):

@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from matchlens.corpora import Pair
+from matchlens.corpora import Pair, PairSet
 
 WORDS = ("cat", "sat", "mat", "dog", "ran", "far", "sun", "rain", "cold", "warm", "tea", "ship")
 ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -135,6 +135,52 @@ def save(folder: Path, family: str = "bert", **settings) -> Path:
     model(family=family, **settings).save_pretrained(folder)
     tokenizer(family).save_pretrained(folder)
     return folder
+
+
+def save_copying(folder: Path, layers: int = 4) -> Path:
+    """Save a BERT whose separators do what CLS does, and hand it on to CLS.
+
+    Attention is uniform, and only the upper half of the layers carries anything: how much of the
+    input is the word "cat". CLS, SEP1 and SEP2 gather it alike, and CLS reads SEP1 and SEP2, so
+    that CLS may as well be blind to query and document.
+    """
+    module = model(layers=layers, heads=2, initializer_range=0.0)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
+        words = module.bert.embeddings.word_embeddings.weight
+        words[:, 2::2] = torch.randn(len(words), words.shape[1] // 2 - 1)
+        words[:, 3::2] = -words[:, 2::2]
+        cat = tokenizer().convert_tokens_to_ids("cat")
+        words[:, 0] = 0.02 * torch.randn(len(words))  # that each word shows in the score a little
+        words[cat, 0] = 2.0
+        words[:, 1] = -words[:, 0]
+        one = torch.zeros(words.shape[1], words.shape[1])
+        one[0, 0] = one[1, 1] = 1.0
+        for layer in module.bert.encoder.layer[layers // 2 :]:
+            layer.attention.self.value.weight.copy_(one)
+            layer.attention.output.dense.weight.copy_(one)
+        module.bert.pooler.dense.weight.copy_(one)
+        module.classifier.weight[0, 0] = 1.0
+    logging.disable_progress_bar()
+    module.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def graded_by_cats(queries: int, passages: int = 6) -> PairSet:
+    """Candidates of one length whose grade is how often the word "cat" stands in them."""
+    draw = random.Random(0)
+    rows, ideals = [], {}
+    for number in range(queries):
+        grades = [3, 0, *(draw.randint(0, 3) for _ in range(passages - 2))]
+        ideals["tiny", f"q{number}"] = tuple(sorted(grades, reverse=True))
+        for place, grade in enumerate(grades):
+            words = ["cat"] * grade + draw.choices(WORDS[1:], k=8 - grade)
+            text = " ".join(draw.sample(words, k=len(words)))
+            query = " ".join(draw.choices(WORDS[1:], k=2))
+            rows.append(Pair(f"q{number}", f"p{place}", query, text, grade, collection="tiny"))
+    return PairSet(tuple(rows), ideals, {}, {}, ())
 
 
 def pairs(count: int, seed: int = 0, queries: int = 4) -> list[Pair]:

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How, hows_but
@@ -16,7 +16,7 @@ from matchlens.errors import InputError
 from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
 from matchlens.models.band import Band
-from matchlens.models.chance import Chance
+from matchlens.models.chance import TAKEN, Chance
 from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
@@ -52,8 +52,10 @@ class Run:
         reach: whether, in a layer, a token of the row part may read one of the column part in some
             pair.
         causal: whether some layer lets tokens read only what stands before them.
-        counts: what was computed where layers come apart.
         device: kind of the device that ran it; several, joined by ``+``, where workers had others.
+        taken: what each control of the plan took in all layers and heads, as
+            :data:`matchlens.models.chance.TAKEN` names it.
+        counts: what was computed where layers come apart.
     """
 
     scores: Scores
@@ -65,6 +67,7 @@ class Run:
     reach: Bool[np.ndarray, "layer row_part column_part"]
     causal: bool
     device: str
+    taken: Float[np.ndarray, "control pair amount"]
     counts: Counts = field(default_factory=Counts)
 
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
@@ -82,7 +85,8 @@ class Run:
         family = model.family
         plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
         values = np.stack([self.scores.of(name) for name in conditions])
-        return replace(self, scores=Scores(tuple(conditions), values), plan=plan)
+        taken = self.taken[[self.plan.controls.index(name) for name in plan.controls]]
+        return replace(self, scores=Scores(tuple(conditions), values), plan=plan, taken=taken)
 
 
 def run(
@@ -103,7 +107,7 @@ def run(
             its means over and ``resample`` its other pairs from.
         conditions: name to the cuts that hold together under it, or to one control; no cuts: the
             untouched model.
-        seed: of the choice of the other pair (``resample``) and of the random edges of controls.
+        seed: of the choice of the other pair (``resample``) and of the draws of controls.
         batch_tokens: most places of one layer call (pairs times padded length times conditions
             side by side); the model's default where None. Changes speed and memory only.
         progress: called as pairs are done.
@@ -177,7 +181,7 @@ def run_part(
         model: a loaded reranker.
         pairs: the pairs.
         plan: what :func:`planned` made.
-        seed: of the random edges of controls.
+        seed: of the draws of controls.
         budget: most places of one layer call.
         numbers: the pairs' places in the whole run, by which meters and errors know them; 0, 1, ...
             where None.
@@ -199,6 +203,7 @@ def run_part(
     scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
     tokens = np.zeros(len(pairs), dtype=np.int64)
     truncated = np.zeros(len(pairs), dtype=bool)
+    taken = np.zeros((len(plan.controls), len(pairs), len(TAKEN)))
     sizes: list[int] = []
     counts = Counts()
     refresh(model.family.module)
@@ -228,6 +233,7 @@ def run_part(
                 seed=seed,
                 device=model.device,
             ),
+            partial(_took, taken, rows, {name: at for at, name in enumerate(plan.controls)}),
             meters,
             counts,
         )
@@ -243,7 +249,33 @@ def run_part(
     reach = np.stack([reached[band] for band in bands])
     causal = any(band.causal for band in bands)
     device = model.device.type
-    return Run(scores, tokens, truncated, plan, tuple(sizes), budget, reach, causal, device, counts)
+    return Run(
+        scores,
+        tokens,
+        truncated,
+        plan,
+        tuple(sizes),
+        budget,
+        reach,
+        causal,
+        device,
+        taken,
+        counts,
+    )
+
+
+def _took(
+    taken: np.ndarray,
+    rows: np.ndarray,
+    places: Mapping[str, int],
+    conditions: Sequence[Sequence[str]],
+    amounts: torch.Tensor,
+) -> None:
+    """Add what the controls of a layer's nodes took to what they took in the layers below."""
+    by_node = amounts.double().cpu().numpy().reshape(len(conditions), len(rows), -1)
+    for names, found in zip(conditions, by_node, strict=True):
+        for name in names:
+            taken[places[name], rows] += found
 
 
 def _called(pair: Pair) -> str:

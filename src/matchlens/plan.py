@@ -21,24 +21,37 @@ from matchlens.parts import PADDING, Part
 
 HOWS = tuple(How)
 LABELS = PADDING + 1
-CONTROLS = ("edges", "mass")
+CONTROLS: Mapping[str, str] = {
+    "rows": "the same rows lose as much, elsewhere",
+    "scaled": "the same rows, scaled down",
+    "edges": "as many random edges",
+    "mass": "as much random attention",
+}
+"""The controls of a cut and what each is in words; the first is the primary one."""
+OF_ROWS = ("rows", "scaled")
+"""The controls in which each row of the cut loses what the cut would take from it."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A cut's control: in its place, random edges are cut.
+    """A cut's control: as much is removed as the cut would remove there, but not by direction.
+
+    "As much" is read from the attention of the control's own pass, in each pair, layer and head.
 
     Args:
-        cut: the cut that is controlled, by ``zero`` or ``mask``.
-        kind: ``edges``: in each pair, layer and head as many random edges as the cut removes
-            there; ``mass``: random edges until as much attention is gone.
+        cut: the cut that is controlled, by ``zero`` or, for ``edges`` and ``mass``, ``mask``.
+        kind: ``rows``: each row loses the attention that it would lose to the cut, on random
+            columns that the cut leaves to it, the last of them in part; on the cut's own columns
+            only where those do not hold enough. ``scaled``: each row is multiplied by 1 minus that
+            attention. ``edges``: as many random edges, in all rows; ``mass``: random edges until
+            as much attention is gone.
         draw: number of the draw.
 
     Raises:
-        InputError: if the kind is not known or the cut puts something in the removed place.
+        InputError: if the kind is not known, or cannot control a cut that is made in this way.
 
-    >>> Control(Cut.parse("Q->D"), "mass", 0).kind
-    'mass'
+    >>> Control(Cut.parse("Q->D"), "rows", 0).kind
+    'rows'
     """
 
     cut: Cut
@@ -55,6 +68,12 @@ class Control:
                 f"cut {str(self.cut)!r} cannot be controlled: random edges are removed and nothing "
                 "is put in; expected how zero or mask"
             )
+        if self.kind in OF_ROWS and self.cut.how != How.ZERO:
+            raise InputError(
+                f"cut {str(self.cut)!r} has no control of kind {self.kind!r}: 'mask' gives what a "
+                "row loses to its other columns, so that no row loses any; expected how zero, or "
+                "kind edges or mass"
+            )
 
 
 Condition = Sequence[Cut | Control]
@@ -68,7 +87,7 @@ class LayerCut:
     Args:
         key: the table's bytes; equal keys cut the same edges in the same way.
         heads: number of heads of the model.
-        control: kind and draw, where random edges are cut in the place of the table's.
+        control: kind and draw, where a control stands in the place of the table's edges.
     """
 
     key: bytes
@@ -79,7 +98,7 @@ class LayerCut:
     def of(cls, cuts: Condition, layer: int, heads: int, rows: Collection[Part]) -> LayerCut:
         """The table of ``cuts`` in ``layer``, its rows restricted to the parts in ``rows``.
 
-        A control's table is not restricted: its random edges lie in all rows.
+        The table of a control whose random edges lie in all rows is not restricted.
 
         Raises:
             InputError: if two cuts remove the same edge in different ways, or a control does not
@@ -92,7 +111,8 @@ class LayerCut:
                     "a control stands beside other cuts in one condition; expected it alone: give "
                     "the other cuts a condition of their own"
                 )
-            plain = cls.of([one.cut], layer, heads, tuple(Part))
+            read = rows if one.kind in OF_ROWS else tuple(Part)
+            plain = cls.of([one.cut], layer, heads, read)
             return replace(plain, control=(one.kind, one.draw)) if any(plain.key) else plain
         table = np.zeros((heads, LABELS, LABELS), dtype=np.uint8)
         for cut in cuts:
@@ -157,6 +177,8 @@ class Plan:
     levels: tuple[tuple[Node, ...], ...]
     conditions: tuple[str, ...]
     score_parts: tuple[Part, ...] = (Part.CLS,)
+    controls: tuple[str, ...] = ()
+    """Those of the conditions that are controls."""
 
     @classmethod
     def build(
@@ -198,7 +220,12 @@ class Plan:
             levels.append(
                 tuple(Node(parent, cut, tuple(names)) for (parent, cut), names in found.items())
             )
-        return cls(tuple(levels), tuple(conditions), tuple(score_rows))
+        controls = [
+            name
+            for name, cuts in conditions.items()
+            if any(isinstance(cut, Control) for cut in cuts)
+        ]
+        return cls(tuple(levels), tuple(conditions), tuple(score_rows), tuple(controls))
 
     @cached_property
     def children(self) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -35,7 +35,8 @@ class Walk:
         terms: what stands in for removed terms.
         width: most nodes side by side.
         observe: takes the names of conditions and the scores of the batch under them.
-        chance: makes a control's random edges.
+        chance: makes what a control removes.
+        took: takes the names of the conditions of each node and what their control took there.
         meters: watch the untouched model.
         counts: what is computed is added to them.
     """
@@ -47,6 +48,7 @@ class Walk:
     width: int
     observe: Callable[[Sequence[str], np.ndarray], None]
     chance: Callable[..., Chance]
+    took: Callable[[Sequence[Sequence[str]], Tensor], None]
     meters: Sequence[Meter] = ()
     counts: Counts = field(default_factory=Counts)
 
@@ -163,6 +165,9 @@ class _Layer:
                 return self._shared(self.siblings, slots, nodes, added)
             call = Call(walk.grid, cuts, rows, added=added)
         out = self.family.layer(level, _stack(self.states, slots), call)
+        if call.chance is not None:
+            (taken,) = call.chance.taken
+            walk.took([node.conditions for node in nodes], taken)
         if self.last and call.rows is None:
             return out[:, self.family.score_rows]
         self._keep(slots, nodes, out)

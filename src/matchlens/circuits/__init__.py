@@ -4,7 +4,7 @@ Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as it
 """
 
 from matchlens.circuits.algebra import Triplets, alignment, matrix, symmetric_share, triplets
-from matchlens.circuits.association import Association, spearman
+from matchlens.circuits.association import Association, rhos, spearman
 from matchlens.circuits.controls import (
     Crossed,
     Null,
@@ -14,7 +14,13 @@ from matchlens.circuits.controls import (
     rotation_null,
 )
 from matchlens.circuits.hypothesis import TERMS, Hypothesis, Shares
-from matchlens.circuits.mean_logits import CONTRASTS, DIRECTIONS, MeanLogits, mean_logits
+from matchlens.circuits.mean_logits import (
+    CONTRASTS,
+    DIRECTIONS,
+    MeanLogits,
+    mean_logits,
+    resampled_logits,
+)
 from matchlens.circuits.mean_states import Means, MeanStates
 from matchlens.circuits.vocabulary import Matches, strongest_matches
 
@@ -38,6 +44,8 @@ __all__ = [
     "gaussian_null",
     "matrix",
     "mean_logits",
+    "resampled_logits",
+    "rhos",
     "rotation_null",
     "spearman",
     "strongest_matches",

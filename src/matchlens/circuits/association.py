@@ -125,13 +125,23 @@ def _interval(x: np.ndarray, y: np.ndarray, seed: int, resamples: int) -> tuple[
     found = []
     for count in _blocks(resamples, x.size):
         drawn: Int[np.ndarray, "s layer head"] = generator.integers(0, heads, (count, *x.shape))
-        a, b = (_ranks(values[rows, drawn].reshape(count, -1)) for values in (x, y))
-        a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-        scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-        out = np.full(count, np.nan)
-        found.append(np.divide((a * b).sum(1), scale, out=out, where=scale > 0))
+        found.append(rhos(*(values[rows, drawn].reshape(count, -1) for values in (x, y))))
     low, high = np.nanpercentile(np.concatenate(found), [2.5, 97.5])
     return float(low), float(high)
+
+
+def rhos(
+    x: Float[np.ndarray, "sample head"], y: Float[np.ndarray, "sample head"]
+) -> Float[np.ndarray, " sample"]:
+    """Spearman's correlation of each row; NaN where a quantity is the same for all heads.
+
+    >>> rhos(np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[2.0, 4.0, 9.0]] * 2))
+    array([ 1., nan])
+    """
+    a, b = _ranks(x), _ranks(y)
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return np.divide((a * b).sum(1), scale, out=np.full(len(a), np.nan), where=scale > 0)
 
 
 def _ranks(values: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "s n"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class MeanLogits:
     """Logits of the means, by reading direction.
 
     Args:
-        logits: direction (QD, DQ, QQ, DD) -> [layer, head].
+        logits: direction (QD, DQ, QQ, DD) -> [layer, head], or [sample, layer, head].
         biases: whether the biases are in them.
         divided: whether they are divided by sqrt(d_h).
 
@@ -45,11 +45,11 @@ class MeanLogits:
     (array([[1.]]), array([[0.]]))
     """
 
-    logits: Mapping[str, Float[np.ndarray, "layer head"]]
+    logits: Mapping[str, Float[np.ndarray, "*sample layer head"]]
     biases: bool
     divided: bool
 
-    def contrast(self, name: str = "QD-DD") -> Float[np.ndarray, "layer head"]:
+    def contrast(self, name: str = "QD-DD") -> Float[np.ndarray, "*sample layer head"]:
         """The difference of two directions' logits; `CONTRASTS` says it in words.
 
         Two tokens reading the same one (QD-DD, DQ-QQ): b_Q cancels, b_K does not. One token
@@ -103,21 +103,52 @@ def mean_logits(
     (array([[3.]]), 'a query token reads document tokens more than a document token does')
     """
     check_means(layers, query, document)
-    means = {"Q": query, "D": document}
+    apart = np.stack([query, document])[None]
+    found = resampled_logits(layers, apart, np.ones((1, 1)), biases=biases, divided=divided)
+    return replace(found, logits={name: one[0] for name, one in found.logits.items()})
+
+
+def resampled_logits(
+    layers: Sequence[QK],
+    apart: Float[np.ndarray, "query side layer d"],
+    weights: Float[np.ndarray, "sample query"],
+    *,
+    biases: bool = False,
+    divided: bool = False,
+) -> MeanLogits:
+    """The logits of the means of several samples of queries, as [sample, layer, head].
+
+    Args:
+        layers: the weights of each layer.
+        apart: [query, side, layer, d], each query's means of its query and document tokens.
+        weights: [sample, query], the weight of each query in the mean; a row sums to 1.
+        biases: whether b_Q and b_K take part.
+        divided: whether the logits are divided by sqrt(d_h).
+
+    >>> qk = QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]]))
+    >>> apart = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[3.0, 0.0]], [[0.0, 1.0]]]])
+    >>> found = resampled_logits([qk], apart, np.array([[1.0, 0.0], [0.5, 0.5]]))
+    >>> found.logits["QD"].ravel().tolist()
+    [3.0, 6.0]
+    """
+    mixed = torch.from_numpy(weights.astype(np.float64))
     rows: dict[str, list[np.ndarray]] = {direction: [] for direction in DIRECTIONS}
     for number, qk in enumerate(layers):
         pair = factors(qk)
         readers, reads = {}, {}
-        for side, values in means.items():
-            state = torch.from_numpy(values[number].astype(np.float64))
-            readers[side], reads[side] = pair.query @ state, pair.key @ state
-            if biases:
-                readers[side] = readers[side] + pair.query_bias
-                reads[side] = reads[side] + pair.key_bias
+        for place, side in enumerate("QD"):
+            states = torch.from_numpy(apart[:, place, number].astype(np.float64))
+            for found, matrix, bias in (
+                (readers, pair.query, pair.query_bias),
+                (reads, pair.key, pair.key_bias),
+            ):
+                each = torch.einsum("hkd,qd->qhk", matrix, states)
+                each = each + bias if biases else each
+                found[side] = torch.einsum("sq,qhk->shk", mixed, each)
         for reader, read in DIRECTIONS:
             logits = (readers[reader] * reads[read]).sum(-1).numpy()
             rows[reader + read].append(logits * qk.scale if divided else logits)
-    logits = {direction: np.stack(values) for direction, values in rows.items()}
+    logits = {direction: np.stack(values, 1) for direction, values in rows.items()}
     return MeanLogits(logits, biases, divided)
 
 

@@ -22,8 +22,10 @@ class Means:
         query: [layer, d].
         document: [layer, d].
         queries: number of queries behind them.
+        names: what each of these is known by.
+        apart: [query, side, layer, d], each query's own means, of its query and document tokens.
 
-    >>> means = Means(query=np.zeros((12, 384)), document=np.ones((12, 384)), queries=56)
+    >>> means = Means(np.zeros((12, 384)), np.ones((12, 384)), 56, (), np.zeros((56, 2, 12, 384)))
     >>> means.query.shape, means.queries
     ((12, 384), 56)
     """
@@ -31,6 +33,8 @@ class Means:
     query: Float[np.ndarray, "layer d"]
     document: Float[np.ndarray, "layer d"]
     queries: int
+    names: tuple[Hashable, ...]
+    apart: Float[np.ndarray, "query side layer d"]
 
 
 @dataclass
@@ -180,16 +184,16 @@ class MeanStates:
                 "no pair is left to take mean states over; expected at least one pair whose "
                 "class is relevant, hard or easy: give more queries"
             )
-        total = np.zeros((self.n_layers, 2, self.width))
-        for means in classes.values():
-            total += sum(means) / len(means)
-        total /= len(classes)
+        apart = np.stack([sum(means) / len(means) for means in classes.values()])
+        total = sum(apart, np.zeros(apart.shape[1:])) / len(apart)
         if not np.isfinite(total).all():
             raise InputError(
                 "a state of the model is NaN or infinite; expected finite states: load the model "
                 "with dtype float32"
             )
-        return Means(query=total[:, 0], document=total[:, 1], queries=len(classes))
+        return Means(
+            total[:, 0], total[:, 1], len(classes), tuple(classes), apart.transpose(0, 2, 1, 3)
+        )
 
     @property
     def _shape(self) -> tuple[int, int, tuple[Part, ...], tuple[Part, ...]]:

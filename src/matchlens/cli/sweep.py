@@ -24,8 +24,8 @@ KIND says where a direction is cut:
   only       one layer
   window     --window layers from n on
   heads      each head alone
-  head-sets  each --set of heads, beside --random sets with as many heads in each layer
-  controls   in all layers, beside as many random edges and as much random attention
+  head-sets  each --set of heads, beside --random sets like it in layers and attention
+  controls   in all layers, beside the same loss of the same rows elsewhere, and random edges
 
 What conditions share is computed once; --explain says what a sweep costs and stops. heads,
 head-sets and controls run on at most --pairs 300 unless told otherwise.
@@ -58,7 +58,7 @@ Sets = Annotated[
     typer.Option("--set", metavar="NAME=HEADS", help="A set of heads: 'top=8.1,4.9'. Repeatable."),
 ]
 Random = Annotated[int, typer.Option(metavar="N", help="Random sets beside each named one.")]
-Draws = Annotated[int, typer.Option(metavar="N", help="Draws of random edges a control.")]
+Draws = Annotated[int, typer.Option(metavar="N", help="Random draws of each control.")]
 
 
 @command

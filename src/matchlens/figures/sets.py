@@ -31,7 +31,7 @@ from matchlens.figures.page import (
 COLUMNS = ("set", "draw", "diff", "ci_low", "ci_high", "p_random")
 NOTE = (
     "◆ the named heads cut together, with the 95% interval; grey dots: random heads, as many in "
-    "the same layers; p: of the named heads among the random ones."
+    "the same layers; p: the share of sets that lower the measure as much as the named one."
 )
 _ROW = 17.0
 

@@ -35,7 +35,8 @@ class Call:
         added: [condition * pair, head, row part, head width], added to the context of the part's
             rows in the place of what was removed (``mean``, ``resample``).
         watch: sees the weights of all heads as they are before any cut.
-        chance: random edges are cut in the place of those of ``cuts``; all rows are computed.
+        chance: removes what controls remove, in the place of the edges of ``cuts``; all rows are
+            computed.
         gauge: measures the attention of all rows; nothing is cut in such a call.
         asking: queries of all tokens, where only some rows go through the layer and a gauge
             measures all.

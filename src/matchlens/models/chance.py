@@ -1,10 +1,10 @@
-"""Random edges cut in the place of a direction's: the control that tells damage from luck."""
+"""What is removed in the place of a direction's edges: the controls of a cut."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,22 +16,28 @@ from matchlens.directions import How
 from matchlens.models.band import OPEN, Band
 from matchlens.plan import LayerCut
 
+TAKEN = ("edges", "edges_inside", "mass", "mass_inside")
+"""What a control took, summed over layers and heads: edges (pairs of tokens; of one that is removed
+in part, that part) and attention, each also as far as it lies inside the controlled direction."""
+
 
 @dataclass(frozen=True)
 class Chance:
-    """How one layer call cuts random edges.
+    """How one layer call removes what controls remove.
 
     Args:
         order: [condition * pair, edge] numbers of the edges (row * tokens + column), in the order
             in which they go; padding last.
-        by_mass: [condition * pair] whether edges go until as much attention is gone as the
-            direction has, instead of as many edges.
+        kinds: the control of each condition, as :data:`matchlens.plan.CONTROLS` names it.
         renormalise: [condition * pair] whether what is left is divided by its sum (``mask``).
+        taken: what was removed, [condition * pair, amount] as :data:`TAKEN` names it; one entry
+            after :meth:`cut`.
     """
 
     order: Int[Tensor, "batch edge"]
-    by_mass: Bool[Tensor, " batch"]
+    kinds: tuple[str, ...]
     renormalise: Bool[Tensor, " batch"]
+    taken: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -71,7 +77,7 @@ class Chance:
         each = torch.ones(len(pairs), dtype=torch.bool)
         return cls(
             torch.from_numpy(np.concatenate([orders[draw] for _, draw in controls])).to(device),
-            torch.cat([each & (kind == "mass") for kind, _ in controls]).to(device),
+            tuple(kind for kind, _ in controls),
             torch.cat([each & mask for mask in masks]).to(device),
         )
 
@@ -81,33 +87,86 @@ class Chance:
         direction: Bool[Tensor, "batch head_or_1 row column"],
         band: Band = OPEN,
     ) -> Float[Tensor, "batch head row column"]:
-        """The weights without the random edges.
+        """The weights without what the controls remove.
 
         Args:
             weights: attention, all rows, before any cut.
-            direction: the edges that the controlled cut would remove.
+            direction: the edges that the controlled cuts would remove.
             band: the edges that the layer allows; no others count, and no others go.
         """
-        flat = weights.flatten(2)
         order = self.order
         if not band.everything:
             forbidden = band.forbidden(weights.shape[-1], device=weights.device)
             direction = direction & ~forbidden
             last = forbidden.flatten()[order]
             order = order.gather(-1, last.to(torch.uint8).argsort(dim=-1, stable=True))
-        order = order[:, None].expand_as(flat)
-        gone = flat.gather(-1, order).cumsum(-1)
-        gone = torch.nn.functional.pad(gone, (1, 0))
-        mass = (weights * direction).sum((-2, -1))[..., None]
-        by_mass = (gone - mass).abs().argmin(-1)
-        by_edges = direction.flatten(2).sum(-1).expand_as(by_mass)
-        number = torch.where(self.by_mass[:, None], by_mass, by_edges)
-        stays = torch.arange(flat.shape[-1], device=flat.device) >= number[..., None]
-        keep = torch.zeros_like(flat).scatter_(-1, order, stays.to(flat.dtype))
-        left = weights * keep.view_as(weights)
+        pairs = len(weights) // len(self.kinds)
+        gone = torch.cat(
+            [
+                _GONE[kind](*(each[at * pairs : (at + 1) * pairs] for each in given))
+                for given in ((weights, direction, order),)
+                for at, kind in enumerate(self.kinds)
+            ]
+        )
+        lost = weights * gone
+        amounts = [one.sum((1, 2, 3)) for each in (gone, lost) for one in (each, each * direction)]
+        self.taken.append(torch.stack(amounts, -1))
+        left = weights - lost
         total = left.sum(-1, keepdim=True)
         divided = torch.where(total > 0, left / total, left)
         return torch.where(self.renormalise[:, None, None, None], divided, left)
+
+
+Weights = Float[Tensor, "pair head row column"]
+Direction = Bool[Tensor, "pair head_or_1 row column"]
+Order = Int[Tensor, "pair edge"]
+
+
+def _edges(weights: Weights, direction: Direction, order: Order) -> Weights:
+    """Random edges go, as many as the direction has."""
+    number = direction.flatten(2).sum(-1).expand(weights.shape[:2])
+    return _first(weights, order, number)
+
+
+def _mass(weights: Weights, direction: Direction, order: Order) -> Weights:
+    """Random edges go until their attention is as near as can be to what the direction has."""
+    flat = weights.flatten(2)
+    gone = flat.gather(-1, order[:, None].expand_as(flat)).cumsum(-1)
+    gone = torch.nn.functional.pad(gone, (1, 0))
+    mass = (weights * direction).sum((-2, -1))[..., None]
+    return _first(weights, order, (gone - mass).abs().argmin(-1))
+
+
+def _first(weights: Weights, order: Order, number: Int[Tensor, "pair head"]) -> Weights:
+    flat = weights.flatten(2)
+    goes = torch.arange(flat.shape[-1], device=flat.device) < number[..., None]
+    order = order[:, None].expand_as(flat)
+    return torch.zeros_like(flat).scatter_(-1, order, goes.to(flat.dtype)).view_as(weights)
+
+
+def _rows(weights: Weights, direction: Direction, order: Order) -> Weights:
+    """Each row loses what it gives to the direction, on random other columns first."""
+    size = weights.shape[-1]
+    rank = torch.empty_like(order).scatter_(
+        -1, order, torch.arange(size**2, device=order.device).expand_as(order)
+    )
+    rank = rank.view(-1, 1, size, size) + size**2 * direction
+    columns = rank.argsort(-1).expand_as(weights)
+    here = weights.gather(-1, columns)
+    lost = (weights * direction).sum(-1, keepdim=True)
+    missing = lost - (here.cumsum(-1) - here)
+    share = torch.where(here > 0, missing / here, torch.zeros_like(here)).clamp(0, 1)
+    return torch.zeros_like(weights).scatter_(-1, columns, share)
+
+
+def _scaled(weights: Weights, direction: Direction, order: Order) -> Weights:
+    """Each row loses the same share everywhere: what it gives to the direction."""
+    lost = (weights * direction).sum(-1, keepdim=True)
+    return torch.where(weights > 0, lost, torch.zeros_like(lost))
+
+
+_GONE = {"rows": _rows, "scaled": _scaled, "edges": _edges, "mass": _mass}
+"""What share of each edge a control removes."""
 
 
 def edge_order(

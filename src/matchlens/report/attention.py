@@ -98,7 +98,7 @@ def _matching(result: Result) -> list[str]:
 def _sets(result: Result) -> list[str]:
     if "sets" not in result.tables or not len(result.tables["sets"]):
         return []
-    body = [["set cut", "heads", "change", "random mean", "random 95%", "p", "p(tau)"]]
+    body = [["set cut", "heads", "change", "random mean", "random 95%", "p (measure)", "p (order)"]]
     for row in records(result.to_frame("sets")):
         low, high = (printed(row[key], 3) for key in ("random_low", "random_high"))
         body.append(
@@ -119,8 +119,8 @@ def _sets(result: Result) -> list[str]:
         "",
         *columns(body),
         "",
-        "p: share of sets whose cut lowers the measure at least as much; p(tau): that disturb the "
-        "order at least as much.",
+        "p (measure): share of sets whose cut lowers the measure at least as much; p (order): that "
+        "disturb the order at least as much (Kendall's tau-b); both uncorrected.",
     ]
 
 

@@ -86,19 +86,22 @@ def _associations(result: Result) -> list[str]:
         "  colour: attention mass of the contrast's first reader, relevant less easy passages",
         "",
     ]
-    body = [["Spearman over heads", "rho", "95%", "layers alone", "p"]]
+    body = [["Spearman over heads", "rho", "95% (heads)", "95% (queries)", "layers alone", "p"]]
     for row in records(result.to_frame("associations")):
         name = str(row["contrast"])
         words = {"contrast": name, "colour": f"{ARROWS[name[:2]]} colour", "alignment": "alignment"}
         low, high = (printed(row[key], 2) for key in ("low", "high"))
-        cells = [printed(row["rho"], 2), f"[{low}, {high}]", printed(row["by_layer"], 2)]
+        first, last = (printed(row.get(key), 2) for key in ("query_low", "query_high"))
+        cells = [printed(row["rho"], 2), f"[{low}, {high}]", f"[{first}, {last}]"]
+        cells.append(printed(row["by_layer"], 2))
         couple = f"{words[str(row['first'])]} and {words[str(row['second'])]}"
         body.append([couple, *cells, printed(row["p"], 4)])
     return [
         *lines,
         *columns(body),
         "",
-        "p: permutations inside layers; layers alone: the mean under them.",
+        "p: permutations inside layers, uncorrected; layers alone: the mean under them. 95%: heads",
+        "drawn anew inside their layers; queries drawn anew, on which contrast and colour depend.",
     ]
 
 

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from matchlens import figures
 from matchlens.directions import Cut
+from matchlens.plan import CONTROLS
 from matchlens.report.mains import main_table
 from matchlens.report.sections import section_latex
 from matchlens.report.tables import latex, sweep_text, text
-from matchlens.report.trust import controls_text, head_sets_text
+from matchlens.report.trust import controls_of, controls_text, head_sets_text
 from matchlens.results import Result, records
-from matchlens.studies.control_points import WORDS
 from matchlens.studies.hows import starred
 from matchlens.studies.impossible import feasible
 
@@ -155,7 +155,7 @@ def head_sets_figures(result: Result) -> Iterator[tuple[str, Figure]]:
 
 
 def controls_files(result: Result) -> dict[str, str | bytes]:
-    """The controls' table as text, and a figure: each cut beside its two controls.
+    """The controls' table as text, and a figure: each cut beside its controls.
 
     Args:
         result: what :func:`matchlens.controls` returned.
@@ -167,7 +167,7 @@ def controls_files(result: Result) -> dict[str, str | bytes]:
 
 
 def controls_figures(result: Result) -> Iterator[tuple[str, Figure]]:
-    """Each cut beside its two controls.
+    """Each cut beside its controls.
 
     Args:
         result: what :func:`matchlens.controls` returned.
@@ -176,11 +176,11 @@ def controls_figures(result: Result) -> Iterator[tuple[str, Figure]]:
     rows = []
     for row in records(table):
         rows.append({**row, "cut": row["cut"], "how": "the cut", "significant": row["significant"]})
-        for kind, words in WORDS.items():
+        for kind in controls_of(row):
             rows.append(
                 {
                     "cut": row["cut"],
-                    "how": words,
+                    "how": CONTROLS[kind],
                     "diff": row[f"{kind}_diff"],
                     "ci_low": row[f"{kind}_ci_low"],
                     "ci_high": row[f"{kind}_ci_high"],

@@ -20,7 +20,7 @@ TITLES = {
     "attention": "Where attention goes, and which heads match",
     "circuits": "Query-key circuits",
     "comparison": "Results folders side by side",
-    "controls": "Cuts beside random edges",
+    "controls": "Cuts beside their controls",
     "head-sets": "Sets of heads cut together",
     "looking": "Pairs to look into",
     "study": "The whole study",

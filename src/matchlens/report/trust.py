@@ -1,9 +1,11 @@
-"""Tables that tell damage from luck: several hows, sets of heads, random edges, halves."""
+"""Tables that tell damage from luck: several hows, sets of heads, controls, halves."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
+from matchlens.plan import CONTROLS
 from matchlens.report.numbers import columns, digits_of, note_lines, printed
 from matchlens.results import Result, records
 
@@ -50,10 +52,12 @@ def head_sets_text(result: Result) -> str:
         result: what :func:`matchlens.head_sets` returned.
     """
     rows, digits = records(result.to_frame("sets")), digits_of(result)
-    head = ["set", "size", "direction", "how", "change", "random mean", "random 95%", "p", "p(tau)"]
+    head = ["set", "size", "direction", "how", "change", "random mean", "random 95%"]
+    head += ["p (measure)", "Holm", "p (order)", "Holm", "mass", "random mass", "shared"]
     body = [head]
     for row in rows:
         low, high = (printed(row[key], digits) for key in ("random_low", "random_high"))
+        least, most = (printed(row.get(key), 3) for key in ("random_mass_low", "random_mass_high"))
         significant = (row["p_random_holm"] or 1.0) <= 0.05  # type: ignore[operator]
         body.append(
             [
@@ -64,24 +68,33 @@ def head_sets_text(result: Result) -> str:
                 printed(row["diff"], digits) + ("*" if significant else " "),
                 printed(row["random_mean"], digits),
                 f"[{low}, {high}]",
-                printed(row["p_random"], 3),
-                printed(row["p_tau"], 3),
+                *(printed(row.get(key), 3) for key in _SET_P),
+                printed(row.get("mass"), 3),
+                f"{printed(row.get('random_mass'), 3)} [{least}, {most}]",
+                share(row.get("random_shared")),
             ]
         )
     lines = [
         f"{result.options['measure']}: original {printed(result.options['original'], digits)}; "
-        "change when the set is cut, beside random sets with as many heads in each layer",
+        "change when the set is cut, beside random sets with as many heads in each layer and, as "
+        "near as can be, as much attention in the direction",
         "",
         *columns(body),
         "",
         *(f"{row['set']}: {row['heads']}" for row in _once(rows)),
         "",
-        f"p: share of sets, the named one among {rows[0]['draws']} random ones, whose cut lowers "
-        "the measure at least as much (exact where all sets were tried). p(tau): that disturb the "
-        "order at least as much. *: Holm-corrected p <= .05.",
+        f"p (measure): share of sets, the named one among {rows[0]['draws']} random ones, whose "
+        "cut lowers the measure at least as much (exact where all sets were tried). p (order): "
+        "that disturb the order at least as much (Kendall's tau-b). Holm: each corrected over the "
+        "rows; *: that of the measure <= .05. mass: attention of the set in the direction, summed "
+        "over heads; random mass: mean and 95% of the random sets; shared: mean share of the named "
+        "heads that stand in a random set.",
         *note_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+_SET_P = ("p_random", "p_random_holm", "p_tau", "p_tau_holm")
 
 
 def _once(rows: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -89,35 +102,86 @@ def _once(rows: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def controls_text(result: Result) -> str:
-    """Each cut beside its random edges.
+    """Each cut beside its controls, and whether the direction matters or only the amount.
 
     Args:
         result: what :func:`matchlens.controls` returned.
     """
     rows, digits = records(result.to_frame("controls")), digits_of(result)
-    body = [["cut", "change", "random edges", "beyond", "p", "random mass", "beyond", "p"]]
+    head = ["cut", "control", "change", "beyond", "95%", "p", "p Holm", "edges", "mass"]
+    body = [head]
     for row in rows:
-        cells = [str(row["cut"]), printed(row["diff"], digits)]
-        for kind in ("edges", "mass"):
-            star = "*" if (row[f"{kind}_p_holm"] or 1.0) <= 0.05 else " "  # type: ignore[operator]
-            cells += [
-                printed(row[f"{kind}_diff"], digits),
-                printed(row[f"{kind}_beyond"], digits) + star,
-                printed(row[f"{kind}_p_holm"], 3),
-            ]
-        body.append(cells)
+        body.append([str(row["cut"]), "(the cut itself)", printed(row["diff"], digits)])
+        body[-1] += [""] * (len(head) - len(body[-1]))
+        for kind in controls_of(row):
+            of = {key: row.get(f"{kind}_{key}") for key in _OF_A_CONTROL}
+            star = "*" if (of["p_holm"] or 1.0) <= 0.05 else " "  # type: ignore[operator]
+            low, high = (printed(of[key], digits) for key in ("low", "high"))
+            cells = [printed(of["diff"], digits), printed(of["beyond"], digits) + star]
+            cells += [f"[{low}, {high}]", printed(of["p"], 3), printed(of["p_holm"], 3)]
+            cells += [share(of[f"overlap_{key}"]) for key in ("edges", "mass")]
+            body.append(["", CONTROLS[kind], *cells])
     lines = [
         f"{result.options['measure']}: original {printed(result.options['original'], digits)}; "
-        f"each cut beside random edges, mean of {result.options['draws']} draws",
+        f"each cut beside its controls, mean of {result.options['draws']} draws",
         "",
         *columns(body),
         "",
-        "change: of the measure under the cut. random edges: under as many random edges; random "
-        "mass: under random edges that carry as much attention. beyond: the cut's change minus the "
-        "control's. p: two-tailed paired t-test over queries, Holm-corrected; *: p <= .05.",
+        "change: of the measure. beyond: the cut's change minus the control's. p: two-tailed "
+        "paired t-test over queries, uncorrected; p Holm: corrected over the cuts; *: <= .05. "
+        "edges, mass: the share of what the control takes that lies in the direction itself.",
+        "",
+        *(verdict_of(row) for row in rows if row.get("verdict")),
         *note_lines(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+_OF_A_CONTROL = (
+    *("diff", "beyond", "low", "high", "p", "p_holm", "overlap_edges", "overlap_mass"),
+)
+
+
+def controls_of(row: Mapping[str, object]) -> list[str]:
+    """The controls that a cut has, by their short names, the primary one first.
+
+    Args:
+        row: of the table ``controls``.
+    """
+    return [kind for kind in CONTROLS if row.get(f"{kind}_diff") is not None]
+
+
+def share(value: object) -> str:
+    """A share in percent, ``-`` where it is not known.
+
+    >>> share(0.714), share(None)
+    ('71%', '-')
+    """
+    return f"{value:.0%}" if isinstance(value, int | float) else "-"
+
+
+def verdict_of(row: Mapping[str, object]) -> str:
+    """What the row-matched control says of a cut, in a sentence.
+
+    Args:
+        row: of the table ``controls``.
+    """
+    said = {
+        "beyond the amount": "the direction matters beyond the amount: cutting it does more damage "
+        "than the same loss of the same rows on other columns",
+        "only the amount": "only the amount matters: the same loss of the same rows on other "
+        f"columns does as much damage, within {printed(row.get('margin'), 3)}",
+        "less than the amount": "cutting the direction does less damage than the same loss of the "
+        "same rows on other columns",
+    }.get(str(row["verdict"]), f"undecided ({row.get('lacking') or 'nothing was tested'})")
+    tests = ""
+    if isinstance(row.get("p_beyond"), float):
+        tests = (
+            f" [uncorrected p: beyond {printed(row['p_beyond'], 3)}, only "
+            f"{printed(row['p_only'], 3)}; of the deciding test corrected over the cuts: "
+            f"{printed(row['verdict_p_holm'], 3)}]"
+        )
+    return f"{row['cut']}: {said}.{tests}"
 
 
 def selected_lines(result: Result) -> list[str]:

@@ -17,6 +17,7 @@ from matchlens.directions import How
 from matchlens.engine import Progress, Run, checked_budget, lengths, other_pairs, planned
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.meters.scores import Scores
+from matchlens.models.chance import TAKEN
 from matchlens.models.load import Reranker
 from matchlens.models.terms import TermMeans
 from matchlens.plan import Condition, Plan
@@ -361,6 +362,7 @@ class _Gathered:
         self._scores = Scores.empty(plan.conditions, pairs, model.score_dtype)
         self._tokens = np.zeros(pairs, dtype=np.int64)
         self._truncated = np.zeros(pairs, dtype=bool)
+        self._taken = np.zeros((len(plan.controls), pairs, len(TAKEN)))
         bands = [model.family.band(layer) for layer in range(model.family.n_layers)]
         self._reach: np.ndarray | None = None
         self._causal = any(band.causal for band in bands)
@@ -372,6 +374,7 @@ class _Gathered:
         self._scores.values[:, shard.numbers] = outcome["scores"]
         self._tokens[shard.numbers] = outcome["tokens"]
         self._truncated[shard.numbers] = outcome["truncated"]
+        self._taken[:, shard.numbers] = outcome["taken"]
         reach = outcome["reach"]
         self._reach = reach if self._reach is None else self._reach | reach
         self._batches += outcome["batches"].tolist()
@@ -390,6 +393,7 @@ class _Gathered:
             self._reach,
             self._causal,
             "+".join(sorted(self._devices)),
+            self._taken,
         )
 
 

@@ -19,6 +19,7 @@ from matchlens._version import __version__
 from matchlens.corpora.pairs import Pair, digest
 from matchlens.engine import Progress, Run, run_part, term_means
 from matchlens.errors import InputError, surroundings
+from matchlens.models.chance import TAKEN
 from matchlens.models.load import Reranker
 from matchlens.models.terms import TermMeans
 from matchlens.parts import PADDING
@@ -26,7 +27,7 @@ from matchlens.plan import Condition, Control, Plan
 from matchlens.runners.measures import Measure, packed, unpacked
 from matchlens.runners.memory import Budget, out_of_memory
 
-FORMAT = 1
+FORMAT = 2
 SCORES, MEANS = "scores", "means"
 REFUSAL, FAULT = "refusal", "fault"
 """The one array of an answer where a worker could not do its work: why, or an error's traceback."""
@@ -187,6 +188,7 @@ def _packed(out: Run) -> dict[str, np.ndarray]:
         "scores": out.scores.values,
         "tokens": out.tokens,
         "truncated": out.truncated,
+        "taken": out.taken,
         "reach": out.reach,
         "causal": np.array([out.causal]),
         "batches": np.array(out.batches, dtype=np.int64),
@@ -236,6 +238,7 @@ def checked(outcome: Outcome, model: Reranker, task: Task, shard: Shard, plan: P
             "scores": (score, (len(plan.conditions), pairs)),
             "tokens": ("i8", (pairs,)),
             "truncated": ("b1", (pairs,)),
+            "taken": ("f8", (len(plan.controls), pairs, len(TAKEN))),
             "reach": ("b1", (layers, PADDING, PADDING)),
             "causal": ("b1", (1,)),
             "batches": ("i8", None),

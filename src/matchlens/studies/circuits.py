@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from matchlens.arguments import typed
-from matchlens.circuits import Means, Shares, mean_logits
+from matchlens.circuits import CONTRASTS, Means, Shares, mean_logits, resampled_logits
 from matchlens.circuits.factors import refuse_rope
 from matchlens.corpora import PairSet
 from matchlens.engine import Progress, Run
@@ -29,6 +29,7 @@ from matchlens.studies.circuits_options import (
     COLOURING,
     CROSS,
     MATCHES,
+    RESAMPLED,
     TOP,
     check_shapes,
     checked,
@@ -38,7 +39,7 @@ from matchlens.studies.circuits_options import (
     other_half,
 )
 from matchlens.studies.common import identity, pair_table, relevant_grade
-from matchlens.studies.contrasts import Classes, contrast_table, shared
+from matchlens.studies.contrasts import CLASSES, Classes, class_means, contrast_table, shared
 from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
@@ -109,9 +110,12 @@ def query_key(
 
     Returns:
         Tables ``heads`` (a row a head: alignment, its variants, nulls and controls, logits of the
-        means and contrasts, differences of attention mass), ``associations``, ``shares`` and
-        ``logits`` (the hypothesis), ``matches`` and ``vocabulary`` (where ``top`` is not 0); and
-        the arrays ``query_mean`` and ``document_mean`` [layer, width].
+        means and contrasts, differences of attention mass), ``associations`` (Spearman between
+        each two of these: p by permutations inside layers, low and high over heads, query_low and
+        query_high over resampled queries), ``shares`` and ``logits`` (the hypothesis), ``matches``
+        and ``vocabulary`` (where ``top`` is not 0); and the arrays ``query_mean`` and
+        ``document_mean`` [layer, width] and ``contrast_resampled`` [resample, layer, head]: QD-DD
+        in 1,000 resamples of the queries that the means come from.
 
     Raises:
         InputError: if an option cannot be used, a half of the queries lacks a class, the base
@@ -134,6 +138,7 @@ def query_key(
     for qk in layers:
         refuse_rope(qk)
     before = _base(base, layers)
+    table_shape = (family.n_layers, family.n_heads)
     rel = relevant_grade(pairs, rel)
     first, second = checked_halves(pairs.pairs, rel, seed)
     few = other_half(pairs, seed, most_pairs)
@@ -144,13 +149,13 @@ def query_key(
         model, pairs, first, document, same_token, batch_tokens, progress, watched, runner
     )
     held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
-    logits = mean_logits(
-        layers, seen.means.query, seen.means.document, biases=biases, divided=divided
-    )
+    options = {"biases": biases, "divided": divided}
+    logits = mean_logits(layers, seen.means.query, seen.means.document, **options)
     table = table.assign(**tables_of.logit_columns(logits), **_colours(seen, second))
     if before is not None:
         table = table.assign(**tables_of.base_columns(table, before.layers))
-    associations, said = tables_of.association_table(table, contrast, variant, seed)
+    drawn = _resampled(layers, seen, second, seed, options)
+    associations, said = tables_of.association_table(table, contrast, variant, seed, drawn)
     found = _hypothesis(model, seen.means, few, document, batch_tokens, progress, runner)
     shares, by_direction = tables_of.share_tables(found)
     tables = {
@@ -213,7 +218,7 @@ def query_key(
             f"{NAME}: {len(pairs.pairs)} pairs, then {len(few.pairs)}: "
             f"{time.perf_counter() - started:.1f} s",
         ),
-        arrays=_saved(seen.means, Path(held.name)),
+        arrays=_saved(seen.means, drawn["QD-DD"].reshape(-1, *table_shape), Path(held.name)),
         held=held,
     )
 
@@ -288,6 +293,27 @@ def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:
     return columns
 
 
+def _resampled(
+    layers: Sequence[QK], seen: _Seen, second: Classes, seed: int, options: Mapping[str, bool]
+) -> dict[str, np.ndarray]:
+    """What depends on queries, in resamples of these: [resample, head], by its column.
+
+    Each half of the queries is drawn by itself, as it is used by itself.
+    """
+    means = seen.means
+    weights = tables_of.resamples_of([str(name[0]) for name in means.names], seed)  # type: ignore[index]
+    logits = resampled_logits(layers, means.apart, weights, **options)
+    drawn = {name: logits.contrast(name).reshape(len(weights), -1) for name in CONTRASTS}
+    for name in READINGS:
+        values = seen.values[name]
+        by_class = class_means(values.reshape(len(values), -1), second)
+        apart = by_class[:, CLASSES.index("relevant")] - by_class[:, CLASSES.index("easy")]
+        kept = np.flatnonzero(~np.isnan(apart).any(1))
+        weights = tables_of.resamples_of([second.collections[place] for place in kept], seed)
+        drawn[name] = weights @ apart[kept]
+    return drawn
+
+
 def _hypothesis(
     model: Reranker,
     means: Means,
@@ -311,10 +337,15 @@ def _hypothesis(
     return moments.result()
 
 
-def _saved(means: Means, folder: Path) -> dict[str, Path]:
-    """The mean states as files, [layer, width] in float32."""
+def _saved(means: Means, contrast: np.ndarray, folder: Path) -> dict[str, Path]:
+    """The mean states [layer, width] and the contrast QD-DD in resamples of the queries
+    [resample, layer, head] as files, in float32."""
     paths = {}
-    for name, values in (("query_mean", means.query), ("document_mean", means.document)):
+    for name, values in (
+        ("query_mean", means.query),
+        ("document_mean", means.document),
+        (RESAMPLED, contrast),
+    ):
         paths[name] = folder / f"{name}.npy"
         np.save(paths[name], values.astype(np.float32), allow_pickle=False)
     return paths

@@ -29,6 +29,8 @@ VARIANTS: Mapping[str, str] = {
 """Variants of the alignment, and the column of the heads' table that holds each."""
 COLOURING = "relevant-easy"
 """The contrast of attention mass that colours Figure 2."""
+RESAMPLED = "contrast_resampled"
+"""The array that holds the contrast QD-DD in resamples of the queries."""
 TOP = 6
 """Heads whose vocabulary is looked at, where none is named."""
 MATCHES = 50

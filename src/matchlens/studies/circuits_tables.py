@@ -14,6 +14,7 @@ from matchlens.circuits import (
     alignment,
     crossed,
     gaussian_null,
+    rhos,
     rotation_null,
     spearman,
     strongest_matches,
@@ -24,6 +25,8 @@ from matchlens.models.qk import QK
 from matchlens.models.static import Vocabulary
 from matchlens.studies.circuits_options import COMPANIONS, CONTRASTS, CROSS, VARIANTS, Heads
 
+RESAMPLES = 1000
+"""Bootstrap resamples of the queries."""
 COLOURS: Mapping[str, str] = {"Q": "mass_QD", "D": "mass_DQ"}
 """The column that colours a contrast, by who reads in its first logit."""
 
@@ -110,8 +113,34 @@ def base_columns(table: pd.DataFrame, layers: Sequence[QK]) -> dict[str, np.ndar
     }
 
 
+def resamples_of(
+    collections: Sequence[str], seed: int, number: int = RESAMPLES
+) -> Float[np.ndarray, "resample query"]:
+    """Weights of the queries in bootstrap resamples, drawn inside collections.
+
+    Args:
+        collections: the collection of each query.
+        seed: of the draws.
+        number: of resamples.
+
+    >>> resamples_of(["a", "a", "b"], 0, 2).sum(1).tolist()
+    [1.0, 1.0]
+    """
+    draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
+    names = np.array(collections)
+    out = np.zeros((number, len(names)))
+    for name in np.unique(names):
+        mine = np.flatnonzero(names == name)
+        out[:, mine] = draw.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), number)
+    return out / len(names)
+
+
 def association_table(
-    heads: pd.DataFrame, contrast: str, variant: str, seed: int
+    heads: pd.DataFrame,
+    contrast: str,
+    variant: str,
+    seed: int,
+    drawn: Mapping[str, Float[np.ndarray, "resample head"]],
 ) -> tuple[pd.DataFrame, list[str]]:
     """Spearman between each two of alignment, contrast and colour; and for the companion.
 
@@ -120,20 +149,24 @@ def association_table(
         contrast: the contrast of Figure 2.
         variant: of the alignment.
         seed: of permutations and resamples.
+        drawn: columns of the heads' table that depend on queries, in resamples of these.
 
     Returns:
-        A row a couple (contrast, first, second, rho, p, by_layer, low, high, heads), and notes:
-        couples that cannot be correlated are not in the table.
+        A row a couple (contrast, first, second, rho, p, by_layer, low, high: 95% over heads,
+        query_low, query_high: 95% over resampled queries, heads), and notes: couples that cannot
+        be correlated are not in the table.
     """
     rows, notes = [], []
     shape = (len(np.unique(heads["layer"].to_numpy())), -1)
     for name in (contrast, COMPANIONS[contrast]):
         quantities = {
-            "alignment": heads[VARIANTS[variant]],
-            "contrast": heads[name],
-            "colour": heads[colour_of(name)],
+            "alignment": VARIANTS[variant],
+            "contrast": name,
+            "colour": colour_of(name),
         }
-        values = {key: column.to_numpy(float).reshape(shape) for key, column in quantities.items()}
+        values = {
+            key: heads[column].to_numpy(float).reshape(shape) for key, column in quantities.items()
+        }
         for first, second in (
             ("alignment", "contrast"),
             ("alignment", "colour"),
@@ -144,9 +177,22 @@ def association_table(
                 notes.append(f"{first} and {second} ({name}) are not correlated: too few heads")
                 continue
             found = spearman(x, y, seed=seed)
-            rows.append({"contrast": name, "first": first, "second": second, **vars(found)})
-    names = ["contrast", "first", "second", "rho", "p", "by_layer", "low", "high", "heads"]
+            fixed = {key: np.tile(one.ravel(), (RESAMPLES, 1)) for key, one in values.items()}
+            moved = (drawn.get(quantities[one], fixed[one]) for one in (first, second))
+            ends = _ends(rhos(*moved))
+            row = {"contrast": name, "first": first, "second": second, **vars(found)}
+            rows.append({**row, "query_low": ends[0], "query_high": ends[1]})
+    names = ["contrast", "first", "second", "rho", "p", "by_layer", "low", "high"]
+    names += ["query_low", "query_high", "heads"]
     return pd.DataFrame(rows, columns=pd.Index(names)), notes
+
+
+def _ends(found: Float[np.ndarray, " resample"]) -> tuple[float, float]:
+    """The 95% percentile interval; NaN where more than 5% of the resamples have no number."""
+    if np.isnan(found).mean() > 0.05:
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def share_tables(found: Shares) -> tuple[pd.DataFrame, pd.DataFrame]:

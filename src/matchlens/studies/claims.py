@@ -202,7 +202,9 @@ CLAIMS: tuple[Claim, ...] = (
         "The matching heads stand to the upper right of Figure 2.",
         "Matching heads Q->D that hold on the other half of the queries, against the other heads "
         "of their own layers: both the alignment trace(A) and the contrast QD-DD are higher, by "
-        "permutation inside layers. It does not hold where one of them is shown to be lower.",
+        "permutation inside layers; the contrast also in resamples of the queries whose mean "
+        "states it is made of (the larger p counts). It does not hold where one of them is shown "
+        "to be lower.",
         upper_right,
     ),
     Claim(

@@ -98,6 +98,24 @@ class Conducted:
         )
 
 
+def pairs_run(pairs: PairSet, settings: Settings) -> tuple[PairSet, list[int]]:
+    """The pairs that a study runs, and their places: what is not ranked is not run.
+
+    Args:
+        pairs: all pairs.
+        settings: the options.
+
+    Raises:
+        InputError: if ``most_pairs`` is too small for a single query.
+    """
+    most = settings.most_pairs
+    if most is None and not settings.rank_easy:
+        most = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
+    if most is None:
+        return pairs, list(range(len(pairs.pairs)))
+    return thin(pairs, most, seed=settings.seed, easy=settings.rank_easy)
+
+
 def conduct(
     model: Reranker,
     pairs: PairSet,
@@ -123,12 +141,7 @@ def conduct(
         InputError: if a setting, a condition or the pairs cannot be used.
     """
     chosen = preset_of(settings.preset)
-    used, rows = pairs, list(range(len(pairs.pairs)))
-    most = settings.most_pairs
-    if most is None and not settings.rank_easy:  # what is not ranked is not run
-        most = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
-    if most is not None:
-        used, rows = thin(pairs, most, seed=settings.seed, easy=settings.rank_easy)
+    used, rows = pairs_run(pairs, settings)
     rel = relevant_grade(pairs, settings.rel)
     parsed, tol, queries, left_out = prepare(
         used, settings.measure, rel, settings.tie_tol, model.dtype, settings.rank_easy

@@ -1,15 +1,14 @@
-"""The conditions of controls: each cut, as many random edges, as much random attention."""
+"""The conditions of controls: each cut, and what is removed in its place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matchlens.directions import Cut
+from matchlens.directions import Cut, How
 from matchlens.errors import InputError
-from matchlens.plan import CONTROLS, Condition, Control
+from matchlens.plan import CONTROLS, OF_ROWS, Condition, Control
 from matchlens.studies.hows import Way, ways
 
-WORDS = {"edges": "as many random edges", "mass": "as much random attention"}
 DRAWS, MOST_DRAWS = 3, 1000
 
 
@@ -17,6 +16,8 @@ def conditions_of(
     cuts: Sequence[str], hows: Sequence[str] | None, draws: int
 ) -> tuple[dict[str, Condition], list[Way], list[dict[str, object]]]:
     """The conditions, the cuts among them, and what each control is.
+
+    Rows that are scaled have no draw, and a cut by ``mask`` has no control of rows.
 
     Raises:
         InputError: if a cut cannot be controlled, or no draw is asked for.
@@ -32,7 +33,9 @@ def conditions_of(
         cut = Cut.parse(way.cut)
         conditions[way.cut] = [cut]
         for kind in CONTROLS:
-            for draw in range(draws):
+            if kind in OF_ROWS and cut.how != How.ZERO:
+                continue
+            for draw in range(1 if kind == "scaled" else draws):
                 name = f"{way.cut} | {kind} {draw}"
                 conditions[name] = [Control(cut, kind, draw)]
                 about.append({"of": way.cut, "control": kind, "draw": draw, "cut": name})

@@ -1,8 +1,9 @@
-"""Each direction beside random edges: whether the direction matters, or the amount cut."""
+"""Each direction beside its controls: whether the direction matters, or the amount cut."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,36 @@ from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress
 from matchlens.errors import InputError
+from matchlens.models.chance import TAKEN
 from matchlens.models.load import Reranker
 from matchlens.plan import CONTROLS
 from matchlens.ranking import compare, holm
-from matchlens.results import Result
+from matchlens.ranking.effects import (
+    ALPHA,
+    HOLDS,
+    MARGIN,
+    NOT,
+    UNDECIDED,
+    Evidence,
+    decide,
+    effect,
+    of_effect,
+    unready,
+)
+from matchlens.results import Result, records
 from matchlens.runners import Runner, run
-from matchlens.studies.conduct import Settings, conduct
+from matchlens.studies.conduct import Conducted, Settings, conduct
 from matchlens.studies.control_points import DRAWS, conditions_of
 from matchlens.studies.impossible import feasible, note
+from matchlens.studies.measuring import RANDOM
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
+
+PRIMARY = "rows"
+MOST_OVERLAP = 0.5
+"""A control that takes more than this share of its attention from the direction itself cannot show
+that only the amount counts."""
+BEYOND, ONLY, LESS = "beyond the amount", "only the amount", "less than the amount"
 
 
 @typed
@@ -32,6 +53,7 @@ def controls(
     *,
     hows: Sequence[str] | None = None,
     draws: int = DRAWS,
+    margin: float = MARGIN,
     preset: str = "default",
     measure: str = "nDCG@10",
     rel: int | None = None,
@@ -43,12 +65,18 @@ def controls(
     progress: Progress | None = None,
     runner: Runner = run,
 ) -> Result:
-    """Cut each direction, as many random edges, and as much random attention mass.
+    """Cut each direction, and as much of something else in its place.
 
-    In each pair, layer and head that the cut names, a random order of all edges (pairs of tokens,
-    special ones included) is drawn, and edges go in that order: as many as the direction has, or
-    until their attention is as near as can be to what the direction carries there. The layers'
-    draws are independent; heads share them, as they share the direction.
+    The row-matched control is the primary one: in each pair, layer and head that the cut names,
+    each row of the cut loses the attention that it would lose to the cut there, on random columns
+    outside it; on the cut's own columns only where the others hold too little. ``scaled``: the same
+    rows are multiplied by 1 minus that attention. Two older controls take random edges (pairs of
+    tokens, special ones included) of all rows, CLS's among them: as many as the direction has, or
+    until their attention is as near as can be to the direction's. The layers' draws are
+    independent; heads share them, as they share the direction.
+
+    A cut by ``mask`` has no control of rows: it divides what is left of a row by its sum, so that
+    no row loses attention as a whole.
 
     Args:
         model: a loaded reranker.
@@ -56,6 +84,8 @@ def controls(
         cuts: the cuts to control; the preset's directions (Figure 1a) in all layers where None.
         hows: ``zero`` or ``mask`` or both; the preset's where None.
         draws: random draws a control and cut; their mean is compared.
+        margin: share of (original - random), query by query, up to which cut and control are taken
+            to do the same.
         preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name.
         rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
@@ -71,15 +101,21 @@ def controls(
 
     Returns:
         Tables ``controls`` (a row a cut: base, how, cut, mean, diff with its interval, and for
-        each control edges_diff (change of the measure, mean over draws) with edges_ci_low,
-        edges_ci_high, edges_diff_p, edges_diff_p_holm, and edges_beyond (the cut's change minus the
-        control's) with edges_low, edges_high, edges_p, edges_p_holm: 95% intervals and paired
-        t-tests over queries; likewise mass_...), ``draws`` (a row a condition) and ``queries``.
+        each control, rows, scaled, edges and mass: rows_diff (change of the measure, mean over
+        draws) with rows_ci_low, rows_ci_high, rows_diff_p, rows_diff_p_holm; rows_beyond (the cut's
+        change minus the control's) with rows_low, rows_high, rows_p, rows_p_holm: 95% intervals and
+        paired t-tests over queries; rows_overlap_edges and rows_overlap_mass: the share of the
+        edges and of the attention that the control took which lies in the direction itself.
+        verdict, against the row-matched control: ``beyond the amount`` (the cut does more damage),
+        ``only the amount`` (equivalence within the margin is shown), ``less than the amount``
+        or ``undecided``, and then what is lacking; verdict_p and verdict_p_holm of the deciding
+        test, uncorrected and corrected over the cuts; p_beyond and p_only, uncorrected; margin in
+        units of the measure), ``draws`` (a row a condition) and ``queries``.
 
     Raises:
         InputError: if a cut, a how or the pairs cannot be used.
 
-    Source: science 2; the control is this project's.
+    Source: science 2, "Controls of a direction", and 3; the controls are this project's.
 
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1)
@@ -112,42 +148,126 @@ def controls(
     drawn = pd.DataFrame(about).merge(done.table, on="cut", how="left", validate="one_to_one")
     return done.result(
         "controls",
-        {"cuts": given, "hows": list(dict.fromkeys(way.how for way in made)), "draws": draws},
         {
-            "controls": _beside(own, done.queries, draws, seed),
+            "cuts": given,
+            "hows": list(dict.fromkeys(way.how for way in made)),
+            "draws": draws,
+            "margin": margin,
+        },
+        {
+            "controls": _beside(own, pd.DataFrame(about), done, margin),
             "draws": drawn,
             "queries": done.queries,
         },
     )
 
 
-def _beside(own: pd.DataFrame, queries: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
-    """Each cut beside the mean of its controls' draws, query by query."""
-    wide = queries.pivot(index=["collection", "qid"], columns="cut", values="value")
+def _beside(own: pd.DataFrame, about: pd.DataFrame, done: Conducted, margin: float) -> pd.DataFrame:
+    """Each cut beside the mean of each control's draws, query by query, and the verdict."""
+    seed = done.settings.seed
+    wide = done.queries.pivot(index=["collection", "qid"], columns="cut", values="value")
     collections = [str(name) for name in wide.index.get_level_values("collection")]
+    original = wide[""].to_numpy()
+    out = own.reset_index(drop=True)
     for kind in CONTROLS:
         rows = []
         for cut in own["cut"]:
-            control = wide[[f"{cut} | {kind} {draw}" for draw in range(draws)]].mean(axis=1)
-            values = control.to_numpy()
-            test = compare(wide[[cut]].to_numpy().T.copy(), values, collections, seed=seed).iloc[0]
-            original = wide[""].to_numpy()
-            alone = compare(values[None].copy(), original, collections, seed=seed).iloc[0]
+            drawn = about[(about["of"] == cut) & (about["control"] == kind)]
+            if drawn.empty:
+                rows.append({})
+                continue
+            control = wide[drawn["cut"].tolist()].mean(axis=1).to_numpy()
+            test = compare(wide[[cut]].to_numpy().T.copy(), control, collections, seed=seed).iloc[0]
+            alone = compare(control[None].copy(), original, collections, seed=seed).iloc[0]
             rows.append(
                 {
-                    f"{kind}_diff": alone["diff"],
-                    f"{kind}_ci_low": alone["ci_low"],
-                    f"{kind}_ci_high": alone["ci_high"],
-                    f"{kind}_diff_p": alone["p"],
-                    f"{kind}_beyond": test["diff"],
-                    f"{kind}_low": test["ci_low"],
-                    f"{kind}_high": test["ci_high"],
-                    f"{kind}_p": test["p"],
+                    **{name: alone[name] for name in ("diff", "ci_low", "ci_high")},
+                    "diff_p": alone["p"],
+                    "beyond": test["diff"],
+                    "low": test["ci_low"],
+                    "high": test["ci_high"],
+                    "p": test["p"],
+                    **_overlap(done, drawn["cut"].tolist()),
                 }
             )
-        found = pd.DataFrame(rows)
+        found = pd.DataFrame(rows, columns=pd.Index(_OF_A_CONTROL), dtype=np.float64)
         for name in ("p", "diff_p"):
-            p = found[f"{kind}_{name}"].to_numpy(dtype=np.float64)
-            found[f"{kind}_{name}_holm"] = holm(p)
-        own = pd.concat([own.reset_index(drop=True), found], axis=1)
-    return own
+            found[f"{name}_holm"] = holm(found[name].to_numpy())
+        out = out.join(found.add_prefix(f"{kind}_"))
+    better = original - wide[RANDOM].to_numpy()
+    return out.join(_verdicts(out, about, wide, better, collections, margin, seed))
+
+
+_OF_A_CONTROL = (
+    *("diff", "ci_low", "ci_high", "diff_p", "beyond", "low", "high", "p"),
+    *("overlap_edges", "overlap_mass"),
+)
+
+
+def _overlap(done: Conducted, names: list[str]) -> dict[str, float]:
+    """The share of what controls took that lies in the direction: of edges, and of attention."""
+    places = [done.out.plan.controls.index(name) for name in names]
+    total = dict(zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True))
+    couples = {
+        "overlap_edges": (total["edges_inside"], total["edges"]),
+        "overlap_mass": (total["mass_inside"], total["mass"]),
+    }
+    return {name: part / all_ if all_ else float("nan") for name, (part, all_) in couples.items()}
+
+
+def _verdicts(
+    rows: pd.DataFrame,
+    about: pd.DataFrame,
+    wide: pd.DataFrame,
+    better: np.ndarray,
+    collections: list[str],
+    margin: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Whether each cut does more than its row-matched control, no more, or less; see `controls`."""
+    proofs, effects, reasons = [], [], []
+    short = unready(better)
+    for row in records(rows):
+        drawn = about[(about["of"] == row["cut"]) & (about["control"] == PRIMARY)]
+        if drawn.empty:
+            effects.append(None)
+            proofs.append(Evidence(np.nan, np.nan, "mask"))
+            reasons.append("a cut by mask takes nothing from a row as a whole")
+            continue
+        cut = wide[str(row["cut"])].to_numpy()
+        change = cut - wide[drawn["cut"].tolist()].mean(axis=1).to_numpy()
+        one = effect(change, better, collections, margin=margin, seed=seed, interval=False)
+        alone = effect(
+            cut - wide[""].to_numpy(), better, collections, margin=margin, interval=False
+        )
+        proof, why = of_effect([one]), short
+        if not short and not alone.shown(-1) <= ALPHA < alone.p_none:
+            why = "the cut itself is not shown to lower the measure"
+        proof = replace(proof, lacking=why)
+        inside = row[f"{PRIMARY}_overlap_mass"]
+        if not why and isinstance(inside, float) and inside > MOST_OVERLAP:
+            # a control that is nearly the cut itself cannot show that only the amount counts
+            why = f"{inside:.0%} of what the control takes lies in the direction itself"
+            proof = replace(proof, p_not=one.shown(1))
+        effects.append(one)
+        proofs.append(proof)
+        reasons.append(why or "neither test is passed")
+    out = []
+    for one, why, found in zip(effects, reasons, decide(proofs), strict=True):
+        said = found.verdict
+        if said == HOLDS:
+            said = BEYOND
+        elif said == NOT and one is not None:
+            said = ONLY if one.p_none <= one.shown(1) else LESS
+        out.append(
+            {
+                "verdict": said,
+                "verdict_p": found.p,
+                "verdict_p_holm": found.p_corrected,
+                "p_beyond": np.nan if one is None else one.shown(-1),
+                "p_only": np.nan if one is None else one.p_none,
+                "margin": np.nan if one is None else one.margin,
+                "lacking": why if said == UNDECIDED else "",
+            }
+        )
+    return pd.DataFrame(out)

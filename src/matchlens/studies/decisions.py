@@ -25,6 +25,7 @@ from matchlens.ranking.effects import (
 )
 from matchlens.results import Result, records
 from matchlens.studies import evidence as cuts
+from matchlens.studies.circuits_options import RESAMPLED
 from matchlens.studies.verdicts import (
     Found,
     Mean,
@@ -190,9 +191,25 @@ def one_cut(cut: str, matters: bool) -> Decision:
         one = held.effect(cut)
         proof = of_effect([one]) if matters else of_none([one])
         proof = replace(proof, lacking=held.why_not([cut]))
-        return held.found(proof, f"Cutting {held.said(cut, one)}.", cut)
+        words = f"Cutting {held.said(cut, one)}.{_beyond(results, cut)}"
+        return held.found(proof, words, cut)
 
     return decide
+
+
+def _beyond(results: Results, cut: str) -> str:
+    """What the study of controls says of a cut; described, the claim does not rest on it."""
+    table = results["controls"].tables["controls"] if "controls" in results else None
+    rows = [] if table is None or "verdict" not in table else records(table)
+    for row in rows:
+        if row["cut"] == cut and (p := number(row, "verdict_p_holm")) == p:
+            return (
+                f" Against the same loss of attention by the same rows elsewhere: {row['verdict']} "
+                f"({plain(number(row, 'rows_beyond'))} beyond it; p {chance(p)}, corrected over "
+                f"the cuts; {number(row, 'rows_overlap_mass'):.0%} of that loss lies in the "
+                "direction itself)."
+            )
+    return ""
 
 
 def separators(results: Results, margin: float, seed: int) -> Found:
@@ -384,7 +401,11 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
 
 
 def upper_right(results: Results, margin: float, seed: int) -> Found:
-    """Matching heads have the higher alignment and the higher contrast, inside their layers."""
+    """Matching heads have the higher alignment and the higher contrast, inside their layers.
+
+    The contrast also hangs on the queries whose mean states it was made of: it must be higher in
+    resamples of these, too. The alignment is made of weights alone.
+    """
     if "circuits" not in results or "attention" not in results:
         return lacking("Figure 2 needs the studies circuits and attention")
     heads = records(results["circuits"].tables["heads"])
@@ -403,6 +424,21 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
         values = np.array([number(row, name) for row in heads])
         seen[what] = inside_layers(values, marked, layers, seed=seed)
     first, second = (Evidence(above, below) for _, above, below in seen.values())
+    resampled = _resampled(results["circuits"], layers, marked)
+    low = high = None
+    more = "The contrast was not measured in resamples of the queries."
+    if resampled is not None:
+        shares = [
+            (np.count_nonzero(side) + 1) / (len(resampled) + 1)
+            for side in (resampled <= 0, resampled >= 0)
+        ]
+        second = Evidence(max(second.p_holds, shares[0]), max(second.p_not, shares[1]))
+        low, high = (float(end) for end in np.percentile(resampled, [2.5, 97.5]))
+        more = (
+            "In resamples of the queries the contrast is "
+            f"{plain(float(resampled.mean()))} above the mean of their layer [{plain(low)}, "
+            f"{plain(high)}], and above it in {(resampled > 0).mean():.1%} of them."
+        )
     queries = results["attention"].pairs[["collection", "qid"]].drop_duplicates()
     why = _ready(results, [{"collection": "", "qid": n} for n in range(len(queries))])
     words = "; ".join(
@@ -412,14 +448,27 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
     )
     least = max(seen, key=lambda what: seen[what][1])
     return Found(
-        f"{int(marked.sum())} of {len(heads)} heads match Q->D: {words}.",
+        f"{int(marked.sum())} of {len(heads)} heads match Q->D: {words}. {more}",
         replace(both(first, second), lacking=why),
         seen[least][0],
-        None,
-        None,
+        low if least != "alignment" else None,
+        high if least != "alignment" else None,
         f"{least}, above the layer's mean",
         len(heads),
         "heads",
         None,
         "circuits/heads, attention/matching",
     )
+
+
+def _resampled(circuits: Result, layers: np.ndarray, marked: np.ndarray) -> np.ndarray | None:
+    """By resample of the queries, how far marked heads' contrast lies above their layer's mean."""
+    if RESAMPLED not in circuits.arrays:
+        return None
+    values = np.asarray(circuits.array(RESAMPLED), dtype=np.float64)
+    values = values.reshape(len(values), -1)
+    if not len(values) or values.shape[1] != len(layers) or not np.isfinite(values).all():
+        return None
+    for layer in np.unique(layers):
+        values[:, layers == layer] -= values[:, layers == layer].mean(axis=1, keepdims=True)
+    return values[:, marked].mean(axis=1)

@@ -1,4 +1,5 @@
-"""The conditions of head sets: named sets, and random ones with as many heads in each layer."""
+"""The conditions of head sets: named sets, and random ones with as many heads in each layer
+and, as near as can be, as much attention in the direction."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
+from jaxtyping import Float
 
 from matchlens.directions import Cut
 from matchlens.errors import InputError
@@ -18,7 +20,12 @@ from matchlens.studies.sweep_points import WHOLE_HEAD
 Heads = tuple[tuple[int, int], ...]
 RANDOM_SETS, MOST_SETS = 100, 100_000
 """Random sets beside each named one, at least: fewer cannot show p < .01."""
-MOST_TRIES = 200
+CANDIDATES, MOST_CANDIDATES = 20, 20_000
+"""Candidates for each random set that is kept, where attention is matched; and at most in all."""
+MOST_TRIES = 10
+"""Draws for each candidate, some of which repeat."""
+Masses = Mapping[str, Float[np.ndarray, "layer head"]]
+"""Direction to the attention that each head gives it."""
 
 
 def conditions_of(
@@ -29,27 +36,47 @@ def conditions_of(
     seed: int,
     layers: int,
     heads: int,
+    masses: Masses | None = None,
 ) -> tuple[dict[str, Condition], list[dict[str, object]], list[str]]:
-    """The conditions, what each is (set, direction, how, draw, cut), and cuts that cannot be made.
+    """The conditions, what each is, and cuts that cannot be made.
+
+    Args:
+        sets: name to heads.
+        directions: what is cut in them; the whole head where None.
+        hows: ways of cutting.
+        random: random sets a named one.
+        seed: of the draws.
+        layers: layers of the model.
+        heads: heads a layer.
+        masses: the attention that random sets are matched in, by direction; only the layers are
+            matched where None.
+
+    Returns:
+        The conditions; a row a condition (set, direction, how, draw, cut, shared: the share of the
+        named heads that stand in it, and, where it was matched, mass); and the notes.
 
     Raises:
         InputError: if an argument cannot be used; see :func:`head_sets`.
     """
     chosen = checked(sets, layers, heads, random)
     made, impossible = ways(plain((WHOLE_HEAD,) if directions is None else directions), hows)
-    drawn = {name: random_sets(one, heads, random, seed) for name, one in chosen.items()}
-    points: list[dict[str, object]] = [
-        {
-            "set": name,
-            "direction": way.base,
-            "how": way.how,
-            "draw": draw,
-            "cut": f"{way.base}#{spelled(one)}{way.cut.removeprefix(way.base)}",
-        }
-        for way in made
-        for name, named in chosen.items()
-        for draw, one in [(-1, named), *enumerate(drawn[name])]
-    ]
+    points: list[dict[str, object]] = []
+    for way in made:
+        mass = None if masses is None else masses[way.base]
+        for name, named in chosen.items():
+            drawn = random_sets(named, heads, random, seed, mass)
+            points += [
+                {
+                    "set": name,
+                    "direction": way.base,
+                    "how": way.how,
+                    "draw": draw,
+                    "cut": f"{way.base}#{spelled(one)}{way.cut.removeprefix(way.base)}",
+                    "shared": len(set(one) & set(named)) / len(named),
+                    **({} if mass is None else {"mass": total(one, mass)}),
+                }
+                for draw, one in [(-1, named), *enumerate(drawn)]
+            ]
     conditions: dict[str, Condition] = {"": []}
     for point in points:
         conditions[str(point["cut"])] = [Cut.parse(str(point["cut"]))]
@@ -123,19 +150,43 @@ def checked_random(number: int) -> None:
         )
 
 
-def random_sets(named: Heads, heads: int, number: int, seed: int) -> list[Heads]:
+def random_sets(
+    named: Heads,
+    heads: int,
+    number: int,
+    seed: int,
+    mass: Float[np.ndarray, "layer head"] | None = None,
+) -> list[Heads]:
     """Different random sets with as many heads in each layer as a named one, and not it.
 
-    The draws hang on the seed and the number of heads in each layer, so that sets that are alike in
-    this are compared with the same random sets. Where there are no more others than asked for,
-    all of them come.
+    Candidates hang on the seed and the number of heads in each layer, so that sets that are alike
+    in this have the same ones. Where there are no more others than asked for, all of them come.
+    Where attention is matched, 20 candidates are drawn for each set, and those that come nearest to
+    the named set are kept.
 
     Args:
         named: (layer, head) couples.
         heads: heads a layer.
         number: how many.
         seed: of the draws.
+        mass: [layer, head], the attention that is matched; only the layers are where None.
     """
+    wanted = number
+    if mass is not None:
+        wanted = max(number, min(CANDIDATES * number, MOST_CANDIDATES))
+    found = _candidates(named, heads, wanted, seed)
+    if mass is None or len(found) <= number:
+        return found
+    off = np.abs([total(one, mass) - total(named, mass) for one in found])
+    return [found[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
+
+
+def total(heads: Iterable[tuple[int, int]], mass: Float[np.ndarray, "layer head"]) -> float:
+    """The attention of several heads together."""
+    return float(sum(mass[head] for head in heads))
+
+
+def _candidates(named: Heads, heads: int, number: int, seed: int) -> list[Heads]:
     sizes = Counter(layer for layer, _ in named)
     if possible(named, heads) - 1 <= number:
         per_layer = [

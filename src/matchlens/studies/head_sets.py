@@ -1,4 +1,4 @@
-"""Named sets of heads against random sets of the same size, matched by layer."""
+"""Named sets of heads against random sets, matched by layer and by attention."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
-from matchlens.directions import Direction
+from matchlens.directions import Cut, Direction
 from matchlens.engine import Progress
 from matchlens.errors import InputError
+from matchlens.meters.attention import PARTS
 from matchlens.models.load import Reranker
 from matchlens.ranking import holm
 from matchlens.results import Result
 from matchlens.runners import Runner, run
-from matchlens.studies.conduct import Settings, conduct
+from matchlens.studies.conduct import Settings, conduct, pairs_run
 from matchlens.studies.head_set_points import (
     RANDOM_SETS,
     Heads,
     checked,
     conditions_of,
+    plain,
     spelled,
 )
-from matchlens.studies.hows import left_out
+from matchlens.studies.hows import left_out, ways
 from matchlens.studies.impossible import feasible, note
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.sweep_points import WHOLE_HEAD
+from matchlens.studies.watching import watch
 
 TIE = 1e-12
 
@@ -53,7 +56,10 @@ def head_sets(
     progress: Progress | None = None,
     runner: Runner = run,
 ) -> Result:
-    """Cut named sets of heads, and random sets with as many heads in each layer.
+    """Cut named sets of heads, and random sets that are like them but for the heads.
+
+    A random set has as many heads in each layer and, as near as can be, as much attention in the
+    direction that is cut: the sum over its heads of their mean mass in the untouched model.
 
     The question is not whether cutting the set does damage, but whether it does more than cutting
     just any heads of those layers.
@@ -79,10 +85,13 @@ def head_sets(
 
     Returns:
         Tables ``sets`` (a row a set, direction and how: the measure, its change, random_mean,
-        random_sd, random_low, random_high (2.5% and 97.5% of the random sets' changes), draws,
-        p_random: the share of sets, the named one among them, that change the measure at least as
-        far down, p_random_two (in either direction), p_random_holm (over the rows), p_tau: that
-        disturb the order at least as much by Kendall's tau-b), ``points`` (a row a set and draw;
+        random_sd, random_low, random_high (2.5% and 97.5% of the random sets' changes), draws;
+        p_random, by the measure: the share of sets, the named one among them, that change it at
+        least as far down, p_random_two (in either direction); p_tau, by the order: the share that
+        disturb it at least as much by Kendall's tau-b; p_random_holm and p_tau_holm, each over
+        the rows; and how well the random sets match: mass of the named set, random_mass with
+        random_mass_low and random_mass_high (2.5% and 97.5% of theirs), random_shared: the mean
+        share of the named heads that stand in a random set), ``points`` (a row a set and draw;
         draw -1 is the named set) and ``queries``.
 
     Raises:
@@ -98,15 +107,20 @@ def head_sets(
     """
     layers, heads = model.family.n_layers, model.family.n_heads
     texts = [str(one) for one in ((WHOLE_HEAD,) if directions is None else directions)]
-    conditions, points, impossible = conditions_of(sets, texts, hows, random, seed, layers, heads)
     chosen = checked(sets, layers, heads, random)
+    ways(plain(texts), hows)
+    settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
+    masses = _masses(model, pairs_run(pairs, settings)[0], texts, batch_tokens, runner)
+    conditions, points, impossible = conditions_of(
+        sets, texts, hows, random, seed, layers, heads, masses
+    )
     families = {str(point["cut"]): "random" for point in points}
     families.update({str(point["cut"]): "named" for point in points if point["draw"] == -1})
     done = conduct(
         model,
         pairs,
         conditions,
-        Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs),
+        settings,
         families=families,
         progress=progress,
         runner=runner,
@@ -134,6 +148,26 @@ def head_sets(
     )
 
 
+def _masses(
+    model: Reranker,
+    used: PairSet,
+    directions: Sequence[str],
+    batch_tokens: int | None,
+    runner: Runner,
+) -> dict[str, np.ndarray]:
+    """By direction what attention each head gives it, [layer, head]: the mean over the pairs."""
+    watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
+    every, shape = slice(None), (model.family.n_layers, model.family.n_heads)
+    found = {}
+    for text in directions:
+        found[text] = np.zeros(shape)
+        for x, y in Cut.parse(text).edges(0):
+            if x in PARTS and y in PARTS:
+                mass = watched.arrays["mass"].of((every, every, PARTS.index(x), PARTS.index(y)))
+                found[text] += np.nan_to_num(mass).mean(0)
+    return found
+
+
 def _named(points: Sequence[Mapping[str, object]]) -> list[str]:
     return [str(point["cut"]) for point in points if point["draw"] == -1]
 
@@ -156,6 +190,17 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
         own_tau = 0.0 if pd.isna(named["tau_b"]) else named["tau_b"]
         total = len(others) + 1
         low, high = np.percentile(diff, [2.5, 97.5])
+        matched = {}
+        if "mass" in group:
+            mass = others["mass"].to_numpy(dtype=np.float64)
+            least, most = np.percentile(mass, [2.5, 97.5])
+            matched = {
+                "mass": named["mass"],
+                "random_mass": float(mass.mean()),
+                "random_mass_low": float(least),
+                "random_mass_high": float(most),
+                "random_shared": float(others["shared"].to_numpy(dtype=np.float64).mean()),
+            }
         rows.append(
             {
                 "set": name,
@@ -181,8 +226,10 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
                 "p_random": (1 + int((diff <= named["diff"] + TIE).sum())) / total,
                 "p_random_two": (1 + int((np.abs(diff) >= abs(named["diff"]) - TIE).sum())) / total,
                 "p_tau": (1 + int((tau <= own_tau + TIE).sum())) / total,
+                **matched,
             }
         )
     out = pd.DataFrame(rows)
-    out["p_random_holm"] = holm(out["p_random"].to_numpy())
+    for name in ("p_random", "p_tau"):
+        out[f"{name}_holm"] = holm(out[name].to_numpy())
     return out

@@ -78,7 +78,8 @@ TABLE_1_WORDS = {
 SET_WORDS = {
     "size": ("heads", "number of matching heads in the direction"),
     "diff": ("change of the measure", "all of them cut in the direction"),
-    "p_random": ("p", "share of sets, random ones and this, that do as much damage"),
+    "p_random": ("p (measure)", "share of sets, random ones and this, that lower it as much"),
+    "p_tau": ("p (order)", "share of sets, random ones and this, that disturb it as much"),
 }
 
 

@@ -13,7 +13,7 @@ STUDIES: Mapping[str, str] = {
     "evidence": "the cuts that the claims rest on",
     "sweep": "Figure 1a: cut up to each layer, and CLS from each layer on",
     "heads": "every head alone",
-    "controls": "directions beside random edges",
+    "controls": "directions beside their controls",
     "attention": "Figures 1b and 1c: where attention goes, the matching heads",
     "circuits": "Figure 2: query-key matrices",
     "looking": "a few pairs to look into, token by token",

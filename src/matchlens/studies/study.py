@@ -308,7 +308,7 @@ class _Whole:
         return [sweep(self.model, self.pairs, "heads", most_pairs=self.size.pairs, **options)]
 
     def controls(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Directions beside random edges."""
+        """Directions beside their controls."""
         return [
             controls(
                 self.model,

@@ -109,7 +109,9 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "Null: alignment of random Gaussian factors of the same shape, in whose standard "
         "deviations z is given; rotation: A's own singular values with random singular vectors; "
         "crossed: K of one head with Q of another in the layer. Spearman's rho over heads; its p "
-        "by permutations inside layers, which are also the mean called layers alone.",
+        "by permutations inside layers, which are also the mean called layers alone. Intervals: "
+        "heads drawn anew inside their layers, and queries drawn anew, on which the contrast (one "
+        "half of the queries) and the colour (the other) depend.",
     ),
     "hypothesis": (
         "With x = token input − q and y = token input − d (q and d the mean inputs), a Q-D logit = "
@@ -119,10 +121,18 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "the shares say for which heads that holds.",
     ),
     "controls": (
-        "Beside each cut stand two controls in the same pairs, layers and heads: as many random "
-        "edges (pairs of tokens, special ones included), and random edges that carry as much "
-        "attention as the direction does; each the mean of several draws. Beyond: the cut's change "
-        "minus the control's, with a paired t-test over queries, Holm-corrected over the cuts.",
+        "Beside each cut stand its controls in the same pairs, layers and heads; what is drawn is "
+        "the mean of several draws. Row-matched (the primary one): each row of the cut loses "
+        "the attention that it would lose to the cut, on random columns outside it, on the cut's "
+        "own columns only where the others hold too little. Scaled: the same rows are multiplied "
+        "by 1 minus that attention. As many random edges (pairs of tokens, special ones included), "
+        "and random edges that carry as much attention: in all rows, CLS's among them. Where more "
+        "of a control lies in the direction itself, it controls less.",
+        "Beyond: the cut's change minus the control's, with a paired t-test over queries, "
+        "Holm-corrected over the cuts. The direction matters beyond the amount where the cut is "
+        "shown to do more damage than the row-matched control; only the amount matters where the "
+        "two are shown to be equal within 6% of (original - random) by two one-sided tests, and no "
+        "more than half of the control's attention lies in the direction; all else is undecided.",
     ),
     "pair": (
         "Each token is shaded by the attention that it receives from the chosen reader: the mean "

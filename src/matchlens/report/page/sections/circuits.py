@@ -20,7 +20,17 @@ from matchlens.report.page.parts import (
     number,
     options_of,
 )
-from matchlens.report.page.texts import MINUS, both, chance, counted, interval, num, shown, slug
+from matchlens.report.page.texts import (
+    MINUS,
+    both,
+    chance,
+    counted,
+    equals,
+    interval,
+    num,
+    shown,
+    slug,
+)
 from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
 
 VARIANT_WORDS = {
@@ -160,8 +170,10 @@ def _rho(rows: list[Row], contrast: str) -> tuple[str, ...]:
         if (row["contrast"], row["first"], row["second"]) == (contrast, "alignment", "contrast"):
             return (
                 f"Spearman's rho between alignment and {contrast.replace('-', f' {MINUS} ')}: "
-                f"{num(row['rho'], 2)}, 95% {interval(row['low'], row['high'], 2)}, "
-                f"{counted(int(number(row['heads'])), 'head')}.",
+                f"{num(row['rho'], 2)}, 95% {interval(row['low'], row['high'], 2)} over "
+                f"{counted(int(number(row['heads'])), 'head')}, "
+                f"{interval(row.get('query_low'), row.get('query_high'), 2)} over resampled "
+                f"queries; {equals('p', row['p'])} by permutations inside layers.",
             )
     return ()
 
@@ -177,6 +189,7 @@ def _association(row: Row) -> dict[str, str]:
         "couple": f"{names[str(row['first'])]} and {names[str(row['second'])]}",
         "rho": num(row["rho"], 2),
         "interval": interval(row["low"], row["high"], 2),
+        "queries": interval(row.get("query_low"), row.get("query_high"), 2),
         "layers": num(row["by_layer"], 2),
         "p": chance(row["p"]),
         "heads": num(row["heads"], 0),
@@ -195,7 +208,8 @@ def _tables(rows: list[Row], associations: list[Row], matches: list[Row]) -> tup
     tables = [Table("figure-2", "Every head's circuits", columns, tuple(rows))]
     if associations:
         kinds = {"contrast": "text", "first": "text", "second": "text", "p": "p"}
-        keys = ["contrast", "first", "second", "rho", "low", "high", "by_layer", "p", "heads"]
+        keys = ["contrast", "first", "second", "rho", "low", "high", "query_low", "query_high"]
+        keys = [key for key in (*keys, "by_layer", "p", "heads") if key in associations[0]]
         spearman = tuple(
             Column(k, k.replace("_", " "), 0 if k == "heads" else 3, kind=kinds.get(k, "number"))
             for k in keys

@@ -1,7 +1,8 @@
-"""Each cut beside its random edges."""
+"""Each cut beside its controls."""
 
 from __future__ import annotations
 
+from matchlens.plan import CONTROLS
 from matchlens.report.page.charts.rows import Whisker, whiskers
 from matchlens.report.page.definitions import DEFINITIONS
 from matchlens.report.page.held import Held, Row
@@ -16,8 +17,7 @@ from matchlens.report.page.parts import (
     options_of,
 )
 from matchlens.report.page.texts import arrow, both, chance, counted, equals, interval, num, shown
-
-KINDS = {"edges": "as many random edges", "mass": "as much random attention"}
+from matchlens.report.trust import controls_of, share, verdict_of
 
 
 def controls(held: Held) -> Exhibit:
@@ -33,27 +33,41 @@ def controls(held: Held) -> Exhibit:
     if result is None or not rows:
         return Exhibit(
             **base,
-            absent="Cuts were not compared with random edges (matchlens controls).",
+            absent="Cuts were not compared with controls (matchlens sweep controls).",
         )
     digits, measure = held.digits("controls"), shown(result.options["measure"])
     forest = [(arrow(row["cut"]), _whiskers(row, digits)) for row in rows]
     said = "; ".join(
-        f"{arrow(row['cut'])} {num(row['diff'], digits, sign=True)}, random edges "
-        f"{num(row['edges_diff'], digits, sign=True)}, random attention "
-        f"{num(row['mass_diff'], digits, sign=True)}"
+        f"{arrow(row['cut'])} {num(row['diff'], digits, sign=True)}, "
+        + ", ".join(
+            f"{CONTROLS[kind]} {num(row[f'{kind}_diff'], digits, sign=True)}"
+            for kind in controls_of(row)
+        )
         for row in rows
     )
     chart = Chart(
         whiskers(forest, f"Change of {measure}: {said}.", f"change of {measure}"), wide=True
     )
-    columns = [Column("cut", "cut", kind="cut"), Column("diff", "change", digits, sign=True)]
-    for kind, words in (("edges", "random edges"), ("mass", "random attention")):
+    kinds = [kind for kind in CONTROLS if any(kind in controls_of(row) for row in rows)]
+    columns = [
+        Column("cut", "cut", kind="cut"),
+        Column("diff", "change", digits, sign=True),
+        Column("verdict", "verdict", kind="text"),
+        Column("lacking", "lacking", kind="text"),
+        Column("verdict_p", "verdict p, uncorrected", kind="p"),
+        Column("verdict_p_holm", "verdict p, Holm", kind="p"),
+    ]
+    for kind in kinds:
+        words = CONTROLS[kind]
         columns += [
             Column(f"{kind}_diff", words, digits, sign=True),
             Column(f"{kind}_beyond", "beyond it", digits, sign=True),
             Column(f"{kind}_low", "95% low", digits, sign=True),
             Column(f"{kind}_high", "95% high", digits, sign=True),
+            Column(f"{kind}_p", "p, uncorrected", kind="p"),
             Column(f"{kind}_p_holm", "p Holm", kind="p"),
+            Column(f"{kind}_overlap_edges", "its edges in the direction", 2),
+            Column(f"{kind}_overlap_mass", "its attention in the direction", 2),
         ]
     return Exhibit(
         **base,
@@ -61,15 +75,23 @@ def controls(held: Held) -> Exhibit:
         template="controls.html.j2",
         context={
             "panels": [Panel("controls-all", "", (chart,))],
-            "kinds": ["the cut", *KINDS.values()],
+            "kinds": ["the cut", *(CONTROLS[kind] for kind in kinds)],
             "rows": [_row(row, digits) for row in rows],
+            "verdicts": [verdict_of(row) for row in rows if row.get("verdict")],
         },
         caption=(
-            f"Change of {measure} under each cut and under its two controls (mean of "
+            f"Change of {measure} under each cut and under its controls (mean of "
             f"{shown(result.options.get('draws'))} draws), with 95% intervals. Filled: significant "
             "change against the original."
         ),
-        tables=(Table("controls", "Cuts beside controls", tuple(columns), tuple(rows)),),
+        tables=(
+            Table(
+                "controls",
+                "Cuts beside controls",
+                tuple(one for one in columns if one.key in rows[0]),
+                tuple(rows),
+            ),
+        ),
         options=options_of(result),
         notes=notes_of(result),
     )
@@ -90,7 +112,10 @@ def _whiskers(row: Row, digits: int) -> list[Whisker]:
             bool(row["significant"]),
         )
     ]
-    for place, (kind, words) in enumerate(KINDS.items(), start=1):
+    for place, kind in enumerate(CONTROLS, start=1):
+        if kind not in controls_of(row):
+            continue
+        words = CONTROLS[kind]
         tip = (
             f"{words}, for {arrow(row['cut'])}\n"
             f"change {num(row[f'{kind}_diff'], digits, sign=True)}, 95% "
@@ -113,42 +138,50 @@ def _whiskers(row: Row, digits: int) -> list[Whisker]:
 
 
 def _row(row: Row, digits: int) -> dict[str, object]:
-    out: dict[str, object] = {
+    cells = []
+    for kind in controls_of(row):
+        of = {key: row.get(f"{kind}_{key}") for key in ("diff", "beyond", "low", "high", "p_holm")}
+        cells.append(
+            {
+                "name": CONTROLS[kind],
+                "change": num(of["diff"], digits, sign=True),
+                "beyond": num(of["beyond"], digits, sign=True),
+                "interval": interval(of["low"], of["high"], digits),
+                "star": "*" if number(of["p_holm"]) <= 0.05 else "",
+                "p": chance(of["p_holm"]),
+                "edges": share(row.get(f"{kind}_overlap_edges")),
+                "mass": share(row.get(f"{kind}_overlap_mass")),
+            }
+        )
+    return {
         "cut": arrow(row["cut"]),
         "words": both(row["cut"]).partition(": ")[2],
         "change": num(row["diff"], digits, sign=True),
-        "controls": [],
+        "controls": cells,
     }
-    cells = []
-    for kind in KINDS:
-        p = row[f"{kind}_p_holm"]
-        cells.append(
-            {
-                "change": num(row[f"{kind}_diff"], digits, sign=True),
-                "beyond": num(row[f"{kind}_beyond"], digits, sign=True),
-                "star": "*" if number(p) <= 0.05 else "",
-                "p": chance(p),
-            }
-        )
-    return out | {"controls": cells}
 
 
 def _lead(rows: list[Row], digits: int) -> tuple[str, ...]:
-    beyond = [
-        row
-        for row in rows
-        if all(
-            number(row[f"{kind}_p_holm"]) <= 0.05 and number(row[f"{kind}_beyond"]) < 0
-            for kind in KINDS
+    if not any(row.get("verdict") for row in rows):
+        return ("These controls were made before the same rows' loss was controlled for.",)
+    said = []
+    for verdict, words in (
+        ("beyond the amount", "More than the amount of attention lost is shown to matter for"),
+        ("only the amount", "Only the amount of attention lost is shown to matter for"),
+        ("less than the amount", "The same loss elsewhere is shown to cost more for"),
+    ):
+        mine = [row for row in rows if row.get("verdict") == verdict]
+        if mine:
+            names = ", ".join(
+                f"{arrow(row['cut'])} ({num(row['rows_beyond'], digits, sign=True)} beyond the "
+                f"row-matched control, p {chance(row['verdict_p_holm'])} corrected)"
+                for row in mine
+            )
+            said.append(f"{words} {names}.")
+    open_ones = [row for row in rows if row.get("verdict") == "undecided"]
+    if open_ones:
+        said.append(
+            f"{len(open_ones)} of {counted(len(rows), 'cut')} undecided: "
+            f"{', '.join(arrow(row['cut']) for row in open_ones)}."
         )
-    ]
-    if not beyond:
-        return (
-            f"None of {counted(len(rows), 'cut')} costs significantly more than both its controls.",
-        )
-    names = ", ".join(
-        f"{arrow(row['cut'])} ({num(row['mass_beyond'], digits, sign=True)} beyond as much random "
-        "attention)"
-        for row in beyond
-    )
-    return (f"{len(beyond)} of {counted(len(rows), 'cut')} cost more than both controls: {names}.",)
+    return (" ".join(said),)

@@ -98,8 +98,8 @@ _SETS = (
     Column("random_low", "random 2.5%", 3, sign=True),
     Column("random_high", "random 97.5%", 3, sign=True),
     Column("draws", "random sets", 0),
-    Column("p_random", "p", kind="p"),
-    Column("p_tau", "p (tau)", kind="p"),
+    Column("p_random", "p (measure)", kind="p"),
+    Column("p_tau", "p (order)", kind="p"),
 )
 
 
