@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,9 +104,11 @@ def cached(cache: Path, name: str, folder: Path, *, without: tuple[str, ...] = (
     for part in (place / "blobs", place / "refs", snapshot):
         part.mkdir(parents=True, exist_ok=True)
     (place / "refs/main").write_text(COMMIT)
-    for file in folder.iterdir():
-        if file.name not in without:
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name not in without:
             blob = place / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
             blob.write_bytes(file.read_bytes())
-            (snapshot / file.name).symlink_to(Path("../../blobs") / blob.name)
+            name = snapshot / file.relative_to(folder)
+            name.parent.mkdir(parents=True, exist_ok=True)
+            name.symlink_to(Path(os.path.relpath(blob, name.parent)))
     return snapshot

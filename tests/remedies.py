@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,9 +15,14 @@ from pathlib import Path
 import pytest
 
 import matchlens.cli
-from matchlens import InputError
+from matchlens import InputError, MatchlensWarning
+from matchlens.files import OddFileError
 
+MOST = 400
+"""Characters of a message, at most."""
 SOURCE = Path(matchlens.__file__).parent
+ERRORS = ("InputError", "ChangedError", "CheckError", "OddFileError", "Interrupted")
+"""Errors whose message a person reads."""
 RAISERS = {
     "directions.py": ("self.fail",),
     "ranking/measures.py": ("_wrong",),
@@ -33,11 +39,13 @@ class Site:
         place: module and function, as "plan.py:Plan.build".
         text: the message as the source has it, with each value in braces.
         lines: the lines of the call, or of several with one text.
+        warns: whether it is a warning.
     """
 
     place: str
     text: str
     lines: tuple[int, ...]
+    warns: bool = False
 
     def makes(self, message: str) -> bool:
         """Whether a message can be this one."""
@@ -60,7 +68,7 @@ def text_of(node: ast.expr) -> str:
 
 def sites_of(module: str) -> Iterator[Site]:
     """Every place of a module that makes an error."""
-    raisers = ("InputError", "Interrupted", *RAISERS.get(module, ()))
+    raisers = (*ERRORS, "warnings.warn", *RAISERS.get(module, ()))
 
     def inside(node: ast.AST, names: tuple[str, ...]) -> Iterator[Site]:
         for child in ast.iter_child_nodes(node):
@@ -69,10 +77,11 @@ def sites_of(module: str) -> Iterator[Site]:
             if isinstance(child, ast.Call) and ast.unparse(child.func) in raisers:
                 within = f"self.{names[-1]}" in raisers or names[-1] in raisers
                 if not within:  # a function that raises what it is told
-                    text = "{}".join(text_of(one) for one in child.args)
+                    warns = ast.unparse(child.func) == "warnings.warn"
+                    text = "{}".join(text_of(one) for one in child.args[: 1 if warns else None])
                     place = f"{module}:{'.'.join(names)}"
                     lines = range(child.lineno, (child.end_lineno or child.lineno) + 1)
-                    yield Site(place, " ".join(text.split()), tuple(lines))
+                    yield Site(place, " ".join(text.split()), tuple(lines), warns)
             yield from inside(child, here)
 
     yield from inside(ast.parse((SOURCE / module).read_text("utf-8")), ())
@@ -92,27 +101,31 @@ def sites() -> tuple[Site, ...]:
 
 
 def found(place: str, words: str) -> list[Site]:
-    """The errors of a function whose messages hold these words."""
-    return [one for one in sites() if one.place == place and words in one.text]
+    """The errors of a function whose messages are these words, or else hold them."""
+    held = [one for one in sites() if one.place == place and words in one.text]
+    return [one for one in held if one.text == words] or held
 
 
 @contextmanager
 def raised() -> Iterator[set[tuple[str, int]]]:
     """The lines of the package, as (module, line), from which errors are made meanwhile."""
     seen: set[tuple[str, int]] = set()
-    real = InputError.__init__
 
-    def watched(self: InputError, message: str) -> None:
-        frame = sys._getframe(1)
-        while frame is not None:
-            path = Path(frame.f_code.co_filename)
-            if path.is_relative_to(SOURCE):
-                seen.add((path.relative_to(SOURCE).as_posix(), frame.f_lineno))
-            frame = frame.f_back
-        real(self, message)
+    def watched(real: Callable[..., None]) -> Callable[..., None]:
+        def made(self: Exception, message: str) -> None:
+            frame = sys._getframe(1)
+            while frame is not None:
+                path = Path(frame.f_code.co_filename)
+                if path.is_relative_to(SOURCE):
+                    seen.add((path.relative_to(SOURCE).as_posix(), frame.f_lineno))
+                frame = frame.f_back
+            real(self, message)
+
+        return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InputError, "__init__", watched)
+        for kind in (InputError, OddFileError):
+            patch.setattr(kind, "__init__", watched(kind.__init__))
         yield seen
 
 
@@ -167,6 +180,7 @@ class C:
         wrong: the value that is refused.
         right: values that the message names instead, each of which works; or a function that reads
             them off the message.
+        slow: whether it takes long.
     """
 
     place: str
@@ -174,6 +188,7 @@ class C:
     call: Callable[[object, object], object]
     wrong: object
     right: list[object] | Callable[[str], list[object]]
+    slow: bool = False
 
     @property
     def found(self) -> list[Site]:
@@ -182,18 +197,29 @@ class C:
 
 
 def provoke(case: C, world: object) -> str:
-    """Do what is refused, and see that it is this error: one printable line.
+    """Do what is refused or warned of, and see that it is this message: one printable line.
 
     Returns:
         The message.
     """
     (site,) = case.found
-    with raised() as lines, pytest.raises(InputError) as error:
-        case.call(world, case.wrong)
-    message = str(error.value)
+    if site.warns:
+        message = next(one for one in warned(case, world, case.wrong) if site.makes(one))
+    else:
+        with raised() as lines, pytest.raises(InputError) as error:
+            case.call(world, case.wrong)
+        message = str(error.value)
+        module = site.place.partition(":")[0]
+        assert any((module, line) in lines for line in site.lines), message
     assert message.isprintable(), message
-    assert len(message) <= 400, message
+    assert len(message) <= MOST, message
     assert site.makes(message), message
-    module = site.place.partition(":")[0]
-    assert any((module, line) in lines for line in site.lines), message
     return message
+
+
+def warned(case: C, world: object, value: object) -> list[str]:
+    """Do something, and hear what is warned of."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always", MatchlensWarning)
+        case.call(world, value)
+    return [str(one.message) for one in heard if issubclass(one.category, MatchlensWarning)]

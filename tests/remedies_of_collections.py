@@ -321,7 +321,7 @@ COLLECTIONS = [
     C("corpora/trec.py:load", "name {", files, {"name": " "}, [{"name": "mine"}]),
     C(
         "corpora/trec.py:_ranking",
-        "",
+        "the same score and",
         files,
         {"r.run": b"q1 Q0 a 0 0 x\nq1 Q0 b 0 0 x\n", "run": "r.run"},
         [
@@ -329,6 +329,20 @@ COLLECTIONS = [
             {"r.run": b"q1 Q0 a 0 2 x\nq1 Q0 b 0 1 x\n", "run": "r.run"},
             {},
         ],
+    ),
+    C(
+        "corpora/trec.py:_ranking",
+        "contradict",
+        files,
+        {"r.run": b"q1 Q0 a 1 1 x\nq1 Q0 b 2 2 x\n", "run": "r.run"},
+        [{"r.run": b"q1 Q0 a 1 2 x\nq1 Q0 b 2 1 x\n", "run": "r.run"}],
+    ),
+    C(
+        "corpora/trec.py:_scan",
+        "",
+        files,
+        {"o.jsonl": GOOD["p.jsonl"].replace(b"cook", b"boil"), "passages": ["o.jsonl", "p.jsonl"]},
+        [{"passages": ["p.jsonl"]}],
     ),
     C("corpora/trec.py:_empty", "", files, {"qrels": b""}, [{"qrels": GOOD["qrels"]}]),
 ]

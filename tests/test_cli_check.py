@@ -21,7 +21,10 @@ from test_cli import call
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_that_passes(tiny_folder, dtype):
     done = call("check", "--model", tiny_folder, "--dtype", dtype, "--device", "cpu")
-    assert (done.status, done.err) == (0, "")
+    said = f"loading and checking model {str(tiny_folder)!r} ...\n"
+    assert (done.status, done.err) == (0, said)
+    quiet = call("check", "--model", tiny_folder, "--dtype", dtype, "--device", "cpu", "-q")
+    assert (quiet.out, quiet.err) == (done.out, "")
     head, blank, pair, _, columns, *lines = done.out.splitlines()
     assert pair == "pair: [CLS] query [SEP] passage [SEP] (no prompt)"
     assert head == (
@@ -43,7 +46,7 @@ def test_a_model_that_fails(tiny_folder, monkeypatch):
     monkeypatch.setattr(Bert, "score", lambda self, *given: real(self, *given) + 0.5)
     done = call("check", "--model", tiny_folder)
     assert done.status == 2
-    (line,) = done.err.splitlines()
+    _, line = done.err.splitlines()
     assert line.startswith(f"matchlens: model {str(tiny_folder)!r} fails the check at load: scores")
     failed = [line for line in done.out.splitlines() if line.startswith("FAILED")]
     assert [line.split("  ")[1].strip() for line in failed] == [
@@ -73,7 +76,7 @@ def test_what_cannot_be_checked(words, says, tiny_folder):
 
 def test_options_reach_the_model(tmp_path):
     folder = tiny_models.save(tmp_path / "two", labels=2)
-    done = call("check", "--model", folder, "--max-length", 20, "--negate")
+    done = call("check", "--model", folder, "--max-length", 20, "--negate", "--quiet")
     assert (done.status, done.err) == (0, "")
     head = "two: bert, 3 layers of 4 heads, float32, at most 20 tokens (--max-length), score "
     assert done.out.startswith(head)
@@ -96,7 +99,7 @@ def test_a_reversed_order_stands_out(tiny_folder, monkeypatch):
     )
     done = call("check", "--model", tiny_folder)
     assert done.status == 0
-    assert re.match("matchlens: warning: model '.*': .*order looks reversed", done.err)
+    assert re.search("matchlens: warning: model '.*': .*order looks reversed", done.err)
     (line,) = [line for line in done.out.splitlines() if line.startswith("LOOK")]
     assert line.split()[-1] == "0"
 

@@ -164,7 +164,7 @@ def test_shards_score_as_one_file(folder, tiny_pairs, request):
 def test_an_index_names_safetensors_of_its_own_folder_only(shard, sharded, tmp_path):
     tiny.save(tmp_path / "other", seed=9)
     place(sharded, str(tmp_path) + shard if str(shard).startswith("/") else shard)
-    refused(sharded, "names .*; expected safetensors files in the model's own folder")
+    refused(sharded, "names .*; expected .safetensors files in the model's own folder")
 
 
 @pytest.mark.parametrize("link", ["model-0.safetensors", INDEX, "model.safetensors"])

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import fake_hub
 import matchlens
 import tiny as tiny_models
+import tiny_decoders
 from matchlens import InputError
 from matchlens.models.folder import download_size, find
 from matchlens.studies import wexir25
@@ -95,6 +96,40 @@ def test_pickles_are_downloaded_only_where_there_are_no_safetensors(tmp_path):
             digest = online(f"print(find('some/{name}').sha256)", address, cache, offline=True)
             assert digest == find(str(tmp_path / name)).sha256
         assert fetched == []
+
+
+def test_a_model_in_modules_arrives_whole(tmp_path):
+    """With whatever lies in the folders that sentence-transformers' modules.json names."""
+    folder, cache = tiny_decoders.save(tmp_path / "model", "qwen3"), tmp_path / "hub"
+    kinds = {"": "Transformer", "1_LogitScore": "LogitScore"}
+    modules = [
+        {"idx": n, "path": path, "type": f"sentence_transformers.cross_encoder.models.{kind}"}
+        for n, (path, kind) in enumerate(kinds.items())
+    ]
+    yes, no = tiny_decoders.tokenizer("qwen3").convert_tokens_to_ids(["yes", "no"])
+    for file, content in {
+        "modules.json": modules,
+        "config_sentence_transformers.json": {"model_type": "CrossEncoder"},
+        "sentence_bert_config.json": {"transformer_task": "text-generation"},
+        "1_LogitScore/config.json": {"true_token_id": yes, "false_token_id": no},
+        "1_LogitScore/pytorch_model.bin": 1,
+        "1_LogitScore/words.vocab": 2,
+        "elsewhere/pytorch_model.bin": 3,
+    }.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(json.dumps(content))
+    with fake_hub.serve({"some/model": folder}) as (address, fetched):
+        size = int(online("print(download_size('some/model'))", address, cache))
+        assert fetched == ["modules.json"]
+        digest = online("print(find('some/model').sha256)", address, cache)
+        assert digest == find(str(folder)).sha256
+        assert {"1_LogitScore/pytorch_model.bin", "1_LogitScore/words.vocab"} < set(fetched)
+        assert "elsewhere/pytorch_model.bin" not in fetched
+        rest = [(folder / one).stat().st_size for one in fetched if one != "modules.json"]
+        assert size == sum(rest)
+        assert online("print(download_size('some/model'))", address, cache) == "0"
+        again = online("print(find('some/model').sha256)", address, cache, offline=True)
+    assert again == digest
 
 
 def test_what_is_lacking_in_the_cache_is_counted_and_downloaded(tmp_path):

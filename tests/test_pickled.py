@@ -518,6 +518,6 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(folder, cache, monkeyp
             file.write(b" ")
 
     monkeypatch.setattr(convert, "_convert", changes)
-    with pytest.raises(InputError, match="changed while it was read; run it again"):
+    with pytest.raises(InputError, match="changed while the model was loaded"):
         find(str(folder))
     assert list(cache.iterdir()) == []

@@ -66,8 +66,9 @@ def refusal(folder: Path, capfd, *more: str, yes: bool = True) -> str:
     out, err = capfd.readouterr()
     assert out == ""
     assert not (folder / "out-again").exists()
-    (line,) = err.splitlines()
-    return line
+    *shown, line = err.splitlines()
+    assert bool(shown) == ("nothing was run" in line)  # what would be, in full
+    return "".join([*shown, line])
 
 
 def test_the_same_seed_gives_the_same_bytes(copy, capfd):
@@ -263,10 +264,10 @@ def test_nothing_is_reached_before_a_person_has_said_yes(
     change(copy, edited)
     for reaching in ("matchlens.models.folder.find", "matchlens.corpora.lines._digest"):
         monkeypatch.setattr(reaching, lambda *_, **__: pytest.fail("reached before a yes"))
-    line = refusal(copy, capfd, *more, yes=False)
-    assert names in line
-    assert line.isprintable()
-    assert ("add --yes to run it" in line) == ("base" not in edit)
+    text = refusal(copy, capfd, *more, yes=False)
+    assert names in text
+    assert text.isprintable()
+    assert ("add --yes to run it" in text) == ("base" not in edit)
 
 
 def test_a_model_that_only_the_options_of_a_manifest_name_is_not_looked_for(copy, monkeypatch):

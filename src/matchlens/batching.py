@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.parts import PADDING, Part, label
-from matchlens.tokenizing import Piece, guarded, usable
+from matchlens.tokenizing import Piece, guarded, named, usable
 
 TOGETHER = 64
 """Pairs tokenized at once: the tokenizer's own record of a pair is a hundred times its ids."""
@@ -154,17 +153,6 @@ def spans(
     ids = np.array(encoding["input_ids"][0])[keep].tolist()
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
     return Spans(tokens, labels[keep], offsets[keep, 0], offsets[keep, 1])
-
-
-@contextmanager
-def named(pair: Pair) -> Iterator[None]:
-    """Put the pair's ids into an error."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(
-            f"pair of query {pair.qid!r:.80} and passage {pair.docid!r:.80}: {error}"
-        ) from None
 
 
 def _tokenized(

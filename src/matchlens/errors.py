@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
-MOST = 2000
-"""Characters of an error's line at most."""
+MOST, MUCH = 2000, 400
+"""Characters of an error's line at most, and those beyond which long paths lose their middle."""
+_PATH = re.compile(r"(?<!\()'[^'\s]*/[^'\s]{60,}'|(?<![\w'(/])/[^\s':;,]{60,}")
+"""A long path; one in parentheses and quotes is an argument in a line of Python, and stays."""
 
 
 def visible(text: str) -> str:
@@ -27,12 +30,16 @@ def one_line(text: str) -> str:
     """A text as one line for a terminal: nothing in it acts, and it is not too long.
 
     Args:
-        text: any text; a long one loses its middle.
+        text: any text; in a long one, long paths lose their middle, and a longer one its own.
 
     >>> one_line("two" + chr(10) + "lines" + chr(27))
     'two lines\ufffd'
+    >>> one_line(f"'/{'deep/' * 99}model' has no weights")
+    "'/deep/deep/deep/dee...ep/deep/deep/deep/deep/deep/deep/model' has no weights"
     """
     line = visible(" ".join(text.split()))
+    if len(line) > MUCH:
+        line = _PATH.sub(lambda path: f"{path[0][:20]}...{path[0][-40:]}", line)
     if len(line) <= MOST:
         return line
     half = MOST // 2 - 30

@@ -310,11 +310,13 @@ def remedy(error: OSError) -> str:
     """What a person can do where a folder cannot be written.
 
     >>> remedy(OSError(errno.ENOSPC, "No space left on device"))
-    'make room and run the same command again, or give another --out'
+    'make room and run the same command again, or give another folder (--out)'
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room and run the same command again, or give another --out"
-    return "give another --out"
+        return "make room and run the same command again, or give another folder (--out)"
+    if isinstance(error, OddFileError):  # it says what to do itself
+        return "then run the same command again"
+    return "give another folder (--out)"
 
 
 def _why(error: OSError) -> str:

@@ -98,7 +98,7 @@ def usable(
         except BaseException as error:
             if not _is_failure(error):
                 raise
-            raise InputError(failed(error, some)) from None
+            raise failed(error, some) from None
         ids = list(found["input_ids"])
         return ids[::-1] if start else ids
 
@@ -177,6 +177,17 @@ def _patterns(state: object) -> Iterator[str]:
             yield from _patterns(one)
 
 
+@contextmanager
+def named(pair: Pair) -> Iterator[None]:
+    """Put the pair's ids into an error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            f"pair of query {pair.qid!r:.80} and passage {pair.docid!r:.80}: {error}"
+        ) from None
+
+
 def guarded(
     tokenizer: PreTrainedTokenizerFast, call: Callable[[slice], T], pairs: Sequence[Pair]
 ) -> T:
@@ -204,11 +215,9 @@ def guarded(
         except BaseException as error:
             if not _is_failure(error):
                 raise
-            raise InputError(
-                f"pair of query {pair.qid!r:.80} and passage {pair.docid!r:.80}: "
-                + failed(error, pair.query, pair.text)
-            ) from None
-    raise InputError(failed(failure))
+            with named(pair):
+                raise failed(error, pair.query, pair.text) from None
+    raise failed(failure)
 
 
 def _is_failure(error: BaseException) -> bool:
@@ -217,23 +226,27 @@ def _is_failure(error: BaseException) -> bool:
     return known or type(error).__name__ == "PanicException"
 
 
-def failed(error: BaseException, *texts: str) -> str:
-    """What to say where a tokenizer fails, in one line.
+def failed(error: BaseException, *texts: str) -> InputError:
+    """The error of a tokenizer that fails.
 
     Args:
         error: what it raised.
         texts: what it was given.
 
-    >>> failed(TypeError("TextEncodeInput"), "a \\ud800 b")
-    'a text holds a lone surrogate (\\\\ud800), which is no character; take it out'
+    >>> print(failed(TypeError("TextEncodeInput"), "a \\ud800 b"))
+    a text holds a lone surrogate (\\ud800), which is no character; take it out
     """
     for text in texts:
         if found := re.search("[\ud800-\udfff]", text):
             shown = found.group().encode("unicode_escape").decode()
-            return f"a text holds a lone surrogate ({shown}), which is no character; take it out"
+            return InputError(
+                f"a text holds a lone surrogate ({shown}), which is no character; take it out"
+            )
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     why = "; a regular expression in tokenizer.json takes too long on it" * ("retry" in reason)
-    return f"the model's tokenizer fails on it ({reason}){why}; change the text, or the tokenizer"
+    return InputError(
+        f"the model's tokenizer fails on it ({reason}){why}; change the text, or the tokenizer"
+    )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def check(
     negate: o.Negate = False,
     label: o.Label = None,
     prompt: o.PromptFile = None,
+    quiet: o.Quiet = False,
 ) -> None:
     """The check of one model."""
     from matchlens.models.folder import check_dtype, check_length, find
@@ -39,6 +40,7 @@ def check(
     check_dtype(dtype)
     check_length(max_length)
     folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
+    o.say(f"loading and checking model {folder.name!r} ...", quiet)
     from matchlens.models.check import CheckError
     from matchlens.models.load import load
 

@@ -87,7 +87,7 @@ def rerun(
     check_folder(new, manifest["identity"] if goes_on else None)
     lines = [words_of(str(one["command"]), one["asked"], new) for one in commands]
     _judge(folder, [*_versions(manifest["identity"].get("versions")), *_machines(commands)], anyway)
-    _allow(folder, commands, lines, yes, quiet)
+    _allow(folder, commands, lines, yes)
     _judge(folder, list(differences(commands)), anyway)
     for one in commands:
         _set_threads(one, quiet)
@@ -141,7 +141,6 @@ def _allow(
     commands: Sequence[Mapping[str, Any]],
     lines: Sequence[Sequence[str]],
     yes: bool,
-    quiet: bool,
 ) -> None:
     """Show what would be run and what it would reach, and ask.
 
@@ -152,15 +151,12 @@ def _allow(
         return
     reached = list(dict.fromkeys(one for command in commands for one in reaches(command)))
     shown = [typed(line) for line in lines]
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError(
-            f"{str(folder)!r} would run: {_short('; '.join(shown), 600)}; it would reach: "
-            f"{_short('; '.join(reached), 600)}; nothing was run: add --yes to run it"
-        )
     what = [f"{str(folder)!r} would run:", *(f"  {line}" for line in shown), "and reach:"]
     o.say("\n".join([*what, *(f"  {visible(one)}" for one in reached)]), quiet=False)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError("nobody is there to be asked, so nothing was run: add --yes to run it")
     if not typer.confirm("run it?", err=True):
-        raise InputError("nothing was run")
+        raise InputError("nothing was run: answer y to run it")
 
 
 def typed(line: Sequence[str]) -> str:
@@ -173,10 +169,6 @@ def typed(line: Sequence[str]) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in f"matchlens {shlex.join(line)}"
     )
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
 def reaches(record: Mapping[str, Any]) -> Iterator[str]:

@@ -67,7 +67,8 @@ def digest(pairs: Sequence[Pair]) -> str:
     total = hashlib.sha256()
     for pair in pairs:
         fields = (pair.collection, pair.qid, pair.docid, str(pair.grade), pair.query, pair.text)
-        total.update("\0".join(f"{len(field)}:{field}" for field in fields).encode())
+        told = "\0".join(f"{len(field)}:{field}" for field in fields)
+        total.update(told.encode("utf-8", "surrogatepass"))  # the tokenizer refuses those by name
     return total.hexdigest()
 
 

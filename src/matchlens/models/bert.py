@@ -183,8 +183,7 @@ def relevance(
     if label is not None or count not in (1, 2):
         expected = "one or two" if label is None else label.count
         raise InputError(
-            f"the model returns {count} logits a pair; expected a cross-encoder with {expected}: "
-            "save the head that the model was trained with, or name the label that means "
-            "relevance (--label)"
+            f"the model returns {count} logits a pair; expected {expected}, as its config says: "
+            "give it the head that it was trained with, or the right id2label in its config"
         )
     return logits[:, 0] if count == 1 else logits[:, 1] - logits[:, 0]

@@ -48,7 +48,7 @@ def load_config(path: Path, name: str, types: Collection[str]) -> Any:
     Raises:
         InputError: if there is none, or it is not to be used.
     """
-    _refuse_early(read_json(path / "config.json", name, MOST_CONFIG), name, types)
+    _refuse_early(read_json(path, "config.json", name, MOST_CONFIG), name, types)
     with quiet_library(), refusing(name, "the library cannot use its config.json"):
         from transformers import AutoConfig
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from matchlens.errors import InputError
-from matchlens.files import check_regular
 from matchlens.models import pickled
+from matchlens.models.files import changed, opened
 
 WEIGHTS = "model.safetensors"
 _WORK = ".making-"
@@ -108,25 +108,24 @@ def safetensors_of(path: Path, files: Sequence[str], name: str) -> Path:
     Raises:
         InputError: if a file holds anything but named tensors, or the cache cannot be written.
     """
-    sums = []
-    for file in files:
-        try:
-            check_regular(path / file)
-            sums.append(file_sha256(path / file))
-        except OSError as error:
-            raise InputError(
-                f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
-                "regular file"
-            ) from None
+    sums = _sums(path, files, name)
     key = hashlib.sha256("\n".join(sums).encode()).hexdigest()[:32]
 
     def make(folder: Path) -> None:
         _convert([path / file for file in files], folder / WEIGHTS, name)
-        if [file_sha256(path / file) for file in files] != sums:
-            raise InputError(f"model {name!r}: {files[0]} changed while it was read; run it again")
+        if _sums(path, files, name) != sums:
+            raise changed(name, files[0])
         (folder / "sha256").write_text(file_sha256(folder / WEIGHTS), encoding="utf-8")
 
     return made_once(cache_folder() / f"weights-{key}", "converted weights", make, _whole)
+
+
+def _sums(path: Path, files: Sequence[str], name: str) -> list[str]:
+    sums = []
+    for file in files:
+        with opened(path, file, name) as stream:
+            sums.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return sums
 
 
 def _whole(folder: Path) -> bool:
@@ -153,7 +152,10 @@ def _convert(files: Sequence[Path], target: Path, name: str) -> None:
                 "or torch.save(model.state_dict(), file) writes them: ask whoever made it for that"
             ) from None
         if twice := tensors.keys() & found.keys():
-            raise InputError(f"model {name!r}: two of its files hold the weight {min(twice)!r}")
+            raise InputError(
+                f"model {name!r}: two of its files hold the weight {min(twice)[:80]!r}; expected "
+                "every weight once, as save_pretrained writes a folder"
+            )
         for key, tensor in found.items():
             memory = tensor.untyped_storage().data_ptr()
             shared = memory in seen and tensor.numel()

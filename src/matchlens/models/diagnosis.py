@@ -51,50 +51,13 @@ def check_folder(path: Path, name: str) -> None:
         InputError: it names the cause, and what to do.
     """
     if (path / ADAPTER).exists():
-        raise InputError(_adapter(path, name))
+        raise _adapter(path, name)
     if not (path / "config.json").exists():
-        raise InputError(_no_config(path, name))
+        raise _no_config(path, name)
     files = ["config.json", "tokenizer_config.json", *(one for each in TOKENIZERS for one in each)]
     for file in [*files, *_weights(path)]:
         if (path / file).is_file() and (said := _spoiled(path / file)):
             raise InputError(f"model {name!r}: {file} {said}")
-
-
-def pickled_files(path: Path, name: str) -> list[str]:
-    """The pickled weights that the library would load from a folder; none beside safetensors.
-
-    Args:
-        path: the folder.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if an index names anything but files of the folder that are there.
-    """
-    if any((path / file).exists() for file in (ONE, INDEX)):
-        return []
-    if (path / PICKLE).exists():
-        return [PICKLE]
-    if not (path / PICKLE_INDEX).exists():
-        return []
-    try:
-        placed = json.loads(read_text(path / PICKLE_INDEX))["weight_map"].values()
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"model {name!r}: {PICKLE_INDEX} has no weight_map; expected each weight's file"
-        ) from None
-    shards = sorted({str(one) for one in placed})
-    for shard in shards:
-        if not re.fullmatch(r"\w[\w.-]*\.bin", shard):
-            raise InputError(
-                f"model {name!r}: {PICKLE_INDEX} names {shard[:80]!r}; expected .bin files in the "
-                "model's own folder"
-            )
-        if not (path / shard).exists():
-            raise InputError(
-                f"model {name!r} has no {shard}, which {PICKLE_INDEX} names; expected all of its "
-                f"{len(shards)} files: copy the missing ones into the folder"
-            )
-    return shards
 
 
 def no_weights(path: Path, name: str) -> InputError:
@@ -219,28 +182,28 @@ def _pieces(path: Path) -> int:
         return 0
 
 
-def _no_config(path: Path, name: str) -> str:
+def _no_config(path: Path, name: str) -> InputError:
     inner = _folders(path, "config.json")
     if inner:
-        return (
+        return InputError(
             f"model {name!r} has no config.json; there is one in {_few(inner)}: give that folder, "
             f"{str(path / inner[0])!r}"
         )
     above = Path(os.path.abspath(path)).parent
     if (above / "config.json").exists():
-        return (
+        return InputError(
             f"model {name!r} has no config.json; there is one in the folder above: give that, "
             f"{str(above)!r}"
         )
     gguf = [one for one in os.listdir(path) if one.endswith(".gguf")]
     also = f" (it has {gguf[0]!r}, a model for llama.cpp)" if gguf else ""
-    return (
+    return InputError(
         f"model {name!r} has no config.json{also}; expected a folder as save_pretrained writes it: "
         "config, weights and tokenizer"
     )
 
 
-def _adapter(path: Path, name: str) -> str:
+def _adapter(path: Path, name: str) -> InputError:
     """What to do with an adapter: the lines are Python, and they work as they stand."""
     try:
         about = json.loads(read_text(path / ADAPTER))
@@ -248,7 +211,7 @@ def _adapter(path: Path, name: str) -> str:
     except (OSError, ValueError, RecursionError, AttributeError):
         kind, base = "PEFT", "?"
     if (path / "config.json").exists() and any((path / one).exists() for one in (ONE, PICKLE)):
-        return (
+        return InputError(
             f"model {name!r} is a whole model with an adapter beside it ({ADAPTER}); whether the "
             f"library adds that depends on what is installed: remove {ADAPTER} to look at the "
             "model without it"
@@ -256,7 +219,7 @@ def _adapter(path: Path, name: str) -> str:
     labels = _adapter_labels(path)
     count = f", num_labels={labels}" if labels else ""
     own = any((path / one).exists() for each in TOKENIZERS for one in each)
-    return (
+    return InputError(
         f"model {name!r} is an adapter ({kind[:12]}) of {base[:60]!r}, not a whole model. Merge it "
         "once, after pip install peft, in Python: "
         "from peft import AutoPeftModelForSequenceClassification as M; "

@@ -16,12 +16,12 @@ from matchlens.files import MOST_TEXT
 from matchlens.models.diagnosis import (
     INDEX,
     ONE,
+    PICKLE,
     PICKLE_INDEX,
     TOKENIZERS,
     check_sentencepiece,
     no_tokenizer,
     no_weights,
-    pickled_files,
 )
 
 MOST_LAYERS = 1024
@@ -75,53 +75,154 @@ def mark(opened: int | Path) -> Mark:
     return (*told, link.st_dev, link.st_ino, link.st_ctime_ns)
 
 
-def read_json(path: Path, name: str, most: int = MOST_TEXT) -> dict[str, object]:
+def opened(path: Path, file: str, name: str) -> BufferedReader:
+    """Open a file of weights; a link may lead to the folder itself or to its hub cache's blobs.
+
+    Args:
+        path: the folder.
+        file: the file's name.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if it is a link to somewhere else, or no regular file.
+    """
+    root, real = os.path.realpath(path), os.path.realpath(path / file)
+    inside = [root]
+    if os.path.basename(os.path.dirname(root)) == "snapshots":
+        inside.append(os.path.join(os.path.dirname(os.path.dirname(root)), "blobs"))
+    if os.path.dirname(real) not in inside:
+        raise InputError(
+            f"model {name!r}: {file} is a link out of the folder; expected the file itself (copy "
+            "the folder with `cp -rL`)"
+        )
+    try:
+        return open_regular(Path(real), follow=False)
+    except OSError as error:
+        raise unreadable(name, file, error) from None
+
+
+def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> dict[str, object]:
     """A JSON object of a model's folder.
 
     Args:
-        path: the file.
+        path: the folder.
+        file: the file's name.
         name: the model's name, for the error.
         most: bytes of the file at most.
 
     Raises:
         InputError: if it cannot be read or is no object.
     """
-    content = _json(path, name, most)
+    content = _json(path, file, name, most)
     if not isinstance(content, dict):
-        raise InputError(f"model {name!r}: {path.name} is not a JSON object")
+        raise InputError(
+            f"model {name!r}: {file} is not a JSON object; expected it as it was saved: copy or "
+            "download it again"
+        )
     return content
 
 
-def read_list(path: Path, name: str) -> list[object]:
+def read_list(path: Path, file: str, name: str) -> list[object]:
     """A JSON list of a model's folder.
 
     Args:
-        path: the file.
+        path: the folder.
+        file: the file's name.
         name: the model's name, for the error.
 
     Raises:
         InputError: if it cannot be read or is no list.
     """
-    content = _json(path, name)
+    content = _json(path, file, name)
     if not isinstance(content, list):
-        raise InputError(f"model {name!r}: {path.name} is not a JSON list")
+        raise InputError(
+            f"model {name!r}: {file} is not a JSON list; expected it as it was saved: copy or "
+            "download it again"
+        )
     return content
 
 
-def _json(path: Path, name: str, most: int = MOST_TEXT) -> object:
+def _json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> object:
     try:
-        with open_regular(path) as stream:
-            size = os.fstat(stream.fileno()).st_size  # a read sets aside what it is asked for
-            text = stream.read(min(size, most) + 1)
-        if len(text) > most:
-            raise OSError(f"it has more than {most:,} bytes")
-        return json.loads(text.decode("utf-8"))
+        with open_regular(path / file) as stream:
+            return _parsed(stream, most)
     except FileNotFoundError:
         raise InputError(
-            f"model {name!r} has no {path.name}; expected a folder as save_pretrained writes it"
+            f"model {name!r} has no {file}; expected a folder as save_pretrained writes it: copy "
+            "or download that file, too"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"model {name!r}: cannot read {path.name}: {error}") from None
+        raise InputError(
+            f"model {name!r}: cannot read {file}: {error}; expected it as it was saved: copy or "
+            "download it again"
+        ) from None
+
+
+def _parsed(stream: BufferedReader, most: int = MOST_TEXT) -> object:
+    size = os.fstat(stream.fileno()).st_size  # a read sets aside what it is asked for
+    text = stream.read(min(size, most) + 1)
+    if len(text) > most:
+        raise OSError(f"it has more than {most:,} bytes")
+    return json.loads(text.decode("utf-8"))
+
+
+def shards_of(path: Path, index: str, name: str) -> tuple[list[str], Mark]:
+    """The files of weights that an index names, in the library's order.
+
+    Args:
+        path: the folder.
+        index: the index's name, such as ``model.safetensors.index.json``.
+        name: the model's name, for the error.
+
+    Returns:
+        The files' names, and what marked the index when it was read.
+
+    Raises:
+        InputError: if it names anything but files of the folder that are there.
+    """
+    ending = index.split(".")[1]
+    with opened(path, index, name) as stream:
+        marked = mark(stream.fileno())
+        try:
+            content = _parsed(stream)
+        except (OSError, ValueError, RecursionError):
+            content = None
+    placed = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(placed, dict) or not placed:
+        raise InputError(
+            f"model {name!r}: {index} has no weight_map; expected it as it was saved, with the "
+            "file of each weight: copy or download it again"
+        )
+    shards = sorted({str(one) for one in placed.values()})
+    for shard in shards:
+        if not re.fullmatch(rf"\w[\w.-]*\.{ending}", shard):
+            raise InputError(
+                f"model {name!r}: {index} names {shard[:80]!r}; expected .{ending} files in the "
+                "model's own folder, as save_pretrained writes them"
+            )
+        if not os.path.lexists(path / shard):
+            raise InputError(
+                f"model {name!r} has no {shard[:80]}, which {index} names; expected all of its "
+                f"{len(shards)} files: copy the missing ones into the folder"
+            )
+    return shards, marked
+
+
+def pickled_files(path: Path, name: str) -> list[str]:
+    """The pickled weights that the library would load from a folder; none beside safetensors.
+
+    Args:
+        path: the folder.
+        name: the model's name, for the error.
+
+    Raises:
+        InputError: if an index names anything but files of the folder that are there.
+    """
+    if any((path / file).exists() for file in (ONE, INDEX)):
+        return []
+    if (path / PICKLE).exists():
+        return [PICKLE]
+    return shards_of(path, PICKLE_INDEX, name)[0] if (path / PICKLE_INDEX).exists() else []
 
 
 def check_files(path: Path, name: str, scores: bool = True) -> None:
@@ -142,11 +243,12 @@ def check_files(path: Path, name: str, scores: bool = True) -> None:
     if not any(all((path / file).exists() for file in files) for files in TOKENIZERS):
         raise no_tokenizer(path, name)
     check_sentencepiece(path, name)
-    settings = path / "tokenizer_config.json"
-    if settings.exists() and read_json(settings, name).get("auto_map"):
+    settings = "tokenizer_config.json"
+    if (path / settings).exists() and read_json(path, settings, name).get("auto_map"):
         raise InputError(
-            f"model {name!r}: its tokenizer wants to run code of its own (auto_map in "
-            "tokenizer_config.json), which matchlens does not do"
+            f"model {name!r}: its tokenizer wants to run code of its own (auto_map in {settings}), "
+            "which matchlens does not do; expected a tokenizer of the library's own: save one "
+            "there (tokenizer.save_pretrained(folder))"
         )
 
 
@@ -159,16 +261,13 @@ def marks_of(path: Path, files: Sequence[str], name: str) -> dict[str, Mark]:
         name: the model's name, for the error.
 
     Raises:
-        InputError: if one is no regular file.
+        InputError: if one is a link out of the folder, or no regular file.
     """
     found = {}
     every = [*files, *([PICKLE_INDEX] if files and (path / PICKLE_INDEX).exists() else [])]
     for file in every:
-        try:
-            with open_regular(path / file) as stream:
-                found[file] = mark(stream.fileno())
-        except OSError as error:
-            raise _unreadable(name, file, error) from None
+        with opened(path, file, name) as stream:
+            found[file] = mark(stream.fileno())
     return found
 
 
@@ -198,13 +297,13 @@ def digest(path: Path, name: str, weights: Mapping[str, Mark]) -> tuple[str, dic
                 if file not in weights and before[2] > MOST_TEXT:
                     raise InputError(
                         f"model {name!r}: {file} has {before[2]:,} bytes; expected at most "
-                        f"{MOST_TEXT:,}"
+                        f"{MOST_TEXT:,}: take it out of the folder"
                     )
                 each = hashlib.file_digest(stream, "sha256").hexdigest()
                 same = before == mark(stream.fileno()) == weights.get(file, before)
             marks[file] = mark(path / file)
         except OSError as error:
-            raise _unreadable(name, file, error) from None
+            raise unreadable(name, file, error) from None
         if not same or marks[file][:5] != before:
             raise changed(name, file)
         total.update(f"{file}\0{each}\n".encode())
@@ -239,17 +338,18 @@ def changed(name: str, file: str) -> InputError:
     )
 
 
-def _unreadable(name: str, file: str, error: OSError) -> InputError:
+def unreadable(name: str, file: str, error: OSError) -> InputError:
+    """The error of a file that is missing, or a pipe, a device or a folder."""
     return InputError(
         f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a regular "
-        "file"
+        "file: put it there, or take out what is there"
     )
 
 
 def _settings(path: Path, name: str) -> list[str]:
     """Every file beside the weights that a score may depend on."""
     found = [one for one in os.listdir(path) if _counts(path / one)]
-    for folder in ("additional_chat_templates", *_modules(path, name)):
+    for folder in ("additional_chat_templates", *module_folders(path, name)):
         for place, inner, files in os.walk(path / folder):
             inner.sort()
             inside = Path(place).relative_to(path).as_posix()
@@ -261,7 +361,7 @@ def _settings(path: Path, name: str) -> list[str]:
     if len(found) > MOST_FILES:
         raise InputError(
             f"model {name!r} has more than {MOST_FILES:,} files; expected a folder that holds one "
-            "model"
+            "model: put what belongs to it into a folder of its own"
         )
     return found
 
@@ -273,15 +373,21 @@ def _counts(file: Path, weights: bool = False) -> bool:
     return not _SAYS_NOTHING.fullmatch(file.name) and file.exists() and not file.is_dir()
 
 
-def _modules(path: Path, name: str) -> Iterator[str]:
-    """The folders of sentence-transformers' modules, as modules.json names them."""
+def module_folders(path: Path, name: str) -> Iterator[str]:
+    """The folders of sentence-transformers' modules, as modules.json names them.
+
+    Args:
+        path: the model's folder.
+        name: its name, for the error.
+
+    Raises:
+        InputError: if one lies outside.
+    """
     if not (path / "modules.json").is_file():
         return
     try:
         with open_regular(path / "modules.json") as stream:
-            modules: object = json.loads(
-                stream.read(min(os.fstat(stream.fileno()).st_size, MOST_TEXT))
-            )
+            modules = _parsed(stream)
     except (OSError, ValueError, RecursionError):
         return  # who reads it for more than a digest says what is wrong with it
     for module in modules if isinstance(modules, Sequence) else ():
@@ -289,7 +395,7 @@ def _modules(path: Path, name: str) -> Iterator[str]:
         if Path(inner).is_absolute() or ".." in Path(inner).parts:
             raise InputError(
                 f"model {name!r}: modules.json names the folder {inner[:80]!r}; expected one "
-                "inside the model's own"
+                "inside the model's own: take the module out of modules.json"
             )
         if inner not in ("", "."):
             yield inner

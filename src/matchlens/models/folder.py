@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import warnings
@@ -13,10 +14,19 @@ from typing import Any
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.config import check_config, load_config
 from matchlens.models.convert import safetensors_of
-from matchlens.models.diagnosis import INDEX, ONE, check_folder, pickled_files
-from matchlens.models.files import Mark, check_files, check_unchanged, digest, marks_of, read_json
+from matchlens.models.diagnosis import INDEX, ONE, check_folder
+from matchlens.models.files import (
+    Mark,
+    check_files,
+    check_unchanged,
+    digest,
+    marks_of,
+    module_folders,
+    pickled_files,
+    read_json,
+)
 from matchlens.models.labels import Label, choose, no_labels
-from matchlens.models.serving import PLAIN, Serving, serving_of
+from matchlens.models.serving import MODULES, PLAIN, Serving, serving_of
 from matchlens.models.weights import Weights
 from matchlens.prompts import BGE, QWEN3, Prompt
 
@@ -72,6 +82,7 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
+"""Files of a hub's model, in its folders, too (``*`` stands for ``/`` as well)."""
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
 
@@ -153,7 +164,8 @@ class ModelFacts:
         value = getattr(self.config, key, None)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(
-                f"model {self.name!r}: {key} in config.json is {value!r}; expected a number"
+                f"model {self.name!r}: {key} in config.json is {value!r}; expected a whole number "
+                "above 0"
             )
         return value
 
@@ -314,7 +326,7 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     converted = safetensors_of(path, pickles, name) if pickles else None
     weights = Weights.find(converted or path, name)
     sha256, marks = digest(path, name, before or weights.files)
-    raw = read_json(path / "config.json", name)  # keys of sentence-transformers, as it reads them
+    raw = read_json(path, "config.json", name)  # keys of sentence-transformers, as it reads them
     folder = ModelFolder(
         name=name,
         config=config,
@@ -459,12 +471,13 @@ def download_size(name: str, revision: str | None = None) -> int:
     """
     if name == "demo" or Path(name).is_dir() or not _HUB_ID.fullmatch(name):
         return 0
-    from fnmatch import fnmatch
+    from fnmatch import fnmatchcase
 
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     here = _snapshot(name, revision)
-    if here is not None and (_safe(here) or pickled_files(here, name)):
+    weights = here is not None and (_safe(here) or pickled_files(here, name))
+    if weights and all((here / folder).is_dir() for folder in module_folders(here, name)):
         return 0
     try:
         about = HfApi().model_info(name, revision=revision, files_metadata=True)
@@ -474,10 +487,12 @@ def download_size(name: str, revision: str | None = None) -> int:
         raise _unreachable(name, error) from None
     files = {one.rfilename: one.size or 0 for one in about.siblings or []}
     wanted = _WANTED if {ONE, INDEX} & files.keys() else (*_WANTED, *_PICKLED)
+    if MODULES in files:
+        wanted = (*wanted, *_of_modules(_modules_of(name, about.sha), name))
     return sum(
         size
         for file, size in files.items()
-        if any(fnmatch(file, pattern) for pattern in wanted)
+        if any(fnmatchcase(file, pattern) for pattern in wanted)
         and not isinstance(try_to_load_from_cache(name, file, revision=about.sha), str)
     )
 
@@ -485,6 +500,21 @@ def download_size(name: str, revision: str | None = None) -> int:
 def _safe(path: Path) -> bool:
     """Whether a folder has weights in safetensors."""
     return any((path / file).exists() for file in (ONE, INDEX))
+
+
+def _of_modules(path: Path, name: str) -> list[str]:
+    """Patterns of all that lies in the folders of sentence-transformers' modules."""
+    return [f"{glob.escape(folder)}/*" for folder in module_folders(path, name)]
+
+
+def _modules_of(name: str, revision: str | None) -> Path:
+    """The folder of the hub's cache that has a model's modules.json, which is downloaded."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, MODULES, revision=revision)).parent
+    except Exception as error:  # the client raises anything here
+        raise _unreachable(name, error) from None
 
 
 def _snapshot(name: str, revision: str | None) -> Path | None:
@@ -507,9 +537,12 @@ def _download(name: str, revision: str | None) -> Path:
 
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
-        if not _safe(path):
-            every = [*_WANTED, *_PICKLED]
+        more = [*(() if _safe(path) else _PICKLED), *_of_modules(path, name)]
+        if more:
+            every = [*_WANTED, *more]
             path = Path(snapshot_download(name, revision=revision, allow_patterns=every))
+    except InputError:
+        raise
     except Exception as error:  # the client raises anything here
         raise _unreachable(name, error) from None
     return path

@@ -281,10 +281,9 @@ def proved(reranker: Reranker) -> Reranker:
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
         said = doubt(reranker.family.module.config)
         reranker.said += (said,) if said else ()
-    for said in reranker.said:
-        warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
     labels = reranker.family.module.config.id2label
-    if said := check.reversed_order(reranker.checks, reranker.negate, labels):
+    order = check.reversed_order(reranker.checks, reranker.negate, labels)
+    for said in (*reranker.said, *((order,) if order else ())):
         warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
     return reranker
 

@@ -10,14 +10,11 @@ from transformers import ModernBertForSequenceClassification, PreTrainedModel
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from matchlens.batching import EncodedBatch
-from matchlens.errors import InputError
 from matchlens.models.band import OPEN, Band
 from matchlens.models.bert import relevance
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING, Part
-
-POOLINGS = ("cls", "mean")
 
 
 class ModernBert(Rotary):
@@ -27,9 +24,6 @@ class ModernBert(Rotary):
 
     Args:
         module: the model, in evaluation mode.
-
-    Raises:
-        InputError: if the pooling is not known.
     """
 
     library = ModernBertForSequenceClassification
@@ -37,13 +31,7 @@ class ModernBert(Rotary):
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
-        pooling = self.module.config.classifier_pooling
-        if pooling not in POOLINGS:
-            raise InputError(
-                f"classifier_pooling in config.json is {pooling!r}; expected one of "
-                f"{', '.join(POOLINGS)}"
-            )
-        self.pooled = pooling == "mean"
+        self.pooled = self.module.config.classifier_pooling == "mean"  # the library knows no third
         if self.pooled:
             self.score_parts, self.score_rows = tuple(Part), slice(None)
 

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Spans, fit, named
+from matchlens.batching import Encoded, Spans, fit
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
-from matchlens.tokenizing import Piece, guarded, usable
+from matchlens.tokenizing import Piece, guarded, named, usable
 
 
 def encode_prompted(

@@ -157,12 +157,12 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     unused = Serving(bool(files), files=files, used=False)
     if not {MODULES, ABOUT} <= set(files):
         return unused
-    about = read_json(path / ABOUT, name)
+    about = read_json(path, ABOUT, name)
     if about.get("model_type") != "CrossEncoder":
         return unused
     _check_activations({"sentence_transformers": about}, ABOUT, name)
     file = next((one for one in TRANSFORMER if (path / one).exists()), TRANSFORMER[0])
-    settings = read_json(path / file, name) if (path / file).exists() else {}
+    settings = read_json(path, file, name) if (path / file).exists() else {}
     for old, new in _OLD.items():
         if old in settings:
             settings[new] = settings.pop(old)
@@ -335,7 +335,7 @@ def _answers(path: Path, causal: bool, name: str) -> tuple[int, int | None] | No
         if number == 0 and kind == "Transformer" and folder in ("", "."):
             continue
         if number == 1 and kind == "LogitScore" and causal and ".." not in Path(folder).parts:
-            known = read_json(path / folder / "config.json", name)
+            known = read_json(path, f"{folder}/config.json", name)
             yes, no = known.get("true_token_id"), known.get("false_token_id")
             if isinstance(yes, int) and isinstance(no, int | None):
                 answers = (yes, no)
@@ -350,7 +350,7 @@ def _answers(path: Path, causal: bool, name: str) -> tuple[int, int | None] | No
 
 def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
     """Class and folder of each module."""
-    for one in read_list(path / MODULES, name):
+    for one in read_list(path, MODULES, name):
         known = one if isinstance(one, dict) else {}
         kind = str(known.get("type"))
         own = kind.startswith("sentence_transformers.")

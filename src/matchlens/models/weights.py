@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from matchlens.errors import InputError
 from matchlens.models.diagnosis import INDEX, ONE
-from matchlens.models.files import Mark, changed, mark, open_regular, read_json
+from matchlens.models.files import Mark, changed, mark, opened, shards_of
 
 if TYPE_CHECKING:
     import torch
@@ -95,22 +95,20 @@ class Weights:
         if spread := [one for one in os.listdir(path) if _SPREAD.fullmatch(one)]:
             raise InputError(
                 f"model {name!r}: {spread[0]} is of a distributed checkpoint, which the library "
-                "loads before other weights; expected one kind: take one of the two out"
+                "loads before other weights; expected one kind: take it out, or the others"
             )
         if (path / ONE).exists():
             shards = [ONE]
         else:
-            with _opened(path, INDEX, name) as index:
-                files[INDEX] = mark(index.fileno())
-            shards = _shards(read_json(path / INDEX, name), name)
+            shards, files[INDEX] = shards_of(path, INDEX, name)
         for file in shards:
-            with _opened(path, file, name) as stream:
+            with opened(path, file, name) as stream:
                 files[file] = mark(stream.fileno())
                 for key, stored in _header(stream, file, name):
                     if key in tensors:
                         raise InputError(
                             f"model {name!r}: {tensors[key].file} and {file} both hold {key}; "
-                            "expected every weight once"
+                            "expected every weight once, as save_pretrained writes a folder"
                         )
                     tensors[key] = stored
         return cls(path, name, files, tensors)
@@ -138,7 +136,7 @@ class Weights:
 
         loaded = {}
         for file in dict.fromkeys(one.file for one in self.tensors.values()):
-            with _opened(self.path, file, self.name) as stream:
+            with opened(self.path, file, self.name) as stream:
                 held = [(key, one) for key, one in self.tensors.items() if one.file == file]
                 for key, one in sorted(held, key=lambda pair: pair[1].begin):
                     kind = getattr(torch, one.dtype)
@@ -258,41 +256,6 @@ def few(keys: Sequence[str], most: int = 3) -> str:
     'a, b, c, ...'
     """
     return ", ".join(key[:100] for key in keys[:most]) + (", ..." if len(keys) > most else "")
-
-
-def _shards(index: Mapping[str, object], name: str) -> list[str]:
-    """The files that an index names, in the library's order."""
-    placed = index.get("weight_map")
-    if not isinstance(placed, dict) or not placed:
-        raise InputError(f"model {name!r}: {INDEX} has no weight_map; expected weights by file")
-    shards = sorted({str(one) for one in placed.values()})
-    for shard in shards:
-        if not re.fullmatch(r"[\w.-]+\.safetensors", shard) or shard.startswith("."):
-            raise InputError(
-                f"model {name!r}: {INDEX} names {shard[:80]!r}; expected safetensors files in the "
-                "model's own folder"
-            )
-    return shards
-
-
-def _opened(path: Path, file: str, name: str) -> BufferedReader:
-    """A file of the weights, opened; a link may lead to the folder or to its hub cache's blobs."""
-    root, real = os.path.realpath(path), os.path.realpath(path / file)
-    inside = [root]
-    if os.path.basename(os.path.dirname(root)) == "snapshots":
-        inside.append(os.path.join(os.path.dirname(os.path.dirname(root)), "blobs"))
-    if os.path.dirname(real) not in inside:
-        raise InputError(
-            f"model {name!r}: {file} is a link out of the folder; expected the file itself (copy "
-            "the folder with `cp -rL`)"
-        )
-    try:
-        return open_regular(Path(real), follow=False)
-    except OSError as error:
-        raise InputError(
-            f"model {name!r}: {file} cannot be read ({error.strerror or error}); expected a "
-            "regular file"
-        ) from None
 
 
 def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str, Stored]]:

@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -52,19 +51,6 @@ PATIENCE = 60.0
 """Seconds without any worker before a person is told that the run waits for a node."""
 TRIES = 4
 """How often a shard is begun before its workers' deaths are taken for its own doing."""
-
-
-def check_ray() -> None:
-    """See that Ray is installed; it is not imported.
-
-    Raises:
-        InputError: if it is not.
-    """
-    if find_spec("ray") is None:
-        raise InputError(
-            "--runner ray needs Ray, which is not installed; install it: "
-            "pip install 'matchlens[ray]'"
-        )
 
 
 class RayWorker:
@@ -143,7 +129,6 @@ class OnRay:
         number: int | None = None,
         cores: int | None = None,
     ) -> None:
-        check_ray()
         self.recipe, self.number, self.cores = recipe, number, cores
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._hands: dict[Any, _Hand] = {}
