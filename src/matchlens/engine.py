@@ -52,7 +52,7 @@ class Run:
         reach: whether, in a layer, a token of the row part may read one of the column part in some
             pair.
         causal: whether some layer lets tokens read only what stands before them.
-        counts: what was computed where layers come apart.
+        counts: token rows that were computed.
         device: kind of the device that ran it; several, joined by ``+``, where workers had others.
     """
 
