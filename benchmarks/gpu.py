@@ -93,7 +93,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "device": torch.cuda.get_device_name(options.device) if cuda else options.device,
         "machine": machine(),
         "source": source,
-        "command": f"python -m benchmarks.gpu --minutes {options.minutes:g}",
+        "command": f"python -m benchmarks.gpu --minutes {options.minutes:g} "
+        f"--rounds {options.rounds}",
         "shapes": {},
     }
     shapes = ("small", "small-decoder") if options.tiny else ("bert-large", "qwen3-0.6b")
