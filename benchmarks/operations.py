@@ -12,7 +12,9 @@ FORMULA = (
     "2(d^2 + 2dm) a row that went through the output projection and the feed-forward, and 4td for "
     "its attention; 6d^2 a condition for the one row of the last layer. A multiplication and an "
     "addition are two. What conditions share counts once. Softmax, norms, activations, embeddings, "
-    "cutting, padding and tokenizing count nothing, nor does what an implementation does twice."
+    "cutting, padding and tokenizing count nothing, nor does what an implementation does twice. "
+    "(Of a decoder, whose matrices are no squares, the same from its weights, and half of the "
+    "attention.)"
 )
 """What is counted, in words."""
 
@@ -48,16 +50,21 @@ def of_run(model: Any, pairs: Sequence[Any], conditions: Sequence[str]) -> float
         pairs: the pairs.
         conditions: cuts as texts.
     """
+    import torch
+
     from matchlens.directions import Cut
     from matchlens.engine import run
 
-    config = model.family.module.config
-    wide, inner = config.hidden_size, config.intermediate_size
+    family = model.family
+    linear = [one for one in family.layers[0].modules() if isinstance(one, torch.nn.Linear)]
+    asking = 2 * sum(one.weight.numel() for one in family.projections(0))
+    others = 2 * sum(one.weight.numel() for one in linear) - asking
+    context = family.output(0).weight.shape[1]
     cuts = {text: [Cut.parse(text)] if text else [] for text in conditions}
     total = 0
     for pair in pairs:
         done = run(model, [pair], cuts)
-        above = row(int(done.tokens[0]), wide, inner)
-        made = done.counts.projected + len(done.plan.levels[-1])
-        total += made * projections(wide) + done.counts.rows * above
+        above = others + (2 if done.causal else 4) * int(done.tokens[0]) * context
+        made = done.counts.projected + len(done.plan.levels[-1]) * family.apart
+        total += made * asking + done.counts.rows * above
     return float(total)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.goals import GOALS, Held
+from benchmarks.gpu import PAPER_PAIRS
 from benchmarks.ratios import Spread, Work, grown, ratio, share, timed, took
 
 HEAD = """# Performance
@@ -201,22 +202,56 @@ def _growth(growth: Sequence[dict[str, Any]]) -> str:
     return said + _table(("pairs", "CPU ms a pair", "peak MiB", "growth"), rows) + "\n"
 
 
+GPU_WORKS = {
+    "scoring": "plain scoring",
+    "attention": "the attention study's meters",
+    "table1": "Table 1",
+    "up-to": "Figure 1a",
+}
+"""Names of the works on a GPU."""
+
+
 def _gpu(gpu: dict[str, Any] | None) -> str:
     if not gpu:
         return ""
-    said = (
-        f"{gpu['device']}, a {gpu['shape']} shape in bfloat16 with random weights, "
-        f"{gpu['pairs']} pairs, {len(gpu['rounds'])} rounds. Table 1 "
-        f"({gpu['conditions']['table1']} conditions) and Figure 1a ({gpu['conditions']['up-to']}) "
-        f"reach {Spread(tuple(gpu['shares'])).text()} of the rate of a big bfloat16 product. "
-        f"bfloat16 scores are off by {gpu['bf16 off by']:.2f} standard deviations of the float32 "
-        "scores at most."
-    )
+    versions = gpu["machine"]["versions"]
+    parts = [
+        f"`{gpu['command']}` on one {gpu['device']} (torch {versions['torch']}, transformers "
+        f"{versions['transformers']}), bfloat16, random weights, pairs of {gpu['source']}. Share: "
+        "useful operations over the rate of a big bfloat16 product. The paper: 226 queries with "
+        f"{PAPER_PAIRS // 226} passages each, from this pace."
+    ]
     rows = []
-    for name in gpu["rounds"][0]["seconds"]:
-        spread = Spread(tuple(1000 * one["seconds"][name] / gpu["pairs"] for one in gpu["rounds"]))
-        rows.append((name, spread.text()))
-    return f"## On a GPU\n\n{_filled(said)}\n\n" + _table(("study", "ms a pair"), rows) + "\n"
+    for shape, found in gpu["shapes"].items():
+        for name, work in found["works"].items():
+            rows.append(
+                (
+                    shape,
+                    GPU_WORKS.get(name, name),
+                    f"{work['pairs']:,} of {work['tokens']:.0f} tokens",
+                    Spread(tuple(work["rounds"])).text(),
+                    f"{work['share']:.2f}",
+                    "" if work["memory_gib"] is None else f"{work['memory_gib']:.1f}",
+                    f"{work['ms'] * PAPER_PAIRS / 1000:.0f} s",
+                )
+            )
+        half, ablation = found["bf16"], found["ablation"]
+        memory = ablation["memory_gib"]
+        parts.append(
+            f"{shape}: bfloat16 scores are off by {half['off by']:.2f} standard deviations of the "
+            f"float32 scores at most, {half['off by, mean']:.2f} on average; the rank correlation "
+            f"within queries is {half['rank correlation']:.3f} on average, "
+            f"{half['lowest rank correlation']:.3f} at least. The `ablation` study of "
+            f"{ablation['pairs']} pairs takes {ablation['seconds']:.1f} s"
+            + ("" if memory is None else f" and {memory:.1f} GiB")
+            + f". float32 scores differ from a CPU's by {found['off the cpu']:.0e} at most."
+        )
+        if left := [said for name, said in GPU_WORKS.items() if name not in found["works"]]:
+            parts.append(f"{shape}: no time was left for {' and '.join(left)}.")
+    columns = ("shape", "study", "pairs", "ms a pair", "share", "GiB", "the paper")
+    text, *others = (_filled(part) for part in parts)
+    table = _table(columns, rows)
+    return "\n\n".join(["## On a GPU", text, table.rstrip(), *others]) + "\n\n"
 
 
 def _machine(held: Held) -> str:

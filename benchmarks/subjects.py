@@ -6,9 +6,16 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from matchlens.corpora import PairSet
 
 SHAPES: dict[str, dict[str, int]] = {
     "bert-base": {
@@ -31,6 +38,27 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 """BERT shapes whose weights are drawn at random."""
+DECODERS: dict[str, dict[str, Any]] = {
+    "qwen3-0.6b": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 3072,
+    },
+    "small-decoder": {
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "intermediate_size": 96,
+    },
+}
+"""Qwen3 shapes, likewise."""
+WORDS, LENGTH = 8000, 512
+"""Size of a trained vocabulary, and most tokens of a pair."""
 
 
 def model(shape: str, folder: Path) -> str:
@@ -50,7 +78,7 @@ def demo_model() -> str:
     return str(find("demo").path)
 
 
-def random_model(shape: str, folder: Path, labels: int = 1) -> str:
+def random_model(shape: str, folder: Path) -> str:
     """Folder of a BERT of random weights with the built-in model's tokenizer.
 
     Weights are large enough that attention is far from uniform, so that every cut moves scores.
@@ -58,7 +86,6 @@ def random_model(shape: str, folder: Path, labels: int = 1) -> str:
     Args:
         shape: one of ``SHAPES``.
         folder: where it is made.
-        labels: one (relevance) or two (not relevant, relevant).
     """
     import torch
     from transformers import BertConfig, BertForSequenceClassification
@@ -70,7 +97,7 @@ def random_model(shape: str, folder: Path, labels: int = 1) -> str:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=held["vocab_size"],
-        num_labels=labels,
+        num_labels=1,
         initializer_range=SHAPES[shape]["hidden_size"] ** -0.5,
         **SHAPES[shape],
     )
@@ -93,17 +120,116 @@ def pairs(number: int) -> tuple[str, list[list[str]]]:
     """
     import matchlens
 
-    folder = os.environ.get("MATCHLENS_TREC_DL")
-    if folder:
-        files = [f"{folder}/dl19.{end}" for end in ("topics.tsv", "qrels", "passages.jsonl.gz")]
-        collection = matchlens.trec.load(files[0], files[1], [files[2]], None)
-    else:
-        collection = matchlens.demo.load()
-    chosen = matchlens.choose(collection)
+    name, chosen = judged()
     if len(chosen.pairs) > number:
         chosen = matchlens.thin(chosen, number)[0]
-    name = "TREC DL 2019" if folder else "the built-in collection"
     return name, [[pair.query, pair.text] for pair in chosen.pairs]
+
+
+def judged(most: int = 10) -> tuple[str, PairSet]:
+    """The name of a collection, and its judged pairs: :func:`pairs` says which.
+
+    Args:
+        most: pairs of each query and grade.
+    """
+    import matchlens
+
+    folder = os.environ.get("MATCHLENS_TREC_DL")
+    if not folder:
+        return "the built-in collection", matchlens.choose(matchlens.demo.load(), per_grade=most)
+    files = [f"{folder}/dl19.{end}" for end in ("topics.tsv", "qrels", "passages.jsonl.gz")]
+    collection = matchlens.trec.load(files[0], files[1], [files[2]], None)
+    return "TREC DL 2019", matchlens.choose(collection, per_grade=most)
+
+
+def self_contained(shape: str, texts: Sequence[str], folder: Path, device: str) -> str:
+    """Folder of a reranker of random weights, with a tokenizer that is trained on the texts.
+
+    Args:
+        shape: one of ``SHAPES`` (a MonoBERT: two labels) or ``DECODERS`` (answers yes or no).
+        texts: what the tokenizer is trained on.
+        folder: where it is made.
+        device: where the weights are drawn.
+    """
+    import torch
+    from transformers import AutoConfig, BertForSequenceClassification, Qwen3ForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    bert = shape in SHAPES
+    tokenizer = _wordpiece(texts) if bert else _byte_pairs(texts)
+    settings = (SHAPES if bert else DECODERS)[shape]
+    config = AutoConfig.for_model(
+        "bert" if bert else "qwen3",
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=settings["hidden_size"] ** -0.5,
+        **({"num_labels": 2} if bert else {"max_position_embeddings": LENGTH}),
+        **settings,
+    )
+    place = folder / shape
+    torch.manual_seed(0)
+    with torch.device(device):
+        made = (BertForSequenceClassification if bert else Qwen3ForCausalLM)(config).eval()
+    made.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return str(place)
+
+
+def _wordpiece(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """BERT's kind of tokenizer."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=WORDS, special_tokens=special, show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(one, backend.token_to_id(one)) for one in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=LENGTH,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **{f"{name[1:-1].lower()}_token": name for name in special},
+    )
+
+
+def _byte_pairs(texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Qwen3's kind of tokenizer, which knows the prompt's control tokens and its answers."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from matchlens.prompts import QWEN3
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=WORDS,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    prompt = [*QWEN3.pieces, QWEN3.instruction] * 100
+    answers = [str(QWEN3.yes), str(QWEN3.no)] * 10_000
+    backend.train_from_iterator([*texts, *prompt, *answers], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=LENGTH,
+        padding_side="left",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        extra_special_tokens=["<|im_start|>"],
+    )
 
 
 def drawn_pairs(number: int) -> list[list[str]]:

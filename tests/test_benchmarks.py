@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -257,16 +259,23 @@ def held():
 
 
 def test_the_page_shows_every_row(held):
-    held["gpu"] = {
-        "device": "a card",
-        "shape": "bert-large",
-        "pairs": 2,
-        "conditions": {"table1": 31, "up-to": 217},
-        "rounds": [{"rate": 1.0, "seconds": {"table1": 1.0}}],
-        "shares": [0.6],
+    work = {"rounds": [400.0, 600.0], "ms": 500.0, "share": 0.6, "pairs": 2, "tokens": 80.0}
+    bf16 = {"off by": 0.1, "off by, mean": 0.05}
+    bf16 |= {"rank correlation": 0.99, "lowest rank correlation": 0.9}
+    shape = {
+        "works": {"table1": {**work, "memory_gib": 1.0}},
+        "bf16": bf16,
+        "ablation": {"pairs": 200, "seconds": 3.0, "memory_gib": 2.0},
+        "off the cpu": 1e-5,
         "share": 0.6,
         "paper_seconds": 700.0,
-        "bf16 off by": 0.1,
+    }
+    held["gpu"] = {
+        "device": "a card",
+        "machine": {"versions": {"torch": "0", "transformers": "0"}},
+        "source": "nowhere",
+        "command": "python -m benchmarks.gpu",
+        "shapes": {"bert-large": shape},
     }
     text = page(held)
     for goal in GOALS:
@@ -279,7 +288,9 @@ def test_the_page_shows_every_row(held):
         assert f"| {one.name} |" in text, one.name
     assert "a / processor" in text
     assert "GPU are missing" not in text
-    assert "| table1 | 500.00 (500.00 to 500.00) |" in text
+    row = "| Table 1 | 2 of 80 tokens | 500.00 (400.00 to 600.00) | 0.60 | 1.0 | 4520 s |"
+    assert f"| bert-large {row}" in text
+    assert "no time was left for plain scoring and" in text
 
 
 def test_a_page_says_what_is_wrong_absent_or_not_measured(held):
@@ -302,17 +313,26 @@ def test_lengths_are_spread():
 
 
 def test_a_gpus_figures_are_made_on_a_cpu_and_missing_without_a_gpu(
-    tmp_path: Path, monkeypatch, capsys
+    tmp_path: Path, held, monkeypatch, capsys
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     gpu.main(["--out", str(tmp_path / "none.json")])
     assert capsys.readouterr().out == f"{gpu.MISSING}\n"
     assert not (tmp_path / "none.json").exists()
-    folder = tiny.save(tmp_path / "model", layers=2, heads=4, labels=2)
-    texts = [[pair.query, pair.text] for pair in tiny.pairs(2)]
-    monkeypatch.setattr(subjects, "random_model", lambda *_, **__: str(folder))
-    monkeypatch.setattr(subjects, "pairs", lambda number: ("tiny", texts))
-    words = ["--device", "cpu", "--tiny", "--rounds", "1", "--out", str(tmp_path / "gpu.json")]
-    gpu.main(words)
-    assert (tmp_path / "gpu.json").exists()
-    assert "the whole paper" in capsys.readouterr().out
+    monkeypatch.delenv("MATCHLENS_TREC_DL", raising=False)
+    out = tmp_path / "gpu.json"
+    words = ["--device", "cpu", "--tiny", "--rounds", "1", "--minutes", "0.1", "--out", str(out)]
+    with warnings.catch_warnings():
+        gpu.main(words)
+    found = json.loads(out.read_text())["gpu"]
+    assert set(found["shapes"]) == {"small", "small-decoder"}
+    for shape in found["shapes"].values():
+        assert set(shape["works"]) == set(gpu.WORKS)
+        assert all(0 < work["share"] < 1 for work in shape["works"].values())
+        assert shape["off the cpu"] <= 1e-4
+        assert 0 < shape["bf16"]["off by"] < 1
+        assert shape["bf16"]["rank correlation"] > 0.8
+        assert shape["ablation"]["pairs"] > 0
+    assert "of the peak, the paper" in capsys.readouterr().out
+    text = page({**held, "gpu": found})
+    assert "| small-decoder | Table 1 |" in text

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.qwen3 import modeling_qwen3
 
 import attention_reference
 import matchlens
@@ -20,8 +21,10 @@ from matchlens.engine import other_pairs, run
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import NAMES, AttentionMeter
 from matchlens.meters.received import READERS, ReceivedMeter
+from matchlens.models import decoder
 from matchlens.models.band import Band
 from matchlens.models.load import Reranker
+from matchlens.models.packed import as_the_library
 from matchlens.plan import Control
 from matchlens.prompts import QWEN3
 from widened import widened
@@ -70,6 +73,20 @@ def model(kind, folder, unrounded) -> Reranker:
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory) -> Reranker:
     return matchlens.load(saved("qwen3", tmp_path_factory.mktemp("qwen")), device="cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_that_a_gpu_runs_is_the_librarys_bit_for_bit(dtype):
+    norm = modeling_qwen3.Qwen3RMSNorm(64).to(dtype)
+    torch.nn.init.normal_(norm.weight, mean=1, std=0.3)
+    states = torch.randn(50, 7, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = norm(states)
+    decoder.fuse_norms(torch.nn.ModuleList([norm]))
+    assert type(norm) is decoder.FusedNorm
+    assert torch.equal(norm(states), expected)
+    with pytest.MonkeyPatch.context() as patch, as_the_library():
+        patch.setattr(torch.nn.functional, "rms_norm", None)  # a check's reference does without it
+        assert torch.equal(norm(states), expected)
 
 
 def some_pairs(kind: str) -> list:

@@ -245,3 +245,13 @@ def test_grid_spreads_a_part_table_over_tokens():
                     assert edges.keep[pair, head, i, j] == (0 if expected else 1)
                     assert edges.bias[pair, 0, 0, j] == (-torch.inf if y == PADDING else 0)
     assert Grid(parts[:1]).edges([cut], None, torch.float64).bias is None
+
+
+def test_batches_for_a_gpu_have_lengths_that_its_kernels_like(tiny, tiny_pairs):
+    encoded = encode(tiny.tokenizer, tiny_pairs, 64)
+    for own, theirs in zip(
+        batches(encoded, 200), batches(encoded, 200, device="meta"), strict=True
+    ):
+        longest = int(encoded.lengths[own.pairs].max())
+        assert own.parts.shape[1] == longest
+        assert theirs.parts.shape[1] == -(-longest // 8) * 8

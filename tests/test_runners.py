@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 import matchlens
 from matchlens import engine
+from matchlens.batching import split
 from matchlens.circuits import Hypothesis, MeanStates
 from matchlens.directions import Cut
 from matchlens.meters.arrays import PairArray
@@ -22,7 +24,7 @@ from matchlens.meters.attention import AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.parts import Part
 from matchlens.plan import Control
-from matchlens.runners import Asked, ShardedRunner, shards
+from matchlens.runners import Asked, ShardedRunner, runner, shards
 from matchlens.runners.local import Here, Workers
 from matchlens.runners.measures import (
     Attention,
@@ -97,6 +99,29 @@ def test_every_pair_is_in_one_shard_and_the_longest_come_first(tokens, passes):
     assert all(weight >= whole for weight in weights[:-1])
     longest = [int(lengths[shard[-1]]) * passes for shard in found]
     assert all(weight - last < whole for weight, last in zip(weights, longest, strict=True))
+
+
+@given(st.lists(st.integers(5, 64), min_size=1, max_size=60), st.integers(64, 300))
+def test_a_shard_of_a_gpu_fills_one_layer_call(tokens, full):
+    lengths = np.array(tokens)
+    calls = [call.tolist() for call in split(lengths, full)]
+    for passes in (100, 10**6):  # however long the sweep is
+        assert [shard.tolist() for shard in shards.divide(lengths, passes, full)] == calls
+
+
+def test_the_runner_divides_by_what_keeps_the_device_busy(tiny, tiny_pairs, monkeypatch):
+    seen = []
+
+    def divide(tokens, passes, full):
+        seen.append(full)
+        return [np.arange(len(tokens))]
+
+    monkeypatch.setattr(runner, "divide", divide)
+    ShardedRunner()(tiny, tiny_pairs, {"": []})
+    elsewhere = replace(tiny, device=torch.device("meta"))
+    with suppress(Exception):  # it is no device that runs anything: what was asked is enough
+        ShardedRunner()(elsewhere, tiny_pairs, {"": []})
+    assert seen == [0, 32768]
 
 
 def test_shards_of_a_long_run_are_few_and_hold_no_more_pairs_than_fit(monkeypatch):

@@ -17,6 +17,8 @@ from matchlens.errors import InputError
 from matchlens.parts import PADDING, Part, label
 from matchlens.tokenizing import Piece, guarded, named, usable
 
+EVEN = 8
+"""On a GPU, pairs are padded to a multiple of this: the fast kernels read whole lines of memory."""
 TOGETHER = 64
 """Pairs tokenized at once: the tokenizer's own record of a pair is a hundred times its ids."""
 
@@ -322,7 +324,7 @@ def collate(
     pad_id: int = 0,
     device: torch.device | str = "cpu",
 ) -> EncodedBatch:
-    """The pairs of one batch, padded to the longest.
+    """The pairs of one batch, padded to the longest; on a GPU, to a multiple of :data:`EVEN`.
 
     Args:
         encoded: the pairs.
@@ -330,7 +332,8 @@ def collate(
         pad_id: token id of padding.
         device: where the tensors go.
     """
-    shape = (len(rows), max(len(encoded.ids[row]) for row in rows))
+    longest = max(len(encoded.ids[row]) for row in rows)
+    shape = (len(rows), longest + (0 if torch.device(device).type == "cpu" else -longest % EVEN))
     ids = np.full(shape, pad_id, dtype=np.int64)
     types = np.zeros(shape, dtype=np.int64)
     parts = np.full(shape, PADDING, dtype=np.int64)

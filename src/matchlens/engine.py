@@ -55,7 +55,7 @@ class Run:
         device: kind of the device that ran it; several, joined by ``+``, where workers had others.
         taken: what each control of the plan took in all layers and heads, as
             :data:`matchlens.models.chance.TAKEN` names it.
-        counts: what was computed where layers come apart.
+        counts: token rows that were computed.
     """
 
     scores: Scores

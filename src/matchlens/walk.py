@@ -164,7 +164,10 @@ class _Layer:
             if self.siblings is not None:
                 return self._shared(self.siblings, slots, nodes, added)
             call = Call(walk.grid, cuts, rows, added=added)
-        out = self.family.layer(level, _stack(self.states, slots), call)
+        below = _stack(self.states, slots)
+        out = self.family.layer(level, below, call)
+        walk.counts.projected += below.shape[0] * below.shape[1]
+        walk.counts.rows += out.shape[0] * out.shape[1]
         if call.chance is not None:
             (taken,) = call.chance.taken
             walk.took([node.conditions for node in nodes], taken)

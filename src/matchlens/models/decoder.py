@@ -30,6 +30,7 @@ from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.band import Band
 from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
+from matchlens.models.packed import imitates_the_library
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING
@@ -152,6 +153,34 @@ class Qwen3(Decoder):
     library = Qwen3ForCausalLM
     classifier = Qwen3ForSequenceClassification
     rotate = staticmethod(modeling_qwen3.apply_rotary_pos_emb)
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        if module.device.type == "cuda":
+            fuse_norms(module)
+
+
+class FusedNorm(modeling_qwen3.Qwen3RMSNorm):
+    """The library's norm with the same roundings, in two kernels in the place of six.
+
+    On a GPU the six read and write the states in float32, which takes a fifth of a layer's time.
+    """
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """The states, normalised and weighted."""
+        if imitates_the_library():
+            return super().forward(hidden_states)
+        width = hidden_states.shape[-1:]
+        return self.weight * torch.nn.functional.rms_norm(
+            hidden_states, width, eps=self.variance_epsilon
+        )
+
+
+def fuse_norms(module: torch.nn.Module) -> None:
+    """Let a Qwen3's norms run as :class:`FusedNorm`, but for the reference of a check."""
+    for part in module.modules():
+        if type(part) is modeling_qwen3.Qwen3RMSNorm:
+            part.__class__ = FusedNorm
 
 
 class Gemma(Decoder):

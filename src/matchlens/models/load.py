@@ -204,6 +204,9 @@ def load(
     if dtype == "float32" and place.type == "cpu":
         pack(module)
         keep_memory()
+    if place.type == "cuda":
+        # cuDNN builds a plan for each new shape of a batch, 80 ms each, and is no faster afterwards
+        torch.backends.cuda.enable_cudnn_sdp(False)
     with refusing(folder.name, "its config cannot be followed"):
         family: Family = family_class(module)
     family.label = folder.label

@@ -150,6 +150,11 @@ def as_the_library() -> Iterator[None]:
         _AS_THE_LIBRARY[0] = before
 
 
+def imitates_the_library() -> bool:
+    """Whether faster modules must compute as the library's do: for the reference of a check."""
+    return _AS_THE_LIBRARY[0]
+
+
 def keep_memory() -> None:
     """Ask glibc to keep memory that is freed, up to 512 MiB, for what is asked for next.
 

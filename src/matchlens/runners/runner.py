@@ -167,6 +167,7 @@ class ShardedRunner:
         key = key_of(model, pairs, conditions, seed, measures, SCORES)
         task = Task(key, SCORES, dict(conditions), seed, budget, measures)
         tokens, _ = lengths(model, pairs)
+        full = 0 if model.device.type == "cpu" else model.batch_tokens
         others = other_pairs(pairs, seed).tolist() if plan.uses(How.RESAMPLE) else None
 
         def shards(passes: int) -> list[Callable[[], Shard]]:
@@ -178,7 +179,7 @@ class ShardedRunner:
                     int(tokens[rows].max()),
                     None if others is None else [pairs[others[row]] for row in rows.tolist()],
                 )
-                for number, rows in enumerate(divide(tokens, passes))
+                for number, rows in enumerate(divide(tokens, passes, full))
             ]
 
         if plan.uses(How.MEAN):

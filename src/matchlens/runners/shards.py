@@ -13,27 +13,34 @@ PAIRS = 1024
 """Most pairs of a shard, so that its meters' rows fit into memory."""
 
 
-def divide(tokens: Int[np.ndarray, " pair"], passes: int) -> list[Int[np.ndarray, " _"]]:
+def divide(
+    tokens: Int[np.ndarray, " pair"], passes: int, full: int = 0
+) -> list[Int[np.ndarray, " _"]]:
     """The pairs of each shard, longest first, as batches have them, so that little is padded.
 
-    Neither speed nor workers nor the size of a batch move a boundary.
+    Neither speed nor workers nor the size of a batch move a boundary; the kind of device does.
 
     Args:
         tokens: of each pair.
         passes: layer passes that a pair costs.
+        full: places of a layer call that keeps the device busy; 0 for a CPU. A shard fills one such
+            call, or more: a GPU idles with the few pairs of a CPU's shard.
 
     >>> from unittest.mock import patch
     >>> with patch("matchlens.runners.shards.LEAST", 20):
     ...     [shard.tolist() for shard in divide(np.array([3, 9, 4, 2]), 2)]
     [[1, 2], [0, 3]]
     """
-    target = max(LEAST, int(tokens.sum()) * passes // MOST)
+    target = max(LEAST, full * passes, int(tokens.sum()) * passes // MOST)
     shards: list[list[int]] = []
-    weight = target
+    weight = 0
     for pair in np.argsort(-tokens, kind="stable").tolist():
-        if weight >= target or len(shards[-1]) >= PAIRS:
+        # padding counts where a call must hold the shard: the first pair is the longest
+        longest = pair if not full or not shards else shards[-1][0]
+        over = weight + int(tokens[longest]) * passes > target if full else weight >= target
+        if not shards or over or len(shards[-1]) >= PAIRS:
             shards.append([])
-            weight = 0
+            weight, longest = 0, pair
         shards[-1].append(pair)
-        weight += int(tokens[pair]) * passes
+        weight += int(tokens[longest]) * passes
     return [np.array(shard, dtype=np.int64) for shard in shards]
