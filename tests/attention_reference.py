@@ -86,7 +86,7 @@ def meters(reranker, pair) -> dict[str, np.ndarray]:
                             out[name][layer, head, x, y] = value
             for place, (x, y) in enumerate([(Part.Q, Part.D), (Part.D, Part.Q)]):
                 out["kinds"][layer, head, place] = _kinds(
-                    a, places[x], places[y], x is Part.Q, words, stems, vectors, near
+                    a, places[x], places[y], x is Part.Q, ids, words, stems, vectors, near
                 )
     return out
 
@@ -152,7 +152,7 @@ def near_cosine(reranker):
     return np.quantile(cosines, share) - 1e-6  # of few words many pairs have this cosine exactly
 
 
-def _kinds(a, rows, columns, reads_document, words, stems, vectors, near):
+def _kinds(a, rows, columns, reads_document, ids, words, stems, vectors, near):
     """Observed and expected masses of one direction of one head, by plain loops."""
     name = {i: stem(words[i][2]) for i in (*rows, *columns) if words[i]}
     query = {stem(word[2]) for word in words if word and word[0] == 1 and word[2] not in STOP}
@@ -177,6 +177,7 @@ def _kinds(a, rows, columns, reads_document, words, stems, vectors, near):
                 and name[q] not in stems[3]
                 and name[d] not in stems[1]
                 and vectors[q] @ vectors[d] >= near
+                and ids[q] != ids[d]
             ):
                 out[4] += a[i, j]
                 close += 1

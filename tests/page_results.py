@@ -12,7 +12,7 @@ import matchlens
 import tiny
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.results import Result
-from matchlens.studies.attention_options import Thresholds
+from matchlens.studies.contrasts import Thresholds
 from matchlens.studies.claims import claims
 from matchlens.studies.headline import summary
 

@@ -15,7 +15,7 @@ from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.saving import Save
 from matchlens.studies import matching, profiles
-from matchlens.studies.attention_options import Thresholds
+from matchlens.studies.contrasts import Thresholds
 from matchlens.studies.class_stats import ks, taken
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, contrast_table, query_aucs

@@ -79,8 +79,13 @@ def attention(
     explain: o.Explain = False,
 ) -> None:
     """Attention between the input's parts."""
-    from matchlens.studies.attention_options import Thresholds, checked_directions, checked_names
-    from matchlens.studies.contrasts import CONTRASTS, Classes
+    from matchlens.studies.contrasts import (
+        CONTRASTS,
+        Classes,
+        Thresholds,
+        checked_directions,
+        checked_names,
+    )
     from matchlens.studies.head_set_points import checked_random
     from matchlens.studies.presets import COSTLY_PAIRS
 

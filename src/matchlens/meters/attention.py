@@ -75,8 +75,8 @@ class AttentionMeter:
     - ``query_words``: on columns that hold a content word of the query, whoever reads; expected
       from their share of the columns;
     - ``near``: between a content word of the query that the passage lacks and a word of the passage
-      that shares no stem with the query and whose static embedding is near; expected from the
-      share of such columns, row by row.
+      that shares no stem with the query and whose static embedding is near (two tokens with one
+      id, such as two endings, are left out); expected from the share of such columns, row by row.
 
     And ``surface`` [pair, quantity], which needs no attention: the share of the query's content
     tokens whose stem the passage has, and their mean largest static cosine in the passage.
@@ -227,8 +227,8 @@ class Likeness:
         stem: whether row and column, in Q or D, are of different words with one stem.
         in_query: whether a token's word has the stem of a content word of the query.
         lacking: whether it is of a content word of the query whose stem the passage has not.
-        near: whether the row is ``lacking``, and the column of a word of the passage that shares
-            no stem with the query and is near.
+        near: whether the row is ``lacking``, and the column another token of a word of the
+            passage that shares no stem with the query and is near.
         cosine: of the static embeddings; -1 where one is of no word.
         content: whether a token is of a content word.
     """
@@ -279,13 +279,14 @@ class Likeness:
         known = number >= 0
         cosine = cosine.masked_fill(~(known[:, :, None] & known[:, None]), -1)
         other = document & known & ~has_query
+        unlike = batch.input_ids[:, :, None] != batch.input_ids[:, None, :]
         return cls(
             query,
             document,
             one_stem & apart & among[:, :, None] & among[:, None],
             (one_stem & content_of_query[:, None]).any(-1),
             lacking,
-            lacking[:, :, None] & other[:, None] & (cosine >= static.near),
+            lacking[:, :, None] & other[:, None] & (cosine >= static.near) & unlike,
             cosine,
             carries,
         )

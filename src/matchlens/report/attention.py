@@ -8,7 +8,7 @@ import pandas as pd
 
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
-from matchlens.studies.attention_options import Thresholds
+from matchlens.studies.contrasts import Thresholds
 
 Row = Mapping[str, object]
 
