@@ -20,6 +20,11 @@ CLASSES = ("relevant", "hard", "easy")
 CONTRASTS = ("relevant-easy", "relevant-hard", "hard-easy")
 EQUAL = 1e-12
 """Differences up to this are none."""
+EARLIER = (
+    "they were found by an earlier definition, without its controls (passages of like length, CLS "
+    "and SEP1); run the study again"
+)
+"""What is said of matching heads in a results folder of an earlier version."""
 MATCHING = ("Q->D", "D->Q")
 """Directions in which matching heads are looked for, where nothing else is said."""
 
@@ -268,6 +273,11 @@ def _known(
     if enough.any():
         out[enough] = function(values[:, enough], axis=0)  # type: ignore[operator]
     return out
+
+
+def is_earlier(tables: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether an attention study's matching heads are those of an earlier definition."""
+    return bool(len(tables.get("matching", ()))) and "conditions" not in tables
 
 
 def by_half(halves: Mapping[str, int], classes: Classes, which: int) -> Classes:

@@ -111,8 +111,8 @@ def find(
         passages), the AUC that is left beside_length, beside_overlap and beside_similarity, the
         kinds (:func:`kinds_of`) and held (the same sign, p_holm <= q, AUC at or above its
         threshold and above both rivals).
-        One row for each condition: direction, condition, heads (that pass it and those before it),
-        of, queries. And notes.
+        One row for each condition: direction, condition, heads (that pass it and those before it;
+        the first, without regard to length, is there to compare), of, queries. And notes.
 
     Source: science 4, "Matching heads".
     """
@@ -138,9 +138,9 @@ def find(
     for name in ("diff", "q", "auc"):
         table[f"{name}_found"] = found[name]
     passed = _apart(loose, thresholds)
-    counts = [("relevant above easy passages", passed, both[0])]
+    counts = [("relevant above easy passages of any length", passed, both[0])]
     passed = _apart(found, thresholds)
-    counts.append(("of like length", passed, known[0]))
+    counts.append(("relevant above easy passages of like length", passed, known[0]))
     over = np.ones(len(table), dtype=bool)
     for rival, values in seen.rivals.items():
         name = "cls" if rival.startswith("CLS") else "sep"
@@ -155,7 +155,7 @@ def find(
         table[f"over_{name}"] = _mean(more)
         q = benjamini_hochberg(paired(more, above=True))
         table[f"q_{name}"] = q
-        passed = passed & (q <= thresholds.q) & (table[f"over_{name}"] > 0)
+        passed = passed & (q <= thresholds.q) & (_mean(more) > 0)
         over &= _mean(compared[1] - theirs[1]) > 0
         counts.append((f"above {rival}", passed, known[0]))
     table["matching"] = passed
@@ -169,7 +169,7 @@ def find(
         & (table["auc"] >= thresholds.auc)
         & over
     )
-    counts.append(("holding on the other half", table["held"], known[1]))
+    counts.append(("holding on the other half", np.asarray(table["held"]), known[1]))
     relevant = two.of_pair == 0
     for name in ("same_token", "same_stem"):
         share = seen.shares.get(name)
@@ -177,7 +177,7 @@ def find(
     for name, values in {"length": seen.lengths, **seen.surface}.items():
         left = beside(flat, values, two)
         table[f"beside_{name}"] = _mean(pairwise(left, two, CONTRAST, **alike)[1])
-    table = pd.concat([table, kinds_of(seen, two, passed.to_numpy(), thresholds)], axis=1)
+    table = pd.concat([table, kinds_of(seen, two, passed, thresholds)], axis=1)
     conditions = pd.DataFrame(
         [
             {
@@ -193,11 +193,10 @@ def find(
     return table, conditions, _left_out(direction, both, known)
 
 
-def _apart(table: pd.DataFrame, thresholds: Thresholds) -> pd.Series:
+def _apart(table: pd.DataFrame, thresholds: Thresholds) -> Bool[np.ndarray, " head"]:
     """Whether a head has more mass in relevant passages than in easy ones."""
-    return (
-        (table["q"] <= thresholds.q) & (table["auc"] >= thresholds.auc) & (table["diff"] > 0)
-    ).rename(None)
+    q, auc, diff = (table[name].to_numpy() for name in ("q", "auc", "diff"))
+    return (q <= thresholds.q) & (auc >= thresholds.auc) & (diff > 0)
 
 
 def _left_out(direction: str, both: Sequence[int], known: Sequence[int]) -> list[str]:

@@ -75,8 +75,8 @@ def lexical(
         classes: relevant, hard and easy pairs.
 
     Returns:
-        One row for each direction, class and layer: same_stem (mass-weighted over pairs and heads), low
-        and high (quartiles over heads), mass (mean over pairs and heads).
+        One row for each direction, class and layer: same_stem (mass-weighted over pairs and
+        heads), low and high (quartiles over heads), mass (mean over pairs and heads).
     """
     rows = []
     for (x, y), share in same.items():
