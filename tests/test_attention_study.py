@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 import matchlens
+import tiny as tiny_models
 from matchlens.corpora import EASY_GRADE, Pair, choose, demo
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import (
@@ -607,3 +608,50 @@ def test_lists_of_heads_are_compared_against_chance(found, tiny, few):
     )
     with pytest.raises(matchlens.InputError, match="no list of heads"):
         matchlens.compare_heads(found, empty)
+
+
+def shares(model, pairs) -> dict[str, float]:
+    """The share of heads that match, by direction, beside those that match without the controls."""
+    result = matchlens.attention(
+        model, pairs, meters=["mass"], contrasts=["relevant-easy"], causal=False
+    )
+    table = result.to_frame("matching")
+    return table.groupby("direction")["matching"].mean().to_dict()
+
+
+def untrained(module, seed: int) -> None:
+    """Draw the weights anew, as the library does before training."""
+    torch.manual_seed(seed)
+    fresh = type(module)._from_config(module.config)
+    module.load_state_dict(fresh.state_dict())
+
+
+def shuffled(module, seed: int) -> None:
+    """Shuffle every weight matrix's numbers among themselves."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in module.parameters():
+            order = torch.randperm(weight.numel(), generator=draw)
+            weight.copy_(weight.flatten()[order].view(weight.shape))
+
+
+@pytest.mark.parametrize("change", [untrained, shuffled])
+def test_a_tiny_model_that_knows_nothing_has_no_matching_heads(tmp_path, few, change):
+    for seed in (0, 1):
+        model = matchlens.load(tiny_models.save(tmp_path / str(seed), seed=seed), device="cpu")
+        change(model.family.module, seed)
+        assert max(shares(model, few).values()) <= 0.05
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [untrained, shuffled])
+def test_a_model_that_knows_nothing_has_no_matching_heads(change):
+    """Passage length alone tells relevant from easy passages of the demo collection."""
+    model, pairs = matchlens.load("demo"), choose(demo.load(), per_grade=2, easy=4)
+    assert min(shares(model, pairs).values()) > 0.1
+    kept = {name: value.clone() for name, value in model.family.module.state_dict().items()}
+    for seed in (0, 1, 2):
+        change(model.family.module, seed)
+        assert max(shares(model, pairs).values()) <= 0.05
+        model.family.module.load_state_dict(kept)
