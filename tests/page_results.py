@@ -12,8 +12,8 @@ import matchlens
 import tiny
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.results import Result
-from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.claims import claims
+from matchlens.studies.contrasts import Thresholds
 from matchlens.studies.headline import summary
 
 SCRIPT = "<script>window.hurt=1</script>"
@@ -77,7 +77,7 @@ def write(folder: Path, where: Path) -> Path:
         matchlens.sweep(model, given, "from", directions=["CLS->{Q,D}"]),
         matchlens.sweep(model, given, "heads"),
         matchlens.controls(model, given, ["Q->D", "D->D"], draws=1),
-        matchlens.attention(model, given, thresholds=Thresholds(q=1.0, auc=0.5)),
+        matchlens.attention(model, given, thresholds=Thresholds(q=1.0, auc=0.4, length=1.0)),
         matchlens.query_key(model, given, top=2, matches=4),
     ]
     by = {result.study: result for result in found}

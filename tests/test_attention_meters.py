@@ -11,17 +11,26 @@ from hypothesis.extra.numpy import arrays as drawn_arrays
 import attention_reference as reference
 import matchlens
 import tiny as tiny_models
+from matchlens.corpora import Pair
 from matchlens.directions import Cut
 from matchlens.engine import run
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import NAMES, AttentionMeter
+from matchlens.meters.attention import NAMES, AttentionMeter, Reading, shape_of
+from matchlens.meters.names import COMPANIONS
 from matchlens.meters.streams import Histogram, Moments
+from matchlens.models.words import Static, words_of
 
 
 def measure(model, pairs, folder, names=NAMES, conditions=None, **options):
-    shape = (len(pairs), model.family.n_layers, model.family.n_heads, 5, 5)
-    arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
-    meter = AttentionMeter(names, arrays)
+    shape = (model.family.n_layers, model.family.n_heads)
+    arrays = {
+        name: PairArray(folder / f"{name}.npy", (len(pairs), *shape_of(name, *shape)))
+        for name in names
+    }
+    reading = None
+    if "same_stem" in names:
+        reading = Reading(Static.of(model), lambda number: words_of(model, pairs[number]))
+    meter = AttentionMeter(names, arrays, reading)
     out = run(model, pairs, conditions or {"": []}, meters=[meter], **options)
     return out, {name: np.array(array.mapped()) for name, array in arrays.items()}
 
@@ -35,15 +44,29 @@ def model(request, tmp_path_factory):
     return matchlens.load(folder, dtype="float64", device="cpu")
 
 
-@pytest.mark.parametrize("names", [("mass", "norm_mass"), NAMES])
-def test_meters_equal_the_dense_reference(model, tmp_path, names):
-    pairs = tiny_models.pairs(6, seed=2)
+def worded():
+    """Pairs with sub-tokens, one stem in two forms, stop words and punctuation."""
+    query, other = "the cats sat, far warmer", "do not go"
+    texts = ["A cat sat warm. Cats' dog ran!", "ships sun the rain; tea", "cold far", "x-ray go on"]
+    return [
+        Pair(f"q{at}", f"p{number}", one, text, number % 4, collection="tiny")
+        for at, one in enumerate((query, other))
+        for number, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize("names", [("mass", "norm_mass"), (*NAMES, *COMPANIONS)])
+def test_meters_equal_the_dense_reference(model, tmp_path, names, monkeypatch):
+    monkeypatch.setattr("matchlens.models.words.NEAR", 0.3)  # the vocabulary has twelve words
+    pairs = [*tiny_models.pairs(2, seed=2), *worded()]
     out, found = measure(model, pairs, tmp_path, names, batch_tokens=100)
     assert len(out.batches) > 1
     for number, pair in enumerate(pairs):
         expected = reference.meters(model, pair)
         for name in names:
             np.testing.assert_allclose(found[name][number], expected[name], atol=1e-5)
+    if "kinds" in names:
+        assert (found["kinds"].max((0, 1, 2)) > 0).all()  # each direction and quantity is there
     plain = run(model, pairs, {"": []})
     np.testing.assert_allclose(out.scores.of(""), plain.scores.of(""), atol=1e-10)
 

@@ -7,21 +7,37 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 import matchlens
-from matchlens.corpora import choose, demo
+import tiny as tiny_models
+from matchlens.corpora import EASY_GRADE, Pair, choose, demo
+from matchlens.meters.arrays import PairArray
+from matchlens.meters.attention import (
+    PARTS,
+    AttentionMeter,
+    Likeness,
+    Reading,
+    shape_of,
+)
+from matchlens.meters.names import COMPANIONS
+from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.saving import Save
+from matchlens.standins import collated
 from matchlens.studies import matching, profiles
-from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.class_stats import ks, taken
 from matchlens.studies.common import half
-from matchlens.studies.contrasts import Classes, contrast_table, query_aucs
+from matchlens.studies.contrasts import Classes, Thresholds, contrast_table, paired, pairwise
+from matchlens.studies.watching import Reader
 from test_cli import call, files_of
+from tiny import WORDS
 
 QUERIES, PER_CLASS = 12, 5
+LOOSE = Thresholds(q=1.0, auc=0.4, length=1.0)
+"""A tiny model with drawn weights has heads that pass these."""
 
 
 def planted(seed: int = 0) -> tuple[Classes, np.ndarray, np.random.Generator]:
@@ -65,7 +81,7 @@ def test_contrasts_are_paired_by_query_and_corrected_over_heads():
 def test_auc_is_the_chance_of_a_higher_value():
     classes, mass, _ = planted()
     mass[:, 0, 1] = np.round(mass[:, 0, 1], 1)  # ties
-    found = query_aucs(mass.reshape(len(mass), -1), classes, "relevant-easy")
+    found = pairwise(mass.reshape(len(mass), -1), classes, "relevant-easy")[1]
     for query in (0, 5):
         mine = classes.query == query
         high, low = (mass[mine & (classes.of_pair == side), 0, 1] for side in (0, 2))
@@ -101,19 +117,64 @@ def test_an_empty_class_is_named(side, contrast, fragment):
         contrast_table(mass, classes.only(classes.of_pair != side), contrast)
 
 
+def seen(mass, **more) -> matching.Seen:
+    """The mass of a direction beside rivals that tell nothing, all passages of one length."""
+    draw = np.random.default_rng(9)
+    rivals = {name: draw.uniform(0, 1, mass.shape) for name in ("CLS->D", "SEP1->D")}
+    settings = {"rivals": rivals, "lengths": np.full(len(mass), 50.0), **more}
+    return matching.Seen(mass, **settings)
+
+
+def matched(table) -> list[tuple[int, int]]:
+    rows = table[table["matching"]]
+    return list(zip(rows["layer"], rows["head"], strict=True))
+
+
+def test_only_passages_of_like_length_are_compared():
+    classes, mass, draw = planted()
+    flat = mass.reshape(len(mass), -1)
+    lengths = draw.integers(40, 60, len(mass)).astype(float)
+    apart, auc = pairwise(flat, classes, "relevant-easy", lengths, 0.1)
+    for query in (0, 7):
+        mine = np.flatnonzero(classes.query == query)
+        high, low = (mine[classes.of_pair[mine] == side] for side in (0, 2))
+        like = [
+            (i, j) for i in high for j in low if abs(lengths[i] - lengths[j]) <= 0.1 * lengths[i]
+        ]
+        assert 0 < len(like) < len(high) * len(low)
+        for head in range(6):
+            wins = [(flat[i, head] > flat[j, head]) for i, j in like]
+            assert auc[query, head] == pytest.approx(np.mean(wins))
+            gap = np.mean([flat[i, head] - flat[j, head] for i, j in like])
+            assert apart[query, head] == pytest.approx(gap)
+    lengths[classes.query == 3] = np.arange(15) * 100 + 1
+    assert np.isnan(pairwise(flat, classes, "relevant-easy", lengths, 0.1)[1][3]).all()
+
+
+def test_one_sided_tests_are_scipys():
+    apart = np.random.default_rng(2).normal(0.3, 1, (12, 4))
+    apart[3, 1] = np.nan
+    apart[:, 2], apart[:, 3] = 0.0, -1.0
+    expected = stats.ttest_1samp(apart[:, :2], 0, alternative="greater", nan_policy="omit").pvalue
+    np.testing.assert_allclose(paired(apart, above=True)[:2], np.asarray(expected))
+    assert paired(apart, above=True)[2:].tolist() == [1.0, 1.0]
+
+
 def test_the_planted_head_is_found_on_one_half_and_described_on_the_other():
     classes, mass, draw = planted()
     same = draw.uniform(0.6, 0.9, mass.shape)
-    table, said = matching.find(mass, same, classes, "Q->D", 0, Thresholds())
+    given = seen(mass, shares={"same_stem": same})
+    table, conditions, said = matching.find(given, classes, "Q->D", 0, Thresholds())
     assert not said
-    found = table[table["matching"]]
-    assert found[["layer", "head"]].to_numpy().tolist() == [[1, 2]]
-    row = found.iloc[0]
-    assert (row["kind"], row["held"], row["auc"]) == ("lexical", True, 1.0)
+    assert matched(table) == [(1, 2)]
+    assert conditions["heads"].tolist() == [1, 1, 1, 1, 1]
+    assert conditions["condition"].tolist()[2:4] == ["above CLS->D", "above SEP1->D"]
+    row = table[table["matching"]].iloc[0]
+    assert (row["kind"], row["held"], row["auc"]) == ("unknown", True, 1.0)
     other = np.array([half(qid, 0) for qid in classes.qids])[classes.query] == 1
     relevant = other & (classes.of_pair == 0)
     share = (mass * same)[relevant, 1, 2].sum() / mass[relevant, 1, 2].sum()
-    assert row["same_token"] == pytest.approx(share)
+    assert row["same_stem"] == pytest.approx(share)
     described = contrast_table(mass, classes.only(other), "relevant-easy")
     assert row["p"] == pytest.approx(described["p"].iloc[5])
     np.testing.assert_allclose(
@@ -121,20 +182,182 @@ def test_the_planted_head_is_found_on_one_half_and_described_on_the_other():
     )
 
 
+def test_a_head_that_length_drives_does_not_match():
+    """Relevant passages are longer; the head's mass is the length, and a little noise."""
+    classes, mass, draw = planted()
+    long = draw.random(len(mass)) < np.where(classes.of_pair == 0, 0.9, 0.2)
+    lengths = np.where(long, 60.0, 40.0)
+    mass[:, 0, 0] = lengths / 200 + draw.normal(0, 0.002, len(mass))
+    given = seen(mass, lengths=lengths)
+    strict = matching.find(given, classes, "Q->D", 0, Thresholds())
+    assert matched(strict[0]) == [(1, 2)]
+    assert strict[1]["heads"].tolist()[:2] == [2, 1]  # the second condition takes it out
+    row = strict[0].iloc[0]
+    assert row["beside_length"] == pytest.approx(0.5, abs=0.2)
+    lone = np.full(len(mass), 50.0)
+    lone[classes.query == 2] = np.arange(15) * 1000.0 + 1
+    said = matching.find(seen(mass, lengths=lone), classes, "Q->D", 0, Thresholds())[2]
+    assert said == [
+        "1 of 12 queries have no easy passage of like length and are left out of the matching "
+        "heads Q->D"
+    ]
+
+
+def test_a_head_that_cls_and_sep_do_not_need_the_query_for_does_not_match():
+    """What CLS or SEP1 tells of the passage as well is not told by the query's words."""
+    classes, mass, draw = planted()
+    for name in ("CLS->D", "SEP1->D"):
+        rivals = {one: draw.uniform(0, 1, mass.shape) for one in ("CLS->D", "SEP1->D")}
+        rivals[name] = mass + draw.normal(0, 0.01, mass.shape)
+        table = matching.find(seen(mass, rivals=rivals), classes, "Q->D", 0, Thresholds())[0]
+        assert not matched(table)
+        both, counts, _ = matching.find(
+            seen(mass, rivals={**rivals, name: np.full(mass.shape, np.nan)}),
+            classes, "Q->D", 0, Thresholds(),
+        )  # fmt: skip
+        assert matched(both) == [(1, 2)]  # the input has no such part
+        assert f"above {name}" not in counts["condition"].tolist()
+
+
+def test_what_is_left_beside_a_number_is_an_analysis_of_covariance():
+    classes, mass, draw = planted()
+    given = draw.uniform(0, 1, len(mass)) + (classes.of_pair == 0)
+    flat = mass.reshape(len(mass), -1)
+    left = matching.beside(flat, given, classes)
+    used = classes.of_pair != 1
+    cells = pd.get_dummies(classes.query[used] * 3 + classes.of_pair[used]).to_numpy(float)
+    design = np.column_stack([given[used], cells])
+    slope = np.linalg.lstsq(design, flat[used], rcond=None)[0][0]
+    np.testing.assert_allclose(left, flat - given[:, None] * slope)
+
+
+def observed(ratios: dict[str, float], classes: Classes, shape, seed: int = 4):
+    """Masses of the kinds for head 1.2, each so many times what is expected; 1 for all others."""
+    draw = np.random.default_rng(seed)
+    kinds = {}
+    for name in matching.KINDS:
+        expected = draw.uniform(0.01, 0.02, shape)
+        times = np.ones(shape[1:])
+        times[1, 2] = ratios.get(name, 1.0)
+        kinds[name] = expected * times * draw.uniform(0.9, 1.1, shape)
+        kinds[f"{name}_expected"] = expected
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("ratios", "kind"),
+    [
+        ({"stem": 3.0}, "lexical"),
+        ({"query_words": 3.0}, "query-word reader"),
+        ({"near": 2.0}, "semantic"),
+        ({"stem": 3.0, "near": 2.0}, "lexical, semantic"),
+        ({"stem": 1.9, "query_words": 1.9, "near": 1.4}, "unexplained"),
+    ],
+)
+def test_each_kind_has_a_test_of_its_own(ratios, kind):
+    classes, mass, _ = planted()
+    kinds = observed(ratios, classes, mass.shape)
+    table = matching.find(seen(mass, kinds=kinds), classes, "Q->D", 0, Thresholds())[0]
+    assert table["kind"].tolist() == ["", "", "", "", "", kind]
+    row = table.iloc[5]
+    halves = np.array([half(qid, 0) for qid in classes.qids])
+    p = []
+    for name, least in (("stem", 2.0), ("query_words", 2.0), ("near", 1.5)):
+        gap = (kinds[name] - least * kinds[f"{name}_expected"])[:, 1, 2]
+        means = [
+            gap[(classes.query == q) & (classes.of_pair == 0)].mean()
+            for q in range(QUERIES)
+            if halves[q] == 1
+        ]
+        p.append(stats.ttest_1samp(means, 0, alternative="greater").pvalue)
+    found = [row[f"{name}_p_holm"] for name in matching.KINDS]
+    np.testing.assert_allclose(found, holm(np.array(p)))
+
+
+def synthetic(model, pairs, attention, folder) -> Reader:
+    """What the meter sees of one synthetic head over real texts, made of what is alike."""
+    names = ("mass", "same_stem", *COMPANIONS)
+    shapes = {name: (len(pairs), *shape_of(name, 1, 1)) for name in names}
+    arrays = {name: PairArray(folder / f"{name}.npy", shape) for name, shape in shapes.items()}
+    static = Static.of(model)
+    meter = AttentionMeter(names, arrays, Reading(static, lambda at: words_of(model, pairs[at])))
+    for number, pair in enumerate(pairs):
+        batch = collated(model, [pair])
+        meter.begin(model.family, batch, np.array([number]))
+        parts = torch.stack([batch.parts == part for part in PARTS], -1)
+        weights = attention(Likeness.of([words_of(model, pair)], static, batch, parts))[:, None]
+        gauge = meter.gauge(0)
+        gauge.look(weights)
+        gauge.take(weights @ gauge.columns(torch.zeros(1, 1, weights.shape[-1], 4)))
+        meter.end()
+    return Reader(arrays)
+
+
+def even(wanted):
+    """Rows that spread nearly all attention over the wanted columns, all over where none is."""
+    weights = wanted.float() + 1e-4
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def query_words(alike):
+    """Every row reads the query's content words, in query and passage, whoever reads."""
+    return even(alike.in_query[:, None].expand_as(alike.stem))
+
+
+def same_stems(alike):
+    return even(alike.stem)
+
+
+def near_words(alike):
+    """A query word that the passage lacks reads words that are near; nothing else is special."""
+    return even(alike.near)
+
+
+@pytest.mark.parametrize(
+    ("attention", "is_kind", "is_not"),
+    [
+        (query_words, "query-word reader", "semantic"),
+        (same_stems, "lexical", "semantic"),
+        (near_words, "semantic", "lexical"),
+    ],
+)
+def test_synthetic_heads_are_of_their_kind(tiny, attention, is_kind, is_not, monkeypatch, tmp_path):
+    monkeypatch.setattr("matchlens.models.words.NEAR", 0.3)  # the vocabulary has twelve words
+    draw, pairs = np.random.default_rng(1), []
+    for query in range(16):
+        words = [str(word) for word in draw.permutation(WORDS)]
+        asked, near, far = words[:3], words[3:8], words[8:]
+        for number, grade in enumerate((3, 3, 0, EASY_GRADE, EASY_GRADE)):
+            of = asked[:2] if grade == 3 else asked[2:] if grade == 0 else []
+            text = " ".join([*of, *draw.permutation([*near, *far])])
+            pairs.append(Pair(f"q{query}", f"{query}.{number}", " ".join(asked), text, grade))
+    classes = Classes.of(pairs)
+    reader = synthetic(tiny, pairs, attention, tmp_path)
+    kinds = matching.kinds_of(
+        matching.Seen.of(reader, "Q->D", np.ones(len(pairs))),
+        classes, np.array([True]), Thresholds(),
+    )["kind"].iloc[0].split(", ")  # fmt: skip
+    assert is_kind in kinds
+    assert is_not not in kinds
+
+
 def test_what_is_found_does_not_hang_on_the_half_that_describes():
     classes, mass, draw = planted()
     other = np.array([half(qid, 0) for qid in classes.qids])[classes.query] == 1
     noise = np.where(other[:, None, None], draw.uniform(0, 1, mass.shape), mass)
-    columns = ["diff_found", "q_found", "auc_found", "matching"]
-    first, _ = matching.find(mass, None, classes, "Q->D", 0, Thresholds())
-    second, _ = matching.find(noise, None, classes, "Q->D", 0, Thresholds())
+    columns = ["diff_found", "q_found", "auc_found", "over_cls", "q_sep", "matching"]
+    first = matching.find(seen(mass), classes, "Q->D", 0, Thresholds())[0]
+    second = matching.find(seen(noise), classes, "Q->D", 0, Thresholds())[0]
     pd.testing.assert_frame_equal(first[columns], second[columns])
     assert not second["held"].any()
-    assert (second["kind"] == "unknown").all()
-    strict, _ = matching.find(mass, None, classes, "Q->D", 0, Thresholds(auc=1.0, q=0.0))
+    strict = matching.find(seen(mass), classes, "Q->D", 0, Thresholds(auc=1.0, q=0.0))[0]
     assert not strict["matching"].any()
     few = classes.only(other)
-    assert "fewer than two" in matching.find(mass, None, few, "Q->D", 0, Thresholds())[1][0]
+    said = matching.find(seen(mass), few, "Q->D", 0, Thresholds())[2]
+    assert "fewer than two with relevant and easy passages; no" in said[0]
+    alone = seen(mass, lengths=2.0 ** np.tile(np.arange(15), QUERIES))
+    said = matching.find(alone, classes, "Q->D", 0, Thresholds())[2]
+    assert "easy passages of like length" in said[0]
 
 
 def test_the_authors_take_pairs_that_are_classified_rightly():
@@ -175,7 +398,7 @@ def test_lexical_profile_weighs_by_mass():
     table = profiles.lexical({(Part.Q, Part.D): mass}, {(Part.Q, Part.D): same}, classes)
     row = table[(table["class"] == "hard") & (table["layer"] == 1)].iloc[0]
     mine = classes.of_pair == 1
-    assert row["same_token"] == pytest.approx((mass * same)[mine, 1].sum() / mass[mine, 1].sum())
+    assert row["same_stem"] == pytest.approx((mass * same)[mine, 1].sum() / mass[mine, 1].sum())
     assert len(table) == 3 * 2
 
 
@@ -204,9 +427,7 @@ def few():
 
 @pytest.fixture(scope="module")
 def found(tiny, few):
-    return matchlens.attention(
-        tiny, few, thresholds=Thresholds(q=1.0, auc=0.4, lexical=0.05), most_pairs=30, seed=1
-    )
+    return matchlens.attention(tiny, few, thresholds=LOOSE, most_pairs=30, seed=1)
 
 
 def test_the_study_ties_attention_to_what_cutting_does(tiny, few, found):
@@ -287,13 +508,20 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
 
     monkeypatch.setattr(Save, "add", counted)
     given = ["attention", "--model", tiny_folder, "--demo", "--queries", 8, "--per-grade", 2,
-             "--easy", 2, "--q", 1.0, "--auc", 0.4, "--pairs", 30, "--quiet",
+             "--easy", 2, "--q", 1.0, "--auc", 0.4, "--length", 1.0, "--pairs", 30, "--quiet",
              "--contrast", "relevant-easy", "--contrast", "hard-easy"]  # fmt: skip
     done = call(*given, "--out", out)
     assert (done.status, done.err) == (0, "")
     held = files_of(out)
     assert held["attention/attention.txt"].decode() == done.out
-    for word in ("Matching heads", "No-op", "Same-token share", "Semantic mass", "Exact words"):
+    for word in (
+        "Matching heads",
+        "No-op",
+        "Same-stem share",
+        "heads left after each condition",
+        "Semantic mass",
+        "Exact words",
+    ):
         assert word in done.out
     names = ("1b", "1b-Q-D", "1c-Q-D", "1c-distributions-Q-D", "no-op", "lexical", "sets")
     for name in names:
@@ -301,9 +529,11 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
     assert "meters/norm_mass.npy" in held
     arrays = [name for name in copied if name.endswith(".npy")]  # large files: each once
     assert sorted(arrays) == sorted(set(arrays))
-    assert len(arrays) == 5
+    assert len(arrays) == 8
     options = json.loads(held["manifest.json"])["studies"]["attention"]["options"]
-    assert options["thresholds"] == {"q": 1.0, "auc": 0.4, "lexical": 0.5}
+    assert options["thresholds"] == {
+        "q": 1.0, "auc": 0.4, "length": 1.0, "lexical": 2.0, "query_words": 2.0, "semantic": 1.5
+    }  # fmt: skip
     done = call(*given, "--explain")
     assert done.status == 0
     assert "entropy: looks at one layer's weights" in done.out
@@ -316,6 +546,7 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
         (["--contrast", "luck"], "contrast 'luck' is not known"),
         (["--direction", "Q->All"], "not between two single parts"),
         (["--q", "2"], "threshold q is 2.0"),
+        (["--lexical", "0.5"], "threshold lexical is 0.5; expected a number from 1 on"),
         (["--aggregate", "mode"], "expected one of mean, median"),
         (["--easy", "0"], "has no easy passage"),
         (["--random", "20"], "random is 20"),
@@ -351,9 +582,7 @@ def test_the_authors_preset_takes_the_peak_and_the_median(demo_model):
 
 
 def test_lists_of_heads_are_compared_against_chance(found, tiny, few):
-    other = matchlens.attention(
-        tiny, few, meters=["mass"], thresholds=Thresholds(q=1.0, auc=0.5), causal=False, seed=2
-    )
+    other = matchlens.attention(tiny, few, meters=["mass"], thresholds=LOOSE, causal=False, seed=2)
     table = matchlens.compare_heads(found, other).set_index("direction")
     for direction in ("Q->D", "D->Q"):
         sides = [one.to_frame("matching") for one in (found, other)]
@@ -379,3 +608,50 @@ def test_lists_of_heads_are_compared_against_chance(found, tiny, few):
     )
     with pytest.raises(matchlens.InputError, match="no list of heads"):
         matchlens.compare_heads(found, empty)
+
+
+def shares(model, pairs) -> dict[str, float]:
+    """The share of heads that match, by direction, beside those that match without the controls."""
+    result = matchlens.attention(
+        model, pairs, meters=["mass"], contrasts=["relevant-easy"], causal=False
+    )
+    table = result.to_frame("matching")
+    return table.groupby("direction")["matching"].mean().to_dict()
+
+
+def untrained(module, seed: int) -> None:
+    """Draw the weights anew, as the library does before training."""
+    torch.manual_seed(seed)
+    fresh = type(module)._from_config(module.config)
+    module.load_state_dict(fresh.state_dict())
+
+
+def shuffled(module, seed: int) -> None:
+    """Shuffle every weight matrix's numbers among themselves."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in module.parameters():
+            order = torch.randperm(weight.numel(), generator=draw)
+            weight.copy_(weight.flatten()[order].view(weight.shape))
+
+
+@pytest.mark.parametrize("change", [untrained, shuffled])
+def test_a_tiny_model_that_knows_nothing_has_no_matching_heads(tmp_path, few, change):
+    for seed in (0, 1):
+        model = matchlens.load(tiny_models.save(tmp_path / str(seed), seed=seed), device="cpu")
+        change(model.family.module, seed)
+        assert max(shares(model, few).values()) <= 0.05
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [untrained, shuffled])
+def test_a_model_that_knows_nothing_has_no_matching_heads(change):
+    """Passage length alone tells relevant from easy passages of the demo collection."""
+    model, pairs = matchlens.load("demo"), choose(demo.load(), per_grade=2, easy=4)
+    assert min(shares(model, pairs).values()) > 0.1
+    kept = {name: value.clone() for name, value in model.family.module.state_dict().items()}
+    for seed in (0, 1, 2):
+        change(model.family.module, seed)
+        assert max(shares(model, pairs).values()) <= 0.05
+        model.family.module.load_state_dict(kept)

@@ -218,7 +218,7 @@ def test_matching_heads_stand_to_the_upper_right_inside_their_layers(tmp_path):
         heads = {"layer": layer, "head": head, "alignment": alignment, "QD-DD": contrast}
         tables = {"heads": pd.DataFrame(heads)}
         circuits = matchlens.Result("circuits", {}, {"seed": 0}, (), empty, empty, tables)
-        attention = of_attention(matching=pd.DataFrame(matching))
+        attention = of_attention(matching=pd.DataFrame(matching), conditions=pd.DataFrame())
         return verdicts(attention, circuits, of_cuts({}))["upper-right"]
 
     def resampled(mean: float) -> tuple[str, str]:

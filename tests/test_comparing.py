@@ -19,6 +19,7 @@ from matchlens.report.comparing import comparison_files, comparison_text
 from matchlens.report.comparing_figures import caption_of, comparison_figures
 from matchlens.report.html import page, shown, table
 from matchlens.results import Result
+from matchlens.studies.contrasts import Thresholds
 from test_cli import call, files_of
 from test_looking import graded, pair_set
 
@@ -44,7 +45,9 @@ def place(tmp_path_factory, tiny_folder):
         directions = ["Q->D", "CLS->{Q,D}"]
         sweep = matchlens.sweep(model, given, directions=directions, rank_easy=True)
         sweep.save(place / name)
-        found = matchlens.attention(model, given, meters=["mass", "same_token"], causal=False)
+        found = matchlens.attention(
+            model, given, meters=["mass"], causal=False, thresholds=Thresholds(length=1.0)
+        )
         if name != "c":
             columns = ["direction", "layer", "head"]
             marked = found.tables["matching"].set_index(columns)

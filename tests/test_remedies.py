@@ -53,7 +53,7 @@ from matchlens.plan import Control, Plan
 from matchlens.ranking import Candidates, evaluate, parse_measure
 from matchlens.report import page
 from matchlens.studies.again import check_new
-from matchlens.studies.attention_options import Thresholds
+from matchlens.studies.contrasts import Thresholds
 from matchlens.studies.sharing import Shared
 from matchlens.studies.sizes import chosen_studies, size
 from matchlens.studies.wexir25 import beside_the_paper
@@ -1038,28 +1038,28 @@ STUDIES = [
         example,
     ),
     C(
-        "studies/attention_options.py:Thresholds.__post_init__",
+        "studies.contrasts.py:Thresholds.__post_init__",
         "",
         lambda _, v: Thresholds(q=v),
         2.0,
         lambda m: list(map(float, numbers(m))),
     ),
     C(
-        "studies/attention_options.py:checked_names",
+        "studies.contrasts.py:checked_names",
         "is not known",
         attends,
         ((), {"meters": ["luck"]}),
         lambda m: [((), {"meters": listed(m)}), *(((), {"meters": [name]}) for name in listed(m))],
     ),
     C(
-        "studies/attention_options.py:checked_directions",
+        "studies.contrasts.py:checked_directions",
         "",
         attends,
         ((), {"directions": []}),
         lambda m: [((), {"directions": example(m)})],
     ),
     C(
-        "studies/attention_options.py:places",
+        "studies.contrasts.py:places",
         "",
         attends,
         ((), {"directions": ["Q->All"]}),

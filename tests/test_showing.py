@@ -21,6 +21,7 @@ from matchlens.report.mains import main_table
 from matchlens.report.numbers import printed
 from matchlens.report.sections import section_html, section_latex
 from matchlens.results import Result
+from matchlens.studies.contrasts import Thresholds
 from test_looking import graded
 
 
@@ -43,7 +44,7 @@ def results(tiny32, pairs):
         *sweeps,
         matchlens.controls(tiny32, pairs, ["Q->D"], draws=1),
         matchlens.head_sets(tiny32, pairs, {"top": "0.1"}, directions=["Q->D"]),
-        matchlens.attention(tiny32, pairs, causal=False),
+        matchlens.attention(tiny32, pairs, causal=False, thresholds=Thresholds(length=1.0)),
         matchlens.query_key(tiny32, pairs, top=0),
         matchlens.looking(tiny32, pairs, looks=3, cuts=["Q->D"]),
     ]

@@ -25,7 +25,8 @@ the other, and cut there, beside random sets of heads of the same layers.
 Meters:
   mass        share of a row's attention that goes to the columns (always measured)
   norm_mass   the same, weighted by what is written: a_ij |W_O v_j|
-  same_token  share of the mass on the row's own token: lexical matching
+  same_token  share of the mass on the row's own token
+  same_stem   share of the mass on words of the row's own stem, and what tells kinds of heads
   peak        the largest single attention
   entropy     of the attention inside the columns, in nats
 
@@ -33,7 +34,7 @@ Meters:
 Examples:
   matchlens attention --demo --out out/demo
   matchlens attention -m my/model --dataset msmarco-passage/trec-dl-2019/judged --out out/dl19
-  matchlens attention --demo --meter mass --meter same_token --no-cut --out out/demo
+  matchlens attention --demo --meter mass --meter same_stem --no-cut --out out/demo
 """
 
 Meters = Annotated[
@@ -59,7 +60,19 @@ Directions = Annotated[
 Aggregate = Annotated[str | None, typer.Option(help="mean or median over queries [mean].")]
 Q = Annotated[float, typer.Option(help="Matching heads: largest corrected p.")]
 Auc = Annotated[float, typer.Option(help="Matching heads: least mean AUC over queries.")]
-Lexical = Annotated[float, typer.Option(help="Least same-token share of a lexical head.")]
+Length = Annotated[
+    float,
+    typer.Option(help="Matching heads: passages are of like length within this share."),
+]
+Lexical = Annotated[
+    float, typer.Option(help="Lexical heads: least multiple of the expected same-stem mass.")
+]
+QueryWords = Annotated[
+    float, typer.Option(help="Query-word readers: least multiple of the words' share of columns.")
+]
+Semantic = Annotated[
+    float, typer.Option(help="Semantic heads: least multiple of near words' share of columns.")
+]
 Cutting = Annotated[bool, typer.Option("--cut/--no-cut", help="Cut the matching heads.")]
 
 
@@ -72,22 +85,30 @@ def attention(
     aggregate: Aggregate = None,
     q: Q = 0.05,
     auc: Auc = 0.75,
-    lexical: Lexical = 0.5,
+    length: Length = 0.1,
+    lexical: Lexical = 2.0,
+    query_words: QueryWords = 2.0,
+    semantic: Semantic = 1.5,
     cutting: Cutting = True,
     random: Random = 100,
     pairs: o.MostPairs = None,
     explain: o.Explain = False,
 ) -> None:
     """Attention between the input's parts."""
-    from matchlens.studies.attention_options import Thresholds, checked_directions, checked_names
-    from matchlens.studies.contrasts import CONTRASTS, Classes
+    from matchlens.studies.contrasts import (
+        CONTRASTS,
+        Classes,
+        Thresholds,
+        checked_directions,
+        checked_names,
+    )
     from matchlens.studies.head_set_points import checked_random
     from matchlens.studies.presets import COSTLY_PAIRS
 
     if meter is not None:
         checked_names(meter)
     directions = checked_directions(direction)
-    thresholds = Thresholds(q, auc, lexical)
+    thresholds = Thresholds(q, auc, length, lexical, query_words, semantic)
     if aggregate not in (None, "mean", "median"):
         raise InputError(f"--aggregate {aggregate!r} is not known; expected one of mean, median")
     most = o.most_pairs(pairs, COSTLY_PAIRS)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
-from matchlens.studies.attention_options import Thresholds
+from matchlens.studies.contrasts import EARLIER, Thresholds, is_earlier
 
 Row = Mapping[str, object]
 
@@ -49,23 +49,29 @@ def title_of(result: Result) -> str:
 
 
 def _matching(result: Result) -> list[str]:
+    if is_earlier(result.tables):
+        return ["", f"Matching heads are not shown: {EARLIER}"]
     table = result.to_frame("matching")
     given = result.options["thresholds"]
     assert isinstance(given, Mapping)  # noqa: S101
     limits = Thresholds(**given)
     lines = [
         "",
-        f"Matching heads: relevant above easy passages with q <= {limits.q} and mean AUC >= "
-        f"{limits.auc} on one half of the queries; described and cut on the other half",
+        f"Matching heads: relevant above easy passages of like length (within {limits.length:.0%}) "
+        f"with q <= {limits.q} and mean AUC >= {limits.auc}, above the AUC of CLS and SEP1 (q <= "
+        f"{limits.q}), on one half of the queries; described and cut on the other half",
         "",
+        *_conditions(result),
     ]
     rows = [row for row in records(table) if row["matching"]] if len(table) else []
     if not rows:
-        return [*lines, "none found"]
+        return [*lines, *_texts_alone(result), "none found"]
     rows.sort(key=lambda row: (str(row["direction"]), -_number(row["auc"])))
     causal = "effect" in rows[0]
-    head = ["direction", "head", "AUC found", "q found", "AUC", "p", "same token", "kind"]
-    body = [[*head, *(["effect", "q"] if causal else [])]]
+    measured = "beside_overlap" in rows[0]
+    head = ["direction", "head", "AUC found", "q found", "AUC", "p"]
+    head += ["beside words"] if measured else []
+    body = [[*head, "same stem", *(["effect", "q", "causal"] if causal else []), "kind"]]
     for row in rows:
         cells = [
             str(row["direction"]),
@@ -74,25 +80,81 @@ def _matching(result: Result) -> list[str]:
             printed(row["q_found"], 3),
             printed(row["auc"], 2) + (" " if row["held"] else "?"),
             printed(row["p_holm"], 3),
-            printed(row["same_token"], 2),
-            str(row["kind"]),
         ]
+        cells += [printed(row["beside_overlap"], 2)] if measured else []
+        cells.append(printed(row["same_stem"], 2))
         if causal:
             cells += [printed(row["effect"], 3), printed(row["effect_q"], 3)]
-        body.append(cells)
+            cells.append("yes" if row["causal"] else "no")
+        body.append([*cells, str(row["kind"])])
     held = sum(bool(row["held"]) for row in rows)
     lines += [
         *columns(body),
         "",
         f"{len(rows)} found, {held} hold on the other half (? marks the others; p: Holm).",
     ]
+    if measured:
+        lines.append(
+            "beside words: the AUC that is left beside the share of the query's words that the "
+            "passage has."
+        )
+    if "unknown" not in {row["kind"] for row in rows}:
+        lines.append(
+            f"Kinds, each by a one-sided test over queries (Holm over heads and kinds): lexical: "
+            f"{limits.lexical:g} times the mass expected on words of the reader's own stem; "
+            f"query-word reader: {limits.query_words:g} times, on the query's content words, "
+            f"whoever reads; semantic: {limits.semantic:g} times, on near words of other stems."
+        )
+    lines += _texts_alone(result)
     if causal:
         lines.append(
             f"effect: change of {result.options['measure']} when the head alone is cut in its "
             f"direction, {result.options['pairs_cut']} pairs of the other half; q: "
-            "Benjamini-Hochberg over these heads."
+            "Benjamini-Hochberg over these heads; causal: q <= .05."
         )
-    return lines
+    return [*lines, *_published(result)]
+
+
+def _conditions(result: Result) -> list[str]:
+    """How many heads are left after each condition."""
+    rows = records(result.to_frame("conditions"))
+    body = [["heads left after each condition", "heads", "of", "queries"]]
+    for row in rows:
+        name = f"{row['direction']} {row['condition']}"
+        body.append([name, *(str(row[key]) for key in ("heads", "of", "queries"))])
+    return [*columns(body), ""] if rows else []
+
+
+def _texts_alone(result: Result) -> list[str]:
+    """The AUC of what needs no attention."""
+    if "references" not in result.tables:
+        return []
+    said = ", ".join(
+        f"{row['quantity']} {printed(row['auc'], 2)} ({printed(row['auc_all'], 2)})"
+        for row in records(result.to_frame("references"))
+    )
+    return [
+        f"AUC of the texts alone, passages of like length (all passages): {said}; overlap: of the "
+        "query's words with the passage; similarity: of static embeddings."
+    ]
+
+
+def _published(result: Result) -> list[str]:
+    """The heads of Lu et al. 2025, where the model is theirs."""
+    if "published" not in result.tables:
+        return []
+    table = result.to_frame("published")
+    lines = ["", "Heads of Lu et al. 2025 for this model, and whether they match here", ""]
+    body = [["their list", "heads", "match Q->D", "match D->Q", "either"]]
+    for name, group in table.groupby("list", sort=False):
+        heads = set(zip(group["layer"], group["head"], strict=True))
+        ours = {}
+        for direction in ("Q->D", "D->Q"):
+            mine = group[(group["direction"] == direction) & group["matching"].astype(bool)]
+            ours[direction] = set(zip(mine["layer"], mine["head"], strict=True))
+        counts = [len(ours["Q->D"]), len(ours["D->Q"]), len(ours["Q->D"] | ours["D->Q"])]
+        body.append([str(name), str(len(heads)), *map(str, counts)])
+    return [*lines, *columns(body)]
 
 
 def _sets(result: Result) -> list[str]:
@@ -140,13 +202,15 @@ def _lexical(result: Result) -> list[str]:
     if "lexical" not in result.tables:
         return []
     table = result.to_frame("lexical")
-    lines = ["", "Same-token share of the mass by layer (lexical matching)", ""]
+    if "same_stem" not in table:
+        return []
+    lines = ["", "Same-stem share of the mass by layer (lexical matching)", ""]
     layers = sorted(set(table["layer"]))
     body = [["", *(str(layer) for layer in layers)]]
     for direction in ("Q->D", "D->Q"):
         for name in dict.fromkeys(table["class"]):
             mine = table[(table["direction"] == direction) & (table["class"] == name)]
-            shares = [printed(float(value), 2) for value in mine["same_token"]]
+            shares = [printed(float(value), 2) for value in mine["same_stem"]]
             body.append([f"{direction} {name}", *shares])
     return [*lines, *columns(body)]
 
@@ -162,8 +226,9 @@ def _semantic(result: Result) -> list[str]:
         up, down = _starred(here)
         mean = printed(float(here["diff"].to_numpy().mean()), 4)
         lines.append(
-            f"Semantic mass {direction} (on other tokens), hard against easy negatives: higher in "
-            f"{up} of {len(here)} heads, lower in {down} (q <= .05); mean difference {mean}."
+            f"Semantic mass {direction} (on words of other stems), hard against easy "
+            f"negatives: higher in {up} of {len(here)} heads, lower in {down} (q <= .05); mean "
+            f"difference {mean}."
         )
     return ["", *lines] if lines else []
 
@@ -177,10 +242,10 @@ def _kinds(result: Result) -> list[str]:
         "Exact words against paraphrases of the same grade (heads higher / lower at q <= .05)",
         "",
     ]
-    body = [["", "mass", "same token", "lexical mass", "semantic mass"]]
+    body = [["", "mass", "same stem", "lexical mass", "semantic mass"]]
     for direction in ("Q->D", "D->Q"):
         cells = [direction]
-        for name in ("mass", "same_token", "lexical_mass", "semantic_mass"):
+        for name in ("mass", "same_stem", "lexical_mass", "semantic_mass"):
             here = table[(table["direction"] == direction) & (table["quantity"] == name)]
             up, down = _starred(pd.DataFrame(here))
             cells.append(f"{up} / {down}" if len(here) else "-")

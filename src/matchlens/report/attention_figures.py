@@ -18,6 +18,7 @@ WORDS = {
     "mass": "attention mass",
     "norm_mass": "norm mass",
     "same_token": "same-token share",
+    "same_stem": "same-stem share",
     "peak": "largest attention",
     "entropy": "entropy (nats)",
 }
@@ -56,13 +57,13 @@ def attention_figures(result: Result) -> Iterator[tuple[str, Figure]]:
         yield from _figure_1c(contrasts, first, direction)
     yield from _distributions(result)
     yield "no-op", _noop(result)
-    if "lexical" in result.tables:
+    if "same_stem" in result.tables.get("lexical", ()):
         table = result.to_frame("lexical")
         table = pd.DataFrame(table[table["direction"].isin(["Q->D", "D->Q"])])
         table = table.rename(
-            columns={"direction": "panel", "class": "series", "same_token": "value"}
+            columns={"direction": "panel", "class": "series", "same_stem": "value"}
         )
-        yield "lexical", figures.layer_profile(table, quantity="same-token share of the mass")
+        yield "lexical", figures.layer_profile(table, quantity="same-stem share of the mass")
     if "set_points" in result.tables and len(result.tables["set_points"]):
         table = result.to_frame("set_points")
         own = result.to_frame("sets").set_index("set")["p_random"]

@@ -11,9 +11,9 @@ import pandas as pd
 from matchlens.circuits import CONTRASTS
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
-from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
 from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.contrasts import Thresholds
 
 FAR = 3.0
 """Standard deviations of a null beyond which an alignment is no chance."""

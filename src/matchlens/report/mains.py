@@ -14,6 +14,7 @@ from matchlens.report.tables import COLUMNS, ROWS, is_matrix
 from matchlens.results import Result, records
 from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
 from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.contrasts import EARLIER, is_earlier
 from matchlens.studies.hows import starred
 from matchlens.studies.verdicts import number
 
@@ -133,6 +134,8 @@ def _heads(result: Result) -> Section:
 
 def _matching(result: Result) -> Section:
     """The matching heads, by direction and AUC."""
+    if is_earlier(result.tables):
+        return Section("matching", "Matching heads", (), (), 0, f"Not shown: {EARLIER}.")
     rows = [row for row in records(result.to_frame("matching")) if row.get("matching")]
     rows.sort(key=lambda row: (str(row["direction"]), -float(str(row["auc"] or 0))))
     causal = bool(rows) and "effect" in rows[0]
@@ -140,11 +143,11 @@ def _matching(result: Result) -> Section:
     for row in rows:
         cells = [str(row["direction"]), f"{row['layer']}.{row['head']}", str(row["kind"])]
         cells += [f"{printed(row['auc'], 2)}{'' if row['held'] else '?'}"]
-        cells += [printed(row["p_holm"], 3), printed(row["same_token"], 2)]
+        cells += [printed(row["p_holm"], 3), printed(row["same_stem"], 2)]
         if causal:
             cells += [printed(row["effect"], 3), printed(row["effect_q"], 3)]
         body.append(tuple(cells))
-    head = ("direction", "head", "kind", "AUC", "p", "same token")
+    head = ("direction", "head", "kind", "AUC", "p", "same stem")
     head = (*head, "effect", "q") if causal else head
     note = (
         "Found on one half of the queries, described on the other; ?: does not hold there. p: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from matchlens.circuits import Hypothesis, MeanStates
+from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps, Rows
-from matchlens.meters.attention import PARTS, AttentionMeter
+from matchlens.meters.attention import AttentionMeter, Reading, shape_of
 from matchlens.meters.meter import Meter
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.models.load import Reranker
+from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 
 Arrays = Mapping[str, np.ndarray]
@@ -35,8 +37,8 @@ class Measure(Protocol):
         """All that it depends on, as JSON: equal records measure the same."""
         ...
 
-    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
-        """Makes the recording of a shard, from the places of its pairs in the run."""
+    def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
+        """Makes the recording of a shard, from its pairs and their places in the run."""
         ...
 
 
@@ -59,7 +61,7 @@ class Attention:
     """The attention meters' rows.
 
     Args:
-        names: which of :data:`matchlens.meters.names.NAMES`.
+        names: meters and companions, by :mod:`matchlens.meters.names`.
     """
 
     names: tuple[str, ...]
@@ -68,13 +70,18 @@ class Attention:
         """Their names."""
         return ["attention", *self.names]
 
-    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
-        """Rows [pair, layer, head, row part, column part] of each."""
-        shape = (model.family.n_layers, model.family.n_heads, len(PARTS), len(PARTS))
+    def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
+        """Rows of each."""
+        shape = (model.family.n_layers, model.family.n_heads)
+        static = Static.of(model) if "same_stem" in self.names else None
 
-        def of(numbers: Numbers) -> Recording:
-            rows = {name: Rows(numbers, shape) for name in self.names}
-            meter = AttentionMeter(self.names, rows)
+        def of(numbers: Numbers, pairs: Sequence[Pair]) -> Recording:
+            rows = {name: Rows(numbers, shape_of(name, *shape)) for name in self.names}
+            reading = None
+            if static is not None:
+                by_number = dict(zip(numbers.tolist(), pairs, strict=True))
+                reading = Reading(static, lambda number: words_of(model, by_number[number]))
+            meter = AttentionMeter(self.names, rows, reading)
             return meter, lambda: {name: one.values for name, one in rows.items()}
 
         return of
@@ -94,11 +101,11 @@ class Received:
         """The number of places."""
         return ["received", self.places]
 
-    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+    def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
         """Rows [pair, layer, head, reader, place]."""
         shape = (model.family.n_layers, model.family.n_heads, len(READERS), self.places)
 
-        def of(numbers: Numbers) -> Recording:
+        def of(numbers: Numbers, pairs: Sequence[Pair]) -> Recording:
             rows = Rows(numbers, shape)
             return ReceivedMeter(rows), lambda: {"received": rows.values}
 
@@ -132,10 +139,10 @@ class States:
             n_layers=family.n_layers, width=family.qk(0).width, document_parts=self.document
         )
 
-    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+    def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
         """Sums and counts, and whose they are."""
 
-        def of(numbers: Numbers) -> Recording:
+        def of(numbers: Numbers, pairs: Sequence[Pair]) -> Recording:
             states = self.empty(model)
 
             def outcome() -> dict[str, np.ndarray]:
@@ -171,11 +178,11 @@ class Logits:
         layers = [model.family.qk(layer) for layer in range(model.family.n_layers)]
         return Hypothesis(layers, self.query, self.document, document_parts=self.parts)
 
-    def ready(self, model: Reranker) -> Callable[[Numbers], Recording]:
+    def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
         """The counts and moments."""
         empty = self.empty(model)  # once: it factors the weights
 
-        def of(numbers: Numbers) -> Recording:
+        def of(numbers: Numbers, pairs: Sequence[Pair]) -> Recording:
             moments = empty.fresh()
 
             def outcome() -> dict[str, np.ndarray]:

@@ -162,7 +162,7 @@ class Prepared:
         if self.task.kind == MEANS:
             means = term_means(self.model, shard.pairs, self.plan, budget)
             return {**_packed_means(means), "budget": np.array([budget])}
-        recordings = [make(shard.numbers) for make in self.recordings]
+        recordings = [make(shard.numbers, shard.pairs) for make in self.recordings]
         out = run_part(
             self.model,
             shard.pairs,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
@@ -13,22 +15,26 @@ from matchlens.directions import Cut, Direction
 from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
 from matchlens.meters.attention import PARTS
+from matchlens.meters.names import NAMES
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.ranking import parse_measure
+from matchlens.ranking.effects import ALPHA
 from matchlens.results import Result
 from matchlens.runners import Runner, run
-from matchlens.studies import matching, profiles
-from matchlens.studies.attention_options import (
+from matchlens.studies import matching, profiles, published
+from matchlens.studies.class_stats import distributions, moments, taken
+from matchlens.studies.common import identity, pair_table, relevant_grade
+from matchlens.studies.contrasts import (
+    CONTRASTS,
     MATCHING,
+    Classes,
     Thresholds,
     checked_directions,
     checked_names,
+    contrast_table,
     places,
 )
-from matchlens.studies.class_stats import distributions, moments, taken
-from matchlens.studies.common import identity, pair_table, relevant_grade
-from matchlens.studies.contrasts import CONTRASTS, Classes, contrast_table
 from matchlens.studies.head_set_points import RANDOM_SETS, checked_random
 from matchlens.studies.impossible import reason
 from matchlens.studies.matching import Causal
@@ -69,8 +75,9 @@ def attention(
         model: a loaded reranker.
         pairs: queries with passages of several grades, with easy negatives for their contrasts
             (``matchlens.choose(collection, easy=10)``).
-        meters: some of ``mass``, ``norm_mass``, ``same_token``, ``peak``, ``entropy``; the preset's
-            where None. ``mass`` is always measured.
+        meters: some of ``mass``, ``norm_mass``, ``same_token``, ``same_stem``, ``peak``,
+            ``entropy``; the preset's where None. ``mass`` is always measured; ``same_stem`` brings
+            what tells the kinds of matching heads.
         contrasts: some of ``relevant-easy``, ``relevant-hard``, ``hard-easy``.
         directions: directions in which matching heads are looked for.
         preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
@@ -92,7 +99,9 @@ def attention(
 
     Returns:
         Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
-        ``matching`` (every head on both halves of the queries, and what cutting it does), ``sets``
+        ``matching`` (every head on both halves of the queries, its kind, and what cutting it does),
+        ``conditions`` (heads left after each condition), ``references`` (what the texts alone
+        tell), ``published`` (the heads of Lu et al. 2025, where the model is theirs), ``sets``
         and ``set_points`` (the matching heads against random sets), ``noop``, ``lexical``,
         ``kinds`` (where the collection tells exact words from paraphrases), ``stages`` and
         ``negatives`` (depth of lexical and semantic matching; semantic mass of
@@ -141,15 +150,21 @@ def attention(
     reader = Reader(arrays)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
     notes = [*pairs.notes, *model.notes, *_notes(out, pairs, classes), *_unread(model, out, texts)]
-    found = []
+    lengths = _passage_lengths(model, pairs, out)
+    found, counts = [], []
     for text in texts:
-        x, y = places(text)
-        same = reader.of("same_token", x, y) if _lexical(reader, x, y) else None
-        table, said = matching.find(reader.of("mass", x, y), same, classes, text, seed, limits)
+        seen = matching.Seen.of(reader, text, lengths)
+        table, conditions, said = matching.find(seen, classes, text, seed, limits)
         found.append(table)
+        counts.append(conditions)
         notes += said
+        if "references" not in tables and not table.empty:
+            tables["references"] = matching.references(seen, classes, seed, limits)
     every = pd.concat(found, ignore_index=True)
     tables["matching"] = every
+    tables["conditions"] = pd.concat(counts, ignore_index=True)
+    if (lists := published.beside(model.identity, every)) is not None:
+        tables["published"] = lists
     effect = None
     if used is not None and not every.empty and bool(every["matching"].to_numpy().any()):
         effect = matching.cut(
@@ -169,7 +184,7 @@ def attention(
     among = [text for text in texts if _lexical(reader, *places(text))]
     tables["stages"] = layer_depths(reader, classes, among, seed)
     tables["negatives"] = negatives(reader, classes, every, among, seed)
-    tables["moments"] = moments(arrays, classes)
+    tables["moments"] = moments({name: arrays[name] for name in names}, classes)
     tables["distributions"] = distributions(reader.of, classes, every, texts)
     return Result(
         study=NAME,
@@ -208,8 +223,22 @@ def attention(
     )
 
 
+def _passage_lengths(model: Reranker, pairs: PairSet, out: Run) -> Float[np.ndarray, " pair"]:
+    """Tokens of each passage; what stands beside it is as long in all pairs of a query."""
+    firsts: dict[tuple[str, str], int] = {}
+    for number, pair in enumerate(pairs.pairs):
+        firsts.setdefault((pair.collection, pair.qid), number)
+    encoded = model.encode([pairs.pairs[number] for number in firsts.values()])
+    outside = {
+        query: int((parts != Part.D).sum())
+        for query, parts in zip(firsts, encoded.parts, strict=True)
+    }
+    beside = np.array([outside[pair.collection, pair.qid] for pair in pairs.pairs])
+    return (out.tokens - beside).astype(float)
+
+
 def _lexical(reader: Reader, x: Part, y: Part) -> bool:
-    return "same_token" in reader.arrays and {x, y} <= {Part.Q, Part.D}
+    return "same_stem" in reader.arrays and {x, y} <= {Part.Q, Part.D}
 
 
 def _contrasts(
@@ -229,10 +258,9 @@ def _contrasts(
 def _quantities(reader: Reader) -> Iterable[tuple[str, Part, Part]]:
     """Every meter in every direction in which it says something."""
     among = (Part.Q, Part.D)
-    for name in (*reader.arrays, *DERIVED):
-        if name in DERIVED and "same_token" not in reader.arrays:
-            continue
-        limited = name == "same_token" or name in DERIVED
+    derived = DERIVED if "same_stem" in reader.arrays else ()
+    for name in (*(name for name in NAMES if name in reader.arrays), *derived):
+        limited = name in ("same_token", "same_stem", *DERIVED)
         parts = among if limited else PARTS
         yield from ((name, x, y) for x in parts for y in parts)
 
@@ -248,8 +276,10 @@ def _causal(tables: dict[str, pd.DataFrame], effect: Causal | None) -> dict[str,
     names = {"diff": "effect", "ci_low": "effect_low", "ci_high": "effect_high"}
     names |= {"p_holm": "effect_p_holm", "q": "effect_q", "score_change": "effect_score"}
     single = pd.DataFrame(effect.heads[["cut", *names]]).rename(columns=names)
+    every = every.merge(single, on="cut", how="left")
+    every["causal"] = every["effect_q"] <= ALPHA
     return {
-        "matching": every.merge(single, on="cut", how="left"),
+        "matching": every,
         "sets": effect.sets,
         "set_points": effect.points,
     }
@@ -263,11 +293,11 @@ def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.
     norm = between("norm_mass", qd, PARTS) if "norm_mass" in reader.arrays else None
     mass = between("mass", qd, PARTS)
     tables = {"noop": profiles.noop(mass, norm)}
-    if "same_token" in reader.arrays:
-        tables["lexical"] = profiles.lexical(mass, between("same_token", qd, qd), classes)
+    if "same_stem" in reader.arrays:
+        tables["lexical"] = profiles.lexical(mass, between("same_stem", qd, qd), classes)
     told = []
     for x, y in ((Part.Q, Part.D), (Part.D, Part.Q)):
-        names = ["mass", *(("same_token", *DERIVED) if "same_token" in reader.arrays else ())]
+        names = ["mass", *(("same_stem", *DERIVED) if "same_stem" in reader.arrays else ())]
         table = profiles.kinds(
             {name: reader.of(name, x, y) for name in names},
             [pair.kind for pair in pairs.pairs],

@@ -181,17 +181,18 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "lexical-first",
         "Matching is lexical first, then semantic.",
-        "Per head the mass Q->D of relevant minus that of random passages, split into mass on the "
-        "reader's own token (lexical) and on others. Positive differences are summed by layer; the "
-        "depth is where half of the sum is reached. It holds where the other matching lies deeper "
-        "by more than with relevance shuffled within queries (1,000 permutations, p corrected by "
-        "Holm over the claims). Undecided where more than 20% of the weight is negative.",
+        "Per head the mass Q->D of relevant minus that of random passages, split into mass on "
+        "words of the reader's own stem (lexical) and on others. Positive differences are summed "
+        "by layer; the depth is where half of the sum is reached. It holds where the other "
+        "matching lies deeper by more than with relevance shuffled within queries (1,000 "
+        "permutations, p corrected by Holm over the claims). Undecided where more than 20% of the "
+        "weight is negative.",
         lexical_first,
     ),
     Claim(
         "hard-negatives",
         "Semantic matches are likelier in hard than in easy negatives.",
-        "Semantic mass Q->D (on other tokens than the reader's own), mean over all heads: per "
+        "Semantic mass Q->D (on words of other stems than the reader's), mean over all heads: per "
         "query the mean of its hard minus that of its easy negatives, by a two-sided paired "
         "t-test. It holds where the mean is shown to be above 0, and does not where it is shown "
         "to be below.",

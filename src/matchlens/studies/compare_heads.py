@@ -9,6 +9,7 @@ from matchlens.arguments import typed
 from matchlens.circuits.association import spearman
 from matchlens.errors import InputError
 from matchlens.results import Result
+from matchlens.studies.contrasts import EARLIER, is_earlier
 
 
 @typed
@@ -42,6 +43,8 @@ def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFra
 
     tables = []
     for result in (first, second):
+        if is_earlier(result.tables):
+            raise InputError(f"matching heads cannot be compared: {EARLIER}")
         table = result.to_frame("matching")
         if table.empty:
             raise InputError(

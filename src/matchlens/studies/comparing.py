@@ -17,6 +17,7 @@ from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
 from matchlens.studies.compare_heads import compare_heads
 from matchlens.studies.compare_identity import Held, differences, said_of, same_pairs
+from matchlens.studies.contrasts import is_earlier
 from matchlens.studies.hows import starred
 from matchlens.studies.measuring import RANDOM
 
@@ -276,7 +277,7 @@ def _heads(
     lists, overlaps, said = [], [], []
     for one in having:
         table = one.studies["attention"].to_frame("matching")
-        if len(table):
+        if len(table) and not is_earlier(one.studies["attention"].tables):
             columns = ["direction", "layer", "head", "kind", "held", "auc", "p_holm"]
             mine = pd.DataFrame(table[table["matching"]])[columns]
             mine.insert(0, "folder", one.name)

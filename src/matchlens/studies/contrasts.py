@@ -1,4 +1,4 @@
-"""How a quantity differs between classes of passages, query by query, and its tests."""
+"""How a quantity differs between classes of passages, query by query; the options of that."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from matchlens.corpora import EASY_GRADE, Pair
+from matchlens.directions import Direction
 from matchlens.errors import InputError
+from matchlens.meters.names import NAMES
+from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg
 
 CLASSES = ("relevant", "hard", "easy")
 CONTRASTS = ("relevant-easy", "relevant-hard", "hard-easy")
 EQUAL = 1e-12
 """Differences up to this are none."""
+EARLIER = (
+    "they were found by an earlier definition, without its controls (passages of like length, CLS "
+    "and SEP1); run the study again"
+)
+"""What is said of matching heads in a results folder of an earlier version."""
+MATCHING = ("Q->D", "D->Q")
+"""Directions in which matching heads are looked for, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -133,36 +143,45 @@ def class_means(
     return means.reshape(queries, len(CLASSES), -1)
 
 
-def query_aucs(
-    values: Float[np.ndarray, "pair element"], classes: Classes, contrast: str
-) -> Float[np.ndarray, "query element"]:
-    """By query the chance that a passage of the first class has the higher value; ties count half.
+def pairwise(
+    values: Float[np.ndarray, "pair element"],
+    classes: Classes,
+    contrast: str,
+    lengths: Float[np.ndarray, " pair"] | None = None,
+    within: float = 0.1,
+) -> tuple[Float[np.ndarray, "query element"], Float[np.ndarray, "query element"]]:
+    """By query the mean difference over pairs of passages, one of each class, and the AUC.
+
+    The AUC is the chance that the passage of the first class has the higher value; ties count half.
 
     Args:
-        values: [pair, element].
+        values: [pair, element]; NaN is left out.
         classes: which pairs are of which class.
         contrast: which classes.
+        lengths: of the passages; only passages of like length are compared, all where None.
+        within: largest difference of like lengths, as a share of the first class's passage.
 
     Returns:
-        [query, element]; NaN where the query lacks a class.
+        Differences and AUCs, [query, element]; NaN where a query has nothing to compare.
     """
     first, second = sides(contrast)
-    out = np.full((len(classes.qids), values.shape[1]), np.nan)
+    apart, auc = (np.full((len(classes.qids), values.shape[1]), np.nan) for _ in range(2))
     order = np.argsort(classes.query, kind="stable")
     bounds = np.searchsorted(classes.query[order], np.arange(len(classes.qids) + 1))
     for query in range(len(classes.qids)):
         rows = order[bounds[query] : bounds[query + 1]]
-        high = values[rows[classes.of_pair[rows] == first]]
-        low = values[rows[classes.of_pair[rows] == second]]
-        if not (len(high) and len(low)):
-            continue
-        apart = high[:, None] - low[None]
-        known = ~np.isnan(apart)
-        wins = (apart > 0) + 0.5 * (apart == 0)
-        pairs = known.sum((0, 1))
-        total = np.where(known, wins, 0.0).sum((0, 1))
-        out[query] = np.divide(total, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-    return out
+        high, low = (rows[classes.of_pair[rows] == side] for side in (first, second))
+        between = values[high][:, None] - values[low][None]
+        known = ~np.isnan(between)
+        if lengths is not None:
+            far = np.abs(lengths[high][:, None] - lengths[low][None])
+            known &= (far <= within * lengths[high][:, None])[..., None]
+        count = known.sum((0, 1))
+        wins = (between > 0) + 0.5 * (between == 0)
+        for out, one in ((apart, between), (auc, wins)):
+            total = np.where(known, one, 0.0).sum((0, 1))
+            out[query] = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return apart, auc
 
 
 def contrast_table(
@@ -171,6 +190,8 @@ def contrast_table(
     contrast: str,
     *,
     aggregate: str = "mean",
+    lengths: Float[np.ndarray, " pair"] | None = None,
+    within: float = 0.1,
 ) -> pd.DataFrame:
     """A contrast of every head, tested over queries and corrected over the heads.
 
@@ -179,6 +200,8 @@ def contrast_table(
         classes: which pairs are of which class.
         contrast: which classes.
         aggregate: ``mean`` or ``median`` over the queries' differences.
+        lengths: of the passages; only passages of like length are compared, all where None.
+        within: see :func:`pairwise`.
 
     Returns:
         A row a head: contrast, layer, head, queries, diff (aggregated over queries), sd, p
@@ -193,9 +216,10 @@ def contrast_table(
     first, second = sides(contrast)
     _, layers, heads = values.shape
     flat = values.reshape(len(values), -1)
-    means = class_means(flat, classes)
-    apart = means[:, first] - means[:, second]
-    auc = query_aucs(flat, classes, contrast)
+    apart, auc = pairwise(flat, classes, contrast, lengths, within)
+    if lengths is None:
+        means = class_means(flat, classes)
+        apart = means[:, first] - means[:, second]
     p = paired(apart)
     middle = {"mean": np.nanmean, "median": np.nanmedian}
     if aggregate not in middle:
@@ -216,11 +240,14 @@ def contrast_table(
     )
 
 
-def paired(apart: Float[np.ndarray, "query element"]) -> Float[np.ndarray, " element"]:
-    """Two-tailed p of the paired t-test of each column; all differences 0: 1; one query: NaN.
+def paired(
+    apart: Float[np.ndarray, "query element"], *, above: bool = False
+) -> Float[np.ndarray, " element"]:
+    """The p of the paired t-test of each column; all differences 0: 1; one query: NaN.
 
     Args:
         apart: [query, element] differences; NaN is left out.
+        above: whether the mean is tested to be above 0 (one-sided); two-sided where not.
     """
     from scipy.special import stdtr
 
@@ -230,8 +257,9 @@ def paired(apart: Float[np.ndarray, "query element"]) -> Float[np.ndarray, " ele
     mean = filled.sum(0) / np.maximum(count, 1)
     squares = (np.where(known, filled - mean, 0.0) ** 2).sum(0)
     error = np.sqrt(squares / np.maximum(count - 1, 1) / np.maximum(count, 1))
-    t = np.divide(np.abs(mean), error, out=np.full(len(mean), np.inf), where=error > 0)
-    p = 2 * stdtr(np.maximum(count - 1, 1), -t)
+    t = np.divide(mean, error, out=np.copysign(np.inf, mean), where=error > 0)
+    freedom = np.maximum(count - 1, 1)
+    p = stdtr(freedom, -t) if above else 2 * stdtr(freedom, -np.abs(t))
     none = (np.abs(filled) <= EQUAL).all(0) & (count > 0)
     return np.where(none, 1.0, np.where(count > 1, p, np.nan))
 
@@ -245,6 +273,11 @@ def _known(
     if enough.any():
         out[enough] = function(values[:, enough], axis=0)  # type: ignore[operator]
     return out
+
+
+def is_earlier(tables: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether an attention study's matching heads are those of an earlier definition."""
+    return bool(len(tables.get("matching", ()))) and "conditions" not in tables
 
 
 def by_half(halves: Mapping[str, int], classes: Classes, which: int) -> Classes:
@@ -268,3 +301,85 @@ def shared(
     total = np.where(known, mass * same, 0.0).sum(0)
     share = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
     return share.ravel()
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What makes a head a matching head, and what of which kind.
+
+    Args:
+        q: largest corrected p, of each condition and of the kinds.
+        auc: least mean AUC over queries, relevant against easy.
+        length: largest difference of the lengths of passages that are compared, as a share.
+        lexical: least multiple of the expected mass on columns of the reader's own stem.
+        query_words: least multiple, on columns that hold a content word of the query.
+        semantic: least multiple, on near words of other stems.
+
+    Raises:
+        InputError: if one is out of range.
+
+    >>> Thresholds().auc
+    0.75
+    """
+
+    q: float = 0.05
+    auc: float = 0.75
+    length: float = 0.1
+    lexical: float = 2.0
+    query_words: float = 2.0
+    semantic: float = 1.5
+
+    def __post_init__(self) -> None:
+        for name in ("q", "auc", "length"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise InputError(f"threshold {name} is {value}; expected a number from 0 to 1")
+        for name in ("lexical", "query_words", "semantic"):
+            if not 1 <= (value := getattr(self, name)) < float("inf"):
+                raise InputError(
+                    f"threshold {name} is {value}; expected a number from 1 on, the multiple of "
+                    "what a head that does not care for the words would have"
+                )
+
+
+def checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The meters' names in their own order.
+
+    Raises:
+        InputError: if one is not known, or there is none.
+
+    >>> checked_names(["peak", "mass"])
+    ('mass', 'peak')
+    """
+    for name in names:
+        if name not in NAMES:
+            raise InputError(f"meter {name!r} is not known; expected some of {', '.join(NAMES)}")
+    return tuple(name for name in NAMES if name in names)
+
+
+def checked_directions(texts: Sequence[str | Direction] | None) -> list[str]:
+    """The directions of matching heads in their canonical text, each once.
+
+    Raises:
+        InputError: if one is not between two single parts.
+    """
+    given = [Direction.parse(str(text)) for text in (MATCHING if texts is None else texts)]
+    if not given:
+        raise InputError("no direction given; expected at least one, for example 'Q->D'")
+    for direction in given:
+        places(str(direction))
+    return list(dict.fromkeys(str(direction) for direction in given))
+
+
+def places(text: str) -> tuple[Part, Part]:
+    """The two parts of a direction between single parts.
+
+    Raises:
+        InputError: if it names several parts or ``All``.
+    """
+    direction = Direction.parse(text)
+    if len(direction.left) != 1 or direction.right is None or len(direction.right) != 1:
+        raise InputError(
+            f"direction {text!r} is not between two single parts, and attention is measured "
+            "between those; expected, for example, 'Q->D'"
+        )
+    return direction.left[0], direction.right[0]

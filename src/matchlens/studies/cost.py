@@ -21,6 +21,8 @@ METER_COSTS = {
     "mass": "5 value columns a head in the same attention call",
     "norm_mass": "5 value columns a head more, and the values' lengths",
     "same_token": "looks at one layer's weights at a time",
+    "same_stem": "looks at one layer's weights at a time, and tokenizes every pair once more; "
+    "with it the masses that tell kinds of heads",
     "peak": "looks at one layer's weights at a time",
     "entropy": "looks at one layer's weights at a time",
 }

@@ -26,6 +26,7 @@ from matchlens.ranking.effects import (
 from matchlens.results import Result, records
 from matchlens.studies import evidence as cuts
 from matchlens.studies.circuits_options import RESAMPLED
+from matchlens.studies.contrasts import EARLIER, is_earlier
 from matchlens.studies.verdicts import (
     Found,
     Mean,
@@ -361,7 +362,7 @@ def hard_negatives(results: Results, margin: float, seed: int) -> Found:
 def lexical_first(results: Results, margin: float, seed: int) -> Found:
     """Lexical matching lies in lower layers than other matching, beyond what shuffling gives."""
     if "attention" not in results or "stages" not in results["attention"].tables:
-        return lacking("the same-token share was not measured (study attention)")
+        return lacking("the same-stem share was not measured (study attention)")
     rows = [
         row for row in records(results["attention"].tables["stages"]) if row["direction"] == "Q->D"
     ]
@@ -370,7 +371,7 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
     (row,) = rows
     observed, null = number(row, "later"), number(row, "null")
     if np.isnan([observed, null]).any():
-        return lacking("no head reads relevant passages more, on its own token and on others")
+        return lacking("no head reads relevant passages more, on its own stem and on others")
     why = _ready(
         results, [{"collection": "", "qid": n} for n in range(int(number(row, "queries")))]
     )
@@ -381,10 +382,10 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
         )
     words = (
         f"Half of what the query reads more in relevant passages than in random ones is reached, "
-        f"for its own tokens, in layer {plain(number(row, 'lexical'))} and, for other tokens, in "
-        f"layer {plain(number(row, 'semantic'))}: {plain(observed)} layers later. Relevance "
-        f"shuffled within queries gives {plain(null)}; the excess is {plain(observed - null)} "
-        f"(uncorrected permutation p {chance(number(row, 'p_later'))})."
+        f"on words of the reader's stem, in layer {plain(number(row, 'lexical'))} and, on "
+        f"others, in layer {plain(number(row, 'semantic'))}: {plain(observed)} layers later. "
+        f"Relevance shuffled within queries gives {plain(null)}; the excess is "
+        f"{plain(observed - null)} (uncorrected permutation p {chance(number(row, 'p_later'))})."
     )
     return Found(
         words,
@@ -412,6 +413,8 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
     matched = records(results["attention"].tables["matching"])
     if not matched:
         return lacking("no matching heads were looked for")
+    if is_earlier(results["attention"].tables):
+        return lacking(f"matching heads cannot be used: {EARLIER}")
     mine = {
         (row["layer"], row["head"]) for row in matched if row["direction"] == "Q->D" and row["held"]
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from matchlens.ranking.effects import HOLDS, NOT, UNDECIDED
 from matchlens.results import Result, records
+from matchlens.studies.contrasts import is_earlier
 from matchlens.studies.verdicts import number
 
 Results = Mapping[str, Result]
@@ -179,16 +181,17 @@ def _printed(value: float) -> str:
 def _found(results: Results, claims: pd.DataFrame) -> Iterator[str]:
     if "ablation" in results:
         yield from _table_1(results["ablation"])
-    if "attention" in results:
+    if "attention" in results and not is_earlier(results["attention"].tables):
         rows = records(results["attention"].tables["matching"])
         parts = []
         for direction in dict.fromkeys(row["direction"] for row in rows):
             mine = [row for row in rows if row["direction"] == direction and row["matching"]]
-            lexical = sum(row["kind"] == "lexical" for row in mine)
+            kinds = Counter(kind for row in mine for kind in str(row["kind"]).split(", "))
+            told = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind)
             held = sum(bool(row["held"]) for row in mine)
             parts.append(
-                f"{direction} {len(mine)} ({lexical} lexical), of which {held} hold on the other "
-                "half of the queries"
+                f"{direction} {len(mine)}{f' ({told})' if told else ''}, of which {held} hold on "
+                "the other half of the queries"
             )
         if parts:
             yield f"Matching heads, of {len(rows) // len(parts)}: {'; '.join(parts)}."

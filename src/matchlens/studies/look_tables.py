@@ -279,8 +279,9 @@ def head_table(layers: int, heads: int, matching: pd.DataFrame | None) -> pd.Dat
         for row in mine:
             key = (int(str(row["layer"])), int(str(row["head"])))
             one = found.setdefault(key, {"directions": [], "kind": []})
-            for name, value in (("directions", row["direction"]), ("kind", row["kind"])):
-                if value is not None and value not in one[name]:  # type: ignore[operator]
+            kinds = [("kind", kind) for kind in str(row["kind"] or "").split(", ") if kind]
+            for name, value in (("directions", row["direction"]), *kinds):
+                if value not in one[name]:  # type: ignore[operator]
                     one[name].append(value)  # type: ignore[union-attr]
     rest = [(layer, head) for layer in range(layers) for head in range(heads)]
     rows = []

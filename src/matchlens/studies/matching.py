@@ -2,93 +2,330 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from matchlens.corpora import PairSet, thin
 from matchlens.directions import Cut
 from matchlens.engine import Progress
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
+from matchlens.parts import Part
 from matchlens.plan import Condition
-from matchlens.ranking import holm
+from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.runners import Runner
-from matchlens.studies.attention_options import Thresholds
 from matchlens.studies.common import half, half_of, ranked
-from matchlens.studies.contrasts import Classes, by_half, contrast_table, shared
+from matchlens.studies.contrasts import (
+    Classes,
+    Thresholds,
+    by_half,
+    class_means,
+    contrast_table,
+    paired,
+    pairwise,
+    places,
+    shared,
+)
 from matchlens.studies.head_set_points import conditions_of, possible
 from matchlens.studies.head_sets import against
 from matchlens.studies.measuring import corrected, measured, prepare
+from matchlens.studies.watching import Reader, Values
 
 CONTRAST = "relevant-easy"
+RIVALS = (Part.CLS, Part.SEP1)
+"""Tokens that hold no query word: a matching head's attention tells more than theirs."""
+KINDS: Mapping[str, str] = {
+    "stem": "lexical",
+    "query_words": "query-word reader",
+    "near": "semantic",
+}
+"""What a head reads more than expected, and its kind."""
+UNEXPLAINED, UNKNOWN = "unexplained", "unknown"
 
 
-def find(
-    mass: Float[np.ndarray, "pair layer head"],
-    same: Float[np.ndarray, "pair layer head"] | None,
-    classes: Classes,
-    direction: str,
-    seed: int,
-    thresholds: Thresholds,
-) -> tuple[pd.DataFrame, list[str]]:
-    """The matching heads of a direction, and every head's numbers on both halves.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What matching heads are found by, in one direction.
 
     Args:
         mass: [pair, layer, head] mass in the direction.
-        same: same-token share in it; None where it was not measured.
+        rivals: the mass of tokens without query words on the same part, by direction, such as
+            ``CLS->D`` for Q->D.
+        lengths: [pair] tokens of the passages.
+        shares: ``same_token`` and ``same_stem``, [pair, layer, head], where they were measured.
+        kinds: the masses that tell kinds, by name; empty where they were not measured.
+        surface: what the texts alone say of each pair, by name.
+    """
+
+    mass: Values
+    rivals: Mapping[str, Values]
+    lengths: Float[np.ndarray, " pair"]
+    shares: Mapping[str, Values] = field(default_factory=dict)
+    kinds: Mapping[str, Values] = field(default_factory=dict)
+    surface: Mapping[str, Float[np.ndarray, " pair"]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> Seen:
+        """What a pass measured.
+
+        Args:
+            reader: reads its arrays.
+            direction: between two parts.
+            lengths: tokens of the passages.
+        """
+        x, y = places(direction)
+        among = {x, y} <= {Part.Q, Part.D}
+        rivals = {f"{rival}->{y}": reader.of("mass", rival, y) for rival in RIVALS if among}
+        shares = ("same_token", "same_stem") if among else ()
+        return cls(
+            reader.of("mass", x, y),
+            rivals,
+            lengths,
+            {name: reader.of(name, x, y) for name in shares if name in reader.arrays},
+            reader.kinds(x, y),
+            reader.surface(),
+        )
+
+
+def find(
+    seen: Seen, classes: Classes, direction: str, seed: int, thresholds: Thresholds
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The matching heads of a direction, and every head's numbers on both halves.
+
+    Args:
+        seen: the masses, and what else is known of the pairs.
         classes: relevant, hard and easy pairs.
         direction: its text.
         seed: of the halves.
         thresholds: what makes a head a matching head.
 
     Returns:
-        A row a head: direction, layer, head, diff_found, q_found, auc_found (half 0), diff, p, auc
-        (half 1), p_holm (over the matching heads), same_token (mass-weighted over half 1's relevant
-        passages), kind, matching (found on half 0), held (matching, and on half 1 the same sign
-        with p_holm <= q and AUC at or above its threshold); and notes.
+        One row for each head: direction, layer, head, diff_found, q_found, auc_found (half 0,
+        passages of like length), over_cls and over_sep (AUC minus that of CLS and SEP1 on the same
+        part, half 0) with q_cls and q_sep, matching; diff, p, auc, p_holm (over the matching
+        heads) on half 1; there, too, same_token and same_stem (shares of the mass, relevant
+        passages), the AUC that is left beside_length, beside_overlap and beside_similarity, the
+        kinds (:func:`kinds_of`) and held (the same sign, p_holm <= q, AUC at or above its
+        threshold and above both rivals).
+        One row for each condition: direction, condition, heads (that pass it and those before it;
+        the first, without regard to length, is there to compare), of, queries. And notes.
+
+    Source: science 4, "Matching heads".
     """
     halves = {qid: half(qid, seed) for qid in classes.qids}
-    tables = []
-    for which in (0, 1):
-        one = by_half(halves, classes, which)
-        if min(_queries(one, 0), _queries(one, 2)) < 2:
-            return pd.DataFrame(), [
-                f"half {which} of the queries has fewer than two with relevant and easy passages; "
-                "no matching heads are looked for"
-            ]
-        tables.append(contrast_table(mass, one, CONTRAST))
-    found, described = tables
+    one, two = (by_half(halves, classes, which) for which in (0, 1))
+    alike = {"lengths": seen.lengths, "within": thresholds.length}
+    flat = seen.mass.reshape(len(seen.mass), -1)
+    compared = [pairwise(flat, part, CONTRAST, **alike)[1] for part in (one, two)]
+    known = [int((~np.isnan(auc)).any(1).sum()) for auc in compared]
+    both = [int((~np.isnan(pairwise(flat, part, CONTRAST)[1])).any(1).sum()) for part in (one, two)]
+    if min(known) < 2:
+        few = "relevant and easy passages" + (" of like length" if min(both) >= 2 else "")
+        said = (
+            f"half {int(np.argmin(known))} of the queries has fewer than two with {few}; no "
+            f"matching heads are looked for {direction}"
+        )
+        return pd.DataFrame(), pd.DataFrame(), [said]
+    loose = contrast_table(seen.mass, one, CONTRAST)
+    found = contrast_table(seen.mass, one, CONTRAST, **alike)
+    described = contrast_table(seen.mass, two, CONTRAST, **alike)
     table = found[["layer", "head"]].copy()
     table.insert(0, "direction", direction)
     for name in ("diff", "q", "auc"):
         table[f"{name}_found"] = found[name]
+    passed = _apart(loose, thresholds)
+    counts = [("relevant above easy passages of any length", passed, both[0])]
+    passed = _apart(found, thresholds)
+    counts.append(("relevant above easy passages of like length", passed, known[0]))
+    over = np.ones(len(table), dtype=bool)
+    for rival, values in seen.rivals.items():
+        name = "cls" if rival.startswith("CLS") else "sep"
+        theirs = [
+            pairwise(values.reshape(len(values), -1), part, CONTRAST, **alike)[1]
+            for part in (one, two)
+        ]
+        if np.isnan(theirs[0]).all():  # the input has no such part
+            table[f"over_{name}"] = table[f"q_{name}"] = np.nan
+            continue
+        more = compared[0] - theirs[0]
+        table[f"over_{name}"] = _mean(more)
+        q = benjamini_hochberg(paired(more, above=True))
+        table[f"q_{name}"] = q
+        passed = passed & (q <= thresholds.q) & (_mean(more) > 0)
+        over &= _mean(compared[1] - theirs[1]) > 0
+        counts.append((f"above {rival}", passed, known[0]))
+    table["matching"] = passed
     for name in ("diff", "p", "auc"):
         table[name] = described[name]
-    relevant = by_half(halves, classes, 1).of_pair == 0
-    table["same_token"] = np.nan if same is None else shared(mass[relevant], same[relevant])
-    lexical = np.where(table["same_token"] >= thresholds.lexical, "lexical", "semantic")
-    table["kind"] = np.where(table["same_token"].isna(), "unknown", lexical)
-    table["matching"] = (
-        (table["q_found"] <= thresholds.q)
-        & (table["auc_found"] >= thresholds.auc)
-        & (table["diff_found"] > 0)
-    )
-    p = np.where(table["matching"], table["p"], np.nan)
-    table["p_holm"] = holm(p)
+    table["p_holm"] = holm(np.where(passed, table["p"], np.nan))
     table["held"] = (
-        table["matching"]
+        passed
         & (table["diff"] > 0)
         & (table["p_holm"] <= thresholds.q)
         & (table["auc"] >= thresholds.auc)
+        & over
     )
-    return table, []
+    counts.append(("holding on the other half", np.asarray(table["held"]), known[1]))
+    relevant = two.of_pair == 0
+    for name in ("same_token", "same_stem"):
+        share = seen.shares.get(name)
+        table[name] = np.nan if share is None else shared(seen.mass[relevant], share[relevant])
+    for name, values in {"length": seen.lengths, **seen.surface}.items():
+        left = beside(flat, values, two)
+        table[f"beside_{name}"] = _mean(pairwise(left, two, CONTRAST, **alike)[1])
+    table = pd.concat([table, kinds_of(seen, two, passed, thresholds)], axis=1)
+    conditions = pd.DataFrame(
+        [
+            {
+                "direction": direction,
+                "condition": name,
+                "heads": int(passes.sum()),
+                "of": len(table),
+                "queries": queries,
+            }
+            for name, passes, queries in counts
+        ]
+    )
+    return table, conditions, _left_out(direction, both, known)
 
 
-def _queries(classes: Classes, side: int) -> int:
-    return len(np.unique(classes.query[classes.of_pair == side]))
+def _apart(table: pd.DataFrame, thresholds: Thresholds) -> Bool[np.ndarray, " head"]:
+    """Whether a head has more mass in relevant passages than in easy ones."""
+    q, auc, diff = (table[name].to_numpy() for name in ("q", "auc", "diff"))
+    return (q <= thresholds.q) & (auc >= thresholds.auc) & (diff > 0)
+
+
+def _left_out(direction: str, both: Sequence[int], known: Sequence[int]) -> list[str]:
+    lost = sum(both) - sum(known)
+    if not lost:
+        return []
+    return [
+        f"{lost} of {sum(both)} queries have no easy passage of like length and are left out of "
+        f"the matching heads {direction}"
+    ]
+
+
+def kinds_of(
+    seen: Seen, classes: Classes, matching: Bool[np.ndarray, " element"], thresholds: Thresholds
+) -> pd.DataFrame:
+    """The kinds of the matching heads, each by a test of its own over the queries.
+
+    Per query the observed mass, less its threshold times what is expected, meant over the relevant
+    passages; a one-sided paired t-test of the mean above 0; Holm over matching heads and kinds.
+
+    Args:
+        seen: the masses.
+        classes: of the half that describes.
+        matching: whether a head is a matching head.
+        thresholds: the multiples, and the largest corrected p.
+
+    Returns:
+        One row for each head: stem_ratio, query_words_ratio, near_ratio (observed by expected),
+        their p_holm, and kind: the names of the kinds with commas, ``unexplained``, ``unknown``
+        where nothing was measured, empty for a head that does not match.
+
+    Source: science 4, "Kinds of matching heads".
+    """
+    least = {
+        "stem": thresholds.lexical,
+        "query_words": thresholds.query_words,
+        "near": thresholds.semantic,
+    }
+    table = pd.DataFrame(index=range(len(matching)))
+    p = np.full((len(KINDS), len(matching)), np.nan)
+    for place, name in enumerate(KINDS):
+        table[f"{name}_ratio"] = np.nan
+        if not seen.kinds:
+            continue
+        observed, expected = (
+            class_means(one.reshape(len(one), -1), classes)[:, 0]
+            for one in (seen.kinds[name], seen.kinds[f"{name}_expected"])
+        )
+        means = _mean(observed), _mean(expected)
+        table[f"{name}_ratio"] = np.divide(
+            *means, out=np.full(len(matching), np.nan), where=means[1] > 0
+        )
+        tests = paired(observed - least[name] * expected, above=True)
+        p[place] = np.where(matching, tests, np.nan)
+    corrected = holm(p.ravel()).reshape(p.shape)
+    for place, name in enumerate(KINDS):
+        table[f"{name}_p_holm"] = corrected[place]
+    passes = corrected <= thresholds.q
+    kinds = []
+    for head, matches in enumerate(matching.tolist()):
+        own = [KINDS[name] for place, name in enumerate(KINDS) if passes[place, head]]
+        kind = ", ".join(own) or (UNEXPLAINED if seen.kinds else UNKNOWN)
+        kinds.append(kind if matches else "")
+    table["kind"] = kinds
+    return table
+
+
+def beside(
+    values: Float[np.ndarray, "pair element"],
+    given: Float[np.ndarray, " pair"],
+    classes: Classes,
+) -> Float[np.ndarray, "pair element"]:
+    """What is left of each head's mass beside a number of the pairs.
+
+    The slope is that inside the classes of the queries (analysis of covariance), so that what tells
+    the classes apart does not make it.
+
+    Args:
+        values: [pair, element] mass.
+        given: the number, such as the passage's length.
+        classes: relevant and easy pairs are used.
+    """
+    used = np.isin(classes.of_pair, (0, 2)) & ~np.isnan(given)
+    cell = classes.query[used] * 3 + classes.of_pair[used]
+    inside = []
+    for one in (given[used, None], np.nan_to_num(values[used])):
+        total, count = np.zeros((cell.max(initial=0) + 1, one.shape[1])), np.bincount(cell)
+        np.add.at(total, cell, one)
+        inside.append(one - total[cell] / count[cell, None])
+    spread = float((inside[0] ** 2).sum())
+    slope = (inside[0] * inside[1]).sum(0) / spread if spread > 0 else np.zeros(values.shape[1])
+    return values - given[:, None] * slope
+
+
+def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) -> pd.DataFrame:
+    """How well the texts alone tell relevant from easy passages, without any attention.
+
+    Args:
+        seen: lengths and surface.
+        classes: relevant, hard and easy pairs.
+        seed: of the halves.
+        thresholds: like lengths.
+
+    Returns:
+        One row for each number (length, overlap, similarity): quantity, auc (mean over the queries
+        of half 1, passages of like length), auc_all (all passages), queries.
+    """
+    halves = {qid: half(qid, seed) for qid in classes.qids}
+    two, rows = by_half(halves, classes, 1), []
+    for name, values in {"length": seen.lengths, **seen.surface}.items():
+        column = values[:, None]
+        alike = pairwise(column, two, CONTRAST, seen.lengths, thresholds.length)[1]
+        every = pairwise(column, two, CONTRAST)[1]
+        rows.append(
+            {
+                "quantity": name,
+                "auc": float(_mean(alike)[0]),
+                "auc_all": float(_mean(every)[0]),
+                "queries": int((~np.isnan(alike)).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _mean(values: Float[np.ndarray, "query element"]) -> Float[np.ndarray, " element"]:
+    """Over the queries, NaN left out, NaN where none is known."""
+    count = (~np.isnan(values)).sum(0)
+    total = np.nansum(values, axis=0)
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
 @dataclass(frozen=True)

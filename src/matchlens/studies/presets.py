@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matchlens.directions import Direction
 from matchlens.errors import InputError
+from matchlens.meters.names import NAMES
 from matchlens.parts import NAMED
 
 FIGURE_1A = ("Q->D", "D->Q", "D->D", "Q->Q", "CLS->Q", "CLS->D", "CLS->All", "Q->All", "D->All")
@@ -80,7 +81,7 @@ class Preset:
     how: str = "zero"
     stars: str = "holm"
     digits: int = 3
-    meters: tuple[str, ...] = ("mass", "norm_mass", "same_token", "peak", "entropy")
+    meters: tuple[str, ...] = NAMES
     aggregate: str = "mean"
     per_class: int | None = None
     easy: int = 10

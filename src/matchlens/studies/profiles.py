@@ -67,16 +67,16 @@ def lexical(
     same: Mapping[tuple[Part, Part], Values],
     classes: Classes,
 ) -> pd.DataFrame:
-    """The same-token share by layer and class of passages.
+    """The same-stem share by layer and class of passages.
 
     Args:
         mass: by (row part, column part) among Q and D.
-        same: likewise the same-token share.
+        same: likewise the same-stem share.
         classes: relevant, hard and easy pairs.
 
     Returns:
-        A row a direction, class and layer: same_token (mass-weighted over pairs and heads), low
-        and high (quartiles over heads), mass (mean over pairs and heads).
+        One row for each direction, class and layer: same_stem (mass-weighted over pairs and
+        heads), low and high (quartiles over heads), mass (mean over pairs and heads).
     """
     rows = []
     for (x, y), share in same.items():
@@ -98,7 +98,7 @@ def lexical(
                         "direction": f"{x}->{y}",
                         "class": name,
                         "layer": layer,
-                        "same_token": float(lexical_mass[layer].sum() / total[layer])
+                        "same_stem": float(lexical_mass[layer].sum() / total[layer])
                         if total[layer] > 0
                         else np.nan,
                         "low": _quantile(each[layer], 25),

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from matchlens.studies.attention_options import places
 from matchlens.studies.common import half
-from matchlens.studies.contrasts import Classes, class_means
+from matchlens.studies.contrasts import Classes, class_means, places
 from matchlens.studies.watching import Reader
 
 RELEVANT, HARD, EASY = range(3)
@@ -21,17 +20,17 @@ DRAWS = 1000
 def layer_depths(
     reader: Reader, classes: Classes, directions: Sequence[str], seed: int, draws: int = DRAWS
 ) -> pd.DataFrame:
-    """How deep same-token and other matching lie, against relevance shuffled within queries.
+    """How deep same-stem and other matching lie, against relevance shuffled within queries.
 
     Each head's difference of mass, relevant minus easy passages (means of a query, then over
-    queries), is split into the mass on the reader's own token and the rest. The positive
+    queries), is split into the mass on words of the reader's own stem and the rest. The positive
     differences are summed by layer; the depth is the point at which half of their sum is reached.
     Since more heads of upper layers differ by chance, too, and since the two kinds have different
     sizes, the difference of the depths is not 0 without relevance: the null is the same number
     with the labels relevant and easy shuffled within each query.
 
     Args:
-        reader: has mass and same_token.
+        reader: has mass and same_stem.
         classes: relevant, hard and easy pairs.
         directions: between Q and D.
         seed: of the permutations.
@@ -141,7 +140,7 @@ def negatives(
     heads, on the half of the queries that did not select them.
 
     Args:
-        reader: has mass and same_token.
+        reader: has mass and same_stem.
         classes: relevant, hard and easy pairs.
         matching: every head of the directions, as the attention study's table has it.
         directions: between Q and D.
@@ -162,8 +161,8 @@ def negatives(
         chosen = np.zeros(layers * heads, dtype=bool)
         if not matching.empty:
             of = matching["direction"].to_numpy() == direction
-            semantic = of & matching["matching"].to_numpy() & (matching["kind"] == "semantic")
-            found = matching[semantic]
+            semantic = matching["kind"].str.contains("semantic").to_numpy(dtype=bool)
+            found = matching[of & semantic]
             chosen[(found["layer"] * heads + found["head"]).to_numpy(dtype=np.int64)] = True
         sets = [(False, np.ones(layers * heads, dtype=bool))]
         sets += [(True, chosen)] if chosen.any() else []

@@ -17,8 +17,8 @@ from matchlens.corpora import PairSet
 from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import PARTS
-from matchlens.meters.names import NAMES
+from matchlens.meters.attention import ACROSS, PARTS, shape_of
+from matchlens.meters.names import COMPANIONS, KINDS, NAMES, SURFACE
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.runners import Asked, Runner, run
@@ -48,14 +48,24 @@ class Watched:
     seconds: float
 
     def only(self, names: Sequence[str]) -> dict[str, PairArray]:
-        """Some of the meters.
+        """Some of the meters, with the companions of ``same_stem``.
 
         Raises:
             ValueError: if one was not measured in this pass.
         """
         if lacking := [name for name in names if name not in self.arrays]:
             raise ValueError(f"the shared pass did not measure {', '.join(lacking)}")
-        return {name: self.arrays[name] for name in names}
+        return {name: self.arrays[name] for name in measured(names)}
+
+
+def measured(names: Sequence[str]) -> tuple[str, ...]:
+    """The meters in their order, with the companions of ``same_stem``.
+
+    >>> measured(["same_stem", "mass"])
+    ('mass', 'same_stem', 'kinds', 'surface')
+    """
+    every = tuple(name for name in NAMES if name in names)
+    return (*every, *COMPANIONS) if "same_stem" in names else every
 
 
 def watch(
@@ -114,12 +124,12 @@ def _measure(
     more: Sequence[Asked],
     runner: Runner,
 ) -> tuple[Run, dict[str, PairArray]]:
-    number, parts = len(pairs.pairs), len(PARTS)
-    shape = (number, model.family.n_layers, model.family.n_heads, parts, parts)
-    needed = int(np.prod(shape)) * 4 * len(names) / 2**20
-    measure = Attention(tuple(name for name in NAMES if name in names))
+    layers, heads = model.family.n_layers, model.family.n_heads
+    measure = Attention(measured(names))
+    shapes = {name: (len(pairs.pairs), *shape_of(name, layers, heads)) for name in measure.names}
+    needed = sum(int(np.prod(shape)) for shape in shapes.values()) * 4 / 2**20
     try:
-        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name in names}
+        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name, shape in shapes.items()}
         out = runner(
             model,
             pairs.pairs,
@@ -148,10 +158,25 @@ class Reader:
         self.arrays = arrays
 
     def of(self, name: str, x: Part, y: Part) -> Values:
-        """[pair, layer, head] of a meter, or of lexical mass (mass times same-token share) and
+        """[pair, layer, head] of a meter, or of lexical mass (mass times same-stem share) and
         semantic mass (the rest of the mass)."""
         if name in DERIVED:
-            mass, share = self.of("mass", x, y), self.of("same_token", x, y)
+            mass, share = self.of("mass", x, y), self.of("same_stem", x, y)
             return mass * (share if name == "lexical_mass" else 1 - share)
         every = slice(None)
         return self.arrays[name].of((every, every, PARTS.index(x), PARTS.index(y)))
+
+    def kinds(self, x: Part, y: Part) -> dict[str, Values]:
+        """The masses that tell the kinds of heads, each [pair, layer, head]; empty where they were
+        not measured in this direction."""
+        if "kinds" not in self.arrays or (x, y) not in ACROSS:
+            return {}
+        every = slice(None)
+        values = self.arrays["kinds"].of((every, every, ACROSS.index((x, y))))
+        return {name: values[..., place] for place, name in enumerate(KINDS)}
+
+    def surface(self) -> dict[str, Float[np.ndarray, " pair"]]:
+        """What the two texts alone say of each pair; empty where it was not measured."""
+        if "surface" not in self.arrays:
+            return {}
+        return {name: self.arrays["surface"].of((at,)) for at, name in enumerate(SURFACE)}

@@ -82,22 +82,31 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "Bands: quartiles over the layer's heads.",
     ),
     "lexical": (
-        "same-token share(X → Y): the share of the X → Y mass on columns that hold the row's own "
-        "token, mass-weighted over pairs and heads. High: exact words are matched; low: other "
-        "words are. Bands: quartiles over the layer's heads. Lexical mass is mass times that "
-        "share, semantic mass the rest.",
+        "same-stem share(X → Y): the share of the X → Y mass on words of the row's own stem "
+        "(whole words; Snowball's English stems), mass-weighted over pairs and heads. High: the "
+        "same words are matched; low: others are. Bands: quartiles over the layer's heads. "
+        "Lexical mass is mass times that share, semantic mass the rest.",
     ),
     "matching": (
         "A matching head in a direction has, on one half of the queries, a corrected q and a mean "
-        "AUC (relevant against easy passages) that pass the thresholds among the options. The "
-        "other half describes it: AUC, p (Holm over these heads) and same-token share. It is held "
-        "if there, too, the sign, p and AUC agree. Lexical: the same-token share is at or above "
-        "its threshold; else semantic.",
+        "AUC (relevant against easy passages of like length) that pass the thresholds among the "
+        "options, and more AUC than CLS and SEP1 have on the same part, which hold no query word "
+        "(paired over queries, one-sided, Benjamini-Hochberg over heads). The other half describes "
+        "it: AUC, p (Holm over these heads), same-stem share. It is held if there, too, the sign, "
+        "p and AUC agree. Beside words: the AUC that is left beside the share of the query's words "
+        "that the passage has.",
+        "Kinds, on the other half's relevant passages, each by a one-sided test over queries, Holm "
+        "over heads and kinds. Lexical: the mass on words of the reader's own stem is at least "
+        "twice what the row's and the column's sums give. Query-word reader: the mass on the "
+        "query's content words, whoever reads, is at least twice their share of the columns. "
+        "Semantic: between a query word that the passage lacks and passage words of other stems "
+        "that are near (static embeddings, the top 1% of random word pairs) it is at least 1.5 "
+        "times their share. Unexplained: none of these. The multiples are among the options.",
         "Effect: the change of the measure when this head alone is cut in its direction, on pairs "
         "of the other half, with its 95% interval; q: Benjamini-Hochberg over these heads. Sets: "
         "all matching heads of a direction cut together, beside random sets with as many heads in "
         "each layer; p is the share of sets, the named one among them, that lower the measure at "
-        "least as much.",
+        "least as much. Causal: q ≤ .05.",
     ),
     "figure-2": (
         "A = W_K^T W_Q of a head. Alignment: trace(A) = Σ s_k u_k · v_k over A's singular "

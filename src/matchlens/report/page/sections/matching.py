@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from matchlens.report.page.charts.rows import strips
 from matchlens.report.page.definitions import DEFINITIONS
 from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Exhibit, Table, notes_of, number, options_of
 from matchlens.report.page.sections.contrasts import NOT_RUN
 from matchlens.report.page.texts import arrow, both, chance, counted, interval, num, reads, shown
+from matchlens.studies.contrasts import EARLIER, is_earlier
 
 
 def matching(held: Held) -> Exhibit:
@@ -22,6 +25,8 @@ def matching(held: Held) -> Exhibit:
     result = held.get("attention")
     if result is None:
         return Exhibit(**base, absent=f"Matching heads were not looked for: {NOT_RUN}")
+    if is_earlier(result.tables):
+        return Exhibit(**base, absent=f"Matching heads are not shown: {EARLIER}.")
     every = held.rows("attention", "matching")
     rows = [row for row in every if row["matching"]]
     order = list(dict.fromkeys(str(row["direction"]) for row in every))
@@ -36,6 +41,14 @@ def matching(held: Held) -> Exhibit:
         "rows": [_row(row, causal) for row in rows],
         "causal": causal,
         "measure": measure,
+        "conditions": [_condition(row) for row in held.rows("attention", "conditions")],
+        "references": [
+            {"name": _TEXTS[str(row["quantity"])], "auc": num(row["auc"], 2)}
+            | {"every": num(row["auc_all"], 2)}
+            for row in held.rows("attention", "references")
+            if row["quantity"] in _TEXTS
+        ],
+        "published": _published(held.rows("attention", "published")),
         "sets": [_set(row) for row in sets],
         "strips": _strips(held, sets, measure),
     }
@@ -48,7 +61,25 @@ def matching(held: Held) -> Exhibit:
         Column("auc", "AUC", 3),
         Column("diff", "mass change", 4, sign=True),
         Column("p_holm", "p Holm", kind="p"),
+        Column("over_cls", "AUC above CLS", 3, sign=True),
+        Column("q_cls", "q CLS", kind="p"),
+        Column("over_sep", "AUC above SEP1", 3, sign=True),
+        Column("q_sep", "q SEP1", kind="p"),
         Column("same_token", "same-token share", 3),
+        Column("same_stem", "same-stem share", 3),
+        *(
+            Column(f"beside_{name}", f"AUC beside {words}", 3)
+            for name, words in _TEXTS.items()
+            if rows and f"beside_{name}" in rows[0]
+        ),
+        *(
+            column
+            for name, words in _RATIOS.items()
+            for column in (
+                Column(f"{name}_ratio", f"{words} by expected", 2),
+                Column(f"{name}_p_holm", f"p Holm ({words})", kind="p"),
+            )
+        ),
         Column("kind", "kind", kind="text"),
         Column("matching", "matching", kind="flag"),
         Column("held", "held", kind="flag"),
@@ -59,6 +90,7 @@ def matching(held: Held) -> Exhibit:
             Column("effect_low", "95% low", 4, sign=True),
             Column("effect_high", "95% high", 4, sign=True),
             Column("effect_q", "effect q", kind="p"),
+            Column("causal", "causal", kind="flag"),
         ]
     tables = [Table("matching-heads", "Every head on both halves", tuple(columns), tuple(every))]
     if sets:
@@ -85,6 +117,12 @@ def matching(held: Held) -> Exhibit:
     )
 
 
+_TEXTS = {
+    "length": "passage length",
+    "overlap": "overlap of words",
+    "similarity": "static similarity",
+}
+_RATIOS = {"stem": "same stem", "query_words": "query words", "near": "near words"}
 _SETS = (
     Column("set", "set", kind="cut"),
     Column("heads", "heads", kind="text"),
@@ -113,8 +151,9 @@ def _row(row: Row, causal: bool) -> dict[str, object]:
         "q_found": chance(row["q_found"]),
         "auc": num(row["auc"], 2),
         "p": chance(row["p_holm"]),
-        "same": num(row["same_token"], 2),
-        "kind": shown(row["kind"], 20),
+        "same": num(row["same_stem"], 2),
+        "beside": num(row.get("beside_overlap"), 2),
+        "kinds": [shown(kind, 20) for kind in str(row["kind"]).split(", ")],
         "held": bool(row["held"]),
     }
     if causal:
@@ -125,6 +164,25 @@ def _row(row: Row, causal: bool) -> dict[str, object]:
             "star": "*" if number(row["effect_q"]) <= 0.05 else "",
         }
     return shown_row
+
+
+def _condition(row: Row) -> dict[str, object]:
+    return {
+        "direction": both(row["direction"]),
+        "condition": shown(str(row["condition"]).replace("->", " → "), 60),
+        **{key: int(number(row[key])) for key in ("heads", "of", "queries")},
+    }
+
+
+def _published(rows: list[Row]) -> list[dict[str, object]]:
+    """The heads of Lu et al. 2025, one row for each of theirs."""
+    heads: dict[tuple[str, str], dict[str, object]] = {}
+    for row in rows:
+        key = shown(row["list"], 40), f"{row['layer']}.{row['head']}"
+        one = heads.setdefault(key, {"list": key[0], "head": key[1], "directions": []})
+        if row["matching"]:
+            one["directions"] += [f"{arrow(row['direction'])} ({shown(row['kind'], 60)})"]  # type: ignore[operator]
+    return list(heads.values())
 
 
 def _set(row: Row) -> dict[str, object]:
@@ -177,10 +235,11 @@ def _lead(rows: list[Row], every: list[Row], causal: bool) -> tuple[str, ...]:
     for direction in dict.fromkeys(str(row["direction"]) for row in every):
         mine = [row for row in rows if row["direction"] == direction]
         held = sum(bool(row["held"]) for row in mine)
-        lexical = sum(row["kind"] == "lexical" for row in mine)
+        kinds = Counter(kind for row in mine for kind in str(row["kind"]).split(", "))
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         said.append(
             f"{both(direction)}: {counted(len(mine), 'matching head')}, {held} hold on the other "
-            f"half; {lexical} are lexical."
+            f"half{f' ({told})' if told else ''}."
         )
     if causal:
         star = sum(number(row["effect_q"]) <= 0.05 for row in rows)

@@ -113,7 +113,7 @@ def _no_op_panel(kind: str, rows: list[Row]) -> Panel:
 
 
 def lexical(held: Held) -> Exhibit:
-    """The same-token share by layer and class; semantic mass in hard against easy passages."""
+    """The same-stem share by layer and class; semantic mass in hard against easy passages."""
     base = {
         "id": "lexical",
         "nav": "Lexical and semantic",
@@ -124,8 +124,8 @@ def lexical(held: Held) -> Exhibit:
     result, rows = held.get("attention"), held.rows("attention", "lexical")
     if result is None:
         return Exhibit(**base, absent=f"Lexical matching was not looked for: {NOT_RUN}")
-    if not rows:
-        return Exhibit(**base, absent="The same-token share was not measured (meter same_token).")
+    if not rows or "same_stem" not in rows[0]:
+        return Exhibit(**base, absent="The same-stem share was not measured (meter same_stem).")
     panels = []
     for direction in dict.fromkeys(str(row["direction"]) for row in rows):
         mine = [row for row in rows if row["direction"] == direction]
@@ -137,7 +137,7 @@ def lexical(held: Held) -> Exhibit:
         Column("direction", "direction", kind="cut"),
         Column("class", "class", kind="text"),
         Column("layer", "layer", 0),
-        Column("same_token", "same-token share", 3),
+        Column("same_stem", "same-stem share", 3),
         Column("low", "lower quartile", 3),
         Column("high", "upper quartile", 3),
         Column("mass", "mass", 4),
@@ -160,11 +160,11 @@ def lexical(held: Held) -> Exhibit:
             "negatives": _by_query(held, "negatives", ("hard", "easy", "more"), 4),
         },
         caption=(
-            "Share of the mass on the row's own token by layer, a curve a class of passages. "
+            "Share of the mass on words of the row's own stem by layer, one curve for each class. "
             "Bands: quartiles over heads; the curve weights heads by mass and may lie outside."
         ),
         tables=(
-            Table("lexical", "Same-token share by layer", columns, tuple(rows)),
+            Table("lexical", "Same-stem share by layer", columns, tuple(rows)),
             *_query_tables(held),
         ),
         options=options_of(result),
@@ -178,11 +178,11 @@ def _lexical_panel(direction: str, rows: list[Row]) -> tuple[str, Panel]:
         points = tuple(
             Point(
                 number(row["layer"]),
-                number(row["same_token"]),
+                number(row["same_stem"]),
                 number(row["low"]),
                 number(row["high"]),
-                f"{arrow(direction)}, {name} passages, layer {row['layer']}\nsame-token share "
-                f"{num(row['same_token'], 3)}, quartiles over heads {num(row['low'], 3)} to "
+                f"{arrow(direction)}, {name} passages, layer {row['layer']}\nsame-stem share "
+                f"{num(row['same_stem'], 3)}, quartiles over heads {num(row['low'], 3)} to "
                 f"{num(row['high'], 3)}\nmass {num(row['mass'], 4)}",
             )
             for row in rows
@@ -193,8 +193,8 @@ def _lexical_panel(direction: str, rows: list[Row]) -> tuple[str, Panel]:
     ends = "; ".join(
         f"{one.name} {num(one.points[0].y, 2)} to {num(one.points[-1].y, 2)}" for one in series
     )
-    summary = f"Same-token share of {arrow(direction)} mass, first to last layer: {ends}."
-    svg = curves(series, summary, "layer", "same-token share of the mass", height=330.0)
+    summary = f"Same-stem share of {arrow(direction)} mass, first to last layer: {ends}."
+    svg = curves(series, summary, "layer", "same-stem share of the mass", height=330.0)
     return direction, Panel(f"lexical-{slug(direction)}", both(direction), (Chart(svg, wide=True),))
 
 
@@ -202,14 +202,14 @@ def _lexical_lead(rows: list[Row]) -> list[str]:
     said = []
     for direction in DIRECTIONS:
         mine = [r for r in rows if r["direction"] == direction and r["class"] == "relevant"]
-        mine = [row for row in mine if row["same_token"] is not None]
+        mine = [row for row in mine if row["same_stem"] is not None]
         if not mine:
             continue
-        peak = max(mine, key=lambda row: number(row["same_token"]))
+        peak = max(mine, key=lambda row: number(row["same_stem"]))
         last = max(mine, key=lambda row: number(row["layer"]))
         said.append(
-            f"{both(direction)}: the same-token share is highest in layer {peak['layer']} "
-            f"({num(peak['same_token'], 2)}) and {num(last['same_token'], 2)} in the last, in "
+            f"{both(direction)}: the same-stem share is highest in layer {peak['layer']} "
+            f"({num(peak['same_stem'], 2)}) and {num(last['same_stem'], 2)} in the last, in "
             "relevant passages."
         )
     return said
@@ -231,9 +231,9 @@ def _semantic(held: Held) -> list[str]:
         up = sum(number(r["q"]) <= 0.05 and number(r["diff"]) > 0 for r in mine)
         down = sum(number(r["q"]) <= 0.05 and number(r["diff"]) < 0 for r in mine)
         said.append(
-            f"Semantic mass {arrow(direction)} (on other tokens), hard against easy passages: "
-            f"higher in {up} of {counted(len(mine), 'head')}, lower in {down} (q ≤ .05); mean "
-            f"difference {num(sum(values) / len(values), 4, sign=True)}."
+            f"Semantic mass {arrow(direction)} (on words of other stems), hard against easy "
+            f"passages: higher in {up} of {counted(len(mine), 'head')}, lower in {down} (q ≤ .05); "
+            f"mean difference {num(sum(values) / len(values), 4, sign=True)}."
         )
     return said
 

@@ -1,0 +1,225 @@
+"""Whole words: which tokens belong to one, their stems, stop words, and what words are near."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from matchlens.batching import Spans
+from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
+from matchlens.models.load import Reranker
+from matchlens.models.static import UNUSED
+from matchlens.parts import Part
+
+_IDEOGRAPH = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+WORD = re.compile(
+    rf"[{_IDEOGRAPH}]|(?:(?![{_IDEOGRAPH}])[^\W_])"
+    rf"(?:(?![{_IDEOGRAPH}])[^\W_]|[\u0300-\u036f]|['\u2019](?=[^\W_]))*"
+)
+"""A word: letters and digits, with apostrophes inside; an ideograph is a word of its own."""
+LONGEST = 64
+"""Characters beyond which a word keeps its form: the stemmer's time grows with them."""
+NEAR, DRAWS = 0.01, 100_000
+"""Share of random word pairs that count as near, and how many pairs are drawn to find it."""
+_STOP = """
+a about above after again against all am an and any are aren't as at be because been before being
+below between both but by can't cannot could couldn't did didn't do does doesn't doing don't down
+during each few for from further had hadn't has hasn't have haven't having he he'd he'll he's her
+here here's hers herself him himself his how how's i i'd i'll i'm i've if in into is isn't it it's
+its itself let's me more most mustn't my myself no nor not of off on once only or other ought our
+ours ourselves out over own same shan't she she'd she'll she's should shouldn't so some such than
+that that's the their theirs them themselves then there there's these they they'd they'll they're
+they've this those through to too under until up very was wasn't we we'd we'll we're we've were
+weren't what what's when when's where where's which while who who's whom why why's will with won't
+would wouldn't you you'd you'll you're you've your yours yourself yourselves
+"""
+STOP = frozenset(_STOP.split())
+"""Snowball's list of English stop words, with "will"."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one encoded pair; position in the arrays is the token's place.
+
+    Args:
+        word: number of the word that a token belongs to; -1 for special tokens and punctuation.
+        stem: number of the word's stem, equal in query and passage; 0 where there is no word.
+        content: whether the word is no stop word.
+    """
+
+    word: Int[np.ndarray, " place"]
+    stem: Int[np.ndarray, " place"]
+    content: Bool[np.ndarray, " place"]
+
+
+@lru_cache(maxsize=1 << 16)
+def stem(word: str) -> str:
+    """The stem of an English word, by Snowball's English stemmer (Porter 2), in lower case.
+
+    >>> stem("Cities"), stem("city"), stem("running")
+    ('citi', 'citi', 'run')
+    """
+    import snowballstemmer
+
+    plain = word.casefold().replace("\u2019", "'")
+    if len(plain) > LONGEST:
+        return plain
+    return snowballstemmer.stemmer("english").stemWord(plain)
+
+
+def words_of(model: Reranker, pair: Pair) -> Words:
+    """The words of a pair as the model encodes it, whatever its tokenizer makes of them.
+
+    Words are looked for in the texts; a token belongs to the first word of which it holds a
+    character, so that WordPiece, byte-level BPE and SentencePiece agree.
+
+    Args:
+        model: a loaded reranker.
+        pair: a query with a passage.
+
+    Raises:
+        InputError: if the pair cannot be encoded.
+
+    >>> import matchlens
+    >>> found = words_of(matchlens.load("demo"), Pair("q", "d", "the tokenizers", "tokenizer!", 0))
+    >>> found.word.tolist(), found.content.tolist()[:4]
+    ([-1, 0, 1, 1, 1, -1, 2, 2, -1, -1], [False, False, True, True])
+    """
+    return split(model.spans(pair), pair)
+
+
+def split(spans: Spans, pair: Pair) -> Words:
+    """The words of a pair whose tokens' places in the texts are known.
+
+    Args:
+        spans: the tokens.
+        pair: the pair.
+    """
+    count = len(spans.parts)
+    word = np.full(count, -1, dtype=np.int64)
+    stems = np.zeros(count, dtype=np.int64)
+    content = np.zeros(count, dtype=bool)
+    numbers: dict[str, int] = {}
+    first = 0
+    for part, text in ((Part.Q, pair.query), (Part.D, pair.text)):
+        places = np.flatnonzero(spans.parts == part)
+        if not len(places):
+            continue
+        found = list(WORD.finditer(text, 0, int(spans.ends[places].max()) + LONGEST))
+        if not found:
+            continue
+        starts = np.array([one.start() for one in found])
+        ends = np.array([one.end() for one in found])
+        at = np.searchsorted(ends, spans.starts[places], side="right")
+        inside = at < len(found)
+        at = np.minimum(at, len(found) - 1)
+        inside &= starts[at] < spans.ends[places]
+        names = [stem(one.group()) for one in found]
+        ids = np.array([numbers.setdefault(name, len(numbers) + 1) for name in names])
+        carries = np.array(
+            [one.group().casefold().replace("\u2019", "'") not in STOP for one in found]
+        )
+        mine = places[inside]
+        word[mine], stems[mine] = first + at[inside], ids[at[inside]]
+        content[mine] = carries[at[inside]]
+        first += len(found)
+    return Words(word, stems, content)
+
+
+@dataclass(frozen=True, eq=False)
+class Static:
+    """The word embeddings without context, and when two words count as near.
+
+    They are centred on the mean of the vocabulary's words: a word of several tokens is the mean of
+    theirs, and would be near every word by what all embeddings share.
+
+    Args:
+        table: [token id, d], the model's word embeddings.
+        centre: [d], their mean over the words.
+        near: the cosine that the top 1% of random word pairs reach.
+    """
+
+    table: Float[Tensor, "id d"]
+    centre: Float[Tensor, " d"]
+    near: float
+
+    @classmethod
+    def of(cls, model: Reranker, seed: int = 0) -> Static:
+        """Those of a model.
+
+        Args:
+            model: a loaded reranker.
+            seed: of the random word pairs.
+
+        Raises:
+            InputError: if its vocabulary has no two words.
+        """
+        table = model.family.module.get_input_embeddings().weight.detach()
+        special = set(model.tokenizer.all_special_ids)
+        ids = _whole(
+            {
+                number: token
+                for token, number in model.tokenizer.get_vocab().items()
+                if number not in special and number < len(table) and not UNUSED.fullmatch(token)
+            }
+        )
+        if len(ids) < 2:
+            raise InputError(
+                f"the vocabulary of model {model.name!r} has fewer than two words, so that no "
+                "words are near each other; leave out the meter same_stem"
+            )
+        vectors = table[torch.tensor(ids, device=table.device)].float()
+        centre = vectors.mean(0)
+        unit = torch.nn.functional.normalize(vectors - centre, dim=-1)
+        draw = np.random.default_rng([7, int(seed < 0), abs(seed)])
+        first = draw.integers(len(ids), size=DRAWS)
+        second = (first + draw.integers(1, len(ids), size=DRAWS)) % len(ids)
+        cosines = []
+        for start in range(0, DRAWS, 8192):
+            some = slice(start, start + 8192)
+            pair = (torch.from_numpy(one[some]).to(unit.device) for one in (first, second))
+            left, right = (unit[one] for one in pair)
+            cosines.append((left * right).sum(-1).cpu().numpy())
+        near = float(np.quantile(np.concatenate(cosines), 1 - NEAR))
+        return cls(table, centre, near - 1e-6)  # in a small vocabulary it is a pair's own cosine
+
+    def of_words(
+        self, ids: Int[Tensor, "pair token"], word: Int[Tensor, "pair token"]
+    ) -> Float[Tensor, "pair token d"]:
+        """For each token the vector of its whole word, of length 1; 0 where there is no word.
+
+        Args:
+            ids: token ids.
+            word: number of the token's word in its pair; -1 for none.
+        """
+        pairs, places = ids.shape
+        vectors = self.table[ids].float() - self.centre
+        width = int(word.max()) + 2
+        row = torch.arange(pairs, device=ids.device)[:, None] * width
+        cell = (row + word + 1).flatten()
+        sums = vectors.new_zeros((pairs * width, vectors.shape[-1]))
+        sums.index_add_(0, cell, vectors.flatten(0, 1))
+        whole = torch.nn.functional.normalize(sums, dim=-1)[cell].view(pairs, places, -1)
+        return whole * (word >= 0)[..., None]
+
+
+def _whole(vocabulary: Mapping[int, str]) -> list[int]:
+    """The tokens that are whole words, by how the vocabulary marks where words begin."""
+    begins = next(
+        (mark for mark in "\u2581\u0120" if any(t.startswith(mark) for t in vocabulary.values())),
+        "",
+    )
+    found = []
+    for number, token in sorted(vocabulary.items()):
+        text = token.removesuffix("</w>").removeprefix(begins)
+        if token.startswith(begins) and len(text) > 1 and WORD.fullmatch(text):
+            found.append(number)
+    return found
