@@ -27,7 +27,7 @@ query-key circuits (2), pairs to look into; then the paper's claims, one by one,
 \b
 Sizes:
   --quick   16 queries; Table 1, three directions of Figure 1a, attention, circuits
-  default   everything; Figure 1a on at most 700 pairs, heads and controls on at most 300
+  default   everything; Figure 1a on at most 700 pairs, heads and controls on at most 450
   --full    everything on all pairs
 
 \b

@@ -91,7 +91,7 @@ SIZES: Mapping[str, Size] = {
         swept=700,
         pairs=COSTLY_PAIRS,
         causal=True,
-        causal_pairs=150,
+        causal_pairs=COSTLY_PAIRS,
         draws=2,
         looks=12,
     ),

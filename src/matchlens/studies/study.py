@@ -152,7 +152,7 @@ def study(
         pairs: queries with passages of several grades and easy negatives
             (``matchlens.choose(collection, easy=10)``); easy negatives are not ranked.
         size: ``quick`` (Table 1, three directions of Figure 1a, meters, circuits), ``default``
-            (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
+            (everything: Figure 1a on at most 700 pairs, costly parts on at most 450) or ``full``
             (everything on all pairs).
         studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
             ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
