@@ -50,9 +50,7 @@ def test_thinning_takes_evenly_from_the_grades_of_the_last_query(collection):
     for most in (5, 20, 100, 130):
         kept, _ = thin(whole, most)
         assert len(kept.pairs) == most
-        grades = pd.crosstab(
-            [pair.qid for pair in kept.pairs], [pair.grade for pair in kept.pairs]
-        )
+        grades = pd.crosstab([pair.qid for pair in kept.pairs], [pair.grade for pair in kept.pairs])
         last = grades[grades.sum(axis=1) < 12]
         assert len(last) == 1
         assert last.to_numpy().max() - last.to_numpy().min() <= 1

@@ -204,10 +204,11 @@ def _claims(result: Result) -> Section:
     body = []
     for row in records(result.to_frame("claims")):
         low, high = (printed(row[key], 3) for key in ("low", "high"))
-        cells = (str(row["claim"]), str(row["verdict"]), printed(row["value"], 3))
-        body.append((*cells, f"[{low}, {high}]", str(row["unit"] or "-"), str(row["found"])))
-    head = ("claim", "verdict", "value", "95%", "unit", "found")
-    return Section("claims", "The paper's claims", head, tuple(body), 6)
+        cells = (str(row["claim"]), str(row["verdict"]), str(row["agreement"]))
+        cells = (*cells, printed(row["value"], 3), f"[{low}, {high}]", str(row["unit"] or "-"))
+        body.append((*cells, str(row["found"])))
+    head = ("claim", "verdict", "draws of the sample", "value", "95%", "unit", "found")
+    return Section("claims", "The paper's claims", head, tuple(body), 7)
 
 
 def _plain(result: Result) -> Section:

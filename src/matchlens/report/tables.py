@@ -192,7 +192,8 @@ def _list(
 ) -> list[str]:
     names = [name for name in rows if name not in {"", "random"}]
     width = max(len(name) for name in names)
-    lines = [f"{'cut'.ljust(width)} {'value':>9}  {'change':>7}  {'share':>5}  95% interval      p (Holm)"]
+    head = f"{'cut'.ljust(width)} {'value':>9}  {'change':>7}  {'share':>5}"
+    lines = [f"{head}  95% interval      p (Holm)"]
     for name in names:
         row = rows[name]
         low, high = (printed(row[key], digits) for key in ("ci_low", "ci_high"))
