@@ -52,7 +52,9 @@ def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder):
 def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(demo_model, tmp_path, seed):
     from safetensors.torch import load_file, save_file
 
-    folder = shutil.copytree(matchlens.models.embedded.demo_folder(), tmp_path / "shuffled")
+    from matchlens.models.embedded import demo_folder
+
+    folder = shutil.copytree(demo_folder(), tmp_path / "shuffled")
     tensors = load_file(folder / "model.safetensors")
     draw = np.random.default_rng(seed)
     for name, tensor in tensors.items():
