@@ -142,6 +142,7 @@ def test_marks_tell_their_names_and_headings_are_in_order(tree):
 
 def test_numbers_equal_the_tables_cells(folder, text, data):
     stored = given.frame(folder, "ablation", "table1")
+    options = matchlens.Result.load(folder, "ablation").options
     table = data["tables"]["table-1"]
     for name in ("mean", "diff", "ci_low", "p_holm", "tau_b"):
         column = [row[table["columns"].index(name)] for row in table["rows"]]
@@ -155,7 +156,9 @@ def test_numbers_equal_the_tables_cells(folder, text, data):
     ):
         assert shown_number == num(row["mean"], 3)
         assert bool(star) == row["significant"]
-        assert f"change {num(row['diff'], 3, sign=True)}, 95% " in tip
+        share = num(row["diff"] / (options["original"] - options["random"]), 2, sign=True)
+        change = f"change {num(row['diff'], 3, sign=True)} ({share} of original"
+        assert f"{change} \N{MINUS SIGN} random), 95% " in tip
         if row["ci_low"] <= row["ci_high"]:  # there is an interval
             assert f"95% [{num(row['ci_low'], 3)}" in tip
         assert "p Holm" in tip

@@ -229,8 +229,11 @@ def test_what_draws_is_imported_when_somebody_looks():
 def test_one_cut_tables_say_interval_and_p(tiny32, pairs):
     result = matchlens.ablation(tiny32, pairs, cuts=["Q->D"])
     section = main_table(result)
-    assert section.head == ("cut", "nDCG@10", "change", "95%", "p (Holm)")
+    assert section.head == ("cut", "nDCG@10", "change", "share", "95%", "p (Holm)")
     row = result.to_frame("table1").set_index("cut").loc["Q->D"]
     assert section.rows[0][2] == printed(float(row["diff"]), 3)
-    assert re.fullmatch(r"\[-?[\d.]+, -?[\d.]+\]|-", section.rows[0][3])
+    original, random = (float(str(result.options[name])) for name in ("original", "random"))
+    share = float(row["diff"]) / (original - random) if original > random else None
+    assert section.rows[0][3] == printed(share, 2)
+    assert re.fullmatch(r"\[-?[\d.]+, -?[\d.]+\]|-", section.rows[0][4])
     assert set(ablation_files(result)) == {"ablation/table1.txt", "ablation/table1.tex"}

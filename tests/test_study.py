@@ -22,6 +22,7 @@ import tiny_decoders
 from matchlens import InputError
 from matchlens.corpora import thin
 from matchlens.report import whole
+from matchlens.runners import ShardedRunner
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims import CLAIMS
 from matchlens.studies.evidence import evidence
@@ -125,6 +126,72 @@ def test_what_is_shared_is_run_once(tiny, pairs):
     assert shared.passes > passes
     with pytest.raises(InputError, match="two things"):
         shared.announce(few.pairs, {"Q->D": [matchlens.Cut.parse("D->D")]})
+
+
+# --- several draws of the sample
+
+
+def test_the_claims_of_few_cuts_are_decided_on_every_draw(tiny, tmp_path):
+    draws = [
+        matchlens.choose(matchlens.demo.load(), queries=12, per_grade=1, seed=seed, easy=easy)
+        for seed, easy in ((0, 2), (1, 0), (2, 0))
+    ]
+    runs: list[list[tuple[str, str]]] = []
+
+    class Counting(ShardedRunner):
+        def __call__(self, model, pairs, conditions, **options):
+            runs.append([(pair.qid, pair.docid) for pair in pairs])
+            return super().__call__(model, pairs, conditions, **options)
+
+    done = matchlens.study(
+        tiny, draws[0], studies=["evidence"], redraws=[*draws[1:], draws[1]], runner=Counting()
+    )
+    result = done["evidence"]
+    ranked = [{(p.qid, p.docid) for p in draw.pairs if p.grade >= 0} for draw in draws]
+    assert sum(map(len, runs)) == len(set().union(*ranked)) == result.options["pairs_scored"]
+    assert len(set().union(*ranked)) < sum(map(len, ranked))  # some pairs are in several draws
+    assert result.options["layer_passes"] == evidence(tiny, draws[0]).options["layer_passes"]
+    assert [one["seed"] for one in result.options["draws"]] == [0, 1, 2]
+    table = result.to_frame("redraws")
+    for number, draw in enumerate(draws[1:], start=1):  # the slow way: each draw by itself
+        alone = evidence(tiny, draw).to_frame("queries")
+        mine = table[table["draw"] == number].reset_index(drop=True)
+        keys = ["cut", "collection", "qid", "value", "diff"]
+        assert_frame_equal(mine[keys], alone[keys], rtol=1e-5, atol=1e-6)
+    done.save(tmp_path / "out")
+    matchlens.write_report(tmp_path / "out")
+    claims = pd.read_parquet(tmp_path / "out/study/claims.parquet").set_index("id")
+    assert claims["draws"].str.count(",").to_dict() == {
+        claim.id: 2 * claim.redrawn for claim in CLAIMS
+    }
+    assert claims.loc["cls-last", "agreement"].startswith(("3 of 3 draws agree", "draws disagree"))
+    assert claims.loc["upper-right", "agreement"].startswith("one draw")
+    assert "3 draws of the sample give one verdict" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_sample_that_takes_all_has_one_draw(tiny):
+    draws = [matchlens.choose(matchlens.demo.load(), seed=seed) for seed in range(2)]
+    few = [replace(draw, pairs=draw.pairs[:24]) for draw in draws]
+    done = matchlens.study(tiny, few[0], studies=["evidence"], redraws=few[1:])
+    assert "redraws" not in done["evidence"].tables
+    assert done["evidence"].options["pairs_scored"] == 24
+    said = done.claims().set_index("id").loc["document-context"]
+    assert (said["draws"], said["agreement"]) == ("undecided", "one draw: all draws are the same")
+    alone = matchlens.study(tiny, few[0], studies=["evidence"]).claims().set_index("id")
+    assert alone.loc["document-context", "agreement"] == "one draw"
+
+
+def test_a_draw_that_cannot_move_the_measure_is_left_out(tiny):
+    draw = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1)
+    flat = tuple(replace(pair, docid=f"{pair.docid}-0", grade=1) for pair in draw.pairs)
+    ideals = dict.fromkeys(draw.ideals, (1,) * 4)
+    result = evidence(tiny, draw, redraws=[replace(draw, pairs=flat, ideals=ideals)])
+    assert len(result.options["draws"]) == 1
+    assert any("draw 1 of the sample was left out" in note for note in result.notes)
+    said = matchlens.claims({"evidence": result}).set_index("id")["agreement"]
+    assert said["cls-last"] == "one draw: no other moves the measure"
+    with pytest.raises(InputError, match="leave out redraws or rank_easy"):
+        evidence(tiny, draw, redraws=[draw], rank_easy=True)
 
 
 def test_a_study_that_cannot_be_run_is_left_out_with_its_reason(tiny):
@@ -248,6 +315,7 @@ def test_the_command_writes_everything(words, tmp_path):
     assert {f"sweep-up-to/figures/00.{kind}" for kind in ("svg", "pdf", "png")} < set(held)
     manifest = json.loads(held["manifest.json"])
     assert manifest["studies"]["study"]["options"]["size"] == "quick"
+    assert manifest["studies"]["evidence"]["options"]["draws_asked"] == sizes.SAMPLES
     said = call("study", *words, "--explain")
     assert said.status == 0
     for part in ("Table 1", "Figure 1a", "every head alone", "in all", "memory"):
@@ -260,6 +328,7 @@ def test_the_command_writes_everything(words, tmp_path):
         (["--quick", "--full", "--out", "x"], "exclude each other"),
         (["--studies", "ablation,tables", "--out", "x"], "study 'tables' is not known"),
         (["--margin", "0", "--out", "x"], "margin is 0.0; expected a share"),
+        (["--samples", "0", "--out", "x"], "--samples is 0; expected 1 or more draws"),
         (["--quick"], "Missing option '--out'"),
         (["--base", "nowhere/at-all", "--out", "x"], "nowhere/at-all"),
     ],

@@ -32,28 +32,37 @@ def few(collection) -> PairSet:
     return choose(collection, per_grade=1, queries=12)
 
 
-def test_thinning_keeps_every_query_and_draws_as_choose_does(collection):
-    whole = choose(collection)
+def test_thinning_draws_whole_queries_and_fills_up_to_the_number(collection):
+    whole = choose(collection)  # 12 passages a query, 3 of each grade
     kept, rows = thin(whole, 300)
-    assert len(kept.pairs) <= 300
+    assert len(kept.pairs) == 300
     assert [whole.pairs[row] for row in rows] == list(kept.pairs)
-    assert {pair.qid for pair in kept.pairs} == {pair.qid for pair in whole.pairs}
-    smaller = choose(collection, per_grade=2)
-    assert kept.pairs == smaller.pairs
-    assert kept.ideals == smaller.ideals
+    fewer = choose(collection, queries=25)
+    assert kept.pairs == fewer.pairs  # the queries that choose draws, each with all its passages
+    assert kept.ideals == fewer.ideals
     assert len(thin(whole, 10**6)[0].pairs) == len(whole.pairs)
     assert set(thin(whole, 100)[1]) < set(rows)
+    assert thin(whole, 300, seed=1)[1] != rows
 
 
-def test_thinning_drops_queries_where_one_passage_a_grade_is_too_much(collection):
-    kept, _ = thin(choose(collection), 20)
-    sizes = pd.Series([pair.qid for pair in kept.pairs]).value_counts()
-    assert 0 < len(kept.pairs) <= 20
-    assert (sizes == sizes.iloc[0]).all()
+def test_thinning_takes_evenly_from_the_grades_of_the_last_query(collection):
+    whole = choose(collection)
+    for most in (5, 20, 100, 130):
+        kept, _ = thin(whole, most)
+        assert len(kept.pairs) == most
+        grades = pd.crosstab([pair.qid for pair in kept.pairs], [pair.grade for pair in kept.pairs])
+        last = grades[grades.sum(axis=1) < 12]
+        assert len(last) == 1
+        assert last.to_numpy().max() - last.to_numpy().min() <= 1
+        assert last.to_numpy().min() >= 1
+    assert len(thin(whole, 27)[0].pairs) == 24  # three passages of four grades: left out
+    two_a_grade = choose(collection, per_grade=2).pairs
+    last = {pair.qid for pair in thin(whole, 8)[0].pairs}
+    assert thin(whole, 8)[0].pairs == tuple(pair for pair in two_a_grade if pair.qid in last)
     with pytest.raises(matchlens.InputError, match="fewer than one query has"):
-        thin(choose(collection), 2)
+        thin(whole, 2)
     with pytest.raises(matchlens.InputError, match="at most 0 pairs"):
-        thin(choose(collection), 0)
+        thin(whole, 0)
 
 
 def test_thinning_a_run_keeps_its_first_passages_and_the_full_ideal(collection):
@@ -83,14 +92,14 @@ def test_a_study_on_fewer_pairs_says_so_and_shares_the_folder(tiny, collection, 
     whole = matchlens.ablation(tiny, chosen, cuts=["Q->D"])
     part = matchlens.ablation(tiny, chosen, cuts=["D->D"], most_pairs=30)
     assert part.identity == whole.identity
-    assert part.options["pairs_run"] == 24
-    assert part.notes[0] == "run on 24 of 48 pairs, 6 queries"
+    assert part.options["pairs_run"] == 30
+    assert part.notes[0] == "run on 30 of 48 pairs, 4 queries"
     pd.testing.assert_frame_equal(part.pairs, whole.pairs)
     whole.save(tmp_path / "out")
     part.save(tmp_path / "out")
     scores = pd.read_parquet(tmp_path / "out/scores.parquet")
     counts = scores["cut"].value_counts()
-    assert (counts[""], counts["Q->D"], counts["D->D"]) == (48, 48, 24)
+    assert (counts[""], counts["Q->D"], counts["D->D"]) == (48, 48, 30)
     assert not scores.duplicated(["cut", "pair"]).any()
     kept = thin(chosen, 30)[0]
     alone = matchlens.ablation(tiny, kept, cuts=["D->D"]).to_frame()

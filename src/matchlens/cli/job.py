@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +72,7 @@ class Job:
         record: what the manifest says of the command.
         about: what is made, for the folder of an unfinished run: command and options.
         where: who runs the pairs.
+        redraw: the sample drawn with another seed, without easy negatives.
     """
 
     folder: ModelFolder
@@ -86,6 +88,16 @@ class Job:
     record: dict[str, object] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
     where: Where = field(default_factory=Where)
+    redraw: Callable[[int], PairSet] | None = None
+
+    def redraws(self, number: int) -> list[PairSet]:
+        """Further draws of the sample, with the seeds after its own.
+
+        Args:
+            number: how many.
+        """
+        assert self.redraw is not None  # noqa: S101
+        return [self.redraw(self.study["seed"] + step) for step in range(1, number + 1)]
 
     @contextmanager
     def running(self) -> Iterator[At]:
@@ -342,20 +354,20 @@ def job(
     folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
     limit = max_length if max_length is not None else chosen.max_length
     check_length(limit)
-    pairs = o.pairs(
+    draw = partial(
+        o.pairs,
         found,
         per_grade=per_grade,
         all_judged=all_judged,
         depth=depth,
         preset_per_grade=chosen.per_grade,
         preset_depth=chosen.depth,
-        easy=easy,
-        seed=seed,
         ideal=ideal,
         queries=queries,
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
     )
+    pairs = draw(easy=easy, seed=seed)
     grade = relevant_grade(pairs, rel)
     if out is not None and (out / MANIFEST).exists():
         check_folder(out, identity(folder.identity(dtype, limit, negate), pairs))
@@ -382,6 +394,7 @@ def job(
         quiet,
         about=about,
         where=where,
+        redraw=lambda other: draw(easy=0, seed=other),
     )
 
 

@@ -106,7 +106,7 @@ Hows = Annotated[
 MostPairs = Annotated[
     int | None,
     typer.Option(
-        "--pairs", metavar="N", help="At most N pairs, spread over the queries; 0: all of them."
+        "--pairs", metavar="N", help="At most N pairs: whole queries are drawn; 0: all of them."
     ),
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Say what it costs, and stop.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from matchlens.cli.recording import record
 from matchlens.errors import InputError
 
 if TYPE_CHECKING:
+    from matchlens.corpora import PairSet
     from matchlens.results import Result
     from matchlens.studies.study import Stage
 
@@ -27,12 +28,15 @@ query-key circuits (2), pairs to look into; then the paper's claims, one by one,
 \b
 Sizes:
   --quick   16 queries; Table 1, three directions of Figure 1a, attention, circuits
-  default   everything; Figure 1a on at most 700 pairs, heads and controls on at most 300
+  default   everything; Figure 1a on at most 700 pairs, heads and controls on at most 450
   --full    everything on all pairs
 
 \b
 Studies (--studies a,b):
-  ablation, sweep, heads, controls, attention, circuits, looking
+  ablation, evidence, sweep, heads, controls, attention, circuits, looking
+
+The claims that rest on few cuts (evidence) are decided on three draws of the sample: the verdict of
+each is printed, and whether they agree.
 
 \b
 Examples:
@@ -57,6 +61,14 @@ Margin = Annotated[
         help="Claims: changes within this share of (original - random) count as none [0.06].",
     ),
 ]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Draws of the sample on which the claims of few cuts are decided, with the seeds "
+        "after --seed [3].",
+    ),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
 
 
@@ -68,6 +80,7 @@ def study(
     full: Full = False,
     base: Base = None,
     margin: Margin = None,
+    samples: Samples = None,
     explain: o.Explain = False,
 ) -> None:
     """All studies, and the page."""
@@ -79,6 +92,8 @@ def study(
     named = None if studies is None else [word.strip() for word in studies.split(",") if word]
     names = sizes.chosen_studies(named, how_much)
     checked_margin(margin)
+    if samples is not None and samples < 1:
+        raise InputError(f"--samples is {samples}; expected 1 or more draws of the sample")
     job = job_of(queries=how_much.queries)
     if set(names) & set(sizes.CUTTING):
         job.check_ranking(easy=False)
@@ -91,12 +106,14 @@ def study(
         circuits_options.check_base(job.folder, before)
     from matchlens.studies.study_cost import study_cost
 
-    costs = study_cost(names, how_much, str(job.study["preset"]), job.folder, job.pairs)
+    more = (samples or sizes.SAMPLES) - 1 if "evidence" in names else 0
+    redraws = job.redraws(more)
+    costs = study_cost(names, how_much, str(job.study["preset"]), job.folder, job.pairs, redraws)
     if explain:
         typer.echo(costs)
         return
     o.say(costs, job.quiet)
-    conduct(job, how_much.name, named, before, margin)
+    conduct(job, how_much.name, named, before, margin, redraws=redraws)
 
 
 def conduct(
@@ -106,6 +123,7 @@ def conduct(
     base: Any,
     margin: float | None,
     after: Callable[[Mapping[str, Result]], None] | None = None,
+    redraws: Sequence[PairSet] = (),
 ) -> None:
     """Run the studies, save each as it comes, then write the page.
 
@@ -116,6 +134,7 @@ def conduct(
         base: the folder of the model before fine-tuning, if any.
         margin: of the claims.
         after: called with the studies' results, by name, before the page is written.
+        redraws: other draws of the sample, for the claims.
     """
     assert job.out is not None  # noqa: S101
     with job.running() as at:
@@ -124,7 +143,7 @@ def conduct(
         from matchlens.studies.study import study as run_all
 
         options = {name: value for name, value in job.study.items() if name != "rank_easy"}
-        with stages(job, size, named) as stage:
+        with stages(job, size, named, redraws) as stage:
             done = run_all(
                 at.model,
                 job.pairs,
@@ -134,6 +153,7 @@ def conduct(
                 progress=stage,
                 keep=lambda result: _keep(job, result),
                 runner=at.runner,
+                redraws=redraws,
                 **options,
             )
         for name, why in done.skipped.items():
@@ -212,7 +232,9 @@ def checked_margin(margin: float | None) -> None:
 
 
 @contextmanager
-def stages(job: Job, size: str, named: list[str] | None) -> Iterator[Stage | None]:
+def stages(
+    job: Job, size: str, named: list[str] | None, redraws: Sequence[PairSet] = ()
+) -> Iterator[Stage | None]:
     """A bar that says which part runs and how long all of them take, on a terminal."""
 
     def parts() -> list[tuple[str, float]]:
@@ -221,7 +243,8 @@ def stages(job: Job, size: str, named: list[str] | None) -> Iterator[Stage | Non
 
         how_much = sizes.size(size)
         names = sizes.chosen_studies(named, how_much)
-        return stage_work(names, how_much, str(job.study["preset"]), job.folder, job.pairs)
+        preset = str(job.study["preset"])
+        return stage_work(names, how_much, preset, job.folder, job.pairs, redraws)
 
     with o.progress("study", job.quiet, parts) as bar:
         if bar is None:

@@ -28,7 +28,7 @@ KIND says where a direction is cut:
   controls   in all layers, beside the same loss of the same rows elsewhere, and random edges
 
 What conditions share is computed once; --explain says what a sweep costs and stops. heads,
-head-sets and controls run on at most --pairs 300 unless told otherwise.
+head-sets and controls run on at most --pairs 450 unless told otherwise.
 
 \b
 Examples:

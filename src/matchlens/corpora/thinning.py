@@ -19,11 +19,13 @@ LEAST_DEPTH = 10
 def thin(
     pairs: PairSet, most: int, *, seed: int = 0, easy: bool = False
 ) -> tuple[PairSet, list[int]]:
-    """At most so many of the pairs, spread over the queries; all of them where they are few.
+    """At most so many of the pairs: whole queries that are drawn; all pairs where they are few.
 
-    From the judged passages every query keeps at most c a grade, c as large as ``most`` allows;
-    from a run its first d passages, d at least 10. If that is still too many, queries are drawn.
-    An ideal ranking of the sample becomes that of the smaller sample.
+    Judged passages: queries are drawn and keep all their passages, so that rankings are as hard as
+    in the full sample. The first query that does not fit keeps fewer, evenly over its grades;
+    where not even one of each grade fits, it is left out. From a run every query keeps its first d
+    passages, d at least 10 and as large as ``most`` allows; if that is still too many, queries are
+    drawn. An ideal ranking of the sample becomes that of the smaller sample.
 
     Args:
         pairs: the chosen pairs.
@@ -40,7 +42,7 @@ def thin(
     >>> from matchlens.corpora import choose, demo
     >>> few, rows = thin(choose(demo.load()), 130)
     >>> len(few.pairs), len({pair.qid for pair in few.pairs})
-    (128, 32)
+    (130, 11)
     """
     if most < 1:
         raise InputError(f"at most {most} pairs were asked for; expected 1 or more")
@@ -72,47 +74,43 @@ def _grades(pairs: Sequence[Pair], rows: Sequence[int]) -> list[int]:
 def _fewer(
     pairs: PairSet, groups: dict[tuple[str, str], list[int]], most: int, seed: int
 ) -> dict[tuple[str, str], list[int]]:
-    from_run = pairs.sampling.get("candidates") == "run"
-    ranks = {key: _ranks(pairs.pairs, group, from_run, seed) for key, group in groups.items()}
-    least = LEAST_DEPTH if from_run else 1
-    cap, smaller = least, _capped(ranks, least)
-    while sum(map(len, smaller.values())) <= most:
-        cap, chosen = cap + 1, smaller
-        smaller = _capped(ranks, cap)
-        if smaller == chosen:
-            return chosen
-    if cap > least:
-        return _capped(ranks, cap - 1)
-    order = Draw(seed, "queries").order({qid for _, qid in smaller})
+    order = Draw(seed, "queries").order({qid for _, qid in groups})
     place = {qid: number for number, qid in enumerate(order)}
+    from_run = pairs.sampling.get("candidates") == "run"
+    if from_run:
+        groups = _shallower(groups, most)
     kept: dict[tuple[str, str], list[int]] = {}
     left = most
-    for key in sorted(smaller, key=lambda key: (place[key[1]], key[0])):
-        left -= len(smaller[key])
-        if left < 0:
+    for key in sorted(groups, key=lambda key: (place[key[1]], key[0])):
+        if len(groups[key]) > left:
+            if not from_run and (part := _evenly(pairs.pairs, groups[key], left, seed)):
+                kept[key] = part
             break
-        kept[key] = smaller[key]
-    return {key: kept[key] for key in smaller if key in kept}
+        kept[key] = groups[key]
+        left -= len(groups[key])
+    return {key: kept[key] for key in groups if key in kept}
 
 
-def _ranks(
-    pairs: Sequence[Pair], rows: Sequence[int], from_run: bool, seed: int
-) -> list[tuple[int, int]]:
-    """Each row with its place: in the run, or in the draw of its grade."""
-    if from_run:
-        return [(row, place) for place, row in enumerate(rows)]
+def _shallower(
+    groups: dict[tuple[str, str], list[int]], most: int
+) -> dict[tuple[str, str], list[int]]:
+    """The first d passages of each query, d as large as the number of pairs allows."""
+    depth = LEAST_DEPTH
+    while sum(min(len(group), depth + 1) for group in groups.values()) <= most:
+        depth += 1
+    return {key: group[:depth] for key, group in groups.items()}
+
+
+def _evenly(pairs: Sequence[Pair], rows: Sequence[int], most: int, seed: int) -> list[int]:
+    """So many rows of one query, by turns of each grade; none if a grade would be without any."""
     by_grade: dict[int, list[int]] = {}
     for row in rows:
         by_grade.setdefault(pairs[row].grade, []).append(row)
-    out = []
+    if len(by_grade) > most:
+        return []
+    turns: list[tuple[int, int, int]] = []
     for grade, group in by_grade.items():
         draw = Draw(seed, "grade", pairs[group[0]].qid, grade)
         group.sort(key=lambda row: draw.key(pairs[row].docid))
-        out += [(row, place) for place, row in enumerate(group)]
-    return out
-
-
-def _capped(
-    ranks: dict[tuple[str, str], list[tuple[int, int]]], cap: int
-) -> dict[tuple[str, str], list[int]]:
-    return {key: [row for row, place in ranked if place < cap] for key, ranked in ranks.items()}
+        turns += [(place, -grade, row) for place, row in enumerate(group)]
+    return [row for _, _, row in sorted(turns)[:most]]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.report.circuits import ARROWS
-from matchlens.report.numbers import digits_of, printed
+from matchlens.report.numbers import SHARE, digits_of, printed
 from matchlens.report.sections import Section
 from matchlens.report.tables import COLUMNS, ROWS, is_matrix
 from matchlens.results import Result, records
@@ -69,13 +69,17 @@ def _table1(result: Result) -> Section:
         head = ("X -> Y", *COLUMNS)
         note = f"X no longer reads Y, in all layers. {_star(result)}"
         return Section("table1", title, head, tuple(body), 1, note)
-    names = [name for name in rows if name not in {"", "random"}]
     lines = [
-        (name, cell(rows[name]), printed(rows[name]["diff"], digits), *_between(rows[name], digits))
-        for name in names
+        (key, cell(row), *_change(row, digits), *_between(row, digits))
+        for key, row in rows.items()
+        if key not in {"", "random"}
     ]
-    head = ("cut", str(result.options["measure"]), "change", "95%", "p (Holm)")
-    return Section(name, title, head, tuple(lines), 1, _star(result))
+    head = ("cut", str(result.options["measure"]), "change", "share", "95%", "p (Holm)")
+    return Section(name, title, head, tuple(lines), 1, f"{_star(result)} {SHARE}")
+
+
+def _change(row: Row, digits: int) -> tuple[str, str]:
+    return printed(row["diff"], digits), printed(row["share"], 2)
 
 
 def _between(row: Row, digits: int) -> tuple[str, str]:
@@ -122,14 +126,16 @@ def _heads(result: Result) -> Section:
             str(row["how"]),
             f"{row['n']}.{row['head']}",
             f"{printed(row['diff'], digits)}{'*' if row['star'] else ''}",
+            printed(row["share"], 2),
             _between(row, digits)[0],
             printed(row["q"], 3),
         )
         for row in records(pd.DataFrame(table.iloc[order]))
     ]
     title = f"Change of {result.options['measure']} when a head is cut alone: the largest of "
-    head = ("direction", "how", "head", "change", "95%", "q")
-    return Section("points", f"{title}{len(table)}", head, tuple(body), 3, _star(result))
+    head = ("direction", "how", "head", "change", "share", "95%", "q")
+    note = f"{_star(result)} {SHARE}"
+    return Section("points", f"{title}{len(table)}", head, tuple(body), 3, note)
 
 
 def _matching(result: Result) -> Section:
@@ -201,10 +207,11 @@ def _claims(result: Result) -> Section:
     body = []
     for row in records(result.to_frame("claims")):
         low, high = (printed(row[key], 3) for key in ("low", "high"))
-        cells = (str(row["claim"]), str(row["verdict"]), printed(row["value"], 3))
-        body.append((*cells, f"[{low}, {high}]", str(row["unit"] or "-"), str(row["found"])))
-    head = ("claim", "verdict", "value", "95%", "unit", "found")
-    return Section("claims", "The paper's claims", head, tuple(body), 6)
+        cells = (str(row["claim"]), str(row["verdict"]), str(row["agreement"]))
+        cells = (*cells, printed(row["value"], 3), f"[{low}, {high}]", str(row["unit"] or "-"))
+        body.append((*cells, str(row["found"])))
+    head = ("claim", "verdict", "draws of the sample", "value", "95%", "unit", "found")
+    return Section("claims", "The paper's claims", head, tuple(body), 7)
 
 
 def _plain(result: Result) -> Section:

@@ -20,6 +20,10 @@ def printed(value: object, digits: int) -> str:
     return text.replace("0.", ".", 1) if abs(rounded) < 1 else text
 
 
+SHARE = "share: of (original - random), the mean change divided by what there is to lose."
+"""What the column of shares says."""
+
+
 def digits_of(result: Result) -> int:
     """The decimals that a result's preset prints."""
     return int(str(result.options["digits"]))

@@ -8,7 +8,7 @@ from matchlens.arguments import typed
 from matchlens.directions import Direction
 from matchlens.parts import NAMED
 from matchlens.report.latex import tabular, tex
-from matchlens.report.numbers import digits_of, note_lines, printed
+from matchlens.report.numbers import SHARE, digits_of, note_lines, printed
 from matchlens.report.trust import agreement_lines, selected_lines
 from matchlens.results import Result, records
 
@@ -192,13 +192,15 @@ def _list(
 ) -> list[str]:
     names = [name for name in rows if name not in {"", "random"}]
     width = max(len(name) for name in names)
-    lines = [f"{'cut'.ljust(width)} {'value':>9}  {'change':>7}  95% interval      p (Holm)"]
+    head = f"{'cut'.ljust(width)} {'value':>9}  {'change':>7}  {'share':>5}"
+    lines = [f"{head}  95% interval      p (Holm)"]
     for name in names:
         row = rows[name]
         low, high = (printed(row[key], digits) for key in ("ci_low", "ci_high"))
         lines.append(
             f"{name.ljust(width)} {cell(row, 9)}  {printed(row['diff'], digits):>7}  "
-            f"{f'[{low}, {high}]':<16}  {printed(row['p_holm'], 4)}"
+            f"{printed(row['share'], 2):>5}  {f'[{low}, {high}]':<16}  "
+            f"{printed(row['p_holm'], 4)}"
         )
     return lines
 
@@ -233,9 +235,11 @@ def _legend(result: Result, bold: bool) -> Sequence[str]:
         "queries"
     )
     example = Direction.parse("Q->D")
+    listed = not (apart or is_matrix(dict.fromkeys(str(row["cut"]) for row in rows)))
     lower = f"{'Bold' if bold else 'v'}: lower than the original at the printed precision. "
     return (
         f"X -> Y cut in all layers unless said: X no longer reads Y ({example}: {example.words}).",
         f"{'' if apart else lower}*: {test}.",
+        *([SHARE] if listed else []),
         *([IMPOSSIBLE] if wrong else []),
     )

@@ -177,22 +177,29 @@ def text(result: Result) -> str:
         result: what :func:`conclude` returned.
     """
     lines = [str(row["sentence"]) for row in records(result.tables["summary"])]
-    body = [["claim", "verdict", "number", "95% interval", "n", "p", "p (Holm)"]]
+    body = [["claim", "verdict", "number", "95% interval", "n", "p", "p (Holm)", "draws"]]
     decided = records(result.tables["claims"])
     for row in decided:
         low, high = (printed(row[key], 3) for key in ("low", "high"))
         interval = f"[{low}, {high}]" if row["low"] is not None else "-"
         count = "-" if row["n"] is None else f"{row['n']} {row['n_of']}"
+        draws = str(row["draws"]).split(", ")
         body.append(
             [
                 *(str(row["id"]), str(row["verdict"]), printed(row["value"], 3), interval, count),
                 *(printed(row[key], 3) for key in ("p", "p_holm")),
+                f"{draws.count(draws[0])} of {len(draws)}",
             ]
         )
     said = [
-        f"{row['id']}: {row['claim']} {row['found']}" for row in records(result.tables["claims"])
+        f"{row['id']}: {row['claim']} {row['found']} {_sentence(row['agreement'])}"
+        for row in decided
     ]
     return "\n".join([*lines, "", *columns(body), "", *said]) + "\n"
+
+
+def _sentence(words: object) -> str:
+    return f"{str(words)[0].upper()}{str(words)[1:]}."
 
 
 _TEX = {"\\": r"\textbackslash{}", "->": r"$\rightarrow$", **{c: f"\\{c}" for c in "{}#_%&$"}}

@@ -55,7 +55,7 @@ def ablation(
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of permutations, resampling and the halves.
-        most_pairs: at most so many pairs, spread over the queries; all where None.
+        most_pairs: at most so many pairs, of whole queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several

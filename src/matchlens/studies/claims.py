@@ -6,8 +6,8 @@ made is undecided, and says what is lacking.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -36,17 +36,20 @@ class Claim:
         claim: the sentence.
         definition: what makes it hold.
         decide: reads the tables; the second argument is the margin, the third the seed.
+        redrawn: whether it rests on the cuts of the study ``evidence``, which are made on every
+            draw of the sample.
     """
 
     id: str
     claim: str
     definition: str
     decide: Callable[[Results, float, int], Found]
+    redrawn: bool = False
 
 
 COLUMNS = (
     *("id", "claim", "verdict", "found", "value", "low", "high", "unit", "n", "n_of"),
-    *("p", "p_holm", "needed", "source", "definition"),
+    *("p", "p_holm", "needed", "draws", "agreement", "source", "definition"),
 )
 
 
@@ -65,7 +68,8 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
         One row for each claim: id, claim, verdict (``holds``, ``does not hold``, ``undecided``),
         found (a sentence), value, low, high (95% bootstrap-t interval), unit, n, n_of, p (of the
         deciding test, uncorrected), p_holm (corrected over the claims), needed (about how many
-        queries would decide it, before the correction), source, definition.
+        queries would decide it, before the correction), draws (the verdict on each draw of the
+        sample, that of the row first), agreement (what they say together), source, definition.
 
     Source: science 3, "A statement about a model"; Vast et al. 2025, its conclusions.
 
@@ -80,7 +84,11 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
     found = [one.decide(results, margin, seed) for one in CLAIMS]
     rows = []
     verdicts = decide([one.evidence for one in found])
-    for claim, one, verdict in zip(CLAIMS, found, verdicts, strict=True):
+    others = _on_redraws(results, found, margin, seed)
+    rests = results["evidence"].options if "evidence" in results else None
+    for place, (claim, one, verdict) in enumerate(zip(CLAIMS, found, verdicts, strict=True)):
+        draws = [verdict.verdict]
+        draws += [said[place] for said in others] if claim.redrawn else []
         words = one.found
         if verdict.verdict == UNDECIDED:
             words = f"{_undecided(one, verdict.p_corrected)} {words}".strip()
@@ -95,6 +103,8 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
                 "p": known(verdict.p),
                 "p_holm": known(verdict.p_corrected),
                 "needed": one.needed if verdict.verdict == UNDECIDED else None,
+                "draws": ", ".join(draws),
+                "agreement": _agreement(draws, rests if claim.redrawn else None),
                 "definition": claim.definition.format(margin=f"{margin:.0%}"),
             }
         )
@@ -102,6 +112,58 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
     for name in ("n", "needed"):
         table[name] = table[name].astype("Int64")
     return table
+
+
+def _on_redraws(
+    results: Results, found: Sequence[Found], margin: float, seed: int
+) -> list[list[str]]:
+    """The verdicts on each further draw of the sample.
+
+    What was run on the first draw only keeps its evidence: Holm's correction goes over the same
+    claims on every draw.
+
+    Args:
+        results: the studies.
+        found: what was found on the first draw, one for each claim.
+        margin: share that counts as no change.
+        seed: of the intervals.
+    """
+    first = results.get("evidence")
+    if first is None or "redraws" not in first.tables:
+        return []
+    table, out = first.tables["redraws"], []
+    for number in sorted(set(table["draw"])):
+        own = pd.DataFrame(table[table["draw"] == number])
+        drawn = replace(first, tables={**first.tables, "queries": own})
+        held = {**results, "evidence": drawn}
+        again = [
+            claim.decide(held, margin, seed) if claim.redrawn else one
+            for claim, one in zip(CLAIMS, found, strict=True)
+        ]
+        out.append([one.verdict for one in decide([one.evidence for one in again])])
+    return out
+
+
+def _agreement(verdicts: Sequence[str], options: Mapping[str, object] | None) -> str:
+    """What the verdicts on several draws of the sample say together.
+
+    Args:
+        verdicts: one for each draw.
+        options: of the study that made the draws; None where none did.
+
+    >>> _agreement(["holds", "holds"], {}), _agreement(["holds", "undecided"], {})
+    ('2 of 2 draws agree', 'draws disagree: holds, undecided')
+    """
+    if options is None:
+        return "one draw: what it rests on was not run on others"
+    if len(verdicts) == 1:
+        if options.get("draws_asked", 1) == 1:
+            return "one draw"
+        same = options.get("draws_that_differ") == 1
+        return f"one draw: {'all draws are the same' if same else 'no other moves the measure'}"
+    if len(set(verdicts)) == 1:
+        return f"{len(verdicts)} of {len(verdicts)} draws agree"
+    return f"draws disagree: {', '.join(verdicts)}"
 
 
 def _undecided(found: Found, corrected: float) -> str:
@@ -148,18 +210,21 @@ CLAIMS: tuple[Claim, ...] = (
         "Document contextualisation matters (D->D: the document reads itself).",
         _EFFECT,
         one_cut("D->D", True),
+        redrawn=True,
     ),
     Claim(
         "query-to-document",
         "Query-to-document transfer matters (D->Q: the document reads the query).",
         _EFFECT + _FLOW,
         one_cut("D->Q", True),
+        redrawn=True,
     ),
     Claim(
         "document-to-query",
         "Document-to-query transfer does not matter (Q->D: the query reads the document).",
         _NO_EFFECT + _FLOW,
         one_cut("Q->D", False),
+        redrawn=True,
     ),
     Claim(
         "separators",
@@ -169,6 +234,7 @@ CLAIMS: tuple[Claim, ...] = (
         + _BACKUP
         + _TESTED,
         separators,
+        redrawn=True,
     ),
     Claim(
         "early-cls",
@@ -177,6 +243,7 @@ CLAIMS: tuple[Claim, ...] = (
         "less than {margin} of (original - random); what is written from CLS (norm mass) is "
         "printed beside it." + _BACKUP + _TESTED,
         early_cls,
+        redrawn=True,
     ),
     Claim(
         "lexical-first",
@@ -216,5 +283,6 @@ CLAIMS: tuple[Claim, ...] = (
         + _BACKUP
         + _TESTED,
         gathered_last,
+        redrawn=True,
     ),
 )

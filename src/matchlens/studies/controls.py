@@ -93,7 +93,7 @@ def controls(
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         rank_easy: whether easy negatives stand in the rankings.
         seed: of the draws, permutations, resampling and halves.
-        most_pairs: at most so many pairs, spread over the queries; all where None.
+        most_pairs: at most so many pairs, of whole queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several

@@ -115,8 +115,10 @@ class Changes:
     def said(self, cut: str, one: Effect) -> str:
         """A cut and its effect in words."""
         interval = f" [{plain(one.low)}, {plain(one.high)}]" if one.low <= one.high else ""
+        lose = float(self.better.mean())
+        share = f", {one.mean / lose:.0%} of (original - random)" if lose > 0 else ""
         return (
-            f"{cut} changes {self.measure} by {plain(one.mean)}{interval} (margin "
+            f"{cut} changes {self.measure} by {plain(one.mean)}{interval}{share} (margin "
             f"{plain(one.margin)}; uncorrected p: change {chance(one.p_change)}, no change beyond "
             f"the margin {chance(one.p_none)})"
         )

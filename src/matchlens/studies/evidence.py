@@ -4,19 +4,32 @@ Some tokens may carry the same state (CLS, SEP1 and SEP2 do from some layer on),
 of them leaves the others to do its work: a backup path. So each cut of CLS or SEP stands beside its
 siblings and their joint cut, and a claim uses the joint cut where that does more damage than every
 single one.
+
+A sample of the judged passages is one of many. The cuts are few, so they are made on further draws
+of the sample, too: what a claim says of one draw should be so on the others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from matchlens.corpora import PairSet
+import numpy as np
+import pandas as pd
+
+from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
+from matchlens.corpora.pairs import digest
+from matchlens.engine import Progress
+from matchlens.errors import InputError
 from matchlens.models.load import Reranker
+from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
-from matchlens.studies.conduct import Settings, conduct
-from matchlens.studies.measuring import conditions_of
+from matchlens.runners import Runner
+from matchlens.runners import run as run_pairs
+from matchlens.studies.common import ranked
+from matchlens.studies.conduct import Conducted, Settings, conduct
+from matchlens.studies.measuring import RANDOM, conditions_of
 
 NAME = "evidence"
 ALONE = ("D->D", "D->Q", "Q->D")
@@ -86,18 +99,63 @@ def evidence_cuts(layers: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*ALONE, *(cut for path in paths for cut in path.cuts))))
 
 
-def evidence(model: Reranker, pairs: PairSet, **options: object) -> Result:
+def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], list[Pair]]:
+    """The draws that differ, without easy negatives, and their pairs beyond those of the first.
+
+    Args:
+        pairs: the sample of the study.
+        redraws: other draws of it.
+
+    >>> from matchlens.corpora import choose, demo
+    >>> one, other = (choose(demo.load(), queries=2, per_grade=1, seed=seed) for seed in (0, 1))
+    >>> draws, new = further(one, [one, other, other])
+    >>> len(draws), len(new)
+    (1, 8)
+    """
+    known = set(_ranked(pairs))
+    seen, draws, new = [known], [], []
+    for one in redraws:
+        own = _ranked(one)
+        if set(own) in seen:
+            continue
+        seen.append(set(own))
+        draws.append(replace(one, pairs=tuple(own.values())))
+        new += [pair for key, pair in own.items() if key not in known]
+        known |= set(own)
+    return draws, new
+
+
+def _ranked(pairs: PairSet) -> dict[tuple[str, str, str], Pair]:
+    return {
+        (pair.collection, pair.qid, pair.docid): pair
+        for pair in pairs.pairs
+        if pair.grade != EASY_GRADE
+    }
+
+
+def evidence(
+    model: Reranker,
+    pairs: PairSet,
+    *,
+    redraws: Sequence[PairSet] = (),
+    redraw_progress: Progress | None = None,
+    **options: object,
+) -> Result:
     """Make the cuts that the claims rest on.
 
     Args:
         model: a loaded reranker.
         pairs: candidates of graded queries.
+        redraws: other draws of the same sample, for the verdicts only. A pair that several draws
+            hold is scored once.
+        redraw_progress: called with pairs done and in all, of the pairs that only redraws hold.
         options: preset, measure, rel, tie_tol, seed, most_pairs, batch_tokens, progress and
             runner, as :func:`matchlens.ablation` takes them.
 
     Returns:
         Tables ``cuts`` (one row for each cut) and ``queries`` (one row for each cut and query, the
-        random ranking among the cuts).
+        random ranking among the cuts); with redraws that differ ``redraws``, one row for each of
+        them, cut and query.
 
     Raises:
         InputError: if the pairs or an option cannot be used.
@@ -107,7 +165,91 @@ def evidence(model: Reranker, pairs: PairSet, **options: object) -> Result:
     run = {name: options.pop(name) for name in ("progress", "runner") if name in options}
     conditions = conditions_of(evidence_cuts(model.family.n_layers))
     done = conduct(model, pairs, conditions, Settings(**options), **run)  # type: ignore[arg-type]
-    return done.result(NAME, {}, {"cuts": done.table, "queries": done.queries})
+    tables = {"cuts": done.table, "queries": done.queries}
+    if not redraws:
+        return done.result(NAME, {}, tables)
+    asked = done.settings
+    if asked.rank_easy:
+        raise InputError("redraws hold no easy negatives; leave out redraws or rank_easy")
+    if asked.most_pairs is not None:
+        redraws = [thin(one, asked.most_pairs, seed=asked.seed)[0] for one in redraws]
+    used = replace(pairs, pairs=tuple(pairs.pairs[row] for row in done.rows))
+    draws, new = further(used, redraws)
+    values = done.out.scores.values
+    if new:
+        runner: Runner = run.get("runner", run_pairs)  # type: ignore[assignment]
+        out = runner(
+            model,
+            new,
+            conditions,
+            seed=asked.seed,
+            batch_tokens=asked.batch_tokens,
+            progress=redraw_progress,
+        )
+        values = np.hstack([values, out.scores.values])
+    scored = [*used.pairs, *new]
+    place = {(one.collection, one.qid, one.docid): row for row, one in enumerate(scored)}
+    frames, said, about = [], [], [_about(used, done.queries)]
+    for number, draw in enumerate(draws, start=1):
+        rows = [place[one.collection, one.qid, one.docid] for one in draw.pairs]
+        try:
+            frames.append(_measured(done, draw, values[:, rows]).assign(draw=number))
+        except InputError as error:  # none of its queries can move the measure
+            said.append(f"draw {number} of the sample was left out: {error}")
+            continue
+        about.append(_about(draw, frames[-1]))
+    if frames:
+        tables["redraws"] = pd.concat(frames, ignore_index=True)
+    drawn = {
+        "draws": about,
+        "draws_asked": 1 + len(redraws),
+        "draws_that_differ": 1 + len(draws),
+        "pairs_scored": len(scored),
+    }
+    return done.result(NAME, drawn, tables, said)
+
+
+def _about(draw: PairSet, queries: pd.DataFrame) -> dict[str, object]:
+    return {
+        "seed": draw.sampling.get("seed"),
+        "pairs": len(_ranked(draw)),
+        "queries": len(queries[["collection", "qid"]].drop_duplicates()),
+        "sha256": digest(draw.pairs),
+    }
+
+
+def _measured(done: Conducted, draw: PairSet, scores: np.ndarray) -> pd.DataFrame:
+    """The measure of each query of a draw under each cut, as the table ``queries`` has it.
+
+    Args:
+        done: the cuts on the first draw, for the settings.
+        draw: its pairs, all of them ranked.
+        scores: `[condition, pair]`, logits.
+
+    Raises:
+        InputError: if no query of the draw can move the measure.
+    """
+    tol, rel = float(str(done.options["tie_tol"])), int(str(done.options["rel"]))
+    seed = done.settings.seed
+    measure, queries, _ = ranked(draw, done.settings.measure, rel)
+    marks = {
+        name: evaluate(measure, queries, own, tie_tol=tol, seed=seed).values
+        for name, own, why in zip(done.out.plan.conditions, scores, done.reasons, strict=True)
+        if not why
+    }
+    base = next(iter(marks.values()))
+    marks[RANDOM] = random_expectation(measure, queries, seed=seed).values
+    about = {
+        "collection": [query.collection for query in queries],
+        "qid": [query.qid for query in queries],
+    }
+    return pd.concat(
+        [
+            pd.DataFrame({"cut": name, **about, "value": own, "diff": own - base})
+            for name, own in marks.items()
+        ],
+        ignore_index=True,
+    )
 
 
 def named(cuts: Sequence[str]) -> str:

@@ -201,6 +201,21 @@ def _found(results: Results, claims: pd.DataFrame) -> Iterator[str]:
     words = {HOLDS: "hold", NOT: "do not", UNDECIDED: "are undecided"}
     said = [f"{len(ids)} {words[key]} ({', '.join(ids)})" for key, ids in named.items() if ids]
     yield f"Of the paper's {len(claims)} claims, for this model: {'; '.join(said)}."
+    yield from _draws(claims)
+
+
+def _draws(claims: pd.DataFrame) -> Iterator[str]:
+    """Whether the verdicts that were reached on several draws of the sample agree."""
+    several = {str(row["id"]): str(row["draws"]).split(", ") for row in records(claims)}
+    several = {name: verdicts for name, verdicts in several.items() if len(verdicts) > 1}
+    if several:
+        apart = [name for name, verdicts in several.items() if len(set(verdicts)) > 1]
+        others = f"; they disagree on {', '.join(apart)}" if apart else ""
+        yield (
+            f"{len(next(iter(several.values())))} draws of the sample give one verdict on "
+            f"{len(several) - len(apart)} of the {len(several)} claims that rest on few "
+            f"cuts{others}."
+        )
 
 
 def _table_1(result: Result) -> Iterator[str]:

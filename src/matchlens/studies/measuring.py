@@ -83,7 +83,9 @@ def measured(
             row with the reason and no number, and counts in no test.
 
     Returns:
-        A row a condition (``""`` first, ``random`` second), and a row a condition and query.
+        One row for each condition (``""`` first, ``random`` second; ``share`` is the mean change as
+        a share of original - random, NaN where the model is no better than random), and one row
+        for each condition and query.
     """
     reasons = impossible or {}
     names = out.plan.conditions
@@ -95,6 +97,7 @@ def measured(
     shifts = [shift(queries, out.scores.of(name), original, tie_tol=tol) for name in names]
     base = marks[0].values
     tested = [place for place in range(1, len(names)) if not reasons.get(names[place])]
+    lose = float(base.mean() - random.values.mean())
     tests = pd.DataFrame()
     if tested:
         tests = compare(
@@ -173,6 +176,8 @@ def measured(
     for column in ("p", "p_holm", "q", "p_unpaired", "ci_low", "ci_high", "diff"):
         if column not in table:  # nothing could be tested
             table[column] = np.nan
+    share = table["diff"].to_numpy(dtype=np.float64) / (lose if lose > 0 else np.nan)
+    table.insert(int(table.columns.get_indexer(["diff"])[0]) + 1, "share", share)
     for column in ("significant", "significant_paper"):
         if column not in table:
             table[column] = False

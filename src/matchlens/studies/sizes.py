@@ -27,6 +27,11 @@ GATHERING = "CLS->{Q,D}"
 FROM = ("CLS->Q", "CLS->D", GATHERING)
 """What is cut from each layer on."""
 
+SAMPLES = 3
+"""Draws of the sample on which the claims that rest on few cuts are decided."""
+REDRAWN = "cuts for the claims, other draws"
+"""What the cuts on the other draws are called."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -91,7 +96,7 @@ SIZES: Mapping[str, Size] = {
         swept=700,
         pairs=COSTLY_PAIRS,
         causal=True,
-        causal_pairs=150,
+        causal_pairs=COSTLY_PAIRS,
         draws=2,
         looks=12,
     ),

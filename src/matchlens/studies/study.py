@@ -141,6 +141,7 @@ def study(
     progress: Stage | None = None,
     keep: Callable[[Result], None] | None = None,
     runner: Runner = run,
+    redraws: Sequence[PairSet] = (),
 ) -> Study:
     """Run every study of the paper on the same pairs; what two of them need is computed once.
 
@@ -152,7 +153,7 @@ def study(
         pairs: queries with passages of several grades and easy negatives
             (``matchlens.choose(collection, easy=10)``); easy negatives are not ranked.
         size: ``quick`` (Table 1, three directions of Figure 1a, meters, circuits), ``default``
-            (everything: Figure 1a on at most 700 pairs, costly parts on at most 300) or ``full``
+            (everything: Figure 1a on at most 700 pairs, costly parts on at most 450) or ``full``
             (everything on all pairs).
         studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
             ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
@@ -168,6 +169,8 @@ def study(
         progress: called with what runs, pairs done and pairs in all.
         keep: called with each result as soon as it is there, to save it.
         runner: runs the pairs; see :mod:`matchlens.runners`.
+        redraws: other draws of the same sample (``choose`` with another seed). The claims that
+            rest on few cuts (study ``evidence``) are decided on each of them, too.
 
     Raises:
         InputError: if an option or the pairs cannot be used.
@@ -195,6 +198,7 @@ def study(
         batch_tokens,
         progress,
         Shared(runner),
+        redraws,
     )
     skipped = dict(whole.impossible(names))
     if studies is not None and skipped:
@@ -225,6 +229,7 @@ class _Whole:
     batch_tokens: int | None
     stage: Stage | None
     shared: Shared
+    redraws: Sequence[PairSet] = ()
     watched: Watched | None = None
 
     def __post_init__(self) -> None:
@@ -286,7 +291,15 @@ class _Whole:
 
     def evidence(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """The cuts that the claims rest on."""
-        return [evidence(self.model, self.pairs, **self._cutting("cuts for the claims"))]
+        return [
+            evidence(
+                self.model,
+                self.pairs,
+                redraws=self.redraws,
+                redraw_progress=self._progress(sizes.REDRAWN),
+                **self._cutting("cuts for the claims"),
+            )
+        ]
 
     def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Figure 1a, and CLS cut from each layer on."""

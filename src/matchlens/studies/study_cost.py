@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.models.folder import ModelFolder
@@ -18,9 +19,10 @@ from matchlens.studies.cost import (
     token_counts,
     vocabulary_operations,
 )
+from matchlens.studies.evidence import further
 from matchlens.studies.head_set_points import RANDOM_SETS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sizes import Size
+from matchlens.studies.sizes import REDRAWN, Size
 
 METERS = 1.5
 """What the untouched pass with all meters costs over plain scoring (measured)."""
@@ -33,7 +35,12 @@ FLOAT64 = 2.0
 
 
 def study_cost(
-    names: Sequence[str], size: Size, preset: str, folder: ModelFolder, pairs: PairSet
+    names: Sequence[str],
+    size: Size,
+    preset: str,
+    folder: ModelFolder,
+    pairs: PairSet,
+    redraws: Sequence[PairSet] = (),
 ) -> str:
     """Operations, time and memory of a whole study, part by part, in words.
 
@@ -43,12 +50,13 @@ def study_cost(
         preset: the preset's name.
         folder: the model, not loaded: its shape is enough.
         pairs: all pairs, easy negatives among them.
+        redraws: other draws of the sample, for the claims.
 
     Returns:
         Lines of text. Times are rough estimates for this machine's CPU, from a matrix product
         measured now; how many heads match is not known before.
     """
-    parts = list(_parts(names, size, preset, folder, pairs))
+    parts = list(_parts(names, size, preset, folder, pairs, redraws))
     lines = [
         f"{what}: {number} pairs, {passes:.0f} layer passes a pair, "
         f"{operations / 1e12:.1f} TFLOP, about {in_words(operations / rate())}"
@@ -70,7 +78,12 @@ def study_cost(
 
 
 def stage_work(
-    names: Sequence[str], size: Size, preset: str, folder: ModelFolder, pairs: PairSet
+    names: Sequence[str],
+    size: Size,
+    preset: str,
+    folder: ModelFolder,
+    pairs: PairSet,
+    redraws: Sequence[PairSet] = (),
 ) -> list[tuple[str, float]]:
     """The stages of a whole study as its progress names them, in order, each with its operations.
 
@@ -82,6 +95,7 @@ def stage_work(
         preset: the preset's name.
         folder: the model, not loaded.
         pairs: all pairs.
+        redraws: other draws of the sample, for the claims.
     """
     kinds = [
         f"cut {kind.replace('-', ' ')} each layer" for kind, _ in sweeps(size, preset_of(preset))
@@ -93,7 +107,7 @@ def stage_work(
     }
     out: list[tuple[str, float]] = []
     first: dict[int, int] = {}
-    for what, number, _, operations in _parts(names, size, preset, folder, pairs):
+    for what, number, _, operations in _parts(names, size, preset, folder, pairs, redraws):
         shared = first.get(number) if what in CUT_WORDS.values() else None
         if what in CUT_WORDS.values():
             first.setdefault(number, len(out))
@@ -116,7 +130,12 @@ Part = tuple[str, int, float, float]
 
 
 def _parts(
-    names: Sequence[str], size: Size, preset: str, folder: ModelFolder, pairs: PairSet
+    names: Sequence[str],
+    size: Size,
+    preset: str,
+    folder: ModelFolder,
+    pairs: PairSet,
+    redraws: Sequence[PairSet] = (),
 ) -> list[Part]:
     chosen, (layers, heads) = preset_of(preset), folder.shape
     ranked = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
@@ -137,6 +156,8 @@ def _parts(
             conditions, most = asked(name, size, chosen, layers, heads)
             some, _ = thin(pairs, min(most or ranked, ranked))
             cut(what, conditions, some, EDGES if name == "controls" else 1.0)
+            if name == "evidence" and (new := further(pairs, redraws)[1]):
+                cut(REDRAWN, conditions, replace(pairs, pairs=tuple(new)), 1.0)
     if {"attention", "circuits"} & set(names):
         untouched("attention and mean states", pairs, METERS * layers)
     if "attention" in names and size.causal:

@@ -43,6 +43,7 @@ def columns_of(digits: int) -> tuple[Column, ...]:
         Column("queries", "n", 0),
         Column("mean", "value", digits),
         Column("diff", "change", digits, sign=True),
+        Column("share", "share of original − random", 2, sign=True),
         Column("ci_low", "95% low", digits, sign=True),
         Column("ci_high", "95% high", digits, sign=True),
         Column("p", "p", kind="p"),
@@ -118,7 +119,8 @@ def tip(row: Row, digits: int, measure: str) -> str:
     lines = [
         both(row["cut"]),
         f"{measure} {num(row.get('mean'), digits)} (original {num(row.get('original'), digits)})",
-        f"change {num(row.get('diff'), digits, sign=True)}, 95% "
+        f"change {num(row.get('diff'), digits, sign=True)} "
+        f"({num(row.get('share'), 2, sign=True)} of original − random), 95% "
         f"{interval(row.get('ci_low'), row.get('ci_high'), digits)}",
         f"{counted(int(number(n)), 'query', 'queries')}; "
         f"{equals('p Holm', row.get('p_holm'))}, {equals('p flip', row.get('p_flip'))}",
@@ -184,12 +186,15 @@ def _lead(
     ]
     worst = sorted(measured, key=lambda row: number(row["diff"]))[:3]
     falls = [
-        f"{arrow(row['cut'])} ({num(row['diff'], digits, sign=True)})"
+        f"{arrow(row['cut'])} ({num(row['diff'], digits, sign=True)}, "
+        f"{num(row.get('share'), 2, sign=True)})"
         for row in worst
         if number(row["diff"]) < 0
     ]
     if falls:
-        said.append(f"The largest losses: {', '.join(falls)}.")
+        said.append(
+            f"The largest losses, each with its share of original − random: {', '.join(falls)}."
+        )
     return tuple(said)
 
 

@@ -83,6 +83,8 @@ def opening(held: Held, leads: Mapping[str, tuple[str, ...]]) -> Opening:
         Column("p", "p, uncorrected", kind="p"),
         Column("p_holm", "p, Holm over the claims", kind="p"),
         Column("needed", "queries needed", 0),
+        Column("draws", "verdict on each draw", kind="text"),
+        Column("agreement", "draws of the sample", kind="text"),
         Column("found", "found", kind="text"),
         Column("definition", "definition", kind="text"),
         Column("source", "source", kind="text"),
@@ -118,6 +120,7 @@ def _claim(row: Row) -> Mapping[str, object]:
         "n": "" if n is None else f"{int(number(n)):,} {shown(row.get('n_of') or '', 40)}",
         "p": _chances(row),
         "found": prose(row.get("found") or ""),
+        "agreement": shown(row.get("agreement") or "", 120),
         "definition": prose(row.get("definition") or ""),
         "sources": [(one, _place(one)) for one in _sources(row)],
     }

@@ -73,7 +73,7 @@ def figure_1a(held: Held) -> Exhibit:
             Column("direction", "direction", kind="cut"),
             Column("how", "how", kind="text"),
             Column("n", "n", 0),
-            *columns_of(digits)[:9],
+            *columns_of(digits)[:10],
         )
         tables.append(Table(f"figure-1a-{kind}", f"Cuts {KINDS[kind][0]}", columns, tuple(rows)))
         lead += _lead(kind, rows, result, digits)
@@ -236,7 +236,7 @@ def heads_alone(held: Held) -> Exhibit:
         Column("how", "how", kind="text"),
         Column("n", "layer", 0),
         Column("head", "head", 0),
-        *columns_of(digits)[1:8],
+        *columns_of(digits)[1:9],
         Column("q", "q", kind="p"),
     )
     tables = [Table("heads", "Each head cut alone", columns, tuple(rows))]

@@ -1,0 +1,246 @@
+"""Models and judgements without a signal: a claim may hold no more often than by chance.
+
+``python tests/test_negative_controls.py DIR`` prints, for a results folder with the studies
+evidence and attention, how often each claim holds with relevance shuffled within queries.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import matchlens
+from matchlens.meters.arrays import PairArray
+from matchlens.parts import Part
+from matchlens.ranking import Candidates, evaluate, parse_measure, random_expectation
+from matchlens.ranking.effects import Evidence, decide, one_sided
+from matchlens.ranking.ties import rank
+from matchlens.studies.contrasts import Classes
+from matchlens.studies.stages import layer_depths, negatives
+from matchlens.studies.watching import Reader
+from test_effects import proofs
+
+SHUFFLES = 500
+RELEVANCE = ("evidence", "attention", "circuits")
+"""The studies on which the claims rest."""
+
+
+# --- models that know nothing
+
+
+def verdicts(folder: Path | str) -> set[str]:
+    """What is said of a model by its study on a few queries of the demo collection."""
+    pairs = matchlens.choose(matchlens.demo.load(), queries=16, per_grade=1, easy=2)
+    done = matchlens.study(matchlens.load(folder), pairs, size="quick", studies=RELEVANCE)
+    table = done.claims()
+    assert table["n"].max() >= 10  # nothing is undecided for want of queries
+    return set(table["verdict"])
+
+
+def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder):
+    assert verdicts(tiny_folder) == {"undecided"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(demo_model, tmp_path, seed):
+    from safetensors.torch import load_file, save_file
+
+    from matchlens.models.embedded import demo_folder
+
+    folder = shutil.copytree(demo_folder(), tmp_path / "shuffled")
+    tensors = load_file(folder / "model.safetensors")
+    draw = np.random.default_rng(seed)
+    for name, tensor in tensors.items():
+        mixed = draw.permutation(tensor.numpy().ravel()).reshape(tensor.shape)
+        tensors[name] = tensor.new_tensor(mixed)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert verdicts(folder) == {"undecided"}
+
+
+# --- relevance that says nothing
+
+
+def ranked(result: matchlens.Result) -> tuple[list[Candidates], pd.DataFrame]:
+    """The queries with candidates, and the scores: condition by row of the pairs."""
+    pairs = result.pairs
+    queries = []
+    for (collection, qid), own in pairs[pairs["grade"] >= 0].groupby(
+        ["collection", "qid"], sort=False
+    ):
+        grades = own["grade"].to_numpy(dtype=np.int64)
+        rows = own["pair"].to_numpy(dtype=np.int64)
+        queries.append(Candidates(str(collection), str(qid), rows, grades, ideal=np.sort(grades)))
+    scores = result.scores.pivot_table(index="cut", columns="pair", values="score", sort=False)
+    return queries, scores.reindex(columns=range(len(pairs)))
+
+
+class Shuffled:
+    """nDCG@10 under every condition with the grades shuffled within queries.
+
+    The scores stay, so that a passage's discount does: nDCG is the sum of discount times gain.
+
+    Args:
+        result: of the study ``evidence``.
+    """
+
+    def __init__(self, result: matchlens.Result) -> None:
+        assert result.options["measure"] == "nDCG@10"
+        self.queries, table = ranked(result)
+        self.measure = parse_measure("nDCG@10")
+        tol = float(str(result.options["tie_tol"]))
+        self.cuts = list(table.index)
+        scores = table.to_numpy(dtype=np.float64)
+        self.scores = {cut: np.nan_to_num(own) for cut, own in zip(self.cuts, scores, strict=True)}
+        self.tol = tol
+        self.owner = np.repeat(np.arange(len(self.queries)), [len(q.rows) for q in self.queries])
+        self.starts = np.searchsorted(self.owner, np.arange(len(self.queries)))
+        self.gains = np.concatenate([query.grades for query in self.queries]).astype(np.float64)
+        discounts = []
+        for cut in self.cuts:
+            found = rank(self.queries, self.scores[cut], tol)
+            at = np.where(found.place < 10, 1 / np.log2(found.place + 2), 0.0)
+            mean = np.bincount(found.group, at) / found.size
+            discounts.append(found.unranked(mean[found.group]))
+        places = 1 / np.log2(np.arange(2, 12))
+        ideal = [np.sort(q.grades)[::-1][:10] @ places[: len(q.grades)] for q in self.queries]
+        self.discounts = np.array(discounts) / np.array(ideal)[self.owner]
+        self.random = random_expectation(self.measure, self.queries).values
+
+    def of(self, order: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Each cut's change, and original - random, with the gains in this order."""
+        values = np.add.reduceat(self.discounts * self.gains[order], self.starts, axis=1)
+        original = values[self.cuts.index("")]
+        changes = dict(zip(self.cuts, values - original, strict=True))
+        return changes, original - self.random
+
+    def slowly(self, order: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The same by evaluating every ranking."""
+        mixed = self.gains[order].astype(np.int64)
+        parts = np.split(mixed, self.starts[1:])
+        queries = [
+            Candidates(one.collection, one.qid, one.rows, grades, ideal=one.ideal)
+            for one, grades in zip(self.queries, parts, strict=True)
+        ]
+        values = {
+            cut: evaluate(self.measure, queries, own, tie_tol=self.tol).values
+            for cut, own in self.scores.items()
+        }
+        changes = {cut: one - values[""] for cut, one in values.items()}
+        return changes, values[""] - random_expectation(self.measure, queries).values
+
+
+def mixed(owner: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """An order that shuffles within each owner; owners stand together."""
+    return np.lexsort((draw.random(len(owner)), owner))
+
+
+def in_attention(reader: Reader, classes: Classes, seed: int) -> dict[str, Evidence]:
+    """The evidence for the claims that rest on attention alone."""
+    out = {}
+    depths = layer_depths(reader, classes, ["Q->D"], seed)
+    if len(depths):
+        row = depths.iloc[0]
+        out["lexical-first"] = Evidence(float(row["p_later"]), float(row["p_earlier"]))
+    more = negatives(reader, classes, pd.DataFrame(), ["Q->D"], seed)["more"].to_numpy()
+    up, down = (min(1.0, 2 * one_sided(more, sign)) for sign in (1, -1))
+    return out | {"hard-negatives": Evidence(up, down)}
+
+
+class Kept(Reader):
+    """Reads each meter between two parts once, from the arrays of a result.
+
+    Args:
+        result: of the study ``attention``.
+        folder: where the arrays' files are written.
+    """
+
+    def __init__(self, result: matchlens.Result, folder: Path) -> None:
+        arrays = {}
+        for name in result.arrays:
+            values = result.array(name)
+            arrays[name] = PairArray(folder / f"{name}.npy", values.shape)
+            arrays[name].write(np.arange(len(values)), values)
+        super().__init__(arrays)
+        self.read: dict[object, np.ndarray] = {}
+
+    def of(self, name: str, x: Part, y: Part) -> np.ndarray:
+        if (name, x, y) not in self.read:
+            self.read[name, x, y] = super().of(name, x, y)
+        return self.read[name, x, y]
+
+
+def held(
+    evidence: matchlens.Result,
+    attention: matchlens.Result,
+    folder: Path,
+    shuffles: int = SHUFFLES,
+) -> pd.DataFrame:
+    """How often each claim holds with relevance shuffled: alone at .05, and after Holm."""
+    rankings, draw = Shuffled(evidence), np.random.default_rng(17)
+    reader, layers = Kept(attention, folder), int(str(evidence.options["layers"]))
+    pairs = attention.pairs
+    rel = int(str(attention.options["rel"]))
+    grade = pairs["grade"].to_numpy()
+    labels = np.select([grade >= rel, grade == 0, grade < 0], [0, 1, 2], -1)
+    query = pairs.groupby(["collection", "qid"], sort=False).ngroup().to_numpy()
+    keys = pairs[["collection", "qid"]].drop_duplicates()
+    names = tuple(keys["collection"]), tuple(keys["qid"])
+    together = np.argsort(query, kind="stable")
+    found: dict[str, list[tuple[bool, bool]]] = {}
+    for number in range(shuffles):
+        proofs_of = proofs(*rankings.of(mixed(rankings.owner, draw)), layers)
+        of_pair = np.empty_like(labels)
+        of_pair[together] = labels[together][mixed(query[together], draw)]
+        proofs_of |= in_attention(reader, Classes(of_pair, query, *names), number)
+        for (name, one), verdict in zip(
+            proofs_of.items(), decide(list(proofs_of.values())), strict=True
+        ):
+            alone = decide([one])[0].verdict == "holds"
+            found.setdefault(name, []).append((alone, verdict.verdict == "holds"))
+    columns = pd.Index(["alone", "after Holm"])
+    return pd.DataFrame(
+        {name: np.sum(said, axis=0) / shuffles for name, said in found.items()}, index=columns
+    ).T
+
+
+@pytest.fixture(scope="module")
+def done(tiny):
+    pairs = matchlens.choose(matchlens.demo.load(), queries=16, per_grade=2, easy=3)
+    return matchlens.study(tiny, pairs, size="quick", studies=["evidence", "attention"])
+
+
+def test_shuffled_rankings_are_evaluated_as_any_are(done):
+    rankings = Shuffled(done["evidence"])
+    for seed in range(3):
+        order = mixed(rankings.owner, np.random.default_rng(seed))
+        fast, slow = rankings.of(order), rankings.slowly(order)
+        np.testing.assert_allclose(fast[1], slow[1], atol=1e-12)
+        assert set(fast[0]) == set(slow[0])
+        for cut, change in slow[0].items():
+            np.testing.assert_allclose(fast[0][cut], change, atol=1e-12)
+    whole = rankings.of(np.arange(len(rankings.owner)))
+    queries = done["evidence"].to_frame("queries")
+    stored = queries.loc[queries["cut"] == "D->D", "diff"].to_numpy()
+    np.testing.assert_allclose(whole[0]["D->D"], stored, atol=1e-9)
+
+
+def test_claims_about_relevance_hold_by_chance_only_where_relevance_is_shuffled(done, tmp_path):
+    found = held(done["evidence"], done["attention"], tmp_path)
+    assert len(found) == 8
+    assert found["after Holm"].max() <= 0.07, found
+    assert found["alone"].max() <= 0.07, found
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as scratch:
+            studies = [matchlens.Result.load(name, study) for study in RELEVANCE[:2]]
+            shown = held(*studies, Path(scratch))
+        sys.stdout.write(f"{name}\n{(100 * shown).round(1)}\n")
