@@ -247,7 +247,8 @@ def test_matching_heads_stand_to_the_upper_right_inside_their_layers(tmp_path):
                 "attention": of_attention(
                     matching=pd.DataFrame(
                         {"direction": "Q->D", "layer": layer, "head": head, "held": held}
-                    )
+                    ),
+                    conditions=empty,
                 ),
                 "circuits": matchlens.Result(
                     "circuits",

@@ -19,12 +19,13 @@ from matchlens import InputError, Part
 from matchlens.directions import Cut
 from matchlens.engine import other_pairs, run
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import NAMES, AttentionMeter
+from matchlens.meters.attention import NAMES, AttentionMeter, Reading
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.models import decoder
 from matchlens.models.band import Band
 from matchlens.models.load import Reranker
 from matchlens.models.packed import as_the_library
+from matchlens.models.words import Static, words_of
 from matchlens.plan import Control
 from matchlens.prompts import QWEN3
 from widened import widened
@@ -283,7 +284,9 @@ def test_meters_equal_the_library_s_eager_maps(model, kind, tmp_path, names):
     pairs = some_pairs(kind)[:4]
     shape = (len(pairs), LAYERS, HEADS, 5, 5)
     arrays = {name: PairArray(tmp_path / f"{name}.npy", shape) for name in names}
-    out = run(model, pairs, {"": []}, batch_tokens=200, meters=[AttentionMeter(names, arrays)])
+    reading = Reading(Static.of(model), lambda number: words_of(model, pairs[number]))
+    meter = AttentionMeter(names, arrays, reading)
+    out = run(model, pairs, {"": []}, batch_tokens=200, meters=[meter])
     assert len(out.batches) > 1 or kind == "modernbert-mean"
     for number, pair in enumerate(pairs):
         expected = attention_reference.meters(model, pair)
