@@ -48,7 +48,8 @@ from matchlens import (
     ranking,
 )
 from matchlens.files import Folder
-from matchlens.meters.attention import AttentionMeter
+from matchlens.meters.attention import AttentionMeter, Reading
+from matchlens.models.words import Static
 from matchlens.plan import Control, Plan
 from matchlens.ranking import Candidates, evaluate, parse_measure
 from matchlens.report import page
@@ -1008,7 +1009,7 @@ STUDIES = [
     C(
         "meters/attention.py:AttentionMeter.__init__",
         "",
-        lambda _, v: AttentionMeter([v], {}),
+        lambda w, v: AttentionMeter([v], {}, Reading(Static.of(w.model), lambda _: None)),
         "luck",
         listed,
     ),
