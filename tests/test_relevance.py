@@ -49,7 +49,9 @@ def test_one_logit_or_the_difference_of_two():
     assert score_of([[0.5], [-2.0]]) == [0.5, -2.0]
     assert score_of([[0.5, 2.0], [80.0, -80.0]]) == [1.5, -160.0]  # a softmax would say 0 there
     for wrong in ([[1.0, 2.0, 3.0]], [[]]):
-        with pytest.raises(InputError, match=r"the model returns \d logits a pair; expected a cr"):
+        with pytest.raises(
+            InputError, match=r"the model returns \d logits a pair; expected one or two"
+        ):
             score_of(wrong)
 
 

@@ -48,12 +48,14 @@ from matchlens import (
     ranking,
 )
 from matchlens.files import Folder
-from matchlens.meters.attention import AttentionMeter
+from matchlens.meters.attention import AttentionMeter, Reading
+from matchlens.models.words import Static
 from matchlens.plan import Control, Plan
 from matchlens.ranking import Candidates, evaluate, parse_measure
 from matchlens.report import page
 from matchlens.studies.again import check_new
 from matchlens.studies.contrasts import Thresholds
+from matchlens.studies.evidence import evidence
 from matchlens.studies.sharing import Shared
 from matchlens.studies.sizes import chosen_studies, size
 from matchlens.studies.wexir25 import beside_the_paper
@@ -963,6 +965,12 @@ def attends(w: World, given: tuple) -> object:
     return matchlens.attention(w.model, graded_as(w, *grades), **{**Q_A, **options})
 
 
+def attends_with_few_words(w: World, given: dict) -> object:
+    """A model whose words are all spelt letter by letter."""
+    w.patch.setattr("matchlens.models.words._whole", lambda _: [])
+    return attends(w, ((), given))
+
+
 def look(w: World, given: dict) -> object:
     given = {"cuts": ["Q->D"], "pairs": w.pairs, **given}
     return matchlens.looking(w.model, **given)
@@ -1001,7 +1009,7 @@ STUDIES = [
     C(
         "meters/attention.py:AttentionMeter.__init__",
         "",
-        lambda _, v: AttentionMeter([v], {}),
+        lambda w, v: AttentionMeter([v], {}, Reading(Static.of(w.model), lambda _: None)),
         "luck",
         listed,
     ),
@@ -1038,28 +1046,60 @@ STUDIES = [
         example,
     ),
     C(
-        "studies.contrasts.py:Thresholds.__post_init__",
-        "",
+        "studies/contrasts.py:Thresholds.__post_init__",
+        "from 0 to 1",
         lambda _, v: Thresholds(q=v),
         2.0,
         lambda m: list(map(float, numbers(m))),
     ),
     C(
-        "studies.contrasts.py:checked_names",
+        "studies/contrasts.py:Thresholds.__post_init__",
+        "from 1 on",
+        lambda _, v: Thresholds(lexical=v),
+        0.5,
+        lambda m: list(map(float, least(m))),
+    ),
+    C(
+        "studies/compare_heads.py:compare_heads",
+        "cannot be compared",
+        lambda w, v: matchlens.compare_heads(
+            *2 * [v(matchlens.attention(w.model, graded(8), **Q_A))]
+        ),
+        lambda result: replace(
+            result, tables={k: one for k, one in result.tables.items() if k != "conditions"}
+        ),
+        [lambda result: result],
+    ),
+    C(
+        "studies/evidence.py:evidence",
+        "",
+        lambda w, v: evidence(w.model, w.pairs, **v),
+        {"redraws": [graded(2)], "rank_easy": True},
+        [{"redraws": [graded(2)]}, {"rank_easy": True}],
+    ),
+    C(
+        "models/words.py:Static.of",
+        "",
+        attends_with_few_words,
+        {"meters": ["same_stem"]},
+        [{"meters": ["mass"]}],
+    ),
+    C(
+        "studies/contrasts.py:checked_names",
         "is not known",
         attends,
         ((), {"meters": ["luck"]}),
         lambda m: [((), {"meters": listed(m)}), *(((), {"meters": [name]}) for name in listed(m))],
     ),
     C(
-        "studies.contrasts.py:checked_directions",
+        "studies/contrasts.py:checked_directions",
         "",
         attends,
         ((), {"directions": []}),
         lambda m: [((), {"directions": example(m)})],
     ),
     C(
-        "studies.contrasts.py:places",
+        "studies/contrasts.py:places",
         "",
         attends,
         ((), {"directions": ["Q->All"]}),
@@ -1782,7 +1822,14 @@ COMMANDS = [
     ),
     C(
         "cli/study.py:study",
-        "",
+        "--samples",
+        cli("study", **{"--easy": "1", "--explain": True}),
+        {"--samples": "0"},
+        lambda m: [{"--samples": str(one)} for one in least(m)],
+    ),
+    C(
+        "cli/study.py:study",
+        "--quick",
         cli("study", **{"--easy": "1", "--explain": True}),
         {"--quick": True, "--full": True},
         [{"--quick": True}, {"--full": True}],
@@ -1977,7 +2024,7 @@ ELSEWHERE = {
 
 SLOW = (
     *("cli/ablation", "cli/attention", "cli/comparing", "cli/job", "cli/options", "cli/reproduce"),
-    *("figures/files", "report/page", "studies/attention_options.py:checked_names"),
+    *("figures/files", "report/page", "studies/contrasts.py:checked_names"),
     *("studies/compar", "studies/controls", "studies/look_pairs.py:ids_of"),
 )
 """Places whose cases run commands and whole studies."""

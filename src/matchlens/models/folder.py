@@ -476,8 +476,11 @@ def download_size(name: str, revision: str | None = None) -> int:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     here = _snapshot(name, revision)
-    weights = here is not None and (_safe(here) or pickled_files(here, name))
-    if here and weights and all((here / one).is_dir() for one in module_folders(here, name)):
+    if (
+        here is not None
+        and (_safe(here) or pickled_files(here, name))
+        and all((here / folder).is_dir() for folder in module_folders(here, name))
+    ):
         return 0
     try:
         about = HfApi().model_info(name, revision=revision, files_metadata=True)
