@@ -162,6 +162,7 @@ def test_a_gzip_bomb_ends_in_an_error_by_line_or_by_file(tmp_path, monkeypatch):
     assert "MATCHLENS_MAX_UNPACKED is 'plenty'; expected a number of bytes" in message
 
 
+@pytest.mark.slow
 def test_a_gzip_file_may_unpack_to_no_more_than_text_of_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "FREE", 10**4)
     bomb = gzip.compress(b" \n" * 10**6, mtime=0)

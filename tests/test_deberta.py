@@ -42,6 +42,7 @@ def loaded(folder, dtype="float64", **config):
     return matchlens.load(folder, dtype=dtype, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_every_config_scores_as_the_library_does(config, tmp_path, tiny_pairs):
     model = loaded(tmp_path, **config)

@@ -194,6 +194,7 @@ def test_bands_are_what_the_config_says(model, kind):
 # --- cuts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["zero", "mask", "mean", "resample"])
 def test_every_how_equals_the_reference(model, kind, how):
     pairs = tiny_models.pairs(5)

@@ -504,6 +504,7 @@ def rendered():
     return content
 
 
+@pytest.mark.slow
 def test_files_are_the_same_in_another_process(rendered):
     mine = [hashlib.sha256(c).hexdigest() for files in rendered for c in files.values()]
     found = subprocess.run(

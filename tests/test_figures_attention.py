@@ -300,6 +300,7 @@ def test_units_leave_numbers_that_can_be_written(value):
         assert 1e-3 <= abs(value) / scale < 1e5
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_twice_and_rows_of_a_scatter_may_be_in_any_order():
     table = scatter_table(12, 12)
     mixed = table.sample(frac=1, random_state=3)

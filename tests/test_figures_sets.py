@@ -242,6 +242,7 @@ def samples():
     yield lambda: figures.shares(share_table(3))
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_twice():
     for draw in samples():
         first = figures.render(draw())

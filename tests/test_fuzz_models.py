@@ -114,6 +114,7 @@ def tried(combinations: Iterable[Combination]) -> tuple[Counter[str], Counter[st
     return tally, scored, faults
 
 
+@pytest.mark.slow
 def test_random_settings_are_scored_as_the_library_does_or_refused():
     tally, scored, faults = tried(islice(dealt(seed=0), COMBINATIONS))
     assert not faults, "\n".join(faults)

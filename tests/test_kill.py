@@ -193,6 +193,7 @@ def test_shards_of_a_killed_run_are_used(study, tmp_path):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.slow
 def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
     tiny_folder, tmp_path, monkeypatch
 ):
@@ -302,6 +303,7 @@ def written(words: list[str]) -> None:
         os._exit(status)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_report_and_compare_killed_anywhere_are_made_again_to_the_same_bytes(
     reported, tmp_path, command

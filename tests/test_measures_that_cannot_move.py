@@ -119,6 +119,7 @@ def test_binary_judgements_need_no_option(tiny_folder, tmp_path):
     assert manifest["studies"]["ablation"]["options"]["rel"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grades", [NO_ZERO, BINARY, [2, 2, 0]])
 def test_a_study_goes_through_where_a_class_of_passages_is_empty(grades, tiny_folder, tmp_path):
     words = write(tmp_path, grades)

@@ -183,6 +183,7 @@ def test_a_lowered_number_is_bold_and_nothing_else(folder, text):
     assert 0 < lower.sum() < 30
 
 
+@pytest.mark.slow
 def test_the_same_tables_give_the_same_bytes_wherever_they_lie(folder, tmp_path):
     code = (
         "import sys, pathlib; from matchlens.report.page import write; "
@@ -380,6 +381,7 @@ def test_curves_that_the_random_ranking_squeezes_are_drawn_close_up_too(folder, 
     assert "figure-1a-up-to-close" not in ids
 
 
+@pytest.mark.slow
 def test_too_large_a_page_drops_detail_in_order_and_at_last_is_refused(folder, monkeypatch):
     sizes = []
     render = page_module._render

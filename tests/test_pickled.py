@@ -338,6 +338,7 @@ GREEDY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", GREEDY)
 def test_a_file_takes_no_more_memory_than_its_size(which, folder, tmp_path):
     """In a process that has 3 GB: numpy and torch take 1 of them."""

@@ -69,6 +69,7 @@ def test_the_share_never_falls_whatever_is_reported(seed):
     assert shares[-1] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["quick", "default"])
 def test_a_whole_study_is_done_only_when_its_last_part_is(size, tiny32, tiny_folder):
     pairs = graded(queries=6, each=2)

@@ -144,6 +144,7 @@ def test_labels_decide_nothing_and_are_shown_as_they_are():
 # --- the real model, turned round
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("rows", "labels"),
@@ -255,6 +256,7 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
         assert find(folder).labelled(label, negate=negate).scored(None, negate) == told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "config", "says"),
     [

@@ -71,6 +71,7 @@ def refusal(folder: Path, capfd, *more: str, yes: bool = True) -> str:
     return "".join([*shown, line])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(copy, capfd):
     assert rerun(copy) == 0
     out, err = capfd.readouterr()
@@ -151,6 +152,7 @@ def test_what_is_not_as_it_was_is_refused_by_name(spoil, says, copy, capfd):
     assert "--anyway" in line
 
 
+@pytest.mark.slow
 def test_anyway_says_what_differs_and_where_the_tables_do(copy, capfd):
     path = copy / "out" / "ablation" / "table1.parquet"
     table = pd.read_parquet(path)
@@ -333,6 +335,7 @@ def test_the_folder_itself_is_not_written_over(copy, capfd):
         assert "give another --out" in refusal(copy, capfd, "--out", str(copy / name))
 
 
+@pytest.mark.slow
 def test_a_command_that_goes_on_stands_once_and_another_in_between_tells(copy, monkeypatch):
     monkeypatch.chdir(copy)
     words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
@@ -344,6 +347,7 @@ def test_a_command_that_goes_on_stands_once_and_another_in_between_tells(copy, m
     assert rerun(copy, "-q") == 0
 
 
+@pytest.mark.slow
 def test_a_margin_given_to_report_is_made_again(copy, capfd):
     assert matchlens.cli.main(["report", str(copy / "out"), "--margin", "0.3"]) == 0
     assert rerun(copy, "-q") == 0

@@ -282,6 +282,7 @@ def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypat
     assert out.stat().st_ino == node
 
 
+@pytest.mark.slow
 def test_an_old_folder_is_continued_or_stays_as_it_is(tmp_path, monkeypatch):
     """Table 1 of one measure never stands under a manifest of another."""
     out = tmp_path / "out"

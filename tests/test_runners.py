@@ -312,6 +312,7 @@ def failing(monkeypatch, model, errors: dict[int, Exception]) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "call"),
     [

@@ -309,6 +309,7 @@ def test_nothing_outside_is_touched_while_links_come_and_go(name, tmp_path):
     assert held_in(home) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["replace", "unlink", "open", "mkdir", "stat"])
 @pytest.mark.parametrize("name", [".matchlens-work", ".matchlens-work/shards", "ablation"])
 def test_a_link_that_is_swapped_in_at_any_step_leads_nowhere(name, step, tmp_path, monkeypatch):
@@ -414,6 +415,7 @@ print((peak() - before) // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says the peak")
 def test_tables_are_read_within_a_bound_of_memory(tmp_path):
     """In a process of its own, whose memory was never larger."""

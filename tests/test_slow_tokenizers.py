@@ -140,6 +140,7 @@ def test_a_vocabulary_is_converted_and_scores_as_the_library(
     same_scores(folder, [*tiny_pairs, *upper])
 
 
+@pytest.mark.slow
 def test_without_the_package_the_error_says_how_to_get_it(trained, tmp_path):
     """And with it, the same folder loads: the test above."""
     block = (

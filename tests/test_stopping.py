@@ -59,6 +59,7 @@ def begun(words: list[str], out: Path, **options) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_an_interruption_while_workers_start_is_an_interruption(words, tmp_path, number, workers):
@@ -93,6 +94,7 @@ def commands(word: str) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_driver(words, tmp_path):
     driver = begun(words, tmp_path / "out", stdout=subprocess.DEVNULL)
     while sum(b"spawn_main" in said for said in commands(str(tmp_path / "out"))) < 2:
@@ -212,6 +214,7 @@ def test_no_room_for_temporary_files_harms_no_command(words, tmp_path):
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where",
     ["matchlens.files.Folder.create", "matchlens.files.Folder.write"],

@@ -67,6 +67,7 @@ def folder(found, tmp_path_factory) -> Path:
 # --- one run for all
 
 
+@pytest.mark.slow
 def test_every_study_is_what_it_is_alone(tiny, pairs, found):
     size = sizes.size("default")
     figure = list(size.figure_1a("default"))
@@ -268,6 +269,7 @@ def test_results_json_is_as_its_schema_says_and_every_number_is_its_cell(folder)
     assert [claim["verdict"] for claim in content["claims"]] == claims["verdict"].tolist()
 
 
+@pytest.mark.slow
 def test_the_report_of_two_copies_has_the_same_bytes(folder, tmp_path):
     held = []
     for number, seed in enumerate(("1", "2")):

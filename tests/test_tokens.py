@@ -599,6 +599,7 @@ def tokenizers_of_all_kinds():
         yield f"unigram, split {split}", known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [False, True])
 @pytest.mark.parametrize("kind", ["words", "dense", "long"])
 def test_a_cut_text_has_the_tokens_of_the_whole(kind, start):
