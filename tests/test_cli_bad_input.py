@@ -623,7 +623,7 @@ MODEL_FAULTS = {
         drop_classifier,
         r"2 weights do not fit \(missing_keys: classifier\.bias",
     ),
-    "shard missing": (shard_missing, r"safetensors cannot be read \(No such file"),
+    "shard missing": (shard_missing, r"has no model-00001-of-00001.safetensors, which"),
     "heads": (set_config(num_attention_heads=5), "multiple of the number of attention heads"),
     "another width": (set_config(intermediate_size=32), "weights"),
     "not a number": (not_a_number, "fails the check at load: scores without a cut differ"),

@@ -138,9 +138,8 @@ def test_another_command_does_not_go_on_with_it(words, stopped, more, said):
     done = call("ablation", *words, *CUTS, *more, "--out", stopped)
     assert done.status == 2
     (line,) = done.err.splitlines()
-    assert line.startswith(
-        f"matchlens: --out {str(stopped)!r} holds another run, which is not finished: "
-    )
+    assert line.startswith("matchlens: --out ")
+    assert " holds another run, which is not finished: " in line
     assert said in line
     assert files_of(stopped) == before
 

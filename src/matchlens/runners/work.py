@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matchlens.errors import InputError
 from matchlens.files import Folder
-from matchlens.reading import MOST_MANIFEST, parsed_json, to_json
+from matchlens.reading import MOST_MANIFEST, UNFINISHED, parsed_json, to_json
 from matchlens.results import differences
 from matchlens.runners.store import KEY, clear, kept_shards
 from matchlens.saving import Lock, remedy
@@ -87,7 +87,7 @@ class Work:
         elif listed:
             raise InputError(
                 f"--out {shown} holds another run, which is not finished: {listed}; run that "
-                f"command again to go on, give another --out, or delete {str(folder.path)!r}"
+                f"command again to go on, give another --out, or delete {UNFINISHED} in it"
             )
 
     def _clear(self, *, shards: bool) -> None:
