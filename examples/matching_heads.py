@@ -24,7 +24,7 @@ pairs = matchlens.choose(matchlens.demo.load(), queries=QUERIES, per_grade=2, ea
 
 # 2. Where every head attends. A matching head gives more attention to relevant passages than to
 #    easy ones, on the half of the queries that finds it; "held" says whether the other half agrees.
-result = matchlens.attention(model, pairs, meters=["mass", "same_token"], causal=False)
+result = matchlens.attention(model, pairs, meters=["mass", "same_stem"], causal=False)
 heads = result.to_frame("matching").query("direction == 'Q->D'")
 found = heads[heads["matching"]].sort_values("auc_found", ascending=False)
 print(

@@ -4,7 +4,7 @@ Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as it
 """
 
 from matchlens.circuits.algebra import Triplets, alignment, matrix, symmetric_share, triplets
-from matchlens.circuits.association import Association, rhos, spearman
+from matchlens.circuits.association import Association, spearman, spearman_of_rows
 from matchlens.circuits.controls import (
     Crossed,
     Null,
@@ -45,9 +45,9 @@ __all__ = [
     "matrix",
     "mean_logits",
     "resampled_logits",
-    "rhos",
     "rotation_null",
     "spearman",
+    "spearman_of_rows",
     "strongest_matches",
     "symmetric_share",
     "triplets",

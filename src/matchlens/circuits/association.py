@@ -125,17 +125,27 @@ def _interval(x: np.ndarray, y: np.ndarray, seed: int, resamples: int) -> tuple[
     found = []
     for count in _blocks(resamples, x.size):
         drawn: Int[np.ndarray, "s layer head"] = generator.integers(0, heads, (count, *x.shape))
-        found.append(rhos(*(values[rows, drawn].reshape(count, -1) for values in (x, y))))
+        found.append(
+            spearman_of_rows(*(values[rows, drawn].reshape(count, -1) for values in (x, y)))
+        )
     low, high = np.nanpercentile(np.concatenate(found), [2.5, 97.5])
     return float(low), float(high)
 
 
-def rhos(
+def spearman_of_rows(
     x: Float[np.ndarray, "sample head"], y: Float[np.ndarray, "sample head"]
 ) -> Float[np.ndarray, " sample"]:
     """Spearman's correlation of each row; NaN where a quantity is the same for all heads.
 
-    >>> rhos(np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[2.0, 4.0, 9.0]] * 2))
+    Args:
+        x: one quantity, `[sample, head]`.
+        y: another one, of the same shape.
+
+    Returns:
+        `[sample]`.
+
+    >>> x, y = np.array([[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]), np.array([[2.0, 4.0, 9.0]] * 2)
+    >>> spearman_of_rows(x, y)
     array([ 1., nan])
     """
     a, b = _ranks(x), _ranks(y)

@@ -14,9 +14,9 @@ from matchlens.circuits import (
     alignment,
     crossed,
     gaussian_null,
-    rhos,
     rotation_null,
     spearman,
+    spearman_of_rows,
     strongest_matches,
     symmetric_share,
     triplets,
@@ -179,7 +179,7 @@ def association_table(
             found = spearman(x, y, seed=seed)
             fixed = {key: np.tile(one.ravel(), (RESAMPLES, 1)) for key, one in values.items()}
             moved = (drawn.get(quantities[one], fixed[one]) for one in (first, second))
-            ends = _ends(rhos(*moved))
+            ends = _ends(spearman_of_rows(*moved))
             row = {"contrast": name, "first": first, "second": second, **vars(found)}
             rows.append({**row, "query_low": ends[0], "query_high": ends[1]})
     names = ["contrast", "first", "second", "rho", "p", "by_layer", "low", "high"]
