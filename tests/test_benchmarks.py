@@ -312,6 +312,7 @@ def test_lengths_are_spread():
     assert subjects.spread([2, 1], 5) == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_gpus_figures_are_made_on_a_cpu_and_missing_without_a_gpu(
     tmp_path: Path, held, monkeypatch, capsys
 ):

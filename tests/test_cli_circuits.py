@@ -95,6 +95,7 @@ def test_options_are_recorded_and_distilbert_works(tmp_path):
     assert asked["pairs_of_hypothesis"] <= 8
 
 
+@pytest.mark.slow
 def test_it_shares_a_folder_with_other_studies(words, tmp_path):
     out = tmp_path / "out"
     assert call("ablation", *words, "--cut", "Q->D", "--out", out).status == 0

@@ -182,6 +182,7 @@ def test_figures_have_a_line_a_folder(both):
     assert render(drawn["table1"])["svg"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes(place, tmp_path):
     done = call("compare", place / "a", place / "b", "--out", tmp_path / "out", "--quiet")
     assert (done.status, done.err) == (0, "")

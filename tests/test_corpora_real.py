@@ -19,6 +19,7 @@ def judged(trec_dl: Path, year: str):
     return trec.load(trec_dl / f"{year}.topics.tsv", trec_dl / f"{year}.qrels", passages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("year", "queries", "pairs"), [("dl19", 43, 9260), ("dl20", 54, 11386)])
 def test_every_judgement_has_its_passage(trec_dl, year, queries, pairs):
     chosen = choose(judged(trec_dl, year), all_judged=True)

@@ -219,6 +219,7 @@ def wrong(n: int, rows: int) -> pd.Series:
     return pd.concat(cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [10, 16, 43])
 def test_false_verdicts_of_whole_claims_on_dl19_are_rare(n):
     rows = 200

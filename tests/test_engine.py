@@ -72,6 +72,7 @@ def test_table1_equals_the_reference(tiny, tiny_pairs, how):
         np.testing.assert_allclose(got[name], expected, atol=1e-10, err_msg=name)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(a=any_cuts, b=any_cuts)
 def test_any_two_cuts_together_equal_the_reference(tiny, tiny_pairs, a, b):

@@ -372,6 +372,7 @@ def _spoiled(folder: Path, kind: str, pick: int, value: object, raw: bytes) -> N
 KINDS = ("manifest", "bytes", "gone", "link", "array", "column", "rows", "again", "cell")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "compare", "rerun"])
 def test_a_results_folder_is_read_or_refused(command, made, goes_on, capfd, monkeypatch):
     monkeypatch.setattr("matchlens.models.load.load", _stop)
@@ -404,7 +405,8 @@ def test_a_results_folder_is_read_or_refused(command, made, goes_on, capfd, monk
             out, err = capfd.readouterr()
             assert status in (0, 2), err
             assert all(line.isprintable() for line in (out + err).splitlines())
-            assert status == 0 or len(err.splitlines()) == 1, err
+            asked = command == "rerun" and "nobody is there to be asked" in err.splitlines()[-1:][0]
+            assert status == 0 or asked or len(err.splitlines()) == 1, err
             assert set(os.listdir(folder)) == before
 
     goes_on(check)

@@ -66,6 +66,7 @@ def online(words: str, address: str, cache: Path, *, offline: bool = False) -> s
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_pickles_are_downloaded_only_where_there_are_no_safetensors(tmp_path):
     both = tiny_models.save(tmp_path / "both", seed=1)
     torch.save({}, both / "pytorch_model.bin")
@@ -213,6 +214,7 @@ def collections(folder: Path) -> list[Path | str]:
     return words
 
 
+@pytest.mark.slow
 def test_the_paper_is_reproduced_with_its_own_model(tmp_path):
     """MonoBERT-large's shape and form: 24 layers of 16 heads, two labels, pickled, in the cache."""
     folder = pickled(

@@ -160,6 +160,7 @@ def test_a_sweep_through_the_command_line(words, tmp_path):
     assert not [name for name in files_of(tmp_path / "none") if name.endswith(".svg")]
 
 
+@pytest.mark.slow
 def test_attention_through_the_command_line(folder, tmp_path):
     done = call("attention", "--demo", "--queries", "4", "--per-grade", "1", "--easy", "1",
                 "-m", folder, "--device", "cpu", "--quiet", "--out", tmp_path / "out")  # fmt: skip

@@ -131,6 +131,7 @@ def committed(out: Path) -> int:
     return sum(1 for _ in out.glob(".matchlens-work/shards/*/*.shard"))
 
 
+@pytest.mark.slow
 def test_a_run_killed_anywhere_goes_on_to_the_same_bytes(study, tmp_path):
     whole = tmp_path / "whole"
     started = time.monotonic()
@@ -253,6 +254,7 @@ def saved(out: Path, **changed) -> None:
         (out / name).write_text(text)
 
 
+@pytest.mark.slow
 def test_a_second_run_killed_between_any_two_renames_is_read_as_old_or_new(tmp_path):
     first, out = tmp_path / "first", tmp_path / "out"
     saved(first)

@@ -216,6 +216,7 @@ def done(tiny):
     return matchlens.study(tiny, pairs, size="quick", studies=["evidence", "attention"])
 
 
+@pytest.mark.slow
 def test_shuffled_rankings_are_evaluated_as_any_are(done):
     rankings = Shuffled(done["evidence"])
     for seed in range(3):
@@ -231,6 +232,7 @@ def test_shuffled_rankings_are_evaluated_as_any_are(done):
     np.testing.assert_allclose(whole[0]["D->D"], stored, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_claims_about_relevance_hold_by_chance_only_where_relevance_is_shuffled(done, tmp_path):
     found = held(done["evidence"], done["attention"], tmp_path)
     assert len(found) == 8

@@ -110,7 +110,8 @@ def test_a_cell_of_table_1_explains_itself_on_hover_and_focus(browser, folder):
     row = given.frame(folder, "ablation", "table1").set_index("cut").loc["CLS->CLS"]
     expected = (
         f"nDCG@10 {num(row['mean'], 3)} (original {num(row['original'], 3)})",
-        f"change {num(row['diff'], 3, sign=True)}, 95% ",
+        f"change {num(row['diff'], 3, sign=True)} (",
+        "random), 95% ",
         "8 queries; p Holm",
         "p flip",
     )
@@ -213,18 +214,20 @@ def test_every_table_can_be_downloaded(browser, downloads):
 
 
 def test_a_table_sorts_by_any_column(browser):
-    column = (
-        "return [...document.querySelector('#matching .data').tBodies[0].rows]"
-        ".map((row) => row.cells[4].textContent)"
+    held = (
+        "[...document.querySelectorAll('#matching .data')]"
+        ".reduce((a, b) => (a.tBodies[0].rows.length < b.tBodies[0].rows.length ? b : a))"
     )
-    button = browser.find("#matching .data th:nth-child(5) button")
+    column = (
+        f"return [...{held}.tBodies[0].rows]"
+        ".map((row) => row.cells[4].textContent.replace(String.fromCharCode(8722), '-'))"
+    )
+    button = browser.run(f"return {held}.querySelector('th:nth-child(5) button')")
     browser.run("arguments[0].click()", button)
     up = browser.run(column)
     assert len(up) > 3
     assert [float(one) for one in up] == sorted(float(one) for one in up)
-    first = browser.run(
-        "return document.querySelector('#matching .data th:nth-child(5)').getAttribute('aria-sort')"
-    )
+    first = browser.run(f"return {held}.querySelector('th:nth-child(5)').getAttribute('aria-sort')")
     assert first == "ascending"
     browser.run("arguments[0].click()", button)
     down = [float(one) for one in browser.run(column)]

@@ -102,6 +102,7 @@ def test_the_pass_for_the_means_is_part_of_a_run(tiny32, tiny_pairs, monkeypatch
     assert calls[-1] == (len(tiny_pairs), len(tiny_pairs))
 
 
+@pytest.mark.slow
 def test_the_bar_on_a_terminal_says_what_is_left(tiny_folder, tmp_path):
     write_collection(tmp_path, seed=1)
     words = ["attention", "--model", tiny_folder, "--device", "cpu", *collection_options(tmp_path)]

@@ -20,6 +20,7 @@ def _one_thread(demo_model):
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 def test_scores_are_the_library_s_own_in_any_order_and_batch(demo_model, trec_dl):
     """100 passages, by transformers alone: one pair at a time, no padding, its own attention.
 
@@ -57,6 +58,7 @@ def test_a_blind_model_ranks_at_random(demo_model, trec_dl):
     assert blind["tau_b"].isna().all()
 
 
+@pytest.mark.slow
 def test_bfloat16_ranks_as_float32(demo_model):
     """Half precision moves the measure by less than .002: its softmax is in float32."""
     pairs = matchlens.choose(matchlens.demo.load(), queries=12)

@@ -105,6 +105,7 @@ def test_workers_end_with_a_killed_driver(words, tmp_path):
     assert gone(f"TEST_WORD={tmp_path / 'out'}")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_from_a_stopped_one(
     tiny32, tiny_folder, tiny_pairs, tmp_path, monkeypatch
 ):
@@ -198,6 +199,7 @@ matchlens.__main__.run()
     assert "and run the same command again to go on" in line
 
 
+@pytest.mark.slow
 def test_no_room_for_temporary_files_harms_no_command(words, tmp_path):
     """They lie in the results folder."""
     disk = tmp_path / "disk"

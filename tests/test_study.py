@@ -96,6 +96,7 @@ def test_every_study_is_what_it_is_alone(tiny, pairs, found):
     )
 
 
+@pytest.mark.slow
 def test_the_untouched_pass_is_one_and_results_come_as_they_are_made(found, stages, kept, pairs):
     assert kept == list(found.results)
     over_all = {what for what, _, total in stages if total == len(pairs.pairs)}
@@ -210,6 +211,7 @@ def test_a_study_that_cannot_be_run_is_left_out_with_its_reason(tiny):
         done["circuits"]
 
 
+@pytest.mark.slow
 def test_a_decoder_is_studied_as_far_as_it_goes(tmp_path_factory, tmp_path):
     model = matchlens.load(tiny_decoders.save(tmp_path_factory.mktemp("qwen3"), "qwen3"))
     pairs = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1, easy=2)

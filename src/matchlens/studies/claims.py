@@ -102,7 +102,7 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
                 "found": words,
                 "p": known(verdict.p),
                 "p_holm": known(verdict.p_corrected),
-                "needed": one.needed if verdict.verdict == UNDECIDED else None,
+                "needed": _needed(one) if verdict.verdict == UNDECIDED else None,
                 "draws": ", ".join(draws),
                 "agreement": _agreement(draws, rests if claim.redrawn else None),
                 "definition": claim.definition.format(margin=f"{margin:.0%}"),
@@ -175,9 +175,20 @@ def _undecided(found: Found, corrected: float) -> str:
             if found.found.rstrip(".").lower() == why.lower()
             else (f"Not decided: {why}.")
         )
-    needed = f" About {found.needed:,} queries would probably decide it." if found.needed else ""
+    needed = _needed(found)
+    more = f" About {needed:,} queries would probably decide it." if needed else ""
     said = "" if np.isnan(corrected) else f" (the nearest has a corrected p of {corrected:.3f})"
-    return f"Not decided: neither test is passed{said}.{needed}"
+    return f"Not decided: neither test is passed{said}.{more}"
+
+
+def _needed(found: Found) -> int | None:
+    """How many queries would probably decide it, where they are more than there are.
+
+    The estimate is of the cut that a claim's number comes from; where that one needs no more
+    queries, another of its cuts is what is lacking, and nothing is known of how many would do.
+    """
+    there = found.n if found.n_of == "queries" and found.n else 0
+    return found.needed if found.needed and found.needed > there else None
 
 
 def _seed(results: Results) -> int:
