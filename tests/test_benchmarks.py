@@ -28,6 +28,8 @@ import tiny
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
 
+pytestmark = pytest.mark.slow
+
 LAYERS, HEADS = 3, 4
 CELLS = ["Q->D", "D->D", "CLS->All", "Q->All", "{Q,D}->{Q,D}"]
 CONDITIONS = ["", *CELLS, "D->D@0:1", "Q->D@0:2", "D->D@0:3", "Q->D#1.2", "D->Q#0.0"]

@@ -229,10 +229,8 @@ ITSELF = "transformers cannot run this model"
 
 
 @pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
-@pytest.mark.parametrize(
-    "family",
-    [pytest.param(one, marks=() if one == "bert" else pytest.mark.slow) for one in FAMILIES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_setting_is_followed_or_refused_by_name(family, tmp_path):
     source = build(family, tmp_path / "model")
     cases = [(key, value) for key in keys_of(family) for value in OTHER[key]]

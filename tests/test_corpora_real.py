@@ -10,7 +10,7 @@ import pytest
 from matchlens.corpora import PairSet, choose, trec
 from matchlens.errors import MatchlensWarning
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @cache

@@ -19,6 +19,8 @@ from matchlens.standins import collated
 from test_families import library_logits, relevance, scores
 from tiny import DEBERTA_V3
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = {
     "as in v3": DEBERTA_V3,
     "c2p only": {"pos_att_type": ["c2p"]},

@@ -49,7 +49,17 @@ VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
 OLD = VERSION < (5, 3)
 
 
-@pytest.fixture(scope="module", params=tiny_models.FAMILIES)
+QUICK = ("bert", "modernbert", "roberta")
+"""Families that the quick tests take; the others are as many variations of them."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(one, marks=() if one in QUICK else pytest.mark.slow)
+        for one in tiny_models.FAMILIES
+    ],
+)
 def family(request) -> str:
     return request.param
 

@@ -131,6 +131,7 @@ def test_a_collection_loads_or_is_refused(goes_on):
     goes_on(check)
 
 
+@pytest.mark.slow
 def test_files_ir_datasets_and_python_give_the_same_pairs_and_counts(goes_on):
     @fuzz(100, made=odd_records())
     def check(made):

@@ -22,6 +22,8 @@ from matchlens import InputError
 from matchlens.models.folder import download_size, find
 from matchlens.studies import wexir25
 
+pytestmark = pytest.mark.slow
+
 COMMAND = str(Path(sys.executable).with_name("matchlens"))
 
 

@@ -19,7 +19,10 @@ import matchlens
 import tiny as tiny_models
 from matchlens import InputError
 
-pytestmark = pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -404,6 +404,7 @@ def test_too_large_a_page_drops_detail_in_order_and_at_last_is_refused(folder, m
     assert numbers[0] < 5_000_000
 
 
+@pytest.mark.slow
 def test_write_puts_aside_what_is_in_the_way(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)

@@ -28,7 +28,10 @@ from matchlens import InputError
 from matchlens.models import convert, pickled
 from matchlens.models.folder import find
 
-pytestmark = pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning"),
+]
 LEGACY = {"_use_new_zipfile_serialization": False}
 FORMATS = pytest.mark.parametrize("options", [{}, LEGACY], ids=["zip", "legacy"])
 

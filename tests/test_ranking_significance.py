@@ -75,6 +75,7 @@ def test_stars():
     assert strict["significant"].sum() < table["significant"].sum()
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1)),
     st.lists(st.integers(0, 30), max_size=5),

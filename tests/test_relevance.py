@@ -170,6 +170,7 @@ def test_an_order_that_looks_reversed_is_told(demo_model, rows, labels, tmp_path
     np.testing.assert_allclose(matchlens.score(right, pairs, ["Q->D"]), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_a_right_order_that_is_negated_is_told(demo_model):
     assert demo_model.checks["relevant_above"]["seen"] == 8
@@ -213,6 +214,7 @@ def logits_of(folder: Path, pairs) -> np.ndarray:
 MULTI, SINGLE = "multi_label_classification", "single_label_classification"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "problem", "label", "expected", "text"),
     [

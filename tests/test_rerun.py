@@ -164,6 +164,7 @@ def test_anyway_says_what_differs_and_where_the_tables_do(copy, capfd):
         assert "warning: not as it was: numpy was 1.0, is" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
     path = copy / "out" / "ablation" / "table1.parquet"
     table = pd.read_parquet(path)
@@ -219,6 +220,7 @@ def test_a_stranger_s_command_can_ask_for_nothing_a_person_could_not_type(
     assert line.isprintable()
 
 
+@pytest.mark.slow
 def test_where_it_runs_is_not_taken_from_a_manifest(copy, capfd):
     """Nothing connects to the address, and the study runs here."""
     with socket.create_server(("127.0.0.1", 0)) as cluster:

@@ -219,6 +219,7 @@ def test_measures_in_shards_are_those_of_the_run_and_do_not_depend_on_order(
         assert first[name].tobytes() == other[name].tobytes() == again[name].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     ["seed", "pairs", "text", "conditions", "measure", "dtype", "batch_tokens"],

@@ -18,6 +18,8 @@ import matchlens
 import tiny as tiny_models
 from matchlens import InputError
 
+pytestmark = pytest.mark.slow
+
 PIECES = {
     "xlm-roberta": ("sentencepiece.bpe.model", {}),
     "camembert": ("sentencepiece.bpe.model", {}),

@@ -133,6 +133,7 @@ def test_what_is_shared_is_run_once(tiny, pairs):
 # --- several draws of the sample
 
 
+@pytest.mark.slow
 def test_the_claims_of_few_cuts_are_decided_on_every_draw(tiny, tmp_path):
     draws = [
         matchlens.choose(matchlens.demo.load(), queries=12, per_grade=1, seed=seed, easy=easy)
@@ -235,6 +236,7 @@ def test_options_that_are_no_options(tiny, pairs):
         matchlens.study(tiny, pairs, studies=[])
 
 
+@pytest.mark.slow
 def test_a_study_shows_itself(found):
     shown = found._repr_html_()
     for name in ("Q→D", "nDCG@10"):
@@ -249,6 +251,7 @@ def test_a_study_shows_itself(found):
 # --- the folder
 
 
+@pytest.mark.slow
 def test_results_json_is_as_its_schema_says_and_every_number_is_its_cell(folder):
     content = json.loads((folder / "results.json").read_text("utf-8"))
     schema = json.loads(files("matchlens.report").joinpath("results.schema.json").read_text())

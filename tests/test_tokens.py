@@ -258,6 +258,7 @@ def not_listed(folder):
     shorter(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", [of_load, of_crossencoder, of_command])
 @pytest.mark.parametrize(
     "situation",

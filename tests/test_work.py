@@ -155,6 +155,7 @@ def test_how_fast_it_is_run_is_no_other_command(words, stopped):
     assert (done.status, done.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(words, stopped, tmp_path):
     script = (
         "import sys, json; from matchlens.runners.work import Work\n"
@@ -215,6 +216,7 @@ def test_what_a_killed_run_left_half_written_is_cleared(words, stopped):
     assert not list(stopped.rglob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call_number", [1, 2, 6, 14])
 def test_a_full_disk_loses_nothing(words, fresh, tmp_path, monkeypatch, call_number):
     """Wherever a write fails: one line, what was done is kept, and the same command goes on."""

@@ -32,8 +32,8 @@ def text(result: Result, *, bold: bool = False) -> str:
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
     >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["CLS->All"])
-    >>> text(result).splitlines()[-1][:50]
-    'v: lower than the original at the printed precisio'
+    >>> text(result).splitlines()[-1][:25]
+    'share: of (original - ran'
     """
     rows = {str(row["cut"]): row for row in records(result.to_frame("table1"))}
     digits = digits_of(result)
