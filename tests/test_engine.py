@@ -256,3 +256,24 @@ def test_batches_for_a_gpu_have_lengths_that_its_kernels_like(tiny, tiny_pairs):
         longest = int(encoded.lengths[own.pairs].max())
         assert own.parts.shape[1] == longest
         assert theirs.parts.shape[1] == -(-longest // 8) * 8
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_cudnn_s_attention_is_off_while_layers_run_and_then_as_it_was(before, tiny, monkeypatch):
+    """The switch belongs to the process, in which somebody's own models may run, too."""
+    cuda, embed, seen = torch.backends.cuda, tiny.family.embed, []
+
+    def watched(batch):
+        seen.append(cuda.cudnn_sdp_enabled())
+        return embed(batch)
+
+    monkeypatch.setattr(tiny.family, "embed", watched)
+    own = cuda.cudnn_sdp_enabled()
+    try:
+        cuda.enable_cudnn_sdp(before)
+        run(tiny, tiny_models.pairs(2), {"": []})
+        after = cuda.cudnn_sdp_enabled()
+    finally:
+        cuda.enable_cudnn_sdp(own)
+    assert seen == [False]
+    assert after is before

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -239,7 +240,7 @@ def run_part(
         )
         for meter in meters:
             meter.begin(family, batch, places[rows])
-        with torch.inference_mode():
+        with torch.inference_mode(), _without_cudnn():
             walk.descend(0, [0], family.embed(batch).unsqueeze(0))
         for meter in meters:
             meter.end()
@@ -262,6 +263,21 @@ def run_part(
         taken,
         counts,
     )
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Keep cuDNN's attention off meanwhile: it plans every new shape of a batch anew.
+
+    The switch is the process's, and the process may be somebody else's: it is put back.
+    """
+    cuda = torch.backends.cuda
+    before = cuda.cudnn_sdp_enabled()
+    cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        cuda.enable_cudnn_sdp(before)
 
 
 def _took(

@@ -205,8 +205,9 @@ def load(
         pack(module)
         keep_memory()
     if place.type == "cuda":
-        # cuDNN builds a plan for each new shape of a batch, 80 ms each, and is no faster afterwards
-        torch.backends.cuda.enable_cudnn_sdp(False)
+        from matchlens.models.decoder import fuse_norms
+
+        fuse_norms(module)  # here, not in the family: wrap leaves its owner's module as it is
     with refusing(folder.name, "its config cannot be followed"):
         family: Family = family_class(module)
     family.label = folder.label
