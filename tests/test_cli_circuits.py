@@ -77,6 +77,7 @@ def test_it_writes_tables_texts_figures_and_means(words, base_folder, tmp_path):
     assert {name for name in held if held[name] != files_of(out)[name]} == {"run.log"}
 
 
+@pytest.mark.slow
 def test_options_are_recorded_and_distilbert_works(tmp_path):
     folder = tiny_models.save(tmp_path / "model", family="distilbert", layers=2)
     out = tmp_path / "out"

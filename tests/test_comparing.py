@@ -77,6 +77,7 @@ def said(result) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_cells_and_curves_are_those_of_the_folders(both, place):
     for study, name, table_name in (
         ("ablation", "table1", "table1"),

@@ -343,6 +343,7 @@ def test_report_and_compare_killed_anywhere_are_made_again_to_the_same_bytes(
         assert not list(out.glob(".*"))
 
 
+@pytest.mark.slow
 def test_report_and_compare_beside_a_running_study_that_is_stopped_in_between(
     study, reported, tmp_path
 ):
@@ -369,6 +370,7 @@ def test_report_and_compare_beside_a_running_study_that_is_stopped_in_between(
     assert list(read_manifest(out)["studies"]) == ["ablation", "study"]
 
 
+@pytest.mark.slow
 def test_a_study_beside_a_stopped_report_drops_nothing(reported, tmp_path):
     """The report is stopped between two of its renames; a second writer waits for no half state."""
     steps, _ = lasting(lambda: written(["report", str(reported)]))

@@ -390,6 +390,7 @@ def test_the_command_writes_the_study(words, tmp_path):
     assert {name for name in held if held[name] != now[name]} <= {"run.log", "manifest.json"}
 
 
+@pytest.mark.slow
 def test_the_command_uses_what_the_folder_holds(words, tmp_path):
     out = tmp_path / "out"
     assert call("ablation", *words, "--cut", "D->D", "--out", out).status == 0

@@ -43,6 +43,7 @@ def verdicts(folder: Path | str) -> set[str]:
     return set(table["verdict"])
 
 
+@pytest.mark.slow
 def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder):
     assert verdicts(tiny_folder) == {"undecided"}
 

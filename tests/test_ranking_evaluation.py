@@ -372,6 +372,7 @@ def test_a_better_ranking_is_worth_more_than_a_random_one_than_a_worse():
         assert best > random_expectation(measure, [query]).values[0] > worst
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     measure=st.sampled_from([*LINEAR, *WHOLE, "RBP(rel=1)"]),

@@ -261,6 +261,7 @@ def other(**changed) -> Result:
     return replace(first, options={**first.options, "measure": "P@1"})
 
 
+@pytest.mark.slow
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     out = tmp_path / "deep/er/out"
 

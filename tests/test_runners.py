@@ -339,6 +339,7 @@ def test_out_of_memory_halves_the_batch_and_is_said_once(
     assert len(texts) <= 2
 
 
+@pytest.mark.slow
 def test_out_of_memory_with_one_pair_is_the_end_and_other_errors_are_not_memory(
     tiny, tiny_pairs, monkeypatch
 ):
@@ -382,6 +383,7 @@ def is_alive(process: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
     """Real processes, each with the model; none is left behind."""
     sha256 = str(tiny32.identity["sha256"])

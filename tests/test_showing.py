@@ -82,6 +82,7 @@ def test_every_study_shows_itself(results, study, tmp_path):
     assert Result.load(tmp_path / "out", study)._repr_html_().count("<table") == 1
 
 
+@pytest.mark.slow
 def test_every_study_with_figures_draws_its_own(results):
     main = {}
     for study, result in results.items():

@@ -144,6 +144,7 @@ def test_half_precision_stays_near(tiny_folder, tiny, tiny_pairs, how):
     np.testing.assert_allclose(near.scores.values, exact.scores.values, atol=0.1)
 
 
+@pytest.mark.slow
 def test_rows_that_read_nothing_any_more_go_on_alone(tiny, tiny_pairs):
     """The score's rows cut from all up to the top: no other row is computed for them."""
     pairs = tiny_pairs[:6]

@@ -311,6 +311,7 @@ def words(tmp_path_factory, tiny_folder):
     ]
 
 
+@pytest.mark.slow
 def test_the_command_writes_everything(words, tmp_path):
     out = tmp_path / "out"
     done = call("study", *words, "--quick", "--quiet", "--out", out)

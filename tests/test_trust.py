@@ -169,6 +169,7 @@ def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
     assert "shared" in text
 
 
+@pytest.mark.slow
 def test_head_sets_count_the_random_sets_that_do_as_much(tiny, few):
     sets = {"pair": "0.1,2.3", "one": [(1, 2)]}
     result = matchlens.head_sets(

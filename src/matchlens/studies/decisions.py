@@ -283,8 +283,8 @@ def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -
         )
     quiet = int((norm[sinks] < SINK).sum())
     return (
-        f"{int(sinks.sum())} heads give {names} half of their attention or more; {quiet} of these "
-        "get less than half of what they write from there."
+        f"Half of the attention or more goes to {names} in {int(sinks.sum())} of {sinks.size} "
+        f"heads; in {quiet} of these less than half of what is written comes from there."
     )
 
 
