@@ -20,7 +20,7 @@ demo: $(READY)
 
 # Minutes; test-all adds the tests that take long (random models, kills, every setting of a family).
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m 'not slow'
 
 test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

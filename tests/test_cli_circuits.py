@@ -40,6 +40,7 @@ def base_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_writes_tables_texts_figures_and_means(words, base_folder, tmp_path):
     out = tmp_path / "out"
     done = call("circuits", *words, "--base", base_folder, "--top", 2, "--same-token", "--out", out)

@@ -108,6 +108,7 @@ def test_a_cap_on_pairs_is_kept_and_said(words, tmp_path):
     assert scores["pair"].nunique() <= 8
 
 
+@pytest.mark.slow
 def test_what_a_study_would_cost_or_refuse_is_said_without_loading_it(words):
     given = [str(word) for word in words]
     good = [

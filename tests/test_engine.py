@@ -54,7 +54,10 @@ def test_two_labels_score_by_the_difference(tmp_path, tiny_pairs):
         assert got[""][number] == pytest.approx(float(z[1] - z[0]), abs=1e-10)
 
 
-@pytest.mark.parametrize("how", ["", "~mask", "~mean", "~resample", "~sink"])
+SLOWER = [pytest.param(how, marks=pytest.mark.slow) for how in ("~mean", "~resample", "~sink")]
+
+
+@pytest.mark.parametrize("how", ["", "~mask", *SLOWER])
 def test_table1_equals_the_reference(tiny, tiny_pairs, how):
     few = [tiny_pairs[n] for n in (0, 4)]  # of one query
     names = [cut + how for cut in TABLE1]

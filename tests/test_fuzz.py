@@ -106,6 +106,7 @@ COLLECTION = st.one_of(
 )
 
 
+@pytest.mark.slow
 def test_a_collection_loads_or_is_refused(goes_on):
     @fuzz(150, drawn=COLLECTION, gz=st.booleans())
     def check(drawn, gz):
@@ -211,6 +212,7 @@ CUT = st.one_of(
 )
 
 
+@pytest.mark.slow
 def test_a_cut_parses_back_or_is_refused(goes_on):
     @fuzz(400, text=CUT)
     def check(text):

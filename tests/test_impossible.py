@@ -180,6 +180,7 @@ def test_circuits_are_refused_in_one_line(folder, tmp_path):
     assert not (tmp_path / "out/circuits").exists()
 
 
+@pytest.mark.slow
 def test_several_hows_and_controls_pass_the_impossible_over(model):
     pairs = matchlens.choose(matchlens.demo.load(), queries=3, per_grade=1)
     cuts = ["Q->D", "D->Q"]

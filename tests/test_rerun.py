@@ -313,6 +313,7 @@ def test_no_is_the_answer_that_runs_nothing(copy):
     assert not (copy / "out-again").exists()
 
 
+@pytest.mark.slow
 def test_the_command_that_was_shown_is_the_one_that_is_run(copy):
     """The manifest is another one by the time of the answer."""
     change(copy, lambda all_: all_.pop(1))

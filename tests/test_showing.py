@@ -154,6 +154,7 @@ def test_points_in_latex_are_those_of_the_table(results):
         assert rule in latex
 
 
+@pytest.mark.slow
 def test_heads_in_latex(results):
     result = results["attention"]
     table = result.to_frame("matching")
