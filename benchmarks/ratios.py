@@ -37,7 +37,7 @@ class Spread:
 
 
 def took(work: Work, name: str, what: str = "cpu") -> Spread:
-    """Seconds of a contender, a number a round.
+    """Seconds of a contender, a number for each round.
 
     Args:
         work: a comparison as it is stored.

@@ -41,8 +41,8 @@ for model in (whole, shorter):
     print()
     print(matchlens.table_text(result))
 
-# 3. Side by side. "paired" has a row a condition: the second model less the first, over the same
-#    queries, with an interval and a corrected test.
+# 3. Side by side. "paired" has a row for each condition: the second model less the first, over
+#    the same queries, with an interval and a corrected test.
 comparison = matchlens.compare(folders)
 print(*comparison.to_frame("said")["sentence"], sep="\n")
 columns = ["condition", "diff", "ci_low", "ci_high", "p_holm"]

@@ -274,7 +274,7 @@ def test_two_passes_and_no_more(model, pairs, monkeypatch):
     done = matchlens.query_key(model, pairs, top=1, most_pairs=8)
     few = done.options["pairs_of_hypothesis"]
     assert 0 < few <= 8
-    assert rows[-1] == len(pairs.pairs) + few  # one row a pair
+    assert rows[-1] == len(pairs.pairs) + few  # one row for each pair
     tokens, less = int(done.pairs["tokens"].sum()), len(pairs.pairs) + few
     longest = int(done.pairs["tokens"].max())
     assert rows[:-1] == [rows[0]] * (model.family.n_layers - 1)

@@ -171,7 +171,7 @@ def test_figures_have_a_line_a_folder(both):
     drawn = dict(comparison_figures(both))
     assert set(drawn) == {"table1", "curves-0"}
     figure = drawn["curves-0"]
-    assert caption_of("curves-0") == "Figure 1a, a line a folder (1)"
+    assert caption_of("curves-0") == "Figure 1a, a line for each folder (1)"
     texts = [text.get_text() for text in figure.texts]
     assert texts.count("a") == texts.count("b") == 2
     assert len(figure.axes) == 2

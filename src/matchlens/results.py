@@ -3,7 +3,7 @@
 A results folder is the same for every study::
 
     manifest.json            what was asked and of what: model, pairs, versions, options, the check
-    pairs.parquet            one row a pair
+    pairs.parquet            one row for each pair
     scores.parquet           cut, pair, score (logits)
     meters/<name>.npy        [pair, layer, head, row part, column part], for numpy's mmap_mode
     <study>/<table>.parquet  and .json with the same rows
@@ -64,7 +64,7 @@ class Result(Shows):
         identity: model, pairs and versions; folders with another identity are not mixed.
         options: every option of the study, defaults spelled out.
         notes: what a person should know before believing the numbers.
-        pairs: one row a pair.
+        pairs: one row for each pair.
         scores: columns cut, pair, score (logits).
         tables: the study's tables by name.
         texts: file name to content, such as the LaTeX table or a figure.

@@ -1,4 +1,4 @@
-"""Figure 1a: the measure, layer by layer, a curve a direction."""
+"""Figure 1a: the measure, layer by layer, a curve for each direction."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def layer_curves(
 ) -> Figure:
     """Draw Figure 1a: how the measure changes with the layers that are cut.
 
-    A curve a direction with the 95% interval of its change as a band; markers are filled where
-    the change is significant. The original and the random ranking are lines. Labels stand at the
-    curves' right ends.
+    A curve for each direction with the 95% interval of its change as a band; markers are filled
+    where the change is significant. The original and the random ranking are lines. Labels stand at
+    the curves' right ends.
 
     Args:
-        table: one row a point of a curve. Columns: direction (text such as ``Q->D``), n (a layer
-            or a number of layers, see kind), mean (the measure), original (the measure without a
-            cut), ci_low and ci_high (95% interval of the mean difference to the original, in
-            units of the measure; NaN draws no band), significant (bool).
+        table: one row for each point of a curve. Columns: direction (text such as ``Q->D``), n (a
+            layer or a number of layers, see kind), mean (the measure), original (the measure
+            without a cut), ci_low and ci_high (95% interval of the mean difference to the original,
+            in units of the measure; NaN draws no band), significant (bool).
         measure: the measure's name, such as ``nDCG@10``.
         random: the random ranking's expected value of the measure; NaN draws no line.
         kind: what n is. ``up-to``: layers 0 to n-1 are cut; ``from``: layers n and above;

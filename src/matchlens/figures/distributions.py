@@ -1,4 +1,4 @@
-"""How a quantity is distributed over relevant, hard and easy passages: a panel a head."""
+"""How a quantity is distributed over relevant, hard and easy passages: a panel for each head."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def class_distributions(
 ) -> Figure:
     """Draw how a quantity is distributed over the classes of passages, for chosen heads.
 
-    A panel a head and direction, in the table's order, six at most; the classes' densities lie
-    upon each other as steps, told apart by colour and by the kind of line.
+    A panel for each head and direction, in the table's order, six at most; the classes' densities
+    lie upon each other as steps, told apart by colour and by the kind of line.
 
     Args:
-        table: histograms, one row a bin of a class. Columns: layer, head (from 0), direction
+        table: histograms, one row for each bin of a class. Columns: layer, head (from 0), direction
             (text such as ``Q->D``), class (text: ``relevant``, ``hard``, ``easy``; five classes
             at most), low and high (the bin's ends, in the quantity's units; a head's classes
             share their bins, which leave no gap), count (pairs in the bin).
-        separation: one row a panel. Columns: layer, head, direction, auc (relevant against easy)
-            and ks (Kolmogorov-Smirnov distance); NaN, or no row, writes none.
+        separation: one row for each panel. Columns: layer, head, direction, auc (relevant against
+            easy) and ks (Kolmogorov-Smirnov distance); NaN, or no row, writes none.
         quantity: what is distributed, such as ``attention mass``.
         note: what is seen.
         title: above the figure.

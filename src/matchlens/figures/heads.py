@@ -1,4 +1,4 @@
-"""A number a head, such as the effect of cutting it alone: a heat map, layers by heads."""
+"""A number for each head, such as the effect of cutting it alone: a heat map, layers by heads."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def head_map(
     title: str = "",
     width: str = "column",
 ) -> Figure:
-    """Draw a number a head, centred at 0, a cell a head: the effect of cutting it, by default.
+    """Draw a number for each head as a cell, centred at 0: by default the effect of cutting it.
 
     Layer 0 is at the bottom. The colours are centred at 0. Significant cells bear a dot (the
     number is negative: the measure falls without the head) or a triangle (it rises), so that the
     sign shows in grey, too. The heads of the largest numbers are named.
 
     Args:
-        table: one row a head. Columns: layer, head (from 0), diff (what is drawn: the change of
-            the measure when the head is cut, in units of the measure, or the difference of an
+        table: one row for each head. Columns: layer, head (from 0), diff (what is drawn: the change
+            of the measure when the head is cut, in units of the measure, or the difference of an
             attention quantity between two classes of passages), q (p corrected after Benjamini
             and Hochberg; may be NaN), significant (bool). Heads without a row stay grey.
         measure: the measure's name, such as ``nDCG@10``, where heads are cut.

@@ -37,12 +37,12 @@ def comparison(
 ) -> Figure:
     """Draw the change of the measure for every cut under several ways of cutting.
 
-    A row a cut, sorted by the mean change over the ways, the largest decrease on top; a marker a
-    way, with its 95% interval, filled where the change is significant.
+    A row for each cut, sorted by the mean change over the ways, the largest decrease on top; a
+    marker a way, with its 95% interval, filled where the change is significant.
 
     Args:
-        table: one row a cut and a way. Columns: cut (text such as ``Q->D``), how (text such as
-            ``zero``), diff (mean change to the original, in units of the measure), ci_low and
+        table: one row for each cut and a way. Columns: cut (text such as ``Q->D``), how (text such
+            as ``zero``), diff (mean change to the original, in units of the measure), ci_low and
             ci_high (its 95% interval; NaN draws none), significant (bool). A way that a cut does
             not have is left out.
         measure: the measure's name, such as ``nDCG@10``.
@@ -81,7 +81,7 @@ def comparison(
         names = [page.wrap(arrows(name), longest, SMALL) for name in cuts]
         left = EDGE + page.widest(names, SMALL) + TICK
         across = page.width - left - EDGE - 6
-        apart = 4.0 if len(hows) <= 3 else 3.1  # between two ways' marks in one row
+        apart = 5.0 if len(cuts) <= 8 else 4.0 if len(hows) <= 3 else 3.1  # of two marks in a row
         heights = [max(page.measure(name, SMALL)[1], apart * len(hows)) + 2.4 for name in names]
         edges = np.concatenate([[0.0], np.cumsum(heights)])
         middle = (edges[1:] + edges[:-1]) / 2

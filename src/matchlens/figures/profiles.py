@@ -66,15 +66,15 @@ def layer_profile(
     label: str = "layer",
     width: str = "column",
 ) -> Figure:
-    """Draw a quantity over the layers, a line a series, with a band around each.
+    """Draw a quantity over the layers, a line for each series, with a band around each.
 
     Labels stand at the lines' right ends. Panels stand one below the other and share the layers;
     each has its own range, which begins at 0 where 0 is near.
 
     Args:
-        table: one row a layer and series, of each panel. Columns: layer (from 0), series (text
-            such as ``CLS`` or ``Q->D``), value (the line; NaN leaves a gap), low and high (the
-            band, in the value's units; NaN draws none) and, if wanted, panel (text such as
+        table: one row for each layer and series, of each panel. Columns: layer (from 0), series
+            (text such as ``CLS`` or ``Q->D``), value (the line; NaN leaves a gap), low and high
+            (the band, in the value's units; NaN draws none) and, if wanted, panel (text such as
             ``mass``).
         quantity: what the values are, such as ``share of a row's attention``.
         note: what lines and bands are.

@@ -1,4 +1,4 @@
-"""Two numbers a head against each other: a point a head, the outstanding ones named."""
+"""Two numbers a head against each other: a point for each head, the outstanding ones named."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from matchlens.figures.page import (
 
 NAMED = 8
 """How many heads are named, at most."""
-NOTE = "A point a head; named layer.head: the farthest from the middle."
+NOTE = "Each point is a head; layer.head names those farthest from the middle."
 SIGNIFICANT = "significant on either axis; hollow: on none."
 _EMPTY = "no head has both numbers"
 
@@ -81,8 +81,8 @@ def head_scatter(
     axis) are named, with a line to the point where the name stands apart from it.
 
     Args:
-        table: one row a head. Columns: layer, head (from 0) and those that the arguments name.
-            Heads without a number on an axis are left out and counted below the figure.
+        table: one row for each head. Columns: layer, head (from 0) and those that the arguments
+            name. Heads without a number on an axis are left out and counted below the figure.
         x: the column along the x axis; numbers, NaN allowed.
         y: the column along the y axis; numbers, NaN allowed.
         x_words: what x is, such as ``Q->D: relevant − easy mass``.

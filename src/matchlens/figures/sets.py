@@ -56,14 +56,15 @@ def set_effects(
 ) -> Figure:
     """Draw the change of the measure when sets of heads are cut, against random sets.
 
-    A row a set, in the table's order: random sets are small grey dots, the named one a large dark
-    mark with its interval; p stands at the right.
+    A row for each set, in the table's order: random sets are small grey dots, the named one a large
+    dark mark with its interval; p stands at the right.
 
     Args:
-        table: one row a set and a draw. Columns: set (text such as ``matching Q->D (12 heads)``),
-            draw (-1: the set itself; from 0: random sets), diff (change of the measure, in its
-            units), and, read in the set's own row only, ci_low and ci_high (the 95% interval; NaN
-            draws none) and p_random (the set's p among the random ones; NaN writes none).
+        table: one row for each set and a draw. Columns: set (text such as
+            ``matching Q->D (12 heads)``), draw (-1: the set itself; from 0: random sets), diff
+            (change of the measure, in its units), and, read in the set's own row only, ci_low and
+            ci_high (the 95% interval; NaN draws none) and p_random (the set's p among the random
+            ones; NaN writes none).
         measure: the measure's name, such as ``nDCG@10``.
         note: what the marks mean.
         title: above the figure.

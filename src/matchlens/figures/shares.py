@@ -1,4 +1,4 @@
-"""What the logits of a head vary with: shares of their variance, a bar a head and direction."""
+"""What the logits of a head vary with: shares of their variance, by head and direction."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def shares(
     by colour and hatching.
 
     Args:
-        table: one row a term of a head and direction. Columns: layer, head (from 0), direction
-            (text such as ``Q->D``), term (text such as ``matching (x, y)``; eight at most),
-            share (of the variance; a bar's sum to 1 and may be negative; a bar with a NaN is
+        table: one row for each term of a head and direction. Columns: layer, head (from 0),
+            direction (text such as ``Q->D``), term (text such as ``matching (x, y)``; eight at
+            most), share (of the variance; a bar's sum to 1 and may be negative; a bar with a NaN is
             left out and counted below the figure). 40 bars at most, in the table's order.
         words: what the x axis says.
         note: what is seen.

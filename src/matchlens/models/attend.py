@@ -200,7 +200,7 @@ def attend_absorbed(
     value: tuple[Float[Tensor, "head width model"], Float[Tensor, "head width"]],
     call: Call,
 ) -> Float[Tensor, "batch 1 head width"]:
-    """The attention of one row a pair, without keys and values of the other tokens.
+    """The attention of one row for each pair, without keys and values of the other tokens.
 
     ``q . (W_K x + b_K) = (W_K' q) . x + q . b_K``, and the context is linear in the values, so
     that the states themselves are read, and multiplied by W_V afterwards.

@@ -17,7 +17,7 @@ BLOCK = 1 << 22  # pairs of candidates compared at once
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """What a condition changed against the original, one number a query.
+    """What a condition changed against the original, one number for each query.
 
     Args:
         score_change: `[q]`, mean over candidates of score minus original score, logits.

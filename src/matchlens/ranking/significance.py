@@ -31,7 +31,7 @@ def compare(
 ) -> pd.DataFrame:
     """Test every condition's mean difference from the original over queries.
 
-    A row a condition, in the order given:
+    A row for each condition, in the order given:
 
     - `n` queries; `mean` of the condition, of the `original`, and of their difference, `diff`;
     - `p`, two-tailed paired t-test; `p_flip`, two-tailed sign-flip randomisation of the mean
@@ -57,7 +57,7 @@ def compare(
         resamples: sign patterns (above 14 queries) and bootstrap samples to draw.
 
     Returns:
-        A data frame with a row a condition.
+        A data frame with a row for each condition.
 
     Raises:
         InputError: there is no query, or an option is out of range.
@@ -92,7 +92,7 @@ def compare(
             "and at least 1 resample, e.g. 10000"
         )
     if not (np.isfinite(values).all() and np.isfinite(original).all()):
-        raise ValueError("a value to compare is NaN or infinite; expected a number a query")
+        raise ValueError("a value to compare is NaN or infinite; expected a number for each query")
 
     values, original = values.astype(np.float64), original.astype(np.float64)
     differences = values - original

@@ -41,7 +41,7 @@ class Ranked:
         """Each candidate's expected value at its place: the mean of `x` over its tie group.
 
         Args:
-            x: `[t]`, one number a candidate, in the queries' own order.
+            x: `[t]`, one number for each candidate, in the queries' own order.
         """
         means = np.bincount(self.group, weights=x[self.order], minlength=len(self.size)) / self.size
         return means[self.group]

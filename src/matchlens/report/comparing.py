@@ -198,7 +198,7 @@ def _curves(result: Result, rows: Sequence[Row]) -> Iterator[Section]:
                 ]
                 body.append((named, str(folder), *values))
     head = ("direction", "folder", *map(str, numbers))
-    title = "Figure 1a: the measure with layers 0 to n - 1 cut, a column an n"
+    title = "Figure 1a: the measure with layers 0 to n - 1 cut, a column for each n"
     yield Section("curves", title, head, tuple(body), 2, STAR)
 
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison: Table 1's changes, and Figure 1a with a line a folder."""
+"""The figures of a comparison: Table 1's changes, and Figure 1a with a line for each folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def caption_of(name: str) -> str:
     """What a figure of that name shows."""
     if name == "table1":
         return "Table 1: the change under each cut"
-    return f"Figure 1a, a line a folder ({int(name.rpartition('-')[2]) + 1})"
+    return f"Figure 1a, a line for each folder ({int(name.rpartition('-')[2]) + 1})"
 
 
 def comparison_figures(result: Result) -> Iterator[tuple[str, Figure]]:
@@ -54,7 +54,7 @@ def comparison_figures(result: Result) -> Iterator[tuple[str, Figure]]:
 
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:
-    """The curves as a panel a direction and way of cutting, a series a folder."""
+    """The curves as a panel for each direction and way of cutting, a series for each folder."""
     named = zip(table["direction"], table["how"], strict=True)
     return pd.DataFrame(
         {

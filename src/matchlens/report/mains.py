@@ -89,7 +89,7 @@ def _between(row: Row, digits: int) -> tuple[str, str]:
 
 
 def _points(result: Result) -> Section:
-    """A row a direction and way of cutting, a column an n (Figure 1a's points)."""
+    """A row for each direction and way of cutting, a column for each n (Figure 1a's points)."""
     digits, table = digits_of(result), result.to_frame("points")
     table["star"] = starred(table, str(result.options["stars"]))
     cells = {(row["direction"], row["how"], row["n"]): row for row in records(table)}

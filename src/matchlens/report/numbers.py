@@ -30,7 +30,7 @@ def digits_of(result: Result) -> int:
 
 
 def note_lines(result: Result) -> list[str]:
-    """A line a note."""
+    """A line for each note."""
     return [f"Note: {note}." for note in result.notes]
 
 

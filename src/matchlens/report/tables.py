@@ -102,7 +102,7 @@ def latex(result: Result) -> str:
 
 
 def sweep_text(result: Result) -> str:
-    """A sweep's points as text: a row a direction and how, a column a layer or head.
+    """A sweep's points as text: a row for each direction and how, a column for each layer or head.
 
     Args:
         result: what :func:`matchlens.sweep` returned.
@@ -135,7 +135,7 @@ def sweep_text(result: Result) -> str:
         lines += selected_lines(result)
     lines += [
         "",
-        f"{'Change of the measure, a column a head' if by_head else 'The measure'}. "
+        f"{'Change of the measure, a column for each head' if by_head else 'The measure'}. "
         f"*: {named.get(test, 'Holm-corrected p <= .05 over the sweep')}, two-tailed t-test over "
         "queries.",
     ]

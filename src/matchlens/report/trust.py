@@ -19,7 +19,7 @@ VERDICTS = {
 
 
 def agreement_lines(result: Result) -> list[str]:
-    """Where several ways of cutting agree: a row a cut, a column a way.
+    """Where several ways of cutting agree: a row for each cut, a column for each way.
 
     Args:
         result: a result with the table ``agreement``.

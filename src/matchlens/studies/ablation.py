@@ -62,9 +62,9 @@ def ablation(
             studies share a run.
 
     Returns:
-        Tables ``table1`` (a row a condition: ``original``, ``random`` and each cut) and
-        ``queries`` (a row a condition and query), with several hows ``agreement``. Where a cut
-        removes nothing that was there (a causal model's Q->D, a part that the input does not
+        Tables ``table1`` (a row for each condition: ``original``, ``random`` and each cut) and
+        ``queries`` (a row for each condition and query), with several hows ``agreement``. Where a
+        cut removes nothing that was there (a causal model's Q->D, a part that the input does not
         have), the column ``impossible`` says why, and there is no number and no test.
 
     Raises:

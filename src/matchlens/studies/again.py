@@ -160,7 +160,7 @@ def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
 
 
 def said(found: list[Likeness]) -> Iterator[str]:
-    """A line a file that is not the same to the byte, and one on all of them.
+    """A line for each file that is not the same to the byte, and one on all of them.
 
     Args:
         found: what :func:`likenesses` returned.

@@ -109,13 +109,13 @@ def query_key(
         runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
-        Tables ``heads`` (a row a head: alignment, its variants, nulls and controls, logits of the
-        means and contrasts, differences of attention mass), ``associations`` (Spearman between
-        each two of these: p by permutations inside layers, low and high over heads, query_low and
-        query_high over resampled queries), ``shares`` and ``logits`` (the hypothesis), ``matches``
-        and ``vocabulary`` (where ``top`` is not 0); and the arrays ``query_mean`` and
-        ``document_mean`` [layer, width] and ``contrast_resampled`` [resample, layer, head]: QD-DD
-        in 1,000 resamples of the queries that the means come from.
+        Tables ``heads`` (a row for each head: alignment, its variants, nulls and controls, logits
+        of the means and contrasts, differences of attention mass), ``associations`` (Spearman
+        between each two of these: p by permutations inside layers, low and high over heads,
+        query_low and query_high over resampled queries), ``shares`` and ``logits`` (the
+        hypothesis), ``matches`` and ``vocabulary`` (where ``top`` is not 0); and the arrays
+        ``query_mean`` and ``document_mean`` [layer, width] and ``contrast_resampled`` [resample,
+        layer, head]: QD-DD in 1,000 resamples of the queries that the means come from.
 
     Raises:
         InputError: if an option cannot be used, a half of the queries lacks a class, the base

@@ -41,7 +41,7 @@ def colour_of(contrast: str) -> str:
 
 
 def grid(layers: Sequence[QK]) -> pd.DataFrame:
-    """Columns layer and head, a row a head."""
+    """Columns layer and head, a row for each head."""
     pairs = [(number, head) for number, qk in enumerate(layers) for head in range(qk.n_heads)]
     return pd.DataFrame(pairs, columns=pd.Index(["layer", "head"]))
 
@@ -152,7 +152,7 @@ def association_table(
         drawn: columns of the heads' table that depend on queries, in resamples of these.
 
     Returns:
-        A row a couple (contrast, first, second, rho, p, by_layer, low, high: 95% over heads,
+        A row for each couple (contrast, first, second, rho, p, by_layer, low, high: 95% over heads,
         query_low, query_high: 95% over resampled queries, heads), and notes: couples that cannot
         be correlated are not in the table.
     """
@@ -196,7 +196,7 @@ def _ends(found: Float[np.ndarray, " resample"]) -> tuple[float, float]:
 
 
 def share_tables(found: Shares) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Shares of the logits' variance: a row a term, and a row a head and reading direction.
+    """Shares of the logits' variance: a row for each term, and for each head and reading direction.
 
     Returns:
         ``shares`` (layer, head, direction, term, share), and ``logits`` (layer, head, direction,

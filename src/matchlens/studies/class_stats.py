@@ -111,9 +111,9 @@ def distributions(
         meter: what is counted.
 
     Returns:
-        A row a direction, head, class and bin: direction, layer, head, class, low, high, count,
-        and auc (relevant against easy, mean over queries) and ks (largest distance between the two
-        distribution functions, all queries together).
+        A row for each direction, head, class and bin: direction, layer, head, class, low, high,
+        count, and auc (relevant against easy, mean over queries) and ks (largest distance between
+        the two distribution functions, all queries together).
     """
     rows = []
     for text in directions:

@@ -77,7 +77,7 @@ def pair_table(
     truncated: Bool[np.ndarray, " pair"],
     seed: int,
 ) -> pd.DataFrame:
-    """One row a pair: ids, grade, kind, tokens, truncated, half."""
+    """One row for each pair: ids, grade, kind, tokens, truncated, half."""
     return pd.DataFrame(
         {
             "pair": np.arange(len(pairs)),

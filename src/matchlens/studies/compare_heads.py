@@ -22,11 +22,11 @@ def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFra
         seed: of the permutations and resamples.
 
     Returns:
-        A row a direction that both have: heads (of the model), first and second (matching heads
-        found by each), both, expected (by chance), p (chance of an overlap as large, one-sided
-        hypergeometric test), rho (Spearman's correlation of the AUC on the describing halves, over
-        all heads) with rho_p (permutations inside layers), rho_by_layer (what layers alone give),
-        rho_low and rho_high.
+        A row for each direction that both have: heads (of the model), first and second (matching
+        heads found by each), both, expected (by chance), p (chance of an overlap as large,
+        one-sided hypergeometric test), rho (Spearman's correlation of the AUC on the describing
+        halves, over all heads) with rho_p (permutations inside layers), rho_by_layer (what layers
+        alone give), rho_low and rho_high.
 
     Raises:
         InputError: if a result has no list of matching heads, or the shapes differ.

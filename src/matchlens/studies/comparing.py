@@ -47,7 +47,7 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
     Returns:
         Tables ``folders``, ``said`` (sentences: what is the same, what differs, what follows),
         ``differences``, and as far as two folders or more hold the study: ``table1`` (a row a
-        folder and cut), ``curves`` (a row a folder, direction and n), ``paired`` (a row two
+        folder and cut), ``curves`` (a row for each folder, direction and n), ``paired`` (a row two
         folders and condition: the original, or the change under a cut; second less first),
         ``heads`` and ``overlaps`` (matching heads), ``claims``.
 

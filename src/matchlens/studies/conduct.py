@@ -45,8 +45,8 @@ class Conducted:
         settings: the options.
         out: the run.
         reasons: for each condition why it could remove nothing, None where it could.
-        table: a row a condition, the untouched model first, the random ranking second.
-        queries: a row a condition and query.
+        table: a row for each condition, the untouched model first, the random ranking second.
+        queries: a row for each condition and query.
         options: what the manifest says of the settings and the run.
         notes: what a person should know.
         seconds: wall time of the run.

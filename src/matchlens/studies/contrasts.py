@@ -204,7 +204,7 @@ def contrast_table(
         within: see :func:`pairwise`.
 
     Returns:
-        A row a head: contrast, layer, head, queries, diff (aggregated over queries), sd, p
+        A row for each head: contrast, layer, head, queries, diff (aggregated over queries), sd, p
         (two-tailed paired t-test), q (Benjamini-Hochberg over the heads), auc (mean over queries).
 
     Raises:
@@ -295,7 +295,7 @@ def by_half(halves: Mapping[str, int], classes: Classes, which: int) -> Classes:
 def shared(
     mass: Float[np.ndarray, "pair layer head"], same: Float[np.ndarray, "pair layer head"]
 ) -> Float[np.ndarray, " element"]:
-    """The mass-weighted mean over pairs, a number a head."""
+    """The mass-weighted mean over pairs, a number for each head."""
     known = ~np.isnan(same) & ~np.isnan(mass)
     weight = np.where(known, mass, 0.0).sum(0)
     total = np.where(known, mass * same, 0.0).sum(0)

@@ -100,8 +100,8 @@ def controls(
             studies share a run.
 
     Returns:
-        Tables ``controls`` (a row a cut: base, how, cut, mean, diff with its interval, and for
-        each control, rows, scaled, edges and mass: rows_diff (change of the measure, mean over
+        Tables ``controls`` (a row for each cut: base, how, cut, mean, diff with its interval, and
+        for each control, rows, scaled, edges and mass: rows_diff (change of the measure, mean over
         draws) with rows_ci_low, rows_ci_high, rows_diff_p, rows_diff_p_holm; rows_beyond (the cut's
         change minus the control's) with rows_low, rows_high, rows_p, rows_p_holm: 95% intervals and
         paired t-tests over queries; rows_overlap_edges and rows_overlap_mass: the share of the
@@ -110,7 +110,7 @@ def controls(
         ``only the amount`` (equivalence within the margin is shown), ``less than the amount``
         or ``undecided``, and then what is lacking; verdict_p and verdict_p_holm of the deciding
         test, uncorrected and corrected over the cuts; p_beyond and p_only, uncorrected; margin in
-        units of the measure), ``draws`` (a row a condition) and ``queries``.
+        units of the measure), ``draws`` (a row for each condition) and ``queries``.
 
     Raises:
         InputError: if a cut, a how or the pairs cannot be used.

@@ -22,8 +22,8 @@ def select(
     none, the ten of the largest change, which the column ``q_select`` shows.
 
     Args:
-        points: a row a head, direction and how: direction, how, n, head, cut.
-        queries: a row a cut and query: cut, collection, qid, value.
+        points: a row for each head, direction and how: direction, how, n, head, cut.
+        queries: a row for each cut and query: cut, collection, qid, value.
         seed: of the halves and of resampling.
 
     Returns:

@@ -52,8 +52,8 @@ def conditions_of(
             matched where None.
 
     Returns:
-        The conditions; a row a condition (set, direction, how, draw, cut, shared: the share of the
-        named heads that stand in it, and, where it was matched, mass); and the notes.
+        The conditions; a row for each condition (set, direction, how, draw, cut, shared: the share
+        of the named heads that stand in it, and, where it was matched, mass); and the notes.
 
     Raises:
         InputError: if an argument cannot be used; see :func:`head_sets`.

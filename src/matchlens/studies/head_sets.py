@@ -84,15 +84,15 @@ def head_sets(
         runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
-        Tables ``sets`` (a row a set, direction and how: the measure, its change, random_mean,
-        random_sd, random_low, random_high (2.5% and 97.5% of the random sets' changes), draws;
-        p_random, by the measure: the share of sets, the named one among them, that change it at
-        least as far down, p_random_two (in either direction); p_tau, by the order: the share that
-        disturb it at least as much by Kendall's tau-b; p_random_holm and p_tau_holm, each over
-        the rows; and how well the random sets match: mass of the named set, random_mass with
-        random_mass_low and random_mass_high (2.5% and 97.5% of theirs), random_shared: the mean
-        share of the named heads that stand in a random set), ``points`` (a row a set and draw;
-        draw -1 is the named set) and ``queries``.
+        Tables ``sets`` (a row for each set, direction and how: the measure, its change,
+        random_mean, random_sd, random_low, random_high (2.5% and 97.5% of the random sets'
+        changes), draws; p_random, by the measure: the share of sets, the named one among them, that
+        change it at least as far down, p_random_two (in either direction); p_tau, by the order: the
+        share that disturb it at least as much by Kendall's tau-b; p_random_holm and p_tau_holm,
+        each over the rows; and how well the random sets match: mass of the named set, random_mass
+        with random_mass_low and random_mass_high (2.5% and 97.5% of theirs), random_shared: the
+        mean share of the named heads that stand in a random set), ``points`` (a row for each set
+        and draw; draw -1 is the named set) and ``queries``.
 
     Raises:
         InputError: if a set, an option or the pairs cannot be used.
@@ -173,10 +173,10 @@ def _named(points: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
-    """Each named set beside its random ones; a row a set, direction and how.
+    """Each named set beside its random ones; a row for each set, direction and how.
 
     Args:
-        table: a row a set and draw (-1: the named set) with what the measured table has.
+        table: a row for each set and draw (-1: the named set) with what the measured table has.
         sets: name to heads.
     """
     if table.empty:

@@ -26,8 +26,8 @@ def headline(results: Results) -> pd.DataFrame:
             among them.
 
     Returns:
-        A row a number: id, value, unit, n (queries or heads; null where it has none), definition,
-        study, table, row (the cell's row as JSON of its key columns), column.
+        A row for each number: id, value, unit, n (queries or heads; null where it has none),
+        definition, study, table, row (the cell's row as JSON of its key columns), column.
     """
     table = pd.DataFrame(list(_numbers(results)), columns=pd.Index(COLUMNS))
     table["n"] = table["n"].astype("Int64")

@@ -94,11 +94,12 @@ def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
         stars: whether each row's change is significant.
 
     Returns:
-        A row a cut: cut, hows (number of ways), lower and higher (ways under which the measure
-        changes so), significant (ways with a star), same_sign, same_significance, and verdict:
-        ``falls`` or ``rises`` (a star and one sign under all ways), ``no effect`` (no star under
+        A row for each cut: cut, hows (number of ways), lower and higher (ways under which the
+        measure changes so), significant (ways with a star), same_sign, same_significance, and
+        verdict: ``falls`` or ``rises`` (a star and one sign under all ways), ``no effect`` (no star
+            under
         any), ``contradiction`` (stars with both signs), ``depends`` (a star under some ways);
-        then a column a way with the change, NaN where it cannot be made.
+        then a column for each way with the change, NaN where it cannot be made.
     """
     starred = table.assign(star=list(stars))
     rows = []

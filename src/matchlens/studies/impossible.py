@@ -69,7 +69,7 @@ def feasible(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that were measured.
 
     Args:
-        table: a row a cut, with the column ``impossible``.
+        table: a row for each cut, with the column ``impossible``.
     """
     return pd.DataFrame(table[table["impossible"].isna()]).reset_index(drop=True)
 

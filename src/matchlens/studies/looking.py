@@ -93,7 +93,8 @@ def looking(
         runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
-        Tables ``looks`` (a row a pair), ``tokens`` (a row a token), ``cuts`` (a row a pair and
+        Tables ``looks`` (a row for each pair), ``tokens`` (a row for each token), ``cuts`` (a row
+        for each pair and
         cut: score and rank in its query, ties sharing their mean rank) and ``heads``; and the
         array ``received`` [look, layer, head, reader, place]: the mean over the rows of CLS, Q and
         D of the attention that a token receives, NaN behind a pair's last token.

@@ -333,10 +333,10 @@ class Causal:
     """What cutting the matching heads does.
 
     Args:
-        heads: a row a matching head, cut alone in its direction.
-        sets: a row a set of matching heads, beside random ones; see
+        heads: a row for each matching head, cut alone in its direction.
+        sets: a row for each set of matching heads, beside random ones; see
             :func:`matchlens.head_sets`.
-        points: a row a set and draw.
+        points: a row for each set and draw.
         pairs: number of pairs that were run, all of half 1.
         queries: number of their queries.
         passes: layer passes a pair.

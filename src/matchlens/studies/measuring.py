@@ -193,7 +193,7 @@ def corrected(tests: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
     """What :func:`~matchlens.ranking.compare` returned, corrected inside families of tests.
 
     Args:
-        tests: a row a test.
+        tests: a row for each test.
         families: the family of each.
     """
     tests = tests.copy()

@@ -30,8 +30,8 @@ def noop(
         norm: likewise norm mass; None where it was not measured.
 
     Returns:
-        A row a head: layer, head; then for each special part its mass (mean over the pairs, Q's
-        and D's rows weighted alike) and norm_share (share of the norm mass), their sums
+        A row for each head: layer, head; then for each special part its mass (mean over the pairs,
+        Q's and D's rows weighted alike) and norm_share (share of the norm mass), their sums
         mass_special and norm_special, sink (mass_special >= .5), and noop (sink, and
         norm_special < .5: it looks where nothing is written). Shares are of what is read from the
         five parts, a part that the input does not have is NaN.
@@ -128,9 +128,9 @@ def kinds(
         pair_of: the two kinds.
 
     Returns:
-        A row a quantity and head: quantity, layer, head, queries, diff (first kind minus second),
-        p (paired t-test over queries), q (Benjamini-Hochberg over the heads); empty where the
-        collection has no such kinds.
+        A row for each quantity and head: quantity, layer, head, queries, diff (first kind minus
+        second), p (paired t-test over queries), q (Benjamini-Hochberg over the heads); empty where
+        the collection has no such kinds.
     """
     kind, grade = np.array(pair_kinds, dtype=object), np.array(grades)
     if not all((kind == one).any() for one in pair_of):

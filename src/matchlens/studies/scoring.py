@@ -37,8 +37,8 @@ def score(
         runner: runs the pairs; see :mod:`matchlens.runners`.
 
     Returns:
-        Relevance logits, a row a pair in the order given, a column a cut; the column ``""`` (no
-        cut) is always there and stands first.
+        Relevance logits, a row for each pair in the order given, a column for each cut; the column
+        ``""`` (no cut) is always there and stands first.
 
     Raises:
         InputError: if a cut does not fit the model or a pair cannot be encoded.

@@ -56,8 +56,8 @@ def sweep_points(
         hows: ways of cutting.
 
     Returns:
-        One point a condition, where directions and hows that stand twice count once; and the cuts
-        that a how cannot make (``sink`` where SEP2 is cut).
+        One point for each condition, where directions and hows that stand twice count once; and the
+        cuts that a how cannot make (``sink`` where SEP2 is cut).
 
     Raises:
         InputError: if the kind, a direction, the window or a how cannot be used.

@@ -70,10 +70,10 @@ def sweep(
             studies share a run.
 
     Returns:
-        Tables ``points`` (a row a point: direction, how, n, head, cut, and what the ablation's
-        table has; ``q`` is Benjamini-Hochberg's over the sweep) and ``queries``; with several
-        hows ``agreement``; for ``heads`` also ``selected``: the heads chosen on one half of the
-        queries, with their effect on the other.
+        Tables ``points`` (a row for each point: direction, how, n, head, cut, and what the
+        ablation's table has; ``q`` is Benjamini-Hochberg's over the sweep) and ``queries``; with
+        several hows ``agreement``; for ``heads`` also ``selected``: the heads chosen on one half of
+        the queries, with their effect on the other.
 
     Raises:
         InputError: if an option or the pairs cannot be used.

@@ -1,4 +1,4 @@
-"""A number a head: layers by heads, layer 0 at the bottom, coloured around zero or from zero."""
+"""A number for each head: layers by heads, layer 0 at the bottom, coloured by its size."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def head_map(
     """Draw a map of heads.
 
     Args:
-        cells: a cell a head.
+        cells: a cell for each head.
         summary: what the map shows, for those who do not see it.
         words: what the numbers are.
         digits: decimals at the scale.

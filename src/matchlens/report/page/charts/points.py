@@ -1,4 +1,4 @@
-"""A point a head: one number against another, coloured by a third, the outstanding ones named."""
+"""A point for each head: two numbers, coloured by a third, the farthest heads named."""
 
 from __future__ import annotations
 

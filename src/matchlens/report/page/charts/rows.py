@@ -42,7 +42,7 @@ def whiskers(
     *,
     width: float = WIDTH,
 ) -> Markup:
-    """Draw numbers with their intervals, a row a name, around a line at zero.
+    """Draw numbers with their intervals, a row for each name, around a line at zero.
 
     Args:
         rows: a name with its numbers.
@@ -96,7 +96,7 @@ def _x_axis(x: Scale, top: float, bottom: float, words: str) -> Markup:
 def strips(
     rows: Sequence[tuple[str, float, Sequence[float], str]], summary: str, x_words: str
 ) -> Markup:
-    """Draw a named number among many random ones, a row a name.
+    """Draw a named number among many random ones, a row for each name.
 
     Args:
         rows: name, its number, the random numbers, and what the named one says.

@@ -98,7 +98,8 @@ def figure_2(held: Held) -> Exhibit:
             "matches": _matches(held),
         },
         caption=(
-            "A point a head, named layer.head where it stands out; coloured by how much more the "
+            "Each point is a head, named layer.head where it stands out; coloured by how much more "
+            "the "
             "contrast's first reader reads in relevant than in easy passages. Logits of the mean "
             f"tokens: {weights}, {divided} by √d_h."
         ),
@@ -308,7 +309,7 @@ _LOGITS = (
 
 
 def _joined(logits: list[Row], shares: list[Row]) -> tuple[Row, ...]:
-    """A row a head and direction with the share of each term."""
+    """A row for each head and direction with the share of each term."""
     by: dict[tuple[object, ...], dict[str, object]] = {}
     for row in shares:
         key = row["layer"], row["head"], row["direction"]

@@ -47,7 +47,7 @@ def words_of(contrast: str) -> str:
 
 
 def figure_1b(held: Held) -> Exhibit:
-    """Q->D against D->Q, a panel a contrast: the scatter and the two maps."""
+    """Q->D against D->Q, a panel for each contrast: the scatter and the two maps."""
     base = {
         "id": "figure-1b",
         "nav": "Figure 1b",
@@ -70,7 +70,8 @@ def figure_1b(held: Held) -> Exhibit:
         lead=tuple(lead),
         context={"panels": panels},
         caption=(
-            "A point a head; filled where one of the two differences is significant (q ≤ .05), "
+            "Each point is a head; filled where one of the two differences is significant "
+            "(q ≤ .05), "
             "named layer.head where it stands out. Maps: ▲ significantly more in the first class, "
             "● significantly less; layer 0 is at the bottom."
         ),
@@ -175,7 +176,7 @@ def _table_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> Table:
 
 
 def figure_1c(held: Held, shown_heads: int = 6) -> Exhibit:
-    """Peak against entropy, a panel a direction; and the distributions of chosen heads.
+    """Peak against entropy, a panel for each direction; and the distributions of chosen heads.
 
     Args:
         held: the folder.
@@ -219,7 +220,7 @@ def figure_1c(held: Held, shown_heads: int = 6) -> Exhibit:
         template="figure1c.html.j2",
         context={"panels": panels, "groups": groups, "classes": CLASSES},
         caption=(
-            f"A point a head: change of {WORDS[across]} against change of entropy, "
+            f"Each point is a head: change of {WORDS[across]} against change of entropy, "
             f"{words_of(contrast)}"
             + (
                 ", coloured by the change of the same-token share."

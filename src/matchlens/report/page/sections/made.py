@@ -48,7 +48,7 @@ def made(held: Held) -> dict[str, object]:
 
 
 def _checks(held: Held) -> list[dict[str, object]]:
-    """The check's outcomes, alike ones once: the studies that saw them, and a row a question."""
+    """The check's outcomes, alike ones once: the studies that saw them, a row for each question."""
     found: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for name, result in held.studies.items():
         rows = tuple(_check_rows(result.options.get("check")))

@@ -241,7 +241,7 @@ def _semantic(held: Held) -> list[str]:
 def _by_query(
     held: Held, table: str, keys: tuple[str, str, str], digits: int
 ) -> list[dict[str, object]]:
-    """Means over queries of a table that has a row a direction and query."""
+    """Means over queries of a table that has a row for each direction and query."""
     rows = held.rows("attention", table)
     out = []
     for direction, selected in dict.fromkeys(
@@ -311,7 +311,7 @@ def _query_tables(held: Held) -> tuple[Table, ...]:
 
 
 def _kinds(held: Held) -> list[dict[str, object]]:
-    """Exact words against paraphrases: heads higher and lower, a row a direction."""
+    """Exact words against paraphrases: heads higher and lower, a row for each direction."""
     rows = held.rows("attention", "kinds")
     quantities = list(dict.fromkeys(str(row["quantity"]) for row in rows))
     out = []

@@ -48,7 +48,7 @@ WHOLE = "{CLS,Q,SEP1,D,SEP2}->All"
 
 
 def figure_1a(held: Held) -> Exhibit:
-    """Curves by layer, a panel a kind of sweep and way of cutting."""
+    """Curves by layer, a panel for each kind of sweep and way of cutting."""
     found = [(kind, held.get(f"sweep-{kind}")) for kind in KINDS]
     present = [(kind, one) for kind, one in found if one is not None]
     base = {
@@ -186,7 +186,7 @@ def _lead(kind: str, rows: list[Row], result: Result, digits: int) -> list[str]:
 
 
 def heads_alone(held: Held) -> Exhibit:
-    """A map of every head cut alone, a panel a direction and way."""
+    """A map of every head cut alone, a panel for each direction and way."""
     base = {
         "id": "heads",
         "nav": "Every head alone",
