@@ -52,8 +52,9 @@ def test_up_to_each_layer_costs_half_the_passes(tiny, tiny_pairs, monkeypatch):
     conditions = {point.cut: [Cut.parse(point.cut)] for point in points}
     out = run(tiny, tiny_pairs, conditions, batch_tokens=10**6)
     every, pairs = len(tiny_pairs) * int(out.tokens.max()), len(tiny_pairs)
-    # A layer of whole passes for each condition that goes on uncut, one row for each pair for the
-    others.cut = [1, 1, layers + 1]
+    # A layer of whole passes for each condition that goes on uncut, a row of each pair for the
+    # others.
+    cut = [1, 1, layers + 1]
     assert rows == [number * every + pairs for number in (1, 2)] + [cut[2] * pairs]
     assert out.plan.passes == layers * (layers + 1) // 2 + layers
     assert out.plan.passes_unshared == (layers + 1) * layers

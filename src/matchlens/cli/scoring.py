@@ -19,8 +19,8 @@ from matchlens.errors import InputError
 
 HELP = """Score pairs without a cut and under each cut; JSON lines in, JSON lines out.
 
-FILE holds a JSON object a line with "query" and "text" (- reads standard input). One line for each
-pair goes to standard output, keyed by the cuts as given; "" is no cut and always there.
+FILE holds one JSON object per line, with "query" and "text" (- reads standard input). One line for
+each pair goes to standard output, keyed by the cuts as given; "" is no cut and always there.
 
 \b
 Example:
