@@ -34,7 +34,7 @@ def child(folder: Path, out: Path, number: int, stop_at: float) -> None:
     import matchlens
     import tiny
     from matchlens.meters.arrays import PairArray
-    from matchlens.runners import Asked, ShardedRunner
+    from matchlens.runners import MeasurementRequest, ShardedRunner
     from matchlens.runners.measures import Attention, rows_into
     from matchlens.runners.stopping import Stop, Stopped
 
@@ -55,7 +55,7 @@ def child(folder: Path, out: Path, number: int, stop_at: float) -> None:
             stop.asked = True
 
     runner = ShardedRunner(out, stop=stop)
-    asked = [Asked(Attention(("mass",)), rows_into({"mass": array}))]
+    asked = [MeasurementRequest(Attention(("mass",)), rows_into({"mass": array}))]
     try:
         run = runner(model, pairs, {"": []}, progress=progress, asked=asked)
     except Stopped:

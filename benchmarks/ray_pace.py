@@ -19,8 +19,8 @@ import matchlens
 import tiny
 from matchlens.directions import Cut
 from matchlens.runners import ShardedRunner, shards
-from matchlens.runners.ray import OnRay, RayWorker
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.model_spec import ModelSpec
+from matchlens.runners.ray import RayExecutor, RayWorker
 
 ROUNDS = 5
 PAIRS = 2500
@@ -58,12 +58,12 @@ def main() -> None:
         )
         for _ in range(2):
             cluster.add_node(num_cpus=1)
-        recipe = Recipe(str(folder), str(model.identity["sha256"]), device="cpu")
+        recipe = ModelSpec(str(folder), str(model.identity["sha256"]), device="cpu")
         seconds: dict[int, list[float]] = {1: [], 2: []}
         try:
             for _ in range(ROUNDS):
                 for number in (1, 2):
-                    executor = OnRay(recipe, cluster.address, number=number, cores=1)
+                    executor = RayExecutor(recipe, cluster.address, number=number, cores=1)
                     runner = ShardedRunner(executor=executor)
                     # the workers load the model
                     runner(model, pairs[:2], {"": []})

@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 import reference_rotary
 import tiny
 from matchlens.directions import Cut, How
-from matchlens.models.chance import edge_order
+from matchlens.models.random_edges import edge_order
 from matchlens.parts import Part
 
 

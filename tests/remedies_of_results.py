@@ -22,9 +22,9 @@ from matchlens.files import Folder
 from matchlens.meters.arrays import Rows
 from matchlens.results import Result
 from matchlens.runners import ShardedRunner, task
-from matchlens.runners.local import Here
+from matchlens.runners.local import InProcessExecutor
 from matchlens.runners.measures import packed, rows_into
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.store import Store
 from matchlens.runners.task import answered, from_bytes, to_bytes
 from matchlens.runners.work import Work
@@ -33,7 +33,7 @@ from remedies import C, listed
 FULL = OSError(28, "No space left on device")
 REAL = {
     **{name: getattr(Folder, name) for name in ("create", "move", "write")},
-    "outcomes": Here.outcomes,
+    "outcomes": InProcessExecutor.outcomes,
     "run_part": task.run_part,
 }
 """What is replaced by something that fails."""
@@ -200,7 +200,7 @@ def sent(w, bent: bool) -> object:
         for shard, outcome in REAL["outcomes"](self, *given):
             yield shard, {**outcome, **({"tokens": outcome["tokens"][:-1]} if bent else {})}
 
-    w.patch.setattr(Here, "outcomes", outcomes)
+    w.patch.setattr(InProcessExecutor, "outcomes", outcomes)
     return ShardedRunner()(w.model, w.pairs.pairs, {"": []})
 
 
@@ -231,10 +231,10 @@ def ray_says(w, versions: tuple[str, ...]) -> object:
     """A worker of a cluster says which versions it has."""
     import ray
 
-    from matchlens.runners.ray import OnRay, _Hand
+    from matchlens.runners.ray import RayExecutor, _Hand
 
     w.patch.setattr(ray, "get", lambda reference: reference)
-    return OnRay(None)._outcome(to_bytes({"versions": packed(versions)}), _Hand(None))
+    return RayExecutor(None)._outcome(to_bytes({"versions": packed(versions)}), _Hand(None))
 
 
 def ours() -> tuple[str, ...]:
@@ -272,7 +272,7 @@ def ray_dies(w, given: tuple[int, float]) -> object:
 
     def hire(on: object) -> None:
         def remote(held: object, shard: object) -> object:
-            prepared = task.Prepared(w.model, held, runner.Budget())
+            prepared = task.BoundTask(w.model, held, runner.Budget())
             return lambda: to_bytes(prepared.run(shard))
 
         actor = SimpleNamespace(work=SimpleNamespace(remote=remote))
@@ -281,24 +281,24 @@ def ray_dies(w, given: tuple[int, float]) -> object:
 
     for name, value in {"put": lambda one: one, "wait": wait, "get": get}.items():
         w.patch.setattr(ray, name, value)
-    w.patch.setattr(runner.OnRay, "_connect", begin)
-    w.patch.setattr(runner.OnRay, "_hire", hire)
+    w.patch.setattr(runner.RayExecutor, "_connect", begin)
+    w.patch.setattr(runner.RayExecutor, "_hire", hire)
     w.patch.setattr(runner, "PATIENCE", runner.POLL)
-    return ShardedRunner(None, runner.OnRay(None))(w.model, w.pairs.pairs, {"": []})
+    return ShardedRunner(None, runner.RayExecutor(None))(w.model, w.pairs.pairs, {"": []})
 
 
 def ray_here(w, on_ray: bool) -> object:
     """A run on this machine, where Ray cannot be started."""
     import ray
 
-    from matchlens.runners.ray import OnRay
+    from matchlens.runners.ray import RayExecutor
 
     def init(*_: object, **__: object) -> None:
         raise RuntimeError("no room for its files")
 
     w.patch.setattr(ray, "init", init)
     w.patch.setattr("matchlens.runners.ray._watched", lambda: None)
-    executor = OnRay(None, "local") if on_ray else None
+    executor = RayExecutor(None, "local") if on_ray else None
     return ShardedRunner(None, executor)(w.model, w.pairs.pairs, {"": []})
 
 
@@ -386,14 +386,14 @@ RESULTS = [
     C(RUNS + "measures.py:rows_into.take", "",
       lambda w, v: rows_into({"mass": Rows(np.arange(2), (3,))})(np.arange(2), v),
       {"mass": np.ones((2, 4), np.float32)}, [{"mass": np.ones((2, 3), np.float32)}]),
-    C(RUNS + "recipe.py:Recipe.load", "",
-      lambda w, v: Recipe(str(w.model_folder), v(w)).load("cpu"), lambda w: "0" * 64,
+    C(RUNS + "model_spec.py:ModelSpec.load", "",
+      lambda w, v: ModelSpec(str(w.model_folder), v(w)).load("cpu"), lambda w: "0" * 64,
       [lambda w: w.model.identity["sha256"]]),
     C(RUNS + "runner.py:ShardedRunner._merged", "", sent, True, [False]),
     C(RUNS + "runner.py:ShardedRunner._say", "", small_memory, (100, {"batch_tokens": 1024}),
       lambda m: [(100, {"batch_tokens": int(m.rpartition("tokens ")[2].split()[0])})], slow=True),
     C(RUNS + "store.py:Store.write", "", stored, True, [False]),
-    C(RUNS + "task.py:Prepared.run", "", small_memory, (9, {}), [(9, {"max_length": 9})],
+    C(RUNS + "task.py:BoundTask.run", "", small_memory, (9, {}), [(9, {"max_length": 9})],
       slow=True),
     C(RUNS + "task.py:answered", "", lambda w, v: from_bytes(answered(v)), no_memory,
       [lambda: to_bytes({})]),
@@ -403,11 +403,11 @@ RESULTS = [
       [to_bytes({})]),
     C(RUNS + "work.py:Work._agree", "", unfinished, (1, False), [(0, False), (1, True)]),
     C(RUNS + "work.py:_writing", "", works, link(".matchlens-work/shards"), [nothing]),
-    C(RUNS + "ray.py:OnRay._outcome", "", ray_says, ("matchlens 0",), lambda m: [ours()],
+    C(RUNS + "ray.py:RayExecutor._outcome", "", ray_says, ("matchlens 0",), lambda m: [ours()],
       slow=True),
-    C(RUNS + "ray.py:OnRay.outcomes", "took down", ray_dies, (9, 0), [(1, 0)], slow=True),
-    C(RUNS + "ray.py:OnRay.outcomes", "no Ray node", ray_dies, (0, 3), [(0, 0)], slow=True),
-    C(RUNS + "ray.py:OnRay._unreachable", "cannot be started", ray_here, True, [False], slow=True),
+    C(RUNS + "ray.py:RayExecutor.outcomes", "took down", ray_dies, (9, 0), [(1, 0)], slow=True),
+    C(RUNS + "ray.py:RayExecutor.outcomes", "no Ray node", ray_dies, (0, 3), [(0, 0)], slow=True),
+    C(RUNS + "ray.py:RayExecutor._unreachable", "cannot be started", ray_here, True, [False], slow=True),
     C("cli/recording.py:words_of", "", rerun, (first(luck=1), "--yes"), [(same, "--yes")],
       slow=True),
     C("cli/recording.py:_typed", "", rerun, (first(seed="x" * 5000), "--yes"), [(same, "--yes")],
@@ -438,7 +438,7 @@ ELSEWHERE = {
     (AGAIN + "_allow", "answer y"): "test_rerun.py:test_no_is_the_answer_that_runs_nothing",
     (RUNS + "local.py:_Hand.died", ""): "test_stopping.py:"
     "test_a_killed_worker_is_told_from_a_stopped_one",
-    (RUNS + "ray.py:OnRay._unreachable", "no Ray cluster"): "test_ray.py:"
+    (RUNS + "ray.py:RayExecutor._unreachable", "no Ray cluster"): "test_ray.py:"
     "test_a_cluster_that_is_not_there_is_named",
     (RUNS + "runner.py:_read", ""): "test_runners.py:"
     "test_a_damaged_shard_is_run_again_and_that_is_said",

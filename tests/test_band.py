@@ -13,28 +13,28 @@ from torch.testing import assert_close
 from matchlens.corpora import Pair
 from matchlens.directions import Cut, How
 from matchlens.models.attend import Call, attend
-from matchlens.models.band import Band
-from matchlens.models.chance import Chance, edge_order
-from matchlens.models.gauge import Gauge
-from matchlens.models.grid import Grid
+from matchlens.models.attention_probe import AttentionProbe
+from matchlens.models.layer_mask import LayerMask
+from matchlens.models.part_layout import PartLayout
+from matchlens.models.random_edges import RandomEdges, edge_order
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Control, LayerCut
 
-BANDS = (Band(), Band(causal=True), Band(window=1), Band(causal=True, window=2))
+BANDS = (LayerMask(), LayerMask(causal=True), LayerMask(window=1), LayerMask(causal=True, window=2))
 HEADS, KEYS, WIDTH = 4, 2, 8
 LONG = [Part.OTHER, Part.Q, Part.Q, Part.SEP1, Part.D, Part.D, Part.CLS]
 SHORT = [Part.Q, Part.D, Part.D, Part.CLS]
 
 
-def allowed(band: Band, i: int, j: int) -> bool:
+def allowed(band: LayerMask, i: int, j: int) -> bool:
     return not (band.causal and j > i) and (band.window is None or abs(i - j) <= band.window)
 
 
-def grid(left: bool) -> tuple[Grid, list[slice]]:
+def grid(left: bool) -> tuple[PartLayout, list[slice]]:
     pad = [PADDING] * (len(LONG) - len(SHORT))
     rows = [LONG, pad + SHORT if left else SHORT + pad]
     spans = [slice(0, 7), slice(3, 7) if left else slice(0, 4)]
-    return Grid(torch.tensor([[int(part) for part in row] for row in rows])), spans
+    return PartLayout(torch.tensor([[int(part) for part in row] for row in rows])), spans
 
 
 def states(conditions: int = 1, seed: int = 0):
@@ -119,7 +119,9 @@ def test_a_gauge_sees_what_the_layer_allows(band, softcap):
     kept: dict[str, torch.Tensor] = {}
     none = LayerCut.of([], 0, HEADS, ())
     for name, look in (("columns", None), ("weights", lambda w: kept.update(seen=w))):
-        gauge = Gauge(lambda _: eye, lambda sums, name=name: kept.update({name: sums}), look)
+        gauge = AttentionProbe(
+            lambda _: eye, lambda sums, name=name: kept.update({name: sums}), look
+        )
         call = Call(on, [none], band=band, gauge=gauge)
         found, _ = attend(
             torch.nn.Module(), query, key, value, None, softcap=softcap, matchlens=call
@@ -147,10 +149,10 @@ def test_random_edges_are_drawn_among_the_allowed(band, left, kind):
     pairs = [Pair("q", str(n), "a", "b", 0) for n in range(2)]
     cut = LayerCut.of([Control(Cut.parse("CLS->D+D->{Q,D}"), kind, 0)], 0, HEADS, tuple(Part))
     lengths, firsts = np.array([7, 4]), np.array([spans[0].start, spans[1].start])
-    chance = Chance.of([cut], pairs, lengths, firsts, 0, 5, torch.device("cpu"))
+    chance = RandomEdges.of([cut], pairs, lengths, firsts, 0, 5, torch.device("cpu"))
     kept = {}
     none = LayerCut.of([], 0, HEADS, ())
-    gauge = Gauge(lambda v: v, lambda _: None, lambda w: kept.update(w=w))
+    gauge = AttentionProbe(lambda v: v, lambda _: None, lambda w: kept.update(w=w))
     attend(
         torch.nn.Module(),
         query,

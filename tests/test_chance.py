@@ -11,7 +11,7 @@ import reference
 import tiny as tiny_models
 from matchlens.directions import Cut
 from matchlens.engine import run
-from matchlens.models.chance import Chance, edge_order
+from matchlens.models.random_edges import RandomEdges, edge_order
 from matchlens.plan import CONTROLS, OF_ROWS, Control, Plan
 
 TEXTS = ["D->D", "Q->D@0:2", "D->Q#0.1,2.3", "Q->D+{D,SEP1}->All"]
@@ -98,7 +98,7 @@ def test_each_row_loses_what_the_cut_takes_on_other_columns_first(seed):
     direction = torch.zeros(4, 4, dtype=torch.bool)
     direction[0, :2] = direction[1, 2:] = True
     order = torch.from_numpy(np.random.default_rng(seed).permutation(16))
-    chance = Chance(order[None], ("rows",), torch.zeros(1, dtype=torch.bool))
+    chance = RandomEdges(order[None], ("rows",), torch.zeros(1, dtype=torch.bool))
     lost = weights - chance.cut(weights[None, None], direction[None, None])[0, 0]
     np.testing.assert_allclose(lost.sum(1), (weights * direction).sum(1), atol=1e-8)
     assert not lost[0, :2].any()

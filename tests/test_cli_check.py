@@ -13,7 +13,7 @@ from matchlens.models.bert import Bert
 from matchlens.models.checks.item import WHAT, Item
 from matchlens.models.families import supported
 from matchlens.models.folder import FAMILIES
-from matchlens.report.page.held import Held
+from matchlens.report.page.results_folder import ResultsFolder
 from matchlens.report.page.sections.made import made
 from test_cli import call
 
@@ -114,7 +114,7 @@ def test_negated_runs_do_not_mix(tiny_folder, tmp_path):
     check = manifest["studies"]["ablation"]["options"]["check"]
     assert set(check) == set(WHAT) - {"predict"}
     assert all(one["ok"] for one in check.values())
-    (shown,) = made(Held.load(tmp_path / "out"))["checks"]  # the page's last section
+    (shown,) = made(ResultsFolder.load(tmp_path / "out"))["checks"]  # the page's last section
     rows = {what: rest for what, *rest in shown["rows"]}
     assert len(rows) == len(WHAT) - 1
     assert rows[WHAT["attention_calls"]] == ["3", "exactly 3", "right"]

@@ -22,7 +22,7 @@ from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import NAMES, AttentionMeter, Reading
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.models import decoder
-from matchlens.models.band import Band
+from matchlens.models.layer_mask import LayerMask
 from matchlens.models.load import Reranker
 from matchlens.models.packed import as_the_library
 from matchlens.models.words import Static, words_of
@@ -182,11 +182,11 @@ def test_bands_are_what_the_config_says(model, kind):
     assert (
         found
         == {
-            "qwen3": [Band(True), Band(True, 47)],
-            "qwen3-classifier": [Band(True), Band(True, 47)],
-            "gemma": [Band(True), Band(True)],
-            "gemma2": [Band(True, 23), Band(True)],
-            "modernbert-mean": [Band(), Band(window=10)],
+            "qwen3": [LayerMask(True), LayerMask(True, 47)],
+            "qwen3-classifier": [LayerMask(True), LayerMask(True, 47)],
+            "gemma": [LayerMask(True), LayerMask(True)],
+            "gemma2": [LayerMask(True, 23), LayerMask(True)],
+            "modernbert-mean": [LayerMask(), LayerMask(window=10)],
         }[kind]
     )
 

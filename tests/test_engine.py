@@ -14,7 +14,7 @@ from matchlens.batching import batches, encode
 from matchlens.directions import Cut, How
 from matchlens.engine import other_pairs, run
 from matchlens.models.attend import Call, attend
-from matchlens.models.grid import Grid
+from matchlens.models.part_layout import PartLayout
 from matchlens.parts import NAMED, PADDING, Part
 from matchlens.plan import LayerCut, Plan
 from test_directions import cuts as any_cuts
@@ -111,7 +111,7 @@ def test_mask_is_zero_divided_by_what_remains(tiny, tiny_pairs):
     shape = (len(tiny_pairs), 4, batch.parts.shape[1], 8)
     q, k, v = (torch.randn(shape, dtype=torch.float64) for _ in range(3))
     ones = torch.ones_like(v)
-    grid = Grid(batch.parts)
+    grid = PartLayout(batch.parts)
 
     def context(text, value):
         cut = LayerCut.of([Cut.parse(text)], 0, 4, tuple(Part))
@@ -238,7 +238,7 @@ def test_plan_knows_equal_effects():
 def test_grid_spreads_a_part_table_over_tokens():
     parts = torch.tensor([[0, 1, 2, 3, 3, 4], [0, 1, 1, 2, 4, PADDING]])
     cut = LayerCut.of([Cut.parse("Q->{D,SEP1}#0.1")], 0, 2, tuple(Part))
-    edges = Grid(parts).edges([cut], None, torch.float64)
+    edges = PartLayout(parts).edges([cut], None, torch.float64)
     assert edges.keep.shape == (2, 2, 6, 6)
     assert edges.sink is None
     for pair in range(2):
@@ -248,7 +248,7 @@ def test_grid_spreads_a_part_table_over_tokens():
                     expected = head == 1 and x == Part.Q and y in (Part.D, Part.SEP1)
                     assert edges.keep[pair, head, i, j] == (0 if expected else 1)
                     assert edges.bias[pair, 0, 0, j] == (-torch.inf if y == PADDING else 0)
-    assert Grid(parts[:1]).edges([cut], None, torch.float64).bias is None
+    assert PartLayout(parts[:1]).edges([cut], None, torch.float64).bias is None
 
 
 def test_batches_for_a_gpu_have_lengths_that_its_kernels_like(tiny, tiny_pairs):

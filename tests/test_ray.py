@@ -17,7 +17,7 @@ import pytest
 import matchlens
 from matchlens.directions import Cut
 from matchlens.runners import ShardedRunner, shards
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.model_spec import ModelSpec
 
 if "MATCHLENS_RAY" not in os.environ:
     pytest.skip("a cluster takes a minute: make ray-test", allow_module_level=True)
@@ -47,12 +47,12 @@ def cluster():
 def test_a_node_dies_and_the_bytes_are_those_of_this_process(
     cluster, tiny32, tiny_folder, tiny_pairs, tmp_path, monkeypatch
 ):
-    from matchlens.runners.ray import OnRay
+    from matchlens.runners.ray import RayExecutor
 
     monkeypatch.setattr(shards, "LEAST", 400)
     made, nodes = cluster
-    recipe = Recipe(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
-    on_ray = OnRay(recipe, made.address, number=2, cores=1)
+    recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
+    on_ray = RayExecutor(recipe, made.address, number=2, cores=1)
     outcomes, ran = on_ray.outcomes, []
 
     def losing(*given):
@@ -78,10 +78,10 @@ def test_a_node_dies_and_the_bytes_are_those_of_this_process(
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "x:port"])
 def test_a_cluster_that_is_not_there_is_named(address, tiny32, tiny_folder, tiny_pairs):
-    from matchlens.runners.ray import OnRay
+    from matchlens.runners.ray import RayExecutor
 
-    recipe = Recipe(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
-    runner = ShardedRunner(executor=OnRay(recipe, address))
+    recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
+    runner = ShardedRunner(executor=RayExecutor(recipe, address))
     with pytest.raises(matchlens.InputError, match="no Ray cluster can be reached"):
         runner(tiny32, tiny_pairs, {"": []})
 
@@ -101,7 +101,7 @@ def speaks(kind: str, connection: socket.socket) -> None:
 def test_what_listens_and_is_no_ray_is_named_in_bounded_time(
     kind, tiny32, tiny_folder, tiny_pairs, monkeypatch
 ):
-    from matchlens.runners.ray import OnRay
+    from matchlens.runners.ray import RayExecutor
 
     monkeypatch.setattr("matchlens.runners.ray.JOINED", 8.0)
     held = []
@@ -115,8 +115,10 @@ def test_what_listens_and_is_no_ray_is_named_in_bounded_time(
                         threading.Thread(target=speaks, args=(kind, held[-1]), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
-        recipe = Recipe(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
-        runner = ShardedRunner(executor=OnRay(recipe, f"127.0.0.1:{listening.getsockname()[1]}"))
+        recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
+        runner = ShardedRunner(
+            executor=RayExecutor(recipe, f"127.0.0.1:{listening.getsockname()[1]}")
+        )
         started = time.monotonic()
         with pytest.raises(matchlens.InputError, match="no Ray cluster can be reached"):
             runner(tiny32, tiny_pairs, {"": []})

@@ -53,7 +53,7 @@ from matchlens.models.words import Static
 from matchlens.plan import Control, Plan
 from matchlens.ranking import Candidates, evaluate, parse_measure
 from matchlens.report import page
-from matchlens.studies.again import check_new
+from matchlens.studies.compare_runs import check_new
 from matchlens.studies.contrasts import Thresholds
 from matchlens.studies.evidence import evidence
 from matchlens.studies.sharing import Shared
@@ -1039,7 +1039,7 @@ STUDIES = [
         lambda m: m.rpartition("one of: ")[2].split(", "),
     ),
     C(
-        "report/whole.py:check_margin",
+        "report/conclusions.py:check_margin",
         "",
         lambda w, v: matchlens.write_report(w.results(), margin=float(v)),
         "-1",
@@ -1288,14 +1288,14 @@ STUDIES = [
         [["D->Q"]],
     ),
     C(
-        "studies/hows.py:ways",
+        "studies/cut_modes.py:expand_modes",
         "how {",
         study(matchlens.ablation, cuts=["Q->D"]),
         {"hows": ["gone"]},
         lambda m: [{"hows": listed(m)}],
     ),
     C(
-        "studies/hows.py:ways",
+        "studies/cut_modes.py:expand_modes",
         "names its own",
         study(matchlens.ablation, hows=["zero", "mask"]),
         {"cuts": ["Q->D~mean"]},
@@ -1433,7 +1433,7 @@ STUDIES = [
         lambda m: [((), {"contrasts": after("one or more of ", m)})],
     ),
     C(
-        "studies/hows.py:ways",
+        "studies/cut_modes.py:expand_modes",
         "no how given",
         study(matchlens.ablation, cuts=["Q->D"]),
         {"hows": []},
@@ -1894,14 +1894,14 @@ COMMANDS = [
     ),
     C("report/page/__init__.py:page", "", page_of, "attention", ["ablation"]),
     C(
-        "report/whole.py:held",
+        "report/conclusions.py:held",
         "",
         lambda w, v: matchlens.write_report(w.results(v)),
         "comparison",
         ["ablation"],
     ),
     C(
-        "studies/again.py:check_new",
+        "studies/compare_runs.py:check_new",
         "",
         lambda w, v: check_new(Path("old"), Path(v)),
         "old/new",

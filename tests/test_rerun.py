@@ -18,7 +18,7 @@ import pytest
 import matchlens.cli
 from corpora_files import GOOD
 from hostile_files import resealed
-from matchlens.studies.again import BYTES, DIFFERS, DIGITS, MISSING, likenesses, tables
+from matchlens.studies.compare_runs import BYTES, DIFFERS, DIGITS, MISSING, file_diffs, tables
 
 CUTS = ("--cut", "Q->D", "--cut", "D->Q@0:1")
 
@@ -354,7 +354,7 @@ def test_a_command_that_goes_on_stands_once_and_another_in_between_tells(copy, m
 def test_a_margin_given_to_report_is_made_again(copy, capfd):
     assert matchlens.cli.main(["report", str(copy / "out"), "--margin", "0.3"]) == 0
     assert rerun(copy, "-q") == 0
-    assert "study/claims.parquet" in {one.file for one in likenesses(copy / "out", copy / AGAIN[1])}
+    assert "study/claims.parquet" in {one.file for one in file_diffs(copy / "out", copy / AGAIN[1])}
 
 
 def test_the_page_shows_the_commands_and_nothing_in_them_acts(copy):
@@ -375,7 +375,7 @@ def test_likenesses_of_arrays_tables_and_missing_files(copy):
         np.save(copy / folder / "meters" / "far.npy", np.ones((3, 2)) + more * 10**6)
         resealed(copy / folder, "meters/close.npy", "meters/far.npy")
     (copy / "two" / "sweep-only" / "points.parquet").unlink()
-    found = {one.file: one for one in likenesses(copy / "out", copy / "two")}
+    found = {one.file: one for one in file_diffs(copy / "out", copy / "two")}
     assert found["meters/close.npy"].verdict == DIGITS
     assert found["meters/far.npy"].verdict == DIFFERS
     assert found["meters/far.npy"].where.startswith("[0, 0]: 1, now 1.1")

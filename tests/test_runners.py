@@ -24,8 +24,8 @@ from matchlens.meters.attention import AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.parts import Part
 from matchlens.plan import Control
-from matchlens.runners import Asked, ShardedRunner, runner, shards
-from matchlens.runners.local import Here, Workers
+from matchlens.runners import MeasurementRequest, ShardedRunner, runner, shards
+from matchlens.runners.local import InProcessExecutor, ProcessExecutor
 from matchlens.runners.measures import (
     Attention,
     Logits,
@@ -34,7 +34,7 @@ from matchlens.runners.measures import (
     rows_into,
     states_into,
 )
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.store import DamagedError, Store
 
@@ -62,7 +62,7 @@ def same(one, other) -> None:
     assert one.reach.tobytes() == other.reach.tobytes()
 
 
-class Shuffled(Here):
+class Shuffled(InProcessExecutor):
     """Runs shards in another order, as workers may."""
 
     def outcomes(self, model, task, plan, shards, stop, progress):
@@ -71,7 +71,7 @@ class Shuffled(Here):
         yield from super().outcomes(model, task, plan, listed, stop, progress)
 
 
-class Counted(Here):
+class Counted(InProcessExecutor):
     """Counts the shards that are run, and can stop after some."""
 
     def __init__(self, most: int | None = None) -> None:
@@ -190,9 +190,9 @@ def measured(model, pairs, runner, folder):
         engine.run(model, pairs, {"": []}, meters=[*meters, StatesMeter(moments)])
     else:
         asked = [
-            Asked(Attention(names), rows_into(arrays)),
-            Asked(states, states_into(sums)),
-            Asked(logits, logits_into(moments)),
+            MeasurementRequest(Attention(names), rows_into(arrays)),
+            MeasurementRequest(states, states_into(sums)),
+            MeasurementRequest(logits, logits_into(moments)),
         ]
         runner(model, pairs, {"": []}, asked=asked)
     assert isinstance(sums, MeanStates)
@@ -238,7 +238,7 @@ def test_a_shard_of_another_run_is_not_taken(tiny32, tiny, tiny_pairs, tmp_path,
         "pairs": {"pairs": tiny_pairs[:-1]},
         "text": {"pairs": changed},
         "conditions": {"conditions": {"": [], "Q->D": [Cut.parse("Q->D~mask")]}},
-        "measure": {"asked": [Asked(Attention(("mass",)), rows_into({"mass": rows}))]},
+        "measure": {"asked": [MeasurementRequest(Attention(("mass",)), rows_into({"mass": rows}))]},
         "dtype": {"model": tiny},
         "batch_tokens": {"batch_tokens": 64},
     }[other]
@@ -301,7 +301,7 @@ def test_progress_begins_at_what_is_done(tiny32, tiny_pairs, tmp_path):
 def failing(monkeypatch, model, errors: dict[int, Exception]) -> list[int]:
     """Makes numbered layer calls raise; returns the pairs of each call."""
     sizes: list[int] = []
-    above = type(model.family).above
+    above = type(model.family).after_attention
 
     def broken(self, number, context, states):
         sizes.append(len(states))
@@ -309,7 +309,7 @@ def failing(monkeypatch, model, errors: dict[int, Exception]) -> list[int]:
             raise error
         return above(self, number, context, states)
 
-    monkeypatch.setattr(type(model.family), "above", broken)
+    monkeypatch.setattr(type(model.family), "after_attention", broken)
     return sizes
 
 
@@ -387,8 +387,8 @@ def is_alive(process: int) -> bool:
 def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
     """Real processes, each with the model; none is left behind."""
     sha256 = str(tiny32.identity["sha256"])
-    recipe = Recipe(str(tiny_folder), sha256, device="cpu")
-    workers = Workers(recipe, 2)
+    recipe = ModelSpec(str(tiny_folder), sha256, device="cpu")
+    workers = ProcessExecutor(recipe, 2)
     first = ShardedRunner()(tiny32, tiny_pairs, CONDITIONS)
     try:
         same(first, ShardedRunner(tmp_path, workers)(tiny32, tiny_pairs, CONDITIONS))
@@ -401,7 +401,7 @@ def test_workers_give_the_same_bytes(tiny32, tiny_folder, tiny_pairs, tmp_path):
 
 def test_a_worker_with_other_files_says_so(tiny_folder):
     with pytest.raises(matchlens.InputError, match="expected the same files on every node"):
-        Recipe(str(tiny_folder), "0" * 64, device="cpu").load()
+        ModelSpec(str(tiny_folder), "0" * 64, device="cpu").load()
 
 
 def test_a_first_signal_waits_for_the_shard_and_a_second_does_not():

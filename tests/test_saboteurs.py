@@ -19,8 +19,8 @@ from matchlens.models import attend
 from matchlens.models.bert import ATTENTION, Bert
 from matchlens.models.check import CheckError
 from matchlens.models.checks.item import WHAT
-from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
+from matchlens.models.part_layout import PartLayout
 
 LAYERS, HEADS = 3, 4
 OTHER_ORDER = [2, 0, 3, 1]
@@ -78,33 +78,33 @@ def slices_in_another_order(monkeypatch):
 
 def cut_heads_in_another_order(monkeypatch):
     """The table of what is cut numbers the heads from the last to the first."""
-    real = Grid._spread_tables
+    real = PartLayout._spread_tables
 
     def spread(self, tables, rows):
         return real(self, [table[::-1] for table in tables], rows)
 
-    monkeypatch.setattr(Grid, "_spread_tables", spread)
+    monkeypatch.setattr(PartLayout, "_spread_tables", spread)
 
 
 def mask_on_the_other_axis(monkeypatch):
     """Rows are taken for columns where edges are cut."""
-    real = Grid._spread_tables
+    real = PartLayout._spread_tables
 
     def spread(self, tables, rows):
         return real(self, [table.swapaxes(-1, -2) for table in tables], rows)
 
-    monkeypatch.setattr(Grid, "_spread_tables", spread)
+    monkeypatch.setattr(PartLayout, "_spread_tables", spread)
 
 
 def padding_is_read(monkeypatch):
     """Nothing keeps attention off the padding."""
-    real = Grid.__post_init__
+    real = PartLayout.__post_init__
 
     def forgetful(self):
         real(self)
         self.padding = None
 
-    monkeypatch.setattr(Grid, "__post_init__", forgetful)
+    monkeypatch.setattr(PartLayout, "__post_init__", forgetful)
 
 
 def token_types_dropped(monkeypatch):

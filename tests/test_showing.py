@@ -17,7 +17,7 @@ import matchlens
 from matchlens.report.attention_figures import attention_files
 from matchlens.report.drawing import ablation_files, sweep_files
 from matchlens.report.latex import tex
-from matchlens.report.mains import main_table
+from matchlens.report.main_tables import main_table
 from matchlens.report.numbers import printed
 from matchlens.report.sections import section_html, section_latex
 from matchlens.results import Result

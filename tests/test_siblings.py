@@ -18,9 +18,9 @@ from matchlens.batching import collate
 from matchlens.directions import Cut, How
 from matchlens.engine import run
 from matchlens.models.attend import Call
-from matchlens.models.grid import Grid, Rows
 from matchlens.models.packed import Packed, activated, as_the_library, pack, refresh, usable
-from matchlens.models.siblings import Counts, Siblings, sparse, touched
+from matchlens.models.part_layout import PartLayout, Rows
+from matchlens.models.shared_layer import Counts, SharedLayer, sparse, touched
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
 from test_directions import cuts as any_cuts
@@ -38,7 +38,7 @@ def model(request, tmp_path_factory):
 
 def entering(model, pairs):
     batch = collate(model.encode(pairs), np.arange(len(pairs)), pad_id=model.pad_id)
-    return Grid(batch.parts), model.family.embed(batch)
+    return PartLayout(batch.parts), model.family.embed(batch)
 
 
 def layer_cuts(texts, heads):
@@ -56,7 +56,7 @@ def test_rows_whole_and_score_are_the_library_s_layer(model, tiny_pairs):
     slots = [0, 1, 1, 0, 1, 0, 0]
     parents = torch.cat([states, second])
     counts = Counts()
-    siblings = Siblings(family, 0, parents, grid, counts)
+    siblings = SharedLayer(family, 0, parents, grid, counts)
     own = [
         family.layer(0, (states, second)[slot], Call(grid, [cut]))
         for slot, cut in zip(slots, cuts, strict=True)
@@ -83,7 +83,7 @@ def test_rows_whole_and_score_are_the_library_s_layer(model, tiny_pairs):
 def test_only_what_is_cut_is_computed(model, tiny_pairs):
     grid, states = entering(model, tiny_pairs[:5])
     counts = Counts()
-    siblings = Siblings(model.family, 0, states, grid, counts)
+    siblings = SharedLayer(model.family, 0, states, grid, counts)
     cuts = layer_cuts(["Q->D", "CLS->All"], model.family.n_heads)
     siblings.rows([0, 0], cuts, [states, states])
     assert counts.rows == int((grid.parts == Part.Q).sum()) + 5
@@ -91,14 +91,14 @@ def test_only_what_is_cut_is_computed(model, tiny_pairs):
     siblings.whole([0], cuts[:1])
     assert counts.projected == grid.parts.numel()  # made once
     before = counts.rows
-    Siblings(model.family, 1, states, grid, counts).score([0, 0], cuts)
+    SharedLayer(model.family, 1, states, grid, counts).score([0, 0], cuts)
     assert counts.projected == grid.parts.numel()  # no keys and values for the score's row
     assert counts.rows == before + 2 * 5
 
 
 def test_rows_are_picked_out_once_and_where_they_stand():
     parts = torch.tensor([[0, 1, 1, 2, 3, 4], [0, 1, 2, 3, 3, 4], [0, 2, 3, 3, 4, PADDING]])
-    grid = Grid(parts)
+    grid = PartLayout(parts)
     rows = grid.rows_of(frozenset({Part.Q, Part.SEP2}))
     assert rows is grid.rows_of(frozenset({Part.SEP2, Part.Q}))
     assert rows.flat.tolist() == [1, 2, 5, 7, 11, 16]
@@ -114,9 +114,9 @@ def test_rows_that_are_not_worth_it():
     parts = torch.tensor([[0, 1, 2, 3, 3, 3, 3, 3, 3, 4]])
     query, passage = layer_cuts(["Q->D", "{CLS,Q,SEP1,D}->All"], 4)
     assert touched(query) == {Part.Q}
-    assert sparse([query], Grid(parts), 0.1)
-    assert not sparse([query], Grid(parts), 0.09)
-    assert not sparse([passage], Grid(parts), 0.5)
+    assert sparse([query], PartLayout(parts), 0.1)
+    assert not sparse([query], PartLayout(parts), 0.09)
+    assert not sparse([passage], PartLayout(parts), 0.5)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

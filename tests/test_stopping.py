@@ -16,8 +16,8 @@ import pytest
 import matchlens
 import matchlens.cli
 from matchlens.errors import InputError, surroundings
-from matchlens.runners.local import Workers
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.local import ProcessExecutor
+from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop
 from test_cli import call, collection_options, write_collection
 from test_work import files_of, mounted
@@ -112,9 +112,9 @@ def test_a_killed_worker_is_told_from_a_stopped_one(
     from matchlens.runners import ShardedRunner, shards
 
     monkeypatch.setattr(shards, "LEAST", 500)
-    recipe = Recipe(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
+    recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
     for asked, ends in ((False, InputError), (True, KeyboardInterrupt)):
-        workers, stop = Workers(recipe, 1), Stop()
+        workers, stop = ProcessExecutor(recipe, 1), Stop()
         outcomes = workers.outcomes
 
         def killed(*given, workers=workers, stop=stop, outcomes=outcomes, asked=asked):
@@ -139,7 +139,7 @@ def test_what_a_worker_sends_is_held_against_the_task(
 ):
     """No pickle is read, and no array of another shape gets into the results."""
     from matchlens.runners import ShardedRunner
-    from matchlens.runners.local import Here
+    from matchlens.runners.local import InProcessExecutor
     from matchlens.runners.task import from_bytes
 
     if place == "wire":
@@ -153,7 +153,7 @@ def test_what_a_worker_sends_is_held_against_the_task(
             with pytest.raises(InputError, match="a worker's answer cannot be used"):
                 from_bytes(content)
         return
-    outcomes = Here.outcomes
+    outcomes = InProcessExecutor.outcomes
 
     def bent(self, *given):
         for shard, outcome in outcomes(self, *given):
@@ -165,7 +165,7 @@ def test_what_a_worker_sends_is_held_against_the_task(
                 del outcome["device"]
             yield shard, outcome
 
-    monkeypatch.setattr(Here, "outcomes", bent)
+    monkeypatch.setattr(InProcessExecutor, "outcomes", bent)
     with pytest.raises(InputError, match="answer for shard 0 cannot be used"):
         ShardedRunner()(tiny32, tiny_pairs, {"": []})
 

@@ -21,7 +21,7 @@ import matchlens
 import tiny_decoders
 from matchlens import InputError
 from matchlens.corpora import thin
-from matchlens.report import whole
+from matchlens.report import conclusions
 from matchlens.runners import ShardedRunner
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims import CLAIMS
@@ -380,7 +380,7 @@ def test_beside_the_paper(words, tmp_path):
     shown = (out / "report.html").read_text("utf-8")
     assert 'id="paper"' in shown
     assert "Another model" in shown
-    assert whole.held(out).keys() == {"ablation"}
+    assert conclusions.held(out).keys() == {"ablation"}
     assert len(wexir25.DATASETS) == 4
 
 

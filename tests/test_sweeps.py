@@ -10,7 +10,7 @@ import tiny as tiny_models
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import other_pairs, run
-from matchlens.models.terms import TermMeans
+from matchlens.models.replacements import ReplacementMeans
 from matchlens.ranking import benjamini_hochberg
 from matchlens.studies.sweep_points import KINDS, sweep_points
 
@@ -170,7 +170,7 @@ def test_term_means_merge_in_any_order(tiny, tiny_pairs):
     plan = Plan.build({"x": [Cut.parse("Q->D~mean")]}, 3, 4)
 
     def means(pairs):
-        out = TermMeans()
+        out = ReplacementMeans()
         for _, _, batch in in_batches(tiny, pairs, 200):
             watch_terms(tiny, batch, plan, means=out)
         return out

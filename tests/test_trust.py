@@ -16,9 +16,9 @@ from matchlens.parts import Part
 from matchlens.ranking import compare, holm
 from matchlens.report.drawing import study_text
 from matchlens.studies.common import half
+from matchlens.studies.cut_modes import agreement, expand_modes
 from matchlens.studies.halves import select
 from matchlens.studies.head_set_points import random_sets
-from matchlens.studies.hows import agreement, ways
 from matchlens.studies.watching import watch
 
 
@@ -248,10 +248,10 @@ def test_too_few_queries_select_nothing_and_say_so():
 
 
 def test_ways_make_every_cut_in_every_way():
-    made, impossible = ways(["Q->D", "D->SEP2", "Q->D@3"], ["zero", "sink", "zero"])
+    made, impossible = expand_modes(["Q->D", "D->SEP2", "Q->D@3"], ["zero", "sink", "zero"])
     assert [way.cut for way in made] == ["Q->D", "D->SEP2", "Q->D@3", "Q->D~sink", "Q->D@3~sink"]
     assert impossible == ["D->SEP2~sink"]
-    assert [way.how for way in ways(["Q->D~mean"], None)[0]] == ["mean"]
+    assert [way.how for way in expand_modes(["Q->D~mean"], None)[0]] == ["mean"]
     for cuts, hows, fragment in [
         (["Q->D"], ["sever"], "how 'sever'"),
         (["Q->D~mask"], ["zero"], "names its own way"),
@@ -259,7 +259,7 @@ def test_ways_make_every_cut_in_every_way():
         (["Q-D"], ["zero"], "character"),
     ]:
         with pytest.raises(matchlens.InputError, match=fragment):
-            ways(cuts, hows)
+            expand_modes(cuts, hows)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 
 import matchlens
 from matchlens.runners import shards
-from matchlens.runners.local import Here
-from matchlens.runners.task import Prepared
+from matchlens.runners.local import InProcessExecutor
+from matchlens.runners.task import BoundTask
 from matchlens.runners.work import Work
 from test_cli import call, collection_options, write_collection
 
@@ -82,7 +82,7 @@ def stopped(stopped_once, tmp_path) -> Path:
 def signalled(monkeypatch, at: dict[int, int], number: int = signal.SIGINT) -> list[int]:
     """Send this process signals while it runs numbered shards; the shards that were begun."""
     ran: list[int] = []
-    run = Prepared.run
+    run = BoundTask.run
 
     def heard(self, shard, progress=None):
         ran.append(shard.number)
@@ -90,7 +90,7 @@ def signalled(monkeypatch, at: dict[int, int], number: int = signal.SIGINT) -> l
             os.kill(os.getpid(), number)
         return run(self, shard, progress)
 
-    monkeypatch.setattr(Prepared, "run", heard)
+    monkeypatch.setattr(BoundTask, "run", heard)
     return ran
 
 
@@ -273,7 +273,7 @@ def test_a_small_disk_that_gets_room_again(words, fresh, tmp_path):
 
 def test_a_folder_that_vanishes_is_a_clear_end(words, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    outcomes = Here.outcomes
+    outcomes = InProcessExecutor.outcomes
 
     def vanishing(self, *given):
         for number, found in enumerate(outcomes(self, *given)):
@@ -281,7 +281,7 @@ def test_a_folder_that_vanishes_is_a_clear_end(words, tmp_path, monkeypatch):
                 shutil.rmtree(out)
             yield found
 
-    monkeypatch.setattr(Here, "outcomes", vanishing)
+    monkeypatch.setattr(InProcessExecutor, "outcomes", vanishing)
     done = call("ablation", "-q", *words, *CUTS, "--out", out)
     assert done.status == 2
     (line,) = done.err.splitlines()

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matchlens.models.wrap import wrap
     from matchlens.parts import Part
     from matchlens.prompts import Prompt
+    from matchlens.report.conclusions import write_report
     from matchlens.report.tables import latex as table_latex
     from matchlens.report.tables import text as table_text
-    from matchlens.report.whole import write_report
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation
     from matchlens.studies.attention import attention
@@ -77,7 +77,7 @@ _PLACES = {
     "thin": "matchlens.corpora",
     "trec": "matchlens.corpora",
     "wrap": "matchlens.models.wrap",
-    "write_report": "matchlens.report.whole",
+    "write_report": "matchlens.report.conclusions",
 }
 
 __all__ = [

@@ -16,13 +16,13 @@ from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
-from matchlens.models.band import Band
-from matchlens.models.chance import TAKEN, Chance
-from matchlens.models.grid import Grid
+from matchlens.models.layer_mask import LayerMask
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
-from matchlens.models.siblings import Counts
-from matchlens.models.terms import TermMeans, Terms
+from matchlens.models.part_layout import PartLayout
+from matchlens.models.random_edges import TAKEN, RandomEdges
+from matchlens.models.replacements import ReplacementMeans, Replacements
+from matchlens.models.shared_layer import Counts
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Condition, Plan
 from matchlens.standins import (
@@ -55,7 +55,7 @@ class Run:
         causal: whether some layer lets tokens read only what stands before them.
         device: kind of the device that ran it; several, joined by ``+``, where workers had others.
         taken: what each control of the plan took in all layers and heads, as
-            :data:`matchlens.models.chance.TAKEN` names it.
+            :data:`matchlens.models.random_edges.TAKEN` names it.
         counts: token rows that were computed.
     """
 
@@ -171,7 +171,7 @@ def run_part(
     seed: int,
     budget: int,
     numbers: Int[np.ndarray, " pair"] | None = None,
-    means: TermMeans | None = None,
+    means: ReplacementMeans | None = None,
     others: Sequence[Pair] | None = None,
     progress: Progress | None = None,
     meters: Sequence[Meter] = (),
@@ -212,10 +212,10 @@ def run_part(
         rows: np.ndarray = batch.pairs + start
         tokens[rows] = encoded.lengths[batch.pairs]
         truncated[rows] = encoded.truncated[batch.pairs]
-        grid = Grid(batch.parts)
+        grid = PartLayout(batch.parts)
         for band in reached:
             reached[band] |= grid.reach(band)
-        terms = Terms(means)
+        terms = Replacements(means)
         if others is not None:
             theirs = [others[row] for row in rows.tolist()]
             watch_terms(model, collated(model, theirs), plan, others=terms.others)
@@ -227,7 +227,7 @@ def run_part(
             max(1, budget // batch.tokens),
             partial(scores.observe, rows, named=[_called(pairs[row]) for row in rows.tolist()]),
             partial(
-                Chance.of,
+                RandomEdges.of,
                 pairs=[pairs[row] for row in rows.tolist()],
                 lengths=tokens[rows],
                 firsts=batch.firsts,
@@ -298,11 +298,13 @@ def _called(pair: Pair) -> str:
     return f"query {pair.qid!r} and passage {pair.docid!r}"
 
 
-def _bands(model: Reranker) -> list[Band]:
+def _bands(model: Reranker) -> list[LayerMask]:
     return [model.family.band(layer) for layer in range(model.family.n_layers)]
 
 
-def _check_sink(model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Sequence[Band]) -> None:
+def _check_sink(
+    model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Sequence[LayerMask]
+) -> None:
     """The removed mass must have a place to go to, in every row.
 
     Raises:

@@ -256,12 +256,12 @@ class Plan:
         return tuple(path)
 
     @cached_property
-    def blind(self) -> tuple[tuple[bool, ...], ...]:
+    def score_isolated(self) -> tuple[tuple[bool, ...], ...]:
         """By layer, the nodes that see to it that the rows which the score reads read nothing any
         more, in their own layer and in all above it, under all their conditions.
 
         >>> plan = Plan.build({"a": [Cut.parse("CLS->All")], "b": [Cut.parse("CLS->All@1")]}, 2, 1)
-        >>> plan.blind
+        >>> plan.score_isolated
         ((True, False), (True, True))
         """
         out: list[tuple[bool, ...]] = []

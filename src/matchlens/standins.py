@@ -15,9 +15,9 @@ from matchlens.corpora.pairs import Pair
 from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
-from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
-from matchlens.models.terms import TermMeans, Watcher
+from matchlens.models.part_layout import PartLayout
+from matchlens.models.replacements import ReplacementMeans, Watcher
 from matchlens.plan import LayerCut, Plan
 
 CHUNK_PAIRS = 4096
@@ -66,7 +66,7 @@ def collated(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
     return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
 
 
-def term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) -> TermMeans:
+def term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) -> ReplacementMeans:
     """The means that ``mean`` puts in, by one streaming pass of the untouched model.
 
     Args:
@@ -75,7 +75,7 @@ def term_means(model: Reranker, pairs: Sequence[Pair], plan: Plan, budget: int) 
         plan: says in which layers some condition cuts by ``mean``.
         budget: most places of one layer call.
     """
-    means = TermMeans()
+    means = ReplacementMeans()
     for _, _, batch in in_batches(model, pairs, budget):
         watch_terms(model, batch, plan, means=means)
     return means
@@ -86,11 +86,11 @@ def watch_terms(
     batch: EncodedBatch,
     plan: Plan,
     *,
-    means: TermMeans | None = None,
+    means: ReplacementMeans | None = None,
     others: dict[int, Tensor] | None = None,
 ) -> None:
     """Walk the untouched model and take the terms of the layers that some condition cuts."""
-    family, grid = model.family, Grid(batch.parts)
+    family, grid = model.family, PartLayout(batch.parts)
     how = How.RESAMPLE if means is None else How.MEAN
     needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
     whole = LayerCut.of([], 0, family.n_heads, ())

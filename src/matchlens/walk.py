@@ -11,11 +11,11 @@ from torch import Tensor
 
 from matchlens.meters.meter import Meter, gauge_of
 from matchlens.models.attend import Call
-from matchlens.models.chance import Chance
-from matchlens.models.grid import Grid
 from matchlens.models.load import Reranker
-from matchlens.models.siblings import Counts, Siblings, sparse
-from matchlens.models.terms import Terms
+from matchlens.models.part_layout import PartLayout
+from matchlens.models.random_edges import RandomEdges
+from matchlens.models.replacements import Replacements
+from matchlens.models.shared_layer import Counts, SharedLayer, sparse
 from matchlens.plan import Node, Plan
 
 Step = tuple[int, int]
@@ -43,11 +43,11 @@ class Walk:
 
     model: Reranker
     plan: Plan
-    grid: Grid
-    terms: Terms
+    grid: PartLayout
+    terms: Replacements
     width: int
     observe: Callable[[Sequence[str], np.ndarray], None]
-    chance: Callable[..., Chance]
+    chance: Callable[..., RandomEdges]
     took: Callable[[Sequence[Sequence[str]], Tensor], None]
     meters: Sequence[Meter] = ()
     counts: Counts = field(default_factory=Counts)
@@ -59,8 +59,8 @@ class Walk:
             for slot, parent in enumerate(parents)
             for child in self.plan.children[level][parent]
         ]
-        if self.model.family.apart:
-            seeing = [step for step in steps if not self.plan.blind[level][step[1]]]
+        if self.model.family.splittable:
+            seeing = [step for step in steps if not self.plan.score_isolated[level][step[1]]]
             if len(seeing) < len(steps):
                 self._apart_from_all(level, [step for step in steps if step not in seeing], states)
             steps = seeing
@@ -89,7 +89,7 @@ class Walk:
         for layer in range(level, len(self.plan.levels)):
             wide = family.output(layer).weight.shape[1]
             nothing = rows.new_zeros(*rows.shape[:-1], wide)
-            rows = family.above(layer, nothing, rows)
+            rows = family.after_attention(layer, nothing, rows)
             self.counts.rows += rows.shape[0] * rows.shape[1]
         self._score(level, steps, rows)
 
@@ -133,10 +133,10 @@ class _Layer:
         self.walk, self.level, self.states = walk, level, states
         self.family: Any = walk.model.family
         self.last = level == len(walk.plan.levels) - 1
-        self.siblings: Siblings | None = None
-        if self.family.apart:
+        self.siblings: SharedLayer | None = None
+        if self.family.splittable:
             flat = states.flatten(0, 1)
-            self.siblings = Siblings(self.family, level, flat, walk.grid, walk.counts)
+            self.siblings = SharedLayer(self.family, level, flat, walk.grid, walk.counts)
         self.uncut: dict[int, Tensor] = {}
 
     def outcome(self, group: Sequence[Step]) -> Tensor:
@@ -177,7 +177,7 @@ class _Layer:
         return out
 
     def _shared(
-        self, siblings: Siblings, slots: list[int], nodes: Sequence[Node], added: Tensor | None
+        self, siblings: SharedLayer, slots: list[int], nodes: Sequence[Node], added: Tensor | None
     ) -> Tensor:
         cuts = [node.cut for node in nodes]
         if self.last:

@@ -72,12 +72,12 @@ def _ablation(
     most_pairs: int | None = None,
     explain: bool = False,
 ) -> None:
-    from matchlens.studies.hows import ways
+    from matchlens.studies.cut_modes import expand_modes
 
     if cuts:
-        ways(cuts, hows)
+        expand_modes(cuts, hows)
     elif hows:
-        ways(["Q->D"], hows)
+        expand_modes(["Q->D"], hows)
     if cuts and not any(cuts):
         raise InputError("no cut given but ''; expected at least one more, for example 'Q->D'")
     given = job_of()
@@ -109,11 +109,11 @@ def _cost(
     from matchlens.corpora import thin
     from matchlens.directions import Cut
     from matchlens.studies.cost import cost
-    from matchlens.studies.hows import ways
+    from matchlens.studies.cut_modes import expand_modes
     from matchlens.studies.presets import preset
 
     chosen = preset(str(given.study["preset"]))
-    made, _ = ways(cuts or list(chosen.cuts), hows or (None if cuts else [chosen.how]))
+    made, _ = expand_modes(cuts or list(chosen.cuts), hows or (None if cuts else [chosen.how]))
     used = given.pairs
     if most_pairs is not None:
         seed, easy = int(given.study["seed"]), bool(given.study["rank_easy"])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matchlens.models.load import Reranker
     from matchlens.results import Result
     from matchlens.runners import Runner
-    from matchlens.runners.recipe import Recipe
+    from matchlens.runners.model_spec import ModelSpec
 
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Results folder, new or continued.")]
 Preset = Annotated[
@@ -195,10 +195,10 @@ class Job:
         )
         return [(study, operations) for _, operations in work][:runs]
 
-    def _recipe(self) -> Recipe:
-        from matchlens.runners.recipe import Recipe
+    def _recipe(self) -> ModelSpec:
+        from matchlens.runners.model_spec import ModelSpec
 
-        return Recipe(
+        return ModelSpec(
             self.folder.name,
             self.folder.sha256,
             self.folder.revision,

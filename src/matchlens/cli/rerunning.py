@@ -75,7 +75,7 @@ def rerun(
     """A results folder, made again."""
     from matchlens.reading import MANIFEST, read_back, read_manifest
     from matchlens.results import check_folder
-    from matchlens.studies.again import check_new, likenesses, said
+    from matchlens.studies.compare_runs import check_new, file_diffs, said
 
     where = Where(runner, workers, ray_address)
     where.check()
@@ -103,7 +103,7 @@ def rerun(
             standalone_mode=False,
         )
     with read_back(folder):
-        found = likenesses(folder, new)
+        found = file_diffs(folder, new)
     o.show("\n".join([*said(found), ""]))
     if not all(one.same for one in found):
         raise typer.Exit(1)

@@ -139,7 +139,7 @@ def conduct(
     assert job.out is not None  # noqa: S101
     with job.running() as at:
         from matchlens.models.base import load_base
-        from matchlens.report import whole
+        from matchlens.report import conclusions
         from matchlens.studies.study import study as run_all
 
         options = {name: value for name, value in job.study.items() if name != "rank_easy"}
@@ -159,10 +159,10 @@ def conduct(
         for name, why in done.skipped.items():
             o.say(f"matchlens: {name} was left out: {why}", job.quiet)
         about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
-        result = whole.conclude(job.out, margin=margin, about={**about, **options})
+        result = conclusions.conclude(job.out, margin=margin, about={**about, **options})
         result.command = job.record
         result.save(job.out)
-        o.show(whole.text(result))
+        o.show(conclusions.text(result))
         if after is not None:
             after(done.results)
         page_of(job.out, job.quiet)
@@ -210,7 +210,7 @@ def _files(result: Result) -> Mapping[str, str | bytes]:
 def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> None:
     """The page, made again."""
     from matchlens.reading import read_back
-    from matchlens.report.whole import write_report
+    from matchlens.report.conclusions import write_report
 
     checked_margin(margin)
     asked = {} if margin is None else record("report", report, {"margin": margin})
@@ -226,7 +226,7 @@ def checked_margin(margin: float | None) -> None:
         InputError: if it is not.
     """
     if margin is not None:
-        from matchlens.report.whole import check_margin
+        from matchlens.report.conclusions import check_margin
 
         check_margin(margin)
 

@@ -168,12 +168,12 @@ def _conditions(
         )
         return {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
     if kind == "head-sets":
+        from matchlens.studies.cut_modes import expand_modes
         from matchlens.studies.head_set_points import checked, conditions_of, plain
-        from matchlens.studies.hows import ways
 
         if heads is None:
             checked(own["sets"], layers, 10**6, own["random"])
-            ways(plain(own["directions"] or (WHOLE_HEAD,)), hows)
+            expand_modes(plain(own["directions"] or (WHOLE_HEAD,)), hows)
             return {}
         return conditions_of(
             own["sets"], own["directions"] or None, hows, own["random"], seed, layers, heads

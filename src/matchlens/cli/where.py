@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matchlens.errors import InputError
 
 if TYPE_CHECKING:
-    from matchlens.runners.recipe import Recipe
+    from matchlens.runners.model_spec import ModelSpec
     from matchlens.runners.runner import Executor
 
 
@@ -53,14 +53,14 @@ class Where:
                 "pip install 'matchlens[ray]'"
             )
 
-    def executor(self, recipe: Recipe) -> Executor | None:
+    def executor(self, recipe: ModelSpec) -> Executor | None:
         """Who runs the shards; None: this process."""
         if self.runner == "ray":
-            from matchlens.runners.ray import OnRay
+            from matchlens.runners.ray import RayExecutor
 
-            return OnRay(recipe, self.ray_address, self.workers)
+            return RayExecutor(recipe, self.ray_address, self.workers)
         if (self.workers or 1) > 1:
-            from matchlens.runners.local import Workers
+            from matchlens.runners.local import ProcessExecutor
 
-            return Workers(recipe, self.workers or 1)
+            return ProcessExecutor(recipe, self.workers or 1)
         return None

@@ -14,8 +14,8 @@ from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps
 from matchlens.meters.names import COLUMNS, COMPANIONS, KINDS, NAMES, SURFACE
+from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
-from matchlens.models.gauge import Gauge
 from matchlens.models.words import Static, Words
 from matchlens.parts import NAMED, Part
 
@@ -141,7 +141,7 @@ class AttentionMeter:
     def states(self, layer: int, states: Tensor) -> None:
         """Not needed."""
 
-    def gauge(self, layer: int) -> Gauge:
+    def gauge(self, layer: int) -> AttentionProbe:
         """The value columns of a layer, and what looks at its weights."""
         norms = "norm_mass" in self.names
 
@@ -161,7 +161,7 @@ class AttentionMeter:
             if norms:
                 self._keep("norm_mass", mass[..., parts:])
 
-        return Gauge(columns, take, self._look if self._tiles else None)
+        return AttentionProbe(columns, take, self._look if self._tiles else None)
 
     def end(self) -> None:
         """Write the batch's pairs."""

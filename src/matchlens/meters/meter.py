@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
+from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
-from matchlens.models.gauge import Gauge
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class Meter(Protocol):
         """The input of a layer."""
         ...
 
-    def gauge(self, layer: int) -> Gauge | None:
+    def gauge(self, layer: int) -> AttentionProbe | None:
         """What to measure in the attention of a layer, if anything."""
         ...
 
@@ -35,7 +35,7 @@ class Meter(Protocol):
         ...
 
 
-def gauge_of(meters: Sequence[Meter], layer: int) -> Gauge | None:
+def gauge_of(meters: Sequence[Meter], layer: int) -> AttentionProbe | None:
     """The one gauge that the meters ask for.
 
     Raises:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.meters.arrays import Keeps
+from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
-from matchlens.models.gauge import Gauge
 from matchlens.parts import PADDING, Part
 
 READERS = (Part.CLS, Part.Q, Part.D)
@@ -46,9 +46,9 @@ class ReceivedMeter:
     def states(self, layer: int, states: Tensor) -> None:
         """Not needed."""
 
-    def gauge(self, layer: int) -> Gauge:
+    def gauge(self, layer: int) -> AttentionProbe:
         """No value columns: the weights are looked at."""
-        return Gauge(lambda value: value[..., :0], lambda sums: None, self._look)
+        return AttentionProbe(lambda value: value[..., :0], lambda sums: None, self._look)
 
     def end(self) -> None:
         """Write the batch's pairs."""

@@ -46,7 +46,7 @@ class Albert(Bert):
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.dense
 
-    def above(
+    def after_attention(
         self,
         index: int,
         context: Float[Tensor, "batch row context"],

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.directions import How
-from matchlens.models.band import OPEN, Band
-from matchlens.models.chance import Chance
-from matchlens.models.gauge import Gauge, squeezed
-from matchlens.models.grid import Edges, Grid, Rows
+from matchlens.models.attention_probe import AttentionProbe, squeezed
+from matchlens.models.layer_mask import OPEN, LayerMask
+from matchlens.models.part_layout import Edges, PartLayout, Rows
+from matchlens.models.random_edges import RandomEdges
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
 
@@ -47,16 +47,16 @@ class Call:
         picked: the rows of some parts, which alone are computed (:func:`attend_again`).
     """
 
-    grid: Grid
+    grid: PartLayout
     cuts: Sequence[LayerCut]
     rows: slice | None = None
     memory: tuple[Tensor, Tensor] | None = None
     added: Tensor | None = None
     watch: Watch | None = None
-    chance: Chance | None = None
-    gauge: Gauge | None = None
+    chance: RandomEdges | None = None
+    gauge: AttentionProbe | None = None
     asking: Tensor | None = None
-    band: Band = OPEN
+    band: LayerMask = OPEN
     bias: Tensor | None = None
     picked: Rows | None = None
 
@@ -238,7 +238,7 @@ def _library_bias(
     """The library's own mask as a bias; where a decoder gives none, the causal one is meant."""
     rows, columns = query.shape[2], key.shape[2]
     if mask is None and getattr(module, "is_causal", False) and rows > 1:
-        mask = ~Band(causal=True).forbidden(columns, slice(columns - rows, None), query.device)
+        mask = ~LayerMask(causal=True).forbidden(columns, slice(columns - rows, None), query.device)
     if mask is None or mask.dtype != torch.bool:
         return mask
     bias = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
@@ -276,7 +276,7 @@ def _softmax(logits: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _cut(
-    weights: Tensor, edges: Edges, grid: Grid, conditions: int, *, kept: bool = False
+    weights: Tensor, edges: Edges, grid: PartLayout, conditions: int, *, kept: bool = False
 ) -> Tensor:
     """Attention weights after what is cut behind the softmax; overwrites them unless ``kept``."""
     moved = None if edges.sink is None else (weights * edges.sink).sum(-1, keepdim=True)

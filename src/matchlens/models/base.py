@@ -11,7 +11,7 @@ import torch
 from matchlens.errors import InputError
 from matchlens.models.config import quiet_library, refusing
 from matchlens.models.folder import ModelFolder, find
-from matchlens.models.load import assembled, walker
+from matchlens.models.load import assembled, class_of_family
 from matchlens.models.qk import QK
 from matchlens.models.weights import few, leftover
 
@@ -52,7 +52,7 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
     named = not isinstance(model, ModelFolder)
     folder = find(model, revision, scores=False) if named else model
     folder.say_converted()
-    family = walker(folder.model_type)
+    family = class_of_family(folder.model_type)
     with quiet_library():
         module, report = assembled(folder, family.library, torch.float32)
     folder.check_unchanged()

@@ -19,8 +19,8 @@ from transformers.masking_utils import sdpa_mask
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
-from matchlens.models.band import OPEN, Band
 from matchlens.models.labels import Label
+from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.models.packed import activated
 from matchlens.models.qk import QK
 from matchlens.parts import Part
@@ -51,7 +51,7 @@ class Bert:
     beside = ""
     rounded = False
     stack = "encoder.layer"
-    apart = True
+    splittable = True
     score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
@@ -99,7 +99,7 @@ class Bert:
         out = self.layers[index](states, None, matchlens=call)
         return out[0] if isinstance(out, tuple) else out
 
-    def above(
+    def after_attention(
         self,
         index: int,
         context: Float[Tensor, "batch row context"],
@@ -111,7 +111,7 @@ class Bert:
         wide = layer.intermediate
         return layer.output(activated(wide.dense, wide.intermediate_act_fn, mixed), mixed)
 
-    def band(self, index: int) -> Band:
+    def band(self, index: int) -> LayerMask:
         """The token pairs that a layer allows at all."""
         return OPEN
 

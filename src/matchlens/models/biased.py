@@ -24,7 +24,7 @@ class Biased(Bert, ABC):
         module: the model, in evaluation mode.
     """
 
-    apart = False  # the bias knows of rows in their order only
+    splittable = False  # the bias knows of rows in their order only
 
     def ask_attention(self, name: str) -> None:
         """The library's layers ask for none: its own forward pass is untouched by the walk's."""
@@ -68,7 +68,7 @@ class Biased(Bert, ABC):
         context, _ = attend(
             self.layers[index], query, key, value, None, scaling=scaling, matchlens=call
         )
-        return self.above(index, context.flatten(2), states[:, rows])
+        return self.after_attention(index, context.flatten(2), states[:, rows])
 
     def _heads(self, states: Float[Tensor, "batch token width"]) -> Tensor:
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)

@@ -28,8 +28,8 @@ from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
-from matchlens.models.band import Band
 from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
+from matchlens.models.layer_mask import LayerMask
 from matchlens.models.packed import imitates_the_library
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
@@ -77,10 +77,10 @@ class Decoder(Rotary):
         """Word embeddings; positions come in every layer."""
         return self.body.embed_tokens(batch.input_ids)
 
-    def band(self, index: int) -> Band:
+    def band(self, index: int) -> LayerMask:
         """A token reads itself and those before it, in some layers the nearest only."""
         window = getattr(self.layers[index].self_attn, "sliding_window", None)
-        return Band(causal=True, window=None if window is None else window - 1)
+        return LayerMask(causal=True, window=None if window is None else window - 1)
 
     def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
         """All layers turn by the same angles."""

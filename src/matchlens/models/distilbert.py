@@ -33,7 +33,7 @@ class DistilBert(Bert):
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.out_lin
 
-    def above(
+    def after_attention(
         self,
         index: int,
         context: Float[Tensor, "batch row context"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from matchlens.models.folder import FAMILIES
-from matchlens.models.load import walker
+from matchlens.models.load import class_of_family
 
 TYPES = {
     0: "none",
@@ -43,7 +43,7 @@ def about(model_type: str) -> About:
     >>> about("roberta").template
     '<s> query </s></s> passage </s>'
     """
-    family = walker(model_type)
+    family = class_of_family(model_type)
     asks = getattr(family.library, "_supports_attention_backend", False)
     return About(
         model_type,

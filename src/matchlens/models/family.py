@@ -9,8 +9,8 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
-from matchlens.models.band import Band
 from matchlens.models.labels import Label
+from matchlens.models.layer_mask import LayerMask
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 
@@ -46,8 +46,8 @@ class Family(Protocol):
     """What lets tokens read each other beside the attention, whatever is cut, in words; empty for
     most."""
     score_rows: slice
-    apart: bool
-    """Whether its layers come apart, row by row (:class:`~matchlens.models.siblings.Apart`)."""
+    splittable: bool
+    """Whether its layers come apart, row by row (:class:`~matchlens.models.shared_layer.Apart`)."""
     """The tokens of those rows: the first, the last, or all of them (mean pooling)."""
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
@@ -71,7 +71,7 @@ class Family(Protocol):
         """The library's module that writes a layer's context into the states; W_O is its weight."""
         ...
 
-    def band(self, index: int) -> Band:
+    def band(self, index: int) -> LayerMask:
         """The token pairs that a layer allows at all; :meth:`layer` hands it on with the call."""
         ...
 

@@ -36,14 +36,14 @@ class FamilyEntry:
     """What is known of a model type before its weights are loaded.
 
     Args:
-        walker: module and name of the class that walks it.
+        family_class: module and name of the family's class, as "module:Class".
         after_padding: whether positions start behind the padding's place in the position table.
         padding: that place, where the library has it fixed; the config names it where None.
         prompt: how a causal model of the type is asked; such a type has both kinds of heads.
         inner: what its config calls the number of layers inside each of its layers, if it has any.
     """
 
-    walker: str
+    family_class: str
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None

@@ -192,7 +192,7 @@ def load(
         tokenizer = _tokenizer(folder)
         stated = folder.serving.stated(tokenizer, folder.name)
         _STATED[folder.path, folder.sha256] = stated
-        family_class = walker(folder.model_type)
+        family_class = class_of_family(folder.model_type)
         if dtype == "float64" and family_class.rounded:
             raise InputError(
                 f"--dtype float64: inside {folder.model_type} the library rounds to float32, "
@@ -431,9 +431,9 @@ def _shown(key: object) -> str:
     return f"{name}: {' x '.join(map(str, held))} instead of {' x '.join(map(str, wanted))}"
 
 
-def walker(model_type: str) -> Any:
-    """The class that walks models of a type."""
-    module, name = FAMILIES[model_type].walker.split(":")
+def class_of_family(model_type: str) -> Any:
+    """The family class of a model type."""
+    module, name = FAMILIES[model_type].family_class.split(":")
     return getattr(importlib.import_module(module), name)
 
 

@@ -10,8 +10,8 @@ from transformers import ModernBertForSequenceClassification, PreTrainedModel
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from matchlens.batching import EncodedBatch
-from matchlens.models.band import OPEN, Band
 from matchlens.models.bert import relevance
+from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING, Part
@@ -39,11 +39,11 @@ class ModernBert(Rotary):
         """Word embeddings, normalised; positions come in every layer."""
         return self.body.embeddings(input_ids=batch.input_ids)
 
-    def band(self, index: int) -> Band:
+    def band(self, index: int) -> LayerMask:
         """Layers are global or see a window, as the config says."""
         if self.layers[index].attention_type == "full_attention":
             return OPEN
-        return Band(window=self.module.config.sliding_window)
+        return LayerMask(window=self.module.config.sliding_window)
 
     def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
         """Global and local layers turn by angles of their own."""

@@ -56,7 +56,7 @@ class MPNet(Biased):
         whole = self._known[tokens]
         return whole if rows is None else whole[:, :, rows]
 
-    def above(
+    def after_attention(
         self,
         index: int,
         context: Float[Tensor, "batch row context"],

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
-from matchlens.models.band import Band
 from matchlens.models.bert import Bert
-from matchlens.models.grid import Grid
+from matchlens.models.layer_mask import LayerMask
+from matchlens.models.part_layout import PartLayout
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING
 
@@ -43,7 +43,7 @@ class Rotary(Bert, ABC):
 
     token_types = 0
     rounded = True
-    apart = False
+    splittable = False
     stack = "layers"
 
     def __init__(self, module: PreTrainedModel) -> None:
@@ -57,7 +57,7 @@ class Rotary(Bert, ABC):
                 )
 
     @abstractmethod
-    def band(self, index: int) -> Band:
+    def band(self, index: int) -> LayerMask:
         """The token pairs that a layer allows at all."""
 
     @abstractmethod
@@ -113,7 +113,7 @@ def turned(query: Tensor, key: Tensor, biases: tuple[Tensor | None, ...], heads:
     )
 
 
-def positions(grid: Grid) -> Int[Tensor, "pair token"]:
+def positions(grid: PartLayout) -> Int[Tensor, "pair token"]:
     """Each token's position in its own pair, from 0, on whichever side the padding is."""
     real = grid.parts != PADDING
     return (real.long().cumsum(1) - 1).clamp(min=0)

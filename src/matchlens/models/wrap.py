@@ -26,7 +26,14 @@ from matchlens.models.checks.passes import PAIRS
 from matchlens.models.config import check_config, quiet_library, refusing, settled
 from matchlens.models.folder import DTYPES, FAMILIES, ModelFacts, asked_prompt, smallest
 from matchlens.models.labels import choose, no_labels
-from matchlens.models.load import Reranker, library_of, pairing_of, proved, unpadded, walker
+from matchlens.models.load import (
+    Reranker,
+    class_of_family,
+    library_of,
+    pairing_of,
+    proved,
+    unpadded,
+)
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import serving_object
 from matchlens.prompts import Prompt
@@ -124,7 +131,7 @@ def wrap(
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
         with refusing(facts.name, "its config cannot be followed"):
-            family = walker(facts.model_type)(_twin(module))
+            family = class_of_family(facts.model_type)(_twin(module))
     family.label = facts.label
     dtype, device = _type_and_place(module, facts.name)
     limits = facts.limits(serving.stated(own, facts.name), max_length)
@@ -182,7 +189,7 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
         given = Path(given).resolve().name
     check_config(config, given, FAMILIES)
     facts = ModelFacts(name=given, config=config, architecture=type(module).__name__)
-    library = library_of(walker(facts.model_type), facts.classifies)
+    library = library_of(class_of_family(facts.model_type), facts.classifies)
     if not isinstance(module, library):
         raise InputError(
             f"model {given!r} is a {type(module).__qualname__} of {type(module).__module__}; "

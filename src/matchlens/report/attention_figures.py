@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matchlens import figures
 from matchlens.figures.heads import ATTENTION_NOTE
 from matchlens.report.attention import attention_text, title_of
-from matchlens.report.mains import main_table
+from matchlens.report.main_tables import main_table
 from matchlens.report.sections import section_latex
 from matchlens.results import Result
 

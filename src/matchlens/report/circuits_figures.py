@@ -17,7 +17,7 @@ from matchlens.report.circuits import (
     logit_words,
     title_of,
 )
-from matchlens.report.mains import main_table
+from matchlens.report.main_tables import main_table
 from matchlens.report.sections import section_latex
 from matchlens.results import Result
 from matchlens.studies.circuits_options import COMPANIONS, TOP, VARIANTS

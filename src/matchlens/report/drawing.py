@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matchlens import figures
 from matchlens.directions import Cut
 from matchlens.plan import CONTROLS
-from matchlens.report.mains import main_table
+from matchlens.report.main_tables import main_table
+from matchlens.report.robustness_text import controls_of, controls_text, head_sets_text
 from matchlens.report.sections import section_latex
 from matchlens.report.tables import latex, sweep_text, text
-from matchlens.report.trust import controls_of, controls_text, head_sets_text
 from matchlens.results import Result, records
-from matchlens.studies.hows import starred
+from matchlens.studies.cut_modes import starred
 from matchlens.studies.impossible import feasible
 
 SETS = 12

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
 from matchlens.report import html
-from matchlens.report.mains import main_table
+from matchlens.report.main_tables import main_table
 from matchlens.report.sections import section_html
 from matchlens.results import Result
 

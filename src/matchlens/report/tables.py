@@ -9,7 +9,7 @@ from matchlens.directions import Direction
 from matchlens.parts import NAMED
 from matchlens.report.latex import tabular, tex
 from matchlens.report.numbers import SHARE, digits_of, note_lines, printed
-from matchlens.report.trust import agreement_lines, selected_lines
+from matchlens.report.robustness_text import agreement_lines, selected_lines
 from matchlens.results import Result, records
 
 COLUMNS = (*(str(part) for part in NAMED), "All")

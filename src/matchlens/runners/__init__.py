@@ -4,7 +4,7 @@ Every study takes ``runner=``. What it yields is byte for byte the same whatever
 which order they came, and how often the run was stopped and went on.
 """
 
-from matchlens.runners.measures import Asked, Measure
+from matchlens.runners.measures import Measure, MeasurementRequest
 from matchlens.runners.runner import Runner, ShardedRunner, run
 
-__all__ = ["Asked", "Measure", "Runner", "ShardedRunner", "run"]
+__all__ = ["Measure", "MeasurementRequest", "Runner", "ShardedRunner", "run"]

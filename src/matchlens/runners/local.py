@@ -22,16 +22,16 @@ from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.plan import Plan
 from matchlens.runners.memory import Budget
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop
-from matchlens.runners.task import Prepared, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.runners.task import BoundTask, Shard, Task, answered, from_bytes, to_bytes
 from matchlens.signals import SIGNALS
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""
 
 
-class Here:
+class InProcessExecutor:
     """Runs shards in this process, one by one."""
 
     def __init__(self) -> None:
@@ -47,18 +47,18 @@ class Here:
         progress: Progress | None,
     ) -> Iterator[tuple[Shard, Mapping[str, np.ndarray]]]:
         """The outcomes in the shards' order."""
-        prepared: Prepared | None = None
+        prepared: BoundTask | None = None
         for shard in shards:
             if stop.asked:
                 return
-            prepared = prepared or Prepared(model, task, self._budget, plan)
+            prepared = prepared or BoundTask(model, task, self._budget, plan)
             yield shard, prepared.run(shard, progress)
 
     def close(self) -> None:
         """Nothing to release."""
 
 
-class Workers:
+class ProcessExecutor:
     """Runs shards in processes beside this one, each with the model and its share of the threads.
 
     A worker sends arrays (safetensors) through a pipe of its own; nothing that it sends is
@@ -70,7 +70,7 @@ class Workers:
         threads: of this machine that they share; those that torch uses here where None.
     """
 
-    def __init__(self, recipe: Recipe, number: int, threads: int | None = None) -> None:
+    def __init__(self, recipe: ModelSpec, number: int, threads: int | None = None) -> None:
         self.recipe, self.number = recipe, number
         self.threads = threads or torch.get_num_threads()
         self._hands: list[_Hand] = []
@@ -229,17 +229,17 @@ def _serve(pipe: Connection, recipe: str, threads: int, place: int) -> None:
     device = f"cuda:{place % cards}" if cards > 1 else None
     budget = Budget()
     model: Any = None
-    prepared: Prepared | None = None
+    prepared: BoundTask | None = None
 
     def load() -> bytes:
         nonlocal model
-        model = Recipe.of(recipe).load(device)
+        model = ModelSpec.of(recipe).load(device)
         return to_bytes({})
 
     def work() -> bytes:
         nonlocal prepared
         if prepared is None or prepared.task.key != task.key:
-            prepared = Prepared(model, task, budget)
+            prepared = BoundTask(model, task, budget)
         return to_bytes(prepared.run(shard))
 
     with suppress(OSError, EOFError):  # the driver is gone

@@ -43,7 +43,7 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class MeasurementRequest:
     """A measure, and what takes its outcomes.
 
     Args:

@@ -38,9 +38,9 @@ from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
 from matchlens.runners.memory import Budget
-from matchlens.runners.recipe import Recipe
+from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop, Stopped
-from matchlens.runners.task import Prepared, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.runners.task import BoundTask, Shard, Task, answered, from_bytes, to_bytes
 from matchlens.signals import SIGNALS
 
 REACH = 10.0
@@ -67,14 +67,14 @@ class RayWorker:
             torch.set_num_threads(threads)
         self._recipe, self._device, self._budget = recipe, device, Budget()
         self._model: Reranker | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: BoundTask | None = None
 
     def ready(self) -> bytes:
         """Load the model, and say what runs here."""
 
         def load() -> bytes:
             if self._model is None:
-                self._model = Recipe.of(self._recipe).load(self._device)
+                self._model = ModelSpec.of(self._recipe).load(self._device)
             return to_bytes({"versions": packed(versions())})
 
         return answered(load)
@@ -85,7 +85,7 @@ class RayWorker:
         def run() -> bytes:
             assert self._model is not None  # noqa: S101
             if self._prepared is None or self._prepared.task.key != task.key:
-                self._prepared = Prepared(self._model, task, self._budget)
+                self._prepared = BoundTask(self._model, task, self._budget)
             return to_bytes(self._prepared.run(shard))
 
         return answered(run)
@@ -111,7 +111,7 @@ class _Hand:
     shard: Shard | None = None
 
 
-class OnRay:
+class RayExecutor:
     """Runs shards on a cluster.
 
     Args:
@@ -124,7 +124,7 @@ class OnRay:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: ModelSpec,
         address: str | None = None,
         number: int | None = None,
         cores: int | None = None,

@@ -17,12 +17,12 @@ from matchlens.directions import How
 from matchlens.engine import Progress, Run, checked_budget, lengths, other_pairs, planned
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.meters.scores import Scores
-from matchlens.models.chance import TAKEN
 from matchlens.models.load import Reranker
-from matchlens.models.terms import TermMeans
+from matchlens.models.random_edges import TAKEN
+from matchlens.models.replacements import ReplacementMeans
 from matchlens.plan import Condition, Plan
-from matchlens.runners.local import Here
-from matchlens.runners.measures import Asked, unpacked
+from matchlens.runners.local import InProcessExecutor
+from matchlens.runners.measures import MeasurementRequest, unpacked
 from matchlens.runners.shards import divide
 from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.store import Store
@@ -56,7 +56,7 @@ class Runner(Protocol):
         seed: int = 0,
         batch_tokens: int | None = None,
         progress: Progress | None = None,
-        asked: Sequence[Asked] = (),
+        asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
         """Score the pairs under every condition, and measure what is asked of the untouched model.
 
@@ -128,7 +128,7 @@ class ShardedRunner:
         stop: Stop | None = None,
     ) -> None:
         self.folder = None if folder is None else Path(folder)
-        self.executor = executor or Here()
+        self.executor = executor or InProcessExecutor()
         self.stop = stop or Stop()
         self._said: int | None = None
 
@@ -146,7 +146,7 @@ class ShardedRunner:
         seed: int = 0,
         batch_tokens: int | None = None,
         progress: Progress | None = None,
-        asked: Sequence[Asked] = (),
+        asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
         """Score the pairs under every condition, and measure what is asked of the untouched model.
 
@@ -183,7 +183,7 @@ class ShardedRunner:
             ]
 
         if plan.uses(How.MEAN):
-            means = TermMeans()
+            means = ReplacementMeans()
             before = replace(
                 task, kind=MEANS, measures=(), key=key_of(model, pairs, conditions, seed, (), MEANS)
             )
@@ -227,7 +227,7 @@ class ShardedRunner:
             found = _read(store, number, fitting)
             if found is None:
                 one = [shards[number]()]
-                ((_, found),) = Here().outcomes(model, task, plan, one, Stop(), None)
+                ((_, found),) = InProcessExecutor().outcomes(model, task, plan, one, Stop(), None)
                 store.write(number, found)
             return found
 
@@ -273,7 +273,7 @@ class ShardedRunner:
     @property
     def executor_is_here(self) -> bool:
         """Whether shards are run in this process, in their order."""
-        return isinstance(self.executor, Here)
+        return isinstance(self.executor, InProcessExecutor)
 
     def _say(self, outcome: Outcome, task: Task) -> None:
         """Say once, and again where it is lowered again, that batches are smaller than asked."""

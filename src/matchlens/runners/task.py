@@ -19,9 +19,9 @@ from matchlens._version import __version__
 from matchlens.corpora.pairs import Pair, digest
 from matchlens.engine import Progress, Run, run_part, term_means
 from matchlens.errors import InputError, surroundings
-from matchlens.models.chance import TAKEN
 from matchlens.models.load import Reranker
-from matchlens.models.terms import TermMeans
+from matchlens.models.random_edges import TAKEN
+from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Control, Plan
 from matchlens.runners.measures import Measure, packed, unpacked
@@ -54,7 +54,7 @@ class Task:
     seed: int
     batch_tokens: int
     measures: tuple[Measure, ...] = ()
-    means: TermMeans | None = None
+    means: ReplacementMeans | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def _text(cut: object) -> str:
     return f"{cut.kind} {cut.draw} {cut.cut}" if isinstance(cut, Control) else str(cut)
 
 
-class Prepared:
+class BoundTask:
     """A task made ready on a model; its shards run one by one.
 
     Args:
@@ -197,19 +197,19 @@ def _packed(out: Run) -> dict[str, np.ndarray]:
     }
 
 
-def _packed_means(means: TermMeans) -> dict[str, np.ndarray]:
+def _packed_means(means: ReplacementMeans) -> dict[str, np.ndarray]:
     sums = {f"sums.{layer}": one.cpu().numpy() for layer, one in means.sums.items()}
     pairs = {f"pairs.{layer}": one.cpu().numpy() for layer, one in means.pairs.items()}
     return {**sums, **pairs}
 
 
-def unpacked_means(arrays: Mapping[str, np.ndarray]) -> TermMeans:
+def unpacked_means(arrays: Mapping[str, np.ndarray]) -> ReplacementMeans:
     """The means of a shard.
 
     Args:
         arrays: the outcome of a shard of kind ``means``.
     """
-    means = TermMeans()
+    means = ReplacementMeans()
     for name, array in sorted(arrays.items()):
         what, _, layer = name.partition(".")
         if layer:

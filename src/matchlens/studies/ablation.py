@@ -11,8 +11,8 @@ from matchlens.engine import Progress
 from matchlens.models.load import Reranker
 from matchlens.results import Result
 from matchlens.runners import Runner, run
-from matchlens.studies.conduct import Settings, conduct
-from matchlens.studies.hows import agreement, left_out, starred, ways
+from matchlens.studies.cut_modes import agreement, expand_modes, left_out, starred
+from matchlens.studies.cut_study import Settings, conduct
 from matchlens.studies.impossible import feasible
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import preset as preset_of
@@ -82,7 +82,7 @@ def ablation(
     given = [str(cut) for cut in (chosen.cuts if cuts is None else cuts)]
     if hows is None and cuts is None and chosen.how != "zero":
         hows = [chosen.how]
-    made, impossible = ways(given, hows)
+    made, impossible = expand_modes(given, hows)
     conditions = conditions_of([way.cut for way in made])
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     several = hows is not None and len({way.how for way in made}) > 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from matchlens.directions import Cut
 from matchlens.plan import Condition
 from matchlens.studies.control_points import conditions_of as control_conditions
+from matchlens.studies.cut_modes import expand_modes
 from matchlens.studies.evidence import evidence_cuts
-from matchlens.studies.hows import ways
 from matchlens.studies.measuring import conditions_of
 from matchlens.studies.presets import Preset
 from matchlens.studies.sizes import Size
@@ -44,7 +44,7 @@ def asked(
     """
     how = preset.how
     if name == "ablation":
-        made, _ = ways(preset.cuts, None if how == "zero" else [how])
+        made, _ = expand_modes(preset.cuts, None if how == "zero" else [how])
         return dict(conditions_of([way.cut for way in made])), None
     if name == "evidence":
         return dict(conditions_of(evidence_cuts(layers))), None

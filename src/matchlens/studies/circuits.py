@@ -22,7 +22,7 @@ from matchlens.models.qk import QK
 from matchlens.models.static import vocabulary
 from matchlens.parts import Part
 from matchlens.results import Result
-from matchlens.runners import Asked, Runner, run
+from matchlens.runners import MeasurementRequest, Runner, run
 from matchlens.runners.measures import Logits, logits_into
 from matchlens.studies import circuits_tables as tables_of
 from matchlens.studies.circuits_options import (
@@ -332,7 +332,7 @@ def _hypothesis(
         {"": []},
         batch_tokens=batch_tokens,
         progress=progress,
-        asked=[Asked(measure, logits_into(moments))],
+        asked=[MeasurementRequest(measure, logits_into(moments))],
     )
     return moments.result()
 

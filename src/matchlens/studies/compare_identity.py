@@ -20,7 +20,7 @@ SHORT = 60
 
 
 @dataclass(frozen=True)
-class Held:
+class ComparedFolder:
     """What one folder holds.
 
     Args:
@@ -41,7 +41,7 @@ class Held:
         return None
 
 
-def differences(held: Sequence[Held]) -> pd.DataFrame:
+def differences(held: Sequence[ComparedFolder]) -> pd.DataFrame:
     """Every aspect in which folders differ, with the value in each.
 
     Args:
@@ -60,7 +60,7 @@ def differences(held: Sequence[Held]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["aspect", "folder", "value"])
 
 
-def _facts(one: Held) -> Iterator[tuple[str, str]]:
+def _facts(one: ComparedFolder) -> Iterator[tuple[str, str]]:
     identity = {key: value for key, value in one.identity.items() if key != "pairs"}
     yield from _flat(identity)
     pairs = _mapping(one.identity["pairs"])
@@ -87,7 +87,7 @@ def _short(value: object) -> str:
     return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
 
 
-def said_of(held: Sequence[Held]) -> list[tuple[str, str]]:
+def said_of(held: Sequence[ComparedFolder]) -> list[tuple[str, str]]:
     """Sentences: what is the same, what differs and what follows from it.
 
     Args:
@@ -145,7 +145,7 @@ def said_of(held: Sequence[Held]) -> list[tuple[str, str]]:
     return said
 
 
-def same_pairs(first: Held, second: Held) -> str | None:
+def same_pairs(first: ComparedFolder, second: ComparedFolder) -> str | None:
     """Why two folders' rankings cannot be tested against each other; None where they can.
 
     Args:
@@ -171,7 +171,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value
 
 
-def _sources(one: Held) -> list[Mapping[str, object]]:
+def _sources(one: ComparedFolder) -> list[Mapping[str, object]]:
     sources = _mapping(one.identity["pairs"])["sources"]
     assert isinstance(sources, list | tuple)  # noqa: S101
     return list(sources)

@@ -16,9 +16,9 @@ from matchlens.ranking import compare as over_queries
 from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
 from matchlens.studies.compare_heads import compare_heads
-from matchlens.studies.compare_identity import Held, differences, said_of, same_pairs
+from matchlens.studies.compare_identity import ComparedFolder, differences, said_of, same_pairs
 from matchlens.studies.contrasts import is_earlier
-from matchlens.studies.hows import starred
+from matchlens.studies.cut_modes import starred
 from matchlens.studies.measuring import RANDOM
 
 NAME = "comparison"
@@ -69,7 +69,7 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
         return _compared(_held(places), seed)
 
 
-def _compared(held: Sequence[Held], seed: int) -> Result:
+def _compared(held: Sequence[ComparedFolder], seed: int) -> Result:
     tables = {
         "folders": _folders(held),
         "said": pd.DataFrame(),
@@ -96,7 +96,7 @@ def _compared(held: Sequence[Held], seed: int) -> Result:
     )
 
 
-def _held(folders: Sequence[Path]) -> list[Held]:
+def _held(folders: Sequence[Path]) -> list[ComparedFolder]:
     if not 2 <= len(folders) <= MOST:
         raise InputError(
             f"{len(folders)} results folder{'s' * (len(folders) != 1)} to compare; expected 2 to "
@@ -113,7 +113,7 @@ def _held(folders: Sequence[Path]) -> list[Held]:
         others = [study for study in manifest["studies"] if study not in STUDIES]
         loaded = Result.load_all(folder, without=others)
         studies = {study: loaded[study] for study in STUDIES if study in loaded}
-        held.append(Held(name, manifest["identity"], studies))
+        held.append(ComparedFolder(name, manifest["identity"], studies))
     if not any(len([one for one in held if study in one.studies]) > 1 for study in STUDIES):
         listed = "; ".join(f"{one.name}: {', '.join(one.studies) or 'none'}" for one in held)
         raise InputError(
@@ -152,12 +152,12 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _digits(held: Sequence[Held]) -> int:
+def _digits(held: Sequence[ComparedFolder]) -> int:
     """The most decimals that a folder's preset prints."""
     return max(int(str(one.option("digits") or 3)) for one in held)
 
 
-def _folders(held: Sequence[Held]) -> pd.DataFrame:
+def _folders(held: Sequence[ComparedFolder]) -> pd.DataFrame:
     rows = []
     for one in held:
         model, pairs = one.identity["model"], one.identity["pairs"]
@@ -181,13 +181,13 @@ def _folders(held: Sequence[Held]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _having(held: Sequence[Held], study: str) -> list[Held]:
+def _having(held: Sequence[ComparedFolder], study: str) -> list[ComparedFolder]:
     """The folders that hold a study, where they are two or more."""
     having = [one for one in held if study in one.studies]
     return having if len(having) > 1 else []
 
 
-def _cells(held: Sequence[Held]) -> dict[str, pd.DataFrame]:
+def _cells(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
     tables = []
     for one in _having(held, "ablation"):
         result = one.studies["ablation"]
@@ -199,7 +199,7 @@ def _cells(held: Sequence[Held]) -> dict[str, pd.DataFrame]:
     return {"table1": pd.concat(tables, ignore_index=True)} if tables else {}
 
 
-def _curves(held: Sequence[Held]) -> dict[str, pd.DataFrame]:
+def _curves(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
     tables = []
     for one in _having(held, "sweep-up-to"):
         result = one.studies["sweep-up-to"]
@@ -212,7 +212,7 @@ def _curves(held: Sequence[Held]) -> dict[str, pd.DataFrame]:
 
 
 def _paired(
-    held: Sequence[Held], seed: int
+    held: Sequence[ComparedFolder], seed: int
 ) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
     """Tests between every two folders whose rankings are of the same candidates."""
     tables, said = [], []
@@ -246,7 +246,7 @@ def _paired(
     return ({"paired": pd.concat(tables, ignore_index=True)} if tables else {}), said
 
 
-def _wide(one: Held) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _wide(one: ComparedFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Value and change by query (rows, in order of their ids) and cut."""
     queries = one.studies["ablation"].to_frame("queries")
     queries = queries[queries["cut"] != RANDOM]
@@ -268,7 +268,7 @@ def _row(
 
 
 def _heads(
-    held: Sequence[Held], seed: int
+    held: Sequence[ComparedFolder], seed: int
 ) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
     """The lists of matching heads, and how far every two of one shape agree."""
     having = _having(held, "attention")
@@ -305,7 +305,7 @@ def _heads(
     return tables, said
 
 
-def _claims(held: Sequence[Held]) -> dict[str, pd.DataFrame]:
+def _claims(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
     tables = []
     for one in held:
         result = one.studies.get("study")

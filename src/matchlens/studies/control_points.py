@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 from matchlens.plan import CONTROLS, OF_ROWS, Condition, Control
-from matchlens.studies.hows import Way, ways
+from matchlens.studies.cut_modes import ModedCut, expand_modes
 
 DRAWS, MOST_DRAWS = 3, 1000
 
 
 def conditions_of(
     cuts: Sequence[str], hows: Sequence[str] | None, draws: int
-) -> tuple[dict[str, Condition], list[Way], list[dict[str, object]]]:
+) -> tuple[dict[str, Condition], list[ModedCut], list[dict[str, object]]]:
     """The conditions, the cuts among them, and what each control is.
 
     Rows that are scaled have no draw, and a cut by ``mask`` has no control of rows.
@@ -26,7 +26,7 @@ def conditions_of(
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
     if not 1 <= draws <= MOST_DRAWS:
         raise InputError(f"draws is {draws}; expected 1 to {MOST_DRAWS}")
-    made, _ = ways(list(dict.fromkeys(cuts)), hows)
+    made, _ = expand_modes(list(dict.fromkeys(cuts)), hows)
     conditions: dict[str, Condition] = {"": []}
     about: list[dict[str, object]] = []
     for way in made:

@@ -13,8 +13,8 @@ from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.models.chance import TAKEN
 from matchlens.models.load import Reranker
+from matchlens.models.random_edges import TAKEN
 from matchlens.plan import CONTROLS
 from matchlens.ranking import compare, holm
 from matchlens.ranking.effects import (
@@ -31,8 +31,8 @@ from matchlens.ranking.effects import (
 )
 from matchlens.results import Result, records
 from matchlens.runners import Runner, run
-from matchlens.studies.conduct import Conducted, Settings, conduct
 from matchlens.studies.control_points import DRAWS, conditions_of
+from matchlens.studies.cut_study import CutStudy, Settings, conduct
 from matchlens.studies.impossible import feasible, note
 from matchlens.studies.measuring import RANDOM
 from matchlens.studies.presets import COSTLY_PAIRS
@@ -162,7 +162,7 @@ def controls(
     )
 
 
-def _beside(own: pd.DataFrame, about: pd.DataFrame, done: Conducted, margin: float) -> pd.DataFrame:
+def _beside(own: pd.DataFrame, about: pd.DataFrame, done: CutStudy, margin: float) -> pd.DataFrame:
     """Each cut beside the mean of each control's draws, query by query, and the verdict."""
     seed = done.settings.seed
     wide = done.queries.pivot(index=["collection", "qid"], columns="cut", values="value")
@@ -204,7 +204,7 @@ _OF_A_CONTROL = (
 )
 
 
-def _overlap(done: Conducted, names: list[str]) -> dict[str, float]:
+def _overlap(done: CutStudy, names: list[str]) -> dict[str, float]:
     """The share of what controls took that lies in the direction: of edges, and of attention."""
     places = [done.out.plan.controls.index(name) for name in names]
     total = dict(zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True))

@@ -28,7 +28,7 @@ from matchlens.results import Result
 from matchlens.runners import Runner
 from matchlens.runners import run as run_pairs
 from matchlens.studies.common import ranked
-from matchlens.studies.conduct import Conducted, Settings, conduct
+from matchlens.studies.cut_study import CutStudy, Settings, conduct
 from matchlens.studies.measuring import RANDOM, conditions_of
 
 NAME = "evidence"
@@ -218,7 +218,7 @@ def _about(draw: PairSet, queries: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _measured(done: Conducted, draw: PairSet, scores: np.ndarray) -> pd.DataFrame:
+def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame:
     """The measure of each query of a draw under each cut, as the table ``queries`` has it.
 
     Args:

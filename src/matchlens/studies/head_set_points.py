@@ -14,7 +14,7 @@ from jaxtyping import Float
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.plan import Condition
-from matchlens.studies.hows import ways
+from matchlens.studies.cut_modes import expand_modes
 from matchlens.studies.sweep_points import WHOLE_HEAD
 
 Heads = tuple[tuple[int, int], ...]
@@ -59,7 +59,9 @@ def conditions_of(
         InputError: if an argument cannot be used; see :func:`head_sets`.
     """
     chosen = checked(sets, layers, heads, random)
-    made, impossible = ways(plain((WHOLE_HEAD,) if directions is None else directions), hows)
+    made, impossible = expand_modes(
+        plain((WHOLE_HEAD,) if directions is None else directions), hows
+    )
     points: list[dict[str, object]] = []
     for way in made:
         mass = None if masses is None else masses[way.base]

@@ -18,7 +18,8 @@ from matchlens.models.load import Reranker
 from matchlens.ranking import holm
 from matchlens.results import Result
 from matchlens.runners import Runner, run
-from matchlens.studies.conduct import Settings, conduct, pairs_run
+from matchlens.studies.cut_modes import expand_modes, left_out
+from matchlens.studies.cut_study import Settings, conduct, pairs_run
 from matchlens.studies.head_set_points import (
     RANDOM_SETS,
     Heads,
@@ -27,7 +28,6 @@ from matchlens.studies.head_set_points import (
     plain,
     spelled,
 )
-from matchlens.studies.hows import left_out, ways
 from matchlens.studies.impossible import feasible, note
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.sweep_points import WHOLE_HEAD
@@ -108,7 +108,7 @@ def head_sets(
     layers, heads = model.family.n_layers, model.family.n_heads
     texts = [str(one) for one in ((WHOLE_HEAD,) if directions is None else directions)]
     chosen = checked(sets, layers, heads, random)
-    ways(plain(texts), hows)
+    expand_modes(plain(texts), hows)
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     masses = _masses(model, pairs_run(pairs, settings)[0], texts, batch_tokens, runner)
     conditions, points, impossible = conditions_of(

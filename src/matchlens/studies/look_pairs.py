@@ -28,7 +28,7 @@ Given = tuple[str, str] | tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Look:
+class Example:
     """A pair to look into.
 
     Args:
@@ -177,7 +177,7 @@ def pick(
     best: Iterable[int],
     looks: int,
     rel: int,
-) -> list[Look]:
+) -> list[Example]:
     """Choose pairs, query by query: at most four of each.
 
     A relevant passage that ranks highest; the relevant one that ranks lowest, if a negative stands
@@ -193,7 +193,7 @@ def pick(
         rel: lowest relevant grade.
     """
     classes, preferred = Classes.of(pairs, rel).of_pair, set(best)
-    found: list[Look] = []
+    found: list[Example] = []
     for rows in queries.values():
         by_side = []
         for side in range(len(CLASSES)):
@@ -206,21 +206,21 @@ def pick(
         of = f"of {len(rows)}"
         if relevant:
             words = f"relevant, the highest of them: ranked {_rank(ranks, relevant[0])} {of}"
-            found.append(Look(relevant[0], words))
+            found.append(Example(relevant[0], words))
         if len(relevant) > 1 and negatives and ranks[relevant[-1]] > min(negatives):
             last = relevant[-1]
             above = sum(rank < ranks[last] for rank in negatives)
             words = f"relevant, missed: ranked {_rank(ranks, last)} {of}, below {_count(above)}"
-            found.append(Look(last, words))
+            found.append(Example(last, words))
         if hard:
             first = hard[0]
             below = sum(rank > ranks[first] for rank in every_relevant)
             words = f"judged not relevant, ranked {_rank(ranks, first)} {of}"
             if below:
                 words = f"{words}, above {below} relevant passage{'s' * (below > 1)}: fooled"
-            found.append(Look(first, words))
+            found.append(Example(first, words))
         if easy:
-            found.append(Look(easy[0], f"random passage, ranked {_rank(ranks, easy[0])} {of}"))
+            found.append(Example(easy[0], f"random passage, ranked {_rank(ranks, easy[0])} {of}"))
         if len(found) >= looks:
             break
     return found[:looks]

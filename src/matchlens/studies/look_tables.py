@@ -17,7 +17,7 @@ from matchlens.parts import Part
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
 from matchlens.results import records
-from matchlens.studies.look_pairs import Look, Query
+from matchlens.studies.look_pairs import Example, Query
 
 BEYOND = 20_000
 """Characters of a text that are kept beyond its last token."""
@@ -140,7 +140,7 @@ def _is_whole(name: str) -> bool:
 def tables(
     model: Reranker,
     pairs: Sequence[Pair],
-    found: Sequence[Look],
+    found: Sequence[Example],
     queries: Mapping[Query, Sequence[int]],
     seen: Scored,
     ranks: Mapping[int, float],
@@ -235,7 +235,7 @@ def _tokens(model: Reranker, pair: Pair) -> tuple[list[dict[str, object]], list[
 
 def _cuts(
     pairs: Sequence[Pair],
-    found: Sequence[Look],
+    found: Sequence[Example],
     queries: Mapping[Query, Sequence[int]],
     seen: Scored,
     tol: float,

@@ -19,16 +19,16 @@ from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS
 from matchlens.models.load import Reranker
 from matchlens.results import Result, records
-from matchlens.runners import Asked, Runner, run
+from matchlens.runners import MeasurementRequest, Runner, run
 from matchlens.runners.measures import Received, rows_into
 from matchlens.studies import look_tables as tables_of
 from matchlens.studies.common import TIE_TOL, identity, pair_table, relevant_grade
-from matchlens.studies.hows import ways
+from matchlens.studies.cut_modes import expand_modes
 from matchlens.studies.impossible import note, reason
 from matchlens.studies.look_pairs import (
     LOOKS,
+    Example,
     Given,
-    Look,
     candidates_to_run,
     checked_looks,
     drawn,
@@ -136,7 +136,7 @@ def looking(
     if given:
         of_query = {row: len(rows) for rows in queries.values() for row in rows}
         found = [
-            Look(row, said_of(pairs.pairs, row, ranks[row], of_query[row], rel)) for row in given
+            Example(row, said_of(pairs.pairs, row, ranks[row], of_query[row], rel)) for row in given
         ]
     else:
         found = pick(pairs.pairs, queries, ranks, seen.best, number, rel)
@@ -196,7 +196,7 @@ def looking(
 
 def _cuts_of(setup: Preset) -> list[str]:
     """The preset's cuts, made in the preset's way."""
-    made, _ = ways(setup.cuts, None if setup.how == "zero" else [setup.how])
+    made, _ = expand_modes(setup.cuts, None if setup.how == "zero" else [setup.how])
     return [way.cut for way in made]
 
 
@@ -226,7 +226,7 @@ def _run(
 def _received(
     model: Reranker,
     pairs: Sequence[Pair],
-    found: Sequence[Look],
+    found: Sequence[Example],
     seen: Scored,
     tol: float,
     folder: Path,
@@ -246,7 +246,7 @@ def _received(
             {"": []},
             batch_tokens=batch_tokens,
             progress=progress,
-            asked=[Asked(Received(longest), rows_into({"received": array}))],
+            asked=[MeasurementRequest(Received(longest), rows_into({"received": array}))],
         )
     except OSError as error:
         raise InputError(

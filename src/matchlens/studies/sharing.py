@@ -10,7 +10,7 @@ from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.plan import Condition
-from matchlens.runners import Asked, Runner, run
+from matchlens.runners import MeasurementRequest, Runner, run
 
 Key = tuple[tuple[str, str, str], ...]
 
@@ -60,7 +60,7 @@ class Shared:
         seed: int = 0,
         batch_tokens: int | None = None,
         progress: Progress | None = None,
-        asked: Sequence[Asked] = (),
+        asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
         """Score the pairs under every condition, from the shared run where it has them.
 

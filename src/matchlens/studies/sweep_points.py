@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matchlens.arguments import typed
 from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.studies.hows import ways
+from matchlens.studies.cut_modes import expand_modes
 
 KINDS = ("up-to", "from", "only", "window", "heads")
 WHOLE_HEAD = "{CLS,Q,SEP1,D,SEP2}->All"
@@ -87,7 +87,7 @@ def sweep_points(
         "window": [(n, -1, f"@{n}:{n + window}") for n in range(layers - window + 1)],
         "heads": [(n, head, f"#{n}.{head}") for n in range(layers) for head in range(heads)],
     }[kind]
-    made, impossible = ways(list(dict.fromkeys(directions)), hows)
+    made, impossible = expand_modes(list(dict.fromkeys(directions)), hows)
     points = [
         Point(way.base, way.how, n, head, f"{way.base}{where}{way.cut.removeprefix(way.base)}")
         for way in made

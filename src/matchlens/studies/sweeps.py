@@ -14,9 +14,9 @@ from matchlens.engine import Progress
 from matchlens.models.load import Reranker
 from matchlens.results import Result
 from matchlens.runners import Runner, run
-from matchlens.studies.conduct import Settings, conduct
+from matchlens.studies.cut_modes import agreement, left_out, starred
+from matchlens.studies.cut_study import Settings, conduct
 from matchlens.studies.halves import select
-from matchlens.studies.hows import agreement, left_out, starred
 from matchlens.studies.impossible import feasible
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points

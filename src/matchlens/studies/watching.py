@@ -21,7 +21,7 @@ from matchlens.meters.attention import ACROSS, PARTS, shape_of
 from matchlens.meters.names import COMPANIONS, KINDS, NAMES, SURFACE
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
-from matchlens.runners import Asked, Runner, run
+from matchlens.runners import MeasurementRequest, Runner, run
 from matchlens.runners.measures import Attention, States, rows_into, states_into
 from matchlens.studies.contrasts import CLASSES, Classes
 
@@ -103,7 +103,7 @@ def watch(
             tuple(document),
         )
         states = measure.empty(model)
-        more = [Asked(measure, states_into(states))]
+        more = [MeasurementRequest(measure, states_into(states))]
     held = tempfile.TemporaryDirectory(
         prefix="matchlens-", dir=runner.scratch, ignore_cleanup_errors=True
     )
@@ -121,7 +121,7 @@ def _measure(
     folder: Path,
     batch_tokens: int | None,
     progress: Progress | None,
-    more: Sequence[Asked],
+    more: Sequence[MeasurementRequest],
     runner: Runner,
 ) -> tuple[Run, dict[str, PairArray]]:
     layers, heads = model.family.n_layers, model.family.n_heads
@@ -136,7 +136,7 @@ def _measure(
             {"": []},
             batch_tokens=batch_tokens,
             progress=progress,
-            asked=[Asked(measure, rows_into(arrays)), *more],
+            asked=[MeasurementRequest(measure, rows_into(arrays)), *more],
         )
     except OSError as error:
         where = "set TMPDIR to a folder with room" if runner.scratch is None else "make room there"

@@ -10,8 +10,8 @@ import torch
 from matchlens.models.attend import Call
 from matchlens.models.checks.item import OUTPUTS, Item
 from matchlens.models.checks.passes import NOTHING, Removal, Trial
-from matchlens.models.grid import Grid
-from matchlens.models.siblings import Counts, Siblings
+from matchlens.models.part_layout import PartLayout
+from matchlens.models.shared_layer import Counts, SharedLayer
 from matchlens.parts import Part
 
 CUTS = (
@@ -26,9 +26,9 @@ def apart(trial: Trial) -> Iterator[Item]:
     """Where layers come apart: what conditions share is computed once, and is what the library's
     own layer makes of each."""
     family, batch = trial.family, trial.both
-    if not family.apart:
+    if not family.splittable:
         return
-    most, grid, last = OUTPUTS[trial.reranker.dtype], Grid(batch.parts), family.n_layers - 1
+    most, grid, last = OUTPUTS[trial.reranker.dtype], PartLayout(batch.parts), family.n_layers - 1
     worst, said = 0.0, ""
     for layer, states in enumerate(trial.entering[0][: family.n_layers]):
         parts = family.score_parts if layer == last else tuple(Part)
@@ -37,7 +37,7 @@ def apart(trial: Trial) -> Iterator[Item]:
         rows = family.score_rows if layer == last else None
         own = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(grid, cuts, rows))
         real = (grid.row_parts(rows).repeat(len(cuts), 1) < len(Part))[..., None]
-        siblings = Siblings(cast(Any, family), layer, states, grid, Counts())
+        siblings = SharedLayer(cast(Any, family), layer, states, grid, Counts())
         if layer == last:
             ways = {"the score's row alone": siblings.score(slots, cuts)}
         else:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, Watch
+from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item
 from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
 from matchlens.models.family import Family
-from matchlens.models.gauge import Gauge
-from matchlens.models.grid import Grid
+from matchlens.models.part_layout import PartLayout
 from matchlens.parts import NAMED, Part
 
 CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))
@@ -43,7 +43,7 @@ class _Seen:
         """A watch that keeps the weights."""
         return lambda weights, values: self.take(layer, weights)
 
-    def gauge(self, layer: int) -> Gauge:
+    def gauge(self, layer: int) -> AttentionProbe:
         """A gauge that keeps the weights."""
         return weighing(lambda weights, values: self.take(layer, weights))
 
@@ -138,7 +138,7 @@ def outputs(trial: Trial) -> Iterator[Item]:
     removed weights times the head's values, times its slice of W_O.
     """
     family, batch = trial.family, trial.alone[0]
-    grid, states = Grid(batch.parts), family.embed(batch)
+    grid, states = PartLayout(batch.parts), family.embed(batch)
     middle, most = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
     worst: dict[str, tuple[float, str]] = {
         "head_output": (0.0, ""),
@@ -175,7 +175,9 @@ def outputs(trial: Trial) -> Iterator[Item]:
         yield Item(name, seen, most=most, said=f"{said} (at most {most:.2g} of it expected)")
 
 
-def _carried(family: Family, layer: int, states: Tensor, grid: Grid) -> list[tuple[Tensor, Tensor]]:
+def _carried(
+    family: Family, layer: int, states: Tensor, grid: PartLayout
+) -> list[tuple[Tensor, Tensor]]:
     """Weights and values of a layer's heads, without a cut."""
     seen: list[tuple[Tensor, Tensor]] = []
     gauge = weighing(lambda weights, values: seen.append((weights, values)))
@@ -185,7 +187,7 @@ def _carried(family: Family, layer: int, states: Tensor, grid: Grid) -> list[tup
 
 
 def _written(
-    family: Family, layer: int, states: Tensor, grid: Grid, removals: Sequence[Removal]
+    family: Family, layer: int, states: Tensor, grid: PartLayout, removals: Sequence[Removal]
 ) -> tuple[list[Tensor], Tensor]:
     """What a layer's attention writes under each cut, and the layer's outcome without one."""
     seen: list[Tensor] = []

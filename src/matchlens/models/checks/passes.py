@@ -17,10 +17,10 @@ from matchlens.corpora.pairs import Pair
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, Counter, Watch
+from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
-from matchlens.models.gauge import Gauge
-from matchlens.models.grid import Grid
 from matchlens.models.packed import as_the_library
+from matchlens.models.part_layout import PartLayout
 from matchlens.parts import Part
 from matchlens.plan import HOWS, LayerCut
 
@@ -146,11 +146,11 @@ def step(
     family: Family,
     layer: int,
     states: Float[Tensor, "pair token width"],
-    grid: Grid,
+    grid: PartLayout,
     removal: Removal = NOTHING,
     *,
     watch: Watch | None = None,
-    gauge: Gauge | None = None,
+    gauge: AttentionProbe | None = None,
     whole: bool = False,
 ) -> Float[Tensor, "pair row width"]:
     """One layer: of the last one the score's rows, unless the ``whole`` of it is wanted."""
@@ -166,7 +166,7 @@ def walk(
     removal: Removal = NOTHING,
     *,
     watch: Callable[[int], Watch] | None = None,
-    gauge: Callable[[int], Gauge] | None = None,
+    gauge: Callable[[int], AttentionProbe] | None = None,
     whole: bool = False,
 ) -> Float[Tensor, "pair row width"]:
     """Our way through the layers: the last one's outcome.
@@ -179,7 +179,7 @@ def walk(
         gauge: what measures a layer, by its number; nothing is cut then.
         whole: whether all rows are wanted of the last layer, not the score's only.
     """
-    grid, states = Grid(batch.parts), family.embed(batch)
+    grid, states = PartLayout(batch.parts), family.embed(batch)
     for layer in range(family.n_layers):
         looks = None if watch is None else watch(layer)
         measures = None if gauge is None else gauge(layer)
@@ -193,7 +193,7 @@ def score(
     family: Family, batch: EncodedBatch, states: Float[Tensor, "pair row width"]
 ) -> Float[Tensor, " pair"]:
     """Relevance logits of the last layer's outcome."""
-    return family.score(states, Grid(batch.parts).row_parts(family.score_rows))
+    return family.score(states, PartLayout(batch.parts).row_parts(family.score_rows))
 
 
 def scored(
@@ -203,7 +203,7 @@ def scored(
     return score(family, batch, walk(family, batch, removal))
 
 
-def weighing(take: Callable[[Tensor, Tensor], None]) -> Gauge:
+def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
     """A gauge whose sums are the attention weights themselves: a column for each token.
 
     Args:
@@ -217,7 +217,7 @@ def weighing(take: Callable[[Tensor, Tensor], None]) -> Gauge:
         one = torch.eye(tokens, dtype=value.dtype, device=value.device)
         return one.expand(*value.shape[:2], tokens, tokens)
 
-    return Gauge(columns, lambda sums: take(sums, values[-1]))
+    return AttentionProbe(columns, lambda sums: take(sums, values[-1]))
 
 
 @dataclass
@@ -249,7 +249,7 @@ class Trial:
 
     @property
     def family(self) -> Family:
-        """The model's walker."""
+        """The model's family."""
         return self.reranker.family
 
     @cached_property
@@ -261,7 +261,7 @@ class Trial:
     def entering(self) -> tuple[list[Tensor], int]:
         """What both pairs bring to each layer, and last the outcome, without a cut; calls of the
         attention function for it."""
-        before, grid = Counter.calls, Grid(self.both.parts)
+        before, grid = Counter.calls, PartLayout(self.both.parts)
         states = [self.family.embed(self.both)]
         for layer in range(self.family.n_layers):
             states.append(step(self.family, layer, states[-1], grid))
@@ -276,7 +276,7 @@ class Trial:
         self, layer: int, removal: Removal = NOTHING, watch: Watch | None = None
     ) -> Float[Tensor, "pair row width"]:
         """The last layer's outcome of both pairs, where one layer is cut or watched."""
-        states, grid = self.entering[0][layer], Grid(self.both.parts)
+        states, grid = self.entering[0][layer], PartLayout(self.both.parts)
         states = step(self.family, layer, states, grid, removal, watch=watch)
         for above in range(layer + 1, self.family.n_layers):
             states = step(self.family, above, states, grid)

@@ -18,8 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
-from matchlens.report.page.held import Held
 from matchlens.report.page.parts import ROWS
+from matchlens.report.page.results_folder import ResultsFolder
 from matchlens.report.page.sections.circuits import figure_2, hypothesis
 from matchlens.report.page.sections.contrasts import figure_1b, figure_1c
 from matchlens.report.page.sections.controls import controls
@@ -85,7 +85,7 @@ def page(folder: Path, limit: int = LIMIT) -> str:
 
         matchlens.report.page.page(Path("results"))
     """
-    held = Held.load(Path(folder))
+    held = ResultsFolder.load(Path(folder))
     size = 0
     for detail in LADDER:
         text = _render(held, detail)
@@ -114,7 +114,7 @@ def write(folder: Path) -> Path:
     return Path(folder) / NAME
 
 
-def _render(held: Held, detail: Detail) -> str:
+def _render(held: ResultsFolder, detail: Detail) -> str:
     pair, pair_data = looking(held, detail.heads)
     exhibits = (
         *paper(held),

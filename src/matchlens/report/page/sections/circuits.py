@@ -8,7 +8,6 @@ from matchlens.report.page.charts.maps import Cell, head_map
 from matchlens.report.page.charts.points import Spot, outstanding, scatter
 from matchlens.report.page.charts.rows import Part, stacked
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import (
     Chart,
     Column,
@@ -20,6 +19,7 @@ from matchlens.report.page.parts import (
     number,
     options_of,
 )
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.texts import (
     MINUS,
     both,
@@ -57,7 +57,7 @@ MOST_HEADS = 8
 NOT_RUN = "the folder holds no circuits (matchlens circuits)."
 
 
-def figure_2(held: Held) -> Exhibit:
+def figure_2(held: ResultsFolder) -> Exhibit:
     """Alignment against the contrast and its companion, the nulls, and the map."""
     base = {
         "id": "figure-2",
@@ -227,7 +227,7 @@ def _tables(rows: list[Row], associations: list[Row], matches: list[Row]) -> tup
     return tuple(tables)
 
 
-def _matches(held: Held) -> list[dict[str, object]]:
+def _matches(held: ResultsFolder) -> list[dict[str, object]]:
     """What heads match in the vocabulary."""
     pairs = held.rows("circuits", "matches")
     out = []
@@ -244,7 +244,7 @@ def _matches(held: Held) -> list[dict[str, object]]:
     return out
 
 
-def hypothesis(held: Held) -> Exhibit:
+def hypothesis(held: ResultsFolder) -> Exhibit:
     """Shares of the logits' variance: bars for the heads that were looked at, medians for all."""
     base = {
         "id": "hypothesis",
@@ -319,7 +319,7 @@ def _joined(logits: list[Row], shares: list[Row]) -> tuple[Row, ...]:
     )
 
 
-def _shares(held: Held, shares: list[Row]) -> list[Panel]:
+def _shares(held: ResultsFolder, shares: list[Row]) -> list[Panel]:
     given = held.option("circuits", "heads_looked_at")
     names = [str(name) for name in given] if isinstance(given, list | tuple) else []
     if not names:

@@ -8,7 +8,6 @@ from matchlens.report.page.charts.maps import Cell, head_map
 from matchlens.report.page.charts.points import Spot, outstanding, scatter
 from matchlens.report.page.charts.rows import distribution
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import (
     Chart,
     Column,
@@ -19,6 +18,7 @@ from matchlens.report.page.parts import (
     number,
     options_of,
 )
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.texts import arrow, both, chance, equals, listed, num, shown, slug
 
 NOT_RUN = "attention was not measured (matchlens attention)."
@@ -46,7 +46,7 @@ def words_of(contrast: str) -> str:
     return contrast.replace("-", " − ")
 
 
-def figure_1b(held: Held) -> Exhibit:
+def figure_1b(held: ResultsFolder) -> Exhibit:
     """Q->D against D->Q, a panel for each contrast: the scatter and the two maps."""
     base = {
         "id": "figure-1b",
@@ -175,7 +175,7 @@ def _table_1b(contrast: str, sides: list[dict[tuple[int, int], Row]]) -> Table:
     return Table(f"figure-1b-{slug(contrast)}", label, tuple(columns), tuple(rows))
 
 
-def figure_1c(held: Held, shown_heads: int = 6) -> Exhibit:
+def figure_1c(held: ResultsFolder, shown_heads: int = 6) -> Exhibit:
     """Peak against entropy, a panel for each direction; and the distributions of chosen heads.
 
     Args:

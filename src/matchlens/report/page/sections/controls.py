@@ -5,7 +5,6 @@ from __future__ import annotations
 from matchlens.plan import CONTROLS
 from matchlens.report.page.charts.rows import Whisker, whiskers
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import (
     Chart,
     Column,
@@ -16,11 +15,12 @@ from matchlens.report.page.parts import (
     number,
     options_of,
 )
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.texts import arrow, both, chance, counted, equals, interval, num, shown
-from matchlens.report.trust import controls_of, share, verdict_of
+from matchlens.report.robustness_text import controls_of, share, verdict_of
 
 
-def controls(held: Held) -> Exhibit:
+def controls(held: ResultsFolder) -> Exhibit:
     """Forest of the cuts and their controls."""
     base = {
         "id": "controls",

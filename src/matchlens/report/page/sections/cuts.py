@@ -8,8 +8,8 @@ from typing import Any
 from matchlens.parts import NAMED
 from matchlens.report.page.charts.svg import step
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Exhibit, Table, known, notes_of, number, options_of
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.texts import (
     NONE,
     arrow,
@@ -22,7 +22,7 @@ from matchlens.report.page.texts import (
     reads,
     shown,
 )
-from matchlens.report.trust import VERDICTS
+from matchlens.report.robustness_text import VERDICTS
 from matchlens.results import Result
 
 COLUMNS = (*(str(part) for part in NAMED), "All")
@@ -55,7 +55,7 @@ def columns_of(digits: int) -> tuple[Column, ...]:
     )
 
 
-def table_1(held: Held) -> Exhibit:
+def table_1(held: ResultsFolder) -> Exhibit:
     """The matrix of directions, or a list of cuts where others were made."""
     result = held.get("ablation")
     rows = {str(row["cut"]): row for row in held.rows("ablation", "table1")}

@@ -11,8 +11,8 @@ import numpy as np
 from matchlens.errors import InputError
 from matchlens.report.page.charts.maps import level
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Exhibit, Table, notes_of, number, options_of
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.texts import arrow, counted, num, reads, shown
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -35,7 +35,7 @@ class View:
     heads: tuple[tuple[int, int], ...]
 
 
-def looking(held: Held, heads: int | None = None) -> tuple[Exhibit, object]:
+def looking(held: ResultsFolder, heads: int | None = None) -> tuple[Exhibit, object]:
     """The exhibit, and what its script needs.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from matchlens.report.page.held import Held
 from matchlens.report.page.parts import notes_of
+from matchlens.report.page.results_folder import ResultsFolder
 from matchlens.report.page.texts import NONE, prose, shown, spelled
 
 PAPER = (
@@ -15,7 +15,7 @@ PAPER = (
 MOST = 120
 
 
-def made(held: Held) -> dict[str, object]:
+def made(held: ResultsFolder) -> dict[str, object]:
     """What the last section shows."""
     versions = held.about("versions")
     pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
@@ -47,7 +47,7 @@ def made(held: Held) -> dict[str, object]:
     }
 
 
-def _checks(held: Held) -> list[dict[str, object]]:
+def _checks(held: ResultsFolder) -> list[dict[str, object]]:
     """The check's outcomes, alike ones once: the studies that saw them, a row for each question."""
     found: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for name, result in held.studies.items():
@@ -87,7 +87,7 @@ def _commands(given: object) -> list[str]:
     return [shown(one["line"], 4000) for one in some if isinstance(one.get("line"), str)][:MOST]
 
 
-def _truncated(held: Held) -> str:
+def _truncated(held: ResultsFolder) -> str:
     for result in held.studies.values():
         if "truncated" in result.pairs and len(result.pairs):
             number = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())

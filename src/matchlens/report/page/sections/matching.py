@@ -6,14 +6,14 @@ from collections import Counter
 
 from matchlens.report.page.charts.rows import strips
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Exhibit, Table, notes_of, number, options_of
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.sections.contrasts import NOT_RUN
 from matchlens.report.page.texts import arrow, both, chance, counted, interval, num, reads, shown
 from matchlens.studies.contrasts import EARLIER, is_earlier
 
 
-def matching(held: Held) -> Exhibit:
+def matching(held: ResultsFolder) -> Exhibit:
     """The list of matching heads."""
     base = {
         "id": "matching",
@@ -201,7 +201,7 @@ def _set(row: Row) -> dict[str, object]:
     }
 
 
-def _strips(held: Held, sets: list[Row], measure: str) -> object:
+def _strips(held: ResultsFolder, sets: list[Row], measure: str) -> object:
     points = held.rows("attention", "set_points")
     if not sets or not points:
         return ""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import Column, Table, number
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.texts import chance, counted, interval, listed, num, prose, shown
 
 PLACES: Mapping[str, str] = {
@@ -56,7 +56,7 @@ class Opening:
     absent: str
 
 
-def opening(held: Held, leads: Mapping[str, tuple[str, ...]]) -> Opening:
+def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Opening:
     """Sentences from the study's summary, else made here from the tables.
 
     Args:
@@ -146,7 +146,7 @@ def _place(source: str) -> str:
     return PLACES.get(source) or PLACES.get(source.partition("/")[0], "")
 
 
-def _main(held: Held) -> str:
+def _main(held: ResultsFolder) -> str:
     """The study whose options speak for all: the ablation where it is there."""
     for name in ("ablation", *held.studies):
         if held.option(name, "original") is not None:
@@ -154,7 +154,7 @@ def _main(held: Held) -> str:
     return ""
 
 
-def _facts(held: Held) -> tuple[tuple[str, str], ...]:
+def _facts(held: ResultsFolder) -> tuple[tuple[str, str], ...]:
     facts: list[tuple[str, str]] = []
     pairs = held.about("pairs")
     queries = _queries(held)
@@ -174,16 +174,16 @@ def _facts(held: Held) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _shape(held: Held, key: str) -> object:
+def _shape(held: ResultsFolder, key: str) -> object:
     return next((held.option(n, key) for n in held.studies if held.option(n, key)), None)
 
 
-def _queries(held: Held) -> int:
+def _queries(held: ResultsFolder) -> int:
     frames = [one.pairs for one in held.studies.values() if {"collection", "qid"} <= set(one.pairs)]
     return len(frames[0][["collection", "qid"]].drop_duplicates()) if frames else 0
 
 
-def _asked(held: Held, model: str, collections: str) -> tuple[str, ...]:
+def _asked(held: ResultsFolder, model: str, collections: str) -> tuple[str, ...]:
     pairs = held.about("pairs")
     said = [
         f"How does {model} match a query with a document? It was asked on {collections}: "

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held
 from matchlens.report.page.parts import Column, Exhibit, Table, notes_of, options_of
+from matchlens.report.page.results_folder import ResultsFolder
 from matchlens.report.page.texts import both, counted, num
 
 NAME = "wexir25"
 SHOWN = {"": "original", "random": "random ranking"}
 
 
-def paper(held: Held) -> tuple[Exhibit, ...]:
+def paper(held: ResultsFolder) -> tuple[Exhibit, ...]:
     """The comparison with Vast et al. 2025; nothing where it was not asked for."""
     result, rows = held.get(NAME), held.rows(NAME, "comparison")
     if result is None or not rows:

@@ -7,7 +7,6 @@ from statistics import quantiles
 from matchlens.report.page.charts.lines import Point, Series, curves
 from matchlens.report.page.charts.maps import Cell, head_map
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import (
     Chart,
     Column,
@@ -19,6 +18,7 @@ from matchlens.report.page.parts import (
     number,
     options_of,
 )
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.sections.contrasts import CLASSES, DIRECTIONS, NOT_RUN
 from matchlens.report.page.texts import arrow, both, chance, counted, num, slug
 
@@ -26,7 +26,7 @@ SPECIAL = ("CLS", "SEP1", "SEP2")
 SHARES = {"mass": "share of the attention mass", "norm": "share of the norm mass"}
 
 
-def no_op(held: Held) -> Exhibit:
+def no_op(held: ResultsFolder) -> Exhibit:
     """How much of what Q and D read is read from the special tokens, by mass and by norm."""
     base = {
         "id": "no-op",
@@ -112,7 +112,7 @@ def _no_op_panel(kind: str, rows: list[Row]) -> Panel:
     return Panel(f"no-op-{kind}", label, (Chart(chart), Chart(maps)))
 
 
-def lexical(held: Held) -> Exhibit:
+def lexical(held: ResultsFolder) -> Exhibit:
     """The same-stem share by layer and class; semantic mass in hard against easy passages."""
     base = {
         "id": "lexical",
@@ -215,7 +215,7 @@ def _lexical_lead(rows: list[Row]) -> list[str]:
     return said
 
 
-def _semantic(held: Held) -> list[str]:
+def _semantic(held: ResultsFolder) -> list[str]:
     """Semantic mass, hard against easy negatives, in sentences."""
     rows = [
         row
@@ -239,7 +239,7 @@ def _semantic(held: Held) -> list[str]:
 
 
 def _by_query(
-    held: Held, table: str, keys: tuple[str, str, str], digits: int
+    held: ResultsFolder, table: str, keys: tuple[str, str, str], digits: int
 ) -> list[dict[str, object]]:
     """Means over queries of a table that has a row for each direction and query."""
     rows = held.rows("attention", table)
@@ -262,7 +262,7 @@ def _by_query(
     return out
 
 
-def _depths(held: Held) -> list[dict[str, object]]:
+def _depths(held: ResultsFolder) -> list[dict[str, object]]:
     """The depth of both kinds of matching and their null, one row for each direction."""
     return [
         {
@@ -278,7 +278,7 @@ def _depths(held: Held) -> list[dict[str, object]]:
     ]
 
 
-def _query_tables(held: Held) -> tuple[Table, ...]:
+def _query_tables(held: ResultsFolder) -> tuple[Table, ...]:
     direction = Column("direction", "direction", kind="cut")
     stages = (
         direction,
@@ -310,7 +310,7 @@ def _query_tables(held: Held) -> tuple[Table, ...]:
     )
 
 
-def _kinds(held: Held) -> list[dict[str, object]]:
+def _kinds(held: ResultsFolder) -> list[dict[str, object]]:
     """Exact words against paraphrases: heads higher and lower, a row for each direction."""
     rows = held.rows("attention", "kinds")
     quantities = list(dict.fromkeys(str(row["quantity"]) for row in rows))

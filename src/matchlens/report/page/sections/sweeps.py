@@ -8,7 +8,6 @@ from math import isfinite, nan
 from matchlens.report.page.charts.lines import Point, Series, curves
 from matchlens.report.page.charts.maps import Cell, head_map
 from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.held import Held, Row
 from matchlens.report.page.parts import (
     Chart,
     Column,
@@ -20,6 +19,7 @@ from matchlens.report.page.parts import (
     number,
     options_of,
 )
+from matchlens.report.page.results_folder import ResultsFolder, Row
 from matchlens.report.page.sections.cuts import columns_of, starred, tip
 from matchlens.report.page.texts import (
     arrow,
@@ -47,7 +47,7 @@ CLOSE = 0.5
 WHOLE = "{CLS,Q,SEP1,D,SEP2}->All"
 
 
-def figure_1a(held: Held) -> Exhibit:
+def figure_1a(held: ResultsFolder) -> Exhibit:
     """Curves by layer, a panel for each kind of sweep and way of cutting."""
     found = [(kind, held.get(f"sweep-{kind}")) for kind in KINDS]
     present = [(kind, one) for kind, one in found if one is not None]
@@ -185,7 +185,7 @@ def _lead(kind: str, rows: list[Row], result: Result, digits: int) -> list[str]:
     return [f"{said}."]
 
 
-def heads_alone(held: Held) -> Exhibit:
+def heads_alone(held: ResultsFolder) -> Exhibit:
     """A map of every head cut alone, a panel for each direction and way."""
     base = {
         "id": "heads",

@@ -14,7 +14,7 @@ EVEN = 8
 
 
 @dataclass(frozen=True)
-class Gauge:
+class AttentionProbe:
     """A measurement of one layer's attention in the untouched model, all rows and heads.
 
     Args:

@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matchlens.models.attend import Call, attend, attend_absorbed, attend_again
-from matchlens.models.gauge import Gauge
-from matchlens.models.grid import Grid
+from matchlens.models.attention_probe import AttentionProbe
+from matchlens.models.part_layout import PartLayout
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
 
@@ -44,7 +44,7 @@ class Apart(Protocol):
         """The linear modules that make queries, keys and values."""
         ...
 
-    def above(
+    def after_attention(
         self,
         index: int,
         context: Float[Tensor, "batch row context"],
@@ -67,7 +67,7 @@ class Counts:
     projected: int = 0
 
 
-class Siblings:
+class SharedLayer:
     """One layer, for the states of some parents and any of their children.
 
     Args:
@@ -83,7 +83,7 @@ class Siblings:
         family: Apart,
         index: int,
         states: Float[Tensor, "batch token width"],
-        grid: Grid,
+        grid: PartLayout,
         counts: Counts,
     ) -> None:
         self.family, self.index, self.grid, self.counts = family, index, grid, counts
@@ -170,7 +170,9 @@ class Siblings:
         at = [one.flat + place * pairs * tokens for place, one in enumerate(rows)]
         return torch.cat(in_order), torch.cat(at)
 
-    def measured(self, gauge: Gauge | None, rows: slice | None) -> Float[Tensor, "pair row width"]:
+    def measured(
+        self, gauge: AttentionProbe | None, rows: slice | None
+    ) -> Float[Tensor, "pair row width"]:
         """The outcome of the one parent uncut, measured on the way.
 
         Args:
@@ -217,7 +219,7 @@ class Siblings:
 
     def _above(self, context: Tensor, states: Tensor) -> Tensor:
         self.counts.rows += context.shape[0] * context.shape[1]
-        return self.family.above(self.index, context, states)
+        return self.family.after_attention(self.index, context, states)
 
     def _heads(self, states: Float[Tensor, "batch token width"]) -> Tensor:
         return states.unflatten(-1, (self.family.n_heads, -1)).transpose(1, 2)
@@ -232,7 +234,7 @@ class Siblings:
         return apart[list(slots)].flatten(0, 1)
 
 
-def sparse(cuts: Sequence[LayerCut], grid: Grid, most: float = MOST_ROWS) -> bool:
+def sparse(cuts: Sequence[LayerCut], grid: PartLayout, most: float = MOST_ROWS) -> bool:
     """Whether the rows that conditions cut are at most so much of all tokens."""
     rows = sum(len(grid.rows_of(touched(cut)).flat) for cut in cuts)
     return rows <= most * len(cuts) * grid.parts.numel()

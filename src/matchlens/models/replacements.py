@@ -11,12 +11,12 @@ from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.attend import part_terms
-from matchlens.models.grid import Grid
+from matchlens.models.part_layout import PartLayout
 from matchlens.plan import LayerCut
 
 
 @dataclass
-class TermMeans:
+class ReplacementMeans:
     """Streaming means of the removed terms in the untouched pass; constant memory.
 
     Every pair weighs the same: the mean over a part's rows first, then over the pairs that have
@@ -39,9 +39,9 @@ class TermMeans:
         self.sums[layer] = self.sums[layer] + total if layer in self.sums else total
         self.pairs[layer] = self.pairs[layer] + there if layer in self.pairs else there
 
-    def merge(self, other: TermMeans) -> TermMeans:
+    def merge(self, other: ReplacementMeans) -> ReplacementMeans:
         """Means over the pairs of both."""
-        out = TermMeans(dict(self.sums), dict(self.pairs))
+        out = ReplacementMeans(dict(self.sums), dict(self.pairs))
         for layer in other.sums:
             seen = layer in out.sums
             out.sums[layer] = out.sums[layer] + other.sums[layer] if seen else other.sums[layer]
@@ -54,7 +54,7 @@ class TermMeans:
 
 
 @dataclass
-class Terms:
+class Replacements:
     """The stand-ins of one batch.
 
     Args:
@@ -63,7 +63,7 @@ class Terms:
             where a condition cuts by ``resample``.
     """
 
-    means: TermMeans | None = None
+    means: ReplacementMeans | None = None
     others: dict[int, Tensor] = field(default_factory=dict)
 
     def added(self, layer: int, cuts: Sequence[LayerCut], pairs: int) -> Tensor | None:
@@ -106,10 +106,10 @@ class Watcher:
         store: takes the terms of the batch, [pair, head, row part, column part, head width].
     """
 
-    grid: Grid
+    grid: PartLayout
     layer: int
     rows: slice | None
-    means: TermMeans | None = None
+    means: ReplacementMeans | None = None
     others: dict[int, Tensor] | None = None
 
     def __call__(self, weights: Tensor, value: Tensor) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from matchlens.directions import How
-from matchlens.models.band import OPEN, Band
+from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
 
@@ -81,7 +81,7 @@ class Rows:
 
 
 @dataclass
-class Grid:
+class PartLayout:
     """The parts of a batch, and part tables spread over its token pairs.
 
     Args:
@@ -114,7 +114,7 @@ class Grid:
         cuts: Sequence[LayerCut],
         rows: slice | Rows | None,
         dtype: torch.dtype,
-        band: Band = OPEN,
+        band: LayerMask = OPEN,
     ) -> Edges:
         """What the conditions do to each pair of tokens.
 
@@ -134,7 +134,11 @@ class Grid:
         return found
 
     def _edges(
-        self, cuts: Sequence[LayerCut], rows: slice | Rows | None, dtype: torch.dtype, band: Band
+        self,
+        cuts: Sequence[LayerCut],
+        rows: slice | Rows | None,
+        dtype: torch.dtype,
+        band: LayerMask,
     ) -> Edges:
         masked = self._spread_tables([cut.removed(How.MASK) for cut in cuts], rows)
         after = [cut.removed(How.ZERO, How.MEAN, How.RESAMPLE, How.SINK) for cut in cuts]
@@ -155,7 +159,9 @@ class Grid:
         keep = None if removed is None else (~removed).to(dtype)
         return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
 
-    def padding_bias(self, conditions: int, dtype: torch.dtype, band: Band = OPEN) -> Tensor | None:
+    def padding_bias(
+        self, conditions: int, dtype: torch.dtype, band: LayerMask = OPEN
+    ) -> Tensor | None:
         """What keeps attention off the padding, and off what the layer forbids, in all rows where
         nothing else is cut before the softmax."""
         gone = self._unseen(conditions, None, band)
@@ -165,7 +171,7 @@ class Grid:
             gone, -torch.inf
         )
 
-    def _unseen(self, conditions: int, rows: slice | Rows | None, band: Band) -> Tensor | None:
+    def _unseen(self, conditions: int, rows: slice | Rows | None, band: LayerMask) -> Tensor | None:
         """What no row may read: padding, and what the layer forbids; None if there is neither.
 
         Rows of padding read everything there: nothing might be left to them, and nobody reads them.
@@ -180,7 +186,7 @@ class Grid:
         real = (self.row_parts(rows) != PADDING)[:, None, :, None]
         return ((self.padding | forbidden) & real).repeat(conditions, 1, 1, 1)
 
-    def reach(self, band: Band = OPEN) -> Bool[np.ndarray, "row_part column_part"]:
+    def reach(self, band: LayerMask = OPEN) -> Bool[np.ndarray, "row_part column_part"]:
         """Whether in some pair a token of the row part may read one of the column part at all."""
         one_hot = torch.nn.functional.one_hot(self.parts, PADDING + 1)[..., :PADDING].float()
         tokens = self.parts.shape[1]

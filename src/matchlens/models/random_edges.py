@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
-from matchlens.models.band import OPEN, Band
+from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.plan import LayerCut
 
 TAKEN = ("edges", "edges_inside", "mass", "mass_inside")
@@ -22,7 +22,7 @@ in part, that part) and attention, each also as far as it lies inside the contro
 
 
 @dataclass(frozen=True)
-class Chance:
+class RandomEdges:
     """How one layer call removes what controls remove.
 
     Args:
@@ -49,7 +49,7 @@ class Chance:
         layer: int,
         seed: int,
         device: torch.device,
-    ) -> Chance:
+    ) -> RandomEdges:
         """The draws of the conditions that go through a layer side by side.
 
         Args:
@@ -85,7 +85,7 @@ class Chance:
         self,
         weights: Float[Tensor, "batch head row column"],
         direction: Bool[Tensor, "batch head_or_1 row column"],
-        band: Band = OPEN,
+        band: LayerMask = OPEN,
     ) -> Float[Tensor, "batch head row column"]:
         """The weights without what the controls remove.
 

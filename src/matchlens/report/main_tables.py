@@ -15,7 +15,7 @@ from matchlens.results import Result, records
 from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
 from matchlens.studies.circuits_tables import colour_of, most_aligned
 from matchlens.studies.contrasts import EARLIER, is_earlier
-from matchlens.studies.hows import starred
+from matchlens.studies.cut_modes import starred
 from matchlens.studies.verdicts import number
 
 MOST = 20

@@ -14,7 +14,7 @@ Row = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Held:
+class ResultsFolder:
     """A results folder's studies.
 
     Args:
@@ -28,7 +28,7 @@ class Held:
     seen: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path) -> Held:
+    def load(cls, folder: Path) -> ResultsFolder:
         """Read all studies of a folder.
 
         Raises:

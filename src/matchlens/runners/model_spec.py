@@ -13,7 +13,7 @@ from matchlens.prompts import Prompt
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ModelSpec:
     """What a worker needs to load a model.
 
     Args:
@@ -41,14 +41,14 @@ class Recipe:
     def to_json(self) -> str:
         """The recipe as a text: what a worker is sent.
 
-        >>> recipe = Recipe("demo", "0f", max_length=64)
-        >>> Recipe.of(recipe.to_json()) == recipe
+        >>> recipe = ModelSpec("demo", "0f", max_length=64)
+        >>> ModelSpec.of(recipe.to_json()) == recipe
         True
         """
         return json.dumps(asdict(self))
 
     @classmethod
-    def of(cls, text: str) -> Recipe:
+    def of(cls, text: str) -> ModelSpec:
         """The recipe that :meth:`to_json` wrote."""
         recipe = cls(**json.loads(text))
         prompt: Any = recipe.prompt

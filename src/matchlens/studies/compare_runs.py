@@ -29,7 +29,7 @@ BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Likeness:
+class FileDiff:
     """How one file of numbers is like the one from before.
 
     Args:
@@ -50,7 +50,7 @@ class Likeness:
         return self.verdict in (BYTES, DIGITS)
 
 
-def likenesses(old: Path, new: Path) -> list[Likeness]:
+def file_diffs(old: Path, new: Path) -> list[FileDiff]:
     """Compare the tables and arrays of two results folders, file by file.
 
     Args:
@@ -76,18 +76,18 @@ def _numbers(held: Snapshot) -> Iterator[str]:
             yield name
 
 
-def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> Likeness:
+def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> FileDiff:
     """How a file is like the one from before; neither is held against its manifest.
 
     Somebody who changed a table wants to see where it differs.
     """
     if file not in held[1]:
-        return Likeness(file, MISSING)
+        return FileDiff(file, MISSING)
     if file not in held[0]:
-        return Likeness(file, MORE)
+        return FileDiff(file, MORE)
     with old.stream(file) as before, new.stream(file) as after:
         if stamp_of(before) == stamp_of(after):
-            return Likeness(file, BYTES)
+            return FileDiff(file, BYTES)
         made = []
         for stream, snapshot in ((before, old), (after, new)):
             stream.seek(0)
@@ -98,7 +98,7 @@ def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> 
     else:
         about = old.manifest["studies"].get(file.partition("/")[0], {"options": {}})
         where, largest = tables(made[0], made[1], about["options"].get("digits", 3))
-    return Likeness(file, DIFFERS if where else DIGITS, where, largest)
+    return FileDiff(file, DIFFERS if where else DIGITS, where, largest)
 
 
 def tables(old: pd.DataFrame, new: pd.DataFrame, digits: int) -> tuple[str, float]:
@@ -159,13 +159,13 @@ def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
     return "", largest
 
 
-def said(found: list[Likeness]) -> Iterator[str]:
+def said(found: list[FileDiff]) -> Iterator[str]:
     """A line for each file that is not the same to the byte, and one on all of them.
 
     Args:
-        found: what :func:`likenesses` returned.
+        found: what :func:`file_diffs` returned.
 
-    >>> list(said([Likeness("scores.parquet", BYTES)]))
+    >>> list(said([FileDiff("scores.parquet", BYTES)]))
     ['1 file of numbers: 1 the same bytes']
     """
     for one in found:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Band:
+class LayerMask:
     """The structural mask of a layer; what it forbids is no attention that could be cut.
 
     Args:
         causal: whether a token reads only itself and those before it.
         window: the largest distance of two tokens of which one reads the other; None: any.
 
-    >>> Band(causal=True, window=1).forbidden(3)
+    >>> LayerMask(causal=True, window=1).forbidden(3)
     tensor([[False,  True,  True],
             [False, False,  True],
             [ True, False, False]])
@@ -47,5 +47,5 @@ class Band:
         return gone if self.window is None else gone | (ahead.abs() > self.window)
 
 
-OPEN = Band()
+OPEN = LayerMask()
 """The band of an encoder: every token reads every other."""

@@ -35,7 +35,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Conducted:
+class CutStudy:
     """Measured conditions.
 
     Args:
@@ -125,7 +125,7 @@ def conduct(
     families: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     runner: Runner = run,
-) -> Conducted:
+) -> CutStudy:
     """Run conditions on pairs and measure the rankings.
 
     Args:
@@ -192,7 +192,7 @@ def conduct(
         },
         "check": dict(model.checks),
     }
-    return Conducted(
+    return CutStudy(
         model,
         pairs,
         rows,

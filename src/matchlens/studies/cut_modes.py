@@ -15,7 +15,7 @@ SAME = 1e-12
 
 
 @dataclass(frozen=True)
-class Way:
+class ModedCut:
     """A cut made in one way.
 
     Args:
@@ -29,7 +29,9 @@ class Way:
     cut: str
 
 
-def ways(cuts: Sequence[str], hows: Sequence[str] | None) -> tuple[list[Way], list[str]]:
+def expand_modes(
+    cuts: Sequence[str], hows: Sequence[str] | None
+) -> tuple[list[ModedCut], list[str]]:
     """Every cut in every way.
 
     Args:
@@ -43,18 +45,18 @@ def ways(cuts: Sequence[str], hows: Sequence[str] | None) -> tuple[list[Way], li
     Raises:
         InputError: if a way is not known, a cut names a way of its own, or nothing is left.
 
-    >>> found, impossible = ways(["Q->D", "Q->SEP2"], ["zero", "sink"])
+    >>> found, impossible = expand_modes(["Q->D", "Q->SEP2"], ["zero", "sink"])
     >>> [way.cut for way in found], impossible
     (['Q->D', 'Q->SEP2', 'Q->D~sink'], ['Q->SEP2~sink'])
     """
     if hows is None:
-        return [Way(text, str(Cut.parse(text).how), text) for text in cuts], []
+        return [ModedCut(text, str(Cut.parse(text).how), text) for text in cuts], []
     if not hows:
         raise InputError(f"no how given; expected one or more of {', '.join(How)}")
     for how in hows:
         if how not in list(How):
             raise InputError(f"how {how!r} is not known; expected one of {', '.join(How)}")
-    found: list[Way] = []
+    found: list[ModedCut] = []
     impossible: list[str] = []
     reason: InputError | None = None
     for how in dict.fromkeys(hows):
@@ -72,7 +74,7 @@ def ways(cuts: Sequence[str], hows: Sequence[str] | None) -> tuple[list[Way], li
                 impossible.append(cut)
                 reason = error
                 continue
-            found.append(Way(text, how, cut))
+            found.append(ModedCut(text, how, cut))
     if not found and reason is not None:
         raise reason
     return found, impossible
