@@ -17,14 +17,14 @@ from transformers import BertConfig, BertForMaskedLM
 import attention_reference
 import matchlens
 import tiny as tiny_models
-from matchlens import circuits
+from matchlens import qk as circuits
 from matchlens.corpora import EASY_GRADE, choose, demo
 from matchlens.models.base import load_base
 from matchlens.models.static import vocabulary
 from matchlens.parts import Part
 from matchlens.report.circuits import circuits_text
-from matchlens.studies import circuits_options as options
-from matchlens.studies.circuits_tables import resamples_of
+from matchlens.studies import circuits as options
+from matchlens.studies.circuits import resamples_of
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, contrast_table
 from test_sweeps import rows_by_layer

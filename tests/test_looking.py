@@ -19,7 +19,7 @@ from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.report.looking import looking_text, plain
 from matchlens.runners import ShardedRunner
-from matchlens.studies.look_pairs import candidates_to_run, drawn, pick
+from matchlens.studies.looking import candidates_to_run, drawn, pick
 from test_cli import call, files_of, write_collection
 
 CUTS = ["Q->D", "D->Q", "D->D@0:2"]

@@ -26,7 +26,7 @@ from matchlens.runners import ShardedRunner
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims import CLAIMS
 from matchlens.studies.evidence import evidence
-from matchlens.studies.sharing import Shared
+from matchlens.studies.study import Shared
 from test_cli import call, files_of, write_collection
 
 ALL = ("ablation", "sweep", "heads", "controls", "attention", "circuits", "looking")

@@ -26,20 +26,17 @@ if TYPE_CHECKING:
     from matchlens.report.tables import latex as table_latex
     from matchlens.report.tables import text as table_text
     from matchlens.results import Result
-    from matchlens.studies.ablation import ablation
+    from matchlens.studies.ablation import ablation, score
     from matchlens.studies.attention import attention
     from matchlens.studies.circuits import query_key
     from matchlens.studies.claims import claims
-    from matchlens.studies.compare_heads import compare_heads
-    from matchlens.studies.comparing import compare
+    from matchlens.studies.comparing import compare, compare_heads
     from matchlens.studies.controls import controls
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import looking
     from matchlens.studies.presets import table1
-    from matchlens.studies.scoring import score
     from matchlens.studies.study import Study, study
-    from matchlens.studies.sweep_points import sweep_points
-    from matchlens.studies.sweeps import sweep
+    from matchlens.studies.sweeps import sweep, sweep_points
 
 _PLACES = {
     "Cut": "matchlens.directions",
@@ -59,7 +56,7 @@ _PLACES = {
     "choose": "matchlens.corpora",
     "claims": "matchlens.studies.claims",
     "compare": "matchlens.studies.comparing",
-    "compare_heads": "matchlens.studies.compare_heads",
+    "compare_heads": "matchlens.studies.comparing",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
     "head_sets": "matchlens.studies.head_sets",
@@ -67,10 +64,10 @@ _PLACES = {
     "load": "matchlens.models.load",
     "looking": "matchlens.studies.looking",
     "query_key": "matchlens.studies.circuits",
-    "score": "matchlens.studies.scoring",
+    "score": "matchlens.studies.ablation",
     "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
-    "sweep_points": "matchlens.studies.sweep_points",
+    "sweep_points": "matchlens.studies.sweeps",
     "table1": "matchlens.studies.presets",
     "table_latex": "matchlens.report.tables:latex",
     "table_text": "matchlens.report.tables:text",

@@ -82,7 +82,7 @@ def circuits(
     explain: o.Explain = False,
 ) -> None:
     """Query-key matrices, their means, nulls and terms."""
-    from matchlens.studies import circuits_options as own
+    from matchlens.studies import circuits as own
     from matchlens.studies.presets import COSTLY_PAIRS
 
     own.checked(contrast, variant, top, matches)

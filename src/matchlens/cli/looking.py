@@ -53,7 +53,7 @@ def look(
     explain: o.Explain = False,
 ) -> None:
     """A few pairs, token by token."""
-    from matchlens.studies.look_pairs import candidates_to_run, checked_looks, ids_of, named
+    from matchlens.studies.looking import candidates_to_run, checked_looks, ids_of, named
     from matchlens.studies.presets import COSTLY_PAIRS
 
     checked_looks(looks)

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from matchlens.circuits import CONTRASTS
+from matchlens.qk import CONTRASTS
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
-from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
-from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.circuits import COMPANIONS, VARIANTS, colour_of, most_aligned
 from matchlens.studies.contrasts import Thresholds
 
 FAR = 3.0

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from matchlens import figures
-from matchlens.circuits import CONTRASTS
+from matchlens.qk import CONTRASTS
 from matchlens.report.circuits import (
     ARROWS,
     FAR,
@@ -20,8 +20,7 @@ from matchlens.report.circuits import (
 from matchlens.report.main_tables import main_table
 from matchlens.report.sections import section_latex
 from matchlens.results import Result
-from matchlens.studies.circuits_options import COMPANIONS, TOP, VARIANTS
-from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.circuits import COMPANIONS, TOP, VARIANTS, colour_of, most_aligned
 
 TERM_WORDS: Mapping[str, str] = {
     "matching": "matching (x, y)",

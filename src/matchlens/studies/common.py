@@ -6,7 +6,9 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,13 @@ from matchlens._version import __version__
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.corpora.pairs import digest
 from matchlens.errors import InputError
+from matchlens.plan import Condition
 from matchlens.ranking import Candidates, Measure, has_gain, movable, parse_measure
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress, Run
+    from matchlens.models.load import Reranker
+    from matchlens.runners import MeasurementRequest, Runner
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
 TIE_TOL: Mapping[str, float] = {
@@ -26,6 +34,49 @@ TIE_TOL: Mapping[str, float] = {
     "bfloat16": 5e-2,
 }
 """Scores closer than this are tied, by the type of the weights (logits)."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a study's pairs are run.
+
+    Args:
+        model: a loaded reranker.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+        runner: runs the pairs; this process where None.
+    """
+
+    model: Reranker
+    batch_tokens: int | None = None
+    progress: Progress | None = None
+    runner: Runner | None = None
+
+    @property
+    def scratch(self) -> Path | None:
+        """A folder for what is needed only until results are saved; the system's where None."""
+        return None if self.runner is None else self.runner.scratch
+
+    def __call__(
+        self,
+        pairs: Sequence[Pair],
+        conditions: Mapping[str, Condition] | None = None,
+        *,
+        seed: int = 0,
+        asked: Sequence[MeasurementRequest] = (),
+    ) -> Run:
+        """Score pairs under conditions, the untouched model alone where None."""
+        from matchlens.runners import run
+
+        return (self.runner or run)(
+            self.model,
+            pairs,
+            {"": []} if conditions is None else conditions,
+            seed=seed,
+            batch_tokens=self.batch_tokens,
+            progress=self.progress,
+            asked=asked,
+        )
 
 
 def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:

@@ -14,22 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
 from matchlens.corpora.pairs import digest
-from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
 from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
-from matchlens.runners import Runner
-from matchlens.runners import run as run_pairs
-from matchlens.studies.common import ranked
-from matchlens.studies.cut_study import CutStudy, Settings, conduct
-from matchlens.studies.measuring import RANDOM, conditions_of
+from matchlens.studies.common import Execution, ranked
+from matchlens.studies.cut_study import RANDOM, CutStudy, Settings, conditions_of, conduct
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
 
 NAME = "evidence"
 ALONE = ("D->D", "D->Q", "Q->D")
@@ -168,24 +170,18 @@ def evidence(
     tables = {"cuts": done.table, "queries": done.queries}
     if not redraws:
         return done.result(NAME, {}, tables)
-    asked = done.settings
-    if asked.rank_easy:
+    settings = done.settings
+    if settings.rank_easy:
         raise InputError("redraws hold no easy negatives; leave out redraws or rank_easy")
-    if asked.most_pairs is not None:
-        redraws = [thin(one, asked.most_pairs, seed=asked.seed)[0] for one in redraws]
+    if settings.most_pairs is not None:
+        redraws = [thin(one, settings.most_pairs, seed=settings.seed)[0] for one in redraws]
     used = replace(pairs, pairs=tuple(pairs.pairs[row] for row in done.rows))
     draws, new = further(used, redraws)
     values = done.out.scores.values
     if new:
-        runner: Runner = run.get("runner", run_pairs)  # type: ignore[assignment]
-        out = runner(
-            model,
-            new,
-            conditions,
-            seed=asked.seed,
-            batch_tokens=asked.batch_tokens,
-            progress=redraw_progress,
-        )
+        runner: Runner | None = run.get("runner")  # type: ignore[assignment]
+        execution = Execution(model, settings.batch_tokens, redraw_progress, runner)
+        out = execution(new, conditions, seed=settings.seed)
         values = np.hstack([values, out.scores.values])
     scored = [*used.pairs, *new]
     place = {(one.collection, one.qid, one.docid): row for row, one in enumerate(scored)}

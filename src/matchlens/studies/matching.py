@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,11 @@ from jaxtyping import Bool, Float
 
 from matchlens.corpora import PairSet, thin
 from matchlens.directions import Cut
-from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.plan import Condition
 from matchlens.ranking import benjamini_hochberg, holm
-from matchlens.runners import Runner
-from matchlens.studies.common import half, half_of, ranked
+from matchlens.studies.common import Execution, half, half_of, ranked
 from matchlens.studies.contrasts import (
     Classes,
     Thresholds,
@@ -30,10 +28,13 @@ from matchlens.studies.contrasts import (
     places,
     shared,
 )
-from matchlens.studies.head_set_points import conditions_of, possible
-from matchlens.studies.head_sets import against
-from matchlens.studies.measuring import corrected, measured, prepare
+from matchlens.studies.cut_study import corrected, measured, prepare
+from matchlens.studies.head_sets import against, possible, set_conditions
 from matchlens.studies.watching import Reader, Values
+
+if TYPE_CHECKING:
+    pass
+
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)
@@ -383,7 +384,7 @@ def to_cut(
 
 
 def cut(
-    model: Reranker,
+    execution: Execution,
     used: PairSet,
     matching: pd.DataFrame,
     *,
@@ -391,24 +392,19 @@ def cut(
     rel: int,
     seed: int,
     random: int,
-    batch_tokens: int | None,
-    progress: Progress | None,
-    runner: Runner,
 ) -> Causal:
     """Cut each matching head alone, and each direction's set beside random sets, on half 1.
 
     Args:
-        model: a loaded reranker.
+        execution: how pairs are run.
         used: what :func:`to_cut` chose.
         matching: rows of :func:`find` that are matching heads.
         measure: any ir_measures measure.
         rel: lowest relevant grade of binary measures.
         seed: of the halves, the random sets and resampling.
         random: random sets a named one.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
     """
+    model = execution.model
     layers, heads = model.family.n_layers, model.family.n_heads
     conditions: dict[str, Condition] = {"": []}
     for row in matching.to_dict("records"):
@@ -426,15 +422,13 @@ def cut(
             )
             continue
         chosen[direction] = members
-        more, about, _ = conditions_of(
+        more, about, _ = set_conditions(
             {direction: members}, [direction], ["zero"], random, seed, layers, heads
         )
         conditions |= more
         points += about
     parsed, tol, queries, _ = prepare(used, measure, rel, None, model.dtype, False)
-    out = runner(
-        model, used.pairs, conditions, seed=seed, batch_tokens=batch_tokens, progress=progress
-    )
+    out = execution(used.pairs, conditions, seed=seed)
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
     table, _ = measured(out, queries, parsed, tol, seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)

@@ -12,34 +12,168 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from matchlens.arguments import typed
-from matchlens.circuits.factors import refuse_rope
-from matchlens.corpora import EASY_GRADE, PairSet, thin
-from matchlens.engine import Progress
+from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
+from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.models.base import Base
-from matchlens.models.load import Reranker
+from matchlens.plan import Condition
 from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
-from matchlens.runners import Runner, run
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
-from matchlens.studies.asked import asked, sweeps
 from matchlens.studies.attention import attention
-from matchlens.studies.circuits import query_key
-from matchlens.studies.circuits_options import checked_halves, document_parts
+from matchlens.studies.circuits import checked_halves, document_parts, query_key
 from matchlens.studies.claims import claims
 from matchlens.studies.common import ranked, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes
-from matchlens.studies.controls import controls
-from matchlens.studies.evidence import evidence
+from matchlens.studies.controls import control_conditions, controls
+from matchlens.studies.cut_modes import expand_modes
+from matchlens.studies.cut_study import conditions_of
+from matchlens.studies.evidence import evidence, evidence_cuts
 from matchlens.studies.looking import looking
+from matchlens.studies.presets import Preset
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sharing import Shared
-from matchlens.studies.sweeps import sweep
+from matchlens.studies.sizes import Size
+from matchlens.studies.sweeps import WHOLE_HEAD, sweep, sweep_points
 from matchlens.studies.watching import Watched, watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from matchlens.engine import Progress, Run
+    from matchlens.models.base import Base
+    from matchlens.models.load import Reranker
+    from matchlens.runners import MeasurementRequest, Runner
+
+
+def sweeps(size: Size, preset: Preset) -> list[tuple[str, tuple[str, ...]]]:
+    """The sweeps over layers, each a kind with its directions.
+
+    Args:
+        size: how much is run.
+        preset: the study's preset.
+    """
+    late = [("from", size.late)] if size.late else []
+    return [("up-to", size.figure_1a(preset.name)), *late]
+
+
+def study_conditions(
+    name: str, size: Size, preset: Preset, layers: int, heads: int
+) -> tuple[dict[str, Condition], int | None]:
+    """The conditions of a study that cuts, and its most pairs (None: all that are ranked).
+
+    Args:
+        name: one of :data:`~matchlens.studies.sizes.CUTTING`.
+        size: how much is run.
+        preset: the study's preset.
+        layers: layers of the model.
+        heads: heads a layer.
+
+    >>> from matchlens.studies.presets import preset
+    >>> from matchlens.studies.sizes import size
+    >>> conditions, most = study_conditions("sweep", size("quick"), preset("default"), 2, 2)
+    >>> len(conditions), most
+    (10, None)
+    """
+    how = preset.how
+    if name == "ablation":
+        made, _ = expand_modes(preset.cuts, None if how == "zero" else [how])
+        return dict(conditions_of([way.cut for way in made])), None
+    if name == "evidence":
+        return dict(conditions_of(evidence_cuts(layers))), None
+    if name == "controls":
+        conditions, _, _ = control_conditions(preset.directions, [how], size.draws)
+        return conditions, size.pairs
+    kinds = sweeps(size, preset) if name == "sweep" else [("heads", (WHOLE_HEAD,))]
+    points = [
+        point
+        for kind, directions in kinds
+        for point in sweep_points(kind, directions, layers=layers, heads=heads, hows=(how,))[0]
+    ]
+    conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    return conditions, size.swept if name == "sweep" else size.pairs
+
+
+Key = tuple[tuple[str, str, str], ...]
+
+
+class Shared:
+    """Runs what several studies will ask of the same pairs when the first of them asks.
+
+    A condition that two studies name is run once, and so are the layers that two conditions share.
+    What is asked of other pairs, or beyond what was announced, is run by itself.
+
+    Args:
+        runner: runs what is shared, and what is not.
+    """
+
+    def __init__(self, runner: Runner | None = None) -> None:
+        from matchlens.runners import run
+
+        self.runner = runner or run
+        self._announced: dict[Key, dict[str, Condition]] = {}
+        self._done: dict[Key, Run] = {}
+        self.passes = 0
+        """Layer passes times pairs of the runs so far."""
+
+    @property
+    def scratch(self) -> Path | None:
+        """The runner's."""
+        return self.runner.scratch
+
+    def announce(self, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> None:
+        """Say what will be asked of some pairs.
+
+        Raises:
+            InputError: if a name stands for other cuts already.
+        """
+        held = self._announced.setdefault(_key(pairs), {})
+        for name, cuts in conditions.items():
+            if name in held and list(held[name]) != list(cuts):
+                raise InputError(
+                    f"condition {name!r} stands for two things; give each a name of its own"
+                )
+            held[name] = cuts
+
+    def __call__(
+        self,
+        model: Reranker,
+        pairs: Sequence[Pair],
+        conditions: Mapping[str, Condition],
+        *,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+        progress: Progress | None = None,
+        asked: Sequence[MeasurementRequest] = (),
+    ) -> Run:
+        """Score the pairs under every condition, from the shared run where it has them.
+
+        What is measured, too, is run by itself.
+        """
+        key = _key(pairs)
+        held = self._announced.get(key, {})
+        common = not asked and all(
+            list(held.get(name, ("",))) == list(cuts) for name, cuts in conditions.items()
+        )
+        if not common or key not in self._done:
+            out = self.runner(
+                model,
+                pairs,
+                held if common else conditions,
+                seed=seed,
+                batch_tokens=batch_tokens,
+                progress=progress,
+                asked=asked,
+            )
+            self.passes += out.plan.passes * len(pairs)
+            if not common:
+                return out
+            self._done[key] = out
+        return self._done[key].only(conditions, model)
+
+
+def _key(pairs: Sequence[Pair]) -> Key:
+    return tuple((pair.collection, pair.qid, pair.docid) for pair in pairs)
+
 
 Stage = Callable[[str, int, int], None]
 """Called with what runs, pairs done and pairs in all."""
@@ -140,7 +274,7 @@ def study(
     batch_tokens: int | None = None,
     progress: Stage | None = None,
     keep: Callable[[Result], None] | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
     redraws: Sequence[PairSet] = (),
 ) -> Study:
     """Run every study of the paper on the same pairs; what two of them need is computed once.
@@ -243,6 +377,8 @@ class _Whole:
 
     def impossible(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Studies that this model or these pairs do not allow, and why."""
+        from matchlens.qk.factors import refuse_rope
+
         found = []
         if "attention" in names and not self.contrasts:
             try:
@@ -267,7 +403,7 @@ class _Whole:
         family = self.model.family
         for name in names:
             if name in sizes.CUTTING:
-                conditions, most = asked(
+                conditions, most = study_conditions(
                     name, self.size, self.preset, family.n_layers, family.n_heads
                 )
                 used, _ = thin(self.pairs, most or ranked, seed=seed)
