@@ -77,12 +77,12 @@ def write(folder: Path, where: Path) -> Path:
         matchlens.sweep(model, given, "heads"),
         matchlens.controls(model, given, ["Q->D", "D->D"], draws=1),
         matchlens.attention(model, given, thresholds=Thresholds(q=1.0, auc=0.4, length=1.0)),
-        matchlens.query_key(model, given, top=2, matches=4),
+        matchlens.circuits(model, given, top=2, matches=4),
     ]
     by = {result.study: result for result in found}
     scored = by["ablation"].scores
     matching = by["attention"].to_frame("matching")
-    found.append(matchlens.looking(model, given, looks=4, scored=scored, matching=matching))
+    found.append(matchlens.look(model, given, looks=4, scored=scored, matching=matching))
     for result in found:
         result.save(folder)
     judged = claims(by)

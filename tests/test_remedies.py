@@ -521,9 +521,9 @@ CIRCUITS = [
         "qk/factors.py:refuse_rope",
         "",
         lambda w, v: getattr(matchlens, v[0])(getattr(w, v[1]), w.pairs, **v[2]),
-        ("query_key", "modernbert", {}),
+        ("circuits", "modernbert", {}),
         [
-            ("query_key", "model", {"most_pairs": None}),
+            ("circuits", "model", {"most_pairs": None}),
             ("attention", "modernbert", {"causal": False}),
             ("ablation", "modernbert", {"cuts": ["Q->D"]}),
             ("sweep", "modernbert", {"kind": "only", "directions": ["Q->D"]}),
@@ -973,7 +973,7 @@ def attends_with_few_words(w: World, given: dict) -> object:
 
 def look(w: World, given: dict) -> object:
     given = {"cuts": ["Q->D"], "pairs": w.pairs, **given}
-    return matchlens.looking(w.model, **given)
+    return matchlens.look(w.model, **given)
 
 
 def scores_of(w: World, **changed: object) -> pd.DataFrame:
@@ -991,7 +991,7 @@ def halves(w: World, given: tuple) -> object:
     kept = [pair for pair in w.pairs.pairs if which is None or half(pair.qid, 0) == which]
     for seed in seeds:
         try:
-            return matchlens.query_key(w.model, pair_set(kept), seed=seed, top=0)
+            return matchlens.circuits(w.model, pair_set(kept), seed=seed, top=0)
         except InputError:
             if seed == seeds[-1]:
                 raise
@@ -1109,7 +1109,7 @@ STUDIES = [
         C(
             "studies/circuits.py:checked",
             f"{name} ",
-            lambda w, v: matchlens.query_key(w.model, w.pairs, **{"top": 0, **v}),
+            lambda w, v: matchlens.circuits(w.model, w.pairs, **{"top": 0, **v}),
             {name: wrong},
             lambda m, name=name, right=right: [{name: one} for one in right(m)],
         )
@@ -1124,7 +1124,7 @@ STUDIES = [
         C(
             "studies/circuits.py:named_heads",
             words,
-            lambda w, v: matchlens.query_key(w.model, w.pairs, heads=v),
+            lambda w, v: matchlens.circuits(w.model, w.pairs, heads=v),
             wrong,
             lambda m: [[one.replace("8.", "2.").replace("4.9", "1.3")] for one in example(m)],
         )
@@ -1143,7 +1143,7 @@ STUDIES = [
     C(
         "studies/circuits.py:check_shapes",
         "",
-        lambda w, v: matchlens.query_key(w.model, w.pairs, top=0, base=w.saved(**v)),
+        lambda w, v: matchlens.circuits(w.model, w.pairs, top=0, base=w.saved(**v)),
         {"hidden_size": 64},
         [{"seed": 5}],
     ),

@@ -83,7 +83,7 @@ def test_every_study_is_what_it_is_alone(tiny, pairs, found):
         "sweep-heads": matchlens.sweep(tiny, pairs, "heads", most_pairs=size.pairs),
         "controls": matchlens.controls(tiny, pairs, draws=size.draws, most_pairs=size.pairs),
         "attention": matchlens.attention(tiny, pairs, most_pairs=size.causal_pairs),
-        "circuits": matchlens.query_key(tiny, pairs, same_token=True),
+        "circuits": matchlens.circuits(tiny, pairs, same_token=True),
     }
     assert set(found.results) == {*alone, "looking"}
     for name, result in alone.items():

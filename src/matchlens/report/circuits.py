@@ -33,7 +33,7 @@ def circuits_text(result: Result) -> str:
     """Figure 2's associations, the most aligned heads, the hypothesis, what heads match.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     lines = [
         title_of(result),
@@ -51,7 +51,7 @@ def title_of(result: Result) -> str:
     """Of which model and pairs.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     model, pairs = result.identity["model"], result.identity["pairs"]
     assert isinstance(model, Mapping)  # noqa: S101

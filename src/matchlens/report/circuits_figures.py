@@ -41,7 +41,7 @@ def circuits_files(result: Result) -> dict[str, str | bytes]:
     """The study's text and figures, file name to content.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     files: dict[str, str | bytes] = {
         "circuits/circuits.txt": circuits_text(result),
@@ -61,7 +61,7 @@ def circuits_figures(result: Result) -> Iterator[tuple[str, Figure]]:
     """The figures by name, Figure 2 first, each drawn when it is asked for.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     heads, variant = result.to_frame("heads"), str(result.options["variant"])
     column, words = VARIANTS[variant], VARIANT_WORDS[variant]

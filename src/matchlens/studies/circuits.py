@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -481,7 +482,7 @@ READINGS = {"mass_QD": (Part.Q, Part.D), "mass_DQ": (Part.D, Part.Q)}
 
 
 @typed
-def query_key(
+def circuits(
     model: Reranker,
     pairs: PairSet,
     *,
@@ -503,11 +504,10 @@ def query_key(
     watched: Watched | None = None,
     runner: Runner | None = None,
 ) -> Result:
-    """Measure the query-key matrices of every head: the study "circuits" (Figure 2).
+    """Measure the query-key matrices of every head (Figure 2).
 
-    It is named so because ``matchlens.qk`` is the package that holds the algebra. One half of
-    the queries gives the mean states, the other the attention that colours the plot and the logits
-    whose variance is shared out.
+    One half of the queries gives the mean states, the other the attention that colours the plot
+    and the logits whose variance is shared out. The algebra is the package :mod:`matchlens.qk`.
 
     Args:
         model: a loaded reranker.
@@ -555,7 +555,7 @@ def query_key(
 
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=6, per_grade=1, easy=1)
-    >>> result = matchlens.query_key(matchlens.load("demo"), pairs, top=0, most_pairs=9)
+    >>> result = matchlens.circuits(matchlens.load("demo"), pairs, top=0, most_pairs=9)
     >>> result.array("query_mean").shape, len(result.to_frame("heads"))
     ((12, 384), 144)
     """
@@ -787,3 +787,27 @@ def _notes(seen: _Seen, pairs: PairSet, second: Classes, few: PairSet) -> list[s
     if cut_short := int(seen.out.truncated.sum()):
         said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")
     return said
+
+
+_MOVED = (
+    *("Association", "Crossed", "Hypothesis", "Matches", "MeanLogits", "MeanStates", "Means"),
+    *("Null", "RotationNull", "Shares", "Triplets", "alignment", "crossed", "gaussian_null"),
+    *("matrix", "mean_logits", "resampled_logits", "rotation_null", "spearman"),
+    *("spearman_of_rows", "strongest_matches", "symmetric_share", "triplets"),
+)
+"""Names of :mod:`matchlens.qk` that programs written for version 0.1 find on this function."""
+
+
+def _moved(name: str) -> Callable[..., object]:
+    def forward(*args: object, **options: object) -> object:
+        from matchlens import qk
+
+        words = f"matchlens.circuits.{name} is now matchlens.qk.{name}"
+        warnings.warn(words, DeprecationWarning, stacklevel=2)
+        return getattr(qk, name)(*args, **options)
+
+    return forward
+
+
+for _name in _MOVED:
+    setattr(circuits, _name, _moved(_name))

@@ -549,7 +549,7 @@ FAR = 100
 
 
 @typed
-def looking(
+def look(
     model: Reranker,
     pairs: PairSet,
     *,
@@ -609,7 +609,7 @@ def looking(
 
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1, easy=1)
-    >>> result = matchlens.looking(matchlens.load("demo"), pairs, looks=2, cuts=["Q->D"])
+    >>> result = matchlens.look(matchlens.load("demo"), pairs, looks=2, cuts=["Q->D"])
     >>> result.to_frame("cuts")["cut"].tolist(), result.array("received").shape[:4]
     (['Q->D', 'Q->D'], (2, 12, 12, 3))
     """

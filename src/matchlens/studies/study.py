@@ -21,7 +21,7 @@ from matchlens.results import Result
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
 from matchlens.studies.attention import attention
-from matchlens.studies.circuits import checked_halves, document_parts, query_key
+from matchlens.studies.circuits import checked_halves, circuits, document_parts
 from matchlens.studies.claims import claims
 from matchlens.studies.common import ranked, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes
@@ -29,7 +29,7 @@ from matchlens.studies.controls import control_conditions, controls
 from matchlens.studies.cut_modes import expand_modes
 from matchlens.studies.cut_study import conditions_of
 from matchlens.studies.evidence import evidence, evidence_cuts
-from matchlens.studies.looking import looking
+from matchlens.studies.looking import look
 from matchlens.studies.presets import Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sizes import Size
@@ -471,12 +471,12 @@ class _Whole:
     def _untouched(self, names: Sequence[str]) -> Watched:
         """The one untouched pass, with what the studies that are run need of it."""
         if self.watched is None:
-            circuits = "circuits" in names and not self.impossible(["circuits"])
+            wanted = "circuits" in names and not self.impossible(["circuits"])
             self.watched = watch(
                 self.model,
                 self.pairs,
                 list(dict.fromkeys(("mass", *self.preset.meters))),
-                means_of=self._halves()[0] if circuits else None,
+                means_of=self._halves()[0] if wanted else None,
                 document=document_parts(self.preset.name),
                 batch_tokens=self.batch_tokens,
                 progress=self._progress("attention"),
@@ -504,7 +504,7 @@ class _Whole:
         """The query-key matrices."""
         options = {name: value for name, value in self.common.items() if name != "measure"}
         return [
-            query_key(
+            circuits(
                 self.model,
                 self.pairs,
                 base=self.base,
@@ -523,7 +523,7 @@ class _Whole:
         cut = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
         found = done["attention"].tables["matching"] if "attention" in done else None
         return [
-            looking(
+            look(
                 self.model,
                 self.pairs,
                 looks=self.size.looks,
