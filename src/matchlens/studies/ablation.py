@@ -163,12 +163,6 @@ def ablation(
 def trec_runs(result: Result) -> dict[str, str]:
     """A TREC run for every cut, and the index that says which is which.
 
-    Args:
-        result: a study's result; its scores and pairs are used. Runs are numbered, since cut
-            texts are no file names. Equal scores stand in the order of passage ids. Where there
-            are several collections, a query is called ``collection/qid``, odd characters of the
-            collection's name as in a URL.
-
     Returns:
         File name to content: ``runs/0000.run`` and so on, and ``runs/index.tsv``.
     """

@@ -68,10 +68,6 @@ def beside_published(identity: Mapping[str, object], matching: pd.DataFrame) -> 
     tied to one direction. The list of matching heads is that of their linear model's code; the
     other two were taken from their paper at second hand.
 
-    Args:
-        identity: the model's.
-        matching: every head of every direction, as :func:`matchlens.studies.matching.find` has it.
-
     Returns:
         One row for each of their heads and our direction: list, layer, head, direction, matching,
         held, kind, auc. None for another model, or where no heads were looked for.

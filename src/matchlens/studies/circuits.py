@@ -75,11 +75,7 @@ Heads = tuple[tuple[int, int], ...]
 
 
 def checked(contrast: str, variant: str, top: int, matches: int) -> None:
-    """See that the study's own options can be used.
-
-    Raises:
-        InputError: if one cannot.
-    """
+    """See that the study's own options can be used."""
     if contrast not in CONTRASTS:
         raise InputError(
             f"contrast {contrast!r} is not known; expected one of {', '.join(CONTRASTS)}"
@@ -96,14 +92,6 @@ def named_heads(
     given: Iterable[str | tuple[int, int]] | None, layers: int | None = None, heads: int = 0
 ) -> Heads | None:
     """Heads named as ``layer.head``, several with commas between them, each once.
-
-    Args:
-        given: the names, or (layer, head); None: none is named.
-        layers: how many layers the model has; not checked where None.
-        heads: how many heads a layer has.
-
-    Raises:
-        InputError: if a name cannot be read, or the model has no such head.
 
     >>> named_heads(["8.1,4.9", (0, 3)])
     ((8, 1), (4, 9), (0, 3))
@@ -135,11 +123,7 @@ def document_parts(preset: str) -> tuple[Part, ...]:
 
 
 def checked_halves(pairs: Sequence[Pair], rel: int, seed: int) -> tuple[Classes, Classes]:
-    """The classes of both halves of the queries: half 0 gives the means, half 1 the colours.
-
-    Raises:
-        InputError: if a half lacks what it is needed for.
-    """
+    """The classes of both halves of the queries: half 0 gives the means, half 1 the colours."""
     classes = Classes.of(pairs, rel)
     classes.check([COLOURING])
     halves = {qid: half(qid, seed) for qid in classes.qids}
@@ -161,36 +145,19 @@ def checked_halves(pairs: Sequence[Pair], rel: int, seed: int) -> tuple[Classes,
 
 
 def other_half(pairs: PairSet, seed: int, most: int | None) -> PairSet:
-    """The pairs of the half that colours the plot, easy negatives among them; at most so many.
-
-    Args:
-        pairs: all pairs.
-        seed: of the halves and the thinning.
-        most: at most so many; all where None.
-
-    Raises:
-        InputError: if ``most`` is too small for a single query.
-    """
+    """The pairs of the half that colours the plot, easy negatives among them; at most so many."""
     kept = half_of(pairs, 1, seed)
     return kept if most is None else thin(kept, most, seed=seed, easy=True)[0]
 
 
 def check_base(folder: ModelFolder, base: ModelFolder) -> None:
-    """See that a second model has the shape of the first.
-
-    Raises:
-        InputError: if it has not; it says both.
-    """
+    """See that a second model has the shape of the first."""
     ours, theirs = ((*one.shape, one.config.hidden_size) for one in (folder, base))
     check_shapes(ours, theirs, base.name)
 
 
 def check_shapes(ours: tuple[object, ...], theirs: tuple[object, ...], name: str) -> None:
-    """See that two shapes (layers, heads, width) are equal.
-
-    Raises:
-        InputError: if they are not.
-    """
+    """See that two shapes (layers, heads, width) are equal."""
     if ours != theirs:
         one, other = (" x ".join(map(str, shape)) for shape in (ours, theirs))
         raise InputError(
@@ -221,15 +188,7 @@ def grid(layers: Sequence[QK]) -> pd.DataFrame:
 
 
 def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
-    """What the weights alone say of every head: alignment, nulls, crossed heads, symmetry.
-
-    Args:
-        layers: the weights of each layer.
-        seed: of the draws of the Gaussian null.
-
-    Raises:
-        InputError: if a layer uses rotary position embeddings.
-    """
+    """What the weights alone say of every head: alignment, nulls, crossed heads, symmetry."""
     from matchlens import qk as algebra
 
     tables = []
@@ -272,12 +231,7 @@ def logit_columns(logits: MeanLogits) -> dict[str, np.ndarray]:
 
 
 def base_columns(table: pd.DataFrame, layers: Sequence[QK]) -> dict[str, np.ndarray]:
-    """The same heads' alignment in a second model, and how it changed from there.
-
-    Args:
-        table: the heads' table.
-        layers: the second model's weights.
-    """
+    """The same heads' alignment in a second model, and how it changed from there."""
     from matchlens.qk import alignment, gaussian_null, triplets
 
     before = np.concatenate([alignment(qk) for qk in layers])
@@ -295,11 +249,6 @@ def resamples_of(
     collections: Sequence[str], seed: int, number: int = RESAMPLES
 ) -> Float[np.ndarray, "resample query"]:
     """Weights of the queries in bootstrap resamples, drawn inside collections.
-
-    Args:
-        collections: the collection of each query.
-        seed: of the draws.
-        number: of resamples.
 
     >>> resamples_of(["a", "a", "b"], 0, 2).sum(1).tolist()
     [1.0, 1.0]
@@ -321,13 +270,6 @@ def association_table(
     drawn: Mapping[str, Float[np.ndarray, "resample head"]],
 ) -> tuple[pd.DataFrame, list[str]]:
     """Spearman between each two of alignment, contrast and colour; and for the companion.
-
-    Args:
-        heads: the heads' table.
-        contrast: the contrast of Figure 2.
-        variant: of the alignment.
-        seed: of permutations and resamples.
-        drawn: columns of the heads' table that depend on queries, in resamples of these.
 
     Returns:
         A row for each couple (contrast, first, second, rho, p, by_layer, low, high: 95% over heads,
@@ -428,13 +370,6 @@ def match_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What some heads match: the vocabulary's strongest token pairs, and how often a token itself.
 
-    Args:
-        layers: the weights.
-        heads: (layer, head) of those that are looked at.
-        words: the vocabulary's static vectors; a query token reads a document token.
-        matches: token pairs kept a head.
-        biases: whether the biases take part.
-
     Returns:
         ``matches`` (layer, head, rank, reader, read, logit), and ``vocabulary`` (layer, head,
         tokens, self_rate: the share of tokens whose best match is themselves).
@@ -460,13 +395,7 @@ def match_tables(
 
 
 def most_aligned(heads: pd.DataFrame, variant: str, top: int) -> Heads:
-    """The heads with the largest alignment, the largest first.
-
-    Args:
-        heads: the heads' table.
-        variant: of the alignment.
-        top: how many.
-    """
+    """The heads with the largest alignment, the largest first."""
     best = heads.sort_values(VARIANTS[variant], ascending=False, kind="stable").head(top)
     couples = zip(best["layer"].tolist(), best["head"].tolist(), strict=True)
     return tuple((int(layer), int(head)) for layer, head in couples)
@@ -658,13 +587,7 @@ def circuits(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the pass over all pairs gave.
-
-    Args:
-        out: the run.
-        means: the mean states, from the first half of the queries.
-        values: quantity -> [pair, layer, head]: mass Q->D and D->Q, and the same-token share.
-    """
+    """What the pass over all pairs gave."""
 
     out: Run
     means: Means
@@ -728,10 +651,7 @@ def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:
 def _resampled(
     layers: Sequence[QK], seen: _Seen, second: Classes, seed: int, options: Mapping[str, bool]
 ) -> dict[str, np.ndarray]:
-    """What depends on queries, in resamples of these: [resample, head], by its column.
-
-    Each half of the queries is drawn by itself, as it is used by itself.
-    """
+    """What depends on queries, in resamples of these: [resample, head], by its column."""
     from matchlens.qk import resampled_logits
 
     means = seen.means

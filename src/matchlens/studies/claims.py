@@ -38,10 +38,6 @@ HEADLINE_COLUMNS = ("id", "value", "unit", "n", "definition", "study", "table", 
 def headline(results: Results) -> pd.DataFrame:
     """Every headline number, with the cell that it is.
 
-    Args:
-        results: study name to result; the whole study's own (``study``, with its table ``claims``)
-            among them.
-
     Returns:
         A row for each number: id, value, unit, n (queries or heads; null where it has none),
         definition, study, table, row (the cell's row as JSON of its key columns), column.
@@ -70,14 +66,7 @@ class _Reader:
     def numbers(
         self, place: str, keys: Sequence[str], column: str, about: _About
     ) -> Iterator[dict[str, object]]:
-        """A column of a table as headline numbers, without those that are not known.
-
-        Args:
-            place: study/table.
-            keys: the columns that name a row.
-            column: the numbers.
-            about: a row to its number's id, unit, n and definition.
-        """
+        """A column of a table as headline numbers, without those that are not known."""
         study, _, table = place.partition("/")
         for row in self.of(study, table):
             if row[column] is None:
@@ -153,10 +142,6 @@ def _measure(result: Result) -> str:
 
 def summary(results: Results, claims: pd.DataFrame) -> pd.DataFrame:
     """What was asked and what was found, in plain sentences made of the numbers.
-
-    Args:
-        results: study name to result.
-        claims: the claims' table.
 
     Returns:
         Columns kind (``asked`` or ``found``) and sentence, in reading order.
@@ -354,17 +339,7 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
 def _on_redraws(
     results: Results, found: Sequence[Found], margin: float, seed: int
 ) -> list[list[str]]:
-    """The verdicts on each further draw of the sample.
-
-    What was run on the first draw only keeps its evidence: Holm's correction goes over the same
-    claims on every draw.
-
-    Args:
-        results: the studies.
-        found: what was found on the first draw, one for each claim.
-        margin: share that counts as no change.
-        seed: of the intervals.
-    """
+    """The verdicts on each further draw of the sample."""
     first = results.get("evidence")
     if first is None or "redraws" not in first.tables:
         return []
@@ -382,15 +357,7 @@ def _on_redraws(
 
 
 def _agreement(verdicts: Sequence[str], options: Mapping[str, object] | None) -> str:
-    """What the verdicts on several draws of the sample say together.
-
-    Args:
-        verdicts: one for each draw.
-        options: of the study that made the draws; None where none did.
-
-    >>> _agreement(["holds", "holds"], {}), _agreement(["holds", "undecided"], {})
-    ('2 of 2 draws agree', 'draws disagree: holds, undecided')
-    """
+    """What the verdicts on several draws of the sample say together."""
     if options is None:
         return "one draw: what it rests on was not run on others"
     if len(verdicts) == 1:
@@ -419,11 +386,7 @@ def _undecided(found: Found, corrected: float) -> str:
 
 
 def _needed(found: Found) -> int | None:
-    """How many queries would probably decide it, where they are more than there are.
-
-    The estimate is of the cut that a claim's number comes from; where that one needs no more
-    queries, another of its cuts is what is lacking, and nothing is known of how many would do.
-    """
+    """How many queries would probably decide it, where they are more than there are."""
     there = found.n if found.n_of == "queries" and found.n else 0
     return found.needed if found.needed and found.needed > there else None
 

@@ -109,13 +109,7 @@ def half(qid: str, seed: int) -> int:
 
 
 def half_of(pairs: PairSet, which: int, seed: int) -> PairSet:
-    """The pairs of one half of the queries.
-
-    Args:
-        pairs: all pairs.
-        which: 0 or 1.
-        seed: of the halves.
-    """
+    """The pairs of one half of the queries."""
     mine = tuple(pair for pair in pairs.pairs if half(pair.qid, seed) == which)
     keys = {(pair.collection, pair.qid) for pair in mine}
     ideals = {key: grades for key, grades in pairs.ideals.items() if key in keys}
@@ -146,12 +140,7 @@ def pair_table(
 
 
 def candidates(pairs: PairSet, *, rank_easy: bool = False) -> list[Candidates]:
-    """The queries' candidates, as rows of the pairs, queries in order of first appearance.
-
-    Args:
-        pairs: the chosen pairs.
-        rank_easy: whether easy negatives stand in the rankings.
-    """
+    """The queries' candidates, as rows of the pairs, queries in order of first appearance."""
     rows: dict[tuple[str, str], list[int]] = {}
     for row, pair in enumerate(pairs.pairs):
         if rank_easy or pair.grade != EASY_GRADE:
@@ -177,13 +166,6 @@ RELEVANT = 2
 def relevant_grade(pairs: PairSet, rel: int | None = None) -> int:
     """The lowest grade that counts as relevant, for measures and contrasts alike.
 
-    Args:
-        pairs: the chosen pairs, with the grades of their ideal rankings.
-        rel: what the user gave; where None: 2 where the judgements reach 2, else 1.
-
-    Raises:
-        InputError: if no judgement reaches the grade that was given.
-
     Source: science 3.
 
     >>> from matchlens.corpora import choose, demo
@@ -208,16 +190,6 @@ def ranked(
     """The measure, the queries whose ranking can move it, and what to say of the others.
 
     A query whose candidates give one value in every order shows neither damage nor its absence.
-
-    Args:
-        pairs: the chosen pairs.
-        measure: any ir_measures measure by name.
-        rel: lowest relevant grade of binary measures.
-        rank_easy: whether easy negatives stand in the rankings.
-
-    Raises:
-        InputError: if the measure cannot be used, or no query can move it; it says why and what
-            to do.
 
     Source: science 3, "Measures that cannot move".
 

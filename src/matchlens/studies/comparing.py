@@ -54,9 +54,6 @@ class ComparedFolder:
 def differences(held: Sequence[ComparedFolder]) -> pd.DataFrame:
     """Every aspect in which folders differ, with the value in each.
 
-    Args:
-        held: the folders.
-
     Returns:
         Columns aspect, folder, value (JSON, short), in the order of the manifest.
     """
@@ -99,9 +96,6 @@ def _short(value: object) -> str:
 
 def said_of(held: Sequence[ComparedFolder]) -> list[tuple[str, str]]:
     """Sentences: what is the same, what differs and what follows from it.
-
-    Args:
-        held: the folders.
 
     Returns:
         Kind (``same``, ``differs`` or ``cannot``) and sentence, the most important first.
@@ -156,12 +150,7 @@ def said_of(held: Sequence[ComparedFolder]) -> list[tuple[str, str]]:
 
 
 def same_pairs(first: ComparedFolder, second: ComparedFolder) -> str | None:
-    """Why two folders' rankings cannot be tested against each other; None where they can.
-
-    Args:
-        first: a folder with an ablation.
-        second: another one.
-    """
+    """Why two folders' rankings cannot be tested against each other; None where they can."""
     pairs = [_mapping(one.identity["pairs"])["sha256"] for one in (first, second)]
     if pairs[0] != pairs[1]:
         return "their pairs differ"

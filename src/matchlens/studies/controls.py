@@ -48,9 +48,6 @@ def control_conditions(
     """The conditions, the cuts among them, and what each control is.
 
     Rows that are scaled have no draw, and a cut by ``mask`` has no control of rows.
-
-    Raises:
-        InputError: if a cut cannot be controlled, or no draw is asked for.
     """
     if not cuts:
         raise InputError("no cut given; expected at least one, for example 'Q->D'")

@@ -41,11 +41,6 @@ figure between the two."""
 def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> str:
     """Layer passes with and without sharing, operations, time and memory, in words.
 
-    Args:
-        conditions: those of the study, the untouched model among them.
-        folder: the model, not loaded: its shape is enough.
-        pairs: the pairs; tokens are estimated from words.
-
     Returns:
         Lines of text. Time is a rough estimate for this machine's CPU, from a matrix product
         measured now.
@@ -127,13 +122,7 @@ def memory(folder: ModelFolder) -> float:
 
 
 def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
-    """What an attention study costs: the untouched pass, and what its meters add.
-
-    Args:
-        names: the meters.
-        folder: the model, not loaded.
-        pairs: the pairs.
-    """
+    """What an attention study costs: the untouched pass, and what its meters add."""
     layers, heads = folder.shape
     number = len(pairs.pairs)
     lines = [cost({"": []}, folder, pairs)]
@@ -147,15 +136,7 @@ def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> st
 def circuits_cost(
     folder: ModelFolder, pairs: PairSet, few: PairSet, *, same_token: bool, heads: int
 ) -> str:
-    """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary.
-
-    Args:
-        folder: the model, not loaded.
-        pairs: the pairs.
-        few: those of the hypothesis.
-        same_token: whether the same-token share in context is measured, too.
-        heads: how many heads are looked at in the vocabulary.
-    """
+    """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary."""
     layers, number = folder.shape
     names = ("mass", "same_token") if same_token else ("mass",)
     lines = [cost({"": []}, folder, pairs)]
@@ -185,15 +166,7 @@ def looks_cost(
     cuts: Sequence[str] | None,
     preset: str,
 ) -> str:
-    """What looking into pairs costs where no stored scores are at hand.
-
-    Args:
-        folder: the model, not loaded.
-        pairs: all pairs.
-        rows: the candidates that are scored under the cuts.
-        cuts: the cuts; the preset's where None.
-        preset: its name.
-    """
+    """What looking into pairs costs where no stored scores are at hand."""
     mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
     names = cuts or preset_of(preset).cuts
     conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
@@ -257,14 +230,6 @@ def study_cost(
 ) -> str:
     """Operations, time and memory of a whole study, part by part, in words.
 
-    Args:
-        names: the studies that are run.
-        size: how much is run.
-        preset: the preset's name.
-        folder: the model, not loaded: its shape is enough.
-        pairs: all pairs, easy negatives among them.
-        redraws: other draws of the sample, for the claims.
-
     Returns:
         Lines of text. Times are rough estimates for this machine's CPU, from a matrix product
         measured now; how many heads match is not known before.
@@ -301,14 +266,6 @@ def stage_work(
     """The stages of a whole study as its progress names them, in order, each with its operations.
 
     Studies that cut the same pairs share one run, which is the first one's.
-
-    Args:
-        names: the studies that are run.
-        size: how much is run.
-        preset: the preset's name.
-        folder: the model, not loaded.
-        pairs: all pairs.
-        redraws: other draws of the sample, for the claims.
     """
     kinds = [
         f"cut {kind.replace('-', ' ')} each layer" for kind, _ in sweeps(size, preset_of(preset))

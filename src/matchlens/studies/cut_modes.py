@@ -38,16 +38,9 @@ def expand_modes(
 ) -> tuple[list[ModedCut], list[str]]:
     """Every cut in every way.
 
-    Args:
-        cuts: cut texts.
-        hows: ways of cutting; None leaves the cuts as they are.
-
     Returns:
         The ways in order of ``hows``, and the cuts that a way cannot make (``sink`` cannot move
         what is removed to SEP2 from SEP2 itself).
-
-    Raises:
-        InputError: if a way is not known, a cut names a way of its own, or nothing is left.
 
     >>> found, impossible = expand_modes(["Q->D", "Q->SEP2"], ["zero", "sink"])
     >>> [way.cut for way in found], impossible
@@ -95,10 +88,6 @@ def left_out(impossible: Sequence[str]) -> list[str]:
 def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
     """Where several ways of cutting agree in sign and significance.
 
-    Args:
-        table: columns base, how, diff (change of the measure).
-        stars: whether each row's change is significant.
-
     Returns:
         A row for each cut: cut, hows (number of ways), lower and higher (ways under which the
         measure changes so), significant (ways with a star), same_sign, same_significance, and
@@ -142,12 +131,7 @@ def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
 
 
 def starred(table: pd.DataFrame, test: str) -> list[bool]:
-    """Which rows have a star, by the test that a preset or study names.
-
-    Args:
-        table: columns q, significant, significant_paper.
-        test: ``q`` (Benjamini-Hochberg), ``unpaired`` or ``holm``.
-    """
+    """Which rows have a star, by the test that a preset or study names."""
     chosen = {"q": table["q"] <= 0.05, "unpaired": table["significant_paper"]}
     return [bool(star) for star in chosen.get(test, table["significant"])]
 
@@ -162,12 +146,6 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
     It is asked of the edges that the layers allowed in the pairs that were run, not of the model's
     name. A cut of no layer (``@0:0``) is judged as if it were of all: its direction is what it
     names.
-
-    Args:
-        condition: cuts that hold together, or one control.
-        reach: whether, in a layer, a token of the row part may read one of the column part in some
-            pair.
-        causal: whether some layer lets tokens read only what stands before them.
 
     >>> from matchlens.directions import Cut
     >>> reach = np.ones((1, 6, 6), dtype=bool)
@@ -206,11 +184,7 @@ def _listed(parts: Sequence[Part]) -> str:
 
 
 def feasible(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were measured.
-
-    Args:
-        table: a row for each cut, with the column ``impossible``.
-    """
+    """The rows that were measured."""
     return pd.DataFrame(table[table["impossible"].isna()]).reset_index(drop=True)
 
 

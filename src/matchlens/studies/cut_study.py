@@ -49,11 +49,7 @@ ALPHA = 0.05
 
 
 def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
-    """Conditions by the text as given, the untouched model first.
-
-    Raises:
-        InputError: if there is no cut, or a text stands twice.
-    """
+    """Conditions by the text as given, the untouched model first."""
     conditions: dict[str, list[Cut]] = {ORIGINAL: []}
     for cut in cuts:
         name = str(cut)
@@ -68,11 +64,7 @@ def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
 def prepare(
     pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
 ) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
-    """The measure, the tie tolerance and the queries of a study, and what to say of the others.
-
-    Raises:
-        InputError: if one of them cannot be used.
-    """
+    """The measure, the tie tolerance and the queries of a study, and what to say of the others."""
     tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
     if not 0 <= tol < float("inf"):
         raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
@@ -90,16 +82,6 @@ def measured(
     impossible: Mapping[str, str | None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The table of conditions and the table of queries.
-
-    Args:
-        out: the run; its first condition is the untouched model.
-        queries: the candidates.
-        measure: what is measured.
-        tol: scores closer than this (logits) are tied.
-        seed: of permutations and resampling.
-        families: condition to the family of tests in which it is corrected; one family where None.
-        impossible: condition to why it could remove nothing, None where it could. Such a one has a
-            row with the reason and no number, and counts in no test.
 
     Returns:
         One row for each condition (``""`` first, ``random`` second; ``share`` is the mean change as
@@ -209,12 +191,7 @@ def measured(
 
 
 def corrected(tests: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
-    """What :func:`~matchlens.ranking.compare` returned, corrected inside families of tests.
-
-    Args:
-        tests: a row for each test.
-        families: the family of each.
-    """
+    """What :func:`~matchlens.ranking.compare` returned, corrected inside families of tests."""
     tests = tests.copy()
     for name in dict.fromkeys(families):
         here = np.array([family == name for family in families])
@@ -236,12 +213,7 @@ def _mean_of_known(values: np.ndarray) -> float:
 
 
 def score_table(out: Run, rows: Sequence[int]) -> pd.DataFrame:
-    """Columns cut, pair, score (logits).
-
-    Args:
-        out: the run.
-        rows: the number of each of its pairs.
-    """
+    """Columns cut, pair, score (logits)."""
     conditions, pairs = out.scores.values.shape
     return pd.DataFrame(
         {
@@ -324,14 +296,7 @@ class CutStudy:
         tables: Mapping[str, pd.DataFrame],
         more: Sequence[str] = (),
     ) -> Result:
-        """The study's result.
-
-        Args:
-            study: its name.
-            options: its own options; they override those that every study has.
-            tables: its tables, the main one first.
-            more: notes of its own.
-        """
+        """The study's result."""
         from matchlens.engine import lengths
 
         number = len(self.pairs.pairs)
@@ -354,15 +319,7 @@ class CutStudy:
 
 
 def pairs_run(pairs: PairSet, settings: Settings) -> tuple[PairSet, list[int]]:
-    """The pairs that a study runs, and their places: what is not ranked is not run.
-
-    Args:
-        pairs: all pairs.
-        settings: the options.
-
-    Raises:
-        InputError: if ``most_pairs`` is too small for a single query.
-    """
+    """The pairs that a study runs, and their places: what is not ranked is not run."""
     most = settings.most_pairs
     if most is None and not settings.rank_easy:
         most = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
@@ -381,20 +338,7 @@ def conduct(
     progress: Progress | None = None,
     runner: Runner | None = None,
 ) -> CutStudy:
-    """Run conditions on pairs and measure the rankings.
-
-    Args:
-        model: a loaded reranker.
-        pairs: candidates of graded queries.
-        conditions: name to cuts or a control; ``""``, the untouched model, is among them.
-        settings: the options.
-        families: condition to the family of tests in which it is corrected; one where None.
-        progress: called with pairs done and pairs in all.
-        runner: runs the conditions; another study may share its run.
-
-    Raises:
-        InputError: if a setting, a condition or the pairs cannot be used.
-    """
+    """Run conditions on pairs and measure the rankings."""
     chosen = preset_of(settings.preset)
     used, rows = pairs_run(pairs, settings)
     rel = relevant_grade(pairs, settings.rel)

@@ -112,13 +112,7 @@ class Mean:
 
 
 def mean_of(values: Sequence[float], collections: Sequence[str], seed: int) -> Mean:
-    """The mean of one number for each query, tested against 0.
-
-    Args:
-        values: one number for each query.
-        collections: the collection of each query.
-        seed: of the resampling.
-    """
+    """The mean of one number for each query, tested against 0."""
     one = np.array(values, dtype=np.float64)
     low, high = bootstrap_t(one[None], list(collections), seed=seed)
     return Mean(
@@ -138,13 +132,6 @@ def inside_layers(
 
     The marks are permuted among the heads of each layer, so that what differs from layer to layer
     decides nothing.
-
-    Args:
-        values: one number for each head.
-        marked: whether a head is marked.
-        layers: the layer of each head.
-        seed: of the permutations.
-        draws: number of permutations.
 
     Returns:
         The mean over marked heads of the value minus the mean of its layer; p of "not above", p of
@@ -391,13 +378,7 @@ def _no_op(
 
 
 def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -> str | None:
-    """How much is read and how much is written from some parts; None where it was not measured.
-
-    Args:
-        results: the studies.
-        parts: those that are read.
-        below: only layers below this one.
-    """
+    """How much is read and how much is written from some parts; None where it was not measured."""
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
         return None
     rows = records(results["attention"].tables["noop"])

@@ -104,10 +104,6 @@ def evidence_cuts(layers: int) -> tuple[str, ...]:
 def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], list[Pair]]:
     """The draws that differ, without easy negatives, and their pairs beyond those of the first.
 
-    Args:
-        pairs: the sample of the study.
-        redraws: other draws of it.
-
     >>> from matchlens.corpora import choose, demo
     >>> one, other = (choose(demo.load(), queries=2, per_grade=1, seed=seed) for seed in (0, 1))
     >>> draws, new = further(one, [one, other, other])
@@ -145,22 +141,10 @@ def evidence(
 ) -> Result:
     """Make the cuts that the claims rest on.
 
-    Args:
-        model: a loaded reranker.
-        pairs: candidates of graded queries.
-        redraws: other draws of the same sample, for the verdicts only. A pair that several draws
-            hold is scored once.
-        redraw_progress: called with pairs done and in all, of the pairs that only redraws hold.
-        options: preset, measure, rel, tie_tol, seed, most_pairs, batch_tokens, progress and
-            runner, as :func:`matchlens.ablation` takes them.
-
     Returns:
         Tables ``cuts`` (one row for each cut) and ``queries`` (one row for each cut and query, the
         random ranking among the cuts); with redraws that differ ``redraws``, one row for each of
         them, cut and query.
-
-    Raises:
-        InputError: if the pairs or an option cannot be used.
 
     Source: science 2, "Backup paths", and 3, "A statement about a model".
     """
@@ -215,16 +199,7 @@ def _about(draw: PairSet, queries: pd.DataFrame) -> dict[str, object]:
 
 
 def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame:
-    """The measure of each query of a draw under each cut, as the table ``queries`` has it.
-
-    Args:
-        done: the cuts on the first draw, for the settings.
-        draw: its pairs, all of them ranked.
-        scores: `[condition, pair]`, logits.
-
-    Raises:
-        InputError: if no query of the draw can move the measure.
-    """
+    """The measure of each query of a draw under each cut, as the table ``queries`` has it."""
     tol, rel = float(str(done.options["tie_tol"])), int(str(done.options["rel"]))
     seed = done.settings.seed
     measure, queries, _ = ranked(draw, done.settings.measure, rel)

@@ -55,23 +55,9 @@ def set_conditions(
 ) -> tuple[dict[str, Condition], list[dict[str, object]], list[str]]:
     """The conditions, what each is, and cuts that cannot be made.
 
-    Args:
-        sets: name to heads.
-        directions: what is cut in them; the whole head where None.
-        hows: ways of cutting.
-        random: random sets a named one.
-        seed: of the draws.
-        layers: layers of the model.
-        heads: heads a layer.
-        masses: the attention that random sets are matched in, by direction; only the layers are
-            matched where None.
-
     Returns:
         The conditions; a row for each condition (set, direction, how, draw, cut, shared: the share
         of the named heads that stand in it, and, where it was matched, mass); and the notes.
-
-    Raises:
-        InputError: if an argument cannot be used; see :func:`head_sets`.
     """
     chosen = checked_sets(sets, layers, heads, random)
     made, impossible = expand_modes(
@@ -101,11 +87,7 @@ def set_conditions(
 
 
 def plain(directions: Sequence[str]) -> list[str]:
-    """The directions, checked to have no layers, heads or way of their own.
-
-    Raises:
-        InputError: if one has, or there is none.
-    """
+    """The directions, checked to have no layers, heads or way of their own."""
     for text in directions:
         cut = Cut.parse(text)
         if not cut.directions or cut != Cut(cut.directions):
@@ -121,12 +103,7 @@ def plain(directions: Sequence[str]) -> list[str]:
 def checked_sets(
     sets: Mapping[str, str | Iterable[tuple[int, int]]], layers: int, heads: int, random: int
 ) -> dict[str, Heads]:
-    """The sets as sorted couples, checked against the model.
-
-    Raises:
-        InputError: if there is none, one is empty, a head is out of range, a set has no random
-            counterpart, or too few random sets are asked for.
-    """
+    """The sets as sorted couples, checked against the model."""
     if not sets:
         raise InputError(
             "no set of heads given; expected at least one, for example {'top': '8.1,4.9'} "
@@ -153,11 +130,7 @@ def checked_sets(
 
 
 def checked_random(number: int) -> None:
-    """See that enough random sets are asked for.
-
-    Raises:
-        InputError: if they are too few, or more than can be held.
-    """
+    """See that enough random sets are asked for."""
     if number > MOST_SETS:
         raise InputError(f"random is {number}; expected at most {MOST_SETS} random sets")
     if number < RANDOM_SETS:
@@ -180,13 +153,6 @@ def random_sets(
     in this have the same ones. Where there are no more others than asked for, all of them come.
     Where attention is matched, 20 candidates are drawn for each set, and those that come nearest to
     the named set are kept.
-
-    Args:
-        named: (layer, head) couples.
-        heads: heads a layer.
-        number: how many.
-        seed: of the draws.
-        mass: [layer, head], the attention that is matched; only the layers are where None.
     """
     wanted = number
     if mass is not None:
@@ -379,12 +345,7 @@ def _named(points: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
-    """Each named set beside its random ones; a row for each set, direction and how.
-
-    Args:
-        table: a row for each set and draw (-1: the named set) with what the measured table has.
-        sets: name to heads.
-    """
+    """Each named set beside its random ones; a row for each set, direction and how."""
     if table.empty:
         return pd.DataFrame()
     rows = []

@@ -66,11 +66,7 @@ class Example:
 
 
 def checked_looks(looks: int) -> int:
-    """How many pairs to look into.
-
-    Raises:
-        InputError: if it is not 1 to 100.
-    """
+    """How many pairs to look into."""
     if not 1 <= looks <= MOST_LOOKS:
         raise InputError(f"looks is {looks}; expected 1 to {MOST_LOOKS} pairs to look into")
     return looks
@@ -78,9 +74,6 @@ def checked_looks(looks: int) -> int:
 
 def ids_of(text: str) -> Given:
     """The ids in ``QID DOCID``, or in ``COLLECTION QID DOCID``.
-
-    Raises:
-        InputError: if there are not two ids.
 
     >>> ids_of("q1 d7"), ids_of("my files q1 d7")
     (('q1', 'd7'), ('my files', 'q1', 'd7'))
@@ -95,16 +88,7 @@ def ids_of(text: str) -> Given:
 
 
 def named(pairs: Sequence[Pair], chosen: Iterable[Given]) -> list[int]:
-    """The places of pairs that are named by their ids.
-
-    Args:
-        pairs: all pairs.
-        chosen: (query id, passage id), or (collection, query id, passage id).
-
-    Raises:
-        InputError: if there is none or more than 100, one is not there, stands twice, or is in
-            several collections.
-    """
+    """The places of pairs that are named by their ids."""
     given = list(chosen)
     checked_looks(len(given))
     places: dict[tuple[str, ...], list[int]] = {}
@@ -142,12 +126,6 @@ def drawn(
     """The queries in the order in which they are looked into, with their candidates.
 
     Queries that offer more kinds of passages come first; among equals the seed decides.
-
-    Args:
-        pairs: all pairs.
-        rel: lowest relevant grade.
-        seed: of the draw.
-        rows: the places of the candidates.
     """
     classes = Classes.of(pairs, rel).of_pair
     groups: dict[Query, list[int]] = {}
@@ -165,19 +143,7 @@ def drawn(
 def candidates_to_run(
     pairs: PairSet, chosen: Sequence[int], looks: int, rel: int, seed: int, most: int | None
 ) -> list[int]:
-    """The places of the pairs that are scored under the cuts where no scores are at hand.
-
-    Args:
-        pairs: all pairs.
-        chosen: the pairs to look into, where they are named; else the queries are drawn.
-        looks: how many pairs to look into.
-        rel: lowest relevant grade.
-        seed: of the draws.
-        most: at most so many candidates, beside the named pairs; all of the queries' where None.
-
-    Raises:
-        InputError: if ``most`` is too small.
-    """
+    """The places of the pairs that are scored under the cuts where no scores are at hand."""
     every = drawn(pairs.pairs, rel, seed, range(len(pairs.pairs)))
     if chosen:
         keys = {(pairs.pairs[row].collection, pairs.pairs[row].qid) for row in chosen}
@@ -207,15 +173,6 @@ def pick(
 
     A relevant passage that ranks highest; the relevant one that ranks lowest, if a negative stands
     above it; the hard negative that ranks highest; the easy negative that ranks highest.
-
-    Args:
-        pairs: all pairs.
-        queries: the queries in order, with the places of their candidates.
-        ranks: the untouched model's rank of each candidate.
-        best: candidates that are preferred over others of their kind (under how many cuts they
-            were scored).
-        looks: how many pairs at most.
-        rel: lowest relevant grade.
     """
     classes, preferred = Classes.of(pairs, rel).of_pair, set(best)
     found: list[Example] = []
@@ -300,18 +257,7 @@ class Scored:
         wanted: Sequence[str] | None,
         needed: Sequence[int],
     ) -> Scored | None:
-        """What a table of scores offers; None where it does not do.
-
-        Args:
-            table: columns cut, pair, score.
-            number: of pairs in all.
-            wanted: cuts that must be there; where None, whole cuts and cuts up to a layer are
-                taken, at least one of which must be there.
-            needed: pairs that must be there.
-
-        Raises:
-            InputError: if it is no such table, or of other pairs.
-        """
+        """What a table of scores offers; None where it does not do."""
         if table is None:
             return None
         missing = {"cut", "pair", "score"} - set(table.columns)
@@ -360,13 +306,7 @@ class Scored:
         return np.isfinite(self.values[self.cuts.index(cut)]) & np.isfinite(self.values[0])
 
     def ranks(self, cut: str, queries: Iterable[Sequence[int]], tol: float) -> dict[int, float]:
-        """The rank of each candidate in its query, from 1; ties share their mean rank.
-
-        Args:
-            cut: the cut.
-            queries: the places of each query's candidates, all of which have a score.
-            tol: scores closer than this (logits) are tied.
-        """
+        """The rank of each candidate in its query, from 1; ties share their mean rank."""
         found: dict[int, float] = {}
         none = np.zeros(0, dtype=np.int64)
         for rows in queries:
@@ -397,17 +337,7 @@ def look_tables(
     ranks: Mapping[int, float],
     tol: float,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """The tables ``looks``, ``tokens`` and ``cuts``, and what is to be said of them.
-
-    Args:
-        model: a loaded reranker.
-        pairs: all pairs.
-        found: the pairs to look into.
-        queries: the queries, with the places of their candidates.
-        seen: the scores.
-        ranks: each candidate's rank under no cut.
-        tol: scores closer than this (logits) are tied.
-    """
+    """The tables ``looks``, ``tokens`` and ``cuts``, and what is to be said of them."""
     looks, tokens, said = [], [], []
     for number, look in enumerate(found):
         pair = pairs[look.row]
@@ -516,13 +446,7 @@ def _cuts(
 
 
 def head_table(layers: int, heads: int, matching: pd.DataFrame | None) -> pd.DataFrame:
-    """Every head, the matching ones first, by the AUC with which they were found.
-
-    Args:
-        layers: of the model.
-        heads: a layer.
-        matching: the attention study's table of that name.
-    """
+    """Every head, the matching ones first, by the AUC with which they were found."""
     found: dict[tuple[int, int], dict[str, object]] = {}
     if matching is not None and len(matching):
         mine = [row for row in records(matching) if row["matching"]]

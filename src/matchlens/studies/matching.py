@@ -71,13 +71,7 @@ class Seen:
 
     @classmethod
     def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> Seen:
-        """What a pass measured.
-
-        Args:
-            reader: reads its arrays.
-            direction: between two parts.
-            lengths: tokens of the passages.
-        """
+        """What a pass measured."""
         x, y = places(direction)
         among = {x, y} <= {Part.Q, Part.D}
         rivals = {f"{rival}->{y}": reader.of("mass", rival, y) for rival in RIVALS if among}
@@ -96,13 +90,6 @@ def find(
     seen: Seen, classes: Classes, direction: str, seed: int, thresholds: Thresholds
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The matching heads of a direction, and every head's numbers on both halves.
-
-    Args:
-        seen: the masses, and what else is known of the pairs.
-        classes: relevant, hard and easy pairs.
-        direction: its text.
-        seed: of the halves.
-        thresholds: what makes a head a matching head.
 
     Returns:
         One row for each head: direction, layer, head, diff_found, q_found, auc_found (half 0,
@@ -218,12 +205,6 @@ def kinds_of(
     Per query the observed mass, less its threshold times what is expected, meant over the relevant
     passages; a one-sided paired t-test of the mean above 0; Holm over matching heads and kinds.
 
-    Args:
-        seen: the masses.
-        classes: of the half that describes.
-        matching: whether a head is a matching head.
-        thresholds: the multiples, and the largest corrected p.
-
     Returns:
         One row for each head: stem_ratio, query_words_ratio, near_ratio (observed by expected),
         their p_holm, and kind: the names of the kinds with commas, ``unexplained``, ``unknown``
@@ -274,11 +255,6 @@ def beside(
 
     The slope is that inside the classes of the queries (analysis of covariance), so that what tells
     the classes apart does not make it.
-
-    Args:
-        values: [pair, element] mass.
-        given: the number, such as the passage's length.
-        classes: relevant and easy pairs are used.
     """
     used = np.isin(classes.of_pair, (0, 2)) & ~np.isnan(given)
     cell = classes.query[used] * 3 + classes.of_pair[used]
@@ -294,12 +270,6 @@ def beside(
 
 def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) -> pd.DataFrame:
     """How well the texts alone tell relevant from easy passages, without any attention.
-
-    Args:
-        seen: lengths and surface.
-        classes: relevant, hard and easy pairs.
-        seed: of the halves.
-        thresholds: like lengths.
 
     Returns:
         One row for each number (length, overlap, similarity): quantity, auc (mean over the queries
@@ -358,18 +328,8 @@ def to_cut(
 ) -> PairSet | None:
     """The pairs on which matching heads are cut: of half 1, easy negatives left out.
 
-    Args:
-        pairs: all pairs of the study.
-        seed: of the halves and the thinning.
-        most_pairs: at most so many; all where None.
-        measure: of the rankings.
-        rel: lowest relevant grade of binary measures.
-
     Returns:
         None where no query of half 1 has candidates whose order can move the measure.
-
-    Raises:
-        InputError: if ``most_pairs`` is too small for a single query.
     """
     used = half_of(pairs, 1, seed)
     if not any(pair.grade > 0 for pair in used.pairs):
@@ -393,17 +353,7 @@ def cut(
     seed: int,
     random: int,
 ) -> Causal:
-    """Cut each matching head alone, and each direction's set beside random sets, on half 1.
-
-    Args:
-        execution: how pairs are run.
-        used: what :func:`to_cut` chose.
-        matching: rows of :func:`find` that are matching heads.
-        measure: any ir_measures measure.
-        rel: lowest relevant grade of binary measures.
-        seed: of the halves, the random sets and resampling.
-        random: random sets a named one.
-    """
+    """Cut each matching head alone, and each direction's set beside random sets, on half 1."""
     model = execution.model
     layers, heads = model.family.n_layers, model.family.n_heads
     conditions: dict[str, Condition] = {"": []}

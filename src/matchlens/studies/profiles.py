@@ -43,13 +43,6 @@ def taken(
 
     A relevant passage is classified rightly where its probability, the logistic function of its
     relevance logit, is above .5, the others where it is not.
-
-    Args:
-        classes: of all pairs.
-        scores: relevance logits.
-        pairs: the pairs, for the draw.
-        per_class: at most so many a class and query.
-        seed: of the draw.
     """
     right = np.where(classes.of_pair == 0, scores > 0, scores <= 0)
     kept = np.zeros(len(pairs), dtype=bool)
@@ -66,12 +59,7 @@ def taken(
 
 
 def moments(arrays: Mapping[str, PairArray], classes: Classes) -> pd.DataFrame:
-    """Count, mean and standard deviation of every meter, direction and head, class by class.
-
-    Args:
-        arrays: the meters' arrays.
-        classes: which pairs are of which class.
-    """
+    """Count, mean and standard deviation of every meter, direction and head, class by class."""
     tables = []
     for name, array in arrays.items():
         seen = {side: Moments.empty(*array.shape[1:]) for side in range(len(CLASSES))}
@@ -112,13 +100,6 @@ def distributions(
     meter: str = "mass",
 ) -> pd.DataFrame:
     """Histograms of a meter in the heads that tell relevant passages best, class by class.
-
-    Args:
-        read: reads [pair, layer, head] of a meter between two parts.
-        classes: which pairs are of which class.
-        heads: rows of :func:`matchlens.studies.matching.find`; matching heads come first.
-        directions: directions, each with its own heads.
-        meter: what is counted.
 
     Returns:
         A row for each direction, head, class and bin: direction, layer, head, class, low, high,
@@ -191,13 +172,6 @@ def layer_depths(
     sizes, the difference of the depths is not 0 without relevance: the null is the same number
     with the labels relevant and easy shuffled within each query.
 
-    Args:
-        reader: has mass and same_stem.
-        classes: relevant, hard and easy pairs.
-        directions: between Q and D.
-        seed: of the permutations.
-        draws: number of permutations.
-
     Returns:
         One row for each direction: direction, queries (with both classes), lexical and semantic
         (depths, in layers), later (semantic minus lexical), null (its mean over the permutations),
@@ -247,9 +221,6 @@ def layer_depths(
 def depth(sums: Float[np.ndarray, "draw layer"]) -> Float[np.ndarray, " draw"]:
     """The point on the way through the layers at which half of a sum over layers is reached.
 
-    Args:
-        sums: `[draw, layer]`, numbers of at least 0.
-
     Returns:
         `[draw]`, in layers from the bottom, interpolated inside a layer; NaN where the sum is 0.
 
@@ -269,11 +240,7 @@ def depth(sums: Float[np.ndarray, "draw layer"]) -> Float[np.ndarray, " draw"]:
 def _shuffled(
     classes: Classes, seed: int, draws: int
 ) -> tuple[list[Int[np.ndarray, " pair"]], list[Float[np.ndarray, "draw pair"]], int]:
-    """What each pair weighs in the mean difference relevant - easy, observed first, then shuffled.
-
-    Returns:
-        The pairs of each query with both classes; their weights; the number of such queries.
-    """
+    """Weights of the pairs in the mean difference relevant - easy: observed, then shuffled."""
     draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
     taken = (classes.of_pair == RELEVANT) | (classes.of_pair == EASY)
     pairs, weights = [], []
@@ -300,13 +267,6 @@ def negatives(
 
     Over all heads, which is what is tested; and, described beside it, over the semantic matching
     heads, on the half of the queries that did not select them.
-
-    Args:
-        reader: has mass and same_stem.
-        classes: relevant, hard and easy pairs.
-        matching: every head of the directions, as the attention study's table has it.
-        directions: between Q and D.
-        seed: of the halves.
 
     Returns:
         One row for each direction, set of heads and query with both kinds of negatives: direction,
@@ -366,10 +326,6 @@ def noop(
 ) -> pd.DataFrame:
     """How much of what Q and D read is read from CLS, SEP1 and SEP2, by mass and by norm.
 
-    Args:
-        mass: by (row part, column part), [pair, layer, head].
-        norm: likewise norm mass; None where it was not measured.
-
     Returns:
         A row for each head: layer, head; then for each special part its mass (mean over the pairs,
         Q's and D's rows weighted alike) and norm_share (share of the norm mass), their sums
@@ -409,11 +365,6 @@ def lexical(
     classes: Classes,
 ) -> pd.DataFrame:
     """The same-stem share by layer and class of passages.
-
-    Args:
-        mass: by (row part, column part) among Q and D.
-        same: likewise the same-stem share.
-        classes: relevant, hard and easy pairs.
 
     Returns:
         One row for each direction, class and layer: same_stem (mass-weighted over pairs and
@@ -460,13 +411,6 @@ def kinds(
     """Exact words against paraphrases of the same grade, by construction of the collection.
 
     Per query and grade the difference of the two kinds' means, meant over the grades.
-
-    Args:
-        values: quantity to [pair, layer, head].
-        pair_kinds: the kind of each pair.
-        grades: its grade.
-        classes: tells the queries.
-        pair_of: the two kinds.
 
     Returns:
         A row for each quantity and head: quantity, layer, head, queries, diff (first kind minus

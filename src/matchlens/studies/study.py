@@ -46,12 +46,7 @@ if TYPE_CHECKING:
 
 
 def sweeps(size: Size, preset: Preset) -> list[tuple[str, tuple[str, ...]]]:
-    """The sweeps over layers, each a kind with its directions.
-
-    Args:
-        size: how much is run.
-        preset: the study's preset.
-    """
+    """The sweeps over layers, each a kind with its directions."""
     late = [("from", size.late)] if size.late else []
     return [("up-to", size.figure_1a(preset.name)), *late]
 
@@ -60,13 +55,6 @@ def study_conditions(
     name: str, size: Size, preset: Preset, layers: int, heads: int
 ) -> tuple[dict[str, Condition], int | None]:
     """The conditions of a study that cuts, and its most pairs (None: all that are ranked).
-
-    Args:
-        name: one of :data:`~matchlens.studies.sizes.CUTTING`.
-        size: how much is run.
-        preset: the study's preset.
-        layers: layers of the model.
-        heads: heads a layer.
 
     >>> from matchlens.studies.presets import preset
     >>> from matchlens.studies.sizes import size
@@ -121,11 +109,7 @@ class Shared:
         return self.runner.scratch
 
     def announce(self, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> None:
-        """Say what will be asked of some pairs.
-
-        Raises:
-            InputError: if a name stands for other cuts already.
-        """
+        """Say what will be asked of some pairs."""
         held = self._announced.setdefault(_key(pairs), {})
         for name, cuts in conditions.items():
             if name in held and list(held[name]) != list(cuts):
@@ -198,11 +182,7 @@ class Study:
     skipped: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Result:
-        """One study's result.
-
-        Raises:
-            InputError: if it was not run; it says why.
-        """
+        """One study's result."""
         if name in self.results:
             return self.results[name]
         why = self.skipped.get(name, f"expected one of {', '.join(self.results)}")

@@ -125,11 +125,6 @@ def select(
     Benjamini-Hochberg's q <= .05 are taken, at most ten, the largest change first; where there is
     none, the ten of the largest change, which the column ``q_select`` shows.
 
-    Args:
-        points: a row for each head, direction and how: direction, how, n, head, cut.
-        queries: a row for each cut and query: cut, collection, qid, value.
-        seed: of the halves and of resampling.
-
     Returns:
         Columns direction, how, n, head, cut, diff_select, q_select, diff_report, ci_low, ci_high,
         p_report, p_report_holm, held (same sign, and corrected p <= .05, on half 1); and notes.

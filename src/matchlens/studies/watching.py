@@ -51,11 +51,7 @@ class Watched:
     seconds: float
 
     def only(self, names: Sequence[str]) -> dict[str, PairArray]:
-        """Some of the meters, with the companions of ``same_stem``.
-
-        Raises:
-            ValueError: if one was not measured in this pass.
-        """
+        """Some of the meters, with the companions of ``same_stem``."""
         if lacking := [name for name in names if name not in self.arrays]:
             raise ValueError(f"the shared pass did not measure {', '.join(lacking)}")
         return {name: self.arrays[name] for name in measured(names)}
@@ -82,21 +78,7 @@ def watch(
     progress: Progress | None = None,
     runner: Runner | None = None,
 ) -> Watched:
-    """Run the untouched model once over all pairs; its meters are kept on disk.
-
-    Args:
-        model: a loaded reranker.
-        pairs: the pairs.
-        names: meters.
-        means_of: the pairs whose layer inputs are meant, class by class; no mean states where None.
-        document: the parts of which a document's mean state is made.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
-
-    Raises:
-        InputError: if the arrays cannot be written.
-    """
+    """Run the untouched model once over all pairs; its meters are kept on disk."""
     from matchlens.runners import MeasurementRequest
     from matchlens.runners.measures import States, states_into
 
