@@ -13,13 +13,7 @@ from torch import Tensor
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps
-from matchlens.meters.names import (
-    ACROSS,
-    COLUMNS,
-    COMPANIONS,
-    NAMES,
-    PARTS,
-)
+from matchlens.meters.names import ACROSS, COLUMNS, COMPANIONS, NAMES, PARTS
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
 from matchlens.models.words import Static, Words

@@ -54,10 +54,7 @@ class MeanStatesMeter:
     """
 
     def __init__(
-        self,
-        target: TakesClasses,
-        queries: Sequence[Hashable],
-        classes: Sequence[str | None],
+        self, target: TakesClasses, queries: Sequence[Hashable], classes: Sequence[str | None]
     ) -> None:
         if len(queries) != len(classes):
             raise ValueError(f"{len(queries)} queries and {len(classes)} classes; expected as many")

@@ -5,14 +5,7 @@ Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as it
 
 from matchlens.qk.algebra import Triplets, alignment, matrix, symmetric_share, triplets
 from matchlens.qk.association import Association, spearman, spearman_of_rows
-from matchlens.qk.controls import (
-    Crossed,
-    Null,
-    RotationNull,
-    crossed,
-    gaussian_null,
-    rotation_null,
-)
+from matchlens.qk.controls import Crossed, Null, RotationNull, crossed, gaussian_null, rotation_null
 from matchlens.qk.hypothesis import TERMS, Hypothesis, Shares
 from matchlens.qk.mean_logits import (
     CONTRASTS,

@@ -141,10 +141,7 @@ class Hypothesis:
         self.second = np.zeros((*shape, len(TERMS)))
 
     def observe(
-        self,
-        layer: int,
-        states: Float[Tensor, "pair token d"],
-        parts: Int[Tensor, "pair token"],
+        self, layer: int, states: Float[Tensor, "pair token d"], parts: Int[Tensor, "pair token"]
     ) -> None:
         """Take the inputs of one layer for a batch of pairs.
 

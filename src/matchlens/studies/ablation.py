@@ -43,7 +43,7 @@ def score(
         cuts: cuts, as texts or values; columns are keyed by the text as given.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+        runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
 
     Returns:
         Relevance logits, a row for each pair in the order given, a column for each cut; the column
@@ -109,8 +109,7 @@ def ablation(
         most_pairs: at most so many pairs, of whole queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
-        runner: runs the conditions; :class:`matchlens.studies.study.Shared` where several
-            studies share a run.
+        runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
 
     Returns:
         Tables ``table1`` (a row for each condition: ``original``, ``random`` and each cut) and

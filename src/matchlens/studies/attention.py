@@ -47,11 +47,7 @@ if TYPE_CHECKING:
 
 
 MINILM = frozenset(
-    {
-        "demo",
-        "cross-encoder/ms-marco-MiniLM-L-12-v2",
-        "cross-encoder/ms-marco-MiniLM-L12-v2",
-    }
+    {"demo", "cross-encoder/ms-marco-MiniLM-L-12-v2", "cross-encoder/ms-marco-MiniLM-L12-v2"}
 )
 LISTS: Mapping[str, str] = {
     "matching": "7.9 8.1 4.9 2.1 8.8 6.5 1.7 5.7 5.9 3.1 8.0 6.3 0.8",
@@ -127,19 +123,16 @@ def attention(
         preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
             ``authors`` (peak; median over queries; pairs classified rightly; at most 20 a class).
         aggregate: ``mean`` or ``median`` over queries; the preset's where None.
-        rel: lowest relevant grade; where None: 2 where the
-            judgements reach 2, else 1.
         thresholds: what makes a head a matching head.
         causal: whether the matching heads are cut.
         random: random sets of heads beside each set of matching heads.
         measure: of the rankings under those cuts.
         most_pairs: at most so many pairs for those cuts; all where None.
-        seed: of the halves, the random sets and resampling.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
         watched: the untouched pass over these pairs, where another study shares it; it is made
             where None.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+
+    The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
@@ -319,11 +312,7 @@ def _causal(tables: dict[str, pd.DataFrame], effect: Causal | None) -> dict[str,
     single = pd.DataFrame(effect.heads[["cut", *names]]).rename(columns=names)
     every = every.merge(single, on="cut", how="left")
     every["causal"] = every["effect_q"] <= ALPHA
-    return {
-        "matching": every,
-        "sets": effect.sets,
-        "set_points": effect.points,
-    }
+    return {"matching": every, "sets": effect.sets, "set_points": effect.points}
 
 
 def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.DataFrame]:

@@ -281,11 +281,7 @@ def association_table(
     rows, notes = [], []
     shape = (len(np.unique(heads["layer"].to_numpy())), -1)
     for name in (contrast, COMPANIONS[contrast]):
-        quantities = {
-            "alignment": VARIANTS[variant],
-            "contrast": name,
-            "colour": colour_of(name),
-        }
+        quantities = {"alignment": VARIANTS[variant], "contrast": name, "colour": colour_of(name)}
         values = {
             key: heads[column].to_numpy(float).reshape(shape) for key, column in quantities.items()
         }
@@ -457,15 +453,12 @@ def circuits(
             makes the pass slower.
         most_pairs: at most so many pairs for the hypothesis; all of the half where None.
         preset: ``default``, ``paper``, or ``authors``, whose document has its SEP2.
-        rel: lowest relevant grade; where None: 2 where the
-            judgements reach 2, else 1.
-        seed: of the halves, the thinning, the null's draws, permutations and resamples.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
         watched: the untouched pass over these pairs with the mean states of
             :func:`matchlens.studies.circuits.checked_halves`' first half, where another
             study shares it; it is made where None.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+
+    The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``heads`` (a row for each head: alignment, its variants, nulls and controls, logits

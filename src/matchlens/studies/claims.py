@@ -101,12 +101,7 @@ def _numbers(results: Results) -> Iterator[dict[str, object]]:
 
     def figure_1a(row: Mapping[str, object]) -> tuple[str, str, object, str]:
         words = f"mean over queries with {row['direction']} cut in the first {row['n']} layers"
-        return (
-            f"figure1a/{row['cut']}",
-            _measure(results["sweep-up-to"]),
-            row["queries"],
-            words,
-        )
+        return (f"figure1a/{row['cut']}", _measure(results["sweep-up-to"]), row["queries"], words)
 
     def figure_2(row: Mapping[str, object]) -> tuple[str, str, object, str]:
         couple = f"{row['first']} with {row['second']}"

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
     from matchlens.runners import MeasurementRequest, Runner
 
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
-TIE_TOL: Mapping[str, float] = {
-    "float64": 1e-9,
-    "float32": 1e-5,
-    "float16": 1e-2,
-    "bfloat16": 5e-2,
-}
+TIE_TOL: Mapping[str, float] = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Scores closer than this are tied, by the type of the weights (logits)."""
 
 
@@ -91,11 +86,7 @@ def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
             "counts": dict(pairs.counts),
             "sources": [dict(source) for source in pairs.sources],
         },
-        "versions": {
-            "matchlens": __version__,
-            "python": platform.python_version(),
-            **versions,
-        },
+        "versions": {"matchlens": __version__, "python": platform.python_version(), **versions},
     }
 
 

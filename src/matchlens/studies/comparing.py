@@ -308,11 +308,7 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
 
 
 def _compared(held: Sequence[ComparedFolder], seed: int) -> Result:
-    tables = {
-        "folders": _folders(held),
-        "said": pd.DataFrame(),
-        "differences": differences(held),
-    }
+    tables = {"folders": _folders(held), "said": pd.DataFrame(), "differences": differences(held)}
     said = said_of(held)
     tables |= _cells(held) | _curves(held)
     found, more = _paired(held, seed)

@@ -243,17 +243,10 @@ def head_sets(
         directions: what is cut in these heads; the whole head where None.
         hows: ways of cutting.
         random: random sets a named one, at least 100; all there are where those are fewer.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        rank_easy: whether easy negatives stand in the rankings.
-        seed: of the random sets, permutations, resampling and halves.
-        most_pairs: at most so many pairs, of whole queries; all where None.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
+    ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``sets`` (a row for each set, direction and how: the measure, its change,
@@ -289,13 +282,7 @@ def head_sets(
     families = {str(point["cut"]): "random" for point in points}
     families.update({str(point["cut"]): "named" for point in points if point["draw"] == -1})
     done = conduct(
-        model,
-        pairs,
-        conditions,
-        settings,
-        families=families,
-        progress=progress,
-        runner=runner,
+        model, pairs, conditions, settings, families=families, progress=progress, runner=runner
     )
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
     if len(feasible(table)) < len(table):

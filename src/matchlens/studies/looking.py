@@ -509,14 +509,10 @@ def look(
         cuts: the cuts under which scores are shown; where None those that were stored, or the
             preset's (Table 1).
         preset: names the cuts.
-        rel: lowest relevant grade; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
         most_pairs: at most so many candidates where the cuts are run here; all where None.
-        seed: of the draws.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+
+    The arguments ``rel``, ``tie_tol``, ``seed``, ``batch_tokens``, ``progress`` and ``runner``
+    are those of :func:`matchlens.ablation`.
 
     Returns:
         Tables ``looks`` (a row for each pair), ``tokens`` (a row for each token), ``cuts`` (a row

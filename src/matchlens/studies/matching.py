@@ -247,9 +247,7 @@ def kinds_of(
 
 
 def beside(
-    values: Float[np.ndarray, "pair element"],
-    given: Float[np.ndarray, " pair"],
-    classes: Classes,
+    values: Float[np.ndarray, "pair element"], given: Float[np.ndarray, " pair"], classes: Classes
 ) -> Float[np.ndarray, "pair element"]:
     """What is left of each head's mass beside a number of the pairs.
 

@@ -460,8 +460,5 @@ def _quantile(values: np.ndarray, percent: int) -> float:
 def _heads(values: Values) -> pd.DataFrame:
     _, layers, heads = values.shape
     return pd.DataFrame(
-        {
-            "layer": np.repeat(np.arange(layers), heads),
-            "head": np.tile(np.arange(heads), layers),
-        }
+        {"layer": np.repeat(np.arange(layers), heads), "head": np.tile(np.arange(heads), layers)}
     )

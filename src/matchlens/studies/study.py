@@ -273,18 +273,13 @@ def study(
             ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
             asked for by name and cannot be run is an error; else it is skipped with its reason.
         base: a model before fine-tuning, for the circuits.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest relevant grade; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        seed: of everything that is drawn.
-        batch_tokens: most places of one layer call.
         progress: called with what runs, pairs done and pairs in all.
         keep: called with each result as soon as it is there, to save it.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
         redraws: other draws of the same sample (``choose`` with another seed). The claims that
             rest on few cuts (study ``evidence``) are decided on each of them, too.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``seed``, ``batch_tokens`` and
+    ``runner`` are those of :func:`matchlens.ablation`.
 
     Raises:
         InputError: if an option or the pairs cannot be used.

@@ -206,18 +206,10 @@ def sweep(
         window: layers of a window.
         hows: ways of cutting, each a curve of its own, corrected by itself; the preset's where
             None. A cut that a way cannot make is left out and noted.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        rank_easy: whether easy negatives stand in the rankings.
-        seed: of the other pairs (``resample``), permutations, resampling and halves.
-        most_pairs: at most so many pairs, of whole queries; all where None.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the conditions; :class:`matchlens.studies.study.Shared` where several
-            studies share a run.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
+    ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``points`` (a row for each point: direction, how, n, head, cut, and what the
