@@ -102,7 +102,7 @@ def attention(
         checked_directions,
         checked_names,
     )
-    from matchlens.studies.head_set_points import checked_random
+    from matchlens.studies.head_sets import checked_random
     from matchlens.studies.presets import COSTLY_PAIRS
 
     if meter is not None:

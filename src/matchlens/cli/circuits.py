@@ -82,7 +82,7 @@ def circuits(
     explain: o.Explain = False,
 ) -> None:
     """Query-key matrices, their means, nulls and terms."""
-    from matchlens.studies import circuits_options as own
+    from matchlens.studies import circuits as own
     from matchlens.studies.presets import COSTLY_PAIRS
 
     own.checked(contrast, variant, top, matches)
@@ -107,12 +107,12 @@ def circuits(
         return
     with job.running() as at:
         from matchlens.models.base import load_base
-        from matchlens.studies.circuits import query_key
+        from matchlens.studies.circuits import circuits as study
 
         second = None if before is None else load_base(before)
         taken = ("preset", "rel", "seed", "batch_tokens")
         with o.progress("circuits", job.quiet, lambda: job.parts("circuits", 3)) as bar:
-            result = query_key(
+            result = study(
                 at.model,
                 job.pairs,
                 base=second,

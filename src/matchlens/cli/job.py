@@ -188,7 +188,7 @@ class Job:
             runs: how many of them there are.
         """
         from matchlens.studies import sizes
-        from matchlens.studies.study_cost import stage_work
+        from matchlens.studies.cost import stage_work
 
         work = stage_work(
             [study], sizes.size("default"), str(self.study["preset"]), self.folder, self.pairs
@@ -265,7 +265,7 @@ class Job:
             raise InputError(f"{failure} (the table above is not saved)")
         if self.out is None:
             return
-        from matchlens.studies.runs import trec_runs
+        from matchlens.studies.ablation import trec_runs
 
         result.texts.update(render(result))
         if self.runs:

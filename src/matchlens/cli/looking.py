@@ -53,7 +53,7 @@ def look(
     explain: o.Explain = False,
 ) -> None:
     """A few pairs, token by token."""
-    from matchlens.studies.look_pairs import candidates_to_run, checked_looks, ids_of, named
+    from matchlens.studies.looking import candidates_to_run, checked_looks, ids_of, named
     from matchlens.studies.presets import COSTLY_PAIRS
 
     checked_looks(looks)
@@ -70,14 +70,14 @@ def look(
         typer.echo(looks_cost(job.folder, job.pairs, rows, cut, str(job.study["preset"])))
         return
     with job.running() as at:
-        from matchlens.studies.looking import looking
+        from matchlens.studies.looking import look
 
         scored, matching = _at_hand(job.out)
         taken = ("preset", "rel", "seed", "batch_tokens")
         with o.progress(
             "look", job.quiet, lambda: [("look", 20.0)] * (scored is None) + [("look", 1.0)]
         ) as bar:
-            result = looking(
+            result = look(
                 at.model,
                 job.pairs,
                 looks=looks,

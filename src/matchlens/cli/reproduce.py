@@ -111,7 +111,7 @@ def reproduce(
     made = made.named(
         "reproduce", {"paper": paper, "size": size.name, "studies": named, "margin": margin}
     )
-    from matchlens.studies.study_cost import study_cost
+    from matchlens.studies.cost import study_cost
 
     made.check_ranking(easy=False)
     costs = study_cost(names, size, wexir25.PRESET, made.folder, made.pairs)

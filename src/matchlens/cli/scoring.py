@@ -66,7 +66,7 @@ def score(
     size = None if any(Cut.parse(text).how in OVER_ALL for text in cut or ()) else CHUNK
     chunk = list(islice(rows, size))
     from matchlens.models.load import load
-    from matchlens.studies.scoring import score as score_pairs
+    from matchlens.studies.ablation import score as score_pairs
 
     loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
     with o.progress("score", quiet) as bar:

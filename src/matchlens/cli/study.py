@@ -100,11 +100,11 @@ def study(
     before = None
     if base is not None:
         from matchlens.models.folder import find
-        from matchlens.studies import circuits_options
+        from matchlens.studies.circuits import check_base
 
         before = find(base, scores=False)
-        circuits_options.check_base(job.folder, before)
-    from matchlens.studies.study_cost import study_cost
+        check_base(job.folder, before)
+    from matchlens.studies.cost import study_cost
 
     more = (samples or sizes.SAMPLES) - 1 if "evidence" in names else 0
     redraws = job.redraws(more)
@@ -183,7 +183,7 @@ def _keep(job: Job, result: Result) -> None:
     arrays = result.arrays
     result.texts.update(_files(result))
     if job.runs and result.study == "ablation":
-        from matchlens.studies.runs import trec_runs
+        from matchlens.studies.ablation import trec_runs
 
         result.texts.update(trec_runs(result))
     result.log, result.arrays = (), {}
@@ -239,7 +239,7 @@ def stages(
 
     def parts() -> list[tuple[str, float]]:
         from matchlens.studies import sizes
-        from matchlens.studies.study_cost import stage_work
+        from matchlens.studies.cost import stage_work
 
         how_much = sizes.size(size)
         names = sizes.chosen_studies(named, how_much)

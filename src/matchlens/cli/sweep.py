@@ -152,7 +152,7 @@ def _conditions(
     """
     from matchlens.directions import Cut
     from matchlens.studies.presets import preset as preset_of
-    from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
+    from matchlens.studies.sweeps import WHOLE_HEAD, sweep_points
 
     chosen = preset_of(preset)
     hows = own["hows"]
@@ -169,18 +169,20 @@ def _conditions(
         return {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
     if kind == "head-sets":
         from matchlens.studies.cut_modes import expand_modes
-        from matchlens.studies.head_set_points import checked, conditions_of, plain
+        from matchlens.studies.head_sets import checked_sets, plain, set_conditions
 
         if heads is None:
-            checked(own["sets"], layers, 10**6, own["random"])
+            checked_sets(own["sets"], layers, 10**6, own["random"])
             expand_modes(plain(own["directions"] or (WHOLE_HEAD,)), hows)
             return {}
-        return conditions_of(
+        return set_conditions(
             own["sets"], own["directions"] or None, hows, own["random"], seed, layers, heads
         )[0]
-    from matchlens.studies.control_points import conditions_of
 
-    return conditions_of(own["cuts"] or chosen.directions, hows or [chosen.how], own["draws"])[0]
+    from matchlens.studies.controls import control_conditions
+
+    cuts = own["cuts"] or chosen.directions
+    return control_conditions(cuts, hows or [chosen.how], own["draws"])[0]
 
 
 def _study(kind: str) -> Callable[..., Result]:
