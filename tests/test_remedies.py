@@ -696,7 +696,7 @@ def without_ray(w: World, installed: str | None) -> str:
             for one in wanted
         )
     here = importlib.util.find_spec("ray")
-    w.patch.setattr("matchlens.cli.where.find_spec", lambda _: here if installed else None)
+    w.patch.setattr("matchlens.cli.job.find_spec", lambda _: here if installed else None)
     return cli("ablation", **{"--explain": True})(w, {"--runner": "ray"})
 
 
