@@ -135,7 +135,7 @@ class Job:
             self._save_tables(result)
         except InputError as error:
             failure = error
-        show(views.table_of(result))
+        show(views.text_of(result))
         if failure is not None:
             raise InputError(f"{failure} (the table above is not saved)")
         if out is not None:

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matchlens.results import Result
 
+VIEWS: dict[str, tuple[str, str]] = {
+    "ablation": ("tables:text", "drawing:ablation_files"),
+    "attention": ("attention:attention_text", "attention_figures:attention_files"),
+    "circuits": ("circuits:circuits_text", "circuits_figures:circuits_files"),
+    "looking": ("looking:looking_text", "looking:looking_files"),
+}
+"""The functions of :mod:`matchlens.report` that make a study's text and its files."""
+SWEEPS = ("sweep-", "head-sets", "controls")
 
-def table_of(result: Result) -> str:
-    """The table that a terminal shows."""
-    from matchlens.report.attention import attention_text
-    from matchlens.report.circuits import circuits_text
-    from matchlens.report.drawing import study_text
-    from matchlens.report.looking import looking_text
-    from matchlens.report.tables import text
 
+def text_of(result: Result) -> str:
+    """What a terminal shows of a result."""
     if result.study == "ablation":
-        return text(result, bold=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+        return _view(result, 0)(result, bold=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     if result.study == "looking":
-        return looking_text(result, None if result.options["chosen"] else [0])
-    tables = {"attention": attention_text, "circuits": circuits_text}
-    return tables.get(result.study, study_text)(result)
+        return _view(result, 0)(result, None if result.options["chosen"] else [0])
+    return _view(result, 0)(result)
 
 
 def files_of(result: Result) -> Mapping[str, str | bytes]:
     """The texts and figures of a results folder, file name to content."""
-    from matchlens.report.attention_figures import attention_files
-    from matchlens.report.circuits_figures import circuits_files
-    from matchlens.report.drawing import ablation_files, study_files
-    from matchlens.report.looking import looking_files
+    return _view(result, 1)(result)
 
-    files = {
-        "ablation": ablation_files,
-        "evidence": lambda result: {},  # it has tables only
-        "attention": attention_files,
-        "circuits": circuits_files,
-        "looking": looking_files,
-    }
-    return files.get(result.study, study_files)(result)
+
+def _view(result: Result, which: int) -> Callable[..., Any]:
+    if result.study.startswith(SWEEPS):
+        names = ("drawing:study_text", "drawing:study_files")
+    elif result.study in VIEWS:
+        names = VIEWS[result.study]
+    else:  # it has tables only
+        return (lambda result: f"{result.to_frame()}\n", lambda result: {})[which]
+    module, _, name = names[which].partition(":")
+    return getattr(import_module(f"matchlens.report.{module}"), name)
