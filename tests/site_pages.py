@@ -146,7 +146,7 @@ def shell(one: Block, here: Path) -> None:
             status = matchlens.cli.main(small(words[1:]))
         said = f"{one.place}: {' '.join(words)}\n{out.getvalue()}{err.getvalue()}"
         assert status == 0, said
-        if "--out" in words and "--explain" not in words:
+        if "--out" in words and "--dry-run" not in words:
             assert any((here / words[words.index("--out") + 1]).iterdir()), said
 
 

@@ -534,7 +534,7 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
     assert options["thresholds"] == {
         "q": 1.0, "auc": 0.4, "length": 1.0, "lexical": 2.0, "query_words": 2.0, "semantic": 1.5
     }  # fmt: skip
-    done = call(*given, "--explain")
+    done = call(*given, "--dry-run")
     assert done.status == 0
     assert "entropy: looks at one layer's weights" in done.out
 

@@ -409,7 +409,7 @@ def test_the_command_uses_what_the_folder_holds(words, tmp_path):
 
 def test_explain_runs_nothing(words, monkeypatch):
     monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
-    done = call("look", *words, "--looks", "3", "--explain")
+    done = call("look", *words, "--looks", "3", "--dry-run")
     assert done.status == 0
     assert "31 conditions (the untouched model among them), 8 pairs" in done.out
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 import matchlens
-from matchlens.cli.progress import Course
+from matchlens.cli.terminal import Course
 from matchlens.directions import Cut
 from matchlens.models.folder import find
 from matchlens.runners import ShardedRunner, shards

@@ -324,7 +324,7 @@ def test_the_command_writes_everything(words, tmp_path):
     manifest = json.loads(held["manifest.json"])
     assert manifest["studies"]["study"]["options"]["size"] == "quick"
     assert manifest["studies"]["evidence"]["options"]["draws_asked"] == sizes.SAMPLES
-    said = call("study", *words, "--explain")
+    said = call("study", *words, "--dry-run")
     assert said.status == 0
     for part in ("Table 1", "Figure 1a", "every head alone", "in all", "memory"):
         assert part in said.out

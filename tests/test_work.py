@@ -304,7 +304,7 @@ def test_options_of_the_runner_are_checked_first(more, said):
 
 
 def test_ray_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setattr("matchlens.cli.where.find_spec", lambda name: None)
+    monkeypatch.setattr("matchlens.cli.job.find_spec", lambda name: None)
     done = call("ablation", "--demo", "--out", "nowhere", "--runner", "ray")
     assert done.status == 2
     assert "pip install 'matchlens[ray]'" in done.err

@@ -1,27 +1,55 @@
-"""How far a command is, over all that it will run, and how long the rest takes."""
+"""What a command shows on a terminal: notes, tables, and a progress bar over all of its work."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
+import typer
+
+from matchlens.errors import visible
+
 Reports = Callable[..., None]
-"""Called with pairs done, pairs in all and, where parts have names, what runs."""
+"""Called with pairs done, pairs in all and, where parts have names, the name of the part."""
+_OURS = re.compile("(\n|\x1b\\[[01]m)")
+
+
+def say(line: str, quiet: bool) -> None:
+    """Print lines for a person to stderr, unless ``quiet``."""
+    if not quiet:
+        print(inert(line), file=sys.stderr)  # noqa: T201
+
+
+def show(text: str) -> None:
+    """Print a table or another text for a person to stdout."""
+    typer.echo(inert(text), nl=False)
+
+
+def inert(text: str) -> str:
+    """Text that cannot act on a terminal, except for our own bold type.
+
+    >>> bold = chr(27) + "[1mb" + chr(27) + "[0m"
+    >>> inert("a" + chr(27) + "[2J" + bold) == "a" + chr(0xFFFD) + "[2J" + bold
+    True
+    """
+    pieces = _OURS.split(text)
+    return "".join(one if place % 2 else visible(one) for place, one in enumerate(pieces))
 
 
 class Course:
-    """The parts of a command, in order, and how far it is.
+    """The parts of a command, in order, and the share of the work that is done.
 
-    The share that is done never falls, and is whole only when every part is done. A part whose
-    pairs are counted from the start again is the next part of that name.
+    The share never falls, and reaches 1 only when every part is done. Where the pairs of a part are
+    counted from the start again, the next part of that name has begun.
 
     Args:
-        parts: name and work of each, in any unit; parts that come unannounced are put at the end,
-            with the mean work of a part.
-        clock: tells seconds.
+        parts: name and work of each, in any unit; parts that are reported without being listed are
+            put at the end, with the mean work of a part.
+        clock: returns seconds.
 
     >>> now = iter([0.0, 10.0])
     >>> course = Course([("a", 1.0), ("b", 3.0)], lambda: next(now))
@@ -39,16 +67,16 @@ class Course:
         self._clock = clock
         self._at, self._done = -1, 0
         self.share = 0.0
-        """What is done of all work, from 0 to 1."""
+        """Share of the work that is done, from 0 to 1."""
         self._first: tuple[float, float] | None = None
         self._last = (0.0, 0.0)
 
     def report(self, done: int, total: int, what: str = "") -> None:
-        """Take how far a part is.
+        """Take the progress of one part.
 
         Args:
             done: its pairs that are done.
-            total: its pairs; 0 where nobody knows.
+            total: its pairs; 0 where the number is unknown.
             what: its name.
         """
         same = self._at >= 0 and self._names[self._at] == what
@@ -59,7 +87,7 @@ class Course:
         here = self._work[self._at] * (min(1.0, done / total) if total else 0.0)
         self.share = max(self.share, min(1.0, (before + here) / (sum(self._work) or 1.0)))
         moment = (self._clock(), self.share)
-        self._first = self._first or moment  # what an earlier run has done took no time in this one
+        self._first = self._first or moment  # the shards of an earlier run took no time in this one
         self._last = moment
 
     def _next(self, what: str) -> int:
@@ -72,7 +100,7 @@ class Course:
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes, at the pace so far; None where that cannot be told."""
+        """Seconds left at the pace so far; None where they cannot be estimated."""
         if self._first is None or self.share >= 1:
             return None
         seconds, share = (last - first for last, first in zip(self._last, self._first, strict=True))
@@ -80,7 +108,7 @@ class Course:
 
     @property
     def left_in_words(self) -> str:
-        """The time left as a person reads it."""
+        """The time left, in words."""
         if self.share >= 1:
             return "results are written"
         return "-:--:--" if self.left is None else str(timedelta(seconds=round(self.left) or 1))
@@ -90,12 +118,12 @@ class Course:
 def progress(
     what: str, quiet: bool, parts: Callable[[], Sequence[tuple[str, float]]] | None = None
 ) -> Iterator[Reports | None]:
-    """A bar with the time left on stderr, where stderr is a terminal and nobody wants quiet.
+    """Show a bar with the time left on stderr, where that is a terminal.
 
     Args:
-        what: what runs.
-        quiet: whether nothing is shown.
-        parts: tells the command's parts, where there are several; see :class:`Course`.
+        what: the name of the work.
+        quiet: whether to show nothing.
+        parts: returns the parts of the work, where there are several; see :class:`Course`.
     """
     if quiet or not sys.stderr.isatty():
         yield None
@@ -110,7 +138,7 @@ def progress(
         """The time left."""
 
         def render(self, task: object) -> Text:
-            """It, in words."""
+            """The column's text."""
             return Text(course.left_in_words)
 
     columns = (
@@ -126,7 +154,7 @@ def progress(
 
         def report(done: int, total: int, part: str = what) -> None:
             course.report(done, total, part)
-            said = f"{part}: {done:,} of {f'{total:,}' if total else '?'} pairs"
-            bar.update(task, completed=course.share, description=said)
+            pairs = f"{part}: {done:,} of {f'{total:,}' if total else '?'} pairs"
+            bar.update(task, completed=course.share, description=pairs)
 
         yield report
