@@ -138,7 +138,7 @@ assert "matchlens.models.load" not in sys.modules
 @pytest.mark.parametrize(
     ("bad", "fragment"),
     [
-        (["sideways"], "sweep 'sideways' is not known"),
+        (["sideways"], "'sideways' is not known"),
         (["up-to", "--direction", "Q->D@3"], "no plain direction"),
         (["up-to", "--direction", "Q-"], "redirection"),
         (["window", "--window", "9"], "window is 9 layers; expected 1 to 3"),
