@@ -28,9 +28,9 @@ from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.saving import Save
 from matchlens.standins import collated
 from matchlens.studies import matching, profiles
-from matchlens.studies.class_stats import ks, taken
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, Thresholds, contrast_table, paired, pairwise
+from matchlens.studies.profiles import ks, taken
 from matchlens.studies.watching import Reader
 from test_cli import call, files_of
 from tiny import WORDS

@@ -318,7 +318,7 @@ def test_what_a_token_receives_stands_at_its_own_place(model, kind, tmp_path):
 def test_query_key_matrices_are_refused(qwen, tmp_path):
     pairs = matchlens.choose(matchlens.demo.load(), queries=4, easy=1)
     with pytest.raises(InputError, match="rotary position embeddings"):
-        matchlens.query_key(qwen, pairs)
+        matchlens.circuits(qwen, pairs)
     with pytest.raises(InputError, match="rotary position embeddings"):
         matchlens.models.base.load_base(saved("qwen3", tmp_path))
 

@@ -271,9 +271,9 @@ def test_every_study_runs_through(model, classed, family):
         held(result, "", plain[""])
     if family in tiny_models.ROTARY:
         with pytest.raises(InputError, match="rotary position embeddings"):
-            matchlens.query_key(model, classed)
+            matchlens.circuits(model, classed)
         return
-    circuits = matchlens.query_key(model, classed, top=1, matches=3)
+    circuits = matchlens.circuits(model, classed, top=1, matches=3)
     assert len(circuits.to_frame("heads")) == LAYERS * HEADS
     held(circuits, "", plain[""])
 

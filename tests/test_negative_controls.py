@@ -22,7 +22,7 @@ from matchlens.ranking import Candidates, evaluate, parse_measure, random_expect
 from matchlens.ranking.effects import Evidence, decide, one_sided
 from matchlens.ranking.ties import rank
 from matchlens.studies.contrasts import Classes
-from matchlens.studies.stages import layer_depths, negatives
+from matchlens.studies.profiles import layer_depths, negatives
 from matchlens.studies.watching import Reader
 from test_effects import proofs
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 import matchlens
 from matchlens import engine
 from matchlens.batching import split
-from matchlens.circuits import Hypothesis, MeanStates
 from matchlens.directions import Cut
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.parts import Part
 from matchlens.plan import Control
+from matchlens.qk import Hypothesis, MeanStates
 from matchlens.runners import MeasurementRequest, ShardedRunner, runner, shards
 from matchlens.runners.local import InProcessExecutor, ProcessExecutor
 from matchlens.runners.measures import (

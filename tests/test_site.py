@@ -132,7 +132,7 @@ def test_python_on_the_site_parses_and_blocks_say_what_they_are():
 
 def test_every_public_name_is_in_the_reference():
     import matchlens
-    from matchlens import circuits
+    from matchlens import qk as circuits
 
     text = (DOCS / "reference/python.md").read_text()
     shown = set(re.findall(r"^::: matchlens\.(\w+)$", text, re.MULTILINE))

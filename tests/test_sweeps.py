@@ -12,7 +12,7 @@ from matchlens.directions import Cut
 from matchlens.engine import other_pairs, run
 from matchlens.models.replacements import ReplacementMeans
 from matchlens.ranking import benjamini_hochberg
-from matchlens.studies.sweep_points import KINDS, sweep_points
+from matchlens.studies.sweeps import KINDS, sweep_points
 
 
 @pytest.fixture(scope="module")

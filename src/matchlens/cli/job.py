@@ -153,7 +153,7 @@ class Job:
             result.save(self.settings.out)
 
     def _draw(self, result: Result) -> None:
-        from matchlens.studies.runs import trec_runs
+        from matchlens.studies.ablation import trec_runs
 
         arrays = result.arrays
         result.texts.update(views.files_of(result))

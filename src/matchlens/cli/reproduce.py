@@ -77,8 +77,8 @@ class ReproduceSettings(
 def reproduce(settings: ReproduceSettings) -> None:
     """Reproduce a paper."""
     from matchlens.studies import sizes, wexir25
+    from matchlens.studies.cost import study_cost
     from matchlens.studies.presets import preset
-    from matchlens.studies.study_cost import study_cost
 
     need_out(settings)
     study.check_margin(settings.margin)

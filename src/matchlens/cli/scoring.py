@@ -66,7 +66,7 @@ def score(settings: ScoreSettings) -> None:
     size = None if any(Cut.parse(text).how in OVER_ALL for text in cuts) else CHUNK
     chunk, done = list(islice(rows, size)), 0
     from matchlens.models.load import load
-    from matchlens.studies.scoring import score as score_pairs
+    from matchlens.studies.ablation import score as score_pairs
 
     loaded = load(
         folder,

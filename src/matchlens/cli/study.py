@@ -124,8 +124,8 @@ class ReportSettings(_Folder, Margin, Quiet):
 def study(settings: WholeSettings) -> None:
     """Run all studies, and write the page."""
     from matchlens.studies import sizes
+    from matchlens.studies.cost import study_cost
     from matchlens.studies.spec import check_base
-    from matchlens.studies.study_cost import study_cost
 
     need_out(settings)
     size = sizes.size(settings.size)
@@ -235,7 +235,7 @@ def stages(
 
     def parts() -> list[tuple[str, float]]:
         from matchlens.studies import sizes
-        from matchlens.studies.study_cost import stage_work
+        from matchlens.studies.cost import stage_work
 
         size, inputs = sizes.size(sizing.size), job.inputs
         names = sizes.chosen_studies(sizing.named, size)

@@ -11,17 +11,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from matchlens.circuits import Hypothesis, MeanStates
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps, Rows
-from matchlens.meters.attention import AttentionMeter, Reading, shape_of
+from matchlens.meters.attention import AttentionMeter, Reading
 from matchlens.meters.meter import Meter
+from matchlens.meters.names import shape_of
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.models.load import Reranker
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
+from matchlens.qk import Hypothesis, MeanStates
 
 Arrays = Mapping[str, np.ndarray]
 Recording = tuple[Meter, Callable[[], dict[str, np.ndarray]]]

@@ -140,8 +140,8 @@ def check_cuts(texts: Sequence[str], folder: ModelFolder) -> None:
 
 def stages_of(study: str, inputs: Inputs[Any], number: int) -> list[tuple[str, float]]:
     """The first passes of a study, as the whole study's estimate has them."""
+    from matchlens.studies.cost import stage_work
     from matchlens.studies.sizes import size
-    from matchlens.studies.study_cost import stage_work
 
     work = stage_work([study], size("default"), inputs.settings.preset, inputs.folder, inputs.pairs)
     return [(study, operations) for _, operations in work][:number]
@@ -156,7 +156,7 @@ def check_base(folder: ModelFolder, name: str | None) -> ModelFolder | None:
     if name is None:
         return None
     from matchlens.models.folder import find
-    from matchlens.studies.circuits_options import check_base as check
+    from matchlens.studies.circuits import check_base as check
 
     base = find(name, scores=False)
     check(folder, base)

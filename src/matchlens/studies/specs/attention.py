@@ -83,7 +83,7 @@ Examples:
     def check(self, settings: AttentionSettings) -> None:
         """Check meters, directions and thresholds."""
         from matchlens.studies.contrasts import checked_directions, checked_names
-        from matchlens.studies.head_set_points import checked_random
+        from matchlens.studies.head_sets import checked_random
 
         if settings.meter is not None:
             checked_names(settings.meter)

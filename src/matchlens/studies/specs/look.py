@@ -50,7 +50,7 @@ Examples:
 
     def check(self, settings: LookSettings) -> None:
         """Check the number of pairs and their names."""
-        from matchlens.studies.look_pairs import checked_looks
+        from matchlens.studies.looking import checked_looks
 
         checked_looks(settings.looks)
         self._chosen(settings)
@@ -65,12 +65,12 @@ Examples:
         return settings.most(COSTLY_PAIRS)
 
     def _chosen(self, settings: LookSettings) -> list[Any]:
-        from matchlens.studies.look_pairs import ids_of
+        from matchlens.studies.looking import ids_of
 
         return [ids_of(text) for text in settings.pair or ()]
 
     def _rows(self, inputs: Inputs[LookSettings]) -> list[int]:
-        from matchlens.studies.look_pairs import named
+        from matchlens.studies.looking import named
 
         chosen = self._chosen(inputs.settings)
         return named(inputs.pairs.pairs, chosen) if chosen else []
@@ -78,7 +78,7 @@ Examples:
     def cost(self, inputs: Inputs[LookSettings]) -> str:
         """The cuts on the queries' candidates."""
         from matchlens.studies.cost import looks_cost
-        from matchlens.studies.look_pairs import candidates_to_run
+        from matchlens.studies.looking import candidates_to_run
 
         settings, named = inputs.settings, self._rows(inputs)
         rows = candidates_to_run(
@@ -98,11 +98,11 @@ Examples:
 
     def run(self, model: Reranker, inputs: Inputs[LookSettings], **how: Any) -> Result:
         """Run the study."""
-        from matchlens.studies.looking import looking
+        from matchlens.studies.looking import look
 
         settings = inputs.settings
         scored, matching = _stored(settings.out)
-        return looking(
+        return look(
             model,
             inputs.pairs,
             looks=settings.looks,

@@ -87,9 +87,9 @@ Examples:
             )
         if settings.kind == "head-sets":
             from matchlens.studies.cut_modes import expand_modes
-            from matchlens.studies.head_set_points import checked, plain
+            from matchlens.studies.head_sets import checked_sets, plain
 
-            checked(_sets(settings), 10**6, 10**6, settings.random)
+            checked_sets(_sets(settings), 10**6, 10**6, settings.random)
             expand_modes(plain(self._directions(settings, "default")), settings.how or ["zero"])
         else:
             layers = max(1, min(settings.window, MOST_LAYERS))
@@ -110,7 +110,7 @@ Examples:
         return self._conditions(settings, settings.preset, *inputs.folder.shape)
 
     def _directions(self, settings: SweepSettings, preset: str) -> Sequence[str]:
-        from matchlens.studies.sweep_points import WHOLE_HEAD
+        from matchlens.studies.sweeps import WHOLE_HEAD
 
         whole = settings.kind in ("heads", "head-sets")
         return settings.direction or ((WHOLE_HEAD,) if whole else preset_of(preset).directions)
@@ -121,16 +121,16 @@ Examples:
         directions = self._directions(settings, preset)
         hows = settings.how or [preset_of(preset).how]
         if settings.kind == "controls":
-            from matchlens.studies.control_points import conditions_of
+            from matchlens.studies.controls import control_conditions
 
-            return conditions_of(directions, hows, settings.draws)[0]
+            return control_conditions(directions, hows, settings.draws)[0]
         if settings.kind == "head-sets":
-            from matchlens.studies.head_set_points import conditions_of as sets_of
+            from matchlens.studies.head_sets import set_conditions
 
             hows, random = settings.how or ["zero"], settings.random
             named = _sets(settings)
-            return sets_of(named, directions, hows, random, settings.seed, layers, heads)[0]
-        from matchlens.studies.sweep_points import sweep_points
+            return set_conditions(named, directions, hows, random, settings.seed, layers, heads)[0]
+        from matchlens.studies.sweeps import sweep_points
 
         points, _ = sweep_points(
             settings.kind,

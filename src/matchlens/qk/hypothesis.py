@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from matchlens.circuits.factors import factors, refuse_rope
-from matchlens.circuits.mean_logits import DIRECTIONS, check_means
-from matchlens.circuits.mean_states import in_parts
-from matchlens.circuits.moments import Sums, moments, project
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
 from matchlens.parts import Part
+from matchlens.qk.factors import factors, refuse_rope
+from matchlens.qk.mean_logits import DIRECTIONS, check_means
+from matchlens.qk.mean_states import in_parts
+from matchlens.qk.moments import Sums, moments, project
 
 TERMS: Mapping[str, str] = {
     "cross_reader": "what is the reader's own, on the mean of the tokens it reads: (x, d)",
@@ -141,10 +141,7 @@ class Hypothesis:
         self.second = np.zeros((*shape, len(TERMS)))
 
     def observe(
-        self,
-        layer: int,
-        states: Float[Tensor, "pair token d"],
-        parts: Int[Tensor, "pair token"],
+        self, layer: int, states: Float[Tensor, "pair token d"], parts: Int[Tensor, "pair token"]
     ) -> None:
         """Take the inputs of one layer for a batch of pairs.
 

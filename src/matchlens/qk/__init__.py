@@ -3,26 +3,19 @@
 Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as its thin factors.
 """
 
-from matchlens.circuits.algebra import Triplets, alignment, matrix, symmetric_share, triplets
-from matchlens.circuits.association import Association, spearman, spearman_of_rows
-from matchlens.circuits.controls import (
-    Crossed,
-    Null,
-    RotationNull,
-    crossed,
-    gaussian_null,
-    rotation_null,
-)
-from matchlens.circuits.hypothesis import TERMS, Hypothesis, Shares
-from matchlens.circuits.mean_logits import (
+from matchlens.qk.algebra import Triplets, alignment, matrix, symmetric_share, triplets
+from matchlens.qk.association import Association, spearman, spearman_of_rows
+from matchlens.qk.controls import Crossed, Null, RotationNull, crossed, gaussian_null, rotation_null
+from matchlens.qk.hypothesis import TERMS, Hypothesis, Shares
+from matchlens.qk.mean_logits import (
     CONTRASTS,
     DIRECTIONS,
     MeanLogits,
     mean_logits,
     resampled_logits,
 )
-from matchlens.circuits.mean_states import Means, MeanStates
-from matchlens.circuits.vocabulary import Matches, strongest_matches
+from matchlens.qk.mean_states import Means, MeanStates
+from matchlens.qk.vocabulary import Matches, strongest_matches
 
 __all__ = [
     "CONTRASTS",

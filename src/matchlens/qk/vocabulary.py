@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matchlens.circuits.algebra import check_head
-from matchlens.circuits.factors import factors
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
+from matchlens.qk.algebra import check_head
+from matchlens.qk.factors import factors
 
 BLOCK = 1 << 23  # logits held at once
 

@@ -46,10 +46,7 @@ def project(
 
 
 def moments(
-    x: Sums,
-    y: Sums,
-    rows: Float[Tensor, "head two d_h"],
-    columns: Float[Tensor, "head two d_h"],
+    x: Sums, y: Sums, rows: Float[Tensor, "head two d_h"], columns: Float[Tensor, "head two d_h"]
 ) -> tuple[Float[Tensor, "head term"], Float[Tensor, "head term term"]]:
     """Sums over token pairs of the terms and of their products, less each term's constant.
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from matchlens.circuits.factors import factors
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
+from matchlens.qk.factors import factors
 
 ABOVE = 0.3
 """Least u_k . v_k of the variant of one of the authors' figures (exclusive)."""

@@ -209,9 +209,7 @@ def in_parts(parts: Int[Tensor, "pair token"], chosen: Sequence[Part]) -> Tensor
 
 
 def part_means(
-    states: Float[Tensor, "pair token d"],
-    parts: Int[Tensor, "pair token"],
-    chosen: Sequence[Part],
+    states: Float[Tensor, "pair token d"], parts: Int[Tensor, "pair token"], chosen: Sequence[Part]
 ) -> Float[Tensor, "pair d"]:
     """The mean state of each pair over the tokens of some parts, in float64.
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from matchlens.circuits.factors import factors
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
+from matchlens.qk.factors import factors
 
 DIRECTIONS: Mapping[str, str] = {
     "QD": "a query token reads a document token",

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from matchlens.circuits.algebra import Triplets
-from matchlens.circuits.factors import factors
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
+from matchlens.qk.algebra import Triplets
+from matchlens.qk.factors import factors
 
 
 @dataclass(frozen=True, eq=False)
