@@ -80,9 +80,8 @@ def arguments(value: object) -> list[str]:
 
 def shared(text: str) -> tuple[list[str], object]:
     """The arguments that another public function documents, and that function."""
-    found = re.search(
-        r"^The arguments ([^.]+) are\s+those\s+of\s+:func:`matchlens\.(\w+)`", text, re.M
-    )
+    pattern = r"^The arguments ([^.]+)\s+are\s+those\s+of\s+:func:`matchlens\.(\w+)`"
+    found = re.search(pattern, text, re.MULTILINE)
     return (
         (re.findall(r"``(\w+)``", found[1]), getattr(matchlens, found[2])) if found else ([], None)
     )

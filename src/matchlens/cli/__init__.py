@@ -26,8 +26,6 @@ from matchlens.settings import Settings
 
 STOPPED = 130
 
-app = application()
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.

@@ -28,6 +28,7 @@ from matchlens.studies.contrasts import (
     by_half,
     class_means,
     contrast_table,
+    head_grid,
     shared,
 )
 from matchlens.studies.cut_study import score_table
@@ -181,12 +182,6 @@ def colour_of(contrast: str) -> str:
     return COLOURS[contrast[0]]
 
 
-def grid(layers: Sequence[QK]) -> pd.DataFrame:
-    """Columns layer and head, a row for each head."""
-    pairs = [(number, head) for number, qk in enumerate(layers) for head in range(qk.n_heads)]
-    return pd.DataFrame(pairs, columns=pd.Index(["layer", "head"]))
-
-
 def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
     """What the weights alone say of every head: alignment, nulls, crossed heads, symmetry."""
     from matchlens import qk as algebra
@@ -221,7 +216,9 @@ def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
             }
         )
         tables.append(table)
-    return pd.concat([grid(layers), pd.concat(tables, ignore_index=True)], axis=1)
+    return pd.concat(
+        [head_grid(len(layers), layers[0].n_heads), pd.concat(tables, ignore_index=True)], axis=1
+    )
 
 
 def logit_columns(logits: MeanLogits) -> dict[str, np.ndarray]:

@@ -310,7 +310,13 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
 def _compared(held: Sequence[ComparedFolder], seed: int) -> Result:
     tables = {"folders": _folders(held), "said": pd.DataFrame(), "differences": differences(held)}
     said = said_of(held)
-    tables |= _cells(held) | _curves(held)
+    for name, study, table, columns in (
+        ("table1", "ablation", "table1", ["cut"]),
+        ("curves", "sweep-up-to", "points", ["direction", "how", "n", "cut"]),
+    ):
+        cells = _cells(held, study, table, columns)
+        if cells:
+            tables[name] = pd.concat(cells, ignore_index=True)
     found, more = _paired(held, seed)
     tables |= found
     said += more
@@ -421,28 +427,19 @@ def _having(held: Sequence[ComparedFolder], study: str) -> list[ComparedFolder]:
     return having if len(having) > 1 else []
 
 
-def _cells(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
+def _cells(
+    held: Sequence[ComparedFolder], study: str, table: str, columns: Sequence[str]
+) -> list[pd.DataFrame]:
+    """A study's cells in each folder; none where fewer than two folders hold it."""
     tables = []
-    for one in _having(held, "ablation"):
-        result = one.studies["ablation"]
-        table = result.to_frame("table1")
-        table["significant"] = starred(table, str(result.options["stars"]))
-        table = table[["cut", *CELL]]
-        table.insert(0, "folder", one.name)
-        tables.append(table)
-    return {"table1": pd.concat(tables, ignore_index=True)} if tables else {}
-
-
-def _curves(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
-    tables = []
-    for one in _having(held, "sweep-up-to"):
-        result = one.studies["sweep-up-to"]
-        table = result.to_frame("points")
-        table["significant"] = starred(table, str(result.options["stars"]))
-        table = table[["direction", "how", "n", "cut", *CELL]]
-        table.insert(0, "folder", one.name)
-        tables.append(table)
-    return {"curves": pd.concat(tables, ignore_index=True)} if tables else {}
+    for one in _having(held, study):
+        result = one.studies[study]
+        cells = result.to_frame(table)
+        cells["significant"] = starred(cells, str(result.options["stars"]))
+        cells = cells[[*columns, *CELL]]
+        cells.insert(0, "folder", one.name)
+        tables.append(cells)
+    return tables
 
 
 def _paired(

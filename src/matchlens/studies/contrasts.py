@@ -193,8 +193,7 @@ def contrast_table(
     return pd.DataFrame(
         {
             "contrast": contrast,
-            "layer": np.repeat(np.arange(layers), heads),
-            "head": np.tile(np.arange(heads), layers),
+            **head_grid(layers, heads),
             "queries": queries,
             "diff": _known(middle[aggregate], apart),
             "sd": _known(lambda one, axis: np.nanstd(one, axis=axis, ddof=1), apart, least=2),
@@ -233,6 +232,19 @@ def _known(
     if enough.any():
         out[enough] = function(values[:, enough], axis=0)  # type: ignore[operator]
     return out
+
+
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """Over the first axis, NaN left out, NaN where nothing is known."""
+    known = (~np.isnan(values)).sum(0)
+    total = np.nansum(values, axis=0)
+    return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
+
+
+def head_grid(layers: int, heads: int) -> pd.DataFrame:
+    """Columns layer and head, a row for each head."""
+    layer, head = (axis.ravel() for axis in np.indices((layers, heads)))
+    return pd.DataFrame({"layer": layer, "head": head})
 
 
 def is_earlier(tables: Mapping[str, pd.DataFrame]) -> bool:

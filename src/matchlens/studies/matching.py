@@ -23,6 +23,7 @@ from matchlens.studies.contrasts import (
     by_half,
     class_means,
     contrast_table,
+    known_mean,
     paired,
     pairwise,
     places,
@@ -140,11 +141,11 @@ def find(
             table[f"over_{name}"] = table[f"q_{name}"] = np.nan
             continue
         more = compared[0] - theirs[0]
-        table[f"over_{name}"] = _mean(more)
+        table[f"over_{name}"] = known_mean(more)
         q = benjamini_hochberg(paired(more, above=True))
         table[f"q_{name}"] = q
-        passed = passed & (q <= thresholds.q) & (_mean(more) > 0)
-        over &= _mean(compared[1] - theirs[1]) > 0
+        passed = passed & (q <= thresholds.q) & (known_mean(more) > 0)
+        over &= known_mean(compared[1] - theirs[1]) > 0
         counts.append((f"above {rival}", passed, known[0]))
     table["matching"] = passed
     for name in ("diff", "p", "auc"):
@@ -164,7 +165,7 @@ def find(
         table[name] = np.nan if share is None else shared(seen.mass[relevant], share[relevant])
     for name, values in {"length": seen.lengths, **seen.surface}.items():
         left = beside(flat, values, two)
-        table[f"beside_{name}"] = _mean(pairwise(left, two, CONTRAST, **alike)[1])
+        table[f"beside_{name}"] = known_mean(pairwise(left, two, CONTRAST, **alike)[1])
     table = pd.concat([table, kinds_of(seen, two, passed, thresholds)], axis=1)
     conditions = pd.DataFrame(
         [
@@ -227,7 +228,7 @@ def kinds_of(
             class_means(one.reshape(len(one), -1), classes)[:, 0]
             for one in (seen.kinds[name], seen.kinds[f"{name}_expected"])
         )
-        means = _mean(observed), _mean(expected)
+        means = known_mean(observed), known_mean(expected)
         table[f"{name}_ratio"] = np.divide(
             *means, out=np.full(len(matching), np.nan), where=means[1] > 0
         )
@@ -282,19 +283,12 @@ def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) 
         rows.append(
             {
                 "quantity": name,
-                "auc": float(_mean(alike)[0]),
-                "auc_all": float(_mean(every)[0]),
+                "auc": float(known_mean(alike)[0]),
+                "auc_all": float(known_mean(every)[0]),
                 "queries": int((~np.isnan(alike)).sum()),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _mean(values: Float[np.ndarray, "query element"]) -> Float[np.ndarray, " element"]:
-    """Over the queries, NaN left out, NaN where none is known."""
-    count = (~np.isnan(values)).sum(0)
-    total = np.nansum(values, axis=0)
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
 @dataclass(frozen=True)

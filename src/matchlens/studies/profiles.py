@@ -22,6 +22,8 @@ from matchlens.studies.contrasts import (
     Classes,
     class_means,
     contrast_table,
+    head_grid,
+    known_mean,
     paired,
     places,
 )
@@ -335,7 +337,7 @@ def noop(
 
     Source: science 4, "No-op"; Kobayashi et al. 2020.
     """
-    table = _heads(next(iter(mass.values())))
+    table = head_grid(*next(iter(mass.values())).shape[1:])
     shares = {"mass": mass} if norm is None else {"mass": mass, "norm": norm}
     for name, values in shares.items():
         total = {x: sum(np.nan_to_num(values[x, y]) for y in PARTS) for x in READERS}
@@ -350,7 +352,7 @@ def noop(
                 )
                 for x in READERS
             ]
-            share = _mean(np.stack([_mean(one) for one in each])).ravel()
+            share = known_mean(np.stack([known_mean(one) for one in each])).ravel()
             table[f"{name}_{part}"] = share
             special = special + np.nan_to_num(share)  # NaN: the input has no such part
         table[f"{name}_special"] = special
@@ -430,35 +432,21 @@ def kinds(
             for each in np.unique(grade[mine]):
                 sides = [flat[mine & (grade == each) & (kind == name)] for name in pair_of]
                 if all(len(side) for side in sides):
-                    first, second = (_mean(side) for side in sides)
+                    first, second = (known_mean(side) for side in sides)
                     found.append(first - second)
             if found:
-                apart[query] = _mean(np.stack(found))
-        table = _heads(one)
+                apart[query] = known_mean(np.stack(found))
+        table = head_grid(*one.shape[1:])
         table.insert(0, "quantity", quantity)
         table["queries"] = (~np.isnan(apart)).sum(0)
-        table["diff"] = _mean(apart)
+        table["diff"] = known_mean(apart)
         table["p"] = paired(apart)
         table["q"] = benjamini_hochberg(table["p"].to_numpy())
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, NaN left out, NaN where nothing is known."""
-    known = (~np.isnan(values)).sum(0)
-    total = np.nansum(values, axis=0)
-    return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
-
-
 def _quantile(values: np.ndarray, percent: int) -> float:
     """Of what is known; NaN where nothing is."""
     known = values[~np.isnan(values)]
     return float(np.percentile(known, percent)) if len(known) else float("nan")
-
-
-def _heads(values: Values) -> pd.DataFrame:
-    _, layers, heads = values.shape
-    return pd.DataFrame(
-        {"layer": np.repeat(np.arange(layers), heads), "head": np.tile(np.arange(heads), layers)}
-    )

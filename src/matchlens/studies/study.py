@@ -387,61 +387,46 @@ class _Whole:
     def _progress(self, what: str) -> Progress | None:
         return None if self.stage is None else partial(self.stage, what)
 
-    def _cutting(self, what: str) -> dict[str, Any]:
-        return {
+    def _options(self, what: str, *without: str) -> dict[str, Any]:
+        """The options that the studies share, but for those that one does not take."""
+        options = {
             **self.common,
             "tie_tol": self.tie_tol,
             "batch_tokens": self.batch_tokens,
             "progress": self._progress(what),
             "runner": self.shared,
         }
+        return {name: value for name, value in options.items() if name not in without}
 
     def ablation(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Table 1."""
-        return [ablation(self.model, self.pairs, **self._cutting("Table 1"))]
+        return [ablation(self.model, self.pairs, **self._options("Table 1"))]
 
     def evidence(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """The cuts that the claims rest on."""
-        return [
-            evidence(
-                self.model,
-                self.pairs,
-                redraws=self.redraws,
-                redraw_progress=self._progress(sizes.REDRAWN),
-                **self._cutting("cuts for the claims"),
-            )
-        ]
+        options = self._options("cuts for the claims")
+        options |= {"redraws": self.redraws, "redraw_progress": self._progress(sizes.REDRAWN)}
+        return [evidence(self.model, self.pairs, **options)]
 
     def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Figure 1a, and CLS cut from each layer on."""
-        return [
-            sweep(
-                self.model,
-                self.pairs,
-                kind,
-                directions=directions,
-                most_pairs=self.size.swept,
-                **self._cutting(f"cut {kind.replace('-', ' ')} each layer"),
-            )
-            for kind, directions in sweeps(self.size, self.preset)
-        ]
+        results = []
+        for kind, directions in sweeps(self.size, self.preset):
+            options = self._options(f"cut {kind.replace('-', ' ')} each layer")
+            options |= {"directions": directions, "most_pairs": self.size.swept}
+            results.append(sweep(self.model, self.pairs, kind, **options))
+        return results
 
     def heads(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Every head alone."""
-        options = self._cutting("every head alone")
+        options = self._options("every head alone")
         return [sweep(self.model, self.pairs, "heads", most_pairs=self.size.pairs, **options)]
 
     def controls(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Directions beside their controls."""
-        return [
-            controls(
-                self.model,
-                self.pairs,
-                draws=self.size.draws,
-                most_pairs=self.size.pairs,
-                **self._cutting("random edges"),
-            )
-        ]
+        options = self._options("random edges")
+        options |= {"draws": self.size.draws, "most_pairs": self.size.pairs}
+        return [controls(self.model, self.pairs, **options)]
 
     def _untouched(self, names: Sequence[str]) -> Watched:
         """The one untouched pass, with what the studies that are run need of it."""
@@ -461,52 +446,24 @@ class _Whole:
 
     def attention(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Where attention goes, and the matching heads."""
-        result = attention(
-            self.model,
-            self.pairs,
-            contrasts=self.contrasts,
-            causal=self.size.causal,
-            most_pairs=self.size.causal_pairs,
-            batch_tokens=self.batch_tokens,
-            progress=self._progress("matching heads, cut"),
-            watched=self._untouched(names),
-            runner=self.shared,
-            **self.common,
-        )
-        return [result]
+        options = self._options("matching heads, cut", "tie_tol")
+        options |= {"contrasts": self.contrasts, "causal": self.size.causal}
+        options |= {"most_pairs": self.size.causal_pairs, "watched": self._untouched(names)}
+        return [attention(self.model, self.pairs, **options)]
 
     def circuits(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """The query-key matrices."""
-        options = {name: value for name, value in self.common.items() if name != "measure"}
-        return [
-            circuits(
-                self.model,
-                self.pairs,
-                base=self.base,
-                same_token="same_token" in self.preset.meters,
-                most_pairs=self.size.pairs,
-                batch_tokens=self.batch_tokens,
-                progress=self._progress("terms of the logits"),
-                watched=self._untouched(names),
-                runner=self.shared,
-                **options,
-            )
-        ]
+        options = self._options("terms of the logits", "tie_tol", "measure")
+        options |= {"base": self.base, "same_token": "same_token" in self.preset.meters}
+        options |= {"most_pairs": self.size.pairs, "watched": self._untouched(names)}
+        return [circuits(self.model, self.pairs, **options)]
 
     def looking(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """A few pairs, token by token."""
         cut = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
-        found = done["attention"].tables["matching"] if "attention" in done else None
-        return [
-            look(
-                self.model,
-                self.pairs,
-                looks=self.size.looks,
-                scored=pd.concat(cut, ignore_index=True) if cut else None,
-                matching=found,
-                seed=int(self.common["seed"]),
-                batch_tokens=self.batch_tokens,
-                progress=self._progress("pairs to look into"),
-                runner=self.shared,
-            )
-        ]
+        options = self._options("pairs to look into", "tie_tol", "measure", "preset", "rel")
+        options |= {"looks": self.size.looks}
+        options["scored"] = pd.concat(cut, ignore_index=True) if cut else None
+        if "attention" in done:
+            options["matching"] = done["attention"].tables["matching"]
+        return [look(self.model, self.pairs, **options)]

@@ -108,12 +108,11 @@ Examples:
     def run(self, model: Reranker, inputs: Inputs[CircuitsSettings], **how: Any) -> Result:
         """Run the study."""
         from matchlens.models.base import load_base
-        from matchlens.studies.circuits import circuits as study
-        from matchlens.studies.circuits import named_heads
+        from matchlens.studies.circuits import circuits, named_heads
 
         settings = inputs.settings
         base = check_base(inputs.folder, settings.base)
-        return study(
+        return circuits(
             model,
             inputs.pairs,
             base=None if base is None else load_base(base),

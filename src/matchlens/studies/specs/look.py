@@ -98,11 +98,11 @@ Examples:
 
     def run(self, model: Reranker, inputs: Inputs[LookSettings], **how: Any) -> Result:
         """Run the study."""
-        from matchlens.studies.looking import look as study
+        from matchlens.studies.looking import look
 
         settings = inputs.settings
         scored, matching = _stored(settings.out)
-        return study(
+        return look(
             model,
             inputs.pairs,
             looks=settings.looks,
