@@ -111,7 +111,7 @@ class Job:
             Interrupted: if a person stopped it.
         """
         from matchlens.runners.stopping import Stop
-        from matchlens.runners.work import Work
+        from matchlens.runners.store import Work
 
         work = None
         if self.out is not None:
@@ -214,7 +214,9 @@ class Job:
         """Load and check the model; only here is torch imported."""
         o.say(f"loading and checking model {self.folder.name!r} ...", self.quiet)
         from matchlens.models.load import load
+        from matchlens.models.packed import keep_memory
 
+        keep_memory()
         model = load(
             self.folder,
             device=self.device,

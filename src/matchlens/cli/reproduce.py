@@ -148,7 +148,7 @@ def _allow(
 
     needs = [(f"model {model}", download_size(model, revision))]
     if datasets:
-        from matchlens.corpora.downloads import needed
+        from matchlens.corpora.irds import needed
 
         needs += needed(datasets)
     needs = [(what, size) for what, size in needs if size]

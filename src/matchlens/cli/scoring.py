@@ -66,8 +66,10 @@ def score(
     size = None if any(Cut.parse(text).how in OVER_ALL for text in cut or ()) else CHUNK
     chunk = list(islice(rows, size))
     from matchlens.models.load import load
+    from matchlens.models.packed import keep_memory
     from matchlens.studies.ablation import score as score_pairs
 
+    keep_memory()
     loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
     with o.progress("score", quiet) as bar:
         while chunk:
