@@ -13,6 +13,7 @@ from scipy import stats
 import matchlens
 import tiny as tiny_models
 from matchlens.corpora import EASY_GRADE, Pair, choose, demo
+from matchlens.engine import collated
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import (
     PARTS,
@@ -26,7 +27,6 @@ from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.saving import Save
-from matchlens.standins import collated
 from matchlens.studies import matching, profiles
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, Thresholds, contrast_table, paired, pairwise

@@ -20,7 +20,7 @@ import tiny as tiny_models
 from matchlens import qk as circuits
 from matchlens.corpora import EASY_GRADE, choose, demo
 from matchlens.models.base import load_base
-from matchlens.models.static import vocabulary
+from matchlens.models.words import vocabulary
 from matchlens.parts import Part
 from matchlens.report.circuits import circuits_text
 from matchlens.studies import circuits as options
@@ -322,7 +322,7 @@ def test_static_vectors_are_the_embeddings_without_positions(family, tmp_path):
     words = vocabulary(reranker)
     assert words.left_out == 5
     assert len(words.tokens) == len(reranker.tokenizer.get_vocab()) - 5
-    from matchlens.standins import collated
+    from matchlens.engine import collated
 
     batch = collated(reranker, [matchlens.Pair("q", "d", "cat sat", "warm tea", 1)])
     states = reranker.family.embed(batch)[0]

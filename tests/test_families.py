@@ -34,13 +34,14 @@ from matchlens import InputError, MatchlensWarning, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair, choose, demo
 from matchlens.directions import How
-from matchlens.engine import other_pairs, run
+from matchlens.engine import other_pairs
 from matchlens.models.biased import Biased
 from matchlens.models.families import about
 from matchlens.models.folder import FAMILIES, find
 from matchlens.models.load import Reranker
 from matchlens.parts import label
 from matchlens.plan import LayerCut
+from matchlens.runners import run
 from tiny import ROBERTAS
 from widened import widened
 

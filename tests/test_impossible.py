@@ -13,9 +13,9 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.plan import Control
 from matchlens.ranking import holm
+from matchlens.runners import run
 from matchlens.studies.cut_modes import reason
 from test_cli import call, files_of, write_collection
 

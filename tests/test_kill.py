@@ -22,7 +22,7 @@ from matchlens import InputError
 from matchlens.corpora import PairSet
 from matchlens.reading import read_manifest
 from matchlens.runners import ShardedRunner, shards
-from matchlens.runners.work import Work
+from matchlens.runners.store import Work
 from test_cli import call
 from test_results import made, other, state
 

@@ -14,11 +14,10 @@ import matchlens
 import tiny as tiny_models
 from matchlens.batching import encode, spans
 from matchlens.corpora import Pair, PairSet
-from matchlens.engine import run
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.report.looking import looking_text, plain
-from matchlens.runners import ShardedRunner
+from matchlens.runners import ShardedRunner, run
 from matchlens.studies.looking import candidates_to_run, drawn, pick
 from test_cli import call, files_of, write_collection
 
@@ -64,7 +63,9 @@ def test_what_tokens_receive_equals_dense_maps(family, tmp_path):
     pairs = tiny_models.pairs(7, seed=2)
     longest = max(len(encode(model.tokenizer, [pair], 64).ids[0]) for pair in pairs)
     array = PairArray(tmp_path / "received.npy", (7, 2, 2, 3, longest))
-    out = run(model, pairs, {"": []}, meters=[ReceivedMeter(array)], batch_tokens=100)
+    out = run(
+        model, pairs, {"": []}, asked=tiny_models.watched_by(ReceivedMeter(array)), batch_tokens=100
+    )
     assert len(out.batches) > 1
     plain_run = run(model, pairs, {"": []})
     np.testing.assert_allclose(out.scores.of(""), plain_run.scores.of(""), atol=1e-10)

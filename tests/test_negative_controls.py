@@ -53,7 +53,7 @@ def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder):
 def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(demo_model, tmp_path, seed):
     from safetensors.torch import load_file, save_file
 
-    from matchlens.models.embedded import demo_folder
+    from matchlens.models.convert import demo_folder
 
     folder = shutil.copytree(demo_folder(), tmp_path / "shuffled")
     tensors = load_file(folder / "model.safetensors")

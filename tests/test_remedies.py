@@ -411,7 +411,7 @@ ENGINE = [
         ],
     ),
     C(
-        "standins.py:other_pairs",
+        "engine.py:other_pairs",
         "",
         lambda w, v: matchlens.score(w.model, v[0], [f"Q->D~{v[1]}"]),
         ([("cat", "a cat sat")], "resample"),

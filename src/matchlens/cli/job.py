@@ -84,7 +84,7 @@ class Job:
             Interrupted: if a person stopped it.
         """
         from matchlens.runners.stopping import Stop
-        from matchlens.runners.work import Work
+        from matchlens.runners.store import Work
 
         out, work = self.settings.out, None
         if out is not None:
@@ -199,7 +199,9 @@ class Job:
         folder, settings = self.inputs.folder, self.settings
         say(f"loading and checking model {folder.name!r} ...", self.quiet)
         from matchlens.models.load import load
+        from matchlens.models.packed import keep_memory
 
+        keep_memory()
         model = load(
             folder,
             device=settings.device,

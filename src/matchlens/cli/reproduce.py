@@ -133,7 +133,7 @@ def _allow(settings: ReproduceSettings, filled: StudySettings, datasets: list[st
 
     needs = [(f"model {filled.model}", download_size(filled.model, filled.revision))]
     if datasets:
-        from matchlens.corpora.downloads import needed
+        from matchlens.corpora.irds import needed
 
         needs += needed(datasets)
     needs = [(what, size) for what, size in needs if size]

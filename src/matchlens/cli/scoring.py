@@ -66,8 +66,10 @@ def score(settings: ScoreSettings) -> None:
     size = None if any(Cut.parse(text).how in OVER_ALL for text in cuts) else CHUNK
     chunk, done = list(islice(rows, size)), 0
     from matchlens.models.load import load
+    from matchlens.models.packed import keep_memory
     from matchlens.studies.ablation import score as score_pairs
 
+    keep_memory()
     loaded = load(
         folder,
         device=settings.device,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matchlens.models.base import Base
     from matchlens.models.load import Reranker
     from matchlens.models.qk import QK
-    from matchlens.models.static import Vocabulary
+    from matchlens.models.words import Vocabulary
     from matchlens.qk import MeanLogits, Means, Shares
     from matchlens.runners import Runner
 
@@ -478,7 +478,7 @@ def circuits(
     >>> result.array("query_mean").shape, len(result.to_frame("heads"))
     ((12, 384), 144)
     """
-    from matchlens.models.static import vocabulary
+    from matchlens.models.words import vocabulary
     from matchlens.qk import mean_logits
     from matchlens.qk.factors import refuse_rope
 
