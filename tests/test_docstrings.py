@@ -80,7 +80,9 @@ def arguments(value: object) -> list[str]:
 
 def shared(text: str) -> tuple[list[str], object]:
     """The arguments that another public function documents, and that function."""
-    found = re.search(r"^The arguments ([^.]+) are\s+those\s+of\s+:func:`matchlens\.(\w+)`", text, re.M)
+    found = re.search(
+        r"^The arguments ([^.]+) are\s+those\s+of\s+:func:`matchlens\.(\w+)`", text, re.M
+    )
     return (
         (re.findall(r"``(\w+)``", found[1]), getattr(matchlens, found[2])) if found else ([], None)
     )

@@ -123,12 +123,12 @@ def _cost(
 
 
 def _shown(result: Result) -> str:
-    from matchlens.report.tables import text
+    from matchlens.report.views.ablation import text
 
     return text(result, bold=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
 
 
 def _files(result: Result) -> dict[str, str | bytes]:
-    from matchlens.report.drawing import ablation_files
+    from matchlens.report.views import files_of
 
-    return ablation_files(result)
+    return files_of(result)

@@ -150,12 +150,12 @@ def attention(
 
 
 def _table(result: Result) -> str:
-    from matchlens.report.attention import attention_text
+    from matchlens.report.views import text_of
 
-    return attention_text(result)
+    return text_of(result)
 
 
 def _files(result: Result) -> dict[str, str | bytes]:
-    from matchlens.report.attention_figures import attention_files
+    from matchlens.report.views import files_of
 
-    return attention_files(result)
+    return files_of(result)

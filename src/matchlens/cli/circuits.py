@@ -133,12 +133,12 @@ def circuits(
 
 
 def _table(result: Result) -> str:
-    from matchlens.report.circuits import circuits_text
+    from matchlens.report.views import text_of
 
-    return circuits_text(result)
+    return text_of(result)
 
 
 def _files(result: Result) -> dict[str, str | bytes]:
-    from matchlens.report.circuits_figures import circuits_files
+    from matchlens.report.views import files_of
 
-    return circuits_files(result)
+    return files_of(result)

@@ -37,7 +37,8 @@ def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = 
 
     if out is not None:
         check_folder(out)
-    from matchlens.report.comparing import comparison_files, comparison_text
+    from matchlens.report.views.compare import files as comparison_files
+    from matchlens.report.views.compare import text as comparison_text
     from matchlens.studies.comparing import compare as study
 
     result = study(folders, seed=seed)

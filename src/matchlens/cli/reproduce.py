@@ -119,14 +119,14 @@ def reproduce(
         typer.echo(costs)
         return
     o.say(costs, quiet)
-    from matchlens.report.paper import comparison_files, comparison_text
+    from matchlens.report.views import files_of, text_of
 
     def beside_the_paper(results: Mapping[str, Result]) -> None:
         beside = wexir25.beside_the_paper(results["ablation"])
-        beside.texts.update(comparison_files(beside))
+        beside.texts.update(files_of(beside))
         beside.command = made.record
         beside.save(str(out))
-        o.show(f"\n{comparison_text(beside)}")
+        o.show(f"\n{text_of(beside)}")
 
     whole_study.conduct(made, size.name, named, None, margin, beside_the_paper)
 

@@ -192,19 +192,9 @@ def _keep(job: Job, result: Result) -> None:
 
 
 def _files(result: Result) -> Mapping[str, str | bytes]:
-    from matchlens.report.attention_figures import attention_files
-    from matchlens.report.circuits_figures import circuits_files
-    from matchlens.report.drawing import ablation_files, study_files
-    from matchlens.report.looking import looking_files
+    from matchlens.report.views import files_of
 
-    draw = {
-        "ablation": ablation_files,
-        "evidence": lambda result: {},  # its tables are all that there is
-        "attention": attention_files,
-        "circuits": circuits_files,
-        "looking": looking_files,
-    }
-    return draw.get(result.study, study_files)(result)
+    return files_of(result)
 
 
 def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> None:

@@ -200,12 +200,12 @@ def _study(kind: str) -> Callable[..., Result]:
 
 
 def _table(result: Result) -> str:
-    from matchlens.report.drawing import study_text
+    from matchlens.report.views import text_of
 
-    return study_text(result)
+    return text_of(result)
 
 
 def _files(result: Result) -> dict[str, str | bytes]:
-    from matchlens.report.drawing import study_files
+    from matchlens.report.views import files_of
 
-    return study_files(result)
+    return files_of(result)
