@@ -204,7 +204,7 @@ def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(shards, "LEAST", 20_000)
     if KILLS <= 20:
-        monkeypatch.setattr("matchlens.cli.views.files_of", lambda result: {})
+        monkeypatch.setattr("matchlens.report.views.files_of", lambda result: {})
     folder = tmp_path / "collection"
     folder.mkdir()
     words = ["study", "--quick", "--quiet", "--model", tiny_folder, "--device", "cpu"]

@@ -809,14 +809,14 @@ def draws(function, **fixed):
 
 FIGURES = [
     C(
-        "figures/curves.py:layer_curves",
+        "figures/lines.py:layer_curves",
         "kind {",
         draws(curves.curves, table=CURVE),
         {"kind": "upto"},
         lambda m: [{"kind": kind} for kind in listed(m)],
     ),
     C(
-        "figures/curves.py:layer_curves",
+        "figures/lines.py:layer_curves",
         "has several numbers",
         draws(curves.curves),
         CURVE.assign(original=np.arange(len(CURVE)) / 10),
@@ -913,21 +913,21 @@ FIGURES = [
         [scatters.scatter_table().assign(same=np.nan), scatters.scatter_table()],
     ),
     C(
-        "figures/sets.py:_sets",
+        "figures/rows.py:_sets",
         "",
         draws(sets.sets),
         sets.set_table().query("draw != -1"),
         [sets.set_table()],
     ),
     C(
-        "figures/shares.py:shares",
+        "figures/rows.py:shares",
         "",
         lambda _, v: [figures.shares(sets.share_table(bars=n)) for n in v],
         [99],
         lambda m: [[numbers(m)[0]]],
     ),
     C(
-        "figures/shares.py:_bars",
+        "figures/rows.py:_bars",
         "",
         lambda _, v: figures.shares(v),
         sets.share_table()[1:],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from matchlens.cli import views
 from matchlens.cli.candidates import collections, draw
 from matchlens.cli.recording import machine, record
 from matchlens.cli.terminal import progress, say, show
@@ -135,7 +136,7 @@ class Job:
             self._save_tables(result)
         except InputError as error:
             failure = error
-        show(views.text_of(result))
+        show(_printed(result))
         if failure is not None:
             raise InputError(f"{failure} (the table above is not saved)")
         if out is not None:
@@ -153,10 +154,11 @@ class Job:
             result.save(self.settings.out)
 
     def _draw(self, result: Result) -> None:
+        from matchlens.report.views import files_of
         from matchlens.studies.ablation import trec_runs
 
         arrays = result.arrays
-        result.texts.update(views.files_of(result))
+        result.texts.update(files_of(result))
         if self.settings.runs and (self.command != "study" or result.study == "ablation"):
             result.texts.update(trec_runs(result))
         result.log, result.arrays = (), {}  # both are saved with the tables
@@ -333,3 +335,15 @@ def executor_of(settings: Placement, spec: ModelSpec) -> Executor | None:
 
         return ProcessExecutor(spec, settings.workers or 1)
     return None
+
+
+def _printed(result: Result) -> str:
+    """The text of a result for this terminal."""
+    from matchlens.report.looking import looking_text
+    from matchlens.report.views import ablation, text_of
+
+    if result.study == "ablation":
+        return ablation.text(result, bold=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+    if result.study == "looking" and not result.options["chosen"]:
+        return looking_text(result, [0])
+    return text_of(result)
