@@ -45,12 +45,7 @@ class Rows:
         self.values = np.full(self.shape, np.nan, dtype=np.float32)
 
     def write(self, pairs: Int[np.ndarray, " n"], values: Float[np.ndarray, "n ..."]) -> None:
-        """Take the numbers of some of the pairs.
-
-        Args:
-            pairs: their places in the run.
-            values: [n, ...] their numbers.
-        """
+        """Take the numbers of some of the pairs."""
         self.values[self._order[np.searchsorted(self._sorted, pairs)]] = values
 
 
@@ -79,12 +74,7 @@ class PairArray:
                 left -= stream.write(nothing[:left])
 
     def write(self, pairs: Int[np.ndarray, " n"], values: Float[np.ndarray, "n ..."]) -> None:
-        """Write the numbers of some pairs.
-
-        Args:
-            pairs: the pairs' places.
-            values: [n, ...] their numbers.
-        """
+        """Write the numbers of some pairs."""
         rows = np.ascontiguousarray(values, dtype="<f4").reshape(len(pairs), -1)
         with open(self.path, "r+b", buffering=0) as stream:
             for pair, row in zip(pairs.tolist(), rows, strict=True):
@@ -102,11 +92,7 @@ class PairArray:
                 yield slice(start, stop), block
 
     def of(self, index: tuple[int | slice, ...]) -> Float[np.ndarray, "pair ..."]:
-        """One slice behind the pair axis, for all pairs.
-
-        Args:
-            index: what follows the pair axis, such as ``(slice(None), slice(None), 1, 3)``.
-        """
+        """One slice behind the pair axis, for all pairs."""
         return np.concatenate([block[(slice(None), *index)].copy() for _, block in self.blocks()])
 
     def mapped(self) -> Float[np.ndarray, "pair ..."]:

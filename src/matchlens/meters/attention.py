@@ -76,10 +76,6 @@ class AttentionMeter:
         arrays: where each is kept, by name; :func:`shape_of` gives a pair's shape.
         reading: the words, where ``same_stem``, ``kinds`` or ``surface`` is measured.
 
-    Raises:
-        InputError: if a name is not known.
-        ValueError: if the words are needed and not given, or kinds is to be measured alone.
-
     Source: science 4; Kobayashi et al. 2020 (norms).
     """
 
@@ -234,14 +230,7 @@ class Likeness:
         batch: EncodedBatch,
         parts: Bool[Tensor, "pair token part"],
     ) -> Likeness:
-        """That of a batch.
-
-        Args:
-            words: the words of each pair.
-            static: the word embeddings.
-            batch: the batch.
-            parts: one-hot parts.
-        """
+        """That of a batch."""
         pairs, places = batch.input_ids.shape
         word = np.full((pairs, places), -1, dtype=np.int64)
         stems = np.zeros((pairs, places), dtype=np.int64)
@@ -252,6 +241,7 @@ class Likeness:
         device = batch.input_ids.device
         number, stem, carries = (torch.from_numpy(a).to(device) for a in (word, stems, content))
         query, document = parts[..., PARTS.index(Part.Q)], parts[..., PARTS.index(Part.D)]
+        # Stem 0 stands for "no stem": two such tokens are not of one stem.
         one_stem = (stem[:, :, None] == stem[:, None, :]) & (stem > 0)[:, :, None]
         among = query | document
         apart = number[:, :, None] != number[:, None, :]
@@ -292,24 +282,21 @@ class Likeness:
         stem: Float[Tensor, "pair head cell"],
         near: Float[Tensor, "pair head direction"],
     ) -> Float[Tensor, "pair head direction quantity"]:
-        """The masses of :data:`KINDS`, observed and expected, as means over the rows.
-
-        Args:
-            weights: of a layer.
-            mass: of each row on each part.
-            stem: observed sums over words of one stem, by :data:`CELLS`.
-            near: observed sums over near words.
-        """
+        """The masses of :data:`KINDS`, observed and expected, as means over the rows."""
         out, alike = [], self.stem.to(weights.dtype)
         places = {Part.Q: self.query, Part.D: self.document}
         for place, (x, y) in enumerate(ACROSS):
             reader, read = (places[part].to(weights.dtype) for part in (x, y))
+            # What a head that does not care for words would have: it reads each column as often as
+            # it does on the whole, whatever the row. For words of one stem that is the outer
+            # product of the row and column sums, for the others the share of such columns.
             row = mass[..., PARTS.index(y)] * reader[:, None]
             column = torch.einsum("ni,nhij->nhj", reader, weights) * read[:, None]
             total, width = row.sum(-1), read.sum(-1)[:, None]
             product = (torch.matmul(row, alike) * column).sum(-1)
             expected = torch.where(total > 0, product / total.clamp(min=1e-30), 0)
             words = self.in_query.to(weights.dtype) * read
+            # near is stored with the query's token as the row
             close = (self.near if x is Part.Q else self.near.mT).to(weights.dtype).sum(-1)
             sums = [
                 stem[..., CELLS.index((x, y))],
@@ -336,10 +323,6 @@ def written(
     """|W_O v_j|: the length of what a token's value would write, head by head.
 
     Computed as sqrt(v' G v) with G = W_O' W_O of the head, which is head width squared.
-
-    Args:
-        value: v_j, with its bias.
-        output: the head's slice of the output matrix, without its bias.
     """
     exact = torch.promote_types(value.dtype, torch.float32)
     weight = output.to(exact)

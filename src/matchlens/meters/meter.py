@@ -36,11 +36,7 @@ class Meter(Protocol):
 
 
 def gauge_of(meters: Sequence[Meter], layer: int) -> AttentionProbe | None:
-    """The one gauge that the meters ask for.
-
-    Raises:
-        ValueError: if several ask for one.
-    """
+    """The one gauge that the meters ask for."""
     asked: list[Any] = [gauge for meter in meters if (gauge := meter.gauge(layer)) is not None]
     if len(asked) > 1:
         raise ValueError(f"{len(asked)} meters measure one attention call; expected one at most")

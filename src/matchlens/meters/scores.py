@@ -35,17 +35,7 @@ class Scores:
         scores: Float[np.ndarray, " batch"],
         named: Sequence[str] | None = None,
     ) -> None:
-        """Take the scores of one batch under the conditions that share them.
-
-        Args:
-            pairs: where they are kept.
-            conditions: names.
-            scores: relevance logits.
-            named: what an error calls each pair; its number where None.
-
-        Raises:
-            InputError: if a score is NaN or infinite; it names a pair and the cut.
-        """
+        """Take the scores of one batch under the conditions that share them."""
         wrong = ~np.isfinite(scores)
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
@@ -59,11 +49,7 @@ class Scores:
             self.values[self.conditions.index(name), pairs] = scores
 
     def merge(self, other: Scores) -> Scores:
-        """Scores of both; each pair and condition may have been observed by one of them only.
-
-        Raises:
-            ValueError: if they differ in shape or observed the same thing.
-        """
+        """Scores of both; each pair and condition may have been observed by one of them only."""
         if self.conditions != other.conditions or self.values.shape != other.values.shape:
             raise ValueError("scores of other conditions or pairs cannot be merged")
         if (~np.isnan(self.values) & ~np.isnan(other.values)).any():

@@ -47,9 +47,6 @@ class MeanStatesMeter:
         queries: for each pair of the run what its query is known by, such as (collection, qid).
         classes: for each pair its class, None where it is passed over.
 
-    Raises:
-        ValueError: if there are not as many queries as classes.
-
     Source: science 5, the mean states.
     """
 

@@ -95,11 +95,7 @@ class Histogram:
         self.counts = self.counts + found.reshape(self.counts.shape)
 
     def merge(self, other: Histogram) -> Histogram:
-        """The counts of both.
-
-        Raises:
-            ValueError: if their bins differ.
-        """
+        """The counts of both."""
         if not np.array_equal(self.edges, other.edges):
             raise ValueError("histograms with other bins cannot be merged")
         return Histogram(self.edges, self.counts + other.counts)

@@ -186,10 +186,6 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
 
 
 def check_head(qk: QK, head: int) -> None:
-    """Refuse a head that the layer does not have.
-
-    Raises:
-        InputError: it says which heads there are.
-    """
+    """Refuse a head that the layer does not have."""
     if not 0 <= head < qk.n_heads:
         raise InputError(f"the layer has no head {head}; expected 0 to {qk.n_heads - 1}")

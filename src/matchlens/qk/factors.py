@@ -32,12 +32,6 @@ class Factors:
 def factors(qk: QK) -> Factors:
     """The factors of `A = W_K^T W_Q` (d x d, rank at most d_h) of each head.
 
-    Args:
-        qk: the weights of a layer.
-
-    Raises:
-        InputError: if the layer uses rotary position embeddings, or a weight is not finite.
-
     Reference: the science page, section 5.
     """
     refuse_rope(qk)
@@ -58,11 +52,7 @@ def factors(qk: QK) -> Factors:
 
 
 def refuse_rope(qk: QK) -> None:
-    """Refuse weights whose product means something else at each distance of two tokens.
-
-    Raises:
-        InputError: if the layer uses rotary position embeddings.
-    """
+    """Refuse weights whose product means something else at each distance of two tokens."""
     if qk.rope:
         raise InputError(
             "this model turns queries and keys by their positions (rotary position embeddings): "

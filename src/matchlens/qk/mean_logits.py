@@ -153,11 +153,7 @@ def resampled_logits(
 
 
 def check_means(layers: Sequence[QK], query: np.ndarray, document: np.ndarray) -> None:
-    """Refuse mean states that are not those of the layers.
-
-    Raises:
-        InputError: if there is no layer, or shapes do not fit, or a number is not finite.
-    """
+    """Refuse mean states that are not those of the layers."""
     if not layers:
         raise InputError("the list of layers is empty; expected the weights of at least 1 layer")
     expected = (len(layers), layers[0].width)

@@ -211,16 +211,7 @@ def in_parts(parts: Int[Tensor, "pair token"], chosen: Sequence[Part]) -> Tensor
 def part_means(
     states: Float[Tensor, "pair token d"], parts: Int[Tensor, "pair token"], chosen: Sequence[Part]
 ) -> Float[Tensor, "pair d"]:
-    """The mean state of each pair over the tokens of some parts, in float64.
-
-    Args:
-        states: [pair, token, d].
-        parts: [pair, token], part numbers.
-        chosen: the parts.
-
-    Raises:
-        InputError: if a pair has no such token.
-    """
+    """The mean state of each pair over the tokens of some parts, in float64."""
     inside = in_parts(parts, chosen)
     counts = inside.sum(1, keepdim=True)
     if not bool((counts > 0).all()):

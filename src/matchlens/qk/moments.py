@@ -35,12 +35,7 @@ class Sums:
 def project(
     states: Float[Tensor, "pair token d"], weights: Float[Tensor, "head d_h d"]
 ) -> Float[Tensor, "pair token head d_h"]:
-    """`W x` of every token and head, in the states' type.
-
-    Args:
-        states: [pair, token, d].
-        weights: [head, d_h, d].
-    """
+    """`W x` of every token and head, in the states' type."""
     flat = weights.to(states.device, states.dtype).flatten(0, 1)
     return (states @ flat.mT).unflatten(-1, weights.shape[:2])
 
@@ -51,12 +46,6 @@ def moments(
     """Sums over token pairs of the terms and of their products, less each term's constant.
 
     The terms of token pair (i, j) are `rows . x_i` (two), `columns . y_j` (two) and `x_i . y_j`.
-
-    Args:
-        x: of the readers, projected by W_Q.
-        y: of the tokens that are read, projected by W_K.
-        rows: [head, 2, d_h], what the readers meet whatever they read.
-        columns: [head, 2, d_h], what the read tokens meet whoever reads.
 
     Returns:
         [head, term] sums of the five terms, and [head, term, term] sums of their products.

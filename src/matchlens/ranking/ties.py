@@ -38,11 +38,8 @@ class Ranked:
     wide_ties: int
 
     def spread(self, x: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-        """Each candidate's expected value at its place: the mean of `x` over its tie group.
-
-        Args:
-            x: `[t]`, one number for each candidate, in the queries' own order.
-        """
+        """Each candidate's expected value at its place: the mean of `x` over its tie group."""
+        # Every order inside a tie group is as likely, so a candidate's expected value is the mean.
         means = np.bincount(self.group, weights=x[self.order], minlength=len(self.size)) / self.size
         return means[self.group]
 
@@ -61,15 +58,6 @@ def rank(
     Sorted neighbours whose scores are equal, or differ by less than `tie_tol`, share a group; a
     group may so grow beyond `tie_tol` link by link. Nothing is rounded, since rounding separates
     neighbours that straddle a boundary.
-
-    Args:
-        queries: the candidates of each query.
-        scores: `[n]`, relevance logits of all pairs.
-        tie_tol: logits; 0 ties equal scores only.
-
-    Raises:
-        InputError: a score is NaN or infinite, or `tie_tol` is negative.
-        ValueError: a candidate's row is outside the scores.
 
     Reference: the science page, section 3, "Ties"; McSherry & Najork 2008.
 
@@ -94,6 +82,8 @@ def rank(
     place = np.arange(len(x)) - np.repeat(start, lengths)
     gap = np.zeros(len(x))
     gap[1:] = x[:-1] - x[1:]
+    # A group is opened by a gap, not by a grid of rounded scores, which would separate .49999 from
+    # .50001. The price is that a chain may grow wide; it is counted, and the result says so.
     opens = (place == 0) | ((gap > 0) & (gap >= tie_tol))
     group = np.cumsum(opens) - 1
     begin = np.flatnonzero(opens)

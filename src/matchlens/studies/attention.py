@@ -20,7 +20,7 @@ from matchlens.ranking import parse_measure
 from matchlens.ranking.effects import ALPHA
 from matchlens.results import Result
 from matchlens.studies import matching, profiles
-from matchlens.studies.common import Execution, identity, pair_table, relevant_grade
+from matchlens.studies.common import Execution, identity, pair_table, relevant_grade, run_options
 from matchlens.studies.contrasts import (
     CONTRASTS,
     MATCHING,
@@ -241,11 +241,7 @@ def attention(
             "layer_passes_cut": None if effect is None else effect.passes,
             "seed": seed,
             "parts": [str(part) for part in PARTS],
-            "layers": model.family.n_layers,
-            "heads": model.family.n_heads,
-            "device": out.device,
-            "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
-            "check": dict(model.checks),
+            **run_options(model, out),
         },
         notes=(*notes, *(() if effect is None else effect.notes)),
         pairs=pair_table(pairs.pairs, out.tokens, out.truncated, seed),

@@ -21,7 +21,15 @@ from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
 from matchlens.parts import Part
 from matchlens.results import Result
-from matchlens.studies.common import Execution, half, half_of, identity, pair_table, relevant_grade
+from matchlens.studies.common import (
+    Execution,
+    half,
+    half_of,
+    identity,
+    pair_table,
+    relevant_grade,
+    run_options,
+)
 from matchlens.studies.contrasts import (
     CLASSES,
     Classes,
@@ -550,11 +558,7 @@ def circuits(
             "queries_of_means": seen.means.queries,
             "queries_of_colours": _queries(second),
             "seed": seed,
-            "layers": family.n_layers,
-            "heads": family.n_heads,
-            "device": seen.out.device,
-            "batches": {"batch_tokens": seen.out.batch_tokens, "number": len(seen.out.batches)},
-            "check": dict(model.checks),
+            **run_options(model, seen.out),
         },
         notes=(
             *pairs.notes,
@@ -644,6 +648,7 @@ def _resampled(
     """What depends on queries, in resamples of these: [resample, head], by its column."""
     from matchlens.qk import resampled_logits
 
+    # Each half of the queries is drawn by itself, as it is used by itself.
     means = seen.means
     weights = resamples_of([str(name[0]) for name in means.names], seed)  # type: ignore[index]
     logits = resampled_logits(layers, means.apart, weights, **options)

@@ -343,6 +343,7 @@ def _on_redraws(
         own = pd.DataFrame(table[table["draw"] == draw])
         drawn = replace(first, tables={**first.tables, "queries": own})
         held = {**results, "evidence": drawn}
+        # what ran on the first draw only keeps its evidence: Holm corrects over the same claims
         again = [
             claim.decide(held, margin, seed) if claim.redrawn else one
             for claim, one in zip(CLAIMS, found, strict=True)
@@ -382,6 +383,8 @@ def _undecided(found: Found, corrected: float) -> str:
 
 def _needed(found: Found) -> int | None:
     """How many queries would probably decide it, where they are more than there are."""
+    # The estimate is of the cut that the number comes from; where that cut needs no more queries,
+    # another one is what is lacking, and nothing is known of how many it needs.
     there = found.n if found.n_of == "queries" and found.n else 0
     return found.needed if found.needed and found.needed > there else None
 

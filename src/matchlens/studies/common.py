@@ -90,12 +90,36 @@ def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
     }
 
 
+def run_options(model: Reranker, out: Run) -> dict[str, object]:
+    """What the manifest says of the model and the run."""
+    return {
+        "layers": model.family.n_layers,
+        "heads": model.family.n_heads,
+        "device": out.device,
+        "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
+        "check": dict(model.checks),
+    }
+
+
+def tolerance(tie_tol: float | None, dtype: str) -> float:
+    """Scores closer than this (logits) are tied; by the type of the weights where None.
+
+    Raises:
+        InputError: if it is negative or not finite.
+    """
+    tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
+    if not 0 <= tol < float("inf"):
+        raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
+    return tol
+
+
 def half(qid: str, seed: int) -> int:
     """Which half of the queries a query is in: 0 or 1, by a hash of its id and the seed.
 
     >>> sorted({half(str(qid), 0) for qid in range(20)})
     [0, 1]
     """
+    # By the id alone, so that a query stays in its half when others are added or left out.
     return hashlib.sha256(f"{seed}\0{qid}".encode()).digest()[0] & 1
 
 

@@ -77,6 +77,20 @@ def expand_modes(
     return found, impossible
 
 
+def plain_directions(directions: Sequence[str]) -> list[str]:
+    """The directions, checked to have no layers, heads or way of their own."""
+    for text in directions:
+        cut = Cut.parse(text)
+        if not cut.directions or cut != Cut(cut.directions):
+            raise InputError(
+                f"{text!r} is no plain direction, and the study chooses layers, heads and how "
+                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
+            )
+    if not directions:
+        raise InputError("no direction given; expected at least one, for example 'Q->D'")
+    return list(dict.fromkeys(directions))
+
+
 def left_out(impossible: Sequence[str]) -> list[str]:
     """The note that says which cuts were not made."""
     if not impossible:

@@ -26,12 +26,12 @@ from matchlens.ranking import (
 )
 from matchlens.results import Result
 from matchlens.studies.common import (
-    TIE_TOL,
     Execution,
     identity,
     pair_table,
     ranked,
     relevant_grade,
+    tolerance,
 )
 from matchlens.studies.cut_modes import note, reason
 from matchlens.studies.presets import preset as preset_of
@@ -65,9 +65,7 @@ def prepare(
     pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
 ) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
     """The measure, the tie tolerance and the queries of a study, and what to say of the others."""
-    tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
-    if not 0 <= tol < float("inf"):
-        raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
+    tol = tolerance(tie_tol, dtype)
     parsed, queries, said = ranked(pairs, measure, rel, rank_easy=rank_easy)
     return parsed, tol, queries, said
 

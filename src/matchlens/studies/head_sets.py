@@ -20,7 +20,7 @@ from matchlens.meters.names import PARTS
 from matchlens.plan import Condition
 from matchlens.ranking import holm
 from matchlens.results import Result
-from matchlens.studies.cut_modes import expand_modes, feasible, left_out, note
+from matchlens.studies.cut_modes import expand_modes, feasible, left_out, note, plain_directions
 from matchlens.studies.cut_study import Settings, conduct, pairs_run
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.sweeps import WHOLE_HEAD
@@ -61,7 +61,7 @@ def set_conditions(
     """
     chosen = checked_sets(sets, layers, heads, random)
     made, impossible = expand_modes(
-        plain((WHOLE_HEAD,) if directions is None else directions), hows
+        plain_directions((WHOLE_HEAD,) if directions is None else directions), hows
     )
     points: list[dict[str, object]] = []
     for way in made:
@@ -84,20 +84,6 @@ def set_conditions(
     for point in points:
         conditions[str(point["cut"])] = [Cut.parse(str(point["cut"]))]
     return conditions, points, impossible
-
-
-def plain(directions: Sequence[str]) -> list[str]:
-    """The directions, checked to have no layers, heads or way of their own."""
-    for text in directions:
-        cut = Cut.parse(text)
-        if not cut.directions or cut != Cut(cut.directions):
-            raise InputError(
-                f"{text!r} is no plain direction, and the study chooses layers, heads and how "
-                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
-            )
-    if not directions:
-        raise InputError("no direction given; expected at least one, for example 'Q->D'")
-    return list(dict.fromkeys(directions))
 
 
 def checked_sets(
@@ -160,6 +146,8 @@ def random_sets(
     found = _candidates(named, heads, wanted, seed)
     if mass is None or len(found) <= number:
         return found
+    # The nearest candidates, in the order in which they were drawn: sorting them by distance would
+    # tie the number of a draw to its mass.
     off = np.abs([total(one, mass) - total(named, mass) for one in found])
     return [found[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
 
@@ -178,6 +166,7 @@ def _candidates(named: Heads, heads: int, number: int, seed: int) -> list[Heads]
         ]
         every = (tuple(sorted(sum(parts, ()))) for parts in product(*per_layer))
         return [one for one in every if one != named]
+    # Seeded by the sizes in each layer: sets of one shape share their candidates, and so the runs.
     words = [abs(seed), int(seed < 0), *(word for pair in sorted(sizes.items()) for word in pair)]
     generator = np.random.default_rng(words)
     found: dict[Heads, None] = {}
@@ -273,7 +262,7 @@ def head_sets(
     layers, heads = model.family.n_layers, model.family.n_heads
     texts = [str(one) for one in ((WHOLE_HEAD,) if directions is None else directions)]
     chosen = checked_sets(sets, layers, heads, random)
-    expand_modes(plain(texts), hows)
+    expand_modes(plain_directions(texts), hows)
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     masses = _masses(model, pairs_run(pairs, settings)[0], texts, batch_tokens, runner)
     conditions, points, impossible = set_conditions(

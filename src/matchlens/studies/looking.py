@@ -26,7 +26,15 @@ from matchlens.parts import Part
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
 from matchlens.results import Result, records
-from matchlens.studies.common import TIE_TOL, Execution, identity, pair_table, relevant_grade
+from matchlens.studies.common import (
+    TIE_TOL,
+    Execution,
+    identity,
+    pair_table,
+    relevant_grade,
+    run_options,
+    tolerance,
+)
 from matchlens.studies.contrasts import CLASSES, Classes
 from matchlens.studies.cut_modes import expand_modes, note, reason
 from matchlens.studies.cut_study import conditions_of, score_table
@@ -538,9 +546,7 @@ def look(
     started = time.perf_counter()
     execution = Execution(model, batch_tokens, progress, runner)
     setup = preset_of(preset)
-    tol = TIE_TOL[model.dtype] if tie_tol is None else tie_tol
-    if not 0 <= tol < float("inf"):
-        raise InputError(f"tie_tol is {tol}; expected 0 or more logits")
+    tol = tolerance(tie_tol, model.dtype)
     rel = relevant_grade(pairs, rel)
     given = [] if chosen is None else named(pairs.pairs, chosen)
     number = len(given) or checked_looks(looks)
@@ -599,11 +605,7 @@ def look(
             "tie_tol": tol,
             "most_pairs": None if at_hand else most_pairs,
             "seed": seed,
-            "layers": model.family.n_layers,
-            "heads": model.family.n_heads,
-            "device": out.device,
-            "batches": {"batch_tokens": out.batch_tokens, "number": len(out.batches)},
-            "check": dict(model.checks),
+            **run_options(model, out),
         },
         notes=(*pairs.notes, *said, *more),
         pairs=pair_table(pairs.pairs, tokens, truncated, seed),

@@ -16,7 +16,14 @@ from matchlens.errors import InputError
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
 from matchlens.studies.common import half
-from matchlens.studies.cut_modes import agreement, expand_modes, feasible, left_out, starred
+from matchlens.studies.cut_modes import (
+    agreement,
+    expand_modes,
+    feasible,
+    left_out,
+    plain_directions,
+    starred,
+)
 from matchlens.studies.cut_study import Settings, conduct
 from matchlens.studies.presets import preset as preset_of
 
@@ -85,17 +92,9 @@ def sweep_points(
     """
     if kind not in KINDS:
         raise InputError(f"sweep {kind!r} is not known; expected one of {', '.join(KINDS)}")
-    if not directions:
-        raise InputError("no direction to sweep; expected at least one, for example 'Q->D'")
     if kind == "window" and not 1 <= window <= layers:
         raise InputError(f"window is {window} layers; expected 1 to {layers}")
-    for text in directions:
-        cut = Cut.parse(text)
-        if not cut.directions or cut != Cut(cut.directions):
-            raise InputError(
-                f"{text!r} is no plain direction, and a sweep chooses layers, heads and how "
-                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
-            )
+    plain = plain_directions(directions)
     spots = {
         "up-to": [(n, -1, f"@0:{n}") for n in range(layers + 1)],
         "from": [(n, -1, f"@{n}:{layers}") for n in range(layers + 1)],
@@ -103,7 +102,7 @@ def sweep_points(
         "window": [(n, -1, f"@{n}:{n + window}") for n in range(layers - window + 1)],
         "heads": [(n, head, f"#{n}.{head}") for n in range(layers) for head in range(heads)],
     }[kind]
-    made, impossible = expand_modes(list(dict.fromkeys(directions)), hows)
+    made, impossible = expand_modes(plain, hows)
     points = [
         Point(way.base, way.how, n, head, f"{way.base}{where}{way.cut.removeprefix(way.base)}")
         for way in made
@@ -144,6 +143,7 @@ def select(
         )
         for which in (0, 1)
     ]
+    # Chosen by half 0 alone; whatever half 1 says of them is not biased by the choice.
     order = np.argsort(-tests[0]["diff"].abs().to_numpy(), kind="stable")
     significant = tests[0]["q"].to_numpy() <= 0.05
     chosen = [place for place in order if significant[place] or not significant.any()][:MOST]

@@ -86,11 +86,13 @@ Examples:
                 "--set NAME=HEADS and the sweep head-sets go together; give both or neither"
             )
         if settings.kind == "head-sets":
-            from matchlens.studies.cut_modes import expand_modes
-            from matchlens.studies.head_sets import checked_sets, plain
+            from matchlens.studies.cut_modes import expand_modes, plain_directions
+            from matchlens.studies.head_sets import checked_sets
 
             checked_sets(_sets(settings), 10**6, 10**6, settings.random)
-            expand_modes(plain(self._directions(settings, "default")), settings.how or ["zero"])
+            expand_modes(
+                plain_directions(self._directions(settings, "default")), settings.how or ["zero"]
+            )
         else:
             layers = max(1, min(settings.window, MOST_LAYERS))
             self._conditions(settings, "default", layers, heads=1)
