@@ -22,7 +22,7 @@ from matchlens.corpora import EASY_GRADE, choose, demo
 from matchlens.models.base import load_base
 from matchlens.models.words import vocabulary
 from matchlens.parts import Part
-from matchlens.report.circuits import circuits_text
+from matchlens.report.views import text_of
 from matchlens.studies import circuits as options
 from matchlens.studies.circuits import resamples_of
 from matchlens.studies.common import half
@@ -175,7 +175,7 @@ def test_the_same_token_share_is_weighted_by_mass(pairs, dense, result):
         whole = whole + a.sum(-1).mean(-1)
     heads = result.to_frame("heads")
     np.testing.assert_allclose(heads["same_token_QD"], (same / whole).ravel(), atol=1e-5)
-    assert "same-token share in context" in circuits_text(result)
+    assert "same-token share in context" in text_of(result)
 
 
 def test_the_contrast_in_resampled_queries_is_that_of_means_made_anew(model, pairs, dense, result):
@@ -207,7 +207,7 @@ def test_intervals_over_queries_are_those_of_resampled_correlations(result):
     assert row["query_high"] == pytest.approx(high, abs=1e-3)
     coloured = table[table["second"] == "colour"]
     assert (coloured["query_low"] < coloured["query_high"]).all()
-    assert "95% (queries)" in circuits_text(result)
+    assert "95% (queries)" in text_of(result)
 
 
 def test_associations_are_the_core_s(result):
@@ -360,7 +360,7 @@ def test_a_base_model_needs_no_head_and_no_tokenizer(tiny, tiny_folder, pairs, t
     np.testing.assert_allclose(heads["base_alignment"], expected)
     np.testing.assert_allclose(heads["base_change"], heads["alignment"] - expected)
     assert found.options["base"]["name"] == "language"
-    assert "before: the same head of language" in circuits_text(found)
+    assert "before: the same head of language" in text_of(found)
     with pytest.raises(matchlens.InputError, match="3 x 4 x 64"):
         matchlens.circuits(tiny, pairs, base=tmp_path / "wide")
 
@@ -378,7 +378,7 @@ def test_saved_and_read_back(result, tmp_path):
         "document_mean.npy",
         "query_mean.npy",
     ]
-    assert circuits_text(back) == circuits_text(result)
+    assert text_of(back) == text_of(result)
 
 
 def test_rope_refuses_before_anything_runs(tiny, pairs, monkeypatch):

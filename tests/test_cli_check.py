@@ -13,8 +13,8 @@ from matchlens.models.bert import Bert
 from matchlens.models.checks.item import WHAT, Item
 from matchlens.models.families import supported
 from matchlens.models.folder import FAMILIES
-from matchlens.report.page.results_folder import ResultsFolder
-from matchlens.report.page.sections.made import made
+from matchlens.report.page.overview import made
+from matchlens.report.results_folder import ResultsFolder
 from test_cli import call
 
 

@@ -15,9 +15,9 @@ from scipy import stats
 import matchlens
 import tiny as tiny_models
 from matchlens.figures import render
-from matchlens.report.comparing import comparison_files, comparison_text
-from matchlens.report.comparing_figures import caption_of, comparison_figures
-from matchlens.report.html import page, shown, table
+from matchlens.report.html import line, page
+from matchlens.report.table import Column, Table, tag
+from matchlens.report.views.compare import caption_of, drawn, files, text
 from matchlens.results import Result
 from matchlens.studies.contrasts import Thresholds
 from test_cli import call, files_of
@@ -133,15 +133,15 @@ def test_lists_of_heads_are_matched_up(both):
 
 
 def test_what_differs_is_said_first(both, place):
-    text = comparison_text(both)
-    lines = text.splitlines()
+    printed = text(both)
+    lines = printed.splitlines()
     assert lines[0] == "2 results folders side by side: a, b"
     assert lines[2].startswith("Differs: the models (a: tiny-bert0; b: second)")
     assert lines[3] == "The same: the same pairs in all folders (72 of c)."
     aspects = set(both.to_frame("differences")["aspect"])
     assert {"model.name", "model.sha256"} <= aspects
     assert not any(name.startswith("pairs.") for name in aspects)
-    assert "Q->D matters  holds: .500 [.400, .600] nDCG@10" in text
+    assert "Q->D matters  holds: .500 [.400, .600] nDCG@10" in printed
 
     three = matchlens.compare([place / name for name in ("a", "b", "c")])
     words = "\n".join(said(three))
@@ -168,9 +168,9 @@ def test_other_options_are_not_tested_against_each_other(place, tmp_path, tiny32
 
 
 def test_figures_have_a_line_a_folder(both):
-    drawn = dict(comparison_figures(both))
-    assert set(drawn) == {"table1", "curves-0"}
-    figure = drawn["curves-0"]
+    found = dict(drawn(both))
+    assert set(found) == {"table1", "curves-0"}
+    figure = found["curves-0"]
     assert caption_of("curves-0") == "Figure 1a, a line for each folder (1)"
     texts = [text.get_text() for text in figure.texts]
     assert texts.count("a") == texts.count("b") == 2
@@ -180,7 +180,7 @@ def test_figures_have_a_line_a_folder(both):
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "b"]
     np.testing.assert_allclose(line.get_ydata(), mine["mean"])
     assert "layers 0 to n" in "".join(texts)
-    assert render(drawn["table1"])["svg"]
+    assert render(found["table1"])["svg"]
 
 
 @pytest.mark.slow
@@ -204,14 +204,14 @@ def test_the_command_prints_and_writes(place, tmp_path):
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1
     html = held["compare.html"].decode()
-    for tag in ("<script", "http://", "https://", "@import"):
-        assert tag not in html
+    for word in ("<script", "http://", "https://", "@import"):
+        assert word not in html
     assert html.count("data:image/svg+xml;base64,") == 2
     again = call("compare", place / "a", place / "b", "--out", tmp_path / "out", "--quiet")
     assert again.out == done.out
     assert files_of(tmp_path / "out") == held
     back = Result.load(tmp_path / "out", "comparison")
-    assert comparison_text(back) == done.out
+    assert text(back) == done.out
     other = call("compare", place / "a", place / "c", "--out", tmp_path / "out", "--quiet")
     assert other.status == 2
     assert "holds other results" in other.err
@@ -223,15 +223,15 @@ def test_the_page_is_well_formed_and_inert(both):
     tables["folders"]["model"] = tables["claims"]["claim"] = hostile
     for name in ("folders", "table1", "curves", "heads"):
         tables[name]["folder"] = [f"<b>{one}" for one in tables[name]["folder"]]
-    files = comparison_files(replace(both, tables=tables))
-    text = str(files["compare.html"])
-    assert "<img src=x" not in text
-    assert "onerror=alert(1)&gt;" in text
-    assert "<b>" not in text
-    assert "\u202e" not in text
-    assert "\u202e" not in str(files["compare.txt"])
-    assert "--paper" in text  # the colours of the other page, for light and dark
-    body = text[text.index("<main>") : text.index("</main>") + len("</main>")]
+    written = files(replace(both, tables=tables))
+    html = str(written["compare.html"])
+    assert "<img src=x" not in html
+    assert "onerror=alert(1)&gt;" in html
+    assert "<b>" not in html
+    assert "\u202e" not in html
+    assert "\u202e" not in str(written["compare.txt"])
+    assert "--paper" in html  # the colours of the other page, for light and dark
+    body = html[html.index("<main>") : html.index("</main>") + len("</main>")]
     root = ElementTree.fromstring(re.sub(r"<img ([^>]*)>", r"<img \1/>", body))
     tables_found = root.findall(".//table")
     assert len(tables_found) == len(root.findall(".//caption")) > 5
@@ -240,16 +240,17 @@ def test_the_page_is_well_formed_and_inert(both):
         assert all(len(list(row)) == width for row in one.findall("tbody/tr"))
         assert all(row[0].get("scope") == "row" for row in one.findall("tbody/tr"))
     assert all(image.get("alt") for image in root.findall(".//img"))
-    latex = str(files["comparison/claims.tex"])
+    latex = str(written["comparison/claims.tex"])
     assert "\\textless{}img src=x onerror=alert(1)\\textgreater{}" in latex
     assert "\\&" in latex
 
 
 def test_pieces_of_pages_escape_everything():
-    assert shown("<&>\"'") == "&lt;&amp;&gt;&quot;&#x27;"
-    made = table('"><script>', ["<b>"], [["<i>"], ["x" * 10_000]])
+    assert tag("p", line("<&>\"'\n\x1b")) == "<p>&lt;&amp;&gt;&#34;&#39; ⟨U+001B⟩</p>"
+    rows = ({"a": "<i>", "a?": '"<u>'}, {"a": "x" * 10_000})
+    made = Table("t", '"><script>', (Column("a", "<b>", kind="text"),), rows).html()
     assert "<script>" not in made
-    assert "<i>" not in made
+    assert not {"<i>", "<b>", "<u>"} & set(re.findall("<.>", made))
     assert len(made) < 1000
     assert "<title>&lt;/title&gt;</title>" in page("</title>")
 

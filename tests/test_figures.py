@@ -25,8 +25,8 @@ from matchlens.errors import InputError
 
 with install_import_hook("matchlens", "beartype.beartype"):
     from matchlens import figures
-    from matchlens.figures.curves import KINDS
     from matchlens.figures.labels import beside, spread
+    from matchlens.figures.lines import KINDS
     from matchlens.figures.page import MINUS, PALETTE, Page, written
 
 PARTS = ("CLS", "Q", "SEP1", "D", "SEP2")

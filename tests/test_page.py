@@ -17,15 +17,14 @@ import pytest
 
 import matchlens
 import page_results as given
-from matchlens.qk import CONTRASTS
+from matchlens.figures.labels import NAMED
 from matchlens.report import page as page_module
+from matchlens.report.charts import outstanding, scatter, spread
+from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.page import LADDER, NAME, page, write
-from matchlens.report.page.charts.points import Spot, outstanding, scatter
-from matchlens.report.page.charts.svg import spread, tag
-from matchlens.report.page.definitions import DEFINITIONS
-from matchlens.report.page.sections import circuits
 from matchlens.report.page.sections.looking import ALPHABET, TOP, _packed
-from matchlens.report.page.texts import embedded, num, prose, shown
+from matchlens.report.table import tag
+from matchlens.report.texts import embedded, num, prose, shown
 from matchlens.results import Result
 
 EXHIBITS = [
@@ -316,7 +315,7 @@ def test_a_cell_that_cannot_be_measured_says_why(folder, tmp_path):
     result.tables = {"table1": table}
     result.save(tmp_path / "decoder")
     text = page(tmp_path / "decoder")
-    cell = re.search(r'<td class="cell-td  na" title="([^"]*)" data-mark>n/a</td>', text)
+    cell = re.search(r'<td class="cell-td  na" title="([^"]*)" data-mark="">n/a</td>', text)
     assert "not measured: a decoder&#39;s query never reads the document &lt;b&gt;" in cell[1]
 
 
@@ -449,17 +448,14 @@ def test_packed_numbers_come_back():
     assert _packed(np.zeros(3)) == [0.0, "AAAAAA"]
 
 
-def test_words_stand_for_the_circuits_own():
-    assert dict(CONTRASTS) == dict(circuits.CONTRASTS)
-
-
 def test_names_of_points_do_not_hide_each_other():
-    spots = [Spot(f"{k}.0", float(k % 5), float(k // 5), "tip") for k in range(20)]
-    text = str(scatter([*spots, Spot("9.9", float("nan"), 0.0, "")], "words " * 9, "x", "y"))
+    heads = [{"layer": k, "head": 0, "x": k % 5, "y": k // 5, "tip": "tip"} for k in range(20)]
+    lost = {"layer": 9, "head": 9, "x": float("nan"), "y": 0.0, "tip": ""}
+    text = str(scatter([*heads, lost], "words " * 9, "x", "y"))
     names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="spot-name">', text)
-    assert 0 < len(names) <= 7
+    assert 0 < len(names) <= NAMED
     assert text.count("<circle") == 20
-    assert [spot.name for spot in outstanding([Spot("a", 0.0, 0.0, ""), Spot("b", 9.0, 9.0, "")])]
+    assert set(outstanding([*heads[:1], *heads[-1:]]).split(", ")) == {"0.0", "19.0"}
     places = spread([5.0, 5.0, 5.0, 90.0], 10.0, 0.0, 100.0)
     assert np.diff(places).min() >= 10.0
     assert tag("a", "<", href='"') == '<a href="&#34;">&lt;</a>'

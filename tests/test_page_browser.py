@@ -11,7 +11,7 @@ import pytest
 import chromium
 import page_results as given
 from matchlens.report.page import write
-from matchlens.report.page.texts import num
+from matchlens.report.texts import num
 
 pytestmark = pytest.mark.skipif(
     chromium.found() is None, reason="chromium and chromedriver are not installed"

@@ -809,14 +809,14 @@ def draws(function, **fixed):
 
 FIGURES = [
     C(
-        "figures/curves.py:layer_curves",
+        "figures/lines.py:layer_curves",
         "kind {",
         draws(curves.curves, table=CURVE),
         {"kind": "upto"},
         lambda m: [{"kind": kind} for kind in listed(m)],
     ),
     C(
-        "figures/curves.py:layer_curves",
+        "figures/lines.py:layer_curves",
         "has several numbers",
         draws(curves.curves),
         CURVE.assign(original=np.arange(len(CURVE)) / 10),

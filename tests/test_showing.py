@@ -14,12 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import matchlens
-from matchlens.report.attention_figures import attention_files
-from matchlens.report.drawing import ablation_files, sweep_files
-from matchlens.report.latex import tex
-from matchlens.report.main_tables import main_table
-from matchlens.report.numbers import printed
-from matchlens.report.sections import section_html, section_latex
+from matchlens.report.table import Table, tex
+from matchlens.report.texts import NONE, printed
+from matchlens.report.views import files_of, view_of
 from matchlens.results import Result
 from matchlens.studies.contrasts import Thresholds
 from test_looking import graded
@@ -55,6 +52,10 @@ STUDIES = (
     "ablation", "sweep-up-to", "sweep-from", "sweep-only", "sweep-window", "sweep-heads",
     "controls", "head-sets", "attention", "circuits", "looking",
 )  # fmt: skip
+
+
+def main_table(result: Result) -> Table:
+    return view_of(result).table(result)
 
 
 def tree(result: Result) -> ElementTree.Element:
@@ -124,7 +125,8 @@ def test_table_1_is_shown_with_its_stars(results):
     table.loc["Q->D", "significant"] = True
     result = replace(result, tables={"table1": table.reset_index()})
     rows = {
-        row[0].text: [cell.text for cell in row[1:]] for row in tree(result).findall(".//tbody/tr")
+        "".join(row[0].itertext()): ["".join(cell.itertext()) for cell in row[1:]]
+        for row in tree(result).findall(".//tbody/tr")
     }
     assert list(rows) == ["CLS", "Q", "SEP1", "D", "SEP2"]
     columns = ["CLS", "Q", "SEP1", "D", "SEP2", "All"]
@@ -137,7 +139,7 @@ def test_table_1_is_shown_with_its_stars(results):
 
 def test_points_in_latex_are_those_of_the_table(results):
     result = results["sweep-up-to"]
-    latex = str(sweep_files(result)["sweep-up-to/points.tex"])
+    latex = str(files_of(result)["sweep-up-to/points.tex"])
     points = result.to_frame("points")
     body = latex[latex.index("\\midrule") :]
     lines = [line.removesuffix(r" \\") for line in body.splitlines() if line.endswith(r"\\")]
@@ -161,18 +163,18 @@ def test_heads_in_latex(results):
     table["matching"] = table["held"] = False
     table.loc[[3, 5], "matching"] = True
     marked = replace(result, tables={**result.tables, "matching": table})
-    latex = str(attention_files(marked)["attention/matching.tex"])
+    latex = str(files_of(marked)["attention/matching.tex"])
     for place in (3, 5):
         row = table.loc[place]
         assert f"{tex(row['direction'])} & {row['layer']}.{row['head']} & " in latex
     assert latex.count("? &") == 2
     assert latex.count(r"\\") == 3
-    section = main_table(results["circuits"])
+    table = main_table(results["circuits"])
     best = results["circuits"].to_frame("heads").nlargest(12, "alignment")
-    assert [row[0] for row in section.rows] == [
-        f"{row['layer']}.{row['head']}" for row in best.to_dict("records")
+    assert [row["name"] for row in table.rows] == [
+        (row["layer"], row["head"]) for row in best.to_dict("records")
     ]
-    heads = section_latex(main_table(results["sweep-heads"]))
+    heads = main_table(results["sweep-heads"]).latex()
     assert "$-$" in heads or not (results["sweep-heads"].to_frame("points")["diff"] < 0).any()
     assert heads.count(r"\\") == 21
 
@@ -183,9 +185,9 @@ def test_long_tables_and_many_notes_are_clipped_and_counted(results):
     words = "".join(tree(many).itertext())
     assert "28 more rows." in words
     assert "30 more notes." in words
-    section = main_table(many)
-    assert len(section.rows) == 48
-    assert "more rows" not in section_html(section)
+    table = main_table(many)
+    assert len(table.rows) == 48
+    assert "more rows" not in table.html()
 
 
 def test_hostile_names_and_notes_are_inert(results):
@@ -212,7 +214,8 @@ def test_odd_results_show_themselves_too():
     empty = Result("mine", {}, {}, (), pd.DataFrame(), pd.DataFrame(), {})
     assert "mine" in empty._repr_html_()
     plain = replace(empty, tables={"t": pd.DataFrame({"a": ["x"], "b": [np.nan], "c": [True]})})
-    assert [cell.text for cell in tree(plain).findall(".//tbody/tr/*")] == ["x", "-", "True"]
+    cells = tree(plain).findall(".//tbody/tr/*")
+    assert ["".join(cell.itertext()) for cell in cells] == ["x", NONE, "yes"]
     with pytest.raises(matchlens.InputError, match="study 'mine' has no figure"):
         plain.plot()
 
@@ -230,12 +233,14 @@ def test_what_draws_is_imported_when_somebody_looks():
 
 def test_one_cut_tables_say_interval_and_p(tiny32, pairs):
     result = matchlens.ablation(tiny32, pairs, cuts=["Q->D"])
-    section = main_table(result)
-    assert section.head == ("cut", "nDCG@10", "change", "share", "95%", "p (Holm)")
+    table = main_table(result)
+    labels = [column.label for column in table.columns]
+    assert labels == ["cut", "nDCG@10", "change", "share", "95%", "p (Holm)"]
+    cells = [column.plain(table.rows[0]) for column in table.columns]
     row = result.to_frame("table1").set_index("cut").loc["Q->D"]
-    assert section.rows[0][2] == printed(float(row["diff"]), 3)
+    assert cells[2] == printed(float(row["diff"]), 3)
     original, random = (float(str(result.options[name])) for name in ("original", "random"))
     share = float(row["diff"]) / (original - random) if original > random else None
-    assert section.rows[0][3] == printed(share, 2)
-    assert re.fullmatch(r"\[-?[\d.]+, -?[\d.]+\]|-", section.rows[0][4])
-    assert set(ablation_files(result)) == {"ablation/table1.txt", "ablation/table1.tex"}
+    assert cells[3] == printed(share, 2)
+    assert re.fullmatch(r"\[-?[\d.]+, -?[\d.]+\]|-", cells[4])
+    assert set(files_of(result)) == {"ablation/table1.txt", "ablation/table1.tex"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from matchlens.report.numbers import printed
+from matchlens.report.texts import printed
 from pages import DOCS, NOT_RUN, ROOT, blocks, name_of, pages
 
 RESULTS = DOCS / "results"

@@ -14,7 +14,7 @@ from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
 from matchlens.directions import Cut
 from matchlens.parts import Part
 from matchlens.ranking import compare, holm
-from matchlens.report.drawing import study_text
+from matchlens.report.views import text_of
 from matchlens.studies.common import half
 from matchlens.studies.cut_modes import agreement, expand_modes
 from matchlens.studies.head_sets import random_sets
@@ -163,7 +163,7 @@ def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
     tau = points["tau_b"].to_numpy()
     as_much = (tau[1:] <= tau[0] + 1e-12).sum()
     assert row["p_tau"] == (1 + as_much) / (1 + row["draws"])
-    text = study_text(result)
+    text = text_of(result)
     assert "p (measure)" in text
     assert "p (order)" in text
     assert "shared" in text
@@ -385,7 +385,7 @@ def test_a_direction_that_matters_is_beyond_the_amount(tmp_path):
     idle = table.loc["D->Q"]
     assert idle["verdict"] == "undecided"
     assert idle["lacking"] == "the cut itself is not shown to lower the measure"
-    text = study_text(result)
+    text = text_of(result)
     assert "{CLS,SEP1,SEP2}->{Q,D}: the direction matters beyond the amount" in text
     assert "the same rows lose as much, elsewhere" in text
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matchlens.parts import Part
     from matchlens.prompts import Prompt
     from matchlens.report.conclusions import write_report
-    from matchlens.report.tables import latex as table_latex
-    from matchlens.report.tables import text as table_text
+    from matchlens.report.views.ablation import latex as table_latex
+    from matchlens.report.views.ablation import text as table_text
     from matchlens.results import Result
     from matchlens.studies.ablation import ablation, score
     from matchlens.studies.attention import attention
@@ -72,8 +72,8 @@ _PLACES = {
     "sweep": "matchlens.studies.sweeps",
     "sweep_points": "matchlens.studies.sweeps",
     "table1": "matchlens.studies.presets",
-    "table_latex": "matchlens.report.tables:latex",
-    "table_text": "matchlens.report.tables:text",
+    "table_latex": "matchlens.report.views.ablation:latex",
+    "table_text": "matchlens.report.views.ablation:text",
     "thin": "matchlens.corpora",
     "trec": "matchlens.corpora",
     "wrap": "matchlens.models.wrap",

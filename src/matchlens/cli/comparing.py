@@ -39,7 +39,8 @@ def compare(settings: CompareSettings) -> None:
     folders, out = settings.folders, settings.out
     if out is not None:
         check_folder(out)
-    from matchlens.report.comparing import comparison_files, comparison_text
+    from matchlens.report.views.compare import files as comparison_files
+    from matchlens.report.views.compare import text as comparison_text
     from matchlens.studies.comparing import compare as study
 
     result = study(folders, seed=settings.seed)

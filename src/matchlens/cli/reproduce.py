@@ -108,14 +108,14 @@ def reproduce(settings: ReproduceSettings) -> None:
         show(f"{costs}\n")
         return
     say(costs, settings.quiet)
-    from matchlens.report.paper import comparison_files, comparison_text
+    from matchlens.report.views import files_of, text_of
 
     def beside_the_paper(results: Mapping[str, Result]) -> None:
         beside = wexir25.beside_the_paper(results["ablation"])
-        beside.texts.update(comparison_files(beside))
+        beside.texts.update(files_of(beside))
         beside.command = job.record
         beside.save(str(settings.out))
-        show(f"\n{comparison_text(beside)}")
+        show(f"\n{text_of(beside)}")
 
     study.run_all(job, settings, after=beside_the_paper)
 

@@ -14,12 +14,11 @@ matplotlib is used through its objects only: no pyplot, no global settings, no w
 
 from __future__ import annotations
 
-from matchlens.figures.curves import layer_curves
 from matchlens.figures.distributions import class_distributions
 from matchlens.figures.files import render, save
 from matchlens.figures.heads import head_map
 from matchlens.figures.hows import comparison
-from matchlens.figures.profiles import layer_profile
+from matchlens.figures.lines import layer_curves, layer_profile
 from matchlens.figures.scatter import head_scatter
 from matchlens.figures.sets import set_effects
 from matchlens.figures.shares import shares

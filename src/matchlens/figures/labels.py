@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+
+NAMED = 8
+"""Heads that are named in a scatter, at most, on paper and on the page."""
 
 
 def spread(
@@ -32,6 +35,23 @@ def spread(
     free = np.concatenate([np.full(size, mean) for mean, size in pools])
     last = high - heights[-1] / 2 - steps[-1]
     return np.clip(free, min(low + heights[0] / 2, last), last) + steps
+
+
+def outstanding(
+    x: Float[np.ndarray, " heads"], y: Float[np.ndarray, " heads"]
+) -> Int[np.ndarray, " named"]:
+    """Choose the heads to name: the farthest from the medians, in each axis' standard deviations.
+
+    Args:
+        x: a number for each head.
+        y: another one.
+    """
+    far = np.zeros(len(x))
+    for values in (x, y):
+        if len(values) and (spread := float(values.std())) > 0:
+            far += ((values - np.median(values)) / spread) ** 2
+    order = np.argsort(-far, kind="stable")[:NAMED]
+    return order if len(x) <= NAMED else order[far[order] > 0]
 
 
 def beside(

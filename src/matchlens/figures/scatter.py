@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
 from matchlens.figures.colours import COLOURS, SHADES, bar, bar_height
-from matchlens.figures.labels import beside, toward
+from matchlens.figures.labels import beside, outstanding, toward
 from matchlens.figures.page import (
     EDGE,
     GREY,
@@ -40,8 +40,6 @@ from matchlens.figures.page import (
     written,
 )
 
-NAMED = 8
-"""How many heads are named, at most."""
 NOTE = "Each point is a head; layer.head names those farthest from the middle."
 SIGNIFICANT = "significant on either axis; hollow: on none."
 _EMPTY = "no head has both numbers"
@@ -159,7 +157,7 @@ def head_scatter(
         _draw(axes, points, colours, size, centred=centred)
         if colours is not None:
             bar(page, colours, words, frame.extra, left, across, sign=centred)
-        named = _outstanding(at_x, at_y)
+        named = outstanding(at_x, at_y)
         scale = np.array([(high_x - low_x) / across, (high_y - low_y) / room])
         places = np.column_stack([at_x - low_x, at_y - low_y]) / scale
         _names(axes, page, [points.names[i] for i in named], places, named, size)
@@ -260,18 +258,6 @@ def _draw(
                     edgecolors=rim[rows].tolist(), linewidths=0.5 if filled else 0.8,
                     zorder=3 if filled else 2.5, label="filled" if filled else "hollow",
                 )  # fmt: skip
-
-
-def _outstanding(
-    x: Float[np.ndarray, " heads"], y: Float[np.ndarray, " heads"]
-) -> Int[np.ndarray, " named"]:
-    """The heads farthest from the medians, each axis in its standard deviations."""
-    far = np.zeros(len(x))
-    for values in (x, y):
-        if len(values) and (spread := float(values.std())) > 0:
-            far += ((values - np.median(values)) / spread) ** 2
-    order = np.argsort(-far, kind="stable")[:NAMED]
-    return order if len(x) <= NAMED else order[far[order] > 0]
 
 
 def _names(

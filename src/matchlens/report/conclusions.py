@@ -1,8 +1,7 @@
-"""What a results folder says as a whole: claims, headline numbers, results.json, the page."""
+"""The conclusions from a results folder: claims, headline numbers, results.json, the page."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.errors import InputError
 from matchlens.ranking.effects import MARGIN
-from matchlens.report.numbers import columns, printed
+from matchlens.report.views.study import latex, text
 from matchlens.results import Result, read_manifest, records, to_json
 from matchlens.saving import locked
 from matchlens.studies.claims import claims, headline, summary
@@ -19,12 +18,12 @@ from matchlens.studies.claims import claims, headline, summary
 NAME = "study"
 FORMAT = 1
 OTHERS = (NAME, "comparison", "wexir25")
-"""Results in a folder that are made of the others."""
+"""Results in a folder that derive from the others."""
 MODEL = ("name", "sha256", "type", "dtype", "max_length")
 
 
 def held(folder: str | Path) -> dict[str, Result]:
-    """The results of a folder's studies, in the order in which they were made.
+    """Load the results of a folder's studies, in the order in which they were run.
 
     Raises:
         InputError: if there is no results folder, no study in it, or a file cannot be read.
@@ -79,8 +78,8 @@ def conclude(
         {"claims": decided},
     )
     numbers = headline({**results, NAME: result})
-    said = summary(results, decided)
-    result.tables = {"claims": decided, "headline": numbers, "summary": said}
+    sentences = summary(results, decided)
+    result.tables = {"claims": decided, "headline": numbers, "summary": sentences}
     result.texts = {
         "results.json": to_json(as_json(result, results)),
         f"{NAME}/claims.txt": text(result),
@@ -90,10 +89,10 @@ def conclude(
 
 
 def check_margin(margin: float) -> None:
-    """See that a margin is a share.
+    """Check a margin.
 
     Raises:
-        InputError: if it is not.
+        InputError: if it is not between 0 and 1.
     """
     if not 0 < margin < 1:
         raise InputError(
@@ -142,7 +141,7 @@ def write_report(
 
 
 def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
-    """The content of ``results.json``, as ``results.schema.json`` beside this file says."""
+    """Return the content of ``results.json``; its schema stands in ``results.schema.json``."""
     identity = result.identity
     model, pairs, versions = (identity[key] for key in ("model", "pairs", "versions"))
     assert isinstance(model, Mapping)  # noqa: S101
@@ -167,60 +166,3 @@ def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
         "claims": records(result.tables["claims"]),
         "headline": numbers,
     }
-
-
-def text(result: Result) -> str:
-    """The summary and the claims for a terminal.
-
-    Args:
-        result: what :func:`conclude` returned.
-    """
-    lines = [str(row["sentence"]) for row in records(result.tables["summary"])]
-    body = [["claim", "verdict", "number", "95% interval", "n", "p", "p (Holm)", "draws"]]
-    decided = records(result.tables["claims"])
-    for row in decided:
-        low, high = (printed(row[key], 3) for key in ("low", "high"))
-        interval = f"[{low}, {high}]" if row["low"] is not None else "-"
-        count = "-" if row["n"] is None else f"{row['n']} {row['n_of']}"
-        draws = str(row["draws"]).split(", ")
-        body.append(
-            [
-                *(str(row["id"]), str(row["verdict"]), printed(row["value"], 3), interval, count),
-                *(printed(row[key], 3) for key in ("p", "p_holm")),
-                f"{draws.count(draws[0])} of {len(draws)}",
-            ]
-        )
-    said = [
-        f"{row['id']}: {row['claim']} {row['found']} {_sentence(row['agreement'])}"
-        for row in decided
-    ]
-    return "\n".join([*lines, "", *columns(body), "", *said]) + "\n"
-
-
-def _sentence(words: object) -> str:
-    return f"{str(words)[0].upper()}{str(words)[1:]}."
-
-
-_TEX = {"\\": r"\textbackslash{}", "->": r"$\rightarrow$", **{c: f"\\{c}" for c in "{}#_%&$"}}
-_TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def latex(result: Result) -> str:
-    """The claims as a LaTeX table (booktabs).
-
-    Args:
-        result: what :func:`conclude` returned.
-    """
-
-    def safe(plain: object) -> str:
-        keys = sorted(_TEX, key=len, reverse=True)
-        return re.sub("|".join(map(re.escape, keys)), lambda found: _TEX[found[0]], str(plain))
-
-    lines = ["% \\usepackage{booktabs}", "\\begin{tabular}{p{.5\\linewidth}lrl}", "\\toprule"]
-    lines += ["claim & verdict & number & 95\\% interval \\\\", "\\midrule"]
-    for row in records(result.tables["claims"]):
-        low, high = (printed(row[key], 3) for key in ("low", "high"))
-        interval = f"[{low}, {high}]" if row["low"] is not None else "--"
-        number = "--" if row["value"] is None else printed(row["value"], 3)
-        lines.append(f"{safe(row['claim'])} & {row['verdict']} & {number} & {interval} \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])

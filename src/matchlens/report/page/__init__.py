@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,20 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
-from matchlens.report.page.parts import ROWS
-from matchlens.report.page.results_folder import ResultsFolder
-from matchlens.report.page.sections.circuits import figure_2, hypothesis
-from matchlens.report.page.sections.contrasts import figure_1b, figure_1c
-from matchlens.report.page.sections.controls import controls
-from matchlens.report.page.sections.cuts import table_1
+from matchlens.report.exhibits import Detail
+from matchlens.report.page.overview import made, opening
 from matchlens.report.page.sections.looking import looking
-from matchlens.report.page.sections.made import made
-from matchlens.report.page.sections.matching import matching
-from matchlens.report.page.sections.opening import opening
-from matchlens.report.page.sections.paper import paper
-from matchlens.report.page.sections.profiles import lexical, no_op
-from matchlens.report.page.sections.sweeps import figure_1a, heads_alone
-from matchlens.report.page.texts import embedded
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.texts import embedded
+from matchlens.report.views import VIEWS
 from matchlens.saving import put
 
 __all__ = ["LIMIT", "NAME", "page", "write"]
@@ -39,23 +30,6 @@ __all__ = ["LIMIT", "NAME", "page", "write"]
 NAME = "report.html"
 LIMIT = 5_000_000
 """Most bytes of the page."""
-
-
-@dataclass(frozen=True)
-class Detail:
-    """How much of the costly parts a page holds.
-
-    Args:
-        heads: how many matching heads a pair has alone; all heads where None.
-        distributions: heads a direction whose distributions are drawn.
-        rows: rows of a table that are shown at most; longer ones are files alone.
-    """
-
-    heads: int | None = None
-    distributions: int = 6
-    rows: int = ROWS
-
-
 LADDER = (
     Detail(),
     Detail(heads=100),
@@ -69,7 +43,7 @@ LADDER = (
 
 
 def page(folder: Path, limit: int = LIMIT) -> str:
-    """The page of a results folder, from its stored tables alone.
+    """Make the page of a results folder from its stored tables alone.
 
     The same tables give the same text: it holds no times and no paths.
 
@@ -116,28 +90,12 @@ def write(folder: Path) -> Path:
 
 def _render(held: ResultsFolder, detail: Detail) -> str:
     pair, pair_data = looking(held, detail.heads)
-    exhibits = (
-        *paper(held),
-        table_1(held),
-        figure_1a(held),
-        heads_alone(held),
-        figure_1b(held),
-        figure_1c(held, detail.distributions),
-        no_op(held),
-        lexical(held),
-        matching(held),
-        figure_2(held),
-        hypothesis(held),
-        controls(held),
-        pair,
-    )
+    exhibits = [one for view in VIEWS.values() for one in view.exhibits(held, detail)]
+    exhibits.append(pair)
     first = opening(held, {exhibit.id: exhibit.lead for exhibit in exhibits})
-    tables = {
-        table.name: table.data()
-        for some in (first.tables, *(exhibit.tables for exhibit in exhibits))
-        for table in some
-    }
+    tables = [*first.tables, *(table for exhibit in exhibits for table in exhibit.tables)]
     style, script = _asset("page.css"), _asset("page.js")
+    content = {"tables": {table.name: table.data() for table in tables}, "pair": pair_data}
     text = (
         _environment()
         .get_template("page.html.j2")
@@ -151,7 +109,7 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
             script=script,
             style_hash=_hash(style),
             script_hash=_hash(script),
-            data=embedded({"tables": tables, "pair": pair_data}),
+            data=embedded(content),
         )
     )
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,1 +1,1 @@
-"""Charts as inline SVG: colours are classes, so that light and dark are the style sheet's."""
+"""Former place of the page's charts."""

@@ -1,0 +1,427 @@
+"""Figures with layers along their x axis: Figure 1a, and any quantity layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from matchlens.errors import InputError
+from matchlens.figures.labels import spread
+from matchlens.figures.page import (
+    DASHES,
+    EDGE,
+    GREY,
+    INK,
+    MINUS,
+    NORMAL,
+    PALE,
+    PALETTE,
+    READS,
+    SMALL,
+    TICK,
+    Frame,
+    Page,
+    arrows,
+    integers,
+    numbers,
+    required,
+    style,
+    ticks,
+    unit,
+    written,
+)
+
+KINDS = {
+    "up-to": f"n: layers 0 to n{MINUS}1 are cut (at 0: none)",
+    "from": "n: layers n to the top are cut (at the last: none)",
+    "only": "the one layer that is cut",
+    "window": "first layer of the window that is cut",
+}
+"""What the x axis counts."""
+CURVE = ("direction", "n", "mean", "original", "ci_low", "ci_high", "significant")
+CURVE_NOTE = (
+    "X→Y cut: X no longer reads Y. Filled: significant change; hollow: not. "
+    "Band: 95% interval of the change."
+)
+PROFILE = ("layer", "series", "value", "low", "high")
+PROFILE_NOTE = "Line: mean over the layer's heads; band: the middle half of the heads."
+LEADER, KEY = 11.0, 9.0
+"""Points from the axes to the labels, and from a label's sign to its text."""
+PAD = 5.0
+"""Points that stay empty left of the first layer and right of the last."""
+_APART = 9.0
+"""Points between one panel and the next one's heading."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line with its band; marks are filled where it is significant, all where that is None."""
+
+    name: str
+    sign: int
+    layer: Float[np.ndarray, " points"]
+    value: Float[np.ndarray, " points"]
+    low: Float[np.ndarray, " points"]
+    high: Float[np.ndarray, " points"]
+    significant: Bool[np.ndarray, " points"] | None = None
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Lines over the same layers, and level lines by name."""
+
+    name: str
+    lines: list[_Line]
+    low: float
+    high: float
+    ticks: list[float]
+    levels: dict[str, float]
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of its lines, of the level ones too."""
+        return [*(line.name for line in self.lines), *self.levels]
+
+
+def layer_curves(
+    table: pd.DataFrame,
+    *,
+    measure: str,
+    random: float,
+    kind: str = "up-to",
+    title: str = "",
+    width: str = "column",
+    impossible: Sequence[str] = (),
+) -> Figure:
+    """Draw Figure 1a: how the measure changes with the layers that are cut.
+
+    A curve for each direction with the 95% interval of its change as a band; markers are filled
+    where the change is significant. The original and the random ranking are lines. Labels stand at
+    the curves' right ends.
+
+    Args:
+        table: one row for each point of a curve. Columns: direction (text such as ``Q->D``), n (a
+            layer or a number of layers, see kind), mean (the measure), original (the measure
+            without a cut), ci_low and ci_high (95% interval of the mean difference to the original,
+            in units of the measure; NaN draws no band), significant (bool).
+        measure: the measure's name, such as ``nDCG@10``.
+        random: the random ranking's expected value of the measure; NaN draws no line.
+        kind: what n is. ``up-to``: layers 0 to n-1 are cut; ``from``: layers n and above;
+            ``only``: layer n; ``window``: a window that begins at layer n.
+        title: above the figure.
+        width: ``column`` (3.35 inch) or ``page`` (7 inch).
+        impossible: directions that could not be cut, for the note: they have no curve.
+
+    Raises:
+        InputError: if the table is empty, lacks a column or holds two rows for one point, or if
+            kind or width is unknown.
+
+    Source: the paper's Figure 1a.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"direction": "D->D", "n": [0, 1, 2], "mean": [0.8, 0.79, 0.7], "original": 0.8,
+    ...      "ci_low": [0.0, -0.03, -0.15], "ci_high": [0.0, 0.01, -0.05],
+    ...      "significant": [False, False, True]}
+    ... )
+    >>> figure = layer_curves(table, measure="nDCG@10", random=0.48, title="Demo")
+    >>> [text.get_text() for text in figure.texts[4:]]
+    ['random', 'D→D', 'original']
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind {kind!r} is not known; expected one of {', '.join(KINDS)}")
+    required(table, CURVE, ("direction", "n"), "layer_curves")
+    originals = numbers(table, "original")
+    if np.ptp(originals) > 1e-9:
+        raise InputError(
+            f"column 'original' has several numbers, {originals.min()} to {originals.max()}; "
+            "expected one: the value of the ranking without a cut in every row"
+        )
+    lines, levels = _curves(table), {"original": float(originals[0]), "random": float(random)}
+    levels = {name: value for name, value in levels.items() if np.isfinite(value)}
+    seen = np.concatenate([list(levels.values()), *(np.r_[c.value, c.low, c.high] for c in lines)])
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    margin = max((high - low) * 0.04, (0.02 - (high - low)) / 2, abs(high) * 1e-6)
+    low, high = low - margin, high + margin
+    panel = _Panel("", lines, low, high, ticks(low, high, 6), levels)
+    absent = ", ".join(arrows(name) for name in impossible)
+    note = f"{CURVE_NOTE} Impossible, so not drawn: {absent}." if absent else CURVE_NOTE
+    n, words = integers(table, "n"), (title, KINDS[kind], measure, note)
+    return _drawn([panel], (int(n.min()), int(n.max())), words, width, (0.58, 0.36))
+
+
+def layer_profile(
+    table: pd.DataFrame,
+    *,
+    quantity: str,
+    note: str = PROFILE_NOTE,
+    title: str = "",
+    label: str = "layer",
+    width: str = "column",
+) -> Figure:
+    """Draw a quantity over the layers, a line for each series, with a band around each.
+
+    Labels stand at the lines' right ends. Panels stand one below the other and share the layers;
+    each has its own range, which begins at 0 where 0 is near.
+
+    Args:
+        table: one row for each layer and series, of each panel. Columns: layer (from 0), series
+            (text such as ``CLS`` or ``Q->D``), value (the line; NaN leaves a gap), low and high
+            (the band, in the value's units; NaN draws none) and, if wanted, panel (text such as
+            ``mass``).
+        quantity: what the values are, such as ``share of a row's attention``.
+        note: what lines and bands are.
+        title: above the figure.
+        label: what the x axis counts, in words.
+        width: ``column`` (3.35 inch) or ``page`` (7 inch).
+
+    Raises:
+        InputError: if the table is empty, lacks a column or holds two rows for one point, or if
+            the width is unknown.
+
+    Source: science 4, the no-op profile and same-token shares; the paper's section 4.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame(
+    ...     {"layer": [0, 1, 0, 1], "series": ["CLS", "CLS", "SEP1", "SEP1"],
+    ...      "value": [0.3, 0.2, 0.1, 0.6], "low": 0.1, "high": 0.7}
+    ... )
+    >>> figure = layer_profile(table, quantity="mass of Q", title="Where Q's attention goes")
+    >>> [text.get_text() for text in figure.texts[4:]]
+    ['CLS', 'SEP1']
+    """
+    split = "panel" in table.columns
+    required(table, PROFILE, [*(["panel"] if split else []), "series", "layer"], "layer_profile")
+    seen = np.concatenate([numbers(table, name, known=False) for name in ("value", "low", "high")])
+    scale, in_units = unit(*seen)
+    panels = _panels(table, scale, split=split)
+    said = "".join(name for panel in panels for name in (panel.name, *panel.labels))
+    told = "→" in arrows(note) or "→" not in arrows(said + title)
+    text = note if told else f"{note} {READS}"
+    several = len(panels) > 1
+    shape = (0.36, 0.24) if several else (0.5, 0.34)
+    words = (title, label, arrows(quantity) + in_units, arrows(text))
+    layers = integers(table, "layer")
+    return _drawn(panels, (int(layers.min()), int(layers.max())), words, width, shape)
+
+
+def _drawn(
+    panels: list[_Panel],
+    layers: tuple[int, int],
+    words: tuple[str, str, str, str],
+    width: str,
+    shape: tuple[float, float],
+) -> Figure:
+    """Draw panels one below the other, which share the layers, with labels at the lines' ends.
+
+    Args:
+        panels: the panels.
+        layers: the first and the last one.
+        words: the title, what x counts, what y is, the note.
+        width: of the sheet.
+        shape: a panel's height by the sheet's width, in a column and on a page.
+    """
+    title, label, y_words, note = words
+    with style():
+        page = Page(width)
+        frame = Frame(page, title, label, note)
+        longest = page.width * (0.28 if not page.wide else 0.22)
+        names = {
+            line.name: page.wrap(arrows(line.name), longest, SMALL)
+            for panel in panels
+            for line in panel.lines
+        }
+        names |= {name: name for panel in panels for name in panel.levels}
+        heights = {name: page.measure(shown, SMALL)[1] + 1.5 for name, shown in names.items()}
+        split = bool(panels[0].name)
+        base = page.width * shape[page.wide]
+        rooms = [max(base, sum(heights[name] for name in p.labels) + 2) for p in panels]
+        gaps = _APART * (len(panels) - 1)
+        heading = (page.measure("X", SMALL)[1] + 5.0) * len(panels) if split else 0.0
+        y_label = page.wrap(y_words, sum(rooms) + heading + gaps, NORMAL)
+        left = EDGE + page.measure(y_label, NORMAL)[1] + 2 + TICK
+        left += page.widest([tick for p in panels for tick in written(p.ticks)], SMALL)
+        right = EDGE + page.widest(list(names.values()), SMALL) + KEY + LEADER
+        across = page.width - left - right
+        heads = [page.wrap(arrows(p.name), across, SMALL) if split else "" for p in panels]
+        above = [page.measure(name, SMALL)[1] + 5.0 if name else 0.0 for name in heads]
+        stack = sum(rooms) + sum(above) + gaps
+        page.grow(frame.bottom + stack + frame.top)
+        frame.draw(left + across / 2)
+        page.text(
+            EDGE, frame.bottom + stack / 2, y_label, rotation=90, va="center", fontsize=NORMAL,
+            multialignment="center",
+        )  # fmt: skip
+        top = frame.bottom + stack
+        for panel, name, high, room in zip(panels, heads, above, rooms, strict=True):
+            if name:
+                page.text(left, top - 2.0, name, va="top", fontsize=SMALL)
+            bottom = top - high - room
+            axes = page.axes(left, bottom, across, room)
+            _panel(page, axes, panel, names, layers)
+            if panel is not panels[-1]:
+                axes.tick_params(labelbottom=False)
+            top = bottom - _APART
+    return page.figure
+
+
+def _panel(
+    page: Page, axes: Axes, panel: _Panel, names: dict[str, str], layers: tuple[int, int]
+) -> None:
+    """A panel's lines and the labels at their ends."""
+    first, last = layers
+    box = axes.get_position()
+    left, bottom = box.x0 * page.width, box.y0 * page.height
+    across, room = box.width * page.width, box.height * page.height
+    pad = PAD * max(last - first, 1.0) / (across - 2 * PAD)
+    axes.set_xlim(first - pad, last + pad)
+    axes.set_ylim(panel.low, panel.high)
+    axes.set_yticks(panel.ticks, written(panel.ticks))
+    _layer_ticks(page, axes, first, last, across)
+    if not panel.levels:
+        axes.axhline(0, color=PALE, lw=0.7, zorder=0.5)
+    for name, value in panel.levels.items():
+        dash = (0, ()) if name == "original" else (0, (1, 1.6))
+        axes.axhline(value, color=GREY, lw=0.7, ls=dash, zorder=1, label=name)
+
+    def up(value: float) -> float:
+        return bottom + (value - panel.low) / (panel.high - panel.low) * room
+
+    labels = []
+    for line in panel.lines:
+        _draw(axes, line, crowded=len(panel.lines) > 4)
+        end = np.flatnonzero(np.isfinite(line.value))[-1]
+        x = left + float(line.layer[end] - first + pad) / (last - first + 2 * pad) * across
+        start, rank = (x, up(float(line.value[end]))), float(np.nanmean(line.value))
+        labels.append(_EndLabel(names[line.name], start, rank, *_sign(line.sign)))
+    for name, value in panel.levels.items():
+        labels.append(_EndLabel(name, (left + across, up(value)), value, GREY, ""))
+    if labels:
+        _end_labels(page, labels, left + across, bottom, bottom + room)
+    else:
+        axes.text(0.5, 0.5, "no number known", transform=axes.transAxes, va="center", ha="center")
+
+
+@dataclass(frozen=True)
+class _EndLabel:
+    """A label at a line's right end; its sign is a marker in the line's colour, or none."""
+
+    text: str
+    start: tuple[float, float]
+    rank: float
+    colour: str
+    marker: str
+
+
+def _end_labels(page: Page, labels: list[_EndLabel], edge: float, low: float, high: float) -> None:
+    """Put the labels right of the axes, moved apart; a thin line leads to each."""
+    labels = sorted(labels, key=lambda label: (round(label.start[1], 3), label.rank))
+    wanted = np.array([label.start[1] for label in labels])
+    heights = np.array([page.measure(label.text, SMALL)[1] + 1.5 for label in labels])
+    x = edge + LEADER
+    for label, y in zip(labels, spread(wanted, heights, low, high), strict=True):
+        page.line(
+            [label.start[0], edge + 1, x], [label.start[1], label.start[1], y],
+            color=label.colour, lw=0.5, alpha=0.8, solid_joinstyle="round",
+        )  # fmt: skip
+        if label.marker:
+            page.line([x + 2.5], [y], color=label.colour, marker=label.marker, ms=3.6, ls="")
+        indent = KEY - 2.0 if label.marker else 2.0
+        page.text(
+            x + indent, y, label.text, va="center", fontsize=SMALL,
+            color=INK if label.marker else GREY,
+        )  # fmt: skip
+
+
+def _layer_ticks(page: Page, axes: Axes, first: int, last: int, across: float) -> None:
+    """Ticks at whole layers, as many as have room."""
+    each = (across - 2 * PAD) / max(last - first, 1)
+    needed = page.widest([str(last)], SMALL) + 4.0
+    step = next(s for s in (1, 2, 3, 4, 6, 8, 12, 24, 48, last - first + 1) if s * each >= needed)
+    shown = [n for n in range(first, last + 1) if n % step == 0] or [first]
+    axes.set_xticks(shown, [str(n) for n in shown])
+
+
+def _curves(table: pd.DataFrame) -> list[_Line]:
+    """The curves in the table's order, each by rising n."""
+    names = table["direction"].astype(str).to_numpy(dtype=object)
+    n = integers(table, "n").astype(np.float64)
+    mean, original = numbers(table, "mean"), numbers(table, "original")
+    low, high = (original + numbers(table, name, known=False) for name in ("ci_low", "ci_high"))
+    significant = table["significant"].eq(True).to_numpy(dtype=bool)
+    curves = []
+    for sign, name in enumerate(dict.fromkeys(names)):
+        rows = np.flatnonzero(names == name)
+        rows = rows[np.argsort(n[rows], kind="stable")]
+        parts = (values[rows] for values in (n, mean, low, high, significant))
+        curves.append(_Line(str(name), sign, *parts))
+    return curves
+
+
+def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
+    """The panels and their lines in the table's order; a series has one sign in all panels."""
+    layer = integers(table, "layer").astype(np.float64)
+    series = table["series"].astype(str).to_numpy(dtype=object)
+    where = table["panel"].astype(str).to_numpy(dtype=object) if split else np.full(len(table), "")
+    columns = [numbers(table, name, known=False) / scale for name in ("value", "low", "high")]
+    signs = {str(name): i for i, name in enumerate(dict.fromkeys(series))}
+    panels = []
+    for panel in dict.fromkeys(where):
+        lines, seen = [], [np.zeros(0)]
+        for name, sign in signs.items():
+            rows = np.flatnonzero((where == panel) & (series == name))
+            rows = rows[np.argsort(layer[rows], kind="stable")]
+            value, low, high = (values[rows] for values in columns)
+            if np.isfinite(value).any():
+                lines.append(_Line(name, sign, layer[rows], value, low, high))
+                seen += [value, low, high]
+        least, most = _range(np.concatenate(seen))
+        panels.append(_Panel(str(panel), lines, least, most, ticks(least, most, 5), {}))
+    return panels
+
+
+def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """An axis' ends: from 0, where that takes little room, with a margin."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    if max(high, 0.0) - min(low, 0.0) <= 1.5 * (high - low) or high <= low:
+        low, high = min(low, 0.0), max(high, 0.0)
+    margin = max((high - low) * 0.04, abs(high) * 1e-6, 1e-9)
+    return low - margin, high + margin
+
+
+def _sign(i: int) -> tuple[str, str]:
+    return PALETTE[i % len(PALETTE)]
+
+
+def _draw(axes: Axes, line: _Line, *, crowded: bool) -> None:
+    """A line, its band, and its marks; an interval without neighbours is a bar."""
+    colour, marker = _sign(line.sign)
+    layer, value, low, high = line.layer, line.value, line.low, line.high
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(
+        layer, low, high, where=known.tolist(), color=colour, alpha=0.09 if crowded else 0.16,
+        lw=0, zorder=1.5,
+    )  # fmt: skip
+    beside = np.r_[False, known[:-1]] | np.r_[known[1:], False]
+    lone = known & ~beside
+    axes.vlines(layer[lone], low[lone], high[lone], color=colour, lw=0.8, alpha=0.5, zorder=1.5)
+    how = {"color": colour, "lw": 1.1, "ls": DASHES[line.sign % len(DASHES)], "zorder": 2}
+    if line.significant is None:
+        axes.plot(layer, value, marker=marker, ms=3.0, mew=0, label=line.name, **how)
+        return
+    axes.plot(layer, value, label=line.name, **how)
+    size = 3.0 if crowded else 3.6
+    for rows, face in ((~line.significant, "white"), (line.significant, colour)):
+        axes.plot(
+            layer[rows], value[rows], ls="", marker=marker, ms=size, mec=colour, mew=0.7, mfc=face,
+            zorder=3, label="_" + line.name,
+        )  # fmt: skip

@@ -1,0 +1,303 @@
+"""The first and the last section: questions, findings and claims; how the folder was made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from matchlens.report.exhibits import notes_of
+from matchlens.report.results_folder import ResultsFolder, Row
+from matchlens.report.table import Column, Table
+from matchlens.report.texts import (
+    NONE,
+    chance,
+    counted,
+    interval,
+    listed,
+    num,
+    number,
+    prose,
+    shown,
+    spelled,
+)
+
+PLACES: Mapping[str, str] = {
+    "ablation": "table-1",
+    "sweep-up-to": "figure-1a",
+    "sweep-from": "figure-1a",
+    "sweep-heads": "heads",
+    "controls": "controls",
+    "attention": "figure-1b",
+    "attention/noop": "no-op",
+    "attention/lexical": "lexical",
+    "attention/stages": "lexical",
+    "attention/negatives": "lexical",
+    "attention/matching": "matching",
+    "circuits": "figure-2",
+    "circuits/logits": "hypothesis",
+}
+"""Where on the page a study's or a table's numbers stand."""
+VERDICTS = {"holds": ("✓", "yes"), "does not hold": ("✗", "no")}
+ORDER = (
+    *("table-1", "figure-1a", "figure-1b", "no-op", "lexical", "matching", "figure-2"),
+    "controls",
+)
+"""The exhibits whose first sentences stand in for a summary."""
+PAPER = (
+    "Vast, Van Cooten, Soulier, Piwowarski: Understanding Matching Mechanisms in Cross-Encoders. "
+    "WExIR at SIGIR 2025, arXiv 2507.14604."
+)
+MOST = 120
+"""Lines of a list that are shown at most."""
+_CLAIMS = (
+    Column("id", "id", kind="text"),
+    Column("claim", "claim", kind="text"),
+    Column("verdict", "verdict", kind="text"),
+    Column("value", "value", 3),
+    Column("low", "95% low", 3),
+    Column("high", "95% high", 3),
+    Column("unit", "unit", kind="text"),
+    Column("n", "n", 0),
+    Column("n_of", "of", kind="text"),
+    Column("p", "p, uncorrected", kind="p"),
+    Column("p_holm", "p, Holm over the claims", kind="p"),
+    Column("needed", "queries needed", 0),
+    Column("draws", "verdict on each draw", kind="text"),
+    Column("agreement", "draws of the sample", kind="text"),
+    Column("found", "found", kind="text"),
+    Column("definition", "definition", kind="text"),
+    Column("source", "source", kind="text"),
+)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The page's opening.
+
+    Args:
+        title: what the page is about.
+        collections: the collections' names.
+        facts: name and value, the few numbers to begin with.
+        asked: the questions, in sentences.
+        found: the findings, in sentences.
+        claims: what each claim shows.
+        tables: the claims to download.
+        absent: why there are no claims; empty where there are.
+    """
+
+    title: str
+    collections: str
+    facts: tuple[tuple[str, str], ...]
+    asked: tuple[str, ...]
+    found: tuple[str, ...]
+    claims: tuple[Mapping[str, object], ...]
+    tables: tuple[Table, ...]
+    absent: str
+
+
+def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Opening:
+    """Write the opening from the study's summary, else from the exhibits.
+
+    Args:
+        held: the folder.
+        leads: what the page's exhibits say, by their id, where there is no summary.
+    """
+    model = shown(held.model, 120)
+    names = [shown(name, 80) for name in held.collections] or ["an unnamed collection"]
+    sentences: dict[object, list[str]] = {"asked": [], "found": []}
+    for row in held.rows("study", "summary"):
+        sentences[row["kind"]].append(prose(row["sentence"]))
+    first = [
+        sentence
+        for name in ORDER
+        for sentence in leads.get(name, ())[: 2 if name == "table-1" else 1]
+    ]
+    nothing = ["No study in this folder has a table that this page knows."]
+    claims = held.rows("study", "claims")
+    absent = "The paper's claims were not judged here (matchlens study does that)."
+    return Opening(
+        title=f"How {model} matches queries and documents",
+        collections=listed(names),
+        facts=_facts(held),
+        asked=tuple(sentences["asked"]) or _asked(held, model, listed(names)),
+        found=tuple(sentences["found"] or first or nothing),
+        claims=tuple(map(_claim, claims)),
+        tables=(Table("claims", "The claims", _CLAIMS, tuple(claims)),) if claims else (),
+        absent="" if claims else absent,
+    )
+
+
+def _claim(row: Row) -> Mapping[str, object]:
+    verdict, n = shown(row["verdict"], 40), row.get("n")
+    sign, kind = VERDICTS.get(verdict, ("?", "open"))
+    p, holm = row.get("p"), row.get("p_holm")
+    corrected = "" if holm is None else f", Holm {chance(holm)}"
+    names = re.split(r"[,;]\s*|\s+and\s+", shown(row.get("source") or "", 200))
+    sources = [name.strip() for name in names if name.strip()]
+    return {
+        "claim": prose(row["claim"]),
+        "verdict": verdict,
+        "sign": sign,
+        "kind": kind,
+        "value": num(row.get("value"), 3 if number(row.get("value")) % 1 else 0),
+        "interval": interval(row.get("low"), row.get("high"), 3),
+        "unit": shown(row.get("unit") or "", 60),
+        "n": "" if n is None else f"{int(number(n)):,} {shown(row.get('n_of') or '', 40)}",
+        "p": "" if p is None else f"{chance(p)} uncorrected{corrected}",
+        "found": prose(row.get("found") or ""),
+        "agreement": shown(row.get("agreement") or "", 120),
+        "definition": prose(row.get("definition") or ""),
+        "sources": [(name, _place(name)) for name in sources],
+    }
+
+
+def _place(source: str) -> str:
+    """The exhibit that shows a table; empty where none does."""
+    return PLACES.get(source) or PLACES.get(source.partition("/")[0], "")
+
+
+def _measure(held: ResultsFolder) -> tuple[str, str, str] | None:
+    """The measure with the original and the random ranking, the ablation's where it was run."""
+    for name in ("ablation", *held.studies):
+        if held.option(name, "original") is not None:
+            ends = (
+                num(held.option(name, key), held.digits(name)) for key in ("original", "random")
+            )
+            return (shown(held.option(name, "measure") or "the measure", 40), *ends)
+    return None
+
+
+def _facts(held: ResultsFolder) -> tuple[tuple[str, str], ...]:
+    facts: list[tuple[str, str]] = []
+    queries, pairs = _queries(held), held.about("pairs").get("number")
+    facts += [("queries", f"{queries:,}")] if queries else []
+    facts += [("pairs", f"{pairs:,}")] if isinstance(pairs, int) else []
+    layers, heads = (
+        next((held.option(n, key) for n in held.studies if held.option(n, key)), None)
+        for key in ("layers", "heads")
+    )
+    facts += [("layers × heads", f"{layers} × {heads}")] if layers and heads else []
+    if (measure := _measure(held)) is not None:
+        facts += [(f"{measure[0]}, original", measure[1]), ("random ranking", measure[2])]
+    return tuple(facts)
+
+
+def _queries(held: ResultsFolder) -> int:
+    frames = [one.pairs for one in held.studies.values() if {"collection", "qid"} <= set(one.pairs)]
+    return len(frames[0][["collection", "qid"]].drop_duplicates()) if frames else 0
+
+
+def _asked(held: ResultsFolder, model: str, collections: str) -> tuple[str, ...]:
+    pairs = held.about("pairs")
+    said = [
+        f"How does {model} match a query with a document? It was asked on {collections}: "
+        f"{counted(_queries(held), 'query', 'queries')} with "
+        f"{counted(int(number(pairs.get('number') or 0)), 'passage')}"
+        f"{_sampling(pairs.get('sampling'))}."
+    ]
+    if (measure := _measure(held)) is not None:
+        said.append(
+            f"Rankings are measured by {measure[0]}: the untouched model reaches {measure[1]}, a "
+            f"random ranking {measure[2]} (expected value)."
+        )
+    studies = listed([shown(name, 40) for name in held.studies] or ["none"])
+    return (*said, f"Studies in this folder: {studies}.")
+
+
+def _sampling(given: object) -> str:
+    if not isinstance(given, Mapping):
+        return ""
+    how = {
+        "per_grade": f"at most {given.get('per_grade')} a grade and query",
+        "run": f"the run's top {given.get('depth')}",
+    }.get(str(given.get("candidates")), "all judged ones")
+    easy = given.get("easy")
+    more = f", and {easy} random ones for each query as easy negatives" if easy else ""
+    return f" ({how}{more}; seed {given.get('seed')})"
+
+
+def made(held: ResultsFolder) -> dict[str, object]:
+    """Return what the last section shows: identity, checks, notes, commands, how to cite."""
+    versions = held.about("versions")
+    pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
+    sources = held.about("pairs").get("sources")
+    seeds = {
+        str(result.options["seed"])
+        for result in held.studies.values()
+        if result.options.get("seed") is not None
+    }
+    commands = held.manifest.get("commands")
+    lines = [
+        shown(one["line"], 4000)
+        for one in (commands if isinstance(commands, list) else [])
+        if isinstance(one, Mapping) and isinstance(one.get("line"), str)
+    ]
+    return {
+        "groups": [
+            ("Model", _flat(held.about("model"))),
+            ("Pairs", _flat(pairs)),
+            *[
+                (f"Collection {shown(one.get('collection', ''), 80)}", _flat(one))
+                for one in (sources if isinstance(sources, list) else [])
+                if isinstance(one, Mapping)
+            ],
+            ("Versions", _flat(versions)),
+        ],
+        "checks": _checks(held),
+        "seeds": ", ".join(sorted(seeds)) or "none",
+        "truncated": _truncated(held),
+        "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
+        "commands": lines[:MOST],
+        "cite": f"matchlens {shown(versions.get('matchlens', '?'), 40)}, report on "
+        f"{shown(held.model, 120)}.",
+        "paper": PAPER,
+    }
+
+
+def _checks(held: ResultsFolder) -> list[dict[str, object]]:
+    """The check's outcomes, equal ones once: the studies that saw them, a row for each question."""
+    found: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for name, result in held.studies.items():
+        rows = tuple(_check_rows(result.options.get("check")))
+        if rows:
+            found.setdefault(rows, []).append(shown(name, 60))
+    return [{"studies": ", ".join(names), "rows": rows} for rows, names in found.items()]
+
+
+def _check_rows(check: object) -> list[tuple[str, ...]]:
+    """What was checked, seen, expected, and whether it was right; in any shape."""
+    if not isinstance(check, Mapping):
+        return [("outcome", shown(spelled(check), 400), "", "")] if check else []
+    rows = []
+    for name, value in check.items():
+        if not (isinstance(value, Mapping) and "what" in value):
+            key = shown(str(name).replace("_", " "), 120)
+            rows.append((key, shown(spelled(value), 400), "", ""))
+            continue
+        seen, right = value.get("seen"), value.get("ok")
+        verdict = "not asked" if seen is None else "right" if right is True else "wrong"
+        said = NONE if seen is None else shown(spelled(seen), 200)
+        rows.append((prose(value["what"]), said, shown(value.get("expected") or "", 200), verdict))
+    return rows
+
+
+def _truncated(held: ResultsFolder) -> str:
+    for result in held.studies.values():
+        if "truncated" in result.pairs and len(result.pairs):
+            count = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())
+            return f"{count:,} of {len(result.pairs):,} pairs were cut to the length limit."
+    return "The folder does not say how many pairs were cut to the length limit."
+
+
+def _flat(value: object, path: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as names and texts."""
+    items: list[tuple[str, object]] = []
+    if isinstance(value, Mapping):
+        items = [(f"{path}, {key}" if path else str(key), one) for key, one in value.items()]
+        items = [(shown(name.replace("_", " "), 120), one) for name, one in items]
+    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        items = [(f"{path} {place}", one) for place, one in enumerate(value, start=1)]
+    elif value is not None or path:
+        return [(path or "outcome", shown(spelled(value), 400))]
+    return [pair for name, one in items for pair in _flat(one, name)][:MOST]

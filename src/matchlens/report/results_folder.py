@@ -1,0 +1,75 @@
+"""The studies of a results folder, as the page reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matchlens.results import Result, read_manifest, records
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """A results folder's studies.
+
+    Args:
+        manifest: the manifest.
+        studies: the results by study, in the manifest's order.
+        seen: rows of tables that were read before.
+    """
+
+    manifest: Mapping[str, object]
+    studies: Mapping[str, Result]
+    seen: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> ResultsFolder:
+        """Read all studies of a folder.
+
+        Raises:
+            InputError: if it is no results folder, or a file cannot be read.
+        """
+        return cls(read_manifest(folder), Result.load_all(folder))
+
+    def get(self, study: str) -> Result | None:
+        """Return a study, None where it was not run."""
+        return self.studies.get(study)
+
+    def rows(self, study: str, table: str) -> list[Row]:
+        """Return a table's rows; empty where there is none."""
+        if (study, table) not in self.seen:
+            result = self.get(study)
+            there = result is not None and table in result.tables
+            self.seen[study, table] = records(result.to_frame(table)) if there else []  # type: ignore[union-attr]
+        return list(self.seen[study, table])
+
+    def about(self, key: str) -> Mapping[str, object]:
+        """Return a part of the identity; empty where it has none."""
+        identity = self.manifest["identity"]
+        part = identity.get(key) if isinstance(identity, Mapping) else None
+        return part if isinstance(part, Mapping) else {}
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.about("model").get("name", "a model"))
+
+    @property
+    def collections(self) -> list[str]:
+        """The collections' names."""
+        sources = self.about("pairs").get("sources")
+        listed = sources if isinstance(sources, list) else []
+        return [str(one.get("collection", "?")) for one in listed if isinstance(one, Mapping)]
+
+    def option(self, study: str, key: str) -> object:
+        """Return an option of a study, None where it has none."""
+        result = self.get(study)
+        return None if result is None else result.options.get(key)
+
+    def digits(self, study: str) -> int:
+        """Return the decimals that the study's preset prints."""
+        digits = self.option(study, "digits")
+        return digits if isinstance(digits, int) else 3

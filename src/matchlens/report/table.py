@@ -1,0 +1,331 @@
+"""A table, declared once and rendered as text, LaTeX, HTML and CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup, escape
+
+from matchlens.errors import visible
+from matchlens.report import texts
+from matchlens.report.texts import LONG, arrow, chance, num, printed, reads, shown
+
+Row = Mapping[str, object]
+WORDS = ("text", "prose", "cut", "reads", "flag", "head")
+"""Kinds of columns that hold words, which stand to the left."""
+EXACT = 3000
+"""Cells of a table up to which its CSV file has all digits of every number."""
+_BOLD, _PLAIN = "\033[1m", "\033[0m"
+_TEX = {
+    "->": r"$\rightarrow$",
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "{}#_&%$"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+
+def tag(name: str, *inside: str, **attributes: object) -> Markup:
+    """Make an element; texts that are no Markup are escaped, ``class_`` is ``class``.
+
+    >>> tag("text", "a<b", class_="x", stroke_width=1.50)
+    Markup('<text class="x" stroke-width="1.5">a&lt;b</text>')
+    """
+    own = "".join(
+        f' {key if key == "viewBox" else key.rstrip("_").replace("_", "-")}="{escape(text)}"'
+        for key, value in attributes.items()
+        if value is not None
+        for text in [short(value) if isinstance(value, float) else str(value)]
+    )
+    return Markup(f"<{name}{own}>{''.join(map(escape, inside))}</{name}>")  # noqa: S704 - escaped above
+
+
+def short(value: float) -> str:
+    """Write a coordinate with one decimal at most.
+
+    >>> short(3.04), short(-0.01), short(12.25)
+    ('3', '0', '12.2')
+    """
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def tex(plain: object) -> str:
+    """Escape a text for LaTeX; arrows of directions become arrows.
+
+    >>> tex("{Q,D}->D#8.1"), tex("50% & a_b")
+    ('\\\\{Q,D\\\\}$\\\\rightarrow$D\\\\#8.1', '50\\\\% \\\\& a\\\\_b')
+    """
+    words = "".join(letter if letter.isprintable() else " " for letter in str(plain))
+    return re.sub("|".join(map(re.escape, _TEX)), lambda match: _TEX[match[0]], words)
+
+
+def columns(rows: Iterable[Sequence[str]], text: int = 1) -> list[str]:
+    """Align rows of cells: so many columns of words to the left, the others to the right.
+
+    >>> columns([["cut", "diff"], ["Q->D", "-.1"]])
+    ['cut   diff', 'Q->D   -.1']
+    """
+    cells = [list(row) for row in rows]
+    return _aligned(cells, [place < text for place in range(len(cells[0]))])
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        key: its name in the rows and in the CSV file. In a row, ``KEY*`` marks the cell (True: a
+            star; a text: itself), ``KEY!`` says that it is lower, ``KEY?`` is its tooltip, ``KEY~``
+            its HTML.
+        label: its heading.
+        digits: decimals of its numbers; 0 for whole ones.
+        kind: ``number``, ``p``, ``interval`` (a pair of numbers), ``share`` (in percent), ``head``
+            (layer and head), ``flag``, ``text``, ``prose`` (a text that wraps in LaTeX), ``cut`` or
+            ``reads`` (a cut, in HTML also in words).
+        sign: whether positive numbers have a plus in HTML.
+    """
+
+    key: str
+    label: str
+    digits: int = 3
+    kind: str = "number"
+    sign: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it holds words, which stand to the left."""
+        return self.kind in WORDS
+
+    def plain(self, row: Row) -> str:
+        """Format a cell for a terminal and for LaTeX, without its mark."""
+        value = row.get(self.key)
+        if value is None:
+            return "-"
+        if isinstance(value, tuple) and self.kind == "interval":
+            ends = [printed(end, self.digits) for end in value]
+            return "-" if "-" in ends else f"[{', '.join(ends)}]"
+        words = self._words(value)
+        return printed(value, self.digits) if words is None else words
+
+    def show(self, value: object) -> str:
+        """Format a value for a page."""
+        if value is None:
+            return texts.NONE
+        if self.kind in {"cut", "reads"}:
+            return arrow(value) if value != "" else "no cut"
+        if isinstance(value, tuple) and self.kind == "interval":
+            return texts.interval(*value, digits=self.digits)
+        if (words := self._words(value)) is not None:
+            return shown(words, LONG if self.kind != "prose" else None)
+        return chance(value) if self.kind == "p" else num(value, self.digits, sign=self.sign)
+
+    def _words(self, value: object) -> str | None:
+        """What does not depend on the medium; None for a number."""
+        if self.kind == "flag":
+            return "yes" if value else "no"
+        if self.kind == "share":
+            return texts.share(value)
+        if self.kind == "head" and isinstance(value, tuple):
+            return ".".join(map(str, value))
+        return str(value) if self.left or isinstance(value, str) else None
+
+    def cell(self, row: Row, name: str = "td") -> Markup:
+        """Make a cell's HTML."""
+        value, mark, tip = (row.get(f"{self.key}{end}") for end in ("", "*", "?"))
+        inside: str = self.show(value)
+        if f"{self.key}~" in row:
+            inside = escape(row[f"{self.key}~"])
+        elif self.kind in {"text", "prose"}:
+            inside = tag("bdi", inside)
+        elif self.kind in {"cut", "reads"} and value:
+            inside = tag("span", inside, class_="cut")
+            if self.kind == "reads" and (said := reads(value)):
+                inside = inside + Markup(" ") + tag("span", said, class_="soft")
+        star = tag("sup", "*") if mark is True else Markup("") if not mark else escape(str(mark))
+        kinds = [*([] if self.left else ["num"]), *(["lower"] if row.get(f"{self.key}!") else [])]
+        place = _order(value) if self.kind == "head" else None
+        return tag(
+            name,
+            inside,
+            star,
+            class_=" ".join(kinds) or None,
+            scope="row" if name == "th" else None,
+            title=tip,
+            data_mark="" if tip else None,
+            data_order=place,
+        )
+
+
+def _order(head: object) -> int | None:
+    """The number by which a head sorts."""
+    return int(head[0]) * 1000 + int(head[1]) if isinstance(head, tuple) else None
+
+
+def _mark(row: Row, key: str) -> str:
+    """The star or sign behind a number."""
+    mark = row.get(f"{key}*")
+    return "*" if mark is True else str(mark or "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption and notes.
+
+    Args:
+        name: the CSV file's name without its ending; unique on a page.
+        title: what it shows.
+        columns: how its columns are formatted; the first one names the row.
+        rows: values by column.
+        notes: how to read it, in sentences.
+        foot: a line below the body in LaTeX.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    foot: str = ""
+
+    def pick(self, *keys: str) -> Table:
+        """Return the table with those of its columns, in that order, that it has."""
+        by = {column.key: column for column in self.columns}
+        return replace(self, columns=tuple(by[key] for key in keys if key in by))
+
+    def text(self, bold: bool | None = None) -> list[str]:
+        """Align the table for a terminal.
+
+        Args:
+            bold: mark lower numbers by the terminal's bold type, or by a ``v`` where False; leave
+                them unmarked where None.
+        """
+        body, lower = [[column.label for column in self.columns]], set()
+        marks = {column.key: max([0, *(len(_mark(r, column.key)) for r in self.rows)])
+                 for column in self.columns}  # fmt: skip
+        for place, row in enumerate(self.rows, start=1):
+            cells = []
+            for n, column in enumerate(self.columns):
+                mark = _mark(row, column.key).ljust(marks[column.key])
+                if row.get(f"{column.key}!") and bold is not None:
+                    lower.add((place, n))
+                    mark = mark if bold else f"v{mark}"
+                elif bold is False and any(one.get(f"{column.key}!") for one in self.rows):
+                    mark = f" {mark}"
+                cells.append(visible(column.plain(row)) + mark)
+            body.append(cells)
+        lines = _aligned(body, [column.left for column in self.columns])
+        if not (bold and lower):
+            return lines
+        widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+        starts = [sum(widths[:n]) + 2 * n for n in range(len(widths))]
+        for place, n in sorted(lower, reverse=True):
+            start, line = starts[n], lines[place].ljust(starts[n] + widths[n])
+            end = start + widths[n]
+            line = f"{line[:start]}{_BOLD}{line[start:end]}{_PLAIN}{line[end:]}"
+            lines[place] = line.rstrip()
+        return lines
+
+    def latex(self, title: str = "", notes: Sequence[str] = ()) -> str:
+        """Write the table with booktabs; its title and notes are comments before it.
+
+        Args:
+            title: in place of the table's own.
+            notes: in place of the table's own.
+        """
+        said = ("\\usepackage{booktabs}", title or self.title, *(notes or self.notes))
+        aligns = [
+            "p{.5\\linewidth}" if column.kind == "prose" else "l" if column.left else "r"
+            for column in self.columns
+        ]
+        body = [[_latex(column, row) for column in self.columns] for row in self.rows]
+        foot = f"\\midrule\n\\multicolumn{{{len(aligns)}}}{{l}}{{{self.foot}}} \\\\"
+        lines = [
+            *(f"% {' '.join(line.split())}" for line in said),
+            f"\\begin{{tabular}}{{{''.join(aligns)}}}",
+            "\\toprule",
+            " & ".join(tex(column.label) for column in self.columns) + r" \\",
+            "\\midrule",
+            *(" & ".join(row) + r" \\" for row in body),
+            *([foot] if self.foot else []),
+            "\\bottomrule",
+            "\\end{tabular}",
+            "",
+        ]
+        return "\n".join(lines)
+
+    def html(self, most: int | None = None, tall: bool = False) -> Markup:
+        """Make a table that scrolls and sorts, with headings for a screen reader.
+
+        Args:
+            most: rows at most; the others are counted below. All where None.
+            tall: whether it scrolls in its own frame.
+        """
+        head = [
+            tag("th", column.label, scope="col", class_=None if column.left else "num")
+            for column in self.columns
+        ]
+        body = [
+            tag("tr", *(c.cell(row, "td" if n else "th") for n, c in enumerate(self.columns)))
+            for row in self.rows[:most]
+        ]
+        table = tag(
+            "table",
+            tag("caption", shown(self.title, LONG), class_="sr"),
+            tag("thead", tag("tr", *head)),
+            tag("tbody", *body),
+            class_="data",
+            data_sort="",
+        )
+        left = len(self.rows) - len(body)
+        more = [tag("p", f"{left} more rows.", class_="soft")] if left else []
+        kind = "scroll tall" if tall else "scroll"
+        name = shown(self.title, LONG)
+        scroll = tag("div", table, class_=kind, tabindex="0", role="region", aria_label=name)
+        return Markup("").join([scroll, *more])
+
+    def data(self) -> dict[str, object]:
+        """Return the content of the CSV file; a large table has seven digits of each number."""
+        keys = [column.key for column in self.columns]
+        rows = [[row.get(key) for key in keys] for row in self.rows]
+        if len(keys) * len(rows) > EXACT:
+            rows = [
+                [float(f"{value:.7g}") if isinstance(value, float) else value for value in row]
+                for row in rows
+            ]
+        return {"columns": keys, "rows": rows}
+
+
+def _latex(column: Column, row: Row) -> str:
+    """A cell with a true minus, a raised star, and bold type where it is lower.
+
+    >>> row = {"a": -0.25, "a*": True, "b": (-0.1, 0.2), "c": None, "d": "a-b"}
+    >>> [_latex(Column(key, "", 2, "text" if key == "d" else "number"), row) for key in "abcd"]
+    ['$-$.25$^{*}$', '[$-$.10, .20]', '--', 'a-b']
+    """
+    plain, mark = tex(column.plain(row)), _mark(row, column.key)
+    if column.left:
+        return plain + mark
+    if plain == "-":
+        return "--"
+    cell = re.sub(r"(?<![\w.])-(?=[\d.])", "$-$", plain)
+    cell = re.sub(r"(?<=\d)\*$", "$^{*}$", cell)
+    if row.get(f"{column.key}!"):
+        cell = f"\\textbf{{{cell}}}"
+    return cell + ("$^{*}$" if mark == "*" else mark)

@@ -1,0 +1,424 @@
+"""Table 1: what cutting each direction does to the ranking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.arguments import typed
+from matchlens.directions import Cut, Direction
+from matchlens.parts import NAMED
+from matchlens.report.charts import step
+from matchlens.report.exhibits import Detail, Exhibit, notes_of, options_of, titled, words
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.texts import (
+    SHARE,
+    arrow,
+    both,
+    counted,
+    digits_of,
+    equals,
+    interval,
+    known,
+    note_lines,
+    num,
+    number,
+    printed,
+    shown,
+)
+from matchlens.results import Result, records
+from matchlens.studies.cut_modes import feasible, starred
+
+PARTS = tuple(str(part) for part in NAMED)
+COLUMNS = (*PARTS, "All")
+NOT_APPLICABLE = "n/a"
+IMPOSSIBLE = (
+    f"{NOT_APPLICABLE}: impossible, the cut removes nothing that was there (the note says why)."
+)
+STARS = {
+    "unpaired": "p ≤ .05, two-tailed unpaired Student t-test over queries, uncorrected",
+    "q": "q ≤ .05, Benjamini-Hochberg over the sweep",
+}
+VERDICTS = {
+    "falls": "falls under every way of cutting, with a star",
+    "rises": "rises under every way, with a star",
+    "depends": "has a star under some ways only",
+    "no effect": "has no star under any way",
+    "contradiction": "has stars with both signs",
+}
+
+
+def conditions(digits: int) -> tuple[Column, ...]:
+    """Return the columns of every stored number of a condition."""
+    return (
+        Column("cut", "cut", kind="cut"),
+        Column("queries", "n", 0),
+        Column("mean", "value", digits),
+        Column("diff", "change", digits, sign=True),
+        Column("share", "share of original − random", 2, sign=True),
+        Column("ci_low", "95% low", digits, sign=True),
+        Column("ci_high", "95% high", digits, sign=True),
+        Column("p", "p", kind="p"),
+        Column("p_holm", "p Holm", kind="p"),
+        Column("p_flip", "p flip", kind="p"),
+        Column("tau_b", "tau-b", 3),
+        Column("overlap", "top-10 overlap", 2),
+        Column("score_change", "score change", 3, sign=True),
+    )
+
+
+def marked(result: Result, name: str) -> list[dict[str, object]]:
+    """Return a table's rows with stars, interval, what is lower, and what is impossible.
+
+    Args:
+        result: a study of cuts.
+        name: its table of conditions.
+    """
+    table, digits = result.to_frame(name), digits_of(result)
+    stars = starred(table, str(result.options["stars"]))
+    rows = records(table)
+    for row, star in zip(rows, stars, strict=True):
+        row["ci"] = (row["ci_low"], row["ci_high"])
+        impossible = isinstance(row.get("impossible"), str) and row["impossible"]
+        row["shown"] = NOT_APPLICABLE if impossible else row["mean"]
+        row["star"] = star and not impossible
+        known_ = isfinite(number(row["mean"])) and isfinite(number(row["original"]))
+        below = known_ and _rounded(row["mean"], digits) < _rounded(row["original"], digits)
+        row["lower"] = bool(below and not impossible)
+        row["tip"] = tip(row, digits, shown(result.options["measure"]))
+    return rows
+
+
+def _rounded(value: object, digits: int) -> float:
+    return round(number(value), digits)
+
+
+def tip(row: Row, digits: int, measure: str) -> str:
+    """Explain a condition's number, as its mark on the page does."""
+    if isinstance(row.get("impossible"), str) and row["impossible"]:
+        cut = both(row.get("direction", row["cut"]))
+        return f"{cut}\nnot measured: {shown(row['impossible'], 300)}"
+    lines = [
+        both(row["cut"]),
+        f"{measure} {num(row.get('mean'), digits)} (original {num(row.get('original'), digits)})",
+        f"change {num(row.get('diff'), digits, sign=True)} "
+        f"({num(row.get('share'), 2, sign=True)} of original − random), 95% "
+        f"{interval(row.get('ci_low'), row.get('ci_high'), digits)}",
+        f"{counted(int(number(row.get('queries'))), 'query', 'queries')}; "
+        f"{equals('p Holm', row.get('p_holm'))}, {equals('p flip', row.get('p_flip'))}",
+    ]
+    if row.get("p_unpaired") is not None:
+        lines[-1] += f", {equals('p unpaired', row.get('p_unpaired'))}"
+    return "\n".join(lines)
+
+
+def is_matrix(rows: Mapping[str, object]) -> bool:
+    """Whether the cuts, with the original and the random ranking, are the paper's 30 cells."""
+    return set(rows) == {"", "random", *(f"{x}->{y}" for x in PARTS for y in COLUMNS)}
+
+
+def table1(result: Result) -> Table:
+    """Lay Table 1 out: the matrix of directions, or a list where other cuts were made.
+
+    Args:
+        result: of an ablation, or the cuts that the claims rest on.
+    """
+    name = "table1" if "table1" in result.tables else "cuts"
+    digits, measure = digits_of(result), str(result.options["measure"])
+    rows = {str(row["cut"]): row for row in marked(result, name)}
+    foot = f"original {printed(rows['']['mean'], digits)}, "
+    foot += f"random {printed(rows['random']['mean'], digits)}"
+    title = f"{measure} under each cut; {foot}"
+    if is_matrix(rows):
+        columns = [Column("x", "X -> Y", kind="text")]
+        columns += [Column(y, y, digits) for y in COLUMNS]
+        body = [
+            {"x": x} | {f"{y}{end}": rows[f"{x}->{y}"][key] for y in COLUMNS for end, key in _CELL}
+            for x in PARTS
+        ]
+    else:
+        columns = [
+            Column("cut", "cut", kind="reads"),
+            Column("shown", measure, digits),
+            Column("diff", "change", digits, sign=True),
+            Column("share", "share", 2, sign=True),
+            Column("ci", "95%", digits, kind="interval"),
+            Column("p_holm", "p (Holm)", 4, kind="p"),
+        ]
+        marks = {f"shown{end}": key for end, key in _CELL if end}
+        body = [
+            row | {end: row[key] for end, key in marks.items()}
+            for cut, row in rows.items()
+            if cut not in {"", "random"}
+        ]
+    return Table(name, title, tuple(columns), tuple(body), tuple(_legend(result, rows)), foot)
+
+
+_CELL = (("", "shown"), ("*", "star"), ("!", "lower"), ("?", "tip"))
+
+
+def _legend(result: Result, rows: Mapping[str, Row]) -> Iterator[str]:
+    example = Direction.parse("Q->D")
+    yield f"X -> Y cut in all layers unless said: X no longer reads Y ({example}: {example.words})."
+    wrong = sum(bool(row.get("impossible")) for row in rows.values())
+    apart = ", each way of cutting apart" if "agreement" in result.tables else ""
+    test = (
+        "p <= .05, two-tailed unpaired Student t-test over queries, uncorrected (`paper` preset)"
+        if result.options["stars"] == "unpaired"
+        else f"Holm-corrected p <= .05 over {len(rows) - 2 - wrong} cells{apart}, two-tailed "
+        "paired t-test over queries"
+    )
+    yield f"*: {test}."
+    if not (apart or is_matrix(rows)):
+        yield SHARE
+    if wrong:
+        yield IMPOSSIBLE
+
+
+def agreement(result: Result) -> Table:
+    """Lay out where several ways of cutting agree: a row for each cut, a column for each way.
+
+    Args:
+        result: a result with the table ``agreement``.
+    """
+    rows, digits = records(result.to_frame("agreement")), digits_of(result)
+    hows = [str(key) for key in rows[0] if f"{key}_star" in rows[0]]
+    columns = [Column("cut", "cut", kind="reads")]
+    columns += [Column(how, how, digits, sign=True) for how in hows]
+    columns += [Column("sign", "sign", kind="text"), Column("verdict", "verdict", kind="text")]
+    body = [
+        row
+        | {f"{how}*": bool(row[f"{how}_star"]) for how in hows}
+        | {"sign": "same" if row["same_sign"] else "differs"}
+        for row in rows
+    ]
+    counts = Counter(str(row["verdict"]) for row in rows)
+    same = sum(bool(row["same_sign"]) for row in rows)
+    said = [f"  {counts[key]} {key}: {text}" for key, text in VERDICTS.items() if counts[key]]
+    title = (
+        f"Change of {result.options['measure']} under each way of cutting "
+        "(*: significant, corrected within the way; -: cannot be made)"
+    )
+    notes = (f"{same} of {len(rows)} cuts have one sign under all ways.", *said)
+    return Table("agreement", title, tuple(columns), tuple(body), notes)
+
+
+def agreement_lines(result: Result) -> list[str]:
+    """Print where several ways of cutting agree."""
+    table = agreement(result)
+    return [f"{table.title}:", "", *table.text(), "", *table.notes]
+
+
+def _title(result: Result) -> str:
+    pairs, queries = result.identity["pairs"], result.to_frame("table1")["queries"].iloc[0]
+    model = result.identity["model"]
+    assert isinstance(model, Mapping)  # noqa: S101
+    assert isinstance(pairs, Mapping)  # noqa: S101
+    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
+    sampling = pairs["sampling"]
+    how = {
+        "per_grade": f"at most {sampling.get('per_grade')} a grade, seed {sampling.get('seed')}",
+        "run": f"the run's top {sampling.get('depth')}",
+    }.get(sampling["candidates"], "all judged passages")
+    return (
+        f"{result.options['measure']} of {model['name']} on {sources}: {int(queries)} queries, "
+        f"{pairs['number']} pairs ({how})"
+    )
+
+
+@typed
+def text(result: Result, *, bold: bool = False) -> str:
+    """Print the ablation's table, with a legend.
+
+    Args:
+        result: what :func:`matchlens.ablation` returned.
+        bold: mark decreases by the terminal's bold type; by a ``v`` behind the number where False.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["CLS->All"])
+    >>> text(result).splitlines()[-1][:25]
+    'share: of (original - ran'
+    """
+    table, foot = table1(result), table1(result).foot.replace(", random", "    random ranking")
+    first, *legend = table.notes
+    several = "agreement" in result.tables
+    lower = f"{'Bold' if bold else 'v'}: lower than the original at the printed precision."
+    lines = [
+        _title(result),
+        "",
+        f"{foot} (expected value)",
+        "",
+        *(agreement_lines(result) if several else table.text(bold)),
+        "",
+        first,
+        *([] if several else [lower]),
+        *legend,
+        *note_lines(result),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@typed
+def latex(result: Result) -> str:
+    """Write the ablation's table in LaTeX (booktabs): bold for a decrease, * for significance.
+
+    Args:
+        result: what :func:`matchlens.ablation` returned.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["CLS->All"])
+    >>> "\\\\toprule" in latex(result)
+    True
+    """
+    table = table1(result)
+    lower = "Bold: lower than the original at the printed precision."
+    notes = (table.foot, lower, *table.notes, *note_lines(result))
+    return table.pick("x", *COLUMNS, "cut", "shown").latex(_title(result), notes)
+
+
+def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw the change under each cut, under each way of cutting."""
+    table = result.to_frame("table1")
+    table = feasible(pd.DataFrame(table[~table["cut"].isin(["", "random"])]))
+    table["significant"] = starred(table, str(result.options["stars"]))
+    table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
+    table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]
+    yield "table1", figures.comparison(table, measure=str(result.options["measure"]))
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show Table 1 on the page."""
+    base = ("table-1", "Table 1", "What is lost when X no longer reads Y, in all layers")
+    result = held.get("ablation")
+    if result is None or not any(row["cut"] == "" for row in held.rows("ablation", "table1")):
+        yield Exhibit(
+            *base, absent="Table 1 was not made: the folder holds no ablation (matchlens ablation)."
+        )
+        return
+    digits, measure = digits_of(result), shown(result.options.get("measure", "the measure"))
+    rows = {str(row["cut"]): row for row in marked(result, "table1")}
+    cuts = [row for name, row in rows.items() if name not in {"", "random"}]
+    table, several = table1(result), "agreement" in result.tables
+    square = is_matrix(rows)
+    original, random = (num(rows[name]["mean"], digits) for name in ("", "random"))
+    body = [
+        _matrix(table, rows, measure) if square else table.html(),
+        _key(result, len(cuts), square),
+        words(
+            f"{measure} when the row's part no longer reads the column's part. Original "
+            f"{original}, random ranking {random} (expected value). Shaded by the change; point "
+            "at a cell or focus it for its details."
+        ),
+    ]
+    if several:
+        ways = agreement(result)
+        legend = Markup("").join(tag("span", note.strip()) for note in ways.notes)
+        body.append(titled("Under each way of cutting", ways.html(), words(legend, "legend")))
+    yield Exhibit(
+        *base,
+        lead=_lead(cuts, rows[""], digits, measure),
+        body=tuple(body),
+        tables=(
+            Table(
+                "table-1",
+                f"{measure} under each cut",
+                conditions(digits),
+                tuple(held.rows("ablation", "table1")),
+            ),
+        ),
+        options=options_of(result),
+        notes=notes_of(result),
+    )
+
+
+def _matrix(table: Table, rows: Mapping[str, Row], measure: str) -> Markup:
+    """The 30 cells, shaded by their change; each explains itself."""
+    most = max(map(abs, known([row.get("diff") for row in rows.values()])), default=0.0)
+    body = []
+    for line in table.rows:
+        head = tag("th", f"{line['x']} ", tag("span", "no longer reads", class_="soft"),
+                   scope="row")  # fmt: skip
+        cells = []
+        for column in table.columns[1:]:
+            change = number(rows[f"{line['x']}->{column.key}"].get("diff"))
+            words_ = column.show(line[column.key])
+            kinds = ["cell-td", step(change, most, 4).replace("u", "")]
+            kinds += ["lower"] if line[f"{column.key}!"] else []
+            kinds += ["na"] if words_ == NOT_APPLICABLE else []
+            star = tag("sup", "*") if line[f"{column.key}*"] else Markup("")
+            about = {"title": line[f"{column.key}?"], "data_mark": ""}
+            cells.append(tag("td", words_, star, class_=" ".join(kinds), **about))
+        body.append(tag("tr", head, *cells))
+    heads = [tag("th", column.label, scope="col") for column in table.columns[1:]]
+    first = tag("th", tag("span", "reader", class_="sr"), scope="col")
+    caption = f"{measure} when the row's part no longer reads the column's part"
+    matrix = tag(
+        "table",
+        tag("caption", caption, class_="sr"),
+        tag("thead", tag("tr", first, *heads)),
+        tag("tbody", *body),
+        class_="matrix",
+        data_marks="",
+        data_columns=len(heads),
+    )
+    return tag("div", matrix, class_="scroll", tabindex="0", role="region", aria_label="Table 1")
+
+
+def _key(result: Result, cuts: int, square: bool) -> Markup:
+    holm = f"Holm-corrected p ≤ .05 over {cuts} cuts, two-tailed paired t-test over queries"
+    stars = STARS.get(str(result.options.get("stars")), holm)
+    parts = [
+        tag("span", tag("b", "Bold"), ": lower than the original at the printed precision."),
+        tag("span", tag("b", "*"), f" {stars}."),
+    ]
+    if square:
+        names = [*(f"n{k}" for k in range(4, 0, -1)), "z", *(f"p{k}" for k in range(1, 5))]
+        shades = [tag("i", class_=name) for name in names]
+        parts.append(tag("span", *shades, " lower … higher than the original", class_="tints"))
+    return words(Markup(" ").join(parts), "legend")
+
+
+def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tuple[str, ...]:
+    rows = sorted(
+        (row for row in cuts if isfinite(number(row.get("diff")))), key=lambda r: number(r["diff"])
+    )
+    if not rows:
+        return ()
+    queries = counted(int(number(original["queries"])), "query", "queries")
+    lead = (
+        f"{sum(bool(row['star']) for row in cuts)} of {counted(len(cuts), 'cut')} change {measure} "
+        f"significantly ({queries}; original {num(original['mean'], digits)}).",
+    )
+    falls = [
+        f"{arrow(row['cut'])} ({num(row['diff'], digits, sign=True)}, "
+        f"{num(row.get('share'), 2, sign=True)})"
+        for row in rows[:3]
+        if number(row["diff"]) < 0
+    ]
+    if not falls:
+        return lead
+    largest = ", ".join(falls)
+    return (*lead, f"The largest losses, each with its share of original − random: {largest}.")
+
+
+def impossible(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Say what could not be measured, and why: a sentence for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reason = row.get("impossible")
+        if isinstance(reason, str) and reason:
+            name = arrow(row.get("direction", row.get("cut")))
+            reasons.setdefault(reason, []).append(name)
+    return tuple(
+        f"Not measured for {', '.join(dict.fromkeys(names))}: {shown(reason, 300)}"
+        for reason, names in reasons.items()
+    )

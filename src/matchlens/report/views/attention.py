@@ -1,0 +1,449 @@
+"""The attention study: Figures 1b and 1c, no-ops, and lexical against semantic matching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.figures.heads import ATTENTION_NOTE
+from matchlens.report.charts import distribution, head_map, outstanding, scatter
+from matchlens.report.exhibits import (
+    Chart,
+    Detail,
+    Exhibit,
+    Panel,
+    key,
+    notes_of,
+    options_of,
+    panels,
+    titled,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.texts import (
+    arrow,
+    both,
+    chance,
+    equals,
+    listed,
+    note_lines,
+    num,
+    number,
+    slug,
+    subject,
+)
+from matchlens.report.views import matching, profiles
+from matchlens.report.views.profiles import CLASSES, DIRECTIONS, NOT_RUN, starred
+from matchlens.results import Result, records
+
+WORDS = {"mass": "attention mass", "peak": "largest attention"}
+CELL = 17.5
+"""A map's cell beside the scatter."""
+MOST_BESIDE = 14
+"""Layers of which two maps stand beside the scatter, one above the other."""
+Heads = Mapping[tuple[int, int], Row]
+Keyed = Mapping[tuple[str, str, str], Heads]
+
+
+def title(result: Result) -> str:
+    """Say which model and pairs, and what was measured."""
+    meters = result.options["meters"]
+    names = list(meters) if isinstance(meters, list | tuple) else []
+    measured = ", ".join(str(name).replace("_", " ") for name in names)
+    return f"Attention of {subject(result)}; {measured}"
+
+
+def text(result: Result) -> str:
+    """Print the matching heads, what cutting them does, no-ops, lexical and semantic matching.
+
+    Args:
+        result: what :func:`matchlens.attention` returned.
+    """
+    lines = [
+        title(result),
+        *matching.lines(result),
+        *matching.sets_lines(result),
+        "",
+        profiles.no_op_words(records(result.to_frame("noop"))),
+        *profiles.lexical_lines(result),
+    ]
+    said = profiles.semantic(records(result.to_frame("contrasts")))
+    lines += ["", *said] if said else []
+    table = profiles.kinds(records(result.to_frame("kinds")) if "kinds" in result.tables else [])
+    lines += ["", table.title, "", *table.text()] if table.rows else []
+    return "\n".join([*lines, "", *note_lines(result)]) + "\n"
+
+
+def keyed(rows: Sequence[Row]) -> Keyed:
+    """Sort contrasts by meter, contrast and direction, then by head."""
+    out: dict[tuple[str, str, str], dict[tuple[int, int], Row]] = {}
+    for row in rows:
+        name = (str(row["meter"]), str(row["contrast"]), str(row["direction"]))
+        out.setdefault(name, {})[int(number(row["layer"])), int(number(row["head"]))] = row
+    return out
+
+
+def _contrast(name: str) -> str:
+    return name.replace("-", " − ")
+
+
+def _star(row: Row | None) -> bool:
+    return row is not None and number(row.get("q")) <= 0.05
+
+
+def sides(by: Keyed, contrast: str) -> dict[str, Heads]:
+    """Return the contrast of mass in both directions."""
+    return {name: by.get(("mass", contrast, name), {}) for name in DIRECTIONS}
+
+
+def both_sides(by: Keyed, contrast: str) -> list[dict[str, object]]:
+    """Return Figure 1b's points: Q->D against D->Q, a row for each head."""
+    across, up = sides(by, contrast).values()
+    return [
+        {
+            "layer": name[0],
+            "head": name[1],
+            "x": row["diff"],
+            "y": up.get(name, {}).get("diff"),
+            "x_star": _star(row),
+            "y_star": _star(up.get(name)),
+            "significant": _star(row) or _star(up.get(name)),
+            "tip": _tip(name, sides(by, contrast)),
+        }
+        for name, row in across.items()
+    ]
+
+
+def mapped(by: Keyed, contrast: str, direction: str) -> list[dict[str, object]]:
+    """Return the cells of Figure 1b's map of one direction."""
+    side = by.get(("mass", contrast, direction), {})
+    return [
+        {**row, "significant": _star(row), "tip": _tip(name, {direction: side})}
+        for name, row in side.items()
+    ]
+
+
+def _tip(name: tuple[int, int], side_of: Mapping[str, Heads]) -> str:
+    lines = [f"head {name[0]}.{name[1]}"]
+    for direction, side in side_of.items():
+        row = side.get(name)
+        if row is not None:
+            lines.append(
+                f"{arrow(direction)} {num(row['diff'], 4, sign=True)}, {equals('q', row['q'])}, "
+                f"AUC {num(row['auc'], 2)}, n = {num(row['queries'], 0)} queries"
+            )
+    return "\n".join(lines)
+
+
+def peaked(by: Keyed, contrast: str, direction: str) -> tuple[str, list[dict[str, object]]]:
+    """Return Figure 1c's points: the meter across, and a row for each head."""
+    across = "peak" if any(name[0] == "peak" for name in by) else "mass"
+    entropy, same = (by.get((m, contrast, direction), {}) for m in ("entropy", "same_token"))
+    rows = []
+    for name, row in by.get((across, contrast, direction), {}).items():
+        y, colour = entropy.get(name, {}), same.get(name, {}).get("diff")
+        tip = (
+            f"head {name[0]}.{name[1]}\n{WORDS[across]} {num(row['diff'], 4, sign=True)} (q "
+            f"{chance(row['q'])})\nentropy {num(y.get('diff'), 3, sign=True)} nats (q "
+            f"{chance(y.get('q'))})\nsame-token share {num(colour, 3, sign=True)}"
+        )
+        numbers = {across: row["diff"], f"{across}_q": row["q"], "entropy": y.get("diff")}
+        numbers |= {"entropy_q": y.get("q"), "same_token": colour, "colour": colour, "tip": tip}
+        rows.append({"layer": name[0], "head": name[1], "x": row["diff"], "y": y.get("diff"),
+                     **numbers})  # fmt: skip
+    return across, rows
+
+
+def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw the study's figures, Figure 1b first."""
+    rows = records(result.to_frame("contrasts"))
+    by = keyed(rows)
+    contrasts = list(dict.fromkeys(str(row["contrast"]) for row in rows))
+    for contrast in contrasts:
+        yield from _drawn_1b(by, contrast, "" if contrast == contrasts[0] else f"-{contrast}")
+    for direction in DIRECTIONS if any(name[0] == "entropy" for name in by) else ():
+        yield f"1c-{direction.replace('->', '-')}", _drawn_1c(by, contrasts[0], direction)
+    bins = result.to_frame("distributions")
+    for direction, group in bins.groupby("direction", sort=False) if len(bins) else ():
+        keys = ["layer", "head", "direction"]
+        separation = pd.DataFrame(group[[*keys, "auc", "ks"]]).drop_duplicates(subset=keys)
+        figure = figures.class_distributions(
+            pd.DataFrame(group),
+            separation,
+            quantity=f"{direction} attention mass".replace("->", "→"),
+            width="page",
+        )
+        yield f"1c-distributions-{str(direction).replace('->', '-')}", figure
+    no_op = records(result.to_frame("noop"))
+    profile = [
+        {**row, "panel": name}
+        for kind, name in (("mass", "mass"), ("norm", "norm mass"))
+        if f"{kind}_CLS" in result.tables["noop"]
+        for row in profiles.special(no_op, kind)
+    ]
+    quantity = "share of what Q and D read"
+    yield "no-op", figures.layer_profile(pd.DataFrame(profile), quantity=quantity)
+    if "same_stem" in result.tables.get("lexical", ()):
+        shares = records(result.to_frame("lexical"))
+        table = pd.DataFrame([row for name in DIRECTIONS for row in profiles.stems(shares, name)])
+        yield "lexical", figures.layer_profile(table, quantity="same-stem share of the mass")
+    if "set_points" in result.tables and len(result.tables["set_points"]):
+        measure = str(result.options["measure"])
+        yield "sets", figures.set_effects(matching.set_points(result), measure=measure)
+
+
+def _drawn_1b(by: Keyed, contrast: str, ending: str) -> Iterator[tuple[str, Figure]]:
+    said = _contrast(contrast)
+    yield (
+        f"1b{ending}",
+        figures.head_scatter(
+            pd.DataFrame(both_sides(by, contrast)),
+            x="x",
+            y="y",
+            x_words=f"Q→D mass, {said}",
+            y_words=f"D→Q mass, {said}",
+            x_significant="x_star",
+            y_significant="y_star",
+        ),
+    )
+    for name in DIRECTIONS:
+        shown = pd.DataFrame(mapped(by, contrast, name))
+        shown = shown.dropna(subset=["diff"]) if len(shown) else shown
+        if len(shown):
+            label = f"{name.replace('->', '→')} attention mass, {said}"
+            figure = figures.head_map(shown, words=label, note=ATTENTION_NOTE)
+            yield f"1b-{name.replace('->', '-')}{ending}", figure
+
+
+def _drawn_1c(by: Keyed, contrast: str, direction: str) -> Figure:
+    across, rows = peaked(by, contrast, direction)
+    name, said = direction.replace("->", "→"), _contrast(contrast)
+    coloured = any(key[0] == "same_token" for key in by)
+    return figures.head_scatter(
+        pd.DataFrame(rows),
+        x="x",
+        y="y",
+        x_words=f"{name} {WORDS[across]}, {said}",
+        y_words=f"{name} entropy (nats), {said}",
+        colour="colour" if coloured else "",
+        colour_words=f"same-token share, {said}" if coloured else "",
+    )
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show the study's exhibits on the page, in the order of the paper."""
+    by = keyed(held.rows("attention", "contrasts"))
+    yield _figure_1b(held, by)
+    yield _figure_1c(held, by, detail.distributions)
+    yield profiles.no_ops(held)
+    yield profiles.lexical(held)
+    yield from matching.exhibits(held, detail)
+
+
+def _figure_1b(held: ResultsFolder, by: Keyed) -> Exhibit:
+    base = ("figure-1b", "Figure 1b", "Which heads read more in relevant passages")
+    result = held.get("attention")
+    contrasts = list(dict.fromkeys(key[1] for key in by if key[0] == "mass"))
+    if result is None or not contrasts:
+        return Exhibit(*base, absent=f"Figure 1b was not made: {NOT_RUN}")
+    return Exhibit(
+        *base,
+        lead=tuple(_lead_1b(contrast, sides(by, contrast)) for contrast in contrasts),
+        body=(
+            panels("figure-1b", [_panel_1b(by, contrast) for contrast in contrasts]),
+            words(
+                "Each point is a head; filled where one of the two differences is significant "
+                "(q ≤ .05), named layer.head where it stands out. Maps: ▲ significantly more in "
+                "the first class, ● significantly less; layer 0 is at the bottom."
+            ),
+        ),
+        tables=tuple(_table_1b(contrast, sides(by, contrast)) for contrast in contrasts),
+        options=options_of(result),
+        notes=notes_of(result),
+    )
+
+
+def _panel_1b(by: Keyed, contrast: str) -> Panel:
+    said, rows = _contrast(contrast), both_sides(by, contrast)
+    stars = [sum(bool(row[name]) for row in rows) for name in ("x_star", "y_star")]
+    summary = (
+        f"Attention mass, {said}: Q to D against D to Q, {len(rows)} heads; significant in "
+        f"{stars[0]} heads for Q to D and {stars[1]} for D to Q; outstanding: "
+        f"{outstanding(rows) or 'none'}."
+    )
+    axes = (f"Q → D attention mass, {said}", f"D → Q attention mass, {said}")
+    charts = [Chart(scatter(rows, summary, *axes, size=(560.0, 520.0)))]
+    for direction in DIRECTIONS:
+        cells = mapped(by, contrast, direction)
+        if cells:
+            label = f"{arrow(direction)} mass, {said}"
+            up, down = starred(cells)
+            told = f"{label}, layers by heads: {up} heads significantly higher, {down} lower."
+            charts.append(Chart(head_map(cells, told, label, largest=CELL)))
+    beside = max(int(number(row["layer"])) for row in rows) < MOST_BESIDE
+    return Panel(f"figure-1b-{slug(contrast)}", said, tuple(charts), beside=beside)
+
+
+def _lead_1b(contrast: str, side_of: Mapping[str, Heads]) -> str:
+    said = []
+    for direction, side in side_of.items():
+        up, down = starred(list(side.values()))
+        said.append(f"{arrow(direction)} mass is higher in {up} and lower in {down}")
+    first, second = contrast.split("-")
+    return (
+        f"{first.capitalize()} against {second} passages: {said[0]} of {len(side_of['Q->D'])} "
+        f"heads, {said[1]} (q ≤ .05)."
+    )
+
+
+def _table_1b(contrast: str, side_of: Mapping[str, Heads]) -> Table:
+    columns = [Column("layer", "layer", 0), Column("head", "head", 0), Column("queries", "n", 0)]
+    for direction in DIRECTIONS:
+        columns += [
+            Column(f"{direction} diff", f"{arrow(direction)} change", 4, sign=True),
+            Column(f"{direction} q", "q", kind="p"),
+            Column(f"{direction} auc", "AUC", 2),
+        ]
+    rows = []
+    for name, own in side_of["Q->D"].items():
+        row = {"layer": name[0], "head": name[1], "queries": own["queries"]}
+        for direction, side in side_of.items():
+            row |= {f"{direction} {k}": side.get(name, {}).get(k) for k in ("diff", "q", "auc")}
+        rows.append(row)
+    label = f"Attention mass by head, {_contrast(contrast)}"
+    return Table(f"figure-1b-{slug(contrast)}", label, tuple(columns), tuple(rows))
+
+
+def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
+    subtitle = "How peaked the reading is, and how well single heads tell passages apart"
+    base = ("figure-1c", "Figure 1c", subtitle)
+    result = held.get("attention")
+    if result is None:
+        return Exhibit(*base, absent=f"Figure 1c was not made: {NOT_RUN}")
+    meters = {key[0] for key in by}
+    contrast = next((key[1] for key in by), "relevant-easy")
+    notes, views, tables, across = list(notes_of(result)), [], [], "mass"
+    for direction in DIRECTIONS if "entropy" in meters else ():
+        across, rows = peaked(by, contrast, direction)
+        if rows:
+            views.append(_panel_1c(contrast, direction, across, rows))
+            label = f"Changes by head, {arrow(direction)}, {_contrast(contrast)}"
+            name = f"figure-1c-{slug(direction)}"
+            tables.append(Table(name, label, _columns_1c(across), tuple(rows)))
+    if "entropy" not in meters:
+        notes.append("Entropy was not measured, so that the scatter is not drawn.")
+    bins = held.rows("attention", "distributions")
+    groups = _distributions(bins, most)
+    if groups:
+        label = "Distributions of attention mass, pairs a bin"
+        tables.append(Table("figure-1c-distributions", label, _BINS, tuple(bins)))
+    else:
+        notes.append("No distributions were kept.")
+    if not views and not groups:
+        absent = "Figure 1c was not made: neither entropy nor distributions were kept."
+        return Exhibit(*base, absent=absent, notes=tuple(notes))
+    caption = (
+        f"Each point is a head: change of {WORDS[across]} against change of entropy, "
+        f"{_contrast(contrast)}"
+        f"{', coloured by the change of the same-token share' * ('same_token' in meters)}."
+    )
+    body = [panels("figure-1c", views), words(caption)]
+    for direction, charts in groups.items():
+        small = tag("div", *(tag("figure", svg) for _, svg in charts), class_="small-multiples")
+        heading = f"Distributions: {both(direction)}"
+        body.append(titled(heading, key(CLASSES, "steps"), small))
+    if groups:
+        body.append(
+            words(
+                "Attention mass of single pairs along x, share of the class's pairs in a bin along "
+                "y; the heads that tell relevant from easy passages best."
+            )
+        )
+    best = [
+        f"{charts[0][0]} where {both(direction).partition(': ')[2] or direction}"
+        for direction, charts in groups.items()
+    ]
+    lead = f"Heads that tell relevant from easy passages best: {listed(best)}." if best else ""
+    return Exhibit(
+        *base,
+        lead=(lead,) if lead else (),
+        body=tuple(body),
+        tables=tuple(tables),
+        options=options_of(result),
+        notes=tuple(notes),
+    )
+
+
+_BINS = (
+    Column("direction", "direction", kind="cut"),
+    Column("layer", "layer", 0),
+    Column("head", "head", 0),
+    Column("class", "class", kind="text"),
+    Column("low", "from", 4),
+    Column("high", "to", 4),
+    Column("count", "pairs", 0),
+    Column("auc", "AUC", 2),
+    Column("ks", "KS", 2),
+)
+
+
+def _columns_1c(across: str) -> tuple[Column, ...]:
+    return (
+        Column("layer", "layer", 0),
+        Column("head", "head", 0),
+        Column(across, WORDS[across], 4, sign=True),
+        Column(f"{across}_q", "q", kind="p"),
+        Column("entropy", "entropy", 4, sign=True),
+        Column("entropy_q", "q", kind="p"),
+        Column("same_token", "same-token share", 4, sign=True),
+    )
+
+
+def _panel_1c(contrast: str, direction: str, across: str, rows: list[dict[str, object]]) -> Panel:
+    said = _contrast(contrast)
+    summary = (
+        f"{arrow(direction)}, {said}: {WORDS[across]} against entropy, {len(rows)} heads; "
+        f"outstanding: {outstanding(rows) or 'none'}."
+    )
+    coloured = any(row["colour"] is not None for row in rows)
+    svg = scatter(
+        rows,
+        summary,
+        f"{arrow(direction)} {WORDS[across]}, {said}",
+        f"entropy (nats), {said}",
+        colour_words="same-token share" if coloured else "",
+    )
+    return Panel(f"figure-1c-{slug(direction)}", both(direction), (Chart(svg),))
+
+
+def _distributions(rows: Sequence[Row], most: int) -> dict[str, list[tuple[str, Markup]]]:
+    """Small charts by direction, each with its head's name; at most so many heads in each."""
+    by: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        name = f"{row['layer']}.{row['head']}"
+        by.setdefault(str(row["direction"]), {}).setdefault(name, []).append(row)
+    found = {
+        direction: [_distribution(direction, *one) for one in list(heads.items())[:most]]
+        for direction, heads in by.items()
+    }
+    return {direction: charts for direction, charts in found.items() if charts}
+
+
+def _distribution(direction: str, name: str, rows: list[Row]) -> tuple[str, Markup]:
+    classes = []
+    for one in CLASSES:
+        counts = [number(row["count"]) for row in rows if row["class"] == one]
+        classes.append([count / (sum(counts) or 1.0) for count in counts])
+    auc, ks = num(rows[0]["auc"], 2), num(rows[0]["ks"], 2)
+    summary = (
+        f"Distribution of {arrow(direction)} attention mass in head {name}, relevant, hard and "
+        f"easy passages: AUC {auc}, Kolmogorov-Smirnov distance {ks}."
+    )
+    low, high = (f([number(row[k]) for row in rows]) for f, k in ((min, "low"), (max, "high")))
+    svg = distribution(classes, low, high, f"{name}: AUC {auc}, KS {ks}", summary)
+    return f"{name} (AUC {auc}, KS {ks})", svg

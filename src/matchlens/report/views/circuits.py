@@ -1,0 +1,626 @@
+"""Figure 2 and the hypothesis: how the query-key matrices read queries and documents."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.figures.shares import BARS
+from matchlens.qk import CONTRASTS
+from matchlens.report.charts import head_map, outstanding, scatter, stacked
+from matchlens.report.exhibits import (
+    Chart,
+    Detail,
+    Exhibit,
+    Panel,
+    key,
+    notes_of,
+    options_of,
+    panels,
+    titled,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.texts import (
+    MINUS,
+    arrow,
+    both,
+    chance,
+    counted,
+    equals,
+    interval,
+    known,
+    note_lines,
+    num,
+    number,
+    printed,
+    prose,
+    shown,
+    slug,
+    subject,
+)
+from matchlens.results import Result, records
+from matchlens.studies.circuits import COMPANIONS, TOP, VARIANTS, colour_of, most_aligned
+from matchlens.studies.contrasts import Thresholds
+
+FAR = 3.0
+"""Standard deviations of a null beyond which an alignment is no chance."""
+SHOWN, MOST = 12, 20
+"""Heads in the text's table and in the paper's, at most."""
+PAIRS = 10
+"""Token pairs of a head that are shown, at most."""
+MOST_HEADS = 8
+"""Heads whose shares the page draws, at most."""
+ARROWS: Mapping[str, str] = {"QD": "Q->D", "DQ": "D->Q", "QQ": "Q->Q", "DD": "D->D"}
+"""Reading directions as the other studies write them."""
+VARIANT_WORDS: Mapping[str, str] = {
+    "all": "alignment, trace(A)",
+    "positive": "alignment, u·v > 0 only",
+    "above": "alignment, u·v > 0.3 only",
+}
+TERMS: Mapping[str, str] = {
+    "matching": "matching (x, y)",
+    "cross_reader": "cross: reader's own (x), mean read token",
+    "cross_read": "cross: mean reader, read token's own (y)",
+    "bias_query": "bias b_Q",
+    "bias_key": "bias b_K",
+}
+NULLS = "trace(A), in standard deviations of random Gaussian factors"
+NOT_RUN = "the folder holds no circuits (matchlens circuits)."
+
+
+def title(result: Result) -> str:
+    """Say which model and pairs."""
+    return f"Query-key circuits of {subject(result)}"
+
+
+def logit_words(result: Result) -> str:
+    """Say how the logits of the means were computed."""
+    weights = "weights and biases" if result.options["biases"] else "weights only"
+    return f"{weights}, {'divided' if result.options['divided'] else 'not divided'} by sqrt(d_h)"
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def associations(result: Result) -> Table:
+    """Lay out the correlations of Figure 2's quantities over heads."""
+    rows = []
+    for row in records(result.to_frame("associations")):
+        name = str(row["contrast"])
+        names = {"contrast": name, "colour": f"{ARROWS[name[:2]]} colour", "alignment": "alignment"}
+        couple = f"{names[str(row['first'])]} and {names[str(row['second'])]}"
+        ends = {
+            "ci": (row["low"], row["high"]),
+            "query_ci": (row.get("query_low"), row.get("query_high")),
+        }
+        rows.append({**row, **ends, "couple": couple})
+    columns = (
+        Column("couple", "Spearman over heads", kind="cut"),
+        Column("rho", "rho", 2),
+        Column("ci", "95% (heads)", 2, kind="interval"),
+        Column("query_ci", "95% (queries)", 2, kind="interval"),
+        Column("by_layer", "layers alone", 2),
+        Column("p", "p", 4, kind="p"),
+    )
+    notes = (
+        "p: permutations inside layers, uncorrected; layers alone: the mean under them. 95%: heads "
+        "drawn anew inside their layers; queries drawn anew, on which contrast and colour depend.",
+    )
+    return Table("associations", "Spearman's rho over heads", columns, tuple(rows), notes)
+
+
+def aligned(result: Result, most: int = MOST) -> Table:
+    """Lay out the most aligned heads of Figure 2."""
+    heads, options = result.to_frame("heads"), result.options
+    contrast, variant = str(options["contrast"]), str(options["variant"])
+    colour, companion = colour_of(contrast), COMPANIONS[contrast]
+    by = {(row["layer"], row["head"]): row for row in records(heads)}
+    rows = [
+        by[name] | {"name": name}
+        for name in ((int(layer), int(head)) for layer, head in most_aligned(heads, variant, most))
+    ]
+    columns = [
+        Column("name", "head", kind="head"),
+        Column(VARIANTS[variant], "alignment", 1),
+        Column("z", "/null sd", 1),
+        Column("rotation_z", "/rotation", 1),
+        Column("crossed_z", "/crossed", 1),
+        Column("normalised", "trace/sum s", 2),
+        Column(contrast, contrast, 1),
+        Column(companion, companion, 1),
+        Column(colour, ARROWS[contrast[:2]], 3, sign=True),
+        Column(f"{colour}_q", "q", kind="p"),
+    ]
+    if "base_alignment" in heads:
+        columns += [Column("base_alignment", "before", 1), Column("base_change", "change", 1)]
+    note = (
+        f"{contrast}, {companion}: contrasts of the mean tokens' logits. {ARROWS[contrast[:2]]}: "
+        "attention mass, relevant less easy passages; q: Benjamini-Hochberg over heads."
+    )
+    name = f"The {len(rows)} most aligned of {len(heads)} heads"
+    return Table("heads", name, tuple(columns), tuple(rows), (note,))
+
+
+def main(result: Result) -> Table:
+    """Return the table of the most aligned heads as papers print it."""
+    table = aligned(result)
+    left = {"normalised", "base_alignment", "base_change"}
+    return table.pick(*(column.key for column in table.columns if column.key not in left))
+
+
+def medians(result: Result) -> Table:
+    """Lay out the shares of the logits' variance: medians over heads, by direction."""
+    logits, rows = records(result.to_frame("logits")), []
+    for direction in dict.fromkeys(str(row["direction"]) for row in logits):
+        own = [row for row in logits if row["direction"] == direction]
+        middle = {
+            name: median(known([row[name] for row in own]) or [float("nan")])
+            for name in ("matching", "cross", "biases", "constant")
+        }
+        count = sum(bool(row["holds"]) for row in own)
+        near = {"near": f"{count} of {len(own)}", "count": count, "heads": len(own)}
+        rows.append({"direction": ARROWS[direction], **middle, **near})
+    columns = (
+        Column("direction", "median over heads", kind="reads"),
+        *(Column(name, name, 2) for name in ("matching", "cross", "biases", "constant")),
+        Column("near", "near 0"),
+    )
+    note = (
+        f"near 0: heads in which the share of each cross term, which the paper takes for 0, is "
+        f"at most {result.options['cross']} either way. constant: apart, "
+        "constant^2 / mean(logit^2)."
+    )
+    return Table("medians", "Median shares over heads", columns, tuple(rows), (note,))
+
+
+def text(result: Result) -> str:
+    """Print Figure 2's associations, the most aligned heads, the hypothesis, what heads match.
+
+    Args:
+        result: what :func:`matchlens.circuits` returned.
+    """
+    contrast, variant = str(result.options["contrast"]), str(result.options["variant"])
+    couples, heads, shares = associations(result), aligned(result, SHOWN), medians(result)
+    every = result.to_frame("heads")
+    far = [int((every[name].to_numpy() >= FAR).sum()) for name in ("z", "rotation_z", "crossed_z")]
+    below = int((every["z"].to_numpy() <= -FAR).sum())
+    lines = [
+        title(result),
+        "",
+        *_wrapped(
+            f"Figure 2: {VARIANT_WORDS[variant]}, against contrasts of the mean tokens' logits "
+            f"({logit_words(result)})"
+        ),
+        *(f"  {name}: {CONTRASTS[name]}" for name in (contrast, COMPANIONS[contrast])),
+        "  colour: attention mass of the contrast's first reader, relevant less easy passages",
+        "",
+        *couples.text(),
+        "",
+        *_wrapped(couples.notes[0]),
+        "",
+        *_wrapped(
+            f"Alignment against chance: of {len(every)} heads, {far[0]} lie {FAR:g} standard "
+            f"deviations or more above random Gaussian factors ({below} below), {far[1]} above "
+            f"random singular vectors, {far[2]} above crossed heads of their layer"
+        ),
+        "",
+        *heads.text(),
+        "",
+        *_wrapped(_standing(records(every), contrast, VARIANTS[variant])),
+    ]
+    if "base_alignment" in every:
+        before = result.options["base"]
+        assert isinstance(before, Mapping)  # noqa: S101
+        lines.append(f"before: the same head of {before['name']}; change: since then.")
+    lines += [
+        "",
+        f"The hypothesis: shares of the logits' variance ({result.options['pairs_of_hypothesis']} "
+        "pairs), medians over heads",
+        "",
+        *shares.text(),
+        "",
+        *_wrapped(shares.notes[0]),
+        *_matches(result),
+    ]
+    return "\n".join([*lines, "", *note_lines(result)]) + "\n"
+
+
+def _standing(heads: Sequence[Row], contrast: str, column: str) -> str:
+    """Whether heads whose attention tells relevant from easy stand to the upper right."""
+    limits, colour = Thresholds(), colour_of(contrast)
+    groups: tuple[list[Row], list[Row]] = ([], [])
+    for row in heads:
+        tells = number(row[f"{colour}_q"]) <= limits.q and number(row[colour]) > 0
+        tells = tells and number(row[f"{colour}_auc"]) >= limits.auc
+        groups[not tells].append(row)
+    said = (
+        f"{len(groups[0])} heads read {ARROWS[contrast[:2]]} more in relevant than in easy "
+        f"passages (q <= {limits.q}, AUC >= {limits.auc}, on the half that colours)"
+    )
+    if not all(groups):
+        return f"{said}."
+    right = [
+        sum(number(r[contrast]) > 0 and number(r["z"]) >= FAR for r in group) for group in groups
+    ]
+    middle = [printed(median([number(row[column]) for row in group]), 1) for group in groups]
+    return (
+        f"{said}: {right[0]} of {len(groups[0])} stand to the upper right (contrast above 0, "
+        f"alignment {FAR:g} null standard deviations or more), of the other heads {right[1]} of "
+        f"{len(groups[1])}; median alignment {middle[0]} against {middle[1]}."
+    )
+
+
+def vocabulary(rows: Sequence[Row], matches: Sequence[Row]) -> Iterator[tuple[str, Row, list[Row]]]:
+    """Yield the heads that were looked at, with their strongest token pairs."""
+    for row in rows:
+        own = [m for m in matches if (m["layer"], m["head"]) == (row["layer"], row["head"])]
+        yield f"{row['layer']}.{row['head']}", row, own
+
+
+def _matches(result: Result) -> list[str]:
+    if "vocabulary" not in result.tables:
+        return []
+    lines = [
+        "",
+        "What heads match in the vocabulary: the strongest pairs (query token -> document token)",
+        "",
+    ]
+    heads = {(row["layer"], row["head"]): row for row in records(result.to_frame("heads"))}
+    rows, matches = (records(result.to_frame(name)) for name in ("vocabulary", "matches"))
+    for name, row, some in vocabulary(rows, matches):
+        said = f"itself the best match for {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
+        head = heads[row["layer"], row["head"]]
+        if "same_token_QD" in head:
+            said += f"; same-token share in context {printed(head['same_token_QD'], 2)}"
+        pairs = ", ".join(
+            str(m["reader"]) if m["reader"] == m["read"] else f"{m['reader']}->{m['read']}"
+            for m in some[:8]
+        )
+        lines += [f"{name}: {said}", *_wrapped(pairs, "  ")]
+    return lines
+
+
+def points(rows: Sequence[Row], contrast: str, column: str) -> list[dict[str, object]]:
+    """Return Figure 2's points: the contrast across, the alignment up, a row for each head."""
+    colour, reader = colour_of(contrast), arrow(ARROWS[contrast[:2]])
+    return [
+        {
+            "layer": row["layer"],
+            "head": row["head"],
+            "x": row[contrast],
+            "y": row[column],
+            "colour": row[colour],
+            "tip": f"head {row['layer']}.{row['head']}\n{contrast.replace('-', MINUS)} "
+            f"{num(row[contrast], 2, sign=True)}\nalignment {num(row['alignment'], 1)}, "
+            f"{num(row['z'], 1)} null sd, trace / Σs {num(row['normalised'], 2)}\n{reader} mass, "
+            f"relevant − easy {num(row[colour], 4, sign=True)} (q {chance(row[f'{colour}_q'])}, "
+            f"AUC {num(row[f'{colour}_auc'], 2)})",
+        }
+        for row in rows
+    ]
+
+
+def cells(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Return the map of alignments; significant far from both nulls."""
+    return [
+        {
+            "layer": row["layer"],
+            "head": row["head"],
+            "diff": row["alignment"],
+            "q": None,
+            "significant": min(abs(number(row["z"])), abs(number(row["rotation_z"]))) >= FAR,
+            "tip": f"head {row['layer']}.{row['head']}\nalignment {num(row['alignment'], 1)}\n"
+            f"{num(row['z'], 1)} sd of Gaussian factors, {num(row['rotation_z'], 1)} of random "
+            f"singular vectors, {num(row['crossed_z'], 1)} of crossed heads",
+        }
+        for row in rows
+    ]
+
+
+def bars(result: Result, most: int) -> list[dict[str, object]]:
+    """Return the shares of the heads that were looked at, else of the most aligned ones."""
+    given = result.options["heads_looked_at"]
+    names = [str(name) for name in given] if isinstance(given, list | tuple) else []
+    if not names:
+        best = most_aligned(result.to_frame("heads"), str(result.options["variant"]), TOP)
+        names = [f"{layer}.{head}" for layer, head in best]
+    names = names[:most]
+    rows = [
+        {**row, "name": f"{row['layer']}.{row['head']}"}
+        for row in records(result.to_frame("shares"))
+        if f"{row['layer']}.{row['head']}" in names and str(row["term"]) in TERMS
+    ]
+    places = [list(ARROWS), list(TERMS)]
+    rows.sort(
+        key=lambda row: (
+            names.index(str(row["name"])),
+            places[0].index(str(row["direction"])),
+            places[1].index(str(row["term"])),
+        )
+    )
+    return [
+        row
+        | {
+            "term": TERMS[str(row["term"])],
+            "direction": ARROWS[str(row["direction"])],
+            "kind": places[1].index(str(row["term"])),
+            "tip": f"head {row['name']}, {arrow(ARROWS[str(row['direction'])])}\n"
+            f"{TERMS[str(row['term'])]}: {num(row['share'], 3)} of the variance",
+        }
+        for row in rows
+    ]
+
+
+def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw the study's figures, Figure 2 first."""
+    rows, variant = records(result.to_frame("heads")), str(result.options["variant"])
+    contrast, note = str(result.options["contrast"]), "Logits of the mean tokens: "
+    note += f"{logit_words(result)}."
+    for name, one, column, said in (
+        ("2", contrast, VARIANTS[variant], VARIANT_WORDS[variant]),
+        ("2-companion", COMPANIONS[contrast], VARIANTS[variant], VARIANT_WORDS[variant]),
+        ("2-nulls", contrast, "z", NULLS),
+    ):
+        yield (
+            name,
+            figures.head_scatter(
+                pd.DataFrame(points(rows, one, column)),
+                x="x",
+                y="y",
+                x_words=f"{one.replace('-', f' {MINUS} ')}: {CONTRASTS[one]}",
+                y_words=said,
+                colour="colour",
+                colour_words=f"{ARROWS[one[:2]]} attention mass, relevant {MINUS} easy",
+                note=note,
+            ),
+        )
+    if "base_change" in result.tables["heads"]:
+        figure = figures.head_scatter(
+            result.to_frame("heads"),
+            x="base_alignment",
+            y="alignment",
+            x_words="alignment before fine-tuning, trace(A)",
+            y_words="alignment, trace(A)",
+        )
+        yield "base", figure
+    shown_ = pd.DataFrame(cells(rows)).dropna(subset=["diff"])
+    if len(shown_):
+        note = (
+            f"▲ {FAR:g} standard deviations or more above both nulls (Gaussian factors, random "
+            "singular vectors), ● as far below both. Named layer.head: the largest."
+        )
+        yield "alignment", figures.head_map(shown_, words=VARIANT_WORDS["all"], note=note)
+    table = pd.DataFrame(bars(result, BARS // len(ARROWS)))
+    yield "shares", figures.shares(table)
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show Figure 2 and the hypothesis."""
+    yield _figure_2(held)
+    yield _hypothesis(held)
+
+
+def _figure_2(held: ResultsFolder) -> Exhibit:
+    subtitle = "Alignment of the query-key matrices against what mean tokens read"
+    base = ("figure-2", "Figure 2", subtitle)
+    result, rows = held.get("circuits"), held.rows("circuits", "heads")
+    if result is None or not rows:
+        return Exhibit(*base, absent=f"Figure 2 was not made: {NOT_RUN}")
+    contrast, variant = str(result.options["contrast"]), str(result.options["variant"])
+    column, said = VARIANTS[variant], VARIANT_WORDS[variant]
+    views = [
+        _panel(rows, one, column, said, f"{name}: {one.replace('-', f' {MINUS} ')}")
+        for name, one in (("the contrast", contrast), ("its companion", COMPANIONS[contrast]))
+    ]
+    nulls = _panel(rows, contrast, "z", "trace(A) in standard deviations of the null", "")
+    charts = (*nulls.charts, _map(rows))
+    views.append(Panel("figure-2-nulls", "against the null", charts, nulls.note))
+    far = {name: sum(number(row[name]) >= FAR for row in rows) for name in ("z", "rotation_z")}
+    couples = associations(result)
+    caption = (
+        "Each point is a head, named layer.head where it stands out; coloured by how much more the "
+        "contrast's first reader reads in relevant than in easy passages. Logits of the mean "
+        f"tokens: {logit_words(result).replace('sqrt(d_h)', '√d_h')}."
+    )
+    body = [panels("figure-2", views), words(caption)]
+    if couples.rows:
+        legend = words(prose(couples.notes[0]), "legend")
+        body.append(titled(couples.title, couples.html(), legend))
+    matches = held.rows("circuits", "matches")
+    body += [_pairs(held.rows("circuits", "vocabulary"), matches)]
+    lead = (
+        f"Of {counted(len(rows), 'head')}, {far['z']} lie {FAR:g} standard deviations or more "
+        f"above random Gaussian factors in alignment, {far['rotation_z']} above random singular "
+        "vectors."
+    )
+    return Exhibit(
+        *base,
+        lead=(*_rho(held.rows("circuits", "associations"), contrast), lead),
+        body=tuple(body),
+        tables=_tables(rows, held.rows("circuits", "associations"), matches),
+        options=options_of(result),
+        notes=notes_of(result),
+    )
+
+
+def _panel(rows: Sequence[Row], contrast: str, column: str, said: str, label: str) -> Panel:
+    marks, across = points(rows, contrast, column), contrast.replace("-", f" {MINUS} ")
+    right = sum(number(mark["x"]) > 0 and number(mark["y"]) > 0 for mark in marks)
+    summary = (
+        f"{said} against {across}, {len(marks)} heads: {right} to the upper right; outstanding: "
+        f"{outstanding(marks) or 'none'}."
+    )
+    colour = f"{arrow(ARROWS[contrast[:2]])} mass, relevant − easy"
+    size = (560.0, 440.0)
+    svg = scatter(marks, summary, f"{across} (logit)", said, colour_words=colour, size=size)
+    note = f"{across}: {CONTRASTS[contrast]}."
+    return Panel(f"figure-2-{slug(contrast)}", label, (Chart(svg),), note)
+
+
+def _map(rows: Sequence[Row]) -> Chart:
+    marks = cells(rows)
+    star = sum(bool(mark["significant"]) and number(mark["diff"]) > 0 for mark in marks)
+    summary = f"Alignment by layer and head: {star} of {len(marks)} far above both nulls."
+    caption = f"▲ {FAR:g} standard deviations or more above both nulls, ● as far below both."
+    return Chart(head_map(marks, summary, "alignment, trace(A)", digits=1), caption)
+
+
+def _rho(rows: Sequence[Row], contrast: str) -> tuple[str, ...]:
+    for row in rows:
+        if (row["contrast"], row["first"], row["second"]) == (contrast, "alignment", "contrast"):
+            return (
+                f"Spearman's rho between alignment and {contrast.replace('-', f' {MINUS} ')}: "
+                f"{num(row['rho'], 2)}, 95% {interval(row['low'], row['high'], 2)} over "
+                f"{counted(int(number(row['heads'])), 'head')}, "
+                f"{interval(row.get('query_low'), row.get('query_high'), 2)} over resampled "
+                f"queries; {equals('p', row['p'])} by permutations inside layers.",
+            )
+    return ()
+
+
+def _tables(
+    rows: Sequence[Row], couples: Sequence[Row], matches: Sequence[Row]
+) -> tuple[Table, ...]:
+    """The tables to download."""
+    digits = {"layer": 0, "head": 0, "alignment": 2, "z": 1, "rotation_z": 1, "crossed_z": 1}
+    digits |= {"heads": 0, "rank": 0, "logit": 2}
+    kinds = dict.fromkeys(("contrast", "first", "second", "reader", "read"), "text") | {"p": "p"}
+    labels = {"z": "/ null sd", "rotation_z": "/ rotation", "crossed_z": "/ crossed"}
+
+    def columns(names: Sequence[str], row: Row) -> tuple[Column, ...]:
+        return tuple(
+            Column(
+                name,
+                labels.get(name, name.replace("_", " ")),
+                digits.get(name, 3),
+                kinds.get(name, "number"),
+            )
+            for name in names
+            if name in row
+        )
+
+    places = (
+        ("figure-2", "Every head's circuits", rows, _HEADS),
+        ("figure-2-spearman", "Spearman", couples, _SPEARMAN),
+        ("figure-2-matches", "Strongest token pairs", matches, _MATCHES),
+    )
+    return tuple(
+        Table(name, label, columns(names, some[0]), tuple(some))
+        for name, label, some, names in places
+        if some
+    )
+
+
+_HEADS = (
+    *("layer", "head", "alignment", "z", "rotation_z", "crossed_z", "normalised", *CONTRASTS),
+    *("mass_QD", "mass_DQ", "base_alignment", "base_change"),
+)
+_SPEARMAN = (
+    *("contrast", "first", "second", "rho", "low", "high", "query_low", "query_high"),
+    *("by_layer", "p", "heads"),
+)
+_MATCHES = ("layer", "head", "rank", "reader", "read", "logit")
+
+
+def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
+    """What heads match in the vocabulary."""
+    items = []
+    for name, row, some in vocabulary(rows, matches):
+        tokens = f"{int(number(row['tokens'])):,}"
+        said = f"itself the best match for {num(row['self_rate'], 3)} of {tokens} tokens."
+        couples = []
+        for match in some[:PAIRS]:
+            reader, read = (tag("bdi", shown(match[side], 40)) for side in ("reader", "read"))
+            couple = reader if match["reader"] == match["read"] else reader + " → " + read
+            couples.append(tag("span", couple, class_="pairing"))
+        inside = Markup(" ").join([tag("span", said, class_="soft"), *couples])
+        items.append(tag("div", tag("dt", name), tag("dd", inside)))
+    if not items:
+        return Markup("")
+    heading = "What heads match in the vocabulary"
+    return titled(heading, tag("dl", *items, class_="matches"))
+
+
+def _hypothesis(held: ResultsFolder) -> Exhibit:
+    base = ("hypothesis", "The hypothesis", "What the query-key logits vary with")
+    result, logits = held.get("circuits"), held.rows("circuits", "logits")
+    shares = held.rows("circuits", "shares")
+    if result is None or not logits or not shares:
+        return Exhibit(*base, absent=f"The hypothesis was not tested: {NOT_RUN}")
+    table, marks = medians(result), bars(result, MOST_HEADS)
+    first = next((row for row in table.rows if row["direction"] == "Q->D"), table.rows[0])
+    by: dict[tuple[object, ...], dict[str, object]] = {}
+    for row in shares:
+        name = row["layer"], row["head"], row["direction"]
+        by.setdefault(name, {})[str(row["term"])] = row["share"]
+    stored = tuple(
+        {**row, **by.get((row["layer"], row["head"], row["direction"]), {})} for row in logits
+    )
+    lead = (
+        f"{both(first['direction'])}: the share of each cross term, which the paper takes for 0, "
+        f"is at most {num(result.options.get('cross'), 2)} either way in {first['count']} of "
+        f"{counted(int(number(first['heads'])), 'head')}."
+    )
+    caption = (
+        "Shares of the variance of single heads' logits, pooled over token pairs; they sum to 1, "
+        "negative ones stand to the left of 0."
+    )
+    drawings = [_shares_panel(marks, name) for name in ARROWS.values()]
+    blocks = (
+        key(list(TERMS.values()), "share"),
+        panels("hypothesis", [panel for panel in drawings if panel is not None]),
+        words(caption),
+    )
+    return Exhibit(
+        *base,
+        lead=(lead,),
+        body=(
+            table.html(),
+            words(prose(table.notes[0]), "legend"),
+            titled("Heads that were looked at", *blocks),
+        ),
+        tables=(Table("hypothesis", "Shares by head and direction", _LOGITS, stored),),
+        options=options_of(result),
+        notes=notes_of(result),
+    )
+
+
+_LOGITS = (
+    Column("layer", "layer", 0),
+    Column("head", "head", 0),
+    Column("direction", "direction", kind="text"),
+    Column("matching", "matching", 3),
+    Column("cross_reader", "cross (x)", 3),
+    Column("cross_read", "cross (y)", 3),
+    Column("bias_query", "b_Q", 3),
+    Column("bias_key", "b_K", 3),
+    Column("constant", "constant", 3),
+    Column("mean", "mean logit", 2),
+    Column("variance", "variance", 2),
+    Column("token_pairs", "token pairs", 0),
+    Column("holds", "cross near 0", kind="flag"),
+)
+
+
+def _shares_panel(marks: Sequence[Row], direction: str) -> Panel | None:
+    own = [mark for mark in marks if mark["direction"] == direction]
+    if not own:
+        return None
+    said = "; ".join(
+        f"{mark['name']} matching {num(mark['share'], 2)}" for mark in own if mark["kind"] == 0
+    )
+    summary = f"Shares of the {arrow(direction)} logits' variance: {said}."
+    chart = Chart(stacked(own, summary, "share of the logits' variance"), wide=True)
+    name = f"hypothesis-{slug(direction.replace('->', ''))}"
+    return Panel(name, both(direction), (chart,))

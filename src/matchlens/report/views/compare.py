@@ -1,0 +1,334 @@
+"""Results folders side by side, as text, LaTeX, a page and figures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.errors import visible
+from matchlens.report import html
+from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.texts import digits_of, printed, prose
+from matchlens.results import Result, records
+
+KINDS = {"same": "The same", "differs": "Differs", "cannot": "Cannot be compared"}
+STAR = "*: significant by the folder's own test."
+PANELS = 3
+"""Directions in one figure."""
+CURVE = (
+    "X→Y cut: X no longer reads Y. Line: mean over queries; band: 95% interval of the change from "
+    "the folder's own original."
+)
+
+
+def text(result: Result) -> str:
+    """Print the comparison: first what differs, then the tables.
+
+    Args:
+        result: what :func:`matchlens.compare` returned.
+    """
+    lines = [title(result), ""]
+    for row in records(result.to_frame("said")):
+        lines.append(f"{KINDS[str(row['kind'])]}: {row['sentence']}.")
+    for table in tables(result):
+        lines += ["", table.title, "", *table.text()]
+        lines += ["", *textwrap.wrap(table.notes[0], 100)] if table.notes else []
+    return "\n".join(map(visible, lines)) + "\n"
+
+
+def files(result: Result) -> dict[str, str | bytes]:
+    """Return the comparison's text, LaTeX, figures and page, file name to content.
+
+    Args:
+        result: what :func:`matchlens.compare` returned.
+    """
+    found: dict[str, str | bytes] = {"compare.txt": text(result)}
+    found |= {f"comparison/{table.name}.tex": table.latex() for table in tables(result)}
+    pictures = {}
+    for name, figure in drawn(result):
+        for ending, content in figures.render(figure).items():
+            found[f"comparison/figures/{name}.{ending}"] = content
+            if ending == "svg":
+                pictures[caption_of(name)] = content.decode()
+    return {**found, "compare.html": page(result, pictures)}
+
+
+def page(result: Result, pictures: Mapping[str, str]) -> str:
+    """Make the comparison's page; the pictures are captions and SVG that this package drew."""
+    pieces = [tag("h1", html.line(title(result))), said(result), *shown(result)]
+    for caption, svg in pictures.items():
+        pieces += [tag("h2", caption), html.picture(svg, caption)]
+    return html.page(title(result), *pieces)
+
+
+def shown(result: Result, most: int | None = None) -> list[Markup]:
+    """Make the tables with their headings and notes."""
+    out = []
+    for table in tables(result):
+        out += [tag("h2", table.title), table.html(most), *(tag("p", note) for note in table.notes)]
+    return out
+
+
+def said(result: Result) -> Markup:
+    """List what is the same, what differs, and what follows."""
+    rows, pieces = records(result.to_frame("said")), []
+    for kind, heading in KINDS.items():
+        items = [tag("li", prose(f"{r['sentence']}.")) for r in rows if r["kind"] == kind]
+        pieces += [tag("h3", heading), tag("ul", *items)] if items else []
+    return Markup("").join(pieces)
+
+
+def title(result: Result) -> str:
+    """Name the folders."""
+    names = [str(row["folder"]) for row in records(result.to_frame("folders"))]
+    return f"{len(names)} results folders side by side: {', '.join(names)}"
+
+
+def tables(result: Result) -> list[Table]:
+    """Lay the comparison's tables out; those that the folders do not have are left out.
+
+    Args:
+        result: what :func:`matchlens.compare` returned.
+    """
+    makers = {
+        "folders": _folders,
+        "table1": _table1,
+        "paired": _paired,
+        "curves": _curves,
+        "overlaps": _overlaps,
+        "heads": _heads,
+        "claims": _claims,
+        "differences": _differences,
+    }
+    digits = digits_of(result)
+    return [
+        make(records(result.to_frame(name)), digits)
+        for name, make in makers.items()
+        if name in result.tables and len(result.tables[name])
+    ]
+
+
+def main(result: Result) -> Table:
+    """Return the table of the folders."""
+    return tables(result)[0]
+
+
+def _keys(rows: Sequence[Row]) -> dict[str, str]:
+    """A key for each folder: its name may hold anything."""
+    names = dict.fromkeys(str(row["folder"]) for row in rows)
+    return {name: f"f{place}" for place, name in enumerate(names)}
+
+
+def _cells(rows: Sequence[Row]) -> list[Column]:
+    return [Column(key, name, kind="text") for name, key in _keys(rows).items()]
+
+
+def _folders(rows: Sequence[Row], digits: int) -> Table:
+    body = [{**row, "shape": f"{_whole(row['layers'])} x {_whole(row['heads'])}"} for row in rows]
+    columns = (
+        *(Column(name, name, kind="text") for name in ("folder", "model", "collections")),
+        Column("shape", "layers x heads"),
+        Column("pairs", "pairs", 0),
+        Column("measure", "measure"),
+        Column("original", "original", digits),
+    )
+    return Table("folders", "The folders", columns, tuple(body))
+
+
+def _table1(rows: Sequence[Row], digits: int) -> Table:
+    lines: dict[object, dict[str, object]] = {}
+    keys = _keys(rows)
+    for row in rows:
+        line = lines.setdefault(row["cut"], {"cut": row["cut"] or "original"})
+        key = keys[str(row["folder"])]
+        line |= {f"{key} mean": row["mean"], f"{key} diff": row["diff"] if row["cut"] else ""}
+        line[f"{key} diff*"] = bool(row["cut"] and row["significant"])
+    columns = [Column("cut", "cut", kind="cut")]
+    for folder, key in keys.items():
+        columns += [
+            Column(f"{key} mean", folder, digits),
+            Column(f"{key} diff", "change", digits, sign=True),
+        ]
+    name = "Table 1: the measure under each cut"
+    return Table("table1", name, tuple(columns), tuple(lines.values()), (STAR,))
+
+
+def _paired(rows: Sequence[Row], digits: int) -> Table:
+    body = [
+        row
+        | {
+            "condition": row["condition"] or "original",
+            "ci": (row["ci_low"], row["ci_high"]),
+            "diff*": bool(row["significant"]),
+        }
+        for row in map(dict, rows)
+    ]
+    columns = (
+        Column("first", "first", kind="text"),
+        Column("second", "second", kind="text"),
+        Column("condition", "condition", kind="cut"),
+        Column("first_mean", "first", digits),
+        Column("second_mean", "second", digits),
+        Column("diff", "difference", digits, sign=True),
+        Column("ci", "95%", digits, kind="interval"),
+        Column("p_holm", "p", kind="p"),
+    )
+    note = (
+        "original: the measure without a cut; else its change under the cut. difference: second "
+        "less first, over the same queries; 95%: bootstrap over queries; p: two-tailed paired "
+        "t-test, Holm-corrected over the cuts; *: p <= .05."
+    )
+    return Table("paired", "Query by query", columns, tuple(body), (note,))
+
+
+def _curves(rows: Sequence[Row], digits: int) -> Table:
+    lines: dict[tuple[object, ...], dict[str, object]] = {}
+    order = list(dict.fromkeys((row["direction"], row["how"]) for row in rows))
+    folders = list(_keys(rows))
+    for row in sorted(
+        rows,
+        key=lambda row: (
+            order.index((row["direction"], row["how"])),
+            folders.index(str(row["folder"])),
+        ),
+    ):
+        named = _named(row["direction"], row["how"])
+        line = lines.setdefault((named, row["folder"]), {"name": named, "folder": row["folder"]})
+        line |= {str(row["n"]): row["mean"], f"{row['n']}*": bool(row["significant"])}
+    columns = (
+        Column("name", "direction", kind="cut"),
+        Column("folder", "folder", kind="text"),
+        *(Column(str(n), str(n), digits) for n in sorted({int(str(row["n"])) for row in rows})),
+    )
+    name = "Figure 1a: the measure with layers 0 to n - 1 cut, a column for each n"
+    return Table("curves", name, columns, tuple(lines.values()), (STAR,))
+
+
+def _named(direction: object, how: object) -> str:
+    return str(direction) if how == "zero" else f"{direction} ({how})"
+
+
+def _overlaps(rows: Sequence[Row], digits: int) -> Table:
+    body = [{**row, "ci": (row["rho_low"], row["rho_high"])} for row in rows]
+    columns = (
+        Column("first", "first", kind="text"),
+        Column("second", "second", kind="text"),
+        Column("direction", "direction", kind="cut"),
+        Column("heads", "heads", 0),
+        Column("first_heads", "found", 0),
+        Column("second_heads", "found", 0),
+        Column("both", "both", 0),
+        Column("expected", "by chance", 1),
+        Column("p", "p", kind="p"),
+        Column("rho", "rho", 2),
+        Column("ci", "95%", 2, kind="interval"),
+    )
+    note = (
+        "both: matching heads that both folders found; by chance: of two lists drawn at random; p: "
+        "of an overlap as large (hypergeometric); rho: Spearman's, of the AUC over all heads."
+    )
+    name = "Matching heads: how far the lists agree"
+    return Table("overlaps", name, columns, tuple(body), (note,))
+
+
+def _heads(rows: Sequence[Row], digits: int) -> Table:
+    found: dict[tuple[str, int, int], dict[str, object]] = {}
+    keys = _keys(rows)
+    for row in rows:
+        name = str(row["direction"]), int(str(row["layer"])), int(str(row["head"]))
+        line = found.setdefault(name, {"direction": name[0], "name": name[1:]})
+        kept = "" if row["held"] else "?"
+        line[keys[str(row["folder"])]] = f"{row['kind']} {printed(row['auc'], 2)}{kept}"
+    order = sorted(found, key=lambda name: (name[0], -len(found[name]), *name[1:]))
+    columns = (
+        Column("direction", "direction", kind="cut"),
+        Column("name", "head", kind="head"),
+        *_cells(rows),
+    )
+    note = (
+        "kind and AUC (relevant against easy) on the half of the queries that describes; ?: does "
+        "not hold there; -: not found."
+    )
+    return Table("heads", "Matching heads", columns, tuple(found[n] for n in order), (note,))
+
+
+def _claims(rows: Sequence[Row], digits: int) -> Table:
+    lines: dict[object, dict[str, object]] = {}
+    keys = _keys(rows)
+    for row in rows:
+        line = lines.setdefault(row["id"], {"claim": row["claim"]})
+        low, high = (printed(row.get(key), 3) for key in ("low", "high"))
+        between = f" [{low}, {high}]" if row.get("low") is not None else ""
+        unit = f" {row['unit']}" if row.get("unit") else ""
+        value = "" if row.get("value") is None else f": {printed(row['value'], 3)}{between}{unit}"
+        line[keys[str(row["folder"])]] = f"{row['verdict']}{value}"
+    columns = (Column("claim", "claim", kind="text"), *_cells(rows))
+    return Table("claims", "Claims", columns, tuple(lines.values()))
+
+
+def _differences(rows: Sequence[Row], digits: int) -> Table:
+    lines: dict[object, dict[str, object]] = {}
+    keys = _keys(rows)
+    for row in rows:
+        line = lines.setdefault(row["aspect"], {"aspect": row["aspect"]})
+        line[keys[str(row["folder"])]] = str(row["value"])
+    columns = (Column("aspect", "", kind="text"), *_cells(rows))
+    return Table("differences", "What differs in the manifests", columns, tuple(lines.values()))
+
+
+def _whole(value: object) -> str:
+    return str(int(value)) if isinstance(value, int | float) else "-"
+
+
+def caption_of(name: str) -> str:
+    """Say what a figure of that name shows."""
+    if name == "table1":
+        return "Table 1: the change under each cut"
+    return f"Figure 1a, a line for each folder ({int(name.rpartition('-')[2]) + 1})"
+
+
+def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw the figures; those that the folders have no numbers for are left out.
+
+    Args:
+        result: what :func:`matchlens.compare` returned.
+    """
+    measures = dict.fromkeys(result.to_frame("folders")["measure"])
+    measure = " / ".join(str(name) for name in measures)
+    if "table1" in result.tables:
+        table = result.to_frame("table1").rename(columns={"folder": "how"})
+        table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
+        if len(table):
+            yield "table1", figures.comparison(table, measure=measure)
+    if "curves" in result.tables:
+        table = _points(result.to_frame("curves"))
+        views = list(dict.fromkeys(table["panel"]))
+        for start in range(0, len(views), PANELS):
+            part = pd.DataFrame(table[table["panel"].isin(views[start : start + PANELS])])
+            figure = figures.layer_profile(
+                part,
+                quantity=measure,
+                note=CURVE,
+                label="n: layers 0 to n\N{MINUS SIGN}1 are cut (at 0: none)",
+            )
+            yield f"curves-{start // PANELS}", figure
+
+
+def _points(table: pd.DataFrame) -> pd.DataFrame:
+    """The curves as a panel for each direction and way of cutting, a series for each folder."""
+    names = zip(table["direction"], table["how"], strict=True)
+    return pd.DataFrame(
+        {
+            "panel": [_named(direction, how) for direction, how in names],
+            "series": table["folder"],
+            "layer": table["n"],
+            "value": table["mean"],
+            "low": table["original"] + table["ci_low"],
+            "high": table["original"] + table["ci_high"],
+        }
+    )

@@ -1,0 +1,333 @@
+"""Cuts beside their controls, and named sets of heads beside random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.plan import CONTROLS
+from matchlens.report.charts import whiskers
+from matchlens.report.exhibits import (
+    Chart,
+    Detail,
+    Exhibit,
+    Panel,
+    key,
+    notes_of,
+    options_of,
+    panels,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.texts import (
+    arrow,
+    both,
+    chance,
+    counted,
+    digits_of,
+    equals,
+    interval,
+    note_lines,
+    num,
+    number,
+    printed,
+    prose,
+    shown,
+)
+from matchlens.results import Result, records
+
+SETS = 12
+"""Sets of heads in one figure."""
+_VERDICTS = {
+    "beyond the amount": "the direction matters beyond the amount: cutting it does more damage "
+    "than the same loss of the same rows on other columns",
+    "only the amount": "only the amount matters: the same loss of the same rows on other columns "
+    "does as much damage, within {margin}",
+    "less than the amount": "cutting the direction does less damage than the same loss of the "
+    "same rows on other columns",
+}
+
+
+def controls_of(row: Row) -> list[str]:
+    """Return the controls that a cut has, by their short names, the primary one first."""
+    return [kind for kind in CONTROLS if row.get(f"{kind}_diff") is not None]
+
+
+def verdict_of(row: Row) -> str:
+    """Say what the row-matched control shows of a cut."""
+    said = _VERDICTS.get(str(row["verdict"]), f"undecided ({row.get('lacking') or 'not tested'})")
+    tests = ""
+    if isinstance(row.get("p_beyond"), float):
+        tests = (
+            f" [uncorrected p: beyond {printed(row['p_beyond'], 3)}, only "
+            f"{printed(row['p_only'], 3)}; of the deciding test corrected over the cuts: "
+            f"{printed(row['verdict_p_holm'], 3)}]"
+        )
+    return f"{row['cut']}: {said.format(margin=printed(row.get('margin'), 3))}.{tests}"
+
+
+def controls(result: Result) -> Table:
+    """Lay out each cut, and below it its controls."""
+    digits, body = digits_of(result), []
+    for row in records(result.to_frame("controls")):
+        body.append({"cut": row["cut"], "control": "(the cut itself)", "diff": row["diff"]})
+        for kind in controls_of(row):
+            of = {key: row.get(f"{kind}_{key}") for key in _OF_A_CONTROL}
+            ends = (of["low"], of["high"])
+            star = (of["p_holm"] or 1.0) <= 0.05  # type: ignore[operator]
+            line = {"cut": row["cut"], "control": CONTROLS[kind], "ci": ends, "beyond*": star}
+            body.append({**of, **line})
+    columns = (
+        Column("cut", "cut", kind="cut"),
+        Column("control", "control", kind="text"),
+        Column("diff", "change", digits, sign=True),
+        Column("beyond", "beyond", digits, sign=True),
+        Column("ci", "95%", digits, kind="interval"),
+        Column("p", "p", kind="p"),
+        Column("p_holm", "p Holm", kind="p"),
+        Column("overlap_edges", "edges", kind="share"),
+        Column("overlap_mass", "mass", kind="share"),
+    )
+    notes = (
+        "change: of the measure. beyond: the cut's change minus the control's. p: two-tailed "
+        "paired t-test over queries, uncorrected; p Holm: corrected over the cuts; *: <= .05. "
+        "edges, mass: the share of what the control takes that lies in the direction itself.",
+    )
+    return Table("controls", "Cuts beside their controls", columns, tuple(body), notes)
+
+
+_OF_A_CONTROL = ("diff", "beyond", "low", "high", "p", "p_holm", "overlap_edges", "overlap_mass")
+
+
+def text(result: Result) -> str:
+    """Print each cut beside its controls, and whether the direction matters or only the amount.
+
+    Args:
+        result: what :func:`matchlens.controls` returned.
+    """
+    table, before = controls(result), None
+    rows = []
+    for row in table.rows:  # a cut's name stands once
+        rows.append({**row, "cut": "" if row["cut"] == before else row["cut"]})
+        before = row["cut"]
+    lines = [
+        f"{result.options['measure']}: original "
+        f"{printed(result.options['original'], digits_of(result))}; each cut beside its controls, "
+        f"mean of {result.options['draws']} draws",
+        "",
+        *Table("controls", "", table.columns, tuple(rows)).text(),
+        "",
+        *table.notes,
+        "",
+        *map(verdict_of, filter(_judged, records(result.to_frame("controls")))),
+        *note_lines(result),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _judged(row: Row) -> bool:
+    return bool(row.get("verdict"))
+
+
+def compared(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Return a row for each cut and each of its controls, as figures and charts draw them."""
+    out = []
+    for row in rows:
+        own = {key: row[key] for key in ("cut", "diff", "ci_low", "ci_high", "significant")}
+        out.append({**own, "how": "the cut", "tip": _tip(row, "")})
+        for kind in controls_of(row):
+            numbers = {key: row[f"{kind}_{key}"] for key in ("diff", "ci_low", "ci_high")}
+            significant = (row[f"{kind}_diff_p_holm"] or 1.0) <= 0.05  # type: ignore[operator]
+            about = {"cut": row["cut"], "how": CONTROLS[kind], "tip": _tip(row, kind)}
+            out.append({**about, **numbers, "significant": significant})
+    return out
+
+
+def _tip(row: Row, kind: str) -> str:
+    start = f"{kind}_" if kind else ""
+    lines = [
+        f"{CONTROLS[kind]}, for {arrow(row['cut'])}" if kind else both(row["cut"]),
+        f"change {num(row[f'{start}diff'], 3, sign=True)}, 95% "
+        f"{interval(row[f'{start}ci_low'], row[f'{start}ci_high'], 3)}; "
+        f"{equals('p Holm', row[f'{kind}_diff_p_holm' if kind else 'p_holm'])}",
+    ]
+    if kind:
+        beyond = num(row[f"{kind}_beyond"], 3, sign=True)
+        lines.append(
+            f"the cut goes beyond it by {beyond}; {equals('p Holm', row[f'{kind}_p_holm'])}"
+        )
+    return "\n".join(lines)
+
+
+def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw each cut beside its controls."""
+    table = pd.DataFrame(compared(records(result.to_frame("controls"))))
+    yield "controls", figures.comparison(table, measure=str(result.options["measure"]))
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show the cuts and their controls."""
+    base = ("controls", "Controls", "Whether the direction matters, or only the amount that is cut")
+    result, rows = held.get("controls"), held.rows("controls", "controls")
+    if result is None or not rows:
+        absent = "Cuts were not compared with controls (matchlens sweep controls)."
+        yield Exhibit(*base, absent=absent)
+        return
+    digits, measure = digits_of(result), shown(result.options["measure"])
+    kinds = [kind for kind in CONTROLS if any(kind in controls_of(row) for row in rows)]
+    marks = compared(rows)
+    marks.sort(key=lambda mark: ["the cut", *CONTROLS.values()].index(str(mark["how"])))
+    said = "; ".join(
+        f"{arrow(mark['cut'])}, {mark['how']} {num(mark['diff'], digits, sign=True)}"
+        for mark in marks
+    )
+    svg = whiskers(marks, f"Change of {measure}: {said}.", f"change of {measure}")
+    table, verdicts = controls(result), [verdict_of(row) for row in rows if _judged(row)]
+    caption = (
+        f"Change of {measure} under each cut and under its controls (mean of "
+        f"{shown(result.options.get('draws'))} draws), with 95% intervals. Filled: significant "
+        "change against the original."
+    )
+    body = [
+        key(["the cut", *(CONTROLS[kind] for kind in kinds)]),
+        panels("controls", [Panel("controls-all", "", (Chart(svg, wide=True),))]),
+        words(caption),
+        table.html(),
+        words(prose(table.notes[0]), "legend"),
+        tag("ul", *(tag("li", prose(verdict)) for verdict in verdicts)) if verdicts else Markup(""),
+    ]
+    columns = [*_STORED]
+    for kind in kinds:
+        columns += [
+            Column(f"{kind}_diff", CONTROLS[kind], digits, sign=True),
+            Column(f"{kind}_beyond", "beyond it", digits, sign=True),
+            Column(f"{kind}_low", "95% low", digits, sign=True),
+            Column(f"{kind}_high", "95% high", digits, sign=True),
+            Column(f"{kind}_p", "p, uncorrected", kind="p"),
+            Column(f"{kind}_p_holm", "p Holm", kind="p"),
+            Column(f"{kind}_overlap_edges", "its edges in the direction", 2),
+            Column(f"{kind}_overlap_mass", "its attention in the direction", 2),
+        ]
+    there = tuple(column for column in columns if column.key in rows[0])
+    yield Exhibit(
+        *base,
+        lead=_lead(rows, digits),
+        body=tuple(body),
+        tables=(Table("controls", "Cuts beside controls", there, tuple(rows)),),
+        options=options_of(result),
+        notes=notes_of(result),
+    )
+
+
+_STORED = (
+    Column("cut", "cut", kind="cut"),
+    Column("diff", "change", 3, sign=True),
+    Column("verdict", "verdict", kind="text"),
+    Column("lacking", "lacking", kind="text"),
+    Column("verdict_p", "verdict p, uncorrected", kind="p"),
+    Column("verdict_p_holm", "verdict p, Holm", kind="p"),
+)
+
+
+def _lead(rows: Sequence[Row], digits: int) -> tuple[str, ...]:
+    if not any(map(_judged, rows)):
+        return ("These controls are from before the same rows' loss was controlled for.",)
+    said = []
+    for verdict, begin in (
+        ("beyond the amount", "More than the amount of attention lost is shown to matter for"),
+        ("only the amount", "Only the amount of attention lost is shown to matter for"),
+        ("less than the amount", "The same loss elsewhere is shown to cost more for"),
+    ):
+        names = ", ".join(
+            f"{arrow(row['cut'])} ({num(row['rows_beyond'], digits, sign=True)} beyond the "
+            f"row-matched control, p {chance(row['verdict_p_holm'])} corrected)"
+            for row in rows
+            if row.get("verdict") == verdict
+        )
+        said += [f"{begin} {names}."] if names else []
+    open_ = [arrow(row["cut"]) for row in rows if row.get("verdict") == "undecided"]
+    if open_:
+        said.append(f"{len(open_)} of {counted(len(rows), 'cut')} undecided: {', '.join(open_)}.")
+    return (" ".join(said),)
+
+
+def head_sets(result: Result) -> Table:
+    """Lay out named sets of heads beside random ones."""
+    digits = digits_of(result)
+    rows = []
+    for row in records(result.to_frame("sets")):
+        least, most = (row.get(f"random_mass_{end}") for end in ("low", "high"))
+        mass = f"{printed(row.get('random_mass'), 3)} [{printed(least, 3)}, {printed(most, 3)}]"
+        significant = number(row["p_random_holm"]) <= 0.05
+        ends = {"random_ci": (row["random_low"], row["random_high"]), "random_mass": mass}
+        rows.append({**row, **ends, "diff*": significant})
+    columns = (
+        Column("set", "set", kind="text"),
+        Column("size", "size", 0),
+        Column("direction", "direction", kind="cut"),
+        Column("how", "how", kind="text"),
+        Column("diff", "change", digits, sign=True),
+        Column("random_mean", "random mean", digits, sign=True),
+        Column("random_ci", "random 95%", digits, kind="interval"),
+        Column("p_random", "p (measure)", kind="p"),
+        Column("p_random_holm", "Holm", kind="p"),
+        Column("p_tau", "p (order)", kind="p"),
+        Column("p_tau_holm", "Holm", kind="p"),
+        Column("mass", "mass"),
+        Column("random_mass", "random mass"),
+        Column("random_shared", "shared", kind="share"),
+    )
+    notes = (
+        f"p (measure): share of sets, the named one among {rows[0]['draws']} random ones, whose "
+        "cut lowers the measure at least as much (exact where all sets were tried). p (order): "
+        "that disturb the order at least as much (Kendall's tau-b). Holm: each corrected over the "
+        "rows; *: that of the measure <= .05. mass: attention of the set in the direction, summed "
+        "over heads; random mass: mean and 95% of the random sets; shared: mean share of the named "
+        "heads that stand in a random set.",
+    )
+    return Table("sets", "Sets of heads beside random ones", columns, tuple(rows), notes)
+
+
+def head_sets_text(result: Result) -> str:
+    """Print named sets of heads beside random ones.
+
+    Args:
+        result: what :func:`matchlens.head_sets` returned.
+    """
+    table = head_sets(result)
+    heads: Mapping[object, object] = {row["set"]: row["heads"] for row in table.rows}
+    lines = [
+        f"{result.options['measure']}: original "
+        f"{printed(result.options['original'], digits_of(result))}; change when the set is cut, "
+        "beside random sets with as many heads in each layer and, as near as can be, as much "
+        "attention in the direction",
+        "",
+        *table.text(),
+        "",
+        *(f"{name}: {named}" for name, named in heads.items()),
+        "",
+        *table.notes,
+        *note_lines(result),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def head_sets_drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw the sets of each direction and way of cutting, so many in a figure."""
+    points, sets = result.to_frame("points"), result.to_frame("sets")
+    measure = str(result.options["measure"])
+    for number_, (by, group) in enumerate(points.groupby(["direction", "how"], sort=False)):
+        direction, how = (str(part) for part in cast(tuple[object, ...], by))
+        own = sets[(sets["direction"] == direction) & (sets["how"] == how)]
+        p = dict(zip(own["set"], own["p_random"], strict=True))
+        table = group.assign(p_random=[p[name] for name in group["set"]])
+        for start in range(0, len(p), SETS):
+            part = pd.DataFrame(table[table["set"].isin(list(p)[start : start + SETS])])
+            figure = figures.set_effects(part, measure=measure, title=f"{direction} ({how})")
+            yield f"{number_ * 100 + start // SETS:02d}", figure

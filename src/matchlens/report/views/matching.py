@@ -1,0 +1,446 @@
+"""The matching heads, what cutting them does, and their sets beside random ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+from markupsafe import Markup
+
+from matchlens.report.charts import strips
+from matchlens.report.exhibits import (
+    Chart,
+    Detail,
+    Exhibit,
+    notes_of,
+    options_of,
+    titled,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.texts import (
+    arrow,
+    both,
+    chance,
+    counted,
+    interval,
+    num,
+    number,
+    printed,
+    prose,
+    shown,
+)
+from matchlens.results import Result, records
+from matchlens.studies.contrasts import EARLIER, Thresholds, is_earlier
+
+TEXTS = {
+    "length": "passage length",
+    "overlap": "overlap of words",
+    "similarity": "static similarity",
+}
+RATIOS = {"stem": "same stem", "query_words": "query words", "near": "near words"}
+
+
+def found(result: Result) -> list[dict[str, object]]:
+    """Return the rows of the matching heads, by direction and AUC."""
+    rows = [row for row in records(result.to_frame("matching")) if row.get("matching")]
+    rows.sort(key=lambda row: (str(row["direction"]), -number(row["auc"] or 0.0)))
+    return rows
+
+
+def heads(result: Result) -> Table:
+    """Lay out the matching heads."""
+    if is_earlier(result.tables):
+        return Table("matching", "Matching heads", (), (), (f"Not shown: {EARLIER}.",))
+    rows = found(result)
+    causal, measured = ("effect" in rows[0], "beside_overlap" in rows[0]) if rows else (False,) * 2
+    body = []
+    for row in rows:
+        names = [shown(kind, 20) for kind in str(row["kind"]).split(", ")]
+        chips = Markup(" ").join(tag("span", name, class_=f"kind {name}") for name in names)
+        held = ("✓ held", "yes") if row["held"] else ("not held", "soft")
+        line = {
+            "name": (row["layer"], row["head"]),
+            "kind~": chips,
+            "held~": tag("span", held[0], class_=held[1]),
+        }
+        line |= {"auc*": "" if row["held"] else "?"}
+        if causal:
+            line |= {"effect_ci": (row.get("effect_low"), row.get("effect_high"))}
+        body.append({**row, **line})
+    columns = [
+        Column("direction", "direction", kind="cut"),
+        Column("name", "head", kind="head"),
+        Column("auc_found", "AUC found", 2),
+        Column("q_found", "q found", kind="p"),
+        Column("auc", "AUC", 2),
+        Column("p_holm", "p", kind="p"),
+        *([Column("beside_overlap", "beside words", 2)] if measured else []),
+        Column("same_stem", "same stem", 2),
+        Column("kind", "kind", kind="text"),
+        Column("held", "held", kind="flag"),
+    ]
+    if causal:
+        columns += [
+            Column("effect", "effect", 3, sign=True),
+            Column("effect_ci", "95% interval", 3, kind="interval"),
+            Column("effect_q", "q", kind="p"),
+            Column("causal", "causal", kind="flag"),
+        ]
+    note = (
+        "Found on one half of the queries, described on the other; ?: does not hold there. p: "
+        "Holm-corrected."
+    )
+    if causal:
+        note += (
+            f" effect: change of {result.options['measure']} when the head is cut alone in its "
+            "direction."
+        )
+    return Table("matching", f"{len(rows)} matching heads", tuple(columns), tuple(body), (note,))
+
+
+def main(result: Result) -> Table:
+    """Return the table of matching heads as papers print it."""
+    return heads(result).pick(
+        "direction", "name", "kind", "auc", "p_holm", "same_stem", "effect", "effect_q"
+    )
+
+
+def conditions(result: Result) -> Table:
+    """Lay out how many heads are left after each condition."""
+    columns = (
+        Column("direction", "direction", kind="reads"),
+        Column("condition", "condition (like length and all below it add up)", kind="cut"),
+        *(Column(key, key, 0) for key in ("heads", "of", "queries")),
+    )
+    rows = records(result.to_frame("conditions")) if "conditions" in result.tables else []
+    return Table("conditions", "Heads left after each condition", columns, tuple(rows))
+
+
+def sets(result: Result) -> Table:
+    """Lay out the sets of matching heads beside random ones."""
+    table = result.tables.get("sets")
+    rows = [
+        row
+        | {"random_ci": (row["random_low"], row["random_high"]), "set?": shown(row["heads"], 400)}
+        for row in (records(table) if table is not None else [])
+    ]
+    columns = (
+        Column("set", "set cut", kind="reads"),
+        Column("size", "heads", 0),
+        Column("diff", "change", 3, sign=True),
+        Column("random_mean", "random mean", 3, sign=True),
+        Column("random_ci", "random 95%", 3, kind="interval"),
+        Column("draws", "random sets", 0),
+        Column("p_random", "p (measure)", kind="p"),
+        Column("p_tau", "p (order)", kind="p"),
+    )
+    title = (
+        "The matching heads of a direction cut together, beside random sets of as many heads in "
+        "each layer"
+    )
+    note = (
+        "p (measure): share of sets whose cut lowers the measure at least as much; p (order): that "
+        "disturb the order at least as much (Kendall's tau-b); both uncorrected."
+    )
+    return Table("matching-sets", title, columns, tuple(rows), (note,))
+
+
+def published(result: Result) -> list[str]:
+    """Print how many heads of Lu et al. 2025 match here, where the model is theirs."""
+    if "published" not in result.tables:
+        return []
+    rows = []
+    for name, group in result.to_frame("published").groupby("list", sort=False):
+        ours: dict[str, set[object]] = {}
+        for direction in ("Q->D", "D->Q"):
+            own = group[(group["direction"] == direction) & group["matching"].astype(bool)]
+            ours[direction] = set(zip(own["layer"], own["head"], strict=True))
+        every = set(zip(group["layer"], group["head"], strict=True))
+        counts = {direction: len(heads) for direction, heads in ours.items()}
+        either = len(ours["Q->D"] | ours["D->Q"])
+        rows.append({"list": str(name), "heads": len(every), **counts, "either": either})
+    columns = (
+        Column("list", "their list", kind="text"),
+        Column("heads", "heads", 0),
+        *(Column(name, f"match {name}", 0) for name in ("Q->D", "D->Q")),
+        Column("either", "either", 0),
+    )
+    title = "Heads of Lu et al. 2025 for this model, and whether they match here"
+    return ["", title, "", *Table("published", title, columns, tuple(rows)).text()]
+
+
+def texts_alone(result: Result) -> str:
+    """Say what AUC the texts have that need no attention."""
+    rows = records(result.to_frame("references")) if "references" in result.tables else []
+    said = ", ".join(
+        f"{TEXTS.get(str(row['quantity']), shown(row['quantity']))} {printed(row['auc'], 2)} "
+        f"({printed(row['auc_all'], 2)})"
+        for row in rows
+    )
+    return said and (
+        f"AUC of the texts alone, passages of like length (all passages): {said}; overlap: of the "
+        "query's words with the passage; similarity: of static embeddings."
+    )
+
+
+def lines(result: Result) -> list[str]:
+    """Print the matching heads and how they were found."""
+    if is_earlier(result.tables):
+        return ["", f"Matching heads are not shown: {EARLIER}"]
+    given = result.options["thresholds"]
+    assert isinstance(given, Mapping)  # noqa: S101
+    limits = Thresholds(**given)
+    out = [
+        "",
+        f"Matching heads: relevant above easy passages of like length (within {limits.length:.0%}) "
+        f"with q <= {limits.q} and mean AUC >= {limits.auc}, above the AUC of CLS and SEP1 (q <= "
+        f"{limits.q}), on one half of the queries; described and cut on the other half",
+        "",
+    ]
+    left, alone = conditions(result), [texts_alone(result)] if texts_alone(result) else []
+    out += [left.title, "", *left.text(), ""] if left.rows else []
+    table = heads(result)
+    if not table.rows:
+        return [*out, *alone, "none found"]
+    text = table.pick(
+        *("direction", "name", "auc_found", "q_found", "auc", "p_holm", "beside_overlap"),
+        *("same_stem", "effect", "effect_q", "causal", "kind"),
+    )
+    held = sum(bool(row["held"]) for row in table.rows)
+    out += [
+        *text.text(),
+        "",
+        f"{len(table.rows)} found, {held} hold on the other half (? marks the others; p: Holm).",
+    ]
+    if any(column.key == "beside_overlap" for column in table.columns):
+        out.append(
+            "beside words: the AUC that is left beside the share of the query's words that the "
+            "passage has."
+        )
+    if "unknown" not in {row["kind"] for row in table.rows}:
+        out.append(
+            f"Kinds, each by a one-sided test over queries (Holm over heads and kinds): lexical: "
+            f"{limits.lexical:g} times the mass expected on words of the reader's own stem; "
+            f"query-word reader: {limits.query_words:g} times, on the query's content words, "
+            f"whoever reads; semantic: {limits.semantic:g} times, on near words of other stems."
+        )
+    out += alone
+    if "effect" in table.rows[0]:
+        out.append(
+            f"effect: change of {result.options['measure']} when the head alone is cut in its "
+            f"direction, {result.options['pairs_cut']} pairs of the other half; q: "
+            "Benjamini-Hochberg over these heads; causal: q <= .05."
+        )
+    return [*out, *published(result)]
+
+
+def sets_lines(result: Result) -> list[str]:
+    """Print the sets of matching heads beside random ones."""
+    table = sets(result)
+    return ["", table.title, "", *table.text(), "", *table.notes] if table.rows else []
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show the matching heads."""
+    base = (
+        "matching",
+        "Matching heads",
+        "Heads that tell relevant passages apart, and what the ranking loses with them",
+    )
+    result = held.get("attention")
+    if result is None:
+        absent = "attention was not measured (matchlens attention)."
+        yield Exhibit(*base, absent=f"Matching heads were not looked for: {absent}")
+        return
+    if is_earlier(result.tables):
+        yield Exhibit(*base, absent=f"Matching heads are not shown: {EARLIER}.")
+        return
+    every, table = held.rows("attention", "matching"), heads(result)
+    causal = bool(table.rows) and "effect" in table.rows[0]
+    notes = list(notes_of(result))
+    if table.rows and not causal:
+        notes.append("The heads were not cut, so that nothing is known of their effect.")
+    measure = shown(result.options.get("measure", "the measure"))
+    caption = (
+        "Found on one half of the queries (AUC found, q found), described on the other. "
+        "Any column sorts."
+    )
+    if causal:
+        caption += (
+            f" Effect: change of {measure} when the head alone is cut in its direction, on "
+            f"{shown(result.options.get('pairs_cut'))} pairs of the other half."
+        )
+    left, together = conditions(result), sets(result)
+    body = [
+        left.html() if left.rows else Markup(""),
+        words(prose(texts_alone(result)), "legend") if texts_alone(result) else Markup(""),
+        table.pick(*_PAGE).html(tall=True) if table.rows else Markup(""),
+        words(caption),
+        _published(held.rows("attention", "published")),
+    ]
+    if together.rows:
+        drawing = _strips(held, together.rows, measure)
+        blocks = [*drawing, together.html(), words(prose(together.notes[0]), "legend")]
+        body.append(titled("All matching heads of a direction cut together", *blocks))
+    elif causal:
+        body.append(words("No set of matching heads was cut beside random sets.", "absent"))
+    tables = [Table("matching-heads", "Every head on both halves", _stored(table.rows, causal),
+                    tuple(every))]  # fmt: skip
+    if together.rows:
+        stored = tuple(held.rows("attention", "sets"))
+        tables.append(Table("matching-sets", "Sets beside random sets", _SETS, stored))
+    yield Exhibit(
+        *base,
+        lead=_lead(table.rows, every, causal),
+        body=tuple(body),
+        tables=tuple(tables) if every else (),
+        options=options_of(result),
+        notes=tuple(notes),
+    )
+
+
+_PAGE = (
+    *("direction", "name", "auc_found", "q_found", "auc", "p_holm", "beside_overlap"),
+    *("same_stem", "kind", "held", "effect", "effect_ci", "effect_q"),
+)
+_SETS = (
+    Column("set", "set", kind="cut"),
+    Column("heads", "heads", kind="text"),
+    Column("size", "size", 0),
+    Column("mean", "value", 3),
+    Column("diff", "change", 3, sign=True),
+    Column("ci_low", "95% low", 3, sign=True),
+    Column("ci_high", "95% high", 3, sign=True),
+    Column("p_holm", "p Holm", kind="p"),
+    Column("random_mean", "random mean", 3, sign=True),
+    Column("random_low", "random 2.5%", 3, sign=True),
+    Column("random_high", "random 97.5%", 3, sign=True),
+    Column("draws", "random sets", 0),
+    Column("p_random", "p (measure)", kind="p"),
+    Column("p_tau", "p (order)", kind="p"),
+)
+
+
+def _stored(rows: Sequence[Row], causal: bool) -> tuple[Column, ...]:
+    """The columns of every stored number of a head."""
+    beside = [name for name in TEXTS if rows and f"beside_{name}" in rows[0]]
+    return (
+        Column("direction", "direction", kind="cut"),
+        Column("layer", "layer", 0),
+        Column("head", "head", 0),
+        Column("auc_found", "AUC found", 3),
+        Column("q_found", "q found", kind="p"),
+        Column("auc", "AUC", 3),
+        Column("diff", "mass change", 4, sign=True),
+        Column("p_holm", "p Holm", kind="p"),
+        Column("over_cls", "AUC above CLS", 3, sign=True),
+        Column("q_cls", "q CLS", kind="p"),
+        Column("over_sep", "AUC above SEP1", 3, sign=True),
+        Column("q_sep", "q SEP1", kind="p"),
+        Column("same_token", "same-token share", 3),
+        Column("same_stem", "same-stem share", 3),
+        *(Column(f"beside_{name}", f"AUC beside {TEXTS[name]}", 3) for name in beside),
+        *(
+            column
+            for name, words_ in RATIOS.items()
+            for column in (
+                Column(f"{name}_ratio", f"{words_} by expected", 2),
+                Column(f"{name}_p_holm", f"p Holm ({words_})", kind="p"),
+            )
+        ),
+        Column("kind", "kind", kind="text"),
+        Column("matching", "matching", kind="flag"),
+        Column("held", "held", kind="flag"),
+        *(_EFFECT if causal else ()),
+    )
+
+
+_EFFECT = (
+    Column("effect", "effect", 4, sign=True),
+    Column("effect_low", "95% low", 4, sign=True),
+    Column("effect_high", "95% high", 4, sign=True),
+    Column("effect_q", "effect q", kind="p"),
+    Column("causal", "causal", kind="flag"),
+)
+
+
+def _published(rows: Sequence[Row]) -> Markup:
+    """The heads of Lu et al. 2025, a row for each of theirs."""
+    if not rows:
+        return Markup("")
+    by: dict[tuple[object, ...], list[str]] = {}
+    for row in rows:
+        here = by.setdefault((row["list"], row["layer"], row["head"]), [])
+        here += [f"{arrow(row['direction'])} ({shown(row['kind'], 60)})"] if row["matching"] else []
+    body = [
+        {"list": key[0], "head": (key[1], key[2]), "here": "; ".join(here) or "no"}
+        for key, here in by.items()
+    ]
+    columns = (
+        Column("list", "their list", kind="text"),
+        Column("head", "head", kind="head"),
+        Column("here", "matches here", kind="text"),
+    )
+    title = "Heads of Lu et al. 2025 for this model"
+    legend = (
+        "Theirs are found by path patching on pairs that differ in one query term (Lu, Chen and "
+        "Eickhoff 2025). The matching heads are those of their linear model's code; the other two "
+        "lists are at second hand."
+    )
+    table = Table("published", f"{title}, and whether they match here", columns, tuple(body))
+    return titled(title, table.html(), words(legend, "legend"))
+
+
+def _strips(held: ResultsFolder, rows: Sequence[Row], measure: str) -> list[Markup]:
+    points = held.rows("attention", "set_points")
+    if not points:
+        return []
+    tips = {
+        row["set"]: f"{arrow(row['set'])}: {counted(int(number(row['size'])), 'matching head')} "
+        f"together\nchange {num(row['diff'], 3, sign=True)}, 95% "
+        f"{interval(row['ci_low'], row['ci_high'], 3)}\nrandom sets: mean "
+        f"{num(row['random_mean'], 3, sign=True)}, 95% "
+        f"{interval(row['random_low'], row['random_high'], 3)}; p = {chance(row['p_random'])}"
+        for row in rows
+    }
+    marks = [row | {"tip": tips[row["set"]]} for row in points if row["set"] in tips]
+    said = "; ".join(
+        f"{arrow(row['set'])} {num(row['diff'], 3)} against {num(row['random_mean'], 3)}, p "
+        f"{chance(row['p_random'])}"
+        for row in rows
+    )
+    summary = f"Sets of matching heads (diamonds) beside random sets (dots): {said}."
+    svg = strips(marks, summary, f"change of {measure} when the set is cut")
+    caption = "Diamonds: the set; dots: random sets with as many heads in each layer."
+    return [Chart(svg, caption, wide=True).html()]
+
+
+def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str, ...]:
+    if not every:
+        return ("No matching heads were looked for; the notes say why.",)
+    if not rows:
+        return ("No head is a matching head under these thresholds.",)
+    said = []
+    for direction in dict.fromkeys(str(row["direction"]) for row in every):
+        own = [row for row in rows if row["direction"] == direction]
+        held = sum(bool(row["held"]) for row in own)
+        kinds = Counter(kind for row in own for kind in str(row["kind"]).split(", "))
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        said.append(
+            f"{both(direction)}: {counted(len(own), 'matching head')}, {held} hold on the other "
+            f"half{f' ({told})' if told else ''}."
+        )
+    if causal:
+        star = sum(number(row["effect_q"]) <= 0.05 for row in rows)
+        said.append(f"Cut alone, {star} of {len(rows)} change the ranking (q ≤ .05).")
+    return tuple(said)
+
+
+def set_points(result: Result) -> pd.DataFrame:
+    """Return the effects of the sets and their random draws, as the figure draws them."""
+    table = result.to_frame("set_points")
+    own = result.to_frame("sets").set_index("set")["p_random"]
+    return table.assign(p_random=[own.get(name) for name in table["set"]])

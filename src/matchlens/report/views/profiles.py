@@ -1,0 +1,347 @@
+"""What attention does layer by layer: no-ops; lexical against semantic matching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import quantiles
+
+from markupsafe import Markup
+
+from matchlens.report.charts import curves, head_map
+from matchlens.report.exhibits import (
+    Chart,
+    Exhibit,
+    Panel,
+    notes_of,
+    options_of,
+    panels,
+    titled,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table
+from matchlens.report.texts import (
+    arrow,
+    both,
+    counted,
+    known,
+    num,
+    number,
+    printed,
+    prose,
+    slug,
+)
+from matchlens.results import Result, records
+
+NOT_RUN = "attention was not measured (matchlens attention)."
+DIRECTIONS = ("Q->D", "D->Q")
+CLASSES = ("relevant", "hard", "easy")
+SPECIAL = ("CLS", "SEP1", "SEP2")
+SHARES = {"mass": "share of the attention mass", "norm": "share of the norm mass"}
+
+
+def no_op_words(rows: Sequence[Row]) -> str:
+    """Count sinks, and those of them that are no-ops."""
+    sinks = sum(bool(row["sink"]) for row in rows)
+    said = (
+        f"No-op: {sinks} of {len(rows)} heads send half of what Q and D read, or more, to CLS and "
+        "SEP"
+    )
+    if rows[0].get("noop") is None:
+        return f"{said} (norm mass was not measured, so nothing is known of what they write)."
+    empty = sum(bool(row["noop"]) for row in rows)
+    return f"{said}; in {empty} of them less than half of what is written comes from there."
+
+
+def lexical_lines(result: Result) -> list[str]:
+    """Print the same-stem share by layer."""
+    if "lexical" not in result.tables or "same_stem" not in result.tables["lexical"]:
+        return []
+    lines: dict[str, dict[str, object]] = {}
+    rows = [row for row in records(result.to_frame("lexical")) if row["direction"] in DIRECTIONS]
+    rows.sort(key=lambda row: DIRECTIONS.index(str(row["direction"])))
+    for row in rows:
+        name = f"{row['direction']} {row['class']}"
+        lines.setdefault(name, {"name": name})[str(row["layer"])] = row["same_stem"]
+    layers = sorted({int(number(row["layer"])) for row in rows})
+    columns = (Column("name", "", kind="text"), *(Column(str(n), str(n), 2) for n in layers))
+    table = Table("lexical", "", columns, tuple(lines.values()))
+    return ["", "Same-stem share of the mass by layer (lexical matching)", "", *table.text()]
+
+
+def semantic(contrasts: Sequence[Row]) -> list[str]:
+    """Compare semantic mass in hard and easy negatives."""
+    said = []
+    for direction in DIRECTIONS:
+        rows = _of(contrasts, "semantic_mass", "hard-easy", direction)
+        values = known([row["diff"] for row in rows])
+        if values:
+            up, down = starred(rows)
+            said.append(
+                f"Semantic mass {direction} (on words of other stems), hard against easy "
+                f"negatives: higher in {up} of {counted(len(rows), 'head')}, lower in {down} "
+                f"(q <= .05); mean difference {printed(sum(values) / len(values), 4)}."
+            )
+    return said
+
+
+def _of(rows: Sequence[Row], meter: str, contrast: str, direction: str) -> list[Row]:
+    asked = {"meter": meter, "contrast": contrast, "direction": direction}
+    return [row for row in rows if all(row[name] == value for name, value in asked.items())]
+
+
+def starred(rows: Sequence[Row]) -> tuple[int, int]:
+    """Count the heads that are higher and lower with q <= .05."""
+    star = [number(row["diff"]) for row in rows if number(row["q"]) <= 0.05]
+    return sum(value > 0 for value in star), sum(value < 0 for value in star)
+
+
+def kinds(rows: Sequence[Row]) -> Table:
+    """Lay out exact words against paraphrases: heads higher and lower, by direction."""
+    names = [name for name in ("mass", "same_stem", "lexical_mass", "semantic_mass")
+             if any(row["quantity"] == name for row in rows)]  # fmt: skip
+    body = []
+    for direction in DIRECTIONS if rows else ():
+        line: dict[str, object] = {"direction": direction}
+        for name in names:
+            own = [r for r in rows if (r["direction"], r["quantity"]) == (direction, name)]
+            line[name] = "{} / {}".format(*starred(own)) if own else None
+        body.append(line)
+    columns = (
+        Column("direction", "heads higher / lower", kind="reads"),
+        *(Column(name, name.replace("_", " ")) for name in names),
+    )
+    caption = "Exact words against paraphrases of the same grade (heads higher / lower at q <= .05)"
+    return Table("kinds", caption, columns, tuple(body))
+
+
+def special(rows: Sequence[Row], kind: str) -> list[dict[str, object]]:
+    """Return what is read from the special tokens, by layer: mean and quartiles over heads."""
+    out = []
+    for part in SPECIAL:
+        for layer in sorted({int(number(row["layer"])) for row in rows}):
+            values = known([row[f"{kind}_{part}"] for row in rows if row["layer"] == layer])
+            if not values:
+                continue
+            low, _, high = quantiles(values, n=4, method="inclusive") if values[1:] else values * 3
+            mean = sum(values) / len(values)
+            tip = (
+                f"{part}, layer {layer}\nmean {num(mean, 3)}, quartiles {num(low, 3)} to "
+                f"{num(high, 3)}\n{counted(len(values), 'head')}"
+            )
+            ends = {"value": mean, "low": low, "high": high, "tip": tip}
+            out.append({"layer": layer, "series": part, **ends})
+    return out
+
+
+def stems(rows: Sequence[Row], direction: str) -> list[dict[str, object]]:
+    """Return the same-stem share by layer and class."""
+    own = [row for row in rows if row["direction"] == direction and row["class"] in CLASSES]
+    own.sort(key=lambda row: CLASSES.index(str(row["class"])))
+    return [
+        {
+            "panel": direction,
+            "series": row["class"],
+            "layer": row["layer"],
+            "value": row["same_stem"],
+            "low": row["low"],
+            "high": row["high"],
+            "tip": f"{arrow(direction)}, {row['class']} passages, layer {row['layer']}\nsame-stem "
+            f"share {num(row['same_stem'], 3)}, quartiles over heads {num(row['low'], 3)} to "
+            f"{num(row['high'], 3)}\nmass {num(row['mass'], 4)}",
+        }
+        for row in own
+    ]
+
+
+def no_ops(held: ResultsFolder) -> Exhibit:
+    """Show how much is read from the special tokens."""
+    subtitle = "How much is read from the special tokens, and how much of it is written"
+    base = ("no-op", "No-op", subtitle)
+    result, rows = held.get("attention"), held.rows("attention", "noop")
+    if result is None or not rows:
+        return Exhibit(*base, absent=f"No-ops were not looked for: {NOT_RUN}")
+    there = [kind for kind in SHARES if f"{kind}_CLS" in rows[0]]
+    notes = notes_of(result)
+    if "norm" not in there:
+        notes = (*notes, "Norm mass was not measured, so nothing is known of what heads write.")
+    columns = [Column("layer", "layer", 0), Column("head", "head", 0)]
+    for kind in there:
+        columns += [
+            Column(f"{kind}_{part}", f"{part} {'norm ' if kind == 'norm' else ''}mass", 3)
+            for part in (*SPECIAL, "special")
+        ]
+    columns += [Column("sink", "sink", kind="flag"), Column("noop", "no-op", kind="flag")]
+    lead = no_op_words(rows).removeprefix("No-op: ")
+    caption = (
+        "By layer: the mean over heads of what Q and D read from each special token; bands: "
+        "quartiles over heads. By head: the three together, ▲ at half or more."
+    )
+    return Exhibit(
+        *base,
+        lead=(lead,),
+        body=(panels("no-op", [_no_op_panel(kind, rows) for kind in there]), words(caption)),
+        tables=(Table("no-op", "Special tokens by head", tuple(columns), tuple(rows)),),
+        options=options_of(result),
+        notes=notes,
+    )
+
+
+def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
+    said, marks = SHARES[kind], special(rows, kind)
+    last = "; ".join(
+        f"{part} {num([m['value'] for m in marks if m['series'] == part][-1], 2)}"
+        for part in dict.fromkeys(str(mark["series"]) for mark in marks)
+    )
+    summary = f"What Q and D read from the special tokens by layer, {said}; in the last: {last}."
+    chart = curves(marks, summary, "layer", said, size=(520.0, 330.0))
+    cells = [
+        {
+            "layer": row["layer"],
+            "head": row["head"],
+            "diff": row[f"{kind}_special"],
+            "significant": number(row[f"{kind}_special"]) >= 0.5,
+            "tip": f"head {row['layer']}.{row['head']}\n"
+            + ", ".join(f"{part} {num(row[f'{kind}_{part}'], 3)}" for part in SPECIAL)
+            + f"\ntogether {num(row[f'{kind}_special'], 3)}",
+        }
+        for row in rows
+    ]
+    told = f"CLS, SEP1 and SEP2 together by head, {said}."
+    maps = head_map(cells, told, f"CLS, SEP1, SEP2 together, {said}", digits=2, signed=False)
+    label = "by mass" if kind == "mass" else "by norm mass (what is written)"
+    return Panel(f"no-op-{kind}", label, (Chart(chart), Chart(maps)))
+
+
+def lexical(held: ResultsFolder) -> Exhibit:
+    """Show the same-stem share by layer and class, and matching in hard and easy passages."""
+    title_, subtitle = "Lexical and semantic matching", "How much is read from the same word"
+    base = ("lexical", title_, f"{subtitle}, layer by layer", "Lexical and semantic")
+    result, rows = held.get("attention"), held.rows("attention", "lexical")
+    if result is None:
+        return Exhibit(*base, absent=f"Lexical matching was not looked for: {NOT_RUN}")
+    if not rows or "same_stem" not in rows[0]:
+        return Exhibit(*base, absent="The same-stem share was not measured (meter same_stem).")
+    order = list(dict.fromkeys([*DIRECTIONS, *(str(row["direction"]) for row in rows)]))
+    there = {str(row["direction"]) for row in rows}
+    compared, notes = kinds(held.rows("attention", "kinds")), notes_of(result)
+    if not compared.rows:
+        lacking = "The collection does not tell exact words from paraphrases, so that these are "
+        notes = (*notes, f"{lacking}not compared.")
+    caption = (
+        "Share of the mass on words of the row's own stem by layer, one curve for each class. "
+        "Bands: quartiles over heads; the curve weights heads by mass and may lie outside."
+    )
+    shares = [_lexical_panel(rows, direction) for direction in order if direction in there]
+    body = [panels("lexical", shares), words(caption)]
+    body += [titled(prose(table.title), table.html()) for table in (compared,) if table.rows]
+    body += _by_query(held)
+    columns = (
+        Column("direction", "direction", kind="cut"),
+        Column("class", "class", kind="text"),
+        Column("layer", "layer", 0),
+        Column("same_stem", "same-stem share", 3),
+        Column("low", "lower quartile", 3),
+        Column("high", "upper quartile", 3),
+        Column("mass", "mass", 4),
+    )
+    tables = [Table("lexical", "Same-stem share by layer", columns, tuple(rows))]
+    for name, label, some in (("stages", "Depth of matching", (*_STAGES, *_EARLIER)),
+                              ("negatives", "Semantic mass by query", _NEGATIVES)):  # fmt: skip
+        stored = tuple(held.rows("attention", name))
+        tables += [Table(f"lexical-{name}", label, some, stored)] if stored else []
+    sentences = map(prose, semantic(held.rows("attention", "contrasts")))
+    return Exhibit(
+        *base,
+        lead=(*_lexical_lead(rows), *sentences),
+        body=tuple(body),
+        tables=tuple(tables),
+        options=options_of(result),
+        notes=notes,
+    )
+
+
+_STAGES = (
+    Column("direction", "depth, in layers", kind="reads"),
+    Column("lexical", "lexical", 2),
+    Column("semantic", "semantic", 2),
+    Column("later", "semantic later by", 2, sign=True),
+    Column("null", "with relevance shuffled", 2, sign=True),
+    Column("p_later", "p later (permutations, uncorrected)", kind="p"),
+    Column("queries", "queries", 0),
+)
+_EARLIER = (
+    Column("p_earlier", "p earlier, uncorrected", kind="p"),
+    Column("negative", "negative share", 3),
+)
+_NEGATIVES = (
+    Column("direction", "direction", kind="cut"),
+    Column("selected", "heads selected", kind="text"),
+    Column("heads", "heads", 0),
+    Column("collection", "collection", kind="text"),
+    Column("qid", "query", kind="text"),
+    Column("hard", "hard", 4),
+    Column("easy", "easy", 4),
+    Column("more", "more in hard", 4, sign=True),
+)
+
+
+def _lexical_panel(rows: Sequence[Row], direction: str) -> Panel:
+    marks = stems(rows, direction)
+    by: dict[str, list[object]] = {}
+    for mark in marks:
+        by.setdefault(str(mark["series"]), []).append(mark["value"])
+    ends = "; ".join(f"{k} {num(some[0], 2)} to {num(some[-1], 2)}" for k, some in by.items())
+    summary = f"Same-stem share of {arrow(direction)} mass, first to last layer: {ends}."
+    svg = curves(marks, summary, "layer", "same-stem share of the mass", size=(720.0, 330.0))
+    return Panel(f"lexical-{slug(direction)}", both(direction), (Chart(svg, wide=True),))
+
+
+def _lexical_lead(rows: Sequence[Row]) -> list[str]:
+    said = []
+    for direction in DIRECTIONS:
+        own = [r for r in rows if (r["direction"], r["class"]) == (direction, "relevant")]
+        own = [row for row in own if row["same_stem"] is not None]
+        if own:
+            peak = max(own, key=lambda row: number(row["same_stem"]))
+            last = max(own, key=lambda row: number(row["layer"]))
+            said.append(
+                f"{both(direction)}: the same-stem share is highest in layer {peak['layer']} "
+                f"({num(peak['same_stem'], 2)}) and {num(last['same_stem'], 2)} in the last, in "
+                "relevant passages."
+            )
+    return said
+
+
+def _by_query(held: ResultsFolder) -> list[Markup]:
+    """The depth of both kinds of matching, and semantic mass of hard and easy negatives."""
+    out, stages = [], held.rows("attention", "stages")
+    if stages:
+        table = Table("stages", "Depth of matching", _STAGES, tuple(stages))
+        legend = (
+            "Matching: the mass that relevant passages get beyond easy ones. Depth: where half of "
+            "the positive differences, summed over the layers, is reached."
+        )
+        heading = "Where matching lies on the way through the layers"
+        out.append(titled(heading, table.html(), words(legend, "legend")))
+    by: dict[tuple[object, bool], list[Row]] = {}
+    for row in held.rows("attention", "negatives"):
+        by.setdefault((row["direction"], bool(row.get("selected"))), []).append(row)
+    body = []
+    for (direction, chosen), rows in by.items():
+        line: dict[str, object] = {"direction": direction, "queries": len(rows)}
+        for name in ("hard", "easy", "more"):
+            values = known([row[name] for row in rows])
+            line[name] = sum(values) / len(values) if values else None
+        some = f"{rows[0].get('heads')} semantic matching heads, on the other half"
+        body.append({**line, "over": some if chosen else "all heads, all queries"})
+    if body:
+        columns = (
+            Column("direction", "semantic mass, mean over queries", kind="reads"),
+            *_NEGATIVES[5:],
+            Column("queries", "queries", 0),
+            Column("over", "over", kind="text"),
+        )
+        heading = "Semantic matches of hard and of easy negatives"
+        out.append(titled(heading, Table("means", heading, columns, tuple(body)).html()))
+    return out

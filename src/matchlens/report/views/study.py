@@ -1,0 +1,111 @@
+"""A whole study: the claims, what they say together, and the tables of no study of their own."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from matchlens.report.table import Column, Table
+from matchlens.report.texts import number
+from matchlens.results import Result, records
+
+
+def first_table(result: Result) -> Table:
+    """Show a study's first table as it is stored."""
+    name = next(iter(result.tables), "")
+    table = result.to_frame(name) if name else pd.DataFrame()
+    rows = records(table)
+    columns = []
+    for key in map(str, table.columns):
+        numbers = [row[key] for row in rows if row[key] is not None]
+        words = any(isinstance(value, str | bool) for value in numbers)
+        whole = all(isinstance(value, int) for value in numbers)
+        kind = "text" if words else "number"
+        columns.append(Column(key, key, 0 if whole else 3, kind))
+    return Table(name, f"Table {name}", tuple(columns), tuple(rows))
+
+
+def claims(result: Result) -> Table:
+    """Lay out the paper's claims with their verdicts.
+
+    Args:
+        result: with the table ``claims``.
+    """
+    rows = []
+    for row in records(result.tables["claims"]):
+        draws = str(row.get("draws")).split(", ")
+        line = {
+            "ci": (row["low"], row["high"]),
+            "count": None if row["n"] is None else f"{int(number(row['n']))} {row['n_of']}",
+            "alike": f"{draws.count(draws[0])} of {len(draws)}",
+        }
+        rows.append({**row, **line})
+    columns = (
+        Column("id", "claim", kind="text"),
+        Column("claim", "claim", kind="prose"),
+        Column("verdict", "verdict", kind="text"),
+        Column("agreement", "draws of the sample", kind="text"),
+        Column("value", "number"),
+        Column("ci", "95% interval", kind="interval"),
+        Column("unit", "unit", kind="text"),
+        Column("count", "n"),
+        Column("p", "p", kind="p"),
+        Column("p_holm", "p (Holm)", kind="p"),
+        Column("alike", "draws"),
+        Column("found", "found", kind="prose"),
+    )
+    return Table("claims", "The paper's claims", columns, tuple(rows))
+
+
+def table(result: Result) -> Table:
+    """Return the claims, else the first table."""
+    if "claims" not in result.tables:
+        return first_table(result)
+    return claims(result).pick("claim", "verdict", "agreement", "value", "ci", "unit", "found")
+
+
+def text(result: Result) -> str:
+    """Print the summary and the claims.
+
+    Args:
+        result: the study's own result, with its tables ``claims`` and ``summary``.
+    """
+    decided = claims(result)
+    body = decided.pick("id", "verdict", "value", "ci", "count", "p", "p_holm", "alike")
+    said = [
+        f"{row['id']}: {row['claim']} {row['found']} "
+        f"{str(row['agreement'])[0].upper()}{str(row['agreement'])[1:]}."
+        for row in decided.rows
+    ]
+    lines = [str(row["sentence"]) for row in records(result.tables["summary"])]
+    return "\n".join([*lines, "", *body.text(), "", *said]) + "\n"
+
+
+def latex(result: Result) -> str:
+    """Write the claims in LaTeX (booktabs).
+
+    Args:
+        result: the study's own result.
+    """
+    return claims(result).pick("claim", "verdict", "value", "ci").latex()
+
+
+def looks(result: Result) -> Table:
+    """Lay out the pairs to look into.
+
+    Args:
+        result: what :func:`matchlens.look` returned.
+    """
+    rows = [
+        {**row, "place": f"{float(str(row['rank'])):g} of {row['candidates']}"}
+        for row in records(result.to_frame("looks"))
+    ]
+    columns = (
+        Column("look", "look", kind="text"),
+        Column("qid", "query", kind="text"),
+        Column("docid", "passage", kind="text"),
+        Column("why", "why", kind="text"),
+        Column("grade", "grade", 0),
+        Column("score", "score"),
+        Column("place", "rank"),
+    )
+    return Table("looks", "Pairs to look into", columns, tuple(rows))

@@ -1,0 +1,421 @@
+"""Sweeps: Figure 1a, cuts layer by layer; and every head cut alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isfinite
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.report.charts import curves, head_map
+from matchlens.report.exhibits import (
+    Chart,
+    Detail,
+    Exhibit,
+    Panel,
+    chooser,
+    notes_of,
+    options_of,
+    panels,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table
+from matchlens.report.texts import (
+    SHARE,
+    arrow,
+    both,
+    counted,
+    digits_of,
+    equals,
+    known,
+    listed,
+    note_lines,
+    num,
+    number,
+    printed,
+    reads,
+    shown,
+    slug,
+)
+from matchlens.report.views.ablation import (
+    IMPOSSIBLE,
+    agreement_lines,
+    conditions,
+    impossible,
+    marked,
+    tip,
+)
+from matchlens.results import Result, records
+from matchlens.studies.cut_modes import feasible, starred
+
+KINDS = {
+    "up-to": ("up to each layer", "n: layers 0 to n − 1 are cut (0: none)"),
+    "from": ("from each layer to the top", "n: layers n to the top are cut (last: none)"),
+    "only": ("in one layer alone", "the one layer that is cut"),
+    "window": ("in a window of layers", "first layer of the window that is cut"),
+}
+FIRST = ("Q->D", "D->Q", "D->D", "CLS->All")
+"""Directions whose curves are shown at first."""
+CLOSE = 0.5
+"""Curves that need less than this share of the height are also drawn close up."""
+WHOLE = "{CLS,Q,SEP1,D,SEP2}->All"
+MOST = 20
+"""Heads in a table of the foremost ones."""
+TESTS = {
+    "q": "q <= .05 (Benjamini-Hochberg over the sweep)",
+    "unpaired": "p <= .05, unpaired",
+    "holm": "Holm-corrected p <= .05 over the sweep",
+}
+
+
+def _star(result: Result) -> str:
+    return f"*: {TESTS[str(result.options['stars'])]}, two-tailed t-test over queries."
+
+
+def grid(result: Result) -> list[tuple[str, Table]]:
+    """Lay the points out for a terminal: a table for each direction and way of cutting.
+
+    For heads a row for each layer and a column for each head; else a row for each point.
+    """
+    digits, heads = digits_of(result), result.options["kind"] == "heads"
+    blocks: dict[str, dict[object, dict[str, object]]] = {}
+    for row in marked(result, "points"):
+        block = blocks.setdefault(f"{row['direction']}  ({row['how']})", {})
+        layered = result.options["kind"] in {"only", "heads"}
+        name = f"layer {row['n']!s:>2}" if layered else str(row["cut"]).rpartition("@")[2]
+        line = block.setdefault(row["n"], {"place": name})
+        column = str(row["head"]) if heads else "value"
+        value = row["diff"] if heads and row["shown"] == row["mean"] else row["shown"]
+        line |= {column: value, f"{column}*": row["star"]}
+    out = []
+    for title, block in blocks.items():
+        names = list(dict.fromkeys(k for line in block.values() for k in line if k[-1] != "*"))
+        columns = (Column("place", "", kind="text"),
+                   *(Column(name, "", digits) for name in names[1:]))  # fmt: skip
+        out.append((title, Table("points", title, columns, tuple(block.values()))))
+    return out
+
+
+def points(result: Result) -> Table:
+    """Lay Figure 1a's points out: a row for each direction and way, a column for each n."""
+    digits, lines = digits_of(result), {}
+    rows = marked(result, "points")
+    places = sorted({int(str(row["n"])) for row in rows})
+    for row in rows:
+        named = str(row["direction"])
+        named = named if row["how"] == "zero" else f"{named} ({row['how']})"
+        line = lines.setdefault(named, {"name": named})
+        line |= {str(row["n"]): row["mean"], f"{row['n']}*": row["star"]}
+    options = result.options
+    said = {
+        "up-to": "layers 0 to n - 1 cut",
+        "from": "layers n to the top cut",
+        "only": "layer n cut alone",
+        "window": f"layers n to n + {int(str(options['window'] or 1)) - 1} cut",
+    }[str(options["kind"])]
+    original, random = (printed(options[name], digits) for name in ("original", "random"))
+    title = f"{options['measure']}, {said}; original {original}, random {random}"
+    columns = (Column("name", "n", kind="cut"), *(Column(str(n), str(n), digits) for n in places))
+    return Table("points", title, columns, tuple(lines.values()), (_star(result),))
+
+
+def foremost(result: Result) -> Table:
+    """Lay out the heads whose cut alone moves the measure most."""
+    digits, rows = digits_of(result), marked(result, "points")
+    change = np.array([-abs(number(row["diff"])) for row in rows])
+    order = np.argsort(change, kind="stable")[:MOST]
+    body = [
+        rows[at] | {"name": (rows[at]["n"], rows[at]["head"]), "diff*": rows[at]["star"]}
+        for at in order
+    ]
+    columns = (
+        Column("direction", "direction", kind="cut"),
+        Column("how", "how", kind="text"),
+        Column("name", "head", kind="head"),
+        Column("diff", "change", digits, sign=True),
+        Column("share", "share", 2, sign=True),
+        Column("ci", "95%", digits, kind="interval"),
+        Column("q", "q", kind="p"),
+    )
+    title = (
+        f"Change of {result.options['measure']} when a head is cut alone: the largest of "
+        f"{len(rows)}"
+    )
+    return Table("points", title, columns, tuple(body), (_star(result), SHARE))
+
+
+def main(result: Result) -> Table:
+    """Return the table by which a sweep is known."""
+    return foremost(result) if result.options["kind"] == "heads" else points(result)
+
+
+def selected(result: Result) -> Table:
+    """Lay out heads selected on one half of the queries, with their effect on the other."""
+    digits = digits_of(result)
+    rows = [
+        row | {"ci": (row["ci_low"], row["ci_high"]), "diff_report*": bool(row["held"])}
+        for row in records(result.to_frame("selected"))
+    ]
+    columns = (
+        Column("cut", "cut", kind="cut"),
+        Column("diff_select", "half 0", digits, sign=True),
+        Column("q_select", "q", kind="p"),
+        Column("diff_report", "half 1", digits, sign=True),
+        Column("ci", "95% interval", digits, kind="interval"),
+        Column("p_report_holm", "p (Holm)", kind="p"),
+    )
+    found = any((row["q_select"] or 0.0) <= 0.05 for row in rows)  # type: ignore[operator]
+    none = [] if found else ["None has q <= .05 on half 0; these are the largest changes there."]
+    held = sum(bool(row["held"]) for row in rows)
+    holds = "hold: the same sign and Holm-corrected p <= .05 on half 1."
+    title = "Selected on one half of the queries (half 0), reported on the other (half 1)"
+    notes = (*none, f"{held} of {len(rows)} {holds}")
+    return Table("heads-selected", title, columns, tuple(rows), notes)
+
+
+def text(result: Result) -> str:
+    """Print a sweep's points.
+
+    Args:
+        result: what :func:`matchlens.sweep` returned.
+    """
+    digits, options = digits_of(result), result.options
+    heads = options["kind"] == "heads"
+    lines = [
+        f"{options['measure']}: original {printed(options['original'], digits)}, "
+        f"random ranking {printed(options['random'], digits)} (expected value)",
+    ]
+    for title, table in grid(result):
+        lines += ["", title, *(f"  {line}" for line in table.text()[1:])]
+    if "agreement" in result.tables:
+        lines += ["", *agreement_lines(result)]
+    if "selected" in result.tables and len(result.tables["selected"]):
+        chosen = selected(result)
+        lines += ["", f"{chosen.title}:", "", *chosen.text(), "", *chosen.notes]
+    what = "Change of the measure, a column for each head" if heads else "The measure"
+    lines += ["", f"{what}. {_star(result)}"]
+    if any(row.get("impossible") for row in records(result.to_frame("points"))):
+        lines.append(IMPOSSIBLE)
+    return "\n".join([*lines, *note_lines(result)]) + "\n"
+
+
+def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Draw a sweep: Figure 1a for each way of cutting, or a map for each direction and way."""
+    table = result.to_frame("points")
+    kind, measure = str(result.options["kind"]), str(result.options["measure"])
+    table["significant"] = starred(table, str(result.options["stars"]))
+    by = ["direction", "how"] if kind == "heads" else ["how"]
+    for key, group in table.groupby(by, sort=False):
+        named = ", ".join(str(part) for part in (key if isinstance(key, tuple) else (key,)))
+        frame = feasible(pd.DataFrame(group))
+        if frame.empty:
+            continue
+        if kind == "heads":
+            frame["layer"] = frame["n"]
+            yield named, figures.head_map(frame, measure=measure, title=named)
+            continue
+        figure = figures.layer_curves(
+            frame,
+            measure=measure,
+            random=float(str(result.options["random"])),
+            kind=kind,
+            title="" if named == "zero" else named,
+            impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
+        )
+        yield named, figure
+
+
+def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show curves by layer, a panel for each kind of sweep and way of cutting."""
+    base = ("figure-1a", "Figure 1a", "The ranking, layer by layer of what is cut")
+    sweeps = {kind: held.get(f"sweep-{kind}") for kind in KINDS}
+    there = {
+        kind: result
+        for kind, result in sweeps.items()
+        if result is not None and held.rows(f"sweep-{kind}", "points")
+    }
+    if not there:
+        absent = "Figure 1a was not made: the folder holds no sweep over layers (matchlens sweep)."
+        yield Exhibit(*base, absent=absent)
+        return
+    views, tables, lead, notes, lacking = [], [], [], [], []
+    for kind, result in there.items():
+        rows = marked(result, "points")
+        for how in dict.fromkeys(str(row["how"]) for row in rows):
+            views += _panels(kind, how, [row for row in rows if row["how"] == how], result)
+        columns = (
+            Column("direction", "direction", kind="cut"),
+            Column("how", "how", kind="text"),
+            Column("n", "n", 0),
+            *conditions(digits_of(result))[:10],
+        )
+        stored = tuple(held.rows(f"sweep-{kind}", "points"))
+        tables.append(Table(f"figure-1a-{kind}", f"Cuts {KINDS[kind][0]}", columns, stored))
+        lead += _lead(kind, rows, digits_of(result))
+        notes += notes_of(result)
+        lacking += impossible(rows)
+    missing = [KINDS[kind][0] for kind, result in sweeps.items() if result is None]
+    lacking += [f"Not run: cuts {listed(missing)}."] if missing else []
+    first = next(iter(there.values()))
+    yield Exhibit(
+        *base,
+        lead=tuple(lead),
+        body=(
+            panels("figure-1a", views),
+            words(
+                f"{shown(first.options['measure'])} against the layers that are cut, a curve for "
+                "each direction. Filled points: significant change, as Table 1's star; hollow: "
+                "not. Bands: 95% interval of the change, drawn around the original. Lines: the "
+                "original and the random ranking. With more than four curves, only the one that "
+                "you point at shows its band."
+            ),
+        ),
+        tables=tuple(tables),
+        options=options_of(first),
+        notes=(*dict.fromkeys(notes), *lacking),
+    )
+
+
+def _panels(kind: str, how: str, rows: list[dict[str, object]], result: Result) -> list[Panel]:
+    """The curves with the random ranking; where that leaves them little room, also without."""
+    digits, measure = digits_of(result), shown(result.options["measure"])
+    marks = [
+        {
+            "series": row["direction"],
+            "layer": row["n"],
+            "value": row["mean"],
+            "low": number(row["original"]) + number(row["ci_low"]),
+            "high": number(row["original"]) + number(row["ci_high"]),
+            "significant": row["star"],
+            "tip": row["tip"],
+        }
+        for row in sorted(rows, key=lambda row: number(row["n"]))
+    ]
+    names = list(dict.fromkeys(str(row["direction"]) for row in rows))
+    marks.sort(key=lambda mark: names.index(str(mark["series"])))
+    ends = [("original", number(rows[0]["original"])), ("random", number(result.options["random"]))]
+    last = {mark["series"]: mark["value"] for mark in marks if isfinite(number(mark["value"]))}
+    words_, x_words = KINDS[kind]
+    summary = (
+        f"{measure} when a direction is cut {words_}: "
+        + "; ".join(f"{arrow(name)} ends at {num(last.get(name), digits)}" for name in names)
+        + f"; original {num(ends[0][1], digits)}, random ranking {num(ends[1][1], digits)}."
+    )
+    first = [name for name in names if name in FIRST] or names
+    switches = chooser([(arrow(name), reads(name), name in first) for name in names])
+    lines = [end for end in ends if isfinite(end[1])]
+    name = f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}")
+    label = words_ + ("" if how == "zero" else f", by {shown(how, 40)}")
+    whole = Chart(curves(marks, summary, x_words, measure, lines=lines), wide=True)
+    found = [Panel(name, label, (whole,), chooser=switches)]
+    seen = known([mark[key] for mark in marks for key in ("value", "low", "high")])
+    every = [*seen, *(value for _, value in lines)]
+    if seen and max(seen) - min(seen) < CLOSE * (max(every) - min(every)):
+        near = curves(marks, f"Close up. {summary}", x_words, measure, lines=lines[:1])
+        chart = Chart(near, wide=True)
+        found.append(Panel(f"{name}-close", f"{label}, close up", (chart,), chooser=switches))
+    return found
+
+
+def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
+    """Where the deepest fall stands, and where it first has a star."""
+    rows = [row for row in rows if isfinite(number(row["mean"]))]
+    if kind not in {"up-to", "from"} or not rows:
+        return []
+    deepest = min(rows, key=lambda row: (number(row["mean"]), number(row["n"])))
+    same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
+    stars = [int(number(row["n"])) for row in same if row["star"]]
+    said = (
+        f"Cut {KINDS[kind][0]}, {both(deepest['direction'])} costs most: down to "
+        f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
+    )
+    if stars:
+        said += f"; significant from n = {min(stars)}" if kind == "up-to" else (
+            f"; significant up to n = {max(stars)}"
+        )  # fmt: skip
+    return [f"{said}."]
+
+
+def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show a map of every head cut alone, a panel for each direction and way."""
+    base = ("heads", "Every head alone", "What is lost when one head is cut")
+    result, stored = held.get("sweep-heads"), held.rows("sweep-heads", "points")
+    if result is None or not stored:
+        yield Exhibit(*base, absent="Heads were not cut one by one (matchlens sweep heads).")
+        return
+    digits, measure = digits_of(result) + 1, shown(result.options["measure"])
+    rows = marked(result, "points")
+    for row in rows:
+        said = f"{tip(row, digits, measure)}; {equals('q', row.get('q'))}"
+        said = f"head {row['n']}.{row['head']}: {said}"
+        row |= {"layer": row["n"], "significant": row["star"], "tip": said}
+    views = [
+        _map(key, [row for row in rows if (row["direction"], row["how"]) == key], measure, digits)
+        for key in dict.fromkeys((str(row["direction"]), str(row["how"])) for row in rows)
+    ]
+    measured = [row for row in rows if isfinite(number(row["diff"]))]
+    worst = ", ".join(
+        f"{row['n']}.{row['head']} ({num(row['diff'], digits, sign=True)})"
+        for row in sorted(measured, key=lambda row: number(row["diff"]))[:3]
+    )
+    place = (
+        Column("direction", "direction", kind="cut"),
+        Column("how", "how", kind="text"),
+        Column("n", "layer", 0),
+        Column("head", "head", 0),
+    )
+    columns = (*place, *conditions(digits)[1:9], Column("q", "q", kind="p"))
+    tables = [Table("heads", "Each head cut alone", columns, tuple(stored))]
+    chosen = held.rows("sweep-heads", "selected")
+    lead = [
+        f"{sum(bool(row['star']) for row in rows)} of {counted(len(rows), 'head')} change "
+        f"{measure} significantly when cut alone. The largest losses: {worst}."
+    ]
+    if chosen:
+        lead.append(
+            f"Of {counted(len(chosen), 'head')} selected on one half of the queries, "
+            f"{sum(bool(row['held']) for row in chosen)} hold on the other (same sign, "
+            "Holm-corrected p ≤ .05)."
+        )
+        tables.append(Table("heads-selected", lead[-1], (*place, *_SELECTED), tuple(chosen)))
+    caption = "● significantly lower without the head, ▲ significantly higher (q ≤ .05)."
+    yield Exhibit(
+        *base,
+        lead=tuple(lead),
+        body=(panels("heads", views), words(caption)),
+        tables=tuple(tables),
+        options=options_of(result),
+        notes=(*notes_of(result), *impossible(stored)),
+    )
+
+
+_SELECTED = (
+    Column("diff_select", "change, half 0", 4, sign=True),
+    Column("q_select", "q, half 0", kind="p"),
+    Column("diff_report", "change, half 1", 4, sign=True),
+    Column("ci_low", "95% low", 4, sign=True),
+    Column("ci_high", "95% high", 4, sign=True),
+    Column("p_report_holm", "p Holm", kind="p"),
+    Column("held", "held", kind="flag"),
+)
+
+
+def _map(key: tuple[str, str], rows: list[dict[str, object]], measure: str, digits: int) -> Panel:
+    direction, how = key
+    label = "the whole head" if direction == WHOLE else arrow(direction)
+    label += "" if how == "zero" else f", by {shown(how, 40)}"
+    title = f"Change of {measure}, {label}"
+    known_ = [row for row in rows if isfinite(number(row["diff"]))] or rows
+    worst = min(known_, key=lambda row: number(row["diff"]))
+    summary = (
+        f"{title}, layers by heads: {sum(bool(row['star']) for row in rows)} of {len(rows)} heads "
+        f"are significant; the largest loss is {num(worst['diff'], digits)} at "
+        f"{worst['n']}.{worst['head']}."
+    )
+    chart = Chart(head_map(rows, summary, title, digits=digits))
+    note = both(direction) if direction != WHOLE else "The head reads nothing at all."
+    return Panel(f"heads-{slug(label)}", label, (chart,), note)
