@@ -17,11 +17,9 @@ from __future__ import annotations
 from matchlens.figures.distributions import class_distributions
 from matchlens.figures.files import render, save
 from matchlens.figures.heads import head_map
-from matchlens.figures.hows import comparison
 from matchlens.figures.lines import layer_curves, layer_profile
+from matchlens.figures.rows import comparison, set_effects, shares
 from matchlens.figures.scatter import head_scatter
-from matchlens.figures.sets import set_effects
-from matchlens.figures.shares import shares
 
 __all__ = [
     "class_distributions",

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
-from matchlens.figures.keys import key, write
 from matchlens.figures.page import (
     EDGE,
     NORMAL,
@@ -25,10 +24,12 @@ from matchlens.figures.page import (
     Page,
     arrows,
     integers,
+    key,
     numbers,
     required,
     style,
     unit,
+    write,
 )
 
 COLUMNS = ("layer", "head", "direction", "class", "low", "high", "count")

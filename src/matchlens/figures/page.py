@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -41,6 +42,7 @@ BREAKS = (
     r"(?<=[\s+→,])|(?=[@#~])",
 )
 """Where a text may be broken, the better places first."""
+_GAP = 9.0
 TICK = 5.0
 """Points from an axis to its tick labels: the tick and a gap."""
 PALETTE = (
@@ -362,3 +364,49 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     slack = (high - low) * 1e-9
     return [float(tick) for tick in found if low - slack <= tick <= high + slack]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in the key: the place of its sign, and its line."""
+
+    name: str
+    x: float
+    line: int
+
+
+def key(
+    page: Page, names: list[str], left: float, across: float, *, sign: float = 7.0
+) -> tuple[list[Entry], float]:
+    """Where each name stands above the axes, in as many lines as they need.
+
+    Args:
+        page: the sheet.
+        names: the names, none wider than the sheet.
+        left: where the axes begin.
+        across: the axes' width; a key that is wider begins at the sheet's edge.
+        sign: from a sign's left edge to its name (points).
+
+    Returns:
+        The entries, and a line's height.
+    """
+    sizes = [page.measure(name, SMALL) for name in names]
+    wide = [sign + size[0] for size in sizes]
+    if sum(wide) + _GAP * (len(wide) - 1) > across:
+        left, across = EDGE, page.width - 2 * EDGE
+    entries: list[Entry] = []
+    x, line = left, 0
+    for name, needed in zip(names, wide, strict=True):
+        if entries and x + needed > left + across:
+            x, line = left, line + 1
+        entries.append(Entry(name, x, line))
+        x += needed + _GAP
+    return entries, max(size[1] for size in sizes) + 1.0
+
+
+def write(page: Page, entry: Entry, x: float, y: float) -> None:
+    """Put an entry's name beside its sign: all names on one line's baseline, long ones centred."""
+    if "\n" in entry.name:
+        page.text(x, y, entry.name, va="center", fontsize=SMALL)
+    else:
+        page.text(x, y - 0.36 * SMALL, entry.name, va="baseline", fontsize=SMALL)

@@ -167,7 +167,7 @@ class Column:
             star,
             class_=" ".join(kinds) or None,
             scope="row" if name == "th" else None,
-            title=tip,
+            title="\n".join(map(shown, str(tip).split("\n"))) if tip else None,
             data_mark="" if tip else None,
             data_order=place,
         )
@@ -216,7 +216,7 @@ class Table:
             bold: mark lower numbers by the terminal's bold type, or by a ``v`` where False; leave
                 them unmarked where None.
         """
-        body, lower = [[column.label for column in self.columns]], set()
+        body, lower = [[visible(column.label) for column in self.columns]], set()
         marks = {column.key: max([0, *(len(_mark(r, column.key)) for r in self.rows)])
                  for column in self.columns}  # fmt: skip
         for place, row in enumerate(self.rows, start=1):
@@ -278,7 +278,7 @@ class Table:
             tall: whether it scrolls in its own frame.
         """
         head = [
-            tag("th", column.label, scope="col", class_=None if column.left else "num")
+            tag("th", shown(column.label), scope="col", class_=None if column.left else "num")
             for column in self.columns
         ]
         body = [

@@ -160,11 +160,10 @@ def _place(source: str) -> str:
 def _measure(held: ResultsFolder) -> tuple[str, str, str] | None:
     """The measure with the original and the random ranking, the ablation's where it was run."""
     for name in ("ablation", *held.studies):
-        if held.option(name, "original") is not None:
-            ends = (
-                num(held.option(name, key), held.digits(name)) for key in ("original", "random")
-            )
-            return (shown(held.option(name, "measure") or "the measure", 40), *ends)
+        original, random = (held.option(name, key) for key in ("original", "random"))
+        if original is not None:
+            digits, measure = held.digits(name), held.option(name, "measure") or "the measure"
+            return shown(measure, 40), num(original, digits), num(random, digits)
     return None
 
 

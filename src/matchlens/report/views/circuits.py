@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from matchlens import figures
-from matchlens.figures.shares import BARS
+from matchlens.figures.rows import BARS
 from matchlens.qk import CONTRASTS
 from matchlens.report.charts import head_map, outstanding, scatter, stacked
 from matchlens.report.exhibits import (

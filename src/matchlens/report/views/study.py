@@ -17,9 +17,10 @@ def first_table(result: Result) -> Table:
     columns = []
     for key in map(str, table.columns):
         numbers = [row[key] for row in rows if row[key] is not None]
+        truth = bool(numbers) and all(isinstance(value, bool) for value in numbers)
         words = any(isinstance(value, str | bool) for value in numbers)
         whole = all(isinstance(value, int) for value in numbers)
-        kind = "text" if words else "number"
+        kind = "flag" if truth else "text" if words else "number"
         columns.append(Column(key, key, 0 if whole else 3, kind))
     return Table(name, f"Table {name}", tuple(columns), tuple(rows))
 
