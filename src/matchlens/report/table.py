@@ -313,7 +313,7 @@ class Table:
 
 
 def _latex(column: Column, row: Row) -> str:
-    """A cell with a true minus, a raised star, and bold type where it is lower.
+    """A cell with a true minus, a raised star, a dash in ranges, and bold type where it is lower.
 
     >>> row = {"a": -0.25, "a*": True, "b": (-0.1, 0.2), "c": None, "d": "a-b"}
     >>> [_latex(Column(key, "", 2, "text" if key == "d" else "number"), row) for key in "abcd"]
@@ -325,7 +325,7 @@ def _latex(column: Column, row: Row) -> str:
     if plain == "-":
         return "--"
     cell = re.sub(r"(?<![\w.])-(?=[\d.])", "$-$", plain)
-    cell = re.sub(r"(?<=\d)\*$", "$^{*}$", cell)
+    cell = re.sub(r"(?<=\d)\*$", "$^{*}$", cell).replace(" to ", "--")
     if row.get(f"{column.key}!"):
         cell = f"\\textbf{{{cell}}}"
     return cell + ("$^{*}$" if mark == "*" else mark)
