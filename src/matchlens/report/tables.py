@@ -220,6 +220,8 @@ def _sampling(sampling: Mapping[str, object]) -> str:
     how = sampling["candidates"]
     if how == "per_grade":
         return f"at most {sampling['per_grade']} a grade, seed {sampling['seed']}"
+    if how == "given":
+        return "the pairs as given"
     return f"the run's top {sampling['depth']}" if how == "run" else "all judged passages"
 
 
