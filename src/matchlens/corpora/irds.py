@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +18,15 @@ from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from . import oddities as rule
-from .collection import Collection
+from .collection import Collection, digest_of
 from .lines import odd_id, shown
 from .oddities import Oddities
 
+ALIKE = 0.6
+"""Share of an id's words that another one has, plus the share of its letters: enough to name it."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class IrdsCollection(Collection):
     """A collection whose passages are looked up in the document store of ir_datasets.
 
@@ -142,9 +146,9 @@ def load(
             "version": _library().__version__,
             "query_field": query_field,
             "doc_fields": None if doc_fields is None else list(doc_fields),
-            "queries_sha256": _digest(queries),
-            "qrels_sha256": _digest(qrels),
-            "run_sha256": None if run is None else _digest(run),
+            "queries_sha256": digest_of(queries),
+            "qrels_sha256": digest_of(qrels),
+            "run_sha256": None if run is None else digest_of(run),
             "run_note": note,
         },
         oddities=odd,
@@ -181,7 +185,7 @@ def _dataset(dataset_id: str) -> Any:
     try:
         dataset = library.load(dataset_id)
     except KeyError:
-        near = difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)
+        near = _alike(dataset_id, known)
         hint = f"did you mean {', '.join(near)}?" if near else "see https://ir-datasets.com"
         raise InputError(
             f"ir_datasets knows no {shown(dataset_id)}; expected the id of a dataset: {hint}"
@@ -195,6 +199,23 @@ def _dataset(dataset_id: str) -> Any:
             f"and docs: {hint}"
         )
     return dataset
+
+
+def _alike(dataset_id: str, known: Sequence[str]) -> list[str]:
+    """The ids most like this one: by the words that they share, then by the letters."""
+    words = set(_words(dataset_id))
+    matcher = difflib.SequenceMatcher(b=dataset_id.lower())
+    likeness: dict[str, float] = {}
+    for one in known:
+        matcher.set_seq1(one.lower())
+        shared = len(words.intersection(_words(one))) / max(len(words), 1)
+        likeness[one] = shared + matcher.ratio()
+    best = sorted(known, key=lambda one: -likeness[one])[:3]
+    return [one for one in best if likeness[one] >= ALIKE]
+
+
+def _words(dataset_id: str) -> list[str]:
+    return re.findall("[a-z]+|[0-9]+", dataset_id.lower())
 
 
 def _fields(record: Any, asked: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -256,10 +277,6 @@ def _places(n: int, size: int, seed: int) -> list[int]:
         places[int.from_bytes(key) % size] = None
         number += 1
     return list(places)
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 PASSAGES = {"msmarco-passage": "collectionandqueries", "msmarco-passage-v2": "passages"}

@@ -210,6 +210,7 @@ def _sampling(given: object) -> str:
     how = {
         "per_grade": f"at most {given.get('per_grade')} a grade and query",
         "run": f"the run's top {given.get('depth')}",
+        "given": "as given",
     }.get(str(given.get("candidates")), "all judged ones")
     easy = given.get("easy")
     more = f", and {easy} random ones for each query as easy negatives" if easy else ""
