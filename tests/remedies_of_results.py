@@ -436,7 +436,7 @@ ELSEWHERE = {
     (AGAIN + "_judge", "not as it was"): "test_rerun.py:"
     "test_anyway_says_what_differs_and_where_the_tables_do",
     (AGAIN + "_allow", "answer y"): "test_rerun.py:test_no_is_the_answer_that_runs_nothing",
-    (RUNS + "local.py:_Hand.died", ""): "test_stopping.py:"
+    (RUNS + "local.py:_Worker.died", ""): "test_stopping.py:"
     "test_a_killed_worker_is_told_from_a_stopped_one",
     (RUNS + "ray.py:RayExecutor._unreachable", "no Ray cluster"): "test_ray.py:"
     "test_a_cluster_that_is_not_there_is_named",
