@@ -9,7 +9,8 @@ from torch.nn.functional import gelu, silu
 
 import reference
 
-FAMILIES = ("modernbert", "qwen3", "gemma", "gemma2")
+FAMILIES = ("modernbert", "qwen3", "gemma", "gemma2", "llama", "mistral", "qwen2")
+SILU = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def forward(reranker, parts, ids, cuts, instead, terms=None) -> torch.Tensor:
@@ -21,7 +22,7 @@ def forward(reranker, parts, ids, cuts, instead, terms=None) -> torch.Tensor:
         states = base.embeddings.norm(base.embeddings.tok_embeddings.weight[ids])
     else:
         states = base.embed_tokens.weight[ids]
-        if config.model_type != "qwen3":
+        if config.model_type not in SILU:
             states = states * config.hidden_size**0.5
     for number, layer in enumerate(base.layers):
         query, key, value = projected(config, layer, states)
@@ -107,8 +108,12 @@ def allowed(config, number, i, j) -> bool:
     """Whether token i may read token j in a layer, by what the config says."""
     kinds = getattr(config, "layer_types", None)
     local = kinds is not None and kinds[number] == "sliding_attention"
+    if config.model_type == "mistral":
+        local = config.sliding_window is not None
     if config.model_type == "modernbert":
         return not local or abs(i - j) <= config.local_attention // 2
+    if not getattr(config, "is_causal", True):
+        return not local or abs(i - j) <= config.sliding_window
     return j <= i and (not local or i - j < config.sliding_window)
 
 
@@ -123,7 +128,7 @@ def above_attention(config, layer, context, states):
 
     def fed(normed):
         gate = mlp.gate_proj(normed)
-        gate = silu(gate) if config.model_type == "qwen3" else gelu(gate, approximate="tanh")
+        gate = silu(gate) if config.model_type in SILU else gelu(gate, approximate="tanh")
         return mlp.down_proj(gate * mlp.up_proj(normed))
 
     if config.model_type == "gemma2":

@@ -34,6 +34,7 @@ from matchlens.models.folder import find
 from matchlens.models.serving import ABOUT, MODULES
 from matchlens.prompts import QWEN3, Prompt
 from remedies import C, after, example, listed, numbers
+from test_modular import served
 
 REQUIRES = importlib.metadata.requires("matchlens") or ()
 FIND_SPEC = importlib.util.find_spec
@@ -45,12 +46,16 @@ TOKENIZER, SETTINGS = "tokenizer_config.json", "sentence_bert_config.json"
 
 def base(w, family: str) -> Path:
     """A tiny model of a family, saved once."""
-    folder = w.folder / f"of-{family}"
+    folder = w.folder / f"of-{family.replace('/', '-')}"
     if not folder.exists():
         name, _, classifies = family.partition("/")
         folder.parent.mkdir(exist_ok=True)
         if name in tiny_decoders.FAMILIES:
             tiny_decoders.save(folder, name, labels=1 if classifies else None)
+        elif name == "modular":
+            pooling = {"cls": "lasttoken"}.get(classifies, "cls")
+            kind = "bert" if classifies else "modernbert"
+            shutil.copytree(served(w.folder / f"making{classifies}", kind, pooling), folder)
         elif name in ("sharded", "pickled"):
             split(tiny.save(folder), "safetensors" if name == "sharded" else "bin")
         else:
@@ -130,6 +135,22 @@ def sentences(modules: list[tuple[str, str]] = (("Transformer", ""),), task: str
         settings(ABOUT, model_type="CrossEncoder", **about),
         settings(SETTINGS, transformer_task=task or "sequence-classification"),
     )
+
+
+def behind(kind: str) -> Callable[[Path], object]:
+    """One module more at the end of modules.json."""
+
+    def change(folder: Path) -> None:
+        known = json.loads((folder / MODULES).read_text())
+        more = {
+            "idx": len(known),
+            "name": "9",
+            "path": "9",
+            "type": f"sentence_transformers.{kind}",
+        }
+        (folder / MODULES).write_text(json.dumps([*known, more]))
+
+    return change
 
 
 def logit_score(yes: int, no: int | None) -> Callable[[Path], object]:
@@ -336,9 +357,17 @@ def changed(_: object, given: dict) -> Prompt:
     return QWEN3.changed(given)
 
 
-def prompt_file(w, content: bytes) -> object:
-    Path("prompt.json").write_bytes(content)
-    return find(base(w, "qwen3")).asked(Path("prompt.json"))
+def prompt_file_of(family: str):
+    """Ask a model in the prompt of a file; the case's value is what the file holds."""
+
+    def asked(w, content: bytes) -> object:
+        Path("prompt.json").write_bytes(content)
+        return find(base(w, family)).asked(Path("prompt.json"))
+
+    return asked
+
+
+prompt_file = prompt_file_of("qwen3")
 
 
 def scored(family: str = "bert", change=SAME):
@@ -381,8 +410,8 @@ FOLDERS = [
     C("models/config.py:refusing", "", loads(), {"hidden_size": 33}, [SAME]),
     C("models/convert.py:_unwritable", "", cached, "file", ["room"]),
     C("models/convert.py:_convert", "two of its", finds("pickled"), twice("bin"), [SAME]),
-    C("models/decoder.py:Decoder.__init__", "not causal", loads("qwen3"),
-      {"is_causal": False}, [{"is_causal": True}]),
+    C("models/decoder.py:Decoder.__init__", "not causal", loads("gemma"),
+      {"use_bidirectional_attention": True}, [{"use_bidirectional_attention": False}]),
     C("models/decoder.py:Decoder.__init__", "pad_token_id", loads("qwen3/1"),
       {"pad_token_id": None},
       [{"pad_token_id": tiny_decoders.tokenizer("qwen3").pad_token_id}]),
@@ -434,6 +463,8 @@ FOLDERS = [
         weights(**{"classifier.weight": None, "classifier.bias": None})),
       [{"architectures": None}]),
     C("models/folder.py:asked_prompt", "", loads_as(), {"prompt": QWEN3}, [{}]),
+    C("models/folder.py:no_prompt", "", loads_as("llama"), {},
+      [{"prompt": tiny_decoders.PLAIN}]),
     C("models/folder.py:check_length", "", loads_as(), {"max_length": 3},
       lambda m: [{"max_length": numbers(m)[0]}]),
     C("models/folder.py:check_dtype", "", loads_as(), {"dtype": "int8"},
@@ -492,6 +523,16 @@ FOLDERS = [
       lambda m: [{"sbert_ce_default_activation_function": one} for one in example(m)]),
     C("models/serving.py:_answers", "", finds(),
       sentences([("Transformer", ""), ("Dense", "1_Dense")]), [sentences()]),
+    C("models/serving.py:head_of", "lists a module", finds("modular"), behind("Normalize"),
+      [SAME]),
+    C("models/serving.py:head_of", "writes scores", finds("modular"),
+      settings("4_Dense/config.json", module_output_name=None), [SAME]),
+    C("models/modules.py:_activation", "", loads("modular"),
+      settings("2_Dense/config.json", activation_function="os.system"),
+      lambda m: [settings("2_Dense/config.json", activation_function=m.rpartition(" ")[2])]),
+    C("models/modules.py:modular_family", "", loads("modular/cls"), SAME,
+      lambda m: [settings("1_Pooling/config.json", pooling_mode=one)
+                 for one in re.findall(r"'(cls|mean)'", m)]),
     C("models/weights.py:Weights.find", "distributed", finds(),
       holds("shard-00000-model-00000-of-00001.safetensors", {}), [SAME]),
     C("models/weights.py:Weights.find", "both hold", finds("sharded"), twice("safetensors"),
@@ -551,13 +592,14 @@ PROMPTS = [
     *(C(PROMPT + "Prompt.__post_init__", words, changed, wrong, [right])
       for words, wrong, right in (
           ("times;", {"pieces": ["{query}", "x"]}, {"pieces": [PAIR, "x"]}),
-          ("before the query", {"pieces": ["{passage} {query}", "x"]}, {"pieces": [PAIR, "x"]}),
           ("last piece", {"pieces": [PAIR]}, {"pieces": [PAIR, "yes?"]}),
           ("answer is empty", {"no": ""}, {"no": "no"}))),
     C(PROMPT + "Prompt.changed", "has no", changed, {"words": "x"},
       lambda m: [{name: getattr(QWEN3, name)} for name in listed(m)]),
     C(PROMPT + "Prompt.changed", "} is {", changed, {"begin": 1},
       lambda m: [{"begin": json.loads(one)} for one in listed(m)]),
+    C(PROMPT + "Prompt.read", "has no", prompt_file_of("llama"), b'{"yes": "yes"}',
+      lambda m: [m.partition("for example, ")[2].encode()]),
     *(C(PROMPT + "Prompt.read", words, prompt_file, wrong, right)
       for words, wrong, right in (
           ("cannot read", b"{", [b"{}"]),

@@ -123,6 +123,7 @@ NEUTRAL = {
     "pooler_dropout", "initializer_cutoff_factor", "embedding_dropout", "mlp_dropout",
     "decoder_bias", "classifier_bias", "deterministic_flash_attn", "sparse_prediction",
     "sparse_pred_ignore_index", "max_window_layers", "cls_token_id", "sep_token_id",
+    "pretraining_tp",
 }  # fmt: skip
 """Settings that other tests vary (sizes), or that no pass in evaluation mode reads."""
 

@@ -27,11 +27,21 @@ from matchlens.models.load import Reranker
 from matchlens.models.packed import as_the_library
 from matchlens.models.words import Static, words_of
 from matchlens.plan import Control
-from matchlens.prompts import QWEN3
+from matchlens.prompts import Prompt
 from matchlens.runners import run
 from widened import widened
 
-KINDS = ("qwen3", "gemma", "gemma2", "qwen3-classifier", "modernbert-mean")
+KINDS = (
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3-classifier",
+    "llama-classifier",
+    "modernbert-mean",
+)
 LAYERS, HEADS = 2, 4
 
 
@@ -47,8 +57,15 @@ def saved(kind: str, folder: Path, **settings) -> Path:
 
 def loaded(kind: str, folder: Path) -> Reranker:
     """A classifier is asked in its type's prompt as a causal model is."""
-    prompt = QWEN3 if kind == "qwen3-classifier" else None
+    prompt = prompt_of(kind)
     return matchlens.load(folder, dtype="float64", device="cpu", prompt=prompt)
+
+
+def prompt_of(kind: str) -> Prompt | None:
+    """The prompt that must be given; None where the type has one."""
+    name, _, what = kind.partition("-")
+    given = what == "classifier" or name in ("llama", "mistral")
+    return tiny_decoders.PROMPTS[name] if given else None
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -118,6 +135,20 @@ def card_ids(kind: str, tokenizer, pairs) -> list[list[int]]:
         inputs = tokenizer(texts, padding=False, truncation="longest_first", max_length=10**4)
         return [prefix + ids + suffix for ids in inputs["input_ids"]]
     one = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    if kind.startswith("qwen2"):  # as mxbai-rerank's own code does it
+        before, after, task = prompt.pieces[0], prompt.pieces[-1], prompt.pieces[-2]
+        return [
+            one(before) + one(f"query: {pair.query}") + one("\n") + one(f"document: {pair.text}")
+            + one("\n") + one(task) + one(after)
+            for pair in pairs
+        ]  # fmt: skip
+    if kind.startswith(("llama", "mistral")):
+        begin = [tokenizer.bos_token_id]
+        return [
+            begin + one(f"query: {pair.query}\n") + one(f"passage: {pair.text}")
+            + one("\nRelevant:")
+            for pair in pairs
+        ]  # fmt: skip
     return [
         [
             tokenizer.bos_token_id,
@@ -151,8 +182,9 @@ def library_scores(kind: str, folder: Path, pairs, batch: int, dtype) -> np.ndar
             logits = module(**inputs).logits.double()
         if classifies:
             out.append(logits[:, 0])
-        elif kind == "qwen3":
-            yes, no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
+        elif not kind.startswith("gemma"):
+            words = ("1", "0") if kind == "qwen2" else ("yes", "no")
+            yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words)
             out.append(logits[:, -1, yes] - logits[:, -1, no])
         else:
             yes = tokenizer("Yes", add_special_tokens=False)["input_ids"][0]
@@ -186,6 +218,10 @@ def test_bands_are_what_the_config_says(model, kind):
             "qwen3": [LayerMask(True), LayerMask(True, 47)],
             "qwen3-classifier": [LayerMask(True), LayerMask(True, 47)],
             "gemma": [LayerMask(True), LayerMask(True)],
+            "llama": [LayerMask(True), LayerMask(True)],
+            "llama-classifier": [LayerMask(True), LayerMask(True)],
+            "mistral": [LayerMask(True, 59), LayerMask(True, 59)],
+            "qwen2": [LayerMask(True, 47), LayerMask(True)],
             "gemma2": [LayerMask(True, 23), LayerMask(True)],
             "modernbert-mean": [LayerMask(), LayerMask(window=10)],
         }[kind]
@@ -288,7 +324,7 @@ def test_meters_equal_the_library_s_eager_maps(model, kind, tmp_path, names):
     arrays = {name: PairArray(tmp_path / f"{name}.npy", shape) for name in names}
     reading = Reading(Static.of(model), lambda number: words_of(model, pairs[number]))
     meter = AttentionMeter(names, arrays, reading)
-    out = run(model, pairs, {"": []}, batch_tokens=200, asked=tiny_models.watched_by(meter))
+    out = run(model, pairs, {"": []}, batch_tokens=100, asked=tiny_models.watched_by(meter))
     assert len(out.batches) > 1 or kind == "modernbert-mean"
     for number, pair in enumerate(pairs):
         expected = attention_reference.meters(model, pair)

@@ -8,8 +8,7 @@ import torch
 
 import matchlens
 from matchlens import InputError
-from matchlens.prompts import QWEN3
-from test_decoders import KINDS, library_scores, saved, scores, some_pairs
+from test_decoders import KINDS, library_scores, prompt_of, saved, scores, some_pairs
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -17,7 +16,7 @@ def test_scores_in_float32_and_bfloat16(kind, tmp_path):
     """The library as it is, roundings and all."""
     folder, pairs = saved(kind, tmp_path), some_pairs(kind)
     expected = library_scores(kind, folder, pairs, 1, torch.float32)
-    prompt = QWEN3 if kind == "qwen3-classifier" else None
+    prompt = prompt_of(kind)
     got = scores(matchlens.load(folder, device="cpu", prompt=prompt), pairs)[""]
     np.testing.assert_allclose(got, expected, atol=1e-5 * max(1, np.abs(expected).max()), rtol=0)
     half = matchlens.load(folder, device="cpu", dtype="bfloat16", prompt=prompt)
@@ -29,4 +28,4 @@ def test_scores_in_float32_and_bfloat16(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_float64_would_be_no_more_exact(kind, tmp_path):
     with pytest.raises(InputError, match=r"--dtype float64: inside .* rounds to float32"):
-        matchlens.load(saved(kind, tmp_path), dtype="float64", device="cpu")
+        matchlens.load(saved(kind, tmp_path), dtype="float64", device="cpu", prompt=prompt_of(kind))

@@ -34,7 +34,7 @@ def pairs() -> list[Pair]:
     return [Pair(f"q{n}", f"d{n}", query, text, 0) for n, (query, text) in enumerate(AWKWARD)]
 
 
-@pytest.fixture(scope="module", params=["qwen3", "gemma"])
+@pytest.fixture(scope="module", params=["qwen3", "gemma", "qwen2", "llama"])
 def family(request) -> str:
     return request.param
 
@@ -172,9 +172,8 @@ def test_one_token_of_both_texts_is_refused():
     ("settings", "says"),
     [
         ({"pieces": ["{query}", "x"]}, "hold {passage} 0 times"),
-        ({"pieces": ["{passage} {query}", "x"]}, "passage before the query"),
-        ({"pieces": ["{query} {passage}"]}, "last piece holds a text"),
-        ({"pieces": ["{query} {passage}", ""]}, "last piece holds a text, or nothing"),
+        ({"pieces": ["{query} {passage}"]}, "last piece ends in a text"),
+        ({"pieces": ["{query} {passage}", ""]}, "last piece ends in a text, or is empty"),
         ({"yes": ""}, "answer is empty"),
         ({"yes": None}, "yes is None; expected a text"),
         ({"begin": 1}, "begin is 1; expected true or false"),

@@ -413,30 +413,15 @@ CHAT = (
 )
 
 
-def test_pairs_that_go_through_a_chat_template_need_it_as_a_prompt(tmp_path):
+def test_a_chat_template_that_is_no_prompt_needs_one(tmp_path):
+    """It ends in the passage, whose last token would be read."""
     plain = decoder(tmp_path)
-    (plain / "chat_template.jinja").write_text(CHAT)
+    (plain / "chat_template.jinja").write_text(CHAT.partition("{{ '\n'")[0] + "{% endfor %}")
     folder = crossencoder(plain, tmp_path)
     with pytest.raises(InputError, match=r"chat template .*; give that as a prompt \(--prompt\)"):
         matchlens.load(folder, device="cpu")
     with pytest.raises(InputError, match=r"chat template .*; give that as a prompt|does something"):
         matchlens.wrap(CrossEncoder(str(folder), device="cpu"))
-    pieces = [
-        "<|im_start|>",
-        "Judge {query}\n",
-        "<|im_start|>",
-        "passage {passage}",
-        "<|im_end|>\n",
-    ]
-    (tmp_path / "prompt.json").write_text(json.dumps({"pieces": pieces, "added": False}))
-    model = matchlens.load(folder, device="cpu", prompt=tmp_path / "prompt.json")
-    short = [pair for pair in PAIRS if "<" not in pair.text]
-    expected = CrossEncoder(str(folder), device="cpu").predict(
-        [(pair.query, pair.text) for pair in short],
-        activation_fn=torch.nn.Identity(),
-        show_progress_bar=False,
-    )
-    same(matchlens.score(model, short)[""], expected)
 
 
 def test_answers_of_the_folder_are_the_prompt_s(tmp_path):
@@ -504,7 +489,9 @@ def test_the_check_shows_tokens_limit_and_prompt(tmp_path):
     (line,) = [line for line in lines.values() if "token type of the passage" in line]
     assert line.startswith("LOOK")
     done = call("check", "--model", decoder(tmp_path / "d", None), "--device", "cpu")
-    assert "asked in the prompt of its type" in done.out
+    assert (
+        "asked in a prompt (shipped, of Qwen3-Reranker), answers read: 'yes' and 'no':" in done.out
+    )
     assert "<Query>: {query}" in done.out
 
 

@@ -27,10 +27,20 @@ from transformers import (
 from transformers.utils import logging
 
 import tiny
-from matchlens.prompts import BGE, QWEN3
+from matchlens.prompts import BGE, MXBAI, QWEN3, Prompt
 
-FAMILIES = ("qwen3", "gemma", "gemma2")
-PROMPTS = {"qwen3": QWEN3, "gemma": BGE, "gemma2": BGE}
+FAMILIES = ("qwen3", "gemma", "gemma2", "llama", "mistral", "qwen2")
+PLAIN = Prompt(("query: {query}\n", "passage: {passage}", "\nRelevant:"), "yes", "no", begin=True)
+"""A prompt for types that have none of their own."""
+PROMPTS = {
+    "qwen3": QWEN3,
+    "gemma": BGE,
+    "gemma2": BGE,
+    "llama": PLAIN,
+    "mistral": PLAIN,
+    "qwen2": MXBAI,
+}
+QWENS = ("qwen2", "qwen3")
 LENGTH = 320
 
 _WORDS = Regex(
@@ -45,6 +55,13 @@ CONFIGS: dict[str, dict[str, object]] = {
         "use_sliding_window": True,
         "sliding_window": 48,
     },
+    "qwen2": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "use_sliding_window": True,
+        "sliding_window": 48,
+    },
+    "llama": {"attention_bias": True},
+    "mistral": {"sliding_window": 60},
     "gemma": {"hidden_activation": "gelu_pytorch_tanh"},
     "gemma2": {
         "layer_types": ["sliding_attention", "full_attention"],
@@ -60,7 +77,7 @@ CONFIGS: dict[str, dict[str, object]] = {
 def _backend(family: str) -> Tokenizer:
     corpus = [*QWEN3.pieces, QWEN3.instruction, "A: B: yes no Yes No"]
     corpus += [" ".join(tiny.WORDS)] * 3 + ["Yes", "No", "yes", "no"] * 50
-    if family == "qwen3":
+    if family in QWENS:
         backend = Tokenizer(models.BPE())
         backend.normalizer = normalizers.NFC()
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -82,7 +99,7 @@ def _backend(family: str) -> Tokenizer:
         vocab_size=800, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(corpus, trainer)
-    if family == "qwen3":
+    if family in QWENS:
         backend.post_processor = processors.ByteLevel(trim_offsets=False)
         backend.add_tokens([AddedToken("<think>"), AddedToken("</think>")])
     else:
@@ -105,7 +122,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
     """Byte-pair encoding, learnt from the prompts and a few words."""
     names = (
         {"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}
-        if family == "qwen3"
+        if family in QWENS
         else {
             "pad_token": "<pad>",
             "eos_token": "<eos>",
@@ -113,7 +130,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
             "unk_token": "<unk>",
         }
     )
-    more = {"extra_special_tokens": ["<|im_start|>"]} if family == "qwen3" else {}
+    more = {"extra_special_tokens": ["<|im_start|>"]} if family in QWENS else {}
     copy = Tokenizer.from_str(_backend(family).to_str())
     return PreTrainedTokenizerFast(
         tokenizer_object=copy, model_max_length=LENGTH, padding_side="left", **names, **more

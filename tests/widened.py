@@ -14,12 +14,23 @@ import pytest
 import torch
 from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.llama import modeling_llama
+from transformers.models.mistral import modeling_mistral
 from transformers.models.modernbert import modeling_modernbert
+from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.models.rotary import Rotary
 
-MODULES = (modeling_gemma, modeling_gemma2, modeling_modernbert, modeling_qwen3)
+MODULES = (
+    modeling_gemma,
+    modeling_gemma2,
+    modeling_llama,
+    modeling_mistral,
+    modeling_modernbert,
+    modeling_qwen2,
+    modeling_qwen3,
+)
 
 
 class _Wide:

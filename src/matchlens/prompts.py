@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError, brief
 from matchlens.files import read_text
@@ -36,10 +37,11 @@ class Prompt:
         instruction: the task, put where a piece says ``{instruction}``.
         begin: whether the tokenizer's begin-of-text token stands before all pieces.
         added: whether pieces with a text get the special tokens that the tokenizer adds of itself.
+        strip: whether query and passage lose the white space around them.
 
     Raises:
-        InputError: if the texts are not in the pieces once each, the query first, an answer is
-            empty, a place is named where it is not filled, or a text holds a lone surrogate.
+        InputError: if the texts are not in the pieces once each, an answer is empty,
+            a place is named where it is not filled, or a text holds a lone surrogate.
 
     >>> BGE.filled("who {sat}", "a cat").__next__()
     ('A: who {sat}', {<Part.Q: 1>: (3, 12)})
@@ -51,6 +53,7 @@ class Prompt:
     instruction: str = ""
     begin: bool = False
     added: bool = False
+    strip: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pieces", tuple(self.pieces))
@@ -58,13 +61,10 @@ class Prompt:
         for text in TEXTS:
             if (times := sum(piece.count(text) for piece in self.pieces)) != 1:
                 raise InputError(f"a prompt's pieces hold {text} {times} times; expected it once")
-        whole = "".join(self.pieces)
-        if whole.index("{query}") > whole.index("{passage}"):
-            raise InputError("a prompt has the passage before the query; expected the query first")
-        if not self.pieces[-1] or any(text in self.pieces[-1] for text in TEXTS):
+        if not self.pieces[-1] or self.pieces[-1].endswith(tuple(TEXTS)):
             raise InputError(
-                "a prompt's last piece holds a text, or nothing; expected the prompt's own words, "
-                "since the score reads the last token"
+                "a prompt's last piece ends in a text, or is empty; expected the prompt's own "
+                "words at its end, since the score reads the last token"
             )
         if not self.yes or self.no == "":
             raise InputError("a prompt's answer is empty; expected a word that is one token")
@@ -130,12 +130,13 @@ class Prompt:
         return replace(self, **{**settings, "pieces": tuple(map(str, pieces))})  # type: ignore[arg-type]
 
     @classmethod
-    def read(cls, path: Path, default: Prompt) -> Prompt:
+    def read(cls, path: Path, default: Prompt | None) -> Prompt:
         """A prompt from a JSON file that names what differs from the default.
 
         Args:
             path: a file with an object such as ``{"instruction": "..."}``.
-            default: the model type's own prompt.
+            default: the model type's own prompt; None where it has none, so that the file must
+                name pieces and answer.
 
         Raises:
             InputError: if the file cannot be read or used.
@@ -149,6 +150,15 @@ class Prompt:
                 f"the prompt {str(path)!r} is not a JSON object; expected, for example, "
                 '{"instruction": "..."}'
             )
+        if default is None:
+            if lacking := [name for name in ("pieces", "yes") if name not in settings]:
+                raise InputError(
+                    f"the prompt {str(path)!r} has no {' and no '.join(lacking)}; expected both, "
+                    "since models of this type have no prompt of their own, for example, "
+                    '{"pieces": ["query: {query}\\n", "passage: {passage}", "\\nRelevant:"], '
+                    '"yes": "yes"}'
+                )
+            default = cls(("{query}", " ", "{passage}", "\n"), "yes")
         return default.changed(settings)
 
 
@@ -178,39 +188,76 @@ _KINDS = {
     "instruction": "a text",
     "begin": "true or false",
     "added": "true or false",
+    "strip": "true or false",
 }
 
 
 def _fits(name: str, value: object) -> bool:
     if name == "pieces":
         return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
-    if name in {"begin", "added"}:
+    if name in {"begin", "added", "strip"}:
         return isinstance(value, bool)
     return isinstance(value, str) or (name == "no" and value is None)
 
 
-QWEN3 = Prompt(
-    pieces=(
-        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "
-        'and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
-        "<|im_start|>user\n",
-        "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {passage}",
-        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
-    ),
-    yes="yes",
-    no="no",
-    instruction="Given a web search query, retrieve relevant passages that answer the query",
-    added=True,
-)
+@dataclass(frozen=True)
+class KnownPrompt:
+    """The prompt of published models, from the data file beside this module.
+
+    Args:
+        name: the models' name.
+        type: their model type, as config.json has it.
+        names: lower-case words, one of which stands in the name or origin of such a model.
+        source: where the prompt comes from.
+        prompt: the prompt.
+        default: whether a causal model of the type that nothing else is known of is asked in it.
+    """
+
+    name: str
+    type: str
+    names: tuple[str, ...]
+    source: str
+    prompt: Prompt
+    default: bool = False
+
+
+def _known() -> tuple[KnownPrompt, ...]:
+    text = Path(__file__).with_name("known_prompts.json").read_text(encoding="utf-8")
+    return tuple(
+        KnownPrompt(**{**entry, "names": tuple(entry["names"]), "prompt": _prompt(entry["prompt"])})
+        for entry in json.loads(text)
+    )
+
+
+def _prompt(settings: dict[str, Any]) -> Prompt:
+    return Prompt(**{**settings, "pieces": tuple(settings["pieces"])})
+
+
+KNOWN = _known()
+"""The prompts that are shipped."""
+
+
+def known_prompt(model_type: str, *origins: str) -> KnownPrompt | None:
+    """The shipped prompt of a causal model, by what it calls itself, else by its type.
+
+    Args:
+        model_type: as config.json has it.
+        origins: the model's name, and where its config says that it comes from.
+
+    >>> known_prompt("qwen3", "someone/zerank-2-copy").name, known_prompt("qwen3", "mine").name
+    ('zerank', 'Qwen3-Reranker')
+    """
+    same_type = [entry for entry in KNOWN if entry.type == model_type]
+    words = " ".join(origins).lower()
+    named = [entry for entry in same_type if any(word in words for word in entry.names)]
+    return next(iter([*named, *(entry for entry in same_type if entry.default)]), None)
+
+
+QWEN3 = next(entry.prompt for entry in KNOWN if entry.name == "Qwen3-Reranker")
 """Qwen3-Reranker's, after its model card: the middle is turned into tokens as one text."""
 
-BGE = Prompt(
-    pieces=("A: {query}", "\n", "B: {passage}", "\n", "{instruction}"),
-    yes="Yes",
-    instruction=(
-        "Given a query A and a passage B, determine whether the passage contains an answer to the "
-        "query by providing a prediction of either 'Yes' or 'No'."
-    ),
-    begin=True,
-)
+BGE = next(entry.prompt for entry in KNOWN if entry.name == "bge-reranker-v2-gemma")
 """bge-reranker-v2-gemma's, after FlagEmbedding: five pieces behind the begin-of-text token."""
+
+MXBAI = next(entry.prompt for entry in KNOWN if entry.name == "mxbai-rerank-v2")
+"""mxbai-rerank-v2's, after its own package."""

@@ -102,8 +102,10 @@ def _texts(model: Reranker) -> Iterator[str]:
     if model.prompt is None:
         yield f"pair: {model.template} (no prompt)"
         return
-    whose = "given" if model.chosen else "of its type"
-    yield f"asked in the prompt {whose}, answers {model.prompt.yes!r} and {model.prompt.no!r}:"
+    answers = model.prompt.yes, model.prompt.no
+    said = " and ".join(repr(answer) for answer in answers if answer is not None)
+    read = "" if getattr(model.family, "classifies", True) else f", answers read: {said}"
+    yield f"asked in a prompt ({model.identity.get('prompt_from')}){read}:"
     for piece in model.prompt.pieces:
         yield f"  {piece.replace('{instruction}', model.prompt.instruction)!r}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,14 @@ _REFUSED = {
     "distributed_config": "spreads the model over devices",
 }
 """Keys of config.json that the library follows and matchlens does not."""
+_NEAREST = {
+    "new": "Alibaba-NLP/gte-reranker-modernbert-base",
+    "jina": "BAAI/bge-reranker-v2-m3",
+    "jinaai": "BAAI/bge-reranker-v2-m3",
+    "minicpm": "BAAI/bge-reranker-v2-gemma",
+    "layerwise": "BAAI/bge-reranker-v2-gemma",
+}
+"""Words in the names of known models' own code, to the nearest model that needs none."""
 _DECODES = ("is_decoder", "add_cross_attention", "is_encoder_decoder")
 
 
@@ -80,9 +89,13 @@ def check_config(config: Any, name: str, types: Collection[str]) -> None:
 
 def _refuse_early(raw: Mapping[str, object], name: str, types: Collection[str]) -> None:
     if raw.get("auto_map"):
+        words = re.findall(r"[a-z]+", f"{raw.get('model_type')} {raw['auto_map']}".lower())
+        near = next((_NEAREST[one] for word in words for one in _NEAREST if word == one), None)
+        instead = "use" if near is None else f"the nearest supported model is {near}; or use"
         raise InputError(
             f"model {name!r} wants to run code of its own (auto_map in config.json), which "
-            "matchlens does not do; use a model of a supported type: " + ", ".join(types)
+            "matchlens does not do, since there is no class of the library's to be exact against; "
+            f"{instead} a model of a supported type: " + ", ".join(types)
         )
     _check_type(raw.get("model_type"), name, types)
     for key in [one for one in _REFUSED if one != "text_config"]:  # most types ignore it

@@ -37,13 +37,16 @@ from matchlens.parts import PADDING
 
 
 class Decoder(Rotary):
-    """Walks a causal model through its own layers; pairs are padded on the left.
+    """Walks a decoder through its own layers; pairs are padded on the left.
+
+    Attention is causal unless the config says otherwise (``is_causal``).
 
     Args:
         module: the model, in evaluation mode.
 
     Raises:
-        InputError: if the model is not causal, or a classifier that knows no padding.
+        InputError: if the library ignores what the config says of the direction of attention, or
+            it is a classifier that knows no padding.
     """
 
     template = "a prompt around query and passage"
@@ -60,13 +63,15 @@ class Decoder(Rotary):
         self.classifies = isinstance(module, self.classifier)
         self.yes: int | None = None
         self.no: int | None = None
-        masked = getattr(self.module.config, "is_causal", True)  # the library's masks follow it
-        if not masked or not all(layer.self_attn.is_causal for layer in self.layers):
+        self.causal = bool(getattr(self.module.config, "is_causal", True))  # as the library's masks
+        if self.causal and not all(layer.self_attn.is_causal for layer in self.layers):
             raise InputError(
-                "the model's attention is not causal (is_causal or use_bidirectional_attention in "
-                "config.json); "
-                "expected a decoder, whose last token reads all others"
+                "the model's attention is not causal (use_bidirectional_attention in config.json); "
+                "expected a decoder, or a model with is_causal false, whose tokens all read both "
+                "sides"
             )
+        for layer in self.layers:
+            layer.self_attn.is_causal = self.causal
         if self.classifies and self.module.config.pad_token_id is None:
             raise InputError(
                 "the classifier finds the last token by the padding's id, and config.json has no "
@@ -79,8 +84,14 @@ class Decoder(Rotary):
 
     def band(self, index: int) -> LayerMask:
         """A token reads itself and those before it, in some layers the nearest only."""
-        window = getattr(self.layers[index].self_attn, "sliding_window", None)
-        return LayerMask(causal=True, window=None if window is None else window - 1)
+        window = self.window(index)
+        if window is not None and self.causal:
+            window -= 1  # the library counts the token itself, where it looks to one side only
+        return LayerMask(self.causal, window)
+
+    def window(self, index: int) -> int | None:
+        """The window of a layer, as the library counts it; None: it has none."""
+        return getattr(self.layers[index].self_attn, "sliding_window", None)
 
     def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
         """All layers turn by the same angles."""

@@ -74,8 +74,9 @@ def opened(path: Path, file: str, name: str) -> BufferedReader:
     """Open a file of weights; a link may lead to the folder itself or to its hub cache's blobs."""
     root, real = os.path.realpath(path), os.path.realpath(path / file)
     inside = [root]
-    if os.path.basename(os.path.dirname(root)) == "snapshots":
-        inside.append(os.path.join(os.path.dirname(os.path.dirname(root)), "blobs"))
+    for above in (root, os.path.dirname(root)):  # the folder of a module lies in the model's
+        if os.path.basename(os.path.dirname(above)) == "snapshots":
+            inside.append(os.path.join(os.path.dirname(os.path.dirname(above)), "blobs"))
     if os.path.dirname(real) not in inside:
         raise InputError(
             f"model {name!r}: {file} is a link out of the folder; expected the file itself (copy "

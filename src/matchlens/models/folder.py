@@ -28,7 +28,7 @@ from matchlens.models.files import (
 from matchlens.models.labels import Label, choose, no_labels
 from matchlens.models.serving import MODULES, PLAIN, Serving, serving_of
 from matchlens.models.weights import Weights
-from matchlens.prompts import BGE, QWEN3, Prompt
+from matchlens.prompts import Prompt, known_prompt
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FamilyEntry:
         family_class: module and name of the family's class, as "module:Class".
         after_padding: whether positions start behind the padding's place in the position table.
         padding: that place, where the library has it fixed; the config names it where None.
-        prompt: how a causal model of the type is asked; such a type has both kinds of heads.
+        asked: whether causal models of the type are supported, too, which are asked in a prompt.
         inner: what its config calls the number of layers inside each of its layers, if it has any.
     """
 
@@ -47,7 +47,7 @@ class FamilyEntry:
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None
-    prompt: Prompt | None = None
+    asked: bool = False
 
 
 FAMILIES: Mapping[str, FamilyEntry] = {
@@ -57,11 +57,14 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert"),
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
-    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompt=BGE),
-    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompt=BGE),
+    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
+    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", asked=True),
+    "llama": FamilyEntry("matchlens.models.llama:Llama", asked=True),
+    "mistral": FamilyEntry("matchlens.models.llama:Mistral", asked=True),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
-    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", prompt=QWEN3),
+    "qwen2": FamilyEntry("matchlens.models.llama:Qwen2", asked=True),
+    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", asked=True),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
@@ -74,6 +77,9 @@ RELEVANCE: Mapping[tuple[int, bool], str] = {
     (2, True): "z0 - z1",
 }
 """The score that is made of the logits, by their number and whether it is negated."""
+
+TEMPLATE = "the folder's chat template"
+"""What the manifest says of a prompt that the folder itself writes."""
 
 READ_SAFELY = "pytorch_model.bin, read without running code"
 """What the manifest says of pickled weights."""
@@ -95,12 +101,14 @@ class ModelFacts:
         config: the model's config, as the library loaded it.
         architecture: name of the library's class that holds the weights.
         label: the label that was chosen for relevance, where one was.
+        origin: where its config.json says that it comes from.
     """
 
     name: str
     config: Any
     architecture: str
     label: Label | None = None
+    origin: str = ""
 
     @property
     def model_type(self) -> str:
@@ -178,6 +186,7 @@ class ModelFolder(ModelFacts):
         revision: the hub's revision, where it came from there.
         prompt: how the model is asked, where it is asked in a prompt.
         chosen: whether a person chose the prompt.
+        prompt_from: where the prompt comes from, in words.
         serving: what sentence-transformers' files in the folder ask for.
         converted: the folder of the cache that has its weights as safetensors, where its own are
             pickled.
@@ -193,6 +202,7 @@ class ModelFolder(ModelFacts):
     prompt: Prompt | None = None
     converted: Path | None = None
     chosen: bool = False
+    prompt_from: str = ""
     serving: Serving = PLAIN
     stated: list[tuple[int | None, str]] = field(default_factory=list, repr=False, compare=False)
 
@@ -216,14 +226,29 @@ class ModelFolder(ModelFacts):
         return replace(self, label=choose(self.config, self.name, label, negate))
 
     def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
-        """The model, asked in another prompt than its type's own.
+        """The model with the prompt in which it is asked.
 
         Args:
-            prompt: the prompt, a JSON file that names what differs, or None: the type's own.
+            prompt: the prompt, a JSON file that names what differs from the model's own, or None:
+                that of the folder's chat template where sentence-transformers uses it, else the
+                one that is shipped for such models.
+
+        Raises:
+            InputError: if the model takes no prompt or lacks one, or the prompt cannot be used.
         """
-        if prompt is None:
+        if prompt is not None:
+            own = asked_prompt(self, prompt)
+            return replace(self, prompt=own, prompt_from="given", chosen=True)
+        if self.chosen or self.prompt_from == TEMPLATE:
             return self
-        return replace(self, prompt=asked_prompt(self, prompt), chosen=True)
+        if self.serving.chat and FAMILIES[self.model_type].asked:
+            from matchlens.models.load import template_of
+
+            if (written := template_of(self)) is not None:
+                return replace(self, prompt=written, prompt_from=TEMPLATE)
+        if self.prompt is None and not self.classifies:
+            raise no_prompt(self)
+        return self
 
     def limit(self, asked: int | None = None) -> int:
         """Most tokens of a pair, as the loaded tokenizer states it: torch is imported."""
@@ -267,7 +292,7 @@ class ModelFolder(ModelFacts):
         """What a manifest says of the model, known before its weights are loaded."""
         asked: dict[str, object] = {}
         if self.prompt is not None:
-            asked["prompt"] = self.prompt.record()
+            asked |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
         if self.serving.prompt:
             asked["query_prompt"] = self.serving.prompt
         if self.converted is not None:
@@ -308,20 +333,27 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     weights = Weights.find(converted or path, name)
     sha256, marks = digest(path, name, before or weights.files)
     raw = read_json(path, "config.json", name)  # keys of sentence-transformers, as it reads them
+    serving = serving_of(path, raw, name) if scores else PLAIN
+    if serving.head is not None:
+        config.num_labels = serving.head.labels
     folder = ModelFolder(
         name=name,
         config=config,
-        architecture=_architecture(config, weights, name, scores),
+        architecture="ForSequenceClassification"  # of modules, where its own head is none
+        if serving.head
+        else _architecture(config, weights, name, scores),
         path=path,
         sha256=sha256,
         weights=weights,
         marks=marks,
         revision=revision,
         converted=converted,
-        serving=serving_of(path, raw, name) if scores else PLAIN,
+        origin=str(raw.get("_name_or_path") or ""),
+        serving=serving,
     )
     _ = folder.shape, folder.places
-    return replace(folder, prompt=asked_prompt(folder, None))
+    prompt = asked_prompt(folder, None)
+    return replace(folder, prompt=prompt, prompt_from=shipped_from(folder) if prompt else "")
 
 
 def _place(name: str | Path, revision: str | None) -> Path:
@@ -367,7 +399,7 @@ def _place(name: str | Path, revision: str | None) -> Path:
 def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str:
     """The library's class for the weights: the one that the config names, or else their head's."""
     named = [str(one) for one in config.architectures or ()]
-    asked = FAMILIES[str(config.model_type)].prompt is not None
+    asked = FAMILIES[str(config.model_type)].asked
     if named and (named[0].endswith("ForCausalLM") and asked):
         return named[0]
     if named and named[0].endswith("ForSequenceClassification"):
@@ -394,15 +426,31 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
         prompt: the prompt, a JSON file that names what differs from the model type's own, or None:
             a causal model's own, and none for a classifier.
     """
-    own = FAMILIES[model.model_type].prompt
+    known = known_prompt(model.model_type, model.name, model.origin)
+    own = None if known is None else known.prompt
     if prompt is None:
         return None if model.classifies else own
-    if own is None:
+    if not FAMILIES[model.model_type].asked:
         raise InputError(
             f"model {model.name!r} is of type {model.model_type!r}, which takes no prompt; leave "
             "it out (--prompt)"
         )
     return Prompt.read(prompt, own) if isinstance(prompt, Path) else prompt
+
+
+def shipped_from(model: ModelFacts) -> str:
+    """Where a causal model's own prompt comes from, in words."""
+    known = known_prompt(model.model_type, model.name, model.origin)
+    return "" if known is None else f"shipped, of {known.name}"
+
+
+def no_prompt(model: ModelFacts) -> InputError:
+    """The error of a causal model of which nothing says how it is asked."""
+    return InputError(
+        f"model {model.name!r} is a causal model of type {model.model_type!r}, and nothing in its "
+        "files says in which prompt it is asked and which word's logit is the score; give the "
+        "prompt that it was trained in (--prompt FILE, with pieces and yes)"
+    )
 
 
 def smallest(limits: Mapping[str, int]) -> tuple[int, str]:

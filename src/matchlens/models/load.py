@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
 from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
@@ -27,10 +27,12 @@ from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
 from matchlens.models.labels import doubt
+from matchlens.models.modules import modular, modular_family
 from matchlens.models.packed import pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
+from matchlens.models.templates import template_prompt
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
@@ -203,7 +205,13 @@ def load(
                 "whatever the type of the weights; expected float32, which is as exact"
             )
         library = library_of(family_class, folder.classifies)
-        module = _module(folder, library, getattr(torch, dtype)).to(place)
+        if (head := folder.serving.head) is not None:
+            library = MODEL_MAPPING[type(folder.config)]
+            family_class = modular_family(family_class, head, folder.name)
+        module: Any = _module(folder, library, getattr(torch, dtype))
+        if head is not None:
+            module = modular(module, head, folder.path, folder.name, getattr(torch, dtype))
+        module = module.to(place)
     folder.check_unchanged()
     if dtype == "float32" and place.type == "cpu":
         pack(module)
@@ -245,6 +253,12 @@ def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
         with quiet_library():
             folder.stated.append(folder.serving.stated(_tokenizer(folder), folder.name))
     return folder.stated[0]
+
+
+def template_of(folder: ModelFolder) -> Prompt | None:
+    """The prompt that a folder's chat template writes; None where it writes none."""
+    with quiet_library():
+        return template_prompt(_tokenizer(folder), folder.serving)
 
 
 def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:

@@ -63,7 +63,7 @@ def _rows(
         with named(pair):
             query, passage = (
                 usable(tokenizer, text, max_length, options={"split_special_tokens": True})
-                for text in (pair.query, pair.text)
+                for text in (_stripped(pair.query, prompt), _stripped(pair.text, prompt))
             )
         used.append((query, passage))
     filled = [list(prompt.filled(query.text, passage.text)) for query, passage in used]
@@ -85,12 +85,18 @@ def _rows(
                         f"the {name} has no tokens; expected at least one; give it some text"
                     )
                 places, piece = labels == part, used[number][part == Part.D]
+                text = pair.query if part == Part.Q else pair.text
+                lost = len(text) - len(text.lstrip()) if prompt.strip else 0
                 starts[places], ends[places] = (
-                    piece.places(starts[places]),
-                    piece.places(ends[places]),
+                    piece.places(starts[places]) + lost,
+                    piece.places(ends[places]) + lost,
                 )
         labels[-1] = Part.CLS
         yield ids, labels, starts, ends
+
+
+def _stripped(text: str, prompt: Prompt) -> str:
+    return text.strip() if prompt.strip else text
 
 
 def _kept(pair: Pair, labels: Int[np.ndarray, " token"], max_length: int) -> np.ndarray:

@@ -57,6 +57,24 @@ _RISING = {
 
 
 @dataclass(frozen=True)
+class Head:
+    """The modules behind the body of a CrossEncoder in modules.
+
+    Args:
+        pooling: ``cls``, ``mean`` or ``lasttoken``.
+        behind: kind, folder and config of each module behind the pooling, in their order.
+    """
+
+    pooling: str
+    behind: tuple[tuple[str, str, Mapping[str, Any]], ...]
+
+    @property
+    def labels(self) -> int:
+        """Numbers that the last module returns."""
+        return int(self.behind[-1][2]["out_features"])
+
+
+@dataclass(frozen=True)
 class Serving:
     """What sentence-transformers does with a pair; the defaults are what transformers does.
 
@@ -71,6 +89,7 @@ class Serving:
         template: arguments of the chat template.
         answers: the token ids whose logits a causal model's score is made of: of the answer that
             counts for relevance and of the one against it; None where nothing says so.
+        head: the pooling and the modules behind a body without a head; None for other models.
         files: its files in the folder.
         used: whether it uses what they say; else it loads the model with defaults of its own.
     """
@@ -83,6 +102,7 @@ class Serving:
     chat: str | None = None
     template: Mapping[str, Any] = field(default_factory=dict)
     answers: tuple[int, int | None] | None = None
+    head: Head | None = None
     files: tuple[str, ...] = ()
     used: bool = True
 
@@ -150,11 +170,12 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     for old, new in _OLD.items():
         if old in settings:
             settings[new] = settings.pop(old)
-    causal = settings.get("transformer_task") == "text-generation"
-    answers = _answers(path, causal, name)
+    task = settings.get("transformer_task", "feature-extraction")
+    head = head_of(path, name) if task == "feature-extraction" else None
+    answers = None if head else _answers(path, task == "text-generation", name)
     file_settings = FileSettings(settings, file, name)
     file_settings.check(_SETTINGS, "settings")
-    if settings.get("transformer_task") not in ("sequence-classification", "text-generation"):
+    if head is None and task not in ("sequence-classification", "text-generation"):
         file_settings.refuse("transformer_task", "'sequence-classification' or 'text-generation'")
     if settings.get("tokenizer_name_or_path") is not None:
         file_settings.refuse(
@@ -179,7 +200,7 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
         file_settings.refuse("modality_config", "messages that are 'flat' or 'structured'")
     prompt = _prompt(about, name)
     lower = settings.get("do_lower_case") is True
-    return Serving(True, loads, lower, call, prompt, chat, template, answers, files)
+    return Serving(True, loads, lower, call, prompt, chat, template, answers, head, files)
 
 
 def serving_object(owner: Any, name: str) -> Serving:
@@ -207,8 +228,9 @@ def serving_object(owner: Any, name: str) -> Serving:
         if type(module).__name__ != "LogitScore":
             raise InputError(
                 f"model {name!r}: the {kind} has another module behind its model "
-                f"({type(module).__name__}), which matchlens does not run; wrap its model with its "
-                "tokenizer to look at them without it"
+                f"({type(module).__name__}), which matchlens runs from a folder only: save it "
+                "(save_pretrained) and load that folder, or wrap its model with its tokenizer to "
+                "look at them without it"
             )
         answers = (int(module.true_token_id), module.false_token_id)
     return Serving(True, {}, False, call, prompt, chat, template, answers)
@@ -314,6 +336,75 @@ def _answers(path: Path, causal: bool, name: str) -> tuple[int, int | None] | No
             "LogitScore at most; take it out to look at the model without it"
         )
     return answers
+
+
+_POOLINGS = ("cls", "mean", "lasttoken")
+_LEGACY = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Keys by which older configs of a Pooling name what it does."""
+_BEHIND = {
+    "Dense": {
+        *("in_features", "out_features", "bias", "activation_function", "use_residual"),
+        *("module_input_name", "module_output_name"),
+    },
+    "LayerNorm": {"dimension"},
+}
+"""Kinds of modules behind a pooling, and the keys of their configs."""
+
+
+def head_of(path: Path, name: str) -> Head | None:
+    """The modules behind a body without a head; None where modules.json lists no Pooling.
+
+    Args:
+        path: the folder.
+        name: the model's name, for errors.
+
+    Raises:
+        InputError: if they do something that matchlens does not do.
+    """
+    (body, root), *rest = [*_modules(path, name)] or [("", "")]
+    if body != "Transformer" or root not in ("", ".") or not rest or rest[0][0] != "Pooling":
+        return None
+    pooling = FileSettings(read_json(path, f"{rest[0][1]}/config.json", name), rest[0][1], name)
+    modes: Any = pooling.values.get("pooling_mode") or [
+        mode for key, mode in _LEGACY.items() if pooling.values.get(key)
+    ]
+    modes = [modes] if isinstance(modes, str) else modes
+    others = [key for key in pooling.values if "pooling_mode_" in key and key not in _LEGACY]
+    if len(modes) != 1 or modes[0] not in _POOLINGS or any(map(pooling.values.get, others)):
+        pooling.refuse("pooling_mode", f"one of {', '.join(_POOLINGS)}")
+    if pooling.values.get("include_prompt", True) is not True and modes[0] != "lasttoken":
+        pooling.refuse("include_prompt", "true")
+    behind, place = [], "sentence_embedding"
+    for kind, folder in rest[1:]:
+        if kind not in _BEHIND:
+            raise InputError(
+                f"model {name!r}: {MODULES} lists a module {kind!r:.40} behind a Pooling, which "
+                f"matchlens does not run; expected {' or '.join(_BEHIND)}; save the model without "
+                "it to look at it"
+            )
+        about = FileSettings(
+            read_json(path, f"{folder}/config.json", name), f"{folder}/config.json", name
+        )
+        about.check(_BEHIND[kind], "settings")
+        sizes = ("in_features", "out_features") if kind == "Dense" else ("dimension",)
+        for key in sizes:
+            if type(about.values.get(key)) is not int or not 0 < about.values[key] < 2**20:
+                about.refuse(key, "a whole number above 0")
+        taken = about.values.get("module_input_name") or "sentence_embedding"
+        if place == "scores" or taken != "sentence_embedding":
+            about.refuse("module_input_name", "'sentence_embedding', and one module of scores")
+        place = about.values.get("module_output_name") or "sentence_embedding"
+        behind.append((kind, folder, about.values))
+    if place != "scores":
+        raise InputError(
+            f"model {name!r}: no module of {MODULES} writes scores; expected a Dense at the end "
+            "with module_output_name 'scores': save the CrossEncoder that was trained"
+        )
+    return Head(modes[0], tuple(behind))
 
 
 def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,16 @@ from matchlens.models.bert import relevance
 from matchlens.models.checks.item import SCORES, Item
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.config import check_config, quiet_library, refusing, settled
-from matchlens.models.folder import DTYPES, FAMILIES, ModelFacts, asked_prompt, smallest
+from matchlens.models.folder import (
+    DTYPES,
+    FAMILIES,
+    TEMPLATE,
+    ModelFacts,
+    asked_prompt,
+    no_prompt,
+    shipped_from,
+    smallest,
+)
 from matchlens.models.labels import choose, no_labels
 from matchlens.models.load import (
     Reranker,
@@ -37,6 +46,7 @@ from matchlens.models.load import (
 )
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import serving_object
+from matchlens.models.templates import template_prompt
 from matchlens.prompts import Prompt
 
 _SAYS_NOTHING = (
@@ -131,6 +141,12 @@ def wrap(
     predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
+        source = "given" if prompt is not None else shipped_from(facts)
+        if prompt is None and serving.chat and FAMILIES[facts.model_type].asked:
+            written = template_prompt(own, serving)
+            asked, source = (asked, source) if written is None else (written, TEMPLATE)
+        if asked is None and not facts.classifies:
+            raise no_prompt(facts)
         with refusing(facts.name, "its config cannot be followed"):
             family = class_of_family(facts.model_type)(_twin(module))
     family.label = facts.label
@@ -138,8 +154,10 @@ def wrap(
     limits = facts.limits(serving.stated(own, facts.name), max_length)
     if isinstance(owner_limit := _limit(owner), int):
         limits.setdefault(f"max_seq_length of the {type(owner).__name__}", owner_limit)
-    limit, source = smallest(limits)
-    more: dict[str, object] = {} if asked is None else {"prompt": asked.record()}
+    limit, limited_by = smallest(limits)
+    more: dict[str, object] = {}
+    if asked is not None:
+        more = {"prompt": asked.record(), "prompt_from": source}
     if serving.prompt:
         more["query_prompt"] = serving.prompt
     identity = {
@@ -150,7 +168,7 @@ def wrap(
         "type": facts.model_type,
         "dtype": dtype,
         "max_length": limit,
-        "max_length_from": source,
+        "max_length_from": limited_by,
         "relevance": facts.scored(asked, negate),
         "object": type(model).__name__,
     }

@@ -55,11 +55,28 @@ def maps(trial: Trial) -> Iterator[Item]:
     watched, measured = _Seen(), _Seen()
     walk(family, batch, watch=watched.watch)
     walk(family, batch, gauge=measured.gauge)
+    yield from _ahead(trial)
     last = family.n_layers - 1
     rows = [family.score_rows if layer == last else slice(None) for layer in range(last + 1)]
     yield _shapes(watched, family, batch, rows)
     yield _maps("maps", trial, watched, rows)
     yield _maps("maps_measured", trial, measured, [slice(None)] * (last + 1))
+
+
+def _ahead(trial: Trial) -> Iterator[Item]:
+    """Whether the library's tokens read later ones, as the config says."""
+    maps = trial.library.maps
+    if not maps:
+        return
+    real = trial.both.mask[:, None, :, None] & trial.both.mask[:, None, None, :]
+    seen = max(float((one * real).triu(1).max()) for one in maps)
+    both_sides = getattr(trial.family.module.config, "is_causal", None) is False
+    if both_sides or not trial.family.band(0).causal:
+        said = "no token reads a later one, and the model's tokens should read both sides"
+        yield Item("ahead", seen, above=0, said=f"{said} (is_causal in config.json)")
+    else:
+        said = f"tokens of a causal model read later ones (weights up to {seen:.2g})"
+        yield Item("ahead", seen, exactly=0, said=said)
 
 
 def _shapes(shown: _Seen, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:

@@ -32,6 +32,7 @@ def scores(trial: Trial) -> Iterator[Item]:
         text = f"the library's own pass called matchlens's attention function {own.calls} times"
         yield Item("library_alone", own.calls, exactly=0, said=text)
         yield from _labels(trial, own.logits)
+        yield from _answers(trial, own.logits)
     difference = _difference(trial.plain, own.scores)
     padded = " with padding" if not bool(trial.both.mask.all()) else ""
     text = f"scores without a cut differ from the library's own by {difference:.2g} logits{padded}"
@@ -60,6 +61,23 @@ def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
     declared, returned = trial.family.module.config.num_labels, logits.shape[1]
     text = labels_differ(declared, returned)
     yield Item("labels", returned, exactly=declared, said=text)
+
+
+def _answers(trial: Trial, logits: Tensor) -> Iterator[Item]:
+    """A causal model's score is read off the tokens that the prompt's answers are."""
+    reranker = trial.reranker
+    if logits.ndim != 3 or reranker.prompt is None:
+        return
+    backend, last = reranker.tokenizer.backend_tokenizer, logits[:, -1].float()
+    expected = torch.zeros_like(last[:, 0])
+    for word, sign in ((reranker.prompt.yes, 1), (reranker.prompt.no, -1)):
+        if word is not None:
+            (token,) = backend.encode(word, add_special_tokens=False).ids
+            expected = expected + sign * last[:, token]
+    most = SCORES[reranker.dtype] * trial.scale
+    seen = _difference(trial.plain, expected)
+    said = f"the score is off the logits of {reranker.prompt.relevance} by {seen:.2g}"
+    yield Item("answers", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
 
 
 def labels_differ(declared: int, returned: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from matchlens.corpora.pairs import Pair
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import PAIRS
+from matchlens.models.templates import messages, template_suffix
 from matchlens.parts import Part
 from matchlens.tokenizing import guarded
 
@@ -41,9 +42,13 @@ def tokens(reranker: Any) -> Iterator[Item]:
         encoded = reranker.encode(PAIRS[:1])
         yield Item("marked", int(encoded.types[0][encoded.parts[0] == Part.D].min()))
     library = reranker.serving.library
-    if reranker.chosen or (reranker.prompt is not None and library == "transformers"):
-        return
     *short, long = pairs(reranker)
+    if reranker.chosen or (reranker.prompt is not None and library == "transformers"):
+        ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
+        apart = [n for n, pair in enumerate(short) if ours[n][0] != _piecewise(reranker, pair)]
+        said = f"{len(apart)} of {len(short)} texts are not encoded in the prompt, piece by piece"
+        yield Item("prompt", len(apart), exactly=0, said=said)
+        return
     ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
     own = [_own(reranker, pair, None) for pair in short]
     for place, (name, what) in enumerate({"tokens": "token ids", "types": "token types"}.items()):
@@ -104,6 +109,22 @@ def _ours(reranker: Any, some: Sequence[Pair]) -> list[Tokens]:
     return [(ids.tolist(), types.tolist()) for ids, types in both]
 
 
+def _piecewise(reranker: Any, pair: Pair) -> list[int]:
+    """The tokens of a pair in its prompt: each piece by a call of its own, put together."""
+    tokenizer, prompt = reranker.tokenizer, reranker.prompt
+    texts = {"{query}": pair.query, "{passage}": pair.text, "{instruction}": prompt.instruction}
+    begins = prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id)
+    ids: list[int] = [int(str(tokenizer.bos_token_id))] if begins else []
+    for piece in prompt.pieces:
+        added = prompt.added and ("{query}" in piece or "{passage}" in piece)
+        filled = piece
+        for place, text in texts.items():
+            own = text.strip() if prompt.strip and place != "{instruction}" else text
+            filled = filled.replace(place, own)
+        ids += tokenizer(filled, add_special_tokens=added)["input_ids"]
+    return ids
+
+
 def _own(reranker: Any, pair: Pair, most: int | None) -> Tokens:
     """Call the tokenizer as the folder's own library does; its own limit cuts where it can."""
     tokenizer, serving = reranker.tokenizer, reranker.serving
@@ -118,16 +139,18 @@ def _own(reranker: Any, pair: Pair, most: int | None) -> Tokens:
     def call(_: slice) -> Any:
         if not serving.chat:
             return tokenizer(serving.prompt + pair.query, pair.text, **settings)
-        messages = []
-        texts = {"system": serving.prompt, "query": pair.query, "document": pair.text}
-        for role, text in texts.items():
-            if text:
-                content = text if serving.chat == "flat" else [{"type": "text", "text": text}]
-                messages.append({"role": role, "content": content})
         return tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=True, **settings, **serving.template
+            messages(serving, pair.query, pair.text),
+            tokenize=True,
+            return_dict=True,
+            **settings,
+            **serving.template,
         )
 
     encoding = guarded(tokenizer, call, [pair])
     ids = list(encoding["input_ids"])
+    limit = settings.get("max_length") or stated
+    if serving.chat and most is not None and limit is not None and len(ids) >= limit:
+        suffix = template_suffix(tokenizer, serving)  # the library puts it back over the cut end
+        ids = ids[: len(ids) - len(suffix)] + suffix[-len(ids) :]
     return ids, list(encoding.get("token_type_ids", [0] * len(ids)))

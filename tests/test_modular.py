@@ -1,0 +1,165 @@
+"""CrossEncoders in modules: every pooling, head and prompt scores as sentence-transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+from transformers import AutoModel
+
+import matchlens
+import tiny
+import tiny_decoders
+from matchlens import InputError, Pair
+from matchlens.models.check import CheckError
+from test_cli import call
+
+TEXTS = [
+    ("cat sat", "sun rain cold"),
+    (" Warm tea? ", " a ship of TEA and more "),
+    ("dog ran", " ".join(tiny.WORDS * 12)),
+]
+PAIRS = [Pair(f"q{n}", f"d{n}", query, text, 0) for n, (query, text) in enumerate(TEXTS)]
+WIDE = 32
+
+
+def head(activation: torch.nn.Module, *, deep: bool = True) -> list[torch.nn.Module]:
+    """The modules behind the pooling, as ettin-reranker has them, or one Dense alone."""
+    torch.manual_seed(3)
+    last = Dense(WIDE, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
+    if not deep:
+        return [last]
+    norm = LayerNorm(WIDE)
+    torch.nn.init.normal_(norm.norm.weight, mean=1.0, std=0.3)
+    torch.nn.init.normal_(norm.norm.bias, std=0.3)
+    return [Dense(WIDE, WIDE, bias=False, activation_function=activation), norm, last]
+
+
+def served(tmp_path: Path, family="modernbert", pooling="cls", modules=None, **about) -> Path:
+    """A tiny body with modules behind it, saved by sentence-transformers."""
+    makes = tiny_decoders if family in tiny_decoders.FAMILIES else tiny
+    plain = makes.save(tmp_path / "plain", family, labels=1, seed=4, **about.pop("config", {}))
+    body = AutoModel.from_pretrained(plain)
+    body.save_pretrained(tmp_path / "body")
+    makes.tokenizer(family).save_pretrained(tmp_path / "body")
+    first = Transformer(str(tmp_path / "body"), transformer_task="feature-extraction")
+    rest = head(torch.nn.GELU()) if modules is None else modules
+    encoder = CrossEncoder(modules=[first, Pooling(WIDE, pooling), *rest], device="cpu", **about)
+    encoder.save_pretrained(str(tmp_path / "served"))
+    return tmp_path / "served"
+
+
+def predicted(folder: Path, texts=TEXTS) -> np.ndarray:
+    encoder = CrossEncoder(str(folder), device="cpu")
+    return encoder.predict(texts, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+
+
+def exact(folder: Path, pairs=PAIRS) -> matchlens.models.load.Reranker:
+    expected = predicted(folder, [(pair.query, pair.text) for pair in pairs])
+    assert np.ptp(expected) > 1e-3
+    model = matchlens.load(folder, device="cpu")
+    found = matchlens.score(model, pairs)[""]
+    np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+    return model
+
+
+@pytest.mark.parametrize("prompt", ["", "find: "], ids=["plain", "prompt"])
+@pytest.mark.parametrize("deep", [True, False], ids=["deep", "flat"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "lasttoken"])
+def test_scores_are_predict_s(tmp_path, pooling, deep, prompt):
+    about = {"prompts": {"web": prompt}, "default_prompt_name": "web"} if prompt else {}
+    modules = head(torch.nn.GELU(), deep=deep)
+    model = exact(served(tmp_path, pooling=pooling, modules=modules, **about))
+    assert model.encode(PAIRS).truncated.tolist() == [False, False, True]
+    table = matchlens.score(model, PAIRS, ("D->Q", "Q->D~mask"))
+    assert np.abs(table["D->Q"] - table[""]).max() > 1e-5
+
+
+@pytest.mark.parametrize("activation", [torch.nn.Tanh(), torch.nn.SiLU(), torch.nn.Identity()])
+def test_every_activation_of_torch_s(tmp_path, activation):
+    exact(served(tmp_path, modules=head(activation)))
+
+
+def test_a_residual_dense(tmp_path):
+    torch.manual_seed(1)
+    last = head(torch.nn.GELU(), deep=False)
+    exact(served(tmp_path, modules=[Dense(WIDE, WIDE, use_residual=True), *last]))
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling", "config"),
+    [
+        ("bert", "mean", {}),
+        ("roberta", "cls", {}),
+        ("deberta-v2", "cls", {}),
+        ("qwen3", "lasttoken", {}),
+        ("llama", "mean", {"is_causal": False}),
+    ],
+)
+def test_other_bodies(tmp_path, family, pooling, config):
+    exact(served(tmp_path, family, pooling, config=config), PAIRS[:2])
+
+
+def test_the_check_and_a_study_through_the_command_line(tmp_path):
+    folder = served(tmp_path)
+    assert call("check", "--model", folder, "--device", "cpu").status == 0
+
+
+# --- saboteurs and refusals
+
+
+def test_another_pooling_is_caught(tmp_path, monkeypatch):
+    """The walk pools what the folder does not."""
+    from matchlens.models import load, modules
+    from matchlens.models.serving import Head
+
+    folder, real = served(tmp_path, pooling="mean"), modules.modular_family
+    monkeypatch.setattr(
+        load, "modular_family", lambda kind, own, name: real(kind, Head("cls", own.behind), name)
+    )
+    with pytest.raises(CheckError, match="differ from the library's own"):
+        matchlens.load(folder, device="cpu")
+
+
+def edited(folder: Path, file: str, **change) -> Path:
+    about = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**about, **change}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode": "max"}, "pooling_mode.*cls, mean, lasttoken"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt"),
+        ("2_Dense/config.json", {"out_features": 31}, "weights in 2_Dense do not fit"),
+        ("2_Dense/config.json", {"in_features": "x"}, "in_features.*a whole number above 0"),
+        ("2_Dense/config.json", {"activation_function": "os.system"}, "expected one of torch's"),
+        ("2_Dense/config.json", {"activation_function": "torch.nn.Bilinear"}, "cannot be made"),
+        ("2_Dense/config.json", {"more": 1}, "'more' in 2_Dense/config.json"),
+        ("4_Dense/config.json", {"module_output_name": None}, "no module .* writes scores"),
+    ],
+)
+def test_what_modules_cannot_do_is_refused(tmp_path, file, change, says):
+    with pytest.raises(InputError, match=says):
+        matchlens.load(edited(served(tmp_path), file, **change), device="cpu")
+
+
+def test_an_encoder_with_position_embeddings_has_no_last_row(tmp_path):
+    with pytest.raises(InputError, match="last token of an encoder with position embeddings"):
+        matchlens.load(served(tmp_path, "bert", "lasttoken"), device="cpu")
+
+
+def test_other_weights_of_a_module_are_another_digest(tmp_path):
+    folder = served(tmp_path)
+    before = matchlens.models.folder.find(folder).sha256
+    raw = bytearray((folder / "2_Dense/model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (folder / "2_Dense/model.safetensors").write_bytes(raw)
+    assert matchlens.models.folder.find(folder).sha256 != before

@@ -1,0 +1,271 @@
+"""Prompts that a folder's chat template writes, and those that are shipped for known models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+
+import matchlens
+import tiny
+import tiny_decoders
+from matchlens import InputError, Pair
+from matchlens.models import load as loading
+from matchlens.models import prompted
+from matchlens.models.check import CheckError
+from matchlens.models.folder import TEMPLATE, find
+from matchlens.prompts import KNOWN, Prompt, known_prompt
+from test_cli import call
+
+JUDGE = (
+    "<|im_start|>system\nJudge{% for m in messages if m.role == 'system' %} {{ m.content if "
+    "m.content is string else m.content[0].text }}{% endfor %}<|im_end|>\n<|im_start|>user\n"
+    "{% for m in messages if m.role != 'system' %}<{{ m.role }}> {{ m.content if m.content is "
+    "string else m.content[0].text }}\n{% endfor %}<|im_end|>\n<|im_start|>assistant\n"
+)
+TRIMMED = JUDGE.replace("m.content[0].text }}\n", "m.content[0].text | trim }}\n").replace(
+    "{{ m.content if m.content is string else m.content[0].text | trim }}\n",
+    "{{ (m.content if m.content is string else m.content[0].text) | trim }}\n",
+)
+TEXTS = [
+    ("cat sat", "sun rain cold"),
+    ("  warm tea? ", " a ship\nof TEA  "),
+    ("dog ran", " ".join(tiny.WORDS * 40)),
+]
+PAIRS = [Pair(f"q{n}", f"d{n}", query, text, 0) for n, (query, text) in enumerate(TEXTS)]
+
+
+def served(tmp_path: Path, template: str, family: str = "qwen3", labels=None, **about) -> Path:
+    """A tiny decoder, saved by sentence-transformers with a chat template."""
+    plain = tiny_decoders.save(tmp_path / "plain", family, labels=labels, sliding_window=200)
+    (plain / "chat_template.jinja").write_text(template)
+    folder = tmp_path / "served"
+    CrossEncoder(str(plain), device="cpu", **about).save_pretrained(str(folder))
+    return folder
+
+
+def predicted(encoder) -> np.ndarray:
+    return encoder.predict(TEXTS, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+
+
+@pytest.mark.parametrize("labels", [None, 1], ids=["answers", "classifier"])
+@pytest.mark.parametrize("template", [JUDGE, TRIMMED], ids=["plain", "trimmed"])
+def test_scores_are_predict_s_through_load_and_wrap(tmp_path, template, labels):
+    """Long passages are cut before the template's own end, as the library puts that back."""
+    about = {"prompts": {"web": "carefully"}, "default_prompt_name": "web"}
+    folder = served(tmp_path, template, labels=labels, **about)
+    encoder = CrossEncoder(str(folder), device="cpu")
+    expected = predicted(encoder)
+    assert np.ptp(expected) > 0.01
+    for model in (matchlens.load(folder, device="cpu"), matchlens.wrap(encoder)):
+        assert model.identity["prompt_from"] == TEMPLATE
+        assert model.identity["prompt"]["strip"] is (template == TRIMMED)
+        assert "carefully" in model.prompt.pieces[0]
+        assert model.encode(PAIRS).truncated.tolist() == [False, False, True]
+        found = matchlens.score(model, PAIRS)[""]
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def test_the_identity_known_early_is_that_of_the_loaded_model(tmp_path):
+    folder = served(tmp_path, JUDGE)
+    asked = find(str(folder)).asked(None)
+    model = matchlens.load(asked, device="cpu")
+    assert asked.identity("float32", None) == model.identity
+    done = call("check", "--model", folder, "--device", "cpu")
+    assert done.status == 0
+    assert f"asked in a prompt ({TEMPLATE}), answers read: 'yes' and 'no'" in done.out
+
+
+def test_places_of_stripped_texts_are_those_of_the_texts(tmp_path):
+    model = matchlens.load(served(tmp_path, TRIMMED), device="cpu")
+    spans = model.spans(PAIRS[1])
+    words = {
+        part: "".join(
+            text[start:end]
+            for start, end in zip(
+                spans.starts[spans.parts == part], spans.ends[spans.parts == part], strict=True
+            )
+        )
+        for part, text in ((matchlens.Part.Q, TEXTS[1][0]), (matchlens.Part.D, TEXTS[1][1]))
+    }
+    assert [one.strip() for one in words.values()] == [one.strip() for one in TEXTS[1]]
+
+
+# --- shipped prompts
+
+
+def test_a_shipped_prompt_is_chosen_by_what_the_folder_says(tmp_path):
+    """By its name, else by where config.json says it comes from, else by its type."""
+    plain = tiny_decoders.save(tmp_path / "mine", "qwen3")
+    assert find(plain).prompt_from == "shipped, of Qwen3-Reranker"
+    named = shutil.copytree(plain, tmp_path / "zerank-2-copy")
+    assert find(named).prompt == known_prompt("qwen3", "zerank").prompt
+    config = json.loads((plain / "config.json").read_text())
+    config["_name_or_path"] = "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b"
+    (plain / "config.json").write_text(json.dumps(config))
+    assert find(plain).prompt_from == "shipped, of ctxl-rerank-v2"
+
+
+def test_passages_may_stand_before_queries(tmp_path):
+    """ctxl-rerank: one text, whose last words are the prompt's own."""
+    folder = tiny_decoders.save(tmp_path / "ctxl-rerank-v2", "qwen3", sliding_window=200)
+    model = matchlens.load(folder, device="cpu")
+    few = PAIRS[:2]
+    for pair, ids in zip(few, model.encode(few).ids, strict=True):
+        text = (
+            "Check whether a given document contains information helpful to answer the query.\n"
+            f"<Document> {pair.text}\n<Query> {pair.query} ??"
+        )
+        assert ids.tolist() == model.tokenizer(text)["input_ids"]
+    parts = model.encode(few[:1]).parts[0].tolist()
+    assert parts.index(matchlens.Part.D) < parts.index(matchlens.Part.Q)
+    table = matchlens.score(model, few, ("Q->D", "D->Q"))
+    assert np.abs(table["Q->D"] - table[""]).max() > 1e-4
+    np.testing.assert_allclose(table["D->Q"], table[""], atol=1e-5)  # it comes first
+
+
+@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: entry.name)
+def test_shipped_prompts_name_their_source_and_are_whole(entry):
+    assert entry.source.startswith("https://")
+    assert entry.prompt == Prompt(**{**vars(entry.prompt)})
+    assert known_prompt(entry.type, f"x/{entry.names[0]}").name == entry.name
+    assert sum(other.default for other in KNOWN if other.type == entry.type) == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_a_type_without_a_prompt_of_its_own_needs_one(tmp_path, family):
+    folder = tiny_decoders.save(tmp_path / "model", family)
+    with pytest.raises(InputError, match=r"nothing in its files says in which prompt .*--prompt"):
+        matchlens.load(folder, device="cpu")
+    file = tmp_path / "prompt.json"
+    file.write_text(json.dumps({"yes": "yes"}))
+    with pytest.raises(InputError, match=r"has no pieces; expected both"):
+        matchlens.load(folder, device="cpu", prompt=file)
+    given = tiny_decoders.PLAIN
+    file.write_text(json.dumps({"pieces": given.pieces, "yes": "yes", "no": "no", "begin": True}))
+    model = matchlens.load(folder, device="cpu", prompt=file)
+    assert (model.prompt, model.identity["prompt_from"]) == (given, "given")
+
+
+# --- saboteurs
+
+
+def wrong_answer(monkeypatch):
+    """Another word's token is taken for the answer."""
+    real = prompted.answer
+
+    def answer(tokenizer, word, name):
+        return real(tokenizer, {"1": "2", "yes": "Yes"}.get(word, word), name)
+
+    monkeypatch.setattr(loading, "answer", answer)
+
+
+def prompt_dropped(monkeypatch):
+    """The prompt's own words are left out."""
+    real = loading.encode_prompted
+
+    def encode(tokenizer, pairs, most, prompt):
+        pieces = ("{query} ", "{passage}", prompt.pieces[-1])
+        return real(tokenizer, pairs, most, prompt.changed({"pieces": pieces}))
+
+    monkeypatch.setattr(loading, "encode_prompted", encode)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "caught", "says"),
+    [
+        (wrong_answer, "answers", r"the score is off the logits of z\('1'\) - z\('0'\) by \d"),
+        (prompt_dropped, "prompt", r"\d of 4 texts are not encoded in the prompt"),
+    ],
+)
+def test_a_saboteur_is_caught(sabotage, caught, says, tmp_path, monkeypatch):
+    folder = tiny_decoders.save(tmp_path / "model", "qwen2")
+    assert {caught, "ahead"} <= matchlens.load(folder, device="cpu").checks.keys()
+    sabotage(monkeypatch)
+    with pytest.raises(CheckError, match=says) as refused:
+        matchlens.load(folder, device="cpu")
+    assert not refused.value.checks[caught]["ok"]
+
+
+def test_a_prompt_dropped_where_the_folder_writes_it_is_caught(tmp_path, monkeypatch):
+    folder = served(tmp_path, JUDGE)
+    prompt_dropped(monkeypatch)
+    with pytest.raises(InputError, match=r"token ids for . of 4 texts that are not ours"):
+        matchlens.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "near"),
+    [
+        ("new", "Alibaba-NLP/new-impl--configuration.NewConfig", "gte-reranker-modernbert-base"),
+        ("xlm-roberta", "jinaai/jina-reranker-v2--x.XLMRobertaFlashConfig", "bge-reranker-v2-m3"),
+        ("minicpm", "configuration_minicpm_reranker.X", "bge-reranker-v2-gemma"),
+        ("bert", "a.B", "does not do, since there is no class"),
+    ],
+)
+def test_code_of_a_model_is_refused_with_the_nearest_supported_model(tmp_path, kind, code, near):
+    about = {"model_type": kind, "auto_map": {"AutoConfig": code}}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=f"wants to run code of its own.*{near}"):
+        find(tmp_path)
+
+
+# --- attention to both sides
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_a_model_that_reads_both_sides_scores_as_the_library(tmp_path, family):
+    """``is_causal`` false in config.json: the library's masks follow it, windows included."""
+    folder = tiny_decoders.save(tmp_path / "model", family, labels=1, is_causal=False)
+    model = matchlens.load(folder, device="cpu")
+    assert model.checks["ahead"]["expected"] == "above 0"
+    assert not model.family.band(0).causal
+    encoder = CrossEncoder(str(folder), device="cpu")
+    few = PAIRS[:2]
+    expected = encoder.predict(TEXTS[:2], activation_fn=torch.nn.Identity())
+    table = matchlens.score(model, few, ("Q->D",))
+    np.testing.assert_allclose(table[""], expected, atol=1e-5 * max(1, np.abs(expected).max()))
+    assert np.abs(table["Q->D"] - table[""]).max() > 1e-4
+
+
+def run_causally(monkeypatch):
+    """The walk takes the model for a causal one."""
+    from matchlens.models.decoder import Decoder
+    from matchlens.models.layer_mask import LayerMask
+
+    monkeypatch.setattr(Decoder, "band", lambda self, index: LayerMask(causal=True))
+
+
+def library_runs_causally(monkeypatch):
+    """A library that does not know the setting: its masks are causal, and so are ours."""
+    from transformers import masking_utils
+    from transformers.models.llama import modeling_llama
+
+    real = masking_utils.create_causal_mask
+
+    def deaf(config, *given, **named):
+        config.is_causal = True
+        try:
+            return real(config, *given, **named)
+        finally:
+            config.is_causal = False
+
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", deaf)
+    run_causally(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "caught"),
+    [(run_causally, "maps"), (library_runs_causally, "ahead")],
+)
+def test_a_model_run_to_one_side_only_is_caught(tmp_path, monkeypatch, sabotage, caught):
+    folder = tiny_decoders.save(tmp_path / "model", "llama", labels=1, is_causal=False)
+    sabotage(monkeypatch)
+    with pytest.raises(CheckError) as refused:
+        matchlens.load(folder, device="cpu")
+    assert not refused.value.checks[caught]["ok"]
