@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ir_datasets
+import pandas as pd
 from hypothesis import strategies as st
 from ir_datasets.formats import (
     BaseDocs,
@@ -22,7 +23,7 @@ from ir_datasets.formats import (
 from ir_datasets.formats.trec import TrecQrel
 from ir_datasets.indices import Docstore
 
-from matchlens.corpora import Collection, irds, trec
+from matchlens.corpora import Collection, frame, irds, trec
 from matchlens.corpora.lines import odd_id
 
 GOOD = {
@@ -207,6 +208,16 @@ class Records:
         """The records, loaded from ir_datasets."""
         with self.registered() as name:
             yield irds.load(name)
+
+    def in_frames(self) -> Collection:
+        """The records in data frames, with the names of columns that PyTerrier has."""
+        topics = pd.DataFrame(self.topics, columns=["qid", "query"])
+        qrels = pd.DataFrame(self.qrels, columns=["qid", "docno", "label"], dtype=object)
+        passages = pd.DataFrame(self.passages, columns=["docno", "text"])
+        run = None
+        if self.run is not None:
+            run = pd.DataFrame(self.run, columns=["qid", "docno", "score"])
+        return frame.load(topics, qrels, passages, run, name="made")
 
     def in_python(self) -> Collection:
         """The records as dictionaries, which hold no record twice, and no odd types."""

@@ -9,10 +9,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import ir_datasets
+import pandas as pd
 from ir_datasets.formats import GenericQuery
 
 from corpora_files import GOOD, Memory, load, write
-from matchlens.corpora import PairSet, choose, irds, lines, thin
+from matchlens.corpora import PairSet, beir, choose, frame, irds, lines, thin
+from matchlens.corpora.frame import pairs_of
 from remedies import C, after, example, least, listed
 from test_corpora_irds import QRELS, QUERIES, ROWS, Docs, Qrels, Queries
 
@@ -144,8 +146,140 @@ def changing(w, at: str) -> object:
     return choose(collection)
 
 
+PARTS = {"topics": {"q1": "tea"}, "qrels": {"q1": {"d1": 1}}, "passages": {"d1": "hot tea"}}
+FRAME = pd.DataFrame(
+    [["tea", "hot tea", "d1", 1], ["tea", "rust", "d2", 0]],
+    columns=["query", "text", "docno", "grade"],
+)
+
+
+def loaded(_: object, changed: dict) -> object:
+    """A collection in memory; a part that is None is left out."""
+    return frame.load(**{**PARTS, **changed})
+
+
+class NotPandas:
+    """A frame of another library."""
+
+    columns = ("query", "text")
+
+
+M = memory()
+
+
+def framed(_: object, given: tuple[pd.DataFrame, object]) -> PairSet:
+    return PairSet.from_frame(*given)
+
+
+def renamed(m: str) -> list:
+    """The frame with the columns that a message says."""
+    return [(FRAME.rename(columns={"docno": name}), None) for name in re.findall(r"to '(\w+)'", m)]
+
+
+def beirs(_: object, folder: str) -> object:
+    """A folder in BEIR's form called "right"."""
+    (Path("right") / "qrels").mkdir(parents=True, exist_ok=True)
+    Path("right/corpus.jsonl").write_text('{"_id": "d1", "text": "hot tea"}')
+    Path("right/queries.jsonl").write_text('{"_id": "q1", "text": "tea"}')
+    Path("right/qrels/test.tsv").write_text("q1\td1\t1")
+    return beir.load(folder)
+
+
 SAMPLING = "corpora/sampling.py:"
+FRAMES = "corpora/frame.py:"
 COLLECTIONS = [
+    C("corpora/beir.py:_file", "", beirs, "wrong", ["right"]),
+    C(FRAMES + "load", "missing", loaded, {"qrels": None}, [{}, {"qrels": None, "collection": M}]),
+    C(
+        FRAMES + "load",
+        "the same score",
+        loaded,
+        {"run": {"q1": {"d1": 1, "d2": 1}}},
+        [{"run": {"q1": {"d1": 1, "d2": 2}}}, {}],
+    ),
+    C(
+        FRAMES + "from_frame",
+        "grades of its own",
+        framed,
+        (FRAME.assign(qid="q1"), PARTS["qrels"]),
+        [
+            (FRAME.assign(qid="q1"), None),
+            (FRAME.assign(qid="q1").drop(columns="grade"), PARTS["qrels"]),
+        ],
+    ),
+    C(
+        FRAMES + "pairs_of",
+        "",
+        lambda _, v: pairs_of(v),
+        [("tea", 3)],
+        [[("tea", "3")]],
+    ),
+    C(
+        FRAMES + "_pair",
+        "expected text",
+        lambda _, v: pairs_of(v),
+        FRAME.assign(text=""),
+        [FRAME, FRAME.iloc[:0]],
+    ),
+    C(
+        FRAMES + "_pair",
+        "expected a whole number",
+        lambda _, v: pairs_of(v),
+        FRAME.assign(grade=0.5),
+        [FRAME, FRAME.drop(columns="grade")],
+    ),
+    C(
+        FRAMES + "_nested",
+        "",
+        loaded,
+        {"qrels": {"q1": 1}},
+        [{"qrels": {"q1": {"d1": 1}}}],
+    ),
+    C(
+        FRAMES + "_columns_of",
+        "",
+        framed,
+        (NotPandas, None),
+        [(FRAME, None)],
+    ),
+    C(
+        FRAMES + "_column",
+        "may all be",
+        framed,
+        (FRAME.rename(columns={"docno": "pid"}).assign(docid="x"), None),
+        renamed,
+    ),
+    C(
+        FRAMES + "_column",
+        "two columns",
+        framed,
+        (pd.concat([FRAME, FRAME[["text"]]], axis=1), None),
+        [(FRAME, None)],
+    ),
+    C(
+        FRAMES + "_records.places",
+        "",
+        framed,
+        (FRAME.rename(columns={"text": "words"}), None),
+        lambda m: [
+            (FRAME.rename(columns={"text": name}), None)
+            for name in re.findall(r"expected '(\w+)'", m)
+        ],
+    ),
+    C(
+        FRAMES + "_records",
+        "a dict or a list",
+        loaded,
+        {"topics": 3},
+        [{}, {"topics": [("q1", "x")]}],
+    ),
+    C(
+        FRAMES + "_records",
+        "a dict or a tuple",
+        loaded,
+        {"qrels": ["q1"]},
+        [{"qrels": [("q1", "d1", 1)]}, {"qrels": [{"qid": "q1", "docno": "d1", "grade": 1}]}],
+    ),
     C(
         "corpora/collection.py:_Checked.texts",
         "",

@@ -20,12 +20,12 @@ JUDGED = [("q1", "d1", 2), ("q1", "d2", 0), ("q2", "d3", 1), ("q2", "d2", 0)]
 
 
 def everywhere(made: Records, folder, **way) -> list[PairSet]:
-    """The pairs through files, ir_datasets and Python, which must be the same ones."""
+    """The pairs through files, ir_datasets, frames and Python, which must be the same ones."""
     with made.in_ir_datasets() as in_datasets:
-        doors = [made.in_files(folder), in_datasets, made.in_python()]
+        doors = [made.in_files(folder), in_datasets, made.in_frames(), made.in_python()]
         found = [choose(one, **way) for one in doors]
     ids = [[(pair.qid, pair.docid, pair.grade) for pair in one.pairs] for one in found]
-    assert ids[0] == ids[1] == ids[2]
+    assert all(one == ids[0] for one in ids)
     return found
 
 
@@ -115,8 +115,8 @@ REPEATED = {
 
 @pytest.mark.parametrize(("made", "kind"), REPEATED.values(), ids=REPEATED)
 def test_equal_records_are_taken_once(made, kind, tmp_path):
-    files, datasets, _ = everywhere(made, tmp_path)
-    assert files.counts[kind] == datasets.counts[kind] == 1
+    files, datasets, frames, _ = everywhere(made, tmp_path)
+    assert files.counts[kind] == datasets.counts[kind] == frames.counts[kind] == 1
     assert any(note.startswith(NOTES[kind][0]) for note in files.notes)
 
 
@@ -144,7 +144,10 @@ def test_what_would_be_a_guess_is_refused_by_its_number(made, number, came, tmp_
         pass
     assert f" {number}: " in str(in_dataset.value)
     assert "ir_datasets export made" in str(in_dataset.value)
-    assert max(len(str(one.value)) for one in (in_files, in_dataset)) <= 400
+    with pytest.raises(InputError, match=came) as in_frame:
+        made.in_frames()
+    assert f", record {number}: " in str(in_frame.value)
+    assert max(len(str(one.value)) for one in (in_files, in_dataset, in_frame)) <= 400
 
 
 def test_a_collection_in_python_is_refused_in_one_line():
@@ -162,8 +165,8 @@ def test_the_ideal_counts_a_passage_without_text_only_where_it_is_that_of_the_qr
         assert chosen.ideals["made", "q1"] == (3, 1, 0)
     # what is there has no gain of its own: the full ideal keeps the query, the sample's does not
     made.qrels = [("q1", "d2", 0), ("q1", "gone", 3), ("q2", "d3", 1)]
-    assert [one.counts["queries"] for one in everywhere(made, tmp_path, ideal="full")] == [2, 2, 2]
-    assert [one.counts["queries"] for one in everywhere(made, tmp_path)] == [1, 1, 1]
+    assert [one.counts["queries"] for one in everywhere(made, tmp_path, ideal="full")] == [2] * 4
+    assert [one.counts["queries"] for one in everywhere(made, tmp_path)] == [1] * 4
 
 
 def test_a_passage_without_text_keeps_its_place_in_the_run(tmp_path):

@@ -134,7 +134,9 @@ def test_a_public_name_is_documented_in_full(name, value, alone):
 def test_everything_public_is_looked_at():
     assert {f"matchlens.{name}" for name in matchlens.__all__} - set(NAMES) == {
         "matchlens.__version__",
+        "matchlens.beir",
         "matchlens.demo",
+        "matchlens.frame",
         "matchlens.irds",
         "matchlens.trec",
     }

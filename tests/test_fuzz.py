@@ -133,7 +133,7 @@ def test_a_collection_loads_or_is_refused(goes_on):
 
 
 @pytest.mark.slow
-def test_files_ir_datasets_and_python_give_the_same_pairs_and_counts(goes_on):
+def test_files_ir_datasets_frames_and_python_give_the_same_pairs_and_counts(goes_on):
     @fuzz(100, made=odd_records())
     def check(made):
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -147,7 +147,7 @@ def test_files_ir_datasets_and_python_give_the_same_pairs_and_counts(goes_on):
                 assert known, error  # noqa: PT017
                 return
             with made.in_ir_datasets() as in_datasets:
-                collections = [in_files, in_datasets, made.in_python()]
+                collections = [in_files, in_datasets, made.in_frames(), made.in_python()]
                 ways = [{}, {"all_judged": True}, {"all_judged": True, "ideal": "full"}]
                 ways += [{"per_grade": 1, "queries": 1}]
                 if in_datasets.run is not None:
@@ -169,16 +169,17 @@ def outcome(collection, way: dict) -> PairSet | None:
 
 def assert_the_same(made, found: list[PairSet | None], way: dict) -> None:
     """One rule at every door; and the passages of all judged are what a plain loop gives."""
-    files, datasets, python = found
-    if files is None or datasets is None or python is None:
-        assert found == [None, None, None]
+    files, datasets, frames, python = found
+    if files is None or datasets is None or frames is None or python is None:
+        assert found == [None] * 4
         return
     facts = [
         [(p.qid, p.docid, p.query, p.text, p.grade, p.judged) for p in one.pairs] for one in found
     ]
-    assert facts[0] == facts[1] == facts[2]
+    assert all(one == facts[0] for one in facts)
     ideals = [[*one.ideals.values()] for one in found]
-    assert ideals[0] == ideals[1] == ideals[2]
+    assert all(one == ideals[0] for one in ideals)
+    assert frames.counts == files.counts
     # a document store holds no passage twice, a dictionary no record
     several = {"repeated_passages"}
     assert _without(files.counts, several) == _without(datasets.counts, several)

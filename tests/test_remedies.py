@@ -1929,7 +1929,8 @@ COMMANDS = [
 PUBLIC = (
     *(name for name in matchlens.__all__ if inspect.isfunction(getattr(matchlens, name))),
     *("Cut", "Cut.parse", "Cut.of", "Cut.check", "Direction", "Direction.parse", "Pair"),
-    *("Part.parse", "PairSet.join", "trec.load", "irds.load"),
+    *("Part.parse", "PairSet.join", "PairSet.from_frame"),
+    *("trec.load", "irds.load", "beir.load", "frame.load"),
     *("Result.load", "Result.save", "Result.to_frame", "Result.array"),
     *("Study.to_frame", "Study.plot", "Study.save"),
 )
@@ -1984,13 +1985,20 @@ ARGUMENTS = [
         (lambda w, v: matchlens.score(w.model, w.pairs.pairs, v), "Q->D", written),
         (
             lambda w, v: matchlens.ablation(w.model, v(w), cuts=["Q->D"]),
-            lambda w: list(w.pairs.pairs),
-            [lambda w: matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)],
+            lambda w: {"pairs": w.pairs.pairs},
+            [
+                lambda w: matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1),
+                lambda w: list(w.pairs.pairs),
+                lambda w: pd.DataFrame([*w.pairs.pairs]),
+            ],
         ),
         (
             lambda w, v: matchlens.ablation(v(w), w.pairs, cuts=["Q->D"]),
-            lambda w: str(w.model_folder),
-            [lambda w: matchlens.load(w.model_folder, device="cpu")],
+            lambda w: 3,
+            [
+                lambda w: matchlens.load(w.model_folder, device="cpu"),
+                lambda w: str(w.model_folder),
+            ],
         ),
         (
             study(matchlens.ablation),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from matchlens._version import __version__
 
 if TYPE_CHECKING:
-    from matchlens.corpora import Pair, PairSet, choose, demo, irds, thin, trec
+    from matchlens.corpora import Pair, PairSet, beir, choose, demo, frame, irds, thin, trec
     from matchlens.directions import Cut, Direction, How
     from matchlens.errors import InputError, MatchlensWarning
     from matchlens.models.load import Reranker, load
@@ -56,6 +56,7 @@ _PLACES = {
     "Study": "matchlens.studies.study",
     "ablation": "matchlens.studies.ablation",
     "attention": "matchlens.studies.attention",
+    "beir": "matchlens.corpora",
     "choose": "matchlens.corpora",
     "circuits": "matchlens.studies.circuits",
     "claims": "matchlens.studies.claims",
@@ -63,6 +64,7 @@ _PLACES = {
     "compare_heads": "matchlens.studies.comparing",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
+    "frame": "matchlens.corpora",
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
@@ -99,6 +101,7 @@ __all__ = [
     "__version__",
     "ablation",
     "attention",
+    "beir",
     "choose",
     "circuits",
     "claims",
@@ -106,6 +109,7 @@ __all__ = [
     "compare_heads",
     "controls",
     "demo",
+    "frame",
     "head_sets",
     "irds",
     "load",

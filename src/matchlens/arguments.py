@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import inspect
 import numbers
 import os
@@ -27,8 +28,8 @@ WORDS: Mapping[str, str] = {
     "float": "a number",
     "Path": "a path",
     "None": "None",
-    "Reranker": "a loaded model: what matchlens.load returns",
-    "PairSet": "a PairSet: what matchlens.choose returns",
+    "Reranker": "a model: what matchlens.load returns, its folder or id, or a CrossEncoder",
+    "PairSet": "a PairSet: what matchlens.choose returns, or a list or DataFrame of pairs",
     "Result": "a result: what a study such as matchlens.ablation returns",
     "DataFrame": "a pandas DataFrame",
     "Pair": "a matchlens.Pair",
@@ -47,6 +48,11 @@ WORDS: Mapping[str, str] = {
     "Callable": "a function",
 }
 """What an annotation means, in words; names that are not here are not typed."""
+CONVERTED: Mapping[str, tuple[str, str]] = {
+    "Reranker": ("matchlens.models.wrap", "as_model"),
+    "PairSet": ("matchlens.corpora.frame", "as_pairs"),
+}
+"""What makes the right thing of what people have instead, by module and name: these stand above."""
 MANY = {
     "Sequence": "a list",
     "Iterable": "a list",
@@ -59,6 +65,8 @@ LONGEST = 60
 
 def typed(function: F) -> F:
     """Let a public function or class refuse arguments that its annotations do not allow.
+
+    A folder, an id or a CrossEncoder becomes a model, and a list or DataFrame becomes pairs.
 
     Annotations are read as text, so that nothing is imported for them.
 
@@ -83,10 +91,14 @@ def typed(function: F) -> F:
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
             if name in hints and not fits(value, hints[name]):
-                raise InputError(wrong(name, value, hints[name]))
-        return function(*args, **kwargs)
+                made = converted(value, hints[name])
+                if not fits(made, hints[name]):
+                    raise InputError(wrong(name, value, hints[name]))
+                bound.arguments[name] = made
+        return function(*bound.args, **bound.kwargs)
 
     checked.__typed__ = True  # type: ignore[attr-defined]
     return checked  # type: ignore[return-value]
@@ -108,6 +120,22 @@ def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
     if WORDS.get(name) == "a function":
         return callable(value)
     return name not in WORDS or any(kind.__name__ == name for kind in type(value).__mro__)
+
+
+def converted(value: object, hint: ast.expr) -> object:
+    """What a value is made into where a model or pairs are wanted; else the value as it came.
+
+    Args:
+        value: the argument.
+        hint: the annotation, parsed.
+    """
+    if isinstance(hint, ast.BinOp):
+        left = converted(value, hint.left)
+        return converted(value, hint.right) if left is value else left
+    if isinstance(hint, ast.Subscript) or _name(hint) not in CONVERTED:
+        return value
+    module, name = CONVERTED[_name(hint)]
+    return getattr(importlib.import_module(module), name)(value)
 
 
 def wrong(name: str, value: object, hint: ast.expr) -> str:
@@ -158,7 +186,8 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
             return False
         return all(map(fits, value, kinds))
     if base in MANY:
-        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        one = isinstance(value, (str, bytes, Mapping)) or hasattr(value, "columns")
+        if one or not isinstance(value, Iterable):  # a frame would give the names of its columns
             return False
         known = value if isinstance(value, (list, tuple, set, frozenset)) else ()
         return all(fits(item, kinds[0]) for item in known)

@@ -1,6 +1,6 @@
 """Test collections, and the pairs of query and passage that are chosen from them."""
 
-from . import demo, irds, trec
+from . import beir, demo, frame, irds, trec
 from .collection import Collection
 from .pairs import EASY_GRADE, EASY_KIND, Pair, PairSet, choose, thin
 
@@ -10,8 +10,10 @@ __all__ = [
     "Collection",
     "Pair",
     "PairSet",
+    "beir",
     "choose",
     "demo",
+    "frame",
     "irds",
     "thin",
     "trec",

@@ -130,6 +130,18 @@ def checked(collection: Collection) -> Collection:
     )
 
 
+def digest_of(value: object) -> str:
+    """SHA-256 of what JSON can hold, in hexadecimal digits.
+
+    Args:
+        value: queries, judgements or a run.
+
+    >>> len(digest_of({"q1": "warm tea"}))
+    64
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 class Draw:
     """A seeded order of ids in which each id's place hangs on nothing but seed, purpose and id.
 

@@ -17,7 +17,7 @@ from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from . import oddities as rule
-from .collection import Collection
+from .collection import Collection, digest_of
 from .lines import odd_id, shown
 from .oddities import Oddities
 
@@ -142,9 +142,9 @@ def load(
             "version": _library().__version__,
             "query_field": query_field,
             "doc_fields": None if doc_fields is None else list(doc_fields),
-            "queries_sha256": _digest(queries),
-            "qrels_sha256": _digest(qrels),
-            "run_sha256": None if run is None else _digest(run),
+            "queries_sha256": digest_of(queries),
+            "qrels_sha256": digest_of(qrels),
+            "run_sha256": None if run is None else digest_of(run),
             "run_note": note,
         },
         oddities=odd,
@@ -256,10 +256,6 @@ def _places(n: int, size: int, seed: int) -> list[int]:
         places[int.from_bytes(key) % size] = None
         number += 1
     return list(places)
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 PASSAGES = {"msmarco-passage": "collectionandqueries", "msmarco-passage-v2": "passages"}

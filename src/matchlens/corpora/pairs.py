@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 from matchlens.arguments import typed
 from matchlens.errors import InputError
@@ -72,7 +72,7 @@ def digest(pairs: Sequence[Pair]) -> str:
     return total.hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PairSet:
     """The pairs of a study, and all that is needed to say how they came about.
 
@@ -82,7 +82,8 @@ class PairSet:
         ideals: (collection, query id) -> the grades that the query's ideal ranking is made of, the
             highest first; negative ones as 0.
         sampling: every option of `choose` by name; `candidates` is "per_grade", "all_judged" or
-            "run", `ideal` is "sample" or "full", `easy_pool` the least size of the pool.
+            "run" ("given" where pairs were given), `ideal` is "sample" or "full" ("none" where they
+            have no grades), `easy_pool` the least size of the pool.
         counts: how many queries, pairs and so on were taken and left out; see `choose`.
         sources: the `source` of each collection, with its name.
 
@@ -115,6 +116,87 @@ class PairSet:
 
     def __add__(self, other: PairSet) -> PairSet:
         return PairSet.join([self, other])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs)
+
+    @overload
+    def __getitem__(self, place: int) -> Pair: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> PairSet: ...
+
+    def __getitem__(self, place: int | slice) -> Pair | PairSet:
+        if not isinstance(place, slice):
+            return self.pairs[place]
+        pairs = self.pairs[place]
+        keys = dict.fromkeys((pair.collection, pair.qid) for pair in pairs)
+        ideals = {key: self.ideals[key] for key in keys}
+        if self.sampling.get("ideal") == "sample":
+            ideals = {
+                key: tuple(
+                    sorted((pair.grade for pair in pairs if _counts(pair, key)), reverse=True)
+                )
+                for key in keys
+            }
+        counts = {**self.counts, "queries": len(keys), "pairs": len(pairs)}
+        return replace(self, pairs=pairs, ideals=ideals, counts=counts)
+
+    def __repr__(self) -> str:
+        names = ", ".join(str(source.get("collection", "")) for source in self.sources)
+        return f"<PairSet: {len(self):,} pairs of {len(self.ideals):,} queries, {names[:80]}>"
+
+    @staticmethod
+    @typed
+    def from_frame(
+        frame: Any,
+        qrels: Any = None,
+        *,
+        ideal: str | None = None,
+        name: str = "frame",
+        query_prefix: str = "",
+        passage_prefix: str = "",
+    ) -> PairSet:
+        """The pairs of a DataFrame: a row for each query with a candidate passage.
+
+        Columns: query and text; qid and docno (made up where there are none); perhaps grade or
+        label, score, rank, kind. Other names of them are known (query_id, doc_id, docid, pid,
+        passage, contents, relevance, ...). A title is not looked at: join it to the text. All rows
+        are candidates, ordered by score, else by rank, else as they stand. Rows without a grade are
+        unjudged (grade 0). A frame without grades may go wherever none is needed. Odd rows are left
+        out or refused by the rule for files.
+
+        Args:
+            frame: the pairs.
+            qrels: all judgements of the queries, instead of grades in the frame: a DataFrame, a
+                dict or records, as ``matchlens.frame.load`` takes them.
+            ideal: "sample" (grades of the candidates) or "full" (the queries' qrels); None for
+                "full" with qrels and "sample" otherwise.
+            name: of the collection.
+            query_prefix: put before each query.
+            passage_prefix: put before each passage.
+
+        Raises:
+            InputError: a column is missing, or records contradict each other.
+
+        >>> import pandas as pd
+        >>> rows = [("warm tea", "Tea is hot.", 1), ("warm tea", "Rust is red.", 0)]
+        >>> PairSet.from_frame(pd.DataFrame(rows, columns=["query", "text", "label"]))
+        <PairSet: 2 pairs of 1 queries, frame>
+        """
+        from .frame import from_frame
+
+        return from_frame(
+            frame,
+            qrels,
+            ideal=ideal,
+            name=name,
+            query_prefix=query_prefix,
+            passage_prefix=passage_prefix,
+        )
 
     @staticmethod
     @typed
@@ -236,6 +318,19 @@ def choose(
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
     )
+    return choose_with(collection, options)
+
+
+def choose_with(collection: Collection, options: Options) -> PairSet:
+    """The pairs that checked options choose.
+
+    Args:
+        collection: where queries, grades and passages come from.
+        options: of `choose`.
+
+    Raises:
+        InputError: as `choose`.
+    """
     collection = tidy(collection)
     odd = Oddities(collection.oddities)
     candidates, texts, pools = _readable(collection, options, odd)
@@ -244,7 +339,7 @@ def choose(
     ideals: dict[tuple[str, str], tuple[int, ...]] = {}
     for qid, possible in candidates.items():
         kept = sampled(qid, possible, texts, options, counts)
-        grades = [candidate.grade for candidate in kept]
+        grades = [candidate.grade for candidate in kept if options.ideal != "none"]
         if options.ideal == "full":
             grades = [max(grade, 0) for grade in collection.qrels[qid].values()]
         ideals[collection.name, qid] = tuple(sorted(grades, reverse=True))
@@ -261,8 +356,8 @@ def choose(
                 Pair(
                     qid=qid,
                     docid=candidate.docid,
-                    query=query_prefix + collection.queries[qid],
-                    text=passage_prefix + texts[candidate.docid],
+                    query=options.query_prefix + collection.queries[qid],
+                    text=options.passage_prefix + texts[candidate.docid],
                     grade=candidate.grade,
                     judged=candidate.judged,
                     kind=EASY_KIND if candidate.grade == EASY_GRADE else kind,
@@ -280,6 +375,11 @@ def choose(
         counts=dict(counts),
         sources=(source,),
     )
+
+
+def _counts(pair: Pair, key: tuple[str, str]) -> bool:
+    """Whether a pair's grade stands in its query's ideal ranking."""
+    return (pair.collection, pair.qid) == key and pair.grade != EASY_GRADE
 
 
 def _readable(

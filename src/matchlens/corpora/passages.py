@@ -16,6 +16,9 @@ from .oddities import Oddities
 ID_KEYS = ("docid", "doc_id", "_id", "id", "docno", "pid", "passage_id", "document_id")
 """Keys of a JSON line that may hold the passage's id; the first is taken unless ids differ."""
 
+TEXT_KEYS = ("text", "contents", "passage", "segment")
+"""Keys that may hold its text: BEIR's and ir_datasets', Pyserini's, MS MARCO's v2 and v2.1."""
+
 
 class _Number(str):
     """A number with a point, as it is written: 1.0 stays "1.0"."""
@@ -179,16 +182,19 @@ def _json(path: Path, number: int, line: str) -> Passage:
     ids = {key: docid for key, docid in ids.items() if docid} or ids
     docid = next(iter(ids.values()))
     whose = f"passage {shown(docid)}"
-    if "text" not in record:
+    texts = [key for key in TEXT_KEYS if key in record]
+    if not texts:
         raise _bad(path, number, f"no text in {whose}")
-    fields = dict.fromkeys(("title", "kind", "text"), "")
+    if "text" not in texts and len(texts) > 1:
+        raise _bad(path, number, f"{' and '.join(texts)} and no text in {whose}")
+    fields = dict.fromkeys(("title", "kind", texts[0]), "")
     fields |= {key: record[key] for key in fields if record.get(key) is not None}
     for key, value in fields.items():
         if not isinstance(value, str) or isinstance(value, _Number):
             raise _bad(path, number, f"{key} is {shown(json.dumps(value))} in {whose}")
     if not is_unicode("".join(fields.values())):
         raise _bad(path, number, f"half a surrogate pair in {whose}")
-    text = " ".join(filter(None, (fields["title"].strip(), fields["text"].strip())))
+    text = " ".join(filter(None, (fields["title"].strip(), fields[texts[0]].strip())))
     several = ids if len({*ids.values()}) > 1 else MappingProxyType({})
     return Passage(path, number, docid, text, fields["kind"], several)
 

@@ -40,7 +40,11 @@ WHY = (
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of `choose`, checked; the fields are what the manifest records."""
+    """The arguments of `choose`, checked; the fields are what the manifest records.
+
+    Where pairs were given, not chosen, `candidates` is "given"; where they have no grades, `ideal`
+    is "none".
+    """
 
     candidates: str
     per_grade: int | None
@@ -131,6 +135,8 @@ def _candidates(collection: Collection, qid: str, depth: int | None) -> list[Can
 def _has_gain(
     collection: Collection, qid: str, candidates: Sequence[Candidate], options: Options
 ) -> bool:
+    if options.ideal == "none":
+        return True
     grades: Iterable[int] = (candidate.grade for candidate in candidates)
     if options.ideal == "full":
         grades = collection.qrels[qid].values()

@@ -8,6 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from matchlens.arguments import typed
@@ -18,6 +19,7 @@ from .collection import Collection, Draw
 from .lines import bad_line, digest, numbered, shown, stamp
 from .oddities import Oddities
 from .passages import Passage, check_format, deciding_key, stream
+from .topics import json_topic, top_topics
 
 HEADER = re.compile(r"(?i)(query|topic)?[-_]?q?id[\t ]+[a-z]+[-_]?id[\t ]+(score|relevance|grade)")
 """The first line of BEIR's qrels: query-id, corpus-id, score."""
@@ -119,11 +121,13 @@ def load(
     the rule.
 
     Args:
-        topics: `qid<TAB>query` a line.
+        topics: `qid<TAB>query` a line; or TREC's `<top>` records, whose title is the query; or
+            .jsonl with an id and a `text`, `query` or `title`, such as BEIR's queries.jsonl.
         qrels: `qid iteration docid grade` a line, columns apart by spaces or tabs; or BEIR's
             `qid docid grade`, with or without a header.
-        passages: one or more files, .jsonl (an id under a key of `passages.ID_KEYS`; a `text`;
-            perhaps a `title`, put before the text; perhaps a `kind`) or .tsv (`docid<TAB>text`).
+        passages: one or more files, .jsonl (an id under a key of `passages.ID_KEYS`; a `text`, or
+            else `contents`, `passage` or `segment`; perhaps a `title`, put before the text;
+            perhaps a `kind`) or .tsv (`docid<TAB>text`).
             Where two files differ in a passage that is judged or in the run, the first file's text
             is taken, with a warning and a count in `source`.
         run: `qid Q0 docid rank score tag` a line; the score orders, the rank breaks ties, then
@@ -216,7 +220,17 @@ def _lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
 
 
 def _topics(path: Path) -> Iterator[tuple[int, str, str]]:
-    for number, line in _lines(path, "qid<TAB>query"):
+    """JSON lines by the name, TREC's <top> records where the first line has a tag, or else TSV."""
+    lines = _lines(path, "qid<TAB>query")
+    if path.name.lower().removesuffix(".gz").endswith(".jsonl"):
+        yield from ((number, *json_topic(path, number, line)) for number, line in lines)
+        return
+    first = next(lines)
+    lines = chain([first], lines)
+    if first[1].lstrip().startswith("<"):
+        yield from top_topics(path, lines)
+        return
+    for number, line in lines:
         columns = line.split("\t")
         if len(columns) != 2:
             raise bad_line(

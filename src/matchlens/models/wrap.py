@@ -30,6 +30,7 @@ from matchlens.models.load import (
     Reranker,
     class_of_family,
     library_of,
+    load,
     pairing_of,
     proved,
     unpadded,
@@ -173,6 +174,23 @@ def wrap(
     if predicted is not None:
         _compare(reranker, predicted, type(owner).__name__)
     return reranker
+
+
+def as_model(given: Any) -> Any:
+    """A model of a folder, an id or a CrossEncoder; anything else is returned as it came.
+
+    Args:
+        given: what a study got for its model.
+
+    Raises:
+        InputError: it cannot be loaded, or fails the check.
+
+    >>> as_model("demo").name
+    'demo'
+    """
+    if isinstance(given, str | Path):
+        return load(given)
+    return wrap(given) if hasattr(given, "predict") and hasattr(given, "tokenizer") else given
 
 
 def _facts(module: Any, name: str | None) -> ModelFacts:

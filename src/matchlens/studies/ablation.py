@@ -10,6 +10,7 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
+from matchlens.corpora.frame import pairs_of
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.results import Result
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @typed
 def score(
     model: Reranker,
-    pairs: Iterable[Pair | tuple[str, str]],
+    pairs: PairSet | pd.DataFrame | Iterable[Pair | tuple[str, str]],
     cuts: Sequence[str | Cut] = (),
     *,
     batch_tokens: int | None = None,
@@ -38,8 +39,9 @@ def score(
 
     Args:
         model: a loaded reranker.
-        pairs: pairs, or (query, passage) couples of texts; couples with one query text are of one
-            query (for ``resample``). ``mean`` takes its means over all of them.
+        pairs: pairs, (query, passage) couples of texts, or a DataFrame with the columns query and
+            text, whose rows are scored in order; those with one query text are of one query (for
+            ``resample``). ``mean`` takes its means over all of them.
         cuts: cuts, as texts or values; columns are keyed by the text as given.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
@@ -57,10 +59,7 @@ def score(
     >>> list(table.columns), len(table)
     (['', 'Q->D'], 1)
     """
-    listed = [
-        pair if isinstance(pair, Pair) else Pair(pair[0], str(number), *pair, grade=0)
-        for number, pair in enumerate(pairs)
-    ]
+    listed = pairs_of(pairs)
     if not listed:
         raise InputError("no pair to score; expected at least one query with a passage")
     conditions = {"": [], **{str(cut): [Cut.of(cut)] for cut in cuts}}

@@ -226,6 +226,7 @@ def _title(result: Result) -> str:
     how = {
         "per_grade": f"at most {sampling.get('per_grade')} a grade, seed {sampling.get('seed')}",
         "run": f"the run's top {sampling.get('depth')}",
+        "given": "the pairs as given",
     }.get(sampling["candidates"], "all judged passages")
     return (
         f"{result.options['measure']} of {model['name']} on {sources}: {int(queries)} queries, "

@@ -1,0 +1,66 @@
+"""Collections in folders as BEIR writes them: corpus.jsonl, queries.jsonl, qrels/*.tsv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matchlens.arguments import typed
+from matchlens.errors import InputError
+
+from . import trec
+from .collection import Collection
+from .lines import shown
+
+
+@typed
+def load(
+    folder: str | Path,
+    split: str = "test",
+    *,
+    run: str | Path | None = None,
+    name: str | None = None,
+) -> Collection:
+    """Read a folder in BEIR's form; files may end in .gz, and titles are put before the texts.
+
+    Args:
+        folder: holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv (with BEIR's header).
+        split: whose judgements: test, dev or train, mostly.
+        run: a TREC run, as ``trec.load`` takes it.
+        name: of the collection; the folder's name where None.
+
+    Raises:
+        InputError: a file is missing, or a line of it cannot be read.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as made:
+    ...     folder = Path(made) / "tea"
+    ...     (folder / "qrels").mkdir(parents=True)
+    ...     _ = (folder / "corpus.jsonl").write_text('{"_id": "d1", "title": "Tea", "text": "hot"}')
+    ...     _ = (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "warm tea"}')
+    ...     _ = (folder / "qrels/test.tsv").write_text("query-id\\tcorpus-id\\tscore\\nq1\\td1\\t1")
+    ...     collection = load(folder)
+    ...     collection.name, collection.texts(["d1"])
+    ('tea', {'d1': 'Tea hot'})
+    """
+    folder = Path(folder)
+    return trec.load(
+        _file(folder, "queries.jsonl"),
+        _file(folder, f"qrels/{split}.tsv"),
+        [_file(folder, "corpus.jsonl")],
+        run,
+        name=name or folder.resolve().name,
+    )
+
+
+def _file(folder: Path, name: str) -> Path:
+    """The file, or the same one packed."""
+    path = folder / name
+    packed = path.with_name(f"{path.name}.gz")
+    if path.is_file() or packed.is_file():
+        return path if path.is_file() else packed
+    splits = sorted(one.name.split(".")[0] for one in folder.glob("qrels/*.tsv*"))[:10]
+    known = f" (its qrels/ has {shown(', '.join(splits))}: give split=...)" if splits else ""
+    raise InputError(
+        f"{shown(str(folder), 200)} has no {shown(name)}; expected a folder in BEIR's form, with "
+        f"corpus.jsonl, queries.jsonl and qrels/test.tsv: check the path{known}"
+    )

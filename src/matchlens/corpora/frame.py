@@ -1,0 +1,565 @@
+"""Collections and pairs that are in memory: data frames, dicts, lists of records."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from matchlens.arguments import shown as shown_value
+from matchlens.arguments import typed
+from matchlens.errors import InputError
+
+from . import oddities as rule
+from .collection import Collection, Draw, digest_of
+from .lines import shown
+from .oddities import Oddities
+from .pairs import EASY_GRADE, Pair, PairSet, choose_with
+from .sampling import checked
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "qid": ("qid", "query_id", "q_id", "query-id", "topic_id"),
+    "query": ("query", "query_text", "question"),
+    "docno": ("docno", "doc_id", "docid", "pid", "passage_id", "corpus-id", "document_id", "_id"),
+    "text": ("text", "passage", "contents", "segment", "body"),
+    "title": ("title",),
+    "grade": ("grade", "label", "relevance", "rel"),
+    "score": ("score",),
+    "rank": ("rank",),
+    "kind": ("kind",),
+}
+"""A column -> its names in PyTerrier, ranx, ir_measures, ir_datasets, BEIR and Pyserini; the first
+one is taken where others stand beside it (PyTerrier's docid is a number of its index)."""
+WORDS = {
+    "qid": "the query's id",
+    "query": "the query's text",
+    "docno": "the passage's id",
+    "text": "the passage's text",
+    "grade": "the grade",
+    "score": "the score",
+}
+ALSO = {
+    "topics": {"query": ("text", "title")},
+    "qrels": {"grade": ("score",)},
+    "passages": {"docno": ("id",)},
+}
+"""Names that a column has in one part of a collection only: BEIR and ranx call a grade score."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameCollection(Collection):
+    """A collection that is in memory, or whose passages another collection has.
+
+    Args:
+        passages: passage id -> text; or the collection that has them.
+
+    >>> made = load({"q1": "warm tea"}, {"q1": {"d1": 1}}, {"d1": "Tea is warm."})
+    >>> isinstance(made, FrameCollection)
+    True
+    """
+
+    passages: Mapping[str, str] | Collection
+
+    def texts(self, docids: Iterable[str]) -> dict[str, str]:
+        """The texts of these passages, as :meth:`Collection.texts`.
+
+        Args:
+            docids: passage ids.
+        """
+        if isinstance(self.passages, Collection):
+            return self.passages.texts(docids)
+        wanted = dict.fromkeys(docids)
+        return {docid: self.passages[docid] for docid in wanted if docid in self.passages}
+
+    def random_docids(self, n: int, seed: int) -> list[str]:
+        """Ids of passages with a text; the same draw as from a file with these passages.
+
+        Args:
+            n: how many.
+            seed: another seed, another draw.
+        """
+        if isinstance(self.passages, Collection):
+            return self.passages.random_docids(n, seed)
+        some = (docid for docid, text in self.passages.items() if text.strip())
+        return Draw(seed, "collection").order(some)[: max(n, 0)]
+
+
+@typed
+def load(
+    topics: Any = None,
+    qrels: Any = None,
+    passages: Any = None,
+    run: Any = None,
+    *,
+    collection: Collection | None = None,
+    name: str | None = None,
+) -> Collection:
+    """Take a collection from memory: data frames, dicts, or iterables of records.
+
+    Columns and fields may have any name of ``frame.NAMES``: those of PyTerrier, ranx, ir_measures,
+    ir_datasets and BEIR. Ids are texts or whole numbers. What is odd is left out or refused by the
+    rule that holds for files.
+
+    Args:
+        topics: a DataFrame (qid, query), a dict {qid: text}, or records such as (qid, text).
+        qrels: a DataFrame (qid, docno, grade), a dict {qid: {docno: grade}}, or records such as
+            ``ir_measures.read_trec_qrels`` gives.
+        passages: a DataFrame (docno, text, perhaps title), a dict {docno: text} or, as in BEIR,
+            {docno: {"title": ..., "text": ...}}, or records.
+        run: a DataFrame (qid, docno, score, perhaps rank), a dict {qid: {docno: score}} or
+            {qid: [docno, ...]} (best first), or records such as ``ir_measures.read_trec_run``
+            gives.
+        collection: has the parts that are None here: your run over a dataset of ir_datasets.
+        name: of the collection; the other collection's name, or ``frame``, where None.
+
+    Raises:
+        InputError: a part is missing or cannot be read, or records contradict each other.
+
+    >>> qrels = {"q1": {"d1": 1, "d2": 0}}
+    >>> made = load({"q1": "warm tea"}, qrels, {"d1": "Tea is warm.", "d2": "A red dog."})
+    >>> made.name, made.texts(["d2"])
+    ('frame', {'d2': 'A red dog.'})
+    """
+    parts = {"topics": topics, "qrels": qrels, "passages": passages}
+    if missing := [part for part, given in parts.items() if given is None and collection is None]:
+        raise InputError(
+            f"{' and '.join(missing)} missing; expected topics, qrels and passages: give them, or "
+            "collection=..., which has them"
+        )
+    odd = Oddities(collection.oddities if collection else None)
+    called = name or (collection.name if collection else "frame")
+    queries = rule.topics(
+        _topics(collection.queries if topics is None and collection else topics),
+        rule.Door("topics, record"),
+        odd,
+    )
+    judged = rule.judgements(
+        _judgements(collection.qrels if qrels is None and collection else qrels),
+        queries,
+        rule.Door("qrels, record"),
+        odd,
+    )
+    ranked = collection.run if run is None and collection else None
+    if run is not None:
+        ranked, orders = rule.ranking(_ranking(run), queries, rule.Door("run, record"), odd)
+        if not orders:
+            raise InputError(
+                "the run gives all passages of a query the same score and the same rank; expected "
+                "a ranking: give scores that differ, or leave the run out"
+            )
+    needed = {docno for grades in judged.values() for docno in grades}
+    needed |= {docno for docnos in (ranked or {}).values() for docno in docnos}
+    texts: Mapping[str, str] | Collection
+    if passages is None and collection:
+        texts = collection
+    else:
+        texts = _passages(_passage_rows(passages), needed, rule.Door("passages, record"), odd)
+    source: dict[str, object] = {
+        "format": "frame",
+        "queries_sha256": digest_of(queries),
+        "qrels_sha256": digest_of(judged),
+        "run_sha256": None if ranked is None else digest_of(ranked),
+    }
+    if collection is not None:
+        source |= {"from": {"collection": collection.name, **collection.source}}
+    return FrameCollection(
+        called,
+        queries,
+        judged,
+        ranked,
+        collection.kinds if collection else {},
+        source,
+        oddities=odd,
+        passages=texts,
+    )
+
+
+def from_frame(
+    frame: Any,
+    qrels: Any = None,
+    *,
+    ideal: str | None = None,
+    name: str = "frame",
+    query_prefix: str = "",
+    passage_prefix: str = "",
+) -> PairSet:
+    """What :meth:`PairSet.from_frame` does; its words are there.
+
+    Args:
+        frame: the pairs.
+        qrels: all judgements.
+        ideal: "sample" or "full".
+        name: of the collection.
+        query_prefix: put before each query.
+        passage_prefix: put before each passage.
+
+    Raises:
+        InputError: a column is missing, or records contradict each other.
+
+    >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
+    <PairSet: 1 pairs of 1 queries, frame>
+    """
+    columns = _columns_of(frame, "the frame")
+    graded = _column("grade", columns, "the frame") is not None
+    if graded and qrels is not None:
+        raise InputError(
+            "qrels came and the frame has grades of its own; expected one of them: leave qrels "
+            "out, or drop the frame's column"
+        )
+    odd, door = Oddities(), rule.Door("frame, row")
+    rows = []
+    for row in _pair_rows(frame):
+        door.check_id(row.number, "query", row.qid)
+        door.check_id(row.number, "passage", row.docno)
+        if odd.usable(row.qid, row.docno):
+            rows.append(row)
+    topics: dict[tuple[str, str | None], int] = {}
+    for row in rows:
+        topics.setdefault((row.qid, row.query), row.number)
+    queries = rule.topics(((n, *topic) for topic, n in topics.items()), door, odd)
+    if qrels is not None:
+        judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
+    else:
+        known = (row for row in rows if not (graded and row.grade is None))
+        grades = ((row.number, row.qid, row.docno, row.grade if graded else 0) for row in known)
+        judged = rule.judgements(grades, queries, door, odd)
+        odd.counts.pop("repeated_judgements", None)  # the run counts a row that comes twice
+    places = ((row.number, row.qid, row.docno, *row.place) for row in rows)
+    run, _ = rule.ranking(places, queries, door, odd)
+    passages = ((row.number, row.docno, row.text) for row in rows)
+    texts = _passages(passages, (), door, odd)
+    collection = FrameCollection(
+        name,
+        queries,
+        judged,
+        run,
+        {(row.qid, row.docno): row.kind for row in rows if row.kind},
+        {"format": "frame", "rows": len(rows)},
+        oddities=odd,
+        passages=texts,
+    )
+    options = checked(
+        collection=collection,
+        per_grade=None,
+        all_judged=False,
+        depth=max(len(rows), 1),
+        easy=0,
+        seed=0,
+        ideal=ideal or ("sample" if qrels is None else "full"),
+        queries=None,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+    )
+    ungraded = qrels is None and not graded
+    options = replace(options, candidates="given", ideal="none" if ungraded else options.ideal)
+    chosen = choose_with(collection, options)
+    pairs = tuple(replace(pair, judged=pair.judged and not ungraded) for pair in chosen.pairs)
+    return replace(chosen, pairs=pairs, sampling={**chosen.sampling, "depth": None})
+
+
+def pairs_of(given: Any) -> list[Pair]:
+    """The pairs of a DataFrame or a list, one for each row, in order; nothing is left out.
+
+    Args:
+        given: a DataFrame with the columns query and text; or pairs, or (query, passage) couples.
+
+    Raises:
+        InputError: an item is neither.
+
+    >>> [(pair.qid, pair.docid) for pair in pairs_of([("tea", "Tea is hot."), ("tea", "Rust.")])]
+    [('q1', 'd1'), ('q1', 'd2')]
+    """
+    if not hasattr(given, "columns"):
+        given = [*given]
+        for number, item in enumerate(given, 1):
+            couple = isinstance(item, tuple | list) and [type(text) for text in item] == [str, str]
+            if not couple and not isinstance(item, Pair):
+                raise InputError(
+                    f"pair {number} is {shown_value(item)}; expected a matchlens.Pair or a "
+                    "(query, passage) tuple: write both as text"
+                )
+        if any(isinstance(item, Pair) for item in given):
+            rows = _pair_rows([item for item in given if not isinstance(item, Pair)])
+            return [item if isinstance(item, Pair) else _pair(next(rows)) for item in given]
+    return [_pair(row) for row in _pair_rows(given)]
+
+
+def as_pairs(given: Any) -> Any:
+    """A set of the pairs in a DataFrame or a list; anything else is returned as it came.
+
+    Args:
+        given: a DataFrame, pairs, or (query, passage) couples, which have no grades.
+
+    Raises:
+        InputError: the pairs cannot be used.
+
+    >>> len(as_pairs([("warm tea", "Tea is hot."), ("warm tea", "Rust is red.")]))
+    2
+    """
+    if _is_frame(given):
+        return from_frame(given)
+    if not isinstance(given, list | tuple) or not given:
+        return given
+    pairs = pairs_of(given)
+    grades: dict[tuple[str, str], list[int]] = {}
+    for pair in pairs:
+        grades.setdefault((pair.collection, pair.qid), []).append(pair.grade)
+    names = dict.fromkeys(pair.collection for pair in pairs)
+    options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
+    return PairSet(
+        pairs=tuple(pairs),
+        ideals={
+            key: tuple(sorted((g for g in some if g != EASY_GRADE), reverse=True))
+            for key, some in grades.items()
+        },
+        sampling={**options, "candidates": "given", "ideal": "sample", "easy": 0, "seed": 0},
+        counts={"queries": len(grades), "pairs": len(pairs)},
+        sources=tuple({"collection": name, "format": "list"} for name in names),
+    )
+
+
+class _Row(NamedTuple):
+    """A row of a frame of pairs; a missing grade is None."""
+
+    number: int
+    qid: str
+    docno: str
+    query: str | None
+    text: Any
+    grade: Any
+    place: tuple[Any, str]
+    kind: str
+
+
+def _pair_rows(given: Any) -> Iterator[_Row]:
+    """The rows of a frame of pairs; ids that the frame does not have are made up."""
+    names = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
+    columns = _columns_of(given, "the frame")
+    has = {name: _column(name, columns, "the frame") is not None for name in names}
+    made: dict[Any, str] = {}
+    for number, values in enumerate(_records(given, names, 2, "the frame"), 1):
+        query, text, qid, docno, grade, score, rank, kind = values
+        if not isinstance(query, str | None):
+            raise rule.Door("frame, row").refusal(
+                number, f"the query is {shown_value(query)}", "text", "give the query's words"
+            )
+        place: tuple[Any, str] = (0, str(number))
+        if has["score"] or has["rank"]:
+            known = math.nan if score is None else score
+            place = (known if has["score"] else 0, _whole(rank) if has["rank"] else "0")
+        yield _Row(
+            number,
+            _id(qid) if has["qid"] else made.setdefault(query, f"q{len(made) + 1}"),
+            _id(docno) if has["docno"] else f"d{number}",
+            query,
+            text,
+            grade,
+            place,
+            "" if kind is None else str(kind),
+        )
+
+
+def _pair(row: _Row) -> Pair:
+    """A row as it is, for scoring."""
+    query, text = row.query or "", row.text or ""
+    for what, value in (("query", query), ("passage", text)):
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(
+                f"row {row.number}: the {what} is {shown_value(value)}; expected text: give the "
+                f"{what}'s words, or drop the row"
+            )
+    grade = rule.grade_of(0 if row.grade is None else row.grade)
+    if grade is None:
+        raise InputError(
+            f"row {row.number}: the grade is {shown_value(row.grade)}; expected a whole number: "
+            "correct it, or drop the column"
+        )
+    judged = row.grade is not None
+    return Pair(row.qid, row.docno, query, text, grade, judged, row.kind, "pairs")
+
+
+# --- the parts of a collection, as numbered records
+
+
+def _topics(given: Any) -> Iterator[tuple[int, str, Any]]:
+    if isinstance(given, Mapping):
+        given = given.items()
+    for number, (qid, query) in enumerate(_records(given, ("qid", "query"), 2, "topics"), 1):
+        yield number, _id(qid), query
+
+
+def _judgements(given: Any) -> Iterator[tuple[int, str, str, Any]]:
+    if isinstance(given, Mapping):
+        given = _nested(given, "qrels", "{qid: {docno: grade}}")
+    found = _records(given, ("qid", "docno", "grade"), 3, "qrels")
+    for number, (qid, docno, grade) in enumerate(found, 1):
+        yield number, _id(qid), _id(docno), math.nan if grade is None else grade
+
+
+def _ranking(given: Any) -> Iterator[tuple[int, str, str, Any, str]]:
+    if isinstance(given, Mapping):
+        given = _nested(given, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
+    found = _records(given, ("qid", "docno", "score", "rank"), 3, "run")
+    for number, (qid, docno, score, rank) in enumerate(found, 1):
+        place = "0" if rank is None else _whole(rank)
+        yield number, _id(qid), _id(docno), math.nan if score is None else score, place
+
+
+def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
+    for qid, inner in given.items():
+        if isinstance(inner, Mapping):
+            yield from ((qid, docno, value) for docno, value in inner.items())
+        elif what == "run" and isinstance(inner, list | tuple):
+            yield from ((qid, docno, -place) for place, docno in enumerate(inner))
+        else:
+            raise InputError(
+                f"the {what} of query {shown(str(qid))} are {shown_value(inner)}; expected "
+                f"{shape}: write them so"
+            )
+
+
+def _passage_rows(given: Any) -> Iterator[tuple[int, str, Any]]:
+    if isinstance(given, Mapping):
+        given = (
+            (docno, one.get("text"), one.get("title")) if isinstance(one, Mapping) else (docno, one)
+            for docno, one in given.items()
+        )
+    found = _records(given, ("docno", "text", "title"), 2, "passages")
+    for number, (docno, text, title) in enumerate(found, 1):
+        yield number, _id(docno), _joined(title, text)
+
+
+def _passages(
+    rows: Iterable[tuple[int, str, Any]], needed: Container[str], door: rule.Door, odd: Oddities
+) -> dict[str, str]:
+    """Passage id -> text, perhaps empty; repeated ones are counted where they are needed."""
+    texts: dict[str, str] = {}
+    for number, docno, text in rows:
+        door.check_id(number, "passage", docno)
+        if not odd.usable(docno):
+            continue
+        if not isinstance(text, str | None):
+            came = f"the text of passage {shown(docno)} is {shown_value(text)}"
+            raise door.refusal(number, came, "text", "give the passage's words")
+        if docno not in texts:
+            texts[docno] = text or ""
+        elif texts[docno] == (text or ""):
+            odd.add("repeated_passages", shown(docno), int(docno in needed))
+        else:
+            came = f"passage id {shown(docno)} comes a second time with another text"
+            raise door.refusal(number, came, "one text for each id", "keep one of the two")
+    return texts
+
+
+def _joined(title: Any, text: Any) -> Any:
+    """Title and text as one, where both are texts."""
+    if not isinstance(title, str | None) or not isinstance(text, str | None):
+        return text if isinstance(title, str | None) else title
+    return " ".join(filter(None, ((title or "").strip(), (text or "").strip())))
+
+
+# --- records of any form
+
+
+def _is_frame(given: Any) -> bool:
+    """Whether it is a pandas DataFrame; pandas is not imported for it."""
+    return any(
+        (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
+        for kind in type(given).__mro__
+    )
+
+
+def _columns_of(given: Any, what: str) -> list[object]:
+    """The columns of a frame; none where it is something else."""
+    if not _is_frame(given):
+        if hasattr(given, "columns"):
+            raise InputError(
+                f"{what} is {shown_value(given)}; expected a pandas DataFrame: convert it, for "
+                "instance with to_pandas()"
+            )
+        return []
+    return [*given.columns]
+
+
+def _column(name: str, columns: Sequence[object], what: str) -> int | None:
+    """The place of a column under any of its names; None where there is none."""
+    names = [*NAMES[name], *(ALSO.get(what, {}).get(name, ()))]
+    found = [alias for alias in names if alias in columns]
+    if not found:
+        return None
+    if len(found) > 1 and found[0] != name and found[1] in NAMES[name]:
+        raise InputError(
+            f"{what}: the columns {' and '.join(map(repr, found))} may all be {WORDS[name]}; "
+            f"expected one: rename the right one to {name!r}"
+        )
+    if columns.count(found[0]) > 1:
+        raise InputError(
+            f"{what}: two columns are called {found[0]!r}; expected one: drop or rename the other"
+        )
+    return columns.index(found[0])
+
+
+def _records(given: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
+    """The values of each record in the order of names; what is missing is None.
+
+    Only the first few names are needed.
+    """
+
+    def places(columns: list[object]) -> list[int | None]:
+        found = [_column(name, columns, what) for name in names]
+        if lacking := [name for name, at in zip(names[:needed], found, strict=False) if at is None]:
+            shown_columns = ", ".join(str(column)[:30] for column in columns[:10])
+            raise InputError(
+                f"{what}: no column for {' and '.join(WORDS[name] for name in lacking)} among "
+                f"{shown(shown_columns, 100)}; expected {' and '.join(map(repr, lacking))}: rename "
+                "the columns"
+            )
+        return found
+
+    if columns := _columns_of(given, what):
+        values = [None if at is None else given.iloc[:, at].tolist() for at in places(columns)]
+        for row in range(len(given)):
+            yield tuple(None if some is None else _known(some[row]) for some in values)
+        return
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable) or _is_frame(given):
+        raise InputError(
+            f"{what} is {shown_value(given)}; expected a DataFrame with the columns "
+            f"{', '.join(names[:needed])}, a dict or a list of records: give one of them"
+        )
+    seen: dict[tuple[object, ...], list[int | None]] = {}
+    for number, record in enumerate(given, 1):
+        fields = record._asdict() if hasattr(record, "_asdict") else record
+        if isinstance(fields, Mapping):
+            keys, found = tuple(fields), tuple(fields.values())
+            if keys not in seen:
+                seen[keys] = places([*keys])
+            yield tuple(None if at is None else _known(found[at]) for at in seen[keys])
+        elif isinstance(record, tuple | list) and needed <= len(record) <= len(names):
+            padded = (*record, *[None] * (len(names) - len(record)))
+            yield tuple(map(_known, padded))
+        else:
+            raise InputError(
+                f"{what}, record {number} is {shown_value(record)}; expected a dict or a tuple "
+                f"({', '.join(names[:needed])}): write it so"
+            )
+
+
+def _known(value: Any) -> Any:
+    """The value; None where it stands for a missing one."""
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return None if isinstance(value, numbers.Real) and math.isnan(value) else value
+
+
+def _id(value: Any) -> Any:
+    """An id as text: whole numbers as they are written; others are refused where it is read."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return str(int(value)) if whole else "" if value is None else value
+
+
+def _whole(value: Any) -> str:
+    """A rank as it would stand in a file."""
+    number = float(value) if isinstance(value, numbers.Real) else math.nan
+    return str(int(number)) if number.is_integer() else str(value)
