@@ -1,0 +1,113 @@
+"""A reranker for PyTerrier's pipelines: the model as it is, or with a cut."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from matchlens.arguments import typed
+from matchlens.corpora.frame import pairs_of
+from matchlens.directions import Cut, How
+from matchlens.errors import InputError, MatchlensWarning
+from matchlens.models import load
+from matchlens.runners import run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+try:
+    import pyterrier as pt  # pyright: ignore[reportMissingImports]
+except ImportError:  # the module can be read without it
+    pt = None
+
+Transformer: Any = object if pt is None else pt.Transformer
+OVER_ALL = (How.MEAN, How.RESAMPLE)
+"""Ways of cutting that take what they put in from other pairs of a run."""
+
+
+@typed
+class Reranker(Transformer):
+    """A PyTerrier transformer that scores candidates by a cross-encoder, with a cut or without.
+
+    It stands in pipelines and experiments: ``bm25 >> pt.text.get_text(dataset) >> Reranker(model)``.
+    A frame needs the columns qid, query, docno and text; it gets score and rank anew. Candidates
+    without a text are left out, with a warning. PyTerrier orders equal scores by their place,
+    whereas matchlens takes the mean over their orders: measures differ where scores are tied.
+
+    Args:
+        model: a loaded model; or a folder, an id or a CrossEncoder, which is loaded.
+        cut: a cut such as ``Q->D@0:4``; none where empty. ``mean`` and ``resample`` are refused,
+            since they take values from other pairs, and PyTerrier passes these in batches.
+        text_field: the column of the passages' texts.
+        batch_tokens: most places of one layer call.
+
+    Raises:
+        InputError: PyTerrier is not installed, or the model or the cut cannot be used.
+
+    >>> Reranker("demo", "Q->D") if pt else "Reranker('demo', cut='Q->D')"
+    Reranker('demo', cut='Q->D')
+    """
+
+    def __init__(
+        self,
+        model: load.Reranker,
+        cut: str | Cut = "",
+        *,
+        text_field: str = "text",
+        batch_tokens: int | None = None,
+    ) -> None:
+        if pt is None:
+            raise InputError(
+                "matchlens.pyterrier needs PyTerrier, which is not installed; install it: "
+                "pip install 'matchlens[pyterrier]'"
+            )
+        super().__init__()
+        self.model, self.cut = model, Cut.of(cut)
+        self.text_field, self.batch_tokens = text_field, batch_tokens
+        self.cut.check(model.family.n_layers, model.family.n_heads, f"model {model.name!r}")
+        if self.cut.how in OVER_ALL:
+            raise InputError(
+                f"cut {str(self.cut)!r}: ~{self.cut.how} takes values from other pairs, which "
+                "come in batches here; expected one of zero, mask, sink"
+            )
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The frame with the model's scores, and ranks by them.
+
+        Args:
+            inp: a row for each query and candidate; an empty frame is accepted.
+
+        Raises:
+            InputError: a pair cannot be encoded.
+        """
+        pt.validate.columns(inp, includes=["qid", "query", "docno", self.text_field], context=self)
+        texts = [inp["query"], inp[self.text_field]]
+        usable = ~(texts[0].isna() | texts[1].isna())
+        for column in texts:
+            usable &= column.map(lambda text: not isinstance(text, str) or bool(text.strip()))
+        kept = inp[usable.astype(bool)]
+        if len(kept) < len(inp):
+            warnings.warn(
+                f"{len(inp) - len(kept)} of {len(inp)} candidates have no text and were left out, "
+                f"such as {inp.loc[~usable, 'docno'].iloc[0]!r}: fetch their texts before, for "
+                "instance with pt.text.get_text",
+                MatchlensWarning,
+                stacklevel=2,
+            )
+        out = kept.drop(columns=["score", "rank"], errors="ignore")
+        out["score"] = self._scores(kept)
+        return pt.model.add_ranks(out)
+
+    def _scores(self, frame: pd.DataFrame) -> Any:
+        if not len(frame):
+            return frame["qid"].astype("float64")
+        columns = ["qid", "docno", "query", self.text_field]
+        pairs = pairs_of(frame[columns].rename(columns={self.text_field: "text"}))
+        condition = [self.cut] if self.cut.directions else []
+        conditions = {str(self.cut): condition}
+        done = run(self.model, pairs, conditions, batch_tokens=self.batch_tokens)
+        return done.scores.values[0].astype("float64")
+
+    def __repr__(self) -> str:
+        cut = f", cut={str(self.cut)!r}" if self.cut.directions else ""
+        return f"Reranker({self.model.name!r}{cut})"
