@@ -179,9 +179,11 @@ def renamed(m: str) -> list:
 def beirs(_: object, folder: str) -> object:
     """A folder in BEIR's form called "right"."""
     (Path("right") / "qrels").mkdir(parents=True, exist_ok=True)
-    Path("right/corpus.jsonl").write_text('{"_id": "d1", "text": "hot tea"}')
+    Path("right/corpus.jsonl").write_text(
+        '{"_id": "d1", "text": "hot tea"}\n{"_id": "d2", "text": "a cat"}'
+    )
     Path("right/queries.jsonl").write_text('{"_id": "q1", "text": "tea"}')
-    Path("right/qrels/test.tsv").write_text("q1\td1\t1")
+    Path("right/qrels/test.tsv").write_text("q1\td1\t1\nq1\td2\t0")
     return beir.load(folder)
 
 
@@ -307,7 +309,9 @@ COLLECTIONS = [
         "knows no",
         dataset,
         ("tidi", {}),
-        lambda m: [(one, {}) for one in after("did you mean ", m) if one.startswith("tidy")],
+        lambda m: [
+            (one.strip("?"), {}) for one in after("did you mean ", m) if one.startswith("tidy")
+        ],
     ),
     C(
         "corpora/irds.py:_dataset",

@@ -764,3 +764,10 @@ def test_nobody_reading_is_no_traceback():
         done = subprocess.run(words, stdout=stream, stderr=subprocess.PIPE, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode == 141
+
+
+def test_a_bad_cut_is_reported_before_a_missing_folder(capfd):
+    assert matchlens.cli.main(["ablation", "--demo", "--cut", "Q=>D"]) == 2
+    assert "cut 'Q=>D', at character 2" in capfd.readouterr().err
+    assert matchlens.cli.main(["ablation", "--demo", "--cut", "Q->D"]) == 2
+    assert "Missing option '--out'" in capfd.readouterr().err

@@ -217,6 +217,18 @@ def test_a_dataset_without_places_cannot_give_random_passages(register):
         collection.random_docids(3, 0)
 
 
+def test_suggested_ids_have_the_words_of_the_unknown_one_wherever_they_stand(no_network):
+    for unknown, meant in (
+        ("trec-dl-2019", "msmarco-passage/trec-dl-2019"),
+        ("beir-scifact", "beir/scifact"),
+        ("msmarco-pasage/trec-dl-2019/judged", "msmarco-passage/trec-dl-2019/judged"),
+    ):
+        with pytest.raises(InputError, match=rf"did you mean {meant}, "):
+            irds.load(unknown)
+    with pytest.raises(InputError, match="see https://"):
+        irds.load("zzzz")
+
+
 def test_an_unknown_id_gets_a_hint_without_a_download(register, no_network):
     register(Docs(ROWS), Queries(QUERIES), Qrels(QRELS))
     with pytest.raises(InputError, match=r"knows no 'matchlens-tset'.*did you mean matchlens-test"):

@@ -3,6 +3,8 @@
 import gzip
 import json
 import math
+import tomllib
+from pathlib import Path
 
 import ir_measures
 import numpy as np
@@ -235,6 +237,16 @@ def test_a_list_of_pairs_is_a_set_of_them(tiny_pairs, tiny):
     assert pairs.ideals == {("", "q"): (2, 2, 1, 1, 0, 0)}
     listed = matchlens.ablation(tiny, given, cuts=["Q->D"]).to_frame()
     assert listed.equals(matchlens.ablation(tiny, pairs, cuts=["Q->D"]).to_frame())
+
+
+def test_without_pyterrier_its_reranker_says_what_to_install(tiny, monkeypatch):
+    import matchlens.pyterrier
+
+    monkeypatch.setattr(matchlens.pyterrier, "pt", None)
+    with pytest.raises(InputError, match=r"pip install 'matchlens\[pyterrier\]'"):
+        matchlens.pyterrier.Reranker(tiny)
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    assert project["project"]["optional-dependencies"]["pyterrier"][0].startswith("pyterrier>=")
 
 
 def test_what_is_no_pair_is_named_by_its_place():

@@ -177,6 +177,13 @@ class World:
         return folder
 
 
+def beir_study(world: World, changed: dict) -> str:
+    """What a study of a folder in BEIR's form would cost."""
+    remedies_of_collections.beirs(world, "right")
+    none = dict.fromkeys(world.files)
+    return ABLATION(world, {**none, "--dataset": "right", "--explain": True, **changed})
+
+
 def listing(folder: Path) -> dict[str, object]:
     return {str(path): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
@@ -1738,6 +1745,13 @@ COMMANDS = [
         {},
         [{"--depth": "2"}, {"--easy": "1"}, {"--run": None}],
     ),
+    C(
+        "cli/candidates.py:collections",
+        "BEIR's",
+        beir_study,
+        {"--query-field": "text"},
+        [{}],
+    ),
     C("cli/candidates.py:_names", "", files_of, (2, 2, 0, "same"), [(2, 2, 0)]),
     C(
         "cli/candidates.py:draw",
@@ -2021,6 +2035,15 @@ ELSEWHERE = {
     **remedies_of_collections.ELSEWHERE,
     **remedies_of_models.ELSEWHERE,
     **remedies_of_results.ELSEWHERE,
+    ("pyterrier.py:Reranker.__init__", "not installed"): (
+        "test_frames.py:test_without_pyterrier_its_reranker_says_what_to_install"
+    ),
+    ("pyterrier.py:Reranker.__init__", "come in batches"): (
+        "test_pyterrier.py:test_what_cannot_be_used_is_refused_at_once"
+    ),
+    ("pyterrier.py:Reranker.transform", ""): (
+        "test_pyterrier.py:test_candidates_without_a_text_are_left_out_with_a_warning"
+    ),
     ("errors.py:surroundings", ""): (
         "test_stopping.py:test_after_a_full_disk_the_same_command_goes_on"
     ),

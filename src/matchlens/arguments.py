@@ -51,6 +51,7 @@ WORDS: Mapping[str, str] = {
 CONVERTED: Mapping[str, tuple[str, str]] = {
     "Reranker": ("matchlens.models.wrap", "as_model"),
     "PairSet": ("matchlens.corpora.frame", "as_pairs"),
+    "str": ("matchlens.ranking.measures", "measure_text"),
 }
 """What makes the right thing of what people have instead, by module and name: these stand above."""
 MANY = {
@@ -66,7 +67,8 @@ LONGEST = 60
 def typed(function: F) -> F:
     """Let a public function or class refuse arguments that its annotations do not allow.
 
-    A folder, an id or a CrossEncoder becomes a model, and a list or DataFrame becomes pairs.
+    A folder, an id or a CrossEncoder becomes a model, a list or DataFrame becomes pairs, and a
+    measure of ir_measures becomes its text.
 
     Annotations are read as text, so that nothing is imported for them.
 

@@ -23,7 +23,11 @@ from matchlens.arguments import typed
 from matchlens.errors import InputError
 from matchlens.parts import NAMED, PART_NAMES, Part
 
+LONGEST = 150
+"""Characters of a cut that its repr shows whole."""
 EXAMPLE = "Q->D@0:8"
+ARROW = {"\N{RIGHTWARDS ARROW}": "->"}
+"""How figures and texts write an arrow, read as the one of the grammar."""
 
 
 class How(StrEnum):
@@ -46,7 +50,7 @@ class How(StrEnum):
 
 
 @typed
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Direction:
     """``left -> right``: the left parts attend to the right ones; None on the right is ``All``.
 
@@ -83,6 +87,9 @@ class Direction:
             )
         return cut.directions[0]
 
+    def __repr__(self) -> str:
+        return f"Direction.parse({str(self)!r})"
+
     def __str__(self) -> str:
         right = "All" if self.right is None else _side_text(self.right)
         return f"{_side_text(self.left)}->{right}"
@@ -105,7 +112,7 @@ class Direction:
 
 
 @typed
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cut:
     """Directions, layers, heads and how: what is cut.
 
@@ -171,6 +178,10 @@ class Cut:
     def of(cls, cut: Cut | str) -> Cut:
         """The cut itself, or the cut that a text describes."""
         return cut if isinstance(cut, Cut) else cls.parse(cut)
+
+    def __repr__(self) -> str:
+        text = str(self)
+        return f"Cut.parse({text!r})" if len(text) <= LONGEST else f"<Cut {text[:LONGEST]}...>"
 
     def __str__(self) -> str:
         text = "+".join(str(direction) for direction in self.directions)
@@ -283,7 +294,9 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        kept = [(i, c) for i, c in enumerate(text) if not c.isspace()]
+        kept = [
+            (i, c) for i, one in enumerate(text) if not one.isspace() for c in ARROW.get(one, one)
+        ]
         self.places = [i for i, _ in kept]
         self.chars = "".join(c for _, c in kept)
         self.at = 0

@@ -46,6 +46,20 @@ def one_line(text: str) -> str:
     return f"{line[:half]} ... ({len(line):,} characters) ... {line[-half:]}"
 
 
+def brief(text: str, most: int = 40) -> str:
+    """The beginning of a text in quotes, for the repr of an object.
+
+    Args:
+        text: any text.
+        most: characters at most.
+
+    >>> brief("warm tea"), brief("tea " * 99, 12)
+    ("'warm tea'", "'tea tea ...")
+    """
+    quoted = repr(text[:most])
+    return quoted if len(quoted) <= most and len(text) <= most else f"{quoted[: most - 3]}..."
+
+
 class InputError(ValueError):
     """What a person gave cannot be used.
 

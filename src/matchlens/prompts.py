@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, brief
 from matchlens.files import read_text
 from matchlens.parts import Part
 
@@ -24,7 +24,7 @@ INSTRUCTION = "{instruction}"
 _MARKS = re.compile(r"(\{query\}|\{passage\}|\{instruction\})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prompt:
     """What stands around query and passage, and the two answers.
 
@@ -68,6 +68,10 @@ class Prompt:
             )
         if not self.yes or self.no == "":
             raise InputError("a prompt's answer is empty; expected a word that is one token")
+
+    def __repr__(self) -> str:
+        no = "" if self.no is None else f", no={brief(self.no, 20)}"
+        return f"<Prompt {brief(''.join(self.pieces), 100)}, yes={brief(self.yes, 20)}{no}>"
 
     def filled(self, query: str, passage: str) -> Iterator[tuple[str, dict[Part, tuple[int, int]]]]:
         """Each piece's text, and where in it the query and the passage stand.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from matchlens.arguments import typed
 from matchlens.corpora.frame import pairs_of
 from matchlens.directions import Cut, How
-from matchlens.errors import InputError, MatchlensWarning
+from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import load
 from matchlens.runners import run
 
@@ -29,7 +31,7 @@ OVER_ALL = (How.MEAN, How.RESAMPLE)
 class Reranker(Transformer):
     """A PyTerrier transformer that scores candidates by a cross-encoder, with a cut or without.
 
-    It stands in pipelines and experiments: ``bm25 >> pt.text.get_text(dataset) >> Reranker(model)``.
+    It stands in pipelines and experiments: ``bm25 >> pt.text.get_text(data) >> Reranker(model)``.
     A frame needs the columns qid, query, docno and text; it gets score and rank anew. Candidates
     without a text are left out, with a warning. PyTerrier orders equal scores by their place,
     whereas matchlens takes the mean over their orders: measures differ where scores are tied.
@@ -84,8 +86,9 @@ class Reranker(Transformer):
         texts = [inp["query"], inp[self.text_field]]
         usable = ~(texts[0].isna() | texts[1].isna())
         for column in texts:
-            usable &= column.map(lambda text: not isinstance(text, str) or bool(text.strip()))
-        kept = inp[usable.astype(bool)]
+            empty = [isinstance(text, str) and not text.strip() for text in column]
+            usable &= ~np.array(empty, dtype=bool)
+        kept = inp[usable]
         if len(kept) < len(inp):
             warnings.warn(
                 f"{len(inp) - len(kept)} of {len(inp)} candidates have no text and were left out, "
@@ -109,5 +112,5 @@ class Reranker(Transformer):
         return done.scores.values[0].astype("float64")
 
     def __repr__(self) -> str:
-        cut = f", cut={str(self.cut)!r}" if self.cut.directions else ""
-        return f"Reranker({self.model.name!r}{cut})"
+        cut = f", cut={brief(str(self.cut), 80)}" if self.cut.directions else ""
+        return f"Reranker({brief(self.model.name, 80)}{cut})"

@@ -29,7 +29,7 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.columns import MOST_TABLE
-from matchlens.errors import InputError
+from matchlens.errors import InputError, brief
 from matchlens.files import Folder
 from matchlens.reading import (
     COMMIT,
@@ -55,7 +55,7 @@ __all__ = ["Result", "check_folder", "differences", "read_manifest", "records", 
 SCORE_COLUMNS = {"cut", "pair", "score"}
 
 
-@dataclass
+@dataclass(repr=False)
 class Result(Shows):
     """What a study found, with all that is needed to say where it came from.
 
@@ -98,6 +98,10 @@ class Result(Shows):
     held: object = None
     source: Path | None = None
     command: Mapping[str, object] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{name} ({len(table):,})" for name, table in self.tables.items())
+        return f"<Result {brief(self.study)}: {len(self.pairs):,} pairs, tables {brief(rows, 90)}>"
 
     @typed
     def array(self, name: str) -> np.ndarray:

@@ -477,7 +477,9 @@ class CollectionSettings(Settings):
 
     demo: bool = option(default=False, help="The built-in collection.")
     dataset: list[str] | None = option(
-        default=None, metavar="ID", help="An ir_datasets id. Repeatable."
+        default=None,
+        metavar="ID",
+        help="An ir_datasets id, or a BEIR folder. Repeatable.",
     )
     topics: list[Path] | None = option(
         default=None, metavar="FILE", help="Queries: qid<TAB>query on each line. Repeatable."

@@ -23,8 +23,8 @@ def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
     Raises:
         InputError: if the options do not go together, or a collection cannot be read.
     """
+    from matchlens.corpora import beir, irds
     from matchlens.corpora import demo as built_in
-    from matchlens.corpora import irds
 
     files = {
         "--topics": settings.topics,
@@ -47,8 +47,16 @@ def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
         return [built_in.load()]
     if settings.dataset:
         fields = None if doc_fields is None else [word.strip() for word in doc_fields.split(",")]
+        if any(Path(name).is_dir() for name in settings.dataset) and (query_field or fields):
+            raise InputError(
+                "--query-field and --doc-fields name fields of a dataset of ir_datasets, and a "
+                "folder in BEIR's form came; leave them out"
+            )
         return [
-            irds.load(name, query_field=query_field, doc_fields=fields) for name in settings.dataset
+            beir.load(name)
+            if Path(name).is_dir()
+            else irds.load(name, query_field=query_field, doc_fields=fields)
+            for name in settings.dataset
         ]
     if missing := [name for name, paths in files.items() if not paths]:
         raise InputError(

@@ -280,6 +280,10 @@ def need_out(settings: Any) -> None:
     Raises:
         InputError: if there is none.
     """
+    from matchlens.directions import Cut
+
+    for text in getattr(settings, "cut", None) or ():
+        Cut.parse(text)  # what is wrong comes before what is missing
     if settings.out is None and not settings.dry_run:
         raise InputError("Missing option '--out': expected a folder for the results")
 

@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, brief
 
 from . import oddities as rule
 from .lines import odd_id, shown
 from .oddities import Oddities
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Collection(ABC):
     """A test collection whose passages are fetched when they are needed, never all at once.
 
@@ -43,6 +43,13 @@ class Collection(ABC):
     source: Mapping[str, object]
     oddities: Oddities | None = field(default=None, kw_only=True)
 
+    def __repr__(self) -> str:
+        run = "no run" if self.run is None else "a run"
+        return (
+            f"<{type(self).__name__} {brief(self.name)}: {len(self.queries):,} queries, "
+            f"{sum(map(len, self.qrels.values())):,} judgements, {run}>"
+        )
+
     @abstractmethod
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
         """The texts of these passages; an id that the collection lacks is not in the answer.
@@ -67,7 +74,7 @@ class Collection(ABC):
         """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Checked(Collection):
     """A collection made in Python, after the rule for odd collections went over it."""
 

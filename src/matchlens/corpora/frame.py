@@ -48,7 +48,7 @@ ALSO = {
 """Names that a column has in one part of a collection only: BEIR and ranx call a grade score."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FrameCollection(Collection):
     """A collection that is in memory, or whose passages another collection has.
 
@@ -199,7 +199,7 @@ def from_frame(
         InputError: a column is missing, or records contradict each other.
 
     >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
-    <PairSet: 1 pairs of 1 queries, frame>
+    <PairSet: 1 pairs of 1 queries, 'frame'>
     """
     columns = _columns_of(frame, "the frame")
     graded = _column("grade", columns, "the frame") is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +22,11 @@ from .collection import Collection, digest_of
 from .lines import odd_id, shown
 from .oddities import Oddities
 
+ALIKE = 0.6
+"""Share of an id's words that another one has, plus the share of its letters: enough to name it."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class IrdsCollection(Collection):
     """A collection whose passages are looked up in the document store of ir_datasets.
 
@@ -181,7 +185,7 @@ def _dataset(dataset_id: str) -> Any:
     try:
         dataset = library.load(dataset_id)
     except KeyError:
-        near = difflib.get_close_matches(dataset_id, known, n=3, cutoff=0.5)
+        near = _alike(dataset_id, known)
         hint = f"did you mean {', '.join(near)}?" if near else "see https://ir-datasets.com"
         raise InputError(
             f"ir_datasets knows no {shown(dataset_id)}; expected the id of a dataset: {hint}"
@@ -195,6 +199,23 @@ def _dataset(dataset_id: str) -> Any:
             f"and docs: {hint}"
         )
     return dataset
+
+
+def _alike(dataset_id: str, known: Sequence[str]) -> list[str]:
+    """The ids most like this one: by the words that they share, then by the letters."""
+    words = set(_words(dataset_id))
+    matcher = difflib.SequenceMatcher(b=dataset_id.lower())
+    likeness: dict[str, float] = {}
+    for one in known:
+        matcher.set_seq1(one.lower())
+        shared = len(words.intersection(_words(one))) / max(len(words), 1)
+        likeness[one] = shared + matcher.ratio()
+    best = sorted(known, key=lambda one: -likeness[one])[:3]
+    return [one for one in best if likeness[one] >= ALIKE]
+
+
+def _words(dataset_id: str) -> list[str]:
+    return re.findall("[a-z]+|[0-9]+", dataset_id.lower())
 
 
 def _fields(record: Any, asked: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, overload
 
 from matchlens.arguments import typed
-from matchlens.errors import InputError
+from matchlens.errors import InputError, brief
 
 from .collection import Collection, Draw
 from .collection import checked as tidy
@@ -34,7 +34,7 @@ EASY_KIND = "easy"
 
 
 @typed
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Pair:
     """One query with one candidate passage.
 
@@ -60,6 +60,10 @@ class Pair:
     judged: bool = True
     kind: str = ""
     collection: str = ""
+
+    def __repr__(self) -> str:
+        ids = f"{brief(self.qid, 30)}, {brief(self.docid, 30)}, grade {self.grade}"
+        return f"<Pair {ids}: {brief(self.query)} | {brief(self.text)}>"
 
 
 def digest(pairs: Sequence[Pair]) -> str:
@@ -147,7 +151,8 @@ class PairSet:
 
     def __repr__(self) -> str:
         names = ", ".join(str(source.get("collection", "")) for source in self.sources)
-        return f"<PairSet: {len(self):,} pairs of {len(self.ideals):,} queries, {names[:80]}>"
+        size = f"{len(self):,} pairs of {len(self.ideals):,} queries"
+        return f"<PairSet: {size}, {brief(names, 80)}>"
 
     @staticmethod
     @typed
@@ -185,7 +190,7 @@ class PairSet:
         >>> import pandas as pd
         >>> rows = [("warm tea", "Tea is hot.", 1), ("warm tea", "Rust is red.", 0)]
         >>> PairSet.from_frame(pd.DataFrame(rows, columns=["query", "text", "label"]))
-        <PairSet: 2 pairs of 1 queries, frame>
+        <PairSet: 2 pairs of 1 queries, 'frame'>
         """
         from .frame import from_frame
 

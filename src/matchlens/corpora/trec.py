@@ -27,7 +27,7 @@ _Run = dict[str, list[str]]
 _Qrels = dict[str, dict[str, int]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrecCollection(Collection):
     """A collection whose passages stay in their files and are streamed when asked for.
 

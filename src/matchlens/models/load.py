@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from matchlens.arguments import typed
 from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
-from matchlens.errors import InputError, MatchlensWarning
+from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import check
 from matchlens.models.checks import tokens
 from matchlens.models.checks.passes import PAIRS
@@ -37,7 +37,7 @@ from matchlens.prompts import Prompt
 from matchlens.tokenizing import guarded
 
 
-@dataclass
+@dataclass(repr=False)
 class Reranker:
     """A cross-encoder, ready to be run under cuts; made by :func:`load`.
 
@@ -78,6 +78,10 @@ class Reranker:
     said: tuple[str, ...] = ()
     chosen: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
+        return f"<Reranker {brief(self.name, 80)}: {shape}, {self.dtype} on {self.device}>"
 
     def encode(self, pairs: Sequence[Pair]) -> Encoded:
         """Encode pairs as the model takes them, every token labelled with its part.

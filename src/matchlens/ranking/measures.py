@@ -168,6 +168,27 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
     return measure
 
 
+def measure_text(given: object) -> object:
+    """A measure of ir_measures as text, with all its options; anything else as it came.
+
+    The library's own text leaves out ``rel=1``, which here is another measure than none.
+
+    Args:
+        given: what came for a measure.
+
+    >>> import ir_measures
+    >>> measure_text(ir_measures.P(rel=1) @ 10), measure_text(ir_measures.RR @ 10)
+    ('P(rel=1)@10', 'RR@10')
+    """
+    if not type(given).__module__.startswith("ir_measures."):
+        return given
+    measure: Any = given
+    options = dict(measure.params)
+    at = options.pop(measure.AT_PARAM, None)
+    inside = ",".join(f"{name}={value!r}" for name, value in options.items())
+    return measure.NAME + (f"({inside})" if inside else "") + ("" if at is None else f"@{at}")
+
+
 def _wrong(text: str, what: str, remedy: str) -> InputError:
     return InputError(f"measure {text!r}: {what}; {remedy} ({EXAMPLE})")
 

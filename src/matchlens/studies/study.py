@@ -14,7 +14,7 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
 from matchlens.directions import Cut
-from matchlens.errors import InputError
+from matchlens.errors import InputError, brief
 from matchlens.plan import Condition
 from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
@@ -163,7 +163,7 @@ Stage = Callable[[str, int, int], None]
 """Called with what runs, pairs done and pairs in all."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """The results of a whole study, by name.
 
@@ -180,6 +180,9 @@ class Study:
 
     results: Mapping[str, Result]
     skipped: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"<Study: {brief(', '.join(self.results), 120)}, {len(self.skipped)} skipped>"
 
     def __getitem__(self, name: str) -> Result:
         """One study's result."""
