@@ -1993,7 +1993,7 @@ def test_the_whole_interface_holds_its_types():
 
 OTHERS = study(matchlens.ablation, cuts=["Q->D"])
 ARGUMENTS = [
-    C("arguments.py:typed.held", "", call, wrong, right)
+    C("arguments.py:typed.checked", "", call, wrong, right)
     for call, wrong, right in (
         (of(Cut.parse), 3, ["Q->D"]),
         (lambda w, v: matchlens.score(w.model, w.pairs.pairs, v), "Q->D", written),
