@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matchlens.studies.claims import claims
     from matchlens.studies.comparing import compare, compare_heads
     from matchlens.studies.controls import controls
+    from matchlens.studies.explaining import explain
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import look
     from matchlens.studies.presets import table1
@@ -63,6 +64,7 @@ _PLACES = {
     "compare_heads": "matchlens.studies.comparing",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
+    "explain": "matchlens.studies.explaining",
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
@@ -106,6 +108,7 @@ __all__ = [
     "compare_heads",
     "controls",
     "demo",
+    "explain",
     "head_sets",
     "irds",
     "load",
