@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import look
     from matchlens.studies.presets import table1
-    from matchlens.studies.scoring import score
     from matchlens.studies.screening import screen
     from matchlens.studies.study import Study, study
     from matchlens.studies.sweeps import sweep, sweep_points
@@ -72,9 +71,6 @@ _PLACES = {
     "load": "matchlens.models.load",
     "look": "matchlens.studies.looking",
     "score": "matchlens.studies.ablation",
-    "looking": "matchlens.studies.looking",
-    "query_key": "matchlens.studies.circuits",
-    "score": "matchlens.studies.scoring",
     "screen": "matchlens.studies.screening",
     "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
