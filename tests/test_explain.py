@@ -11,7 +11,7 @@ import pytest
 import matchlens
 import tiny as tiny_models
 import tiny_decoders
-from matchlens import Cut, InputError
+from matchlens import Cut, InputError, gating
 from matchlens.corpora import Pair
 from matchlens.directions import cut_sets
 from matchlens.engine import run
@@ -188,13 +188,13 @@ def test_the_search_is_greedy_by_what_is_measured(model, monkeypatch):
 
 def test_points_double_until_the_error_is_small(model, monkeypatch):
     asked = []
-    real = explaining.integrate
+    real = gating.integrate
 
     def counting(model, pair, words, points):
         asked.append(points)
         return real(model, pair, words, points)
 
-    monkeypatch.setattr(explaining, "integrate", counting)
+    monkeypatch.setattr(gating, "integrate", counting)
     monkeypatch.setattr(explaining, "SMALL_ERROR", 1e-7)
     result = matchlens.explain(model, QUERY, PASSAGES, points=1, swap=False)
     assert sorted(set(asked)) == [2**n for n in range(len(set(asked)))]

@@ -139,7 +139,7 @@ def test_contributions_are_complete_and_end_without_attention(model, pairs):
         closed = np.zeros((LAYERS, HEADS, len(Part), len(Part)))
         assert found.without == pytest.approx(gated_scores(model, [pair], closed)[0], abs=1e-10)
         rougher = integrate(model, pair, words, 16)
-        assert abs(found.missed) < 2e-3 * max(1, abs(found.score - found.without))
+        assert abs(found.missed) < 1e-2 * max(1, abs(found.score - found.without))
         assert abs(found.missed) <= abs(rougher.missed) + 1e-9
 
 

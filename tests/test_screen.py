@@ -9,7 +9,7 @@ import pytest
 
 import matchlens
 import tiny as tiny_models
-from matchlens import InputError
+from matchlens import InputError, gating
 from matchlens.gating import gate_slopes
 from matchlens.parts import NAMED
 from matchlens.ranking import evaluate, parse_measure
@@ -98,12 +98,12 @@ def test_the_check_is_of_the_largest_and_of_others_over_the_layers(result):
 
 def test_a_screen_that_is_off_is_withheld(model, pairs, monkeypatch):
     """Estimates of the wrong sign: the exact cuts tell, and nothing is predicted."""
-    real = screening.stream_slopes
+    real = gating.stream_slopes
 
     def turned(model, pairs, keep, *args, **kwargs):
         return real(model, pairs, lambda rows, values: keep(rows, -values), *args, **kwargs)
 
-    monkeypatch.setattr(screening, "stream_slopes", turned)
+    monkeypatch.setattr(gating, "stream_slopes", turned)
     result = matchlens.screen(model, pairs, others=20)
     assert result.options["withheld"]
     assert result.to_frame("gates")[list(screening.PREDICTED)].isna().all(axis=None)

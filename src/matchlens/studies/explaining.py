@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,16 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.errors import InputError
-from matchlens.gating import Integral, integrate, word_attention
-from matchlens.models.load import Reranker, load
-from matchlens.models.words import Stretch, stretches
-from matchlens.models.wrap import wrap
 from matchlens.parts import NAMED, Part
 from matchlens.results import Result
 from matchlens.studies.common import TIE_TOL, identity, pair_table
 from matchlens.studies.swaps import Swap, Unit, smallest_swap
+
+if TYPE_CHECKING:
+    from matchlens.gating import Integral
+    from matchlens.models.load import Reranker
+    from matchlens.models.words import Stretch
 
 NAME = "explain"
 POINTS, MOST_POINTS = 32, 256
@@ -106,6 +106,8 @@ def explain(
     table["share"] = np.nan if small else table["contribution"] / margin
     cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
     if swap:
+        from matchlens.engine import run
+
         units = _cut_units(table)
         out = run(ready, compared, {"": [], **{unit.text: [unit.cut] for unit in units}})
         steps.step()
@@ -210,6 +212,9 @@ def _compared(compare: Sequence[int], count: int) -> tuple[int, int]:
 
 def _ready(model: Any) -> Reranker:
     """The model, loaded or wrapped."""
+    from matchlens.models.load import Reranker, load
+    from matchlens.models.wrap import wrap
+
     if isinstance(model, Reranker):
         return model
     return load(model) if isinstance(model, str | Path) else wrap(model)
@@ -250,6 +255,9 @@ def _integrated(
     model: Reranker, pairs: Sequence[Pair], compared: tuple[int, int], points: int, steps: _Steps
 ) -> list[_Share]:
     """Share out all scores with as many points as the margin of the compared passages needs."""
+    from matchlens import gating
+    from matchlens.models.words import stretches
+
     encoded = model.encode(pairs)
     words = [stretches(model, pair) for pair in pairs]
 
@@ -257,7 +265,7 @@ def _integrated(
         numbers = np.concatenate(
             [np.full(word.stop - word.start, at) for at, word in enumerate(words[row])]
         )
-        found = integrate(model, pairs[row], numbers, points)
+        found = gating.integrate(model, pairs[row], numbers, points)
         length = int(encoded.lengths[row])
         return _Share(pairs[row], words[row], found, points, length, bool(encoded.truncated[row]))
 
@@ -418,6 +426,8 @@ def _links(model: Reranker, number: int, share: _Share) -> pd.DataFrame:
     Attention is the mean over the row word's tokens of the sum over the column word's, and for all
     heads its mean over them.
     """
+    from matchlens.gating import word_attention
+
     sums = share.integral.contributions
     layers, heads, words = sums.shape[:3]
     numbers = np.concatenate(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,22 +16,21 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.gating import check_gates, stream_slopes
 from matchlens.meters.arrays import PairArray
-from matchlens.models.load import Reranker
 from matchlens.parts import NAMED, PADDING
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
 from matchlens.ranking.effects import effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
-from matchlens.runners import Runner, run
-from matchlens.studies.common import half, relevant_grade
-from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run
-from matchlens.studies.halves import MOST, select
-from matchlens.studies.measuring import prepare
-from matchlens.studies.sweep_points import Point
+from matchlens.studies.common import Execution, half, relevant_grade
+from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
+from matchlens.studies.sweeps import MOST, Point, select
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
 
 NAME = "screen"
 LARGEST, OTHERS = 10, 30
@@ -59,7 +59,7 @@ def screen(
     most_pairs: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Result:
     """Screen every head in every direction by one forward and one backward pass.
 
@@ -101,6 +101,8 @@ def screen(
     >>> len(result.to_frame("gates")), result.to_frame("agreement")["scope"].tolist()
     (3600, ['all pairs', 'within queries'])
     """
+    from matchlens import gating
+
     if others < 1:
         raise InputError(f"others is {others}; expected 1 or more gates to check the screen by")
     settings = Settings("default", measure, rel, tie_tol, seed=seed, most_pairs=most_pairs)
@@ -108,9 +110,11 @@ def screen(
     parsed, tol, queries, left_out = prepare(
         used, measure, relevant_grade(pairs, rel), tie_tol, model.dtype, False
     )
-    check_gates(model)
+    gating.check_gates(model)
     started = time.perf_counter()
-    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
+    held = tempfile.TemporaryDirectory(
+        prefix="matchlens-", dir=Execution(model, runner=runner).scratch
+    )
     screened = Screened.of(model, used, Path(held.name), progress)
     seconds = time.perf_counter() - started
     found = _effects(screened, parsed, queries, tol, seed)
@@ -182,6 +186,8 @@ class Screened:
         cls, model: Reranker, pairs: PairSet, folder: Path, progress: Progress | None
     ) -> Screened:
         """Screen pairs; the derivatives go to a file."""
+        from matchlens import gating
+
         family, parts = model.family, len(NAMED)
         shape = (len(pairs.pairs), family.n_layers, family.n_heads, parts, parts)
         names = [
@@ -200,7 +206,7 @@ class Screened:
                 array.write(rows, named)
                 np.add(total, np.abs(named).sum(0).ravel(), out=total)
 
-            scores = stream_slopes(model, pairs.pairs, keep, progress=progress)
+            scores = gating.stream_slopes(model, pairs.pairs, keep, progress=progress)
         except OSError as error:
             raise InputError(
                 f"the derivatives cannot be kept in {str(folder)!r} ({error.strerror or error}); "
@@ -553,6 +559,8 @@ def put_forward(
     Raises:
         InputError: if ``most`` is below 1, or a point is no head that is cut by ``zero``.
     """
+    from matchlens import gating
+
     if most < 1:
         raise InputError(f"screened is {most}; expected 1 or more heads to cut")
     parsed = [Cut.parse(point.cut) for point in points]
@@ -562,7 +570,7 @@ def put_forward(
                 f"cut {str(cut)!r} cannot be screened; expected single heads, cut by zero: leave "
                 "out screened, or sweep heads by zero alone"
             )
-    check_gates(model)
+    gating.check_gates(model)
     total = np.zeros(len(parsed))
 
     def keep(rows: np.ndarray, values: np.ndarray) -> None:
@@ -570,7 +578,7 @@ def put_forward(
             x, y = np.array(sorted(cut.edges(point.n)), dtype=np.int64).T
             total[at] += np.abs(values[:, point.n, point.head, x, y].sum(1)).sum()
 
-    stream_slopes(model, pairs.pairs, keep)
+    gating.stream_slopes(model, pairs.pairs, keep)
     kept: set[int] = set()
     for direction in dict.fromkeys(point.direction for point in points):
         own = np.array([at for at, point in enumerate(points) if point.direction == direction])

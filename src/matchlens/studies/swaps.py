@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.engine import run
-from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.plan import LayerCut
+
+if TYPE_CHECKING:
+    from matchlens.models.load import Reranker
 
 MOST_UNITS = 10
 """Units of a set at most."""
@@ -157,6 +159,8 @@ class _Search:
 
     def margins(self, sets: Sequence[Sequence[Unit]]) -> list[float]:
         """The margin under each set of cuts."""
+        from matchlens.engine import run
+
         if not sets:
             return []
         conditions = {str(at): [unit.cut for unit in one] for at, one in enumerate(sets)}
