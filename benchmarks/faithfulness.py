@@ -10,33 +10,29 @@ query by query.
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 import matchlens
 from benchmarks import subjects
-from matchlens.corpora import Pair, PairSet
-from matchlens.engine import run
+from matchlens.corpora import PairSet
 from matchlens.gating import gate_slopes, gated_scores
-from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import AttentionMeter
 from matchlens.models.load import Reranker
 from matchlens.parts import NAMED
 from matchlens.ranking import Measure, evaluate, parse_measure
 from matchlens.ranking.effects import one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.studies.common import candidates, half_of
+from matchlens.studies.watching import watch
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of the gates that a curve's points cut or keep."""
 CURVES = ("deletion", "insertion")
 
 
-def rankings(model: Reranker, pairs: Sequence[Pair], points: int) -> dict[str, np.ndarray]:
+def rankings(model: Reranker, pairs: PairSet, points: int) -> dict[str, np.ndarray]:
     """For each ranking the size of every gate, [layer, head, row part, column part].
 
     Args:
@@ -46,21 +42,17 @@ def rankings(model: Reranker, pairs: Sequence[Pair], points: int) -> dict[str, n
     """
     parts, family = len(NAMED), model.family
     shape = (family.n_layers, family.n_heads, 6, 6)
-    total = np.zeros((len(pairs), *shape))
+    total = np.zeros((len(pairs.pairs), *shape))
     for point in range(points):
-        total += gate_slopes(model, pairs, np.full(shape, (point + 0.5) / points)).slopes
+        total += gate_slopes(model, pairs.pairs, np.full(shape, (point + 0.5) / points)).slopes
     found = {
         "integrated contribution": np.abs(total).mean(0),
-        "attention x gradient": np.abs(gate_slopes(model, pairs).slopes).mean(0),
+        "attention x gradient": np.abs(gate_slopes(model, pairs.pairs).slopes).mean(0),
     }
     found = {name: size[..., :parts, :parts] for name, size in found.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        each = (len(pairs), *shape[:2], parts, parts)
-        names = ("mass", "norm_mass")
-        arrays = {name: PairArray(Path(folder, f"{name}.npy"), each) for name in names}
-        run(model, pairs, {"": []}, meters=[AttentionMeter(names, arrays)])
-        for name, array in arrays.items():
-            found[name.replace("_", " ")] = np.nan_to_num(array.mapped()).mean(0)
+    watched = watch(model, pairs, ("mass", "norm_mass"))
+    for name, array in watched.arrays.items():
+        found[name.replace("_", " ")] = np.nan_to_num(array.mapped()).mean(0)
     return found
 
 
@@ -136,7 +128,7 @@ def main() -> None:
     names = [query.collection for query in candidates(other)]
     draw = np.random.default_rng(0)
     areas: dict[str, np.ndarray] = {}
-    for name, size in rankings(model, found.pairs, options.points).items():
+    for name, size in rankings(model, found, options.points).items():
         own = curves(size, measured, _first)
         random = np.mean(
             [curves(size, measured, lambda s, n: like(s, n, draw)) for _ in range(options.random)],

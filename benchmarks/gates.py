@@ -13,6 +13,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import matchlens
 from benchmarks import subjects
 from matchlens import Cut, Pair
-from matchlens.engine import run
+from matchlens.runners import run
 from matchlens.gating import check_gates, gate_slopes, integrate, stream_slopes
 from matchlens.models.load import Reranker
 from matchlens.models.words import stretches
@@ -140,11 +141,16 @@ def swaps(model: Reranker, pairs: Sequence[Pair], number: int) -> None:
     for first, second in _couples(pairs, number):
         passages = [(one.docid, one.text) for one in (first, second)]
         result = matchlens.explain(model, first.query, passages, points=8)
-        options, draws = result.options, result.to_frame("random_swaps")
+        options: dict[str, Any] = dict(result.options)
+        draws = result.to_frame("random_swaps")
         rows.append(
             (abs(options["margin"]), options["swapped"], len(options["swap"]), draws["swapped"])
         )
-        print(*(str(one) for one in rows[-1][:3]), float(draws["swapped"].mean()), flush=True)
+        print(
+            *(str(one) for one in rows[-1][:3]),
+            draws["swapped"].to_numpy(dtype=float).mean(),
+            flush=True,
+        )
     rows.sort(key=lambda row: row[0])
     for some in np.array_split(np.arange(len(rows)), 3):
         part = [rows[at] for at in some.tolist()]

@@ -14,7 +14,7 @@ import tiny_decoders
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import Pair
 from matchlens.directions import cut_sets
-from matchlens.engine import run
+from matchlens.runners import run
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
 from matchlens.studies import explaining, swaps

@@ -15,7 +15,7 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.directions import Cut
-from matchlens.engine import run
+from matchlens.runners import run
 from matchlens.gating import gate_slopes, gated_scores, integrate, word_attention
 from matchlens.models import attend
 from matchlens.models.bert import ATTENTION

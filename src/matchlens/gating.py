@@ -456,9 +456,11 @@ def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
             context = (weights.double() * (1 - gates.double())) @ values.double()
             expected = (context @ family.output_weight(layer).double()).sum(1)
             written: list[Tensor] = []
-            hook = family.output(layer).register_forward_hook(
-                lambda module, args, out, written=written: written.append(out.double())
-            )
+
+            def kept(module: object, args: object, out: Tensor, to: list[Tensor] = written) -> None:
+                to.append(out.double())
+
+            hook = family.output(layer).register_forward_hook(kept)
             try:
                 family.layer(layer, states, Call(grid, [uncut], gate=Gate(gates)))
                 states = family.layer(layer, states, Call(grid, [uncut], watch=_nothing))

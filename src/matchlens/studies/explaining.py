@@ -106,7 +106,7 @@ def explain(
     table["share"] = np.nan if small else table["contribution"] / margin
     cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
     if swap:
-        from matchlens.engine import run
+        from matchlens.runners import run
 
         units = _cut_units(table)
         out = run(ready, compared, {"": [], **{unit.text: [unit.cut] for unit in units}})

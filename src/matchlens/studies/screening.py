@@ -483,9 +483,8 @@ def compared(estimates: Float[np.ndarray, " n"], exact: Float[np.ndarray, " n"])
 
 def _within(values: Float[np.ndarray, "gate pair"], queries: np.ndarray) -> np.ndarray:
     """Each gate's changes less their mean over the query's candidates: only these rank."""
-    sums = np.zeros((len(values), queries.max() + 1))
-    np.add.at(sums, (slice(None), queries), values)
-    return values - (sums / np.bincount(queries))[:, queries]
+    member = np.eye(int(queries.max()) + 1)[queries]
+    return values - (values @ member / member.sum(0))[:, queries]
 
 
 def _upper(missed: int, drawn: int) -> float:
@@ -515,7 +514,7 @@ def _gate_table(screened: Screened, found: _Effects, checked: CutStudy) -> pd.Da
         for cut, size in zip(table["cut"], table["size"], strict=True)
     ]
     order = np.argsort(-screened.size, kind="stable")
-    return table.iloc[order].reset_index(drop=True)
+    return pd.DataFrame(table.iloc[order]).reset_index(drop=True)
 
 
 def _with_untouched(

@@ -159,7 +159,7 @@ class _Search:
 
     def margins(self, sets: Sequence[Sequence[Unit]]) -> list[float]:
         """The margin under each set of cuts."""
-        from matchlens.engine import run
+        from matchlens.runners import run
 
         if not sets:
             return []
