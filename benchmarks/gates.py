@@ -22,11 +22,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import matchlens
 from benchmarks import subjects
 from matchlens import Cut, Pair
-from matchlens.runners import run
 from matchlens.gating import check_gates, gate_slopes, integrate, stream_slopes
 from matchlens.models.load import Reranker
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
+from matchlens.runners import run
 from matchlens.studies.screening import compared
 
 TOGETHER = 25

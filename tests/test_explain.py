@@ -14,9 +14,9 @@ import tiny_decoders
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import Pair
 from matchlens.directions import cut_sets
-from matchlens.runners import run
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
+from matchlens.runners import run
 from matchlens.studies import explaining, swaps
 from matchlens.studies.swaps import Unit, smallest_swap
 

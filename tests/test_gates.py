@@ -15,7 +15,6 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.directions import Cut
-from matchlens.runners import run
 from matchlens.gating import gate_slopes, gated_scores, integrate, word_attention
 from matchlens.models import attend
 from matchlens.models.bert import ATTENTION
@@ -24,6 +23,7 @@ from matchlens.models.gates import Gate
 from matchlens.models.load import Reranker
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
+from matchlens.runners import run
 from widened import widened
 
 LAYERS, HEADS = 2, 2

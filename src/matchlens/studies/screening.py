@@ -522,7 +522,7 @@ def _with_untouched(
 ) -> pd.DataFrame:
     """The exact cuts' scores, and the untouched ones of all pairs that were screened."""
     plain = pd.DataFrame({"cut": "", "pair": np.array(rows), "score": untouched})
-    return pd.concat([plain, scores[scores["cut"] != ""]], ignore_index=True)
+    return pd.concat([plain, pd.DataFrame(scores[scores["cut"] != ""])], ignore_index=True)
 
 
 def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list[str]:
