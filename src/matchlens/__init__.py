@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from matchlens.studies.claims import claims
     from matchlens.studies.comparing import compare, compare_heads
     from matchlens.studies.controls import controls
+    from matchlens.studies.explaining import explain
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import look
     from matchlens.studies.presets import table1
+    from matchlens.studies.screening import screen
     from matchlens.studies.study import Study, study
     from matchlens.studies.sweeps import sweep, sweep_points
 
@@ -64,12 +66,14 @@ _PLACES = {
     "compare_heads": "matchlens.studies.comparing",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
+    "explain": "matchlens.studies.explaining",
     "frame": "matchlens.corpora",
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
     "look": "matchlens.studies.looking",
     "score": "matchlens.studies.ablation",
+    "screen": "matchlens.studies.screening",
     "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
     "sweep_points": "matchlens.studies.sweeps",
@@ -109,12 +113,14 @@ __all__ = [
     "compare_heads",
     "controls",
     "demo",
+    "explain",
     "frame",
     "head_sets",
     "irds",
     "load",
     "look",
     "score",
+    "screen",
     "study",
     "sweep",
     "sweep_points",

@@ -24,7 +24,7 @@ from matchlens.studies.cut_modes import (
     plain_directions,
     starred,
 )
-from matchlens.studies.cut_study import Settings, conduct
+from matchlens.studies.cut_study import Settings, conduct, pairs_run
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def sweep(
     rank_easy: bool = False,
     seed: int = 0,
     most_pairs: int | None = None,
+    screened: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
     runner: Runner | None = None,
@@ -206,6 +207,8 @@ def sweep(
         window: layers of a window.
         hows: ways of cutting, each a curve of its own, corrected by itself; the preset's where
             None. A cut that a way cannot make is left out and noted.
+        screened: for ``heads``: of each direction only so many heads are cut, those of the largest
+            first-order effect on the scores (:func:`matchlens.screen`); all where None.
 
     The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
     ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
@@ -241,6 +244,11 @@ def sweep(
         hows=(chosen.how,) if hows is None else hows,
     )
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
+    screening: list[str] = []
+    if screened is not None:
+        from matchlens.studies.screening import put_forward
+
+        points, screening = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
     done = conduct(
         model,
@@ -261,7 +269,7 @@ def sweep(
     if len(made) > 1 and len(measured):
         base = [cut.partition("~")[0] for cut in measured["cut"]]
         tables["agreement"] = agreement(measured.assign(base=base), starred(measured, stars))
-    more = left_out(impossible)
+    more = [*left_out(impossible), *screening]
     if costly and len(measured):
         tables["selected"], said = select(measured, done.queries, seed)
         more += said
@@ -272,6 +280,7 @@ def sweep(
             "directions": list(dict.fromkeys(point.direction for point in points)),
             "hows": made,
             "window": window if kind == "window" else None,
+            **({} if screened is None else {"screened": screened}),
             "stars": stars,
         },
         tables,
