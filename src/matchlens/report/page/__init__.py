@@ -10,20 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
+from matchlens.report.page.pair_view import asset, environment
 from matchlens.report.page.parts import ROWS
 from matchlens.report.page.results_folder import ResultsFolder
 from matchlens.report.page.sections.circuits import figure_2, hypothesis
 from matchlens.report.page.sections.contrasts import figure_1b, figure_1c
 from matchlens.report.page.sections.controls import controls
 from matchlens.report.page.sections.cuts import table_1
+from matchlens.report.page.sections.explaining import explaining
 from matchlens.report.page.sections.looking import looking
 from matchlens.report.page.sections.made import made
 from matchlens.report.page.sections.matching import matching
@@ -32,13 +30,18 @@ from matchlens.report.page.sections.paper import paper
 from matchlens.report.page.sections.profiles import lexical, no_op
 from matchlens.report.page.sections.sweeps import figure_1a, heads_alone
 from matchlens.report.page.texts import embedded
+from matchlens.results import Result
 from matchlens.saving import put
 
-__all__ = ["LIMIT", "NAME", "page", "write"]
+__all__ = ["LIMIT", "NAME", "page", "page_of", "write"]
 
 NAME = "report.html"
 LIMIT = 5_000_000
 """Most bytes of the page."""
+MOST_OF_A_PAIR = 2_000_000
+"""Most bytes of the page of one explained pair."""
+PAIRS = {"explain", "looking"}
+"""Studies of single pairs: a page of these alone opens with the pair."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,25 @@ class Detail:
 
     Args:
         heads: how many matching heads a pair has alone; all heads where None.
+        links: how many links of each head of an explained pair; all where None.
         distributions: heads a direction whose distributions are drawn.
         rows: rows of a table that are shown at most; longer ones are files alone.
     """
 
     heads: int | None = None
+    links: int | None = None
     distributions: int = 6
     rows: int = ROWS
 
 
 LADDER = (
     Detail(),
-    Detail(heads=100),
-    Detail(heads=20),
-    Detail(heads=0),
-    Detail(heads=0, distributions=3),
-    Detail(heads=0, distributions=0),
-    Detail(heads=0, distributions=0, rows=100),
+    Detail(heads=100, links=15),
+    Detail(heads=20, links=8),
+    Detail(heads=0, links=3),
+    Detail(heads=0, links=0, distributions=3),
+    Detail(heads=0, links=0, distributions=0),
+    Detail(heads=0, links=0, distributions=0, rows=100),
 )
 """What is dropped, in this order, where a page would be larger than it may be."""
 
@@ -85,7 +90,25 @@ def page(folder: Path, limit: int = LIMIT) -> str:
 
         matchlens.report.page.page(Path("results"))
     """
-    held = ResultsFolder.load(Path(folder))
+    return _fitting(ResultsFolder.load(Path(folder)), repr(str(folder)), limit)
+
+
+def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
+    """The page of one result, without a results folder.
+
+    Args:
+        result: of a study of single pairs.
+        limit: most bytes; see :func:`page`.
+
+    Raises:
+        InputError: if the page would be too large even with the least detail.
+    """
+    manifest = {"identity": result.identity, "commands": [result.command] if result.command else []}
+    return _fitting(ResultsFolder(manifest, {result.study: result}), result.study, limit)
+
+
+def _fitting(held: ResultsFolder, name: str, limit: int) -> str:
+    """The page in as much detail as the limit allows."""
     size = 0
     for detail in LADDER:
         text = _render(held, detail)
@@ -93,7 +116,7 @@ def page(folder: Path, limit: int = LIMIT) -> str:
         if size <= limit:
             return text
     raise InputError(
-        f"the page of {str(folder)!r} would have {size / 1e6:.1f} MB; expected at most "
+        f"the page of {name} would have {size / 1e6:.1f} MB; expected at most "
         f"{limit / 1e6:g} MB; make a folder with fewer studies, directions or pairs"
     )
 
@@ -115,7 +138,6 @@ def write(folder: Path) -> Path:
 
 
 def _render(held: ResultsFolder, detail: Detail) -> str:
-    pair, pair_data = looking(held, detail.heads)
     exhibits = (
         *paper(held),
         table_1(held),
@@ -129,21 +151,26 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
         figure_2(held),
         hypothesis(held),
         controls(held),
-        pair,
+        *explaining(held, detail.links),
+        looking(held, detail.heads),
     )
+    only_pairs = bool(held.studies) and not set(held.studies) - PAIRS
+    if only_pairs:
+        exhibits = tuple(exhibit for exhibit in exhibits if not exhibit.absent)
     first = opening(held, {exhibit.id: exhibit.lead for exhibit in exhibits})
     tables = {
         table.name: table.data()
         for some in (first.tables, *(exhibit.tables for exhibit in exhibits))
         for table in some
     }
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = (asset(f"pair.{kind}") + asset(f"page.{kind}") for kind in ("css", "js"))
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             opening=first,
             exhibits=exhibits,
+            only_pairs=only_pairs,
             most_rows=detail.rows,
             made=made(held),
             version=__version__,
@@ -151,26 +178,10 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
             script=script,
             style_hash=_hash(style),
             script_hash=_hash(script),
-            data=embedded({"tables": tables, "pair": pair_data}),
+            data=embedded({"tables": tables}),
         )
     )
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("matchlens.report.page", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("matchlens.report.page").joinpath("templates", name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

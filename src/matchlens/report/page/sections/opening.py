@@ -90,7 +90,7 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Openin
         Column("source", "source", kind="text"),
     )
     return Opening(
-        title=f"How {model} matches queries and documents",
+        title=_title(held, model),
         model=model,
         collections=collections,
         facts=_facts(held),
@@ -102,6 +102,12 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Openin
         if claims
         else "The paper's claims were not judged here (matchlens study does that).",
     )
+
+
+def _title(held: ResultsFolder, model: str) -> str:
+    if set(held.studies) == {"explain"}:
+        return f"Why {model} ranks A above B"
+    return f"How {model} matches queries and documents"
 
 
 def _claim(row: Row) -> Mapping[str, object]:

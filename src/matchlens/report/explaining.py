@@ -1,0 +1,189 @@
+"""An explained margin in sentences, as text and as LaTeX."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from matchlens.report.looking import plain
+from matchlens.report.numbers import columns, note_lines, printed
+from matchlens.report.sections import Section, section_latex
+from matchlens.results import Result, records
+
+SHOWN = 10
+"""Units of a kind that are shown."""
+HEAD = ("A", "B", "A - B", "share", "margin when cut")
+Row = Mapping[str, object]
+
+
+def margin_sentence(result: Result) -> str:
+    """Both scores and the margin.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    a, b = compared(result)
+    margin = number(result.options["margin"])
+    place = "above" if margin > 0 else "below"
+    return (
+        f"A scores {printed(a['score'], 3)} and B {printed(b['score'], 3)}: A ranks {place} B by "
+        f"{printed(abs(margin), 3)} logits."
+    )
+
+
+def swap_sentence(result: Result) -> str:
+    """The smallest set of cuts that swaps the two passages.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    if "swap" not in result.tables or not len(result.tables["swap"]):
+        return "The smallest set of cuts that swaps the two passages was not searched for."
+    rows = records(result.to_frame("swap"))
+    kept = [str(row["unit"]) for row in rows if row["kept"] and row["unit"]]
+    first, last = number(result.options["margin"]), number(rows[-1]["margin"])
+    if not result.options["swapped"]:
+        least = min((number(row["margin"]) for row in rows), key=lambda m: m * (first > 0 or -1))
+        return (
+            f"No set of cuts among the units tried swaps the two: the margin goes from "
+            f"{printed(first, 3)} to {printed(least, 3)} at best."
+        )
+    units = "unit" if len(kept) == 1 else "units"
+    sentence = (
+        f"Cut {listed(kept)} ({len(kept)} {units}), and A and B change places: the margin goes "
+        f"from {printed(first, 3)} to {printed(last, 3)}."
+    )
+    draws = records(result.tables["random_swaps"]) if "random_swaps" in result.tables else []
+    if draws:
+        swapped = sum(bool(row["swapped"]) for row in draws)
+        sentence += f" Of {len(draws)} random sets of this size, {swapped or 'none'} "
+        sentence += "does so." if swapped < 2 else "do so."
+    return sentence
+
+
+def completeness_sentence(result: Result) -> str:
+    """How much of the margin the contributions miss.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    margin, error = number(result.options["margin"]), number(result.options["error"])
+    share = f" ({100 * abs(error / margin):.2g}% of it)" if margin else ""
+    return (
+        f"The contributions add up to the margin but for {printed(error, 4)} logits{share}, with "
+        f"{result.options['points']} points."
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def compared(result: Result) -> tuple[Row, Row]:
+    """The rows of the two passages that are compared."""
+    rows = {int(number(row["passage"])): row for row in records(result.to_frame("passages"))}
+    pair = result.options["compare"]
+    assert isinstance(pair, list | tuple)  # noqa: S101
+    a, b = (rows[int(place)] for place in pair)
+    return a, b
+
+
+def number(value: object) -> float:
+    """A table's value as a number, NaN where there is none."""
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def margin_table(result: Result, kinds: Sequence[str] = ("direction", "outside attention")) -> Section:
+    """The units of some kinds by their contribution to the margin.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+        kinds: which kinds of units.
+    """
+    rows = [row for row in records(result.to_frame("margin")) if row["kind"] in kinds]
+    rows.sort(key=lambda row: -abs(number(row["contribution"])))
+    pair = [int(number(row["passage"])) for row in compared(result)]
+    parts: dict[tuple[str, int], object] = {
+        (str(row["unit"]), int(number(row["passage"]))): row["contribution"]
+        for row in records(result.to_frame("units"))
+        if row["kind"] in kinds
+    }
+    body = [
+        (
+            str(row["unit"]),
+            *(printed(parts.get((str(row["unit"]), place)), 3) for place in pair),
+            printed(row["contribution"], 3),
+            printed(row["share"], 2),
+            printed(row["margin_cut"], 3),
+        )
+        for row in rows
+    ]
+    margin = printed(result.options["margin"], 3)
+    title = f"Contributions to the margin z(A) - z(B) = {margin}"
+    note = (
+        "A, B: contribution to each passage's score; share: of the margin; margin when cut: the "
+        "unit is really cut in both. A contribution shares out the score; only a cut is causal."
+    )
+    return Section("margin", title, (kinds[0].replace("_", " x "), *HEAD), tuple(body), 1, note)
+
+
+def explain_text(result: Result) -> str:
+    """What is printed: scores, margin, directions, heads, query words, the smallest swap.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    model = result.identity["model"]
+    name = plain(str(model["name"]), 60) if isinstance(model, Mapping) else "the model"
+    lines = [f"Why does A rank above B? {name} on: {plain(str(result.options['query']))}", ""]
+    for letter, row in zip("AB", compared(result), strict=True):
+        lines += _prose(f"{letter} {plain(str(row['docid']), 60)}: {plain(str(row['text']))}")
+    lines += ["", *_prose(margin_sentence(result)), *_prose(swap_sentence(result))]
+    lines += [*_prose(completeness_sentence(result)), ""]
+    for title, kinds in (
+        ("Directions (X->Y: X reads Y)", ("direction", "outside attention")),
+        ("Heads, over all directions", ("head",)),
+        ("Heads in one direction", ("head_direction",)),
+    ):
+        table = margin_table(result, kinds)
+        lines += _table(title, table.head, table.rows)
+    words = [
+        (plain(str(row["text"]), 30), *(printed(row[key], 3) for key in ("read_a", "read_b", "contribution")))
+        for row in records(result.to_frame("query_words"))
+    ]  # fmt: skip
+    lines += _table("Query words, as they are read", ("word", *HEAD[:3]), words, len(words))
+    lines += _prose(margin_table(result).note)
+    return "\n".join([*lines, "", *note_lines(result)]).rstrip() + "\n"
+
+
+def _table(
+    title: str, head: Sequence[str], rows: Sequence[Sequence[str]], most: int = SHOWN
+) -> list[str]:
+    if not rows:
+        return []
+    more = f" (the largest {most} of {len(rows)})" if len(rows) > most else ""
+    return [f"{title}{more}", *columns([head, *rows[:most]]), ""]
+
+
+def _prose(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def explain_files(result: Result) -> dict[str, str | bytes]:
+    """The text, the tables in LaTeX, the figure and the page of an explained margin.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    from matchlens.report.page import page_of
+
+    return {
+        "explain/explain.txt": explain_text(result),
+        "explain/margin.tex": section_latex(margin_table(result)),
+        "explain.html": page_of(result),
+    }
