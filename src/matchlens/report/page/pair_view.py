@@ -23,7 +23,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CLIP = 700
 """Characters of a text that are shown before it is unfolded."""
 TOKEN = 48
-DEEP = {"n5", "n6", "n7", "n8", "p6", "p7", "p8"}
+DEEP = {"n6", "n7", "n8", "p7", "p8"}
 """Colours on which a dark text is hard to read."""
 LEAST, WIDE = 0.4, 96.0
 """Width of the shortest bar and of all bars of a column together (px)."""
@@ -75,7 +75,7 @@ def colour(value: float, most: float) -> str:
     >>> colour(1.0, 1.0), colour(-0.5, 1.0), colour(0.0, 1.0)
     ('p8 deep', 'n4', 'z')
     """
-    name = step(value, most)
+    name = step(value, most).replace("5", "4")  # on the fifth no text is easy to read
     return f"{name} deep" if name in DEEP else name
 
 

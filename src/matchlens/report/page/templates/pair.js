@@ -19,8 +19,8 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   };
   const signed = (value, most) => {
     const place = most > 0 ? Math.round(Math.min(Math.abs(value) / most, 1) * 8) : 0;
-    const name = place ? (value < 0 ? "n" : "p") + place : "z";
-    return /^(n[5-8]|p[6-8])$/.test(name) ? `${name} deep` : name;
+    const name = place ? (value < 0 ? "n" : "p") + (place === 5 ? 4 : place) : "z";
+    return /^(n[6-8]|p[78])$/.test(name) ? `${name} deep` : name;
   };
   const unsigned = (value, most) =>
     `t${value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.floor((value / most) * 9 + 0.5), 1), 9)}`;
@@ -214,8 +214,10 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   }
 
   // Links are drawn from the word that reads to the word that is read, where the head points.
+  const drawn = document.createElement("template");
+  drawn.innerHTML = "<svg></svg>";
   const svg = (name, attributes, parent) => {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+    const node = document.createElementNS(drawn.content.firstChild.namespaceURI, name);
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     parent.append(node);
     return node;
