@@ -20,7 +20,10 @@ from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
 from matchlens.plan import LayerCut
-from matchlens.standins import in_batches
+from matchlens.standins import collated, in_batches
+
+POINT_TOKENS = 2048
+"""Places of a batch that holds one pair at several gates."""
 
 GateOf = Callable[[int], Gate]
 """The gates of a layer, by its number."""
@@ -236,3 +239,124 @@ def _checked(model: Reranker, gates: np.ndarray) -> Tensor:
         )
     kind = torch.float64 if model.dtype == "float64" else torch.float32
     return torch.as_tensor(gates, dtype=kind, device=model.device)
+
+
+@dataclass(frozen=True)
+class Integral:
+    """Contributions of attention to one score, between words, and the attention itself.
+
+    Args:
+        score: the untouched score, logits.
+        without: the score with all gates at 0, logits.
+        contributions: [layer, head, row word, column word], logits.
+    """
+
+    score: float
+    without: float
+    contributions: Float[np.ndarray, "layer head row_word column_word"]
+
+    @property
+    def missed(self) -> float:
+        """The score, less the score without attention, less all contributions, logits."""
+        total = float(self.contributions.sum(dtype=np.float64))
+        return self.score - self.without - total
+
+
+def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> Integral:
+    """Share a score out over who reads whom: the integral over all gates from 0 to 1.
+
+    The contribution of a token pair is the integral over t of the score's derivative by its gate
+    where all gates are t, by the midpoint rule; attention is computed anew at each t.
+
+    Args:
+        model: a loaded reranker.
+        pair: a query with a passage.
+        words: the number of each token's word, from 0; tokens of one word are summed.
+        points: how many values t takes.
+
+    Raises:
+        InputError: if the pair cannot be encoded, or a score is not finite.
+
+    Source: science 9; Sundararajan et al. 2017 (integrated gradients).
+    """
+    family = model.family
+    batch = collated(model, [pair])
+    grid, last = PartLayout(batch.parts), family.n_layers - 1
+    one_hot = _one_hot(model, batch, words)
+    kind, count = one_hot.dtype, one_hot.shape[1]
+    shape = (family.n_layers, family.n_heads, count, count)
+    sums = torch.zeros(shape, dtype=kind, device=model.device)
+
+    def gate_at(values: Tensor, collects: bool) -> GateOf:
+        def gate(layer: int) -> Gate:
+            rows = one_hot[family.score_rows] if layer == last else one_hot
+
+            def collect(slopes: Tensor) -> None:
+                sums[layer] += rows.mT @ (slopes.sum(0).to(kind) @ one_hot)
+
+            return Gate(values, collect if collects else None)
+
+        return gate
+
+    refresh(family.module)
+    with torch.inference_mode():
+        ends = torch.tensor([1.0, 0.0], dtype=kind, device=model.device)[:, None, None, None]
+        both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False))
+        both = both[:, 0].double().cpu().numpy()
+    check_finite(model, both, [pair, pair])
+    middles = (torch.arange(points, dtype=kind, device=model.device) + 0.5) / points
+    together = max(1, max(model.batch_tokens, POINT_TOKENS) // batch.tokens)
+    with differentiable(model):
+        states = family.embed(batch)
+        for some in middles.split(together):
+            gates = gate_at(some[:, None, None, None], True)
+            backward(walk_gated(model, grid, states, len(some), gates))
+    shared = (sums / points).cpu().numpy()
+    return Integral(float(both[0]), float(both[1]), shared)
+
+
+def word_attention(
+    model: Reranker, pair: Pair, words: np.ndarray
+) -> Float[np.ndarray, "layer head row_word column_word"]:
+    """Attention between words: mean over the row word's tokens of the sum over the column word's.
+
+    Rows of the last layer that the score does not read are 0.
+
+    Args:
+        model: a loaded reranker.
+        pair: a query with a passage.
+        words: the number of each token's word, from 0.
+
+    Raises:
+        InputError: if the pair cannot be encoded.
+    """
+    family = model.family
+    batch = collated(model, [pair])
+    grid, last = PartLayout(batch.parts), family.n_layers - 1
+    one_hot = _one_hot(model, batch, words)
+    uncut = LayerCut.of([], 0, family.n_heads, ())
+    out: list[np.ndarray] = []
+
+    def watch(weights: Tensor, values: Tensor) -> None:
+        rows = one_hot[family.score_rows] if len(out) == last else one_hot
+        mean = rows / one_hot.sum(0)
+        out.append((mean.mT @ (weights[0].to(rows.dtype) @ one_hot)).cpu().numpy())
+
+    refresh(family.module)
+    with torch.inference_mode():
+        states = family.embed(batch)
+        for layer in range(family.n_layers):
+            rows = family.score_rows if layer == last else None
+            states = family.layer(layer, states, Call(grid, [uncut], rows, watch=watch))
+    return np.stack(out)
+
+
+def _one_hot(
+    model: Reranker, batch: EncodedBatch, words: np.ndarray
+) -> Float[Tensor, "token word"]:
+    """Which word each token of a batch of one pair belongs to; none for padding."""
+    kind = torch.float64 if model.dtype == "float64" else torch.float32
+    shape = (batch.parts.shape[1], int(words.max()) + 1)
+    one_hot = torch.zeros(shape, dtype=kind, device=model.device)
+    one_hot[batch.mask[0].nonzero()[:, 0], torch.as_tensor(words, device=model.device)] = 1
+    return one_hot
