@@ -38,7 +38,9 @@ class Gate:
         self, weights: Float[Tensor, "batch head row column"], rows: slice | None
     ) -> Float[Tensor, "batch head row column"]:
         """The gated weights of the rows that are computed, all of them where ``rows`` is None."""
-        values = self.values if self.values.shape[2] == 1 or rows is None else self.values[:, :, rows]
+        values = (
+            self.values if self.values.shape[2] == 1 or rows is None else self.values[:, :, rows]
+        )
         gated = weights * values.to(weights.dtype)
         collect = self.collect
         if collect is not None:

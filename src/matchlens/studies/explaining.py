@@ -259,9 +259,7 @@ def _integrated(
         )
         found = integrate(model, pairs[row], numbers, points)
         length = int(encoded.lengths[row])
-        return _Share(
-            pairs[row], words[row], found, points, length, bool(encoded.truncated[row])
-        )
+        return _Share(pairs[row], words[row], found, points, length, bool(encoded.truncated[row]))
 
     shares = {row: of(row, points) for row in compared}
     while points < MOST_POINTS:
@@ -378,7 +376,7 @@ def _units(number: int, share: _Share) -> pd.DataFrame:
     columns = ["kind", "unit", "layer", "head", "direction", "contribution"]
     frame = pd.DataFrame(rows, columns=columns)
     for name in ("layer", "head"):
-        frame[name] = frame[name].astype("Int64")
+        frame[name] = frame[name].astype("float64")  # NaN where there is none
     frame.insert(5, "passage", number)
     return frame
 
