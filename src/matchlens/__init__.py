@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matchlens.studies.compare_heads import compare_heads
     from matchlens.studies.comparing import compare
     from matchlens.studies.controls import controls
+    from matchlens.studies.explaining import explain
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import looking
     from matchlens.studies.presets import table1
@@ -62,6 +63,7 @@ _PLACES = {
     "compare_heads": "matchlens.studies.compare_heads",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
+    "explain": "matchlens.studies.explaining",
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
@@ -102,6 +104,7 @@ __all__ = [
     "compare_heads",
     "controls",
     "demo",
+    "explain",
     "head_sets",
     "irds",
     "load",

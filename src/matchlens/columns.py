@@ -22,13 +22,13 @@ _SIZES, _HEADERS = (2, 3), {5: 2, 7: 2, 8: 4}
 
 NUMBERS = {
     "pair", "score", "queries", "mean", "original", "diff", "ci_low", "ci_high", "p", "p_holm",
-    "p_flip", "p_unpaired", "q", "kept", "tau_b", "score_change", "overlap", "low",
+    "p_flip", "p_unpaired", "q", "tau_b", "score_change", "overlap", "low",
     "high", "auc", "rho", "layer", "head", "n", "grade", "tokens",
 }  # fmt: skip
 """Columns that hold numbers, in whatever table they stand."""
-TRUTHS = {"significant_paper", "held", "truncated"}
+TRUTHS = {"significant_paper", "held", "truncated", "swapped"}
 """Columns that hold truth values."""
-EITHER = {"significant", "matching"}
+EITHER = {"significant", "matching", "kept"}
 """Columns that hold truth values in one table and numbers in another."""
 WORDS = {
     "cut", "direction", "how", "qid", "docid", "collection", "study", "id", "verdict", "claim",

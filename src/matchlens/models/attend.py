@@ -11,6 +11,7 @@ from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.attention_probe import AttentionProbe, squeezed
+from matchlens.models.gates import Gate
 from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.models.part_layout import Edges, PartLayout, Rows
 from matchlens.models.random_edges import RandomEdges
@@ -45,6 +46,7 @@ class Call:
             beside the product of queries and keys (positions); of the rows that are computed, or
             of all where there is ``asking``.
         picked: the rows of some parts, which alone are computed (:func:`attend_again`).
+        gate: multiplies the attention weights after the softmax; such a call can be differentiated.
     """
 
     grid: PartLayout
@@ -59,6 +61,7 @@ class Call:
     band: LayerMask = OPEN
     bias: Tensor | None = None
     picked: Rows | None = None
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         if self.rows == slice(None):  # all rows by name: mean pooling
@@ -142,14 +145,16 @@ def attend(
             return context.transpose(1, 2), None
     edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype, call.band)
     bias = call.biased(edges.bias, None if call.asking is None else call.rows)
-    if edges.keep is None and call.watch is None:
+    if edges.keep is None and call.watch is None and call.gate is None:
         bias = None if bias is None else bias.to(query.dtype)
         return _context(query, key, value, bias, scaling, softcap).transpose(1, 2), None
     logits = _logits(query, key, scaling, softcap)
     weights = _softmax(logits.float() if half else logits, bias)
     if call.watch is not None:
         call.watch(weights, value)
-    weights = _cut(weights, edges, call.grid, len(call.cuts))
+    weights = _cut(weights, edges, call.grid, len(call.cuts), kept=call.gate is not None)
+    if call.gate is not None:
+        weights = call.gate.through(weights, call.rows)
     context = torch.matmul(weights.to(query.dtype), value)
     return _put_in(context, call).transpose(1, 2), None
 

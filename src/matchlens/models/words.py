@@ -134,6 +134,63 @@ def split(spans: Spans, pair: Pair) -> Words:
     return Words(word, stems, content)
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens of one pair that are shown as one: a word, a mark of punctuation, a special part.
+
+    Args:
+        part: its part number.
+        text: as it stands in the query or the passage, or as the tokenizer writes it.
+        start: the first token.
+        stop: one past the last token.
+    """
+
+    part: int
+    text: str
+    start: int
+    stop: int
+
+
+def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
+    """The whole words of a pair in reading order, with what stands between them; every token once.
+
+    Tokens outside query and passage are one stretch a part, and so are tokens that share a
+    character, such as the bytes of an emoji.
+
+    Args:
+        model: a loaded reranker.
+        pair: a query with a passage.
+
+    Raises:
+        InputError: if the pair cannot be encoded.
+
+    >>> import matchlens
+    >>> found = stretches(matchlens.load("demo"), Pair("q", "d", "the tokenizers", "a tokenizer!", 0))
+    >>> [one.text for one in found]
+    ['[CLS]', 'the', 'tokenizers', '[SEP]', 'a', 'tokenizer', '!', '[SEP]']
+    """
+    spans = model.spans(pair)
+    word = split(spans, pair).word
+    texts = {Part.Q: pair.query, Part.D: pair.text}
+    starts = [0]
+    for at in range(1, len(word)):
+        if spans.parts[at] == spans.parts[at - 1]:
+            if spans.parts[at] not in texts or word[at] == word[at - 1] >= 0:
+                continue
+            if word[at] == word[at - 1] and spans.starts[at] < spans.ends[at - 1]:
+                continue
+        starts.append(at)
+    found = []
+    for start, stop in zip(starts, [*starts[1:], len(word)], strict=True):
+        part = Part(int(spans.parts[start]))
+        if part in texts:
+            text = texts[part][spans.starts[start] : spans.ends[stop - 1]].strip()
+        else:
+            text = model.tokenizer.convert_tokens_to_string(spans.tokens[start:stop]).strip()
+        found.append(Stretch(int(part), text or spans.tokens[start], start, stop))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Static:
     """The word embeddings without context, and when two words count as near.

@@ -1,0 +1,362 @@
+"""Passes with gates on the attention: scores, and derivatives of scores by the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matchlens.batching import EncodedBatch
+from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
+from matchlens.models.attend import Call
+from matchlens.models.gates import PARTS, Gate, by_parts, spread
+from matchlens.models.load import Reranker
+from matchlens.models.packed import refresh
+from matchlens.models.part_layout import PartLayout
+from matchlens.plan import LayerCut
+from matchlens.standins import collated, in_batches
+
+POINT_TOKENS = 2048
+"""Places of a batch that holds one pair at several gates."""
+
+GateOf = Callable[[int], Gate]
+"""The gates of a layer, by its number."""
+
+
+@contextmanager
+def differentiable(model: Reranker) -> Iterator[None]:
+    """Record operations for a backward pass to the gates, and to no weight of the model.
+
+    Raises:
+        InputError: if the weights were made under ``torch.inference_mode``.
+    """
+    weights = list(model.family.module.parameters())
+    if any(weight.is_inference() for weight in weights):
+        raise InputError(
+            f"model {model.name!r} was loaded under torch.inference_mode(), whose tensors have no "
+            "derivatives; expected a model that was loaded outside of it"
+        )
+    trained = [weight for weight in weights if weight.requires_grad]
+    try:
+        for weight in trained:
+            weight.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for weight in trained:
+            weight.requires_grad_(True)
+
+
+def walk_gated(
+    model: Reranker,
+    grid: PartLayout,
+    states: Float[Tensor, "pair token width"],
+    conditions: int,
+    gate: GateOf,
+) -> Float[Tensor, "condition pair"]:
+    """Scores under gates, through the library's own layers.
+
+    Args:
+        model: a loaded reranker.
+        grid: the parts of the batch.
+        states: the input of layer 0.
+        conditions: how often the batch stands side by side, each with its own gates.
+        gate: the gates of each layer.
+    """
+    family = model.family
+    uncut = [LayerCut.of([], 0, family.n_heads, ())] * conditions
+    states = states.repeat(conditions, 1, 1)
+    rows = None
+    for layer in range(family.n_layers):
+        rows = family.score_rows if layer == family.n_layers - 1 else None
+        states = family.layer(layer, states, Call(grid, uncut, rows, gate=gate(layer)))
+    logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
+    return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
+
+
+def backward(scores: Float[Tensor, "condition pair"]) -> None:
+    """Run the backward pass of all scores, so that the gates collect their derivatives."""
+    scores.sum().backward()
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Scores and their derivatives by gates.
+
+    Args:
+        scores: [pair], logits.
+        slopes: [pair, layer, head, row part, column part], logits.
+    """
+
+    scores: Float[np.ndarray, " pair"]
+    slopes: Float[np.ndarray, "pair layer head row_part column_part"]
+
+
+def gated_scores(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    gates: Float[np.ndarray, "layer head row_part column_part"],
+    *,
+    batch_tokens: int | None = None,
+) -> Float[np.ndarray, " pair"]:
+    """Scores of pairs whose attention weights are multiplied by gates after the softmax.
+
+    Args:
+        model: a loaded reranker.
+        pairs: queries with passages.
+        gates: a factor for each layer, head, row part and column part (the six of
+            :class:`matchlens.Part`, in order).
+        batch_tokens: most places of a batch; the model's default where None.
+
+    Raises:
+        InputError: if the gates have another shape, or a pair cannot be encoded.
+
+    >>> import matchlens
+    >>> model = matchlens.load("demo")
+    >>> pair = matchlens.Pair("q", "d", "warm tea", "Tea is best served warm.", 3)
+    >>> untouched = gated_scores(model, [pair], np.ones((12, 12, 6, 6)))
+    >>> bool(abs(untouched[0] - matchlens.score(model, [pair])[""][0]) < 1e-4)
+    True
+    """
+    tables = _checked(model, gates)
+    out = np.zeros(len(pairs), dtype=model.score_dtype)
+    refresh(model.family.module)
+    with torch.inference_mode():
+        for start, _, batch in in_batches(model, pairs, batch_tokens or model.batch_tokens):
+            grid = PartLayout(batch.parts)
+            found = walk_gated(
+                model,
+                grid,
+                model.family.embed(batch),
+                1,
+                lambda layer, grid=grid: Gate(spread(tables[layer][None], grid)),
+            )
+            out[batch.pairs + start] = found[0].cpu().numpy()
+    return out
+
+
+def gate_slopes(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    gates: Float[np.ndarray, "layer head row_part column_part"] | None = None,
+    *,
+    batch_tokens: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Slopes:
+    """The derivative of every pair's score by every gate, by one forward and one backward pass.
+
+    Args:
+        model: a loaded reranker.
+        pairs: queries with passages.
+        gates: where the derivative is taken; all gates at 1 where None.
+        batch_tokens: most places of a batch; the model's default where None.
+        progress: called with pairs done and pairs in all.
+
+    Raises:
+        InputError: if the gates have another shape, a pair cannot be encoded, or a score is not
+            finite.
+
+    >>> import matchlens
+    >>> pair = matchlens.Pair("q", "d", "warm tea", "Tea is best served warm.", 3)
+    >>> gate_slopes(matchlens.load("demo"), [pair]).slopes.shape
+    (1, 12, 12, 6, 6)
+    """
+    family = model.family
+    tables = None if gates is None else _checked(model, gates)
+    shape = (len(pairs), family.n_layers, family.n_heads, PARTS, PARTS)
+    out = Slopes(np.zeros(len(pairs), model.score_dtype), np.zeros(shape, model.score_dtype))
+    refresh(family.module)
+    done = 0
+    with differentiable(model):
+        for start, _, batch in in_batches(model, pairs, batch_tokens or model.batch_tokens):
+            rows = batch.pairs + start
+            scores = _differentiated(model, PartLayout(batch.parts), batch, tables, rows, out)
+            named = [pairs[row] for row in rows.tolist()]
+            check_finite(model, scores, named)
+            out.scores[rows] = scores
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(pairs))
+    return out
+
+
+def _differentiated(
+    model: Reranker,
+    grid: PartLayout,
+    batch: EncodedBatch,
+    tables: Tensor | None,
+    rows: np.ndarray,
+    out: Slopes,
+) -> np.ndarray:
+    """The scores of a batch; their derivatives go to the pairs' rows of ``out``."""
+    family = model.family
+    last = family.n_layers - 1
+    one = torch.ones((1, 1, 1, 1), device=model.device)
+
+    def gate(layer: int) -> Gate:
+        at = family.score_rows if layer == last else None
+        at = None if at == slice(None) else at
+
+        def collect(slopes: Tensor) -> None:
+            found = by_parts(slopes, grid, at).double().cpu().numpy()
+            out.slopes[rows, layer] = found
+
+        return Gate(one if tables is None else spread(tables[layer][None], grid), collect)
+
+    scores = walk_gated(model, grid, family.embed(batch), 1, gate)
+    backward(scores)
+    return scores[0].detach().cpu().numpy()
+
+
+def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> None:
+    """Refuse scores that are not finite.
+
+    Raises:
+        InputError: if one is not; it names the pair.
+    """
+    if not np.isfinite(scores).all():
+        pair = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
+        raise InputError(
+            f"the score of query {pair.qid!r} and passage {pair.docid!r} by model {model.name!r} "
+            f"is not finite in {model.dtype}; expected a number: load it with dtype='float32' "
+            "(--dtype float32)"
+        )
+
+
+def _checked(model: Reranker, gates: np.ndarray) -> Tensor:
+    family = model.family
+    wanted = (family.n_layers, family.n_heads, PARTS, PARTS)
+    if gates.shape != wanted:
+        raise InputError(
+            f"gates have the shape {gates.shape}; expected {wanted}: layers, heads, row parts and "
+            "column parts of the model"
+        )
+    kind = torch.float64 if model.dtype == "float64" else torch.float32
+    return torch.as_tensor(gates, dtype=kind, device=model.device)
+
+
+@dataclass(frozen=True)
+class Integral:
+    """Contributions of attention to one score, between words, and the attention itself.
+
+    Args:
+        score: the untouched score, logits.
+        without: the score with all gates at 0, logits.
+        contributions: [layer, head, row word, column word], logits.
+    """
+
+    score: float
+    without: float
+    contributions: Float[np.ndarray, "layer head row_word column_word"]
+
+    @property
+    def missed(self) -> float:
+        """The score, less the score without attention, less all contributions, logits."""
+        total = float(self.contributions.sum(dtype=np.float64))
+        return self.score - self.without - total
+
+
+def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> Integral:
+    """Share a score out over who reads whom: the integral over all gates from 0 to 1.
+
+    The contribution of a token pair is the integral over t of the score's derivative by its gate
+    where all gates are t, by the midpoint rule; attention is computed anew at each t.
+
+    Args:
+        model: a loaded reranker.
+        pair: a query with a passage.
+        words: the number of each token's word, from 0; tokens of one word are summed.
+        points: how many values t takes.
+
+    Raises:
+        InputError: if the pair cannot be encoded, or a score is not finite.
+
+    Source: science 9; Sundararajan et al. 2017 (integrated gradients).
+    """
+    family = model.family
+    batch = collated(model, [pair])
+    grid, last = PartLayout(batch.parts), family.n_layers - 1
+    one_hot = _one_hot(model, batch, words)
+    kind, count = one_hot.dtype, one_hot.shape[1]
+    shape = (family.n_layers, family.n_heads, count, count)
+    sums = torch.zeros(shape, dtype=kind, device=model.device)
+
+    def gate_at(values: Tensor, collects: bool) -> GateOf:
+        def gate(layer: int) -> Gate:
+            rows = one_hot[family.score_rows] if layer == last else one_hot
+
+            def collect(slopes: Tensor) -> None:
+                sums[layer] += rows.mT @ (slopes.sum(0).to(kind) @ one_hot)
+
+            return Gate(values, collect if collects else None)
+
+        return gate
+
+    refresh(family.module)
+    with torch.inference_mode():
+        ends = torch.tensor([1.0, 0.0], dtype=kind, device=model.device)[:, None, None, None]
+        both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False))
+        both = both[:, 0].double().cpu().numpy()
+    check_finite(model, both, [pair, pair])
+    middles = (torch.arange(points, dtype=kind, device=model.device) + 0.5) / points
+    together = max(1, max(model.batch_tokens, POINT_TOKENS) // batch.tokens)
+    with differentiable(model):
+        states = family.embed(batch)
+        for some in middles.split(together):
+            gates = gate_at(some[:, None, None, None], True)
+            backward(walk_gated(model, grid, states, len(some), gates))
+    shared = (sums / points).cpu().numpy()
+    return Integral(float(both[0]), float(both[1]), shared)
+
+
+def word_attention(
+    model: Reranker, pair: Pair, words: np.ndarray
+) -> Float[np.ndarray, "layer head row_word column_word"]:
+    """Attention between words: mean over the row word's tokens of the sum over the column word's.
+
+    Rows of the last layer that the score does not read are 0.
+
+    Args:
+        model: a loaded reranker.
+        pair: a query with a passage.
+        words: the number of each token's word, from 0.
+
+    Raises:
+        InputError: if the pair cannot be encoded.
+    """
+    family = model.family
+    batch = collated(model, [pair])
+    grid, last = PartLayout(batch.parts), family.n_layers - 1
+    one_hot = _one_hot(model, batch, words)
+    uncut = LayerCut.of([], 0, family.n_heads, ())
+    out: list[np.ndarray] = []
+
+    def watch(weights: Tensor, values: Tensor) -> None:
+        rows = one_hot[family.score_rows] if len(out) == last else one_hot
+        mean = rows / one_hot.sum(0)
+        out.append((mean.mT @ (weights[0].to(rows.dtype) @ one_hot)).cpu().numpy())
+
+    refresh(family.module)
+    with torch.inference_mode():
+        states = family.embed(batch)
+        for layer in range(family.n_layers):
+            rows = family.score_rows if layer == last else None
+            states = family.layer(layer, states, Call(grid, [uncut], rows, watch=watch))
+    return np.stack(out)
+
+
+def _one_hot(
+    model: Reranker, batch: EncodedBatch, words: np.ndarray
+) -> Float[Tensor, "token word"]:
+    """Which word each token of a batch of one pair belongs to; none for padding."""
+    kind = torch.float64 if model.dtype == "float64" else torch.float32
+    shape = (batch.parts.shape[1], int(words.max()) + 1)
+    one_hot = torch.zeros(shape, dtype=kind, device=model.device)
+    one_hot[batch.mask[0].nonzero()[:, 0], torch.as_tensor(words, device=model.device)] = 1
+    return one_hot

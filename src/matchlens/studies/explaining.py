@@ -1,0 +1,472 @@
+"""Why one passage ranks above another: contributions of attention, and what cuts do to the margin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from matchlens.arguments import typed
+from matchlens.corpora import Pair, PairSet
+from matchlens.directions import Cut
+from matchlens.engine import run
+from matchlens.errors import InputError
+from matchlens.gating import Integral, integrate, word_attention
+from matchlens.models.load import Reranker, load
+from matchlens.models.words import Stretch, stretches
+from matchlens.models.wrap import wrap
+from matchlens.parts import NAMED, Part
+from matchlens.results import Result
+from matchlens.studies.common import TIE_TOL, identity, pair_table
+from matchlens.studies.swaps import Swap, Unit, smallest_swap
+
+NAME = "explain"
+POINTS, MOST_POINTS = 32, 256
+SMALL_ERROR = 0.02
+"""Share of the margin that the contributions may miss of it."""
+CUT_HEADS, CUT_HEAD_DIRECTIONS = 20, 50
+"""Heads, and heads in one direction, of the largest contribution that are really cut."""
+HEAD_LINKS, ALL_LINKS = 30, 120
+"""Links kept of each head, and of the sum over all heads."""
+OUTSIDE = "outside attention"
+
+
+@typed
+def explain(
+    model: Any,
+    query: str,
+    passages: Sequence[str | tuple[str, str]],
+    *,
+    compare: tuple[int, int] = (0, 1),
+    points: int = POINTS,
+    swap: bool = True,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Explain why a model ranks one passage above another.
+
+    The margin z(A) - z(B) is shared out over who reads whom: directions, layers, heads and words.
+    Next to what a unit contributes stands the margin with that unit really cut, and the smallest
+    set of cuts that swaps the two passages.
+
+    Args:
+        model: a loaded reranker, a sentence-transformers CrossEncoder, or what
+            :func:`matchlens.load` takes.
+        query: the query's text.
+        passages: two or more passages, as texts or (passage id, text).
+        compare: the numbers of the passages A and B, from 0.
+        points: least number of points of the integral; it doubles, to 256 at most, until the
+            contributions miss less than 2% of the margin.
+        swap: whether cuts are made at all; without them nothing causal is shown.
+        seed: of the random sets of cuts.
+        progress: called with steps done and steps in all.
+
+    Returns:
+        Tables ``passages``, ``words``, ``units``, ``margin``, ``query_words``, ``links``, ``swap``
+        and ``random_swaps``. Contributions and margins are logits.
+
+    Raises:
+        InputError: if the model cannot be loaded, fewer than two passages came, or a passage cannot
+            be encoded.
+
+    Source: science 9; Sundararajan et al. 2017.
+
+    >>> import matchlens
+    >>> texts = ["Tea is best served warm.", "The dog ran far."]
+    >>> result = matchlens.explain(matchlens.load("demo"), "warm tea", texts, points=8, swap=False)
+    >>> result.to_frame("passages")["docid"].tolist(), list(result.tables)[:3]
+    (['0', '1'], ['passages', 'words', 'units'])
+    """
+    started = time.perf_counter()
+    pairs = _pairs(query, passages)
+    first, second = _compared(compare, len(pairs))
+    if not 1 <= points <= MOST_POINTS:
+        raise InputError(f"points is {points}; expected 1 to {MOST_POINTS}")
+    ready = _ready(model)
+    tol = TIE_TOL[ready.dtype]
+    steps = _Steps(progress, len(pairs) + (2 if swap else 0))
+    shares = _integrated(ready, pairs, (first, second), points, steps)
+    margin = shares[first].integral.score - shares[second].integral.score
+    tables, missed = _tables(ready, shares, first, second)
+    pairset = PairSet(tuple(pairs), {}, {"candidates": "given"}, {"pairs": len(pairs)}, ())
+    compared = [pairs[first], pairs[second]]
+    used = shares[first].points
+    notes = [
+        *ready.notes,
+        *_said(ready, margin, missed, used, tol, pairs[first].docid, pairs[second].docid),
+    ]
+    table = tables["margin"]
+    small = missed > SMALL_ERROR * abs(margin)
+    table["share"] = np.nan if small else table["contribution"] / margin
+    cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
+    if swap:
+        units = _cut_units(ready, table, shares[first], shares[second])
+        out = run(ready, compared, {"": [], **{unit.text: [unit.cut] for unit in units}})
+        steps.step()
+        scores = {name: out.scores.of(name).astype(np.float64) for name in out.plan.conditions}
+        cut = pd.DataFrame(
+            [
+                (name, pair, score)
+                for name, both in scores.items()
+                for pair, score in zip((first, second), both.tolist(), strict=True)
+            ],
+            columns=cut.columns,
+        )
+        margins = {name: float(both[0] - both[1]) for name, both in scores.items()}
+        by_key = {(unit.kind, unit.unit): margins[unit.text] for unit in units}
+        keys = zip(table["kind"], table["unit"], strict=True)
+        table["margin_cut"] = [by_key.get(key, np.nan) for key in keys]
+        found = smallest_swap(ready, compared, units, margins, tol, seed)
+        steps.step()
+    else:
+        table["margin_cut"] = np.nan
+    table["lost"] = margin - table["margin_cut"]
+    tables["swap"], tables["random_swaps"] = Swap.tables(found)
+    if cut.empty:
+        cut = pd.DataFrame(
+            {
+                "cut": pd.Series([""] * len(pairs), dtype=object),
+                "pair": np.arange(len(pairs)),
+                "score": [one.integral.score for one in shares],
+            }
+        )
+    tokens = np.array([one.tokens for one in shares], dtype=np.int64)
+    truncated = np.array([one.truncated for one in shares], dtype=bool)
+    return Result(
+        study=NAME,
+        identity=identity(ready.identity, pairset),
+        options={
+            "query": query,
+            "compare": [first, second],
+            "margin": margin,
+            "points": used,
+            "error": missed,
+            "shared_out": not small,
+            "tie_tol": tol,
+            "seed": seed,
+            "swapped": found is not None and found.swapped,
+            "swap": [] if found is None else [str(unit.cut) for unit in found.kept],
+            "cuts_made": swap,
+            "layers": ready.family.n_layers,
+            "heads": ready.family.n_heads,
+            "device": ready.device.type,
+            "check": dict(ready.checks),
+        },
+        notes=tuple(notes),
+        pairs=pair_table(pairs, tokens, truncated, seed),
+        scores=cut,
+        tables=tables,
+        log=(f"{NAME}: {len(pairs)} passages: {time.perf_counter() - started:.1f} s",),
+    )
+
+
+class _Steps:
+    """Progress over a known number of steps."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def step(self) -> None:
+        """One more step is done."""
+        self.done += 1
+        if self.progress is not None:
+            self.progress(min(self.done, self.total), self.total)
+
+
+def _pairs(query: str, passages: Sequence[str | tuple[str, str]]) -> list[Pair]:
+    """The pairs, each passage with its id or its number.
+
+    Raises:
+        InputError: if there are fewer than two, or two have one id.
+    """
+    if len(passages) < 2:
+        raise InputError(
+            f"{len(passages)} passages came; expected two or more, so that one ranks above another"
+        )
+    pairs = []
+    for number, passage in enumerate(passages):
+        docid, text = (str(number), passage) if isinstance(passage, str) else passage
+        if any(pair.docid == docid for pair in pairs):
+            raise InputError(f"two passages have the id {docid!r:.60}; expected an id for each")
+        pairs.append(Pair("query", docid, query, text, grade=0, judged=False))
+    return pairs
+
+
+def _compared(compare: Sequence[int], count: int) -> tuple[int, int]:
+    first, second = compare
+    if first == second or not all(0 <= one < count for one in (first, second)):
+        raise InputError(
+            f"compare is {tuple(compare)}; expected the numbers of two different passages, 0 to "
+            f"{count - 1}"
+        )
+    return int(first), int(second)
+
+
+def _ready(model: Any) -> Reranker:
+    """The model, loaded or wrapped."""
+    if isinstance(model, Reranker):
+        return model
+    return load(model) if isinstance(model, str | Path) else wrap(model)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """One passage's score, shared out.
+
+    Args:
+        pair: query and passage.
+        words: its words in reading order.
+        integral: contributions between them.
+        points: of the integral.
+        tokens: after the length limit.
+        truncated: whether the pair was longer than the limit.
+    """
+
+    pair: Pair
+    words: list[Stretch]
+    integral: Integral
+    points: int
+    tokens: int
+    truncated: bool
+
+    @property
+    def parts(self) -> np.ndarray:
+        """Part number of each word."""
+        return np.array([word.part for word in self.words], dtype=np.int64)
+
+    def by_direction(self) -> Float[np.ndarray, "layer head row_part column_part"]:
+        """Contributions by layer, head and direction."""
+        one_hot = np.eye(len(Part))[self.parts]
+        return one_hot.T @ (self.integral.contributions.astype(np.float64) @ one_hot)
+
+
+def _integrated(
+    model: Reranker, pairs: Sequence[Pair], compared: tuple[int, int], points: int, steps: _Steps
+) -> list[_Share]:
+    """Share out all scores with as many points as the margin of the compared passages needs."""
+    encoded = model.encode(pairs)
+    words = [stretches(model, pair) for pair in pairs]
+
+    def of(row: int, points: int) -> _Share:
+        numbers = np.concatenate(
+            [np.full(word.stop - word.start, at) for at, word in enumerate(words[row])]
+        )
+        found = integrate(model, pairs[row], numbers, points)
+        length = int(encoded.lengths[row])
+        return _Share(pairs[row], words[row], found, points, length, bool(encoded.truncated[row]))
+
+    shares = {row: of(row, points) for row in compared}
+    while points < MOST_POINTS:
+        first, second = (shares[row].integral for row in compared)
+        margin = first.score - second.score
+        if abs(margin) <= TIE_TOL[model.dtype]:
+            break  # a tie has nothing to share out, whatever the number of points
+        if abs(first.missed - second.missed) <= SMALL_ERROR * abs(margin):
+            break
+        points = min(2 * points, MOST_POINTS)
+        shares = {row: of(row, points) for row in compared}
+    out = []
+    for row in range(len(pairs)):
+        out.append(shares[row] if row in shares else of(row, points))
+        steps.step()
+    return out
+
+
+def _said(
+    model: Reranker, margin: float, missed: float, points: int, tol: float, a: str, b: str
+) -> list[str]:
+    """What a person should know before believing the numbers."""
+    said = []
+    if abs(margin) <= tol:
+        said.append(f"passages {a!r} and {b!r} are tied: there is no margin to share out")
+    elif missed > SMALL_ERROR * abs(margin):
+        said.append(
+            f"the margin of {margin:.3g} logits is too small to share out: with {points} points "
+            f"the contributions miss {missed:.2g} logits of it"
+        )
+    if margin < -tol:
+        said.append(
+            f"passage {a!r} ranks below {b!r}: the contributions are of {a!r} less {b!r}, and a "
+            "swap lifts it above"
+        )
+    if model.prompt is not None:
+        said.append("the prompt's own words read in every cut: a cut names CLS, Q, SEP and D rows")
+    if model.reads_last:
+        said.append("CLS stands for the input's last token, whose state the score reads")
+    return said
+
+
+def _tables(
+    model: Reranker, shares: Sequence[_Share], first: int, second: int
+) -> tuple[dict[str, pd.DataFrame], float]:
+    """The tables of contributions, and what they miss of the margin (logits)."""
+    a, b = shares[first], shares[second]
+    units = [_units(number, share) for number, share in enumerate(shares)]
+    missed = abs(a.integral.missed - b.integral.missed)
+    return {
+        "passages": pd.DataFrame([_passage(number, one) for number, one in enumerate(shares)]),
+        "words": pd.DataFrame(
+            [row for number, one in enumerate(shares) for row in _words(number, one)]
+        ),
+        "units": pd.concat(units, ignore_index=True),
+        "margin": _margin(units[first], units[second]),
+        "query_words": _query_words(a, b),
+        "links": pd.concat(
+            [_links(model, number, one) for number, one in enumerate(shares)], ignore_index=True
+        ),
+    }, missed
+
+
+def _passage(number: int, share: _Share) -> dict[str, object]:
+    return {
+        "passage": number,
+        "docid": share.pair.docid,
+        "text": share.pair.text,
+        "score": share.integral.score,
+        "without_attention": share.integral.without,
+        "points": share.points,
+        "error": abs(share.integral.missed),
+        "tokens": share.tokens,
+        "truncated": share.truncated,
+    }
+
+
+def _words(number: int, share: _Share) -> list[dict[str, object]]:
+    read = share.integral.contributions.sum((0, 1, 2), dtype=np.float64)
+    reads = share.integral.contributions.sum((0, 1, 3), dtype=np.float64)
+    return [
+        {
+            "passage": number,
+            "word": at,
+            "part": str(Part(word.part)),
+            "text": word.text,
+            "read": read[at],
+            "reads": reads[at],
+            "start": word.start,
+            "stop": word.stop,
+        }
+        for at, word in enumerate(share.words)
+    ]
+
+
+def _units(number: int, share: _Share) -> pd.DataFrame:
+    """Contributions by direction, layer, head, and head in one direction."""
+    table = share.by_direction()
+    layers, heads = table.shape[:2]
+    there = np.flatnonzero(np.bincount(share.parts, minlength=len(Part)))
+    directions = [(f"{Part(x)!s}->{Part(y)!s}", x, y) for x in there for y in there]
+    rows: list[tuple[str, str, int | None, int | None, str | None, float]] = []
+    rows += [("direction", d, None, None, d, table[:, :, x, y].sum()) for d, x, y in directions]
+    rows += [("layer", str(at), at, None, None, table[at].sum()) for at in range(layers)]
+    for layer in range(layers):
+        for head in range(heads):
+            own, name = table[layer, head], f"{layer}.{head}"
+            rows.append(("head", name, layer, head, None, own.sum()))
+            rows += [
+                ("head_direction", f"{d}#{name}", layer, head, d, own[x, y])
+                for d, x, y in directions
+            ]
+    rows.append((OUTSIDE, OUTSIDE, None, None, None, share.integral.without))
+    columns = ["kind", "unit", "layer", "head", "direction", "contribution"]
+    frame = pd.DataFrame(rows, columns=columns)
+    for name in ("layer", "head"):
+        frame[name] = frame[name].astype("float64")  # NaN where there is none
+    frame.insert(5, "passage", number)
+    return frame
+
+
+def _margin(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """The two passages' contributions, A less B; a unit that one of them lacks counts 0 there."""
+    keys = ["kind", "unit"]
+    both = first.merge(second, on=keys, how="outer", suffixes=("", "_b"))
+    for name in ("layer", "head", "direction"):
+        both[name] = both[name].where(both[name].notna(), both[f"{name}_b"])
+    both["contribution"] = both["contribution"].fillna(0.0) - both["contribution_b"].fillna(0.0)
+    kinds = {kind: at for at, kind in enumerate(dict.fromkeys(first["kind"]))}
+    order = pd.DataFrame({"kind": both["kind"].map(kinds), "size": -both["contribution"].abs()})
+    both = both.loc[order.sort_values(["kind", "size"], kind="stable").index]
+    return both[[*keys, "layer", "head", "direction", "contribution"]].reset_index(drop=True)
+
+
+def _query_words(a: _Share, b: _Share) -> pd.DataFrame:
+    """What the query's words contribute as they are read, in both passages."""
+    sides = []
+    for share in (a, b):
+        read = share.integral.contributions.sum((0, 1, 2), dtype=np.float64)
+        at = np.flatnonzero(share.parts == Part.Q)
+        sides.append([(share.words[place].text, float(read[place])) for place in at.tolist()])
+    rows = []
+    for word in range(max(map(len, sides))):
+        each = [side[word] if word < len(side) else None for side in sides]
+        read_a, read_b = (0.0 if one is None else one[1] for one in each)
+        text = next(one[0] for one in each if one is not None)
+        rows.append((word, text, read_a - read_b, read_a, read_b))
+    return pd.DataFrame(rows, columns=["word", "text", "contribution", "read_a", "read_b"])
+
+
+def _links(model: Reranker, number: int, share: _Share) -> pd.DataFrame:
+    """Who reads whom: the strongest links of each head, and of the sum over all heads.
+
+    Attention is the mean over the row word's tokens of the sum over the column word's; for all heads
+    its mean over them.
+    """
+    sums = share.integral.contributions
+    layers, heads, words = sums.shape[:3]
+    numbers = np.concatenate(
+        [np.full(word.stop - word.start, at) for at, word in enumerate(share.words)]
+    )
+    attention = word_attention(model, share.pair, numbers)
+    kept = [(-1, -1, sums.sum((0, 1), dtype=np.float64), ALL_LINKS, attention.mean((0, 1)))]
+    for layer in range(layers):
+        for head in range(heads):
+            kept.append((layer, head, sums[layer, head], HEAD_LINKS, attention[layer, head]))
+    frames = []
+    for layer, head, one, most, weights in kept:
+        flat = np.abs(one).ravel()
+        top = np.argsort(-flat, kind="stable")[:most]
+        top = top[flat[top] > 0]
+        frames.append(
+            pd.DataFrame(
+                {
+                    "passage": number,
+                    "layer": layer,
+                    "head": head,
+                    "row_word": top // words,
+                    "column_word": top % words,
+                    "contribution": one.ravel()[top].astype(np.float64),
+                    "attention": weights.ravel()[top].astype(np.float64),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _cut_units(model: Reranker, margin: pd.DataFrame, a: _Share, b: _Share) -> list[Unit]:
+    """The units that are really cut: all directions and layers, the heads of largest contribution.
+
+    Args:
+        model: a loaded reranker.
+        margin: units by kind, the largest contribution first.
+        a: the first passage.
+        b: the second.
+    """
+    whole = f"{{{','.join(map(str, NAMED))}}}->All"
+    other = str(Part.OTHER)
+    made = []
+    most = {"head": CUT_HEADS, "head_direction": CUT_HEAD_DIRECTIONS}
+    for kind, rows in margin.groupby("kind", sort=False):
+        if kind == OUTSIDE:
+            continue
+        if "direction" in str(kind):  # a cut does not name the prompt's words
+            sides = rows["direction"].str.split("->")
+            rows = rows[[other not in pair for pair in sides]]
+        for unit in rows["unit"].head(most.get(str(kind), len(rows))):
+            mark = {"layer": f"{whole}@", "head": f"{whole}#"}.get(str(kind), "")
+            made.append(Unit(str(kind), str(unit), Cut.parse(f"{mark}{unit}")))
+    return made

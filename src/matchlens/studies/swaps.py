@@ -1,0 +1,232 @@
+"""The smallest set of cuts that swaps two passages, against random sets of its size and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from matchlens.corpora import Pair
+from matchlens.directions import Cut
+from matchlens.engine import run
+from matchlens.models.load import Reranker
+from matchlens.parts import Part
+from matchlens.plan import LayerCut
+
+MOST_UNITS = 10
+"""Units of a set at most."""
+RANDOM_SETS = 20
+BEYOND = 10
+"""Ties' tolerances by which the other passage must be above."""
+SEARCHED = ("direction", "head_direction")
+"""Kinds of units that a set is made of, in the order in which they are tried."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of attention that can be cut.
+
+    Args:
+        kind: ``direction``, ``layer``, ``head`` or ``head_direction``.
+        unit: its name in the tables.
+        cut: what cutting it cuts.
+    """
+
+    kind: str
+    unit: str
+    cut: Cut
+
+    @property
+    def text(self) -> str:
+        """The name of its condition."""
+        return str(self.cut)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A set of cuts, and the random sets it is held against.
+
+    Args:
+        units: in the order in which they were added.
+        margins: after each, logits.
+        kept: those that are left after pruning, all of them where nothing was swapped.
+        swapped: whether the set that is left swaps the passages.
+        random_margins: under each random set, logits.
+        random_swapped: whether a random set swaps the passages.
+    """
+
+    units: tuple[Unit, ...] = ()
+    margins: tuple[float, ...] = ()
+    kept: tuple[Unit, ...] = ()
+    swapped: bool = False
+    random_margins: tuple[float, ...] = ()
+    random_swapped: tuple[bool, ...] = ()
+
+    @staticmethod
+    def tables(swap: Swap | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The tables ``swap`` and ``random_swaps``; empty where nothing was cut."""
+        swap = swap or Swap()
+        steps = pd.DataFrame(
+            [
+                (step, unit.unit, margin, unit in swap.kept)
+                for step, (unit, margin) in enumerate(zip(swap.units, swap.margins, strict=True), 1)
+            ],
+            columns=["step", "unit", "margin", "kept"],
+        )
+        draws = pd.DataFrame(
+            [
+                (draw, len(swap.kept), margin, swapped)
+                for draw, (margin, swapped) in enumerate(
+                    zip(swap.random_margins, swap.random_swapped, strict=True)
+                )
+            ],
+            columns=["draw", "size", "margin", "swapped"],
+        )
+        return steps, draws
+
+
+def smallest_swap(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    units: Sequence[Unit],
+    margins: Mapping[str, float],
+    tol: float,
+    seed: int,
+) -> Swap:
+    """Search for the fewest units whose joint cut puts the lower passage above the higher one.
+
+    Directions are tried first, then heads in one direction. In each step the unit is added that
+    moves the margin most; at the end, units without which the passages are still swapped are
+    taken out. No set blinds the rows that the score reads.
+
+    Args:
+        model: a loaded reranker.
+        pairs: the two passages.
+        units: what can be cut.
+        margins: the margin under each unit's condition, and without a cut (``""``), logits.
+        tol: scores closer than this are tied.
+        seed: of the random sets.
+
+    Source: science 9.
+    """
+    search = _Search(model, pairs, margins[""], tol)
+    best = Swap()
+    for kind in SEARCHED:
+        tried = [unit for unit in units if unit.kind == kind]
+        found = search.greedy(tried, margins)
+        if found.swapped or not best.units or _nearer(found, best, search.sign):
+            best = found
+        if found.swapped:
+            break
+    if not best.units:
+        return best
+    drawn = _random_sets(search, best.kept, [u for u in units if u.kind == "direction"], seed)
+    found = search.margins(drawn)
+    swapped = tuple(search.swaps(margin) for margin in found)
+    return replace(best, random_margins=tuple(found), random_swapped=swapped)
+
+
+def _nearer(one: Swap, other: Swap, sign: float) -> bool:
+    return bool(one.units) and sign * one.margins[-1] < sign * other.margins[-1]
+
+
+class _Search:
+    """Margins of two passages under sets of cuts."""
+
+    def __init__(self, model: Reranker, pairs: Sequence[Pair], margin: float, tol: float) -> None:
+        self.model, self.pairs, self.margin, self.tol = model, pairs, margin, tol
+        self.sign = 1.0 if margin >= 0 else -1.0
+        parts = {int(part) for labels in model.encode(pairs).parts for part in labels}
+        self.columns = sorted(parts)
+        self.rows = sorted(parts & {int(part) for part in model.family.score_parts})
+
+    def swaps(self, margin: float) -> bool:
+        """Whether the order of the two passages is another than without cuts."""
+        return self.sign * margin < -BEYOND * self.tol
+
+    def blinds(self, units: Sequence[Unit]) -> bool:
+        """Whether in some layer the score's rows would read nothing at all."""
+        family = self.model.family
+        for layer in range(family.n_layers):
+            cut = LayerCut.of([unit.cut for unit in units], layer, family.n_heads, tuple(Part))
+            if (cut.table[:, self.rows][:, :, self.columns] > 0).all():
+                return True
+        return False
+
+    def margins(self, sets: Sequence[Sequence[Unit]]) -> list[float]:
+        """The margin under each set of cuts."""
+        if not sets:
+            return []
+        conditions = {str(at): [unit.cut for unit in one] for at, one in enumerate(sets)}
+        scores = run(self.model, self.pairs, conditions).scores
+        both = (scores.of(name).astype(np.float64) for name in conditions)
+        return [float(first - second) for first, second in both]
+
+    def greedy(self, units: Sequence[Unit], single: Mapping[str, float]) -> Swap:
+        """Add the unit that moves the margin most until the passages are swapped, then prune.
+
+        Args:
+            units: those to choose from.
+            single: the margin under each unit alone.
+        """
+        chosen: list[Unit] = []
+        margins: list[float] = []
+        now = self.margin
+        while len(chosen) < MOST_UNITS:
+            sets = [[*chosen, unit] for unit in units if unit not in chosen]
+            sets = [one for one in sets if not self.blinds(one)]
+            if not sets:
+                break
+            found = self.margins(sets) if chosen else [single[one[0].text] for one in sets]
+            at = int(np.argmin(self.sign * np.array(found)))
+            if self.sign * found[at] >= self.sign * now:
+                break  # no further cut brings the other passage nearer
+            now = found[at]
+            chosen.append(sets[at][-1])
+            margins.append(now)
+            if self.swaps(now):
+                return Swap(tuple(chosen), tuple(margins), self.pruned(chosen), swapped=True)
+        return Swap(tuple(chosen), tuple(margins), tuple(chosen))
+
+    def pruned(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
+        """The units without those that the swap does not need, the first ones taken out first."""
+        kept = list(units)
+        for unit in units[:-1]:
+            rest = [one for one in kept if one is not unit]
+            if self.swaps(self.margins([rest])[0]):
+                kept = rest
+        return tuple(kept)
+
+
+def _random_sets(
+    search: _Search, kept: Sequence[Unit], directions: Sequence[Unit], seed: int
+) -> list[list[Unit]]:
+    """Random sets of as many units in the same layers, none of which blinds the score's rows.
+
+    Args:
+        search: says what blinds them.
+        kept: the set.
+        directions: those that a unit may be drawn from.
+        seed: of the draws.
+    """
+    draw = np.random.default_rng([seed, len(kept)])
+    heads = search.model.family.n_heads
+    sets: list[list[Unit]] = []
+    for _ in range(10 * RANDOM_SETS):  # a draw that cannot be used is drawn again
+        one: list[Unit] = []
+        for unit in kept:
+            direction = directions[int(draw.integers(len(directions)))]
+            if unit.cut.heads is not None:
+                ((layer, _),) = unit.cut.heads
+                name = f"{direction.unit}#{layer}.{int(draw.integers(heads))}"
+                direction = Unit(unit.kind, name, Cut.parse(name))
+            one.append(direction)
+        distinct = len({unit.unit for unit in one}) == len(one)
+        same = {unit.unit for unit in one} == {unit.unit for unit in kept}
+        if distinct and not same and not search.blinds(one):
+            sets.append(one)
+        if len(sets) == RANDOM_SETS:
+            break
+    return sets
