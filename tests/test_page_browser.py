@@ -23,7 +23,9 @@ return [...document.querySelectorAll(arguments[0])]
   .filter((one) => one.getClientRects().length && one.checkVisibility())
   .map((one) => one.id || one.textContent.trim())
 """
-VIEW_TIP = "const tip = document.querySelector('.mlv .tip'); return tip.hidden ? '' : tip.textContent"
+VIEW_TIP = (
+    "const tip = document.querySelector('.mlv .tip'); return tip.hidden ? '' : tip.textContent"
+)
 TIP = "const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent"
 
 
@@ -339,6 +341,7 @@ def test_without_scripts_all_of_it_can_still_be_read(browser, folder):
     assert len(browser.run(SHOWN, ".scene")) > 1
     assert browser.run(SHOWN, ".mlv .tools, [data-csv], [data-theme-button]") == []
     titled = browser.run(
-        "return document.querySelectorAll('svg.chart :not(svg) > title, td[title], .w[title]').length"
+        "return document.querySelectorAll("
+        "'svg.chart :not(svg) > title, td[title], .w[title]').length"
     )
     assert titled > 200

@@ -17,6 +17,7 @@ from matchlens.cli import (
     checking,
     circuits,
     comparing,
+    explaining,
     families,
     looking,
     reproduce,
@@ -82,6 +83,7 @@ app.command("check", help=checking.HELP)(checking.check)
 app.command("families", help=families.HELP)(families.families)
 app.command("compare", help=comparing.HELP)(comparing.compare)
 app.command("look", help=looking.HELP)(looking.look)
+app.command("explain", help=explaining.HELP)(explaining.explain)
 app.command("study", help=study.HELP)(study.study)
 app.command("reproduce", help=reproduce.HELP)(reproduce.reproduce)
 app.command("rerun", help=rerunning.HELP)(rerunning.rerun)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.directions import Cut
 from matchlens.report.looking import plain
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.report.sections import Section, section_latex
@@ -43,22 +48,29 @@ def swap_sentence(result: Result) -> str:
     kept = [str(row["unit"]) for row in rows if row["kept"] and row["unit"]]
     first, last = number(result.options["margin"]), number(rows[-1]["margin"])
     if not result.options["swapped"]:
-        least = min((number(row["margin"]) for row in rows), key=lambda m: m * (first > 0 or -1))
+        least = min((number(row["margin"]) for row in rows), key=lambda m: m if first > 0 else -m)
         return (
-            f"No set of cuts among the units tried swaps the two: the margin goes from "
+            "No set of the cuts that were tried swaps the two: the margin goes from "
             f"{printed(first, 3)} to {printed(least, 3)} at best."
         )
-    units = "unit" if len(kept) == 1 else "units"
+    upper, lower = ("B", "A") if first > 0 else ("A", "B")
+    directions = Cut.parse(kept[0]).directions if len(kept) == 1 else ()
+    words = "; ".join(direction.words for direction in directions)
     sentence = (
-        f"Cut {listed(kept)} ({len(kept)} {units}), and A and B change places: the margin goes "
-        f"from {printed(first, 3)} to {printed(last, 3)}."
+        f"Cut {listed(kept)}{f' ({words})' if words else ''}, and {upper} ranks above {lower}"
     )
+    if all(row["kept"] for row in rows):  # else the margin of these alone is not in the table
+        sentence += f": the margin goes from {printed(first, 3)} to {printed(last, 3)}"
     draws = records(result.tables["random_swaps"]) if "random_swaps" in result.tables else []
+    number_of_units = "single cut" if len(kept) == 1 else f"set of {len(kept)} cuts"
+    sentence += f". No smaller set was found than this {number_of_units}"
     if draws:
         swapped = sum(bool(row["swapped"]) for row in draws)
-        sentence += f" Of {len(draws)} random sets of this size, {swapped or 'none'} "
-        sentence += "does so." if swapped < 2 else "do so."
-    return sentence
+        sentence += (
+            f"; {swapped or 'none'} of {len(draws)} random sets of the same size and layers "
+            f"{'swaps' if swapped < 2 else 'swap'} the two"
+        )
+    return f"{sentence}."
 
 
 def completeness_sentence(result: Result) -> str:
@@ -98,7 +110,9 @@ def number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def margin_table(result: Result, kinds: Sequence[str] = ("direction", "outside attention")) -> Section:
+def margin_table(
+    result: Result, kinds: Sequence[str] = ("direction", "outside attention")
+) -> Section:
     """The units of some kinds by their contribution to the margin.
 
     Args:
@@ -132,12 +146,14 @@ def margin_table(result: Result, kinds: Sequence[str] = ("direction", "outside a
     return Section("margin", title, (kinds[0].replace("_", " x "), *HEAD), tuple(body), 1, note)
 
 
-def explain_text(result: Result) -> str:
+def explain_text(result: Result, *, bold: bool = False) -> str:
     """What is printed: scores, margin, directions, heads, query words, the smallest swap.
 
     Args:
         result: what :func:`matchlens.explain` returned.
+        bold: whether headings are in bold type, for a terminal.
     """
+    on, off = ("\033[1m", "\033[0m") if bold else ("", "")
     model = result.identity["model"]
     name = plain(str(model["name"]), 60) if isinstance(model, Mapping) else "the model"
     lines = [f"Why does A rank above B? {name} on: {plain(str(result.options['query']))}", ""]
@@ -151,12 +167,17 @@ def explain_text(result: Result) -> str:
         ("Heads in one direction", ("head_direction",)),
     ):
         table = margin_table(result, kinds)
-        lines += _table(title, table.head, table.rows)
+        lines += _table(f"{on}{title}{off}", table.head, table.rows)
     words = [
-        (plain(str(row["text"]), 30), *(printed(row[key], 3) for key in ("read_a", "read_b", "contribution")))
+        (
+            plain(str(row["text"]), 30),
+            *(printed(row[key], 3) for key in ("read_a", "read_b", "contribution")),
+        )
         for row in records(result.to_frame("query_words"))
-    ]  # fmt: skip
-    lines += _table("Query words, as they are read", ("word", *HEAD[:3]), words, len(words))
+    ]
+    lines += _table(
+        f"{on}Query words, as they are read{off}", ("word", *HEAD[:3]), words, len(words)
+    )
     lines += _prose(margin_table(result).note)
     return "\n".join([*lines, "", *note_lines(result)]).rstrip() + "\n"
 
@@ -174,16 +195,39 @@ def _prose(text: str) -> list[str]:
     return textwrap.wrap(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
+def explain_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Maps of the heads' contributions to the margin: over all directions, then in each.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    table = result.to_frame("margin").rename(columns={"contribution": "diff"})
+    table["q"], table["significant"] = float("nan"), False
+    for name in ("heads", *dict.fromkeys(table["direction"].dropna())):
+        kind = "head" if name == "heads" else "head_direction"
+        some = table[(table["kind"] == kind) & ((name == "heads") | (table["direction"] == name))]
+        if len(some):
+            words = "contribution to the margin A \N{MINUS SIGN} B (logits)"
+            words = words if name == "heads" else f"{name}: {words}"
+            note = "Named layer.head: the largest contributions."
+            yield str(name), figures.head_map(pd.DataFrame(some), words=words, note=note)
+
+
 def explain_files(result: Result) -> dict[str, str | bytes]:
-    """The text, the tables in LaTeX, the figure and the page of an explained margin.
+    """The text, the table in LaTeX, the map of heads and the page of an explained margin.
 
     Args:
         result: what :func:`matchlens.explain` returned.
     """
     from matchlens.report.page import page_of
 
-    return {
+    files: dict[str, str | bytes] = {
         "explain/explain.txt": explain_text(result),
         "explain/margin.tex": section_latex(margin_table(result)),
         "explain.html": page_of(result),
     }
+    for name, figure in explain_figures(result):
+        for ending, content in figures.render(figure).items():
+            files[f"explain/figures/{name}.{ending}"] = content
+        break  # the others are drawn with .plot(direction)
+    return files

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.report.circuits import ARROWS
+from matchlens.report.explaining import margin_table
 from matchlens.report.numbers import SHARE, digits_of, printed
 from matchlens.report.sections import Section
 from matchlens.report.tables import COLUMNS, ROWS, is_matrix
@@ -45,6 +46,7 @@ def main_table(result: Result) -> Section:
         "circuits": _aligned,
         "looking": _looks,
         "study": _claims,
+        "explain": margin_table,
     }
     return makers.get(result.study, _plain)(result)
 

@@ -15,6 +15,7 @@ from matchlens.results import Result
 MOST = 20
 """Rows and notes that are shown at most."""
 TITLES = {
+    "explain": "Why A ranks above B",
     "evidence": "The cuts that the claims rest on",
     "ablation": "Table 1: attention cut in each direction",
     "attention": "Where attention goes, and which heads match",
@@ -30,6 +31,27 @@ TITLES = {
     "sweep-window": "Attention cut in windows of layers",
     "sweep-heads": "Every head cut alone",
 }
+
+
+VIEWS = ("explain", "looking")
+"""Studies of single pairs, which show themselves as the page does."""
+VIEW_HEADS, VIEW_LINKS = 100, 15
+"""Heads and links of a head that a notebook holds of a pair."""
+
+
+def pair_view(result: Result) -> str:
+    """The pair view of a study of single pairs, with its style and script.
+
+    Args:
+        result: of ``explain`` or ``looking``.
+    """
+    from matchlens.report.page.pair_view import notebook_block
+    from matchlens.report.page.sections.explaining import explained
+    from matchlens.report.page.sections.looking import looked
+
+    if result.study == "explain":
+        return notebook_block(explained(result, VIEW_LINKS, alone=True))
+    return notebook_block(looked(result, VIEW_HEADS, alone=True))
 
 
 def result_html(result: Result) -> str:
@@ -48,6 +70,8 @@ def result_html(result: Result) -> str:
 
         pieces.append(said_html(result))
         pieces += [section_html(section, MOST) for section in sections(result)]
+    elif result.study in VIEWS:
+        pieces.append(pair_view(result))
     else:
         pieces.append(section_html(main_table(result), MOST))
     tables = ", ".join(f"{name} ({len(table)})" for name, table in result.tables.items())
@@ -60,7 +84,8 @@ def _of_what(result: Result) -> str:
     if not isinstance(model, Mapping) or not isinstance(pairs, Mapping):
         return ""
     sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
-    return html.element("p", f"{model['name']} on {sources}: {pairs['number']} pairs")
+    on = f" on {sources}" if sources else ""
+    return html.element("p", f"{model['name']}{on}: {pairs['number']} pairs")
 
 
 def result_figure(result: Result, name: str | None = None) -> Figure:
@@ -97,6 +122,7 @@ def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
         head_sets_figures,
         sweep_figures,
     )
+    from matchlens.report.explaining import explain_figures
 
     if result.study.startswith("sweep-"):
         return sweep_figures(result)
@@ -106,6 +132,7 @@ def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
         "circuits": circuits_figures,
         "comparison": comparison_figures,
         "controls": controls_figures,
+        "explain": explain_figures,
         "head-sets": head_sets_figures,
     }
     return drawn[result.study](result) if result.study in drawn else iter(())

@@ -111,7 +111,12 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
     order = [*pair, *(place for place in passages if place not in pair)]
     words = [[row for row in tables["words"] if row["passage"] == place] for place in order]
     most = max(
-        (abs(number(row["read"])) for some in words[:2] for row in some if row["part"] in "QD"),
+        (
+            abs(number(row["read"]))
+            for some in words[:2]
+            for row in some
+            if row["part"] in ("Q", "D")
+        ),
         default=0.0,
     )
     query = str(result.options["query"])
@@ -136,8 +141,11 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
             for side in (0, 1)
         ]
         for keys in [[f"{layer}.{head}" for layer in range(layers) for head in range(heads)]]
-        for name in ("", *dict.fromkeys(str(r["unit"]) for r in tables["units"] if r["kind"] == "direction"))
-    }  # fmt: skip
+        for name in (
+            "",
+            *dict.fromkeys(str(r["unit"]) for r in tables["units"] if r["kind"] == "direction"),
+        )
+    }
     context = {
         "alone": alone,
         "scenes": [scene],
@@ -203,7 +211,16 @@ def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: floa
             f"{num(row['reads'], 3, sign=True)} as it reads"
         )
         name = f"{shown(text, TOKEN)} ({PARTS.get(part, 'other')})"
-        made.append(Word(shown(text, 200), part, shown(before, 400), colour(number(row["read"]), most), name, tip))  # fmt: skip
+        made.append(
+            Word(
+                shown(text, 200),
+                part,
+                shown(before, 400),
+                colour(number(row["read"]), most),
+                name,
+                tip,
+            )
+        )
     shown_blocks = blocks(made)
     for block in shown_blocks:
         part = str(block["part"])
@@ -257,11 +274,16 @@ def _directions(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -
 def _query_words(rows: Sequence[Row]) -> Bars:
     made = bar_rows(
         [
-            ("", shown(row["text"], TOKEN), "", [signed(row["read_a"]), signed(row["read_b"]), signed(row["contribution"])])
+            (
+                "",
+                shown(row["text"], TOKEN),
+                "",
+                [signed(row["read_a"]), signed(row["read_b"]), signed(row["contribution"])],
+            )
             for row in rows
         ],
         (False, False, True),
-    )  # fmt: skip
+    )
     return Bars("Contribution of each query word as it is read", "word", ("A", "B", "A − B"), made)
 
 

@@ -86,7 +86,9 @@ def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
         lead=(f"{counted(len(looks), 'pair')}; each says why it was chosen.",),
         template="view.html.j2",
         context={"view": looked(result, heads)},
-        tables=(Table("pair-cuts", "Score and rank under each cut", columns, cuts),) if cuts else (),
+        tables=(Table("pair-cuts", "Score and rank under each cut", columns, cuts),)
+        if cuts
+        else (),
         options=options_of(result),
         notes=tuple(notes),
     )
@@ -162,9 +164,7 @@ def _views(result: Result, received: np.ndarray, heads: int | None) -> list[View
     every = tuple((layer, head) for layer in range(layers) for head in range(per_layer))
     known = records(result.tables["heads"]) if "heads" in result.tables else []
     about = {
-        (int(number(row["layer"])), int(number(row["head"]))): (
-            f" ({', '.join(filter(None, (arrow(row['directions']), shown(row.get('kind') or '', 40))))})"
-        )
+        (int(number(row["layer"])), int(number(row["head"]))): f" ({_about(row)})"
         for row in known
         if row.get("directions")
     }
@@ -176,7 +176,14 @@ def _views(result: Result, received: np.ndarray, heads: int | None) -> list[View
         mine = tuple((layer, head) for head in range(per_layer))
         views.append(View(f"L{layer}", f"layer {layer}", mine))
     single = every if heads is None else matching[:heads]
-    return views + [View(f"{a}.{b}", f"head {a}.{b}{about.get((a, b), '')}", ((a, b),)) for a, b in single]  # fmt: skip
+    return views + [
+        View(f"{a}.{b}", f"head {a}.{b}{about.get((a, b), '')}", ((a, b),)) for a, b in single
+    ]
+
+
+def _about(row: Row) -> str:
+    kind = shown(row.get("kind") or "", 40)
+    return arrow(row["directions"]) + (f", {kind}" if kind else "")
 
 
 def _seen(received: np.ndarray, places: int, views: Sequence[View]) -> Mapping[str, np.ndarray]:
@@ -208,12 +215,18 @@ def _grid(received: np.ndarray | None, views: Sequence[View]) -> dict[str, objec
         (
             layer,
             [
-                {"key": f"{layer}.{head}", "colour": "", "tip": "", "sign": "", "mark": (layer, head) in marked}
+                {
+                    "key": f"{layer}.{head}",
+                    "colour": "",
+                    "tip": "",
+                    "sign": "",
+                    "mark": (layer, head) in marked,
+                }
                 for head in range(heads)
             ],
         )
         for layer in reversed(range(layers))
-    ]  # fmt: skip
+    ]
     return {
         "title": "Heads: how much of the reader's attention crosses to the other text",
         "rows": rows,
@@ -238,11 +251,17 @@ def _card(
     words = []
     for k, row in enumerate(tokens):
         part, token = str(row["part"]), shown(row["token"], TOKEN)
-        apart = k > 0 and tokens[k - 1]["part"] == row["part"] and number(row["start"]) > number(tokens[k - 1]["end"])  # fmt: skip
+        apart = (
+            k > 0
+            and tokens[k - 1]["part"] == row["part"]
+            and number(row["start"]) > number(tokens[k - 1]["end"])
+        )
         colour = "" if values is None else level(min(float(values[k]), most), most)
         tip = "" if values is None else f"receives {num(float(values[k]), 4)} when the query reads"
         said = f"{token} ({PARTS.get(part, 'other')})"
-        words.append(Word(shown(row["text"] or row["token"], TOKEN), part, " " * apart, colour, said, tip))  # fmt: skip
+        words.append(
+            Word(shown(row["text"] or row["token"], TOKEN), part, " " * apart, colour, said, tip)
+        )
     return {
         "number": place,
         "id": name,

@@ -64,8 +64,9 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Openin
         leads: what the page's exhibits say, by their id, where there is no summary.
     """
     model = shown(held.model, 120)
-    names = [shown(name, 80) for name in held.collections] or ["an unnamed collection"]
-    collections = listed(names)
+    names = [shown(name, 80) for name in held.collections]
+    unnamed = "" if set(held.studies) == {"explain"} else "an unnamed collection"
+    collections = listed(names or [unnamed])
     summary = held.rows("study", "summary")
     asked = tuple(prose(row["sentence"]) for row in summary if row["kind"] == "asked")
     found = tuple(prose(row["sentence"]) for row in summary if row["kind"] == "found")
