@@ -233,12 +233,17 @@ def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: floa
         "number": place,
         "id": "",
         "badge": LETTERS[place] if place < len(LETTERS) else str(place + 1),
-        "name": shown(passage["docid"], 80),
+        "name": shown(_name(passage), 80),
         "why": "",
         "facts": facts,
         "blocks": shown_blocks,
         "texts": (),
     }
+
+
+def _name(passage: Row) -> object:
+    number_alone = str(passage["docid"]) == str(passage["passage"])
+    return f"passage {passage['passage']}" if number_alone else passage["docid"]
 
 
 def _unit_row(
@@ -331,9 +336,9 @@ def _grid(
     }
 
 
-def _links(rows: Sequence[Row], passage: int, most: int | None) -> dict[str, list[list[float]]]:
+def _links(rows: Sequence[Row], passage: int, most: int | None) -> dict[str, list[list[int | float]]]:
     """The strongest links of each head and of all heads together: row, column, numbers."""
-    made: dict[str, list[list[float]]] = {}
+    made: dict[str, list[list[int | float]]] = {}
     for row in rows:
         if row["passage"] != passage:
             continue
