@@ -95,10 +95,10 @@ def test_a_direction_draws_who_reads_whom(browser, held):
         "return [...document.querySelectorAll('.g')].map((one) =>"
         " [one.dataset.head, one.getAttribute('aria-description')])"
     )
-    for place, (head, tip) in enumerate(tips):
+    for head, tip in tips:
         a, b = (side[place_of(head)] for side in held["maps"]["Q->D"])
         number = float(tip.split("B ")[2].split("\n")[0].replace("\u2212", "-"))
-        assert number == pytest.approx(a - b, abs=6e-4), place
+        assert number == pytest.approx(a - b, abs=6e-4), head
     press(browser, "tr[data-unit='Q->D'] .unit")
     assert drawn(browser) == {}
 
@@ -195,7 +195,8 @@ def test_two_results_of_a_notebook_answer_each_for_itself(browser, pages):
     browser.run("document.querySelectorAll('[data-head=\"1.2\"]')[1].click()")
     sheets = browser.run(
         "return [...document.querySelectorAll('.mlv')].map((one) =>"
-        " [one.querySelectorAll('svg.links').length, one.querySelector('[data-chosen]').textContent])"
+        " [one.querySelectorAll('svg.links').length,"
+        " one.querySelector('[data-chosen]').textContent])"
     )
     assert sheets[0][0] == 0
     assert sheets[1][0] == 3

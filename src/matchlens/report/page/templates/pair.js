@@ -11,6 +11,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   const scenes = all(".scene");
   const cards = all(".card").map((node) => ({ node, number: Number(node.dataset.card), words: all(".w", node) }));
   let scene = scenes[0];
+  const across = one(".heads tr") ? all(".g", one(".heads tr")).length : 0;
 
   const printed = (value, sign = true, places = 3) => {
     const text = Math.abs(value).toFixed(places).replace(/^0\./, ".");
@@ -143,14 +144,15 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       lines(card);
     }
     if (explains) {
-      all(".g").forEach((cell, place) => {
-        const [a, b] = held.maps[state.unit].map((side) => side[place]);
-        const values = held.maps[state.unit][0].map((value, k) => value - held.maps[state.unit][1][k]);
-        const name = signed(values[place], Math.max(...values.map(Math.abs)));
+      const [inA, inB] = held.maps[state.unit];
+      const largest = Math.max(...inA.map((value, k) => Math.abs(value - inB[k])));
+      all(".g").forEach((cell) => {
+        const [a, b] = inBoth(cell.dataset.head);
+        const name = signed(a - b, largest);
         const key = (state.unit ? `${state.unit}#` : "") + cell.dataset.head;
         const cut = key in held.cut ? `\nmargin when cut ${printed(held.cut[key])}` : "";
         cell.className = `g ${name}`;
-        cell.textContent = /^(z|[np][12])$/.test(name) ? "" : values[place] < 0 ? "\u2212" : "+";
+        cell.textContent = /^(z|[np][12])$/.test(name) ? "" : a < b ? "\u2212" : "+";
         said(cell, `head ${cell.dataset.head}${state.unit ? `, ${arrow(state.unit)}` : ""}\nA ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}${cut}`);
       });
       one(".map .title").textContent = `Heads: contribution to the margin A \u2212 B${state.unit ? `, ${arrow(state.unit)}` : ""}`;
@@ -166,6 +168,11 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     one("[data-chosen]").textContent = readout(seen);
     one("[data-reset]").hidden = !state.head && !state.unit && state.word === null;
   }
+  // The maps hold layer 0 first; the page shows it last.
+  const inBoth = (name) => {
+    const [layer, head] = name.split(".").map(Number);
+    return held.maps[state.unit].map((side) => side[layer * across + head]);
+  };
   const arrow = (unit) => unit.replace("->", " \u2192 ");
   function shadeHeads(card) {
     const part = Number(state.mode) === held.readers.indexOf("D") ? "query" : "passage";
@@ -203,8 +210,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     if (state.unit) said.push(`${arrow(state.unit)}: ${held.words[state.unit]}`);
     if (state.word !== null) said.push(`the word \u201c${state.card.words[state.word].textContent}\u201d of ${"AB"[state.card.number] || state.card.number + 1}`);
     if (state.head) {
-      const place = all(".g").findIndex((cell) => cell.dataset.head === state.head);
-      const [a, b] = held.maps[state.unit].map((side) => side[place]);
+      const [a, b] = inBoth(state.head);
       said.push(`A ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}`);
     }
     const key = [state.unit, state.head].filter(Boolean).join("#");
@@ -281,7 +287,6 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     });
   }
   const heads = all(".g");
-  const across = one(".heads tr") ? all(".g", one(".heads tr")).length : 0;
   pressable(heads, (cell) => {
     if (!explains && !(cell.dataset.head in held.cards[0])) return;
     choose({ head: state.head === cell.dataset.head ? "" : cell.dataset.head });
