@@ -15,6 +15,9 @@ from matchlens.batching import EncodedBatch
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
+from matchlens.models.check import CheckError
+from matchlens.models.checks.item import HALF, OUTPUTS, Item
+from matchlens.models.checks.passes import PAIRS, weighing
 from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
@@ -125,6 +128,13 @@ def gated_scores(
     True
     """
     tables = _checked(model, gates)
+    check_gates(model)
+    return _scores(model, pairs, tables, batch_tokens)
+
+
+def _scores(
+    model: Reranker, pairs: Sequence[Pair], tables: Tensor, batch_tokens: int | None = None
+) -> np.ndarray:
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     refresh(model.family.module)
     with torch.inference_mode():
@@ -167,8 +177,19 @@ def gate_slopes(
     >>> gate_slopes(matchlens.load("demo"), [pair]).slopes.shape
     (1, 12, 12, 6, 6)
     """
-    family = model.family
     tables = None if gates is None else _checked(model, gates)
+    check_gates(model)
+    return _slopes(model, pairs, tables, batch_tokens, progress)
+
+
+def _slopes(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    tables: Tensor | None,
+    batch_tokens: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Slopes:
+    family = model.family
     shape = (len(pairs), family.n_layers, family.n_heads, PARTS, PARTS)
     out = Slopes(np.zeros(len(pairs), model.score_dtype), np.zeros(shape, model.score_dtype))
     refresh(family.module)
@@ -279,6 +300,7 @@ def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> In
 
     Source: science 9; Sundararajan et al. 2017 (integrated gradients).
     """
+    check_gates(model)
     family = model.family
     batch = collated(model, [pair])
     grid, last = PartLayout(batch.parts), family.n_layers - 1
@@ -360,3 +382,93 @@ def _one_hot(
     one_hot = torch.zeros(shape, dtype=kind, device=model.device)
     one_hot[batch.mask[0].nonzero()[:, 0], torch.as_tensor(words, device=model.device)] = 1
     return one_hot
+
+
+STEP, NEAR = 0.01, 0.02
+"""Step of the differences that derivatives are held against, and how far these may lie apart,
+relative above 1."""
+
+
+def check_gates(model: Reranker) -> None:
+    """Cause a change by gates in two built-in pairs and see that it is theirs, once a model.
+
+    Raises:
+        CheckError: if gates do anything but multiply the attention weights after the softmax, or
+            the derivatives by them are not those of the scores.
+    """
+    if "gates" in model.checks:
+        return
+    draw = np.random.default_rng(0)
+    shape = (model.family.n_layers, model.family.n_heads, PARTS, PARTS)
+    tables = _checked(model, draw.uniform(size=shape))
+    items = [_written_by_hand(model, tables)]
+    if items[0].ok:
+        items += _differences(model, tables)
+    model.checks = {**model.checks, **{item.name: item.record() for item in items}}
+    if problems := [item.said for item in items if not item.ok]:
+        raise CheckError(
+            f"model {model.name!r} fails the check of gates: {'; '.join(problems)}; what is "
+            "screened or explained could not be trusted, so it is refused; its cuts do not depend "
+            "on gates",
+            model.checks,
+        )
+
+
+def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
+    """What a layer's attention writes loses what the gates take away, written out by hand."""
+    family = model.family
+    batch = collated(model, PAIRS)
+    grid = PartLayout(batch.parts)
+    uncut = LayerCut.of([], 0, family.n_heads, ())
+    worst, most, said = 0.0, OUTPUTS[model.dtype], ""
+    real = batch.mask[..., None]
+    with torch.inference_mode():
+        states = family.embed(batch)
+        for layer in range(family.n_layers):
+            seen: list[tuple[Tensor, Tensor]] = []
+            probe = weighing(lambda weights, values, seen=seen: seen.append((weights, values)))
+            family.layer(layer, states, Call(grid, [uncut], gauge=probe))
+            weights, values = seen[0]
+            gates = spread(tables[layer][None], grid)
+            context = (weights.double() * (1 - gates.double())) @ values.double()
+            expected = (context @ family.output_weight(layer).double()).sum(1)
+            written: list[Tensor] = []
+            hook = family.output(layer).register_forward_hook(
+                lambda module, args, out, written=written: written.append(out.double())
+            )
+            try:
+                family.layer(layer, states, Call(grid, [uncut], gate=Gate(gates)))
+                states = family.layer(layer, states, Call(grid, [uncut], watch=_nothing))
+            finally:
+                hook.remove()
+            gated, plain = (one.reshape(expected.shape) * real for one in written)
+            size = max(float(plain.abs().max()), torch.finfo(torch.float32).tiny)
+            lost = float((plain - gated - expected * real).abs().max()) / size
+            if not said and not lost <= most:
+                said = (
+                    f"with gates in layer {layer}, what its attention writes changes otherwise "
+                    f"than by what they take away: off by {lost:.2g} of the largest number in it"
+                )
+            worst = worst if lost <= worst else lost
+    return Item("gates", worst, most=most, said=f"{said} (at most {most:.2g} of it expected)")
+
+
+def _nothing(weights: Tensor, values: Tensor) -> None:
+    """A watch that looks away: the layer goes the way that gates go."""
+
+
+def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
+    """The derivatives along some gates are the differences of the scores; not in half precision."""
+    if model.dtype in HALF:
+        yield Item("slopes", None)
+        return
+    one = torch.ones_like(tables)
+    found = _slopes(model, PAIRS, None).slopes.astype(np.float64)
+    along = (found * tables.double().cpu().numpy()).sum((1, 2, 3, 4))
+    above, below = (
+        _scores(model, PAIRS, one + sign * STEP * tables).astype(np.float64) for sign in (1, -1)
+    )
+    expected = (above - below) / (2 * STEP)
+    seen = float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max())
+    said = f"derivatives by the gates differ from the scores' differences by {seen:.2g} of them"
+    yield Item("slopes", seen, most=NEAR, said=f"{said} (at most {NEAR} expected)")
