@@ -179,28 +179,47 @@ def gate_slopes(
     """
     tables = None if gates is None else _checked(model, gates)
     check_gates(model)
-    return _slopes(model, pairs, tables, batch_tokens, progress)
+    shape = (len(pairs), model.family.n_layers, model.family.n_heads, PARTS, PARTS)
+    found = np.zeros(shape, model.score_dtype)
+
+    def keep(rows: np.ndarray, values: np.ndarray) -> None:
+        found[rows] = values
+
+    scores = stream_slopes(model, pairs, keep, tables, batch_tokens, progress)
+    return Slopes(scores, found)
 
 
-def _slopes(
+def stream_slopes(
     model: Reranker,
     pairs: Sequence[Pair],
-    tables: Tensor | None,
+    keep: Callable[[np.ndarray, np.ndarray], None],
+    tables: Tensor | None = None,
     batch_tokens: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Slopes:
-    family = model.family
-    shape = (len(pairs), family.n_layers, family.n_heads, PARTS, PARTS)
-    out = Slopes(np.zeros(len(pairs), model.score_dtype), np.zeros(shape, model.score_dtype))
-    refresh(family.module)
+) -> Float[np.ndarray, " pair"]:
+    """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
+
+    Args:
+        model: a loaded reranker whose gates have been checked.
+        pairs: queries with passages.
+        keep: takes places of pairs and their derivatives, as in :class:`Slopes`.
+        tables: the gates; all at 1 where None.
+        batch_tokens: most places of a batch; the model's default where None.
+        progress: called with pairs done and pairs in all.
+
+    Raises:
+        InputError: if a pair cannot be encoded, or a score is not finite.
+    """
+    out = np.zeros(len(pairs), model.score_dtype)
+    refresh(model.family.module)
     done = 0
     with differentiable(model):
         for start, _, batch in in_batches(model, pairs, batch_tokens or model.batch_tokens):
             rows = batch.pairs + start
-            scores = _differentiated(model, PartLayout(batch.parts), batch, tables, rows, out)
-            named = [pairs[row] for row in rows.tolist()]
-            check_finite(model, scores, named)
-            out.scores[rows] = scores
+            scores, slopes = _differentiated(model, batch, tables)
+            check_finite(model, scores, [pairs[row] for row in rows.tolist()])
+            out[rows] = scores
+            keep(rows, slopes)
             done += len(rows)
             if progress is not None:
                 progress(done, len(pairs))
@@ -208,31 +227,25 @@ def _slopes(
 
 
 def _differentiated(
-    model: Reranker,
-    grid: PartLayout,
-    batch: EncodedBatch,
-    tables: Tensor | None,
-    rows: np.ndarray,
-    out: Slopes,
-) -> np.ndarray:
-    """The scores of a batch; their derivatives go to the pairs' rows of ``out``."""
-    family = model.family
+    model: Reranker, batch: EncodedBatch, tables: Tensor | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of a batch, and their derivatives by the gates."""
+    family, grid = model.family, PartLayout(batch.parts)
     last = family.n_layers - 1
     one = torch.ones((1, 1, 1, 1), device=model.device)
+    found: list[np.ndarray] = [np.empty(0)] * family.n_layers
 
     def gate(layer: int) -> Gate:
         at = family.score_rows if layer == last else None
-        at = None if at == slice(None) else at
 
         def collect(slopes: Tensor) -> None:
-            found = by_parts(slopes, grid, at).double().cpu().numpy()
-            out.slopes[rows, layer] = found
+            found[layer] = by_parts(slopes, grid, at).double().cpu().numpy()
 
         return Gate(one if tables is None else spread(tables[layer][None], grid), collect)
 
     scores = walk_gated(model, grid, family.embed(batch), 1, gate)
     backward(scores)
-    return scores[0].detach().cpu().numpy()
+    return scores[0].detach().cpu().numpy(), np.stack(found, axis=1)
 
 
 def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> None:
@@ -463,12 +476,15 @@ def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
         yield Item("slopes", None)
         return
     one = torch.ones_like(tables)
-    found = _slopes(model, PAIRS, None).slopes.astype(np.float64)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    stream_slopes(model, PAIRS, lambda rows, values: seen.append((rows, values)), None, 10**6)
+    ((rows, found),) = seen
+    found = found[np.argsort(rows)]
     along = (found * tables.double().cpu().numpy()).sum((1, 2, 3, 4))
     above, below = (
         _scores(model, PAIRS, one + sign * STEP * tables).astype(np.float64) for sign in (1, -1)
     )
     expected = (above - below) / (2 * STEP)
-    seen = float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max())
-    said = f"derivatives by the gates differ from the scores' differences by {seen:.2g} of them"
-    yield Item("slopes", seen, most=NEAR, said=f"{said} (at most {NEAR} expected)")
+    off = float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max())
+    said = f"derivatives by the gates differ from the scores' differences by {off:.2g} of them"
+    yield Item("slopes", off, most=NEAR, said=f"{said} (at most {NEAR} expected)")
