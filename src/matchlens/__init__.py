@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matchlens.studies.looking import looking
     from matchlens.studies.presets import table1
     from matchlens.studies.scoring import score
+    from matchlens.studies.screening import screen
     from matchlens.studies.study import Study, study
     from matchlens.studies.sweep_points import sweep_points
     from matchlens.studies.sweeps import sweep
@@ -70,6 +71,7 @@ _PLACES = {
     "looking": "matchlens.studies.looking",
     "query_key": "matchlens.studies.circuits",
     "score": "matchlens.studies.scoring",
+    "screen": "matchlens.studies.screening",
     "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
     "sweep_points": "matchlens.studies.sweep_points",
@@ -111,6 +113,7 @@ __all__ = [
     "looking",
     "query_key",
     "score",
+    "screen",
     "study",
     "sweep",
     "sweep_points",

@@ -15,6 +15,9 @@ from matchlens.batching import EncodedBatch
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
+from matchlens.models.check import CheckError
+from matchlens.models.checks.item import HALF, OUTPUTS, Item
+from matchlens.models.checks.passes import PAIRS, weighing
 from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
@@ -125,6 +128,13 @@ def gated_scores(
     True
     """
     tables = _checked(model, gates)
+    check_gates(model)
+    return _scores(model, pairs, tables, batch_tokens)
+
+
+def _scores(
+    model: Reranker, pairs: Sequence[Pair], tables: Tensor, batch_tokens: int | None = None
+) -> np.ndarray:
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     refresh(model.family.module)
     with torch.inference_mode():
@@ -167,19 +177,49 @@ def gate_slopes(
     >>> gate_slopes(matchlens.load("demo"), [pair]).slopes.shape
     (1, 12, 12, 6, 6)
     """
-    family = model.family
     tables = None if gates is None else _checked(model, gates)
-    shape = (len(pairs), family.n_layers, family.n_heads, PARTS, PARTS)
-    out = Slopes(np.zeros(len(pairs), model.score_dtype), np.zeros(shape, model.score_dtype))
-    refresh(family.module)
+    check_gates(model)
+    shape = (len(pairs), model.family.n_layers, model.family.n_heads, PARTS, PARTS)
+    found = np.zeros(shape, model.score_dtype)
+
+    def keep(rows: np.ndarray, values: np.ndarray) -> None:
+        found[rows] = values
+
+    scores = stream_slopes(model, pairs, keep, tables, batch_tokens, progress)
+    return Slopes(scores, found)
+
+
+def stream_slopes(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    keep: Callable[[np.ndarray, np.ndarray], None],
+    tables: Tensor | None = None,
+    batch_tokens: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[np.ndarray, " pair"]:
+    """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
+
+    Args:
+        model: a loaded reranker whose gates have been checked.
+        pairs: queries with passages.
+        keep: takes places of pairs and their derivatives, as in :class:`Slopes`.
+        tables: the gates; all at 1 where None.
+        batch_tokens: most places of a batch; the model's default where None.
+        progress: called with pairs done and pairs in all.
+
+    Raises:
+        InputError: if a pair cannot be encoded, or a score is not finite.
+    """
+    out = np.zeros(len(pairs), model.score_dtype)
+    refresh(model.family.module)
     done = 0
     with differentiable(model):
         for start, _, batch in in_batches(model, pairs, batch_tokens or model.batch_tokens):
             rows = batch.pairs + start
-            scores = _differentiated(model, PartLayout(batch.parts), batch, tables, rows, out)
-            named = [pairs[row] for row in rows.tolist()]
-            check_finite(model, scores, named)
-            out.scores[rows] = scores
+            scores, slopes = _differentiated(model, batch, tables)
+            check_finite(model, scores, [pairs[row] for row in rows.tolist()])
+            out[rows] = scores
+            keep(rows, slopes)
             done += len(rows)
             if progress is not None:
                 progress(done, len(pairs))
@@ -187,31 +227,25 @@ def gate_slopes(
 
 
 def _differentiated(
-    model: Reranker,
-    grid: PartLayout,
-    batch: EncodedBatch,
-    tables: Tensor | None,
-    rows: np.ndarray,
-    out: Slopes,
-) -> np.ndarray:
-    """The scores of a batch; their derivatives go to the pairs' rows of ``out``."""
-    family = model.family
+    model: Reranker, batch: EncodedBatch, tables: Tensor | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of a batch, and their derivatives by the gates."""
+    family, grid = model.family, PartLayout(batch.parts)
     last = family.n_layers - 1
     one = torch.ones((1, 1, 1, 1), device=model.device)
+    found: list[np.ndarray] = [np.empty(0)] * family.n_layers
 
     def gate(layer: int) -> Gate:
         at = family.score_rows if layer == last else None
-        at = None if at == slice(None) else at
 
         def collect(slopes: Tensor) -> None:
-            found = by_parts(slopes, grid, at).double().cpu().numpy()
-            out.slopes[rows, layer] = found
+            found[layer] = by_parts(slopes, grid, at).double().cpu().numpy()
 
         return Gate(one if tables is None else spread(tables[layer][None], grid), collect)
 
     scores = walk_gated(model, grid, family.embed(batch), 1, gate)
     backward(scores)
-    return scores[0].detach().cpu().numpy()
+    return scores[0].detach().cpu().numpy(), np.stack(found, axis=1)
 
 
 def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> None:
@@ -279,6 +313,7 @@ def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> In
 
     Source: science 9; Sundararajan et al. 2017 (integrated gradients).
     """
+    check_gates(model)
     family = model.family
     batch = collated(model, [pair])
     grid, last = PartLayout(batch.parts), family.n_layers - 1
@@ -360,3 +395,96 @@ def _one_hot(
     one_hot = torch.zeros(shape, dtype=kind, device=model.device)
     one_hot[batch.mask[0].nonzero()[:, 0], torch.as_tensor(words, device=model.device)] = 1
     return one_hot
+
+
+STEP, NEAR = 0.01, 0.02
+"""Step of the differences that derivatives are held against, and how far these may lie apart,
+relative above 1."""
+
+
+def check_gates(model: Reranker) -> None:
+    """Cause a change by gates in two built-in pairs and see that it is theirs, once a model.
+
+    Raises:
+        CheckError: if gates do anything but multiply the attention weights after the softmax, or
+            the derivatives by them are not those of the scores.
+    """
+    if "gates" in model.checks:
+        return
+    draw = np.random.default_rng(0)
+    shape = (model.family.n_layers, model.family.n_heads, PARTS, PARTS)
+    tables = _checked(model, draw.uniform(size=shape))
+    items = [_written_by_hand(model, tables)]
+    if items[0].ok:
+        items += _differences(model, tables)
+    model.checks = {**model.checks, **{item.name: item.record() for item in items}}
+    if problems := [item.said for item in items if not item.ok]:
+        raise CheckError(
+            f"model {model.name!r} fails the check of gates: {'; '.join(problems)}; what is "
+            "screened or explained could not be trusted, so it is refused; its cuts do not depend "
+            "on gates",
+            model.checks,
+        )
+
+
+def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
+    """What a layer's attention writes loses what the gates take away, written out by hand."""
+    family = model.family
+    batch = collated(model, PAIRS)
+    grid = PartLayout(batch.parts)
+    uncut = LayerCut.of([], 0, family.n_heads, ())
+    worst, most, said = 0.0, OUTPUTS[model.dtype], ""
+    real = batch.mask[..., None]
+    with torch.inference_mode():
+        states = family.embed(batch)
+        for layer in range(family.n_layers):
+            seen: list[tuple[Tensor, Tensor]] = []
+            probe = weighing(lambda weights, values, seen=seen: seen.append((weights, values)))
+            family.layer(layer, states, Call(grid, [uncut], gauge=probe))
+            weights, values = seen[0]
+            gates = spread(tables[layer][None], grid)
+            context = (weights.double() * (1 - gates.double())) @ values.double()
+            expected = (context @ family.output_weight(layer).double()).sum(1)
+            written: list[Tensor] = []
+            hook = family.output(layer).register_forward_hook(
+                lambda module, args, out, written=written: written.append(out.double())
+            )
+            try:
+                family.layer(layer, states, Call(grid, [uncut], gate=Gate(gates)))
+                states = family.layer(layer, states, Call(grid, [uncut], watch=_nothing))
+            finally:
+                hook.remove()
+            gated, plain = (one.reshape(expected.shape) * real for one in written)
+            size = max(float(plain.abs().max()), torch.finfo(torch.float32).tiny)
+            lost = float((plain - gated - expected * real).abs().max()) / size
+            if not said and not lost <= most:
+                said = (
+                    f"with gates in layer {layer}, what its attention writes changes otherwise "
+                    f"than by what they take away: off by {lost:.2g} of the largest number in it"
+                )
+            worst = worst if lost <= worst else lost
+    return Item("gates", worst, most=most, said=f"{said} (at most {most:.2g} of it expected)")
+
+
+def _nothing(weights: Tensor, values: Tensor) -> None:
+    """A watch that looks away: the layer goes the way that gates go."""
+
+
+def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
+    """The derivatives along some gates are the differences of the scores; not in half precision."""
+    if model.dtype in HALF:
+        yield Item("slopes", None)
+        return
+    one = torch.ones_like(tables)
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    stream_slopes(model, PAIRS, lambda rows, values: seen.append((rows, values)), None, 10**6)
+    ((rows, found),) = seen
+    found = found[np.argsort(rows)]
+    along = (found * tables.double().cpu().numpy()).sum((1, 2, 3, 4))
+    above, below = (
+        _scores(model, PAIRS, one + sign * STEP * tables).astype(np.float64) for sign in (1, -1)
+    )
+    expected = (above - below) / (2 * STEP)
+    off = float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max())
+    said = f"derivatives by the gates differ from the scores' differences by {off:.2g} of them"
+    yield Item("slopes", off, most=NEAR, said=f"{said} (at most {NEAR} expected)")

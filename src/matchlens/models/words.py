@@ -165,7 +165,8 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
         InputError: if the pair cannot be encoded.
 
     >>> import matchlens
-    >>> found = stretches(matchlens.load("demo"), Pair("q", "d", "the tokenizers", "a tokenizer!", 0))
+    >>> pair = Pair("q", "d", "the tokenizers", "a tokenizer!", 0)
+    >>> found = stretches(matchlens.load("demo"), pair)
     >>> [one.text for one in found]
     ['[CLS]', 'the', 'tokenizers', '[SEP]', 'a', 'tokenizer', '!', '[SEP]']
     """

@@ -1,4 +1,4 @@
-"""Why one passage ranks above another: contributions of attention, and what cuts do to the margin."""
+"""Why one passage ranks above another: contributions of attention, and what cuts do."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def explain(
     table["share"] = np.nan if small else table["contribution"] / margin
     cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
     if swap:
-        units = _cut_units(ready, table, shares[first], shares[second])
+        units = _cut_units(table)
         out = run(ready, both_pairs, {"": [], **{unit.text: [unit.cut] for unit in units}})
         steps.step()
         scores = {name: out.scores.of(name).astype(np.float64) for name in out.plan.conditions}
@@ -407,7 +407,9 @@ def _margin(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         both[name] = both[name].where(both[name].notna(), both[f"{name}_b"])
     both["contribution"] = both["contribution"].fillna(0.0) - both["contribution_b"].fillna(0.0)
     kinds = {kind: at for at, kind in enumerate(dict.fromkeys(first["kind"]))}
-    order = pd.DataFrame({"kind": both["kind"].map(kinds), "size": -both["contribution"].abs()})
+    order = pd.DataFrame(
+        {"kind": [kinds[kind] for kind in both["kind"]], "size": -both["contribution"].abs()}
+    )
     both = both.loc[order.sort_values(["kind", "size"], kind="stable").index]
     return both[[*keys, "layer", "head", "direction", "contribution"]].reset_index(drop=True)
 
@@ -431,8 +433,8 @@ def _query_words(a: _Share, b: _Share) -> pd.DataFrame:
 def _links(model: Reranker, number: int, share: _Share) -> pd.DataFrame:
     """Who reads whom: the strongest links of each head, and of the sum over all heads.
 
-    Attention is the mean over the row word's tokens of the sum over the column word's; for all heads
-    its mean over them.
+    Attention is the mean over the row word's tokens of the sum over the column word's, and for all
+    heads its mean over them.
     """
     sums = share.integral.contributions
     layers, heads, words = sums.shape[:3]
@@ -465,14 +467,11 @@ def _links(model: Reranker, number: int, share: _Share) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _cut_units(model: Reranker, margin: pd.DataFrame, a: _Share, b: _Share) -> list[Unit]:
+def _cut_units(margin: pd.DataFrame) -> list[Unit]:
     """The units that are really cut: all directions and layers, the heads of largest contribution.
 
     Args:
-        model: a loaded reranker.
         margin: units by kind, the largest contribution first.
-        a: the first passage.
-        b: the second.
     """
     whole = f"{{{','.join(map(str, NAMED))}}}->All"
     other = str(Part.OTHER)
@@ -481,10 +480,12 @@ def _cut_units(model: Reranker, margin: pd.DataFrame, a: _Share, b: _Share) -> l
     for kind, rows in margin.groupby("kind", sort=False):
         if kind == OUTSIDE:
             continue
-        if "direction" in str(kind):  # a cut does not name the prompt's words
-            sides = rows["direction"].str.split("->")
-            rows = rows[[other not in pair for pair in sides]]
-        for unit in rows["unit"].head(most.get(str(kind), len(rows))):
+        named = [  # a cut does not name the prompt's words
+            str(unit)
+            for unit, direction in zip(rows["unit"], rows["direction"], strict=True)
+            if other not in str(direction).split("->")
+        ]
+        for unit in named[: most.get(str(kind))]:
             mark = {"layer": f"{whole}@", "head": f"{whole}#"}.get(str(kind), "")
-            made.append(Unit(str(kind), str(unit), Cut.parse(f"{mark}{unit}")))
+            made.append(Unit(str(kind), unit, Cut.parse(f"{mark}{unit}")))
     return made

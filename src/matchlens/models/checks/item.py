@@ -34,6 +34,12 @@ WHAT: Mapping[str, str] = {
 }
 """Name of each question, in the order in which they are asked, to its words."""
 
+GATED: Mapping[str, str] = {
+    "gates": "gates multiply attention after the softmax, in each layer",
+    "slopes": "derivatives by the gates: the scores' own differences",
+}
+"""Likewise, asked where gates are first used."""
+
 HALF = ("bfloat16", "float16")
 """Types in which a small change may leave a score where it is, and rounding moves attention."""
 
@@ -115,4 +121,5 @@ class Item:
         seen = self.seen
         if isinstance(seen, float):
             seen = float(f"{seen:.3g}") if math.isfinite(seen) else None
-        return {"what": WHAT[self.name], "seen": seen, "expected": self.expected, "ok": self.ok}
+        what = WHAT.get(self.name) or GATED[self.name]
+        return {"what": what, "seen": seen, "expected": self.expected, "ok": self.ok}

@@ -1,0 +1,579 @@
+"""The screen: the first-order effect of every head in every direction, held against exact cuts."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from matchlens.arguments import typed
+from matchlens.corpora import PairSet
+from matchlens.directions import Cut
+from matchlens.engine import Progress
+from matchlens.errors import InputError
+from matchlens.gating import check_gates, stream_slopes
+from matchlens.meters.arrays import PairArray
+from matchlens.models.load import Reranker
+from matchlens.parts import NAMED, PADDING
+from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
+from matchlens.ranking.effects import effect, one_sided
+from matchlens.ranking.intervals import bootstrap_t
+from matchlens.results import Result
+from matchlens.runners import Runner, run
+from matchlens.studies.common import half, relevant_grade
+from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run
+from matchlens.studies.halves import MOST, select
+from matchlens.studies.measuring import prepare
+
+NAME = "screen"
+LARGEST, OTHERS = 10, 30
+"""Gates that are cut exactly: those of the largest effect, and others drawn over the layers."""
+CHECK_PAIRS = 100
+"""Pairs, of whole queries, on which they are cut."""
+CORRELATED, AGREEING = 0.9, 0.9
+"""Pearson and sign agreement within queries below which predictions are withheld."""
+FELT = 0.05
+"""Logits above which a change's sign counts."""
+RESAMPLES = 2_000
+SELECTED_FROM = 50
+"""Gates of the largest effect on half of the queries, of which the selected ones are taken."""
+CUT, SCREENED, NOTHING = "cut", "screened, not cut", "nothing to cut"
+
+
+@typed
+def screen(
+    model: Reranker,
+    pairs: PairSet,
+    *,
+    others: int = OTHERS,
+    measure: str = "nDCG@10",
+    rel: int | None = None,
+    tie_tol: float | None = None,
+    most_pairs: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    runner: Runner = run,
+) -> Result:
+    """Screen every head in every direction by one forward and one backward pass.
+
+    The estimate of what cutting a head in a direction does to a score is the negative derivative
+    by its gate. It is an estimate of that cut alone: estimates do not add up over a set. It is
+    always held against exact cuts of some gates; where these disagree, predictions of the measure
+    are withheld.
+
+    Args:
+        model: a loaded reranker.
+        pairs: candidates of graded queries.
+        others: gates beside the ten largest that are cut exactly, drawn over the layers.
+        measure: any ir_measures measure by name.
+        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
+            judgements reach 2, else 1.
+        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
+        most_pairs: at most so many pairs, of whole queries; all where None.
+        seed: of the draws, resampling and halves.
+        progress: called with pairs done and pairs in all.
+        runner: runs the exact cuts.
+
+    Returns:
+        Tables ``gates`` (a row for each head and direction: mean change of the score in logits,
+        ``size``, its mean absolute value over the pairs, predicted change of the measure, with
+        intervals and tests over queries; what the exact cut does where it was made), ``agreement``
+        (screen and exact cuts over all pairs and within queries), ``check`` (a row for each gate
+        that was cut), ``selected`` (gates chosen on one half of the queries, seen on the other)
+        and ``queries`` (the measure under the exact cuts); and the array ``slopes`` [pair, layer,
+        head, row part, column part], derivatives of the score by the gates.
+
+    Raises:
+        InputError: if an option or the pairs cannot be used.
+
+    Source: science 9; Nanda 2023; Kramar et al. 2024 (attribution patching).
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
+    >>> result = matchlens.screen(matchlens.load("demo"), pairs, others=12)
+    >>> len(result.to_frame("gates")), result.to_frame("agreement")["scope"].tolist()
+    (3600, ['all pairs', 'within queries'])
+    """
+    if others < 1:
+        raise InputError(f"others is {others}; expected 1 or more gates to check the screen by")
+    settings = Settings("default", measure, rel, tie_tol, seed=seed, most_pairs=most_pairs)
+    used, rows = pairs_run(pairs, settings)
+    parsed, tol, queries, left_out = prepare(
+        used, measure, relevant_grade(pairs, rel), tie_tol, model.dtype, False
+    )
+    check_gates(model)
+    started = time.perf_counter()
+    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=runner.scratch)
+    screened = Screened.of(model, used, Path(held.name), progress)
+    seconds = time.perf_counter() - started
+    found = _effects(screened, parsed, queries, tol, seed)
+    chosen, said = _selected(screened, found, queries, seed)
+    largest, drawn = _to_check(screened, others, seed)
+    cuts = list(dict.fromkeys([*largest, *drawn, *chosen["cut"]]))
+    checked = conduct(
+        model,
+        used,
+        {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}},
+        Settings("default", measure, rel, tie_tol, seed=seed, most_pairs=CHECK_PAIRS),
+        progress=progress,
+        runner=runner,
+    )
+    check, pooled = _check(screened, checked, largest, drawn)
+    agreement = _agreement(check, pooled, len(largest))
+    withheld = bool(agreement["withheld"].iloc[-1])
+    gates = _gate_table(screened, found, checked)
+    notes = [*left_out, *said, *_said(agreement, withheld, len(cuts), len(screened.names))]
+    if withheld:
+        gates[list(PREDICTED)] = np.nan
+        chosen = chosen.iloc[:0]
+    done = replace(checked, pairs=pairs, rows=[rows[row] for row in checked.rows]).result(
+        NAME,
+        {
+            "others": others,
+            "largest": len(largest),
+            "most_pairs": most_pairs,
+            "pairs_run": len(rows),
+            "pairs_checked": len(checked.rows),
+            "gates": len(screened.names),
+            "withheld": withheld,
+        },
+        {
+            "gates": gates,
+            "agreement": agreement,
+            "check": check,
+            "selected": _seen_cut(chosen, checked, seed),
+            "queries": checked.queries,
+        },
+        notes,
+    )
+    done.scores = _with_untouched(done.scores, screened.scores, rows)
+    done.arrays, done.held = {"slopes": screened.slopes.path}, held
+    done.log = (f"{NAME}: {len(rows)} pairs: {seconds:.1f} s", *done.log)
+    return done
+
+
+@dataclass(frozen=True)
+class Screened:
+    """The screen's estimates.
+
+    Args:
+        pairs: what was screened.
+        names: layer, head and direction of each gate, in the order of the array's axes.
+        scores: untouched, logits.
+        slopes: [pair, layer, head, row part, column part].
+        size: [gate], mean over the pairs of the estimate's absolute value, logits.
+    """
+
+    pairs: PairSet
+    names: list[tuple[int, int, str]]
+    scores: Float[np.ndarray, " pair"]
+    slopes: PairArray
+    size: Float[np.ndarray, " gate"]
+
+    @classmethod
+    def of(
+        cls, model: Reranker, pairs: PairSet, folder: Path, progress: Progress | None
+    ) -> Screened:
+        """Screen pairs; the derivatives go to a file."""
+        family, parts = model.family, len(NAMED)
+        shape = (len(pairs.pairs), family.n_layers, family.n_heads, parts, parts)
+        names = [
+            (layer, head, f"{x!s}->{y!s}")
+            for layer in range(family.n_layers)
+            for head in range(family.n_heads)
+            for x in NAMED
+            for y in NAMED
+        ]
+        total = np.zeros(len(names))
+        try:
+            array = PairArray(folder / "slopes.npy", shape)
+
+            def keep(rows: np.ndarray, values: np.ndarray) -> None:
+                named = values[..., : PADDING - 1, : PADDING - 1]
+                array.write(rows, named)
+                np.add(total, np.abs(named).sum(0).ravel(), out=total)
+
+            scores = stream_slopes(model, pairs.pairs, keep, progress=progress)
+        except OSError as error:
+            raise InputError(
+                f"the derivatives cannot be kept in {str(folder)!r} ({error.strerror or error}); "
+                f"they need {int(np.prod(shape)) * 4 / 2**20:.0f} MiB there: set TMPDIR to a "
+                "folder with room"
+            ) from None
+        return cls(pairs, names, scores.astype(np.float64), array, total / len(scores))
+
+    def estimates(self, rows: np.ndarray | Sequence[int]) -> Float[np.ndarray, "pair gate"]:
+        """What cutting each gate alone would do to some pairs' scores, to first order, logits."""
+        some = self.slopes.mapped()[np.asarray(rows, dtype=np.int64)]
+        return -some.reshape(len(some), -1).astype(np.float64)
+
+    def cut(self, gate: int) -> str:
+        """The cut that a gate at 0 is."""
+        layer, head, direction = self.names[gate]
+        return f"{direction}#{layer}.{head}"
+
+    @property
+    def order(self) -> np.ndarray:
+        """The gates that change a score at all, the largest mean effect first."""
+        order = np.argsort(-self.size, kind="stable")
+        return order[self.size[order] > 0]
+
+
+@dataclass(frozen=True)
+class _Effects:
+    """The gates' effects over queries.
+
+    Args:
+        base: [query], the measure of the untouched model.
+        better: [query], what the untouched model is better than a random ranking.
+        change: [gate, query], mean change of the score over the query's candidates.
+        values: [gate, query], the measure of score plus estimate.
+        table: a row for each gate.
+    """
+
+    base: np.ndarray
+    better: np.ndarray
+    change: np.ndarray
+    values: np.ndarray
+    table: pd.DataFrame
+
+
+PREDICTED = ("predicted", "ci_low", "ci_high", "p", "p_none", "q")
+"""Columns that predict the measure."""
+
+
+def _effects(
+    screened: Screened, measure: Measure, queries: Sequence[Candidates], tol: float, seed: int
+) -> _Effects:
+    """Mean changes of score and measure over queries, with intervals and tests."""
+    count = len(screened.names)
+    change, values = np.zeros((2, count, len(queries)))
+    base = evaluate(measure, queries, screened.scores, tie_tol=tol, seed=seed).values
+    random = random_expectation(measure, queries, seed=seed).values
+    for at, query in enumerate(queries):
+        estimates = screened.estimates(query.rows).T
+        change[:, at] = estimates.mean(1)
+        values[:, at] = _predicted(measure, query, screened.scores, estimates, tol, seed)
+    names = [query.collection for query in queries]
+    table = pd.DataFrame(screened.names, columns=["layer", "head", "direction"])
+    table["cut"] = [screened.cut(gate) for gate in range(count)]
+    table["size"] = screened.size
+    better = base - random
+    for prefix, moved in (("change", change), ("", values - base)):
+        low, high = bootstrap_t(moved, names, seed=seed, resamples=RESAMPLES)
+        tests = [effect(row, better, names, seed=seed, interval=False) for row in moved]
+        columns = {
+            prefix or "predicted": moved.mean(1),
+            f"{prefix}_low" if prefix else "ci_low": low,
+            f"{prefix}_high" if prefix else "ci_high": high,
+            f"p_{prefix}" if prefix else "p": [one.p_change for one in tests],
+        }
+        if not prefix:
+            columns["p_none"] = [one.p_none for one in tests]
+        p = np.array(columns["p" if not prefix else "p_change"])
+        columns["q" if not prefix else "q_change"] = benjamini_hochberg(p)
+        table = table.assign(**columns)
+    return _Effects(base, better, change, values, table)
+
+
+def _predicted(
+    measure: Measure,
+    query: Candidates,
+    scores: np.ndarray,
+    estimates: Float[np.ndarray, "gate candidate"],
+    tol: float,
+    seed: int,
+) -> Float[np.ndarray, " gate"]:
+    """The measure of one query under score plus estimate, gate by gate.
+
+    A gate under which no two neighbours of the ranking come within a tie of each other leaves it as
+    it is, and costs nothing.
+    """
+    own = Candidates(
+        query.collection, query.qid, np.arange(len(query.rows)), query.grades, query.ideal
+    )
+    plain = scores[query.rows]
+    order = np.argsort(-plain, kind="stable")
+    moved = (plain + estimates)[:, order]
+    before, after = -np.diff(plain[order]), -np.diff(moved)
+    same = (after > tol).all(1) & bool((before > tol).all())
+    value = evaluate(measure, [own], plain, tie_tol=tol, seed=seed).values[0]
+    out = np.full(len(estimates), value)
+    for gate in np.flatnonzero(~same).tolist():
+        out[gate] = evaluate(
+            measure, [own], plain + estimates[gate], tie_tol=tol, seed=seed
+        ).values[0]
+    return out
+
+
+def _selected(
+    screened: Screened, found: _Effects, queries: Sequence[Candidates], seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """Gates chosen by their predicted change on one half of the queries, seen on the other."""
+    first = np.array([half(query.qid, seed) == 0 for query in queries])
+    size = np.abs(found.change[:, first]).mean(1) if first.any() else found.change[:, 0] * 0
+    top = np.argsort(-size, kind="stable")[:SELECTED_FROM]
+    top = top[size[top] > 0]
+    points = pd.DataFrame(
+        [
+            {
+                "direction": screened.names[gate][2],
+                "how": "zero",
+                "n": screened.names[gate][0],
+                "head": screened.names[gate][1],
+                "cut": screened.cut(gate),
+            }
+            for gate in top.tolist()
+        ],
+        columns=["direction", "how", "n", "head", "cut"],
+    )
+    lines = [("", found.base), *((screened.cut(gate), found.values[gate]) for gate in top.tolist())]
+    table = pd.DataFrame(
+        [
+            (cut, query.collection, query.qid, value)
+            for cut, values in lines
+            for query, value in zip(queries, values.tolist(), strict=True)
+        ],
+        columns=["cut", "collection", "qid", "value"],
+    )
+    if points.empty:
+        return points, ["no gate changes a score"]
+    return select(points, table, seed)
+
+
+def _seen_cut(chosen: pd.DataFrame, checked: CutStudy, seed: int) -> pd.DataFrame:
+    """The selected gates, with what their exact cuts do on the other half of the queries."""
+    table = checked.queries
+    other = np.array([half(str(qid), seed) == 1 for qid in table["qid"]], dtype=bool)
+    wide = pd.DataFrame(table[other]).pivot(
+        index=["collection", "qid"], columns="cut", values="value"
+    )
+    diffs = {cut: (wide[cut] - wide[""]).to_numpy() for cut in chosen["cut"] if cut in wide}
+    out = chosen.head(MOST).copy()
+    found = [diffs.get(cut, np.empty(0)) for cut in out["cut"]]
+    out["queries_cut"] = [len(one) for one in found]
+    out["diff_cut"] = [float(one.mean()) if len(one) else np.nan for one in found]
+    out["p_cut"] = [
+        min(1.0, 2 * min(one_sided(one, 1), one_sided(one, -1))) if len(one) > 1 else np.nan
+        for one in found
+    ]
+    return out
+
+
+def _to_check(screened: Screened, others: int, seed: int) -> tuple[list[str], list[str]]:
+    """The gates of the largest effect, and others drawn over the layers."""
+    order = screened.order
+    largest, rest = order[:LARGEST], order[LARGEST:]
+    draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
+    layers = np.array([screened.names[gate][0] for gate in rest.tolist()], dtype=np.int64)
+    turns = [draw.permutation(rest[layers == layer]).tolist() for layer in np.unique(layers)]
+    drawn: list[int] = []
+    while len(drawn) < min(others, len(rest)):
+        for turn in turns:
+            if turn:
+                drawn.append(turn.pop())
+    # a whole round over the layers, so that each has as many where it can
+    return [screened.cut(g) for g in largest.tolist()], [screened.cut(g) for g in drawn]
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Estimates and exact changes of the gates that are compared, [gate, pair], and the queries."""
+
+    estimates: np.ndarray
+    exact: np.ndarray
+    queries: np.ndarray
+
+
+def _check(
+    screened: Screened, checked: CutStudy, largest: Sequence[str], drawn: Sequence[str]
+) -> tuple[pd.DataFrame, _Pooled]:
+    """Each gate that was cut to be compared: its estimate, and what the cut did."""
+    at = {screened.cut(gate): gate for gate in range(len(screened.names))}
+    cuts = [*largest, *drawn]
+    gates = [at[cut] for cut in cuts]
+    estimates = screened.estimates(checked.rows).T[gates]
+    scores = checked.out.scores
+    exact = np.stack([scores.of(cut).astype(np.float64) for cut in cuts]) - scores.of("")
+    some = [screened.pairs.pairs[row] for row in checked.rows]
+    _, queries = np.unique([f"{p.collection}\0{p.qid}" for p in some], return_inverse=True)
+    table = pd.DataFrame([screened.names[gate] for gate in gates], columns=_NAMED)
+    table["cut"] = cuts
+    table["chosen"] = ["largest" if cut in largest else "drawn" for cut in cuts]
+    table["estimate"] = estimates.mean(1)
+    table["exact"] = exact.mean(1)
+    table["estimate_size"] = np.abs(estimates).mean(1)
+    table["exact_size"] = np.abs(exact).mean(1)
+    table["largest_miss"] = np.abs(estimates - exact).max(1)
+    return table, _Pooled(estimates, exact, queries)
+
+
+_NAMED = ["layer", "head", "direction"]
+
+
+def _agreement(check: pd.DataFrame, pooled: _Pooled, largest: int) -> pd.DataFrame:
+    """How well the screen agrees with exact cuts, over all pairs and within queries.
+
+    A drawn gate is missed where its cut moves scores more than the least of the largest ones is
+    screened to do.
+    """
+    sizes = check["estimate_size"].to_numpy()
+    drawn = check["exact_size"].to_numpy()[largest:]
+    missed = int((drawn > sizes[:largest].min()).sum()) if largest and len(drawn) else 0
+    bound = _upper(missed, len(drawn))
+    rows = []
+    for scope in ("all pairs", "within queries"):
+        estimates, exact = (
+            one if scope == "all pairs" else _within(one, pooled.queries)
+            for one in (pooled.estimates, pooled.exact)
+        )
+        found = compared(estimates.ravel(), exact.ravel())
+        withheld = not found["pearson"] >= CORRELATED or found["signs"] < AGREEING
+        rows.append(
+            {
+                "scope": scope,
+                "gates": len(exact),
+                **found,
+                "missed": missed,
+                "drawn": len(drawn),
+                "missed_at_most": bound,
+                "withheld": withheld,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def compared(estimates: Float[np.ndarray, " n"], exact: Float[np.ndarray, " n"]) -> dict:
+    """Pearson, slope of exact on estimate, sign agreement above .05 logits, and the largest miss.
+
+    Args:
+        estimates: by the screen, logits.
+        exact: by cuts, logits.
+
+    >>> import numpy as np
+    >>> found = compared(np.array([0.1, 0.2, -0.3]), np.array([0.2, 0.4, -0.6]))
+    >>> round(found["pearson"], 3), round(found["slope"], 3), found["signs"]
+    (1.0, 2.0, 1.0)
+    """
+    spread, felt = estimates.std(), np.abs(exact) > FELT
+    apart = spread * exact.std()
+    covariance = float(((estimates - estimates.mean()) * (exact - exact.mean())).mean())
+    agree = np.sign(estimates[felt]) == np.sign(exact[felt])
+    return {
+        "pearson": covariance / apart if apart > 0 else float("nan"),
+        "slope": covariance / spread**2 if spread > 0 else float("nan"),
+        "signs": float(agree.mean()) if felt.any() else float("nan"),
+        "signs_of": int(felt.sum()),
+        "largest_miss": float(np.abs(estimates - exact).max()),
+    }
+
+
+def _within(values: Float[np.ndarray, "gate pair"], queries: np.ndarray) -> np.ndarray:
+    """Each gate's changes less their mean over the query's candidates: only these rank."""
+    sums = np.zeros((len(values), queries.max() + 1))
+    np.add.at(sums, (slice(None), queries), values)
+    return values - (sums / np.bincount(queries))[:, queries]
+
+
+def _upper(missed: int, drawn: int) -> float:
+    """The largest share of all gates that may be missed, at 95% (Clopper and Pearson 1934)."""
+    from scipy.special import betaincinv
+
+    if missed >= drawn:
+        return 1.0
+    return float(betaincinv(missed + 1, drawn - missed, 0.95))
+
+
+def _gate_table(screened: Screened, found: _Effects, checked: CutStudy) -> pd.DataFrame:
+    """A row for each gate, with what its cut does where it was made."""
+    table = found.table.copy()
+    scores = checked.out.scores
+    plain = scores.of("").astype(np.float64)
+    done = {
+        str(row["cut"]): (float((scores.of(str(row["cut"])) - plain).mean()), row["diff"])
+        for row in checked.table.to_dict("records")
+        if row["cut"] not in ("", "random") and row["impossible"] is None
+    }
+    nothing = (float("nan"), float("nan"))
+    table["exact"] = [done.get(cut, nothing)[0] for cut in table["cut"]]
+    table["diff"] = [done.get(cut, nothing)[1] for cut in table["cut"]]
+    table["status"] = [
+        CUT if cut in done else (SCREENED if size > 0 else NOTHING)
+        for cut, size in zip(table["cut"], table["size"], strict=True)
+    ]
+    order = np.argsort(-screened.size, kind="stable")
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _with_untouched(
+    scores: pd.DataFrame, untouched: Float[np.ndarray, " pair"], rows: Sequence[int]
+) -> pd.DataFrame:
+    """The exact cuts' scores, and the untouched ones of all pairs that were screened."""
+    plain = pd.DataFrame({"cut": "", "pair": np.array(rows), "score": untouched})
+    return pd.concat([plain, scores[scores["cut"] != ""]], ignore_index=True)
+
+
+def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list[str]:
+    """The check in words."""
+    whole, within = (dict(agreement.iloc[at]) for at in (0, 1))
+    said = [
+        f"{cut} of {gates:,} gates were cut, the others are screened, not cut; of those compared, "
+        f"Pearson {whole['pearson']:.3f} over all pairs and {within['pearson']:.3f} within "
+        f"queries, signs agree in {whole['signs']:.1%} and {within['signs']:.1%} of the changes "
+        f"above {FELT} logits, the largest miss is {whole['largest_miss']:.2g} logits",
+        f"{whole['missed']} of {whole['drawn']} drawn gates move scores more than the screen says "
+        f"of the tenth largest: at 95% fewer than {whole['missed_at_most']:.1%} of all do",
+    ]
+    if withheld:
+        said.append(
+            f"the measure is not predicted: within queries, Pearson {within['pearson']:.3f} and "
+            f"sign agreement {within['signs']:.3f}, and {CORRELATED} and {AGREEING} are needed"
+        )
+    return said
+
+
+def put_forward(
+    model: Reranker, pairs: PairSet, cuts: Sequence[str], most: int
+) -> tuple[list[str], str]:
+    """Of some cuts of single heads those of the largest first-order effect, and a note on it.
+
+    Args:
+        model: a loaded reranker.
+        pairs: what is screened.
+        cuts: each of one head, in one or several directions, by ``zero``.
+        most: how many are put forward.
+
+    Raises:
+        InputError: if ``most`` is below 1, or a cut is no cut of one head by ``zero``.
+    """
+    if most < 1:
+        raise InputError(f"screened is {most}; expected 1 or more heads to cut")
+    parsed = [Cut.parse(cut) for cut in cuts]
+    for cut in parsed:
+        if cut.heads is None or len(cut.heads) != 1 or cut.how != "zero":
+            raise InputError(
+                f"cut {str(cut)!r} cannot be screened; expected one head, cut by zero, for "
+                "example 'Q->D#3.1'"
+            )
+    check_gates(model)
+    total = np.zeros(len(parsed))
+
+    def keep(rows: np.ndarray, values: np.ndarray) -> None:
+        for at, cut in enumerate(parsed):
+            ((layer, head),) = cut.heads or ()
+            edges = cut.edges(layer)
+            total[at] += np.abs(sum(values[:, layer, head, x, y] for x, y in edges)).sum()
+
+    stream_slopes(model, pairs.pairs, keep)
+    order = np.argsort(-total, kind="stable")[:most]
+    kept = [cuts[at] for at in sorted(order.tolist())]
+    return kept, (
+        f"screened: of {len(cuts)} cuts of heads the {len(kept)} of the largest first-order "
+        "effect on the scores were made; the others are screened, not cut, and not in the table"
+    )
