@@ -49,10 +49,10 @@ def private(code: str) -> list[str]:
     return out
 
 
-def test_five_scripts_and_two_notebooks_are_there_and_listed():
+def test_five_scripts_and_three_notebooks_are_there_and_listed():
     listed = re.findall(r"^\| \[([^]]+)\]\(\1\) \|", (EXAMPLES / "README.md").read_text(), re.M)
     assert sorted(listed) == sorted(path.name for path in [*SCRIPTS, *NOTEBOOKS])
-    assert (len(SCRIPTS), len(NOTEBOOKS)) == (5, 2)
+    assert (len(SCRIPTS), len(NOTEBOOKS)) == (5, 3)
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *NOTEBOOKS], ids=lambda path: path.name)

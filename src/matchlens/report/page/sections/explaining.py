@@ -336,7 +336,9 @@ def _grid(
     }
 
 
-def _links(rows: Sequence[Row], passage: int, most: int | None) -> dict[str, list[list[int | float]]]:
+def _links(
+    rows: Sequence[Row], passage: int, most: int | None
+) -> dict[str, list[list[int | float]]]:
     """The strongest links of each head and of all heads together: row, column, numbers."""
     made: dict[str, list[list[int | float]]] = {}
     for row in rows:

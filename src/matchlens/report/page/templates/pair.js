@@ -255,7 +255,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       const head = (level || down ? -1 : 1) * (3 + wide);
       const shape = `M${from.x - sideways},${y}C${from.x - sideways},${y + bend} ${to.x + sideways},${end} ${to.x + sideways},${z + head}`;
       const link = svg("g", { "data-ends": `${row} ${column}` }, sheet);
-      svg("path", { class: `link${minus}`, d: shape, "stroke-width": wide.toFixed(1) }, link);
+      svg("path", { class: `link${minus}`, d: shape, "stroke-width": wide.toFixed(1), "stroke-opacity": (wide / 3.8 + 0.3).toFixed(2) }, link);
       const half = 2 + wide * 0.7;
       svg("path", { class: `tipend${minus}`, d: `M${to.x + sideways},${z}l${-half},${head}h${2 * half}z` }, link);
     }
