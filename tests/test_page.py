@@ -125,7 +125,7 @@ def test_everything_stands_on_the_page_with_definition_numbers_and_download(tree
         drawn = [own for tag, own in inside if tag == "svg" and "aria-label" in own]
         assert name in {"table-1", "pair"} or drawn, name
         assert all(len(own["aria-label"]) > 30 for own in drawn)
-    assert set(DEFINITIONS) == {*EXHIBITS, "paper", "explain"}
+    assert set(DEFINITIONS) == {*EXHIBITS, "paper", "explain", "screen"}
 
 
 def test_marks_tell_their_names_and_headings_are_in_order(tree):

@@ -10,6 +10,7 @@ import pandas as pd
 from matchlens.report.circuits import ARROWS
 from matchlens.report.explaining import margin_table
 from matchlens.report.numbers import SHARE, digits_of, printed
+from matchlens.report.screening import screen_table
 from matchlens.report.sections import Section
 from matchlens.report.tables import COLUMNS, ROWS, is_matrix
 from matchlens.results import Result, records
@@ -47,6 +48,7 @@ def main_table(result: Result) -> Section:
         "looking": _looks,
         "study": _claims,
         "explain": margin_table,
+        "screen": screen_table,
     }
     return makers.get(result.study, _plain)(result)
 

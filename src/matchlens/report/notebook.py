@@ -24,6 +24,7 @@ TITLES = {
     "controls": "Cuts beside their controls",
     "head-sets": "Sets of heads cut together",
     "looking": "Pairs to look into",
+    "screen": "All heads screened",
     "study": "The whole study",
     "sweep-up-to": "Figure 1a: attention cut up to each layer",
     "sweep-from": "Attention cut from each layer to the top",
@@ -123,6 +124,7 @@ def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
         sweep_figures,
     )
     from matchlens.report.explaining import explain_figures
+    from matchlens.report.screening import screen_figures
 
     if result.study.startswith("sweep-"):
         return sweep_figures(result)
@@ -133,6 +135,7 @@ def _figures(result: Result) -> Iterator[tuple[str, Figure]]:
         "comparison": comparison_figures,
         "controls": controls_figures,
         "explain": explain_figures,
+        "screen": screen_figures,
         "head-sets": head_sets_figures,
     }
     return drawn[result.study](result) if result.study in drawn else iter(())

@@ -28,6 +28,7 @@ from matchlens.report.page.sections.matching import matching
 from matchlens.report.page.sections.opening import opening
 from matchlens.report.page.sections.paper import paper
 from matchlens.report.page.sections.profiles import lexical, no_op
+from matchlens.report.page.sections.screening import screening
 from matchlens.report.page.sections.sweeps import figure_1a, heads_alone
 from matchlens.report.page.texts import embedded
 from matchlens.results import Result
@@ -143,6 +144,7 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
         table_1(held),
         figure_1a(held),
         heads_alone(held),
+        *screening(held),
         figure_1b(held),
         figure_1c(held, detail.distributions),
         no_op(held),
