@@ -30,6 +30,7 @@ import circuits_reference as reference
 import matchlens
 import matchlens.cli
 import remedies_of_collections
+import remedies_of_gates
 import remedies_of_models
 import remedies_of_results
 import test_figures as curves
@@ -2012,6 +2013,7 @@ ARGUMENTS = [
 
 ELSEWHERE = {
     **remedies_of_collections.ELSEWHERE,
+    **remedies_of_gates.ELSEWHERE,
     **remedies_of_models.ELSEWHERE,
     **remedies_of_results.ELSEWHERE,
     ("errors.py:surroundings", ""): (
@@ -2031,6 +2033,7 @@ SLOW = (
 TABLE: list[C] = [
     *(PARTS_AND_CUTS + ENGINE + CIRCUITS + RANKING + FIGURES + STUDIES + COMMANDS + ARGUMENTS),
     *remedies_of_collections.COLLECTIONS,
+    *remedies_of_gates.GATES,
     *remedies_of_models.MODELS,
     *remedies_of_results.RESULTS,
 ]

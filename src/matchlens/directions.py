@@ -14,16 +14,22 @@ information flows from Y to X.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import NoReturn
 
 from matchlens.arguments import typed
-from matchlens.errors import InputError
+from matchlens.errors import InputError, one_line
+from matchlens.files import read_text
 from matchlens.parts import NAMED, PART_NAMES, Part
 
 EXAMPLE = "Q->D@0:8"
+SET_EXAMPLE = '[{"name": "sinks", "cuts": ["CLS->D", "SEP2->D#3.1"]}]'
+MOST_SETS, MOST_CUTS = 1_000, 1_000
+"""Sets of cuts in a file, and cuts in a set."""
 
 
 class How(StrEnum):
@@ -227,6 +233,64 @@ class Cut:
                     f"cut {str(self)!r}: head {layer}.{head} is out of range; expected 0 to "
                     f"{heads - 1}, since {name} has {heads} heads a layer (counting starts at 0)"
                 )
+
+
+def cut_sets(path: str | Path) -> dict[str, tuple[Cut, ...]]:
+    """Read sets of cuts that are made together from a file, each by its name.
+
+    A set says what no single cut's text can: directions of different layers and heads in one
+    condition.
+
+    Args:
+        path: a JSON file with a list of objects, each with ``name`` and ``cuts``, a list of texts.
+
+    Raises:
+        InputError: if the file cannot be read or used.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "cuts.json")
+    ...     _ = file.write_text(SET_EXAMPLE)
+    ...     [(name, [str(cut) for cut in cuts]) for name, cuts in cut_sets(file).items()]
+    [('sinks', ['CLS->D', 'SEP2->D#3.1'])]
+    """
+    where = f"cut file {one_line(str(path))!r}"
+    try:
+        listed = json.loads(read_text(Path(path)))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {SET_EXAMPLE}"
+        ) from None
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_SETS:
+        raise InputError(
+            f"{where} holds no list of 1 to {MOST_SETS:,} sets; expected JSON such as {SET_EXAMPLE}"
+        )
+    sets: dict[str, tuple[Cut, ...]] = {}
+    for number, one in enumerate(listed, 1):
+        if not isinstance(one, dict) or set(one) != {"name", "cuts"}:
+            raise InputError(
+                f"{where}, set {number} is no object with name and cuts alone; expected, for "
+                f"example, {SET_EXAMPLE[1:-1]}"
+            )
+        name, texts = one["name"], one["cuts"]
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise InputError(
+                f"{where}, set {number} has the name {one_line(repr(name))[:60]}; expected a "
+                "printable text that is not empty"
+            )
+        if name in sets:
+            raise InputError(f"{where} has two sets called {name[:60]!r}; give each its own name")
+        listed_texts = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+        if not listed_texts or not 1 <= len(texts) <= MOST_CUTS:
+            raise InputError(
+                f"{where}, set {number} has no list of 1 to {MOST_CUTS:,} texts for cuts; expected "
+                'cuts such as ["CLS->D", "SEP2->D#3.1"]'
+            )
+        try:
+            sets[name] = tuple(Cut.parse(text) for text in texts)
+        except InputError as error:
+            raise InputError(f"{where}, set {number}: {error}") from None
+    return sets
 
 
 def hows_but(how: How) -> str:

@@ -101,7 +101,7 @@ def explain(
         *_said(ready, margin, missed, used, tol, pairs[first].docid, pairs[second].docid),
     ]
     table = tables["margin"]
-    small = missed > SMALL_ERROR * abs(margin)
+    small = abs(margin) <= tol or missed > SMALL_ERROR * abs(margin)
     table["share"] = np.nan if small else table["contribution"] / margin
     cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
     if swap:

@@ -30,6 +30,7 @@ from matchlens.studies.common import half, relevant_grade
 from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run
 from matchlens.studies.halves import MOST, select
 from matchlens.studies.measuring import prepare
+from matchlens.studies.sweep_points import Point
 
 NAME = "screen"
 LARGEST, OTHERS = 10, 30
@@ -539,41 +540,43 @@ def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list
 
 
 def put_forward(
-    model: Reranker, pairs: PairSet, cuts: Sequence[str], most: int
-) -> tuple[list[str], str]:
-    """Of some cuts of single heads those of the largest first-order effect, and a note on it.
+    model: Reranker, pairs: PairSet, points: Sequence[Point], most: int
+) -> tuple[list[Point], list[str]]:
+    """Of each direction the heads of the largest first-order effect, and a note on it.
 
     Args:
         model: a loaded reranker.
         pairs: what is screened.
-        cuts: each of one head, in one or several directions, by ``zero``.
-        most: how many are put forward.
+        points: each of one head, cut by ``zero``.
+        most: how many heads of a direction are put forward.
 
     Raises:
-        InputError: if ``most`` is below 1, or a cut is no cut of one head by ``zero``.
+        InputError: if ``most`` is below 1, or a point is no head that is cut by ``zero``.
     """
     if most < 1:
         raise InputError(f"screened is {most}; expected 1 or more heads to cut")
-    parsed = [Cut.parse(cut) for cut in cuts]
+    parsed = [Cut.parse(point.cut) for point in points]
     for cut in parsed:
-        if cut.heads is None or len(cut.heads) != 1 or cut.how != "zero":
+        if cut.heads is None or cut.how != "zero":
             raise InputError(
-                f"cut {str(cut)!r} cannot be screened; expected one head, cut by zero, for "
-                "example 'Q->D#3.1'"
+                f"cut {str(cut)!r} cannot be screened; expected single heads, cut by zero: leave "
+                "out screened, or sweep heads by zero alone"
             )
     check_gates(model)
     total = np.zeros(len(parsed))
 
     def keep(rows: np.ndarray, values: np.ndarray) -> None:
-        for at, cut in enumerate(parsed):
-            ((layer, head),) = cut.heads or ()
-            edges = cut.edges(layer)
-            total[at] += np.abs(sum(values[:, layer, head, x, y] for x, y in edges)).sum()
+        for at, (point, cut) in enumerate(zip(points, parsed, strict=True)):
+            x, y = np.array(sorted(cut.edges(point.n)), dtype=np.int64).T
+            total[at] += np.abs(values[:, point.n, point.head, x, y].sum(1)).sum()
 
     stream_slopes(model, pairs.pairs, keep)
-    order = np.argsort(-total, kind="stable")[:most]
-    kept = [cuts[at] for at in sorted(order.tolist())]
-    return kept, (
-        f"screened: of {len(cuts)} cuts of heads the {len(kept)} of the largest first-order "
-        "effect on the scores were made; the others are screened, not cut, and not in the table"
-    )
+    kept: set[int] = set()
+    for direction in dict.fromkeys(point.direction for point in points):
+        own = np.array([at for at, point in enumerate(points) if point.direction == direction])
+        kept |= set(own[np.argsort(-total[own], kind="stable")[:most]].tolist())
+    return [points[at] for at in sorted(kept)], [
+        f"screened: of {len(points)} heads {len(kept)} were cut, in each direction the {most} of "
+        "the largest first-order effect on the scores; the others are screened, not cut, and not "
+        "in the table"
+    ]

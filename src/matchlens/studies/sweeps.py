@@ -15,10 +15,11 @@ from matchlens.models.load import Reranker
 from matchlens.results import Result
 from matchlens.runners import Runner, run
 from matchlens.studies.cut_modes import agreement, left_out, starred
-from matchlens.studies.cut_study import Settings, conduct
+from matchlens.studies.cut_study import Settings, conduct, pairs_run
 from matchlens.studies.halves import select
 from matchlens.studies.impossible import feasible
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.screening import put_forward
 from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
 
 
@@ -38,6 +39,7 @@ def sweep(
     rank_easy: bool = False,
     seed: int = 0,
     most_pairs: int | None = None,
+    screened: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
     runner: Runner = run,
@@ -64,6 +66,8 @@ def sweep(
         rank_easy: whether easy negatives stand in the rankings.
         seed: of the other pairs (``resample``), permutations, resampling and halves.
         most_pairs: at most so many pairs, of whole queries; all where None.
+        screened: for ``heads``: of each direction only so many heads are cut, those of the largest
+            first-order effect on the scores (:func:`matchlens.screen`); all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
@@ -99,6 +103,9 @@ def sweep(
         hows=(chosen.how,) if hows is None else hows,
     )
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
+    screening: list[str] = []
+    if screened is not None:
+        points, screening = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
     done = conduct(
         model,
@@ -119,7 +126,7 @@ def sweep(
     if len(made) > 1 and len(measured):
         base = [cut.partition("~")[0] for cut in measured["cut"]]
         tables["agreement"] = agreement(measured.assign(base=base), starred(measured, stars))
-    more = left_out(impossible)
+    more = [*left_out(impossible), *screening]
     if costly and len(measured):
         tables["selected"], said = select(measured, done.queries, seed)
         more += said
@@ -130,6 +137,7 @@ def sweep(
             "directions": list(dict.fromkeys(point.direction for point in points)),
             "hows": made,
             "window": window if kind == "window" else None,
+            **({} if screened is None else {"screened": screened}),
             "stars": stars,
         },
         tables,

@@ -1,0 +1,152 @@
+"""The errors of gates, of screen and explain, and of sets of cuts, and what their messages say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import matchlens
+import tiny as tiny_models
+from matchlens import gating
+from matchlens.directions import SET_EXAMPLE, cut_sets
+from remedies import C, least, numbers
+
+SETS = "directions.py:cut_sets"
+RIGHT = json.loads(SET_EXAMPLE)
+
+
+def behind(words: str, message: str) -> str:
+    """All that stands behind some words of a message."""
+    return message.rpartition(words)[2]
+
+
+def sets(w, content: object) -> object:
+    path = Path(f"cuts{next(w.outs)}.json")
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return cut_sets(path)
+
+
+def explains(w, value: dict) -> object:
+    given = {"passages": ["warm tea", "far rain"], "points": 2, "swap": False, **value}
+    return matchlens.explain(w.model, "tea", given.pop("passages"), **given)
+
+
+def screens(w, value: dict) -> object:
+    return matchlens.screen(w.model, w.pairs, **{"others": 1, **value})
+
+
+def sweeps(w, value: dict) -> object:
+    given = {"kind": "heads", "directions": ["Q->D"], "screened": 1, **value}
+    return matchlens.sweep(w.model, w.pairs, given.pop("kind"), **given)
+
+
+def wrapped(w, inside: bool) -> object:
+    with torch.inference_mode(inside):
+        model = matchlens.wrap(tiny_models.model(), tiny_models.tokenizer(), name="mine")
+    return gating.gate_slopes(model, w.pairs.pairs[:1])
+
+
+def finite(w, dtype: str) -> object:
+    scores = np.array([w.overflows(dtype)])
+    return gating.check_finite(replace(w.model, dtype=dtype), scores, w.pairs.pairs[:1])
+
+
+GATES = [
+    C(SETS, "cannot be read", sets, "[", lambda m: [behind("such as ", m)]),
+    C(SETS, "holds no list", sets, {}, lambda m: [behind("such as ", m)]),
+    C(
+        SETS,
+        "with name and cuts alone",
+        sets,
+        [{"name": "a"}],
+        lambda m: [f"[{behind('for example, ', m)}]"],
+    ),
+    C(SETS, "has the name", sets, [{**RIGHT[0], "name": ""}], [RIGHT]),
+    C(SETS, "two sets called", sets, RIGHT * 2, [[*RIGHT, {**RIGHT[0], "name": "another"}]]),
+    C(
+        SETS,
+        "texts for cuts",
+        sets,
+        [{"name": "a", "cuts": []}],
+        lambda m: [[{"name": "a", "cuts": json.loads(behind("such as ", m))}]],
+    ),
+    C(SETS, "{value}, set {value}: {value}", sets, [{"name": "a", "cuts": ["Q>D"]}], [RIGHT]),
+    C("gating.py:differentiable", "", wrapped, True, [False]),
+    C("gating.py:check_finite", "", finite, "float16", lambda m: [example_dtype(m)]),
+    C(
+        "gating.py:_checked",
+        "",
+        lambda w, shape: gating.gated_scores(w.model, w.pairs.pairs[:1], np.ones(shape)),
+        (1, 2),
+        lambda m: [tuple(numbers(m.partition("expected")[2])[-4:])],
+    ),
+    C(
+        "studies/explaining.py:explain",
+        "points is",
+        explains,
+        {"points": 0},
+        lambda m: [{"points": one} for one in least(m)],
+    ),
+    C(
+        "studies/explaining.py:_pairs",
+        "passages came",
+        explains,
+        {"passages": ["warm tea"]},
+        [{"passages": ["warm tea", "far rain"]}],
+    ),
+    C(
+        "studies/explaining.py:_pairs",
+        "have the id",
+        explains,
+        {"passages": [("a", "warm tea"), ("a", "far rain")]},
+        [{"passages": [("a", "warm tea"), ("b", "far rain")]}],
+    ),
+    C(
+        "studies/explaining.py:_compared",
+        "",
+        explains,
+        {"compare": (0, 2)},
+        lambda m: [{"compare": tuple(numbers(m)[-2:])}],
+    ),
+    C(
+        "studies/screening.py:screen",
+        "others is",
+        screens,
+        {"others": 0},
+        lambda m: [{"others": one} for one in least(m)],
+    ),
+    C(
+        "studies/screening.py:Screened.of",
+        "",
+        lambda w, v: w.with_tmpdir(
+            "matchlens.studies.screening.PairArray", v, lambda: screens(w, {})
+        ),
+        "full",
+        ["room"],
+    ),
+    C(
+        "studies/screening.py:put_forward",
+        "heads to cut",
+        sweeps,
+        {"screened": 0},
+        lambda m: [{"screened": one} for one in least(m)],
+    ),
+    C(
+        "studies/screening.py:put_forward",
+        "cannot be screened",
+        sweeps,
+        {"hows": ["mask"]},
+        [{"screened": None, "hows": ["mask"]}, {"hows": ["zero"]}],
+    ),
+]
+
+ELSEWHERE = {("gating.py:check_gates", ""): "test_gates.py:test_a_saboteur_is_caught"}
+
+
+def example_dtype(message: str) -> str:
+    """The type that is named in quotes behind ``dtype=``."""
+    return message.partition("dtype='")[2].partition("'")[0]
