@@ -21,10 +21,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 import matchlens
 from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.meters.names import NAMES
 from matchlens.models.folder import FAMILIES
 from matchlens.models.load import Reranker
+from matchlens.runners import run
 from matchlens.studies.watching import watch
 
 PAIRS, WORDS, ROUNDS = 8, 120, 3

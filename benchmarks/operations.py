@@ -53,7 +53,7 @@ def of_run(model: Any, pairs: Sequence[Any], conditions: Sequence[str]) -> float
     import torch
 
     from matchlens.directions import Cut
-    from matchlens.engine import run
+    from matchlens.runners import run
 
     family = model.family
     linear = [one for one in family.layers[0].modules() if isinstance(one, torch.nn.Linear)]
@@ -65,6 +65,6 @@ def of_run(model: Any, pairs: Sequence[Any], conditions: Sequence[str]) -> float
     for pair in pairs:
         done = run(model, [pair], cuts)
         above = others + (2 if done.causal else 4) * int(done.tokens[0]) * context
-        made = done.counts.projected + len(done.plan.levels[-1]) * family.apart
+        made = done.counts.projected + len(done.plan.levels[-1]) * family.splittable
         total += made * asking + done.counts.rows * above
     return float(total)

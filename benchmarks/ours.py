@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ class Ours:
             raise UnavailableError(
                 f"matchlens.load of this version has no {', '.join(sorted(unknown))}"
             )
+        with suppress(ImportError):  # an older version does it when it loads a model
+            from matchlens.models.packed import keep_memory
+
+            keep_memory()
         self.job, self.plain = job, plain
         self.model = matchlens.load(job.model, device="cpu", max_length=job.max_length, **load)
         pairs = [

@@ -21,7 +21,7 @@ class Thin:
 
     def work(self) -> object:
         """Triplets of all heads."""
-        from matchlens import circuits
+        from matchlens import qk as circuits
 
         return circuits.triplets(self.qk)
 

@@ -91,7 +91,7 @@ for name in ("before", "after"):
 
 # 6. The heads: what they read by their weights. trace(A) is large where a token reads tokens like
 #    itself; z is against random weights of the same size. mass_QD: relevant less easy passages.
-circuits = matchlens.query_key(loaded, pairs, base=OUT / "before", top=0)
+circuits = matchlens.circuits(loaded, pairs, base=OUT / "before", top=0)
 columns = ["layer", "head", "base_alignment", "alignment", "base_z", "z", "mass_QD", "mass_QD_auc"]
 heads = circuits.to_frame("heads")[columns].sort_values("alignment", ascending=False)
 print(heads.round(2).to_string(index=False))

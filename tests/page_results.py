@@ -12,9 +12,8 @@ import matchlens
 import tiny
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.results import Result
-from matchlens.studies.claims import claims
+from matchlens.studies.claims import claims, summary
 from matchlens.studies.contrasts import Thresholds
-from matchlens.studies.headline import summary
 
 SCRIPT = "<script>window.hurt=1</script>"
 IMAGE = '"><img src=x onerror="window.hurt=2">'
@@ -78,12 +77,12 @@ def write(folder: Path, where: Path) -> Path:
         matchlens.sweep(model, given, "heads"),
         matchlens.controls(model, given, ["Q->D", "D->D"], draws=1),
         matchlens.attention(model, given, thresholds=Thresholds(q=1.0, auc=0.4, length=1.0)),
-        matchlens.query_key(model, given, top=2, matches=4),
+        matchlens.circuits(model, given, top=2, matches=4),
     ]
     by = {result.study: result for result in found}
     scored = by["ablation"].scores
     matching = by["attention"].to_frame("matching")
-    found.append(matchlens.looking(model, given, looks=4, scored=scored, matching=matching))
+    found.append(matchlens.look(model, given, looks=4, scored=scored, matching=matching))
     for result in found:
         result.save(folder)
     judged = claims(by)

@@ -12,7 +12,7 @@ import ir_datasets
 from ir_datasets.formats import GenericQuery
 
 from corpora_files import GOOD, Memory, load, write
-from matchlens.corpora import PairSet, choose, downloads, irds, lines, thin
+from matchlens.corpora import PairSet, choose, irds, lines, thin
 from remedies import C, after, example, least, listed
 from test_corpora_irds import QRELS, QUERIES, ROWS, Docs, Qrels, Queries
 
@@ -128,7 +128,7 @@ def archive(w, given: tuple[str, str]) -> object:
     w.patch.setattr(
         urllib.request, "urlopen", (lambda *_, **__: nullcontext()) if url[-1] == "/" else refuse
     )
-    return downloads._reach(name, url, {})
+    return irds._reach(name, url, {})
 
 
 def joined(_: object, given: list[tuple[str, dict]]) -> PairSet:
@@ -154,14 +154,14 @@ COLLECTIONS = [
         [({"passages": {"a": "3", "b": "x", "c": "y"}}, {})],
     ),
     C(
-        "corpora/downloads.py:_reach",
+        "corpora/irds.py:_reach",
         "the address",
         archive,
         ("x", "ftp://host/"),
         lambda m: [("x", m.rpartition(" ")[2] + "host/")],
     ),
     C(
-        "corpora/downloads.py:_reach",
+        "corpora/irds.py:_reach",
         "cannot be reached",
         archive,
         ("x", "https://host"),
@@ -297,14 +297,14 @@ COLLECTIONS = [
         lambda m: [({}, {"easy": int(re.search(r"has only (\d+)", m)[1])})],
     ),
     C(
-        "corpora/thinning.py:thin",
+        "corpora/pairs.py:thin",
         "expected 1 or more",
         lambda w, v: thin(w.pairs, v),
         0,
         lambda m: [100],
     ),
     C(
-        "corpora/thinning.py:thin",
+        "corpora/pairs.py:thin",
         "fewer than one query",
         lambda w, v: thin(w.pairs, v),
         1,

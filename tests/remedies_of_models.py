@@ -25,7 +25,7 @@ import matchlens
 import tiny
 import tiny_decoders
 from matchlens import tokenizing
-from matchlens.models import embedded
+from matchlens.models import convert
 from matchlens.models.base import load_base
 from matchlens.models.checks.item import Item
 from matchlens.models.diagnosis import INDEX, ONE, PICKLE_INDEX
@@ -249,16 +249,16 @@ def cached(w, where: str) -> object:
 
 def installed(w, given: str) -> object:
     """The built-in model where its package is not installed, or another version, or is."""
-    folder = Path("installed") / embedded.FOLDER
+    folder = Path("installed") / convert.FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(b"other" if given == "other" else b"known")
     if given == "old":
         (folder / "model.onnx").unlink()
-    w.patch.setattr(embedded, "SHA256", hashlib.sha256(b"known").hexdigest())
-    w.patch.setattr(embedded, "_convert", lambda _, target: shutil.copytree(
+    w.patch.setattr(convert, "SHA256", hashlib.sha256(b"known").hexdigest())
+    w.patch.setattr(convert, "_convert_export", lambda _, target: shutil.copytree(
         base(w, "bert"), target, dirs_exist_ok=True))  # fmt: skip
     w.patch.setattr(
-        embedded.importlib.util,
+        convert.importlib.util,
         "find_spec",
         lambda *name: name == ("onnx",) or FIND_SPEC(*name),
     )
@@ -386,7 +386,7 @@ FOLDERS = [
     C("models/decoder.py:Decoder.__init__", "pad_token_id", loads("qwen3/1"),
       {"pad_token_id": None},
       [{"pad_token_id": tiny_decoders.tokenizer("qwen3").pad_token_id}]),
-    *(C("models/embedded.py:_source", words, installed, wrong, install)
+    *(C("models/convert.py:_source", words, installed, wrong, install)
       for words, wrong in (("needs the", "none"), ("no reranker file", "old"),
                            ("has sha256", "other"))),
     C("models/files.py:opened", "", finds("pickled"),
@@ -621,7 +621,7 @@ ELSEWHERE = {
     + "test_a_slow_tokenizer_that_cannot_be_converted_is_refused",
     ("models/load.py:_module", "left out"): "test_folder.py:"
     "test_a_pretraining_head_is_left_out_and_named",
-    ("models/serving.py:Given.refuse", ""): "test_tokens.py:"
+    ("models/serving.py:FileSettings.refuse", ""): "test_tokens.py:"
     "test_what_is_not_done_is_refused_by_its_name",
 }
 """Messages that name no remedy, or whose remedies are done by a test of another file."""

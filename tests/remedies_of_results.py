@@ -22,19 +22,17 @@ from matchlens.files import Folder
 from matchlens.meters.arrays import Rows
 from matchlens.results import Result
 from matchlens.runners import ShardedRunner, task
-from matchlens.runners.local import InProcessExecutor
 from matchlens.runners.measures import packed, rows_into
 from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.store import Store
-from matchlens.runners.task import answered, from_bytes, to_bytes
-from matchlens.runners.work import Work
+from matchlens.runners.store import Store, Work
+from matchlens.runners.task import InProcessExecutor, answered, from_bytes, to_bytes
 from remedies import C, listed
 
 FULL = OSError(28, "No space left on device")
 REAL = {
     **{name: getattr(Folder, name) for name in ("create", "move", "write")},
     "outcomes": InProcessExecutor.outcomes,
-    "run_part": task.run_part,
+    "run_shard": task.run_shard,
 }
 """What is replaced by something that fails."""
 
@@ -208,13 +206,13 @@ def small_memory(w, given: tuple[int, dict]) -> object:
     """Score in a memory that holds so many tokens."""
     most, options = given
 
-    def run_part(model, pairs, *rest, budget, **more):
-        tokens = model.encode(pairs).lengths
+    def run_shard(model, plan, shard, *, budget, **more):
+        tokens = model.encode(shard.pairs).lengths
         if max(min(budget, tokens.sum()), tokens.max()) > most:
             raise MemoryError
-        return REAL["run_part"](model, pairs, *rest, budget=budget, **more)
+        return REAL["run_shard"](model, plan, shard, budget=budget, **more)
 
-    w.patch.setattr(task, "run_part", run_part)
+    w.patch.setattr(task, "run_shard", run_shard)
     model = matchlens.load(w.model_folder, device="cpu", max_length=options.get("max_length"))
     batch = options.get("batch_tokens")
     return matchlens.score(model, w.pairs.pairs[:6], batch_tokens=batch)
@@ -231,10 +229,10 @@ def ray_says(w, versions: tuple[str, ...]) -> object:
     """A worker of a cluster says which versions it has."""
     import ray
 
-    from matchlens.runners.ray import RayExecutor, _Hand
+    from matchlens.runners.ray import RayExecutor, _Worker
 
     w.patch.setattr(ray, "get", lambda reference: reference)
-    return RayExecutor(None)._outcome(to_bytes({"versions": packed(versions)}), _Hand(None))
+    return RayExecutor(None)._outcome(to_bytes({"versions": packed(versions)}), _Worker(None))
 
 
 def ours() -> tuple[str, ...]:
@@ -272,12 +270,12 @@ def ray_dies(w, given: tuple[int, float]) -> object:
 
     def hire(on: object) -> None:
         def remote(held: object, shard: object) -> object:
-            prepared = task.BoundTask(w.model, held, runner.Budget())
+            prepared = task.BoundTask(w.model, held)
             return lambda: to_bytes(prepared.run(shard))
 
         actor = SimpleNamespace(work=SimpleNamespace(remote=remote))
         name = f"ready{len(shards)}"
-        on._hands["ready" if "ready" not in on._hands else name] = runner._Hand(actor)
+        on._workers["ready" if "ready" not in on._workers else name] = runner._Worker(actor)
 
     for name, value in {"put": lambda one: one, "wait": wait, "get": get}.items():
         w.patch.setattr(ray, name, value)
@@ -389,8 +387,8 @@ RESULTS = [
     C(RUNS + "model_spec.py:ModelSpec.load", "",
       lambda w, v: ModelSpec(str(w.model_folder), v(w)).load("cpu"), lambda w: "0" * 64,
       [lambda w: w.model.identity["sha256"]]),
-    C(RUNS + "runner.py:ShardedRunner._merged", "", sent, True, [False]),
-    C(RUNS + "runner.py:ShardedRunner._say", "", small_memory, (100, {"batch_tokens": 1024}),
+    C(RUNS + "runner.py:ShardedRunner._outcomes", "", sent, True, [False]),
+    C(RUNS + "runner.py:_Gathered.lower", "", small_memory, (100, {"batch_tokens": 1024}),
       lambda m: [(100, {"batch_tokens": int(m.rpartition("tokens ")[2].split()[0])})], slow=True),
     C(RUNS + "store.py:Store.write", "", stored, True, [False]),
     C(RUNS + "task.py:BoundTask.run", "", small_memory, (9, {}), [(9, {"max_length": 9})],
@@ -401,17 +399,18 @@ RESULTS = [
       [lambda: to_bytes({})]),
     C(RUNS + "task.py:from_bytes", "cannot be used", lambda w, v: from_bytes(v), b"",
       [to_bytes({})]),
-    C(RUNS + "work.py:Work._agree", "", unfinished, (1, False), [(0, False), (1, True)]),
-    C(RUNS + "work.py:_writing", "", works, link(".matchlens-work/shards"), [nothing]),
+    C(RUNS + "store.py:Work._agree", "", unfinished, (1, False), [(0, False), (1, True)]),
+    C(RUNS + "store.py:_writing", "", works, link(".matchlens-work/shards"), [nothing]),
     C(RUNS + "ray.py:RayExecutor._outcome", "", ray_says, ("matchlens 0",), lambda m: [ours()],
       slow=True),
     C(RUNS + "ray.py:RayExecutor.outcomes", "took down", ray_dies, (9, 0), [(1, 0)], slow=True),
     C(RUNS + "ray.py:RayExecutor.outcomes", "no Ray node", ray_dies, (0, 3), [(0, 0)], slow=True),
     C(RUNS + "ray.py:RayExecutor._unreachable", "cannot be started", ray_here, True, [False],
       slow=True),
-    C("cli/recording.py:words_of", "", rerun, (first(luck=1), "--yes"), [(same, "--yes")],
+    C("settings.py:from_json", "", rerun, (first(luck=1), "--yes"), [(same, "--yes")],
       slow=True),
-    C("cli/recording.py:_typed", "", rerun, (first(seed="x" * 5000), "--yes"), [(same, "--yes")],
+    C("settings.py:Option.from_json", "", rerun, (first(seed="x" * 5000), "--yes"),
+      [(same, "--yes")],
       slow=True),
     C(AGAIN + "_judge", "something else", rerun,
       (lambda content: content["identity"]["versions"].update(numpy="1.0"), "--yes"),

@@ -28,6 +28,8 @@ import typer
 import matchlens
 import matchlens.cli
 import matchlens.models.load
+from matchlens.cli.commands import application
+from matchlens.studies.registry import STUDIES
 from pages import (
     DOCS,
     ELSEWHERE,
@@ -89,9 +91,10 @@ def here(files, tmp_path, monkeypatch) -> Path:
         (folder / one.name).symlink_to(one) if one.is_dir() else shutil.copy(one, folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    known, made = set(sys.modules), list(matchlens.cli.app.registered_commands)
+    known, studies = set(sys.modules), dict(STUDIES)
     yield folder
-    matchlens.cli.app.registered_commands[:] = made
+    STUDIES.clear()
+    STUDIES.update(studies)
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
             del sys.modules[name]
@@ -146,7 +149,7 @@ def shell(one: Block, here: Path) -> None:
             status = matchlens.cli.main(small(words[1:]))
         said = f"{one.place}: {' '.join(words)}\n{out.getvalue()}{err.getvalue()}"
         assert status == 0, said
-        if "--out" in words and "--explain" not in words:
+        if "--out" in words and "--dry-run" not in words:
             assert any((here / words[words.index("--out") + 1]).iterdir()), said
 
 
@@ -202,7 +205,7 @@ def parse(one: Block, words: list[str]) -> None:
     while "=" in words[0] and not words[0].startswith("-"):  # VARIABLE=value before the command
         words = words[1:]
     if words[0] == "matchlens":
-        group = typer.main.get_command(matchlens.cli.app)
+        group = typer.main.get_command(application())
         assert words[1] in group.commands, one.place
         given = [word for word in words[2:] if word != "..."]
         with group.make_context("matchlens", [words[1]]) as context:

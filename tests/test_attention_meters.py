@@ -13,12 +13,12 @@ import matchlens
 import tiny as tiny_models
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import NAMES, AttentionMeter, Reading, shape_of
 from matchlens.meters.names import COMPANIONS
 from matchlens.meters.streams import Histogram, Moments
 from matchlens.models.words import Static, words_of
+from matchlens.runners import run
 
 
 def measure(model, pairs, folder, names=NAMES, conditions=None, **options):
@@ -31,7 +31,7 @@ def measure(model, pairs, folder, names=NAMES, conditions=None, **options):
     if "same_stem" in names:
         reading = Reading(Static.of(model), lambda number: words_of(model, pairs[number]))
     meter = AttentionMeter(names, arrays, reading)
-    out = run(model, pairs, conditions or {"": []}, meters=[meter], **options)
+    out = run(model, pairs, conditions or {"": []}, asked=tiny_models.watched_by(meter), **options)
     return out, {name: np.array(array.mapped()) for name, array in arrays.items()}
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 import matchlens
 import tiny as tiny_models
 from matchlens.corpora import EASY_GRADE, Pair, choose, demo
+from matchlens.engine import collated
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import (
     PARTS,
@@ -26,11 +27,10 @@ from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.saving import Save
-from matchlens.standins import collated
 from matchlens.studies import matching, profiles
-from matchlens.studies.class_stats import ks, taken
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, Thresholds, contrast_table, paired, pairwise
+from matchlens.studies.profiles import ks, taken
 from matchlens.studies.watching import Reader
 from test_cli import call, files_of
 from tiny import WORDS
@@ -534,7 +534,7 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
     assert options["thresholds"] == {
         "q": 1.0, "auc": 0.4, "length": 1.0, "lexical": 2.0, "query_words": 2.0, "semantic": 1.5
     }  # fmt: skip
-    done = call(*given, "--explain")
+    done = call(*given, "--dry-run")
     assert done.status == 0
     assert "entropy: looks at one layer's weights" in done.out
 

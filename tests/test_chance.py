@@ -10,9 +10,9 @@ import matchlens
 import reference
 import tiny as tiny_models
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.models.random_edges import RandomEdges, edge_order
 from matchlens.plan import CONTROLS, OF_ROWS, Control, Plan
+from matchlens.runners import run
 
 TEXTS = ["D->D", "Q->D@0:2", "D->Q#0.1,2.3", "Q->D+{D,SEP1}->All"]
 CASES = [(kind, text) for kind in CONTROLS for text in TEXTS]

@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import circuits_reference as reference
 import tiny as tiny_models
-from matchlens import circuits
+from matchlens import qk as circuits
 from matchlens.batching import collate, encode
-from matchlens.circuits import controls
 from matchlens.errors import InputError
 from matchlens.models.bert import Bert
 from matchlens.models.qk import QK
 from matchlens.parts import Part
+from matchlens.qk import controls
 
 shapes = st.fixed_dictionaries(
     {

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuits_reference as reference
-from matchlens import circuits
-from matchlens.circuits.mean_states import MeanStates
+from matchlens import qk as circuits
 from matchlens.errors import InputError
 from matchlens.parts import Part
+from matchlens.qk.mean_states import MeanStates
 
 
 def observed(seed=0, layers=2, width=3, count=12, **options):

@@ -17,14 +17,14 @@ from transformers import BertConfig, BertForMaskedLM
 import attention_reference
 import matchlens
 import tiny as tiny_models
-from matchlens import circuits
+from matchlens import qk as circuits
 from matchlens.corpora import EASY_GRADE, choose, demo
 from matchlens.models.base import load_base
-from matchlens.models.static import vocabulary
+from matchlens.models.words import vocabulary
 from matchlens.parts import Part
 from matchlens.report.circuits import circuits_text
-from matchlens.studies import circuits_options as options
-from matchlens.studies.circuits_tables import resamples_of
+from matchlens.studies import circuits as options
+from matchlens.studies.circuits import resamples_of
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, contrast_table
 from test_sweeps import rows_by_layer
@@ -58,7 +58,7 @@ def dense(model, pairs):
 
 @pytest.fixture(scope="module")
 def result(model, pairs):
-    return matchlens.query_key(model, pairs, top=3, matches=7, same_token=True)
+    return matchlens.circuits(model, pairs, top=3, matches=7, same_token=True)
 
 
 def kind(pair) -> str | None:
@@ -97,7 +97,7 @@ def test_means_and_logits_are_those_of_dense_states(model, pairs, dense, result)
         np.testing.assert_allclose(heads[name], values.ravel(), atol=1e-8)
     for name in circuits.CONTRASTS:
         np.testing.assert_allclose(heads[name], expected.contrast(name).ravel(), atol=1e-8)
-    other = matchlens.query_key(
+    other = matchlens.circuits(
         model, pairs, top=0, biases=True, divided=True, contrast="DQ-DD", variant="above"
     )
     expected = circuits.mean_logits(layers_of(model), query, document, biases=True, divided=True)
@@ -259,7 +259,7 @@ def test_means_come_from_one_half_and_colours_from_the_other(tiny, pairs):
         return replace(pairs, pairs=tuple(replace(pair, text=words(pair)) for pair in pairs.pairs))
 
     before, zero, one = (
-        matchlens.query_key(tiny, each, top=0) for each in (pairs, changed(0), changed(1))
+        matchlens.circuits(tiny, each, top=0) for each in (pairs, changed(0), changed(1))
     )
     for name in ("query_mean", "document_mean"):
         np.testing.assert_allclose(one.array(name), before.array(name), atol=1e-6)
@@ -271,7 +271,7 @@ def test_means_come_from_one_half_and_colours_from_the_other(tiny, pairs):
 
 def test_two_passes_and_no_more(model, pairs, monkeypatch):
     rows = rows_by_layer(model, monkeypatch)
-    done = matchlens.query_key(model, pairs, top=1, most_pairs=8)
+    done = matchlens.circuits(model, pairs, top=1, most_pairs=8)
     few = done.options["pairs_of_hypothesis"]
     assert 0 < few <= 8
     assert rows[-1] == len(pairs.pairs) + few  # one row for each pair
@@ -284,7 +284,7 @@ def test_two_passes_and_no_more(model, pairs, monkeypatch):
 
 
 def test_the_authors_document_has_its_separator(model, pairs, dense):
-    found = matchlens.query_key(model, pairs, top=0, preset="authors")
+    found = matchlens.circuits(model, pairs, top=0, preset="authors")
     np.testing.assert_allclose(
         found.array("document_mean"), slow_mean(pairs, dense, [D, SEP2]), atol=1e-6
     )
@@ -304,7 +304,7 @@ def test_heads_that_are_looked_at(model, pairs, result):
         assert group["reader"].tolist() == [words.tokens[row] for row in core.readers]
         assert group["read"].tolist() == [words.tokens[row] for row in core.read]
         np.testing.assert_allclose(group["logit"], core.logits)
-    named = matchlens.query_key(model, pairs, heads=["1.3", (0, 2)], matches=1)
+    named = matchlens.circuits(model, pairs, heads=["1.3", (0, 2)], matches=1)
     assert named.options["heads_looked_at"] == ["1.3", "0.2"]
     assert len(named.to_frame("matches")) == 2
 
@@ -322,7 +322,7 @@ def test_static_vectors_are_the_embeddings_without_positions(family, tmp_path):
     words = vocabulary(reranker)
     assert words.left_out == 5
     assert len(words.tokens) == len(reranker.tokenizer.get_vocab()) - 5
-    from matchlens.standins import collated
+    from matchlens.engine import collated
 
     batch = collated(reranker, [matchlens.Pair("q", "d", "cat sat", "warm tea", 1)])
     states = reranker.family.embed(batch)[0]
@@ -336,7 +336,7 @@ def test_static_vectors_are_the_embeddings_without_positions(family, tmp_path):
 
 
 def test_a_base_model_needs_no_head_and_no_tokenizer(tiny, tiny_folder, pairs, tmp_path):
-    same = matchlens.query_key(tiny, pairs, top=0, base=tiny_folder).to_frame("heads")
+    same = matchlens.circuits(tiny, pairs, top=0, base=tiny_folder).to_frame("heads")
     np.testing.assert_allclose(same["base_change"], 0, atol=1e-5)
     np.testing.assert_allclose(same["base_z"], same["z"], atol=1e-5)
     config = {"vocab_size": 50, "num_attention_heads": 4, "intermediate_size": 8}
@@ -354,7 +354,7 @@ def test_a_base_model_needs_no_head_and_no_tokenizer(tiny, tiny_folder, pairs, t
     save_file(weights, tmp_path / "bare/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(matchlens.InputError, match=f"no weight .*{lost}"):
         load_base(tmp_path / "bare")
-    found = matchlens.query_key(tiny, pairs, top=0, base=base)
+    found = matchlens.circuits(tiny, pairs, top=0, base=base)
     heads = found.to_frame("heads")
     expected = np.concatenate([circuits.alignment(qk) for qk in base.layers])
     np.testing.assert_allclose(heads["base_alignment"], expected)
@@ -362,7 +362,7 @@ def test_a_base_model_needs_no_head_and_no_tokenizer(tiny, tiny_folder, pairs, t
     assert found.options["base"]["name"] == "language"
     assert "before: the same head of language" in circuits_text(found)
     with pytest.raises(matchlens.InputError, match="3 x 4 x 64"):
-        matchlens.query_key(tiny, pairs, base=tmp_path / "wide")
+        matchlens.circuits(tiny, pairs, base=tmp_path / "wide")
 
 
 def test_saved_and_read_back(result, tmp_path):
@@ -386,7 +386,7 @@ def test_rope_refuses_before_anything_runs(tiny, pairs, monkeypatch):
     qk = tiny.family.qk
     monkeypatch.setattr(tiny.family, "qk", lambda layer: replace(qk(layer), rope=True))
     with pytest.raises(matchlens.InputError, match="rotary position embeddings"):
-        matchlens.query_key(tiny, pairs)
+        matchlens.circuits(tiny, pairs)
     assert rows == [0] * tiny.family.n_layers
 
 
@@ -409,7 +409,7 @@ def test_rope_refuses_before_anything_runs(tiny, pairs, monkeypatch):
 def test_bad_options_are_refused_before_anything_runs(tiny, pairs, monkeypatch, given, fragment):
     rows = rows_by_layer(tiny, monkeypatch)
     with pytest.raises(matchlens.InputError, match=fragment):
-        matchlens.query_key(tiny, pairs, **given)
+        matchlens.circuits(tiny, pairs, **given)
     assert rows == [0] * tiny.family.n_layers
 
 
@@ -421,12 +421,12 @@ def test_a_half_without_what_it_needs_is_said(tiny, pairs, monkeypatch):
         for which in (0, 1)
     }
     with pytest.raises(matchlens.InputError, match="give the colours of the plot"):
-        matchlens.query_key(tiny, by_half[0])
+        matchlens.circuits(tiny, by_half[0])
     with pytest.raises(matchlens.InputError, match="give the mean states"):
-        matchlens.query_key(tiny, by_half[1])
+        matchlens.circuits(tiny, by_half[1])
     hard = replace(pairs, pairs=tuple(pair for pair in pairs.pairs if pair.grade >= 0))
     with pytest.raises(matchlens.InputError, match="--easy"):
-        matchlens.query_key(tiny, hard)
+        matchlens.circuits(tiny, hard)
 
 
 def test_the_names_known_without_torch_are_the_core_s():

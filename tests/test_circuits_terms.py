@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import circuits_reference as reference
-from matchlens import circuits
-from matchlens.circuits import vocabulary
-from matchlens.circuits.hypothesis import Hypothesis
+from matchlens import qk as circuits
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
 from matchlens.parts import Part
+from matchlens.qk import vocabulary
+from matchlens.qk.hypothesis import Hypothesis
 
 SUMS = ("first", "second", "counts")
 

@@ -23,9 +23,9 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.studies.claims import CLAIMS
+from matchlens.studies.decisions import inside_layers, mean_of
 from matchlens.studies.evidence import evidence, evidence_cuts, gathering, read_cls, read_sep
-from matchlens.studies.stages import depth
-from matchlens.studies.verdicts import inside_layers, mean_of
+from matchlens.studies.profiles import depth
 
 LAYERS, QUERIES = 6, 16
 BELOW, ABOVE = gathering(LAYERS)

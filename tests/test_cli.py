@@ -368,7 +368,7 @@ def test_a_table_that_cannot_be_saved_is_shown_all_the_same(words, tmp_path, mon
 
 def test_demo_shows_the_built_in_collection(tiny_folder, tmp_path, monkeypatch):
     """The command's own model needs the demo extra: here the tiny one stands in for it."""
-    monkeypatch.setattr("matchlens.models.embedded.demo_folder", lambda: tiny_folder)
+    monkeypatch.setattr("matchlens.models.convert.demo_folder", lambda: tiny_folder)
     done = call("demo", "--queries", "3", "--cut", "Q->D", "-q")
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith("nDCG@10 of demo on demo: 3 queries, 36 pairs")
@@ -432,7 +432,7 @@ def test_score_goes_through_a_long_file_in_chunks(tiny_folder, pairs_file, monke
         return real(model, pairs, *args, **options)
 
     monkeypatch.setattr(matchlens.cli.scoring, "CHUNK", 2)
-    monkeypatch.setattr("matchlens.studies.scoring.score", counting)
+    monkeypatch.setattr("matchlens.studies.ablation.score", counting)
     rows = scored(*words)
     assert sizes == [2, 2, 1]
     assert [row["pair"] for row in rows] == [0, 1, 2, 3, 4]

@@ -155,4 +155,4 @@ def test_the_list_follows_the_table(monkeypatch):
 def test_help_and_the_first_page(command):
     assert call(command, "--help").status == 0
     assert re.search(rf"^ *{command} ", call("--help").out, re.MULTILINE)
-    assert command in {one.name for one in matchlens.cli.app.registered_commands}
+    assert command in matchlens.cli.commands.commands()

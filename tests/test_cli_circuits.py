@@ -110,7 +110,7 @@ def test_it_shares_a_folder_with_other_studies(words, tmp_path):
 
 def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
     monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
-    done = call("circuits", *words, "--explain", "--same-token", "--pairs", 8)
+    done = call("circuits", *words, "--dry-run", "--same-token", "--pairs", 8)
     assert done.status == 0
     for said in (
         "TFLOP",
@@ -165,5 +165,5 @@ def test_options_are_checked_before_the_model_is_loaded(tiny_folder, base_folder
     assert done.returncode == 2
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "give more queries" in done.stderr
-    assert "matchlens.studies.circuits_options" in imported
+    assert "matchlens.studies.circuits" in imported
     assert "matchlens.models.load" not in imported

@@ -58,15 +58,15 @@ def test_studies_share_a_folder(words, tmp_path):
 
 def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
     monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
-    done = call("sweep", "up-to", *words, "--direction", "CLS->D", "--explain")
+    done = call("sweep", "up-to", *words, "--direction", "CLS->D", "--dry-run")
     assert done.status == 0
     assert "layer passes a pair: 9 (15 without sharing: 60% of the work is left)" in done.out
     for word in ("TFLOP", "time: about", "memory: about"):
         assert word in done.out
-    done = call("ablation", *words, "--cut", "Q->D", "--how", "zero", "--how", "mask", "--explain")
+    done = call("ablation", *words, "--cut", "Q->D", "--how", "zero", "--how", "mask", "--dry-run")
     assert done.status == 0
     assert "3 conditions" in done.out
-    done = call("sweep", "controls", *words, "--direction", "Q->D", "--draws", 2, "--explain")
+    done = call("sweep", "controls", *words, "--direction", "Q->D", "--draws", 2, "--dry-run")
     assert "9 conditions" in done.out  # rows, edges and mass are drawn twice, scaled is not
 
 
@@ -112,10 +112,10 @@ def test_a_cap_on_pairs_is_kept_and_said(words, tmp_path):
 def test_what_a_study_would_cost_or_refuse_is_said_without_loading_it(words):
     given = [str(word) for word in words]
     good = [
-        ["sweep", "head-sets", "--set", "a=0.1", *given, "--explain"],
-        ["sweep", "controls", *given, "--explain"],
-        ["ablation", *given, "--explain"],
-        ["attention", "--demo", *given[:2], "--explain"],
+        ["sweep", "head-sets", "--set", "a=0.1", *given, "--dry-run"],
+        ["sweep", "controls", *given, "--dry-run"],
+        ["ablation", *given, "--dry-run"],
+        ["attention", "--demo", *given[:2], "--dry-run"],
     ]
     bad = [
         ["sweep", "head-sets", "--set", "a=9.9", *given, "--out", "x"],
@@ -138,7 +138,7 @@ assert "matchlens.models.load" not in sys.modules
 @pytest.mark.parametrize(
     ("bad", "fragment"),
     [
-        (["sideways"], "sweep 'sideways' is not known"),
+        (["sideways"], "'sideways' is not known"),
         (["up-to", "--direction", "Q->D@3"], "no plain direction"),
         (["up-to", "--direction", "Q-"], "redirection"),
         (["window", "--window", "9"], "window is 9 layers; expected 1 to 3"),

@@ -270,7 +270,7 @@ def test_bad_folders_are_one_line_and_status_2(place, both, tiny32, tmp_path, na
     link = place.parent / "compare_link"
     if not link.exists():
         link.symlink_to(place / "a")
-        matchlens.looking(tiny32, graded(), looks=1, cuts=["Q->D"]).save(place / "alone")
+        matchlens.look(tiny32, graded(), looks=1, cuts=["Q->D"]).save(place / "alone")
         both.save(place / "both")
         odd = json.loads((place / "a/manifest.json").read_text())
         (place / "odd").mkdir()

@@ -13,9 +13,9 @@ import matchlens
 import reference
 import tiny as tiny_models
 from matchlens.corpora import Pair, choose, demo
-from matchlens.engine import run
-from matchlens.models.static import vocabulary
-from matchlens.standins import collated
+from matchlens.engine import collated
+from matchlens.models.words import vocabulary
+from matchlens.runners import run
 from test_families import library_logits, relevance, scores
 from tiny import DEBERTA_V3
 

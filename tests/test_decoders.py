@@ -17,7 +17,7 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.directions import Cut
-from matchlens.engine import other_pairs, run
+from matchlens.engine import other_pairs
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import NAMES, AttentionMeter, Reading
 from matchlens.meters.received import READERS, ReceivedMeter
@@ -28,6 +28,7 @@ from matchlens.models.packed import as_the_library
 from matchlens.models.words import Static, words_of
 from matchlens.plan import Control
 from matchlens.prompts import QWEN3
+from matchlens.runners import run
 from widened import widened
 
 KINDS = ("qwen3", "gemma", "gemma2", "qwen3-classifier", "modernbert-mean")
@@ -287,7 +288,7 @@ def test_meters_equal_the_library_s_eager_maps(model, kind, tmp_path, names):
     arrays = {name: PairArray(tmp_path / f"{name}.npy", shape) for name in names}
     reading = Reading(Static.of(model), lambda number: words_of(model, pairs[number]))
     meter = AttentionMeter(names, arrays, reading)
-    out = run(model, pairs, {"": []}, batch_tokens=200, meters=[meter])
+    out = run(model, pairs, {"": []}, batch_tokens=200, asked=tiny_models.watched_by(meter))
     assert len(out.batches) > 1 or kind == "modernbert-mean"
     for number, pair in enumerate(pairs):
         expected = attention_reference.meters(model, pair)
@@ -304,10 +305,10 @@ def test_what_a_token_receives_stands_at_its_own_place(model, kind, tmp_path):
     longest = int(model.encode(pairs).lengths.max())
     shape = (2, LAYERS, HEADS, len(READERS), longest)
     both = PairArray(tmp_path / "both.npy", shape)
-    run(model, pairs, {"": []}, meters=[ReceivedMeter(both)])
+    run(model, pairs, {"": []}, asked=tiny_models.watched_by(ReceivedMeter(both)))
     for number, pair in enumerate(pairs):
         alone = PairArray(tmp_path / f"{number}.npy", (1, *shape[1:]))
-        run(model, [pair], {"": []}, meters=[ReceivedMeter(alone)])
+        run(model, [pair], {"": []}, asked=tiny_models.watched_by(ReceivedMeter(alone)))
         np.testing.assert_allclose(both.mapped()[number], alone.mapped()[0], atol=1e-6)
     assert np.isnan(both.mapped()[0, ..., -1]).all()
 
@@ -318,7 +319,7 @@ def test_what_a_token_receives_stands_at_its_own_place(model, kind, tmp_path):
 def test_query_key_matrices_are_refused(qwen, tmp_path):
     pairs = matchlens.choose(matchlens.demo.load(), queries=4, easy=1)
     with pytest.raises(InputError, match="rotary position embeddings"):
-        matchlens.query_key(qwen, pairs)
+        matchlens.circuits(qwen, pairs)
     with pytest.raises(InputError, match="rotary position embeddings"):
         matchlens.models.base.load_base(saved("qwen3", tmp_path))
 

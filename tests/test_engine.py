@@ -12,11 +12,12 @@ import reference
 import tiny as tiny_models
 from matchlens.batching import batches, encode
 from matchlens.directions import Cut, How
-from matchlens.engine import other_pairs, run
+from matchlens.engine import other_pairs
 from matchlens.models.attend import Call, attend
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import NAMED, PADDING, Part
 from matchlens.plan import LayerCut, Plan
+from matchlens.runners import run
 from test_directions import cuts as any_cuts
 from test_sweeps import rows_by_layer
 

@@ -34,13 +34,14 @@ from matchlens import InputError, MatchlensWarning, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair, choose, demo
 from matchlens.directions import How
-from matchlens.engine import other_pairs, run
+from matchlens.engine import other_pairs
 from matchlens.models.biased import Biased
 from matchlens.models.families import about
 from matchlens.models.folder import FAMILIES, find
 from matchlens.models.load import Reranker
 from matchlens.parts import label
 from matchlens.plan import LayerCut
+from matchlens.runners import run
 from tiny import ROBERTAS
 from widened import widened
 
@@ -271,9 +272,9 @@ def test_every_study_runs_through(model, classed, family):
         held(result, "", plain[""])
     if family in tiny_models.ROTARY:
         with pytest.raises(InputError, match="rotary position embeddings"):
-            matchlens.query_key(model, classed)
+            matchlens.circuits(model, classed)
         return
-    circuits = matchlens.query_key(model, classed, top=1, matches=3)
+    circuits = matchlens.circuits(model, classed, top=1, matches=3)
     assert len(circuits.to_frame("heads")) == LAYERS * HEADS
     held(circuits, "", plain[""])
 

@@ -13,10 +13,10 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Part
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.plan import Control
 from matchlens.ranking import holm
-from matchlens.studies.impossible import reason
+from matchlens.runners import run
+from matchlens.studies.cut_modes import reason
 from test_cli import call, files_of, write_collection
 
 POSSIBLE = {
@@ -197,7 +197,7 @@ def test_several_hows_and_controls_pass_the_impossible_over(model):
 
 def test_looking_names_what_is_impossible_and_shows_each_token(model):
     pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
-    result = matchlens.looking(model, pairs, looks=2, cuts=["Q->D", "D->Q"])
+    result = matchlens.look(model, pairs, looks=2, cuts=["Q->D", "D->Q"])
     assert set(result.to_frame("cuts")["cut"]) == {"D->Q"}
     assert any("1 cut is impossible" in line for line in result.notes)
     tokens = result.to_frame("tokens")

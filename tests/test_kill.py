@@ -22,7 +22,7 @@ from matchlens import InputError
 from matchlens.corpora import PairSet
 from matchlens.reading import read_manifest
 from matchlens.runners import ShardedRunner, shards
-from matchlens.runners.work import Work
+from matchlens.runners.store import Work
 from test_cli import call
 from test_results import made, other, state
 
@@ -204,7 +204,7 @@ def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
 
     monkeypatch.setattr(shards, "LEAST", 20_000)
     if KILLS <= 20:
-        monkeypatch.setattr("matchlens.cli.study._files", lambda result: {})
+        monkeypatch.setattr("matchlens.cli.views.files_of", lambda result: {})
     folder = tmp_path / "collection"
     folder.mkdir()
     words = ["study", "--quick", "--quiet", "--model", tiny_folder, "--device", "cpu"]

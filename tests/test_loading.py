@@ -26,7 +26,7 @@ from matchlens import InputError, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.models import embedded
+from matchlens.models import convert
 from matchlens.models.bert import Bert
 from matchlens.models.folder import find
 from matchlens.plan import LayerCut
@@ -347,7 +347,7 @@ def fake_convert(source: Path, target: Path) -> None:
 @extra
 def test_the_demo_folder_is_made_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
-    folder = embedded.demo_folder()
+    folder = convert.demo_folder()
     assert folder.parent == tmp_path / "cache"
     held = {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
     held |= {"tokenizer_config.json", "vocab.txt"}
@@ -358,8 +358,8 @@ def test_the_demo_folder_is_made_once(tmp_path, monkeypatch):
     def again(*_):
         raise AssertionError("it was made a second time")
 
-    monkeypatch.setattr(embedded, "_source", again)
-    monkeypatch.setattr(embedded, "_convert", again)
+    monkeypatch.setattr(convert, "_source", again)
+    monkeypatch.setattr(convert, "_convert_export", again)
     found = find("demo")
     assert found.path == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
@@ -370,15 +370,15 @@ def test_the_demo_folder_is_made_once(tmp_path, monkeypatch):
 @extra
 def test_a_demo_file_that_is_not_the_known_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedded, "SHA256", "0" * 64)
+    monkeypatch.setattr(convert, "SHA256", "0" * 64)
     with pytest.raises(InputError, match=r"sha256 1225ccd6afd0\.\.\., expected 000000000000\.\.\."):
-        embedded.demo_folder()
+        convert.demo_folder()
     assert not (tmp_path / "cache").exists()
 
 
 def test_without_the_demo_extra_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
-    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package-at-all")
+    monkeypatch.setattr(convert, "PACKAGE", "no-such-package-at-all")
     with pytest.raises(InputError, match=r"demo extra; install it with: pip install 'matchlens\[d"):
         matchlens.load("demo")
 
@@ -388,17 +388,17 @@ def test_several_runs_may_make_the_demo_folder_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
     together = threading.Barrier(4, timeout=20)
 
-    def convert(source, target):
+    def converts(source, target):
         together.wait()
         fake_convert(source, target)
 
-    monkeypatch.setattr(embedded, "_source", lambda: tmp_path)
-    monkeypatch.setattr(embedded, "_convert", convert)
+    monkeypatch.setattr(convert, "_source", lambda: tmp_path)
+    monkeypatch.setattr(convert, "_convert_export", converts)
     found: list[object] = []
 
     def make():
         try:
-            found.append(embedded.demo_folder())
+            found.append(convert.demo_folder())
         except BaseException as error:
             found.append(error)
 
@@ -417,27 +417,27 @@ def test_several_runs_may_make_the_demo_folder_at_once(tmp_path, monkeypatch):
 def test_a_demo_folder_that_was_not_finished_is_not_there(tmp_path, monkeypatch, error):
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
 
-    def convert(source, target):
+    def converts(source, target):
         fake_convert(source, target)
         raise error
 
-    monkeypatch.setattr(embedded, "_source", lambda: tmp_path)
-    monkeypatch.setattr(embedded, "_convert", convert)
+    monkeypatch.setattr(convert, "_source", lambda: tmp_path)
+    monkeypatch.setattr(convert, "_convert_export", converts)
     with pytest.raises(type(error)):
-        embedded.demo_folder()
+        convert.demo_folder()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(embedded, "_source", lambda: tmp_path)
+    monkeypatch.setattr(convert, "_source", lambda: tmp_path)
     with pytest.raises(InputError, match=r"cannot write the demo model .*set MATCHLENS_CACHE"):
-        embedded.demo_folder()
+        convert.demo_folder()
     monkeypatch.delenv("MATCHLENS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert embedded.cache_folder() == tmp_path / "xdg/matchlens"
+    assert convert.cache_folder() == tmp_path / "xdg/matchlens"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert embedded.cache_folder() == tmp_path / ".cache/matchlens"
+    assert convert.cache_folder() == tmp_path / ".cache/matchlens"
     assert os.listdir(tmp_path) == ["file"]

@@ -14,12 +14,11 @@ import matchlens
 import tiny as tiny_models
 from matchlens.batching import encode, spans
 from matchlens.corpora import Pair, PairSet
-from matchlens.engine import run
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.report.looking import looking_text, plain
-from matchlens.runners import ShardedRunner
-from matchlens.studies.look_pairs import candidates_to_run, drawn, pick
+from matchlens.runners import ShardedRunner, run
+from matchlens.studies.looking import candidates_to_run, drawn, pick
 from test_cli import call, files_of, write_collection
 
 CUTS = ["Q->D", "D->Q", "D->D@0:2"]
@@ -54,7 +53,7 @@ def pairs():
 
 @pytest.fixture(scope="module")
 def found(tiny32, pairs):
-    return matchlens.looking(tiny32, pairs, looks=9, cuts=CUTS)
+    return matchlens.look(tiny32, pairs, looks=9, cuts=CUTS)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
@@ -64,7 +63,9 @@ def test_what_tokens_receive_equals_dense_maps(family, tmp_path):
     pairs = tiny_models.pairs(7, seed=2)
     longest = max(len(encode(model.tokenizer, [pair], 64).ids[0]) for pair in pairs)
     array = PairArray(tmp_path / "received.npy", (7, 2, 2, 3, longest))
-    out = run(model, pairs, {"": []}, meters=[ReceivedMeter(array)], batch_tokens=100)
+    out = run(
+        model, pairs, {"": []}, asked=tiny_models.watched_by(ReceivedMeter(array)), batch_tokens=100
+    )
     assert len(out.batches) > 1
     plain_run = run(model, pairs, {"": []})
     np.testing.assert_allclose(out.scores.of(""), plain_run.scores.of(""), atol=1e-10)
@@ -153,7 +154,7 @@ def test_ties_share_their_mean_rank(tiny32, pairs):
         Pair(p.qid, p.docid, p.query, "the cat sat", p.grade, p.judged, "", "c")
         for p in pairs.pairs
     ]
-    result = matchlens.looking(tiny32, pair_set(alike), looks=2, cuts=["Q->D"])
+    result = matchlens.look(tiny32, pair_set(alike), looks=2, cuts=["Q->D"])
     assert set(result.to_frame("cuts")["rank"]) == {3.5}  # six alike
 
 
@@ -193,7 +194,7 @@ def test_queries_are_drawn_by_the_seed_not_by_order(pairs):
 
 
 def test_equal_asks_give_equal_answers(found, pairs, tiny32):
-    again = matchlens.looking(tiny32, pairs, looks=9, cuts=CUTS)
+    again = matchlens.look(tiny32, pairs, looks=9, cuts=CUTS)
     for name, table in found.tables.items():
         pd.testing.assert_frame_equal(again.tables[name], table)
     np.testing.assert_array_equal(again.array("received"), found.array("received"))
@@ -217,7 +218,7 @@ def test_stored_scores_are_used_and_kept(found, pairs, tiny32):
             return super().__call__(*given, **more)
 
     counting = Counting()
-    result = matchlens.looking(tiny32, pairs, looks=9, scored=scored, runner=counting)
+    result = matchlens.look(tiny32, pairs, looks=9, scored=scored, runner=counting)
     assert ran == [[""]]  # only the pass that is watched
     assert result.options["cuts"] == ["", *CUTS]  # no heads, no controls
     assert result.scores is scored
@@ -228,13 +229,11 @@ def test_stored_scores_are_used_and_kept(found, pairs, tiny32):
         assert row["score"] == stored[row["cut"], pair]
         assert row["score_original"] == stored["", pair]
     # a cut that is not stored, or a chosen pair without a score, is run
-    result = matchlens.looking(
-        tiny32, pairs, looks=3, scored=scored, cuts=["Q->Q"], runner=counting
-    )
+    result = matchlens.look(tiny32, pairs, looks=3, scored=scored, cuts=["Q->Q"], runner=counting)
     assert ran[1:] == [["", "Q->Q"], [""]]
     assert "the cuts were run on" in result.notes[0]
     one = pairs.pairs[0]
-    result = matchlens.looking(
+    result = matchlens.look(
         tiny32,
         pairs,
         scored=scored[scored["pair"] > 0],
@@ -254,7 +253,7 @@ def test_scores_of_fewer_candidates_are_said(pairs, tiny32):
         for pair, score in enumerate(out.scores.of(cut))
         if not cut or pair in few
     ]
-    result = matchlens.looking(tiny32, pairs, looks=12, scored=pd.DataFrame(rows))
+    result = matchlens.look(tiny32, pairs, looks=12, scored=pd.DataFrame(rows))
     looks, cuts = result.to_frame("looks"), result.to_frame("cuts")
     assert set(looks["candidates"]) == {6}
     assert set(cuts["candidates"]) == {3}
@@ -273,7 +272,7 @@ def test_matching_heads_come_first(tiny32, pairs):
         (2, 1, "D->Q", True, "semantic", 0.76), (1, 1, "Q->D", False, "lexical", 0.99),
     ]  # fmt: skip
     columns = ["layer", "head", "direction", "matching", "kind", "auc_found"]
-    result = matchlens.looking(
+    result = matchlens.look(
         tiny32, pairs, looks=1, cuts=["Q->D"], matching=pd.DataFrame(rows, columns=columns)
     )
     heads = result.to_frame("heads")
@@ -292,7 +291,7 @@ def test_hostile_texts_are_kept_inert_and_bounded(tiny32, pairs, tmp_path):
     long, solid = "cat " * 250_000, "x" * 1_000_000
     texts = iter([hostile, long, solid])
     rows = [Pair("q", f"d{n}", "cat", next(texts), grade) for n, grade in enumerate((3, 0, -1))]
-    result = matchlens.looking(tiny32, pair_set(rows), cuts=["Q->D"])
+    result = matchlens.look(tiny32, pair_set(rows), cuts=["Q->D"])
     looks = result.to_frame("looks").set_index("docid")
     assert looks.loc["d0", "passage"] == hostile
     assert 20_000 < len(looks.loc["d1", "passage"]) < 21_000
@@ -317,7 +316,7 @@ def test_what_is_kept_survives_saving_and_continuing(found, pairs, tiny32, tmp_p
     matchlens.ablation(tiny32, pairs, cuts=["Q->D"], rank_easy=True).save(out)
     before = files_of(out)
     scored = matchlens.Result.load(out, "ablation").scores
-    matchlens.looking(tiny32, pairs, looks=9, scored=scored).save(out)
+    matchlens.look(tiny32, pairs, looks=9, scored=scored).save(out)
     assert files_of(out)["scores.parquet"] == before["scores.parquet"]
     assert files_of(out)["pairs.parquet"] == before["pairs.parquet"]
     found.save(out)
@@ -345,14 +344,14 @@ def test_what_is_kept_survives_saving_and_continuing(found, pairs, tiny32, tmp_p
 )
 def test_bad_input_is_one_line(tiny32, pairs, options, fragment):
     with pytest.raises(matchlens.InputError, match=fragment):
-        matchlens.looking(tiny32, pairs, **options)
+        matchlens.look(tiny32, pairs, **options)
 
 
 def test_pairs_of_several_collections_are_told_apart(tiny32, pairs):
     both = pair_set([*pairs.pairs, *(replace(pair, collection="e") for pair in pairs.pairs)])
     with pytest.raises(matchlens.InputError, match="in the collections 'c', 'e'; name the"):
-        matchlens.looking(tiny32, both, chosen=[("q0", "p0")])
-    result = matchlens.looking(tiny32, both, chosen=[("e", "q0", "p0")], cuts=["Q->D"])
+        matchlens.look(tiny32, both, chosen=[("q0", "p0")])
+    result = matchlens.look(tiny32, both, chosen=[("e", "q0", "p0")], cuts=["Q->D"])
     assert result.to_frame("looks")["collection"].tolist() == ["e"]
     assert result.to_frame("looks")["why"][0].startswith("asked for: relevant, ranked ")
 
@@ -364,7 +363,7 @@ def test_scores_of_another_model_are_refused(pairs, tiny32):
         for pair in range(len(pairs.pairs))
     ]
     with pytest.raises(matchlens.InputError, match="expected scores of these pairs by this model"):
-        matchlens.looking(tiny32, pairs, scored=pd.DataFrame(rows))
+        matchlens.look(tiny32, pairs, scored=pd.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +410,7 @@ def test_the_command_uses_what_the_folder_holds(words, tmp_path):
 
 def test_explain_runs_nothing(words, monkeypatch):
     monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
-    done = call("look", *words, "--looks", "3", "--explain")
+    done = call("look", *words, "--looks", "3", "--dry-run")
     assert done.status == 0
     assert "31 conditions (the untouched model among them), 8 pairs" in done.out
 

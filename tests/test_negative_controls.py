@@ -22,7 +22,7 @@ from matchlens.ranking import Candidates, evaluate, parse_measure, random_expect
 from matchlens.ranking.effects import Evidence, decide, one_sided
 from matchlens.ranking.ties import rank
 from matchlens.studies.contrasts import Classes
-from matchlens.studies.stages import layer_depths, negatives
+from matchlens.studies.profiles import layer_depths, negatives
 from matchlens.studies.watching import Reader
 from test_effects import proofs
 
@@ -53,7 +53,7 @@ def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder):
 def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(demo_model, tmp_path, seed):
     from safetensors.torch import load_file, save_file
 
-    from matchlens.models.embedded import demo_folder
+    from matchlens.models.convert import demo_folder
 
     folder = shutil.copytree(demo_folder(), tmp_path / "shuffled")
     tensors = load_file(folder / "model.safetensors")

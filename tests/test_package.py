@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import matchlens
@@ -67,6 +68,40 @@ def test_importing_loads_nothing_heavy(name):
     assert name in loaded
     assert not HEAVY & loaded
     assert done.stderr == ""
+
+
+def test_importing_a_submodule_does_not_replace_a_public_function():
+    """Each public function that shares its name with a module, and the old path of the algebra."""
+    code = (
+        "import importlib, types, warnings, matchlens\n"
+        "warnings.simplefilter('error')\n"
+        "for name in ('circuits', 'corpora', 'models', 'qk'):\n"
+        "    importlib.import_module(f'matchlens.{name}')\n"
+        "import matchlens.circuits as algebra\n"
+        "assert isinstance(matchlens.circuits, types.FunctionType), matchlens.circuits\n"
+        "assert matchlens.circuits.__module__ == 'matchlens.studies.circuits'\n"
+        "assert algebra is matchlens.circuits\n"
+        "assert isinstance(matchlens.qk, types.ModuleType)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+
+
+def test_old_names_work_with_a_warning():
+    from matchlens import qk
+
+    for old, new in (("query_key", "circuits"), ("looking", "look")):
+        with pytest.warns(DeprecationWarning, match=f"matchlens.{new}"):
+            assert getattr(matchlens, old) is getattr(matchlens, new)
+        assert old not in matchlens.__all__
+    x = np.arange(6.0).reshape(2, 3)
+    for name in qk.__all__:
+        with pytest.warns(DeprecationWarning, match=f"matchlens.qk.{name}"):
+            assert getattr(importlib.import_module("matchlens.circuits"), name) is getattr(qk, name)
+    with pytest.warns(DeprecationWarning, match=r"matchlens\.qk\.spearman"):
+        assert matchlens.circuits.spearman(x, x).rho == qk.spearman(x, x).rho
+    functions = {name for name in qk.__all__ if callable(getattr(qk, name))}
+    assert functions == {name for name in qk.__all__ if hasattr(matchlens.circuits, name)}
 
 
 def test_public_names_work_without_the_submodules_having_been_imported():

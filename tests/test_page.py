@@ -17,7 +17,7 @@ import pytest
 
 import matchlens
 import page_results as given
-from matchlens.circuits import CONTRASTS
+from matchlens.qk import CONTRASTS
 from matchlens.report import page as page_module
 from matchlens.report.page import LADDER, NAME, page, write
 from matchlens.report.page.charts.points import Spot, outstanding, scatter

@@ -12,12 +12,12 @@ from contextlib import suppress
 import pytest
 
 import matchlens
-from matchlens.cli.progress import Course
+from matchlens.cli.terminal import Course
 from matchlens.directions import Cut
 from matchlens.models.folder import find
 from matchlens.runners import ShardedRunner, shards
 from matchlens.studies import sizes
-from matchlens.studies.study_cost import stage_work
+from matchlens.studies.cost import stage_work
 from test_cli import collection_options, write_collection
 from test_looking import graded
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
-from matchlens.models.embedded import demo_folder
+from matchlens.models.convert import demo_folder
 from test_corpora_real import judged
 
 pytestmark = pytest.mark.real

@@ -58,8 +58,8 @@ from matchlens.report import page
 from matchlens.studies.compare_runs import check_new
 from matchlens.studies.contrasts import Thresholds
 from matchlens.studies.evidence import evidence
-from matchlens.studies.sharing import Shared
 from matchlens.studies.sizes import chosen_studies, size
+from matchlens.studies.study import Shared
 from matchlens.studies.wexir25 import beside_the_paper
 from remedies import C, after, example, found, least, listed, numbers, provoke, sites, warned
 from test_cli import write_collection
@@ -413,7 +413,7 @@ ENGINE = [
         ],
     ),
     C(
-        "standins.py:other_pairs",
+        "engine.py:other_pairs",
         "",
         lambda w, v: matchlens.score(w.model, v[0], [f"Q->D~{v[1]}"]),
         ([("cat", "a cat sat")], "resample"),
@@ -457,22 +457,22 @@ NUMBERS = np.random.default_rng(0).normal(size=(3, 4))
 
 CIRCUITS = [
     C(
-        "circuits/algebra.py:Triplets.alignment",
+        "qk/algebra.py:Triplets.alignment",
         "",
         lambda _, v: circuits.triplets(QK()).alignment(v),
         "some",
         listed,
     ),
-    C("circuits/algebra.py:check_head", "", lambda _, v: circuits.matrix(QK(), v), 3, numbers),
+    C("qk/algebra.py:check_head", "", lambda _, v: circuits.matrix(QK(), v), 3, numbers),
     C(
-        "circuits/association.py:_check",
+        "qk/association.py:_check",
         "has shape",
         lambda _, v: circuits.spearman(NUMBERS, v, permutations=9, resamples=9),
         NUMBERS[:2],
         lambda m: [np.ones(ast.literal_eval(re.search(r"expected (\(.*?\))", m)[1]))],
     ),
     C(
-        "circuits/association.py:_check",
+        "qk/association.py:_check",
         "to correlate over",
         lambda _, v: circuits.spearman(
             *2 * [np.arange(1.0 * v)[None]], permutations=9, resamples=9
@@ -481,28 +481,28 @@ CIRCUITS = [
         numbers,
     ),
     C(
-        "circuits/association.py:_check",
+        "qk/association.py:_check",
         "NaN or infinite",
         lambda _, v: circuits.spearman(v, v, permutations=9, resamples=9),
         np.where(np.arange(3)[:, None] == 1, np.nan, NUMBERS),
         [NUMBERS[[0, 2]]],
     ),
     C(
-        "circuits/association.py:_check",
+        "qk/association.py:_check",
         "permutations is",
         lambda _, v: circuits.spearman(NUMBERS, NUMBERS, permutations=v[0], resamples=v[1]),
         (0, 0),
         lambda m: [(1, 1), tuple(map(int, re.search(r"example (\d+) and (\d+)", m).groups()))],
     ),
     C(
-        "circuits/controls.py:gaussian_null",
+        "qk/controls.py:gaussian_null",
         "",
         lambda _, v: circuits.gaussian_null(QK(), draws=v),
         0,
         lambda m: [*least(m), *map(int, example(m))],
     ),
     C(
-        "circuits/controls.py:crossed",
+        "qk/controls.py:crossed",
         "",
         lambda _, v: v[0](QK(heads=2, keys=v[1])),
         (circuits.crossed, 1),
@@ -513,132 +513,132 @@ CIRCUITS = [
         ],
     ),
     C(
-        "circuits/factors.py:factors",
+        "qk/factors.py:factors",
         "",
         lambda w, v: circuits.alignment(w.scaled(v).family.qk(0)),
         "float16",
         ["float32"],
     ),
     C(
-        "circuits/factors.py:refuse_rope",
+        "qk/factors.py:refuse_rope",
         "",
         lambda w, v: getattr(matchlens, v[0])(getattr(w, v[1]), w.pairs, **v[2]),
-        ("query_key", "modernbert", {}),
+        ("circuits", "modernbert", {}),
         [
-            ("query_key", "model", {"most_pairs": None}),
+            ("circuits", "model", {"most_pairs": None}),
             ("attention", "modernbert", {"causal": False}),
             ("ablation", "modernbert", {"cuts": ["Q->D"]}),
             ("sweep", "modernbert", {"kind": "only", "directions": ["Q->D"]}),
         ],
     ),
     C(
-        "circuits/hypothesis.py:Shares.of",
+        "qk/hypothesis.py:Shares.of",
         "",
         lambda _, v: hypothesis(1).result().of(v),
         "QX",
         listed,
     ),
     C(
-        "circuits/hypothesis.py:Hypothesis.merge",
+        "qk/hypothesis.py:Hypothesis.merge",
         "",
         lambda _, v: hypothesis(1).merge(circuits.Hypothesis([QK()], *v)),
         (STATES[:1], STATES[1:] + 1),
         [(STATES[:1], STATES[:1])],
     ),
     C(
-        "circuits/hypothesis.py:Hypothesis.result",
+        "qk/hypothesis.py:Hypothesis.result",
         "no token pair",
         lambda _, v: hypothesis(*v).result(),
         (),
         [(1,)],
     ),
     C(
-        "circuits/hypothesis.py:Hypothesis.result",
+        "qk/hypothesis.py:Hypothesis.result",
         "NaN or infinite",
         lambda w, v: hypothesis(w.overflows(v)).result(),
         "float16",
         lambda m: [m.rpartition("dtype ")[2]],
     ),
     C(
-        "circuits/mean_logits.py:MeanLogits.contrast",
+        "qk/mean_logits.py:MeanLogits.contrast",
         "",
         lambda _, v: circuits.mean_logits([QK(), QK()], STATES, STATES).contrast(v),
         "DD-QD",
         listed,
     ),
     C(
-        "circuits/mean_logits.py:check_means",
+        "qk/mean_logits.py:check_means",
         "is empty",
         lambda _, v: circuits.mean_logits(v * [QK()], STATES[:1], STATES[:1]),
         0,
         least,
     ),
     C(
-        "circuits/mean_logits.py:check_means",
+        "qk/mean_logits.py:check_means",
         "have shape",
         lambda _, v: circuits.mean_logits([QK()], np.ones(v), np.ones(v)),
         (1, 9),
         lambda m: [ast.literal_eval(re.search(r"expected (\(.*?\))", m)[1])],
     ),
     C(
-        "circuits/mean_logits.py:check_means",
+        "qk/mean_logits.py:check_means",
         "NaN or infinite",
         lambda w, v: circuits.mean_logits([QK()], STATES[:1] * w.overflows(v), STATES[:1]),
         "float16",
         lambda m: [m.rpartition("in ")[2]],
     ),
     C(
-        "circuits/mean_states.py:MeanStates.observe",
+        "qk/mean_states.py:MeanStates.observe",
         "",
         observed,
         (["a"], [], None),
         [(["a"], ["hard"], None)],
     ),
     C(
-        "circuits/mean_states.py:MeanStates.merge",
+        "qk/mean_states.py:MeanStates.merge",
         "",
         lambda _, v: circuits.MeanStates(2, 3).merge(circuits.MeanStates(*v)),
         (3, 3),
         [(2, 3)],
     ),
     C(
-        "circuits/mean_states.py:MeanStates.result",
+        "qk/mean_states.py:MeanStates.result",
         "by layer",
         mean_states,
         ([0], 1),
         [([0, 1], 1)],
     ),
-    C("circuits/mean_states.py:MeanStates.result", "no pair", mean_states, ([], 1), [([0, 1], 1)]),
+    C("qk/mean_states.py:MeanStates.result", "no pair", mean_states, ([], 1), [([0, 1], 1)]),
     C(
-        "circuits/mean_states.py:MeanStates.result",
+        "qk/mean_states.py:MeanStates.result",
         "NaN or infinite",
         lambda w, v: mean_states(w, ([0, 1], w.overflows(v))),
         "float16",
         lambda m: [m.rpartition("dtype ")[2]],
     ),
     C(
-        "circuits/mean_states.py:part_means",
+        "qk/mean_states.py:part_means",
         "",
         observed,
         (["a"], ["hard"], int(Part.D)),
         [(["a"], ["hard"], None)],
     ),
     C(
-        "circuits/vocabulary.py:_check",
+        "qk/vocabulary.py:_check",
         "top is",
         lambda _, v: circuits.strongest_matches(QK(), 0, torch.ones(2, 10), top=v),
         0,
         lambda m: [*least(m), *map(int, example(m))],
     ),
     C(
-        "circuits/vocabulary.py:_check",
+        "qk/vocabulary.py:_check",
         "have shape",
         lambda _, v: circuits.strongest_matches(QK(), 0, torch.ones(v)),
         (2, 9),
         lambda m: [ast.literal_eval(re.search(r"expected (\(.*?\))", m)[1])],
     ),
     C(
-        "circuits/vocabulary.py:_check",
+        "qk/vocabulary.py:_check",
         "NaN or infinite",
         lambda w, v: circuits.strongest_matches(QK(), 0, torch.ones(2, 10) * w.overflows(v)),
         "float16",
@@ -698,8 +698,8 @@ def without_ray(w: World, installed: str | None) -> str:
             for one in wanted
         )
     here = importlib.util.find_spec("ray")
-    w.patch.setattr("matchlens.cli.where.find_spec", lambda _: here if installed else None)
-    return cli("ablation", **{"--explain": True})(w, {"--runner": "ray"})
+    w.patch.setattr("matchlens.cli.job.find_spec", lambda _: here if installed else None)
+    return cli("ablation", **{"--dry-run": True})(w, {"--runner": "ray"})
 
 
 def another(m: str) -> list[str]:
@@ -975,7 +975,7 @@ def attends_with_few_words(w: World, given: dict) -> object:
 
 def look(w: World, given: dict) -> object:
     given = {"cuts": ["Q->D"], "pairs": w.pairs, **given}
-    return matchlens.looking(w.model, **given)
+    return matchlens.look(w.model, **given)
 
 
 def scores_of(w: World, **changed: object) -> pd.DataFrame:
@@ -993,7 +993,7 @@ def halves(w: World, given: tuple) -> object:
     kept = [pair for pair in w.pairs.pairs if which is None or half(pair.qid, 0) == which]
     for seed in seeds:
         try:
-            return matchlens.query_key(w.model, pair_set(kept), seed=seed, top=0)
+            return matchlens.circuits(w.model, pair_set(kept), seed=seed, top=0)
         except InputError:
             if seed == seeds[-1]:
                 raise
@@ -1062,7 +1062,7 @@ STUDIES = [
         lambda m: list(map(float, least(m))),
     ),
     C(
-        "studies/compare_heads.py:compare_heads",
+        "studies/comparing.py:compare_heads",
         "cannot be compared",
         lambda w, v: matchlens.compare_heads(
             *2 * [v(matchlens.attention(w.model, graded(8), **Q_A))]
@@ -1109,9 +1109,9 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/circuits_options.py:checked",
+            "studies/circuits.py:checked",
             f"{name} ",
-            lambda w, v: matchlens.query_key(w.model, w.pairs, **{"top": 0, **v}),
+            lambda w, v: matchlens.circuits(w.model, w.pairs, **{"top": 0, **v}),
             {name: wrong},
             lambda m, name=name, right=right: [{name: one} for one in right(m)],
         )
@@ -1124,9 +1124,9 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/circuits_options.py:named_heads",
+            "studies/circuits.py:named_heads",
             words,
-            lambda w, v: matchlens.query_key(w.model, w.pairs, heads=v),
+            lambda w, v: matchlens.circuits(w.model, w.pairs, heads=v),
             wrong,
             lambda m: [[one.replace("8.", "2.").replace("4.9", "1.3")] for one in example(m)],
         )
@@ -1134,7 +1134,7 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/circuits_options.py:checked_halves",
+            "studies/circuits.py:checked_halves",
             words,
             halves,
             (which, [0]),
@@ -1143,14 +1143,14 @@ STUDIES = [
         for words, which in (("mean states", 1), ("colours", 0))
     ),
     C(
-        "studies/circuits_options.py:check_shapes",
+        "studies/circuits.py:check_shapes",
         "",
-        lambda w, v: matchlens.query_key(w.model, w.pairs, top=0, base=w.saved(**v)),
+        lambda w, v: matchlens.circuits(w.model, w.pairs, top=0, base=w.saved(**v)),
         {"hidden_size": 64},
         [{"seed": 5}],
     ),
     C(
-        "studies/compare_heads.py:compare_heads",
+        "studies/comparing.py:compare_heads",
         "has no list",
         lambda w, v: matchlens.compare_heads(
             *2 * [matchlens.attention(w.model, graded(*v), **Q_A)]
@@ -1159,7 +1159,7 @@ STUDIES = [
         [(8,)],
     ),
     C(
-        "studies/compare_heads.py:compare_heads",
+        "studies/comparing.py:compare_heads",
         "the models have",
         lambda w, v: matchlens.compare_heads(
             *(matchlens.attention(one, graded(8), **Q_A) for one in (w.model, v(w)))
@@ -1237,7 +1237,7 @@ STUDIES = [
         ["default"],
     ),
     C(
-        "studies/control_points.py:conditions_of",
+        "studies/controls.py:control_conditions",
         "draws is",
         lambda w, v: matchlens.controls(w.model, graded(1, 1), ["Q->D"], draws=v),
         0,
@@ -1251,7 +1251,7 @@ STUDIES = [
         ["D->Q"],
     ),
     *(
-        C("studies/head_set_points.py:" + place, words, sets_of, wrong, right)
+        C("studies/head_sets.py:" + place, words, sets_of, wrong, right)
         for place, words, wrong, right in (
             (
                 "plain",
@@ -1260,15 +1260,20 @@ STUDIES = [
                 lambda m: [{"cuts": re.findall(r"'([^']*>[^']*)'", m)[1:]}],
             ),
             ("plain", "no direction", {"cuts": []}, lambda m: [{"cuts": example(m)}]),
-            ("checked", "no set of heads", {"sets": {}}, lambda m: [{"sets": {"top": "2.1,1.3"}}]),
             (
-                "checked",
+                "checked_sets",
+                "no set of heads",
+                {"sets": {}},
+                lambda m: [{"sets": {"top": "2.1,1.3"}}],
+            ),
+            (
+                "checked_sets",
                 "has the heads",
                 {"sets": {"a": "x"}},
                 lambda m: [{"sets": {"a": "2.1,1.3"}}],
             ),
             (
-                "checked",
+                "checked_sets",
                 "every head",
                 {"sets": {"a": "0.0,0.1,0.2,0.3"}},
                 [{"sets": {"a": "0.0,0.1"}}],
@@ -1304,21 +1309,21 @@ STUDIES = [
         [{"cuts": ["Q->D"]}],
     ),
     C(
-        "studies/look_pairs.py:checked_looks",
+        "studies/looking.py:checked_looks",
         "",
         look,
         {"looks": 0},
         lambda m: [{"looks": one} for one in numbers(m)],
     ),
     *(
-        C("studies/look_pairs.py:named", words, look, wrong, [{"chosen": [("q0", "p0")]}])
+        C("studies/looking.py:named", words, look, wrong, [{"chosen": [("q0", "p0")]}])
         for words, wrong in (
             ("is not among", {"chosen": [("q0", "nowhere")]}),
             ("is given twice", {"chosen": [("q0", "p0"), ("q0", "p0")]}),
         )
     ),
     C(
-        "studies/look_pairs.py:named",
+        "studies/looking.py:named",
         "in the collections",
         lambda w, v: look(
             w,
@@ -1333,7 +1338,7 @@ STUDIES = [
         lambda m: [(one.strip(" '"), "q0", "p0") for one in after("collections ", m)],
     ),
     C(
-        "studies/look_tables.py:Scored.of",
+        "studies/looking.py:Scored.of",
         "have no column",
         lambda w, v: look(w, {"scored": scores_of(w)[v]}),
         ["cut"],
@@ -1348,8 +1353,8 @@ STUDIES = [
             [None],
         )
         for place, words, wrong in (
-            ("studies/look_tables.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
-            ("studies/look_tables.py:Scored.of", "NaN", {"score": np.nan}),
+            ("studies/looking.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
+            ("studies/looking.py:Scored.of", "NaN", {"score": np.nan}),
             ("studies/looking.py:_received", "stored score", {"score": np.arange(48.0)}),
         )
     ),
@@ -1386,21 +1391,21 @@ STUDIES = [
         ["room"],
     ),
     C(
-        "studies/measuring.py:conditions_of",
+        "studies/cut_study.py:conditions_of",
         "given twice",
         study(matchlens.ablation),
         {"cuts": ["Q->D", "Q->D"]},
         [{"cuts": ["Q->D"]}],
     ),
     C(
-        "studies/measuring.py:conditions_of",
+        "studies/cut_study.py:conditions_of",
         "no cut given",
         study(matchlens.ablation),
         {"cuts": []},
         lambda m: [{"cuts": example(m)}],
     ),
     C(
-        "studies/measuring.py:prepare",
+        "studies/cut_study.py:prepare",
         "tie_tol",
         study(matchlens.ablation, cuts=["Q->D"]),
         {"tie_tol": float("nan")},
@@ -1442,14 +1447,14 @@ STUDIES = [
         lambda m: [{"hows": after("one or more of ", m)}],
     ),
     C(
-        "studies/look_pairs.py:named",
+        "studies/looking.py:named",
         "names a pair as",
         look,
         {"chosen": ["q0"]},
         [{"chosen": [("q0", "p0")]}],
     ),
     C(
-        "studies/control_points.py:conditions_of",
+        "studies/controls.py:control_conditions",
         "no cut given",
         lambda w, v: matchlens.controls(w.model, graded(1, 1), v, draws=1),
         [],
@@ -1463,14 +1468,14 @@ STUDIES = [
         lambda m: [{"preset": one} for one in listed(m)],
     ),
     C(
-        "studies/scoring.py:score",
+        "studies/ablation.py:score",
         "",
         lambda w, v: matchlens.score(w.model, v),
         [],
         [[("a cat", "it sat")]],
     ),
     C(
-        "studies/sharing.py:Shared.announce",
+        "studies/study.py:Shared.announce",
         "",
         lambda w, v: announced(w, *v),
         ("Q->D", "D->D"),
@@ -1499,7 +1504,7 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/sweep_points.py:sweep_points",
+            "studies/sweeps.py:sweep_points",
             words,
             points,
             wrong,
@@ -1672,131 +1677,137 @@ def files_of(w: World, given: tuple) -> str:
 
 COMMANDS = [
     C(
-        "cli/ablation.py:_ablation",
+        "studies/specs/ablation.py:Ablation.check",
         "",
         ABLATION,
         {"--cut": ""},
         lambda m: [{"--cut": ["", *example(m)]}],
     ),
     C(
-        "cli/attention.py:attention",
+        "settings.py:one_of.check",
         "",
-        cli("attention", **{"--easy": "1", "--explain": True}),
+        cli("attention", **{"--easy": "1", "--dry-run": True}),
         {"--aggregate": "mode"},
         lambda m: [{"--aggregate": one} for one in listed(m)],
     ),
     C("cli/comparing.py:compare", "", full_disk("compare"), "manifest", [None]),
     C("cli/job.py:Job.finish", "table above is not", full_disk("ablation"), "manifest", [None]),
     C("cli/job.py:Job.finish", "tables are saved", full_disk("ablation"), "table1.txt", [None]),
-    C("cli/job.py:command.run", "", ABLATION, {"--out": None}, [{"--out": "results"}]),
+    C("cli/job.py:need_out", "", ABLATION, {"--out": None}, [{"--out": "results"}]),
     C(
-        "cli/options.py:cuts_for",
+        "studies/spec.py:check_cuts",
         "plain spaces",
         ABLATION,
         {"--cut": "Q->\tD"},
         [{"--cut": "Q-> D"}, {"--cut": "Q->D"}],
     ),
-    C("cli/options.py:cuts_for", "twice", ABLATION, {"--cut": ["Q->D"] * 2}, [{"--cut": "Q->D"}]),
     C(
-        "cli/options.py:most_pairs",
+        "studies/spec.py:check_cuts",
+        "twice",
+        ABLATION,
+        {"--cut": ["Q->D"] * 2},
+        [{"--cut": "Q->D"}],
+    ),
+    C(
+        "settings.py:within.check",
         "",
         ABLATION,
         {"--pairs": "-1"},
-        lambda m: [{"--pairs": str(one)} for one in (60, *numbers(m)[1:])],
+        lambda m: [{"--pairs": str(one)} for one in (60, *numbers(m))],
     ),
     C(
-        "cli/options.py:texts_and_sizes",
-        "UTF-8",
+        "settings.py:unicode_text",
+        "",
         ABLATION,
         {"--query-prefix": "\udcff"},
         [{"--query-prefix": "\u00ff"}],
     ),
     C(
-        "cli/options.py:texts_and_sizes",
-        "--batch",
+        "settings.py:within.check",
+        "",
         ABLATION,
         {"--batch-tokens": "0"},
         lambda m: [{"--batch-tokens": str(one)} for one in least(m)],
     ),
     C(
-        "cli/options.py:collections",
+        "cli/candidates.py:collections",
         "collections named",
         dataset,
         {"--demo": True, "--dataset": "tiny-irds"},
         ways_of,
     ),
     C(
-        "cli/options.py:collections",
+        "cli/candidates.py:collections",
         "go with",
         dataset,
         {"--query-field": "text", "--demo": True},
         [{"--query-field": "text", "--dataset": "tiny-irds"}, {"--demo": True, "--pairs": "8"}],
     ),
-    C("cli/options.py:collections", "all of", ABLATION, {"--qrels": None}, [{}]),
-    C("cli/options.py:collections", "as many", files_of, (2, 1, 0), [(2, 2, 0), (1, 1, 1)]),
+    C("cli/candidates.py:collections", "all of", ABLATION, {"--qrels": None}, [{}]),
+    C("cli/candidates.py:_from_files", "as many", files_of, (2, 1, 0), [(2, 2, 0), (1, 1, 1)]),
     C(
-        "cli/options.py:collections",
+        "cli/candidates.py:_from_files",
         "nothing uses it",
         lambda w, v: ABLATION(w, {"--run": w.run_file(), **v}),
         {},
         [{"--depth": "2"}, {"--easy": "1"}, {"--run": None}],
     ),
-    C("cli/options.py:_names", "", files_of, (2, 2, 0, "same"), [(2, 2, 0)]),
+    C("cli/candidates.py:_names", "", files_of, (2, 2, 0, "same"), [(2, 2, 0)]),
     C(
-        "cli/options.py:pairs",
+        "cli/candidates.py:draw",
         "",
         ABLATION,
         {"--per-grade": "3", "--all-judged": True},
         [{"--per-grade": "3"}, {"--all-judged": True}],
     ),
     C(
-        "cli/reproduce.py:reproduce",
-        "paper {",
-        lambda w, v: cli("reproduce", v)(w, {"--explain": True}),
+        "settings.py:one_of.check",
+        "",
+        lambda w, v: cli("reproduce", v)(w, {"--dry-run": True}),
         "other",
         listed,
     ),
     C(
-        "cli/reproduce.py:reproduce",
-        "Missing",
+        "cli/job.py:need_out",
+        "",
         PAPER,
         {"--out": None},
-        [{"--out": "paper", "--explain": True}],
+        [{"--out": "paper", "--dry-run": True}],
     ),
     C(
-        "cli/reproduce.py:reproduce",
-        "exclude",
+        "cli/study.py:SizeSettings.__post_init__",
+        "",
         PAPER,
-        {"--quick": True, "--full": True, "--explain": True},
-        [{"--quick": True, "--explain": True}, {"--full": True, "--explain": True}],
+        {"--quick": True, "--full": True, "--dry-run": True},
+        [{"--quick": True, "--dry-run": True}, {"--full": True, "--dry-run": True}],
     ),
     C(
         "cli/reproduce.py:reproduce",
         "leaves out",
         PAPER,
-        {"--studies": "attention", "--explain": True},
-        [{"--studies": "attention,ablation", "--explain": True}],
+        {"--studies": "attention", "--dry-run": True},
+        [{"--studies": "attention,ablation", "--dry-run": True}],
     ),
     C(
         "cli/reproduce.py:_allow",
         "free in the",
         downloads,
         ("hub", 10**18, "", {}),
-        [("here", 10**18, "", {"--explain": True})],
+        [("here", 10**18, "", {"--dry-run": True})],
     ),
     C(
         "cli/reproduce.py:_allow",
         "give --yes",
         downloads,
         ("hub", 10**6, "", {}),
-        [("hub", 10**6, "", {"--yes": True}), ("here", 10**6, "", {"--explain": True})],
+        [("hub", 10**6, "", {"--yes": True}), ("here", 10**6, "", {"--dry-run": True})],
     ),
     C(
         "cli/reproduce.py:_allow",
         "nothing was",
         downloads,
         ("hub", 10**6, "n\n", {}),
-        [("hub", 10**6, "y\n", {}), ("here", 10**6, "n\n", {"--explain": True})],
+        [("hub", 10**6, "y\n", {}), ("here", 10**6, "n\n", {"--dry-run": True})],
     ),
     *(
         C("cli/scoring.py:read_pairs", words, scores, ("file", content), good_pair)
@@ -1823,73 +1834,73 @@ COMMANDS = [
         lambda m: [("stdin", *good_pair(m)[0][1:])],
     ),
     C(
-        "cli/study.py:study",
-        "--samples",
-        cli("study", **{"--easy": "1", "--explain": True}),
+        "settings.py:within.check",
+        "",
+        cli("study", **{"--easy": "1", "--dry-run": True}),
         {"--samples": "0"},
         lambda m: [{"--samples": str(one)} for one in least(m)],
     ),
     C(
-        "cli/study.py:study",
-        "--quick",
-        cli("study", **{"--easy": "1", "--explain": True}),
+        "cli/study.py:SizeSettings.__post_init__",
+        "",
+        cli("study", **{"--easy": "1", "--dry-run": True}),
         {"--quick": True, "--full": True},
         [{"--quick": True}, {"--full": True}],
     ),
     C(
-        "cli/sweep.py:sweep",
-        "sweep {",
+        "settings.py:one_of.check",
+        "",
         lambda w, v: cli("sweep", v)(
-            w, {"--explain": True, "--set": "a=0.1" if v == "head-sets" else None}
+            w, {"--dry-run": True, "--set": "a=0.1" if v == "head-sets" else None}
         ),
         "sideways",
         listed,
     ),
     C(
-        "cli/sweep.py:sweep",
-        "give both",
-        lambda w, v: cli("sweep", v[0])(w, {"--explain": True, **v[1]}),
+        "studies/specs/sweep.py:Sweep.check",
+        "",
+        lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, **v[1]}),
         ("only", {"--set": "a=0.1"}),
         [("head-sets", {"--set": "a=0.1"}), ("only", {})],
     ),
     C(
-        "cli/sweep.py:_sets",
+        "studies/specs/sweep.py:_sets",
         "expected NAME=HEADS",
-        cli("sweep", "head-sets", **{"--explain": True}),
+        cli("sweep", "head-sets", **{"--dry-run": True}),
         {"--set": "0.1"},
         lambda m: [{"--set": example(m)[0].replace("8.1,4.9", "2.1,1.3")}],
     ),
     C(
-        "cli/sweep.py:_sets",
+        "studies/specs/sweep.py:_sets",
         "given twice",
-        cli("sweep", "head-sets", **{"--explain": True}),
+        cli("sweep", "head-sets", **{"--dry-run": True}),
         {"--set": ["a=0.1", "a=0.2"]},
         [{"--set": ["a=0.1", "b=0.2"]}],
     ),
     C(
-        "cli/where.py:Where.check",
-        "--runner {",
-        cli("ablation", **{"--explain": True}),
+        "settings.py:one_of.check",
+        "",
+        cli("ablation", **{"--dry-run": True}),
         {"--runner": "cloud"},
         lambda m: [{"--runner": one} for one in listed(m)],
     ),
     C(
-        "cli/where.py:Where.check",
-        "--workers",
-        cli("ablation", **{"--explain": True}),
+        "settings.py:within.check",
+        "",
+        cli("ablation", **{"--dry-run": True}),
         {"--workers": "0"},
         lambda m: [{"--workers": str(one)} for one in least(m)],
     ),
     C(
-        "cli/where.py:Where.check",
-        "--ray-address",
-        cli("ablation", **{"--explain": True}),
+        "settings.py:Placement.__post_init__",
+        "",
+        cli("ablation", **{"--dry-run": True}),
         {"--ray-address": "ray://x:1"},
         [{"--ray-address": "ray://x:1", "--runner": "ray"}, {}],
     ),
     C(
-        "cli/where.py:Where.check",
-        "not installed",
+        "cli/job.py:check_placement",
+        "",
         without_ray,
         None,
         lambda m: [re.search(r"pip install '(.*)'", m)[1]],
@@ -1923,7 +1934,7 @@ COMMANDS = [
         lambda w: pair_set([one for one in w.pairs.pairs if (one.qid == "q0") == (one.grade < 0)]),
         [lambda w: w.pairs],
     ),
-    C("studies/look_pairs.py:ids_of", "", LOOK, {"--pair": "q0"}, [{"--pair": "q0 1-p0"}]),
+    C("studies/looking.py:ids_of", "", LOOK, {"--pair": "q0"}, [{"--pair": "q0 1-p0"}]),
 ]
 
 
@@ -2026,9 +2037,10 @@ ELSEWHERE = {
 
 
 SLOW = (
-    *("cli/ablation", "cli/attention", "cli/comparing", "cli/job", "cli/options", "cli/reproduce"),
+    *("cli/comparing", "cli/job", "cli/candidates", "cli/reproduce", "cli/study"),
+    *("settings", "studies/spec"),
     *("figures/files", "report/page", "studies/contrasts.py:checked_names"),
-    *("studies/compar", "studies/controls", "studies/look_pairs.py:ids_of"),
+    *("studies/compar", "studies/controls", "studies/looking.py:ids_of"),
 )
 """Places whose cases run commands and whole studies."""
 TABLE: list[C] = [

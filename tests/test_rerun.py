@@ -103,7 +103,7 @@ def test_the_manifest_holds_what_a_command_needs(place):
     }
     assert second["line"] == (
         "matchlens sweep '--direction=Q->D' --draws=5 --model=model --topics=t.tsv "
-        "--qrels=qrels --passages=p.jsonl --device=cpu --out=DIR -- only"
+        "--qrels=qrels --passages=p.jsonl --out=DIR --device=cpu -- only"
     )
     options = first["options"]
     assert (options["per_grade"], options["easy"], options["max_length"]) == (10, 0, 64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -15,17 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import matchlens
-from matchlens import engine
+import tiny as tiny_models
 from matchlens.batching import split
-from matchlens.circuits import Hypothesis, MeanStates
 from matchlens.directions import Cut
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.parts import Part
 from matchlens.plan import Control
-from matchlens.runners import MeasurementRequest, ShardedRunner, runner, shards
-from matchlens.runners.local import InProcessExecutor, ProcessExecutor
+from matchlens.qk import Hypothesis, MeanStates
+from matchlens.runners import MeasurementRequest, ShardedRunner, run, runner, shards, task
+from matchlens.runners.local import ProcessExecutor
 from matchlens.runners.measures import (
     Attention,
     Logits,
@@ -37,6 +37,7 @@ from matchlens.runners.measures import (
 from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.store import DamagedError, Store
+from matchlens.runners.task import InProcessExecutor
 
 CONDITIONS = {
     "": [],
@@ -51,6 +52,14 @@ CONDITIONS = {
 def small_shards(monkeypatch):
     """Shards of a few pairs."""
     monkeypatch.setattr(shards, "LEAST", 500)
+
+
+@contextmanager
+def undivided():
+    """One shard, however many pairs there are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "LEAST", 10**9)
+        yield
 
 
 def same(one, other) -> None:
@@ -131,8 +140,9 @@ def test_shards_of_a_long_run_are_few_and_hold_no_more_pairs_than_fit(monkeypatc
     assert max(map(len, shards.divide(np.full(10_000, 5), 1))) == shards.PAIRS
 
 
-def test_a_run_in_shards_is_the_run(tiny, tiny_pairs, tmp_path):
-    whole = engine.run(tiny, tiny_pairs, CONDITIONS, seed=1)
+def test_a_run_in_shards_is_the_run_undivided(tiny, tiny_pairs, tmp_path):
+    with undivided():
+        whole = run(tiny, tiny_pairs, CONDITIONS, seed=1)
     here = ShardedRunner(tmp_path)(tiny, tiny_pairs, CONDITIONS, seed=1)
     assert len(list(tmp_path.glob("*/*.shard"))) > 8
     np.testing.assert_allclose(here.scores.values, whole.scores.values, atol=1e-10, rtol=0)
@@ -141,6 +151,7 @@ def test_a_run_in_shards_is_the_run(tiny, tiny_pairs, tmp_path):
     assert (here.reach == whole.reach).all()
     assert (here.causal, here.device, here.plan) == (whole.causal, whole.device, whole.plan)
     assert sum(here.batches) == len(tiny_pairs)
+    assert here.counts.rows > 0
 
 
 def test_bytes_do_not_depend_on_order_folder_or_resuming(tiny32, tiny_pairs, tmp_path):
@@ -187,7 +198,8 @@ def measured(model, pairs, runner, folder):
     moments = logits.empty(model)
     if runner is None:
         meters = [AttentionMeter(names, arrays), MeanStatesMeter(sums, queries, classes)]
-        engine.run(model, pairs, {"": []}, meters=[*meters, StatesMeter(moments)])
+        with undivided():
+            run(model, pairs, {"": []}, asked=tiny_models.watched_by(*meters, StatesMeter(moments)))
     else:
         asked = [
             MeasurementRequest(Attention(names), rows_into(arrays)),
@@ -339,6 +351,37 @@ def test_out_of_memory_halves_the_batch_and_is_said_once(
     assert len(texts) <= 2
 
 
+def test_a_shortage_of_memory_ends_with_its_run(tiny, tiny_pairs, monkeypatch):
+    """The next run of the process begins with what was asked, and its record says so."""
+    with monkeypatch.context() as patch:
+        failing(patch, tiny, {1: MemoryError()})
+        with pytest.warns(matchlens.MatchlensWarning, match="they are of at most 150 now"):
+            short = run(tiny, tiny_pairs, CONDITIONS, batch_tokens=300)
+        assert short.batch_tokens == 150
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        after = run(tiny, tiny_pairs, CONDITIONS, batch_tokens=300)
+    assert after.batch_tokens == 300
+    assert after.batches == ShardedRunner()(tiny, tiny_pairs, CONDITIONS, batch_tokens=300).batches
+
+
+def test_pairs_are_tokenized_once(tiny, tiny_pairs, monkeypatch):
+    """Of a run too long to be kept, once more in each shard of each pass."""
+    conditions = {name: CONDITIONS[name] for name in ("", "Q->D", "D->D@0:2~mean")}
+    encode, encoded = type(tiny).encode, []
+
+    def counted(self, pairs):
+        encoded.append(len(pairs))
+        return encode(self, pairs)
+
+    monkeypatch.setattr(type(tiny), "encode", counted)
+    few = run(tiny, tiny_pairs, conditions)
+    assert encoded == [len(tiny_pairs)]
+    monkeypatch.setattr(runner, "KEPT_PAIRS", len(tiny_pairs) - 1)
+    same(few, run(tiny, tiny_pairs, conditions))
+    assert sum(encoded) == 4 * len(tiny_pairs)
+
+
 @pytest.mark.slow
 def test_out_of_memory_with_one_pair_is_the_end_and_other_errors_are_not_memory(
     tiny, tiny_pairs, monkeypatch
@@ -354,11 +397,11 @@ def test_out_of_memory_with_one_pair_is_the_end_and_other_errors_are_not_memory(
 
 
 def test_a_score_that_is_no_number_names_its_pair_and_the_cut(tiny, tiny_pairs, monkeypatch):
-    score, part, ran = type(tiny.family).score, engine.run_part, []
+    score, whole, ran = type(tiny.family).score, task.run_shard, []
 
-    def told(model, pairs, plan, *, numbers, **options):
-        ran.append(numbers)
-        return part(model, pairs, plan, numbers=numbers, **options)
+    def told(model, plan, shard, **options):
+        ran.append(shard.numbers)
+        return whole(model, plan, shard, **options)
 
     def broken(self, states, parts):
         out = score(self, states, parts).clone()
@@ -366,7 +409,7 @@ def test_a_score_that_is_no_number_names_its_pair_and_the_cut(tiny, tiny_pairs, 
             out[1] = torch.nan
         return out
 
-    monkeypatch.setattr("matchlens.runners.task.run_part", told)
+    monkeypatch.setattr(task, "run_shard", told)
     monkeypatch.setattr(type(tiny.family), "score", broken)
     with pytest.raises(matchlens.InputError, match=r"under cut '' is nan") as caught:
         ShardedRunner()(tiny, tiny_pairs, {"": []})

@@ -28,8 +28,7 @@ from matchlens.errors import InputError
 from matchlens.files import Folder, OddFileError
 from matchlens.reading import inner, read_array, read_manifest, read_parquet
 from matchlens.results import Result, check_folder
-from matchlens.runners.store import DamagedError, Store
-from matchlens.runners.work import Work
+from matchlens.runners.store import DamagedError, Store, Work
 from matchlens.saving import put
 
 SOURCE = Path(matchlens.__file__).parent

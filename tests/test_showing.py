@@ -45,8 +45,8 @@ def results(tiny32, pairs):
         matchlens.controls(tiny32, pairs, ["Q->D"], draws=1),
         matchlens.head_sets(tiny32, pairs, {"top": "0.1"}, directions=["Q->D"]),
         matchlens.attention(tiny32, pairs, causal=False, thresholds=Thresholds(length=1.0)),
-        matchlens.query_key(tiny32, pairs, top=0),
-        matchlens.looking(tiny32, pairs, looks=3, cuts=["Q->D"]),
+        matchlens.circuits(tiny32, pairs, top=0),
+        matchlens.look(tiny32, pairs, looks=3, cuts=["Q->D"]),
     ]
     return {result.study: result for result in made}
 

@@ -16,13 +16,13 @@ import reference
 import tiny as tiny_models
 from matchlens.batching import collate
 from matchlens.directions import Cut, How
-from matchlens.engine import run
 from matchlens.models.attend import Call
 from matchlens.models.packed import Packed, activated, as_the_library, pack, refresh, usable
 from matchlens.models.part_layout import PartLayout, Rows
 from matchlens.models.shared_layer import Counts, SharedLayer, sparse, touched
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
+from matchlens.runners import run
 from test_directions import cuts as any_cuts
 
 APART = ("bert", "distilbert", "electra", "albert", "roberta", "xlm-roberta", "camembert")

@@ -139,8 +139,7 @@ def test_what_a_worker_sends_is_held_against_the_task(
 ):
     """No pickle is read, and no array of another shape gets into the results."""
     from matchlens.runners import ShardedRunner
-    from matchlens.runners.local import InProcessExecutor
-    from matchlens.runners.task import from_bytes
+    from matchlens.runners.task import InProcessExecutor, from_bytes
 
     if place == "wire":
         import pickle
@@ -258,7 +257,7 @@ def test_what_the_machine_refuses_is_one_line(error, says, words, tmp_path, monk
     def refused(*_, **__) -> None:
         raise error
 
-    monkeypatch.setattr("matchlens.runners.task.run_part", refused)
+    monkeypatch.setattr("matchlens.runners.task.run_shard", refused)
     done = call(*words, "-q", "--out", tmp_path / "out")
     assert done.status == 2
     (line,) = done.err.splitlines()

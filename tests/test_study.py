@@ -26,7 +26,7 @@ from matchlens.runners import ShardedRunner
 from matchlens.studies import sizes, wexir25
 from matchlens.studies.claims import CLAIMS
 from matchlens.studies.evidence import evidence
-from matchlens.studies.sharing import Shared
+from matchlens.studies.study import Shared
 from test_cli import call, files_of, write_collection
 
 ALL = ("ablation", "sweep", "heads", "controls", "attention", "circuits", "looking")
@@ -83,7 +83,7 @@ def test_every_study_is_what_it_is_alone(tiny, pairs, found):
         "sweep-heads": matchlens.sweep(tiny, pairs, "heads", most_pairs=size.pairs),
         "controls": matchlens.controls(tiny, pairs, draws=size.draws, most_pairs=size.pairs),
         "attention": matchlens.attention(tiny, pairs, most_pairs=size.causal_pairs),
-        "circuits": matchlens.query_key(tiny, pairs, same_token=True),
+        "circuits": matchlens.circuits(tiny, pairs, same_token=True),
     }
     assert set(found.results) == {*alone, "looking"}
     for name, result in alone.items():
@@ -324,7 +324,7 @@ def test_the_command_writes_everything(words, tmp_path):
     manifest = json.loads(held["manifest.json"])
     assert manifest["studies"]["study"]["options"]["size"] == "quick"
     assert manifest["studies"]["evidence"]["options"]["draws_asked"] == sizes.SAMPLES
-    said = call("study", *words, "--explain")
+    said = call("study", *words, "--dry-run")
     assert said.status == 0
     for part in ("Table 1", "Figure 1a", "every head alone", "in all", "memory"):
         assert part in said.out

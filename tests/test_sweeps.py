@@ -9,10 +9,11 @@ import matchlens
 import tiny as tiny_models
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.engine import other_pairs, run
-from matchlens.models.replacements import ReplacementMeans
+from matchlens.engine import Shard, other_pairs, term_means
+from matchlens.plan import Plan
 from matchlens.ranking import benjamini_hochberg
-from matchlens.studies.sweep_points import KINDS, sweep_points
+from matchlens.runners import run
+from matchlens.studies.sweeps import KINDS, sweep_points
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +165,10 @@ def test_other_pairs_are_of_the_same_query_and_not_the_same():
 
 
 def test_term_means_merge_in_any_order(tiny, tiny_pairs):
-    from matchlens.plan import Plan
-    from matchlens.standins import in_batches, watch_terms
-
     plan = Plan.build({"x": [Cut.parse("Q->D~mean")]}, 3, 4)
 
     def means(pairs):
-        out = ReplacementMeans()
-        for _, _, batch in in_batches(tiny, pairs, 200):
-            watch_terms(tiny, batch, plan, means=out)
-        return out
+        return term_means(tiny, plan, Shard(0, np.arange(len(pairs)), pairs, 64), 200)
 
     whole = means(tiny_pairs)
     parts = [means(tiny_pairs[at : at + 8]) for at in (0, 8, 16)]

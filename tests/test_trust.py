@@ -17,8 +17,8 @@ from matchlens.ranking import compare, holm
 from matchlens.report.drawing import study_text
 from matchlens.studies.common import half
 from matchlens.studies.cut_modes import agreement, expand_modes
-from matchlens.studies.halves import select
-from matchlens.studies.head_set_points import random_sets
+from matchlens.studies.head_sets import random_sets
+from matchlens.studies.sweeps import select
 from matchlens.studies.watching import watch
 
 

@@ -15,9 +15,8 @@ import pytest
 
 import matchlens
 from matchlens.runners import shards
-from matchlens.runners.local import InProcessExecutor
-from matchlens.runners.task import BoundTask
-from matchlens.runners.work import Work
+from matchlens.runners.store import Work
+from matchlens.runners.task import BoundTask, InProcessExecutor
 from test_cli import call, collection_options, write_collection
 
 CUTS = ("--cut", "Q->D", "--cut", "D->D@0:1", "--cut", "CLS->Q~mask")
@@ -158,7 +157,7 @@ def test_how_fast_it_is_run_is_no_other_command(words, stopped):
 @pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(words, stopped, tmp_path):
     script = (
-        "import sys, json; from matchlens.runners.work import Work\n"
+        "import sys, json; from matchlens.runners.store import Work\n"
         "about = json.load(open(sys.argv[1] + '/.matchlens-work/about.json'))\n"
         "work = Work.open(sys.argv[1], about)\n"
         "print('locked', flush=True); sys.stdin.read()\n"
@@ -304,7 +303,7 @@ def test_options_of_the_runner_are_checked_first(more, said):
 
 
 def test_ray_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setattr("matchlens.cli.where.find_spec", lambda name: None)
+    monkeypatch.setattr("matchlens.cli.job.find_spec", lambda name: None)
     done = call("ablation", "--demo", "--out", "nowhere", "--runner", "ray")
     assert done.status == 2
     assert "pip install 'matchlens[ray]'" in done.err

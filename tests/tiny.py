@@ -195,3 +195,10 @@ def pairs(count: int, seed: int = 0, queries: int = 4) -> list[Pair]:
         grade = (number // queries) % 4
         out.append(Pair(f"q{qid}", f"p{number}", query, text, grade, collection="tiny"))
     return out
+
+
+def watched_by(*meters) -> list:
+    """What a run is asked for, so that meters of this process watch its untouched model."""
+    from matchlens.runners.measures import InProcess, MeasurementRequest
+
+    return [MeasurementRequest(InProcess(meter)) for meter in meters]

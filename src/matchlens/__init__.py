@@ -10,6 +10,9 @@ nDCG@10 of demo on demo: 2 queries, 24 pairs (at most 10 a grade, seed 0)
 from __future__ import annotations
 
 import importlib
+import sys
+import types
+import warnings
 from typing import TYPE_CHECKING
 
 from matchlens._version import __version__
@@ -26,22 +29,19 @@ if TYPE_CHECKING:
     from matchlens.report.tables import latex as table_latex
     from matchlens.report.tables import text as table_text
     from matchlens.results import Result
-    from matchlens.studies.ablation import ablation
+    from matchlens.studies.ablation import ablation, score
     from matchlens.studies.attention import attention
-    from matchlens.studies.circuits import query_key
+    from matchlens.studies.circuits import circuits
     from matchlens.studies.claims import claims
-    from matchlens.studies.compare_heads import compare_heads
-    from matchlens.studies.comparing import compare
+    from matchlens.studies.comparing import compare, compare_heads
     from matchlens.studies.controls import controls
     from matchlens.studies.explaining import explain
     from matchlens.studies.head_sets import head_sets
-    from matchlens.studies.looking import looking
+    from matchlens.studies.looking import look
     from matchlens.studies.presets import table1
-    from matchlens.studies.scoring import score
     from matchlens.studies.screening import screen
     from matchlens.studies.study import Study, study
-    from matchlens.studies.sweep_points import sweep_points
-    from matchlens.studies.sweeps import sweep
+    from matchlens.studies.sweeps import sweep, sweep_points
 
 _PLACES = {
     "Cut": "matchlens.directions",
@@ -59,22 +59,22 @@ _PLACES = {
     "ablation": "matchlens.studies.ablation",
     "attention": "matchlens.studies.attention",
     "choose": "matchlens.corpora",
+    "circuits": "matchlens.studies.circuits",
     "claims": "matchlens.studies.claims",
     "compare": "matchlens.studies.comparing",
-    "compare_heads": "matchlens.studies.compare_heads",
+    "compare_heads": "matchlens.studies.comparing",
     "controls": "matchlens.studies.controls",
     "demo": "matchlens.corpora",
     "explain": "matchlens.studies.explaining",
     "head_sets": "matchlens.studies.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
-    "looking": "matchlens.studies.looking",
-    "query_key": "matchlens.studies.circuits",
-    "score": "matchlens.studies.scoring",
+    "look": "matchlens.studies.looking",
+    "score": "matchlens.studies.ablation",
     "screen": "matchlens.studies.screening",
     "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
-    "sweep_points": "matchlens.studies.sweep_points",
+    "sweep_points": "matchlens.studies.sweeps",
     "table1": "matchlens.studies.presets",
     "table_latex": "matchlens.report.tables:latex",
     "table_text": "matchlens.report.tables:text",
@@ -83,6 +83,9 @@ _PLACES = {
     "wrap": "matchlens.models.wrap",
     "write_report": "matchlens.report.conclusions",
 }
+
+_RENAMED = {"looking": "look", "query_key": "circuits"}
+"""Old public names."""
 
 __all__ = [
     "Cut",
@@ -101,6 +104,7 @@ __all__ = [
     "ablation",
     "attention",
     "choose",
+    "circuits",
     "claims",
     "compare",
     "compare_heads",
@@ -110,8 +114,7 @@ __all__ = [
     "head_sets",
     "irds",
     "load",
-    "looking",
-    "query_key",
+    "look",
     "score",
     "screen",
     "study",
@@ -127,8 +130,24 @@ __all__ = [
 ]
 
 
+class _Package(types.ModuleType):
+    """The package; a submodule never takes the place of a public function of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # `import matchlens.circuits` sets the module as an attribute of the package
+        if not (name in _PLACES and getattr(value, "__name__", "") == f"{__name__}.{name}"):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> object:
     """Import public names on first use: torch and transformers cost seconds."""
+    if name in _RENAMED:
+        words = f"matchlens.{name} is now matchlens.{_RENAMED[name]}"
+        warnings.warn(words, DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__], _RENAMED[name])
     if name not in _PLACES:
         raise AttributeError(f"module 'matchlens' has no attribute {name!r}")
     module, _, attribute = _PLACES[name].partition(":")

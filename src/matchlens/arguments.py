@@ -76,29 +76,24 @@ def typed(function: F) -> F:
     plain = inspect.unwrap(function)
     signature = inspect.signature(plain)
     hints = {
-        name: ast.parse(given.annotation, mode="eval").body
-        for name, given in signature.parameters.items()
-        if isinstance(given.annotation, str)
+        name: ast.parse(parameter.annotation, mode="eval").body
+        for name, parameter in signature.parameters.items()
+        if isinstance(parameter.annotation, str)
     }
 
     @functools.wraps(function)
-    def held(*args: Any, **kwargs: Any) -> Any:
+    def checked(*args: Any, **kwargs: Any) -> Any:
         for name, value in signature.bind(*args, **kwargs).arguments.items():
             if name in hints and not fits(value, hints[name]):
                 raise InputError(wrong(name, value, hints[name]))
         return function(*args, **kwargs)
 
-    held.__typed__ = True  # type: ignore[attr-defined]
-    return held  # type: ignore[return-value]
+    checked.__typed__ = True  # type: ignore[attr-defined]
+    return checked  # type: ignore[return-value]
 
 
 def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
-    """Whether a value is what an annotation says; items are looked at in lists, tuples and dicts.
-
-    Args:
-        value: the argument.
-        hint: the annotation, parsed.
-    """
+    """Whether a value is what an annotation says, and so are the items of lists and dicts."""
     if isinstance(hint, ast.BinOp):
         return fits(value, hint.left) or fits(value, hint.right)
     if isinstance(hint, ast.Subscript):
@@ -116,17 +111,11 @@ def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
 
 
 def wrong(name: str, value: object, hint: ast.expr) -> str:
-    """The message for an argument that does not fit.
-
-    Args:
-        name: the parameter.
-        value: what came.
-        hint: the annotation, parsed.
-    """
-    said = f"{name} is {shown(value)}; expected {words(hint)}"
+    """The message for an argument that does not fit."""
+    text = f"{name} is {shown(value)}; expected {words(hint)}"
     if isinstance(value, str) and fits([value], hint):
-        return f"{said}: write [{shown(value)}]"
-    return said
+        return f"{text}: write [{shown(value)}]"
+    return text
 
 
 def shown(value: object) -> str:
@@ -163,7 +152,7 @@ def words(hint: ast.expr) -> str:
 def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
     kinds = inner.elts if isinstance(inner, ast.Tuple) else [inner]
     if base == "Mapping":
-        return isinstance(value, Mapping) and all(fits(one, kinds[-1]) for one in value.values())
+        return isinstance(value, Mapping) and all(fits(item, kinds[-1]) for item in value.values())
     if base == "tuple" and not isinstance(kinds[-1], ast.Constant):
         if not isinstance(value, (tuple, list)) or len(value) != len(kinds):
             return False
@@ -172,7 +161,7 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
         if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
             return False
         known = value if isinstance(value, (list, tuple, set, frozenset)) else ()
-        return all(fits(one, kinds[0]) for one in known)
+        return all(fits(item, kinds[0]) for item in known)
     return base != "Callable" or callable(value)
 
 

@@ -46,6 +46,25 @@ class Encoded:
         """Tokens of each pair, special ones included."""
         return np.array([len(ids) for ids in self.ids], dtype=np.int64)
 
+    @classmethod
+    def joined(cls, chunks: Sequence[Encoded]) -> Encoded:
+        """The pairs of several, in order."""
+        return cls(
+            [ids for chunk in chunks for ids in chunk.ids],
+            [types for chunk in chunks for types in chunk.types],
+            [parts for chunk in chunks for parts in chunk.parts],
+            np.concatenate([chunk.truncated for chunk in chunks]),
+            chunks[0].left,
+        )
+
+    def of(self, pairs: Int[np.ndarray, " pair"]) -> Encoded:
+        """Some of the pairs, in another order."""
+        ids, types, parts = (
+            [column[pair] for pair in pairs.tolist()]
+            for column in (self.ids, self.types, self.parts)
+        )
+        return Encoded(ids, types, parts, self.truncated[pairs], self.left)
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -80,16 +99,6 @@ def encode(
     The passage is cut first, from its end; the query only if it alone is too long; the passage
     keeps at least one token. Token types are those that the tokenizer returns, 0 where it returns
     none.
-
-    Args:
-        tokenizer: a fast tokenizer that knows pairs.
-        pairs: queries with passages.
-        max_length: most tokens of a pair, special ones included.
-        pairing: what the folder's own library does beside calling the tokenizer.
-
-    Raises:
-        InputError: if a query or passage has no tokens, or one passage token does not fit; it
-            names the pair by its ids.
     """
     ids, types, parts = [], [], []
     truncated = np.zeros(len(pairs), dtype=bool)
@@ -132,22 +141,12 @@ class Spans:
 def spans(
     tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int, pairing: Pairing = PLAIN
 ) -> Spans:
-    """The tokens of one pair as :func:`encode` makes them, with their places in the texts.
-
-    Args:
-        tokenizer: a fast tokenizer that knows pairs.
-        pair: a query with a passage.
-        max_length: most tokens of a pair, special ones included.
-        pairing: what the folder's own library does beside calling the tokenizer.
-
-    Raises:
-        InputError: where :func:`encode` raises it.
-    """
+    """The tokens of one pair as :func:`encode` makes them, with their places in the texts."""
     encoding, (pieces,) = _tokenized(tokenizer, [pair], max_length, pairing, offsets=True)
     with named(pair):
         labels, keep = _kept(encoding, 0, pieces[0], max_length, pairing)
     offsets = np.array(encoding["offset_mapping"][0], dtype=np.int64)
-    sequences = np.array([-1 if one is None else one for one in encoding.sequence_ids(0)])
+    sequences = np.array([-1 if number is None else number for number in encoding.sequence_ids(0)])
     for sequence, piece in enumerate(pieces):
         offsets[sequences == sequence] = piece.places(offsets[sequences == sequence])
     offsets[sequences == 0] = np.maximum(offsets[sequences == 0] - len(pairing.prefix), 0)
@@ -227,12 +226,7 @@ def fit(
     """The positions that stay within the length limit.
 
     Args:
-        labels: part numbers of a pair's tokens.
-        max_length: most tokens.
         start: whether a text loses its start, not its end.
-
-    Raises:
-        InputError: if one token of the query and one of the passage do not fit.
     """
     excess = len(labels) - max_length
     keep = np.ones(len(labels), dtype=bool)
@@ -286,7 +280,6 @@ def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.n
     """Split pairs into length-sorted batches of at most ``batch_tokens`` places, padding included.
 
     Args:
-        lengths: tokens of each pair.
         batch_tokens: budget of a batch; a pair longer than it goes alone.
 
     >>> [batch.tolist() for batch in split(np.array([3, 9, 4, 2]), 9)]
@@ -294,6 +287,7 @@ def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.n
     """
     batches: list[list[int]] = []
     longest = 0
+    # Longest first: little is padded, and memory runs out in the first batch or never.
     for pair in np.argsort(-lengths, kind="stable").tolist():
         if not batches or (len(batches[-1]) + 1) * longest > batch_tokens:
             batches.append([])
@@ -305,14 +299,7 @@ def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.n
 def batches(
     encoded: Encoded, batch_tokens: int, *, pad_id: int = 0, device: torch.device | str = "cpu"
 ) -> Iterator[EncodedBatch]:
-    """Padded batches on a device, longest pairs first (so that memory runs out at once or never).
-
-    Args:
-        encoded: the pairs.
-        batch_tokens: most places of a batch, padding included.
-        pad_id: token id of padding.
-        device: where the tensors go.
-    """
+    """Padded batches on a device, longest pairs first: memory runs out at once or never."""
     for rows in split(encoded.lengths, batch_tokens):
         yield collate(encoded, rows, pad_id=pad_id, device=device)
 
@@ -324,14 +311,7 @@ def collate(
     pad_id: int = 0,
     device: torch.device | str = "cpu",
 ) -> EncodedBatch:
-    """The pairs of one batch, padded to the longest; on a GPU, to a multiple of :data:`EVEN`.
-
-    Args:
-        encoded: the pairs.
-        rows: which of them, in the order of the batch.
-        pad_id: token id of padding.
-        device: where the tensors go.
-    """
+    """The pairs of one batch, padded to the longest; on a GPU, to a multiple of :data:`EVEN`."""
     longest = max(len(encoded.ids[row]) for row in rows)
     shape = (len(rows), longest + (0 if torch.device(device).type == "cpu" else -longest % EVEN))
     ids = np.full(shape, pad_id, dtype=np.int64)

@@ -44,9 +44,6 @@ def check_columns(table: pd.DataFrame) -> None:
 
     A text where a number is expected could be printed as if it were one, and "False" is true.
 
-    Args:
-        table: any table of a results folder.
-
     Raises:
         ValueError: if a column holds something else; it names the column.
 
@@ -87,7 +84,6 @@ def parquet(
     and a text that a page names by number is counted as often as it is named.
 
     Args:
-        stream: an open Parquet file.
         columns: only these; all where None.
         most: bytes that it may take; :data:`MOST_TABLE` where None.
 

@@ -1,42 +1,40 @@
-"""The one loop that runs batches of pairs through a plan of cuts."""
+"""The arithmetic of one shard: its batches go through the plan of cuts, watched by meters."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
+from matchlens.batching import Encoded, EncodedBatch, batches, collate
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
+from matchlens.models.attend import Call
 from matchlens.models.layer_mask import LayerMask
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.random_edges import TAKEN, RandomEdges
-from matchlens.models.replacements import ReplacementMeans, Replacements
+from matchlens.models.replacements import ReplacementMeans, Replacements, Watcher
 from matchlens.models.shared_layer import Counts
 from matchlens.parts import PADDING, Part
-from matchlens.plan import Condition, Plan
-from matchlens.standins import (
-    CHUNK_PAIRS,
-    collated,
-    in_batches,
-    other_pairs,
-    term_means,
-    watch_terms,
-)
+from matchlens.plan import Condition, LayerCut, Plan
 from matchlens.walk import Walk
 
 Progress = Callable[[int, int], None]
 """Called with pairs done and pairs in all."""
+CHUNK_PAIRS = 4096
+"""Pairs encoded at once; bounds the memory that the tokenizer's record of them takes."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class Run:
         truncated: whether the pair was longer than the limit.
         plan: the plan that was run.
         batches: pairs of each batch, in the order in which they ran.
-        batch_tokens: the budget that set the batches' boundaries.
+        batch_tokens: the budget that set the batches' boundaries, in tokens; where memory ran out,
+            the smallest one.
         reach: whether, in a layer, a token of the row part may read one of the column part in some
             pair.
         causal: whether some layer lets tokens read only what stands before them.
@@ -74,203 +73,182 @@ class Run:
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
         """What a run of some of the conditions would have yielded.
 
-        Args:
-            conditions: those that are kept.
-            model: the model that was run.
-
         Raises:
             ValueError: if one was not run.
         """
         if lacking := [name for name in conditions if name not in self.scores.conditions]:
             raise ValueError(f"the shared run has no condition {lacking[0]!r}")
-        family = model.family
-        plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+        plan = plan_of(model, conditions)
         values = np.stack([self.scores.of(name) for name in conditions])
         taken = self.taken[[self.plan.controls.index(name) for name in plan.controls]]
         return replace(self, scores=Scores(tuple(conditions), values), plan=plan, taken=taken)
 
 
-def run(
-    model: Reranker,
-    pairs: Sequence[Pair],
-    conditions: Mapping[str, Condition],
-    *,
-    seed: int = 0,
-    batch_tokens: int | None = None,
-    progress: Progress | None = None,
-    meters: Sequence[Meter] = (),
-) -> Run:
-    """Score pairs under every condition; conditions share the layers in which they agree.
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The pairs of one shard.
 
     Args:
-        model: a loaded reranker.
-        pairs: queries with passages; results keep their order. They are also what ``mean`` takes
-            its means over and ``resample`` its other pairs from.
-        conditions: name to the cuts that hold together under it, or to one control; no cuts: the
-            untouched model.
-        seed: of the choice of the other pair (``resample``) and of the draws of controls.
-        batch_tokens: most places of one layer call (pairs times padded length times conditions
-            side by side); the model's default where None. Changes speed and memory only.
-        progress: called as pairs are done.
-        meters: watch the untouched model, which must be among the conditions.
-
-    Raises:
-        InputError: if a cut does not fit the model, a pair cannot be encoded, or a score is not
-            finite.
-        ValueError: if there are meters and no untouched model to watch.
+        number: of the shard.
+        numbers: the pairs' places in the run, by which meters and errors know them.
+        pairs: the pairs.
+        longest: tokens of the longest.
+        others: for each pair the other one that ``resample`` takes.
+        encoded: the pairs' tokens, where they are known; they are encoded where None.
     """
-    budget = checked_budget(model, batch_tokens)
-    plan = planned(model, pairs, conditions)
-    others = None
-    if plan.uses(How.RESAMPLE):
-        others = [pairs[number] for number in other_pairs(pairs, seed).tolist()]
-    means = term_means(model, pairs, plan, budget) if plan.uses(How.MEAN) else None
-    return run_part(
-        model,
-        pairs,
-        plan,
-        seed=seed,
-        budget=budget,
-        means=means,
-        others=others,
-        progress=progress,
-        meters=meters,
-    )
+
+    number: int
+    numbers: Int[np.ndarray, " pair"]
+    pairs: Sequence[Pair]
+    longest: int
+    others: Sequence[Pair] | None = None
+    encoded: Encoded | None = None
 
 
 def checked_budget(model: Reranker, batch_tokens: int | None) -> int:
-    """Most places of one layer call; the model's default where None.
-
-    Raises:
-        InputError: if it is below 1.
-    """
+    """Most places of one layer call; the model's default where None."""
     budget = model.batch_tokens if batch_tokens is None else batch_tokens
     if budget < 1:
         raise InputError(f"batch_tokens is {budget}; expected at least 1 token, for example 4096")
     return budget
 
 
-def planned(model: Reranker, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> Plan:
-    """The conditions as a plan that the model and the pairs allow.
-
-    Raises:
-        InputError: if a cut does not fit the model, or its input.
-    """
+def plan_of(model: Reranker, conditions: Mapping[str, Condition]) -> Plan:
+    """The conditions as a tree of the model's layers."""
     family = model.family
-    plan = Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+    return Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
+
+
+def planned(model: Reranker, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> Plan:
+    """The conditions as a plan that the model and the pairs allow."""
+    plan = plan_of(model, conditions)
     if plan.uses(How.SINK) and pairs:
-        _check_sink(model, pairs, plan, _bands(model))
+        _check_sink(model, pairs, plan)
     return plan
 
 
-def run_part(
+def run_shard(
     model: Reranker,
-    pairs: Sequence[Pair],
     plan: Plan,
+    shard: Shard,
     *,
     seed: int,
     budget: int,
-    numbers: Int[np.ndarray, " pair"] | None = None,
     means: ReplacementMeans | None = None,
-    others: Sequence[Pair] | None = None,
     progress: Progress | None = None,
     meters: Sequence[Meter] = (),
 ) -> Run:
-    """Run some of the pairs of a run, with what the others give to them.
+    """Score the pairs of a shard under every condition; conditions share the layers they agree in.
 
     Args:
-        model: a loaded reranker.
-        pairs: the pairs.
         plan: what :func:`planned` made.
-        seed: of the draws of controls.
-        budget: most places of one layer call.
-        numbers: the pairs' places in the whole run, by which meters and errors know them; 0, 1, ...
-            where None.
+        budget: most places of one layer call (pairs times padded length times conditions side by
+            side). Changes speed and memory only.
         means: what ``mean`` puts in, over the whole run (:func:`term_means`).
-        others: for each pair the other one that ``resample`` takes (:func:`other_pairs`).
-        progress: called as pairs are done.
-        meters: watch the untouched model.
+        meters: watch the untouched model, which must be among the conditions.
 
     Raises:
         InputError: if a pair cannot be encoded, or a score is not finite.
         ValueError: if there are meters and no untouched model to watch.
     """
-    family = model.family
     if meters and plan.untouched is None:
         raise ValueError("meters watch the untouched model; expected a condition without cuts")
-    places = np.arange(len(pairs)) if numbers is None else numbers
-    bands = _bands(model)
-    reached = {band: np.zeros((PADDING, PADDING), dtype=bool) for band in bands}
-    scores = Scores.empty(plan.conditions, len(pairs), model.score_dtype)
-    tokens = np.zeros(len(pairs), dtype=np.int64)
-    truncated = np.zeros(len(pairs), dtype=bool)
-    taken = np.zeros((len(plan.controls), len(pairs), len(TAKEN)))
+    family, count = model.family, len(shard.pairs)
+    encoded = _encoded(model, shard)
+    masks = _layer_masks(model)
+    reached = {mask: np.zeros((PADDING, PADDING), dtype=bool) for mask in masks}
+    scores = Scores.empty(plan.conditions, count, model.score_dtype)
+    taken = np.zeros((len(plan.controls), count, len(TAKEN)))
     sizes: list[int] = []
     counts = Counts()
-    refresh(model.family.module)
-    for start, encoded, batch in in_batches(model, pairs, budget):
-        rows: np.ndarray = batch.pairs + start
-        tokens[rows] = encoded.lengths[batch.pairs]
-        truncated[rows] = encoded.truncated[batch.pairs]
-        grid = PartLayout(batch.parts)
-        for band in reached:
-            reached[band] |= grid.reach(band)
-        terms = Replacements(means)
-        if others is not None:
-            theirs = [others[row] for row in rows.tolist()]
-            watch_terms(model, collated(model, theirs), plan, others=terms.others)
-        walk = Walk(
-            model,
-            plan,
-            grid,
-            terms,
-            max(1, budget // batch.tokens),
-            partial(scores.observe, rows, named=[_called(pairs[row]) for row in rows.tolist()]),
-            partial(
-                RandomEdges.of,
-                pairs=[pairs[row] for row in rows.tolist()],
-                lengths=tokens[rows],
-                firsts=batch.firsts,
-                seed=seed,
-                device=model.device,
-            ),
-            partial(_took, taken, rows, {name: at for at, name in enumerate(plan.controls)}),
-            meters,
-            counts,
-        )
+    # An optimiser or a hand may have changed the weights since they were packed.
+    refresh(family.module)
+    for batch in _batches(model, encoded, budget):
+        layout = PartLayout(batch.parts)
+        for mask in reached:
+            reached[mask] |= layout.reach(mask)
+        replacements = Replacements(means)
+        if shard.others is not None:
+            others = collated(model, [shard.others[row] for row in batch.pairs.tolist()])
+            _watch_terms(model, others, plan, others=replacements.others)
+        record = _BatchRecord(model, plan, shard, batch, encoded, seed, scores, taken)
+        width = max(1, budget // batch.tokens)
+        walk = Walk(model, plan, layout, replacements, width, record, meters, counts)
         for meter in meters:
-            meter.begin(family, batch, places[rows])
+            meter.begin(family, batch, shard.numbers[batch.pairs])
         with torch.inference_mode(), _without_cudnn():
             walk.descend(0, [0], family.embed(batch).unsqueeze(0))
         for meter in meters:
             meter.end()
         sizes.append(len(batch.pairs))
         if progress is not None:
-            progress(sum(sizes), len(pairs))
-    reach = np.stack([reached[band] for band in bands])
-    causal = any(band.causal for band in bands)
-    device = model.device.type
+            progress(sum(sizes), count)
     return Run(
         scores,
-        tokens,
-        truncated,
+        encoded.lengths,
+        encoded.truncated,
         plan,
         tuple(sizes),
         budget,
-        reach,
-        causal,
-        device,
+        np.stack([reached[mask] for mask in masks]),
+        any(mask.causal for mask in masks),
+        model.device.type,
         taken,
         counts,
     )
 
 
+@dataclass(frozen=True)
+class _BatchRecord:
+    """Puts what a batch's walk yields into the arrays of its shard."""
+
+    model: Reranker
+    plan: Plan
+    shard: Shard
+    batch: EncodedBatch
+    encoded: Encoded
+    seed: int
+    scores: Scores
+    taken: Float[np.ndarray, "control pair amount"]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        return [self.shard.pairs[row] for row in self.batch.pairs.tolist()]
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [f"query {pair.qid!r} and passage {pair.docid!r}" for pair in self.pairs]
+
+    @cached_property
+    def controls(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.plan.controls)}
+
+    def scored(self, conditions: Sequence[str], logits: np.ndarray) -> None:
+        self.scores.observe(self.batch.pairs, conditions, logits, named=self.names)
+
+    def random_edges(self, cuts: Sequence[LayerCut], layer: int) -> RandomEdges:
+        return RandomEdges.of(
+            cuts,
+            self.pairs,
+            self.encoded.lengths[self.batch.pairs],
+            self.batch.firsts,
+            layer,
+            self.seed,
+            self.model.device,
+        )
+
+    def removed(self, conditions: Sequence[Sequence[str]], amounts: Tensor) -> None:
+        rows = self.batch.pairs
+        by_node = amounts.double().cpu().numpy().reshape(len(conditions), len(rows), -1)
+        for names, amount in zip(conditions, by_node, strict=True):
+            for name in names:
+                self.taken[self.controls[name], rows] += amount
+
+
 @contextmanager
 def _without_cudnn() -> Iterator[None]:
-    """Keep cuDNN's attention off meanwhile: it plans every new shape of a batch anew.
-
-    The switch is the process's, and the process may be somebody else's: it is put back.
-    """
+    """Keep cuDNN's attention off meanwhile: it plans every new shape of a batch anew."""
+    # The switch belongs to the process, which may be somebody else's: it is put back.
     cuda = torch.backends.cuda
     before = cuda.cudnn_sdp_enabled()
     cuda.enable_cudnn_sdp(False)
@@ -280,64 +258,118 @@ def _without_cudnn() -> Iterator[None]:
         cuda.enable_cudnn_sdp(before)
 
 
-def _took(
-    taken: np.ndarray,
-    rows: np.ndarray,
-    places: Mapping[str, int],
-    conditions: Sequence[Sequence[str]],
-    amounts: torch.Tensor,
-) -> None:
-    """Add what the controls of a layer's nodes took to what they took in the layers below."""
-    by_node = amounts.double().cpu().numpy().reshape(len(conditions), len(rows), -1)
-    for names, found in zip(conditions, by_node, strict=True):
-        for name in names:
-            taken[places[name], rows] += found
-
-
-def _called(pair: Pair) -> str:
-    return f"query {pair.qid!r} and passage {pair.docid!r}"
-
-
-def _bands(model: Reranker) -> list[LayerMask]:
+def _layer_masks(model: Reranker) -> list[LayerMask]:
     return [model.family.band(layer) for layer in range(model.family.n_layers)]
 
 
-def _check_sink(
-    model: Reranker, pairs: Sequence[Pair], plan: Plan, bands: Sequence[LayerMask]
-) -> None:
-    """The removed mass must have a place to go to, in every row.
-
-    Raises:
-        InputError: if it has none.
-    """
-    others = f"expected another how: {hows_but(How.SINK)}"
+def _check_sink(model: Reranker, pairs: Sequence[Pair], plan: Plan) -> None:
+    """The removed mass must have a place to go to, in every row."""
+    remedy = f"expected another how: {hows_but(How.SINK)}"
     if not (model.encode(pairs[:1]).parts[0] == Part.SEP2).any():
         raise InputError(
             f"'sink' moves the removed mass to SEP2, and the input of model {model.name!r} has no "
-            f"SEP2 (it is a prompt); {others}"
+            f"SEP2 (it is a prompt); {remedy}"
         )
-    for layer, band in enumerate(bands):
-        if plan.uses(How.SINK, layer) and not band.everything:
-            all_read = ",".join(str(at) for at, one in enumerate(bands) if one.everything)
+    masks = _layer_masks(model)
+    for layer, mask in enumerate(masks):
+        if plan.uses(How.SINK, layer) and not mask.everything:
+            open_layers = ",".join(str(at) for at, each in enumerate(masks) if each.everything)
             raise InputError(
                 f"'sink' moves the removed mass to SEP2, and in layer {layer} of model "
-                f"{model.name!r} not every token may read SEP2; {others}"
-                + (f"; or a cut in other layers: '@{all_read}'" if all_read else "")
+                f"{model.name!r} not every token may read SEP2; {remedy}"
+                + (f"; or a cut in other layers: '@{open_layers}'" if open_layers else "")
             )
+
+
+# --- tokens
+
+
+def encode_all(model: Reranker, pairs: Sequence[Pair]) -> Iterator[tuple[slice, Encoded]]:
+    """The pairs' tokens, chunk by chunk, each with its place among the pairs."""
+    for start in range(0, len(pairs), CHUNK_PAIRS):
+        chunk = slice(start, start + CHUNK_PAIRS)
+        yield chunk, model.encode(pairs[chunk])
 
 
 def lengths(
     model: Reranker, pairs: Sequence[Pair]
 ) -> tuple[Int[np.ndarray, " pair"], Bool[np.ndarray, " pair"]]:
-    """Tokens of each pair after the length limit, and whether it was longer; nothing is run.
-
-    Raises:
-        InputError: if a pair cannot be encoded.
-    """
+    """Tokens of each pair after the length limit, and whether it was longer; nothing is run."""
     tokens = np.zeros(len(pairs), dtype=np.int64)
     truncated = np.zeros(len(pairs), dtype=bool)
-    for start in range(0, len(pairs), CHUNK_PAIRS):
-        here = slice(start, start + CHUNK_PAIRS)
-        encoded = model.encode(pairs[here])
-        tokens[here], truncated[here] = encoded.lengths, encoded.truncated
+    for chunk, encoded in encode_all(model, pairs):
+        tokens[chunk], truncated[chunk] = encoded.lengths, encoded.truncated
     return tokens, truncated
+
+
+def collated(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
+    """All pairs in one batch."""
+    encoded = model.encode(pairs)
+    return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
+
+
+def _encoded(model: Reranker, shard: Shard) -> Encoded:
+    return model.encode(shard.pairs) if shard.encoded is None else shard.encoded
+
+
+def _batches(model: Reranker, encoded: Encoded, budget: int) -> Iterator[EncodedBatch]:
+    return batches(encoded, budget, pad_id=model.pad_id, device=model.device)
+
+
+# --- what stands in for removed terms
+
+
+def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
+    """For each pair the number of another pair of the same query, chosen by a hash.
+
+    The choice depends on the seed and the query's passages, not on the order of the pairs.
+    """
+    groups: dict[tuple[str, str], list[int]] = {}
+    for number in sorted(range(len(pairs)), key=lambda number: pairs[number].docid):
+        groups.setdefault((pairs[number].collection, pairs[number].qid), []).append(number)
+    chosen = np.zeros(len(pairs), dtype=np.int64)
+    for (_, qid), group in groups.items():
+        if len(group) < 2:
+            raise InputError(
+                f"query {qid!r} has one pair only, and 'resample' takes what it puts in from "
+                "another pair of the same query; expected two or more pairs of each query, or "
+                f"another how: {hows_but(How.RESAMPLE)}"
+            )
+        for place, number in enumerate(group):
+            draw = hashlib.sha256(f"{seed}\0{qid}\0{pairs[number].docid}".encode()).digest()
+            skip = 1 + int.from_bytes(draw[:8], "big") % (len(group) - 1)
+            chosen[number] = group[(place + skip) % len(group)]
+    return chosen
+
+
+def term_means(model: Reranker, plan: Plan, shard: Shard, budget: int) -> ReplacementMeans:
+    """The means that ``mean`` puts in, by one streaming pass of the untouched model.
+
+    Args:
+        shard: the pairs; their means are merged with those of other shards.
+    """
+    means = ReplacementMeans()
+    for batch in _batches(model, _encoded(model, shard), budget):
+        _watch_terms(model, batch, plan, means=means)
+    return means
+
+
+def _watch_terms(
+    model: Reranker,
+    batch: EncodedBatch,
+    plan: Plan,
+    *,
+    means: ReplacementMeans | None = None,
+    others: dict[int, Tensor] | None = None,
+) -> None:
+    """Walk the untouched model and take the terms of the layers that some condition cuts."""
+    family, layout = model.family, PartLayout(batch.parts)
+    how = How.RESAMPLE if means is None else How.MEAN
+    needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
+    uncut = LayerCut.of([], 0, family.n_heads, ())
+    with torch.inference_mode():
+        states = family.embed(batch)
+        for layer in range(max(needed) + 1):
+            rows = family.score_rows if layer == family.n_layers - 1 else None
+            watch = Watcher(layout, layer, rows, means, others) if layer in needed else None
+            states = family.layer(layer, states, Call(layout, [uncut], rows, watch=watch))

@@ -35,9 +35,6 @@ class OddFileError(OSError):
 def check_regular(path: Path) -> int:
     """The size of a regular file; a link to one will do.
 
-    Args:
-        path: the file.
-
     Raises:
         OSError: if there is none, or it is a folder, a pipe or a device, which may never end.
 
@@ -102,7 +99,6 @@ class Folder:
         """Open a folder inside this one.
 
         Args:
-            name: its name.
             make: whether to make it where it is missing.
 
         Raises:
@@ -129,7 +125,8 @@ class Folder:
 
     def kind(self, name: str) -> str:
         """What a name stands for: ``file``, ``folder``, ``other`` (a link, a pipe, a device), or
-        ``""`` where there is nothing."""
+        ``""`` where there is nothing.
+        """
         try:
             with self._parent(name) as (parent, last):
                 mode = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
@@ -161,10 +158,6 @@ class Folder:
     def read(self, name: str, most: int = MOST_TEXT) -> bytes:
         """The content of a regular file.
 
-        Args:
-            name: the file.
-            most: bytes that it may have.
-
         Raises:
             OSError: if it is missing, no regular file, or larger.
         """
@@ -188,7 +181,6 @@ class Folder:
         """Write a new file; folders on the way to it are made.
 
         Args:
-            name: the file.
             content: what it holds, or an open file that is copied.
 
         Returns:
@@ -249,7 +241,6 @@ class Folder:
         """Delete a folder that holds nothing; any other is left.
 
         Args:
-            name: the folder.
             deep: whether to delete empty folders in it first.
         """
         with suppress(OSError), self._parent(name) as (parent, last):

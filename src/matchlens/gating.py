@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matchlens.batching import EncodedBatch
+from matchlens.batching import Encoded, EncodedBatch, batches
 from matchlens.corpora.pairs import Pair
+from matchlens.engine import collated, encode_all
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
 from matchlens.models.check import CheckError
@@ -23,7 +24,6 @@ from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
 from matchlens.plan import LayerCut
-from matchlens.standins import collated, in_batches
 
 POINT_TOKENS = 2048
 """Places of a batch that holds one pair at several gates."""
@@ -138,7 +138,7 @@ def _scores(
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     refresh(model.family.module)
     with torch.inference_mode():
-        for start, _, batch in in_batches(model, pairs, batch_tokens or model.batch_tokens):
+        for start, _, batch in _in_batches(model, pairs, batch_tokens or model.batch_tokens):
             grid = PartLayout(batch.parts)
             found = walk_gated(
                 model,
@@ -214,7 +214,7 @@ def stream_slopes(
     refresh(model.family.module)
     done = 0
     with differentiable(model):
-        for start, _, batch in in_batches(model, pairs, batch_tokens or model.batch_tokens):
+        for start, _, batch in _in_batches(model, pairs, batch_tokens or model.batch_tokens):
             rows = batch.pairs + start
             scores, slopes = _differentiated(model, batch, tables)
             check_finite(model, scores, [pairs[row] for row in rows.tolist()])
@@ -488,3 +488,12 @@ def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
     off = float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max())
     said = f"derivatives by the gates differ from the scores' differences by {off:.2g} of them"
     yield Item("slopes", off, most=NEAR, said=f"{said} (at most {NEAR} expected)")
+
+
+def _in_batches(
+    model: Reranker, pairs: Sequence[Pair], budget: int
+) -> Iterator[tuple[int, Encoded, EncodedBatch]]:
+    """Every batch, with the number of its chunk's first pair and the chunk."""
+    for chunk, encoded in encode_all(model, pairs):
+        for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
+            yield chunk.start, encoded, batch

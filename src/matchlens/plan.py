@@ -99,21 +99,19 @@ class LayerCut:
         """The table of ``cuts`` in ``layer``, its rows restricted to the parts in ``rows``.
 
         The table of a control whose random edges lie in all rows is not restricted.
-
-        Raises:
-            InputError: if two cuts remove the same edge in different ways, or a control does not
-                stand alone.
         """
         if any(isinstance(cut, Control) for cut in cuts):
-            (one,) = cuts if len(cuts) == 1 else (None,)
-            if not isinstance(one, Control):
+            (control,) = cuts if len(cuts) == 1 else (None,)
+            if not isinstance(control, Control):
                 raise InputError(
                     "a control stands beside other cuts in one condition; expected it alone: give "
                     "the other cuts a condition of their own"
                 )
-            read = rows if one.kind in OF_ROWS else tuple(Part)
-            plain = cls.of([one.cut], layer, heads, read)
-            return replace(plain, control=(one.kind, one.draw)) if any(plain.key) else plain
+            # "As much" is measured over all rows of the direction, but for controls that act row
+            # by row: what they remove in a row that nobody reads does not matter.
+            read = rows if control.kind in OF_ROWS else tuple(Part)
+            plain = cls.of([control.cut], layer, heads, read)
+            return replace(plain, control=(control.kind, control.draw)) if any(plain.key) else plain
         table = np.zeros((heads, LABELS, LABELS), dtype=np.uint8)
         for cut in cuts:
             assert isinstance(cut, Cut)  # noqa: S101
@@ -191,14 +189,8 @@ class Plan:
         """Make the tree.
 
         Args:
-            conditions: name to the cuts that hold together, or to one control.
-            layers: number of layers of the model.
-            heads: number of heads a layer.
             score_rows: parts whose rows the score reads; in the last layer only their rows are
                 computed, so cuts of other rows there are no cuts.
-
-        Raises:
-            InputError: if there is no condition, or a cut does not fit the model.
         """
         if not conditions:
             raise InputError(
@@ -208,17 +200,21 @@ class Plan:
             for cut in cuts:
                 (cut.cut if isinstance(cut, Control) else cut).check(layers, heads)
         levels: list[tuple[Node, ...]] = []
+        # Where each condition stands in the tree: conditions whose tables agree in all layers so
+        # far stand at one node, and what comes of that node is computed once for all of them.
         at = dict.fromkeys(conditions, 0)
         for layer in range(layers):
+            # The score reads no other row of the last layer: a cut of those is no cut there, and
+            # its condition shares the node of the uncut one.
             rows = tuple(score_rows) if layer == layers - 1 else tuple(Part)
-            found: dict[tuple[int, LayerCut], list[str]] = {}
+            nodes: dict[tuple[int, LayerCut], list[str]] = {}
             for name, cuts in conditions.items():
                 cut = LayerCut.of(cuts, layer, heads, rows)
-                found.setdefault((at[name], cut), []).append(name)
-            for number, names in enumerate(found.values()):
+                nodes.setdefault((at[name], cut), []).append(name)
+            for number, names in enumerate(nodes.values()):
                 at.update(dict.fromkeys(names, number))
             levels.append(
-                tuple(Node(parent, cut, tuple(names)) for (parent, cut), names in found.items())
+                tuple(Node(parent, cut, tuple(names)) for (parent, cut), names in nodes.items())
             )
         controls = [
             name
@@ -245,20 +241,20 @@ class Plan:
         path: list[int] = []
         for level in self.levels:
             below = path[-1] if path else 0
-            found = [
+            uncut = [
                 number
                 for number, node in enumerate(level)
                 if node.parent == below and not any(node.cut.key)
             ]
-            if not found:
+            if not uncut:
                 return None
-            path.append(found[0])
+            path.append(uncut[0])
         return tuple(path)
 
     @cached_property
     def score_isolated(self) -> tuple[tuple[bool, ...], ...]:
-        """By layer, the nodes that see to it that the rows which the score reads read nothing any
-        more, in their own layer and in all above it, under all their conditions.
+        """By layer, whether the score rows stay fully masked in a node's layer and in all above it,
+        under all of the node's conditions.
 
         >>> plan = Plan.build({"a": [Cut.parse("CLS->All")], "b": [Cut.parse("CLS->All@1")]}, 2, 1)
         >>> plan.score_isolated

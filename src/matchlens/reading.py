@@ -90,10 +90,6 @@ class Snapshot:
     def of(cls, out: Folder, *, settled: bool = False) -> Snapshot:
         """The state of a results folder that is open.
 
-        Args:
-            out: the folder.
-            settled: leave out a save that is still moving.
-
         Raises:
             InputError: if it is no results folder, or its manifest cannot be used.
         """
@@ -149,7 +145,7 @@ class Snapshot:
                 names = [f"{folder}/{entry.name}" for entry in inside.entries()]
         else:
             names = []
-        return sorted(found[1] for name in names if (found := shape.fullmatch(name)))
+        return sorted(match[1] for name in names if (match := shape.fullmatch(name)))
 
     def stream(self, name: str) -> BinaryIO:
         """Open a file, which is not checked.
@@ -235,9 +231,6 @@ def _manifest(out: Folder, settled: bool) -> tuple[Folder | None, bytes]:
 def check_inside(folder: Folder) -> None:
     """See that a results folder holds files and folders only, before a run of hours goes into it.
 
-    Args:
-        folder: the results folder.
-
     Raises:
         InputError: if there is a link, a pipe, a socket or a device in it, or too many files.
         OSError: if it cannot be read.
@@ -269,22 +262,21 @@ def steadily(folder: str | Path, read: Callable[[Snapshot], T]) -> T:
     """Read a results folder, and anew where another process saves into it meanwhile.
 
     Args:
-        folder: the results folder.
         read: reads what is wanted of one state.
 
     Raises:
         InputError: what ``read`` raises of a state that lasts, or if none does.
     """
     for _ in range(AGAIN):
-        with Snapshot.open(folder) as held:
+        with Snapshot.open(folder) as snapshot:
             try:
-                found = read(held)
+                content = read(snapshot)
             except InputError:
-                if not held.moved():
+                if not snapshot.moved():
                     raise
             else:
-                if not held.moved():
-                    return found
+                if not snapshot.moved():
+                    return content
     raise InputError(
         f"{str(folder)!r} is written to all the time; expected a folder that stays as it is for a "
         "moment: wait for the end of the run there"
@@ -297,8 +289,8 @@ def read_manifest(folder: str | Path) -> dict:
     Raises:
         InputError: if there is none, or it cannot be used.
     """
-    with Snapshot.open(folder) as held:
-        return held.manifest
+    with Snapshot.open(folder) as snapshot:
+        return snapshot.manifest
 
 
 def to_json(content: object) -> str:
@@ -343,8 +335,8 @@ def _check_depth(content: object, left: int) -> None:
         return
     if not left:
         raise ValueError(f"lists and objects stand more than {DEEPEST} deep in each other")
-    for one in content.values() if isinstance(content, dict) else content:
-        _check_depth(one, left - 1)
+    for inner in content.values() if isinstance(content, dict) else content:
+        _check_depth(inner, left - 1)
 
 
 def parsed_manifest(raw: bytes) -> dict:
@@ -420,9 +412,6 @@ def read_back(*folders: Path) -> Iterator[None]:
 
     A damaged table, or one that a stranger wrote, can have any content under the right name.
 
-    Args:
-        folders: the folders that are read.
-
     Raises:
         InputError: in place of any other error.
     """
@@ -463,7 +452,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
     """A table of plain values, by its path; the file itself may be no link.
 
     Args:
-        path: the file.
         columns: only these; all where None.
 
     Raises:
@@ -476,9 +464,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 def read_array(path: Path) -> np.ndarray:
     """An array of numbers, by its path, memory-mapped and read only; the file may be no link.
 
-    Args:
-        path: a .npy file.
-
     Raises:
         InputError: if it is no such file.
     """
@@ -488,9 +473,6 @@ def read_array(path: Path) -> np.ndarray:
 
 def array(stream: BinaryIO) -> np.ndarray:
     """An array of numbers, memory-mapped and read only.
-
-    Args:
-        stream: an open .npy file.
 
     Raises:
         ValueError: if it is none, or shorter than it claims.

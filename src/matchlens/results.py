@@ -176,10 +176,8 @@ class Result(Shows):
             return folder.stream(path.name)
 
     def _stale(self, name: str) -> bool:
-        """Whether an earlier run wrote a file that this one would have written anew.
-
-        Or an old figure would stand beside a new table. Runs go where a new index is written.
-        """
+        """Whether an earlier run wrote a file that this one would have written anew."""
+        # Or an old figure would stand beside a new table. Runs go where a new index is written.
         run = name.startswith("runs/") and "runs/index.tsv" in self.texts
         return run or name.startswith(f"{self.study}/")
 
@@ -195,7 +193,7 @@ class Result(Shows):
         Raises:
             InputError: if the folder or the study is not there, or a file cannot be read.
         """
-        return steadily(folder, lambda held: cls._of(held, Path(folder), study))
+        return steadily(folder, lambda snapshot: cls._of(snapshot, Path(folder), study))
 
     @classmethod
     def load_all(cls, folder: str | Path, without: Sequence[str] = ()) -> dict[str, Result]:
@@ -212,20 +210,20 @@ class Result(Shows):
             InputError: if it is no results folder, or a file cannot be read.
         """
 
-        def read(held: Snapshot) -> dict[str, Result]:
-            names = [name for name in held.manifest["studies"] if name not in without]
-            return {name: cls._of(held, Path(folder), name) for name in names}
+        def read(snapshot: Snapshot) -> dict[str, Result]:
+            names = [name for name in snapshot.manifest["studies"] if name not in without]
+            return {name: cls._of(snapshot, Path(folder), name) for name in names}
 
         return steadily(folder, read)
 
     @classmethod
-    def _of(cls, held: Snapshot, folder: Path, study: str) -> Result:
-        studies = held.manifest["studies"]
+    def _of(cls, snapshot: Snapshot, folder: Path, study: str) -> Result:
+        studies = snapshot.manifest["studies"]
         if study not in studies:
             named = ", ".join(studies) or "none"
             raise InputError(f"{str(folder)!r} holds no study {study!r}; it holds: {named}")
         about = studies[study]
-        pairs, scores = held.table(PAIRS), held.table(SCORES)
+        pairs, scores = snapshot.table(PAIRS), snapshot.table(SCORES)
         for file, table, wanted in ((PAIRS, pairs, {"pair"}), (SCORES, scores, SCORE_COLUMNS)):
             if missing := wanted - set(table.columns):
                 raise InputError(
@@ -234,13 +232,13 @@ class Result(Shows):
                 )
         return cls(
             study,
-            held.manifest["identity"],
+            snapshot.manifest["identity"],
             about["options"],
             tuple(about["notes"]),
             pairs,
             scores,
-            {name: held.table(f"{study}/{name}.parquet") for name in held.tables(study)},
-            arrays={name: folder / METERS / f"{name}.npy" for name in held.meters()},
+            {name: snapshot.table(f"{study}/{name}.parquet") for name in snapshot.tables(study)},
+            arrays={name: folder / METERS / f"{name}.npy" for name in snapshot.meters()},
             source=folder,
         )
 
@@ -251,10 +249,6 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
     Args:
         folder: where the results shall go; it need not exist.
         identity: what they are of; not compared where None.
-
-    Raises:
-        InputError: if it is no folder, cannot be written, was not made by matchlens, or holds
-            results of another model, other pairs or other versions; it says what differs.
     """
     shown = repr(str(folder))
     folder = Path(os.path.realpath(folder))
@@ -312,18 +306,20 @@ def _merged(scores: pd.DataFrame, old: Snapshot, study: str) -> pd.DataFrame:
             raise
         return scores  # all that were there are made anew
     new = set(zip(scores["cut"], scores["pair"], strict=True))
-    held = zip(before["cut"], before["pair"], strict=True)
-    kept = before[[one not in new for one in held]]
+    keys = zip(before["cut"], before["pair"], strict=True)
+    kept = before[[key not in new for key in keys]]
     return pd.DataFrame(pd.concat([kept, scores], ignore_index=True))
 
 
-def _with_command(held: list, command: Mapping[str, object]) -> list:
+def _with_command(commands: list, command: Mapping[str, object]) -> list:
     """The commands in the order in which they were run; one that goes on stands once."""
     if not command:
-        return held
-    mine = json.loads(to_json(command))
-    goes_on = bool(held) and all(held[-1].get(key) == mine[key] for key in ("command", "asked"))
-    return [*(held[:-1] if goes_on else held), mine]
+        return commands
+    new = json.loads(to_json(command))
+    goes_on = bool(commands) and all(
+        commands[-1].get(key) == new[key] for key in ("command", "asked")
+    )
+    return [*(commands[:-1] if goes_on else commands), new]
 
 
 def differences(old: object, new: object) -> str:
@@ -332,9 +328,9 @@ def differences(old: object, new: object) -> str:
     >>> differences({"seed": 0, "rel": 2}, {"seed": 1, "rel": 2})
     'seed was 0, is now 1'
     """
-    found = _differences(old, json.loads(to_json(new)))
-    more = [f"and {len(found) - 4} more differences"] if len(found) > 4 else []
-    return "; ".join([*found[:4], *more])
+    changes = _differences(old, json.loads(to_json(new)))
+    more = [f"and {len(changes) - 4} more differences"] if len(changes) > 4 else []
+    return "; ".join([*changes[:4], *more])
 
 
 def _differences(old: object, new: object, path: str = "") -> list[str]:

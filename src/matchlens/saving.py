@@ -79,10 +79,10 @@ class Lock:
             target.mkdir(parents=True, exist_ok=True)
             out = Folder.open(target)
             key = out.inode
-            held = _HELD.get(key)
-            if inside and held is not None and held._owner == _me():
-                held._times += 1
-                return held
+            known = _HELD.get(key)
+            if inside and known is not None and known._owner == _me():
+                known._times += 1
+                return known
             lock = cls(out, *_locked(out, folder), made)
             _HELD[key] = lock
             try:
@@ -231,7 +231,6 @@ class Save:
         """Switch the files on.
 
         Args:
-            manifest: the new manifest, without its list of files.
             kept: files of the old one that stay; the others are deleted where they are unchanged.
 
         Raises:
@@ -275,10 +274,6 @@ def locked(folder: str | Path) -> Iterator[Lock]:
 
 def put(folder: str | Path, files: Mapping[str, bytes]) -> None:
     """Write files into a results folder that is there, such as its page.
-
-    Args:
-        folder: the results folder.
-        files: name to content.
 
     Raises:
         InputError: if it is in use, no results folder, or cannot be written.
@@ -334,12 +329,7 @@ def _remove_empty(made: list[Path]) -> None:
 
 
 def _locked(out: Folder, folder: str | Path) -> tuple[Folder, int]:
-    """The work folder, and the descriptor of its lock file, locked.
-
-    Raises:
-        InputError: if another process or thread holds it; it says which.
-        OSError: if it cannot be made.
-    """
+    """The work folder, and the descriptor of its lock file, locked."""
     for _ in range(TRIES):
         work = out.folder(UNFINISHED, make=True)
         try:
@@ -352,9 +342,9 @@ def _locked(out: Folder, folder: str | Path) -> tuple[Folder, int]:
                 about = os.stat(LOCK, dir_fd=work.descriptor, follow_symlinks=False)
                 here = out.folder(UNFINISHED)
                 if os.path.samestat(about, os.fstat(descriptor)) and here.inode == work.inode:
-                    said = f"process {os.getpid()} on {socket.gethostname()}\n"
+                    holder_line = f"process {os.getpid()} on {socket.gethostname()}\n"
                     os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, said.encode(), 0)
+                    os.pwrite(descriptor, holder_line.encode(), 0)
                     return work, descriptor
         except BlockingIOError:
             holder = os.pread(descriptor, 300, 0).decode("utf-8", "replace").strip()

@@ -74,15 +74,7 @@ def usable(
     have :data:`SPARE` tokens more; else longer ones are tried.
 
     Args:
-        tokenizer: a fast tokenizer.
-        text: a query or a passage.
-        most: most tokens that are used of it.
         start: whether an over-long text loses its start, not its end.
-        options: arguments of the tokenizer's call.
-
-    Raises:
-        InputError: if :data:`MOST_CHARACTERS` do not make enough tokens and there are more, or
-            the tokenizer fails.
     """
     size = CHARACTERS * most + 1024
     if len(text) <= 2 * size:
@@ -94,12 +86,12 @@ def usable(
         settings: dict[str, Any] = {**(options or {}), "add_special_tokens": False}
         try:
             with _silent(tokenizer):
-                found = tokenizer(some, return_attention_mask=False, verbose=False, **settings)
+                encoding = tokenizer(some, return_attention_mask=False, verbose=False, **settings)
         except BaseException as error:
             if not _is_failure(error):
                 raise
             raise failed(error, some) from None
-        ids = list(found["input_ids"])
+        ids = list(encoding["input_ids"])
         return ids[::-1] if start else ids
 
     while len(piece.text) > 2 * size:
@@ -134,10 +126,10 @@ def _cut(piece: Piece, size: int, start: bool) -> Piece:
 def _squeezed(text: str) -> Piece:
     """The text with shorter runs of letters and digits, and of spaces."""
     parts, at, by, end, length = [], [], [], 0, 0
-    for found in _RUNS.finditer(text):
-        parts.append(text[end : found.start() + RUN])
+    for run in _RUNS.finditer(text):
+        parts.append(text[end : run.start() + RUN])
         length += len(parts[-1])
-        end = found.end()
+        end = run.end()
         at.append(length)
         by.append(end - length)
     parts.append(text[end:])
@@ -173,8 +165,8 @@ def _patterns(state: object) -> Iterator[str]:
             yield state["Regex"]
         state = list(state.values())
     if isinstance(state, list):
-        for one in state:
-            yield from _patterns(one)
+        for inner in state:
+            yield from _patterns(inner)
 
 
 @contextmanager
@@ -191,16 +183,7 @@ def named(pair: Pair) -> Iterator[None]:
 def guarded(
     tokenizer: PreTrainedTokenizerFast, call: Callable[[slice], T], pairs: Sequence[Pair]
 ) -> T:
-    """Call the tokenizer for pairs; where it fails, find the pair and say so in one line.
-
-    Args:
-        tokenizer: the tokenizer.
-        call: encodes some of the pairs.
-        pairs: all of them.
-
-    Raises:
-        InputError: if the tokenizer fails; it names the pair by its ids.
-    """
+    """Call the tokenizer for pairs; where it fails, find the pair and say so in one line."""
     try:
         with _silent(tokenizer):
             return call(slice(None))
@@ -237,8 +220,8 @@ def failed(error: BaseException, *texts: str) -> InputError:
     a text holds a lone surrogate (\\ud800), which is no character; take it out
     """
     for text in texts:
-        if found := re.search("[\ud800-\udfff]", text):
-            shown = found.group().encode("unicode_escape").decode()
+        if surrogate := re.search("[\ud800-\udfff]", text):
+            shown = surrogate.group().encode("unicode_escape").decode()
             return InputError(
                 f"a text holds a lone surrogate ({shown}), which is no character; take it out"
             )

@@ -1,25 +1,47 @@
-"""One batch on its way through the plan's tree of cuts, layer by layer, depth first."""
+"""One batch on its way through the plan's tree of cuts, layer by layer, depth first.
+
+Depth first, so that only the states of one branch are in memory, however many conditions there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 from matchlens.meters.meter import Meter, gauge_of
 from matchlens.models.attend import Call
+from matchlens.models.family import Family, Splittable, splittable
 from matchlens.models.load import Reranker
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.random_edges import RandomEdges
 from matchlens.models.replacements import Replacements
 from matchlens.models.shared_layer import Counts, SharedLayer, sparse
-from matchlens.plan import Node, Plan
+from matchlens.plan import LayerCut, Node, Plan
 
 Step = tuple[int, int]
-"""The place of a parent among those that are there, and the number of its child."""
+"""The place of a parent among the states that are there, and the number of its child."""
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Where a walk leaves what it yields."""
+
+    def scored(self, conditions: Sequence[str], logits: np.ndarray) -> None:
+        """Take the logits [pair] that some conditions share."""
+        ...
+
+    def random_edges(self, cuts: Sequence[LayerCut], layer: int) -> RandomEdges:
+        """Draw what the controls remove in a layer."""
+        ...
+
+    def removed(self, conditions: Sequence[Sequence[str]], amounts: Tensor) -> None:
+        """Take what the control of each node removed, [node * pair, amount]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,79 +53,84 @@ class Walk:
     Args:
         model: a loaded reranker.
         plan: the conditions' tree.
-        grid: the batch's parts.
-        terms: what stands in for removed terms.
+        layout: the batch's parts.
+        replacements: what is put in the place of removed terms.
         width: most nodes side by side.
-        observe: takes the names of conditions and the scores of the batch under them.
-        chance: makes what a control removes.
-        took: takes the names of the conditions of each node and what their control took there.
+        record: takes the scores, draws what controls remove.
         meters: watch the untouched model.
         counts: what is computed is added to them.
     """
 
     model: Reranker
     plan: Plan
-    grid: PartLayout
-    terms: Replacements
+    layout: PartLayout
+    replacements: Replacements
     width: int
-    observe: Callable[[Sequence[str], np.ndarray], None]
-    chance: Callable[..., RandomEdges]
-    took: Callable[[Sequence[Sequence[str]], Tensor], None]
+    record: Recorder
     meters: Sequence[Meter] = ()
     counts: Counts = field(default_factory=Counts)
 
+    @cached_property
+    def splittable(self) -> Splittable | None:
+        """The family, where its layers can be taken apart."""
+        return splittable(self.model.family)
+
     def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
-        """Run the children of ``parents``, whose outcomes are ``states``, and all below them."""
+        """Run the children of some nodes, and all below them.
+
+        Args:
+            states: [parent, pair, token, width], what the layer below made of each.
+        """
         steps = [
             (slot, child)
             for slot, parent in enumerate(parents)
             for child in self.plan.children[level][parent]
         ]
-        if self.model.family.splittable:
-            seeing = [step for step in steps if not self.plan.score_isolated[level][step[1]]]
-            if len(seeing) < len(steps):
-                self._apart_from_all(level, [step for step in steps if step not in seeing], states)
-            steps = seeing
+        if self.splittable is not None:
+            # A score row that reads nothing any more depends on no other row: nine tenths of the
+            # work of these nodes would go into rows that nobody looks at.
+            isolated = [step for step in steps if self.plan.score_isolated[level][step[1]]]
+            if isolated:
+                self._score_isolated(self.splittable, level, isolated, states)
+                steps = [step for step in steps if step not in isolated]
         layer = _Layer(self, level, states)
         for group in self._groups(level, steps):
             out = layer.outcome(group)
             if level < len(self.plan.levels) - 1:
-                below = out.unflatten(0, (len(group), -1))
-                self.descend(level + 1, [child for _, child in group], below)
-                continue
-            self._score(level, group, out)
+                states_below = out.unflatten(0, (len(group), -1))
+                self.descend(level + 1, [child for _, child in group], states_below)
+            else:
+                self._score(level, group, out)
 
     def _score(self, level: int, group: Sequence[Step], out: Tensor) -> None:
-        """Score what came of a group in the rows that the score reads."""
-        rows = self.model.family.score_rows
-        parts = self.grid.row_parts(rows).repeat(len(group), 1)
-        logits = self.model.family.score(out, parts).unflatten(0, (len(group), -1))
+        family = self.model.family
+        parts = self.layout.row_parts(family.score_rows).repeat(len(group), 1)
+        logits = family.score(out, parts).unflatten(0, (len(group), -1))
         for (_, child), values in zip(group, logits.cpu().numpy(), strict=True):
-            names = self.plan.levels[level][child].conditions
-            self.observe(names, -values if self.model.negate else values)
+            conditions = self.plan.levels[level][child].conditions
+            self.record.scored(conditions, -values if self.model.negate else values)
 
-    def _apart_from_all(self, level: int, steps: Sequence[Step], states: Tensor) -> None:
-        """Run nodes from which on the score's rows read nothing: those rows alone are computed."""
-        family: Any = self.model.family
+    def _score_isolated(
+        self, family: Splittable, level: int, steps: Sequence[Step], states: Tensor
+    ) -> None:
+        """Run nodes above which the score rows stay fully masked: those rows alone."""
         rows = states[[slot for slot, _ in steps]][:, :, family.score_rows].flatten(0, 1)
         for layer in range(level, len(self.plan.levels)):
-            wide = family.output(layer).weight.shape[1]
-            nothing = rows.new_zeros(*rows.shape[:-1], wide)
-            rows = family.after_attention(layer, nothing, rows)
+            width = family.output(layer).weight.shape[1]
+            rows = family.after_attention(layer, rows.new_zeros(*rows.shape[:-1], width), rows)
             self.counts.rows += rows.shape[0] * rows.shape[1]
         self._score(level, steps, rows)
 
     def _groups(self, level: int, steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
-        """Steps that go side by side: as many as the budget allows, controls apart.
-
-        The untouched model goes alone where meters watch it. A parent's uncut child goes first: the
-        others' outcomes are laid over its own.
-        """
+        """Steps that go side by side, as many as the budget allows."""
         nodes = self.plan.levels[level]
+        # Meters read the attention of a call, so the untouched model must be alone in it.
         watched = [step for step in steps if self.watched(level, step[1])]
         if watched:
             yield watched
-        for kind in (_uncut, _cut, _controlled):
+        # Uncut nodes first: the rows of their cut siblings are laid over a copy of their outcome.
+        # Controls apart: they form the weights of all rows, which other nodes need not.
+        for kind in (_is_uncut, _is_cut, _is_control):
             alike = [step for step in steps if kind(nodes[step[1]]) and step not in watched]
             for start in range(0, len(alike), self.width):
                 yield alike[start : start + self.width]
@@ -114,15 +141,15 @@ class Walk:
         return bool(self.meters) and path is not None and path[level] == node
 
 
-def _uncut(node: Node) -> bool:
+def _is_uncut(node: Node) -> bool:
     return node.cut.control is None and not any(node.cut.key)
 
 
-def _cut(node: Node) -> bool:
+def _is_cut(node: Node) -> bool:
     return node.cut.control is None and any(node.cut.key)
 
 
-def _controlled(node: Node) -> bool:
+def _is_control(node: Node) -> bool:
     return node.cut.control is not None
 
 
@@ -131,18 +158,19 @@ class _Layer:
 
     def __init__(self, walk: Walk, level: int, states: Tensor) -> None:
         self.walk, self.level, self.states = walk, level, states
-        self.family: Any = walk.model.family
+        self.family: Family = walk.model.family
         self.last = level == len(walk.plan.levels) - 1
-        self.siblings: SharedLayer | None = None
-        if self.family.splittable:
+        self.shared: SharedLayer | None = None
+        if walk.splittable is not None:
             flat = states.flatten(0, 1)
-            self.siblings = SharedLayer(self.family, level, flat, walk.grid, walk.counts)
+            self.shared = SharedLayer(walk.splittable, level, flat, walk.layout, walk.counts)
         self.uncut: dict[int, Tensor] = {}
+        """By parent what comes of it uncut, while its other children may need that."""
 
     def outcome(self, group: Sequence[Step]) -> Tensor:
         """The states [node * pair, token, width] that come of a group; of the last layer the rows
         that the score reads."""
-        walk, level = self.walk, self.level
+        walk, level, shared = self.walk, self.level, self.shared
         nodes = [walk.plan.levels[level][child] for _, child in group]
         cuts = [node.cut for node in nodes]
         rows = self.family.score_rows if self.last else None
@@ -150,55 +178,54 @@ class _Layer:
         if walk.watched(level, group[0][1]):
             for meter in walk.meters:
                 meter.states(level, self.states[slots[0]])
-            gauge = gauge_of(walk.meters, level)
-            if self.siblings is not None and len(self.states) == 1:
-                out = self.siblings.measured(gauge, rows)
+            probe = gauge_of(walk.meters, level)
+            if shared is not None and len(self.states) == 1:
+                out = shared.measured(probe, rows)
                 self._keep(slots, nodes, out)
                 return out
-            call = Call(walk.grid, cuts, rows, gauge=gauge)
+            call = Call(walk.layout, cuts, rows, gauge=probe)
         elif cuts[0].control is not None:
-            # random edges lie in all rows, so that all are computed in the last layer, too
-            call = Call(walk.grid, cuts, chance=walk.chance(cuts, layer=level))
+            # Random edges lie in all rows, so that all are computed in the last layer, too.
+            call = Call(walk.layout, cuts, chance=walk.record.random_edges(cuts, level))
         else:
-            added = walk.terms.added(level, cuts, self.states.shape[1])
-            if self.siblings is not None:
-                return self._shared(self.siblings, slots, nodes, added)
-            call = Call(walk.grid, cuts, rows, added=added)
+            added = walk.replacements.added(level, cuts, self.states.shape[1])
+            if shared is not None:
+                return self._shared(shared, slots, nodes, added)
+            call = Call(walk.layout, cuts, rows, added=added)
         below = _stack(self.states, slots)
         out = self.family.layer(level, below, call)
         walk.counts.projected += below.shape[0] * below.shape[1]
         walk.counts.rows += out.shape[0] * out.shape[1]
         if call.chance is not None:
-            (taken,) = call.chance.taken
-            walk.took([node.conditions for node in nodes], taken)
+            (amounts,) = call.chance.taken
+            walk.record.removed([node.conditions for node in nodes], amounts)
         if self.last and call.rows is None:
             return out[:, self.family.score_rows]
         self._keep(slots, nodes, out)
         return out
 
     def _shared(
-        self, siblings: SharedLayer, slots: list[int], nodes: Sequence[Node], added: Tensor | None
+        self, shared: SharedLayer, slots: list[int], nodes: Sequence[Node], added: Tensor | None
     ) -> Tensor:
         cuts = [node.cut for node in nodes]
         if self.last:
-            return siblings.score(slots, cuts, added)
-        if all(slot in self.uncut for slot in slots) and sparse(cuts, self.walk.grid):
-            return siblings.rows(slots, cuts, [self.uncut[slot] for slot in slots], added)
-        out = siblings.whole(slots, cuts, added)
+            return shared.score(slots, cuts, added)
+        # A cut changes the rows of its own parts only; where they are few, only they are computed.
+        if all(slot in self.uncut for slot in slots) and sparse(cuts, self.walk.layout):
+            return shared.rows(slots, cuts, [self.uncut[slot] for slot in slots], added)
+        out = shared.whole(slots, cuts, added)
         self._keep(slots, nodes, out)
         return out
 
     def _keep(self, slots: Sequence[int], nodes: Sequence[Node], out: Tensor) -> None:
         """Keep what comes of a parent uncut, if it has other children, of which rows are cut."""
-        if self.last or self.siblings is None:
+        if self.last or self.shared is None:
             return
-        apart = out.unflatten(0, (len(nodes), -1))
+        by_node = out.unflatten(0, (len(nodes), -1))
         for place, (slot, node) in enumerate(zip(slots, nodes, strict=True)):
-            if not any(node.cut.key) and len(self._children(node)) > 1:
-                self.uncut[slot] = apart[place]
-
-    def _children(self, node: Node) -> Sequence[int]:
-        return self.walk.plan.children[self.level][node.parent]
+            siblings = self.walk.plan.children[self.level][node.parent]
+            if not any(node.cut.key) and len(siblings) > 1:
+                self.uncut[slot] = by_node[place]
 
 
 def _stack(states: Tensor, slots: list[int]) -> Tensor:
@@ -206,6 +233,6 @@ def _stack(states: Tensor, slots: list[int]) -> Tensor:
     if slots == list(range(len(states))):
         return states.flatten(0, 1)
     if len(set(slots)) == 1:
-        one = states[slots[0]]
-        return one if len(slots) == 1 else one.repeat(len(slots), 1, 1)
+        parent = states[slots[0]]
+        return parent if len(slots) == 1 else parent.repeat(len(slots), 1, 1)
     return states[slots].flatten(0, 1)

@@ -6,26 +6,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TextIO
+from dataclasses import replace
+from typing import Any, TextIO
 
 import typer
 
 from matchlens import signals
-from matchlens.cli import (
-    ablation,
-    attention,
-    checking,
-    circuits,
-    comparing,
-    explaining,
-    families,
-    looking,
-    reproduce,
-    rerunning,
-    scoring,
-    study,
-    sweep,
-)
+from matchlens.cli.commands import application, commands
+from matchlens.cli.terminal import say
 from matchlens.errors import (
     InputError,
     Interrupted,
@@ -34,61 +22,9 @@ from matchlens.errors import (
     one_line,
     surroundings,
 )
-
-HELP = """Shows how cross-encoder rerankers match a query with a document.
-
-matchlens cuts attention between the parts of the input (CLS, query, SEP, document, SEP) and
-measures what that does to the ranking. "Q->D" reads: the query's tokens attend to (read) the
-document's.
-
-First look, on built-in data: matchlens demo
-"""
+from matchlens.settings import Settings
 
 STOPPED = 130
-
-app = typer.Typer(
-    name="matchlens",
-    help=HELP,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-
-def _version(wanted: bool) -> bool:
-    if wanted:
-        from matchlens import __version__
-
-        typer.echo(f"matchlens {__version__}")
-        raise typer.Exit
-    return wanted
-
-
-@app.callback(help=HELP)
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
-    ),
-) -> None:
-    """Options that stand before the command."""
-
-
-app.command("demo", help=ablation.DEMO_HELP)(ablation.demo)
-app.command("ablation", help=ablation.HELP)(ablation.ablation)
-app.command("sweep", help=sweep.HELP)(sweep.sweep)
-app.command("attention", help=attention.HELP)(attention.attention)
-app.command("circuits", help=circuits.HELP)(circuits.circuits)
-app.command("check", help=checking.HELP)(checking.check)
-app.command("families", help=families.HELP)(families.families)
-app.command("compare", help=comparing.HELP)(comparing.compare)
-app.command("look", help=looking.HELP)(looking.look)
-app.command("explain", help=explaining.HELP)(explaining.explain)
-app.command("study", help=study.HELP)(study.study)
-app.command("reproduce", help=reproduce.HELP)(reproduce.reproduce)
-app.command("rerun", help=rerunning.HELP)(rerunning.rerun)
-app.command("report", help=study.REPORT_HELP)(study.report)
-app.command("score", help=scoring.HELP)(scoring.score)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,19 +42,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            status = app(words, prog_name="matchlens", standalone_mode=False)
+            status = _run(application()(words, prog_name="matchlens", standalone_mode=False))
     except BaseException as error:
-        status = _ended(error, words)
+        status = _status_after(error, words)
         if status is None:
             raise
         return status
-    if status == STOPPED:  # typer's own answer to Ctrl-C, by its version
-        return _say_stopped()
-    return status if isinstance(status, int) else 0
+    return _say_stopped() if status == STOPPED else status  # typer's own answer to Ctrl-C
 
 
-def _ended(error: BaseException, words: Sequence[str]) -> int | None:
-    """The status after an error, which is said in one line; None: it is the program's own."""
+def _run(parsed: Any) -> int:
+    """Run the command whose settings the command line has given; a status is passed on."""
+    if not isinstance(parsed, Settings):
+        return parsed if isinstance(parsed, int) else 0
+    if getattr(parsed, "explain", False):
+        say("matchlens: --explain is now called --dry-run", quiet=False)
+        parsed = replace(parsed, dry_run=True, explain=False)  # type: ignore[call-arg]
+    (command,) = (one for one in commands().values() if one.settings is type(parsed))
+    return command.run(parsed) or 0
+
+
+def _status_after(error: BaseException, words: Sequence[str]) -> int | None:
+    """Print an error in one line and return the status; None for an error of the program."""
     if isinstance(error, Interrupted):
         return _say_stopped(str(error))
     if isinstance(error, typer.Abort | KeyboardInterrupt) or signals.heard():
@@ -132,7 +77,7 @@ def _ended(error: BaseException, words: Sequence[str]) -> int | None:
 
 
 def _line_of(error: Exception, words: Sequence[str]) -> str | None:
-    """What a person reads of an error that is not the program's own; None: it is."""
+    """The message of an error that is not the program's own, else None."""
     if isinstance(error, OSError):
         return str(surroundings(error))
     message = getattr(error, "format_message", None)  # typer's own errors of usage have it
@@ -150,8 +95,7 @@ def _say_stopped(how: str = "stopped before the end; nothing half-written was le
 
 
 def _command(words: Sequence[str]) -> str:
-    known = {command.name for command in app.registered_commands}
-    return f"{words[0]} " if words[0] in known else ""
+    return f"{words[0]} " if words[0] in commands() else ""
 
 
 def _warn(

@@ -1,64 +1,98 @@
-"""``matchlens check``: the check at load alone, question by question."""
+"""``matchlens check`` and ``matchlens families``: the check of a model, and supported types."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from matchlens.cli import options as o
+from matchlens.cli.terminal import say, show
+from matchlens.settings import ModelSettings, Settings, settings
 
 if TYPE_CHECKING:
     from matchlens.models.check import Checks
     from matchlens.models.folder import ModelFolder
     from matchlens.models.load import Reranker
 
-HELP = """Load a model and say what its check caused and saw.
+HELP = """Load a model and print the results of its checks.
 
-Every command checks its model before it uses it; this one shows each question, what was seen and
-what was expected. The status is 2 where something failed.
+Every command checks its model before it uses it; this one prints each question, what was seen and
+what was expected. The status is 2 where a check failed.
 
 \b
 Example:
   matchlens check --model cross-encoder/ms-marco-MiniLM-L-12-v2
 """
+FAMILIES_HELP = """List the supported types of model, how each is read, and how a model is checked.
+
+A type is what config.json calls model_type.
+"""
 
 
-def check(
-    model: o.Model = "demo",
-    max_length: o.MaxLength = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = "float32",
-    negate: o.Negate = False,
-    label: o.Label = None,
-    prompt: o.PromptFile = None,
-    quiet: o.Quiet = False,
-) -> None:
-    """The check of one model."""
+@settings
+class CheckSettings(ModelSettings):
+    """Options of ``check``."""
+
+
+@settings
+class FamiliesSettings(Settings):
+    """Options of ``families``: none."""
+
+
+def check(settings: CheckSettings) -> None:
+    """Check one model."""
     from matchlens.models.folder import check_dtype, check_length, find
 
-    check_dtype(dtype)
-    check_length(max_length)
-    folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
-    o.say(f"loading and checking model {folder.name!r} ...", quiet)
+    check_dtype(settings.dtype)
+    check_length(settings.max_length)
+    folder = find(settings.model, settings.revision).asked(settings.prompt)
+    folder = folder.labelled(settings.label, negate=settings.negate)
+    say(f"loading and checking model {folder.name!r} ...", settings.quiet)
     from matchlens.models.check import CheckError
     from matchlens.models.load import load
 
-    o.show(_head(folder, dtype, max_length, negate) + "\n")
+    show(_head(folder, settings) + "\n")
     try:
-        loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
+        loaded = load(
+            folder,
+            device=settings.device,
+            dtype=settings.dtype,
+            max_length=settings.max_length,
+            negate=settings.negate,
+        )
     except CheckError as error:
-        o.show("\n".join([*_lines(error.checks), ""]))
+        show("\n".join([*_lines(error.checks), ""]))
         raise
-    o.show("\n".join([*_texts(loaded), "", *_lines(loaded.checks), ""]))
+    show("\n".join([*_texts(loaded), "", *_lines(loaded.checks), ""]))
 
 
-def _head(folder: ModelFolder, dtype: str, max_length: int | None, negate: bool) -> str:
-    about, (layers, heads) = folder.identity(dtype, max_length, negate), folder.shape
-    name = str(about["name"])
+def families(settings: FamiliesSettings) -> None:
+    """Print the supported types."""
+    show("\n".join([*_families(), ""]))
+
+
+def _families() -> Iterator[str]:
+    from matchlens.models.checks.item import WHAT
+    from matchlens.models.families import supported
+
+    for family in supported():
+        yield f"{family.type} ({family.library})"
+        yield f"  pair         {family.template}"
+        yield f"  score        {family.relevance}"
+        yield f"  read from    {family.reads}"
+        yield f"  token types  {family.token_types}"
+        yield f"  attention    {family.attention}"
+        yield ""
+    yield "Each type is tested on a small model: its scores are the library's, every cut is that of"
+    yield "a slow reference. Every model is checked when it is loaded (matchlens check --model M):"
+    yield from (f"  {what}" for what in WHAT.values())
+
+
+def _head(folder: ModelFolder, settings: CheckSettings) -> str:
+    about = folder.identity(settings.dtype, settings.max_length, settings.negate)
+    (layers, heads), name = folder.shape, str(about["name"])
     return (
         f"{name if name.isprintable() else repr(name)}: {about['type']}, {layers} layers of "
-        f"{heads} heads, {dtype}, at most {about['max_length']} tokens "
+        f"{heads} heads, {settings.dtype}, at most {about['max_length']} tokens "
         f"({about['max_length_from']}), score {about['relevance']}\n"
     )
 

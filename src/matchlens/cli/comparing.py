@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from matchlens.cli import options as o
+from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError
+from matchlens.settings import RESULTS, Effect, Out, Quiet, Seed, argument, option, settings
 
 HELP = """Set results folders side by side: several models, or one model on several collections.
 
@@ -22,36 +20,40 @@ Examples:
   matchlens compare out/dl19 out/dl20 --out out/both
 """
 
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR DIR...", help="Results folders.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Write tables, figures, LaTeX and compare.html there."),
-]
-Seed = Annotated[int, typer.Option(help="Of the tests and the intervals.")]
+
+@settings(panel=RESULTS, effect=Effect.RUN)
+class CompareSettings(Out, Seed, Quiet):
+    """Options of ``compare``."""
+
+    folders: list[Path] = argument("DIR DIR...", help="Results folders.")
+    out: Path | None = option(
+        default=None, metavar="DIR", help="Folder of tables, figures, LaTeX and compare.html."
+    )
 
 
-def compare(folders: Folders, out: Out = None, seed: Seed = 0, quiet: o.Quiet = False) -> None:
-    """Results folders side by side."""
+def compare(settings: CompareSettings) -> None:
+    """Compare results folders."""
     from matchlens.reading import read_back
     from matchlens.results import check_folder
 
+    folders, out = settings.folders, settings.out
     if out is not None:
         check_folder(out)
     from matchlens.report.comparing import comparison_files, comparison_text
     from matchlens.studies.comparing import compare as study
 
-    result = study(folders, seed=seed)
+    result = study(folders, seed=settings.seed)
     with read_back(*folders):
-        shown = comparison_text(result)
+        table = comparison_text(result)
         if out is not None:
             try:
                 result.save(out)
             except InputError as error:
-                o.show(shown)
+                show(table)
                 raise InputError(f"{error} (the tables above are all that is left)") from None
-    o.show(shown)
+    show(table)
     if out is not None:
         with read_back(*folders):
             result.texts.update(comparison_files(result))
         result.save(out)
-        o.say(f"comparison in {out}", quiet)
+        say(f"comparison in {out}", settings.quiet)

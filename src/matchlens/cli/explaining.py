@@ -6,16 +6,22 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from matchlens.cli import options as o
-from matchlens.cli.job import Out
 from matchlens.cli.recording import record
 from matchlens.cli.scoring import read_pairs
+from matchlens.cli.terminal import progress, say, show
 from matchlens.corpora.lines import numbered
 from matchlens.errors import InputError
+from matchlens.settings import (
+    STUDY,
+    Effect,
+    ModelSettings,
+    Out,
+    Prefixes,
+    Seed,
+    option,
+    settings,
+)
 
 HELP = """Explain why a model ranks one passage above another: no grades, no collection needed.
 
@@ -31,92 +37,89 @@ Examples:
 """
 EXAMPLE = "--query TEXT --passage TEXT --passage TEXT, or --pairs FILE"
 
-Query = Annotated[str | None, typer.Option(metavar="TEXT", help="The query.")]
-Texts = Annotated[
-    list[str] | None,
-    typer.Option("--passage", metavar="TEXT", help="A passage. Repeat it: two or more are needed."),
-]
-PairsFile = Annotated[
-    str | None,
-    typer.Option(
-        "--pairs",
+
+@settings(panel=STUDY, effect=Effect.INPUT)
+class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
+    """Options of ``explain``."""
+
+    query: str | None = option(default=None, metavar="TEXT", help="The query.")
+    passage: list[str] | None = option(
+        default=None, metavar="TEXT", help="A passage; two or more are needed. Repeatable."
+    )
+    pairs: str | None = option(
+        default=None,
         metavar="FILE",
-        help='The query and its passages instead: JSON lines with "query" and "text", or .tsv: '
-        "query<TAB>passage a line; - is stdin.",
-    ),
-]
-Compared = Annotated[
-    str, typer.Option("--compare", metavar="A,B", help="Numbers of the two passages, from 0.")
-]
-Points = Annotated[
-    int | None,
-    typer.Option(metavar="K", help="Least points of the integral; they double as needed [32]."),
-]
-NoSwap = Annotated[bool, typer.Option("--no-swap", help="Make no cuts: contributions alone.")]
+        help='Query and passages instead: JSON lines with "query" and "text" (- for stdin), or a '
+        ".tsv with query<TAB>passage lines.",
+    )
+    compare: str = option(
+        default="0,1",
+        metavar="A,B",
+        help="Numbers of the two passages, from 0.",
+        effect=Effect.RESULT,
+    )
+    points: int | None = option(
+        default=None,
+        metavar="K",
+        help="Least points of the integral; they double as needed [32].",
+        effect=Effect.RESULT,
+    )
+    no_swap: bool = option(
+        "--no-swap",
+        default=False,
+        help="Make no cuts: contributions alone.",
+        effect=Effect.RESULT,
+    )
 
 
-def explain(
-    query: Query = None,
-    passage: Texts = None,
-    pairs: PairsFile = None,
-    compare: Compared = "0,1",
-    out: Out = None,
-    model: o.Model = "demo",
-    points: Points = None,
-    no_swap: NoSwap = False,
-    max_length: o.MaxLength = None,
-    prompt: o.PromptFile = None,
-    seed: o.Seed = 0,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = "float32",
-    negate: o.Negate = False,
-    label: o.Label = None,
-    query_prefix: o.QueryPrefix = "",
-    passage_prefix: o.PassagePrefix = "",
-    quiet: o.Quiet = False,
-) -> None:
-    """Why one passage ranks above another."""
-    given = dict(locals())
+def explain(settings: ExplainSettings) -> None:
+    """Explain why one passage ranks above another."""
     from matchlens.models.folder import check_dtype, check_length, find
     from matchlens.results import check_folder
     from matchlens.studies.explaining import POINTS, check_points, compared
 
-    check_dtype(dtype)
-    o.texts_and_sizes(query_prefix, passage_prefix, None)
-    text, passages = _texts(query, passage, pairs)
-    chosen = compared(_numbers(compare), len(passages))
-    points = POINTS if points is None else points
+    check_dtype(settings.dtype)
+    text, passages = _texts(settings.query, settings.passage, settings.pairs)
+    chosen = compared(_numbers(settings.compare), len(passages))
+    points = POINTS if settings.points is None else settings.points
     check_points(points)
-    if out is not None:
-        check_folder(out)
-    folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
-    check_length(max_length)
+    if settings.out is not None:
+        check_folder(settings.out)
+    folder = find(settings.model, settings.revision).asked(settings.prompt)
+    folder = folder.labelled(settings.label, negate=settings.negate)
+    check_length(settings.max_length)
     from matchlens.models.load import load
     from matchlens.report.explaining import explain_files, explain_text
     from matchlens.studies.explaining import explain as explain_passages
 
-    loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
-    with o.progress("explain", quiet) as bar:
+    loaded = load(
+        folder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_length=settings.max_length,
+        negate=settings.negate,
+    )
+    with progress("explain", settings.quiet) as bar:
         result = explain_passages(
             loaded,
-            query_prefix + text,
-            [passage_prefix + one for one in passages],
+            settings.query_prefix + text,
+            [settings.passage_prefix + one for one in passages],
             compare=chosen,
             points=points,
-            swap=not no_swap,
-            seed=seed,
+            swap=not settings.no_swap,
+            seed=settings.seed,
             progress=bar,
         )
-    if out is not None:  # the tables first: a fault in a drawing loses nothing
-        result.command = record("explain", explain, given, {"points": points}, folder)
-        result.save(out)
-    o.show(explain_text(result, bold=sys.stdout.isatty()))
-    if out is not None:
+    if settings.out is not None:  # the tables first: a fault in a drawing loses nothing
+        result.command = record("explain", settings, {"points": points}, folder)
+        result.save(settings.out)
+    show(explain_text(result, bold=sys.stdout.isatty()))
+    if settings.out is not None:
         result.texts.update(explain_files(result))
         result.log = ()
-        result.save(out)
-        o.say(f"results in {out}; look at {out / 'explain.html'}", quiet)
+        result.save(settings.out)
+        page = settings.out / "explain.html"
+        say(f"results in {settings.out}; look at {page}", settings.quiet)
 
 
 def _texts(

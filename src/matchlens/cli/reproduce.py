@@ -5,158 +5,143 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from matchlens.cli import options as o
-from matchlens.cli import study as whole_study
-from matchlens.cli.job import Out, job
+from matchlens.cli import study
+from matchlens.cli.job import need_out, prepare
+from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError
+from matchlens.settings import (
+    MODEL,
+    BatchTokens,
+    CollectionSettings,
+    Device,
+    DryRun,
+    Effect,
+    Out,
+    Placement,
+    Precision,
+    Queries,
+    Quiet,
+    Seed,
+    StudySettings,
+    Yes,
+    argument,
+    one_of,
+    option,
+    settings,
+)
 
 if TYPE_CHECKING:
     from matchlens.results import Result
 
 HELP = """Run a paper's own setting and put its numbers beside ours: wexir25.
 
-wexir25 is Vast et al. 2025: MonoBERT-large on TREC DL 2019 to 2022, 512 tokens, nDCG@10. What must
-be downloaded is said, with its size, and asked for before. Offline, a local model and TREC files
-stand in for them; the comparison says which model and years it had.
+wexir25 is Vast et al. 2025: MonoBERT-large on TREC DL 2019 to 2022, 512 tokens, nDCG@10. Before
+anything is downloaded, its size is printed and you are asked. Offline, a local model and TREC files
+stand in for it; the comparison says which model and years it used.
 
 \b
 Examples:
   matchlens reproduce wexir25 --out out/paper
-  matchlens reproduce wexir25 --explain
+  matchlens reproduce wexir25 --dry-run
   matchlens reproduce wexir25 --model my/monobert --out out/mine \\
       --topics dl19.tsv --qrels dl19.qrels --topics dl20.tsv --qrels dl20.qrels \\
       --passages dl19.jsonl.gz --passages dl20.jsonl.gz
 """
 
-Paper = Annotated[str, typer.Argument(metavar="PAPER", help="wexir25.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="Another model [the paper's]."),
-]
+
+@settings
+class ReproduceSettings(
+    study.SizeSettings, CollectionSettings, Queries, Precision, Device, BatchTokens, Placement, Out,
+    Seed, Quiet, DryRun, Yes,
+):  # fmt: skip
+    """Options of ``reproduce``."""
+
+    paper: str = argument("PAPER", help="wexir25.", check=one_of("wexir25"))
+    model: str | None = option(
+        "--model",
+        "-m",
+        default=None,
+        metavar="MODEL",
+        help="Local folder, Hugging Face id (downloaded), or 'demo' (built in) [the paper's].",
+        panel=MODEL,
+        effect=Effect.INPUT,
+    )
 
 
-def reproduce(
-    paper: Paper,
-    out: Out = None,
-    model: Model = None,
-    topics: o.Topics = None,
-    qrels: o.Qrels = None,
-    passages: o.Passages = None,
-    dataset: o.Dataset = None,
-    demo: o.Demo = False,
-    studies: whole_study.Studies = None,
-    quick: whole_study.Quick = False,
-    full: whole_study.Full = False,
-    margin: whole_study.Margin = None,
-    queries: o.Queries = None,
-    seed: o.Seed = 0,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = "float32",
-    batch_tokens: o.BatchTokens = None,
-    workers: o.Workers = None,
-    runner: o.RunnerName = "local",
-    ray_address: o.RayAddress = None,
-    explain: o.Explain = False,
-    yes: Yes = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """A paper, reproduced."""
-    given = dict(locals())
+def reproduce(settings: ReproduceSettings) -> None:
+    """Reproduce a paper."""
     from matchlens.studies import sizes, wexir25
+    from matchlens.studies.cost import study_cost
     from matchlens.studies.presets import preset
 
-    if paper != wexir25.NAME:
-        raise InputError(f"paper {paper!r} is not known; expected {wexir25.NAME}")
-    if out is None and not explain:
-        raise InputError("Missing option '--out': expected a folder for the results")
-    if quick and full:
-        raise InputError("--quick and --full exclude each other; give only one of them")
-    whole_study.checked_margin(margin)
-    size = sizes.size("quick" if quick else "full" if full else "default")
-    named = None if studies is None else [word.strip() for word in studies.split(",") if word]
-    names = sizes.chosen_studies(named, size)
+    need_out(settings)
+    study.check_margin(settings.margin)
+    size = sizes.size(settings.size)
+    names = sizes.chosen_studies(settings.named, size)
     if "ablation" not in names:
         raise InputError("--studies leaves out ablation, whose Table 1 is compared; add it")
-    here = bool(topics or qrels or passages or demo)
-    datasets: list[str] = list(dataset or ()) if here or dataset else [*wexir25.DATASETS]
-    _allow(model or wexir25.MODEL, revision, [] if here else datasets, yes, explain, quiet)
-    made = job(
-        out=out,
-        model=model or wexir25.MODEL,
-        demo=demo,
-        dataset=datasets or None,
-        topics=topics,
-        qrels=qrels,
-        passages=passages,
-        easy=preset(wexir25.PRESET).easy,
-        queries=queries if queries is not None else size.queries,
-        preset=wexir25.PRESET,
-        seed=seed,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        workers=workers,
-        runner=runner,
-        ray_address=ray_address,
-        quiet=quiet,
-    ).called("reproduce", reproduce, given)
-    made = made.named(
-        "reproduce", {"paper": paper, "size": size.name, "studies": named, "margin": margin}
+    shared = {one.name for one in fields(StudySettings)} & {one.name for one in fields(settings)}
+    filled = StudySettings(
+        **{
+            **{name: getattr(settings, name) for name in shared},
+            "model": settings.model or wexir25.MODEL,
+            "easy": preset(wexir25.PRESET).easy,
+            "queries": size.queries if settings.queries is None else settings.queries,
+            "preset": wexir25.PRESET,
+        }
     )
-    from matchlens.studies.study_cost import study_cost
-
-    made.check_ranking(easy=False)
-    costs = study_cost(names, size, wexir25.PRESET, made.folder, made.pairs)
-    if explain:
-        typer.echo(costs)
+    here = bool(settings.topics or settings.qrels or settings.passages or settings.demo)
+    if not (here or settings.dataset):
+        filled = replace(filled, dataset=[*wexir25.DATASETS])
+    if not _allow(settings, filled, [] if here else filled.dataset or []):
         return
-    o.say(costs, quiet)
+    job = prepare("reproduce", filled, settings)
+    job.check_ranking(easy=False)
+    costs = study_cost(names, size, wexir25.PRESET, job.inputs.folder, job.inputs.pairs)
+    if settings.dry_run:
+        show(f"{costs}\n")
+        return
+    say(costs, settings.quiet)
     from matchlens.report.paper import comparison_files, comparison_text
 
     def beside_the_paper(results: Mapping[str, Result]) -> None:
         beside = wexir25.beside_the_paper(results["ablation"])
         beside.texts.update(comparison_files(beside))
-        beside.command = made.record
-        beside.save(str(out))
-        o.show(f"\n{comparison_text(beside)}")
+        beside.command = job.record
+        beside.save(str(settings.out))
+        show(f"\n{comparison_text(beside)}")
 
-    whole_study.conduct(made, size.name, named, None, margin, beside_the_paper)
+    study.run_all(job, settings, after=beside_the_paper)
 
 
-def _allow(
-    model: str,
-    revision: str | None,
-    datasets: list[str],
-    yes: bool,
-    explain: bool,
-    quiet: bool,
-) -> None:
-    """Say what must be downloaded, and ask; nothing is downloaded before.
+def _allow(settings: ReproduceSettings, filled: StudySettings, datasets: list[str]) -> bool:
+    """Print what must be downloaded, and ask; nothing is downloaded before.
+
+    Returns:
+        Whether to go on; False where only the costs are estimated and something is missing.
 
     Raises:
         InputError: if it cannot be reached, there is no room, or nobody says yes.
     """
     from matchlens.models.folder import download_size
 
-    needs = [(f"model {model}", download_size(model, revision))]
+    needs = [(f"model {filled.model}", download_size(filled.model, filled.revision))]
     if datasets:
-        from matchlens.corpora.downloads import needed
+        from matchlens.corpora.irds import needed
 
         needs += needed(datasets)
     needs = [(what, size) for what, size in needs if size]
     if not needs:
-        return
+        return True
     total = sum(size for _, size in needs)
     lines = [f"  {what}: {size / 1e9:.2f} GB" for what, size in needs]
-    said = "\n".join(["to be downloaded:", *lines, f"  in all {total / 1e9:.1f} GB"])
+    text = "\n".join(["to be downloaded:", *lines, f"  in all {total / 1e9:.1f} GB"])
     free = shutil.disk_usage(Path.home()).free
     if total > free:
         raise InputError(
@@ -164,12 +149,12 @@ def _allow(
             "home folder; make room there, or name a local model (--model) and files (--topics, "
             "--qrels, --passages)"
         )
-    if explain:
-        typer.echo(said)
-        raise typer.Exit
-    o.say(said, quiet and yes)
-    if yes:
-        return
+    if settings.dry_run:
+        show(f"{text}\n")
+        return False
+    say(text, settings.quiet and settings.yes)
+    if settings.yes:
+        return True
     if not sys.stdin.isatty():
         raise InputError(
             f"{total / 1e9:.1f} GB must be downloaded; give --yes, or name a local model "
@@ -180,3 +165,4 @@ def _allow(
             "nothing was downloaded; say y, or name a local model (--model) and files (--topics, "
             "--qrels, --passages)"
         )
+    return True

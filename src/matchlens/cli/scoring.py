@@ -7,15 +7,22 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from matchlens.cli import options as o
+from matchlens.cli.terminal import progress
 from matchlens.corpora import Pair
 from matchlens.corpora.lines import MAX_LINE, is_unicode, numbered
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
+from matchlens.settings import (
+    COLLECTION,
+    BatchTokens,
+    Cuts,
+    Effect,
+    ModelSettings,
+    Prefixes,
+    option,
+    settings,
+)
 
 HELP = """Score pairs without a cut and under each cut; JSON lines in, JSON lines out.
 
@@ -30,48 +37,49 @@ Example:
 EXAMPLE = '{"query": "...", "text": "..."}'
 CHUNK = 4096
 OVER_ALL = (How.MEAN, How.RESAMPLE)
-"""These take what they put in from the other pairs: all pairs are held and scored together."""
-
-PairsFile = Annotated[str, typer.Option("--pairs", metavar="FILE", help="Pairs, or - for stdin.")]
+"""Cuts that take replacements from the other pairs: all pairs are scored together."""
 
 
-def score(
-    pairs: PairsFile,
-    model: o.Model = "demo",
-    cut: o.Cuts = None,
-    max_length: o.MaxLength = None,
-    prompt: o.PromptFile = None,
-    revision: o.Revision = None,
-    device: o.Device = None,
-    dtype: o.Dtype = "float32",
-    negate: o.Negate = False,
-    label: o.Label = None,
-    batch_tokens: o.BatchTokens = None,
-    query_prefix: o.QueryPrefix = "",
-    passage_prefix: o.PassagePrefix = "",
-    quiet: o.Quiet = False,
-) -> None:
-    """Scores of pairs under cuts."""
+@settings(panel=COLLECTION, effect=Effect.INPUT)
+class ScoreSettings(ModelSettings, Prefixes, BatchTokens, Cuts):
+    """Options of ``score``."""
+
+    pairs: str = option(
+        default=..., metavar="FILE", help="Pairs as JSON lines, or - for standard input."
+    )
+
+
+def score(settings: ScoreSettings) -> None:
+    """Score pairs under cuts."""
     from matchlens.models.folder import check_dtype, check_length, find
+    from matchlens.studies.spec import check_cuts
 
-    check_dtype(dtype)
-    o.texts_and_sizes(query_prefix, passage_prefix, batch_tokens)
-    total = 0
-    if pairs != "-":
-        total = sum(1 for _ in read_pairs(pairs))  # checks every line before the model is loaded
-    folder = find(model, revision).asked(prompt).labelled(label, negate=negate)
-    check_length(max_length)
-    o.cuts_for(cut or (), folder)
-    rows, done = read_pairs(pairs, query_prefix, passage_prefix), 0
-    size = None if any(Cut.parse(text).how in OVER_ALL for text in cut or ()) else CHUNK
-    chunk = list(islice(rows, size))
+    check_dtype(settings.dtype)
+    cuts, total = settings.cut or [], 0
+    if settings.pairs != "-":  # every line is checked before the model is loaded
+        total = sum(1 for _ in read_pairs(settings.pairs))
+    folder = find(settings.model, settings.revision).asked(settings.prompt)
+    folder = folder.labelled(settings.label, negate=settings.negate)
+    check_length(settings.max_length)
+    check_cuts(cuts, folder)
+    rows = read_pairs(settings.pairs, settings.query_prefix, settings.passage_prefix)
+    size = None if any(Cut.parse(text).how in OVER_ALL for text in cuts) else CHUNK
+    chunk, done = list(islice(rows, size)), 0
     from matchlens.models.load import load
-    from matchlens.studies.scoring import score as score_pairs
+    from matchlens.models.packed import keep_memory
+    from matchlens.studies.ablation import score as score_pairs
 
-    loaded = load(folder, device=device, dtype=dtype, max_length=max_length, negate=negate)
-    with o.progress("score", quiet) as bar:
+    keep_memory()
+    loaded = load(
+        folder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_length=settings.max_length,
+        negate=settings.negate,
+    )
+    with progress("score", settings.quiet) as bar:
         while chunk:
-            table = score_pairs(loaded, chunk, cut or (), batch_tokens=batch_tokens)
+            table = score_pairs(loaded, chunk, cuts, batch_tokens=settings.batch_tokens)
             for number, row in enumerate(table.to_dict("records"), start=done):
                 line = json.dumps({"pair": number, "scores": row}, ensure_ascii=False)
                 sys.stdout.write(line + "\n")

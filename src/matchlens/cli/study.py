@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from matchlens.cli import options as o
-from matchlens.cli.circuits import Base
-from matchlens.cli.job import Job, command
+from matchlens.cli.job import Job, need_out, prepare, with_easy
 from matchlens.cli.recording import record
+from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError
+from matchlens.settings import (
+    Base,
+    Effect,
+    Quiet,
+    Settings,
+    StudySettings,
+    argument,
+    option,
+    settings,
+    within,
+)
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet
+    from matchlens.models.folder import ModelFolder
     from matchlens.results import Result
     from matchlens.studies.study import Stage
 
@@ -41,7 +51,7 @@ each is printed, and whether they agree.
 \b
 Examples:
   matchlens study --demo --quick --out out/quick
-  matchlens study -m my/model --dataset msmarco-passage/trec-dl-2019/judged --explain
+  matchlens study -m my/model --dataset msmarco-passage/trec-dl-2019/judged --dry-run
   matchlens study -m my/model --topics t.tsv --qrels q.txt --passages p.jsonl.gz --out out/mine
 """
 REPORT_HELP = """Rebuild a results folder's claims, results.json and page from its stored tables.
@@ -49,204 +59,189 @@ REPORT_HELP = """Rebuild a results folder's claims, results.json and page from i
 The page, report.html, is one file that needs nothing beside it and no network.
 """
 
-Studies = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Only these studies [those of the size].")
-]
-Quick = Annotated[bool, typer.Option("--quick", help="A first look: minutes.")]
-Full = Annotated[bool, typer.Option("--full", help="Everything on all pairs: hours or days.")]
-Margin = Annotated[
-    float | None,
-    typer.Option(
+
+@settings
+class Margin(Settings):
+    """What counts as no change."""
+
+    margin: float | None = option(
+        default=None,
         metavar="SHARE",
         help="Claims: changes within this share of (original - random) count as none [0.06].",
-    ),
-]
-Samples = Annotated[
-    int | None,
-    typer.Option(
+    )
+
+
+@settings
+class SizeSettings(Margin):
+    """How much of the whole study is run."""
+
+    studies: str | None = option(
+        default=None, metavar="A,B", help="Only these studies [those of the size]."
+    )
+    quick: bool = option(default=False, help="A first look: minutes.")
+    full: bool = option(default=False, help="Everything on all pairs: hours or days.")
+
+    def __post_init__(self) -> None:
+        """Check that one size is chosen."""
+        super().__post_init__()
+        if self.quick and self.full:
+            raise InputError("--quick and --full exclude each other; give only one of them")
+
+    @property
+    def size(self) -> str:
+        """The name of the size."""
+        return "quick" if self.quick else "full" if self.full else "default"
+
+    @property
+    def named(self) -> list[str] | None:
+        """The studies that are asked for by name."""
+        return None if self.studies is None else [w.strip() for w in self.studies.split(",") if w]
+
+
+@settings
+class WholeSettings(StudySettings, SizeSettings, Base):
+    """Options of ``study``."""
+
+    samples: int | None = option(
+        default=None,
         metavar="N",
-        help="Draws of the sample on which the claims of few cuts are decided, with the seeds "
-        "after --seed [3].",
-    ),
-]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.")]
+        help="Draws of the sample on which the claims that rest on few cuts are decided, with "
+        "the seeds after --seed [3].",
+        check=within(1),
+    )
 
 
-@command(easy=True)
-def study(
-    job_of: Callable[..., Job],
-    studies: Studies = None,
-    quick: Quick = False,
-    full: Full = False,
-    base: Base = None,
-    margin: Margin = None,
-    samples: Samples = None,
-    explain: o.Explain = False,
-) -> None:
-    """All studies, and the page."""
+@settings(effect=Effect.RUN)
+class _Folder(Settings):
+    folder: Path = argument("DIR", help="A results folder.")
+
+
+@settings
+class ReportSettings(_Folder, Margin, Quiet):
+    """Options of ``report``."""
+
+
+def study(settings: WholeSettings) -> None:
+    """Run all studies, and write the page."""
     from matchlens.studies import sizes
+    from matchlens.studies.cost import study_cost
+    from matchlens.studies.spec import check_base
 
-    if quick and full:
-        raise InputError("--quick and --full exclude each other; give only one of them")
-    how_much = sizes.size("quick" if quick else "full" if full else "default")
-    named = None if studies is None else [word.strip() for word in studies.split(",") if word]
-    names = sizes.chosen_studies(named, how_much)
-    checked_margin(margin)
-    if samples is not None and samples < 1:
-        raise InputError(f"--samples is {samples}; expected 1 or more draws of the sample")
-    job = job_of(queries=how_much.queries)
+    need_out(settings)
+    size = sizes.size(settings.size)
+    names = sizes.chosen_studies(settings.named, size)
+    check_margin(settings.margin)
+    queries = size.queries if settings.queries is None else settings.queries
+    job = prepare("study", replace(with_easy(settings), queries=queries), settings)
     if set(names) & set(sizes.CUTTING):
         job.check_ranking(easy=False)
-    before = None
-    if base is not None:
-        from matchlens.models.folder import find
-        from matchlens.studies import circuits_options
-
-        before = find(base, scores=False)
-        circuits_options.check_base(job.folder, before)
-    from matchlens.studies.study_cost import study_cost
-
-    more = (samples or sizes.SAMPLES) - 1 if "evidence" in names else 0
-    redraws = job.redraws(more)
-    costs = study_cost(names, how_much, str(job.study["preset"]), job.folder, job.pairs, redraws)
-    if explain:
-        typer.echo(costs)
+    base = check_base(job.inputs.folder, settings.base)
+    redraws = job.redraws((settings.samples or sizes.SAMPLES) - 1 if "evidence" in names else 0)
+    folder, pairs = job.inputs.folder, job.inputs.pairs
+    costs = study_cost(names, size, settings.preset, folder, pairs, redraws)
+    if settings.dry_run:
+        show(f"{costs}\n")
         return
-    o.say(costs, job.quiet)
-    conduct(job, how_much.name, named, before, margin, redraws=redraws)
+    say(costs, job.quiet)
+    run_all(job, settings, base=base, redraws=redraws)
 
 
-def conduct(
+def run_all(
     job: Job,
-    size: str,
-    named: list[str] | None,
-    base: Any,
-    margin: float | None,
-    after: Callable[[Mapping[str, Result]], None] | None = None,
+    sizing: SizeSettings,
+    *,
+    base: ModelFolder | None = None,
     redraws: Sequence[PairSet] = (),
+    after: Callable[[Mapping[str, Result]], None] | None = None,
 ) -> None:
-    """Run the studies, save each as it comes, then write the page.
+    """Run the studies, save each as soon as it is done, then write the page.
 
     Args:
         job: the model and the pairs.
-        size: quick, default or full.
-        named: the studies that were asked for by name, if any.
+        sizing: how much is run, and the margin of the claims.
         base: the folder of the model before fine-tuning, if any.
-        margin: of the claims.
-        after: called with the studies' results, by name, before the page is written.
         redraws: other draws of the sample, for the claims.
+        after: called with the results by study before the page is written.
     """
-    assert job.out is not None  # noqa: S101
-    with job.running() as at:
+    out = job.settings.out
+    with job.running() as (model, runner):
         from matchlens.models.base import load_base
         from matchlens.report import conclusions
-        from matchlens.studies.study import study as run_all
+        from matchlens.studies.study import study as run_studies
 
-        options = {name: value for name, value in job.study.items() if name != "rank_easy"}
-        with stages(job, size, named, redraws) as stage:
-            done = run_all(
-                at.model,
-                job.pairs,
-                size=size,
-                studies=named,
+        options = {**job.inputs.common, "measure": job.settings.measure}
+        with stages(job, sizing, redraws) as stage:
+            done = run_studies(
+                model,
+                job.inputs.pairs,
+                size=sizing.size,
+                studies=sizing.named,
                 base=None if base is None else load_base(base),
                 progress=stage,
-                keep=lambda result: _keep(job, result),
-                runner=at.runner,
+                keep=job.save,
+                runner=runner,
                 redraws=redraws,
                 **options,
             )
         for name, why in done.skipped.items():
-            o.say(f"matchlens: {name} was left out: {why}", job.quiet)
-        about = {"size": size, "studies": list(done.results), "skipped": dict(done.skipped)}
-        result = conclusions.conclude(job.out, margin=margin, about={**about, **options})
+            say(f"matchlens: {name} was left out: {why}", job.quiet)
+        about = {"size": sizing.size, "studies": [*done.results], "skipped": dict(done.skipped)}
+        result = conclusions.conclude(out, margin=sizing.margin, about={**about, **options})
         result.command = job.record
-        result.save(job.out)
-        o.show(conclusions.text(result))
+        result.save(out)
+        show(conclusions.text(result))
         if after is not None:
             after(done.results)
-        page_of(job.out, job.quiet)
+        write_page(out, job.quiet)
 
 
-def page_of(folder: Path, quiet: bool) -> None:
-    """Write the page of a results folder and say where it is."""
+def write_page(folder: Path, quiet: bool) -> None:
+    """Write the page of a results folder and print where it is."""
     from matchlens.report import page
 
-    o.say(f"the page is {page.write(folder)}", quiet)
+    say(f"the page is {page.write(folder)}", quiet)
 
 
-def _keep(job: Job, result: Result) -> None:
-    """Save a study as soon as it is there: its tables first, then what is drawn from them."""
-    assert job.out is not None  # noqa: S101
-    result.command = job.record
-    result.save(job.out)
-    arrays = result.arrays
-    result.texts.update(_files(result))
-    if job.runs and result.study == "ablation":
-        from matchlens.studies.runs import trec_runs
-
-        result.texts.update(trec_runs(result))
-    result.log, result.arrays = (), {}
-    result.save(job.out)
-    result.arrays = arrays
-
-
-def _files(result: Result) -> Mapping[str, str | bytes]:
-    from matchlens.report.attention_figures import attention_files
-    from matchlens.report.circuits_figures import circuits_files
-    from matchlens.report.drawing import ablation_files, study_files
-    from matchlens.report.looking import looking_files
-
-    draw = {
-        "ablation": ablation_files,
-        "evidence": lambda result: {},  # its tables are all that there is
-        "attention": attention_files,
-        "circuits": circuits_files,
-        "looking": looking_files,
-    }
-    return draw.get(result.study, study_files)(result)
-
-
-def report(folder: Folder, margin: Margin = None, quiet: o.Quiet = False) -> None:
-    """The page, made again."""
+def report(settings: ReportSettings) -> None:
+    """Rebuild the page."""
     from matchlens.reading import read_back
     from matchlens.report.conclusions import write_report
 
-    checked_margin(margin)
-    asked = {} if margin is None else record("report", report, {"margin": margin})
-    with read_back(folder):
-        path = write_report(folder, margin=margin, command=asked)
-    o.say(f"the page is {path}", quiet)
+    margin = settings.margin
+    check_margin(margin)
+    command: dict[str, Any] = {} if margin is None else record("report", settings)
+    with read_back(settings.folder):
+        path = write_report(settings.folder, margin=margin, command=command)
+    say(f"the page is {path}", settings.quiet)
 
 
-def checked_margin(margin: float | None) -> None:
-    """See that a margin is a share.
+def check_margin(margin: float | None) -> None:
+    """Check that a margin is a share.
 
     Raises:
         InputError: if it is not.
     """
     if margin is not None:
-        from matchlens.report.conclusions import check_margin
+        from matchlens.report import conclusions
 
-        check_margin(margin)
+        conclusions.check_margin(margin)
 
 
 @contextmanager
 def stages(
-    job: Job, size: str, named: list[str] | None, redraws: Sequence[PairSet] = ()
+    job: Job, sizing: SizeSettings, redraws: Sequence[PairSet] = ()
 ) -> Iterator[Stage | None]:
-    """A bar that says which part runs and how long all of them take, on a terminal."""
+    """Show which part runs and how long all of them take, on a terminal."""
 
     def parts() -> list[tuple[str, float]]:
         from matchlens.studies import sizes
-        from matchlens.studies.study_cost import stage_work
+        from matchlens.studies.cost import stage_work
 
-        how_much = sizes.size(size)
-        names = sizes.chosen_studies(named, how_much)
-        preset = str(job.study["preset"])
-        return stage_work(names, how_much, preset, job.folder, job.pairs, redraws)
+        size, inputs = sizes.size(sizing.size), job.inputs
+        names = sizes.chosen_studies(sizing.named, size)
+        return stage_work(names, size, job.settings.preset, inputs.folder, inputs.pairs, redraws)
 
-    with o.progress("study", job.quiet, parts) as bar:
+    with progress("study", job.quiet, parts) as bar:
         if bar is None:
             yield None
             return

@@ -2,8 +2,7 @@
 
 from . import demo, irds, trec
 from .collection import Collection
-from .pairs import EASY_GRADE, EASY_KIND, Pair, PairSet, choose
-from .thinning import thin
+from .pairs import EASY_GRADE, EASY_KIND, Pair, PairSet, choose, thin
 
 __all__ = [
     "EASY_GRADE",

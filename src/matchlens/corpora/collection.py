@@ -47,12 +47,6 @@ class Collection(ABC):
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
         """The texts of these passages; an id that the collection lacks is not in the answer.
 
-        Args:
-            docids: passage ids, in any order.
-
-        Raises:
-            InputError: the source cannot be read, or one of these passages has two texts.
-
         >>> from matchlens.corpora import demo
         >>> list(demo.load().texts(["d01-01", "nowhere"]))
         ['d01-01']
@@ -66,10 +60,6 @@ class Collection(ABC):
 
         Args:
             n: how many; a smaller collection gives all it has.
-            seed: another seed, another draw.
-
-        Raises:
-            InputError: the source cannot be read, or allows no random access.
 
         >>> from matchlens.corpora import demo
         >>> len(set(demo.load().random_docids(5, seed=1)))
@@ -84,14 +74,14 @@ class _Checked(Collection):
     made: Collection
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
-        found = self.made.texts(docids)
-        for docid, text in found.items():
+        texts = self.made.texts(docids)
+        for docid, text in texts.items():
             if not isinstance(text, str | None):
                 raise InputError(
                     f"the text of passage {shown(docid)} of collection {shown(self.name)} is "
                     f"{shown(repr(text))}; expected text: let texts() return str"
                 )
-        return {docid: (text or "").strip() for docid, text in found.items()}
+        return {docid: (text or "").strip() for docid, text in texts.items()}
 
     def random_docids(self, n: int, seed: int) -> list[str]:
         return [docid for docid in self.made.random_docids(n, seed) if odd_id(docid) is None]
@@ -99,12 +89,6 @@ class _Checked(Collection):
 
 def checked(collection: Collection) -> Collection:
     """The collection, by the rule that files and ir_datasets follow, unless it is checked already.
-
-    Args:
-        collection: read from files, or made in Python.
-
-    Raises:
-        InputError: a record contradicts another one, or is none.
 
     >>> from matchlens.corpora import demo
     >>> checked(demo.load()).name
@@ -166,9 +150,6 @@ class Draw:
     def key(self, item: str) -> bytes:
         """The 32 bytes by which an id is sorted.
 
-        Args:
-            item: the id.
-
         >>> len(Draw(0, "demo").key("a"))
         32
         """
@@ -178,9 +159,6 @@ class Draw:
 
     def order(self, items: Iterable[str]) -> list[str]:
         """The ids, once each, in the drawn order.
-
-        Args:
-            items: ids, in any order.
 
         >>> sorted(Draw(7).order(["b", "a", "b"]))
         ['a', 'b']

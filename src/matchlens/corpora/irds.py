@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from matchlens.arguments import typed
@@ -49,9 +52,9 @@ class IrdsCollection(Collection):
             return {}
         with _asked(self.name, "passages"):
             many = self.dataset.docs_store().get_many(sorted(wanted))
-            found = {str(docid): doc for docid, doc in many.items()}
+            by_id = {str(docid): doc for docid, doc in many.items()}
         # The store cuts an id to the length of its longest: what was not asked for is dropped.
-        return {docid: self._text(found[docid]) for docid in sorted(wanted & found.keys())}
+        return {docid: self._text(by_id[docid]) for docid in sorted(wanted & by_id.keys())}
 
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct passage ids drawn uniformly by their place in the dataset.
@@ -185,7 +188,7 @@ def _dataset(dataset_id: str) -> Any:
         ) from None
     lacks = [part for part in ("queries", "qrels", "docs") if not dataset.has(part)]
     if lacks:
-        under = [one for one in known if one.startswith(f"{dataset_id}/")]
+        under = [name for name in known if name.startswith(f"{dataset_id}/")]
         hint = f"try a part of it, such as {', '.join(under[:3])}" if under else "choose another"
         raise InputError(
             f"dataset {shown(dataset_id)} has no {' and no '.join(lacks)}; expected queries, qrels "
@@ -229,19 +232,19 @@ def _door(dataset_id: str, what: str) -> rule.Door:
 def _queries(
     dataset_id: str, dataset: Any, fields: tuple[str, ...] | None
 ) -> Iterator[tuple[int, str, str]]:
-    for number, one in enumerate(dataset.queries_iter(), 1):
-        qid = str(one.query_id)
-        yield number, qid, _text(one, fields, f"query {shown(qid)} of {dataset_id}")
+    for number, query in enumerate(dataset.queries_iter(), 1):
+        qid = str(query.query_id)
+        yield number, qid, _text(query, fields, f"query {shown(qid)} of {dataset_id}")
 
 
 def _qrels(dataset: Any) -> Iterator[tuple[int, str, str, object]]:
-    for number, one in enumerate(dataset.qrels_iter(), 1):
-        yield number, str(one.query_id), str(one.doc_id), one.relevance
+    for number, judgement in enumerate(dataset.qrels_iter(), 1):
+        yield number, str(judgement.query_id), str(judgement.doc_id), judgement.relevance
 
 
 def _run(dataset: Any) -> Iterator[tuple[int, str, str, object, str]]:
-    for number, one in enumerate(dataset.scoreddocs_iter(), 1):
-        yield number, str(one.query_id), str(one.doc_id), one.score, "0"
+    for number, scored in enumerate(dataset.scoreddocs_iter(), 1):
+        yield number, str(scored.query_id), str(scored.doc_id), scored.score, "0"
 
 
 def _places(n: int, size: int, seed: int) -> list[int]:
@@ -257,3 +260,57 @@ def _places(n: int, size: int, seed: int) -> list[int]:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+PASSAGES = {"msmarco-passage": "collectionandqueries", "msmarco-passage-v2": "passages"}
+"""The archive that holds a collection's passages, as ir_datasets calls it."""
+TIMEOUT = 10.0
+"""Seconds to wait for a server's answer."""
+
+
+def needed(dataset_ids: Sequence[str]) -> list[tuple[str, int]]:
+    """The archives of passages that are not on the disk, with their size in bytes.
+
+    The few small files of queries and judgements beside them are not counted; nothing is
+    downloaded.
+
+    Args:
+        dataset_ids: ids of ir_datasets.
+
+    Raises:
+        InputError: if one cannot be reached.
+
+    >>> needed([])
+    []
+    """
+    import ir_datasets
+    from ir_datasets.util import home_path
+
+    listed = Path(ir_datasets.__file__).parent / "etc" / "downloads.json"
+    known = json.loads(listed.read_text("utf-8"))
+    archives = []
+    for name in dict.fromkeys(dataset_id.partition("/")[0] for dataset_id in dataset_ids):
+        if name not in PASSAGES:
+            continue
+        archive = known[name][PASSAGES[name]]
+        size, folder = int(archive["size_hint"]), Path(home_path()) / name
+        present = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if present < size:
+            _reach(name, str(archive["url"]), dict(archive.get("download_args", {})))
+            archives.append((f"passages of {name}", size))
+    return archives
+
+
+def _reach(name: str, url: str, arguments: dict) -> None:
+    """See that a server answers for an archive."""
+    if not url.startswith("https://"):
+        raise InputError(f"the address of {name} is {url!r}; expected one that begins https://")
+    request = urllib.request.Request(url, method="HEAD", headers=arguments.get("headers", {}))  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT):  # noqa: S310
+            pass
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise InputError(
+            f"the collection {name} cannot be reached ({error}); name TREC files instead: "
+            "--topics, --qrels, --passages"
+        ) from None

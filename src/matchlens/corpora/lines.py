@@ -46,10 +46,7 @@ def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
     """An error about one line of a file.
 
     Args:
-        path: the file.
         number: the line, counted from 1.
-        came: what stands there.
-        remedy: what was expected, and what to do.
 
     >>> print(bad_line(Path("a.tsv"), 3, "no tab", "write a tab"))
     a.tsv, line 3: no tab; write a tab
@@ -59,9 +56,6 @@ def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
 
 def odd_id(text: str) -> str | None:
     """What makes a text unfit for an id, or None: ids are columns of TREC files.
-
-    Args:
-        text: the id.
 
     >>> odd_id("doc 1")
     'it has a space or an invisible character in it'
@@ -78,9 +72,6 @@ def odd_id(text: str) -> str | None:
 def is_unicode(text: str) -> bool:
     """Whether a text can be written as UTF-8: JSON can smuggle in halves of surrogate pairs.
 
-    Args:
-        text: any text.
-
     >>> is_unicode("a"), is_unicode(chr(0xD800))
     (True, False)
     """
@@ -93,12 +84,6 @@ def is_unicode(text: str) -> bool:
 
 def stamp(path: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change, by which a changed file is noticed.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: there is no such file, or it is a folder, a pipe or a device.
 
     >>> size, _ = stamp(Path(__file__))
     >>> size > 0
@@ -119,12 +104,6 @@ def stamp(path: Path) -> tuple[int, int]:
 def digest(path: Path) -> str:
     """SHA-256 of the file as it lies on the disk, in hexadecimal digits.
 
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: it cannot be read.
-
     >>> len(digest(Path(__file__)))
     64
     """
@@ -142,14 +121,6 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file with their numbers from 1; a name in .gz is unpacked on the way.
 
     Lines end with LF or CRLF. A byte order mark at the start and empty lines are passed over.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: the file cannot be read, is not UTF-8, is no gzip file though it is called
-            one (or the other way round), is cut off, or passes `MAX_LINE` or what gzip
-            may unpack to.
 
     >>> next(numbered(Path(__file__)))[0]
     1
@@ -185,14 +156,14 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
 
 def _most_unpacked(size: int) -> int:
     """Bytes that a gzip file of a size may unpack to."""
-    said = os.environ.get(UNPACKED, "")
-    if not said:
+    setting = os.environ.get(UNPACKED, "")
+    if not setting:
         return min(MAX_UNPACKED, FREE + MAX_RATIO * size)
-    if not re.fullmatch("[0-9]{1,18}", said):
+    if not re.fullmatch("[0-9]{1,18}", setting):
         raise InputError(
-            f"{UNPACKED} is {shown(said)}; expected a number of bytes, such as {MAX_UNPACKED}"
+            f"{UNPACKED} is {shown(setting)}; expected a number of bytes, such as {MAX_UNPACKED}"
         )
-    return int(said)
+    return int(setting)
 
 
 def _opened(path: Path) -> BufferedReader:

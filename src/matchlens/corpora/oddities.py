@@ -86,9 +86,7 @@ class Oddities:
         """Count one more.
 
         Args:
-            kind: a key of `NOTES`.
             example: what it is, fit to be printed; the first few are kept.
-            number: how many.
         """
         self.counts[kind] += number
         some = self.examples.setdefault(kind, [])
@@ -96,14 +94,10 @@ class Oddities:
             some.append(example)
 
     def usable(self, *ids: str) -> bool:
-        """Whether a record's ids fit a column of a TREC file; one that does not is counted.
-
-        Args:
-            ids: the record's ids.
-        """
-        for one in ids:
-            if odd_id(one) is not None:
-                self.add("unusable_ids", shown(one))
+        """Whether a record's ids fit a column of a TREC file; one that does not is counted."""
+        for record_id in ids:
+            if odd_id(record_id) is not None:
+                self.add("unusable_ids", shown(record_id))
                 return False
         return True
 
@@ -113,19 +107,18 @@ def notes(counts: Mapping[str, int], examples: Mapping[str, Iterable[str]]) -> t
 
     Args:
         counts: how often, by the names of `NOTES`; other names are passed over.
-        examples: the first few of each, fit to be printed.
 
     >>> notes({"judged_without_text": 5}, {"judged_without_text": ["'d7' of query 'q2'"]})
     ("judged passages without a text: 5 (left out of the candidates), such as 'd7' of query 'q2'",)
     """
-    said = []
+    lines = []
     for kind, (what, done) in NOTES.items():
         if counts.get(kind):
             such = ", ".join([*examples.get(kind, ())][:EXAMPLES])
-            said.append(
+            lines.append(
                 f"{what}: {counts[kind]:,} ({done})" + (f", such as {such}" if such else "")
             )
-    return tuple(said)
+    return tuple(lines)
 
 
 class Door:
@@ -147,9 +140,6 @@ class Door:
 
         Args:
             number: the record's, counted from 1.
-            came: what it holds.
-            expected: what was expected.
-            remedy: what to do.
         """
         return InputError(
             f"{self.place} {number}: {came}; expected {expected}: {self.mend}{remedy}"
@@ -160,11 +150,6 @@ class Door:
 
         Args:
             number: the record's, counted from 1.
-            what: whose id it is.
-            given: the id.
-
-        Raises:
-            InputError: it is empty, or no text.
         """
         if not isinstance(given, str):
             came = f"the {what} id {shown(repr(given))} is no text"
@@ -175,9 +160,6 @@ class Door:
 
 def grade_of(given: object) -> int | None:
     """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2.
-
-    Args:
-        given: from a file, a dataset or Python.
 
     >>> grade_of("-2"), grade_of("2.0"), grade_of(0.5), grade_of("good")
     (-2, 2, None, None)
@@ -200,14 +182,6 @@ def topics(
     rows: Iterable[tuple[int, str, str | None]], door: Door, odd: Oddities
 ) -> dict[str, str]:
     """Query id -> text, in the order of the records; a text may be empty.
-
-    Args:
-        rows: number, query id, text.
-        door: where they come from.
-        odd: what is left out or merged is counted here.
-
-    Raises:
-        InputError: an id is empty, or two texts have the same id.
 
     >>> topics([(1, "q1", "warm tea "), (2, "q1", "warm tea")], Door("a.tsv, line"), Oddities())
     {'q1': 'warm tea'}
@@ -249,16 +223,6 @@ def judgements(
     odd: Oddities,
 ) -> dict[str, dict[str, int]]:
     """Query id -> passage id -> grade, for the listed queries.
-
-    Args:
-        rows: number, query id, passage id, grade.
-        queries: the topics.
-        door: where they come from.
-        odd: what is left out or merged is counted here.
-
-    Raises:
-        InputError: a grade is no whole number, a passage has two grades for a query, an id is
-            empty, or none of the queries is listed.
 
     >>> rows = [(1, "q1", "d1", "2"), (2, "q9", "d1", 0), (3, "q1", "d1", 2.0)]
     >>> judgements(rows, {"q1": "warm tea"}, Door("qrels, line"), Oddities())
@@ -309,16 +273,9 @@ def ranking(
 
     Args:
         rows: number, query id, passage id, score, rank; a rank that is no number is ignored.
-        queries: the topics.
-        door: where they come from.
-        odd: what is left out or merged is counted here.
 
     Returns:
         The run, and whether it orders anything: False where scores and ranks never differ.
-
-    Raises:
-        InputError: a score is no number, a passage has two scores for a query, an id is empty, or
-            none of the queries is listed.
 
     >>> rows = [(1, "q1", "d1", "1.5", "2"), (2, "q1", "d2", "9e1", "1")]
     >>> ranking(rows, {"q1": "warm tea"}, Door("a.run, line"), Oddities())
@@ -359,11 +316,11 @@ def ranking(
                 "keep one of the two",
             )
     _count_unlisted("unlisted_queries_in_run", unlisted, queries, places, door, odd)
-    run = {qid: sorted(found, key=lambda docid: found[docid]) for qid, found in places.items()}
+    run = {qid: sorted(of_run, key=lambda docid: of_run[docid]) for qid, of_run in places.items()}
     for qid, docids in run.items() if not odd.counts["unranked_run_lines"] else ():
         if any(places[qid][a][1] > places[qid][b][1] for a, b in pairwise(docids)):
             odd.add("contradicted_ranks", shown(qid))
-    several = [set(found.values()) for found in places.values() if len(found) > 1]
+    several = [set(of_run.values()) for of_run in places.values() if len(of_run) > 1]
     return run, not several or any(len(keys) > 1 for keys in several)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from matchlens.arguments import typed
@@ -109,8 +109,8 @@ class PairSet:
         examples: dict[str, list[str]] = {}
         for source in self.sources:
             some: Any = source.get("examples", {})
-            for kind, found in some.items():
-                examples.setdefault(kind, []).extend(found)
+            for kind, texts in some.items():
+                examples.setdefault(kind, []).extend(texts)
         return notes(self.counts, examples)
 
     def __add__(self, other: PairSet) -> PairSet:
@@ -135,15 +135,15 @@ class PairSet:
         if not sets:
             raise InputError("no set of pairs came; expected at least one: choose some pairs first")
         seen: set[str] = set()
-        for number, one in enumerate(sets, 1):
-            names = {name for name, _ in one.ideals}
+        for number, pair_set in enumerate(sets, 1):
+            names = {name for name, _ in pair_set.ideals}
             if names & seen:
                 raise InputError(
                     f"two collections are called {shown(min(names & seen))}; expected different "
                     "names: load one of them with another name"
                 )
             seen |= names
-            for option, value in one.sampling.items():
+            for option, value in pair_set.sampling.items():
                 if value != sets[0].sampling.get(option):
                     raise InputError(
                         f"set 1 and set {number} were chosen differently: {option} is "
@@ -151,14 +151,14 @@ class PairSet:
                         "all with the same options"
                     )
         counts: Counter[str] = Counter()
-        for one in sets:
-            counts.update(one.counts)
+        for pair_set in sets:
+            counts.update(pair_set.counts)
         return PairSet(
-            pairs=tuple(pair for one in sets for pair in one.pairs),
-            ideals={key: grades for one in sets for key, grades in one.ideals.items()},
+            pairs=tuple(pair for pair_set in sets for pair in pair_set.pairs),
+            ideals={key: grades for pair_set in sets for key, grades in pair_set.ideals.items()},
             sampling=dict(sets[0].sampling),
             counts=dict(counts),
-            sources=tuple(source for one in sets for source in one.sources),
+            sources=tuple(source for pair_set in sets for source in pair_set.sources),
         )
 
 
@@ -242,28 +242,30 @@ def choose(
     counts = Counter({**dict.fromkeys(COUNTS, 0), **odd.counts})
     pairs: list[Pair] = []
     ideals: dict[tuple[str, str], tuple[int, ...]] = {}
-    for qid, found in candidates.items():
-        kept = sampled(qid, found, texts, options, counts)
-        grades = [one.grade for one in kept]
+    for qid, possible in candidates.items():
+        kept = sampled(qid, possible, texts, options, counts)
+        grades = [candidate.grade for candidate in kept]
         if options.ideal == "full":
             grades = [max(grade, 0) for grade in collection.qrels[qid].values()]
         ideals[collection.name, qid] = tuple(sorted(grades, reverse=True))
-        negatives = easy_negatives(qid, collection, found, pools.get(qid, []), texts, options)
+        negatives = easy_negatives(qid, collection, possible, pools.get(qid, []), texts, options)
         judgements = collection.qrels[qid]
-        counts["negative_grades"] += sum(judgements.get(one.docid, 0) < 0 for one in kept)
-        counts["unjudged"] += sum(not one.judged for one in kept)
+        counts["negative_grades"] += sum(
+            judgements.get(candidate.docid, 0) < 0 for candidate in kept
+        )
+        counts["unjudged"] += sum(not candidate.judged for candidate in kept)
         counts["easy_negatives"] += len(negatives)
-        for one in (*kept, *(Candidate(docid, EASY_GRADE, False) for docid in negatives)):
-            kind = collection.kinds.get((qid, one.docid), "")
+        for candidate in (*kept, *(Candidate(docid, EASY_GRADE, False) for docid in negatives)):
+            kind = collection.kinds.get((qid, candidate.docid), "")
             pairs.append(
                 Pair(
                     qid=qid,
-                    docid=one.docid,
+                    docid=candidate.docid,
                     query=query_prefix + collection.queries[qid],
-                    text=passage_prefix + texts[one.docid],
-                    grade=one.grade,
-                    judged=one.judged,
-                    kind=EASY_KIND if one.grade == EASY_GRADE else kind,
+                    text=passage_prefix + texts[candidate.docid],
+                    grade=candidate.grade,
+                    judged=candidate.judged,
+                    kind=EASY_KIND if candidate.grade == EASY_GRADE else kind,
                     collection=collection.name,
                 )
             )
@@ -283,11 +285,9 @@ def choose(
 def _readable(
     collection: Collection, options: Options, odd: Oddities
 ) -> tuple[dict[str, list[Candidate]], dict[str, str], dict[str, list[str]]]:
-    """The queries that stay, with the candidates that have a text; texts; pools of easy negatives.
-
-    Passages are asked for at once. Where queries are drawn and some turn out to have no text, as
-    many as are lacking are drawn from the rest.
-    """
+    """The queries that stay, with their readable candidates; texts; pools of easy negatives."""
+    # Passages are asked for at once. Where queries are drawn and some turn out to have no text, as
+    # many as are lacking are drawn from the rest.
     usable = usable_queries(collection, options, odd)
     order, most = list(usable), len(usable)
     if options.queries is not None:
@@ -299,18 +299,123 @@ def _readable(
     while len(kept) < most and looked < len(order):
         batch = order[looked : max(2 * looked, most)]
         pools |= random_pools(collection, batch, options)
-        wanted = {one.docid for qid in batch for one in usable[qid]}
+        wanted = {candidate.docid for qid in batch for candidate in usable[qid]}
         wanted |= {docid for qid in batch for docid in pools.get(qid, [])}
         texts |= collection.texts(wanted - texts.keys())
         for qid in batch:
             if len(kept) == most:
                 break
             looked += 1
-            if found := with_text(qid, usable[qid], collection, texts, options, odd):
-                kept[qid] = found
+            if readable := with_text(qid, usable[qid], collection, texts, options, odd):
+                kept[qid] = readable
     odd.counts["topics"] = len(collection.queries)
     odd.counts["queries"] = len(kept)
     odd.counts["queries_not_drawn"] = len(order) - looked
     if not kept:
         refuse_nothing(collection, odd)
     return {qid: kept[qid] for qid in usable if qid in kept}, texts, pools
+
+
+LEAST_DEPTH = 10
+"""Passages of a run that every query keeps; beyond that queries are dropped."""
+
+
+@typed
+def thin(
+    pairs: PairSet, most: int, *, seed: int = 0, easy: bool = False
+) -> tuple[PairSet, list[int]]:
+    """At most so many of the pairs: whole queries that are drawn; all pairs where they are few.
+
+    Judged passages: queries are drawn and keep all their passages, so that rankings are as hard as
+    in the full sample. The first query that does not fit keeps fewer, evenly over its grades;
+    where not even one of each grade fits, it is left out. From a run every query keeps its first d
+    passages, d at least 10 and as large as ``most`` allows; if that is still too many, queries are
+    drawn. An ideal ranking of the sample becomes that of the smaller sample.
+
+    Args:
+        pairs: the chosen pairs.
+        most: at most so many of them, at least 1.
+        seed: of the draws; the same draws as :func:`choose` makes.
+        easy: whether easy negatives stay; where they are not ranked, they only cost time.
+
+    Returns:
+        The pairs that stay, and their places among the given ones.
+
+    Raises:
+        InputError: if ``most`` is too small for a single query.
+
+    >>> from matchlens.corpora import choose, demo
+    >>> few, rows = thin(choose(demo.load()), 130)
+    >>> len(few.pairs), len({pair.qid for pair in few.pairs})
+    (130, 11)
+    """
+    if most < 1:
+        raise InputError(f"at most {most} pairs were asked for; expected 1 or more")
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, pair in enumerate(pairs.pairs):
+        if easy or pair.grade != EASY_GRADE:
+            groups.setdefault((pair.collection, pair.qid), []).append(row)
+    if sum(map(len, groups.values())) > most:
+        groups = _fewer(pairs, groups, most, seed)
+    rows = sorted(row for group in groups.values() for row in group)
+    if not rows:
+        raise InputError(
+            f"at most {most} pairs were asked for, fewer than one query has; ask for more"
+        )
+    ideals = {key: pairs.ideals[key] for key in groups}
+    if pairs.sampling.get("ideal", "sample") == "sample":
+        ideals = {
+            key: tuple(sorted((g for g in _grades(pairs.pairs, group)), reverse=True))
+            for key, group in groups.items()
+        }
+    kept = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows), ideals=ideals)
+    return kept, rows
+
+
+def _grades(pairs: Sequence[Pair], rows: Sequence[int]) -> list[int]:
+    return [pairs[row].grade for row in rows if pairs[row].grade != EASY_GRADE]
+
+
+def _fewer(
+    pairs: PairSet, groups: dict[tuple[str, str], list[int]], most: int, seed: int
+) -> dict[tuple[str, str], list[int]]:
+    order = Draw(seed, "queries").order({qid for _, qid in groups})
+    place = {qid: number for number, qid in enumerate(order)}
+    from_run = pairs.sampling.get("candidates") == "run"
+    if from_run:
+        groups = _shallower(groups, most)
+    kept: dict[tuple[str, str], list[int]] = {}
+    left = most
+    for key in sorted(groups, key=lambda key: (place[key[1]], key[0])):
+        if len(groups[key]) > left:
+            if not from_run and (part := _evenly(pairs.pairs, groups[key], left, seed)):
+                kept[key] = part
+            break
+        kept[key] = groups[key]
+        left -= len(groups[key])
+    return {key: kept[key] for key in groups if key in kept}
+
+
+def _shallower(
+    groups: dict[tuple[str, str], list[int]], most: int
+) -> dict[tuple[str, str], list[int]]:
+    """The first d passages of each query, d as large as the number of pairs allows."""
+    depth = LEAST_DEPTH
+    while sum(min(len(group), depth + 1) for group in groups.values()) <= most:
+        depth += 1
+    return {key: group[:depth] for key, group in groups.items()}
+
+
+def _evenly(pairs: Sequence[Pair], rows: Sequence[int], most: int, seed: int) -> list[int]:
+    """So many rows of one query, by turns of each grade; none if a grade would be without any."""
+    by_grade: dict[int, list[int]] = {}
+    for row in rows:
+        by_grade.setdefault(pairs[row].grade, []).append(row)
+    if len(by_grade) > most:
+        return []
+    turns: list[tuple[int, int, int]] = []
+    for grade, group in by_grade.items():
+        draw = Draw(seed, "grade", pairs[group[0]].qid, grade)
+        group.sort(key=lambda row: draw.key(pairs[row].docid))
+        turns += [(place, -grade, row) for place, row in enumerate(group)]
+    return [row for _, _, row in sorted(turns)[:most]]

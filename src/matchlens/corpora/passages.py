@@ -49,9 +49,6 @@ class Passage(NamedTuple):
         Args:
             seen: passage id -> file and hash of the text that came first; this one's is added.
 
-        Raises:
-            InputError: this file had the id before, with another text.
-
         >>> Passage(Path("a.tsv"), 2, "d1", "rust").agrees({})
         True
         """
@@ -83,12 +80,6 @@ class Passage(NamedTuple):
 def check_format(path: Path) -> None:
     """Refuses a passages file whose name does not tell its format.
 
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: the name ends neither in .jsonl nor in .tsv, nor in one of these and .gz.
-
     >>> check_format(Path("a.jsonl.gz"))
     """
     if _suffix(path) not in (".jsonl", ".tsv"):
@@ -103,14 +94,6 @@ def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> I
 
     A passage whose id no judgement or run can name, because it has a space or an invisible
     character, is left out.
-
-    Args:
-        path: a .jsonl or .tsv file, perhaps with .gz.
-        key: the key of the id in lines that have several, see :func:`deciding_key`.
-        odd: passages that are left out are counted here.
-
-    Raises:
-        InputError: the file cannot be read, or a line of it is no passage.
 
     >>> from importlib.resources import files
     >>> data = files("matchlens.corpora") / "demo_data" / "passages.jsonl"
@@ -130,16 +113,8 @@ def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> I
 def deciding_key(path: Path, needed: Set[str], odd: Oddities) -> str | None:
     """The key whose ids the judgements and the run use, in a file whose lines have several.
 
-    Args:
-        path: the passages file.
-        needed: ids of judged and retrieved passages.
-        odd: lines with several ids are counted here.
-
     Returns:
         The key; None if no id of such a line is needed.
-
-    Raises:
-        InputError: ids of different keys are needed, so that only a guess could decide.
     """
     agreed: list[str] = []
     first = several = 0

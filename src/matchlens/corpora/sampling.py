@@ -123,13 +123,15 @@ def _candidates(collection: Collection, qid: str, depth: int | None) -> list[Can
     if depth is not None:
         ranked = (collection.run or {}).get(qid, ())
         docids = ranked[: depth + (qid in ranked[:depth])]  # one more for the query's own passage
-    return [Candidate(one, max(judgements.get(one, 0), 0), one in judgements) for one in docids]
+    return [
+        Candidate(docid, max(judgements.get(docid, 0), 0), docid in judgements) for docid in docids
+    ]
 
 
 def _has_gain(
-    collection: Collection, qid: str, found: Sequence[Candidate], options: Options
+    collection: Collection, qid: str, candidates: Sequence[Candidate], options: Options
 ) -> bool:
-    grades: Iterable[int] = (one.grade for one in found)
+    grades: Iterable[int] = (candidate.grade for candidate in candidates)
     if options.ideal == "full":
         grades = collection.qrels[qid].values()
     return max(grades) > 0
@@ -144,9 +146,6 @@ def usable_queries(
 
     Args:
         collection: whose queries; no passage is read here.
-        options: of `choose`.
-        odd: what is left out is counted here.
-
     """
     usable: dict[str, list[Candidate]] = {}
     for qid, query in collection.queries.items():
@@ -155,18 +154,18 @@ def usable_queries(
             odd.add("topics_without_qrels", shown(qid))
         elif not query.strip():
             odd.add("empty_queries", shown(qid))
-        elif not (found := _candidates(collection, qid, options.depth)):
+        elif not (candidates := _candidates(collection, qid, options.depth)):
             odd.add("queries_without_candidates", shown(qid))
-        elif not _has_gain(collection, qid, found, options):
+        elif not _has_gain(collection, qid, candidates, options):
             odd.add("queries_without_positive_gain", shown(qid))
         else:
-            usable[qid] = found
+            usable[qid] = candidates
     return usable
 
 
 def with_text(
     qid: str,
-    found: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     collection: Collection,
     texts: Mapping[str, str],
     options: Options,
@@ -176,34 +175,27 @@ def with_text(
 
     The query's own passage is left out first, as BEIR does, and then the run is cut at `depth`; a
     passage without a text keeps its place in the run.
-
-    Args:
-        qid: the query.
-        found: its possible candidates.
-        collection: where the query comes from.
-        texts: passage id -> text.
-        options: of `choose`.
-        odd: what is left out is counted here.
-
-    Raises:
-        InputError: a text is not Unicode.
     """
     query = collection.queries[qid]
-    own = [one for one in found if one.docid == qid and _is_own(query, texts.get(qid) or "")]
+    own = [
+        candidate
+        for candidate in candidates
+        if candidate.docid == qid and _is_own(query, texts.get(qid) or "")
+    ]
     for _ in own:
         odd.add("own_passages", shown(qid))
-    ranked = [one for one in found if one not in own][: options.depth]
+    ranked = [candidate for candidate in candidates if candidate not in own][: options.depth]
     kept = []
-    for one in ranked:
-        text = texts.get(one.docid) or ""
+    for candidate in ranked:
+        text = texts.get(candidate.docid) or ""
         if not text.strip():
-            kind = "judged_without_text" if one.judged else "retrieved_without_text"
-            odd.add(kind, f"{shown(one.docid)} of query {shown(qid)}")
+            kind = "judged_without_text" if candidate.judged else "retrieved_without_text"
+            odd.add(kind, f"{shown(candidate.docid)} of query {shown(qid)}")
             continue
-        if one.docid == qid:
+        if candidate.docid == qid:
             odd.add("passages_with_query_id", shown(qid))
-        _refuse_surrogates(f"passage {shown(one.docid)}", text, collection)
-        kept.append(one)
+        _refuse_surrogates(f"passage {shown(candidate.docid)}", text, collection)
+        kept.append(candidate)
     _refuse_surrogates(f"query {shown(qid)}", query, collection)
     if not kept:
         odd.add("queries_without_texts" if ranked else "queries_without_candidates", shown(qid))
@@ -212,16 +204,14 @@ def with_text(
         odd.add("queries_without_positive_gain", shown(qid))
         return []
     if options.depth:
-        inside = sum(one.judged for one in (*ranked, *own))
+        inside = sum(candidate.judged for candidate in (*ranked, *own))
         odd.counts["judged_outside_the_run"] += len(collection.qrels[qid]) - inside
     return kept
 
 
 def _is_own(query: str, text: str) -> bool:
-    """Whether the passage with the query's id is the query: the same words, perhaps with a title.
-
-    Ids alone do not tell: TREC numbers queries and passages independently of each other.
-    """
+    """Whether the passage with the query's id is the query: its words, perhaps with a title."""
+    # Ids alone do not tell: TREC numbers queries and passages independently of each other.
     words, wanted = text.split(), query.split()
     return words[-len(wanted) :] == wanted and 2 * len(wanted) >= len(words)
 
@@ -235,15 +225,7 @@ def _refuse_surrogates(what: str, text: str, collection: Collection) -> None:
 
 
 def refuse_nothing(collection: Collection, odd: Oddities) -> None:
-    """Says why no query is left, and what to do.
-
-    Args:
-        collection: whose queries.
-        odd: what was left out.
-
-    Raises:
-        InputError: always.
-    """
+    """Says why no query is left, and what to do."""
     if not odd.counts["queries_without_texts"]:
         why = {kind: number for kind, number in odd.counts.items() if kind in WHY}
         raise InputError(
@@ -274,36 +256,28 @@ def refuse_nothing(collection: Collection, odd: Oddities) -> None:
 
 def sampled(
     qid: str,
-    found: list[Candidate],
+    candidates: list[Candidate],
     texts: Mapping[str, str],
     options: Options,
     counts: Counter[str],
 ) -> list[Candidate]:
-    """At most `per_grade` candidates a grade without duplicates, or all where that is None.
-
-    Args:
-        qid: the query.
-        found: its possible candidates.
-        texts: passage id -> text.
-        options: of `choose`.
-        counts: what is left out is counted here.
-    """
+    """At most `per_grade` candidates a grade without duplicates, or all where that is None."""
     if options.per_grade is None:
-        return found
+        return candidates
     by_text: dict[str, Candidate] = {}
-    for one in sorted(found, key=lambda one: (-one.grade, one.docid)):
-        by_text.setdefault(_words(texts[one.docid]), one)
+    for candidate in sorted(candidates, key=lambda candidate: (-candidate.grade, candidate.docid)):
+        by_text.setdefault(_words(texts[candidate.docid]), candidate)
     by_grade: dict[int, list[str]] = defaultdict(list)
-    for one in by_text.values():
-        by_grade[one.grade].append(one.docid)
+    for candidate in by_text.values():
+        by_grade[candidate.grade].append(candidate.docid)
     kept = {
         docid
         for grade, docids in by_grade.items()
         for docid in Draw(options.seed, "grade", qid, grade).order(docids)[: options.per_grade]
     }
-    counts["duplicates_removed"] += len(found) - len(by_text)
+    counts["duplicates_removed"] += len(candidates) - len(by_text)
     counts["dropped_by_cap"] += len(by_text) - len(kept)
-    return [one for one in found if one.docid in kept]
+    return [candidate for candidate in candidates if candidate.docid in kept]
 
 
 def _words(text: str) -> str:
@@ -320,11 +294,6 @@ def random_pools(
     """Query id -> the random passages that its easy negatives are drawn from.
 
     The size of a query's pool hangs on that query alone; all pools are beginnings of one draw.
-
-    Args:
-        collection: where passages are drawn.
-        candidates: the queries' ids.
-        options: of `choose`.
     """
     if not options.easy:
         return {}
@@ -340,7 +309,7 @@ def random_pools(
 def easy_negatives(
     qid: str,
     collection: Collection,
-    found: list[Candidate],
+    candidates: list[Candidate],
     pool: list[str],
     texts: Mapping[str, str],
     options: Options,
@@ -348,20 +317,12 @@ def easy_negatives(
     """A query's easy negatives, by passage id.
 
     Args:
-        qid: the query.
-        collection: whose qrels and run say what is not easy.
-        found: the query's possible candidates; passages equal to them in text are passed over.
-        pool: from `random_pools`.
-        texts: passage id -> text.
-        options: of `choose`.
-
-    Raises:
-        InputError: the collection has too few such passages.
+        candidates: the query's own; passages equal to them in text are passed over.
     """
     if not options.easy:
         return []
     taken = _taken(collection, qid)
-    seen = {_words(texts[one.docid]) for one in found}
+    seen = {_words(texts[candidate.docid]) for candidate in candidates}
     negatives: list[str] = []
     for docid in Draw(options.seed, "easy", qid).order(pool):
         words = _words(texts.get(docid) or "")

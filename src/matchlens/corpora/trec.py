@@ -57,11 +57,11 @@ class TrecCollection(Collection):
         """
         wanted = set(docids)
         seen: dict[str, tuple[Path, int]] = {}
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for passage in self._passages() if wanted else ():
             if passage.docid in wanted and passage.agrees(seen):
-                found[passage.docid] = passage.text
-        return found
+                texts[passage.docid] = passage.text
+        return texts
 
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct ids drawn uniformly from the passages that have a text, by one pass.
@@ -142,7 +142,7 @@ def load(
     topics, qrels = Path(topics), Path(qrels)
     run = None if run is None else Path(run)
     listed = [passages] if isinstance(passages, str | Path) else passages
-    passages = [Path(one) for one in listed]
+    passages = [Path(file) for file in listed]
     if not passages:
         raise InputError("no passages file came; expected at least one: name a .jsonl or .tsv file")
     chosen = topics.name.lstrip(".").split(".")[0] if name is None else name
@@ -236,10 +236,8 @@ def _columns(line: str, count: int) -> list[str]:
 
 
 def _qrels(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """TREC's four columns, or BEIR's three apart by tabs, perhaps with its header.
-
-    The first line decides which.
-    """
+    """TREC's four columns, or BEIR's three apart by tabs, perhaps with its header."""
+    # The first line decides which.
     count = 0
     for number, line in _lines(path, "qid iteration docid grade"):
         if not count:
@@ -315,11 +313,11 @@ def _scan(
         if count == before:
             raise _empty(path, "one passage a line")
     if differing:
-        one = differing[0]
+        first = differing[0]
         warnings.warn(
-            f"{one.path}: {len(differing)} passages have another text than in an earlier file, "
-            f"such as {shown(one.docid)} (line {one.number}); the earlier file's text is taken: "
-            "check which file is sound, and name it first",
+            f"{first.path}: {len(differing)} passages have another text than in an earlier file, "
+            f"such as {shown(first.docid)} (line {first.number}); the earlier file's text is "
+            "taken: check which file is sound, and name it first",
             MatchlensWarning,
             stacklevel=3,
         )

@@ -13,31 +13,15 @@ from torch import Tensor
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps
-from matchlens.meters.names import COLUMNS, COMPANIONS, KINDS, NAMES, SURFACE
+from matchlens.meters.names import ACROSS, COLUMNS, COMPANIONS, NAMES, PARTS
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
 from matchlens.models.words import Static, Words
-from matchlens.parts import NAMED, Part
+from matchlens.parts import Part
 
-PARTS = NAMED
-"""The row and column parts of a meter's array, in order."""
 TOKENS = (Part.Q, Part.D)
 """Parts between which a token can meet itself."""
 CELLS = tuple((x, y) for x in TOKENS for y in TOKENS)
-ACROSS = ((Part.Q, Part.D), (Part.D, Part.Q))
-"""The directions of ``kinds``, in order."""
-
-
-def shape_of(name: str, layers: int, heads: int) -> tuple[int, ...]:
-    """The shape of one pair's numbers.
-
-    >>> shape_of("mass", 12, 12), shape_of("kinds", 12, 12)
-    ((12, 12, 5, 5), (12, 12, 2, 6))
-    """
-    if name == "surface":
-        return (len(SURFACE),)
-    ends = (len(ACROSS), len(KINDS)) if name == "kinds" else (len(PARTS), len(PARTS))
-    return (layers, heads, *ends)
 
 
 @dataclass(frozen=True, eq=False)

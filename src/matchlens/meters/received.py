@@ -9,12 +9,10 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.meters.arrays import Keeps
+from matchlens.meters.names import READERS
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
-from matchlens.parts import PADDING, Part
-
-READERS = (Part.CLS, Part.Q, Part.D)
-"""The parts that read, in the order of the array."""
+from matchlens.parts import PADDING
 
 
 class ReceivedMeter:

@@ -16,7 +16,7 @@ from matchlens.models.family import Family
 
 @runtime_checkable
 class TakesClasses(Protocol):
-    """What :class:`MeanStatesMeter` feeds, such as :class:`matchlens.circuits.MeanStates`."""
+    """What :class:`MeanStatesMeter` feeds, such as :class:`matchlens.qk.MeanStates`."""
 
     def observe(
         self,
@@ -32,7 +32,7 @@ class TakesClasses(Protocol):
 
 @runtime_checkable
 class TakesStates(Protocol):
-    """What :class:`StatesMeter` feeds, such as :class:`matchlens.circuits.Hypothesis`."""
+    """What :class:`StatesMeter` feeds, such as :class:`matchlens.qk.Hypothesis`."""
 
     def observe(self, layer: int, states: Tensor, parts: Tensor) -> None:
         """Take the inputs of one layer for a batch of pairs."""
@@ -54,10 +54,7 @@ class MeanStatesMeter:
     """
 
     def __init__(
-        self,
-        target: TakesClasses,
-        queries: Sequence[Hashable],
-        classes: Sequence[str | None],
+        self, target: TakesClasses, queries: Sequence[Hashable], classes: Sequence[str | None]
     ) -> None:
         if len(queries) != len(classes):
             raise ValueError(f"{len(queries)} queries and {len(classes)} classes; expected as many")

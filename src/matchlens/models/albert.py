@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AlbertForSequenceClassification
 
 from matchlens.models.bert import Bert, relevance
@@ -37,12 +37,12 @@ class Albert(Bert):
         """The embeddings are narrower than the layers."""
         return self.body.encoder.embedding_hidden_mapping_in(states)
 
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention
         return attention.query, attention.key, attention.value
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.dense
 

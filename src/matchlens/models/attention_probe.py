@@ -46,7 +46,6 @@ class AttentionProbe:
             key: [pair, head, column, width].
             value: [pair, head, column, width].
             bias: added to the logits, -inf on what a row may not read; None without.
-            scale: factor of the logits.
             context: whether the context is wanted.
             softcap: logits are squeezed into (-softcap, softcap); weights are formed then.
         """

@@ -39,7 +39,6 @@ def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -
 
     Args:
         model: a local folder, a Hugging Face id (only then is the network used), or ``demo``.
-        revision: branch, tag or commit on the hub.
 
     Raises:
         InputError: if the model cannot be found, is of no supported type, or lacks a query or key

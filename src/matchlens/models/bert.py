@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -115,7 +115,7 @@ class Bert:
         """The token pairs that a layer allows at all."""
         return OPEN
 
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention.self
         return attention.query, attention.key, attention.value
@@ -125,7 +125,7 @@ class Bert:
         weight = self.output(index).weight
         return weight.T.unflatten(0, (self.n_heads, -1))
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.output.dense
 
@@ -165,13 +165,6 @@ def relevance(
     The difference has the order of the log softmax of label 1, without its saturation. A chosen
     label's score is its log-odds against the others, or its logit alone where labels are
     independent.
-
-    Args:
-        logits: what the model's head returns.
-        label: the label that was chosen, if one was.
-
-    Raises:
-        InputError: if the number of logits is not that of the labels, or none was chosen of many.
     """
     count = logits.shape[1]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

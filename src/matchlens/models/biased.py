@@ -40,9 +40,6 @@ class Biased(Bert, ABC):
         """What a layer adds to the scaled product of queries and keys.
 
         Args:
-            index: layer number.
-            query: queries of the rows.
-            key: keys of all tokens.
             rows: which tokens the rows are, all where None.
         """
 

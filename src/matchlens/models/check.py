@@ -9,10 +9,10 @@ import torch
 
 from matchlens.errors import InputError
 from matchlens.models.checks import attention, scores
-from matchlens.models.checks.apart import apart
+from matchlens.models.checks.attention import apart
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import Trial
-from matchlens.models.checks.relevance import ASKED, relevant_above
+from matchlens.models.checks.scores import ASKED, relevant_above
 from matchlens.models.checks.tokens import tokens
 
 Checks = Mapping[str, Mapping[str, object]]
@@ -34,9 +34,6 @@ class CheckError(InputError):
 
 def check(reranker: Any) -> Checks:
     """Cause changes in a loaded model and see that they happen.
-
-    Args:
-        reranker: the model.
 
     Returns:
         What was seen, for the manifest.
@@ -76,7 +73,6 @@ def reversed_order(checks: Checks, negated: bool, labels: Mapping[object, object
     """What to say where every built-in pair is the wrong way round; empty where not.
 
     Args:
-        checks: what was seen.
         negated: whether the score is negated already.
         labels: what the model calls its labels; they decide nothing.
     """

@@ -39,14 +39,6 @@ def load_config(path: Path, name: str, types: Collection[str]) -> Any:
     """The config of a folder, as the library loads it.
 
     The file itself is read only to refuse what would run code or fill the memory.
-
-    Args:
-        path: the folder.
-        name: the model's name, for errors.
-        types: the model types that are supported.
-
-    Raises:
-        InputError: if there is none, or it is not to be used.
     """
     _refuse_early(read_json(path, "config.json", name, MOST_CONFIG), name, types)
     with quiet_library(), refusing(name, "the library cannot use its config.json"):
@@ -62,9 +54,6 @@ def settled(config: Any) -> Any:
     """A config without the settings that change no score, in place.
 
     They say how results are packed, and which kernels of another machine compute them.
-
-    Args:
-        config: the library's config.
     """
     config._attn_implementation = "eager"
     config._experts_implementation = None
@@ -75,16 +64,7 @@ def settled(config: Any) -> Any:
 
 
 def check_config(config: Any, name: str, types: Collection[str]) -> None:
-    """Refuse a model that cannot be walked.
-
-    Args:
-        config: the library's config.
-        name: the model's name, for errors.
-        types: the model types that are supported.
-
-    Raises:
-        InputError: it says what the config has and what is expected.
-    """
+    """Refuse a model that cannot be walked."""
     _check_type(config.model_type, name, types)
     odd = {key: getattr(config, key, None) for key in _REFUSED}
     odd["text_config"] = config.get_text_config() is not config
@@ -132,12 +112,7 @@ def _refused(name: str, key: str) -> InputError:
 
 @contextmanager
 def refusing(name: str, what: str) -> Iterator[None]:
-    """Turn whatever the library raises over a stranger's files into an InputError.
-
-    Args:
-        name: the model's name.
-        what: what could not be done.
-    """
+    """Turn whatever the library raises over a stranger's files into an InputError."""
     try:
         yield
     except InputError:

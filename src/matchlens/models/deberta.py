@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DebertaV2ForSequenceClassification, PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     make_log_bucket_position,
@@ -142,7 +142,7 @@ class DebertaV2(Biased):
         kinds = self.layers[index].attention.self.pos_att_type
         return 1 + ("c2p" in kinds) + ("p2c" in kinds)
 
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention.self
         return attention.query_proj, attention.key_proj, attention.value_proj

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     Gemma2ForCausalLM,
     Gemma2ForSequenceClassification,
@@ -101,12 +101,12 @@ class Decoder(Rotary):
         query, key = type(self).rotate(query, key, *turn)
         return query, key, value
 
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The linear modules of a layer that make queries, keys and values."""
         own = self.layers[index].self_attn
         return own.q_proj, own.k_proj, own.v_proj
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].self_attn.o_proj
 

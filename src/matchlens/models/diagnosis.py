@@ -41,23 +41,15 @@ _NO_WEIGHTS = r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|
 
 
 def check_folder(path: Path, name: str) -> None:
-    """See that a folder holds a whole model, and that its files are what their names say.
-
-    Args:
-        path: the folder.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: it names the cause, and what to do.
-    """
+    """See that a folder holds a whole model, and that its files are what their names say."""
     if (path / ADAPTER).exists():
         raise _adapter(path, name)
     if not (path / "config.json").exists():
         raise _no_config(path, name)
     files = ["config.json", "tokenizer_config.json", *(one for each in TOKENIZERS for one in each)]
     for file in [*files, *_weights(path)]:
-        if (path / file).is_file() and (said := _spoiled(path / file)):
-            raise InputError(f"model {name!r}: {file} {said}")
+        if (path / file).is_file() and (text := _spoiled(path / file)):
+            raise InputError(f"model {name!r}: {file} {text}")
 
 
 def no_weights(path: Path, name: str) -> InputError:
@@ -70,35 +62,35 @@ def no_weights(path: Path, name: str) -> InputError:
     inner = _folders(path, ONE, PICKLE)
     shards = [one for one in safe if re.search(r"-\d+-of-\d+", one)]
     if path.parent.name == "snapshots" and not safe and not torch:
-        said = (
+        text = (
             f"the cache of the Hugging Face hub has its config, and neither {ONE} nor {PICKLE}; "
             "run the same command where the hub can be reached (without HF_HUB_OFFLINE), which "
             "downloads what is lacking"
         )
     elif len(safe) == 1 and safe[0].startswith("adapter"):
-        said = f"it has {safe[0]!r}, an adapter, without its {ADAPTER}; copy that, too"
+        text = f"it has {safe[0]!r}, an adapter, without its {ADAPTER}; copy that, too"
     elif len(safe) == 1:
-        said = f"its weights are called {safe[0]!r}; rename that file to {ONE}"
+        text = f"its weights are called {safe[0]!r}; rename that file to {ONE}"
     elif shards:
-        said = f"it has {_few(shards)} and no {INDEX}; copy the index, which lists them, too"
+        text = f"it has {_few(shards)} and no {INDEX}; copy the index, which lists them, too"
     elif safe:
-        said = f"it has {_few(safe)}; rename the one that you mean to {ONE}"
+        text = f"it has {_few(safe)}; rename the one that you mean to {ONE}"
     elif len(torch) == 1:
-        said = (
+        text = (
             f"it has {torch[0]!r}; {wanted}: if that is the model's state_dict, rename it to "
             f"{PICKLE}"
         )
     elif torch:
-        said = f"it has {_few(torch)}; {wanted} (shards of the latter need {PICKLE_INDEX}, too)"
+        text = f"it has {_few(torch)}; {wanted} (shards of the latter need {PICKLE_INDEX}, too)"
     elif inner:
-        said = f"they lie in {_few(inner)}; move them up, beside config.json"
+        text = f"they lie in {_few(inner)}; move them up, beside config.json"
     else:
         kinds = [
             kind for kind, form in _OTHERS.items() if any(re.fullmatch(form, f) for f in files)
         ]
-        found = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
-        said = f"{found}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"
-    return InputError(f"model {name!r} has no weights that can be read: {said}")
+        contents = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
+        text = f"{contents}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"
+    return InputError(f"model {name!r} has no weights that can be read: {text}")
 
 
 def no_tokenizer(path: Path, name: str) -> InputError:
@@ -113,15 +105,7 @@ def no_tokenizer(path: Path, name: str) -> InputError:
 
 
 def check_sentencepiece(path: Path, name: str) -> None:
-    """See that the packages are installed that read a SentencePiece model, where there is no other.
-
-    Args:
-        path: the folder.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if one is not installed; it says how to get it.
-    """
+    """Check that the packages that read a SentencePiece model are installed, where it is needed."""
     file = _sentencepiece(path)
     if file is None or (_installed("sentencepiece") and _installed("google.protobuf")):
         return
@@ -132,36 +116,23 @@ def check_sentencepiece(path: Path, name: str) -> None:
 
 
 def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
-    """The error of a tokenizer that the library could not load.
-
-    Args:
-        path: the folder.
-        name: the model's name.
-        reason: what the library said.
-    """
+    """The error of a tokenizer that the library could not load."""
     if (file := _sentencepiece(path)) and not _pieces(path / file):
         reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
     return InputError(f"model {name!r}: cannot load its tokenizer: {reason}")
 
 
 def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputError:
-    """The error of a tokenizer that knows no words.
-
-    Args:
-        path: the folder.
-        name: the model's name.
-        kind: the tokenizer's class.
-        reads: the files that the class reads.
-    """
-    held = [one for each in TOKENIZERS for one in each if (path / one).exists()]
+    """The error of a tokenizer that knows no words."""
+    present = [one for each in TOKENIZERS for one in each if (path / one).exists()]
     wanted = [one for one in reads if one in SENTENCEPIECE]
-    if len(held) == len(wanted) == 1 and held[0] in SENTENCEPIECE and held != wanted:
-        said = f"rename {held[0]} to {wanted[0]}"
+    if len(present) == len(wanted) == 1 and present[0] in SENTENCEPIECE and present != wanted:
+        text = f"rename {present[0]} to {wanted[0]}"
     else:
-        said = "save the model's own tokenizer there (tokenizer.save_pretrained(folder))"
+        text = "save the model's own tokenizer there (tokenizer.save_pretrained(folder))"
     return InputError(
         f"model {name!r}: its tokenizer makes an unknown token of every word: a {kind} reads "
-        f"{_few(reads)}, the folder has {_few(held)}; {said}"
+        f"{_few(reads)}, the folder has {_few(present)}; {text}"
     )
 
 
@@ -272,7 +243,7 @@ def _spoiled(path: Path) -> str | None:
         "is JSON text, not weights (perhaps a server's error message); download it again": weights
         and start[:1] == b"{",
     }
-    return next((said for said, seen in causes.items() if seen), None)
+    return next((text for text, is_so in causes.items() if is_so), None)
 
 
 def _weights(path: Path) -> list[str]:
@@ -286,14 +257,14 @@ def _weights(path: Path) -> list[str]:
 
 def _folders(path: Path, *files: str) -> list[str]:
     """Folders one or two levels below that hold one of some files; the last checkpoint first."""
-    found = {
+    folders = {
         str(hit.parent.relative_to(path))
         for file in files
         for depth in ("*", "*/*")
         for hit in islice(path.glob(f"{depth}/{file}"), 100)
     }
-    numbers = {one: int(f"0{re.sub('[^0-9]', '', one)[:18]}") for one in found}
-    return sorted(found, key=lambda one: (-numbers[one], one))
+    numbers = {one: int(f"0{re.sub('[^0-9]', '', one)[:18]}") for one in folders}
+    return sorted(folders, key=lambda one: (-numbers[one], one))
 
 
 def _few(names: Sequence[str]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DistilBertForSequenceClassification
 
 from matchlens.models.bert import Bert, relevance
@@ -24,12 +22,12 @@ class DistilBert(Bert):
     token_types = 0
     stack = "transformer.layer"
 
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention
         return attention.q_lin, attention.k_lin, attention.v_lin
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.out_lin
 

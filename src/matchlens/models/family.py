@@ -1,11 +1,11 @@
-"""What the engine asks of a model family: a few verbs, and nothing about its insides."""
+"""What the walk needs of a model family: a few verbs, and nothing about its insides."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
@@ -46,9 +46,9 @@ class Family(Protocol):
     """What lets tokens read each other beside the attention, whatever is cut, in words; empty for
     most."""
     score_rows: slice
-    splittable: bool
-    """Whether its layers come apart, row by row (:class:`~matchlens.models.shared_layer.Apart`)."""
     """The tokens of those rows: the first, the last, or all of them (mean pooling)."""
+    splittable: bool
+    """Whether it is :class:`Splittable`."""
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """The input of layer 0."""
@@ -61,13 +61,12 @@ class Family(Protocol):
 
         Args:
             index: layer number from 0.
-            states: the layer's input, conditions stacked first.
             call: parts and cuts, handed to the attention function; where it has rows, the family
-                adds the keys and values of all tokens, and with a gauge their queries.
+                adds the keys and values of all tokens, and with a probe their queries.
         """
         ...
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The library's module that writes a layer's context into the states; W_O is its weight."""
         ...
 
@@ -85,7 +84,6 @@ class Family(Protocol):
         """The relevance logit from the last layer's outcome on the score's rows.
 
         Args:
-            states: the outcome, conditions stacked first.
             parts: part numbers of the rows, ``PADDING`` where there is no token: a mean over the
                 rows leaves those out.
         """
@@ -98,3 +96,26 @@ class Family(Protocol):
     def qk(self, layer: int) -> QK:
         """The query and key weights of a layer's heads, as the library's module holds them."""
         ...
+
+
+@runtime_checkable
+class Splittable(Family, Protocol):
+    """A family whose layers split into projections, attention, and what stands above it."""
+
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """The linear modules that make queries, keys and values."""
+        ...
+
+    def after_attention(
+        self,
+        index: int,
+        context: Float[Tensor, "batch row context"],
+        states: Float[Tensor, "batch row width"],
+    ) -> Float[Tensor, "batch row width"]:
+        """What a layer makes of the rows' contexts and their states, row by row."""
+        ...
+
+
+def splittable(family: Family) -> Splittable | None:
+    """The family, if its layers can be split; None where the library's whole layer must be run."""
+    return cast("Splittable", family) if family.splittable else None

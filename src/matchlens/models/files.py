@@ -46,7 +46,6 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """Open a file for reading, if it is a regular one; a pipe or a device may never end.
 
     Args:
-        path: the file.
         follow: whether the path may be a link.
 
     Raises:
@@ -62,11 +61,7 @@ def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
 
 
 def mark(opened: int | Path) -> Mark:
-    """What tells a file from another one, or from itself at another time; a link counts, too.
-
-    Args:
-        opened: the number of an open file, or a path.
-    """
+    """What tells a file from another one, or from itself at another time; a link counts, too."""
     about = os.stat(opened)
     told = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
     if isinstance(opened, int):
@@ -76,16 +71,7 @@ def mark(opened: int | Path) -> Mark:
 
 
 def opened(path: Path, file: str, name: str) -> BufferedReader:
-    """Open a file of weights; a link may lead to the folder itself or to its hub cache's blobs.
-
-    Args:
-        path: the folder.
-        file: the file's name.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if it is a link to somewhere else, or no regular file.
-    """
+    """Open a file of weights; a link may lead to the folder itself or to its hub cache's blobs."""
     root, real = os.path.realpath(path), os.path.realpath(path / file)
     inside = [root]
     if os.path.basename(os.path.dirname(root)) == "snapshots":
@@ -102,17 +88,7 @@ def opened(path: Path, file: str, name: str) -> BufferedReader:
 
 
 def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> dict[str, object]:
-    """A JSON object of a model's folder.
-
-    Args:
-        path: the folder.
-        file: the file's name.
-        name: the model's name, for the error.
-        most: bytes of the file at most.
-
-    Raises:
-        InputError: if it cannot be read or is no object.
-    """
+    """A JSON object of a model's folder."""
     content = _json(path, file, name, most)
     if not isinstance(content, dict):
         raise InputError(
@@ -123,16 +99,7 @@ def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> dict[s
 
 
 def read_list(path: Path, file: str, name: str) -> list[object]:
-    """A JSON list of a model's folder.
-
-    Args:
-        path: the folder.
-        file: the file's name.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if it cannot be read or is no list.
-    """
+    """A JSON list of a model's folder."""
     content = _json(path, file, name)
     if not isinstance(content, list):
         raise InputError(
@@ -169,16 +136,8 @@ def _parsed(stream: BufferedReader, most: int = MOST_TEXT) -> object:
 def shards_of(path: Path, index: str, name: str) -> tuple[list[str], Mark]:
     """The files of weights that an index names, in the library's order.
 
-    Args:
-        path: the folder.
-        index: the index's name, such as ``model.safetensors.index.json``.
-        name: the model's name, for the error.
-
     Returns:
         The files' names, and what marked the index when it was read.
-
-    Raises:
-        InputError: if it names anything but files of the folder that are there.
     """
     ending = index.split(".")[1]
     with opened(path, index, name) as stream:
@@ -193,7 +152,7 @@ def shards_of(path: Path, index: str, name: str) -> tuple[list[str], Mark]:
             f"model {name!r}: {index} has no weight_map; expected it as it was saved, with the "
             "file of each weight: copy or download it again"
         )
-    shards = sorted({str(one) for one in placed.values()})
+    shards = sorted({str(file) for file in placed.values()})
     for shard in shards:
         if not re.fullmatch(rf"\w[\w.-]*\.{ending}", shard):
             raise InputError(
@@ -209,15 +168,7 @@ def shards_of(path: Path, index: str, name: str) -> tuple[list[str], Mark]:
 
 
 def pickled_files(path: Path, name: str) -> list[str]:
-    """The pickled weights that the library would load from a folder; none beside safetensors.
-
-    Args:
-        path: the folder.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if an index names anything but files of the folder that are there.
-    """
+    """The pickled weights that the library would load from a folder; none beside safetensors."""
     if any((path / file).exists() for file in (ONE, INDEX)):
         return []
     if (path / PICKLE).exists():
@@ -229,12 +180,7 @@ def check_files(path: Path, name: str, scores: bool = True) -> None:
     """See that a folder has weights, and a tokenizer where it must score pairs.
 
     Args:
-        path: the folder.
-        name: the model's name, for the error.
         scores: whether it must be able to score pairs.
-
-    Raises:
-        InputError: if something is missing.
     """
     if not any((path / file).exists() for file in (ONE, INDEX)) and not pickled_files(path, name):
         raise no_weights(path, name)
@@ -253,22 +199,13 @@ def check_files(path: Path, name: str, scores: bool = True) -> None:
 
 
 def marks_of(path: Path, files: Sequence[str], name: str) -> dict[str, Mark]:
-    """What marks pickled weights, and their index, before they are read.
-
-    Args:
-        path: the folder.
-        files: their names.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if one is a link out of the folder, or no regular file.
-    """
-    found = {}
+    """What marks pickled weights, and their index, before they are read."""
+    marks = {}
     every = [*files, *([PICKLE_INDEX] if files and (path / PICKLE_INDEX).exists() else [])]
     for file in every:
         with opened(path, file, name) as stream:
-            found[file] = mark(stream.fileno())
-    return found
+            marks[file] = mark(stream.fileno())
+    return marks
 
 
 def digest(path: Path, name: str, weights: Mapping[str, Mark]) -> tuple[str, dict[str, Mark]]:
@@ -278,16 +215,8 @@ def digest(path: Path, name: str, weights: Mapping[str, Mark]) -> tuple[str, dic
     other libraries, states of a training), the weights that are loaded, and the folders that
     modules.json names.
 
-    Args:
-        path: the folder.
-        name: the model's name, for the error.
-        weights: the files of the weights, with their marks.
-
     Returns:
         The digest, and what marked each file when it was read.
-
-    Raises:
-        InputError: if a file is no regular one, is too large, or changes meanwhile.
     """
     total, marks = hashlib.sha256(), {}
     for file in sorted({*_settings(path, name), *weights}):
@@ -311,16 +240,7 @@ def digest(path: Path, name: str, weights: Mapping[str, Mark]) -> tuple[str, dic
 
 
 def check_unchanged(path: Path, name: str, marks: Mapping[str, Mark]) -> None:
-    """See that the files of a folder are those that were digested.
-
-    Args:
-        path: the folder.
-        name: the model's name, for the error.
-        marks: what marked each file.
-
-    Raises:
-        InputError: it names the first file that is another one now, or is new.
-    """
+    """See that the files of a folder are those that were digested."""
     for file in sorted({*marks, *_settings(path, name)}):
         try:
             same = mark(path / file) == marks.get(file)
@@ -348,22 +268,22 @@ def unreadable(name: str, file: str, error: OSError) -> InputError:
 
 def _settings(path: Path, name: str) -> list[str]:
     """Every file beside the weights that a score may depend on."""
-    found = [one for one in os.listdir(path) if _counts(path / one)]
+    files_found = [file for file in os.listdir(path) if _counts(path / file)]
     for folder in ("additional_chat_templates", *module_folders(path, name)):
         for place, inner, files in os.walk(path / folder):
             inner.sort()
             inside = Path(place).relative_to(path).as_posix()
-            found += [
-                f"{inside}/{one}" for one in files if _counts(Path(place) / one, weights=True)
+            files_found += [
+                f"{inside}/{file}" for file in files if _counts(Path(place) / file, weights=True)
             ]
-            if len(found) > MOST_FILES:
+            if len(files_found) > MOST_FILES:
                 break
-    if len(found) > MOST_FILES:
+    if len(files_found) > MOST_FILES:
         raise InputError(
             f"model {name!r} has more than {MOST_FILES:,} files; expected a folder that holds one "
             "model: put what belongs to it into a folder of its own"
         )
-    return found
+    return files_found
 
 
 def _counts(file: Path, weights: bool = False) -> bool:
@@ -374,15 +294,7 @@ def _counts(file: Path, weights: bool = False) -> bool:
 
 
 def module_folders(path: Path, name: str) -> Iterator[str]:
-    """The folders of sentence-transformers' modules, as modules.json names them.
-
-    Args:
-        path: the model's folder.
-        name: its name, for the error.
-
-    Raises:
-        InputError: if one lies outside.
-    """
+    """The folders of sentence-transformers' modules, as modules.json names them."""
     if not (path / "modules.json").is_file():
         return
     try:

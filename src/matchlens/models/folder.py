@@ -125,10 +125,6 @@ class ModelFacts:
         Args:
             stated: the limit that the tokenizer or sentence-transformers' files state, None where
                 there is none, and what states it.
-            asked: the one asked for, if one is.
-
-        Raises:
-            InputError: if the one asked for is below 5, the least that holds a pair.
         """
         check_length(asked)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
@@ -185,6 +181,8 @@ class ModelFolder(ModelFacts):
         serving: what sentence-transformers' files in the folder ask for.
         converted: the folder of the cache that has its weights as safetensors, where its own are
             pickled.
+        stated: the length limit that its tokenizer states and what states it, once that is known;
+            copies of the folder share it, so that the tokenizer is loaded once.
     """
 
     path: Path
@@ -196,13 +194,10 @@ class ModelFolder(ModelFacts):
     converted: Path | None = None
     chosen: bool = False
     serving: Serving = PLAIN
+    stated: list[tuple[int | None, str]] = field(default_factory=list, repr=False, compare=False)
 
     def check_unchanged(self) -> None:
-        """See that its files are still those that were digested.
-
-        Raises:
-            InputError: if one is not.
-        """
+        """See that its files are still those that were digested."""
         check_unchanged(self.path, self.name, self.marks)
 
     def labelled(self, label: str | int | None = None, *, negate: bool = False) -> ModelFolder:
@@ -211,9 +206,6 @@ class ModelFolder(ModelFacts):
         Args:
             label: its name or number; None where one label or two need no choice.
             negate: whether the score is negated.
-
-        Raises:
-            InputError: if there is no such label, or one must be named and none is.
         """
         if not self.classifies:
             if label is not None:
@@ -228,20 +220,13 @@ class ModelFolder(ModelFacts):
 
         Args:
             prompt: the prompt, a JSON file that names what differs, or None: the type's own.
-
-        Raises:
-            InputError: if the model takes no prompt, or the prompt cannot be used.
         """
         if prompt is None:
             return self
         return replace(self, prompt=asked_prompt(self, prompt), chosen=True)
 
     def limit(self, asked: int | None = None) -> int:
-        """Most tokens of a pair, as the loaded tokenizer states it: torch is imported.
-
-        Raises:
-            InputError: if the one asked for is below 5, or the tokenizer cannot be used.
-        """
+        """Most tokens of a pair, as the loaded tokenizer states it: torch is imported."""
         return self._limit(asked)[0]
 
     def _limit(self, asked: int | None) -> tuple[int, str]:
@@ -304,12 +289,8 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     Args:
         name: ``demo``, a local folder, or a Hugging Face id (only then is the network used). A
             ``Path`` is always a local folder.
-        revision: branch, tag or commit on the hub.
         scores: whether it must be able to score pairs; without, any model of a supported type
             with weights will do.
-
-    Raises:
-        InputError: if there is no such model, or it is no cross-encoder that can be walked.
 
     Warns:
         MatchlensWarning: if there is a model folder ``demo``, and the built-in model is meant.
@@ -353,7 +334,7 @@ def _place(name: str | Path, revision: str | None) -> Path:
             "it out"
         )
     if built_in:
-        from matchlens.models.embedded import demo_folder
+        from matchlens.models.convert import demo_folder
 
         if Path("demo", "config.json").exists():
             warnings.warn(
@@ -410,12 +391,8 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
     """The prompt in which a model is asked.
 
     Args:
-        model: the model.
         prompt: the prompt, a JSON file that names what differs from the model type's own, or None:
             a causal model's own, and none for a classifier.
-
-    Raises:
-        InputError: if the model takes no prompt, or the prompt cannot be used.
     """
     own = FAMILIES[model.model_type].prompt
     if prompt is None:
@@ -439,36 +416,20 @@ def smallest(limits: Mapping[str, int]) -> tuple[int, str]:
 
 
 def check_length(asked: int | None) -> None:
-    """Refuse a length limit that holds no pair.
-
-    Raises:
-        InputError: if it is below 5.
-    """
+    """Refuse a length limit that holds no pair."""
     if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
         raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
 
 
 def check_dtype(dtype: str) -> str:
-    """The type's name, if weights can be of that type.
-
-    Raises:
-        InputError: if they cannot.
-    """
+    """The type's name, if weights can be of that type."""
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
     return dtype
 
 
 def download_size(name: str, revision: str | None = None) -> int:
-    """Bytes that :func:`find` would download for a model; 0 where it is here.
-
-    Args:
-        name: ``demo``, a local folder, or a Hugging Face id.
-        revision: branch, tag or commit on the hub.
-
-    Raises:
-        InputError: if the hub cannot be reached or has no such model.
-    """
+    """Bytes that :func:`find` would download for a model; 0 where it is here."""
     if name == "demo" or Path(name).is_dir() or not _HUB_ID.fullmatch(name):
         return 0
     from fnmatch import fnmatchcase

@@ -14,15 +14,7 @@ _INDEPENDENT = ("multi_label_classification", "regression")
 _PLAIN = re.compile(r"(label[ _-]?)?\d+", re.IGNORECASE)
 """Names that say nothing, as the library makes them: LABEL_0, LABEL_1."""
 _YES = {
-    "relevant",
-    "relevance",
-    "positive",
-    "pos",
-    "yes",
-    "true",
-    "match",
-    "matching",
-    "entailment",
+    *("relevant", "relevance", "positive", "pos", "yes", "true", "match", "matching", "entailment"),
 }
 _NO = {"irrelevant", "negative", "neg", "no", "false", "mismatch", "contradiction", "other", "none"}
 _NOT = re.compile(r"(not|non|no|un|ir|in|dis|mis) ?(?=.{3})")
@@ -51,12 +43,12 @@ class Label:
         if self.count == 1:
             return "z"
         if self.alone:
-            made = f"z{self.number}"
+            formula = f"z{self.number}"
         elif self.count == 2:
-            made = f"z{self.number} - z{1 - self.number}"
+            formula = f"z{self.number} - z{1 - self.number}"
         else:
-            made = f"z{self.number} - logsumexp(the other {self.count - 1})"
-        return f"{made} (label {self.name!r})"
+            formula = f"z{self.number} - logsumexp(the other {self.count - 1})"
+        return f"{formula} (label {self.name!r})"
 
 
 def names(config: Any) -> list[str]:
@@ -69,13 +61,8 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
     """The label that a person names, or None where one label or two need no choice.
 
     Args:
-        config: the model's config, as the library loaded it.
-        name: the model's name, for the error.
         label: a label's name or number, or None.
         negate: whether the score is negated, which says that label 0 is relevance.
-
-    Raises:
-        InputError: if there is no such label, or the labels are such that one must be named.
     """
     called = names(config)
     shown = ", ".join(f"{number}: {one!r:.40}" for number, one in enumerate(called[:6]))
@@ -112,11 +99,7 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
 
 
 def no_labels(name: str) -> InputError:
-    """The error of a label that is named for a model that is asked in words.
-
-    Args:
-        name: the model's name.
-    """
+    """The error of a label that is named for a model that is asked in words."""
     return InputError(
         f"model {name!r} has no labels: its score comes of the words that its prompt asks for; "
         "leave the label out (--label)"
@@ -161,16 +144,16 @@ def _plain(name: str) -> str:
 
 def _meaning(name: str) -> int:
     """1 where a name says relevant, -1 where it says the opposite, 0 where it says neither."""
-    said = _plain(name)
-    if said in _NO or (_NOT.match(said) and _NOT.sub("", said, count=1) in _YES):
+    words = _plain(name)
+    if words in _NO or (_NOT.match(words) and _NOT.sub("", words, count=1) in _YES):
         return -1
-    return 1 if said in _YES else 0
+    return 1 if words in _YES else 0
 
 
 def _negates(one: str, other: str) -> bool:
     """Whether a name is another one with a "not" before it."""
-    said, whole = _plain(one), _plain(other)
-    return bool(_NOT.match(said)) and _NOT.sub("", said, count=1) == whole
+    words, whole = _plain(one), _plain(other)
+    return bool(_NOT.match(words)) and _NOT.sub("", words, count=1) == whole
 
 
 def _reversed(called: Sequence[str]) -> bool:

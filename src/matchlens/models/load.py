@@ -27,7 +27,7 @@ from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
 from matchlens.models.labels import doubt
-from matchlens.models.packed import keep_memory, pack
+from matchlens.models.packed import pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
@@ -191,7 +191,7 @@ def load(
     with quiet_library():
         tokenizer = _tokenizer(folder)
         stated = folder.serving.stated(tokenizer, folder.name)
-        _STATED[folder.path, folder.sha256] = stated
+        folder.stated[:] = [stated]
         family_class = class_of_family(folder.model_type)
         if dtype == "float64" and family_class.rounded:
             raise InputError(
@@ -203,7 +203,6 @@ def load(
     folder.check_unchanged()
     if dtype == "float32" and place.type == "cpu":
         pack(module)
-        keep_memory()
     if place.type == "cuda":
         from matchlens.models.decoder import fuse_norms
 
@@ -229,9 +228,6 @@ def load(
     return proved(reranker)
 
 
-_STATED: dict[tuple[Path, str], tuple[int | None, str]] = {}
-
-
 def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
     """The length limit that a folder's tokenizer or sentence-transformers' files state.
 
@@ -240,25 +236,15 @@ def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
 
     Returns:
         The most tokens, None where there is no limit, and what states it.
-
-    Raises:
-        InputError: if the tokenizer cannot be loaded, or its limit is no number.
     """
-    key = folder.path, folder.sha256
-    if key not in _STATED:
+    if not folder.stated:
         with quiet_library():
-            _STATED[key] = folder.serving.stated(_tokenizer(folder), folder.name)
-    return _STATED[key]
+            folder.stated.append(folder.serving.stated(_tokenizer(folder), folder.name))
+    return folder.stated[0]
 
 
 def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
-    """How the folder's own library pairs query and passage, where there is no prompt around them.
-
-    Args:
-        family: the model.
-        tokenizer: its tokenizer.
-        serving: what sentence-transformers does beside them.
-    """
+    """How the folder's own library pairs query and passage where no prompt stands around them."""
     last = family.score_rows.start == -1
     pad = family.module.config.pad_token_id if getattr(family, "classifies", False) else None
     return Pairing(
@@ -273,9 +259,6 @@ def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
 def proved(reranker: Reranker) -> Reranker:
     """The reranker, once its tokenizer and its attention have passed the check at load.
 
-    Raises:
-        InputError: if they do not pass.
-
     Warns:
         MatchlensWarning: if built-in pairs are all the wrong way round.
     """
@@ -283,12 +266,12 @@ def proved(reranker: Reranker) -> Reranker:
         _check_tokenizer(reranker)
         reranker.checks = check.check(reranker)
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
-        said = doubt(reranker.family.module.config)
-        reranker.said += (said,) if said else ()
+        note = doubt(reranker.family.module.config)
+        reranker.said += (note,) if note else ()
     labels = reranker.family.module.config.id2label
     order = check.reversed_order(reranker.checks, reranker.negate, labels)
-    for said in (*reranker.said, *((order,) if order else ())):
-        warnings.warn(f"model {reranker.name!r}: {said}", MatchlensWarning, stacklevel=3)
+    for note in (*reranker.said, *((order,) if order else ())):
+        warnings.warn(f"model {reranker.name!r}: {note}", MatchlensWarning, stacklevel=3)
     return reranker
 
 
@@ -323,31 +306,25 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
 
 
 def _knows_words(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
-    """Whether a tokenizer makes anything but unknown tokens of English and of its own words.
-
-    The library builds one that knows its special tokens alone where a file is missing.
-    """
+    """Whether a tokenizer makes anything but unknown tokens of English and of its own words."""
+    # The library builds one that knows its special tokens alone where a file is missing.
     special = set(tokenizer.all_special_ids)
     own = [word for word, number in tokenizer.get_vocab().items() if number not in special]
     words = [re.sub(r"^(##|\u2581|\u0120)|</w>$", "", word) for word in sorted(own)[:1000]]
-    texts = [one for pair in PAIRS for one in (pair.query, pair.text)] + words
+    texts = [text for pair in PAIRS for text in (pair.query, pair.text)] + words
 
     def call(_: slice) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"] if own else []
 
     try:
-        found = guarded(tokenizer, call, ())
+        encoded = guarded(tokenizer, call, ())
     except InputError as error:
         raise InputError(f"model {name!r}: its tokenizer cannot be used: {error}") from None
-    return any(number not in special for each in found for number in each)
+    return any(number not in special for each in encoded for number in each)
 
 
 def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
-    """The tokenizer, set to neither cut nor pad: batching does both.
-
-    Raises:
-        InputError: if it is a slow one.
-    """
+    """The tokenizer, set to neither cut nor pad: batching does both."""
     if not getattr(tokenizer, "is_fast", False):
         raise InputError(
             f"model {name!r} has a slow tokenizer ({type(tokenizer).__name__}), which the library "
@@ -364,10 +341,10 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     """The library's model, with every weight that it needs and none that it does not know."""
     module, report = assembled(folder, library, dtype)
     mismatched: Any = report.get("mismatched_keys") or ()
-    for name, held, wanted in sorted(mismatched):
-        if "classifier" in name and held[1:] == wanted[1:] and len(wanted) in (1, 2):
-            said = labels_differ(wanted[0], held[0])
-            raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {said}")
+    for name, stored, wanted in sorted(mismatched):
+        if "classifier" in name and stored[1:] == wanted[1:] and len(wanted) in (1, 2):
+            text = labels_differ(wanted[0], stored[0])
+            raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {text}")
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if wrong := sorted(map(_shown, report.get(what) or ())):
             raise InputError(
@@ -394,16 +371,7 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
 def assembled(
     folder: ModelFolder, library: Any, dtype: torch.dtype
 ) -> tuple[Any, Mapping[str, Any]]:
-    """The library's model with the folder's weights, and what the library says of them.
-
-    Args:
-        folder: the model's folder.
-        library: the library's class.
-        dtype: the type of the weights.
-
-    Raises:
-        InputError: if the config describes no such model, or asks for more than the weights hold.
-    """
+    """The library's model with the folder's weights, and what the library says of them."""
     check_depth(folder.config, folder.weights)
     with refusing(folder.name, "the library cannot make a model of its config.json"):
         with torch.device("meta"):
@@ -427,8 +395,8 @@ def _shown(key: object) -> str:
     """A weight's name, and its shapes where they differ."""
     if not isinstance(key, tuple):
         return str(key)
-    name, held, wanted = key
-    return f"{name}: {' x '.join(map(str, held))} instead of {' x '.join(map(str, wanted))}"
+    name, stored, wanted = key
+    return f"{name}: {' x '.join(map(str, stored))} instead of {' x '.join(map(str, wanted))}"
 
 
 def class_of_family(model_type: str) -> Any:
@@ -493,9 +461,9 @@ def _check_tokenizer(reranker: Reranker) -> None:
         ) from None
     parts = encoded.parts[0]
     if Part.CLS not in parts and family.score_parts == (Part.CLS,):
-        found = " ".join(str(Part(int(part))) for part in parts)
+        shown = " ".join(str(Part(int(part))) for part in parts)
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer encodes a pair as {found}, and the score is "
+            f"model {reranker.name!r}: its tokenizer encodes a pair as {shown}, and the score is "
             f"read off a token before the query; expected, for example, {family.template}; save "
             "the tokenizer that the model was trained with"
         )

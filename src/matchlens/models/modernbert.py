@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import ModernBertForSequenceClassification, PreTrainedModel
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
@@ -59,7 +59,7 @@ class ModernBert(Rotary):
         query, key = apply_rotary_pos_emb(query, key, *turn, unsqueeze_dim=1)
         return query, key, value
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attn.Wo
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import MPNetForSequenceClassification, PreTrainedModel
 
 from matchlens.batching import EncodedBatch
@@ -67,12 +66,12 @@ class MPNet(Biased):
         mixed = layer.attention.LayerNorm(layer.attention.attn.o(context) + states)
         return layer.output(layer.intermediate(mixed), mixed)
 
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The linear modules of a layer that make queries, keys and values."""
         attention = self.layers[index].attention.attn
         return attention.q, attention.k, attention.v
 
-    def output(self, index: int) -> Any:
+    def output(self, index: int) -> nn.Linear:
         """The linear module that writes a layer's context into the states."""
         return self.layers[index].attention.attn.o
 

@@ -12,6 +12,7 @@ import copy
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 TOGETHER = 32
 """Rows are rounded up to a multiple of this: oneDNN keeps code for each number of rows that it has
 seen, a quarter of a MiB."""
-_AS_THE_LIBRARY = [False]
+_AS_THE_LIBRARY = ContextVar("as_the_library", default=False)
 """Whether packed layers multiply as the library's do."""
 
 
@@ -53,6 +54,7 @@ class Packed(nn.Linear):
 
     def _mark(self) -> tuple[int, int]:
         """What changes where torch knows that the weight has changed."""
+        # Tensors that were made in inference mode count no changes.
         counted = 0 if self.weight.is_inference() else self.weight._version
         return self.weight.data_ptr(), counted
 
@@ -79,7 +81,7 @@ class Packed(nn.Linear):
 
     def packs(self, states: Tensor) -> bool:
         """Whether these states go the packed way."""
-        if _AS_THE_LIBRARY[0] or not _fits(states) or not _fits(self.weight):
+        if _AS_THE_LIBRARY.get() or not _fits(states) or not _fits(self.weight):
             return False
         if torch.is_grad_enabled() and (states.requires_grad or self.weight.requires_grad):
             return False
@@ -90,9 +92,9 @@ class Packed(nn.Linear):
     def product(self, states: Tensor, then: str = "none") -> Tensor:
         """The packed way: the product, the bias, and a GELU (by erf) where one follows."""
         rows = _rounded(states)
-        found = _product(rows, self._packed[0], self.bias, then)
+        out = _product(rows, self._packed[0], self.bias, then)
         number = states.numel() // self.in_features
-        return found[:number].view(*states.shape[:-1], self.out_features)
+        return out[:number].view(*states.shape[:-1], self.out_features)
 
 
 def activated(
@@ -101,8 +103,6 @@ def activated(
     """A linear layer and what follows it, in one step where the layer is packed and it is a GELU.
 
     Args:
-        linear: the library's module.
-        activation: the library's module or function.
         states: [..., width].
     """
     if isinstance(linear, Packed) and _by_erf(activation) and linear.packs(states):
@@ -125,8 +125,9 @@ def pack(module: nn.Module) -> int:
     done: dict[int, Packed] = {}
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
+            # Not subclasses: an adapter or a quantised layer computes something else.
             if type(child) is nn.Linear and _fits(child.weight):
-                if id(child) not in done:
+                if id(child) not in done:  # layers that share a module share its packed weight
                     done[id(child)] = Packed(child)
                 setattr(parent, name, done[id(child)])
     return len(done)
@@ -142,25 +143,27 @@ def refresh(module: nn.Module) -> None:
 @contextmanager
 def as_the_library() -> Iterator[None]:
     """Let packed layers multiply as the library's own do: for the reference of a check."""
-    before = _AS_THE_LIBRARY[0]
-    _AS_THE_LIBRARY[0] = True
+    token = _AS_THE_LIBRARY.set(True)
     try:
         yield
     finally:
-        _AS_THE_LIBRARY[0] = before
+        _AS_THE_LIBRARY.reset(token)
 
 
 def imitates_the_library() -> bool:
     """Whether faster modules must compute as the library's do: for the reference of a check."""
-    return _AS_THE_LIBRARY[0]
+    return _AS_THE_LIBRARY.get()
 
 
 def keep_memory() -> None:
-    """Ask glibc to keep memory that is freed, up to 512 MiB, for what is asked for next.
+    """Ask glibc to keep up to 512 MiB of freed memory for the next arrays of this process.
 
     A layer asks for arrays of some megabytes and frees them again; by default each goes back to
-    the system and comes again page by page, zeroed: 8% of the time of a CPU run. Elsewhere than on
-    glibc nothing is done. It holds for the process.
+    the system and comes again page by page, zeroed: 8% of the time of a CPU run. Nothing is done
+    where there is no glibc. It cannot be undone, so whoever owns the process decides: the command
+    line and the workers call it, :func:`matchlens.load` does not.
+
+    >>> keep_memory()
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -178,12 +181,12 @@ def usable() -> bool:
     weight, bias = numbers.flip(0).cos(), torch.ones(3)
     try:
         packed = _ops()._reorder_linear_weight(weight)
-        found = _product(numbers, packed, bias)
+        product = _product(numbers, packed, bias)
         curved = _product(numbers, packed, bias, "gelu")
     except (AttributeError, RuntimeError, TypeError):  # private to torch: another version's
         return False
     expected = nn.functional.linear(numbers, weight, bias)
-    return torch.allclose(found, expected, atol=1e-5) and torch.allclose(
+    return torch.allclose(product, expected, atol=1e-5) and torch.allclose(
         curved, nn.functional.gelu(expected), atol=1e-5
     )
 
@@ -195,11 +198,9 @@ def _by_erf(activation: object) -> bool:
 
 
 def _rounded(states: Tensor) -> Tensor:
-    """The rows of some states, and others behind them up to a multiple of :data:`TOGETHER`.
-
-    What stands behind them does not matter: where they are part of a longer storage it is what
-    stands there, without a copy.
-    """
+    """The rows of some states, and others behind them up to a multiple of :data:`TOGETHER`."""
+    # What stands behind them does not matter: where they are part of a longer storage it is what
+    # stands there, without a copy.
     flat = states.reshape(-1, states.shape[-1])
     number, width = flat.shape
     lacking = -number % TOGETHER
@@ -211,8 +212,8 @@ def _rounded(states: Tensor) -> Tensor:
     return nn.functional.pad(flat, (0, 0, 0, lacking))
 
 
-def _fits(one: Tensor) -> bool:
-    return one.dtype == torch.float32 and one.device.type == "cpu" and one.numel() > 0
+def _fits(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.numel() > 0
 
 
 def _glance(weight: Tensor) -> Tensor:

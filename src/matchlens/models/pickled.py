@@ -287,11 +287,7 @@ class _Walker(_Unpickler):
     dispatch[pickle.SETITEMS[0]] = load_setitems
 
     def value(self) -> object:
-        """The whole pickle, with stand-ins.
-
-        Raises:
-            RefusedError: if it is damaged, or names what has no stand-in.
-        """
+        """The whole pickle, with stand-ins."""
         try:
             return self.load()
         except RefusedError:
@@ -302,14 +298,7 @@ class _Walker(_Unpickler):
             ) from None
 
     def tensors(self, size: int) -> list[str]:
-        """The names of the pickle's tensors.
-
-        Args:
-            size: bytes of the file, which hold all of them.
-
-        Raises:
-            RefusedError: if it holds anything else, or more than the file can.
-        """
+        """The names of the pickle's tensors."""
         found = self.value()
         if (needed := sum(self.storages.values())) > size:
             raise RefusedError(f"asks for {needed:,} bytes and has {size:,}")

@@ -25,16 +25,6 @@ def encode_prompted(
     joins a word with the space before it). The prompt's own tokens are ``OTHER``. The last token,
     whose state the score reads, is CLS, its counterpart by function. There is no SEP1 or SEP2.
     The passage is cut first, from its end; what follows it stays.
-
-    Args:
-        tokenizer: a fast tokenizer.
-        pairs: queries with passages.
-        max_length: most tokens of a pair, the prompt's included.
-        prompt: what stands around them.
-
-    Raises:
-        InputError: if a query or passage has no tokens, one token holds both, or one passage token
-            does not fit; it names the pair by its ids.
     """
     ids, parts = [], []
     truncated = np.zeros(len(pairs), dtype=bool)
@@ -53,17 +43,7 @@ def encode_prompted(
 def prompted_spans(
     tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int, prompt: Prompt
 ) -> Spans:
-    """The tokens of one pair as :func:`encode_prompted` makes them, with their places in the texts.
-
-    Args:
-        tokenizer: a fast tokenizer.
-        pair: a query with a passage.
-        max_length: most tokens of a pair, the prompt's included.
-        prompt: what stands around it.
-
-    Raises:
-        InputError: where :func:`encode_prompted` raises it.
-    """
+    """One pair's tokens as :func:`encode_prompted` makes them, with their places in the texts."""
     ((ids, labels, starts, ends),) = _rows(tokenizer, [pair], max_length, prompt)
     keep = _kept(pair, labels, max_length)
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[keep].tolist())]
@@ -190,16 +170,7 @@ def _meets(first: int, end: int, span: tuple[int, int]) -> bool:
 
 
 def answer(tokenizer: PreTrainedTokenizerFast, word: str, name: str) -> int:
-    """The one token that an answer is.
-
-    Args:
-        tokenizer: the model's.
-        word: the answer.
-        name: the model's name, for the error.
-
-    Raises:
-        InputError: if it is no token or several.
-    """
+    """The one token that an answer is."""
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
         raise InputError(

@@ -53,13 +53,8 @@ class RandomEdges:
         """The draws of the conditions that go through a layer side by side.
 
         Args:
-            cuts: the conditions, each with a control.
-            pairs: the pairs of the batch.
-            lengths: their tokens.
             firsts: the place of each pair's first token: 0 where padding stands behind.
             layer: layer number; every layer has a draw of its own, which all heads share.
-            seed: of the draws.
-            device: where the tensors go.
         """
         controls = [cut.control or ("", 0) for cut in cuts]
         orders = {
@@ -90,11 +85,11 @@ class RandomEdges:
         """The weights without what the controls remove.
 
         Args:
-            weights: attention, all rows, before any cut.
-            direction: the edges that the controlled cuts would remove.
             band: the edges that the layer allows; no others count, and no others go.
         """
         order = self.order
+        # Only edges that the layer allows count and go. The sort is stable: among those the draw
+        # keeps its order, whatever the window of the layer is.
         if not band.everything:
             forbidden = band.forbidden(weights.shape[-1], device=weights.device)
             direction = direction & ~forbidden
@@ -150,10 +145,13 @@ def _rows(weights: Weights, direction: Direction, order: Order) -> Weights:
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(size**2, device=order.device).expand_as(order)
     )
+    # The direction's own columns rank behind all others: a row gives them up only where the
+    # others do not hold as much attention.
     rank = rank.view(-1, 1, size, size) + size**2 * direction
     columns = rank.argsort(-1).expand_as(weights)
     here = weights.gather(-1, columns)
     lost = (weights * direction).sum(-1, keepdim=True)
+    # What is still to go when a column's turn comes; the last column goes in part.
     missing = lost - (here.cumsum(-1) - here)
     share = torch.where(here > 0, missing / here, torch.zeros_like(here)).clamp(0, 1)
     return torch.zeros_like(weights).scatter_(-1, columns, share)
@@ -172,21 +170,13 @@ _GONE = {"rows": _rows, "scaled": _scaled, "edges": _edges, "mass": _mass}
 def edge_order(
     pair: Pair, length: int, tokens: int, layer: int, draw: int, seed: int, first: int = 0
 ) -> Int[np.ndarray, " edge"]:
-    """The order in which a pair's edges go; it hangs on the pair, not on its batch.
-
-    Args:
-        pair: the pair.
-        length: its tokens.
-        tokens: places of the batch, padding included.
-        layer: layer number.
-        draw: number of the draw.
-        seed: of all draws.
-        first: the place of the pair's first token.
+    """The order in which a pair's edges go; it depends on the pair, not on its batch.
 
     Returns:
         Edge numbers ``row * tokens + column``, edges of padding last.
     """
     name = "\0".join([str(seed), str(draw), str(layer), pair.collection, pair.qid, pair.docid])
+    # Not a generator that runs through the batch: a pair has its draw in any batch and any order.
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     drawn = np.random.default_rng(int.from_bytes(digest[:16], "big")).permutation(length * length)
     real = (drawn // length + first) * tokens + drawn % length + first

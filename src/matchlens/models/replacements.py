@@ -1,4 +1,4 @@
-"""What stands in for a removed term: means over the run (``mean``), other pairs (``resample``)."""
+"""What replaces a removed term: its mean over the run (``mean``), another pair's (``resample``)."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ class ReplacementMeans:
         """Means over the pairs of both."""
         out = ReplacementMeans(dict(self.sums), dict(self.pairs))
         for layer in other.sums:
-            seen = layer in out.sums
-            out.sums[layer] = out.sums[layer] + other.sums[layer] if seen else other.sums[layer]
-            out.pairs[layer] = out.pairs[layer] + other.pairs[layer] if seen else other.pairs[layer]
+            known = layer in out.sums
+            out.sums[layer] = out.sums[layer] + other.sums[layer] if known else other.sums[layer]
+            out.pairs[layer] = (
+                out.pairs[layer] + other.pairs[layer] if known else other.pairs[layer]
+            )
         return out
 
     def mean(self, layer: int) -> Float[Tensor, "head row_part column_part width"]:
@@ -55,7 +57,7 @@ class ReplacementMeans:
 
 @dataclass
 class Replacements:
-    """The stand-ins of one batch.
+    """What is put in the place of removed terms, for one batch.
 
     Args:
         means: the run's mean terms, where a condition cuts by ``mean``.
@@ -67,27 +69,21 @@ class Replacements:
     others: dict[int, Tensor] = field(default_factory=dict)
 
     def added(self, layer: int, cuts: Sequence[LayerCut], pairs: int) -> Tensor | None:
-        """What is added to the rows' contexts, [condition * pair, head, row part, head width].
-
-        Args:
-            layer: layer number.
-            cuts: the conditions side by side.
-            pairs: pairs in the batch.
-        """
+        """What is added to the rows' contexts, [condition * pair, head, row part, head width]."""
         parts = []
         for cut in cuts:
             by_mean, by_other = cut.removed(How.MEAN), cut.removed(How.RESAMPLE)
-            one = None
+            total = None
             if by_mean.any() and self.means is not None:
                 mean = self.means.mean(layer)
                 which = torch.from_numpy(by_mean).to(mean)
-                one = torch.einsum("hxy,hxyd->hxd", which, mean).expand(pairs, -1, -1, -1)
+                total = torch.einsum("hxy,hxyd->hxd", which, mean).expand(pairs, -1, -1, -1)
             if by_other.any():
                 terms = self.others[layer].double()
                 which = torch.from_numpy(by_other).to(terms)
                 other = torch.einsum("hxy,nhxyd->nhxd", which, terms)
-                one = other if one is None else one + other
-            parts.append(one)
+                total = other if total is None else total + other
+            parts.append(total)
         known = next((part for part in parts if part is not None), None)
         if known is None:
             return None
@@ -100,13 +96,14 @@ class Watcher:
     """Turns the weights that the attention function shows into terms, layer by layer.
 
     Args:
-        grid: the parts of the batch.
+        layout: the parts of the batch.
         layer: the layer that is watched.
         rows: the rows that are computed there.
-        store: takes the terms of the batch, [pair, head, row part, column part, head width].
+        means: takes the terms of the batch, [pair, head, row part, column part, head width].
+        others: takes the same, by layer.
     """
 
-    grid: PartLayout
+    layout: PartLayout
     layer: int
     rows: slice | None
     means: ReplacementMeans | None = None
@@ -114,8 +111,8 @@ class Watcher:
 
     def __call__(self, weights: Tensor, value: Tensor) -> None:
         """Called by the attention function."""
-        row_parts = self.grid.row_parts(self.rows)
-        terms = part_terms(weights, value, row_parts, self.grid.parts)
+        row_parts = self.layout.row_parts(self.rows)
+        terms = part_terms(weights, value, row_parts, self.layout.parts)
         if self.means is not None:
             self.means.observe(self.layer, row_parts, terms)
         if self.others is not None:

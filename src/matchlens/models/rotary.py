@@ -98,7 +98,6 @@ def turned(query: Tensor, key: Tensor, biases: tuple[Tensor | None, ...], heads:
         query: [head * head width, width].
         key: [key head * head width, width].
         biases: theirs, None where the model has none.
-        heads: number of heads.
     """
     width = len(query) // heads
     query_bias, key_bias = (

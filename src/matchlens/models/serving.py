@@ -97,28 +97,20 @@ class Serving:
         return {key: value for key, value in self.call.items() if key in _CALL}
 
     def stated(self, tokenizer: Any, name: str) -> tuple[int | None, str]:
-        """The length limit that the folder states, and what states it.
-
-        Args:
-            tokenizer: the loaded tokenizer.
-            name: the model's name, for the error.
-
-        Raises:
-            InputError: if what states it is no usable number.
-        """
+        """The length limit that the folder states, and what states it."""
         if "max_length" in self.call:
-            found, source = self.call["max_length"], "processing_kwargs of sentence-transformers"
+            limit, source = self.call["max_length"], "processing_kwargs of sentence-transformers"
         elif "model_max_length" in self.loading:
-            found, source = tokenizer.model_max_length, "max_seq_length of sentence-transformers"
+            limit, source = tokenizer.model_max_length, "max_seq_length of sentence-transformers"
         else:
-            found, source = tokenizer.model_max_length, "model_max_length of the tokenizer"
-        usable = isinstance(found, int | float) and not isinstance(found, bool) and found >= 2
-        if not usable or (isinstance(found, float) and found < 10**20 and found != int(found)):
+            limit, source = tokenizer.model_max_length, "model_max_length of the tokenizer"
+        usable = isinstance(limit, int | float) and not isinstance(limit, bool) and limit >= 2
+        if not usable or (isinstance(limit, float) and limit < 10**20 and limit != int(limit)):
             raise InputError(
-                f"model {name!r}: its length limit ({source}) is {found!r:.60}; expected a whole "
+                f"model {name!r}: its length limit ({source}) is {limit!r:.60}; expected a whole "
                 "number of tokens; correct it in the model's files"
             )
-        return (int(found) if found < 10**9 else None), source  # 10^30 means no limit
+        return (int(limit) if limit < 10**9 else None), source  # 10^30 means no limit
 
     def lowered(self, tokenizer: Any) -> Any:
         """The tokenizer, turned to lower case as sentence-transformers does it, where it does."""
@@ -129,8 +121,8 @@ class Serving:
         backend = tokenizer.backend_tokenizer
         known: Any = backend.normalizer
         each = list(known) if isinstance(known, normalizers.Sequence) else [known]  # pyright: ignore
-        if not any(isinstance(one, normalizers.Lowercase) for one in each):
-            rest = [one for one in each if one is not None]
+        if not any(isinstance(step, normalizers.Lowercase) for step in each):
+            rest = [step for step in each if step is not None]
             backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
         return tokenizer
 
@@ -143,14 +135,6 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     """What the files of sentence-transformers in a folder say, where it would use them.
 
     It uses them where ``modules.json`` is there and the model is marked as a CrossEncoder.
-
-    Args:
-        path: the folder.
-        config: its config.json.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if they ask for something that matchlens does not do; it names file and key.
     """
     _check_activations(config, "config.json", name)
     files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
@@ -168,44 +152,38 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
             settings[new] = settings.pop(old)
     causal = settings.get("transformer_task") == "text-generation"
     answers = _answers(path, causal, name)
-    given = Given(settings, file, name)
-    given.check(_SETTINGS, "settings")
+    file_settings = FileSettings(settings, file, name)
+    file_settings.check(_SETTINGS, "settings")
     if settings.get("transformer_task") not in ("sequence-classification", "text-generation"):
-        given.refuse("transformer_task", "'sequence-classification' or 'text-generation'")
+        file_settings.refuse("transformer_task", "'sequence-classification' or 'text-generation'")
     if settings.get("tokenizer_name_or_path") is not None:
-        given.refuse("tokenizer_name_or_path", "none, and the tokenizer in the folder itself")
-    given.inner("model_kwargs").check(_MODEL | _HUB, "arguments of the model")
-    own = given.inner("config_kwargs")
+        file_settings.refuse(
+            "tokenizer_name_or_path", "none, and the tokenizer in the folder itself"
+        )
+    file_settings.inner("model_kwargs").check(_MODEL | _HUB, "arguments of the model")
+    own = file_settings.inner("config_kwargs")
     for key, value in own.values.items():
         if key not in _HUB and (key not in config or config[key] != value):
             own.refuse(key, f"what config.json says ({config.get(key)!r:.40})")
-    loading = given.inner("processor_kwargs")
+    loading = file_settings.inner("processor_kwargs")
     loading.check(_TOKENIZER | _HUB, "arguments of the tokenizer")
     loads = {key: value for key, value in loading.values.items() if key in _TOKENIZER}
     longest = settings.get("max_seq_length")
     if longest is not None:
         loads.setdefault("model_max_length", longest)
-    call, template = _call(given.inner("processing_kwargs"))
-    modes = given.inner("modality_config").values
+    call, template = _call(file_settings.inner("processing_kwargs"))
+    modes = file_settings.inner("modality_config").values
     message = modes.get("message")
     chat: Any = message.get("format", "") if isinstance(message, dict) else message
     if chat not in (None, "flat", "structured"):
-        given.refuse("modality_config", "messages that are 'flat' or 'structured'")
+        file_settings.refuse("modality_config", "messages that are 'flat' or 'structured'")
     prompt = _prompt(about, name)
     lower = settings.get("do_lower_case") is True
     return Serving(True, loads, lower, call, prompt, chat, template, answers, files)
 
 
 def serving_object(owner: Any, name: str) -> Serving:
-    """What a ``CrossEncoder`` object does with a pair; its tokenizer is loaded already.
-
-    Args:
-        owner: the object, of any version of sentence-transformers.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if it does something that matchlens does not do.
-    """
+    """What a ``CrossEncoder`` object does with a pair; its tokenizer is loaded already."""
     kind = type(owner).__name__
     chosen = getattr(owner, "default_prompt_name", None)
     prompts = getattr(owner, "prompts", None)
@@ -218,8 +196,10 @@ def serving_object(owner: Any, name: str) -> Serving:
         first, *rest = owner
     except TypeError:  # before version 5 it was no row of modules
         first, rest = None, []
-    given = Given({"processing_kwargs": getattr(first, "processing_kwargs", {})}, kind, name)
-    call, template = _call(given.inner("processing_kwargs"))
+    file_settings = FileSettings(
+        {"processing_kwargs": getattr(first, "processing_kwargs", {})}, kind, name
+    )
+    call, template = _call(file_settings.inner("processing_kwargs"))
     modes = getattr(first, "modality_config", None) or {}
     chat = first.input_formatter.message_format if "message" in modes else None
     answers = None
@@ -235,7 +215,7 @@ def serving_object(owner: Any, name: str) -> Serving:
 
 
 @dataclass(frozen=True)
-class Given:
+class FileSettings:
     """Settings of one file, with what errors must say of them.
 
     Args:
@@ -248,33 +228,21 @@ class Given:
     file: str
     name: str
 
-    def inner(self, key: str) -> Given:
-        """The settings under one key; none where it is missing.
-
-        Raises:
-            InputError: if something else than settings is there.
-        """
+    def inner(self, key: str) -> FileSettings:
+        """The settings under one key; none where it is missing."""
         values = self.values.get(key) or {}
         if not isinstance(values, dict):
             self.refuse(key, "an object")
-        return Given(values, f"{key} in {self.file}", self.name)
+        return FileSettings(values, f"{key} in {self.file}", self.name)
 
     def check(self, known: set[str], what: str) -> None:
-        """Refuse a setting that is not among those known.
-
-        Raises:
-            InputError: if there is one.
-        """
+        """Refuse a setting that is not among those known."""
         for key in self.values:
             if key not in known:
                 self.refuse(key, f"no other {what} than {', '.join(sorted(known - _HUB))}")
 
     def refuse(self, key: str, expected: str) -> None:
-        """Refuse a setting by its name.
-
-        Raises:
-            InputError: always.
-        """
+        """Refuse a setting by its name."""
         raise InputError(
             f"model {self.name!r}: {key!r:.40} in {self.file} is {self.values.get(key)!r:.60}, "
             f"which matchlens does not do; expected {expected:.160}; take it out to look at the "
@@ -282,10 +250,10 @@ class Given:
         )
 
 
-def _call(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
+def _call(file_settings: FileSettings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of the tokenizer's call, and of the chat template."""
-    call = {**given.inner("text").values, **given.inner("common").values}
-    of = Given(call, given.file, given.name)
+    call = {**file_settings.inner("text").values, **file_settings.inner("common").values}
+    of = FileSettings(call, file_settings.file, file_settings.name)
     of.check(_CALL | _HARMLESS | {"max_length", "truncation", "return_attention_mask"}, "arguments")
     if call.get("truncation", True) not in _WHOLE:
         of.refuse("truncation", "true, which cuts the longer text")
@@ -296,7 +264,7 @@ def _call(given: Given) -> tuple[dict[str, Any], dict[str, Any]]:
             of.refuse(key, "true or false")
     if call.get("max_length", 0) is None:
         del call["max_length"]
-    return call, dict(given.inner("chat_template").values)
+    return call, dict(file_settings.inner("chat_template").values)
 
 
 def _prompt(about: Mapping[str, Any], name: str) -> str:
@@ -350,8 +318,8 @@ def _answers(path: Path, causal: bool, name: str) -> tuple[int, int | None] | No
 
 def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
     """Class and folder of each module."""
-    for one in read_list(path, MODULES, name):
-        known = one if isinstance(one, dict) else {}
+    for entry in read_list(path, MODULES, name):
+        known = entry if isinstance(entry, dict) else {}
         kind = str(known.get("type"))
         own = kind.startswith("sentence_transformers.")
         yield kind.rsplit(".", 1)[-1] if own else kind, str(known.get("path"))

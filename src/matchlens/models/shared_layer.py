@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from matchlens.models.attend import Call, attend, attend_absorbed, attend_again
 from matchlens.models.attention_probe import AttentionProbe
+from matchlens.models.family import Splittable
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
@@ -31,27 +32,6 @@ MOST_ROWS = 0.9
 """Share of the tokens above which rows that are cut are not worth picking out."""
 FEW_ROWS = 0.5
 """Share of the tokens up to which attention weights are formed of the rows that are cut alone."""
-
-
-@runtime_checkable
-class Apart(Protocol):
-    """A family whose layers come apart: projections, attention, and what stands above it."""
-
-    n_heads: int
-    score_rows: slice
-
-    def projections(self, index: int) -> tuple[Any, Any, Any]:
-        """The linear modules that make queries, keys and values."""
-        ...
-
-    def after_attention(
-        self,
-        index: int,
-        context: Float[Tensor, "batch row context"],
-        states: Float[Tensor, "batch row width"],
-    ) -> Float[Tensor, "batch row width"]:
-        """What a layer makes of the rows' contexts and their states, row by row."""
-        ...
 
 
 @dataclass
@@ -80,7 +60,7 @@ class SharedLayer:
 
     def __init__(
         self,
-        family: Apart,
+        family: Splittable,
         index: int,
         states: Float[Tensor, "batch token width"],
         grid: PartLayout,

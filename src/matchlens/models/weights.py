@@ -82,13 +82,6 @@ class Weights:
         """Read the headers of the weights that the library would load from a folder.
 
         As in the library, one whole file goes before an index with shards.
-
-        Args:
-            path: the folder.
-            name: the model's name, for errors.
-
-        Raises:
-            InputError: if a file is missing, leads out of the folder, or is no safetensors file.
         """
         files: dict[str, Mark] = {}
         tensors: dict[str, Stored] = {}
@@ -128,23 +121,20 @@ class Weights:
 
         Args:
             dtype: the type that the model will have; narrower floats are widened at once.
-
-        Raises:
-            InputError: if a file is not the one whose header was read.
         """
         import torch
 
         loaded = {}
-        for file in dict.fromkeys(one.file for one in self.tensors.values()):
+        for file in dict.fromkeys(entry.file for entry in self.tensors.values()):
             with opened(self.path, file, self.name) as stream:
-                held = [(key, one) for key, one in self.tensors.items() if one.file == file]
-                for key, one in sorted(held, key=lambda pair: pair[1].begin):
-                    kind = getattr(torch, one.dtype)
-                    raw = torch.empty(one.end - one.begin, dtype=torch.uint8)
-                    stream.seek(one.begin)
+                stored = [(key, entry) for key, entry in self.tensors.items() if entry.file == file]
+                for key, entry in sorted(stored, key=lambda pair: pair[1].begin):
+                    kind = getattr(torch, entry.dtype)
+                    raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+                    stream.seek(entry.begin)
                     if stream.readinto(raw.numpy().data) != len(raw):
                         raise changed(self.name, file)
-                    tensor = raw.view(kind).reshape(one.shape)
+                    tensor = raw.view(kind).reshape(entry.shape)
                     widens = kind.is_floating_point and kind.itemsize < dtype.itemsize
                     loaded[key] = tensor.to(dtype) if widens else tensor
                 if mark(stream.fileno()) != self.files[file]:
@@ -153,15 +143,7 @@ class Weights:
 
 
 def check_depth(config: Any, weights: Weights) -> None:
-    """See that a config asks for no more layers than there are weights, before any is made.
-
-    Args:
-        config: the library's config.
-        weights: the headers of the weights.
-
-    Raises:
-        InputError: it names what the config asks for.
-    """
+    """See that a config asks for no more layers than there are weights, before any is made."""
     groups = getattr(config, "num_hidden_groups", None)
     shared = groups is not None  # layers that share their weights
     number: Any = groups * config.inner_group_num if shared else config.num_hidden_layers
@@ -174,15 +156,7 @@ def check_depth(config: Any, weights: Weights) -> None:
 
 
 def check_room(skeleton: Any, weights: Weights) -> None:
-    """See that a config asks for no more than the weights hold, before anything is allocated.
-
-    Args:
-        skeleton: the model that the config describes, on torch's meta device.
-        weights: the headers of the weights.
-
-    Raises:
-        InputError: it names the largest weight that the files do not hold in that shape.
-    """
+    """See that a config asks for no more than the weights hold, before anything is allocated."""
     most = 2 * weights.numbers + 2**20  # a head and buffers may be missing: the library names them
     every = [*skeleton.named_parameters(), *skeleton.named_buffers()]
     if sum(tensor.numel() for _, tensor in every) <= most:
@@ -190,19 +164,21 @@ def check_room(skeleton: Any, weights: Weights) -> None:
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for key, stored in weights.tensors.items():
         shapes.setdefault(_end(key), []).append(stored.shape)
-    odd = [one for one in every if tuple(one[1].shape) not in shapes.get(_end(one[0]), [])]
-    key, tensor = max(odd or every, key=lambda one: one[1].numel())
-    held = shapes.get(_end(key))
-    found = "no such weight" if held is None else " x ".join(map(str, held[0]))
-    wanted = set(tensor.shape).difference(*(held or ()))
+    odd = [entry for entry in every if tuple(entry[1].shape) not in shapes.get(_end(entry[0]), [])]
+    key, tensor = max(odd or every, key=lambda entry: entry[1].numel())
+    known_shapes = shapes.get(_end(key))
+    in_files = "no such weight" if known_shapes is None else " x ".join(map(str, known_shapes[0]))
+    wanted = set(tensor.shape).difference(*(known_shapes or ()))
     sizes = {
-        name: one for name, one in skeleton.config.to_dict().items() if type(one) is int and one
+        name: entry
+        for name, entry in skeleton.config.to_dict().items()
+        if type(entry) is int and entry
     }
-    blamed = [name for name, one in sizes.items() if {one, 2 * one} & wanted]
+    blamed = [name for name, entry in sizes.items() if {entry, 2 * entry} & wanted]
     blamed = blamed or [max(sizes, key=lambda name: sizes[name])]
     raise InputError(
         f"model {weights.name!r}: by {' or '.join(blamed)} in config.json {key} is "
-        f"{' x '.join(map(str, tensor.shape))}, its weights have {found}; expected the config "
+        f"{' x '.join(map(str, tensor.shape))}, its weights have {in_files}; expected the config "
         "that belongs to the weights"
     )
 
@@ -214,10 +190,6 @@ def _end(key: str) -> str:
 
 def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Sort the weights that the library did not use.
-
-    Args:
-        module: the model.
-        unexpected: their names.
 
     Returns:
         Those of the body (layers, embeddings), those of heads for pretraining, which score
@@ -279,19 +251,19 @@ def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str,
         raise wrong("its header is no object")
     entries.pop("__metadata__", None)
     place = 0
-    found = []
+    placed = []
     for key, entry in entries.items():
         try:
             kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             dtype = _TYPES[kind]
-            sound = all(type(one) is int and one >= 0 for one in (begin, end, *shape))
+            sound = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
         except (TypeError, KeyError, ValueError):
             raise wrong(f"its entry {key[:60]!r}") from None
         width = _WIDTHS.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
         if not sound or end - begin != _product(shape) * width:
             raise wrong(f"its entry {key[:60]!r}")
-        found.append((begin, end, key, dtype, tuple(shape)))
-    for begin, end, key, dtype, shape in sorted(found):
+        placed.append((begin, end, key, dtype, tuple(shape)))
+    for begin, end, key, dtype, shape in sorted(placed):
         if begin != place:
             raise wrong(f"its entry {key[:60]!r} overlaps another or leaves a gap")
         place = end
@@ -302,6 +274,6 @@ def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str,
 
 def _product(shape: Sequence[int]) -> int:
     total = 1
-    for one in shape:
-        total *= one
+    for size in shape:
+        total *= size
     return total

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from matchlens.batching import Spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
-from matchlens.models.static import UNUSED
 from matchlens.parts import Part
 
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -81,13 +81,6 @@ def words_of(model: Reranker, pair: Pair) -> Words:
     Words are looked for in the texts; a token belongs to the first word of which it holds a
     character, so that WordPiece, byte-level BPE and SentencePiece agree.
 
-    Args:
-        model: a loaded reranker.
-        pair: a query with a passage.
-
-    Raises:
-        InputError: if the pair cannot be encoded.
-
     >>> import matchlens
     >>> found = words_of(matchlens.load("demo"), Pair("q", "d", "the tokenizers", "tokenizer!", 0))
     >>> found.word.tolist(), found.content.tolist()[:4]
@@ -97,12 +90,7 @@ def words_of(model: Reranker, pair: Pair) -> Words:
 
 
 def split(spans: Spans, pair: Pair) -> Words:
-    """The words of a pair whose tokens' places in the texts are known.
-
-    Args:
-        spans: the tokens.
-        pair: the pair.
-    """
+    """The words of a pair whose tokens' places in the texts are known."""
     count = len(spans.parts)
     word = np.full(count, -1, dtype=np.int64)
     stems = np.zeros(count, dtype=np.int64)
@@ -113,24 +101,25 @@ def split(spans: Spans, pair: Pair) -> Words:
         places = np.flatnonzero(spans.parts == part)
         if not len(places):
             continue
-        found = list(WORD.finditer(text, 0, int(spans.ends[places].max()) + LONGEST))
-        if not found:
+        matches = list(WORD.finditer(text, 0, int(spans.ends[places].max()) + LONGEST))
+        if not matches:
             continue
-        starts = np.array([one.start() for one in found])
-        ends = np.array([one.end() for one in found])
+        starts = np.array([match.start() for match in matches])
+        ends = np.array([match.end() for match in matches])
         at = np.searchsorted(ends, spans.starts[places], side="right")
-        inside = at < len(found)
-        at = np.minimum(at, len(found) - 1)
+        # Of a token over several words (SentencePiece joins a space to the next) the first counts.
+        inside = at < len(matches)
+        at = np.minimum(at, len(matches) - 1)
         inside &= starts[at] < spans.ends[places]
-        names = [stem(one.group()) for one in found]
+        names = [stem(match.group()) for match in matches]
         ids = np.array([numbers.setdefault(name, len(numbers) + 1) for name in names])
         carries = np.array(
-            [one.group().casefold().replace("\u2019", "'") not in STOP for one in found]
+            [match.group().casefold().replace("\u2019", "'") not in STOP for match in matches]
         )
-        mine = places[inside]
-        word[mine], stems[mine] = first + at[inside], ids[at[inside]]
-        content[mine] = carries[at[inside]]
-        first += len(found)
+        of_words = places[inside]
+        word[of_words], stems[of_words] = first + at[inside], ids[at[inside]]
+        content[of_words] = carries[at[inside]]
+        first += len(matches)
     return Words(word, stems, content)
 
 
@@ -211,15 +200,7 @@ class Static:
 
     @classmethod
     def of(cls, model: Reranker, seed: int = 0) -> Static:
-        """Those of a model.
-
-        Args:
-            model: a loaded reranker.
-            seed: of the random word pairs.
-
-        Raises:
-            InputError: if its vocabulary has no two words.
-        """
+        """Those of a model."""
         table = model.family.module.get_input_embeddings().weight.detach()
         special = set(model.tokenizer.all_special_ids)
         ids = _whole(
@@ -247,7 +228,8 @@ class Static:
             left, right = (unit[one] for one in pair)
             cosines.append((left * right).sum(-1).cpu().numpy())
         near = float(np.quantile(np.concatenate(cosines), 1 - NEAR))
-        return cls(table, centre, near - 1e-6)  # in a small vocabulary it is a pair's own cosine
+        # In a small vocabulary the threshold is a pair's own cosine, which must count as near.
+        return cls(table, centre, near - 1e-6)
 
     def of_words(
         self, ids: Int[Tensor, "pair token"], word: Int[Tensor, "pair token"]
@@ -255,7 +237,6 @@ class Static:
         """For each token the vector of its whole word, of length 1; 0 where there is no word.
 
         Args:
-            ids: token ids.
             word: number of the token's word in its pair; -1 for none.
         """
         pairs, places = ids.shape
@@ -275,9 +256,78 @@ def _whole(vocabulary: Mapping[int, str]) -> list[int]:
         (mark for mark in "\u2581\u0120" if any(t.startswith(mark) for t in vocabulary.values())),
         "",
     )
-    found = []
+    whole_words = []
     for number, token in sorted(vocabulary.items()):
         text = token.removesuffix("</w>").removeprefix(begins)
         if token.startswith(begins) and len(text) > 1 and WORD.fullmatch(text):
-            found.append(number)
-    return found
+            whole_words.append(number)
+    return whole_words
+
+
+UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
+"""Places that a vocabulary keeps free; their vectors were never trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The tokens that stand for words, with their static vectors.
+
+    Args:
+        tokens: their texts, as the tokenizer writes them.
+        ids: [token], token ids.
+        query: [token, d], as tokens of a query.
+        document: [token, d], as tokens of a passage; they differ where there are token types.
+        left_out: how many special and unused tokens are not among them.
+    """
+
+    tokens: tuple[str, ...]
+    ids: Int[Tensor, " token"]
+    query: Float[Tensor, "token d"]
+    document: Float[Tensor, "token d"]
+    left_out: int
+
+
+def vocabulary(model: Reranker) -> Vocabulary:
+    """The static vectors of a model's vocabulary: what layer 0 would read without the positions.
+
+    Word embedding + mean position embedding + token type embedding (the query's or the passage's,
+    where the family has types), through the embeddings' normalisation, and widened where the
+    family widens. In layers above 0 they stand in for inputs that the context has changed.
+
+    >>> import matchlens
+    >>> found = vocabulary(matchlens.load("demo"))
+    >>> found.query.shape, found.left_out, found.tokens.index("in")
+    (torch.Size([29523, 384]), 999, 1000)
+    """
+    every = model.tokenizer.get_vocab()
+    special = set(model.tokenizer.all_special_ids)
+    kept = sorted(
+        (number, token)
+        for token, number in every.items()
+        if number not in special and not UNUSED.fullmatch(token)
+    )
+    ids = torch.tensor([number for number, _ in kept], dtype=torch.long)
+    types = model.family.token_types
+    return Vocabulary(
+        tokens=tuple(token for _, token in kept),
+        ids=ids,
+        query=_vectors(model, ids, 0),
+        document=_vectors(model, ids, 1 if types > 1 else 0),
+        left_out=len(every) - len(kept),
+    )
+
+
+@torch.inference_mode()
+def _vectors(model: Reranker, ids: Tensor, kind: int) -> Tensor:
+    family: Any = model.family
+    embeddings = family.module.base_model.embeddings
+    positions = embeddings.position_embeddings
+    vectors = embeddings.word_embeddings.weight[ids.to(model.device)]
+    if positions is not None:  # DeBERTa may have distances only
+        first = 0 if positions.padding_idx is None else positions.padding_idx + 1
+        vectors = vectors + positions.weight[first:].mean(0)
+    if model.family.token_types:
+        vectors = vectors + embeddings.token_type_embeddings.weight[kind]
+    project = getattr(embeddings, "embed_proj", None)  # DeBERTa's, before it normalises
+    vectors = embeddings.LayerNorm(vectors if project is None else project(vectors))
+    return family.widen(vectors).float().cpu()

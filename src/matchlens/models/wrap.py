@@ -127,7 +127,7 @@ def wrap(
     elif label is not None:
         raise no_labels(facts.name)
     serving = PLAINLY if owner is None else serving_object(owner, facts.name)
-    said = None if owner is None or prompt is not None else _predicted(owner, module)
+    predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
         with refusing(facts.name, "its config cannot be followed"):
@@ -135,8 +135,8 @@ def wrap(
     family.label = facts.label
     dtype, device = _type_and_place(module, facts.name)
     limits = facts.limits(serving.stated(own, facts.name), max_length)
-    if isinstance(found := _limit(owner), int):
-        limits.setdefault(f"max_seq_length of the {type(owner).__name__}", found)
+    if isinstance(owner_limit := _limit(owner), int):
+        limits.setdefault(f"max_seq_length of the {type(owner).__name__}", owner_limit)
     limit, source = smallest(limits)
     more: dict[str, object] = {} if asked is None else {"prompt": asked.record()}
     if serving.prompt:
@@ -170,8 +170,8 @@ def wrap(
             limits=limits,
         )
     )
-    if said is not None:
-        _compare(reranker, said, type(owner).__name__)
+    if predicted is not None:
+        _compare(reranker, predicted, type(owner).__name__)
     return reranker
 
 
@@ -184,15 +184,15 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
             "classifier with its tokenizer, or a sentence_transformers.CrossEncoder; a folder or "
             "a hub id goes to matchlens.load"
         )
-    given = name or str(getattr(module, "name_or_path", "")) or type(module).__name__
-    if Path(given).is_dir():
-        given = Path(given).resolve().name
-    check_config(config, given, FAMILIES)
-    facts = ModelFacts(name=given, config=config, architecture=type(module).__name__)
+    shown = name or str(getattr(module, "name_or_path", "")) or type(module).__name__
+    if Path(shown).is_dir():
+        shown = Path(shown).resolve().name
+    check_config(config, shown, FAMILIES)
+    facts = ModelFacts(name=shown, config=config, architecture=type(module).__name__)
     library = library_of(class_of_family(facts.model_type), facts.classifies)
     if not isinstance(module, library):
         raise InputError(
-            f"model {given!r} is a {type(module).__qualname__} of {type(module).__module__}; "
+            f"model {shown!r} is a {type(module).__qualname__} of {type(module).__module__}; "
             f"expected transformers' own {library.__name__}"
         )
     _ = facts.shape
@@ -200,7 +200,7 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
         plain = library(copy.deepcopy(config)).state_dict()
     if odd := sorted(plain.keys() ^ module.state_dict().keys()):
         raise InputError(
-            f"model {given!r} has other weights than a plain {library.__name__} ({len(odd)} of "
+            f"model {shown!r} has other weights than a plain {library.__name__} ({len(odd)} of "
             f"them, {odd[0]} the first); expected none besides: merge an adapter into the model "
             "before it is wrapped"
         )
@@ -250,8 +250,8 @@ def _digest(module: Any, tokenizer: PreTrainedTokenizerFast) -> str:
 
 def _limit(owner: Any) -> object:
     """The CrossEncoder's own length limit; it has had two names."""
-    found = getattr(owner, "max_seq_length", None)
-    return getattr(owner, "max_length", None) if found is None and owner is not None else found
+    limit = getattr(owner, "max_seq_length", None)
+    return getattr(owner, "max_length", None) if limit is None and owner is not None else limit
 
 
 @contextmanager
@@ -286,30 +286,30 @@ def _predicted(owner: Any, module: Any) -> Tensor:
                 )
                 for text in texts
             ]
-            said = torch.cat([torch.as_tensor(one).reshape(1, -1) for one in each])
+            logits = torch.cat([torch.as_tensor(one).reshape(1, -1) for one in each])
     except Exception as error:  # another's code: whatever it raises, the object cannot be used
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"the {type(owner).__name__}'s predict fails on two built-in pairs: {reason}; expected "
             "an object that scores pairs of texts"
         ) from None
-    return said
+    return logits
 
 
-def _compare(reranker: Reranker, said: Tensor, kind: str) -> None:
+def _compare(reranker: Reranker, predicted: Tensor, kind: str) -> None:
     """Refuse a CrossEncoder whose predict is not its model's forward on query and passage."""
     encoded = reranker.encode(SHORT)
     (batch,) = batches(encoded, 10**6, pad_id=reranker.pad_id, device=reranker.device)
     with torch.inference_mode():
         own = reranker.family.library_score(batch).double().cpu()
     label = reranker.family.label
-    whole = said.shape[1] in ((1, 2) if label is None else (label.count,))
-    logits = (relevance(said, label) if whole else said.flatten()).double().cpu()
+    whole = predicted.shape[1] in ((1, 2) if label is None else (label.count,))
+    logits = (relevance(predicted, label) if whole else predicted.flatten()).double().cpu()
     worst = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
     most = SCORES[reranker.dtype] * max(1.0, float(own.abs().max()))
     if not worst <= most:
         theirs, ours = (
-            ", ".join(f"{one:.4f}" for one in values.tolist()) for values in (logits, own)
+            ", ".join(f"{value:.4f}" for value in values.tolist()) for values in (logits, own)
         )
         raise InputError(
             f"model {reranker.name!r}: the {kind}'s predict gives {theirs} for two built-in pairs, "

@@ -19,11 +19,7 @@ ERR_TOP = 4  # the highest grade of ERR's gain, as gdeval.pl (TREC Web track) ha
 
 
 def by_orders(
-    measure: Measure,
-    queries: Sequence[Candidates],
-    ranked: Ranked,
-    seed: int,
-    permutations: int,
+    measure: Measure, queries: Sequence[Candidates], ranked: Ranked, seed: int, permutations: int
 ) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"], bool]:
     """Evaluate every query on its order, or on permutations of its tie groups.
 
@@ -56,11 +52,7 @@ def by_orders(
 
 
 def _orders(
-    measure: Measure,
-    queries: Sequence[Candidates],
-    ranked: Ranked,
-    seed: int,
-    permutations: int,
+    measure: Measure, queries: Sequence[Candidates], ranked: Ranked, seed: int, permutations: int
 ) -> Iterator[tuple[Int[np.ndarray, "k n"], Int[np.ndarray, " k"]]]:
     """For each query, distinct orders of its grades and how often each was drawn.
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from matchlens.circuits import CONTRASTS
+from matchlens.qk import CONTRASTS
 from matchlens.report.numbers import columns, note_lines, printed
 from matchlens.results import Result, records
-from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
-from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.circuits import COMPANIONS, VARIANTS, colour_of, most_aligned
 from matchlens.studies.contrasts import Thresholds
 
 FAR = 3.0
@@ -34,7 +33,7 @@ def circuits_text(result: Result) -> str:
     """Figure 2's associations, the most aligned heads, the hypothesis, what heads match.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     lines = [
         title_of(result),
@@ -52,7 +51,7 @@ def title_of(result: Result) -> str:
     """Of which model and pairs.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     model, pairs = result.identity["model"], result.identity["pairs"]
     assert isinstance(model, Mapping)  # noqa: S101

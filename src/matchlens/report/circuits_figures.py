@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from matchlens import figures
-from matchlens.circuits import CONTRASTS
+from matchlens.qk import CONTRASTS
 from matchlens.report.circuits import (
     ARROWS,
     FAR,
@@ -20,8 +20,7 @@ from matchlens.report.circuits import (
 from matchlens.report.main_tables import main_table
 from matchlens.report.sections import section_latex
 from matchlens.results import Result
-from matchlens.studies.circuits_options import COMPANIONS, TOP, VARIANTS
-from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.circuits import COMPANIONS, TOP, VARIANTS, colour_of, most_aligned
 
 TERM_WORDS: Mapping[str, str] = {
     "matching": "matching (x, y)",
@@ -42,7 +41,7 @@ def circuits_files(result: Result) -> dict[str, str | bytes]:
     """The study's text and figures, file name to content.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     files: dict[str, str | bytes] = {
         "circuits/circuits.txt": circuits_text(result),
@@ -62,7 +61,7 @@ def circuits_figures(result: Result) -> Iterator[tuple[str, Figure]]:
     """The figures by name, Figure 2 first, each drawn when it is asked for.
 
     Args:
-        result: what :func:`matchlens.query_key` returned.
+        result: what :func:`matchlens.circuits` returned.
     """
     heads, variant = result.to_frame("heads"), str(result.options["variant"])
     column, words = VARIANTS[variant], VARIANT_WORDS[variant]

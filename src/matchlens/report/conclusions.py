@@ -14,8 +14,7 @@ from matchlens.ranking.effects import MARGIN
 from matchlens.report.numbers import columns, printed
 from matchlens.results import Result, read_manifest, records, to_json
 from matchlens.saving import locked
-from matchlens.studies.claims import claims
-from matchlens.studies.headline import headline, summary
+from matchlens.studies.claims import claims, headline, summary
 
 NAME = "study"
 FORMAT = 1

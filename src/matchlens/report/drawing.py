@@ -16,8 +16,7 @@ from matchlens.report.robustness_text import controls_of, controls_text, head_se
 from matchlens.report.sections import section_latex
 from matchlens.report.tables import latex, sweep_text, text
 from matchlens.results import Result, records
-from matchlens.studies.cut_modes import starred
-from matchlens.studies.impossible import feasible
+from matchlens.studies.cut_modes import feasible, starred
 
 SETS = 12
 """Sets of heads in one figure."""

@@ -22,7 +22,7 @@ def looking_text(result: Result, looks: Sequence[int] | None = None) -> str:
     """The list of pairs, and a view of some of them.
 
     Args:
-        result: what :func:`matchlens.looking` returned.
+        result: what :func:`matchlens.look` returned.
         looks: which are viewed; all where None.
     """
     model, table = result.identity["model"], result.to_frame("looks")
@@ -138,6 +138,6 @@ def looking_files(result: Result) -> dict[str, str | bytes]:
     """All views as text.
 
     Args:
-        result: what :func:`matchlens.looking` returned.
+        result: what :func:`matchlens.look` returned.
     """
     return {"looking/looking.txt": looking_text(result)}

@@ -14,11 +14,10 @@ from matchlens.report.screening import screen_table
 from matchlens.report.sections import Section
 from matchlens.report.tables import COLUMNS, ROWS, is_matrix
 from matchlens.results import Result, records
-from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
-from matchlens.studies.circuits_tables import colour_of, most_aligned
+from matchlens.studies.circuits import COMPANIONS, VARIANTS, colour_of, most_aligned
 from matchlens.studies.contrasts import EARLIER, is_earlier
 from matchlens.studies.cut_modes import starred
-from matchlens.studies.verdicts import number
+from matchlens.studies.decisions import number
 
 MOST = 20
 """Heads in a table of the foremost ones."""

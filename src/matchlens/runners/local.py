@@ -1,4 +1,4 @@
-"""Shards run on this machine: in this process, or in processes beside it."""
+"""Shards run on this machine, in processes beside this one."""
 
 from __future__ import annotations
 
@@ -6,56 +6,28 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-import numpy as np
 import torch
 
-from matchlens.engine import Progress
+from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
+from matchlens.models.packed import keep_memory
 from matchlens.plan import Plan
-from matchlens.runners.memory import Budget
 from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop
-from matchlens.runners.task import BoundTask, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.runners.task import BoundTask, Outcome, Task, answered, from_bytes, to_bytes
 from matchlens.signals import SIGNALS
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""
-
-
-class InProcessExecutor:
-    """Runs shards in this process, one by one."""
-
-    def __init__(self) -> None:
-        self._budget = Budget()
-
-    def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
-    ) -> Iterator[tuple[Shard, Mapping[str, np.ndarray]]]:
-        """The outcomes in the shards' order."""
-        prepared: BoundTask | None = None
-        for shard in shards:
-            if stop.asked:
-                return
-            prepared = prepared or BoundTask(model, task, self._budget, plan)
-            yield shard, prepared.run(shard, progress)
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 class ProcessExecutor:
@@ -65,20 +37,20 @@ class ProcessExecutor:
     unpickled.
 
     Args:
-        recipe: how a worker loads the model.
+        spec: how a worker loads the model.
         number: of workers.
         threads: of this machine that they share; those that torch uses here where None.
     """
 
-    def __init__(self, recipe: ModelSpec, number: int, threads: int | None = None) -> None:
-        self.recipe, self.number = recipe, number
+    def __init__(self, spec: ModelSpec, number: int, threads: int | None = None) -> None:
+        self.spec, self.number = spec, number
         self.threads = threads or torch.get_num_threads()
-        self._hands: list[_Hand] = []
+        self._workers: list[_Worker] = []
 
     @property
     def processes(self) -> list[int]:
         """The ids of the worker processes that were started."""
-        return [hand.process.pid for hand in self._hands if hand.process.pid is not None]
+        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def outcomes(
         self,
@@ -88,66 +60,63 @@ class ProcessExecutor:
         shards: Iterable[Shard],
         stop: Stop,
         progress: Progress | None,
-    ) -> Iterator[tuple[Shard, Mapping[str, np.ndarray]]]:
-        """The outcomes as they come.
-
-        Raises:
-            InputError: if a worker cannot load the model or run a shard, or was killed.
-        """
+    ) -> Iterator[tuple[Shard, Outcome]]:
+        """The outcomes as they come."""
         waiting = iter(shards)
         following = next(waiting, None)
         while True:
-            for hand in self._hands:
-                if following is not None and hand.ready and hand.shard is None and not stop.asked:
-                    hand.give(task, following)
+            for worker in self._workers:
+                if (
+                    following is not None
+                    and worker.ready
+                    and worker.shard is None
+                    and not stop.asked
+                ):
+                    worker.give(task, following)
                     following = next(waiting, None)
-            working = any(hand.shard is not None for hand in self._hands)
+            working = any(worker.shard is not None for worker in self._workers)
             if not working and (stop.asked or following is None):
                 return
-            if following is not None and not stop.asked and len(self._hands) < self.number:
+            if following is not None and not stop.asked and len(self._workers) < self.number:
                 self._start()
-            heard = connection.wait([hand.pipe for hand in self._hands], POLL)
-            for hand in [hand for hand in self._hands if hand.pipe in heard]:
+            heard = connection.wait([worker.pipe for worker in self._workers], POLL)
+            for worker in [worker for worker in self._workers if worker.pipe in heard]:
                 try:
-                    content = hand.pipe.recv_bytes()
+                    content = worker.pipe.recv_bytes()
                 except (EOFError, OSError):
-                    self._hands.remove(hand)
-                    hand.end()
+                    self._workers.remove(worker)
+                    worker.end()
                     if stop.asked:
                         continue  # a person ends everything: its shard is run again another time
-                    raise hand.died() from None
+                    raise worker.died() from None
                 outcome = from_bytes(content)
-                shard, hand.shard, hand.ready = hand.shard, None, True
+                shard, worker.shard, worker.ready = worker.shard, None, True
                 if shard is not None:
                     yield shard, outcome
 
     def _start(self) -> None:
-        """Start one more worker process.
-
-        Raises:
-            OSError: if the folder where the command was run is gone, or no process can be started.
-        """
+        """Start one more worker process."""
         os.getcwd()  # a worker starts there; fail here, in one line, where it is gone
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
-        pipe, theirs = context.Pipe()
+        pipe, worker_end = context.Pipe()
         threads = max(1, self.threads // self.number)
         process = context.Process(
             target=_serve,
-            args=(theirs, self.recipe.to_json(), threads, len(self._hands)),
+            args=(worker_end, self.spec.to_json(), threads, len(self._workers)),
             daemon=True,
         )
-        self._hands.append(_Hand(process, pipe))
+        self._workers.append(_Worker(process, pipe))
         start_deaf(process)
-        theirs.close()
+        worker_end.close()
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
-        hands, self._hands = self._hands, []
-        for hand in hands:
-            if hand.process.pid is not None:
-                hand.process.kill()
-        for hand in hands:
-            hand.end()
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            if worker.process.pid is not None:
+                worker.process.kill()
+        for worker in workers:
+            worker.end()
 
 
 def start_deaf(process: BaseProcess) -> None:
@@ -165,7 +134,7 @@ def start_deaf(process: BaseProcess) -> None:
 
 
 @dataclass(eq=False)
-class _Hand:
+class _Worker:
     """A worker process, seen from the driver.
 
     Args:
@@ -209,44 +178,37 @@ class _Hand:
         return InputError(f"a worker process {why}; {remedy} the same command again to go on")
 
 
-def _serve(pipe: Connection, recipe: str, threads: int, place: int) -> None:
-    """What a worker process does: load the model, then run the shards that come.
-
-    The driver alone hears Ctrl-C, and the worker ends with the driver.
-
-    Args:
-        pipe: brings tasks with shards, and takes answers.
-        recipe: how to load the model, as JSON.
-        threads: that torch uses here.
-        place: number of the worker; it chooses the GPU where there are several.
-    """
+def _serve(pipe: Connection, spec: str, threads: int, place: int) -> None:
+    """What a worker process does: load the model, then run the shards that come."""
+    # The driver alone hears Ctrl-C, and the worker ends with the driver.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
+    keep_memory()
     cards = torch.cuda.device_count()
     device = f"cuda:{place % cards}" if cards > 1 else None
-    budget = Budget()
-    model: Any = None
-    prepared: BoundTask | None = None
+    model: Reranker | None = None
+    bound: BoundTask | None = None
 
     def load() -> bytes:
         nonlocal model
-        model = ModelSpec.of(recipe).load(device)
+        model = ModelSpec.of(spec).load(device)
         return to_bytes({})
 
-    def work() -> bytes:
-        nonlocal prepared
-        if prepared is None or prepared.task.key != task.key:
-            prepared = BoundTask(model, task, budget)
-        return to_bytes(prepared.run(shard))
+    def work(task: Task, shard: Shard) -> bytes:
+        nonlocal bound
+        assert model is not None  # noqa: S101
+        if bound is None or bound.task.key != task.key:
+            bound = BoundTask(model, task)
+        return to_bytes(bound.run(shard))
 
     with suppress(OSError, EOFError):  # the driver is gone
         pipe.send_bytes(answered(load))
         while model is not None:
             task, shard = pipe.recv()  # from the driver, which started this process
-            pipe.send_bytes(answered(work))
+            pipe.send_bytes(answered(partial(work, task, shard)))
 
 
 def _follow() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -11,17 +12,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from matchlens.circuits import Hypothesis, MeanStates
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps, Rows
-from matchlens.meters.attention import AttentionMeter, Reading, shape_of
+from matchlens.meters.attention import AttentionMeter, Reading
 from matchlens.meters.meter import Meter
+from matchlens.meters.names import shape_of
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.models.load import Reranker
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
+from matchlens.qk import Hypothesis, MeanStates
 
 Arrays = Mapping[str, np.ndarray]
 Recording = tuple[Meter, Callable[[], dict[str, np.ndarray]]]
@@ -53,7 +55,7 @@ class MeasurementRequest:
     """
 
     measure: Measure
-    take: Callable[[Numbers, Arrays], None]
+    take: Callable[[Numbers, Arrays], None] = lambda numbers, arrays: None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Attention:
                 by_number = dict(zip(numbers.tolist(), pairs, strict=True))
                 reading = Reading(static, lambda number: words_of(model, by_number[number]))
             meter = AttentionMeter(self.names, rows, reading)
-            return meter, lambda: {name: one.values for name, one in rows.items()}
+            return meter, lambda: {name: kept.values for name, kept in rows.items()}
 
         return of
 
@@ -193,13 +195,27 @@ class Logits:
         return of
 
 
-def rows_into(arrays: Mapping[str, Keeps]) -> Callable[[Numbers, Arrays], None]:
-    """Takes rows of :class:`Attention` or :class:`Received`.
+@dataclass(frozen=True, eq=False)
+class InProcess:
+    """A meter that is there already and keeps its own numbers: for runs in this process alone.
 
-    Raises:
-        InputError: if the rows of a shard are not as wide as the array, where they would be
-            written over other pairs' rows.
+    Args:
+        meter: what watches the untouched model.
     """
+
+    meter: Meter
+
+    def record(self) -> object:
+        """Nothing that another process could know it by: what it measured is in its meter."""
+        return ["in this process", os.getpid(), id(self)]
+
+    def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
+        """The meter itself."""
+        return lambda numbers, pairs: (self.meter, dict)
+
+
+def rows_into(arrays: Mapping[str, Keeps]) -> Callable[[Numbers, Arrays], None]:
+    """Takes rows of :class:`Attention` or :class:`Received`."""
 
     def take(numbers: Numbers, outcome: Arrays) -> None:
         for name, array in arrays.items():
@@ -218,7 +234,10 @@ def states_into(states: MeanStates) -> Callable[[Numbers, Arrays], None]:
     """Takes sums of :class:`States`."""
 
     def take(numbers: Numbers, outcome: Arrays) -> None:
-        keys = [((str(one), str(qid)), str(kind)) for (one, qid), kind in unpacked(outcome["keys"])]
+        keys = [
+            ((str(collection), str(qid)), str(kind))
+            for (collection, qid), kind in unpacked(outcome["keys"])
+        ]
         states.add(keys, outcome["sums"], outcome["counts"])
 
     return take

@@ -39,30 +39,23 @@ class ModelSpec:
     label: int | None = None
 
     def to_json(self) -> str:
-        """The recipe as a text: what a worker is sent.
+        """The spec as a text: what a worker is sent.
 
-        >>> recipe = ModelSpec("demo", "0f", max_length=64)
-        >>> ModelSpec.of(recipe.to_json()) == recipe
+        >>> spec = ModelSpec("demo", "0f", max_length=64)
+        >>> ModelSpec.of(spec.to_json()) == spec
         True
         """
         return json.dumps(asdict(self))
 
     @classmethod
     def of(cls, text: str) -> ModelSpec:
-        """The recipe that :meth:`to_json` wrote."""
-        recipe = cls(**json.loads(text))
-        prompt: Any = recipe.prompt
-        return recipe if prompt is None else replace(recipe, prompt=Prompt(**prompt))
+        """The spec that :meth:`to_json` wrote."""
+        spec = cls(**json.loads(text))
+        prompt: Any = spec.prompt
+        return spec if prompt is None else replace(spec, prompt=Prompt(**prompt))
 
     def load(self, device: str | None = None) -> Reranker:
-        """Load the model.
-
-        Args:
-            device: where it runs, where the recipe leaves that open.
-
-        Raises:
-            InputError: if it cannot be loaded, or its files are not those that the driver has.
-        """
+        """Load the model."""
         from matchlens.models.folder import find
         from matchlens.models.load import load
 

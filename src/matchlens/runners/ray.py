@@ -19,28 +19,27 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from matchlens._version import __version__
-from matchlens.engine import Progress
+from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.load import Reranker
+from matchlens.models.packed import keep_memory
 from matchlens.plan import Plan
 from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
-from matchlens.runners.memory import Budget
 from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop, Stopped
-from matchlens.runners.task import BoundTask, Shard, Task, answered, from_bytes, to_bytes
+from matchlens.runners.task import BoundTask, Outcome, Task, answered, from_bytes, to_bytes
 from matchlens.signals import SIGNALS
 
 REACH = 10.0
@@ -57,24 +56,25 @@ class RayWorker:
     """An actor: holds the model, and the task that it is at.
 
     Args:
-        recipe: how it loads the model, as JSON.
+        spec: how it loads the model, as JSON.
         threads: of its own; torch's default where 0.
-        device: where the model runs, where the recipe leaves that open.
+        device: where the model runs, where the spec leaves that open.
     """
 
-    def __init__(self, recipe: str, threads: int, device: str) -> None:
+    def __init__(self, spec: str, threads: int, device: str) -> None:
         if threads:
             torch.set_num_threads(threads)
-        self._recipe, self._device, self._budget = recipe, device, Budget()
+        keep_memory()
+        self._spec, self._device = spec, device
         self._model: Reranker | None = None
-        self._prepared: BoundTask | None = None
+        self._bound: BoundTask | None = None
 
     def ready(self) -> bytes:
         """Load the model, and say what runs here."""
 
         def load() -> bytes:
             if self._model is None:
-                self._model = ModelSpec.of(self._recipe).load(self._device)
+                self._model = ModelSpec.of(self._spec).load(self._device)
             return to_bytes({"versions": packed(versions())})
 
         return answered(load)
@@ -84,9 +84,9 @@ class RayWorker:
 
         def run() -> bytes:
             assert self._model is not None  # noqa: S101
-            if self._prepared is None or self._prepared.task.key != task.key:
-                self._prepared = BoundTask(self._model, task, self._budget)
-            return to_bytes(self._prepared.run(shard))
+            if self._bound is None or self._bound.task.key != task.key:
+                self._bound = BoundTask(self._model, task)
+            return to_bytes(self._bound.run(shard))
 
         return answered(run)
 
@@ -99,7 +99,7 @@ def versions() -> tuple[str, ...]:
 
 
 @dataclass
-class _Hand:
+class _Worker:
     """A worker, and what it is at.
 
     Args:
@@ -115,7 +115,7 @@ class RayExecutor:
     """Runs shards on a cluster.
 
     Args:
-        recipe: how a worker loads the model.
+        spec: how a worker loads the model.
         address: of the cluster, as Ray writes it (``auto``: the one that this machine is part
             of); where None that of the variable RAY_ADDRESS, or a new one on this machine alone.
         number: of workers; where None one a GPU, or, without GPUs, one a node.
@@ -124,15 +124,15 @@ class RayExecutor:
 
     def __init__(
         self,
-        recipe: ModelSpec,
+        spec: ModelSpec,
         address: str | None = None,
         number: int | None = None,
         cores: int | None = None,
     ) -> None:
-        self.recipe, self.number, self.cores = recipe, number, cores
+        self.spec, self.number, self.cores = spec, number, cores
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
-        self._hands: dict[Any, _Hand] = {}
-        self._idle: list[_Hand] = []
+        self._workers: dict[Any, _Worker] = {}
+        self._idle: list[_Worker] = []
         self._connected = False
         self._watch: tuple[int, int] | None = None
 
@@ -144,13 +144,8 @@ class RayExecutor:
         shards: Iterable[Shard],
         stop: Stop,
         progress: Progress | None,
-    ) -> Iterator[tuple[Shard, Mapping[str, np.ndarray]]]:
-        """The outcomes as they come; a shard whose worker dies is given to another.
-
-        Raises:
-            InputError: if there is no such cluster, a worker cannot load the model or has other
-                versions, a shard cannot be run, or it takes down its workers again and again.
-        """
+    ) -> Iterator[tuple[Shard, Outcome]]:
+        """The outcomes as they come; a shard whose worker dies is given to another."""
         waiting = iter(shards)
         first = next(waiting, None)
         if first is None:
@@ -160,7 +155,7 @@ class RayExecutor:
         self._connect(stop)
         if not self._connected:
             return
-        held = ray.put(task)
+        task_reference = ray.put(task)
         again: list[Shard] = [first]
         tries: dict[int, int] = {}
         alone = 0.0
@@ -169,14 +164,16 @@ class RayExecutor:
                 shard = again.pop() if again else next(waiting, None)
                 if shard is None:
                     break
-                hand = self._idle.pop()
-                hand.shard = shard
+                worker = self._idle.pop()
+                worker.shard = shard
                 tries[shard.number] = tries.get(shard.number, 0) + 1
-                self._hands[hand.actor.work.remote(held, shard)] = hand
-            busy = [reference for reference, hand in self._hands.items() if hand.shard is not None]
+                self._workers[worker.actor.work.remote(task_reference, shard)] = worker
+            busy = [
+                reference for reference, worker in self._workers.items() if worker.shard is not None
+            ]
             if not busy and (stop.asked or (self._idle and not again)):
                 return
-            finished, _ = ray.wait(list(self._hands), timeout=POLL)
+            finished, _ = ray.wait(list(self._workers), timeout=POLL)
             alone = 0.0 if busy or self._idle or finished else alone + POLL
             if alone >= PATIENCE:
                 alone = float("-inf")
@@ -186,9 +183,9 @@ class RayExecutor:
                     stacklevel=2,
                 )
             for reference in finished:
-                hand = self._hands.pop(reference)
-                outcome = self._outcome(reference, hand)
-                shard, hand.shard = hand.shard, None
+                worker = self._workers.pop(reference)
+                outcome = self._outcome(reference, worker)
+                shard, worker.shard = worker.shard, None
                 if outcome is None:
                     if shard is not None and tries[shard.number] >= TRIES:
                         raise InputError(
@@ -200,42 +197,34 @@ class RayExecutor:
                         again.append(shard)
                     self._hire()
                     continue
-                self._idle.append(hand)
+                self._idle.append(worker)
                 if shard is not None:
                     yield shard, outcome
 
-    def _outcome(self, reference: Any, hand: _Hand) -> Mapping[str, np.ndarray] | None:
-        """What a worker has to say; None where it is dead.
-
-        Raises:
-            InputError: if it could not do its work, or is not of the same versions.
-        """
+    def _outcome(self, reference: Any, worker: _Worker) -> Outcome | None:
+        """What a worker has to say; None where it is dead."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            found = from_bytes(ray.get(reference))
+            outcome = from_bytes(ray.get(reference))
         except RayTaskError as error:
             raise RuntimeError(f"a Ray worker failed: {error}") from None
         except RayError:  # the actor's, its node's or the object's death
             return None
-        if hand.shard is not None:
-            return found
-        theirs = [str(one) for one in unpacked(found["versions"])] if "versions" in found else []
-        if theirs != list(versions()):
+        if worker.shard is not None:
+            return outcome
+        packages = outcome.get("versions")
+        installed = [] if packages is None else list(map(str, unpacked(packages)))
+        if installed != list(versions()):
             raise InputError(
-                f"a Ray worker has {', '.join(theirs)}; the driver has {', '.join(versions())}; "
+                f"a Ray worker has {', '.join(installed)}; the driver has {', '.join(versions())}; "
                 "expected the same versions on every node"
             )
         return {}
 
     def _connect(self, stop: Stop) -> None:
-        """Join the cluster and start the workers, once; not where a person wants to stop.
-
-        Raises:
-            InputError: if there is no such cluster.
-            Stopped: if SIGTERM came while Ray listened to it.
-        """
+        """Join the cluster and start the workers, once; not where a person wants to stop."""
         if self._connected:
             return
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
@@ -253,7 +242,7 @@ class RayExecutor:
                     self._watch = _watched()
                 ray.init(self.address, **_options(self.address))
             except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-                raise self._unreachable(_said(error)) from None
+                raise self._unreachable(_first_line(error)) from None
             except SystemExit:  # Ray's own answer to SIGTERM
                 raise Stopped from None
             finally:  # Ray takes SIGTERM for itself, which here is a first Ctrl-C
@@ -263,7 +252,7 @@ class RayExecutor:
                         signal.signal(number, handler)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cards = int(sum(node.get("GPU", 0) for node in nodes))
-        self._cards = cards if self.recipe.device in (None, "cuda") else 0
+        self._cards = cards if self.spec.device in (None, "cuda") else 0
         number = self.number or self._cards or len(nodes)
         if self.cores is None:
             each = -(-number // max(1, len(nodes)))
@@ -285,14 +274,9 @@ class RayExecutor:
         )
 
     def _reach(self, stop: Stop) -> None:
-        """See that there is a cluster; Ray itself would try for minutes, and cannot be ended.
-
-        Another process tries to join, and is ended where that takes too long: what listens there
-        may be no Ray, and may never answer.
-
-        Raises:
-            InputError: if there is none.
-        """
+        """See that there is a cluster; Ray itself would try for minutes, and cannot be ended."""
+        # Another process tries to join, and is ended where that takes too long: what listens there
+        # may be no Ray, and may never answer.
         host, colon, port = self.address.removeprefix("ray://").rpartition(":")
         if colon:  # "auto" is a word of Ray's
             try:
@@ -300,17 +284,17 @@ class RayExecutor:
             except (OSError, ValueError, OverflowError) as error:
                 raise self._unreachable(str(error)) from None
         context = multiprocessing.get_context("spawn")
-        pipe, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_try, args=(self.address, theirs), daemon=True)
+        pipe, other_end = context.Pipe(duplex=False)
+        process = context.Process(target=_try, args=(self.address, other_end), daemon=True)
         start_deaf(process)
-        theirs.close()
+        other_end.close()
         try:
             end, why = None, f"no answer in {JOINED:.0f} seconds"
             while not stop.asked and (end is None or time.monotonic() < end):
                 if pipe.poll(POLL):
-                    said = pipe.recv_bytes()
+                    message = pipe.recv_bytes()
                     if end is not None:
-                        why = json.loads(said)
+                        why = json.loads(message)
                         break
                     end = time.monotonic() + JOINED  # from the moment when it has imported Ray
         except EOFError:
@@ -330,9 +314,9 @@ class RayExecutor:
         options: dict[str, Any] = {"num_cpus": self.cores, "num_gpus": share, "max_restarts": 0}
         actor_class: Any = ray.remote(RayWorker)
         actor = actor_class.options(scheduling_strategy="SPREAD", **options).remote(
-            self.recipe.to_json(), self.cores, "cuda" if share else "cpu"
+            self.spec.to_json(), self.cores, "cuda" if share else "cpu"
         )
-        self._hands[actor.ready.remote()] = _Hand(actor)
+        self._workers[actor.ready.remote()] = _Worker(actor)
 
     def close(self) -> None:
         """Let the workers go, leave the cluster, and see that nothing stays that was started."""
@@ -340,9 +324,9 @@ class RayExecutor:
             if self._connected:
                 import ray
 
-                for hand in [*self._idle, *self._hands.values()]:
-                    ray.kill(hand.actor)
-                self._hands, self._idle, self._connected = {}, [], False
+                for worker in [*self._idle, *self._workers.values()]:
+                    ray.kill(worker.actor)
+                self._workers, self._idle, self._connected = {}, [], False
                 ray.shutdown()
         finally:
             if self._watch is not None:
@@ -361,7 +345,7 @@ def _options(address: str) -> dict[str, Any]:
     }
 
 
-def _said(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -375,28 +359,24 @@ def _try(address: str, pipe: Connection) -> None:
         ray.init(address, **_options(address))
         ray.shutdown()
     except Exception as error:  # Ray raises anything here
-        why = _said(error)
+        why = _first_line(error)
     pipe.send_bytes(json.dumps(why).encode())
 
 
 def _watched() -> tuple[int, int]:
-    """Have another process end what Ray starts from here on when this process is gone.
-
-    Returns:
-        Its id, and the descriptor whose closing it takes for the end of this process.
-    """
+    """Have another process end what Ray starts from here on when this process is gone."""
     mark = secrets.token_hex(16)
-    theirs, pipe = os.pipe()
+    watcher_end, pipe = os.pipe()
     words = [sys.executable, "-I", "-S", str(Path(ray_watch.__file__)), mark]
     try:
         process = os.posix_spawn(
             sys.executable,
             words,
             dict(os.environ),
-            file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 0)],
+            file_actions=[(os.POSIX_SPAWN_DUP2, watcher_end, 0)],
             setsid=True,  # what is sent to all processes of a terminal or group does not reach it
         )
     finally:
-        os.close(theirs)
+        os.close(watcher_end)
     os.environ[ray_watch.MARK] = mark  # only now: it must not find itself
     return process, pipe

@@ -39,9 +39,9 @@ def main(mark: str) -> None:
         pass
     end, clean = time.monotonic() + PATIENCE, 0
     while clean < 2 and time.monotonic() < end:
-        found = list(marked(mark))
-        clean = 0 if found else clean + 1
-        for process in found:
+        processes = list(marked(mark))
+        clean = 0 if processes else clean + 1
+        for process in processes:
             with suppress(OSError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.1)

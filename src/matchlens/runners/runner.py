@@ -6,22 +6,32 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
+from matchlens.batching import Encoded
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
-from matchlens.engine import Progress, Run, checked_budget, lengths, other_pairs, planned
+from matchlens.engine import (
+    Progress,
+    Run,
+    Shard,
+    checked_budget,
+    encode_all,
+    other_pairs,
+    planned,
+)
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.meters.scores import Scores
 from matchlens.models.load import Reranker
 from matchlens.models.random_edges import TAKEN
 from matchlens.models.replacements import ReplacementMeans
+from matchlens.parts import PADDING
 from matchlens.plan import Condition, Plan
-from matchlens.runners.local import InProcessExecutor
 from matchlens.runners.measures import MeasurementRequest, unpacked
 from matchlens.runners.shards import divide
 from matchlens.runners.stopping import Stop, Stopped
@@ -29,13 +39,18 @@ from matchlens.runners.store import Store
 from matchlens.runners.task import (
     MEANS,
     SCORES,
+    BoundTask,
+    InProcessExecutor,
     Outcome,
-    Shard,
     Task,
     checked,
     key_of,
     unpacked_means,
 )
+
+KEPT_PAIRS = 50_000
+"""Most pairs whose tokens are kept from the count of their tokens until they are run, about 1 kB a
+pair; those of a larger run are encoded again, shard by shard."""
 
 
 @runtime_checkable
@@ -61,12 +76,10 @@ class Runner(Protocol):
         """Score the pairs under every condition, and measure what is asked of the untouched model.
 
         Args:
-            model: a loaded reranker.
             pairs: queries with passages; results keep their order.
             conditions: name to the cuts that hold together under it, or to one control.
             seed: of what is drawn.
             batch_tokens: most places of one layer call.
-            progress: called with pairs done and pairs in all.
             asked: measures and what takes them.
 
         Raises:
@@ -92,10 +105,7 @@ class Executor(Protocol):
         """The outcomes of shards as they come, in any order; it starts none after a stop.
 
         Args:
-            model: the model, as it is loaded here.
             task: what is run.
-            plan: its plan.
-            shards: its shards.
             stop: says whether a person wants to stop.
             progress: called with the pairs done of the shard that is run, where it is run here.
         """
@@ -107,7 +117,7 @@ class Executor(Protocol):
 
 
 class ShardedRunner:
-    """Runs conditions on pairs shard by shard.
+    """Runs conditions on pairs shard by shard; it remembers nothing from one run to the next.
 
     Args:
         folder: where shards are kept, so that a run that is stopped goes on; where None they are
@@ -129,8 +139,7 @@ class ShardedRunner:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.executor = executor or InProcessExecutor()
-        self.stop = stop or Stop()
-        self._said: int | None = None
+        self.stop = stop
 
     @property
     def scratch(self) -> Path | None:
@@ -148,106 +157,103 @@ class ShardedRunner:
         progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
-        """Score the pairs under every condition, and measure what is asked of the untouched model.
+        """Score the pairs under every condition, and measure what is requested.
 
-        What ``mean`` puts in is found in a pass of its own, over all pairs; what ``resample`` puts
-        in goes with each shard.
+        What ``mean`` puts in is computed in a pass of its own, over all pairs; what ``resample``
+        puts in goes with each shard.
 
         Raises:
             InputError: if a cut does not fit the model, a pair cannot be run, a score is not
                 finite, or a shard cannot be kept.
             Stopped: if a person stopped it; what was done is kept.
-            ValueError: if something is asked of the untouched model and it is not run.
+            ValueError: if a measurement is requested and the untouched model is not run.
         """
         budget = checked_budget(model, batch_tokens)
         plan = planned(model, pairs, conditions)
         if asked and plan.untouched is None:
             raise ValueError("meters watch the untouched model; expected a condition without cuts")
-        measures = tuple(one.measure for one in asked)
+        measures = tuple(request.measure for request in asked)
         key = key_of(model, pairs, conditions, seed, measures, SCORES)
         task = Task(key, SCORES, dict(conditions), seed, budget, measures)
-        tokens, _ = lengths(model, pairs)
-        full = 0 if model.device.type == "cpu" else model.batch_tokens
-        others = other_pairs(pairs, seed).tolist() if plan.uses(How.RESAMPLE) else None
-
-        def shards(passes: int) -> list[Callable[[], Shard]]:
-            return [
-                lambda number=number, rows=rows: Shard(
-                    number,
-                    rows,
-                    [pairs[row] for row in rows.tolist()],
-                    int(tokens[rows].max()),
-                    None if others is None else [pairs[others[row]] for row in rows.tolist()],
-                )
-                for number, rows in enumerate(divide(tokens, passes, full))
-            ]
-
+        others = other_pairs(pairs, seed) if plan.uses(How.RESAMPLE) else None
+        tokenized = _Tokenized.of(model, pairs, others)
+        gathered = _Gathered(model, plan, len(pairs), budget)
         if plan.uses(How.MEAN):
-            means = ReplacementMeans()
-            before = replace(
-                task, kind=MEANS, measures=(), key=key_of(model, pairs, conditions, seed, (), MEANS)
-            )
+            key = key_of(model, pairs, conditions, seed, (), MEANS)
             layers = model.family.n_layers
-            first = layers / (layers + plan.passes)
-            for _, outcome in self._merged(
-                model, before, plan, shards(layers), _part_of(progress, 0.0, first)
+            share = layers / (layers + plan.passes)
+            before = _part_of(progress, 0.0, share)
+            means_task = replace(task, kind=MEANS, measures=(), key=key)
+            means = ReplacementMeans()
+            for _, outcome in self._outcomes(
+                model, means_task, plan, tokenized, layers, before, gathered
             ):
                 means = means.merge(unpacked_means(outcome))
-            task, progress = replace(task, means=means), _part_of(progress, first, 1.0)
-        out = _Gathered(model, plan, len(pairs), budget)
-        for shard, outcome in self._merged(model, task, plan, shards(plan.passes), progress):
-            out.take(shard, outcome)
-            for place, one in enumerate(asked):
+            # Where memory ran out already, the scores begin with the batches that fitted.
+            task = replace(task, means=means, batch_tokens=gathered.budget)
+            progress = _part_of(progress, share, 1.0)
+        for numbers, outcome in self._outcomes(
+            model, task, plan, tokenized, plan.passes, progress, gathered
+        ):
+            gathered.take(numbers, outcome)
+            for place, request in enumerate(asked):
                 start = f"{place}."
-                one.take(
-                    shard.numbers,
+                request.take(
+                    numbers,
                     {
                         name.removeprefix(start): array
                         for name, array in outcome.items()
                         if name.startswith(start)
                     },
                 )
-        return out.run()
+        return gathered.run()
 
-    def _merged(
+    def _outcomes(
         self,
         model: Reranker,
         task: Task,
         plan: Plan,
-        shards: Sequence[Callable[[], Shard]],
+        tokenized: _Tokenized,
+        passes: int,
         progress: Progress | None,
-    ) -> Iterator[tuple[Shard, Outcome]]:
-        """Every shard's outcome in the shards' order, whatever the order in which they came."""
+        gathered: _Gathered,
+    ) -> Iterator[tuple[Int[np.ndarray, " pair"], Outcome]]:
+        """Every shard's pairs and outcome in the shards' order, in whatever order they came."""
+        stop = self.stop or Stop()
+        shards = divide(tokenized.tokens, passes, tokenized.full)
 
         def fitting(number: int, outcome: Outcome) -> Outcome:
-            return checked(outcome, model, task, shards[number](), plan)
+            return checked(outcome, model, task, plan, len(shards[number]))
 
         def kept(number: int) -> Outcome:
             """Read a finished shard; compute it again if it is missing or damaged."""
-            found = _read(store, number, fitting)
-            if found is None:
-                one = [shards[number]()]
-                ((_, found),) = InProcessExecutor().outcomes(model, task, plan, one, Stop(), None)
-                store.write(number, found)
-            return found
+            outcome = _read(store, number, fitting)
+            if outcome is None:
+                outcome = BoundTask(model, task, plan).run(tokenized.shard(number, shards[number]))
+                store.write(number, outcome)
+            return outcome
 
-        with ExitStack() as held:
-            store: Store | _Held = _Held()
+        with ExitStack() as resources:
+            store: Store | _MemoryStore = _MemoryStore()
             if self.folder is not None:
                 store = Store(self.folder / task.key[:32], task.key)
-            elif not self.executor_is_here:
-                made = held.enter_context(tempfile.TemporaryDirectory(prefix="matchlens-"))
-                store = Store(Path(made) / "shards", task.key)
-            sizes = [len(make().numbers) for make in shards]
-            there = {number for number in range(len(shards)) if _read(store, number, fitting)}
-            done = _Done(sizes, there, progress)
-            missing = (shards[number]() for number in range(len(shards)) if number not in there)
+            elif not isinstance(self.executor, InProcessExecutor):
+                # Workers finish out of order: what waits for its turn must not fill the memory.
+                folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="matchlens-"))
+                store = Store(Path(folder) / "shards", task.key)
+            numbers = range(len(shards))
+            finished = {number for number in numbers if _read(store, number, fitting)}
+            done = _Done([len(rows) for rows in shards], finished, progress)
+            missing = (
+                tokenized.shard(number, shards[number])
+                for number in numbers
+                if number not in finished
+            )
             merged = 0
-            with self.stop.shielded():
-                outcomes = self.executor.outcomes(
-                    model, task, plan, missing, self.stop, done.within
-                )
-                for shard, outcome in outcomes:
+            with stop.shielded():
+                for shard, outcome in self.executor.outcomes(
+                    model, task, plan, missing, stop, done.within
+                ):
                     try:
                         fitting(shard.number, outcome)
                     except ValueError as error:
@@ -257,44 +263,62 @@ class ShardedRunner:
                             "command again to go on"
                         ) from None
                     store.write(shard.number, outcome)
-                    self._say(outcome, task)
-                    there.add(shard.number)
+                    gathered.lower(int(outcome["budget"][0]))
+                    finished.add(shard.number)
                     done.whole(shard.number)
-                    if self.stop.asked:
+                    if stop.asked:
                         continue  # what is still in work comes, and is kept
-                    while merged in there:
-                        yield shards[merged](), kept(merged)
+                    while merged in finished:
+                        yield shards[merged], kept(merged)
                         merged += 1
-            if self.stop.asked:
+            if stop.asked:
                 raise Stopped
             for number in range(merged, len(shards)):
-                yield shards[number](), kept(number)
+                yield shards[number], kept(number)
 
-    @property
-    def executor_is_here(self) -> bool:
-        """Whether shards are run in this process, in their order."""
-        return isinstance(self.executor, InProcessExecutor)
 
-    def _say(self, outcome: Outcome, task: Task) -> None:
-        """Say once, and again where it is lowered again, that batches are smaller than asked."""
-        used = int(outcome["budget"][0])
-        if used < task.batch_tokens and (self._said is None or used < self._said):
-            self._said = used
-            warnings.warn(
-                f"out of memory with batches of {task.batch_tokens} tokens; they are of at most "
-                f"{used} now (--batch-tokens {used} starts so)",
-                MatchlensWarning,
-                stacklevel=2,
-            )
+@dataclass(frozen=True)
+class _Tokenized:
+    """The pairs of a run with their numbers of tokens, and their tokens if those are few."""
+
+    pairs: Sequence[Pair]
+    tokens: Int[np.ndarray, " pair"]
+    others: Int[np.ndarray, " pair"] | None
+    encoded: Encoded | None
+    full: int
+
+    @classmethod
+    def of(
+        cls, model: Reranker, pairs: Sequence[Pair], others: Int[np.ndarray, " pair"] | None
+    ) -> _Tokenized:
+        tokens = np.zeros(len(pairs), dtype=np.int64)
+        chunks: list[Encoded] = []
+        for chunk, encoded in encode_all(model, pairs):
+            tokens[chunk] = encoded.lengths
+            if len(pairs) <= KEPT_PAIRS:
+                chunks.append(encoded)
+        full = 0 if model.device.type == "cpu" else model.batch_tokens
+        return cls(pairs, tokens, others, Encoded.joined(chunks) if chunks else None, full)
+
+    def shard(self, number: int, rows: Int[np.ndarray, " pair"]) -> Shard:
+        others = None if self.others is None else self.others[rows].tolist()
+        return Shard(
+            number,
+            rows,
+            [self.pairs[row] for row in rows.tolist()],
+            int(self.tokens[rows].max()),
+            None if others is None else [self.pairs[other] for other in others],
+            None if self.encoded is None else self.encoded.of(rows),
+        )
 
 
 def _read(
-    store: Store | _Held, number: int, fitting: Callable[[int, Outcome], Outcome]
+    store: Store | _MemoryStore, number: int, fitting: Callable[[int, Outcome], Outcome]
 ) -> Outcome | None:
-    """A finished shard; None where it is not there, or damaged, which is said."""
+    """A finished shard; None where it is missing, or damaged, of which it warns."""
     try:
-        found = store.read(number)
-        return None if found is None else fitting(number, found)
+        outcome = store.read(number)
+        return None if outcome is None else fitting(number, outcome)
     except ValueError as error:  # a DamagedError, or arrays that are not the task's
         warnings.warn(
             f"shard {number} of an earlier run is damaged ({error}); it is run again",
@@ -320,17 +344,17 @@ def _part_of(progress: Progress | None, start: float, end: float) -> Progress | 
     return part
 
 
-class _Held:
+class _MemoryStore:
     """Outcomes on their way to being merged, where none is kept: one at a time."""
 
     def __init__(self) -> None:
-        self._held: dict[int, Outcome] = {}
+        self._outcomes: dict[int, Outcome] = {}
 
     def read(self, number: int) -> Outcome | None:
-        return self._held.pop(number, None)
+        return self._outcomes.pop(number, None)
 
-    def write(self, number: int, arrays: Outcome) -> None:
-        self._held[number] = arrays
+    def write(self, number: int, outcome: Outcome) -> None:
+        self._outcomes[number] = outcome
 
 
 class _Done:
@@ -359,42 +383,54 @@ class _Gathered:
     """A run, put together shard by shard."""
 
     def __init__(self, model: Reranker, plan: Plan, pairs: int, budget: int) -> None:
-        self._plan = plan
-        self._scores = Scores.empty(plan.conditions, pairs, model.score_dtype)
-        self._tokens = np.zeros(pairs, dtype=np.int64)
-        self._truncated = np.zeros(pairs, dtype=bool)
-        self._taken = np.zeros((len(plan.controls), pairs, len(TAKEN)))
-        bands = [model.family.band(layer) for layer in range(model.family.n_layers)]
-        self._reach: np.ndarray | None = None
-        self._causal = any(band.causal for band in bands)
+        self._asked = self.budget = budget
+        masks = [model.family.band(layer) for layer in range(model.family.n_layers)]
+        self._run = Run(
+            Scores.empty(plan.conditions, pairs, model.score_dtype),
+            np.zeros(pairs, dtype=np.int64),
+            np.zeros(pairs, dtype=bool),
+            plan,
+            (),
+            budget,
+            np.zeros((len(masks), PADDING, PADDING), dtype=bool),
+            any(mask.causal for mask in masks),
+            "",
+            np.zeros((len(plan.controls), pairs, len(TAKEN))),
+        )
         self._batches: list[int] = []
-        self._budget = budget
         self._devices: set[str] = set()
 
-    def take(self, shard: Shard, outcome: Outcome) -> None:
-        self._scores.values[:, shard.numbers] = outcome["scores"]
-        self._tokens[shard.numbers] = outcome["tokens"]
-        self._truncated[shard.numbers] = outcome["truncated"]
-        self._taken[:, shard.numbers] = outcome["taken"]
-        reach = outcome["reach"]
-        self._reach = reach if self._reach is None else self._reach | reach
+    def lower(self, used: int) -> None:
+        """Take the budget of a shard; a smaller one than before is said."""
+        if used < self.budget:
+            self.budget = used
+            warnings.warn(
+                f"out of memory with batches of {self._asked} tokens; they are of at most "
+                f"{used} now (--batch-tokens {used} starts so)",
+                MatchlensWarning,
+                stacklevel=2,
+            )
+
+    def take(self, numbers: Int[np.ndarray, " pair"], outcome: Outcome) -> None:
+        run = self._run
+        run.scores.values[:, numbers] = outcome["scores"]
+        run.tokens[numbers] = outcome["tokens"]
+        run.truncated[numbers] = outcome["truncated"]
+        run.taken[:, numbers] = outcome["taken"]
+        np.logical_or(run.reach, outcome["reach"], out=run.reach)
         self._batches += outcome["batches"].tolist()
-        self._budget = min(self._budget, int(outcome["budget"][0]))
+        self.budget = min(self.budget, int(outcome["budget"][0]))  # a shard may have been kept
         self._devices.add(unpacked(outcome["device"]))
+        rows, projected = outcome["counts"].tolist()
+        run.counts.rows += rows
+        run.counts.projected += projected
 
     def run(self) -> Run:
-        assert self._reach is not None  # noqa: S101
-        return Run(
-            self._scores,
-            self._tokens,
-            self._truncated,
-            self._plan,
-            tuple(self._batches),
-            self._budget,
-            self._reach,
-            self._causal,
-            "+".join(sorted(self._devices)),
-            self._taken,
+        return replace(
+            self._run,
+            batches=tuple(self._batches),
+            batch_tokens=self.budget,
+            device="+".join(sorted(self._devices)),
         )
 
 

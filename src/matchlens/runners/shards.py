@@ -21,8 +21,6 @@ def divide(
     Neither speed nor workers nor the size of a batch move a boundary; the kind of device does.
 
     Args:
-        tokens: of each pair.
-        passes: layer passes that a pair costs.
         full: places of a layer call that keeps the device busy; 0 for a CPU. A shard fills one such
             call, or more: a GPU idles with the few pairs of a CPU's shard.
 

@@ -1,4 +1,4 @@
-"""The shards of a run on disk: one file each, there whole or not at all, checked when read."""
+"""A run on disk: the folder of an unfinished run, and its shards, there whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from safetensors.numpy import load, save
 
 from matchlens.errors import InputError
 from matchlens.files import PART, Folder
+from matchlens.reading import MOST_MANIFEST, UNFINISHED, parsed_json, to_json
+from matchlens.results import differences
+from matchlens.saving import Lock, remedy
 
 MAGIC = b"matchlens shard 1\n"
 ABOUT = "about"
@@ -74,14 +78,10 @@ class Store:
         return arrays
 
     def write(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep the outcome of a shard.
-
-        Raises:
-            InputError: if it cannot be written; what is there already is kept.
-        """
+        """Keep the outcome of a shard."""
         about = np.frombuffer(self._about(number), dtype=np.uint8)
-        held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        content = save({**held, ABOUT: about})
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        content = save({**contiguous, ABOUT: about})
         try:
             with Folder.open(self.folder.parent) as parent:
                 name = f"{self.folder.name}/{self.path(number).name}"
@@ -102,15 +102,10 @@ def _digest(content: bytes) -> bytes:
 
 
 def kept_shards(folder: Folder, key: str) -> int:
-    """How many shards of a task lie in a folder.
-
-    Args:
-        folder: the folder that :class:`Store` was given.
-        key: the name of the task's folder in it.
-    """
+    """How many shards of a task lie in a folder."""
     try:
-        with folder.folder(key) as mine:
-            return sum(_SHARD.fullmatch(entry.name) is not None for entry in mine.entries())
+        with folder.folder(key) as of_task:
+            return sum(_SHARD.fullmatch(entry.name) is not None for entry in of_task.entries())
     except OSError:  # it is no folder
         return 0
 
@@ -119,14 +114,123 @@ def clear(folder: Folder, key: str, *, shards: bool) -> None:
     """Delete the half-written files of a task, and its shards, by their names.
 
     Args:
-        folder: the folder that :class:`Store` was given.
-        key: the name of the task's folder in it.
         shards: whether the shards go, too.
     """
-    with folder.folder(key) as mine:
-        for entry in mine.entries():
-            ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
-            if ours and not entry.is_dir(follow_symlinks=False):
-                mine.remove(entry.name)
+    with folder.folder(key) as of_task:
+        for entry in of_task.entries():
+            is_ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
+            if is_ours and not entry.is_dir(follow_symlinks=False):
+                of_task.remove(entry.name)
     if shards:
         folder.remove_empty(key)
+
+
+RUN_FILE, SHARDS = "about.json", "shards"
+_SCRATCH = re.compile(r"matchlens-[a-z0-9_]{8}")
+"""Names of the temporary folders that hold a study's arrays until they are saved."""
+
+
+class Work:
+    """The work folder of a results folder, locked; made by :meth:`open`.
+
+    Only what a run itself puts there is ever deleted, by its name; links are not followed.
+
+    Args:
+        lock: of the results folder.
+        shards: the folder of the shards, and of what else is needed until the results are saved.
+    """
+
+    def __init__(self, lock: Lock, shards: Folder) -> None:
+        self._lock, self._shards = lock, shards
+
+    @property
+    def shards(self) -> Path:
+        """A path to the shards' folder; nobody can put another folder in its place."""
+        return self._shards.through()
+
+    @property
+    def kept(self) -> int:
+        """Number of shards that are done."""
+        with_key = (entry for entry in self._shards.entries() if KEY.fullmatch(entry.name))
+        return sum(kept_shards(self._shards, entry.name) for entry in with_key)
+
+    @classmethod
+    def open(cls, out: str | Path, about: Mapping[str, object]) -> Work:
+        """Lock a results folder for a run, new or to be continued.
+
+        What a killed run has left half-written is cleared away.
+
+        Args:
+            out: the results folder; it need not exist.
+        """
+        lock = Lock.take(out, inside=False)
+        try:
+            with _writing(out):
+                work = cls(lock, lock.work.folder(SHARDS, make=True))
+        except BaseException:
+            lock.leave()
+            raise
+        try:
+            with _writing(out):
+                work._agree(about, repr(str(out)))
+                work._clear(shards=False)
+        except BaseException:
+            work.leave()
+            raise
+        return work
+
+    def _agree(self, about: Mapping[str, object], shown: str) -> None:
+        """See that the unfinished run that is there, if one is, is this one."""
+        folder = self._lock.work
+        try:
+            before = parsed_json(folder.read(RUN_FILE, MOST_MANIFEST))
+        except (FileNotFoundError, ValueError, RecursionError):
+            before = None
+        listed = "" if before is None else differences(before, about)
+        if before is None or (listed and not self.kept):
+            self._clear(shards=True)  # nobody knows what they are of
+            folder.write(RUN_FILE, to_json(about).encode())
+        elif listed:
+            raise InputError(
+                f"--out {shown} holds another run, which is not finished: {listed}; run that "
+                f"command again to go on, give another --out, or delete {UNFINISHED} in it"
+            )
+
+    def _clear(self, *, shards: bool) -> None:
+        """Delete half-written files and scratch folders, and with ``shards`` the shards, too."""
+        for entry in self._shards.entries():
+            if _SCRATCH.fullmatch(entry.name):
+                self._shards.remove_tree(entry.name)
+            elif KEY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):  # what cannot be deleted is left
+                    clear(self._shards, entry.name, shards=shards)
+
+    def finish(self) -> None:
+        """All is saved: delete what the run needed, and unlock the folder."""
+        self._clear(shards=True)
+        self.leave()
+
+    def leave(self) -> int:
+        """Unlock the folder, and keep the shards that are done; without any, nothing is left.
+
+        Returns:
+            The number of shards kept.
+        """
+        kept = self.kept
+        if not kept:
+            self._clear(shards=True)
+            with suppress(OSError):
+                self._lock.work.remove(RUN_FILE)
+            self._lock.work.remove_empty(SHARDS)
+        self._lock.leave()
+        return kept
+
+
+@contextmanager
+def _writing(out: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--out {str(out)!r} cannot be written ({error.strerror or error}); {remedy(error)}"
+        ) from None

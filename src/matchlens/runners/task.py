@@ -1,4 +1,4 @@
-"""A run as data, and the running of one of its shards by whoever holds the model."""
+"""A run as data, and its shards: run here, packed for the way between processes, checked."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import gc
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from matchlens._version import __version__
 from matchlens.corpora.pairs import Pair, digest
-from matchlens.engine import Progress, Run, run_part, term_means
+from matchlens.engine import Progress, Run, Shard, plan_of, run_shard, term_means
 from matchlens.errors import InputError, surroundings
 from matchlens.models.load import Reranker
 from matchlens.models.random_edges import TAKEN
@@ -25,12 +24,15 @@ from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Control, Plan
 from matchlens.runners.measures import Measure, packed, unpacked
-from matchlens.runners.memory import Budget, out_of_memory
+from matchlens.runners.stopping import Stop
 
-FORMAT = 2
+FORMAT = 3
+"""Of an outcome: 3 has the counts of token rows."""
 SCORES, MEANS = "scores", "means"
 REFUSAL, FAULT = "refusal", "fault"
 """The one array of an answer where a worker could not do its work: why, or an error's traceback."""
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+"""What errors of memory say that have no type of their own, in small letters."""
 Outcome = Mapping[str, np.ndarray]
 
 
@@ -57,25 +59,6 @@ class Task:
     means: ReplacementMeans | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """The pairs of one shard.
-
-    Args:
-        number: of the shard.
-        numbers: the pairs' places in the run.
-        pairs: the pairs.
-        longest: tokens of the longest.
-        others: for each pair the other one that ``resample`` takes.
-    """
-
-    number: int
-    numbers: Int[np.ndarray, " pair"]
-    pairs: Sequence[Pair]
-    longest: int
-    others: Sequence[Pair] | None = None
-
-
 def key_of(
     model: Reranker,
     pairs: Sequence[Pair],
@@ -84,17 +67,8 @@ def key_of(
     measures: Sequence[Measure],
     kind: str,
 ) -> str:
-    """A digest of all that a shard's outcome depends on, but for the batches' sizes.
-
-    Args:
-        model: what is run.
-        pairs: all pairs, in order.
-        conditions: name to cuts or a control.
-        seed: of the run.
-        measures: what is measured.
-        kind: of the task.
-    """
-    asked = {
+    """A digest of all that a shard's outcome depends on, but for the batches' sizes."""
+    content = {
         "format": [FORMAT, __version__, str(torch.__version__)],
         "kind": kind,
         "model": dict(model.identity),
@@ -104,7 +78,7 @@ def key_of(
         "seed": seed,
         "measures": [measure.record() for measure in measures],
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _text(cut: object) -> str:
@@ -117,61 +91,48 @@ class BoundTask:
     Args:
         model: a loaded reranker.
         task: the task.
-        budget: most places of one layer call; lowered where memory runs out.
         plan: the conditions' plan, where it is there already.
     """
 
-    def __init__(
-        self, model: Reranker, task: Task, budget: Budget, plan: Plan | None = None
-    ) -> None:
-        family = model.family
-        self.model, self.task, self.budget = model, task, budget
-        self.plan = plan or Plan.build(
-            task.conditions, family.n_layers, family.n_heads, family.score_parts
-        )
+    def __init__(self, model: Reranker, task: Task, plan: Plan | None = None) -> None:
+        self.model, self.task = model, task
+        self.plan = plan or plan_of(model, task.conditions)
         self.recordings = [measure.ready(model) for measure in task.measures]
+        # Memory that was short for one shard is short for the next. It is kept no longer than the
+        # task: another run of the process begins with the batches that were asked of it.
+        self.budget = task.batch_tokens
 
     def run(self, shard: Shard, progress: Progress | None = None) -> dict[str, np.ndarray]:
-        """The outcome of a shard; where memory runs out, by smaller batches.
-
-        Args:
-            shard: the shard.
-            progress: called as its pairs are done.
-
-        Raises:
-            InputError: if a pair cannot be run, or not even one pair fits into memory.
-        """
+        """The outcome of a shard; where memory runs out, by smaller batches."""
         while True:
-            used = self.budget.of(self.task.batch_tokens)
             try:
-                return self._run(shard, used, progress)
+                return self._run(shard, progress)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if used <= shard.longest:
+            if self.budget <= shard.longest:
                 raise InputError(
                     f"out of memory with one pair of {shard.longest} tokens in a layer call; give "
                     "a smaller --max-length, a smaller --dtype, fewer --workers or another --device"
                 )
-            self.budget.lower(max(used // 2, shard.longest))
+            self.budget = max(self.budget // 2, shard.longest)
 
-    def _run(self, shard: Shard, budget: int, progress: Progress | None) -> dict[str, np.ndarray]:
-        if self.task.kind == MEANS:
-            means = term_means(self.model, shard.pairs, self.plan, budget)
+    def _run(self, shard: Shard, progress: Progress | None) -> dict[str, np.ndarray]:
+        task, budget = self.task, self.budget
+        if task.kind == MEANS:
+            means = term_means(self.model, self.plan, shard, budget)
             return {**_packed_means(means), "budget": np.array([budget])}
         recordings = [make(shard.numbers, shard.pairs) for make in self.recordings]
-        out = run_part(
+        out = run_shard(
             self.model,
-            shard.pairs,
             self.plan,
-            seed=self.task.seed,
+            shard,
+            seed=task.seed,
             budget=budget,
-            numbers=shard.numbers,
-            means=self.task.means,
-            others=shard.others,
+            means=task.means,
             progress=progress,
             meters=[meter for meter, _ in recordings],
         )
@@ -181,6 +142,43 @@ class BoundTask:
             for name, array in outcome().items()
         }
         return {**_packed(out), **measured}
+
+
+class InProcessExecutor:
+    """Runs shards in this process, one by one."""
+
+    def outcomes(
+        self,
+        model: Reranker,
+        task: Task,
+        plan: Plan,
+        shards: Iterable[Shard],
+        stop: Stop,
+        progress: Progress | None,
+    ) -> Iterator[tuple[Shard, Outcome]]:
+        """The outcomes in the shards' order."""
+        bound: BoundTask | None = None
+        for shard in shards:
+            if stop.asked:
+                return
+            bound = bound or BoundTask(model, task, plan)
+            yield shard, bound.run(shard, progress)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), (
+    ...     out_of_memory(RuntimeError("shapes differ")))
+    (True, False)
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def _packed(out: Run) -> dict[str, np.ndarray]:
@@ -194,21 +192,20 @@ def _packed(out: Run) -> dict[str, np.ndarray]:
         "batches": np.array(out.batches, dtype=np.int64),
         "budget": np.array([out.batch_tokens]),
         "device": packed(out.device),
+        "counts": np.array([out.counts.rows, out.counts.projected]),
     }
 
 
 def _packed_means(means: ReplacementMeans) -> dict[str, np.ndarray]:
-    sums = {f"sums.{layer}": one.cpu().numpy() for layer, one in means.sums.items()}
-    pairs = {f"pairs.{layer}": one.cpu().numpy() for layer, one in means.pairs.items()}
-    return {**sums, **pairs}
+    return {
+        f"{name}.{layer}": tensor.cpu().numpy()
+        for name, by_layer in (("sums", means.sums), ("pairs", means.pairs))
+        for layer, tensor in by_layer.items()
+    }
 
 
 def unpacked_means(arrays: Mapping[str, np.ndarray]) -> ReplacementMeans:
-    """The means of a shard.
-
-    Args:
-        arrays: the outcome of a shard of kind ``means``.
-    """
+    """The means of a shard."""
     means = ReplacementMeans()
     for name, array in sorted(arrays.items()):
         what, _, layer = name.partition(".")
@@ -217,20 +214,13 @@ def unpacked_means(arrays: Mapping[str, np.ndarray]) -> ReplacementMeans:
     return means
 
 
-def checked(outcome: Outcome, model: Reranker, task: Task, shard: Shard, plan: Plan) -> Outcome:
+def checked(outcome: Outcome, model: Reranker, task: Task, plan: Plan, pairs: int) -> Outcome:
     """An outcome whose arrays have the names, types and shapes of the task.
-
-    Args:
-        outcome: what a worker sent, or what lay in a shard's file.
-        model: the model, as it is loaded here.
-        task: what was run.
-        shard: the shard that was run.
-        plan: the task's plan.
 
     Raises:
         ValueError: if an array is missing, is not expected, or has another type or shape.
     """
-    pairs, layers = len(shard.numbers), model.family.n_layers
+    layers = model.family.n_layers
     wanted: dict[str, tuple[str, tuple[int, ...] | None]] = {"budget": ("i8", (1,))}
     if task.kind == SCORES:
         score = np.dtype(model.score_dtype).str[1:]
@@ -243,6 +233,7 @@ def checked(outcome: Outcome, model: Reranker, task: Task, shard: Shard, plan: P
             "causal": ("b1", (1,)),
             "batches": ("i8", None),
             "device": ("u1", None),
+            "counts": ("i8", (2,)),
         }
     for name, (kind, shape) in wanted.items():
         array = outcome.get(name)
@@ -279,9 +270,6 @@ def answered(work: Callable[[], bytes]) -> bytes:
     """What a worker sends: the outcome of its work, or as a text why there is none.
 
     An exception itself would have to be pickled.
-
-    Args:
-        work: does the work.
     """
     try:
         return work()
@@ -305,7 +293,6 @@ def from_bytes(content: object) -> dict[str, np.ndarray]:
         content: bytes, as :func:`answered` made them; anything else is refused.
 
     Raises:
-        InputError: if it is no outcome, or the worker says that it could not do its work.
         RuntimeError: with a worker's traceback, where the program itself is at fault.
     """
     try:

@@ -2,20 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pandas as pd
 
 from matchlens.arguments import typed
-from matchlens.corpora import PairSet
+from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
-from matchlens.engine import Progress
-from matchlens.models.load import Reranker
+from matchlens.errors import InputError
 from matchlens.results import Result
-from matchlens.runners import Runner, run
-from matchlens.studies.cut_modes import agreement, expand_modes, left_out, starred
-from matchlens.studies.cut_study import Settings, conduct
-from matchlens.studies.impossible import feasible
-from matchlens.studies.measuring import conditions_of
+from matchlens.studies.common import Execution
+from matchlens.studies.cut_modes import agreement, expand_modes, feasible, left_out, starred
+from matchlens.studies.cut_study import Settings, conditions_of, conduct
 from matchlens.studies.presets import preset as preset_of
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
+
+@typed
+def score(
+    model: Reranker,
+    pairs: Iterable[Pair | tuple[str, str]],
+    cuts: Sequence[str | Cut] = (),
+    *,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+    runner: Runner | None = None,
+) -> pd.DataFrame:
+    """Score pairs without a cut and under each cut.
+
+    Args:
+        model: a loaded reranker.
+        pairs: pairs, or (query, passage) couples of texts; couples with one query text are of one
+            query (for ``resample``). ``mean`` takes its means over all of them.
+        cuts: cuts, as texts or values; columns are keyed by the text as given.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+        runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
+
+    Returns:
+        Relevance logits, a row for each pair in the order given, a column for each cut; the column
+        ``""`` (no cut) is always there and stands first.
+
+    Raises:
+        InputError: if a cut does not fit the model or a pair cannot be encoded.
+
+    >>> import matchlens
+    >>> table = matchlens.score(matchlens.load("demo"), [("who sat", "The cat sat.")], ["Q->D"])
+    >>> list(table.columns), len(table)
+    (['', 'Q->D'], 1)
+    """
+    listed = [
+        pair if isinstance(pair, Pair) else Pair(pair[0], str(number), *pair, grade=0)
+        for number, pair in enumerate(pairs)
+    ]
+    if not listed:
+        raise InputError("no pair to score; expected at least one query with a passage")
+    conditions = {"": [], **{str(cut): [Cut.of(cut)] for cut in cuts}}
+    out = Execution(model, batch_tokens, progress, runner)(listed, conditions)
+    return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))
+
 
 NAME = "ablation"
 
@@ -36,7 +87,7 @@ def ablation(
     most_pairs: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Result:
     """Cut attention in each direction and measure the ranking (the paper's Table 1).
 
@@ -58,8 +109,7 @@ def ablation(
         most_pairs: at most so many pairs, of whole queries; all where None.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
-        runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
-            studies share a run.
+        runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
 
     Returns:
         Tables ``table1`` (a row for each condition: ``original``, ``random`` and each cut) and
@@ -107,3 +157,33 @@ def ablation(
         tables,
         left_out(impossible),
     )
+
+
+def trec_runs(result: Result) -> dict[str, str]:
+    """A TREC run for every cut, and the index that says which is which.
+
+    Returns:
+        File name to content: ``runs/0000.run`` and so on, and ``runs/index.tsv``.
+    """
+    pairs = result.pairs
+    several = len(set(pairs["collection"])) > 1
+    names = [
+        f"{quote(str(collection))}/{qid}" if several else str(qid)
+        for collection, qid in zip(pairs["collection"], pairs["qid"], strict=True)
+    ]
+    docids = [str(docid) for docid in pairs["docid"]]
+    files, index = {}, ["run\tcut"]
+    for number, (cut, group) in enumerate(result.scores.groupby("cut", sort=False)):
+        scores = dict(zip(group["pair"], group["score"], strict=True))
+        ranked: dict[str, list[int]] = {}
+        for pair in sorted(scores, key=lambda pair: (-scores[pair], docids[pair])):
+            ranked.setdefault(names[pair], []).append(pair)
+        lines = [
+            f"{name} Q0 {docids[pair]} {rank} {float(scores[pair])!r} matchlens-{number:04d}\n"
+            for name in dict.fromkeys(names)
+            for rank, pair in enumerate(ranked.get(name, ()), start=1)
+        ]
+        files[f"runs/{number:04d}.run"] = "".join(lines)
+        index.append(f"{number:04d}.run\t{cut}")
+    files["runs/index.tsv"] = "\n".join(index) + "\n"
+    return files

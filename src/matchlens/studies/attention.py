@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,19 +13,14 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
-from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
-from matchlens.meters.attention import PARTS
-from matchlens.meters.names import NAMES
-from matchlens.models.load import Reranker
+from matchlens.meters.names import NAMES, PARTS
 from matchlens.parts import Part
 from matchlens.ranking import parse_measure
 from matchlens.ranking.effects import ALPHA
 from matchlens.results import Result
-from matchlens.runners import Runner, run
-from matchlens.studies import matching, profiles, published
-from matchlens.studies.class_stats import distributions, moments, taken
-from matchlens.studies.common import identity, pair_table, relevant_grade
+from matchlens.studies import matching, profiles
+from matchlens.studies.common import Execution, identity, pair_table, relevant_grade
 from matchlens.studies.contrasts import (
     CONTRASTS,
     MATCHING,
@@ -35,14 +31,58 @@ from matchlens.studies.contrasts import (
     contrast_table,
     places,
 )
-from matchlens.studies.head_set_points import RANDOM_SETS, checked_random
-from matchlens.studies.impossible import reason
+from matchlens.studies.cut_modes import reason
+from matchlens.studies.cut_study import score_table
+from matchlens.studies.head_sets import RANDOM_SETS, checked_random
 from matchlens.studies.matching import Causal
-from matchlens.studies.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.stages import layer_depths, negatives
+from matchlens.studies.profiles import distributions, layer_depths, moments, negatives, taken
 from matchlens.studies.watching import DERIVED, Reader, Watched, watch
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress, Run
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
+
+MINILM = frozenset(
+    {"demo", "cross-encoder/ms-marco-MiniLM-L-12-v2", "cross-encoder/ms-marco-MiniLM-L12-v2"}
+)
+LISTS: Mapping[str, str] = {
+    "matching": "7.9 8.1 4.9 2.1 8.8 6.5 1.7 5.7 5.9 3.1 8.0 6.3 0.8",
+    "scoring": "10.1 10.4 10.7 10.10",
+    "contextual query": "8.10 9.11",
+}
+"""The heads of Lu, Chen & Eickhoff 2025, layer and head counted from 0."""
+
+
+def beside_published(identity: Mapping[str, object], matching: pd.DataFrame) -> pd.DataFrame | None:
+    """The heads of Lu et al. 2025 next to ours, where the model is ms-marco-MiniLM-L-12-v2.
+
+    Theirs are found by path patching on pairs that differ in one query term; what they read is not
+    tied to one direction. The list of matching heads is that of their linear model's code; the
+    other two were taken from their paper at second hand.
+
+    Returns:
+        One row for each of their heads and our direction: list, layer, head, direction, matching,
+        held, kind, auc. None for another model, or where no heads were looked for.
+
+    Source: Lu, Chen & Eickhoff 2025 (arXiv 2502.04645), mlu108/CrossEncoderBM25.
+    """
+    if identity.get("name") not in MINILM or matching.empty:
+        return None
+    theirs = pd.DataFrame(
+        [
+            (name, *map(int, head.split(".")))
+            for name, heads in LISTS.items()
+            for head in heads.split()
+        ],
+        columns=pd.Index(["list", "layer", "head"]),
+    )
+    columns = ["layer", "head", "direction", "matching", "held", "kind", "auc"]
+    return theirs.merge(matching[columns], on=["layer", "head"], how="left")
+
 
 NAME = "attention"
 
@@ -67,7 +107,7 @@ def attention(
     batch_tokens: int | None = None,
     progress: Progress | None = None,
     watched: Watched | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Result:
     """Measure attention between the input's parts, its contrasts, and the matching heads.
 
@@ -83,19 +123,16 @@ def attention(
         preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
             ``authors`` (peak; median over queries; pairs classified rightly; at most 20 a class).
         aggregate: ``mean`` or ``median`` over queries; the preset's where None.
-        rel: lowest relevant grade; where None: 2 where the
-            judgements reach 2, else 1.
         thresholds: what makes a head a matching head.
         causal: whether the matching heads are cut.
         random: random sets of heads beside each set of matching heads.
         measure: of the rankings under those cuts.
         most_pairs: at most so many pairs for those cuts; all where None.
-        seed: of the halves, the random sets and resampling.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
         watched: the untouched pass over these pairs, where another study shares it; it is made
             where None.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+
+    The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``contrasts`` (meter, contrast, direction, layer, head: diff, p, q, auc),
@@ -163,21 +200,18 @@ def attention(
     every = pd.concat(found, ignore_index=True)
     tables["matching"] = every
     tables["conditions"] = pd.concat(counts, ignore_index=True)
-    if (lists := published.beside(model.identity, every)) is not None:
+    if (lists := beside_published(model.identity, every)) is not None:
         tables["published"] = lists
     effect = None
     if used is not None and not every.empty and bool(every["matching"].to_numpy().any()):
         effect = matching.cut(
-            model,
+            Execution(model, batch_tokens, progress, runner),
             used,
             pd.DataFrame(every[every["matching"]]),
             measure=measure,
             rel=rel,
             seed=seed,
             random=random,
-            batch_tokens=batch_tokens,
-            progress=progress,
-            runner=runner,
         )
     tables |= _causal(tables, effect)
     tables |= _profiles(reader, classes, pairs)
@@ -278,11 +312,7 @@ def _causal(tables: dict[str, pd.DataFrame], effect: Causal | None) -> dict[str,
     single = pd.DataFrame(effect.heads[["cut", *names]]).rename(columns=names)
     every = every.merge(single, on="cut", how="left")
     every["causal"] = every["effect_q"] <= ALPHA
-    return {
-        "matching": every,
-        "sets": effect.sets,
-        "set_points": effect.points,
-    }
+    return {"matching": every, "sets": effect.sets, "set_points": effect.points}
 
 
 def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.DataFrame]:

@@ -6,7 +6,9 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,16 +18,60 @@ from matchlens._version import __version__
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.corpora.pairs import digest
 from matchlens.errors import InputError
+from matchlens.plan import Condition
 from matchlens.ranking import Candidates, Measure, has_gain, movable, parse_measure
 
+if TYPE_CHECKING:
+    from matchlens.engine import Progress, Run
+    from matchlens.models.load import Reranker
+    from matchlens.runners import MeasurementRequest, Runner
+
 VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
-TIE_TOL: Mapping[str, float] = {
-    "float64": 1e-9,
-    "float32": 1e-5,
-    "float16": 1e-2,
-    "bfloat16": 5e-2,
-}
+TIE_TOL: Mapping[str, float] = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 """Scores closer than this are tied, by the type of the weights (logits)."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a study's pairs are run.
+
+    Args:
+        model: a loaded reranker.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+        runner: runs the pairs; this process where None.
+    """
+
+    model: Reranker
+    batch_tokens: int | None = None
+    progress: Progress | None = None
+    runner: Runner | None = None
+
+    @property
+    def scratch(self) -> Path | None:
+        """A folder for what is needed only until results are saved; the system's where None."""
+        return None if self.runner is None else self.runner.scratch
+
+    def __call__(
+        self,
+        pairs: Sequence[Pair],
+        conditions: Mapping[str, Condition] | None = None,
+        *,
+        seed: int = 0,
+        asked: Sequence[MeasurementRequest] = (),
+    ) -> Run:
+        """Score pairs under conditions, the untouched model alone where None."""
+        from matchlens.runners import run
+
+        return (self.runner or run)(
+            self.model,
+            pairs,
+            {"": []} if conditions is None else conditions,
+            seed=seed,
+            batch_tokens=self.batch_tokens,
+            progress=self.progress,
+            asked=asked,
+        )
 
 
 def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
@@ -40,11 +86,7 @@ def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
             "counts": dict(pairs.counts),
             "sources": [dict(source) for source in pairs.sources],
         },
-        "versions": {
-            "matchlens": __version__,
-            "python": platform.python_version(),
-            **versions,
-        },
+        "versions": {"matchlens": __version__, "python": platform.python_version(), **versions},
     }
 
 
@@ -58,13 +100,7 @@ def half(qid: str, seed: int) -> int:
 
 
 def half_of(pairs: PairSet, which: int, seed: int) -> PairSet:
-    """The pairs of one half of the queries.
-
-    Args:
-        pairs: all pairs.
-        which: 0 or 1.
-        seed: of the halves.
-    """
+    """The pairs of one half of the queries."""
     mine = tuple(pair for pair in pairs.pairs if half(pair.qid, seed) == which)
     keys = {(pair.collection, pair.qid) for pair in mine}
     ideals = {key: grades for key, grades in pairs.ideals.items() if key in keys}
@@ -95,12 +131,7 @@ def pair_table(
 
 
 def candidates(pairs: PairSet, *, rank_easy: bool = False) -> list[Candidates]:
-    """The queries' candidates, as rows of the pairs, queries in order of first appearance.
-
-    Args:
-        pairs: the chosen pairs.
-        rank_easy: whether easy negatives stand in the rankings.
-    """
+    """The queries' candidates, as rows of the pairs, queries in order of first appearance."""
     rows: dict[tuple[str, str], list[int]] = {}
     for row, pair in enumerate(pairs.pairs):
         if rank_easy or pair.grade != EASY_GRADE:
@@ -126,13 +157,6 @@ RELEVANT = 2
 def relevant_grade(pairs: PairSet, rel: int | None = None) -> int:
     """The lowest grade that counts as relevant, for measures and contrasts alike.
 
-    Args:
-        pairs: the chosen pairs, with the grades of their ideal rankings.
-        rel: what the user gave; where None: 2 where the judgements reach 2, else 1.
-
-    Raises:
-        InputError: if no judgement reaches the grade that was given.
-
     Source: science 3.
 
     >>> from matchlens.corpora import choose, demo
@@ -157,16 +181,6 @@ def ranked(
     """The measure, the queries whose ranking can move it, and what to say of the others.
 
     A query whose candidates give one value in every order shows neither damage nor its absence.
-
-    Args:
-        pairs: the chosen pairs.
-        measure: any ir_measures measure by name.
-        rel: lowest relevant grade of binary measures.
-        rank_easy: whether easy negatives stand in the rankings.
-
-    Raises:
-        InputError: if the measure cannot be used, or no query can move it; it says why and what
-            to do.
 
     Source: science 3, "Measures that cannot move".
 

@@ -51,15 +51,7 @@ class FileDiff:
 
 
 def file_diffs(old: Path, new: Path) -> list[FileDiff]:
-    """Compare the tables and arrays of two results folders, file by file.
-
-    Args:
-        old: the folder from before.
-        new: the one that was made again.
-
-    Raises:
-        InputError: if a folder or file cannot be read.
-    """
+    """Compare the tables and arrays of two results folders, file by file."""
     with Snapshot.open(old) as before, Snapshot.open(new) as after:
         held = [set(_numbers(one)) for one in (before, after)]
         return [_likeness(file, before, after, held) for file in sorted(held[0] | held[1])]
@@ -77,10 +69,7 @@ def _numbers(held: Snapshot) -> Iterator[str]:
 
 
 def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> FileDiff:
-    """How a file is like the one from before; neither is held against its manifest.
-
-    Somebody who changed a table wants to see where it differs.
-    """
+    """How a file is like the one from before; neither is held against its manifest."""
     if file not in held[1]:
         return FileDiff(file, MISSING)
     if file not in held[0]:
@@ -103,11 +92,6 @@ def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> 
 
 def tables(old: pd.DataFrame, new: pd.DataFrame, digits: int) -> tuple[str, float]:
     """The first place where two tables differ in print, and the largest difference of numbers.
-
-    Args:
-        old: the table from before.
-        new: the one that was made again.
-        digits: decimals that are printed.
 
     >>> a, b = pd.DataFrame({"x": [1.0, 0.1234]}), pd.DataFrame({"x": [1.0, 0.2]})
     >>> tables(a, b, 3)[0]
@@ -162,9 +146,6 @@ def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
 def said(found: list[FileDiff]) -> Iterator[str]:
     """A line for each file that is not the same to the byte, and one on all of them.
 
-    Args:
-        found: what :func:`file_diffs` returned.
-
     >>> list(said([FileDiff("scores.parquet", BYTES)]))
     ['1 file of numbers: 1 the same bytes']
     """
@@ -182,11 +163,7 @@ def said(found: list[FileDiff]) -> Iterator[str]:
 
 
 def check_new(old: Path, new: Path) -> None:
-    """See that the second folder is another one.
-
-    Raises:
-        InputError: if it is the first, or inside it.
-    """
+    """See that the second folder is another one."""
     inner, outer = new.resolve(), old.resolve()
     if inner == outer or outer in inner.parents:
         raise InputError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,247 @@ from matchlens.errors import InputError, visible
 from matchlens.ranking import compare as over_queries
 from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
-from matchlens.studies.compare_heads import compare_heads
-from matchlens.studies.compare_identity import ComparedFolder, differences, said_of, same_pairs
-from matchlens.studies.contrasts import is_earlier
+from matchlens.studies.contrasts import EARLIER, is_earlier
 from matchlens.studies.cut_modes import starred
-from matchlens.studies.measuring import RANDOM
+from matchlens.studies.cut_study import RANDOM
+
+RANKING = ("measure", "rel", "rank_easy", "pairs_run", "most_pairs")
+"""Options that must agree where rankings are tested against each other."""
+ASPECTS = (*RANKING, "tie_tol", "preset", "stars", "seed", "hows", "meters", "thresholds")
+"""Options that are compared, study by study."""
+SHORT = 60
+"""Characters of a value that are shown."""
+
+
+@dataclass(frozen=True)
+class ComparedFolder:
+    """What one folder holds.
+
+    Args:
+        name: what it is called in the comparison.
+        identity: model, pairs and versions.
+        studies: the studies that can be compared, by name.
+    """
+
+    name: str
+    identity: Mapping[str, object]
+    studies: Mapping[str, Result]
+
+    def option(self, name: str) -> object:
+        """An option of the first study that has it; None where none has."""
+        for result in self.studies.values():
+            if name in result.options:
+                return result.options[name]
+        return None
+
+
+def differences(held: Sequence[ComparedFolder]) -> pd.DataFrame:
+    """Every aspect in which folders differ, with the value in each.
+
+    Returns:
+        Columns aspect, folder, value (JSON, short), in the order of the manifest.
+    """
+    facts = [dict(_facts(one)) for one in held]
+    rows = []
+    for aspect in dict.fromkeys(itertools.chain(*facts)):
+        values = [fact.get(aspect, "-") for fact in facts]
+        if len(set(values)) > 1:
+            for one, value in zip(held, values, strict=True):
+                rows.append({"aspect": aspect, "folder": one.name, "value": value})
+    return pd.DataFrame(rows, columns=["aspect", "folder", "value"])
+
+
+def _facts(one: ComparedFolder) -> Iterator[tuple[str, str]]:
+    identity = {key: value for key, value in one.identity.items() if key != "pairs"}
+    yield from _flat(identity)
+    pairs = _mapping(one.identity["pairs"])
+    yield from _flat({"pairs": {key: value for key, value in pairs.items() if key != "sources"}})
+    yield "pairs.collections", _short([str(s["collection"]) for s in _sources(one)])
+    for name in ("layers", "heads"):
+        yield name, _short(one.option(name))
+    for study, result in one.studies.items():
+        for name in ASPECTS:
+            if name in result.options:
+                yield f"{study}.{name}", _short(result.options[name])
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, _short(value)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+
+
+def said_of(held: Sequence[ComparedFolder]) -> list[tuple[str, str]]:
+    """Sentences: what is the same, what differs and what follows from it.
+
+    Returns:
+        Kind (``same``, ``differs`` or ``cannot``) and sentence, the most important first.
+    """
+    said: list[tuple[str, str]] = []
+    one_model = _equal(_mapping(one.identity["model"]).get("sha256") for one in held)
+    names = [f"{one.name}: {_mapping(one.identity['model'])['name']}" for one in held]
+    if one_model:
+        said.append(("same", f"one model in all folders ({names[0].partition(': ')[2]})"))
+    else:
+        said.append(("differs", f"the models ({'; '.join(names)})"))
+    counts = [
+        f"{one.name}: {_mapping(one.identity['pairs'])['number']} of "
+        f"{', '.join(str(source['collection']) for source in _sources(one))}"
+        for one in held
+    ]
+    if _equal(_mapping(one.identity["pairs"])["sha256"] for one in held):
+        said.append(("same", f"the same pairs in all folders ({counts[0].partition(': ')[2]})"))
+    else:
+        said.append(("differs", f"the pairs ({'; '.join(counts)})"))
+        words = "values of folders with different pairs stand side by side, no test is between them"
+        said.append(("cannot", words))
+    shapes = [(one.option("layers"), one.option("heads")) for one in held]
+    if not _equal(shapes):
+        listed = "; ".join(
+            f"{one.name}: {layers} x {heads}"
+            for one, (layers, heads) in zip(held, shapes, strict=True)
+        )
+        said.append(("differs", f"the models' layers and heads ({listed})"))
+        said.append(("cannot", "heads of models of different shapes cannot be matched up"))
+    elif not one_model and sum("attention" in one.studies for one in held) > 1:
+        words = "a head is matched up by its layer and number, which models trained apart from "
+        said.append(("differs", f"{words}each other need not share"))
+    for name, words in (
+        ("measure", "values of different measures are not comparable"),
+        ("stars", "stars are of different tests"),
+        ("rank_easy", "rankings with easy negatives and without are not comparable"),
+    ):
+        values = {one.name: one.option(name) for one in held if one.option(name) is not None}
+        if not _equal(values.values()):
+            listed = "; ".join(f"{folder}: {value}" for folder, value in values.items())
+            said.append(("differs", f"{name} ({listed}): {words}"))
+    versions = [_mapping(one.identity["versions"]) for one in held]
+    apart = [key for key in versions[0] if not _equal(version.get(key) for version in versions)]
+    if apart:
+        said.append(("differs", f"versions of {', '.join(apart)}: numbers may differ by rounding"))
+    for study in ("ablation", "sweep-up-to", "attention"):
+        missing = [one.name for one in held if study not in one.studies]
+        if missing:
+            said.append(("cannot", f"{', '.join(missing)} hold no study {study}"))
+    return said
+
+
+def same_pairs(first: ComparedFolder, second: ComparedFolder) -> str | None:
+    """Why two folders' rankings cannot be tested against each other; None where they can."""
+    pairs = [_mapping(one.identity["pairs"])["sha256"] for one in (first, second)]
+    if pairs[0] != pairs[1]:
+        return "their pairs differ"
+    options = [one.studies["ablation"].options for one in (first, second)]
+    for name in RANKING:
+        if options[0].get(name) != options[1].get(name):
+            return f"{name} is {options[0].get(name)} and {options[1].get(name)}"
+    return None
+
+
+def _equal(values: object) -> bool:
+    return len({_short(value) for value in values}) <= 1  # type: ignore[attr-defined]
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    assert isinstance(value, Mapping)  # noqa: S101
+    return value
+
+
+def _sources(one: ComparedFolder) -> list[Mapping[str, object]]:
+    sources = _mapping(one.identity["pairs"])["sources"]
+    assert isinstance(sources, list | tuple)  # noqa: S101
+    return list(sources)
+
+
+@typed
+def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFrame:
+    """How far two attention studies agree about the matching heads.
+
+    Args:
+        first: what :func:`matchlens.attention` returned.
+        second: likewise, of a model with as many layers and heads.
+        seed: of the permutations and resamples.
+
+    Returns:
+        A row for each direction that both have: heads (of the model), first and second (matching
+        heads found by each), both, expected (by chance), p (chance of an overlap as large,
+        one-sided hypergeometric test), rho (Spearman's correlation of the AUC on the describing
+        halves, over all heads) with rho_p (permutations inside layers), rho_by_layer (what layers
+        alone give), rho_low and rho_high.
+
+    Raises:
+        InputError: if a result has no list of matching heads, or the shapes differ.
+
+    Source: science 4; the test of an overlap is the hypergeometric one.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=10, per_grade=1, easy=2)
+    >>> result = matchlens.attention(matchlens.load("demo"), pairs, meters=["mass"], causal=False)
+    >>> matchlens.compare_heads(result, result)["rho"].round(3).tolist()
+    [1.0, 1.0]
+    """
+    from scipy.stats import hypergeom
+
+    from matchlens.qk import spearman
+
+    tables = []
+    for result in (first, second):
+        if is_earlier(result.tables):
+            raise InputError(f"matching heads cannot be compared: {EARLIER}")
+        table = result.to_frame("matching")
+        if table.empty:
+            raise InputError(
+                "a result has no list of heads, since too few of its queries have relevant and "
+                "easy passages; expected an attention study of more queries"
+            )
+        tables.append(table)
+    shapes = [(one["layer"].max() + 1, one["head"].max() + 1) for one in tables]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"the models have {shapes[0][0]} x {shapes[0][1]} and {shapes[1][0]} x {shapes[1][1]} "
+            "heads; expected results of models of one shape"
+        )
+    rows = []
+    for direction in dict.fromkeys(tables[0]["direction"]):
+        one, two = (
+            table[table["direction"] == direction].sort_values(["layer", "head"])
+            for table in tables
+        )
+        if not len(two):
+            continue
+        found = [side["matching"].to_numpy(dtype=bool) for side in (one, two)]
+        heads, counts = len(found[0]), [int(side.sum()) for side in found]
+        both = int((found[0] & found[1]).sum())
+        ranks = spearman(
+            one["auc"].to_numpy(dtype=np.float64).reshape(shapes[0]),
+            two["auc"].to_numpy(dtype=np.float64).reshape(shapes[0]),
+            seed=seed,
+        )
+        rows.append(
+            {
+                "direction": direction,
+                "heads": heads,
+                "first": counts[0],
+                "second": counts[1],
+                "both": both,
+                "expected": counts[0] * counts[1] / heads,
+                "p": float(hypergeom.sf(both - 1, heads, counts[0], counts[1])),
+                "rho": ranks.rho,
+                "rho_p": ranks.p,
+                "rho_by_layer": ranks.by_layer,
+                "rho_low": ranks.low,
+                "rho_high": ranks.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
 
 NAME = "comparison"
 STUDIES = ("ablation", "sweep-up-to", "attention", "study")
@@ -70,13 +308,15 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
 
 
 def _compared(held: Sequence[ComparedFolder], seed: int) -> Result:
-    tables = {
-        "folders": _folders(held),
-        "said": pd.DataFrame(),
-        "differences": differences(held),
-    }
+    tables = {"folders": _folders(held), "said": pd.DataFrame(), "differences": differences(held)}
     said = said_of(held)
-    tables |= _cells(held) | _curves(held)
+    for name, study, table, columns in (
+        ("table1", "ablation", "table1", ["cut"]),
+        ("curves", "sweep-up-to", "points", ["direction", "how", "n", "cut"]),
+    ):
+        cells = _cells(held, study, table, columns)
+        if cells:
+            tables[name] = pd.concat(cells, ignore_index=True)
     found, more = _paired(held, seed)
     tables |= found
     said += more
@@ -187,28 +427,19 @@ def _having(held: Sequence[ComparedFolder], study: str) -> list[ComparedFolder]:
     return having if len(having) > 1 else []
 
 
-def _cells(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
+def _cells(
+    held: Sequence[ComparedFolder], study: str, table: str, columns: Sequence[str]
+) -> list[pd.DataFrame]:
+    """A study's cells in each folder; none where fewer than two folders hold it."""
     tables = []
-    for one in _having(held, "ablation"):
-        result = one.studies["ablation"]
-        table = result.to_frame("table1")
-        table["significant"] = starred(table, str(result.options["stars"]))
-        table = table[["cut", *CELL]]
-        table.insert(0, "folder", one.name)
-        tables.append(table)
-    return {"table1": pd.concat(tables, ignore_index=True)} if tables else {}
-
-
-def _curves(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:
-    tables = []
-    for one in _having(held, "sweep-up-to"):
-        result = one.studies["sweep-up-to"]
-        table = result.to_frame("points")
-        table["significant"] = starred(table, str(result.options["stars"]))
-        table = table[["direction", "how", "n", "cut", *CELL]]
-        table.insert(0, "folder", one.name)
-        tables.append(table)
-    return {"curves": pd.concat(tables, ignore_index=True)} if tables else {}
+    for one in _having(held, study):
+        result = one.studies[study]
+        cells = result.to_frame(table)
+        cells["significant"] = starred(cells, str(result.options["stars"]))
+        cells = cells[[*columns, *CELL]]
+        cells.insert(0, "folder", one.name)
+        tables.append(cells)
+    return tables
 
 
 def _paired(

@@ -47,12 +47,7 @@ class Classes:
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], rel: int = 2) -> Classes:
-        """Relevant: grade at least ``rel``; hard: grade 0; easy: random passages.
-
-        Args:
-            pairs: queries with passages.
-            rel: lowest relevant grade; what lies between 0 and it is in no class.
-        """
+        """Relevant: grade at least ``rel``; hard: grade 0; easy: random passages."""
         numbers: dict[tuple[str, str], int] = {}
         query = np.zeros(len(pairs), dtype=np.int64)
         of_pair = np.full(len(pairs), -1, dtype=np.int64)
@@ -77,11 +72,7 @@ class Classes:
         return Classes(of_pair, self.query, self.collections, self.qids)
 
     def check(self, contrasts: Sequence[str]) -> None:
-        """See that every contrast has pairs.
-
-        Raises:
-            InputError: if one is not known, or has an empty class, or no query has both.
-        """
+        """See that every contrast has pairs."""
         if not contrasts:
             raise InputError(f"no contrast given; expected one or more of {', '.join(CONTRASTS)}")
         for name in contrasts:
@@ -107,9 +98,6 @@ class Classes:
 def sides(contrast: str) -> tuple[int, int]:
     """The two classes of a contrast.
 
-    Raises:
-        InputError: if it is not known.
-
     >>> sides("relevant-easy")
     (0, 2)
     """
@@ -124,12 +112,7 @@ def sides(contrast: str) -> tuple[int, int]:
 def class_means(
     values: Float[np.ndarray, "pair element"], classes: Classes
 ) -> Float[np.ndarray, "query class element"]:
-    """The mean of each class of each query; NaN where there is none.
-
-    Args:
-        values: [pair, element]; NaN is left out.
-        classes: which pairs are of which class.
-    """
+    """The mean of each class of each query; NaN where there is none."""
     queries = len(classes.qids)
     inside = classes.of_pair >= 0
     cell = classes.query[inside] * len(CLASSES) + classes.of_pair[inside]
@@ -153,13 +136,6 @@ def pairwise(
     """By query the mean difference over pairs of passages, one of each class, and the AUC.
 
     The AUC is the chance that the passage of the first class has the higher value; ties count half.
-
-    Args:
-        values: [pair, element]; NaN is left out.
-        classes: which pairs are of which class.
-        contrast: which classes.
-        lengths: of the passages; only passages of like length are compared, all where None.
-        within: largest difference of like lengths, as a share of the first class's passage.
 
     Returns:
         Differences and AUCs, [query, element]; NaN where a query has nothing to compare.
@@ -195,20 +171,9 @@ def contrast_table(
 ) -> pd.DataFrame:
     """A contrast of every head, tested over queries and corrected over the heads.
 
-    Args:
-        values: [pair, layer, head].
-        classes: which pairs are of which class.
-        contrast: which classes.
-        aggregate: ``mean`` or ``median`` over the queries' differences.
-        lengths: of the passages; only passages of like length are compared, all where None.
-        within: see :func:`pairwise`.
-
     Returns:
         A row for each head: contrast, layer, head, queries, diff (aggregated over queries), sd, p
         (two-tailed paired t-test), q (Benjamini-Hochberg over the heads), auc (mean over queries).
-
-    Raises:
-        InputError: if the contrast is not known or has an empty class.
 
     Source: science 4; Figures 1b and 1c.
     """
@@ -228,8 +193,7 @@ def contrast_table(
     return pd.DataFrame(
         {
             "contrast": contrast,
-            "layer": np.repeat(np.arange(layers), heads),
-            "head": np.tile(np.arange(heads), layers),
+            **head_grid(layers, heads),
             "queries": queries,
             "diff": _known(middle[aggregate], apart),
             "sd": _known(lambda one, axis: np.nanstd(one, axis=axis, ddof=1), apart, least=2),
@@ -243,12 +207,7 @@ def contrast_table(
 def paired(
     apart: Float[np.ndarray, "query element"], *, above: bool = False
 ) -> Float[np.ndarray, " element"]:
-    """The p of the paired t-test of each column; all differences 0: 1; one query: NaN.
-
-    Args:
-        apart: [query, element] differences; NaN is left out.
-        above: whether the mean is tested to be above 0 (one-sided); two-sided where not.
-    """
+    """The p of the paired t-test of each column; all differences 0: 1; one query: NaN."""
     from scipy.special import stdtr
 
     known = ~np.isnan(apart)
@@ -275,19 +234,26 @@ def _known(
     return out
 
 
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """Over the first axis, NaN left out, NaN where nothing is known."""
+    known = (~np.isnan(values)).sum(0)
+    total = np.nansum(values, axis=0)
+    return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
+
+
+def head_grid(layers: int, heads: int) -> pd.DataFrame:
+    """Columns layer and head, a row for each head."""
+    layer, head = (axis.ravel() for axis in np.indices((layers, heads)))
+    return pd.DataFrame({"layer": layer, "head": head})
+
+
 def is_earlier(tables: Mapping[str, pd.DataFrame]) -> bool:
     """Whether an attention study's matching heads are those of an earlier definition."""
     return bool(len(tables.get("matching", ()))) and "conditions" not in tables
 
 
 def by_half(halves: Mapping[str, int], classes: Classes, which: int) -> Classes:
-    """The classes of one half of the queries.
-
-    Args:
-        halves: query id to half.
-        classes: of all.
-        which: 0 or 1.
-    """
+    """The classes of one half of the queries."""
     mine = np.array([halves[qid] == which for qid in classes.qids])
     return classes.only(mine[classes.query])
 
@@ -315,9 +281,6 @@ class Thresholds:
         query_words: least multiple, on columns that hold a content word of the query.
         semantic: least multiple, on near words of other stems.
 
-    Raises:
-        InputError: if one is out of range.
-
     >>> Thresholds().auc
     0.75
     """
@@ -344,9 +307,6 @@ class Thresholds:
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     """The meters' names in their own order.
 
-    Raises:
-        InputError: if one is not known, or there is none.
-
     >>> checked_names(["peak", "mass"])
     ('mass', 'peak')
     """
@@ -357,11 +317,7 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_directions(texts: Sequence[str | Direction] | None) -> list[str]:
-    """The directions of matching heads in their canonical text, each once.
-
-    Raises:
-        InputError: if one is not between two single parts.
-    """
+    """The directions of matching heads in their canonical text, each once."""
     given = [Direction.parse(str(text)) for text in (MATCHING if texts is None else texts)]
     if not given:
         raise InputError("no direction given; expected at least one, for example 'Q->D'")
@@ -371,11 +327,7 @@ def checked_directions(texts: Sequence[str | Direction] | None) -> list[str]:
 
 
 def places(text: str) -> tuple[Part, Part]:
-    """The two parts of a direction between single parts.
-
-    Raises:
-        InputError: if it names several parts or ``All``.
-    """
+    """The two parts of a direction between single parts."""
     direction = Direction.parse(text)
     if len(direction.left) != 1 or direction.right is None or len(direction.right) != 1:
         raise InputError(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
-from matchlens.directions import Cut
-from matchlens.engine import Progress
+from matchlens.directions import Cut, How
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
-from matchlens.models.random_edges import TAKEN
-from matchlens.plan import CONTROLS
+from matchlens.plan import CONTROLS, OF_ROWS, Condition, Control
 from matchlens.ranking import compare, holm
 from matchlens.ranking.effects import (
     ALPHA,
@@ -30,13 +28,46 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.results import Result, records
-from matchlens.runners import Runner, run
-from matchlens.studies.control_points import DRAWS, conditions_of
-from matchlens.studies.cut_study import CutStudy, Settings, conduct
-from matchlens.studies.impossible import feasible, note
-from matchlens.studies.measuring import RANDOM
+from matchlens.studies.cut_modes import ModedCut, expand_modes, feasible, note
+from matchlens.studies.cut_study import RANDOM, CutStudy, Settings, conduct
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
+
+DRAWS, MOST_DRAWS = 3, 1000
+
+
+def control_conditions(
+    cuts: Sequence[str], hows: Sequence[str] | None, draws: int
+) -> tuple[dict[str, Condition], list[ModedCut], list[dict[str, object]]]:
+    """The conditions, the cuts among them, and what each control is.
+
+    Rows that are scaled have no draw, and a cut by ``mask`` has no control of rows.
+    """
+    if not cuts:
+        raise InputError("no cut given; expected at least one, for example 'Q->D'")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise InputError(f"draws is {draws}; expected 1 to {MOST_DRAWS}")
+    made, _ = expand_modes(list(dict.fromkeys(cuts)), hows)
+    conditions: dict[str, Condition] = {"": []}
+    about: list[dict[str, object]] = []
+    for way in made:
+        cut = Cut.parse(way.cut)
+        conditions[way.cut] = [cut]
+        for kind in CONTROLS:
+            if kind in OF_ROWS and cut.how != How.ZERO:
+                continue
+            for draw in range(1 if kind == "scaled" else draws):
+                name = f"{way.cut} | {kind} {draw}"
+                conditions[name] = [Control(cut, kind, draw)]
+                about.append({"of": way.cut, "control": kind, "draw": draw, "cut": name})
+    return conditions, made, about
+
 
 PRIMARY = "rows"
 MOST_OVERLAP = 0.5
@@ -63,7 +94,7 @@ def controls(
     most_pairs: int | None = COSTLY_PAIRS,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Result:
     """Cut each direction, and as much of something else in its place.
 
@@ -86,18 +117,10 @@ def controls(
         draws: random draws a control and cut; their mean is compared.
         margin: share of (original - random), query by query, up to which cut and control are taken
             to do the same.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        rank_easy: whether easy negatives stand in the rankings.
-        seed: of the draws, permutations, resampling and halves.
-        most_pairs: at most so many pairs, of whole queries; all where None.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
-            studies share a run.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
+    ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``controls`` (a row for each cut: base, how, cut, mean, diff with its interval, and
@@ -126,7 +149,7 @@ def controls(
     chosen = preset_of(preset)
     given = [str(cut) for cut in (chosen.directions if cuts is None else cuts)]
     ways_given = hows or (None if cuts is not None else [chosen.how])
-    conditions, made, about = conditions_of(given, ways_given, draws)
+    conditions, made, about = control_conditions(given, ways_given, draws)
     families = {name: "control" if "|" in name else "cut" for name in conditions}
     done = conduct(
         model,
@@ -206,6 +229,8 @@ _OF_A_CONTROL = (
 
 def _overlap(done: CutStudy, names: list[str]) -> dict[str, float]:
     """The share of what controls took that lies in the direction: of edges, and of attention."""
+    from matchlens.models.random_edges import TAKEN
+
     places = [done.out.plan.controls.index(name) for name in names]
     total = dict(zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True))
     couples = {

@@ -1,4 +1,4 @@
-"""What a set of conditions will cost, said before anything runs."""
+"""What a study will cost, estimated before anything runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from functools import cache
 
 import numpy as np
 
-from matchlens.corpora import PairSet
+from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan
+from matchlens.studies.circuits import TOP
+from matchlens.studies.evidence import further
+from matchlens.studies.head_sets import RANDOM_SETS
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.sizes import REDRAWN, Size
+from matchlens.studies.study import study_conditions, sweeps
 
 TOKENS_A_WORD = 1.35
 BATCH_TOKENS = 1024
@@ -35,11 +40,6 @@ figure between the two."""
 
 def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> str:
     """Layer passes with and without sharing, operations, time and memory, in words.
-
-    Args:
-        conditions: those of the study, the untouched model among them.
-        folder: the model, not loaded: its shape is enough.
-        pairs: the pairs; tokens are estimated from words.
 
     Returns:
         Lines of text. Time is a rough estimate for this machine's CPU, from a matrix product
@@ -122,13 +122,7 @@ def memory(folder: ModelFolder) -> float:
 
 
 def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
-    """What an attention study costs: the untouched pass, and what its meters add.
-
-    Args:
-        names: the meters.
-        folder: the model, not loaded.
-        pairs: the pairs.
-    """
+    """What an attention study costs: the untouched pass, and what its meters add."""
     layers, heads = folder.shape
     number = len(pairs.pairs)
     lines = [cost({"": []}, folder, pairs)]
@@ -142,15 +136,7 @@ def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> st
 def circuits_cost(
     folder: ModelFolder, pairs: PairSet, few: PairSet, *, same_token: bool, heads: int
 ) -> str:
-    """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary.
-
-    Args:
-        folder: the model, not loaded.
-        pairs: the pairs.
-        few: those of the hypothesis.
-        same_token: whether the same-token share in context is measured, too.
-        heads: how many heads are looked at in the vocabulary.
-    """
+    """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary."""
     layers, number = folder.shape
     names = ("mass", "same_token") if same_token else ("mass",)
     lines = [cost({"": []}, folder, pairs)]
@@ -180,15 +166,7 @@ def looks_cost(
     cuts: Sequence[str] | None,
     preset: str,
 ) -> str:
-    """What looking into pairs costs where no stored scores are at hand.
-
-    Args:
-        folder: the model, not loaded.
-        pairs: all pairs.
-        rows: the candidates that are scored under the cuts.
-        cuts: the cuts; the preset's where None.
-        preset: its name.
-    """
+    """What looking into pairs costs where no stored scores are at hand."""
     mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
     names = cuts or preset_of(preset).cuts
     conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
@@ -230,3 +208,139 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+METERS = 1.5
+"""What the untouched pass with all meters costs over plain scoring (measured)."""
+EDGES = 2.0
+"""What a layer with random edges costs over one that cuts a direction; a round figure."""
+MATCHING = 1 / 3
+"""Share of the heads that is taken to match in each direction; a round figure."""
+DIRECTIONS = 2
+FLOAT64 = 2.0
+
+
+def study_cost(
+    names: Sequence[str],
+    size: Size,
+    preset: str,
+    folder: ModelFolder,
+    pairs: PairSet,
+    redraws: Sequence[PairSet] = (),
+) -> str:
+    """Operations, time and memory of a whole study, part by part, in words.
+
+    Returns:
+        Lines of text. Times are rough estimates for this machine's CPU, from a matrix product
+        measured now; how many heads match is not known before.
+    """
+    parts = list(_parts(names, size, preset, folder, pairs, redraws))
+    lines = [
+        f"{what}: {number} pairs, {passes:.0f} layer passes a pair, "
+        f"{operations / 1e12:.1f} TFLOP, about {in_words(operations / rate())}"
+        for what, number, passes, operations in parts
+    ]
+    total = sum(operations for *_, operations in parts)
+    layers, heads = folder.shape
+    meters = len(preset_of(preset).meters) if "attention" in names else 1
+    disk = len(pairs.pairs) * layers * heads * 25 * 4 * meters / 2**20
+    return "\n".join(
+        [
+            *lines,
+            f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
+            "(a rough estimate)",
+            f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs; "
+            f"{disk:.0f} MiB of meters on disk",
+        ]
+    )
+
+
+def stage_work(
+    names: Sequence[str],
+    size: Size,
+    preset: str,
+    folder: ModelFolder,
+    pairs: PairSet,
+    redraws: Sequence[PairSet] = (),
+) -> list[tuple[str, float]]:
+    """The stages of a whole study as its progress names them, in order, each with its operations.
+
+    Studies that cut the same pairs share one run, which is the first one's.
+    """
+    kinds = [
+        f"cut {kind.replace('-', ' ')} each layer" for kind, _ in sweeps(size, preset_of(preset))
+    ]
+    stages = {
+        "Figure 1a": kinds,
+        "attention and mean states": ["attention"],
+        "matching heads cut": ["matching heads, cut"],
+    }
+    out: list[tuple[str, float]] = []
+    first: dict[int, int] = {}
+    for what, number, _, operations in _parts(names, size, preset, folder, pairs, redraws):
+        shared = first.get(number) if what in CUT_WORDS.values() else None
+        if what in CUT_WORDS.values():
+            first.setdefault(number, len(out))
+        if shared is not None:
+            out[shared] = out[shared][0], out[shared][1] + operations
+        labels = stages.get(what, [what])
+        out += [(labels[0], 0.0 if shared is not None else operations)]
+        out += [(label, 0.0) for label in labels[1:]]
+    return out
+
+
+CUT_WORDS = {
+    "ablation": "Table 1",
+    "evidence": "cuts for the claims",
+    "sweep": "Figure 1a",
+    "heads": "every head alone",
+    "controls": "random edges",
+}
+Part = tuple[str, int, float, float]
+
+
+def _parts(
+    names: Sequence[str],
+    size: Size,
+    preset: str,
+    folder: ModelFolder,
+    pairs: PairSet,
+    redraws: Sequence[PairSet] = (),
+) -> list[Part]:
+    chosen, (layers, heads) = preset_of(preset), folder.shape
+    ranked = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
+    every, _ = thin(pairs, ranked)
+    few, _ = thin(pairs, min(size.pairs or ranked, ranked))
+    out: list[Part] = []
+
+    def cut(what: str, conditions: dict[str, Condition], some: PairSet, factor: float) -> None:
+        work = Work.of(conditions, folder, some)
+        out.append((what, work.pairs, float(work.passes) * factor, work.operations * factor))
+
+    def untouched(what: str, some: PairSet, passes: float | int) -> None:
+        operations = layer_operations(folder, token_counts(folder, some)) * passes
+        out.append((what, len(some.pairs), float(passes), operations))
+
+    for name, what in CUT_WORDS.items():
+        if name in names:
+            conditions, most = study_conditions(name, size, chosen, layers, heads)
+            some, _ = thin(pairs, min(most or ranked, ranked))
+            cut(what, conditions, some, EDGES if name == "controls" else 1.0)
+            if name == "evidence" and (new := further(pairs, redraws)[1]):
+                cut(REDRAWN, conditions, replace(pairs, pairs=tuple(new)), 1.0)
+    if {"attention", "circuits"} & set(names):
+        untouched("attention and mean states", pairs, METERS * layers)
+    if "attention" in names and size.causal:
+        half = max(1, ranked // 2)
+        some, _ = thin(every, min(size.causal_pairs or half, half))
+        alone = MATCHING * layers * heads * layers / 2
+        untouched(
+            "matching heads cut", some, DIRECTIONS * (alone + (RANDOM_SETS + 1) * layers * 0.85)
+        )
+    if "circuits" in names:
+        untouched("terms of the logits", few, FLOAT64 * METERS * layers)
+        operations = FLOAT64 * vocabulary_operations(folder, TOP)
+        out.append(("vocabulary", 0, 0.0, operations))
+    if "looking" in names:
+        untouched("pairs to look into", few, METERS)
+    return out

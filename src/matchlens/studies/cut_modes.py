@@ -1,14 +1,18 @@
-"""The same cuts made in several ways, and which conclusions do not depend on the way."""
+"""Ways of cutting: the same cut by several, where they agree, and cuts that remove nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
-from matchlens.directions import Cut, How
+from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
+from matchlens.parts import Part
+from matchlens.plan import Condition, Control
 
 SAME = 1e-12
 """Changes of the measure up to this are no change."""
@@ -34,16 +38,9 @@ def expand_modes(
 ) -> tuple[list[ModedCut], list[str]]:
     """Every cut in every way.
 
-    Args:
-        cuts: cut texts.
-        hows: ways of cutting; None leaves the cuts as they are.
-
     Returns:
         The ways in order of ``hows``, and the cuts that a way cannot make (``sink`` cannot move
         what is removed to SEP2 from SEP2 itself).
-
-    Raises:
-        InputError: if a way is not known, a cut names a way of its own, or nothing is left.
 
     >>> found, impossible = expand_modes(["Q->D", "Q->SEP2"], ["zero", "sink"])
     >>> [way.cut for way in found], impossible
@@ -91,10 +88,6 @@ def left_out(impossible: Sequence[str]) -> list[str]:
 def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
     """Where several ways of cutting agree in sign and significance.
 
-    Args:
-        table: columns base, how, diff (change of the measure).
-        stars: whether each row's change is significant.
-
     Returns:
         A row for each cut: cut, hows (number of ways), lower and higher (ways under which the
         measure changes so), significant (ways with a star), same_sign, same_significance, and
@@ -138,11 +131,68 @@ def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
 
 
 def starred(table: pd.DataFrame, test: str) -> list[bool]:
-    """Which rows have a star, by the test that a preset or study names.
-
-    Args:
-        table: columns q, significant, significant_paper.
-        test: ``q`` (Benjamini-Hochberg), ``unpaired`` or ``holm``.
-    """
+    """Which rows have a star, by the test that a preset or study names."""
     chosen = {"q": table["q"] <= 0.05, "unpaired": table["significant_paper"]}
     return [bool(star) for star in chosen.get(test, table["significant"])]
+
+
+PARTS = tuple(Part)
+Reach = Bool[np.ndarray, "layer row_part column_part"]
+
+
+def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
+    """Why a condition removes nothing that was there; None where it removes something, or nothing.
+
+    It is asked of the edges that the layers allowed in the pairs that were run, not of the model's
+    name. A cut of no layer (``@0:0``) is judged as if it were of all: its direction is what it
+    names.
+
+    >>> from matchlens.directions import Cut
+    >>> reach = np.ones((1, 6, 6), dtype=bool)
+    >>> reach[0, Part.Q, Part.D] = False
+    >>> reason([Cut.parse("Q->D")], reach, causal=True)
+    'the causal mask lets Q read nothing of D'
+    >>> reason([Cut.parse("D->Q")], reach, causal=True)
+    """
+    cuts = [cut.cut if isinstance(cut, Control) else cut for cut in condition]
+    said: list[str] = []
+    for cut in cuts:
+        layers = [layer for layer in range(len(reach)) if cut.edges(layer)]
+        for direction in cut.directions:
+            why = _why(direction, layers or list(range(len(reach))), reach, causal)
+            if why is None:
+                return None
+            said.append(why)
+    return "; ".join(dict.fromkeys(said)) or None
+
+
+def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
+    if reach[layers][:, direction.left][:, :, direction.columns].any():
+        return None
+    there = np.asarray(reach.any(axis=0))[PARTS, PARTS]
+    for side in (direction.left, direction.columns):
+        if not there[list(side)].any():
+            return f"the input has no {_listed(side)}"
+    left = [part for part in direction.left if there[part]]
+    right = [part for part in direction.columns if there[part]]
+    mask = "causal mask" if causal else "window of the layers that are cut"
+    return f"the {mask} lets {_listed(left)} read nothing of {_listed(right)}"
+
+
+def _listed(parts: Sequence[Part]) -> str:
+    return " and ".join(str(part) for part in parts)
+
+
+def feasible(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that were measured."""
+    return pd.DataFrame(table[table["impossible"].isna()]).reset_index(drop=True)
+
+
+def note(reasons: Sequence[str | None]) -> list[str]:
+    """The note on conditions that removed nothing that was there."""
+    found = [why for why in reasons if why is not None]
+    if not found:
+        return []
+    kinds = "; ".join(dict.fromkeys(found))
+    number = "1 cut is" if len(found) == 1 else f"{len(found)} cuts are"
+    return [f"{number} impossible, n/a and in no test: {kinds}"]

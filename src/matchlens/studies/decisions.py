@@ -1,16 +1,17 @@
 """The evidence for each of the paper's claims: stored tables in, tests with a number and words out.
 
-A decision takes the results by study, the margin and the seed. Where its numbers were not made it
-says what is lacking. Which claims hold is decided afterwards, for all claims together.
+A decision takes the results by study, the margin and the seed. Where its numbers are missing it
+says so. Which claims hold is decided afterwards, for all claims together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from matchlens.ranking import bootstrap_t
 from matchlens.ranking.effects import (
     ALPHA,
     Effect,
@@ -25,19 +26,137 @@ from matchlens.ranking.effects import (
 )
 from matchlens.results import Result, records
 from matchlens.studies import evidence as cuts
-from matchlens.studies.circuits_options import RESAMPLED
+from matchlens.studies.circuits import RESAMPLED
 from matchlens.studies.contrasts import EARLIER, is_earlier
-from matchlens.studies.verdicts import (
-    Found,
-    Mean,
-    Row,
-    average,
-    inside_layers,
-    known,
-    lacking,
-    mean_of,
-    number,
-)
+
+UNTESTED = Evidence(float("nan"), float("nan"), "nothing was tested")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the numbers say of one claim, before the correction over the claims.
+
+    Args:
+        found: one plain sentence made of the numbers.
+        evidence: its tests.
+        value: the claim's number.
+        low: lower end of its 95% interval.
+        high: upper end.
+        unit: what it is measured in.
+        n: how many things the tests are over.
+        n_of: what they are: queries or heads.
+        needed: about how many queries would decide it with 80% power, judged by this sample.
+        source: the tables that it was read from.
+    """
+
+    found: str
+    evidence: Evidence = field(default=UNTESTED)
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str | None = None
+    n: int | None = None
+    n_of: str | None = None
+    needed: int | None = None
+    source: str | None = None
+
+
+def lacking(what: str) -> Found:
+    """Nothing can be said, since something was not run or measured."""
+    return Found(f"{what[0].upper()}{what[1:]}.", Evidence(float("nan"), float("nan"), what))
+
+
+Row = Mapping[str, object]
+"""A row of a table, as :func:`matchlens.results.records` gives it."""
+
+
+def number(row: Row, key: str) -> float:
+    """A cell as a number; NaN where nothing is known.
+
+    >>> number({"diff": None}, "diff"), number({"diff": 0.5}, "diff")
+    (nan, 0.5)
+    """
+    value = row[key]
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def average(rows: Sequence[Row], key: str) -> float:
+    """The mean of a column.
+
+    >>> average([{"x": 1.0}, {"x": 2.0}], "x")
+    1.5
+    """
+    return float(np.mean([number(row, key) for row in rows]))
+
+
+def known(value: float) -> float | None:
+    """A number, None in place of NaN."""
+    return None if np.isnan(value) else value
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over queries with its 95% bootstrap-t interval, and both one-sided t-tests."""
+
+    value: float
+    low: float
+    high: float
+    above: float
+    below: float
+    n: int
+
+    @property
+    def evidence(self) -> Evidence:
+        """For the claim that the mean is above 0: two-sided tests, in either direction."""
+        return Evidence(min(1.0, 2 * self.above), min(1.0, 2 * self.below))
+
+
+def mean_of(values: Sequence[float], collections: Sequence[str], seed: int) -> Mean:
+    """The mean of one number for each query, tested against 0."""
+    one = np.array(values, dtype=np.float64)
+    low, high = bootstrap_t(one[None], list(collections), seed=seed)
+    return Mean(
+        float(one.mean()),
+        float(low[0]),
+        float(high[0]),
+        one_sided(one, 1),
+        one_sided(one, -1),
+        len(one),
+    )
+
+
+def inside_layers(
+    values: np.ndarray, marked: np.ndarray, layers: np.ndarray, *, seed: int, draws: int = 10_000
+) -> tuple[float, float, float]:
+    """Whether marked heads have higher values than the other heads of their own layers.
+
+    The marks are permuted among the heads of each layer, so that what differs from layer to layer
+    decides nothing.
+
+    Returns:
+        The mean over marked heads of the value minus the mean of its layer; p of "not above", p of
+        "not below", each (b + 1) / (draws + 1).
+
+    Source: science 5, "Figure 2".
+    """
+    values = values.astype(np.float64).copy()
+    for layer in np.unique(layers):
+        values[layers == layer] -= values[layers == layer].mean()
+    seen = values[marked].mean()
+    draw = np.random.default_rng([4, int(seed < 0), abs(seed)])
+    total = np.zeros(draws)
+    for layer in np.unique(layers):
+        own = values[layers == layer]
+        count = int(marked[layers == layer].sum())
+        if count:
+            order = draw.random((draws, len(own))).argsort(axis=1)[:, :count]
+            total += own[order].sum(axis=1)
+    mean = total / marked.sum()
+    close = 1e-12 * np.abs(values).max()
+    above = (np.count_nonzero(mean >= seen - close) + 1) / (draws + 1)
+    below = (np.count_nonzero(mean <= seen + close) + 1) / (draws + 1)
+    return float(seen), above, below
+
 
 Results = Mapping[str, Result]
 SINK = 0.5
@@ -259,13 +378,7 @@ def _no_op(
 
 
 def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -> str | None:
-    """How much is read and how much is written from some parts; None where it was not measured.
-
-    Args:
-        results: the studies.
-        parts: those that are read.
-        below: only layers below this one.
-    """
+    """How much is read and how much is written from some parts; None where it was not measured."""
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
         return None
     rows = records(results["attention"].tables["noop"])

@@ -14,22 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
 from matchlens.corpora.pairs import digest
-from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
 from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
-from matchlens.runners import Runner
-from matchlens.runners import run as run_pairs
-from matchlens.studies.common import ranked
-from matchlens.studies.cut_study import CutStudy, Settings, conduct
-from matchlens.studies.measuring import RANDOM, conditions_of
+from matchlens.studies.common import Execution, ranked
+from matchlens.studies.cut_study import RANDOM, CutStudy, Settings, conditions_of, conduct
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
 
 NAME = "evidence"
 ALONE = ("D->D", "D->Q", "Q->D")
@@ -102,10 +104,6 @@ def evidence_cuts(layers: int) -> tuple[str, ...]:
 def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], list[Pair]]:
     """The draws that differ, without easy negatives, and their pairs beyond those of the first.
 
-    Args:
-        pairs: the sample of the study.
-        redraws: other draws of it.
-
     >>> from matchlens.corpora import choose, demo
     >>> one, other = (choose(demo.load(), queries=2, per_grade=1, seed=seed) for seed in (0, 1))
     >>> draws, new = further(one, [one, other, other])
@@ -143,22 +141,10 @@ def evidence(
 ) -> Result:
     """Make the cuts that the claims rest on.
 
-    Args:
-        model: a loaded reranker.
-        pairs: candidates of graded queries.
-        redraws: other draws of the same sample, for the verdicts only. A pair that several draws
-            hold is scored once.
-        redraw_progress: called with pairs done and in all, of the pairs that only redraws hold.
-        options: preset, measure, rel, tie_tol, seed, most_pairs, batch_tokens, progress and
-            runner, as :func:`matchlens.ablation` takes them.
-
     Returns:
         Tables ``cuts`` (one row for each cut) and ``queries`` (one row for each cut and query, the
         random ranking among the cuts); with redraws that differ ``redraws``, one row for each of
         them, cut and query.
-
-    Raises:
-        InputError: if the pairs or an option cannot be used.
 
     Source: science 2, "Backup paths", and 3, "A statement about a model".
     """
@@ -168,24 +154,18 @@ def evidence(
     tables = {"cuts": done.table, "queries": done.queries}
     if not redraws:
         return done.result(NAME, {}, tables)
-    asked = done.settings
-    if asked.rank_easy:
+    settings = done.settings
+    if settings.rank_easy:
         raise InputError("redraws hold no easy negatives; leave out redraws or rank_easy")
-    if asked.most_pairs is not None:
-        redraws = [thin(one, asked.most_pairs, seed=asked.seed)[0] for one in redraws]
+    if settings.most_pairs is not None:
+        redraws = [thin(one, settings.most_pairs, seed=settings.seed)[0] for one in redraws]
     used = replace(pairs, pairs=tuple(pairs.pairs[row] for row in done.rows))
     draws, new = further(used, redraws)
     values = done.out.scores.values
     if new:
-        runner: Runner = run.get("runner", run_pairs)  # type: ignore[assignment]
-        out = runner(
-            model,
-            new,
-            conditions,
-            seed=asked.seed,
-            batch_tokens=asked.batch_tokens,
-            progress=redraw_progress,
-        )
+        runner: Runner | None = run.get("runner")  # type: ignore[assignment]
+        execution = Execution(model, settings.batch_tokens, redraw_progress, runner)
+        out = execution(new, conditions, seed=settings.seed)
         values = np.hstack([values, out.scores.values])
     scored = [*used.pairs, *new]
     place = {(one.collection, one.qid, one.docid): row for row, one in enumerate(scored)}
@@ -219,16 +199,7 @@ def _about(draw: PairSet, queries: pd.DataFrame) -> dict[str, object]:
 
 
 def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame:
-    """The measure of each query of a draw under each cut, as the table ``queries`` has it.
-
-    Args:
-        done: the cuts on the first draw, for the settings.
-        draw: its pairs, all of them ranked.
-        scores: `[condition, pair]`, logits.
-
-    Raises:
-        InputError: if no query of the draw can move the measure.
-    """
+    """The measure of each query of a draw under each cut, as the table ``queries`` has it."""
     tol, rel = float(str(done.options["tie_tol"])), int(str(done.options["rel"]))
     seed = done.settings.seed
     measure, queries, _ = ranked(draw, done.settings.measure, rel)

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.errors import InputError
 from matchlens.gating import Integral, integrate, word_attention
 from matchlens.models.load import Reranker, load
@@ -23,6 +22,7 @@ from matchlens.models.words import Stretch, stretches
 from matchlens.models.wrap import wrap
 from matchlens.parts import NAMED, Part
 from matchlens.results import Result
+from matchlens.runners import run
 from matchlens.studies.common import TIE_TOL, identity, pair_table
 from matchlens.studies.swaps import Swap, Unit, smallest_swap
 

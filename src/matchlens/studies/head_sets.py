@@ -2,36 +2,208 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from itertools import combinations, product
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
-from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.meters.attention import PARTS
-from matchlens.models.load import Reranker
+from matchlens.meters.names import PARTS
+from matchlens.plan import Condition
 from matchlens.ranking import holm
 from matchlens.results import Result
-from matchlens.runners import Runner, run
-from matchlens.studies.cut_modes import expand_modes, left_out
+from matchlens.studies.cut_modes import expand_modes, feasible, left_out, note
 from matchlens.studies.cut_study import Settings, conduct, pairs_run
-from matchlens.studies.head_set_points import (
-    RANDOM_SETS,
-    Heads,
-    checked,
-    conditions_of,
-    plain,
-    spelled,
-)
-from matchlens.studies.impossible import feasible, note
 from matchlens.studies.presets import COSTLY_PAIRS
-from matchlens.studies.sweep_points import WHOLE_HEAD
+from matchlens.studies.sweeps import WHOLE_HEAD
 from matchlens.studies.watching import watch
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
+
+Heads = tuple[tuple[int, int], ...]
+RANDOM_SETS, MOST_SETS = 100, 100_000
+"""Random sets beside each named one, at least: fewer cannot show p < .01."""
+CANDIDATES, MOST_CANDIDATES = 20, 20_000
+"""Candidates for each random set that is kept, where attention is matched; and at most in all."""
+MOST_TRIES = 10
+"""Draws for each candidate, some of which repeat."""
+Masses = Mapping[str, Float[np.ndarray, "layer head"]]
+"""Direction to the attention that each head gives it."""
+
+
+def set_conditions(
+    sets: Mapping[str, str | Iterable[tuple[int, int]]],
+    directions: Sequence[str] | None,
+    hows: Sequence[str],
+    random: int,
+    seed: int,
+    layers: int,
+    heads: int,
+    masses: Masses | None = None,
+) -> tuple[dict[str, Condition], list[dict[str, object]], list[str]]:
+    """The conditions, what each is, and cuts that cannot be made.
+
+    Returns:
+        The conditions; a row for each condition (set, direction, how, draw, cut, shared: the share
+        of the named heads that stand in it, and, where it was matched, mass); and the notes.
+    """
+    chosen = checked_sets(sets, layers, heads, random)
+    made, impossible = expand_modes(
+        plain((WHOLE_HEAD,) if directions is None else directions), hows
+    )
+    points: list[dict[str, object]] = []
+    for way in made:
+        mass = None if masses is None else masses[way.base]
+        for name, named in chosen.items():
+            drawn = random_sets(named, heads, random, seed, mass)
+            points += [
+                {
+                    "set": name,
+                    "direction": way.base,
+                    "how": way.how,
+                    "draw": draw,
+                    "cut": f"{way.base}#{spelled(one)}{way.cut.removeprefix(way.base)}",
+                    "shared": len(set(one) & set(named)) / len(named),
+                    **({} if mass is None else {"mass": total(one, mass)}),
+                }
+                for draw, one in [(-1, named), *enumerate(drawn)]
+            ]
+    conditions: dict[str, Condition] = {"": []}
+    for point in points:
+        conditions[str(point["cut"])] = [Cut.parse(str(point["cut"]))]
+    return conditions, points, impossible
+
+
+def plain(directions: Sequence[str]) -> list[str]:
+    """The directions, checked to have no layers, heads or way of their own."""
+    for text in directions:
+        cut = Cut.parse(text)
+        if not cut.directions or cut != Cut(cut.directions):
+            raise InputError(
+                f"{text!r} is no plain direction, and the study chooses layers, heads and how "
+                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
+            )
+    if not directions:
+        raise InputError("no direction given; expected at least one, for example 'Q->D'")
+    return list(dict.fromkeys(directions))
+
+
+def checked_sets(
+    sets: Mapping[str, str | Iterable[tuple[int, int]]], layers: int, heads: int, random: int
+) -> dict[str, Heads]:
+    """The sets as sorted couples, checked against the model."""
+    if not sets:
+        raise InputError(
+            "no set of heads given; expected at least one, for example {'top': '8.1,4.9'} "
+            "(--set top=8.1,4.9)"
+        )
+    checked_random(random)
+    out = {}
+    for name, given in sets.items():
+        text = given if isinstance(given, str) else spelled(tuple(given))
+        try:
+            cut = Cut.parse(f"{WHOLE_HEAD}#{text}")
+        except InputError:
+            raise InputError(
+                f"set {name!r} has the heads {text!r}; expected layer.head, as in '8.1,4.9'"
+            ) from None
+        cut.check(layers, heads)
+        out[name] = tuple(sorted(set(cut.heads or ())))
+        if possible(out[name], heads) < 2:
+            raise InputError(
+                f"set {name!r} holds every head of its layers, so that no other set has as many "
+                "heads in each; expected a set with fewer heads"
+            )
+    return out
+
+
+def checked_random(number: int) -> None:
+    """See that enough random sets are asked for."""
+    if number > MOST_SETS:
+        raise InputError(f"random is {number}; expected at most {MOST_SETS} random sets")
+    if number < RANDOM_SETS:
+        raise InputError(
+            f"random is {number}, and so few sets cannot show p < .01; expected at least "
+            f"{RANDOM_SETS}"
+        )
+
+
+def random_sets(
+    named: Heads,
+    heads: int,
+    number: int,
+    seed: int,
+    mass: Float[np.ndarray, "layer head"] | None = None,
+) -> list[Heads]:
+    """Different random sets with as many heads in each layer as a named one, and not it.
+
+    Candidates hang on the seed and the number of heads in each layer, so that sets that are alike
+    in this have the same ones. Where there are no more others than asked for, all of them come.
+    Where attention is matched, 20 candidates are drawn for each set, and those that come nearest to
+    the named set are kept.
+    """
+    wanted = number
+    if mass is not None:
+        wanted = max(number, min(CANDIDATES * number, MOST_CANDIDATES))
+    found = _candidates(named, heads, wanted, seed)
+    if mass is None or len(found) <= number:
+        return found
+    off = np.abs([total(one, mass) - total(named, mass) for one in found])
+    return [found[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
+
+
+def total(heads: Iterable[tuple[int, int]], mass: Float[np.ndarray, "layer head"]) -> float:
+    """The attention of several heads together."""
+    return float(sum(mass[head] for head in heads))
+
+
+def _candidates(named: Heads, heads: int, number: int, seed: int) -> list[Heads]:
+    sizes = Counter(layer for layer, _ in named)
+    if possible(named, heads) - 1 <= number:
+        per_layer = [
+            [tuple((layer, head) for head in some) for some in combinations(range(heads), size)]
+            for layer, size in sizes.items()
+        ]
+        every = (tuple(sorted(sum(parts, ()))) for parts in product(*per_layer))
+        return [one for one in every if one != named]
+    words = [abs(seed), int(seed < 0), *(word for pair in sorted(sizes.items()) for word in pair)]
+    generator = np.random.default_rng(words)
+    found: dict[Heads, None] = {}
+    for _ in range(MOST_TRIES * number):
+        one = tuple(
+            (layer, int(head))
+            for layer, size in sorted(sizes.items())
+            for head in sorted(generator.choice(heads, size, replace=False))
+        )
+        if one != named:
+            found[one] = None
+        if len(found) == number:
+            break
+    return list(found)
+
+
+def possible(named: Heads, heads: int) -> int:
+    """How many sets have as many heads in each layer, the named one among them."""
+    sizes = Counter(layer for layer, _ in named)
+    return math.prod(math.comb(heads, size) for size in sizes.values())
+
+
+def spelled(heads: Iterable[tuple[int, int]]) -> str:
+    """Heads as a cut spells them: ``8.1,4.9``."""
+    return ",".join(f"{layer}.{head}" for layer, head in heads)
+
 
 TIE = 1e-12
 
@@ -54,7 +226,7 @@ def head_sets(
     most_pairs: int | None = COSTLY_PAIRS,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Result:
     """Cut named sets of heads, and random sets that are like them but for the heads.
 
@@ -71,17 +243,10 @@ def head_sets(
         directions: what is cut in these heads; the whole head where None.
         hows: ways of cutting.
         random: random sets a named one, at least 100; all there are where those are fewer.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        rank_easy: whether easy negatives stand in the rankings.
-        seed: of the random sets, permutations, resampling and halves.
-        most_pairs: at most so many pairs, of whole queries; all where None.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
+    ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``sets`` (a row for each set, direction and how: the measure, its change,
@@ -107,23 +272,17 @@ def head_sets(
     """
     layers, heads = model.family.n_layers, model.family.n_heads
     texts = [str(one) for one in ((WHOLE_HEAD,) if directions is None else directions)]
-    chosen = checked(sets, layers, heads, random)
+    chosen = checked_sets(sets, layers, heads, random)
     expand_modes(plain(texts), hows)
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     masses = _masses(model, pairs_run(pairs, settings)[0], texts, batch_tokens, runner)
-    conditions, points, impossible = conditions_of(
+    conditions, points, impossible = set_conditions(
         sets, texts, hows, random, seed, layers, heads, masses
     )
     families = {str(point["cut"]): "random" for point in points}
     families.update({str(point["cut"]): "named" for point in points if point["draw"] == -1})
     done = conduct(
-        model,
-        pairs,
-        conditions,
-        settings,
-        families=families,
-        progress=progress,
-        runner=runner,
+        model, pairs, conditions, settings, families=families, progress=progress, runner=runner
     )
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
     if len(feasible(table)) < len(table):
@@ -153,7 +312,7 @@ def _masses(
     used: PairSet,
     directions: Sequence[str],
     batch_tokens: int | None,
-    runner: Runner,
+    runner: Runner | None,
 ) -> dict[str, np.ndarray]:
     """By direction what attention each head gives it, [layer, head]: the mean over the pairs."""
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
@@ -173,12 +332,7 @@ def _named(points: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
-    """Each named set beside its random ones; a row for each set, direction and how.
-
-    Args:
-        table: a row for each set and draw (-1: the named set) with what the measured table has.
-        sets: name to heads.
-    """
+    """Each named set beside its random ones; a row for each set, direction and how."""
     if table.empty:
         return pd.DataFrame()
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,29 +12,30 @@ from jaxtyping import Bool, Float
 
 from matchlens.corpora import PairSet, thin
 from matchlens.directions import Cut
-from matchlens.engine import Progress
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.plan import Condition
 from matchlens.ranking import benjamini_hochberg, holm
-from matchlens.runners import Runner
-from matchlens.studies.common import half, half_of, ranked
+from matchlens.studies.common import Execution, half, half_of, ranked
 from matchlens.studies.contrasts import (
     Classes,
     Thresholds,
     by_half,
     class_means,
     contrast_table,
+    known_mean,
     paired,
     pairwise,
     places,
     shared,
 )
-from matchlens.studies.head_set_points import conditions_of, possible
-from matchlens.studies.head_sets import against
-from matchlens.studies.measuring import corrected, measured, prepare
+from matchlens.studies.cut_study import corrected, measured, prepare
+from matchlens.studies.head_sets import against, possible, set_conditions
 from matchlens.studies.watching import Reader, Values
+
+if TYPE_CHECKING:
+    pass
+
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)
@@ -70,13 +72,7 @@ class Seen:
 
     @classmethod
     def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> Seen:
-        """What a pass measured.
-
-        Args:
-            reader: reads its arrays.
-            direction: between two parts.
-            lengths: tokens of the passages.
-        """
+        """What a pass measured."""
         x, y = places(direction)
         among = {x, y} <= {Part.Q, Part.D}
         rivals = {f"{rival}->{y}": reader.of("mass", rival, y) for rival in RIVALS if among}
@@ -95,13 +91,6 @@ def find(
     seen: Seen, classes: Classes, direction: str, seed: int, thresholds: Thresholds
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The matching heads of a direction, and every head's numbers on both halves.
-
-    Args:
-        seen: the masses, and what else is known of the pairs.
-        classes: relevant, hard and easy pairs.
-        direction: its text.
-        seed: of the halves.
-        thresholds: what makes a head a matching head.
 
     Returns:
         One row for each head: direction, layer, head, diff_found, q_found, auc_found (half 0,
@@ -152,11 +141,11 @@ def find(
             table[f"over_{name}"] = table[f"q_{name}"] = np.nan
             continue
         more = compared[0] - theirs[0]
-        table[f"over_{name}"] = _mean(more)
+        table[f"over_{name}"] = known_mean(more)
         q = benjamini_hochberg(paired(more, above=True))
         table[f"q_{name}"] = q
-        passed = passed & (q <= thresholds.q) & (_mean(more) > 0)
-        over &= _mean(compared[1] - theirs[1]) > 0
+        passed = passed & (q <= thresholds.q) & (known_mean(more) > 0)
+        over &= known_mean(compared[1] - theirs[1]) > 0
         counts.append((f"above {rival}", passed, known[0]))
     table["matching"] = passed
     for name in ("diff", "p", "auc"):
@@ -176,7 +165,7 @@ def find(
         table[name] = np.nan if share is None else shared(seen.mass[relevant], share[relevant])
     for name, values in {"length": seen.lengths, **seen.surface}.items():
         left = beside(flat, values, two)
-        table[f"beside_{name}"] = _mean(pairwise(left, two, CONTRAST, **alike)[1])
+        table[f"beside_{name}"] = known_mean(pairwise(left, two, CONTRAST, **alike)[1])
     table = pd.concat([table, kinds_of(seen, two, passed, thresholds)], axis=1)
     conditions = pd.DataFrame(
         [
@@ -217,12 +206,6 @@ def kinds_of(
     Per query the observed mass, less its threshold times what is expected, meant over the relevant
     passages; a one-sided paired t-test of the mean above 0; Holm over matching heads and kinds.
 
-    Args:
-        seen: the masses.
-        classes: of the half that describes.
-        matching: whether a head is a matching head.
-        thresholds: the multiples, and the largest corrected p.
-
     Returns:
         One row for each head: stem_ratio, query_words_ratio, near_ratio (observed by expected),
         their p_holm, and kind: the names of the kinds with commas, ``unexplained``, ``unknown``
@@ -245,7 +228,7 @@ def kinds_of(
             class_means(one.reshape(len(one), -1), classes)[:, 0]
             for one in (seen.kinds[name], seen.kinds[f"{name}_expected"])
         )
-        means = _mean(observed), _mean(expected)
+        means = known_mean(observed), known_mean(expected)
         table[f"{name}_ratio"] = np.divide(
             *means, out=np.full(len(matching), np.nan), where=means[1] > 0
         )
@@ -265,19 +248,12 @@ def kinds_of(
 
 
 def beside(
-    values: Float[np.ndarray, "pair element"],
-    given: Float[np.ndarray, " pair"],
-    classes: Classes,
+    values: Float[np.ndarray, "pair element"], given: Float[np.ndarray, " pair"], classes: Classes
 ) -> Float[np.ndarray, "pair element"]:
     """What is left of each head's mass beside a number of the pairs.
 
     The slope is that inside the classes of the queries (analysis of covariance), so that what tells
     the classes apart does not make it.
-
-    Args:
-        values: [pair, element] mass.
-        given: the number, such as the passage's length.
-        classes: relevant and easy pairs are used.
     """
     used = np.isin(classes.of_pair, (0, 2)) & ~np.isnan(given)
     cell = classes.query[used] * 3 + classes.of_pair[used]
@@ -294,12 +270,6 @@ def beside(
 def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) -> pd.DataFrame:
     """How well the texts alone tell relevant from easy passages, without any attention.
 
-    Args:
-        seen: lengths and surface.
-        classes: relevant, hard and easy pairs.
-        seed: of the halves.
-        thresholds: like lengths.
-
     Returns:
         One row for each number (length, overlap, similarity): quantity, auc (mean over the queries
         of half 1, passages of like length), auc_all (all passages), queries.
@@ -313,19 +283,12 @@ def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) 
         rows.append(
             {
                 "quantity": name,
-                "auc": float(_mean(alike)[0]),
-                "auc_all": float(_mean(every)[0]),
+                "auc": float(known_mean(alike)[0]),
+                "auc_all": float(known_mean(every)[0]),
                 "queries": int((~np.isnan(alike)).sum()),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _mean(values: Float[np.ndarray, "query element"]) -> Float[np.ndarray, " element"]:
-    """Over the queries, NaN left out, NaN where none is known."""
-    count = (~np.isnan(values)).sum(0)
-    total = np.nansum(values, axis=0)
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
 @dataclass(frozen=True)
@@ -357,18 +320,8 @@ def to_cut(
 ) -> PairSet | None:
     """The pairs on which matching heads are cut: of half 1, easy negatives left out.
 
-    Args:
-        pairs: all pairs of the study.
-        seed: of the halves and the thinning.
-        most_pairs: at most so many; all where None.
-        measure: of the rankings.
-        rel: lowest relevant grade of binary measures.
-
     Returns:
         None where no query of half 1 has candidates whose order can move the measure.
-
-    Raises:
-        InputError: if ``most_pairs`` is too small for a single query.
     """
     used = half_of(pairs, 1, seed)
     if not any(pair.grade > 0 for pair in used.pairs):
@@ -383,7 +336,7 @@ def to_cut(
 
 
 def cut(
-    model: Reranker,
+    execution: Execution,
     used: PairSet,
     matching: pd.DataFrame,
     *,
@@ -391,24 +344,9 @@ def cut(
     rel: int,
     seed: int,
     random: int,
-    batch_tokens: int | None,
-    progress: Progress | None,
-    runner: Runner,
 ) -> Causal:
-    """Cut each matching head alone, and each direction's set beside random sets, on half 1.
-
-    Args:
-        model: a loaded reranker.
-        used: what :func:`to_cut` chose.
-        matching: rows of :func:`find` that are matching heads.
-        measure: any ir_measures measure.
-        rel: lowest relevant grade of binary measures.
-        seed: of the halves, the random sets and resampling.
-        random: random sets a named one.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
-    """
+    """Cut each matching head alone, and each direction's set beside random sets, on half 1."""
+    model = execution.model
     layers, heads = model.family.n_layers, model.family.n_heads
     conditions: dict[str, Condition] = {"": []}
     for row in matching.to_dict("records"):
@@ -426,15 +364,13 @@ def cut(
             )
             continue
         chosen[direction] = members
-        more, about, _ = conditions_of(
+        more, about, _ = set_conditions(
             {direction: members}, [direction], ["zero"], random, seed, layers, heads
         )
         conditions |= more
         points += about
     parsed, tol, queries, _ = prepare(used, measure, rel, None, model.dtype, False)
-    out = runner(
-        model, used.pairs, conditions, seed=seed, batch_tokens=batch_tokens, progress=progress
-    )
+    out = execution(used.pairs, conditions, seed=seed)
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
     table, _ = measured(out, queries, parsed, tol, seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)

@@ -112,9 +112,6 @@ PRESETS: Mapping[str, Preset] = {
 def preset(name: str) -> Preset:
     """The preset of that name.
 
-    Raises:
-        InputError: if there is none.
-
     >>> preset("paper").stars
     'unpaired'
     """

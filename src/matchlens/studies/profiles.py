@@ -1,17 +1,320 @@
-"""What attention does layer by layer: no-ops, and lexical against semantic matching."""
+"""Attention layer by layer and class by class: no-ops, lexical matching, depths, distributions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from matchlens.meters.attention import PARTS
+from matchlens.corpora import Pair
+from matchlens.corpora.collection import Draw
+from matchlens.directions import Direction
+from matchlens.meters.arrays import PairArray
+from matchlens.meters.names import PARTS
+from matchlens.meters.streams import Histogram, Moments
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg
-from matchlens.studies.contrasts import CLASSES, Classes, paired
+from matchlens.studies.common import half
+from matchlens.studies.contrasts import (
+    CLASSES,
+    Classes,
+    class_means,
+    contrast_table,
+    head_grid,
+    known_mean,
+    paired,
+    places,
+)
+from matchlens.studies.watching import Reader
+
+BINS = 40
+SHOWN = 6
+"""Heads a direction whose distributions are kept."""
+
+
+def taken(
+    classes: Classes,
+    scores: Float[np.ndarray, " pair"],
+    pairs: Sequence[Pair],
+    per_class: int,
+    seed: int,
+) -> Classes:
+    """The authors' choice of pairs: classified rightly (p > .5), at most so many a class and query.
+
+    A relevant passage is classified rightly where its probability, the logistic function of its
+    relevance logit, is above .5, the others where it is not.
+    """
+    right = np.where(classes.of_pair == 0, scores > 0, scores <= 0)
+    kept = np.zeros(len(pairs), dtype=bool)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for place in np.flatnonzero(right & (classes.of_pair >= 0)).tolist():
+        groups.setdefault((int(classes.query[place]), int(classes.of_pair[place])), []).append(
+            place
+        )
+    for (_, side), rows in groups.items():
+        draw = Draw(seed, "class", pairs[rows[0]].qid, side)
+        rows.sort(key=lambda place: draw.key(pairs[place].docid))
+        kept[rows[:per_class]] = True
+    return classes.only(kept)
+
+
+def moments(arrays: Mapping[str, PairArray], classes: Classes) -> pd.DataFrame:
+    """Count, mean and standard deviation of every meter, direction and head, class by class."""
+    tables = []
+    for name, array in arrays.items():
+        seen = {side: Moments.empty(*array.shape[1:]) for side in range(len(CLASSES))}
+        for rows, block in array.blocks():
+            for side, one in seen.items():
+                mine = classes.of_pair[rows] == side
+                if mine.any():
+                    one.observe(block[mine])
+        _, layers, heads, parts, _ = array.shape
+        layer, head, row, column = (
+            axis.ravel() for axis in np.indices((layers, heads, parts, parts))
+        )
+        names = np.array([str(part) for part in PARTS], dtype=object)
+        for side, one in seen.items():
+            known = one.count.ravel() > 0
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "meter": name,
+                        "class": CLASSES[side],
+                        "direction": names[row[known]] + "->" + names[column[known]],
+                        "layer": layer[known],
+                        "head": head[known],
+                        "count": one.count.ravel()[known],
+                        "mean": one.mean.ravel()[known],
+                        "sd": np.sqrt(one.variance).ravel()[known],
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
+def distributions(
+    read: Callable[[str, Part, Part], np.ndarray],
+    classes: Classes,
+    heads: pd.DataFrame,
+    directions: Sequence[str],
+    meter: str = "mass",
+) -> pd.DataFrame:
+    """Histograms of a meter in the heads that tell relevant passages best, class by class.
+
+    Returns:
+        A row for each direction, head, class and bin: direction, layer, head, class, low, high,
+        count, and auc (relevant against easy, mean over queries) and ks (largest distance between
+        the two distribution functions, all queries together).
+    """
+    rows = []
+    for text in directions:
+        mine = [row for row in heads.to_dict("records") if row["direction"] == text]
+        mine.sort(key=lambda row: (row["matching"], row["auc"]), reverse=True)
+        if not mine:
+            continue
+        direction = Direction.parse(text)
+        assert direction.right is not None  # noqa: S101
+        values = read(meter, direction.left[0], direction.right[0])
+        auc = contrast_table(values, classes, "relevant-easy").set_index(["layer", "head"])["auc"]
+        for layer, head in [(int(row["layer"]), int(row["head"])) for row in mine[:SHOWN]]:
+            one = values[:, layer, head]
+            top = float(np.nanmax(one[classes.of_pair >= 0], initial=0.0)) or 1.0
+            edges = np.linspace(0.0, top, BINS + 1)
+            distance = ks(one[classes.of_pair == 0], one[classes.of_pair == 2])
+            for side, name in enumerate(CLASSES):
+                counted = Histogram.empty(edges, 1)
+                counted.observe(one[classes.of_pair == side][:, None])
+                for place, count in enumerate(counted.counts[0]):
+                    rows.append(
+                        {
+                            "direction": text,
+                            "layer": layer,
+                            "head": head,
+                            "class": name,
+                            "low": edges[place],
+                            "high": edges[place + 1],
+                            "count": int(count),
+                            "auc": float(auc.to_dict()[layer, head]),
+                            "ks": distance,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def ks(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " m"]) -> float:
+    """The Kolmogorov-Smirnov distance of two samples; NaN where one is empty.
+
+    >>> ks(np.array([1.0, 2.0]), np.array([3.0]))
+    1.0
+    """
+    from scipy.stats import ks_2samp
+
+    first, second = first[~np.isnan(first)], second[~np.isnan(second)]
+    if not (len(first) and len(second)):
+        return float("nan")
+    return float(ks_2samp(first, second).statistic)  # type: ignore[attr-defined]
+
+
+RELEVANT, HARD, EASY = range(3)
+DRAWS = 1000
+"""Permutations of relevance within queries."""
+
+
+def layer_depths(
+    reader: Reader, classes: Classes, directions: Sequence[str], seed: int, draws: int = DRAWS
+) -> pd.DataFrame:
+    """How deep same-stem and other matching lie, against relevance shuffled within queries.
+
+    Each head's difference of mass, relevant minus easy passages (means of a query, then over
+    queries), is split into the mass on words of the reader's own stem and the rest. The positive
+    differences are summed by layer; the depth is the point at which half of their sum is reached.
+    Since more heads of upper layers differ by chance, too, and since the two kinds have different
+    sizes, the difference of the depths is not 0 without relevance: the null is the same number
+    with the labels relevant and easy shuffled within each query.
+
+    Returns:
+        One row for each direction: direction, queries (with both classes), lexical and semantic
+        (depths, in layers), later (semantic minus lexical), null (its mean over the permutations),
+        p_later and p_earlier (one-sided, (b + 1) / (draws + 1)), negative (share of the weight that
+        is negative, the larger of the two kinds).
+
+    Source: science 4, "Lexical first, then semantic".
+    """
+    rows = []
+    pairs, weights, queries = _shuffled(classes, seed, draws)
+    for direction in directions:
+        if not queries:
+            break
+        depths, negative = [], 0.0
+        for kind in ("lexical", "semantic"):
+            values = reader.of(f"{kind}_mass", *places(direction))
+            layers = values.shape[1]
+            differences = np.zeros((draws + 1, layers * values.shape[2]))
+            for own, weight in zip(pairs, weights, strict=True):
+                differences += weight @ np.nan_to_num(values[own].reshape(len(own), -1))
+            by_layer = differences.reshape(draws + 1, layers, -1)
+            rises = by_layer.clip(min=0).sum(2)
+            falls = -by_layer[0].clip(max=0).sum()
+            weight_of_all = rises[0].sum() + falls
+            negative = max(negative, float(falls / weight_of_all) if weight_of_all else 1.0)
+            depths.append(depth(rises))
+        later = depths[1] - depths[0]
+        observed, null = later[0], later[1:]
+        close = 1e-9
+        rows.append(
+            {
+                "direction": direction,
+                "queries": queries,
+                "lexical": float(depths[0][0]),
+                "semantic": float(depths[1][0]),
+                "later": float(observed),
+                "null": float(null[~np.isnan(null)].mean()) if np.isfinite(null).any() else np.nan,
+                "p_later": float((np.sum(~(null < observed - close)) + 1) / (draws + 1)),
+                "p_earlier": float((np.sum(~(null > observed + close)) + 1) / (draws + 1)),
+                "negative": negative,
+            }
+        )
+    columns = ["direction", "queries", "lexical", "semantic", "later", "null"]
+    return pd.DataFrame(rows, columns=pd.Index([*columns, "p_later", "p_earlier", "negative"]))
+
+
+def depth(sums: Float[np.ndarray, "draw layer"]) -> Float[np.ndarray, " draw"]:
+    """The point on the way through the layers at which half of a sum over layers is reached.
+
+    Returns:
+        `[draw]`, in layers from the bottom, interpolated inside a layer; NaN where the sum is 0.
+
+    >>> depth(np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]])).tolist()
+    [1.0, 2.5]
+    """
+    total = sums.cumsum(axis=1)
+    middle = total[:, -1:] / 2
+    layer = (total < middle).sum(axis=1)
+    layer = np.minimum(layer, sums.shape[1] - 1)[:, None]
+    here = np.take_along_axis(sums, layer, 1)
+    before = np.take_along_axis(total, layer, 1) - here
+    inside = np.divide(middle - before, here, out=np.full(here.shape, np.nan), where=here > 0)
+    return (layer + inside)[:, 0]
+
+
+def _shuffled(
+    classes: Classes, seed: int, draws: int
+) -> tuple[list[Int[np.ndarray, " pair"]], list[Float[np.ndarray, "draw pair"]], int]:
+    """Weights of the pairs in the mean difference relevant - easy: observed, then shuffled."""
+    draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
+    taken = (classes.of_pair == RELEVANT) | (classes.of_pair == EASY)
+    pairs, weights = [], []
+    order = np.argsort(classes.query, kind="stable")
+    bounds = np.searchsorted(classes.query[order], np.arange(len(classes.qids) + 1))
+    for query in range(len(classes.qids)):
+        own = order[bounds[query] : bounds[query + 1]]
+        own = own[taken[own]]
+        relevant = classes.of_pair[own] == RELEVANT
+        high, low = int(relevant.sum()), int((~relevant).sum())
+        if not (high and low):
+            continue
+        observed = np.where(relevant, 1 / high, -1 / low)
+        shuffled = draw.permuted(np.tile(observed, (draws, 1)), axis=1)
+        pairs.append(own)
+        weights.append(np.vstack([observed, shuffled]))
+    return pairs, [one / len(pairs) for one in weights], len(pairs)
+
+
+def negatives(
+    reader: Reader, classes: Classes, matching: pd.DataFrame, directions: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """Semantic mass of hard and of easy negatives, for each query.
+
+    Over all heads, which is what is tested; and, described beside it, over the semantic matching
+    heads, on the half of the queries that did not select them.
+
+    Returns:
+        One row for each direction, set of heads and query with both kinds of negatives: direction,
+        selected (False: all heads), heads (their number), collection, qid, hard, easy (semantic
+        mass, mean over heads and passages), more (hard minus easy).
+
+    Source: science 4, "Semantic matches in hard against easy negatives".
+    """
+    rows = []
+    for direction in directions:
+        values = reader.of("semantic_mass", *places(direction))
+        number, layers, heads = values.shape
+        means = class_means(values.reshape(number, -1), classes)
+        chosen = np.zeros(layers * heads, dtype=bool)
+        if not matching.empty:
+            of = matching["direction"].to_numpy() == direction
+            semantic = matching["kind"].str.contains("semantic").to_numpy(dtype=bool)
+            found = matching[of & semantic]
+            chosen[(found["layer"] * heads + found["head"]).to_numpy(dtype=np.int64)] = True
+        sets = [(False, np.ones(layers * heads, dtype=bool))]
+        sets += [(True, chosen)] if chosen.any() else []
+        for selected, over in sets:
+            for query, qid in enumerate(classes.qids):
+                hard, easy = (means[query, side][over] for side in (HARD, EASY))
+                if (
+                    np.isnan(hard).all()
+                    or np.isnan(easy).all()
+                    or (selected and not half(qid, seed))
+                ):
+                    continue
+                high, low = float(np.nanmean(hard)), float(np.nanmean(easy))
+                rows.append(
+                    {
+                        "direction": direction,
+                        "selected": selected,
+                        "heads": int(over.sum()),
+                        "collection": classes.collections[query],
+                        "qid": qid,
+                        "hard": high,
+                        "easy": low,
+                        "more": high - low,
+                    }
+                )
+    columns = ["direction", "selected", "heads", "collection", "qid", "hard", "easy", "more"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
 
 SINKS = (Part.CLS, Part.SEP1, Part.SEP2)
 READERS = (Part.Q, Part.D)
@@ -25,10 +328,6 @@ def noop(
 ) -> pd.DataFrame:
     """How much of what Q and D read is read from CLS, SEP1 and SEP2, by mass and by norm.
 
-    Args:
-        mass: by (row part, column part), [pair, layer, head].
-        norm: likewise norm mass; None where it was not measured.
-
     Returns:
         A row for each head: layer, head; then for each special part its mass (mean over the pairs,
         Q's and D's rows weighted alike) and norm_share (share of the norm mass), their sums
@@ -38,7 +337,7 @@ def noop(
 
     Source: science 4, "No-op"; Kobayashi et al. 2020.
     """
-    table = _heads(next(iter(mass.values())))
+    table = head_grid(*next(iter(mass.values())).shape[1:])
     shares = {"mass": mass} if norm is None else {"mass": mass, "norm": norm}
     for name, values in shares.items():
         total = {x: sum(np.nan_to_num(values[x, y]) for y in PARTS) for x in READERS}
@@ -53,7 +352,7 @@ def noop(
                 )
                 for x in READERS
             ]
-            share = _mean(np.stack([_mean(one) for one in each])).ravel()
+            share = known_mean(np.stack([known_mean(one) for one in each])).ravel()
             table[f"{name}_{part}"] = share
             special = special + np.nan_to_num(share)  # NaN: the input has no such part
         table[f"{name}_special"] = special
@@ -68,11 +367,6 @@ def lexical(
     classes: Classes,
 ) -> pd.DataFrame:
     """The same-stem share by layer and class of passages.
-
-    Args:
-        mass: by (row part, column part) among Q and D.
-        same: likewise the same-stem share.
-        classes: relevant, hard and easy pairs.
 
     Returns:
         One row for each direction, class and layer: same_stem (mass-weighted over pairs and
@@ -120,13 +414,6 @@ def kinds(
 
     Per query and grade the difference of the two kinds' means, meant over the grades.
 
-    Args:
-        values: quantity to [pair, layer, head].
-        pair_kinds: the kind of each pair.
-        grades: its grade.
-        classes: tells the queries.
-        pair_of: the two kinds.
-
     Returns:
         A row for each quantity and head: quantity, layer, head, queries, diff (first kind minus
         second), p (paired t-test over queries), q (Benjamini-Hochberg over the heads); empty where
@@ -145,38 +432,21 @@ def kinds(
             for each in np.unique(grade[mine]):
                 sides = [flat[mine & (grade == each) & (kind == name)] for name in pair_of]
                 if all(len(side) for side in sides):
-                    first, second = (_mean(side) for side in sides)
+                    first, second = (known_mean(side) for side in sides)
                     found.append(first - second)
             if found:
-                apart[query] = _mean(np.stack(found))
-        table = _heads(one)
+                apart[query] = known_mean(np.stack(found))
+        table = head_grid(*one.shape[1:])
         table.insert(0, "quantity", quantity)
         table["queries"] = (~np.isnan(apart)).sum(0)
-        table["diff"] = _mean(apart)
+        table["diff"] = known_mean(apart)
         table["p"] = paired(apart)
         table["q"] = benjamini_hochberg(table["p"].to_numpy())
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, NaN left out, NaN where nothing is known."""
-    known = (~np.isnan(values)).sum(0)
-    total = np.nansum(values, axis=0)
-    return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
-
-
 def _quantile(values: np.ndarray, percent: int) -> float:
     """Of what is known; NaN where nothing is."""
     known = values[~np.isnan(values)]
     return float(np.percentile(known, percent)) if len(known) else float("nan")
-
-
-def _heads(values: Values) -> pd.DataFrame:
-    _, layers, heads = values.shape
-    return pd.DataFrame(
-        {
-            "layer": np.repeat(np.arange(layers), heads),
-            "head": np.tile(np.arange(heads), layers),
-        }
-    )

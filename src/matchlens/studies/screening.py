@@ -27,10 +27,8 @@ from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
 from matchlens.runners import Runner, run
 from matchlens.studies.common import half, relevant_grade
-from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run
-from matchlens.studies.halves import MOST, select
-from matchlens.studies.measuring import prepare
-from matchlens.studies.sweep_points import Point
+from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
+from matchlens.studies.sweeps import MOST, Point, select
 
 NAME = "screen"
 LARGEST, OTHERS = 10, 30

@@ -64,11 +64,7 @@ class Size:
     queries: int | None = None
 
     def figure_1a(self, preset_name: str) -> tuple[str, ...]:
-        """The directions that are cut up to each layer.
-
-        Args:
-            preset_name: the study's preset.
-        """
+        """The directions that are cut up to each layer."""
         if self.directions is not None:
             return self.directions
         return tuple(dict.fromkeys((*preset(preset_name).directions, GATHERING)))
@@ -118,9 +114,6 @@ SIZES: Mapping[str, Size] = {
 def size(name: str) -> Size:
     """The size of that name.
 
-    Raises:
-        InputError: if there is none.
-
     >>> size("quick").queries
     16
     """
@@ -131,13 +124,6 @@ def size(name: str) -> Size:
 
 def chosen_studies(names: Sequence[str] | None, of: Size) -> tuple[str, ...]:
     """The studies that are run, in the order of :data:`STUDIES`.
-
-    Args:
-        names: what the person asked for; those of the size where None.
-        of: the size.
-
-    Raises:
-        InputError: if one is not known, or none is left.
 
     >>> chosen_studies(["sweep", "ablation"], size("quick"))
     ('ablation', 'sweep')

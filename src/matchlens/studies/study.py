@@ -12,34 +12,152 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from matchlens.arguments import typed
-from matchlens.circuits.factors import refuse_rope
-from matchlens.corpora import EASY_GRADE, PairSet, thin
-from matchlens.engine import Progress
+from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
+from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.models.base import Base
-from matchlens.models.load import Reranker
+from matchlens.plan import Condition
 from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
-from matchlens.runners import Runner, run
 from matchlens.studies import sizes
 from matchlens.studies.ablation import ablation
-from matchlens.studies.asked import asked, sweeps
 from matchlens.studies.attention import attention
-from matchlens.studies.circuits import query_key
-from matchlens.studies.circuits_options import checked_halves, document_parts
+from matchlens.studies.circuits import checked_halves, circuits, document_parts
 from matchlens.studies.claims import claims
 from matchlens.studies.common import ranked, relevant_grade
 from matchlens.studies.contrasts import CONTRASTS, Classes
-from matchlens.studies.controls import controls
-from matchlens.studies.evidence import evidence
-from matchlens.studies.looking import looking
+from matchlens.studies.controls import control_conditions, controls
+from matchlens.studies.cut_modes import expand_modes
+from matchlens.studies.cut_study import conditions_of
+from matchlens.studies.evidence import evidence, evidence_cuts
+from matchlens.studies.looking import look
+from matchlens.studies.presets import Preset
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sharing import Shared
-from matchlens.studies.sweeps import sweep
+from matchlens.studies.sizes import Size
+from matchlens.studies.sweeps import WHOLE_HEAD, sweep, sweep_points
 from matchlens.studies.watching import Watched, watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from matchlens.engine import Progress, Run
+    from matchlens.models.base import Base
+    from matchlens.models.load import Reranker
+    from matchlens.runners import MeasurementRequest, Runner
+
+
+def sweeps(size: Size, preset: Preset) -> list[tuple[str, tuple[str, ...]]]:
+    """The sweeps over layers, each a kind with its directions."""
+    late = [("from", size.late)] if size.late else []
+    return [("up-to", size.figure_1a(preset.name)), *late]
+
+
+def study_conditions(
+    name: str, size: Size, preset: Preset, layers: int, heads: int
+) -> tuple[dict[str, Condition], int | None]:
+    """The conditions of a study that cuts, and its most pairs (None: all that are ranked).
+
+    >>> from matchlens.studies.presets import preset
+    >>> from matchlens.studies.sizes import size
+    >>> conditions, most = study_conditions("sweep", size("quick"), preset("default"), 2, 2)
+    >>> len(conditions), most
+    (10, None)
+    """
+    how = preset.how
+    if name == "ablation":
+        made, _ = expand_modes(preset.cuts, None if how == "zero" else [how])
+        return dict(conditions_of([way.cut for way in made])), None
+    if name == "evidence":
+        return dict(conditions_of(evidence_cuts(layers))), None
+    if name == "controls":
+        conditions, _, _ = control_conditions(preset.directions, [how], size.draws)
+        return conditions, size.pairs
+    kinds = sweeps(size, preset) if name == "sweep" else [("heads", (WHOLE_HEAD,))]
+    points = [
+        point
+        for kind, directions in kinds
+        for point in sweep_points(kind, directions, layers=layers, heads=heads, hows=(how,))[0]
+    ]
+    conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    return conditions, size.swept if name == "sweep" else size.pairs
+
+
+Key = tuple[tuple[str, str, str], ...]
+
+
+class Shared:
+    """Runs what several studies will ask of the same pairs when the first of them asks.
+
+    A condition that two studies name is run once, and so are the layers that two conditions share.
+    What is asked of other pairs, or beyond what was announced, is run by itself.
+
+    Args:
+        runner: runs what is shared, and what is not.
+    """
+
+    def __init__(self, runner: Runner | None = None) -> None:
+        from matchlens.runners import run
+
+        self.runner = runner or run
+        self._announced: dict[Key, dict[str, Condition]] = {}
+        self._done: dict[Key, Run] = {}
+        self.passes = 0
+        """Layer passes times pairs of the runs so far."""
+
+    @property
+    def scratch(self) -> Path | None:
+        """The runner's."""
+        return self.runner.scratch
+
+    def announce(self, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> None:
+        """Say what will be asked of some pairs."""
+        held = self._announced.setdefault(_key(pairs), {})
+        for name, cuts in conditions.items():
+            if name in held and list(held[name]) != list(cuts):
+                raise InputError(
+                    f"condition {name!r} stands for two things; give each a name of its own"
+                )
+            held[name] = cuts
+
+    def __call__(
+        self,
+        model: Reranker,
+        pairs: Sequence[Pair],
+        conditions: Mapping[str, Condition],
+        *,
+        seed: int = 0,
+        batch_tokens: int | None = None,
+        progress: Progress | None = None,
+        asked: Sequence[MeasurementRequest] = (),
+    ) -> Run:
+        """Score the pairs under every condition, from the shared run where it has them.
+
+        What is measured, too, is run by itself.
+        """
+        key = _key(pairs)
+        held = self._announced.get(key, {})
+        common = not asked and all(
+            list(held.get(name, ("",))) == list(cuts) for name, cuts in conditions.items()
+        )
+        if not common or key not in self._done:
+            out = self.runner(
+                model,
+                pairs,
+                held if common else conditions,
+                seed=seed,
+                batch_tokens=batch_tokens,
+                progress=progress,
+                asked=asked,
+            )
+            self.passes += out.plan.passes * len(pairs)
+            if not common:
+                return out
+            self._done[key] = out
+        return self._done[key].only(conditions, model)
+
+
+def _key(pairs: Sequence[Pair]) -> Key:
+    return tuple((pair.collection, pair.qid, pair.docid) for pair in pairs)
+
 
 Stage = Callable[[str, int, int], None]
 """Called with what runs, pairs done and pairs in all."""
@@ -64,11 +182,7 @@ class Study:
     skipped: Mapping[str, str]
 
     def __getitem__(self, name: str) -> Result:
-        """One study's result.
-
-        Raises:
-            InputError: if it was not run; it says why.
-        """
+        """One study's result."""
         if name in self.results:
             return self.results[name]
         why = self.skipped.get(name, f"expected one of {', '.join(self.results)}")
@@ -140,7 +254,7 @@ def study(
     batch_tokens: int | None = None,
     progress: Stage | None = None,
     keep: Callable[[Result], None] | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
     redraws: Sequence[PairSet] = (),
 ) -> Study:
     """Run every study of the paper on the same pairs; what two of them need is computed once.
@@ -159,18 +273,13 @@ def study(
             ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
             asked for by name and cannot be run is an error; else it is skipped with its reason.
         base: a model before fine-tuning, for the circuits.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest relevant grade; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        seed: of everything that is drawn.
-        batch_tokens: most places of one layer call.
         progress: called with what runs, pairs done and pairs in all.
         keep: called with each result as soon as it is there, to save it.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
         redraws: other draws of the same sample (``choose`` with another seed). The claims that
             rest on few cuts (study ``evidence``) are decided on each of them, too.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``seed``, ``batch_tokens`` and
+    ``runner`` are those of :func:`matchlens.ablation`.
 
     Raises:
         InputError: if an option or the pairs cannot be used.
@@ -243,6 +352,8 @@ class _Whole:
 
     def impossible(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Studies that this model or these pairs do not allow, and why."""
+        from matchlens.qk.factors import refuse_rope
+
         found = []
         if "attention" in names and not self.contrasts:
             try:
@@ -267,7 +378,7 @@ class _Whole:
         family = self.model.family
         for name in names:
             if name in sizes.CUTTING:
-                conditions, most = asked(
+                conditions, most = study_conditions(
                     name, self.size, self.preset, family.n_layers, family.n_heads
                 )
                 used, _ = thin(self.pairs, most or ranked, seed=seed)
@@ -276,71 +387,56 @@ class _Whole:
     def _progress(self, what: str) -> Progress | None:
         return None if self.stage is None else partial(self.stage, what)
 
-    def _cutting(self, what: str) -> dict[str, Any]:
-        return {
+    def _options(self, what: str, *without: str) -> dict[str, Any]:
+        """The options that the studies share, but for those that one does not take."""
+        options = {
             **self.common,
             "tie_tol": self.tie_tol,
             "batch_tokens": self.batch_tokens,
             "progress": self._progress(what),
             "runner": self.shared,
         }
+        return {name: value for name, value in options.items() if name not in without}
 
     def ablation(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Table 1."""
-        return [ablation(self.model, self.pairs, **self._cutting("Table 1"))]
+        return [ablation(self.model, self.pairs, **self._options("Table 1"))]
 
     def evidence(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """The cuts that the claims rest on."""
-        return [
-            evidence(
-                self.model,
-                self.pairs,
-                redraws=self.redraws,
-                redraw_progress=self._progress(sizes.REDRAWN),
-                **self._cutting("cuts for the claims"),
-            )
-        ]
+        options = self._options("cuts for the claims")
+        options |= {"redraws": self.redraws, "redraw_progress": self._progress(sizes.REDRAWN)}
+        return [evidence(self.model, self.pairs, **options)]
 
     def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Figure 1a, and CLS cut from each layer on."""
-        return [
-            sweep(
-                self.model,
-                self.pairs,
-                kind,
-                directions=directions,
-                most_pairs=self.size.swept,
-                **self._cutting(f"cut {kind.replace('-', ' ')} each layer"),
-            )
-            for kind, directions in sweeps(self.size, self.preset)
-        ]
+        results = []
+        for kind, directions in sweeps(self.size, self.preset):
+            options = self._options(f"cut {kind.replace('-', ' ')} each layer")
+            options |= {"directions": directions, "most_pairs": self.size.swept}
+            results.append(sweep(self.model, self.pairs, kind, **options))
+        return results
 
     def heads(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Every head alone."""
-        options = self._cutting("every head alone")
+        options = self._options("every head alone")
         return [sweep(self.model, self.pairs, "heads", most_pairs=self.size.pairs, **options)]
 
     def controls(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Directions beside their controls."""
-        return [
-            controls(
-                self.model,
-                self.pairs,
-                draws=self.size.draws,
-                most_pairs=self.size.pairs,
-                **self._cutting("random edges"),
-            )
-        ]
+        options = self._options("random edges")
+        options |= {"draws": self.size.draws, "most_pairs": self.size.pairs}
+        return [controls(self.model, self.pairs, **options)]
 
     def _untouched(self, names: Sequence[str]) -> Watched:
         """The one untouched pass, with what the studies that are run need of it."""
         if self.watched is None:
-            circuits = "circuits" in names and not self.impossible(["circuits"])
+            wanted = "circuits" in names and not self.impossible(["circuits"])
             self.watched = watch(
                 self.model,
                 self.pairs,
                 list(dict.fromkeys(("mass", *self.preset.meters))),
-                means_of=self._halves()[0] if circuits else None,
+                means_of=self._halves()[0] if wanted else None,
                 document=document_parts(self.preset.name),
                 batch_tokens=self.batch_tokens,
                 progress=self._progress("attention"),
@@ -350,52 +446,24 @@ class _Whole:
 
     def attention(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """Where attention goes, and the matching heads."""
-        result = attention(
-            self.model,
-            self.pairs,
-            contrasts=self.contrasts,
-            causal=self.size.causal,
-            most_pairs=self.size.causal_pairs,
-            batch_tokens=self.batch_tokens,
-            progress=self._progress("matching heads, cut"),
-            watched=self._untouched(names),
-            runner=self.shared,
-            **self.common,
-        )
-        return [result]
+        options = self._options("matching heads, cut", "tie_tol")
+        options |= {"contrasts": self.contrasts, "causal": self.size.causal}
+        options |= {"most_pairs": self.size.causal_pairs, "watched": self._untouched(names)}
+        return [attention(self.model, self.pairs, **options)]
 
     def circuits(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """The query-key matrices."""
-        options = {name: value for name, value in self.common.items() if name != "measure"}
-        return [
-            query_key(
-                self.model,
-                self.pairs,
-                base=self.base,
-                same_token="same_token" in self.preset.meters,
-                most_pairs=self.size.pairs,
-                batch_tokens=self.batch_tokens,
-                progress=self._progress("terms of the logits"),
-                watched=self._untouched(names),
-                runner=self.shared,
-                **options,
-            )
-        ]
+        options = self._options("terms of the logits", "tie_tol", "measure")
+        options |= {"base": self.base, "same_token": "same_token" in self.preset.meters}
+        options |= {"most_pairs": self.size.pairs, "watched": self._untouched(names)}
+        return [circuits(self.model, self.pairs, **options)]
 
     def looking(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
         """A few pairs, token by token."""
         cut = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
-        found = done["attention"].tables["matching"] if "attention" in done else None
-        return [
-            looking(
-                self.model,
-                self.pairs,
-                looks=self.size.looks,
-                scored=pd.concat(cut, ignore_index=True) if cut else None,
-                matching=found,
-                seed=int(self.common["seed"]),
-                batch_tokens=self.batch_tokens,
-                progress=self._progress("pairs to look into"),
-                runner=self.shared,
-            )
-        ]
+        options = self._options("pairs to look into", "tie_tol", "measure", "preset", "rel")
+        options |= {"looks": self.size.looks}
+        options["scored"] = pd.concat(cut, ignore_index=True) if cut else None
+        if "attention" in done:
+            options["matching"] = done["attention"].tables["matching"]
+        return [look(self.model, self.pairs, **options)]

@@ -10,10 +10,10 @@ import pandas as pd
 
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.engine import run
 from matchlens.models.load import Reranker
 from matchlens.parts import Part
 from matchlens.plan import LayerCut
+from matchlens.runners import run
 
 MOST_UNITS = 10
 """Units of a set at most."""

@@ -3,24 +3,173 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
-from matchlens.engine import Progress
-from matchlens.models.load import Reranker
+from matchlens.errors import InputError
+from matchlens.ranking import compare, holm
 from matchlens.results import Result
-from matchlens.runners import Runner, run
-from matchlens.studies.cut_modes import agreement, left_out, starred
+from matchlens.studies.common import half
+from matchlens.studies.cut_modes import agreement, expand_modes, feasible, left_out, starred
 from matchlens.studies.cut_study import Settings, conduct, pairs_run
-from matchlens.studies.halves import select
-from matchlens.studies.impossible import feasible
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.screening import put_forward
-from matchlens.studies.sweep_points import WHOLE_HEAD, sweep_points
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress
+    from matchlens.models.load import Reranker
+    from matchlens.runners import Runner
+
+
+KINDS = ("up-to", "from", "only", "window", "heads")
+WHOLE_HEAD = "{CLS,Q,SEP1,D,SEP2}->All"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One condition of a sweep.
+
+    Args:
+        direction: the direction that is cut, as given.
+        how: the way of cutting.
+        n: up-to: number of layers cut from the bottom; from: first layer cut; only: the layer;
+            window: its first layer; heads: the layer.
+        head: the head, where heads are cut alone; -1 elsewhere.
+        cut: the cut's text, by which results are keyed.
+    """
+
+    direction: str
+    how: str
+    n: int
+    head: int
+    cut: str
+
+
+@typed
+def sweep_points(
+    kind: str,
+    directions: Sequence[str],
+    *,
+    layers: int,
+    heads: int,
+    window: int = 1,
+    hows: Sequence[str] = ("zero",),
+) -> tuple[list[Point], list[str]]:
+    """The conditions of a sweep, in reading order, and those that cannot be made.
+
+    Args:
+        kind: ``up-to`` (layers 0 to n - 1, for n = 0 to L: Figure 1a), ``from`` (n to the top),
+            ``only`` (one layer), ``window`` (layers n to n + window - 1) or ``heads`` (each alone).
+        directions: directions, or several joined by ``+``, without layers, heads or how.
+        layers: layers of the model.
+        heads: heads a layer.
+        window: layers of a window.
+        hows: ways of cutting.
+
+    Returns:
+        One point for each condition, where directions and hows that stand twice count once; and the
+        cuts that a how cannot make (``sink`` where SEP2 is cut).
+
+    Raises:
+        InputError: if the kind, a direction, the window or a how cannot be used.
+
+    >>> [point.cut for point in sweep_points("up-to", ["Q->D"], layers=2, heads=2)[0]]
+    ['Q->D@0:0', 'Q->D@0:1', 'Q->D@0:2']
+    >>> [point.cut for point in sweep_points("heads", ["Q->D"], layers=1, heads=2)[0]]
+    ['Q->D#0.0', 'Q->D#0.1']
+    """
+    if kind not in KINDS:
+        raise InputError(f"sweep {kind!r} is not known; expected one of {', '.join(KINDS)}")
+    if not directions:
+        raise InputError("no direction to sweep; expected at least one, for example 'Q->D'")
+    if kind == "window" and not 1 <= window <= layers:
+        raise InputError(f"window is {window} layers; expected 1 to {layers}")
+    for text in directions:
+        cut = Cut.parse(text)
+        if not cut.directions or cut != Cut(cut.directions):
+            raise InputError(
+                f"{text!r} is no plain direction, and a sweep chooses layers, heads and how "
+                "itself; expected directions only, for example 'Q->D' or 'Q->D+D->Q'"
+            )
+    spots = {
+        "up-to": [(n, -1, f"@0:{n}") for n in range(layers + 1)],
+        "from": [(n, -1, f"@{n}:{layers}") for n in range(layers + 1)],
+        "only": [(n, -1, f"@{n}") for n in range(layers)],
+        "window": [(n, -1, f"@{n}:{n + window}") for n in range(layers - window + 1)],
+        "heads": [(n, head, f"#{n}.{head}") for n in range(layers) for head in range(heads)],
+    }[kind]
+    made, impossible = expand_modes(list(dict.fromkeys(directions)), hows)
+    points = [
+        Point(way.base, way.how, n, head, f"{way.base}{where}{way.cut.removeprefix(way.base)}")
+        for way in made
+        for n, head, where in spots
+    ]
+    return points, impossible
+
+
+MOST = 10
+"""Heads selected at most."""
+
+
+def select(
+    points: pd.DataFrame, queries: pd.DataFrame, seed: int
+) -> tuple[pd.DataFrame, list[str]]:
+    """The heads whose cut moves the measure most on half 0 of the queries, seen on half 1.
+
+    The halves are by a hash of the query's id and the seed. On half 0 the heads with
+    Benjamini-Hochberg's q <= .05 are taken, at most ten, the largest change first; where there is
+    none, the ten of the largest change, which the column ``q_select`` shows.
+
+    Returns:
+        Columns direction, how, n, head, cut, diff_select, q_select, diff_report, ci_low, ci_high,
+        p_report, p_report_holm, held (same sign, and corrected p <= .05, on half 1); and notes.
+    """
+    columns = ["direction", "how", "n", "head", "cut"]
+    wide = queries.pivot(index=["collection", "qid"], columns="cut", values="value")
+    side = np.array([half(str(qid), seed) for qid in wide.index.get_level_values("qid")])
+    if min((side == 0).sum(), (side == 1).sum()) < 2:
+        empty = pd.DataFrame(columns=[*columns, *_REPORTED])
+        return empty, ["too few queries to select heads on one half and report them on the other"]
+    tests = [
+        compare(
+            wide.loc[side == which, points["cut"]].to_numpy().T.copy(),
+            wide.loc[side == which, ""].to_numpy(),
+            list(wide.index.get_level_values("collection")[side == which]),
+            seed=seed,
+        )
+        for which in (0, 1)
+    ]
+    order = np.argsort(-tests[0]["diff"].abs().to_numpy(), kind="stable")
+    significant = tests[0]["q"].to_numpy() <= 0.05
+    chosen = [place for place in order if significant[place] or not significant.any()][:MOST]
+    found = points.loc[chosen, columns].reset_index(drop=True)
+    first, second = (one.loc[chosen].reset_index(drop=True) for one in tests)
+    found["diff_select"], found["q_select"] = first["diff"], first["q"]
+    found["diff_report"] = second["diff"]
+    found["ci_low"], found["ci_high"] = second["ci_low"], second["ci_high"]
+    found["p_report"] = second["p"]
+    found["p_report_holm"] = holm(second["p"].to_numpy())
+    found["held"] = (found["p_report_holm"] <= 0.05) & (
+        np.sign(found["diff_select"]) == np.sign(found["diff_report"])
+    )
+    return found, []
+
+
+_REPORTED = (
+    "diff_select",
+    "q_select",
+    "diff_report",
+    "ci_low",
+    "ci_high",
+    "p_report",
+    "p_report_holm",
+    "held",
+)
 
 
 @typed
@@ -42,7 +191,7 @@ def sweep(
     screened: int | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Result:
     """Cut directions layer by layer, or head by head, and measure the ranking (Figure 1a).
 
@@ -58,20 +207,12 @@ def sweep(
         window: layers of a window.
         hows: ways of cutting, each a curve of its own, corrected by itself; the preset's where
             None. A cut that a way cannot make is left out and noted.
-        preset: ``default``, ``paper``, ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
-        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
-            judgements reach 2, else 1.
-        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
-        rank_easy: whether easy negatives stand in the rankings.
-        seed: of the other pairs (``resample``), permutations, resampling and halves.
-        most_pairs: at most so many pairs, of whole queries; all where None.
         screened: for ``heads``: of each direction only so many heads are cut, those of the largest
             first-order effect on the scores (:func:`matchlens.screen`); all where None.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the conditions; :class:`matchlens.studies.sharing.Shared` where several
-            studies share a run.
+
+    The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
+    ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
+    :func:`matchlens.ablation`.
 
     Returns:
         Tables ``points`` (a row for each point: direction, how, n, head, cut, and what the
@@ -105,6 +246,8 @@ def sweep(
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     screening: list[str] = []
     if screened is not None:
+        from matchlens.studies.screening import put_forward  # it reads this module
+
         points, screening = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
     done = conduct(

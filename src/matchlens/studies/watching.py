@@ -8,22 +8,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.circuits import Means
 from matchlens.corpora import PairSet
-from matchlens.engine import Progress, Run
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import ACROSS, PARTS, shape_of
-from matchlens.meters.names import COMPANIONS, KINDS, NAMES, SURFACE
-from matchlens.models.load import Reranker
+from matchlens.meters.names import ACROSS, COMPANIONS, KINDS, NAMES, PARTS, SURFACE, shape_of
 from matchlens.parts import Part
-from matchlens.runners import MeasurementRequest, Runner, run
-from matchlens.runners.measures import Attention, States, rows_into, states_into
+from matchlens.studies.common import Execution
 from matchlens.studies.contrasts import CLASSES, Classes
+
+if TYPE_CHECKING:
+    from matchlens.engine import Progress, Run
+    from matchlens.models.load import Reranker
+    from matchlens.qk import Means
+    from matchlens.runners import MeasurementRequest, Runner
+
 
 DERIVED = ("lexical_mass", "semantic_mass")
 Values = Float[np.ndarray, "pair layer head"]
@@ -48,11 +51,7 @@ class Watched:
     seconds: float
 
     def only(self, names: Sequence[str]) -> dict[str, PairArray]:
-        """Some of the meters, with the companions of ``same_stem``.
-
-        Raises:
-            ValueError: if one was not measured in this pass.
-        """
+        """Some of the meters, with the companions of ``same_stem``."""
         if lacking := [name for name in names if name not in self.arrays]:
             raise ValueError(f"the shared pass did not measure {', '.join(lacking)}")
         return {name: self.arrays[name] for name in measured(names)}
@@ -77,24 +76,14 @@ def watch(
     document: Sequence[Part] = (Part.D,),
     batch_tokens: int | None = None,
     progress: Progress | None = None,
-    runner: Runner = run,
+    runner: Runner | None = None,
 ) -> Watched:
-    """Run the untouched model once over all pairs; its meters are kept on disk.
+    """Run the untouched model once over all pairs; its meters are kept on disk."""
+    from matchlens.runners import MeasurementRequest
+    from matchlens.runners.measures import States, states_into
 
-    Args:
-        model: a loaded reranker.
-        pairs: the pairs.
-        names: meters.
-        means_of: the pairs whose layer inputs are meant, class by class; no mean states where None.
-        document: the parts of which a document's mean state is made.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; see :mod:`matchlens.runners`.
-
-    Raises:
-        InputError: if the arrays cannot be written.
-    """
     started = time.perf_counter()
+    execution = Execution(model, batch_tokens, progress, runner)
     states, more = None, []
     if means_of is not None:
         measure = States(
@@ -105,41 +94,36 @@ def watch(
         states = measure.empty(model)
         more = [MeasurementRequest(measure, states_into(states))]
     held = tempfile.TemporaryDirectory(
-        prefix="matchlens-", dir=runner.scratch, ignore_cleanup_errors=True
+        prefix="matchlens-", dir=execution.scratch, ignore_cleanup_errors=True
     )
-    out, arrays = _measure(
-        model, pairs, names, Path(held.name), batch_tokens, progress, more, runner
-    )
+    out, arrays = _measure(execution, pairs, measured(names), Path(held.name), more)
     means = None if states is None else states.result()
     return Watched(out, arrays, means, held, time.perf_counter() - started)
 
 
 def _measure(
-    model: Reranker,
+    execution: Execution,
     pairs: PairSet,
-    names: Sequence[str],
+    names: tuple[str, ...],
     folder: Path,
-    batch_tokens: int | None,
-    progress: Progress | None,
     more: Sequence[MeasurementRequest],
-    runner: Runner,
 ) -> tuple[Run, dict[str, PairArray]]:
-    layers, heads = model.family.n_layers, model.family.n_heads
-    measure = Attention(measured(names))
-    shapes = {name: (len(pairs.pairs), *shape_of(name, layers, heads)) for name in measure.names}
+    from matchlens.runners import MeasurementRequest
+    from matchlens.runners.measures import Attention, rows_into
+
+    family = execution.model.family
+    shapes = {
+        name: (len(pairs.pairs), *shape_of(name, family.n_layers, family.n_heads)) for name in names
+    }
     needed = sum(int(np.prod(shape)) for shape in shapes.values()) * 4 / 2**20
     try:
         arrays = {name: PairArray(folder / f"{name}.npy", shape) for name, shape in shapes.items()}
-        out = runner(
-            model,
-            pairs.pairs,
-            {"": []},
-            batch_tokens=batch_tokens,
-            progress=progress,
-            asked=[MeasurementRequest(measure, rows_into(arrays)), *more],
-        )
+        request = MeasurementRequest(Attention(names), rows_into(arrays))
+        out = execution(pairs.pairs, asked=[request, *more])
     except OSError as error:
-        where = "set TMPDIR to a folder with room" if runner.scratch is None else "make room there"
+        where = (
+            "set TMPDIR to a folder with room" if execution.scratch is None else "make room there"
+        )
         raise InputError(
             f"the meters cannot be kept in {os.path.realpath(folder)!r} "
             f"({error.strerror or error}); they need {needed:.0f} MiB there: {where}"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from matchlens.errors import InputError
 from matchlens.results import Result, records
-from matchlens.studies.verdicts import number
+from matchlens.studies.decisions import number
 
 NAME = "wexir25"
 MODEL = "castorini/monobert-large-msmarco"
@@ -66,18 +66,12 @@ CELLS: Mapping[str, Printed] = {
 def beside_the_paper(ablation: Result) -> Result:
     """Table 1 of a study beside the paper's.
 
-    Args:
-        ablation: what :func:`matchlens.ablation` returned for the 30 cells of Table 1.
-
     Returns:
         The table ``comparison``, a row for each cell: cut, paper (as it is said), paper_low,
         paper_high, paper_star, ours, difference (ours minus the nearest number the paper allows; 0
         inside its range), drop_paper and drop_ours (share of the original that is lost; from the
         middle of the paper's range), star (unpaired, uncorrected, as the paper's), star_agrees,
         star_holm.
-
-    Raises:
-        InputError: if a cell of Table 1 is lacking.
 
     Source: Vast et al. 2025, Table 1.
     """

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, Watch
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item
 from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
-from matchlens.models.family import Family
+from matchlens.models.family import Family, splittable
 from matchlens.models.part_layout import PartLayout
+from matchlens.models.shared_layer import Counts, SharedLayer
 from matchlens.parts import NAMED, Part
 
 CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))
@@ -24,9 +25,9 @@ CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))
 
 def calls(trial: Trial) -> Iterator[Item]:
     """The attention function is called once a layer."""
-    layers, (_, seen) = trial.family.n_layers, trial.entering
-    said = f"the attention function was called {seen} times in {layers} layers"
-    yield Item("attention_calls", seen, exactly=layers, said=said)
+    layers, (_, count) = trial.family.n_layers, trial.entering
+    text = f"the attention function was called {count} times in {layers} layers"
+    yield Item("attention_calls", count, exactly=layers, said=text)
 
 
 @dataclass
@@ -61,55 +62,53 @@ def maps(trial: Trial) -> Iterator[Item]:
     yield _maps("maps_measured", trial, measured, [slice(None)] * (last + 1))
 
 
-def _shapes(seen: _Seen, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
+def _shapes(shown: _Seen, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
     pairs, tokens = batch.parts.shape
     wrong = []
     for layer, at in enumerate(rows):
         expected = (pairs, family.n_heads, len(range(*at.indices(tokens))), tokens)
-        found = [tuple(weights.shape) for weights in seen.layers.get(layer, ())]
-        if found != [expected]:
-            wrong.append(f"in layer {layer} {found} (expected {[expected]})")
-    said = f"attention of pairs, heads, rows, columns was shown {wrong[0]}" if wrong else ""
-    return Item("attention_shapes", len(wrong), exactly=0, said=said)
+        shapes = [tuple(weights.shape) for weights in shown.layers.get(layer, ())]
+        if shapes != [expected]:
+            wrong.append(f"in layer {layer} {shapes} (expected {[expected]})")
+    text = f"attention of pairs, heads, rows, columns was shown {wrong[0]}" if wrong else ""
+    return Item("attention_shapes", len(wrong), exactly=0, said=text)
 
 
-def _maps(name: str, trial: Trial, seen: _Seen, rows: Sequence[slice]) -> Item:
+def _maps(name: str, trial: Trial, shown: _Seen, rows: Sequence[slice]) -> Item:
     """The largest difference to the library's maps, on rows of tokens, in all columns."""
     dtype = trial.reranker.dtype
     most = MAPS[dtype]
-    own = [one.float().cpu() for one in trial.library.maps]
-    if not own or sorted(seen.layers) != list(range(len(own))):
-        said = (
-            f"the attention of {len(seen.layers)} layers was seen, the library shows that of "
+    own = [map_.float().cpu() for map_ in trial.library.maps]
+    if not own or sorted(shown.layers) != list(range(len(own))):
+        text = (
+            f"the attention of {len(shown.layers)} layers was seen, the library shows that of "
             f"{len(own)}"
         )
-        return Item(name, None, most=most, said=said)
-    real, worst, said = trial.both.mask.cpu(), 0.0, ""
+        return Item(name, None, most=most, said=text)
+    real, worst, text = trial.both.mask.cpu(), 0.0, ""
     for layer, expected in enumerate(own):
-        found, wanted = seen.layers[layer][0], expected[:, :, rows[layer]]
-        if found.shape != wanted.shape:
-            shapes = f"{tuple(found.shape)}, the library's {tuple(wanted.shape)}"
-            said = f"the attention of layer {layer} has pairs, heads, rows, columns {shapes}"
-            return Item(name, None, most=most, said=said)
+        weights, wanted = shown.layers[layer][0], expected[:, :, rows[layer]]
+        if weights.shape != wanted.shape:
+            shapes = f"{tuple(weights.shape)}, the library's {tuple(wanted.shape)}"
+            text = f"the attention of layer {layer} has pairs, heads, rows, columns {shapes}"
+            return Item(name, None, most=most, said=text)
         at = real[:, rows[layer]]
-        ours, theirs = (one.transpose(1, 2)[at].transpose(0, 1) for one in (found, wanted))
+        ours, theirs = (map_.transpose(1, 2)[at].transpose(0, 1) for map_ in (weights, wanted))
         apart = _apart(ours, theirs, dtype)
         head = int(apart.nan_to_num(torch.inf).argmax())
-        if not said and not float(apart[head]) <= most:  # the first: what is above it follows
-            said = _told(layer, head, _apart(ours[head], theirs, dtype), most)
-            said += _padding(found, trial.both, at, most)
+        if not text and not float(apart[head]) <= most:  # the first: what is above it follows
+            text = _told(layer, head, _apart(ours[head], theirs, dtype), most)
+            text += _padding(weights, trial.both, at, most)
         worst = worst if float(apart[head]) <= worst else float(apart[head])
-    return Item(name, worst, most=most, said=f"{said} (at most {most:.2g} expected)")
+    return Item(name, worst, most=most, said=f"{text} (at most {most:.2g} expected)")
 
 
 def _apart(
     ours: Float[Tensor, "... row column"], theirs: Float[Tensor, "head row column"], dtype: str
 ) -> Float[Tensor, " head"]:
-    """How far two attentions are from each other, head by head.
-
-    The largest difference of two weights; in half precision, where single rows go astray in deep
-    models, the share of a row's attention that lies elsewhere, mean over rows.
-    """
+    """How far two attentions are from each other, head by head."""
+    # The largest difference of two weights; in half precision, where single rows go astray in deep
+    # models, the share of a row's attention that lies elsewhere, mean over rows.
     difference = (ours - theirs).abs()
     return difference.sum(-1).mean(-1) / 2 if dtype in HALF else difference.amax((1, 2))
 
@@ -117,15 +116,15 @@ def _apart(
 def _told(layer: int, head: int, apart: Float[Tensor, " head"], most: float) -> str:
     """How one head's attention differs from the library's, and whether it is another head's."""
     nearest = int(apart.argmin())
-    said = f"head {layer}.{head} attends otherwise than the library's by {float(apart[head]):.2g}"
+    text = f"head {layer}.{head} attends otherwise than the library's by {float(apart[head]):.2g}"
     if nearest != head and float(apart[nearest]) <= most:
-        said += f": as the library's head {layer}.{nearest} does"
-    return said
+        text += f": as the library's head {layer}.{nearest} does"
+    return text
 
 
-def _padding(found: Tensor, batch: EncodedBatch, rows: Tensor, most: float) -> str:
+def _padding(weights: Tensor, batch: EncodedBatch, rows: Tensor, most: float) -> str:
     """What goes to padding, where anything does."""
-    gone = found.transpose(1, 2) * ~batch.mask.cpu()[:, None, None, :]
+    gone = weights.transpose(1, 2) * ~batch.mask.cpu()[:, None, None, :]
     lost = float(gone[rows].sum(-1).max())
     return f", with {lost:.2g} of a row on padding" if lost > most else ""
 
@@ -138,7 +137,7 @@ def outputs(trial: Trial) -> Iterator[Item]:
     removed weights times the head's values, times its slice of W_O.
     """
     family, batch = trial.family, trial.alone[0]
-    grid, states = PartLayout(batch.parts), family.embed(batch)
+    layout, states = PartLayout(batch.parts), family.embed(batch)
     middle, most = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
     worst: dict[str, tuple[float, str]] = {
         "head_output": (0.0, ""),
@@ -147,57 +146,61 @@ def outputs(trial: Trial) -> Iterator[Item]:
     for layer in range(family.n_layers):
         heads = [Removal(NAMED, None, layer, head) for head in range(family.n_heads)]
         tried = [*CARRIED, *(heads if layer == middle else ())]
-        carried = _carried(family, layer, states, grid)
-        written, states = _written(family, layer, states, grid, [NOTHING, *tried])
+        carried = _carried(family, layer, states, layout)
+        written, states = _written(family, layer, states, layout, [NOTHING, *tried])
         if not carried or not written:
             what = "head's attention" if not carried else "output of attention"
-            said = f"no {what} was seen in layer {layer}"
-            yield from (Item(name, None, most=most, said=said) for name in worst)
+            text = f"no {what} was seen in layer {layer}"
+            yield from (Item(name, None, most=most, said=text) for name in worst)
             return
         weights, values = carried[0]
         out = written[0].double().unflatten(0, (len(tried) + 1, -1))
         size = max(float(out[0].abs().max()), torch.finfo(torch.float32).tiny)
         each = _slices(family, layer, weights, values, batch, Removal(NAMED))
         for removal, after in zip(tried, out[1:], strict=True):
-            one = removal.head is not None
-            if one:
+            is_head = removal.head is not None
+            if is_head:
                 expected = each[:, removal.head]
             else:
                 expected = _slices(family, layer, weights, values, batch, removal).sum(1)
             lost = out[0] - after
-            seen = float((lost - expected).abs().max()) / size
-            name = "head_output" if one else "direction_output"
-            before, said = worst[name]
-            if not said and not seen <= most:
-                said = _lost(removal, layer, lost, each, size, most, seen)
-            worst[name] = before if seen <= before else seen, said
-    for name, (seen, said) in worst.items():
-        yield Item(name, seen, most=most, said=f"{said} (at most {most:.2g} of it expected)")
+            difference = float((lost - expected).abs().max()) / size
+            name = "head_output" if is_head else "direction_output"
+            before, text = worst[name]
+            if not text and not difference <= most:
+                text = _lost(removal, layer, lost, each, size, most, difference)
+            worst[name] = before if difference <= before else difference, text
+    for name, (difference, text) in worst.items():
+        yield Item(name, difference, most=most, said=f"{text} (at most {most:.2g} of it expected)")
 
 
 def _carried(
-    family: Family, layer: int, states: Tensor, grid: PartLayout
+    family: Family, layer: int, states: Tensor, layout: PartLayout
 ) -> list[tuple[Tensor, Tensor]]:
     """Weights and values of a layer's heads, without a cut."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    gauge = weighing(lambda weights, values: seen.append((weights, values)))
+    weights_and_values: list[tuple[Tensor, Tensor]] = []
+    probe = weighing(lambda weights, values: weights_and_values.append((weights, values)))
     cut = NOTHING.at(layer, family.n_heads, tuple(Part))
-    family.layer(layer, states, Call(grid, [cut], gauge=gauge))
-    return seen
+    family.layer(layer, states, Call(layout, [cut], gauge=probe))
+    return weights_and_values
 
 
 def _written(
-    family: Family, layer: int, states: Tensor, grid: PartLayout, removals: Sequence[Removal]
+    family: Family, layer: int, states: Tensor, layout: PartLayout, removals: Sequence[Removal]
 ) -> tuple[list[Tensor], Tensor]:
     """What a layer's attention writes under each cut, and the layer's outcome without one."""
-    seen: list[Tensor] = []
-    hook = family.output(layer).register_forward_hook(lambda module, args, out: seen.append(out))
+    written: list[Tensor] = []
+
+    def keep(module: nn.Module, args: object, out: Tensor) -> None:
+        written.append(out)
+
+    hook = family.output(layer).register_forward_hook(keep)
     cuts = [removal.at(layer, family.n_heads, tuple(Part)) for removal in removals]
     try:
-        out = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(grid, cuts))
+        out = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(layout, cuts))
     finally:
         hook.remove()
-    return seen, out[: len(states)]
+    return written, out[: len(states)]
 
 
 def _slices(
@@ -221,19 +224,64 @@ def _lost(
     each: Float[Tensor, "pair head row model"],
     size: float,
     most: float,
-    seen: float,
+    difference: float,
 ) -> str:
     """What went when something was cut, in words."""
     who = str(removal) if removal.head is None else f"head {layer}.{removal.head}"
     if float(lost.abs().max()) <= most * size:
         return f"with {who} cut in layer {layer}, its attention writes what it wrote before"
-    said = (
+    text = (
         f"with {who} cut in layer {layer}, what its attention writes changes otherwise than by "
-        f"what was cut: off by {seen:.2g} of the largest number in it"
+        f"what was cut: off by {difference:.2g} of the largest number in it"
     )
     if removal.head is not None:
         apart = (lost[:, None] - each).abs().amax((0, 2, 3)) / size
         nearest = int(apart.argmin())
         if nearest != removal.head and float(apart[nearest]) <= most:
-            said += f", as if head {layer}.{nearest} had been cut"
-    return said
+            text += f", as if head {layer}.{nearest} had been cut"
+    return text
+
+
+CUTS = (
+    Removal((Part.Q,), (Part.D,)),
+    Removal((Part.D,), (Part.Q,)),
+    Removal((Part.Q,), (Part.Q,), head=0),
+    Removal((Part.CLS,)),
+)
+
+
+def apart(trial: Trial) -> Iterator[Item]:
+    """Where layers come apart: what conditions share is computed once, and is what the library's
+    own layer makes of each.
+    """
+    family, batch = trial.family, trial.both
+    split = splittable(family)
+    if split is None:
+        return
+    most, layout, last = OUTPUTS[trial.reranker.dtype], PartLayout(batch.parts), family.n_layers - 1
+    worst, text = 0.0, ""
+    for layer, states in enumerate(trial.entering[0][: family.n_layers]):
+        parts = family.score_parts if layer == last else tuple(Part)
+        cuts = [removal.at(layer, family.n_heads, parts) for removal in (NOTHING, *CUTS)]
+        slots = [0] * len(cuts)
+        rows = family.score_rows if layer == last else None
+        own = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(layout, cuts, rows))
+        real = (layout.row_parts(rows).repeat(len(cuts), 1) < len(Part))[..., None]
+        shared = SharedLayer(split, layer, states, layout, Counts())
+        if layer == last:
+            ways = {"the score's row alone": shared.score(slots, cuts)}
+        else:
+            whole = shared.whole(slots, cuts)
+            base = whole[: len(states)]
+            laid = shared.rows(slots[1:], cuts[1:], [base] * len(cuts[1:]))
+            ways = {"all rows": whole, "the rows that are cut": torch.cat([base, laid])}
+        size = max(1.0, float((own * real).abs().max()))
+        for way, outcome in ways.items():
+            difference = float(((outcome - own) * real).abs().max()) / size
+            if not text and not difference <= most:
+                text = (
+                    f"in layer {layer}, {way} computed apart differ from the layer's by "
+                    f"{difference:.2g}"
+                )
+            worst = worst if difference <= worst else difference
+    yield Item("apart", worst, most=most, said=f"{text} (at most {most:.2g} of it expected)")

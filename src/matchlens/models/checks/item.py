@@ -43,29 +43,16 @@ GATED: Mapping[str, str] = {
 HALF = ("bfloat16", "float16")
 """Types in which a small change may leave a score where it is, and rounding moves attention."""
 
-SCORES: Mapping[str, float] = {
-    "float32": 1e-4,
-    "float64": 1e-9,
-    "bfloat16": 0.15,
-    "float16": 0.02,
-}
+_DTYPES = ("float32", "float64", *HALF)
+
+SCORES: Mapping[str, float] = dict(zip(_DTYPES, (1e-4, 1e-9, 0.15, 0.02), strict=True))
 """Largest difference of two scores that should be equal, in logits, relative above 1."""
 
-MAPS: Mapping[str, float] = {
-    "float32": 1e-3,
-    "float64": 1e-8,
-    "bfloat16": 0.1,
-    "float16": 0.03,
-}
+MAPS: Mapping[str, float] = dict(zip(_DTYPES, (1e-3, 1e-8, 0.1, 0.03), strict=True))
 """Largest difference of two attention weights that should be equal; in half precision, largest
 share of a row's attention that lies elsewhere, mean over rows."""
 
-OUTPUTS: Mapping[str, float] = {
-    "float32": 1e-4,
-    "float64": 1e-9,
-    "bfloat16": 0.05,
-    "float16": 0.01,
-}
+OUTPUTS: Mapping[str, float] = dict(zip(_DTYPES, (1e-4, 1e-9, 0.05, 0.01), strict=True))
 """Largest difference of two outputs of an attention that should be equal, relative to the
 largest number in them."""
 

@@ -106,26 +106,22 @@ class Library:
 
 
 def library(family: Family, batch: EncodedBatch) -> Library:
-    """Run ``family.library_score``, and see from outside what the library's model returns.
-
-    Raises:
-        InputError: if the library itself cannot run its model.
-    """
-    seen: list[Any] = []
+    """Run ``family.library_score``, and see from outside what the library's model returns."""
+    outputs: list[Any] = []
 
     def ask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, {**kwargs, "output_attentions": True}
 
     hooks = [
         family.module.register_forward_pre_hook(ask, with_kwargs=True),
-        family.module.register_forward_hook(lambda module, args, out: seen.append(out)),
+        family.module.register_forward_hook(lambda module, args, out: outputs.append(out)),
     ]
     before = Counter.calls
     try:
         with as_the_library():
             scores = family.library_score(batch)
     except Exception as error:
-        if seen or isinstance(error, InputError):  # the library's model ran: the fault is ours
+        if outputs or isinstance(error, InputError):  # the library's model ran: the fault is ours
             raise
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise InputError(
@@ -136,17 +132,17 @@ def library(family: Family, batch: EncodedBatch) -> Library:
     finally:
         for hook in hooks:
             hook.remove()
-    out = seen[-1] if seen else None
+    out = outputs[-1] if outputs else None
     maps = getattr(out, "attentions", None) or ()
-    held = tuple(one for one in maps if one is not None)
-    return Library(scores, getattr(out, "logits", None), held, Counter.calls - before)
+    kept = tuple(weights for weights in maps if weights is not None)
+    return Library(scores, getattr(out, "logits", None), kept, Counter.calls - before)
 
 
 def step(
     family: Family,
     layer: int,
     states: Float[Tensor, "pair token width"],
-    grid: PartLayout,
+    layout: PartLayout,
     removal: Removal = NOTHING,
     *,
     watch: Watch | None = None,
@@ -157,7 +153,7 @@ def step(
     short = layer == family.n_layers - 1 and not whole
     cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
     rows = family.score_rows if short else None
-    return family.layer(layer, states, Call(grid, [cut], rows, watch=watch, gauge=gauge))
+    return family.layer(layer, states, Call(layout, [cut], rows, watch=watch, gauge=gauge))
 
 
 def walk(
@@ -172,19 +168,15 @@ def walk(
     """Our way through the layers: the last one's outcome.
 
     Args:
-        family: the model.
-        batch: the pairs.
-        removal: what is cut.
-        watch: what sees a layer's weights before the cut, by the layer's number.
         gauge: what measures a layer, by its number; nothing is cut then.
         whole: whether all rows are wanted of the last layer, not the score's only.
     """
-    grid, states = PartLayout(batch.parts), family.embed(batch)
+    layout, states = PartLayout(batch.parts), family.embed(batch)
     for layer in range(family.n_layers):
         looks = None if watch is None else watch(layer)
         measures = None if gauge is None else gauge(layer)
         states = step(
-            family, layer, states, grid, removal, watch=looks, gauge=measures, whole=whole
+            family, layer, states, layout, removal, watch=looks, gauge=measures, whole=whole
         )
     return states
 
@@ -260,11 +252,12 @@ class Trial:
     @cached_property
     def entering(self) -> tuple[list[Tensor], int]:
         """What both pairs bring to each layer, and last the outcome, without a cut; calls of the
-        attention function for it."""
-        before, grid = Counter.calls, PartLayout(self.both.parts)
+        attention function for it.
+        """
+        before, layout = Counter.calls, PartLayout(self.both.parts)
         states = [self.family.embed(self.both)]
         for layer in range(self.family.n_layers):
-            states.append(step(self.family, layer, states[-1], grid))
+            states.append(step(self.family, layer, states[-1], layout))
         return states, Counter.calls - before
 
     @cached_property
@@ -276,10 +269,10 @@ class Trial:
         self, layer: int, removal: Removal = NOTHING, watch: Watch | None = None
     ) -> Float[Tensor, "pair row width"]:
         """The last layer's outcome of both pairs, where one layer is cut or watched."""
-        states, grid = self.entering[0][layer], PartLayout(self.both.parts)
-        states = step(self.family, layer, states, grid, removal, watch=watch)
+        states, layout = self.entering[0][layer], PartLayout(self.both.parts)
+        states = step(self.family, layer, states, layout, removal, watch=watch)
         for above in range(layer + 1, self.family.n_layers):
-            states = step(self.family, above, states, grid)
+            states = step(self.family, above, states, layout)
         return states
 
     @property

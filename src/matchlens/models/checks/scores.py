@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matchlens.batching import EncodedBatch
+from matchlens.batching import EncodedBatch, collate
+from matchlens.corpora.pairs import Pair
 from matchlens.models.checks.item import HALF, SCORES, Item
 from matchlens.models.checks.passes import Removal, Trial, library, score, scored, walk
 from matchlens.parts import Part
@@ -26,26 +29,28 @@ def scores(trial: Trial) -> Iterator[Item]:
         ran = "library_score did not run the library's model, whose scores ours are held against"
         yield Item("library_alone", None, exactly=0, said=ran)
     else:
-        said = f"the library's own pass called matchlens's attention function {own.calls} times"
-        yield Item("library_alone", own.calls, exactly=0, said=said)
+        text = f"the library's own pass called matchlens's attention function {own.calls} times"
+        yield Item("library_alone", own.calls, exactly=0, said=text)
         yield from _labels(trial, own.logits)
-    seen = _difference(trial.plain, own.scores)
+    difference = _difference(trial.plain, own.scores)
     padded = " with padding" if not bool(trial.both.mask.all()) else ""
-    said = f"scores without a cut differ from the library's own by {seen:.2g} logits{padded}"
-    yield Item("scores_together", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
-    seen = max(
-        _difference(scored(trial.family, one), library(trial.family, one).scores)
-        for one in trial.alone
+    text = f"scores without a cut differ from the library's own by {difference:.2g} logits{padded}"
+    yield Item(
+        "scores_together", difference, most=most, said=f"{text} (at most {most:.2g} expected)"
     )
-    said = f"scores of a pair alone differ from the library's own by {seen:.2g} logits"
-    yield Item("scores_alone", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    difference = max(
+        _difference(scored(trial.family, pair), library(trial.family, pair).scores)
+        for pair in trial.alone
+    )
+    text = f"scores of a pair alone differ from the library's own by {difference:.2g} logits"
+    yield Item("scores_alone", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
     turned = scored(trial.family, trial.turned)
-    seen = _difference(turned.flip(0), trial.plain)
-    said = f"in a batch turned round the same pairs score otherwise by {seen:.2g} logits"
-    yield Item("order", seen, most=most, said=f"{said}: a score does not belong to its pair")
-    seen = _difference(trial.plain[:1], trial.plain[1:])
-    said = "two different texts have one score: the score does not come from the text"
-    yield Item("texts", seen, above=0, said=said)
+    difference = _difference(turned.flip(0), trial.plain)
+    text = f"in a batch turned round the same pairs score otherwise by {difference:.2g} logits"
+    yield Item("order", difference, most=most, said=f"{text}: a score does not belong to its pair")
+    difference = _difference(trial.plain[:1], trial.plain[1:])
+    text = "two different texts have one score: the score does not come from the text"
+    yield Item("texts", difference, above=0, said=text)
 
 
 def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
@@ -53,8 +58,8 @@ def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
     if logits.ndim != 2:
         return
     declared, returned = trial.family.module.config.num_labels, logits.shape[1]
-    said = labels_differ(declared, returned)
-    yield Item("labels", returned, exactly=declared, said=said)
+    text = labels_differ(declared, returned)
+    yield Item("labels", returned, exactly=declared, said=text)
 
 
 def labels_differ(declared: int, returned: int) -> str:
@@ -79,30 +84,34 @@ def bites(trial: Trial) -> Iterator[Item]:
     family = trial.family
     rows = Removal(family.score_parts)
     yield _blind(trial, rows)
-    one, layer = _last_reading(trial)
-    cut = trial.onwards(layer, one)
+    direction, layer = _last_reading(trial)
+    cut = trial.onwards(layer, direction)
     # without a cut, both ways: weights that somebody sees are rounded as weights that are cut
     uncut = trial.entering[0][-1], trial.onwards(layer, watch=_look_on)
     moved = score(family, trial.both, cut)
-    seen = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
-    if seen == 0 and trial.reranker.dtype in HALF:  # scores are coarse: what they are read off
-        seen = min(_difference(cut, out) for out in uncut)
-    yield Item("one_cut", seen, above=0, said=f"cutting {one} in layer {layer} changes no score")
+    difference = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
+    # In half precision scores are coarse: look at what they are read off.
+    if difference == 0 and trial.reranker.dtype in HALF:
+        difference = min(_difference(cut, out) for out in uncut)
+    yield Item(
+        "one_cut",
+        difference,
+        above=0,
+        said=f"cutting {direction} in layer {layer} changes no score",
+    )
 
 
 def _last_reading(trial: Trial) -> tuple[Removal, int]:
-    """A direction that the score's rows read in, and the last layer in which they do.
-
-    They read the passage where they can. Short windows in all layers may keep it, and the query,
-    out of their sight.
-    """
+    """A direction that the score's rows read in, and the last layer in which they do."""
+    # They read the passage where they can. Short windows in all layers may keep it, and the query,
+    # out of their sight.
     family = trial.family
     for columns in ((Part.D,), (Part.Q,)):
-        one = Removal(family.score_parts, columns)
-        edges = one.spread(trial.both).cpu()
+        direction = Removal(family.score_parts, columns)
+        edges = direction.spread(trial.both).cpu()
         for layer in reversed(range(min(family.n_layers, len(trial.library.maps)))):
             if bool((trial.library.maps[layer].amax(1).cpu() * edges).any()):
-                return one, layer
+                return direction, layer
     return Removal(family.score_parts), family.n_layers - 1
 
 
@@ -111,19 +120,17 @@ def _look_on(weights: Tensor, values: Tensor) -> None:
 
 
 def _blind(trial: Trial, rows: Removal) -> Item:
-    """The rows that the score reads -> All, in all layers.
-
-    Where they are tokens of the query or the passage themselves (mean pooling, or a decoder without
-    a prompt), the scores of two pairs still differ by their words; then no row may know another:
-    one token of the passage is replaced, and the outcome of all other rows must stay.
-    """
+    """The rows that the score reads -> All, in all layers."""
+    # Where they are tokens of the query or the passage themselves (mean pooling, or a decoder
+    # without a prompt), the scores of two pairs still differ by their words; then no row may know
+    # another: one token of the passage is replaced, and the outcome of all other rows must stay.
     family, tolerance = trial.family, SCORES[trial.reranker.dtype]
     read = trial.both.input_ids[:, family.score_rows]
     if not {Part.Q, Part.D} & set(rows.rows) and torch.equal(read[0], read[1]):
-        found = scored(family, trial.both, rows)
-        seen, most = _difference(found[:1], found[1:]), tolerance * trial.scale
-        said = f"with {rows} cut, two different pairs still differ by {seen:.2g} logits"
-        return Item("blind", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+        scores_cut = scored(family, trial.both, rows)
+        difference, most = _difference(scores_cut[:1], scores_cut[1:]), tolerance * trial.scale
+        text = f"with {rows} cut, two different pairs still differ by {difference:.2g} logits"
+        return Item("blind", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
     batch, everything = trial.alone[0], Removal(tuple(Part))
     (place,) = torch.nonzero(batch.parts[0] == Part.D)[0].tolist()
     ids = batch.input_ids.clone()
@@ -134,35 +141,36 @@ def _blind(trial: Trial, rows: Removal) -> Item:
     )
     others = torch.arange(len(before), device=before.device) != place
     most = tolerance * max(1.0, float(before.abs().max()))
-    seen = _difference(before[others], after[others])
-    said = f"with {rows} cut, a token still changes the outcome of others by {seen:.2g}"
-    return Item("blind", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    difference = _difference(before[others], after[others])
+    text = f"with {rows} cut, a token still changes the outcome of others by {difference:.2g}"
+    return Item("blind", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
 
 
 def token_types(trial: Trial) -> Iterator[Item]:
     """Where the model has two token types, they are fed: flipping the passage's moves the score."""
     family = trial.family
     tables = [
-        one.weight
-        for name, one in family.module.named_modules()
-        if name.endswith(TYPES) and isinstance(one, torch.nn.Embedding)
+        table.weight
+        for name, table in family.module.named_modules()
+        if name.endswith(TYPES) and isinstance(table, torch.nn.Embedding)
     ]
     if not tables or len(tables[0]) < 2:
         return
     if not family.token_types:
-        said = f"the model has {len(tables[0])} token types and is fed none"
-        yield Item("token_types_felt", 0, above=0, said=said)
+        text = f"the model has {len(tables[0])} token types and is fed none"
+        yield Item("token_types_felt", 0, above=0, said=text)
         return
     flipped = _flipped(trial.both)
     ours, own = scored(family, flipped), library(family, flipped).scores
     most = SCORES[trial.reranker.dtype] * max(1.0, float(own.abs().max()))
-    seen = _difference(ours, own)
-    said = f"with the passage's token types flipped, scores differ from the library's by {seen:.2g}"
-    yield Item("token_types", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    difference = _difference(ours, own)
+    flipping = "with the passage's token types flipped"
+    text = f"{flipping}, scores differ from the library's by {difference:.2g}"
+    yield Item("token_types", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
     if not torch.equal(tables[0][0], tables[0][1]):  # two equal types cannot be told apart
-        seen = min(_difference(ours, trial.plain), _difference(own, trial.library.scores))
-        said = "flipping the passage's token types changes no score: they are not fed to the model"
-        yield Item("token_types_felt", seen, above=0, said=said)
+        difference = min(_difference(ours, trial.plain), _difference(own, trial.library.scores))
+        text = "flipping the passage's token types changes no score: they are not fed to the model"
+        yield Item("token_types_felt", difference, above=0, said=text)
 
 
 def _flipped(batch: EncodedBatch) -> EncodedBatch:
@@ -173,3 +181,39 @@ def _flipped(batch: EncodedBatch) -> EncodedBatch:
 def _difference(one: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> float:
     """The largest difference of two tensors; NaN stays NaN."""
     return float((one.double() - other.double()).abs().max())
+
+
+ASKED = (
+    ("how many legs does a spider have", "Spiders have eight legs, insects have six."),
+    ("capital of france", "Paris is the capital and the largest city of France."),
+    ("what temperature does water boil at", "Water boils at 100 degrees Celsius at sea level."),
+    ("who wrote hamlet", "Hamlet is a tragedy written by William Shakespeare around 1600."),
+    ("how to treat a bee sting", "Remove the stinger, wash the sting and put ice on it."),
+    ("why is the sky blue", "The sky is blue because air scatters blue light more than red."),
+    ("price of a postage stamp", "A first class postage stamp costs about 70 cents."),
+    ("symptoms of the flu", "Flu brings fever, cough, a sore throat and aching muscles."),
+)
+"""Queries, each with the passage that answers it; it answers none of the others."""
+
+
+def relevant_above(reranker: Any) -> Iterator[Item]:
+    """How many queries' own passage scores no lower than the next query's.
+
+    Every passage is once the relevant one and once the other, so that no liking for a passage or
+    a query alone turns all of them round. Nothing is seen where the pairs are too long for the
+    limit. The answer is for a warning: it refuses no model.
+    """
+    pairs = [
+        Pair("check", f"{number}", query, ASKED[(number + step) % len(ASKED)][1], 1 - step)
+        for step in (0, 1)
+        for number, (query, _) in enumerate(ASKED)
+    ]
+    encoded = reranker.encode(pairs)
+    if encoded.truncated.any():
+        yield Item("relevant_above", None)
+        return
+    rows = np.arange(len(pairs))
+    batch = collate(encoded, rows, pad_id=reranker.pad_id, device=reranker.device)
+    logits = scored(reranker.family, batch)
+    relevant, other = (-logits if reranker.negate else logits).unflatten(0, (2, -1))
+    yield Item("relevant_above", int((relevant >= other).sum()))

@@ -31,15 +31,12 @@ def tokens(reranker: Any) -> Iterator[Item]:
 
     A prompt that a person chose is not held to the folder, and transformers has no way of its own
     to put a pair into a prompt.
-
-    Raises:
-        InputError: if the library cannot encode the pairs.
     """
     stated, source = reranker.serving.stated(reranker.tokenizer, reranker.name)
     limits = {**reranker.limits, **({} if stated is None else {source: stated})}
     smallest = min(limits, key=lambda name: limits[name])
-    said = f"a pair may have {reranker.max_length} tokens; {smallest} says {limits[smallest]}"
-    yield Item("limit", reranker.max_length, exactly=limits[smallest], said=said)
+    text = f"a pair may have {reranker.max_length} tokens; {smallest} says {limits[smallest]}"
+    yield Item("limit", reranker.max_length, exactly=limits[smallest], said=text)
     if reranker.family.token_types > 1 and reranker.prompt is None:
         encoded = reranker.encode(PAIRS[:1])
         yield Item("marked", int(encoded.types[0][encoded.parts[0] == Part.D].min()))
@@ -51,14 +48,14 @@ def tokens(reranker: Any) -> Iterator[Item]:
     own = [_own(reranker, pair, None) for pair in short]
     for place, (name, what) in enumerate({"tokens": "token ids", "types": "token types"}.items()):
         apart = [n for n in range(len(short)) if ours[n][place] != own[n][place]]
-        said = ""
+        text = ""
         if apart:
             lengths = f"{len(own[apart[0]][0])} and {len(ours[apart[0]][0])} tokens"
-            said = (
+            text = (
                 f"{library} gives {what} for {len(apart)} of {len(short)} texts that are not ours "
                 f"({lengths}){_way_out(reranker)}"
             )
-        yield Item(name, len(apart), exactly=0, said=said)
+        yield Item(name, len(apart), exactly=0, said=text)
     at = min(reranker.max_length, LONGEST)
     encoded = replace(reranker, max_length=at).encode([long])
     queries, passages = ((encoded.parts[0] == part).sum() for part in (Part.Q, Part.D))
@@ -67,16 +64,17 @@ def tokens(reranker: Any) -> Iterator[Item]:
     cut, kept = (encoded.ids[0].tolist(), encoded.types[0].tolist()), _own(reranker, long, at)
     apart = sum(a != b for a, b in zip(cut[0], kept[0], strict=False))
     apart += abs(len(cut[0]) - len(kept[0]))
-    said = (
+    text = (
         f"{library} cuts an over-long passage to {len(kept[0])} tokens of which {apart} are not "
         f"ours (max_length, truncation, truncation_side){_way_out(reranker)}"
     )
-    yield Item("cut", apart, exactly=0, said=said)
+    yield Item("cut", apart, exactly=0, said=text)
 
 
 def pairs(reranker: Any) -> list[Pair]:
     """The check's pairs; texts with the tokenizer's own words, capitals, accents and spaces; last
-    a pair whose passage is longer than the limit."""
+    a pair whose passage is longer than the limit.
+    """
     special = " ".join(dict.fromkeys(reranker.tokenizer.all_special_tokens))
     if reranker.prompt is not None:  # there they are text
         special = ""
@@ -130,6 +128,6 @@ def _own(reranker: Any, pair: Pair, most: int | None) -> Tokens:
             messages, tokenize=True, return_dict=True, **settings, **serving.template
         )
 
-    found = guarded(tokenizer, call, [pair])
-    ids = list(found["input_ids"])
-    return ids, list(found.get("token_type_ids", [0] * len(ids)))
+    encoding = guarded(tokenizer, call, [pair])
+    ids = list(encoding["input_ids"])
+    return ids, list(encoding.get("token_type_ids", [0] * len(ids)))

@@ -31,7 +31,7 @@ from matchlens.report.page.texts import (
     shown,
     slug,
 )
-from matchlens.studies.circuits_options import COMPANIONS, VARIANTS
+from matchlens.studies.circuits import COMPANIONS, VARIANTS
 
 VARIANT_WORDS = {
     "all": "alignment, trace(A)",

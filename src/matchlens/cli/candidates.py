@@ -1,0 +1,146 @@
+"""The collections and the candidates that the options name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matchlens.errors import InputError
+from matchlens.settings import StudySettings
+
+if TYPE_CHECKING:
+    from matchlens.corpora import Collection, PairSet
+    from matchlens.studies.presets import Preset
+
+
+def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
+    """Read the collections that the options name, in exactly one way.
+
+    Several collections in files are called by the topics' file names, with as many folders before
+    them as are needed to tell them apart.
+
+    Raises:
+        InputError: if the options do not go together, or a collection cannot be read.
+    """
+    from matchlens.corpora import demo as built_in
+    from matchlens.corpora import irds
+
+    files = {
+        "--topics": settings.topics,
+        "--qrels": settings.qrels,
+        "--passages": settings.passages,
+    }
+    named = [name for name, paths in {**files, "--run": settings.run}.items() if paths]
+    ways = [settings.demo, bool(settings.dataset), bool(named)]
+    if sum(ways) != 1:
+        raise InputError(
+            f"{sum(ways)} collections named; expected exactly one of: --demo; --dataset ID; "
+            "--topics FILE --qrels FILE --passages FILE [--run FILE]"
+        )
+    query_field, doc_fields = settings.query_field, settings.doc_fields
+    if (query_field is not None or doc_fields is not None) and not settings.dataset:
+        raise InputError(
+            "--query-field and --doc-fields go with --dataset; give --dataset, or leave them out"
+        )
+    if settings.demo:
+        return [built_in.load()]
+    if settings.dataset:
+        fields = None if doc_fields is None else [word.strip() for word in doc_fields.split(",")]
+        return [
+            irds.load(name, query_field=query_field, doc_fields=fields) for name in settings.dataset
+        ]
+    if missing := [name for name, paths in files.items() if not paths]:
+        raise InputError(
+            f"{', '.join(missing)} missing; expected all of --topics, --qrels, --passages"
+        )
+    return _from_files(settings, preset)
+
+
+def _from_files(settings: StudySettings, preset: Preset) -> list[Collection]:
+    from matchlens.corpora import trec
+
+    topics, qrels, run = settings.topics or [], settings.qrels or [], settings.run or []
+    if len(topics) != len(qrels) or len(run) not in {0, len(topics)}:
+        raise InputError(
+            f"{len(topics)} --topics, {len(qrels)} --qrels and {len(run)} --run; expected as many "
+            "of each (or no --run)"
+        )
+    by_preset = settings.per_grade is None and not settings.all_judged
+    depth = preset.depth if settings.depth is None and by_preset else settings.depth
+    if run and depth is None and not settings.easy:
+        raise InputError(
+            "--run is given and nothing uses it; give --depth K to rerank its first K passages, "
+            "or --easy N for random passages outside it, or leave it out"
+        )
+    return [
+        trec.load(topic, qrel, settings.passages or [], one, name=name)
+        for topic, qrel, one, name in zip(
+            topics, qrels, run or [None] * len(topics), _names(topics), strict=True
+        )
+    ]
+
+
+def _names(topics: Sequence[Path]) -> list[str | None]:
+    """The shortest distinct ends of the topics' paths; None where the file name is enough."""
+    tails = [(*path.absolute().parts[1:-1], path.name.lstrip(".").split(".")[0]) for path in topics]
+    names: list[str | None] = []
+    for place, tail in enumerate(tails):
+        others = tails[:place] + tails[place + 1 :]
+        if tail in others:
+            raise InputError(
+                f"two collections would be called {'/'.join(tail[-1:])!r}, after --topics "
+                f"{str(topics[place])!r}; expected another name for each: rename or copy one file"
+            )
+        length = 1
+        while any(tail[-length:] == other[-length:] for other in others):
+            length += 1
+        names.append("/".join(tail[-length:]) if length > 1 else None)
+    return names
+
+
+def draw(
+    found: Sequence[Collection], settings: StudySettings, preset: Preset, *, easy: int, seed: int
+) -> PairSet:
+    """Draw the candidates that the options choose, over all collections.
+
+    Args:
+        found: the collections.
+        settings: the options.
+        preset: gives the size of the sample where the options do not.
+        easy: easy negatives for each query.
+        seed: seed of the sample.
+
+    Raises:
+        InputError: if the options do not go together, or nothing is left.
+    """
+    from matchlens.corpora import PairSet, choose
+
+    per_grade, depth = settings.per_grade, settings.depth
+    ways = {
+        "--per-grade": per_grade is not None,
+        "--all-judged": settings.all_judged,
+        "--depth": depth is not None,
+    }
+    chosen = [name for name, is_given in ways.items() if is_given]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} exclude each other; give only one of them")
+    if not chosen:
+        depth = preset.depth
+    most = preset.per_grade if per_grade is None else per_grade
+    sets = [
+        choose(
+            one,
+            per_grade=None if settings.all_judged or depth is not None else most,
+            all_judged=settings.all_judged,
+            depth=depth,
+            ideal=settings.ideal,
+            queries=settings.queries,
+            query_prefix=settings.query_prefix,
+            passage_prefix=settings.passage_prefix,
+            easy=easy,
+            seed=seed,
+        )
+        for one in found
+    ]
+    return sets[0] if len(sets) == 1 else PairSet.join(sets)

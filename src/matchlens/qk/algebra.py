@@ -1,0 +1,195 @@
+"""Trace, singular triplets and symmetry of the query-key matrices, from their thin factors.
+
+Nothing of size d x d is formed, but by :func:`matrix`, for one head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from matchlens.errors import InputError
+from matchlens.models.qk import QK
+from matchlens.qk.factors import factors
+
+ABOVE = 0.3
+"""Least u_k . v_k of the variant of one of the authors' figures (exclusive)."""
+
+Variant = Literal["all", "positive", "above"]
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """Singular triplets `A = sum_k s_k u_k v_k^T` of each head, the largest first.
+
+    `u_k` lies on the side of the token that is read, `v_k` on the side of the reader.
+
+    Args:
+        values: [head, k], s_k.
+        cosines: [head, k], u_k . v_k, in [-1, 1].
+        width: d.
+        left: [head, d, k], u_k as columns; None where not asked for.
+        right: [head, d, k], v_k as columns; None where not asked for.
+
+    >>> found = Triplets(np.array([[3.0, 1.0]]), np.array([[1.0, -1.0]]), width=4)
+    >>> found.alignment(), found.alignment("positive"), found.normalised()
+    (array([2.]), array([3.]), array([0.5]))
+    """
+
+    values: Float[np.ndarray, "head k"]
+    cosines: Float[np.ndarray, "head k"]
+    width: int
+    left: Float[np.ndarray, "head d k"] | None = None
+    right: Float[np.ndarray, "head d k"] | None = None
+
+    def alignment(
+        self, variant: Variant = "all", *, above: float = ABOVE
+    ) -> Float[np.ndarray, " head"]:
+        """The sum of s_k u_k . v_k over some or all k.
+
+        Args:
+            variant: "all" (equal to the trace), "positive" (u_k . v_k > 0) or "above"
+                (u_k . v_k > `above`; one of the authors' figures).
+            above: cosine.
+
+        Raises:
+            InputError: if the variant is unknown.
+        """
+        least = {"all": -np.inf, "positive": 0.0, "above": above}
+        if variant not in least:
+            raise InputError(
+                f"variant {variant!r} of the alignment is not known; expected one of "
+                f"{', '.join(least)}"
+            )
+        kept = self.cosines > least[variant]
+        return (self.values * self.cosines * kept).sum(1)
+
+    def normalised(self) -> Float[np.ndarray, " head"]:
+        """Trace / sum of singular values, in [-1, 1]; NaN for a head whose matrix is 0."""
+        total = self.values.sum(1)
+        return np.divide(
+            self.alignment(), total, out=np.full_like(total, np.nan), where=total > 0
+        ).clip(-1, 1)
+
+
+def alignment(qk: QK) -> Float[np.ndarray, " head"]:
+    """Alignment of each head: trace(A), as the sum of products of the factors' elements.
+
+    It equals `sum_k s_k u_k . v_k` over A's singular triplets.
+
+    Args:
+        qk: the weights of a layer.
+
+    Returns:
+        [head], in the units of a logit before the division by sqrt(d_h).
+
+    Raises:
+        InputError: if the layer uses rotary position embeddings.
+
+    Reference: the science page, section 5.
+
+    >>> qk = QK.of(torch.tensor([[[1.0, 2.0, 0.0]]]), torch.tensor([[[3.0, 1.0, 5.0]]]))
+    >>> alignment(qk)
+    array([5.])
+    """
+    pair = factors(qk)
+    return torch.einsum("hkd,hkd->h", pair.key, pair.query).numpy()
+
+
+def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
+    """Singular triplets of each head's A: QR of both thin factors, then an SVD of d_h x d_h.
+
+    Args:
+        qk: the weights of a layer.
+        vectors: whether u_k and v_k are wanted, too.
+
+    Raises:
+        InputError: if the layer uses rotary position embeddings.
+
+    Reference: the science page, section 5.
+
+    >>> qk = QK.of(torch.tensor([[[0.0, 2.0, 0.0]]]), torch.tensor([[[0.0, 3.0, 4.0]]]))
+    >>> found = triplets(qk)
+    >>> found.values, found.cosines.round(3), found.normalised().round(3)
+    (array([[10.]]), array([[0.6]]), array([0.6]))
+    """
+    pair = factors(qk)
+    key_basis, key_rest = torch.linalg.qr(pair.key.mT)
+    query_basis, query_rest = torch.linalg.qr(pair.query.mT)
+    u, values, vh = torch.linalg.svd(key_rest @ query_rest.mT)
+    # u_k . v_k = (key_basis u)_k . (query_basis v)_k, by way of the small key_basis^T query_basis
+    turned = u.mT @ (key_basis.mT @ query_basis)
+    cosines = (turned * vh).sum(-1).clamp(-1, 1)
+    return Triplets(
+        values=values.numpy(),
+        cosines=cosines.numpy(),
+        width=qk.width,
+        left=(key_basis @ u).numpy() if vectors else None,
+        right=(query_basis @ vh.mT).numpy() if vectors else None,
+    )
+
+
+def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
+    """The symmetric part's share of ||A||_F^2; the antisymmetric part has the rest.
+
+    `||A + A^T||^2 / 4 = (||A||^2 + trace(A A)) / 2`; both come from d_h x d_h products.
+
+    Args:
+        qk: the weights of a layer.
+
+    Returns:
+        [head], in [0, 1]: 1 where "i reads j" and "j reads i" weigh the same, 0 where one is the
+        negative of the other, about 1/2 for random factors; NaN for a head whose matrix is 0.
+
+    Raises:
+        InputError: if the layer uses rotary position embeddings.
+
+    Reference: the science page, section 5.
+
+    >>> one = torch.tensor([[[1.0, 0.0]]])
+    >>> symmetric_share(QK.of(one, one)), symmetric_share(QK.of(one, one.flip(-1)))
+    (array([1.]), array([0.5]))
+    """
+    pair = factors(qk)
+    across = pair.query @ pair.key.mT
+    squares = ((pair.key @ pair.key.mT) * (pair.query @ pair.query.mT)).sum((1, 2))
+    swapped = (across * across.mT).sum((1, 2))
+    whole = squares.numpy()
+    share = np.full_like(whole, np.nan)
+    np.divide((whole + swapped.numpy()) / 2, whole, out=share, where=whole > 0)
+    return share.clip(0, 1)
+
+
+def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
+    """A = W_K^T W_Q of one head, d x d: `x_j^T A x_i` is the weight part of i reading j.
+
+    Args:
+        qk: the weights of a layer.
+        head: number of the head, from 0.
+
+    Raises:
+        InputError: if the layer has no such head, or uses rotary position embeddings.
+
+    Reference: the science page, section 5.
+
+    >>> matrix(QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]])), 0)
+    array([[2., 0.],
+           [3., 0.]])
+    """
+    check_head(qk, head)
+    pair = factors(qk)
+    return (pair.key[head].mT @ pair.query[head]).numpy()
+
+
+def check_head(qk: QK, head: int) -> None:
+    """Refuse a head that the layer does not have.
+
+    Raises:
+        InputError: it says which heads there are.
+    """
+    if not 0 <= head < qk.n_heads:
+        raise InputError(f"the layer has no head {head}; expected 0 to {qk.n_heads - 1}")

@@ -1,0 +1,163 @@
+"""What the command line, ``rerun`` and the estimate of costs know of a study.
+
+A new study is a subclass of :class:`StudySpec` and a line in :mod:`matchlens.studies.registry`. A
+spec imports torch only when its study runs, so that options are checked early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from matchlens import settings as s
+from matchlens.corpora import PairSet, thin
+from matchlens.directions import Cut
+from matchlens.errors import InputError
+from matchlens.models.folder import ModelFolder
+from matchlens.plan import Condition
+
+if TYPE_CHECKING:
+    from matchlens.models.load import Reranker
+    from matchlens.results import Result
+
+S = TypeVar("S", bound=s.StudySettings)
+
+
+@dataclass(frozen=True)
+class Inputs(Generic[S]):
+    """What a study is run on; the model is not loaded yet.
+
+    Args:
+        settings: the options, with the study's own defaults filled in.
+        folder: the model's folder.
+        pairs: the chosen pairs.
+        rel: lowest relevant grade.
+    """
+
+    settings: S
+    folder: ModelFolder
+    pairs: PairSet
+    rel: int
+
+    @property
+    def rank_easy(self) -> bool:
+        """Whether easy negatives stand in the rankings."""
+        return bool(self.settings.easy)
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The arguments that the functions of all studies take."""
+        return {
+            "preset": self.settings.preset,
+            "rel": self.rel,
+            "seed": self.settings.seed,
+            "batch_tokens": self.settings.batch_tokens,
+        }
+
+
+class StudySpec(Generic[S]):
+    """A study as the command line, ``rerun`` and the estimate of costs know it.
+
+    Args:
+        help: what ``--help`` prints.
+        settings: the class of its options.
+        easy: whether it takes easy negatives where the options do not say how many.
+        ranks: whether it measures rankings, so that some query must be able to move the measure.
+    """
+
+    help: ClassVar[str]
+    settings: ClassVar[type[s.StudySettings]]
+    easy: ClassVar[bool] = False
+    ranks: ClassVar[bool] = False
+
+    def check(self, settings: S) -> None:
+        """Check the options alone, before any file is read.
+
+        Raises:
+            InputError: if one cannot be used.
+        """
+
+    def ready(self, inputs: Inputs[S]) -> None:
+        """Check the options against the model's shape and the pairs.
+
+        Raises:
+            InputError: if they do not fit.
+        """
+
+    def most_pairs(self, settings: S) -> int | None:
+        """The largest number of pairs that are cut; None for all."""
+        return settings.most(None) if isinstance(settings, s.MostPairs) else None
+
+    def conditions(self, inputs: Inputs[S]) -> Mapping[str, Condition]:
+        """The conditions by name, the untouched model ("") among them."""
+        return {"": []}
+
+    def cost(self, inputs: Inputs[S]) -> str:
+        """An estimate of the costs, in words."""
+        from matchlens.studies.cost import cost
+
+        most, used = self.most_pairs(inputs.settings), inputs.pairs
+        if most is not None:
+            used, _ = thin(used, most, seed=inputs.settings.seed, easy=inputs.rank_easy)
+        return cost(self.conditions(inputs), inputs.folder, used)
+
+    def stages(self, inputs: Inputs[S]) -> list[tuple[str, float]]:
+        """The passes over the pairs, each with its share of the work; empty where there is one."""
+        return []
+
+    def run(self, model: Reranker, inputs: Inputs[S], **how: Any) -> Result:
+        """Run the study.
+
+        Args:
+            model: the loaded model.
+            inputs: pairs and options.
+            how: ``runner`` and ``progress``, as every study's function takes them.
+
+        Raises:
+            InputError: if the model or the pairs cannot be used.
+        """
+        raise NotImplementedError
+
+
+def check_cuts(texts: Sequence[str], folder: ModelFolder) -> None:
+    """Check cut texts against a model's shape, before it is loaded.
+
+    Raises:
+        InputError: on a syntax error, a layer or head out of range, or a text given twice.
+    """
+    layers, heads = folder.shape
+    for place, text in enumerate(texts):
+        Cut.parse(text).check(layers, heads, f"model {folder.name!r}")
+        if not text.isprintable():  # results are keyed by the text, in TSV files and tables too
+            raise InputError(
+                f"cut {text!r} holds a tab, a line break or an odd space; write plain spaces or "
+                "none"
+            )
+        if text in texts[:place]:
+            raise InputError(f"cut {text!r} is given twice; give each cut once")
+
+
+def stages_of(study: str, inputs: Inputs[Any], number: int) -> list[tuple[str, float]]:
+    """The first passes of a study, as the whole study's estimate has them."""
+    from matchlens.studies.cost import stage_work
+    from matchlens.studies.sizes import size
+
+    work = stage_work([study], size("default"), inputs.settings.preset, inputs.folder, inputs.pairs)
+    return [(study, operations) for _, operations in work][:number]
+
+
+def check_base(folder: ModelFolder, name: str | None) -> ModelFolder | None:
+    """The folder of the model before fine-tuning, checked against the model's shape.
+
+    Raises:
+        InputError: if it is not there or has another shape.
+    """
+    if name is None:
+        return None
+    from matchlens.models.folder import find
+    from matchlens.studies.circuits import check_base as check
+
+    base = find(name, scores=False)
+    check(folder, base)
+    return base

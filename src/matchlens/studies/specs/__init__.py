@@ -1,0 +1,1 @@
+"""The studies that have a command, a file each."""

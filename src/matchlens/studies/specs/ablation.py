@@ -1,0 +1,81 @@
+"""The study ``ablation`` (Table 1): its options, and how they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from matchlens.directions import Cut
+from matchlens.errors import InputError
+from matchlens.plan import Condition
+from matchlens.settings import Cuts, Hows, MostPairs, StudySettings, settings
+from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.spec import Inputs, StudySpec, check_cuts
+
+if TYPE_CHECKING:
+    from matchlens.models.load import Reranker
+    from matchlens.results import Result
+
+
+@settings
+class AblationSettings(StudySettings, Cuts, Hows, MostPairs):
+    """Options of ``ablation``."""
+
+
+class Ablation(StudySpec[AblationSettings]):
+    """Table 1."""
+
+    help = """Cut attention in every direction and measure the ranking (Table 1).
+
+Each cut keeps some parts of the input from reading others, in all layers unless it says otherwise.
+The table shows the measure under each cut, beside the original and a random ranking.
+
+\b
+Examples:
+  matchlens ablation --demo --out out/demo
+  matchlens ablation -m cross-encoder/ms-marco-MiniLM-L-12-v2 \\
+      --dataset msmarco-passage/trec-dl-2019/judged --out out/dl19
+  matchlens ablation -m my/model --topics t.tsv --qrels q.txt \\
+      --passages p.jsonl.gz --cut 'Q->D' --cut 'D->D@0:6' \\
+      --cut 'Q->D#8.1,4.9~mask' --out out/mine
+"""
+    settings = AblationSettings
+    ranks = True
+
+    def check(self, settings: AblationSettings) -> None:
+        """Check cuts and how they are made."""
+        from matchlens.studies.cut_modes import expand_modes
+
+        if settings.cut or settings.how:
+            expand_modes(settings.cut or ["Q->D"], settings.how)
+        if settings.cut and not any(settings.cut):
+            raise InputError("no cut given but ''; expected at least one more, for example 'Q->D'")
+
+    def ready(self, inputs: Inputs[AblationSettings]) -> None:
+        """Check the cuts against the model."""
+        check_cuts(inputs.settings.cut or (), inputs.folder)
+
+    def conditions(self, inputs: Inputs[AblationSettings]) -> Mapping[str, Condition]:
+        """A condition for each cut and way of cutting."""
+        from matchlens.studies.cut_modes import expand_modes
+
+        chosen, cuts = preset_of(inputs.settings.preset), inputs.settings.cut
+        hows = inputs.settings.how or (None if cuts else [chosen.how])
+        made, _ = expand_modes(cuts or list(chosen.cuts), hows)
+        return {"": [], **{way.cut: [Cut.parse(way.cut)] for way in made}}
+
+    def run(self, model: Reranker, inputs: Inputs[AblationSettings], **how: Any) -> Result:
+        """Run the study."""
+        from matchlens.studies.ablation import ablation
+
+        return ablation(
+            model,
+            inputs.pairs,
+            cuts=inputs.settings.cut,
+            hows=inputs.settings.how,
+            measure=inputs.settings.measure,
+            rank_easy=inputs.rank_easy,
+            most_pairs=self.most_pairs(inputs.settings),
+            **inputs.common,
+            **how,
+        )
