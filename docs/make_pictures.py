@@ -8,8 +8,15 @@ The folders are written by::
         --direction 'D->D' --out out/pictures/controls
     matchlens sweep head-sets --demo --pairs 64 --set 'nine=9.5,9.6,9.7,9.8' --direction 'Q->D' \
         --out out/pictures/head-sets
+    matchlens explain --query 'why does meat brown when seared' --out out/pictures/explain \
+        --passage 'When meat is seared, its surface dries out and climbs past roughly 140 C. At
+        that heat amino acids react with sugars in what is called the Maillard reaction, forming
+        brown pigments along with hundreds of savory aroma compounds.' \
+        --passage 'It is a myth that seared meat holds in its juices. Weighing tests show a roast
+        loses about as much moisture whether or not the outside is made brown first, so do not
+        count on the step to give you a moist joint.'
 
-Then ``python docs/make_pictures.py`` draws docs/pictures/read-*.png; two of them need chromium.
+Then ``python docs/make_pictures.py`` draws docs/pictures/read-*.png; three of them need chromium.
 """
 
 from __future__ import annotations
@@ -60,13 +67,25 @@ def main() -> None:
             continue
         result = Result.load(RESULTS / folder, study)
         save(draw(result.plot(wanted)), PICTURES / f"{name}.png")
-    page = RESULTS / "study" / "report.html"
-    if page.exists() and chromium.found() is not None:
-        look(page)
+    for name, page, where, pressed, most in (
+        ("read-page", "study/report.html", "body", "", 900),
+        ("read-pair", "study/report.html", "#pair", "", 800),
+        ("read-explain", "explain/explain.html", "#explain", "tr[data-unit='Q->D'] .unit", 880),
+    ):
+        if (RESULTS / page).exists() and chromium.found() is not None:
+            look(RESULTS / page, name, where, pressed, most)
 
 
-def look(page: Path) -> None:
-    """Take pictures of the page: its beginning, and a pair."""
+def look(page: Path, name: str, where: str, pressed: str, most: int) -> None:
+    """Take a picture of a part of a page.
+
+    Args:
+        page: the page.
+        name: the picture.
+        where: the part, by its selector.
+        pressed: what is pressed before, by its selector; nothing where empty.
+        most: of the picture's height (px).
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         chromium.Chromium(Path(folder), Path(folder)) as c,
@@ -74,16 +93,17 @@ def look(page: Path) -> None:
         c.cdp("Emulation.setDeviceMetricsOverride", width=1100, height=900, deviceScaleFactor=1.25,
               mobile=False)  # fmt: skip
         c.open(page.as_uri())
-        for name, where, most in (("read-page", "body", 900), ("read-pair", "#pair", 800)):
-            box = c.run(
-                "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
-                "return [r.x + scrollX, r.y + scrollY, r.width, r.height]", where
-            )  # fmt: skip
-            x, y, width, height = box
-            clip = {"x": x, "y": y, "width": width, "height": min(height, most), "scale": 1}
-            taken = c.cdp("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
-            picture = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
-            save(picture, PICTURES / f"{name}.png")
+        if pressed:
+            c.run("document.querySelector(arguments[0]).click()", pressed)
+        box = c.run(
+            "const r = document.querySelector(arguments[0]).getBoundingClientRect();"
+            "return [r.x + scrollX, r.y + scrollY, r.width, r.height]", where
+        )  # fmt: skip
+        x, y, width, height = box
+        clip = {"x": x, "y": y, "width": width, "height": min(height, most), "scale": 1}
+        taken = c.cdp("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        picture = Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
+        save(picture, PICTURES / f"{name}.png")
 
 
 def draw(figure: Figure) -> Image.Image:

@@ -124,7 +124,7 @@ def test_everything_stands_on_the_page_with_definition_numbers_and_download(tree
         drawn = [own for tag, own in inside if tag == "svg" and "aria-label" in own]
         assert name in {"table-1", "pair"} or drawn, name
         assert all(len(own["aria-label"]) > 30 for own in drawn)
-    assert set(DEFINITIONS) == {*EXHIBITS, "paper"}
+    assert set(DEFINITIONS) == {*EXHIBITS, "paper", "explain", "screen"}
 
 
 def test_marks_tell_their_names_and_headings_are_in_order(tree):
@@ -204,7 +204,8 @@ def test_the_same_tables_give_the_same_bytes_wherever_they_lie(folder, tmp_path)
 
 def test_what_strangers_wrote_is_inert(text, tree):
     scripts = tree.named("script")
-    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    numbers = {"type": "application/json", "data-numbers": None}
+    assert scripts == [numbers, {"type": "application/json", "id": "data"}, {}]
     assert not any(name.startswith("on") for _, own, _ in tree.elements for name in own)
     tags = {tag for tag, _, _ in tree.elements}
     assert not tags & {"img", "iframe", "object", "embed", "form", "base", "audio", "video"}
@@ -220,15 +221,15 @@ def test_what_strangers_wrote_is_inert(text, tree):
     )
     assert "⟨U+202E⟩" in body
     assert "⟨U+0000⟩" in body
-    raw = re.search(r'id="data">(.*?)</script>', text)[1]
-    assert not set("<>&\u2028") & set(raw)
+    for raw in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text):
+        assert not set("<>&\u2028") & set(raw)
 
 
 def test_long_texts_are_clipped_and_all_of_them_can_be_read(text, tree):
     words = "".join(words for tag, words in tree.texts if tag not in {"script", "style"})
     assert words.count("w" * 10_000) <= 12  # as it was kept, behind "show all"
     assert "Show all of the passage" in text
-    tokens = [own for own in tree.named("span") if (own.get("class") or "").startswith("t ")]
+    tokens = [own for own in tree.named("span") if "data-w" in own]
     assert tokens
     assert all(len(own["title"]) < 300 for own in tokens)
 
@@ -248,7 +249,16 @@ def test_the_policy_allows_this_style_and_script_and_nothing_else(text, tree):
     assert addresses <= {"http://example.org"}  # a passage says so
 
 
-@pytest.mark.parametrize("study", ["ablation", "attention", "circuits", "sweep-heads", "looking"])
+def test_a_page_of_pairs_alone_opens_with_them_and_hides_what_was_not_run(folder, tmp_path):
+    tree = Tree(page(given.without(folder, tmp_path / "alone", "looking")))
+    assert [own["id"] for own in tree.named("section")] == ["overview", "pair", "made"]
+    said = " ".join(words for _, words in tree.texts)
+    assert "What was found" not in said
+    assert "not judged" not in said
+    assert not [own for own in tree.named("a") if own.get("class") == "missing"]
+
+
+@pytest.mark.parametrize("study", ["ablation", "attention", "circuits", "sweep-heads"])
 def test_what_was_not_run_is_said_in_a_sentence(folder, tmp_path, study):
     alone = given.without(folder, tmp_path / "alone", study)
     tree = Tree(page(alone))
@@ -257,7 +267,6 @@ def test_what_was_not_run_is_said_in_a_sentence(folder, tmp_path, study):
         "attention": ["figure-1b", "figure-1c", "no-op", "lexical", "matching"],
         "circuits": ["figure-2", "hypothesis"],
         "sweep-heads": ["heads"],
-        "looking": ["pair"],
     }[study]
     for name in EXHIBITS:
         absent = any(own.get("class") == "absent" for _, own in tree.inside(name))
@@ -419,11 +428,20 @@ def test_write_puts_aside_what_is_in_the_way(folder, tmp_path):
         page(tmp_path)
 
 
-def test_what_heads_read_is_what_was_kept(folder, data):
+def _in_order(cards: list, text: str) -> list:
+    """What the page holds of each pair, in the study's order: it shows a query's pairs together."""
+    shown = [int(number) for number in re.findall(r'id="pair-(\d+)" data-card', text)]
+    assert len(shown) == len(cards)
+    return [card for _, card in sorted(zip(shown, cards, strict=True), key=lambda one: one[0])]
+
+
+def test_what_heads_read_is_what_was_kept(folder, text):
     result = Result.load(folder, "looking")
     received = result.array("received")
     tokens = result.to_frame("tokens")
-    for place, look in enumerate(data["pair"]["looks"]):
+    views = re.search(r"data-numbers>(.*?)</script>", text)
+    assert views is not None
+    for place, look in enumerate(_in_order(json.loads(views[1])["cards"], text)):
         number = int((tokens["look"] == result.to_frame("looks")["look"].iloc[place]).sum())
         for view, expected in (
             ("all", received[place].reshape(-1, *received.shape[3:]).mean(0)),

@@ -11,6 +11,7 @@ import pytest
 import chromium
 import page_results as given
 from matchlens.report.page import write
+from matchlens.report.page.pair_view import colour
 from matchlens.report.texts import num
 
 pytestmark = pytest.mark.skipif(
@@ -22,6 +23,9 @@ return [...document.querySelectorAll(arguments[0])]
   .filter((one) => one.getClientRects().length && one.checkVisibility())
   .map((one) => one.id || one.textContent.trim())
 """
+VIEW_TIP = (
+    "const tip = document.querySelector('.mlv .tip'); return tip.hidden ? '' : tip.textContent"
+)
 TIP = "const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent"
 
 
@@ -146,30 +150,26 @@ def test_curves_are_chosen(browser):
 
 
 def test_a_pair_is_shaded_by_what_the_chosen_heads_read(browser, folder):
-    browser.run("location.hash = '#pair-2'")
-    browser.run("return new Promise((done) => setTimeout(done, 50))")
-    assert browser.run(SHOWN, "article.pair") == ["pair-2"]
-    choose = """
-      const [name, value] = arguments;
-      const field = name === "reader" ? document.querySelector(`[name=reader][value="${value}"]`)
-        : document.querySelector(`[data-choose=${name}]`);
-      if (name === "reader") field.checked = true; else field.value = value;
-      field.dispatchEvent(new Event("change", { bubbles: true }));
-    """
-    looks = given.frame(folder, "looking", "looks")["look"].tolist()
+    looks = given.frame(folder, "looking", "looks")
     tokens = given.frame(folder, "looking", "tokens")
     received = given.Result.load(folder, "looking").array("received")
-    for place, view, cell in ((1, "1.2", (1, 2)), (0, "0.3", (0, 3))):
-        browser.run(choose, "pair", str(place))
-        browser.run(choose, "view", view)
+    for place, cell in ((1, (1, 2)), (len(looks) - 1, (0, 3))):
+        browser.run("location.hash = `#pair-${arguments[0]}`", place + 1)
+        browser.run("return new Promise((done) => setTimeout(done, 50))")
+        card = f"#pair-{place + 1}"
+        assert f"pair-{place + 1}" in browser.run(SHOWN, ".card")
+        assert len(browser.run(SHOWN, "#pair .scene")) == 1
+        head = f"#pair [data-head='{cell[0]}.{cell[1]}']"
+        browser.run("arguments[0].click()", browser.find(head))
+        assert browser.run("return arguments[0].ariaPressed", browser.find(head)) == "true"
         for reader in (0, 1, 2):
-            browser.run(choose, "reader", str(reader))
+            browser.run("arguments[0].click()", browser.find(f"#pair [data-mode='{reader}']"))
             shown = browser.run(
-                "return [...document.querySelectorAll(`[data-look='${arguments[0]}'] .t`)]"
+                "return [...document.querySelectorAll(`${arguments[0]} .w`)]"
                 ".map((one) => [one.className, one.getAttribute('aria-description')])",
-                str(place),
+                card,
             )
-            mine = tokens[tokens["look"] == looks[place]]
+            mine = tokens[tokens["look"] == looks["look"][place]]
             values = received[place][(*cell, reader)][: len(mine)]
             assert len(shown) == len(mine)
             inside = mine["part"].isin(["Q", "D"]).to_numpy()
@@ -178,12 +178,22 @@ def test_a_pair_is_shaded_by_what_the_chosen_heads_read(browser, folder):
                 shown, values, values >= most - 1e-6, strict=True
             ):
                 assert abs(float(said.split("receives ")[1].split()[0]) - value) < 6e-4
-                assert (level == "t t9") >= darkest
-    browser.point("[data-look='0'] .t")
-    assert "receives" in browser.run(TIP)
-    browser.run("document.querySelector(\"[data-look='0'] .t[tabindex='0']\").focus()")
+                assert ("t9" in level.split()) >= darkest
+        browser.run("arguments[0].click()", browser.find(head))
+    browser.point(f"{card} .part-query .w")
+    assert "receives" in browser.run(VIEW_TIP)
+    browser.run(f"document.querySelector(\"{card} .w[tabindex='0']\").focus()")
     browser.keys(RIGHT)
-    assert "(query)" in browser.run(TIP)
+    assert "(query)" in browser.run(VIEW_TIP)
+    browser.keys(HOME)
+    assert "(CLS)" in browser.run(VIEW_TIP)
+
+
+def test_a_layers_heads_are_chosen_together(browser):
+    browser.run("arguments[0].click()", browser.find("#pair [data-view='L1']"))
+    assert browser.run("return document.querySelector('[data-chosen]').textContent") == "layer 1"
+    browser.run("arguments[0].click()", browser.find("#pair button[data-view='all']"))
+    assert browser.run("return document.querySelector('[data-chosen]').textContent") == "all heads"
 
 
 def test_every_table_can_be_downloaded(browser, downloads):
@@ -261,7 +271,7 @@ def test_nothing_scrolls_sideways_on_a_phone_in_either_light(browser, tmp_path):
         wide = browser.run(
             """
             document.querySelectorAll("details").forEach((one) => (one.open = true));
-            document.querySelectorAll(".panel, .pair").forEach((one) => (one.hidden = false));
+            document.querySelectorAll(".panel, .scene").forEach((one) => (one.hidden = false));
             return [document.documentElement.scrollWidth, document.body.scrollWidth];
             """
         )
@@ -272,7 +282,7 @@ def test_nothing_scrolls_sideways_on_a_phone_in_either_light(browser, tmp_path):
     browser.run("document.querySelector('[data-theme-button]').click()")
     assert browser.run("return getComputedStyle(document.body).backgroundColor") == papers[0]
     browser.run("delete document.documentElement.dataset.theme")
-    browser.run("document.querySelector('[data-pair-tools]').dispatchEvent(new Event('change'))")
+    browser.run("document.querySelector('[data-choose=scene]').dispatchEvent(new Event('change'))")
     browser.size(1280, 900)
 
 
@@ -283,13 +293,13 @@ const light = (text) => {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 const box = document.createElement("span");
-document.querySelector(".tokens p").append(box);
+document.querySelector(".mlv .scene:not([hidden]) .part-query").append(box);
 const found = [];
 for (const name of arguments[0]) {
   box.className = name;
   const style = getComputedStyle(box);
   const back = style.backgroundColor === "rgba(0, 0, 0, 0)"
-    ? getComputedStyle(document.querySelector(".tokens")).backgroundColor : style.backgroundColor;
+    ? getComputedStyle(document.querySelector(".card")).backgroundColor : style.backgroundColor;
   const [a, b] = [light(style.color), light(back)].sort((one, two) => two - one);
   found.push((a + 0.05) / (b + 0.05));
 }
@@ -299,7 +309,8 @@ return found;
 
 
 def test_shaded_words_stay_legible_in_light_and_dark(browser):
-    shades = [f"t t{k}" for k in range(10)] + [f"cell-td {s}{k}" for s in "np" for k in range(1, 5)]
+    shades = [f"w t{k}" for k in range(10)] + [f"cell-td {s}{k}" for s in "np" for k in range(1, 5)]
+    shades += [f"w {colour(sign * k / 8, 1.0)}" for sign in (-1, 1) for k in range(1, 9)]
     for dark in (False, True):
         browser.size(1280, 900, dark=dark)
         found = dict(zip(shades, browser.run(CONTRAST, shades), strict=True))
@@ -312,13 +323,13 @@ def test_on_paper_everything_is_open_and_nothing_to_press_is_left(browser):
     browser.run("dispatchEvent(new Event('beforeprint'))")
     panels = browser.run("return document.querySelectorAll('.panel').length")
     assert len(browser.run(SHOWN, ".panel")) == panels
-    pairs = browser.run("return document.querySelectorAll('.pair').length")
-    assert len(browser.run(SHOWN, ".pair")) == pairs
-    assert browser.run(SHOWN, ".toc, .tabs, .downloads, .pair-tools, button.quiet") == []
+    scenes = browser.run("return document.querySelectorAll('.scene').length")
+    assert len(browser.run(SHOWN, ".scene")) == scenes > 1
+    assert browser.run(SHOWN, ".toc, .tabs, .downloads, .mlv .tools, button.quiet") == []
     assert len(browser.run(SHOWN, "details.definition p")) > 12
     browser.run("dispatchEvent(new Event('afterprint'))")
     browser.size(1280, 900)
-    assert len(browser.run(SHOWN, ".pair")) == 1
+    assert len(browser.run(SHOWN, ".scene")) == 1
 
 
 def test_without_scripts_all_of_it_can_still_be_read(browser, folder):
@@ -327,9 +338,10 @@ def test_without_scripts_all_of_it_can_still_be_read(browser, folder):
     browser.cdp("Emulation.setScriptExecutionDisabled", value=False)
     panels = browser.run("return document.querySelectorAll('.panel').length")
     assert len(browser.run(SHOWN, ".panel")) == panels
-    assert len(browser.run(SHOWN, ".pair")) > 1
-    assert browser.run(SHOWN, ".pair-tools, [data-csv], [data-theme-button]") == []
+    assert len(browser.run(SHOWN, ".scene")) > 1
+    assert browser.run(SHOWN, ".mlv .tools, [data-csv], [data-theme-button]") == []
     titled = browser.run(
-        "return document.querySelectorAll('svg.chart :not(svg) > title, td[title]').length"
+        "return document.querySelectorAll("
+        "'svg.chart :not(svg) > title, td[title], .w[title]').length"
     )
     assert titled > 200

@@ -30,6 +30,7 @@ import circuits_reference as reference
 import matchlens
 import matchlens.cli
 import remedies_of_collections
+import remedies_of_explain
 import remedies_of_gates
 import remedies_of_models
 import remedies_of_results
@@ -1906,7 +1907,7 @@ COMMANDS = [
         None,
         lambda m: [re.search(r"pip install '(.*)'", m)[1]],
     ),
-    C("report/page/__init__.py:page", "", page_of, "attention", ["ablation"]),
+    C("report/page/__init__.py:_fitting", "", page_of, "attention", ["ablation"]),
     C(
         "report/conclusions.py:held",
         "",
@@ -2071,6 +2072,7 @@ TABLE: list[C] = [
     *(PARTS_AND_CUTS + ENGINE + CIRCUITS + RANKING + FIGURES + STUDIES + COMMANDS + ARGUMENTS),
     *remedies_of_collections.COLLECTIONS,
     *remedies_of_gates.GATES,
+    *remedies_of_explain.EXPLAIN,
     *remedies_of_models.MODELS,
     *remedies_of_results.RESULTS,
 ]

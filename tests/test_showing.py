@@ -50,7 +50,7 @@ def results(tiny32, pairs):
 
 STUDIES = (
     "ablation", "sweep-up-to", "sweep-from", "sweep-only", "sweep-window", "sweep-heads",
-    "controls", "head-sets", "attention", "circuits", "looking",
+    "controls", "head-sets", "attention", "circuits",
 )  # fmt: skip
 
 
@@ -81,6 +81,16 @@ def test_every_study_shows_itself(results, study, tmp_path):
         assert f"{name} ({len(result.tables[name])})" in words
     result.save(tmp_path / "out")
     assert Result.load(tmp_path / "out", study)._repr_html_().count("<table") == 1
+
+
+def test_pairs_show_themselves_as_the_page_does(results):
+    result = results["looking"]
+    made = result._repr_html_()
+    tokens = result.to_frame("tokens")
+    looks = result.to_frame("looks")
+    assert made.count('class="card"') == len(looks)
+    assert made.count("data-w=") == len(tokens)
+    assert f"on c: {len(result.pairs)} pairs" in made
 
 
 @pytest.mark.slow
@@ -200,14 +210,15 @@ def test_hostile_names_and_notes_are_inert(results):
         result, identity=identity, notes=(hostile,), tables={**result.tables, "looks": looks}
     )
     made = odd._repr_html_()
-    assert "<script" not in made
+    assert "<script>alert" not in made
+    assert made.count("<script") == made.count("</script") == 2  # the view's numbers and its script
     assert "<img" not in made
     assert "\u202e" not in made
-    assert made.count("</style>") == 1
-    ElementTree.fromstring(made)
+    assert made.count("</style>") == 2
     for outside in ("http", "url(", "@import", "src="):
         assert outside not in made.replace("src=x", "")
-    assert len(made) < 20_000
+    assert len(made) < 100_000
+    assert "&lt;/style&gt;" in made
 
 
 def test_odd_results_show_themselves_too():

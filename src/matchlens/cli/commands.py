@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from matchlens.cli import checking, comparing, job, reproduce, rerunning, scoring, study
+from matchlens.cli import checking, comparing, explaining, job, reproduce, rerunning, scoring, study
 from matchlens.settings import (
     PANELS,
     RUNNING,
@@ -70,6 +70,7 @@ def commands() -> dict[str, Command]:
     return {
         "demo": Command(DemoSettings, DEMO_HELP, demo),
         **studies,
+        "explain": Command(explaining.ExplainSettings, explaining.HELP, explaining.explain),
         "study": Command(study.WholeSettings, study.HELP, study.study),
         "compare": Command(comparing.CompareSettings, comparing.HELP, comparing.compare),
         "report": Command(study.ReportSettings, study.REPORT_HELP, study.report),

@@ -143,6 +143,28 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "two are shown to be equal within 6% of (original - random) by two one-sided tests, and no "
         "more than half of the control's attention lies in the direction; all else is undecided.",
     ),
+    "screen": (
+        "A gate multiplies a head's attention in one direction, after the softmax; at 1 nothing is "
+        "changed, at 0 it is cut. The screened effect of a gate is the negative derivative of the "
+        "score by it, at 1: to first order what cutting this head alone in this direction does. "
+        "Estimates do not add up over a set of gates. They are always checked against exact cuts "
+        "of the ten largest and of others drawn over the layers, over all pairs and within "
+        "queries (only the latter ranks); below Pearson .9 or sign agreement .9 within queries "
+        "the measure is not predicted.",
+    ),
+    "explain": (
+        "A gate on every attention weight is opened from 0 to 1, all gates together. The "
+        "contribution of an edge (one token reads another, in one head) is the integral of the "
+        "score's gradient by its gate along that path. The contributions of all edges add up to "
+        "the score minus the score without any attention; how far they miss it is printed as the "
+        "error. They are summed over directions, heads, and words: as a word is read (its "
+        "columns) or as it reads (its rows). What does not pass through attention is a row of "
+        "its own.",
+        "A contribution shares out the score; it does not say what a cut would do. What is "
+        "causal: the margin A − B when a unit is really cut in both passages (its attention set "
+        "to 0), and the smallest set of cuts found that swaps the two, beside random sets of the "
+        "same size and layers.",
+    ),
     "pair": (
         "Each token is shaded by the attention that it receives from the chosen reader: the mean "
         "over the reader's rows of the attention a_ij, in the untouched model. A reader's "

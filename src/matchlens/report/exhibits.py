@@ -24,11 +24,13 @@ class Detail:
 
     Args:
         heads: how many matching heads of a pair can be chosen alone; all heads where None.
+        links: links of each head of an explained pair; all where None.
         distributions: heads for each direction whose distributions are drawn.
         rows: rows of a table that are shown at most; longer tables are files alone.
     """
 
     heads: int | None = None
+    links: int | None = None
     distributions: int = 6
     rows: int = ROWS
 

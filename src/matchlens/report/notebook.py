@@ -16,6 +16,27 @@ MOST = 20
 """Rows and notes that are shown at most."""
 
 
+VIEWS = ("explain", "looking")
+"""Studies of single pairs, which show themselves as the page does."""
+VIEW_HEADS, VIEW_LINKS = 100, 15
+"""Heads and links of a head that a notebook holds of a pair."""
+
+
+def pair_view(result: Result) -> Markup:
+    """The pair view of a study of single pairs, with its style and script.
+
+    Args:
+        result: of ``explain`` or ``looking``.
+    """
+    from matchlens.report.page.pair_view import notebook_block
+    from matchlens.report.page.sections.explaining import explained
+    from matchlens.report.page.sections.looking import looked
+
+    if result.study == "explain":
+        return Markup(notebook_block(explained(result, VIEW_LINKS, alone=True)))  # noqa: S704 - escaped by its template
+    return Markup(notebook_block(looked(result, VIEW_HEADS, alone=True)))  # noqa: S704 - the same
+
+
 def result_html(result: Result) -> str:
     """Show a result as HTML: what it is, its notes, its main table.
 
@@ -30,6 +51,8 @@ def result_html(result: Result) -> str:
     pieces += [tag("ul", *(tag("li", note) for note in notes))] if notes else []
     if result.study == "comparison":
         pieces += [compare.said(result), *compare.shown(result, MOST)]
+    elif result.study in VIEWS:
+        pieces.append(pair_view(result))
     else:
         table = view.table(result)
         pieces += [tag("p", arrow(table.title)), table.html(MOST)]

@@ -85,9 +85,8 @@ def explain(
     """
     started = time.perf_counter()
     pairs = _pairs(query, passages)
-    first, second = _compared(compare, len(pairs))
-    if not 1 <= points <= MOST_POINTS:
-        raise InputError(f"points is {points}; expected 1 to {MOST_POINTS}")
+    first, second = compared(compare, len(pairs))
+    check_points(points)
     ready = _ready(model)
     tol = TIE_TOL[ready.dtype]
     steps = _Steps(progress, len(pairs) + (2 if swap else 0))
@@ -95,7 +94,7 @@ def explain(
     margin = shares[first].integral.score - shares[second].integral.score
     tables, missed = _tables(ready, shares, first, second)
     pairset = PairSet(tuple(pairs), {}, {"candidates": "given"}, {"pairs": len(pairs)}, ())
-    compared = [pairs[first], pairs[second]]
+    both_pairs = [pairs[first], pairs[second]]
     used = shares[first].points
     notes = [
         *ready.notes,
@@ -109,7 +108,7 @@ def explain(
         from matchlens.runners import run
 
         units = _cut_units(table)
-        out = run(ready, compared, {"": [], **{unit.text: [unit.cut] for unit in units}})
+        out = run(ready, both_pairs, {"": [], **{unit.text: [unit.cut] for unit in units}})
         steps.step()
         scores = {name: out.scores.of(name).astype(np.float64) for name in out.plan.conditions}
         cut = pd.DataFrame(
@@ -124,7 +123,7 @@ def explain(
         by_key = {(unit.kind, unit.unit): margins[unit.text] for unit in units}
         keys = zip(table["kind"], table["unit"], strict=True)
         table["margin_cut"] = [by_key.get(key, np.nan) for key in keys]
-        found = smallest_swap(ready, compared, units, margins, tol, seed)
+        found = smallest_swap(ready, both_pairs, units, margins, tol, seed)
         steps.step()
     else:
         table["margin_cut"] = np.nan
@@ -200,7 +199,26 @@ def _pairs(query: str, passages: Sequence[str | tuple[str, str]]) -> list[Pair]:
     return pairs
 
 
-def _compared(compare: Sequence[int], count: int) -> tuple[int, int]:
+def check_points(points: int) -> None:
+    """Refuse a number of points that cannot be used.
+
+    Raises:
+        InputError: if it is not from 1 to 256.
+    """
+    if not 1 <= points <= MOST_POINTS:
+        raise InputError(f"points is {points}; expected 1 to {MOST_POINTS}")
+
+
+def compared(compare: Sequence[int], count: int) -> tuple[int, int]:
+    """Return the numbers of the passages A and B.
+
+    Args:
+        compare: the two numbers, from 0.
+        count: how many passages there are.
+
+    Raises:
+        InputError: if they are not two different passages.
+    """
     first, second = compare
     if first == second or not all(0 <= one < count for one in (first, second)):
         raise InputError(

@@ -9,35 +9,37 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
 from matchlens.report.exhibits import Detail
 from matchlens.report.page.overview import made, opening
+from matchlens.report.page.pair_view import asset, environment
 from matchlens.report.page.sections.looking import looking
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.texts import embedded
 from matchlens.report.views import VIEWS
+from matchlens.results import Result
 from matchlens.saving import put
 
-__all__ = ["LIMIT", "NAME", "page", "write"]
+__all__ = ["LIMIT", "NAME", "page", "page_of", "write"]
 
 NAME = "report.html"
 LIMIT = 5_000_000
 """Most bytes of the page."""
+MOST_OF_A_PAIR = 2_000_000
+"""Most bytes of the page of one explained pair."""
+PAIRS = {"explain", "looking"}
+"""Studies of single pairs: a page of these alone opens with the pair."""
 LADDER = (
     Detail(),
-    Detail(heads=100),
-    Detail(heads=20),
-    Detail(heads=0),
-    Detail(heads=0, distributions=3),
-    Detail(heads=0, distributions=0),
-    Detail(heads=0, distributions=0, rows=100),
+    Detail(heads=100, links=15),
+    Detail(heads=20, links=8),
+    Detail(heads=0, links=3),
+    Detail(heads=0, links=0, distributions=3),
+    Detail(heads=0, links=0, distributions=0),
+    Detail(heads=0, links=0, distributions=0, rows=100),
 )
 """What is dropped, in this order, where a page would be larger than it may be."""
 
@@ -59,7 +61,25 @@ def page(folder: Path, limit: int = LIMIT) -> str:
 
         matchlens.report.page.page(Path("results"))
     """
-    held = ResultsFolder.load(Path(folder))
+    return _fitting(ResultsFolder.load(Path(folder)), repr(str(folder)), limit)
+
+
+def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
+    """The page of one result, without a results folder.
+
+    Args:
+        result: of a study of single pairs.
+        limit: most bytes; see :func:`page`.
+
+    Raises:
+        InputError: if the page would be too large even with the least detail.
+    """
+    manifest = {"identity": result.identity, "commands": [result.command] if result.command else []}
+    return _fitting(ResultsFolder(manifest, {result.study: result}), result.study, limit)
+
+
+def _fitting(held: ResultsFolder, name: str, limit: int) -> str:
+    """The page in as much detail as the limit allows."""
     size = 0
     for detail in LADDER:
         text = _render(held, detail)
@@ -67,7 +87,7 @@ def page(folder: Path, limit: int = LIMIT) -> str:
         if size <= limit:
             return text
     raise InputError(
-        f"the page of {str(folder)!r} would have {size / 1e6:.1f} MB; expected at most "
+        f"the page of {name} would have {size / 1e6:.1f} MB; expected at most "
         f"{limit / 1e6:g} MB; make a folder with fewer studies, directions or pairs"
     )
 
@@ -89,19 +109,22 @@ def write(folder: Path) -> Path:
 
 
 def _render(held: ResultsFolder, detail: Detail) -> str:
-    pair, pair_data = looking(held, detail.heads)
     exhibits = [one for view in VIEWS.values() for one in view.exhibits(held, detail)]
-    exhibits.append(pair)
+    exhibits.append(looking(held, detail.heads))
+    only_pairs = bool(held.studies) and not set(held.studies) - PAIRS
+    if only_pairs:
+        exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]
     first = opening(held, {exhibit.id: exhibit.lead for exhibit in exhibits})
     tables = [*first.tables, *(table for exhibit in exhibits for table in exhibit.tables)]
-    style, script = _asset("page.css"), _asset("page.js")
-    content = {"tables": {table.name: table.data() for table in tables}, "pair": pair_data}
+    style, script = (asset(f"pair.{kind}") + asset(f"page.{kind}") for kind in ("css", "js"))
+    content = {"tables": {table.name: table.data() for table in tables}}
     text = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             opening=first,
             exhibits=exhibits,
+            only_pairs=only_pairs,
             most_rows=detail.rows,
             made=made(held),
             version=__version__,
@@ -113,22 +136,6 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
         )
     )
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("matchlens.report.page", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("matchlens.report.page").joinpath("templates", name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

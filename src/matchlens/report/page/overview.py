@@ -104,10 +104,14 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Openin
         leads: what the page's exhibits say, by their id, where there is no summary.
     """
     model = shown(held.model, 120)
-    names = [shown(name, 80) for name in held.collections] or ["an unnamed collection"]
+    alone = set(held.studies) == {"explain"}
+    unnamed = "" if alone else "an unnamed collection"
+    names = [shown(name, 80) for name in held.collections] or [unnamed]
+    title = f"Why {model} ranks A above B"
+    title = title if alone else f"How {model} matches queries and documents"
     sentences: dict[object, list[str]] = {"asked": [], "found": []}
     for row in held.rows("study", "summary"):
-        sentences[row["kind"]].append(prose(row["sentence"]))
+        sentences.setdefault(row["kind"], []).append(prose(row["sentence"]))
     first = [
         sentence
         for name in ORDER
@@ -117,7 +121,9 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Openin
     claims = held.rows("study", "claims")
     absent = "The paper's claims were not judged here (matchlens study does that)."
     return Opening(
-        title=f"How {model} matches queries and documents",
+        title=f"Why {model} ranks A above B"
+        if alone
+        else f"How {model} matches queries and documents",
         collections=listed(names),
         facts=_facts(held),
         asked=tuple(sentences["asked"]) or _asked(held, model, listed(names)),

@@ -18,8 +18,10 @@ from matchlens.report.views import (
     circuits,
     compare,
     controls,
+    explain,
     matching,
     paper,
+    screen,
     study,
     sweep,
 )
@@ -51,6 +53,7 @@ class View:
         latex: the LaTeX file and its content; none where empty.
         numbered: whether figures' files are numbered instead of named.
         several: whether there are files of figures only where several ways of cutting were asked.
+        files: makes the study's files in its own way, in place of all that.
     """
 
     title: str
@@ -62,6 +65,7 @@ class View:
     latex: tuple[str, Callable[[Result], str]] | None = None
     numbered: bool = False
     several: bool = False
+    files: Callable[[Result], Files] | None = None
 
 
 def _points(result: Result) -> str:
@@ -114,6 +118,14 @@ VIEWS: Mapping[str, View] = MappingProxyType(
         "sweep-only": _sweep("Attention cut in one layer"),
         "sweep-window": _sweep("Attention cut in windows of layers"),
         "sweep-heads": _sweep("Every head cut alone", sweep.heads),
+        "screen": View(
+            "All heads screened",
+            screen.screen_table,
+            screen.screen_text,
+            screen.screen_figures,
+            screen.exhibits,
+            files=screen.screen_files,
+        ),
         "attention": View(
             "Where attention goes, and which heads match",
             matching.main,
@@ -148,9 +160,21 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             controls.head_sets_drawn,
             printed="sets.txt",
         ),
+        "explain": View(
+            "Why A ranks above B",
+            explain.margin_table,
+            explain.explain_text,
+            explain.explain_figures,
+            explain.exhibits,
+            files=explain.explain_files,
+        ),
         "looking": View("Pairs to look into", study.looks, _looking_text, printed="looking.txt"),
         "comparison": View(
-            "Results folders side by side", compare.main, compare.text, compare.drawn
+            "Results folders side by side",
+            compare.main,
+            compare.text,
+            compare.drawn,
+            files=compare.files,
         ),
         "study": View("The whole study", study.table, study.text),
     }
@@ -179,9 +203,9 @@ def files_of(result: Result) -> Files:
     Args:
         result: of any study.
     """
-    if result.study == "comparison":
-        return compare.files(result)
     view, files = view_of(result), Files()
+    if view.files is not None:
+        return view.files(result)
     if view.printed:
         files[f"{result.study}/{view.printed}"] = text_of(result)
     if view.latex is not None:

@@ -22,7 +22,7 @@
       title.remove();
     } else {
       mark.removeAttribute("title");
-      if (!mark.closest(".tokens")) mark.setAttribute("aria-description", text);
+      mark.setAttribute("aria-description", text);
     }
   }
   const tipped = (node) => (node instanceof Element ? node.closest("[data-tipped]") : null);
@@ -205,65 +205,6 @@
       bulk.append(button);
     }
     box.append(bulk);
-  }
-
-  // A pair to look into.
-  const tools = document.querySelector("[data-pair-tools]");
-  const pairs = all("[data-look]");
-  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  const unpacked = ([most, text]) =>
-    Array.from({ length: text.length / 2 }, (_, k) => {
-      const root = (digits.indexOf(text[2 * k]) * 64 + digits.indexOf(text[2 * k + 1])) / 4095;
-      return most * root * root;
-    });
-  const printed = (value, places) => {
-    const text = value.toFixed(places);
-    return text.startsWith("0.") ? text.slice(1) : text;
-  };
-  function shade(pair, view, reader) {
-    const packed = held.pair.looks[Number(pair.dataset.look)][view];
-    if (!packed) return;
-    const values = unpacked(packed[reader]);
-    const tokens = all(".t", pair);
-    const inside = tokens.filter((token) => token.closest(".b-query, .b-passage"));
-    const most = Math.max(0, ...inside.map((token) => values[Number(token.dataset.k)]));
-    const chosen = tools.querySelector("[name=reader]:checked").nextElementSibling.textContent;
-    for (const token of tokens) {
-      const value = values[Number(token.dataset.k)];
-      const level = value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.floor((value / most) * 9 + 0.5), 1), 9);
-      token.className = `t t${level}`;
-      const text = `${token.dataset.name}\nreceives ${printed(value, 4)} when ${chosen}`;
-      texts.set(token, text);
-      token.setAttribute("aria-description", text);
-    }
-    const largest = pair.querySelector("[data-most]");
-    if (largest) largest.textContent = printed(most, 3);
-  }
-  function look() {
-    const chosen = tools.querySelector("[data-choose=pair]").value;
-    const view = tools.querySelector("[data-choose=view]");
-    const reader = tools.querySelector("[name=reader]:checked");
-    pairs.forEach((pair) => {
-      pair.hidden = pair.dataset.look !== chosen;
-      if (!pair.hidden && view && reader) shade(pair, view.value, Number(reader.value));
-    });
-  }
-  if (tools) {
-    tools.hidden = false;
-    tools.addEventListener("change", () => {
-      look();
-      const view = tools.querySelector("[data-choose=view]");
-      const said = [tools.querySelector("[data-choose=pair]").selectedOptions[0].textContent];
-      if (view) said.push(view.selectedOptions[0].textContent);
-      document.getElementById("live").textContent = said.join("; ");
-    });
-    pairs.forEach((pair) =>
-      opened.set(pair, () => {
-        tools.querySelector("[data-choose=pair]").value = pair.dataset.look;
-        look();
-      })
-    );
-    look();
   }
 
   // An address leads to what it names, wherever that is folded away.

@@ -1,0 +1,176 @@
+"""``matchlens explain``: why one passage ranks above another."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from matchlens.cli.recording import record
+from matchlens.cli.scoring import read_pairs
+from matchlens.cli.terminal import progress, say, show
+from matchlens.corpora.lines import numbered
+from matchlens.errors import InputError
+from matchlens.settings import (
+    STUDY,
+    Effect,
+    ModelSettings,
+    Out,
+    Prefixes,
+    Seed,
+    option,
+    settings,
+)
+
+HELP = """Explain why a model ranks one passage above another: no grades, no collection needed.
+
+The margin, score of A minus score of B, is shared out over directions, heads and words. Next to
+what a unit contributes stands the margin when it is really cut in both passages, and the smallest
+set of cuts found that swaps the two. --out saves the tables and explain.html, a page to look at.
+
+\b
+Examples:
+  matchlens explain -m demo --query 'warm tea' \\
+      --passage 'The tea is warm.' --passage 'The dog ran far.'
+  matchlens explain -m my/model --pairs pairs.jsonl --compare 0,2 --out out/why
+"""
+EXAMPLE = "--query TEXT --passage TEXT --passage TEXT, or --pairs FILE"
+
+
+@settings(panel=STUDY, effect=Effect.INPUT)
+class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
+    """Options of ``explain``."""
+
+    query: str | None = option(default=None, metavar="TEXT", help="The query.")
+    passage: list[str] | None = option(
+        default=None, metavar="TEXT", help="A passage; two or more are needed. Repeatable."
+    )
+    pairs: str | None = option(
+        default=None,
+        metavar="FILE",
+        help='Query and passages instead: JSON lines with "query" and "text" (- for stdin), or a '
+        ".tsv with query<TAB>passage lines.",
+    )
+    compare: str = option(
+        default="0,1",
+        metavar="A,B",
+        help="Numbers of the two passages, from 0.",
+        effect=Effect.RESULT,
+    )
+    points: int | None = option(
+        default=None,
+        metavar="K",
+        help="Least points of the integral; they double as needed [32].",
+        effect=Effect.RESULT,
+    )
+    no_swap: bool = option(
+        "--no-swap",
+        default=False,
+        help="Make no cuts: contributions alone.",
+        effect=Effect.RESULT,
+    )
+
+
+def explain(settings: ExplainSettings) -> None:
+    """Explain why one passage ranks above another."""
+    from matchlens.models.folder import check_dtype, check_length, find
+    from matchlens.results import check_folder
+    from matchlens.studies.explaining import POINTS, check_points, compared
+
+    check_dtype(settings.dtype)
+    text, passages = _texts(settings.query, settings.passage, settings.pairs)
+    chosen = compared(_numbers(settings.compare), len(passages))
+    points = POINTS if settings.points is None else settings.points
+    check_points(points)
+    if settings.out is not None:
+        check_folder(settings.out)
+    folder = find(settings.model, settings.revision).asked(settings.prompt)
+    folder = folder.labelled(settings.label, negate=settings.negate)
+    check_length(settings.max_length)
+    from matchlens.models.load import load
+    from matchlens.report.views.explain import explain_files, explain_text
+    from matchlens.studies.explaining import explain as explain_passages
+
+    loaded = load(
+        folder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_length=settings.max_length,
+        negate=settings.negate,
+    )
+    with progress("explain", settings.quiet) as bar:
+        result = explain_passages(
+            loaded,
+            settings.query_prefix + text,
+            [settings.passage_prefix + one for one in passages],
+            compare=chosen,
+            points=points,
+            swap=not settings.no_swap,
+            seed=settings.seed,
+            progress=bar,
+        )
+    if settings.out is not None:  # the tables first: a fault in a drawing loses nothing
+        result.command = record("explain", settings, {"points": points}, folder)
+        result.save(settings.out)
+    show(explain_text(result, bold=sys.stdout.isatty()))
+    if settings.out is not None:
+        result.texts.update(explain_files(result))
+        result.log = ()
+        result.save(settings.out)
+        page = settings.out / "explain.html"
+        say(f"results in {settings.out}; look at {page}", settings.quiet)
+
+
+def _texts(
+    query: str | None, passages: Sequence[str] | None, pairs: str | None
+) -> tuple[str, list[str]]:
+    """The query and its passages, from the command line or a file.
+
+    Raises:
+        InputError: if they do not go together, or the file cannot be used.
+    """
+    if pairs is not None:
+        if query is not None or passages:
+            raise InputError(f"--pairs came with --query or --passage; expected {EXAMPLE}")
+        rows = (
+            _lines(pairs)
+            if pairs.endswith(".tsv")
+            else [(p.query, p.text) for p in read_pairs(pairs)]
+        )
+        queries = list(dict.fromkeys(row[0] for row in rows))
+        if len(queries) != 1:
+            raise InputError(
+                f"{pairs}: {len(queries)} queries came; expected one query with its passages"
+            )
+        return queries[0], [row[1] for row in rows]
+    if query is None or not query.strip() or not passages or len(passages) < 2:
+        raise InputError(
+            f"{'a' if query and query.strip() else 'no'} query and {len(passages or ())} passages "
+            f"came; expected one query with two or more passages: {EXAMPLE}"
+        )
+    for text in passages:
+        if not text.strip():
+            raise InputError("a --passage has no text; expected some text in each")
+    return query, list(passages)
+
+
+def _lines(name: str) -> list[tuple[str, str]]:
+    rows = []
+    for number, line in numbered(Path(name)):
+        query, tab, text = line.partition("\t")
+        if not tab or not query.strip() or not text.strip():
+            raise InputError(f"{name}, line {number}: expected query<TAB>passage, both with text")
+        rows.append((query, text))
+    if not rows:
+        raise InputError(f"{name}: no pairs; expected a line query<TAB>passage for each passage")
+    return rows
+
+
+def _numbers(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text)
+    if found is None:
+        raise InputError(
+            f"--compare is {text!r:.60}; expected two numbers of passages, such as 0,1"
+        )
+    return int(found[1]), int(found[2])

@@ -1,0 +1,224 @@
+"""An explained margin in sentences, as text and as LaTeX."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.directions import Cut
+from matchlens.report.exhibits import Detail, Exhibit
+from matchlens.report.looking import plain
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table
+from matchlens.report.texts import listed, note_lines, number, printed
+from matchlens.results import Result, records
+
+SHOWN = 10
+MAIN = ("direction", "outside attention")
+"""Units of a kind that are shown."""
+NUMBERS = (
+    Column("a", "A"),
+    Column("b", "B"),
+    Column("contribution", "A - B"),
+    Column("share", "share", 2),
+    Column("margin_cut", "margin when cut"),
+)
+
+
+def margin_sentence(result: Result) -> str:
+    """Both scores and the margin.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    a, b = compared(result)
+    margin = number(result.options["margin"])
+    place = "above" if margin > 0 else "below"
+    return (
+        f"A scores {printed(a['score'], 3)} and B {printed(b['score'], 3)}: A ranks {place} B by "
+        f"{printed(abs(margin), 3)} logits."
+    )
+
+
+def swap_sentence(result: Result) -> str:
+    """The smallest set of cuts that swaps the two passages.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    if "swap" not in result.tables or not len(result.tables["swap"]):
+        return "The smallest set of cuts that swaps the two passages was not searched for."
+    rows = records(result.to_frame("swap"))
+    kept = [str(row["unit"]) for row in rows if row["kept"] and row["unit"]]
+    first, last = number(result.options["margin"]), number(rows[-1]["margin"])
+    if not result.options["swapped"]:
+        least = min((number(row["margin"]) for row in rows), key=lambda m: m if first > 0 else -m)
+        return (
+            "No set of the cuts that were tried swaps the two: the margin goes from "
+            f"{printed(first, 3)} to {printed(least, 3)} at best."
+        )
+    upper, lower = ("B", "A") if first > 0 else ("A", "B")
+    directions = Cut.parse(kept[0]).directions if len(kept) == 1 else ()
+    words = "; ".join(direction.words for direction in directions)
+    sentence = (
+        f"Cut {listed(kept)}{f' ({words})' if words else ''}, and {upper} ranks above {lower}"
+    )
+    if all(row["kept"] for row in rows):  # else the margin of these alone is not in the table
+        sentence += f": the margin goes from {printed(first, 3)} to {printed(last, 3)}"
+    draws = records(result.tables["random_swaps"]) if "random_swaps" in result.tables else []
+    number_of_units = "single cut" if len(kept) == 1 else f"set of {len(kept)} cuts"
+    sentence += f". A greedy search found no smaller set than this {number_of_units}"
+    if draws:
+        swapped = sum(bool(row["swapped"]) for row in draws)
+        sentence += (
+            f"; {swapped or 'none'} of {len(draws)} random sets of the same size and layers "
+            f"{'swaps' if swapped < 2 else 'swap'} the two"
+        )
+    return f"{sentence}."
+
+
+def completeness_sentence(result: Result) -> str:
+    """How much of the margin the contributions miss.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    margin, error = number(result.options["margin"]), number(result.options["error"])
+    share = f" ({100 * abs(error / margin):.2g}% of it)" if margin else ""
+    return (
+        f"The contributions add up to the margin but for {printed(error, 4)} logits{share}, with "
+        f"{result.options['points']} points."
+    )
+
+
+def compared(result: Result) -> tuple[Row, Row]:
+    """The rows of the two passages that are compared."""
+    rows = {int(number(row["passage"])): row for row in records(result.to_frame("passages"))}
+    pair = result.options["compare"]
+    assert isinstance(pair, list | tuple)  # noqa: S101
+    a, b = (rows[int(place)] for place in pair)
+    return a, b
+
+
+def margin_table(
+    result: Result, kinds: Sequence[str] = ("direction", "outside attention")
+) -> Table:
+    """List the units of some kinds by their contribution to the margin.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+        kinds: which kinds of units.
+    """
+    a, b = (int(number(row["passage"])) for row in compared(result))
+    parts = {
+        (row["unit"], row["passage"]): row["contribution"]
+        for row in records(result.to_frame("units"))
+        if row["kind"] in kinds
+    }
+    rows = [
+        {**row, "a": parts.get((row["unit"], a)), "b": parts.get((row["unit"], b))}
+        for row in records(result.to_frame("margin"))
+        if row["kind"] in kinds
+    ]
+    rows.sort(key=lambda row: -abs(number(row["contribution"])))
+    title = f"Contributions to the margin z(A) - z(B) = {printed(result.options['margin'], 3)}"
+    note = (
+        "A, B: contribution to each passage's score; share: of the margin; margin when cut: the "
+        "unit is really cut in both. A contribution shares out the score; only a cut is causal."
+    )
+    unit = Column("unit", kinds[0].replace("_", " x "), kind="cut")
+    return Table("margin", title, (unit, *NUMBERS), tuple(rows), (note,))
+
+
+def explain_text(result: Result, *, bold: bool = False) -> str:
+    """What is printed: scores, margin, directions, heads, query words, the smallest swap.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+        bold: whether headings are in bold type, for a terminal.
+    """
+    on, off = ("\033[1m", "\033[0m") if bold else ("", "")
+    model = result.identity["model"]
+    name = plain(str(model["name"]), 60) if isinstance(model, Mapping) else "the model"
+    lines = [f"Why does A rank above B? {name} on: {plain(str(result.options['query']))}", ""]
+    for letter, row in zip("AB", compared(result), strict=True):
+        lines += _prose(f"{letter} {plain(str(row['docid']), 60)}: {plain(str(row['text']))}")
+    lines += ["", *_prose(margin_sentence(result)), *_prose(swap_sentence(result))]
+    lines += [*_prose(completeness_sentence(result)), ""]
+    for title, kinds in (
+        ("Directions (X->Y: X reads Y)", MAIN),
+        ("Heads, over all directions", ("head",)),
+        ("Heads in one direction", ("head_direction",)),
+    ):
+        lines += _largest(margin_table(result, kinds), f"{on}{title}{off}")
+    words = tuple(
+        {**row, "text": plain(str(row["text"]), 30), "a": row["read_a"], "b": row["read_b"]}
+        for row in records(result.to_frame("query_words"))
+    )
+    head = (Column("text", "word", kind="text"), *NUMBERS[:3])
+    lines += _largest(
+        Table("words", "", head, words), f"{on}Query words, as they are read{off}", 99
+    )
+    lines += _prose(margin_table(result).notes[0])
+    return "\n".join([*lines, "", *note_lines(result)]).rstrip() + "\n"
+
+
+def _largest(table: Table, title: str, most: int = SHOWN) -> list[str]:
+    if not table.rows:
+        return []
+    more = f" (the largest {most} of {len(table.rows)})" if len(table.rows) > most else ""
+    return [f"{title}{more}", *replace(table, rows=table.rows[:most]).text(), ""]
+
+
+def _prose(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def explain_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """Maps of the heads' contributions to the margin: over all directions, then in each.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    table = result.to_frame("margin").rename(columns={"contribution": "diff"})
+    table["q"], table["significant"] = float("nan"), False
+    for name in ("heads", *dict.fromkeys(table["direction"].dropna())):
+        kind = "head" if name == "heads" else "head_direction"
+        some = table[(table["kind"] == kind) & ((name == "heads") | (table["direction"] == name))]
+        if len(some):
+            words = "contribution to the margin A \N{MINUS SIGN} B (logits)"
+            words = words if name == "heads" else f"{name}: {words}"
+            note = "Named layer.head: the largest contributions."
+            yield str(name), figures.head_map(pd.DataFrame(some), words=words, note=note)
+
+
+def explain_files(result: Result) -> dict[str, str | bytes]:
+    """The text, the table in LaTeX, the map of heads and the page of an explained margin.
+
+    Args:
+        result: what :func:`matchlens.explain` returned.
+    """
+    from matchlens.report.page import page_of
+
+    files: dict[str, str | bytes] = {
+        "explain/explain.txt": explain_text(result),
+        "explain/margin.tex": margin_table(result).latex(),
+        "explain.html": page_of(result),
+    }
+    for name, figure in explain_figures(result):
+        for ending, content in figures.render(figure).items():
+            files[f"explain/figures/{name}.{ending}"] = content
+        break  # the others are drawn with .plot(direction)
+    return files
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """The explained margin on the page."""
+    from matchlens.report.page.sections.explaining import explaining
+
+    yield from explaining(held, detail.links)

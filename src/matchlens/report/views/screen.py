@@ -1,0 +1,212 @@
+"""The screen of all heads in all directions as text, LaTeX and maps, with its check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from matchlens import figures
+from matchlens.report.charts import head_map
+from matchlens.report.exhibits import (
+    Chart,
+    Detail,
+    Exhibit,
+    Panel,
+    notes_of,
+    options_of,
+    panels,
+    words,
+)
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import Column, Row, Table
+from matchlens.report.texts import (
+    arrow,
+    both,
+    digits_of,
+    equals,
+    note_lines,
+    num,
+    number,
+    printed,
+    prose,
+    shown,
+    slug,
+)
+from matchlens.results import Result, records
+
+SHOWN = 20
+"""Gates in the table."""
+NOTE = (
+    "● significantly lower when screened, ▲ significantly higher (q ≤ .05). Named layer.head: the "
+    "largest changes. Screened, not cut: an estimate of each head alone."
+)
+DRAWN = ("Q->D", "D->Q", "D->D")
+"""Directions whose maps are files; the others are drawn by .plot(direction)."""
+
+
+def check_line(result: Result) -> str:
+    """How the screen agrees with exact cuts, in one line.
+
+    Args:
+        result: what :func:`matchlens.screen` returned.
+    """
+    rows = {str(row["scope"]): row for row in records(result.to_frame("agreement"))}
+    parts = [
+        f"{scope}: Pearson {printed(row['pearson'], 3)}, slope {printed(row['slope'], 2)}, signs "
+        f"{printed(row['signs'], 3)}, largest miss {printed(row['largest_miss'], 2)} logits"
+        for scope, row in rows.items()
+    ]
+    first = next(iter(rows.values()))
+    bound = (
+        f"{first['missed']} of {first['drawn']} drawn gates missed (at 95% fewer than "
+        f"{printed(first['missed_at_most'], 3)} of all)"
+    )
+    withheld = "; the measure is not predicted" if result.options["withheld"] else ""
+    return f"Check against {first['gates']} exact cuts: {'; '.join([*parts, bound])}{withheld}."
+
+
+COLUMNS = (
+    Column("direction", "direction", kind="cut"),
+    Column("layer", "layer", 0),
+    Column("head", "head", 0),
+    Column("change", "score, screened", 3, sign=True),
+    Column("change_low", "95% low", 3, sign=True),
+    Column("change_high", "95% high", 3, sign=True),
+    Column("q_change", "q", kind="p"),
+    Column("exact", "score, cut", 3, sign=True),
+    Column("predicted", "measure, predicted", 4, sign=True),
+    Column("diff", "measure, cut", 4, sign=True),
+    Column("status", "status", kind="text"),
+)
+
+
+def screen_table(result: Result) -> Table:
+    """List the gates of the largest screened effect, with what their cuts do where they were made.
+
+    Args:
+        result: what :func:`matchlens.screen` returned.
+    """
+    digits, measure = digits_of(result) + 1, str(result.options["measure"])
+    rows = records(result.to_frame("gates"))
+    columns = (
+        Column("cut", "cut", kind="cut"),
+        Column("change", "score, screened"),
+        Column("interval", "95%", kind="interval"),
+        Column("exact", "score, cut"),
+        Column("predicted", f"{measure}, predicted", digits),
+        Column("diff", f"{measure}, cut", digits),
+        Column("status", "status", kind="text"),
+    )
+    body = tuple(
+        {
+            **row,
+            "interval": (row["change_low"], row["change_high"]),
+            "change*": number(row["q_change"]) <= 0.05,
+        }
+        for row in rows[:SHOWN]
+    )
+    title = f"The {len(body)} largest of {len(rows)} first-order effects of heads in directions"
+    stars = "*: q <= .05 (Benjamini-Hochberg over all gates)."
+    return Table("gates", title, columns, body, (stars, check_line(result)))
+
+
+def screen_text(result: Result) -> str:
+    """Print the table with the check's line.
+
+    Args:
+        result: what :func:`matchlens.screen` returned.
+    """
+    table = screen_table(result)
+    lines = [table.title, "", *table.text(), "", *table.notes, ""]
+    return "\n".join([*lines, *note_lines(result)]).rstrip() + "\n"
+
+
+def screen_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+    """A map of the heads for each direction, Q->D first.
+
+    Args:
+        result: what :func:`matchlens.screen` returned.
+    """
+    gates = result.to_frame("gates")
+    gates = pd.DataFrame(gates[gates["size"] > 0])
+    gates["diff"], gates["q"] = gates["change"], gates["q_change"]
+    gates["significant"] = gates["q"] <= 0.05
+    there = set(gates["direction"])
+    for name in dict.fromkeys((*DRAWN, *sorted(there))):
+        if name in there:
+            some = pd.DataFrame(gates[gates["direction"] == name])
+            words = f"{name}: screened change of the score (logits)"
+            yield name, figures.head_map(some, words=words, note=NOTE)
+
+
+def screen_files(result: Result) -> dict[str, str | bytes]:
+    """Return the text, the table in LaTeX and the maps of the main directions.
+
+    Args:
+        result: what :func:`matchlens.screen` returned.
+    """
+    files: dict[str, str | bytes] = {
+        "screen/screen.txt": screen_text(result),
+        "screen/gates.tex": screen_table(result).latex(),
+    }
+    for name, figure in screen_figures(result):
+        if name not in DRAWN:
+            break  # the others are drawn with .plot(direction)
+        for ending, content in figures.render(figure).items():
+            files[f"screen/figures/{name.replace('->', '-')}.{ending}"] = content
+    return files
+
+
+def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+    """Show the screen: a map of the heads for each direction, and its check."""
+    result, rows = held.get("screen"), held.rows("screen", "gates")
+    if result is None or not rows:
+        return
+    there = {str(row["direction"]) for row in rows if number(row["size"]) > 0}
+    views = [
+        _panel(name, [row for row in rows if row["direction"] == name])
+        for name in dict.fromkeys((*DRAWN, *sorted(there)))
+        if name in there
+    ]
+    yield Exhibit(
+        id="screen",
+        title="All heads screened",
+        subtitle="The first-order effect on the score of every head in every direction",
+        lead=(prose(check_line(result)),),
+        body=(
+            panels("screen", views),
+            words("● significantly lower, ▲ significantly higher (q ≤ .05); screened, not cut."),
+        ),
+        tables=(Table("screen", "Every head in every direction", COLUMNS, tuple(rows)),),
+        options=options_of(result),
+        notes=notes_of(result),
+    )
+
+
+def _panel(name: str, rows: list[Row]) -> Panel:
+    cells = [
+        {
+            **row,
+            "diff": row["change"],
+            "significant": number(row["q_change"]) <= 0.05,
+            "tip": f"head {row['layer']}.{row['head']}: {num(row['change'], 3, sign=True)} logits "
+            f"screened{_cut(row)}; {equals('q', row['q_change'])}; {shown(row['status'], 40)}",
+        }
+        for row in rows
+    ]
+    title = f"Screened change of the score (logits), {arrow(name)}"
+    least = min(cells, key=lambda cell: number(cell["diff"]))
+    stars = sum(bool(cell["significant"]) for cell in cells)
+    summary = (
+        f"{title}, layers by heads: {stars} of {len(cells)} heads are significant; the largest "
+        f"loss is {num(least['diff'], 3)} at {least['layer']}.{least['head']}."
+    )
+    return Panel(
+        f"screen-{slug(name)}", arrow(name), (Chart(head_map(cells, summary, title)),), both(name)
+    )
+
+
+def _cut(row: Row) -> str:
+    return "" if row["exact"] is None else f", {num(row['exact'], 3, sign=True)} when cut"
