@@ -146,8 +146,8 @@ def test_the_smallest_swap_is_told_in_one_sentence(result):
     one = told([(1, "Q->D", -0.5, True)], True, [False] * 20)
     assert one == (
         "Cut Q->D (the query reads the document), and B ranks above A: the margin goes from 2.000 "
-        "to -.500. A greedy search found no smaller set than this single cut; none of 20 random sets of the "
-        "same size and layers swaps the two."
+        "to -.500. A greedy search found no smaller set than this single cut; none of 20 random "
+        "sets of the same size and layers swaps the two."
     )
     more = told([(1, "Q->D", 1.0, False), (2, "D->D", 0.2, True), (3, "Q->Q", -1.0, True)], True)
     assert more.startswith("Cut D->D and Q->Q, and B ranks above A. A greedy search")

@@ -41,6 +41,12 @@ class SweepSettings(StudySettings, Hows, MostPairs, RandomSets):
         help="A direction, in quotes: 'Q->D'. Repeatable [those of Figure 1a, or of the preset; "
         "for heads and head-sets the whole head].",
     )
+    screen: int | None = option(
+        default=None,
+        metavar="N",
+        help="For heads: cut only the N heads of each direction that have the largest first-order "
+        "effect on the scores (see matchlens screen).",
+    )
     window: int = option(default=3, help="Layers of a window.")
     sets: list[str] | None = option(
         "--set", default=None, metavar="NAME=HEADS", help="Heads: 'top=8.1,4.9'. Repeatable."
@@ -71,6 +77,7 @@ controls run on at most 450 pairs unless --pairs says otherwise.
 Examples:
   matchlens sweep up-to --demo --direction 'Q->D' --direction 'D->D' --out out/demo
   matchlens sweep heads --demo --how zero --how mean --out out/demo
+  matchlens sweep heads --demo --direction 'Q->D' --screen 20 --out out/demo
   matchlens sweep head-sets --demo --set 'top=8.1,4.9' --direction 'Q->D' --out out/demo
   matchlens sweep controls --demo --direction 'D->D' --out out/demo
 """
@@ -81,6 +88,11 @@ Examples:
         """Check the options on a shape that allows every layer and head."""
         from matchlens.models.files import MOST_LAYERS
 
+        if settings.screen is not None and (settings.kind != "heads" or settings.screen < 1):
+            raise InputError(
+                f"--screen is {settings.screen} for KIND {settings.kind!r}; expected 1 or more "
+                "heads for each direction, with the sweep heads"
+            )
         if bool(settings.sets) != (settings.kind == "head-sets"):
             raise InputError(
                 "--set NAME=HEADS and the sweep head-sets go together; give both or neither"
@@ -186,6 +198,7 @@ Examples:
             directions=settings.direction,
             hows=settings.how,
             window=settings.window,
+            screened=settings.screen,
             **shared,
         )
 

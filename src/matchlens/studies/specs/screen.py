@@ -1,0 +1,89 @@
+"""The study ``screen`` (all heads in all directions at once): its options, and how it is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from matchlens.corpora import thin
+from matchlens.directions import Cut
+from matchlens.errors import InputError
+from matchlens.settings import MostPairs, StudySettings, option, settings
+from matchlens.studies.spec import Inputs, StudySpec
+
+if TYPE_CHECKING:
+    from matchlens.models.load import Reranker
+    from matchlens.results import Result
+
+OTHERS, CHECK_PAIRS = 30, 100
+"""Gates drawn for the check, and pairs that they are cut on; see :mod:`..screening`."""
+
+
+@settings
+class ScreenSettings(StudySettings, MostPairs):
+    """Options of ``screen``."""
+
+    others: int = option(
+        default=OTHERS,
+        metavar="N",
+        help="Heads in a direction, drawn over the layers, that are really cut to check the "
+        "screen, beside the ten of the largest effect.",
+    )
+
+
+class Screen(StudySpec[ScreenSettings]):
+    """The first-order effect of every head in every direction."""
+
+    help = """Screen every head in every direction at once, and check the screen by exact cuts.
+
+One forward and one backward pass give what cutting a head in a direction would do to a score, to
+first order. Each number is an estimate of that cut alone: do not add them up. Some cuts are always
+made exactly; where screen and cuts disagree, the measure is not predicted.
+
+\b
+Examples:
+  matchlens screen --demo --out out/screen
+  matchlens sweep heads --demo --direction 'Q->D' --screen 20 --out out/heads
+"""
+    settings = ScreenSettings
+    ranks = True
+
+    def check(self, settings: ScreenSettings) -> None:
+        """Check the number of gates."""
+        if settings.others < 1:
+            raise InputError(f"--others is {settings.others}; expected 1 or more")
+
+    def cost(self, inputs: Inputs[ScreenSettings]) -> str:
+        """The exact cuts dominate; the screen itself costs about three forward passes."""
+        from matchlens.studies.cost import cost
+
+        layers, heads = inputs.folder.shape
+        cuts = [
+            f"Q->D#{number % layers}.{number % heads}" for number in range(inputs.settings.others)
+        ]
+        few, _ = thin(inputs.pairs, CHECK_PAIRS, seed=inputs.settings.seed)
+        most = self.most_pairs(inputs.settings)
+        used = inputs.pairs if most is None else thin(inputs.pairs, most, seed=0)[0]
+        conditions = {"": [], **{cut: [Cut.parse(cut)] for cut in dict.fromkeys(cuts)}}
+        return "\n".join(
+            [
+                f"the screen: {len(used.pairs)} pairs, about {3 * layers} layer passes a pair",
+                "the exact cuts that check it:",
+                cost(conditions, inputs.folder, few),
+            ]
+        )
+
+    def run(self, model: Reranker, inputs: Inputs[ScreenSettings], **how: Any) -> Result:
+        """Run the study."""
+        from matchlens.studies.screening import screen
+
+        settings = inputs.settings
+        return screen(
+            model,
+            inputs.pairs,
+            others=settings.others,
+            measure=settings.measure,
+            rel=inputs.rel,
+            most_pairs=self.most_pairs(settings),
+            seed=settings.seed,
+            **how,
+        )
