@@ -128,7 +128,10 @@ CONFIG = [
     ),
     *_config(BERTS, ("decoder",), True, is_decoder=(True,), add_cross_attention=(True,)),
     *_config(OTHERS, is_decoder=(True,), add_cross_attention=(True,)),
-    *_config((*WITH_TYPES, "mpnet", "qwen3", "gemma"), hidden_act=ACTIVATIONS),
+    *_config(
+        (*WITH_TYPES, "mpnet", "qwen3", "gemma", "llama", "mistral", "qwen2"),
+        hidden_act=ACTIVATIONS,
+    ),
     *_config(("modernbert", "gemma2"), hidden_activation=ACTIVATIONS),
     *_config(
         (*WITH_TYPES, "mpnet"),
@@ -200,8 +203,10 @@ CONFIG = [
         DECODERS, ("rotary",), True,
         rope_parameters=(DYNAMIC,), rope_scaling=({"type": "dynamic", "factor": 2.0},),
     ),
+    *_config(("llama",), mlp_bias=(True,)),
+    *_config(("mistral",), sliding_window=(None, 24, 400)),
     *_config(
-        ("qwen3",),
+        ("qwen3", "qwen2"),
         use_sliding_window=(False, True), sliding_window=(None, 24, 400), max_window_layers=(0, 1),
         layer_types=(["full_attention"] * 2, ["sliding_attention"] * 2),
     ),

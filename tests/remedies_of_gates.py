@@ -85,8 +85,8 @@ GATES = [
         lambda m: [tuple(numbers(m.partition("expected")[2])[-4:])],
     ),
     C(
-        "studies/explaining.py:explain",
-        "points is",
+        "studies/explaining.py:check_points",
+        "",
         explains,
         {"points": 0},
         lambda m: [{"points": one} for one in least(m)],
@@ -106,7 +106,7 @@ GATES = [
         [{"passages": [("a", "warm tea"), ("b", "far rain")]}],
     ),
     C(
-        "studies/explaining.py:_compared",
+        "studies/explaining.py:compared",
         "",
         explains,
         {"compare": (0, 2)},

@@ -25,6 +25,7 @@ import matchlens
 import tiny
 import tiny_decoders
 from matchlens import tokenizing
+from matchlens.corpora import Pair
 from matchlens.models import convert
 from matchlens.models.base import load_base
 from matchlens.models.checks.item import Item
@@ -376,7 +377,7 @@ def scored(family: str = "bert", change=SAME):
     def call(w, given: tuple) -> object:
         pair, options = given
         model = matchlens.load(edited(w, change, family), device="cpu", **options)
-        return matchlens.score(model, [pair])
+        return matchlens.score(model, [Pair("q", "d", *pair, grade=0)])
 
     return call
 

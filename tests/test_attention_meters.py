@@ -14,8 +14,8 @@ import tiny as tiny_models
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
 from matchlens.meters.arrays import PairArray
-from matchlens.meters.attention import NAMES, AttentionMeter, Reading, shape_of
-from matchlens.meters.names import COMPANIONS
+from matchlens.meters.attention import NAMES, AttentionMeter, Reading
+from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.meters.streams import Histogram, Moments
 from matchlens.models.words import Static, words_of
 from matchlens.runners import run

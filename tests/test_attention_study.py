@@ -20,9 +20,8 @@ from matchlens.meters.attention import (
     AttentionMeter,
     Likeness,
     Reading,
-    shape_of,
 )
-from matchlens.meters.names import COMPANIONS
+from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
@@ -518,7 +517,7 @@ def test_the_command_writes_tables_figures_and_arrays(tiny_folder, tmp_path, mon
         "Matching heads",
         "No-op",
         "Same-stem share",
-        "heads left after each condition",
+        "Heads left after each condition",
         "Semantic mass",
         "Exact words",
     ):

@@ -441,7 +441,7 @@ USAGE = [
     usage("option before the command", "No such option.*--demo", "--demo", "ablation"),
 ]
 SWEEPS = [
-    usage("sweep: kind", "sweep 'sideways' is not known; expected one of", *SWEEP, "sideways"),
+    usage("sweep: kind", "KIND 'sideways' is not known; expected one of", *SWEEP, "sideways"),
     usage("sweep: layers", "is no plain direction", *SWEEP, "only", "--direction", "Q->D@0:2"),
     usage("sweep: direction", "cut 'Q-'", *SWEEP, "only", "--direction", "Q-"),
     usage("sweep: window", "window is 0 layers", *SWEEP, "window", "--window", "0"),

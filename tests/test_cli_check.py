@@ -10,12 +10,16 @@ import pytest
 import matchlens.cli
 import tiny as tiny_models
 from matchlens.models.bert import Bert
-from matchlens.models.checks.item import WHAT, Item
+from matchlens.models.checks.item import WHAT as ALL
+from matchlens.models.checks.item import Item
 from matchlens.models.families import supported
 from matchlens.models.folder import FAMILIES
 from matchlens.report.page.overview import made
 from matchlens.report.results_folder import ResultsFolder
 from test_cli import call
+
+WHAT = {name: what for name, what in ALL.items() if name not in ("predict", "answers", "prompt")}
+"""What is asked of a model in a folder that has no prompt."""
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -32,7 +36,7 @@ def test_a_model_that_passes(tiny_folder, dtype):
         "(model_max_length of the tokenizer), score z"
     )
     assert (blank, columns.split()) == ("", ["seen", "expected"])
-    assert len(lines) == len(WHAT) - 1  # but for what is asked of CrossEncoder objects
+    assert len(lines) == len(WHAT)
     for line, what in zip(lines, WHAT.values(), strict=False):
         assert what in line
         assert len(line) <= 100
@@ -53,7 +57,7 @@ def test_a_model_that_fails(tiny_folder, monkeypatch):
         WHAT[name] for name in ("scores_together", "scores_alone", "token_types")
     ]
     assert all(re.search(r" 0\.5 +at most ", line) for line in failed)
-    assert done.out.count("\nok ") == len(WHAT) - 6
+    assert done.out.count("\nok ") == len(WHAT) - 5
 
 
 @pytest.mark.parametrize(
@@ -112,11 +116,11 @@ def test_negated_runs_do_not_mix(tiny_folder, tmp_path):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["identity"]["model"]["relevance"] == "-z"
     check = manifest["studies"]["ablation"]["options"]["check"]
-    assert set(check) == set(WHAT) - {"predict"}
+    assert set(check) == set(WHAT)
     assert all(one["ok"] for one in check.values())
     (shown,) = made(ResultsFolder.load(tmp_path / "out"))["checks"]  # the page's last section
     rows = {what: rest for what, *rest in shown["rows"]}
-    assert len(rows) == len(WHAT) - 1
+    assert len(rows) == len(WHAT)
     assert rows[WHAT["attention_calls"]] == ["3", "exactly 3", "right"]
     done = call("ablation", *words)
     assert done.status == 2
@@ -141,7 +145,7 @@ def test_families_are_listed_from_their_classes():
         assert [line.split()[0] for line in rest] == ["pair", "score", "read", "token", "attention"]
         for words in (one.template, one.reads, one.relevance, one.token_types, one.attention):
             assert words in block
-    assert all(what in blocks[-1] for what in WHAT.values())
+    assert all(what in blocks[-1] for what in ALL.values())
     assert max(len(line) for line in done.out.splitlines()) <= 100
 
 
@@ -155,4 +159,4 @@ def test_the_list_follows_the_table(monkeypatch):
 def test_help_and_the_first_page(command):
     assert call(command, "--help").status == 0
     assert re.search(rf"^ *{command} ", call("--help").out, re.MULTILINE)
-    assert command in matchlens.cli.commands.commands()
+    assert command in matchlens.cli.commands()

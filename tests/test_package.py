@@ -17,7 +17,7 @@ import matchlens
 
 SOURCE = Path(matchlens.__file__).parent
 ROOT = Path(__file__).parents[1]
-MOST_LINES = 600
+MOST_LINES = 750
 HEAVY = {"torch", "transformers", "pandas", "scipy", "statsmodels", "ir_measures", "pyarrow"}
 
 

@@ -45,6 +45,7 @@ FORBIDDEN_CALLS = {
 ALLOWED = {
     ("models/load.py", "importlib.import_module"): "the walkers of FAMILIES, a constant",
     ("showing.py", "importlib.import_module"): "a constant",
+    ("arguments.py", "importlib.import_module"): "the functions of CONVERTED, a constant",
     ("__init__.py", "importlib.import_module"): "the public names, a constant",
     ("models/packed.py", "import ctypes"): "mallopt, two constants; nothing of a stranger's",
     ("runners/ray.py", "import socket"): "asks whether a cluster that was named is there",

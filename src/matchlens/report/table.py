@@ -227,7 +227,7 @@ class Table:
                     lower.add((place, n))
                     mark = mark if bold else f"v{mark}"
                 elif bold is False and any(one.get(f"{column.key}!") for one in self.rows):
-                    mark = f" {mark}"
+                    mark = f"{mark} "
                 cells.append(visible(column.plain(row)) + mark)
             body.append(cells)
         lines = _aligned(body, [column.left for column in self.columns])

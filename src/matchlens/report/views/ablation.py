@@ -137,7 +137,7 @@ def table1(result: Result) -> Table:
     foot += f"random {printed(rows['random']['mean'], digits)}"
     title = f"{measure} under each cut; {foot}"
     if is_matrix(rows):
-        columns = [Column("x", "X -> Y", kind="text")]
+        columns = [Column("x", "X \\ Y", kind="text")]
         columns += [Column(y, y, digits) for y in COLUMNS]
         body = [
             {"x": x} | {f"{y}{end}": rows[f"{x}->{y}"][key] for y in COLUMNS for end, key in _CELL}
