@@ -89,14 +89,13 @@ def test_the_text_of_a_passage_is_whole_and_what_is_not_read_is_told(result, tex
     assert passages["truncated"].tolist() == [True, True, False]
     cards = text.split('role="group" class="card"')[1:]
     for card, at in zip(cards, (1, 0, 2), strict=True):
-        body = card[card.index("part-passage") :]
-        body = body[: body.index("</div>")]
-        plain = re.sub(r"<[^>]*>", "", body[body.index(">passage<") + 9 :]).removeprefix("/span>")
+        body = card[card.index("part-passage") :].partition("</div>")[0]
+        plain = re.sub(r"<[^>]*>", "", body.partition("</span>")[2])  # without the part's name
         assert ('class="rest"' in card) == (at != 2)
         if at == 1:
             assert plain.count("rain") == 300
         if at == 2:
-            assert plain.split() == ["cat", "cat", "cat", "[SEP]"]
+            assert plain.split()[:3] == ["cat"] * 3
 
 
 def test_what_the_script_shows_is_what_the_tables_say(result, text):

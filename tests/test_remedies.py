@@ -1859,8 +1859,22 @@ COMMANDS = [
         listed,
     ),
     C(
-        "studies/specs/sweep.py:Sweep.check",
+        "studies/specs/screen.py:Screen.check",
         "",
+        lambda w, v: cli("screen")(w, {"--dry-run": True, **v}),
+        {"--others": 0},
+        lambda m: [{"--others": one} for one in least(m)],
+    ),
+    C(
+        "studies/specs/sweep.py:Sweep.check",
+        "--screen is",
+        lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, **v[1]}),
+        ("only", {"--screen": 2}),
+        [("heads", {"--screen": 2, "--direction": "Q->D"}), ("only", {})],
+    ),
+    C(
+        "studies/specs/sweep.py:Sweep.check",
+        "go together",
         lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, **v[1]}),
         ("only", {"--set": "a=0.1"}),
         [("head-sets", {"--set": "a=0.1"}), ("only", {})],
