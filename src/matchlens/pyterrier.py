@@ -47,7 +47,7 @@ class Reranker(Transformer):
     Raises:
         InputError: PyTerrier is not installed, or the model or the cut cannot be used.
 
-    >>> Reranker("demo", "Q->D") if pt else "Reranker('demo', cut='Q->D')"
+    >>> print(Reranker("demo", "Q->D") if pt else "Reranker('demo', cut='Q->D')")
     Reranker('demo', cut='Q->D')
     """
 

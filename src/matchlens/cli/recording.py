@@ -52,7 +52,7 @@ def record(
         the SHA-256 of every file that an option names, by option; ``models``: the digest of every
         model; ``environment``.
 
-    >>> from matchlens.settings import DemoSettings
+    >>> from matchlens.cli.commands import DemoSettings
     >>> record("demo", DemoSettings(out=Path("x"), seed=3, quiet=True))["asked"]
     {'seed': 3}
     """

@@ -316,7 +316,8 @@ def _latex(column: Column, row: Row) -> str:
     """A cell with a true minus, a raised star, a dash in ranges, and bold type where it is lower.
 
     >>> row = {"a": -0.25, "a*": True, "b": (-0.1, 0.2), "c": None, "d": "a-b"}
-    >>> [_latex(Column(key, "", 2, "text" if key == "d" else "number"), row) for key in "abcd"]
+    >>> kinds = {"b": "interval", "d": "text"}
+    >>> [_latex(Column(key, "", 2, kinds.get(key, "number")), row) for key in "abcd"]
     ['$-$.25$^{*}$', '[$-$.10, .20]', '--', 'a-b']
     """
     plain, mark = tex(column.plain(row)), _mark(row, column.key)

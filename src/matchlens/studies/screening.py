@@ -465,7 +465,7 @@ def compared(estimates: Float[np.ndarray, " n"], exact: Float[np.ndarray, " n"])
 
     >>> import numpy as np
     >>> found = compared(np.array([0.1, 0.2, -0.3]), np.array([0.2, 0.4, -0.6]))
-    >>> round(found["pearson"], 3), round(found["slope"], 3), found["signs"]
+    >>> round(float(found["pearson"]), 3), round(float(found["slope"]), 3), found["signs"]
     (1.0, 2.0, 1.0)
     """
     spread, felt = estimates.std(), np.abs(exact) > FELT
