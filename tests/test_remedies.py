@@ -1621,7 +1621,7 @@ def page_of(w: World, given: tuple[str, int]) -> str:
     """The page of two folders, of which one is too large for the limit."""
     small, large = (w.results(name) for name in ("ablation", "attention"))
     least = page.LADDER[-1]
-    sizes = [len(page._render(page.Held.load(one), least)) for one in (small, large)]
+    sizes = [len(page._render(page.ResultsFolder.load(one), least)) for one in (small, large)]
     assert sizes[0] < sizes[1]
     return page.page(w.results(given), limit=sum(sizes) // 2)
 

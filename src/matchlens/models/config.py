@@ -41,7 +41,7 @@ _NEAREST = {
     "layerwise": "BAAI/bge-reranker-v2-gemma",
 }
 """Words in the names of known models' own code, to the nearest model that needs none."""
-_DECODES = ("is_decoder", "add_cross_attention", "is_encoder_decoder")
+_DECODES = ("is_decoder", "add_cross_attention")
 
 
 def load_config(path: Path, name: str, types: Collection[str]) -> Any:
