@@ -13,7 +13,7 @@ import matchlens
 import page_results as given
 from matchlens.report.page import MOST_OF_A_PAIR, page, page_of
 from matchlens.report.page.pair_view import colour
-from matchlens.report.page.texts import num
+from matchlens.report.texts import num
 from matchlens.report.views.explain import explain_files, explain_text, margin_table, swap_sentence
 from matchlens.results import Result
 from test_cli import call, files_of

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from matchlens.errors import visible
-from matchlens.report.numbers import columns, note_lines, printed
+from matchlens.report.table import columns
+from matchlens.report.texts import note_lines, printed
 from matchlens.results import Result, records
 
 MOST = 8
@@ -132,12 +133,3 @@ def _rank(value: object) -> str:
 
 def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else []
-
-
-def looking_files(result: Result) -> dict[str, str | bytes]:
-    """All views as text.
-
-    Args:
-        result: what :func:`matchlens.look` returned.
-    """
-    return {"looking/looking.txt": looking_text(result)}

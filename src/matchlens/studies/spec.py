@@ -6,6 +6,7 @@ spec imports torch only when its study runs, so that options are checked early.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -56,7 +57,7 @@ class Inputs(Generic[S]):
         }
 
 
-class StudySpec(Generic[S]):
+class StudySpec(ABC, Generic[S]):
     """A study as the command line, ``rerun`` and the estimate of costs know it.
 
     Args:
@@ -106,6 +107,7 @@ class StudySpec(Generic[S]):
         """The passes over the pairs, each with its share of the work; empty where there is one."""
         return []
 
+    @abstractmethod
     def run(self, model: Reranker, inputs: Inputs[S], **how: Any) -> Result:
         """Run the study.
 
@@ -117,7 +119,6 @@ class StudySpec(Generic[S]):
         Raises:
             InputError: if the model or the pairs cannot be used.
         """
-        raise NotImplementedError
 
 
 def check_cuts(texts: Sequence[str], folder: ModelFolder) -> None:

@@ -1,5 +1,0 @@
-"""Former place of the page's definitions."""
-
-from matchlens.report.definitions import DEFINITIONS
-
-__all__ = ["DEFINITIONS"]
