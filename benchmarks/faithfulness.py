@@ -10,13 +10,16 @@ query by query.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 import matchlens
 from benchmarks import subjects
+from benchmarks.machine import Record, common_options
 from matchlens.corpora import PairSet
 from matchlens.gating import gate_slopes, gated_scores
 from matchlens.models.load import Reranker
@@ -30,6 +33,7 @@ from matchlens.studies.watching import watch
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of the gates that a curve's points cut or keep."""
 CURVES = ("deletion", "insertion")
+OWN = "integrated contribution"
 
 
 def rankings(model: Reranker, pairs: PairSet, points: int) -> dict[str, np.ndarray]:
@@ -46,7 +50,7 @@ def rankings(model: Reranker, pairs: PairSet, points: int) -> dict[str, np.ndarr
     for point in range(points):
         total += gate_slopes(model, pairs.pairs, np.full(shape, (point + 0.5) / points)).slopes
     found = {
-        "integrated contribution": np.abs(total).mean(0),
+        OWN: np.abs(total).mean(0),
         "attention x gradient": np.abs(gate_slopes(model, pairs.pairs).slopes).mean(0),
     }
     found = {name: size[..., :parts, :parts] for name, size in found.items()}
@@ -109,26 +113,29 @@ def measured_by(model: Reranker, pairs: PairSet, measure: Measure) -> Callable:
     return measured
 
 
-def main() -> None:
-    """Print the table of areas."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.faithfulness")
-    parser.add_argument("--pairs", type=int, default=200)
-    parser.add_argument("--points", type=int, default=8)
-    parser.add_argument("--random", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    source, chosen = subjects.judged(3)
-    if len(chosen.pairs) > options.pairs:
-        chosen = matchlens.thin(chosen, options.pairs)[0]
-    model = matchlens.load("demo", device="cpu")
-    found, other = (half_of(chosen, which, 0) for which in (0, 1))
-    print(f"{source}: ranked on {len(found.pairs)} pairs, measured on {len(other.pairs)}")
+def compared(
+    model: Reranker, source: str, chosen: PairSet, options: argparse.Namespace, record: Record
+) -> None:
+    """Rank gates on one half of the queries, and tell each ranking's areas on the other.
+
+    Args:
+        model: a loaded reranker.
+        source: the name of the collection.
+        chosen: its judged pairs.
+        options: points, and number of random rankings.
+        record: told what was found.
+    """
+    ranked, other = (half_of(chosen, which, 0) for which in (0, 1))
     measured = measured_by(model, other, parse_measure("nDCG@10", rel=2))
-    names = [query.collection for query in candidates(other)]
+    queries = candidates(other)
+    if not queries or not ranked.pairs:
+        sys.exit(f"{source}: {len(chosen.pairs)} pairs give no query for a half: give more --pairs")
+    names = [query.collection for query in queries]
     draw = np.random.default_rng(0)
+    found: dict[str, Any] = {"ranked on pairs": len(ranked.pairs), "pairs": len(other.pairs)}
+    found |= {"queries": len(queries), "random rankings": options.random}
     areas: dict[str, np.ndarray] = {}
-    for name, size in rankings(model, found, options.points).items():
+    for name, size in rankings(model, ranked, options.points).items():
         own = curves(size, measured, _first)
         random = np.mean(
             [curves(size, measured, lambda s, n: like(s, n, draw)) for _ in range(options.random)],
@@ -136,18 +143,44 @@ def main() -> None:
         )
         better = (own - random) * np.array([-1.0, 1.0])[:, None, None]
         areas[name] = better.mean(1)
-        for curve, values in zip(CURVES, areas[name], strict=True):
-            low, high = bootstrap_t(values[None], names)
-            p = one_sided(values, 1)
-            print(
-                f"{name}, {curve}: {values.mean():.4f} ({low[0]:.4f} to {high[0]:.4f}), p {p:.2g}",
-                flush=True,
-            )
-    ours = areas.pop("integrated contribution")
+        for at, curve in enumerate(CURVES):
+            low, high = bootstrap_t(areas[name][at][None], names)
+            found[f"{name}, {curve}"] = {
+                "area": float(areas[name][at].mean()),
+                "interval": [float(low[0]), float(high[0])],
+                "p": float(one_sided(areas[name][at], 1)),
+                "curve": own[at].mean(1).tolist(),
+                "random curve": random[at].mean(1).tolist(),
+            }
+        record.put(**{source: found})
+    ours = areas.pop(OWN)
     for name, theirs in areas.items():
         for curve, values in zip(CURVES, ours - theirs, strict=True):
-            p = min(1.0, 2 * min(one_sided(values, 1), one_sided(values, -1)))
-            print(f"integrated less {name}, {curve}: {values.mean():.4f}, p {p:.2g}")
+            low, high = bootstrap_t(values[None], names)
+            found[f"{OWN} less {name}, {curve}"] = {
+                "area": float(values.mean()),
+                "interval": [float(low[0]), float(high[0])],
+                "p": min(1.0, 2 * min(one_sided(values, 1), one_sided(values, -1))),
+            }
+    record.put(**{source: found})
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Tell the areas of every ranking."""
+    parser = common_options("python -m benchmarks.faithfulness", __doc__)
+    parser.add_argument("--pairs", type=int, default=200, help="at most, of each collection")
+    parser.add_argument("--points", type=int, default=8)
+    parser.add_argument("--random", type=int, default=5)
+    parser.add_argument("--years", type=int, nargs="+", default=[2019, 2020], help="of TREC DL")
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
+    model = matchlens.load("demo", device=options.device)
+    record = Record(options, "judged pairs, at most 3 of each query and grade")
+    for year in options.years:
+        source, chosen = subjects.judged(3, year)
+        if len(chosen.pairs) > options.pairs:
+            chosen = matchlens.thin(chosen, options.pairs)[0]
+        compared(model, source, chosen, options, record)
 
 
 if __name__ == "__main__":

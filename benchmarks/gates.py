@@ -1,4 +1,4 @@
-"""Measures gates: ``python -m benchmarks.gates WHAT``, with one thread, on judged pairs.
+"""Measures gates: ``python -m benchmarks.gates WHAT``, on judged pairs of TREC DL 2019.
 
 ``cost``: CPU seconds of the screen over those of plain scoring by transformers, alternated.
 ``agreement``: estimates of the screen against exact cuts of drawn gates, and of all Q->D gates.
@@ -9,10 +9,9 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,24 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
 from benchmarks import subjects
-from matchlens import Cut, Pair
+from benchmarks.machine import Record, common_options
+from matchlens import Cut, Pair, Part
 from matchlens.gating import check_gates, gate_slopes, integrate, stream_slopes
 from matchlens.models.load import Reranker
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
+from matchlens.ranking.effects import one_sided
 from matchlens.runners import run
+from matchlens.studies.explaining import POINTS
 from matchlens.studies.screening import compared
 
-TOGETHER = 25
-"""Cuts that are run side by side, so that what is known so far can be printed."""
-RECALLED = 50
+TOGETHER, RECALLED, STRATA = 25, 50, 5
+"""Cuts run side by side, gates of the largest effect that should be found again, and groups of
+couples of passages by their margin."""
 
 
-def cost(model: Reranker, pairs: Sequence[Pair], rounds: int) -> None:
-    """Print the ratio of CPU seconds, round by round."""
+def cost(model: Reranker, pairs: Sequence[Pair], rounds: int, record: Record) -> None:
+    """Tell the ratio of CPU seconds, round by round."""
     folder = subjects.demo_model()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     library = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -59,7 +61,7 @@ def cost(model: Reranker, pairs: Sequence[Pair], rounds: int) -> None:
         own, theirs = (_cpu(one) for one in (screen, plain))
         ratios.append(own / theirs)
         print(f"screen {own:.2f} s, transformers {theirs:.2f} s: {own / theirs:.2f}", flush=True)
-    print(f"median {np.median(ratios):.2f} of {len(pairs)} pairs")
+    record.put(pairs=len(pairs), ratios=ratios, median=float(np.median(ratios)))
 
 
 def _cpu(work: Callable[[], None]) -> float:
@@ -68,34 +70,62 @@ def _cpu(work: Callable[[], None]) -> float:
     return time.process_time() - started
 
 
-def agreement(model: Reranker, pairs: Sequence[Pair], gates: int) -> None:
-    """Print how well the screen agrees with exact cuts, as they come."""
+def agreement(model: Reranker, pairs: Sequence[Pair], gates: int, record: Record) -> None:
+    """Tell how well the screen agrees with exact cuts, for drawn gates and for all of Q->D.
+
+    Args:
+        model: a loaded reranker.
+        pairs: whole queries.
+        gates: how many are drawn, as many of each direction as can be.
+        record: told what was found.
+    """
     family = model.family
     slopes = gate_slopes(model, pairs).slopes
     _, queries = np.unique([f"{one.collection} {one.qid}" for one in pairs], return_inverse=True)
     heads = list(itertools.product(range(family.n_layers), range(family.n_heads)))
-    every = [(*head, x, y) for head in heads for x in NAMED for y in NAMED]
-    every = [gate for gate in every if np.abs(slopes[(slice(None), *gate)]).max() > 0]
-    order = np.random.default_rng(0).permutation(len(every))[:gates]
-    drawn = [every[place] for place in order.tolist()]
-    one = [gate for gate in every if (str(gate[2]), str(gate[3])) == ("Q", "D")]
-    for title, some in (("drawn", drawn), ("Q->D", one)):
-        estimates, exact = np.zeros((2, 0, len(pairs)))
-        for start in range(0, len(some), TOGETHER):
-            here = some[start : start + TOGETHER]
-            cuts = [f"{x}->{y}#{layer}.{head}" for layer, head, x, y in here]
-            found = run(model, pairs, {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}).scores
-            changes = [found.of(cut).astype(float) - found.of("") for cut in cuts]
-            exact = np.concatenate([exact, changes])
-            estimates = np.concatenate([estimates, [-slopes[(slice(None), *g)] for g in here]])
-            for scope, center in (("all pairs", False), ("within queries", True)):
-                both = (_within(v, queries) if center else v for v in (estimates, exact))
-                said = compared(*(values.ravel() for values in both))
-                print(title, len(exact), scope, said, flush=True)
-        top = min(RECALLED, len(some))
-        sizes = (np.abs(values).mean(1) for values in (estimates, exact))
-        first, second = (set(np.argsort(-size)[:top].tolist()) for size in sizes)
-        print(f"{title}: recall of the true top {top} of {len(some)}: {len(first & second) / top}")
+    draw = np.random.default_rng(0)
+    turns = []
+    for x, y in itertools.product(NAMED, NAMED):
+        own = [(*head, x, y) for head in heads]
+        own = [gate for gate in own if np.abs(slopes[(slice(None), *gate)]).max() > 0]
+        turns.append([own[place] for place in draw.permutation(len(own)).tolist()])
+    every = [gate for turn in itertools.zip_longest(*turns) for gate in turn if gate is not None]
+    reading = [(*head, Part.Q, Part.D) for head in heads]
+    for title, some in (("drawn", every[:gates]), ("Q->D", reading)):
+        estimates = -np.stack([slopes[(slice(None), *gate)] for gate in some])
+        exact = np.concatenate(
+            [
+                _changes(model, pairs, some[start : start + TOGETHER])
+                for start in range(0, len(some), TOGETHER)
+            ]
+        )
+        found: dict[str, Any] = {
+            "gates": len(some),
+            "pairs": len(pairs),
+            "queries": len(set(queries.tolist())),
+        }
+        for scope, center in (("all pairs", False), ("within queries", True)):
+            both = [_within(v, queries) if center else v for v in (estimates, exact)]
+            found[scope] = _plain(compared(*(values.ravel() for values in both)))
+            top = min(RECALLED, len(some))
+            first, second = (
+                set(np.argsort(-np.abs(values).mean(1))[:top].tolist()) for values in both
+            )
+            found[scope][f"recall of the true top {top}"] = len(first & second) / top
+        record.put(**{title: found})
+
+
+def _changes(
+    model: Reranker, pairs: Sequence[Pair], gates: Sequence[tuple[int, int, Part, Part]]
+) -> np.ndarray:
+    """What cutting each gate changes of each score, [gate, pair]."""
+    cuts = [f"{x}->{y}#{layer}.{head}" for layer, head, x, y in gates]
+    found = run(model, pairs, {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}).scores
+    return np.stack([found.of(cut).astype(float) - found.of("") for cut in cuts])
+
+
+def _plain(found: Mapping[Any, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in found.items()}
 
 
 def _within(values: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -103,8 +133,10 @@ def _within(values: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return values - means[:, queries]
 
 
-def completeness(model: Reranker, pairs: Sequence[Pair], points: Sequence[int]) -> None:
-    """Print the error of the contributions, as a share of the score less that without attention."""
+def completeness(
+    model: Reranker, pairs: Sequence[Pair], points: Sequence[int], record: Record
+) -> None:
+    """Tell what contributions miss, as a share of the score less that without attention."""
     for number in points:
         errors = []
         for pair in pairs:
@@ -112,15 +144,16 @@ def completeness(model: Reranker, pairs: Sequence[Pair], points: Sequence[int]) 
             numbers = np.repeat(np.arange(len(words)), [one.stop - one.start for one in words])
             found = integrate(model, pair, numbers, number)
             errors.append(abs(found.missed) / abs(found.score - found.without))
-        quantiles = np.quantile(errors, [0.5, 0.95, 1])
-        shown = ", ".join(f"{one:.3%}" for one in quantiles)
-        print(f"{number} points, {len(pairs)} pairs: median, 95%, largest: {shown}", flush=True)
+        quantiles = dict(
+            zip(("median", "95%", "largest"), np.quantile(errors, [0.5, 0.95, 1]), strict=True)
+        )
+        record.put(**{f"{number} points": {"pairs": len(pairs), **_plain(quantiles)}})
 
 
-def explain(model: Reranker, pairs: Sequence[Pair], rounds: int) -> None:
-    """Print seconds of contributions alone, and with cuts and the smallest swap."""
+def explain(model: Reranker, pairs: Sequence[Pair], rounds: int, record: Record) -> None:
+    """Tell the seconds of contributions alone, and with cuts and the smallest swap."""
     check_gates(model)
-    for first, second in _couples(pairs, rounds):
+    for number, (first, second) in enumerate(_couples(model, pairs, rounds)):
         passages = [(one.docid, one.text) for one in (first, second)]
         for swap in (False, True):
             wall, cpu = time.perf_counter(), time.process_time()
@@ -128,79 +161,104 @@ def explain(model: Reranker, pairs: Sequence[Pair], rounds: int) -> None:
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             what = "with the swap" if swap else "contributions"
             tokens = result.to_frame("passages")["tokens"].tolist()
-            print(
-                f"{what}: {wall:.1f} s, {cpu:.1f} CPU s, {tokens} tokens, "
-                f"{result.options['points']} points, swap {result.options['swap']}",
-                flush=True,
-            )
+            taken = {"seconds": wall, "cpu_seconds": cpu, "tokens": tokens}
+            taken |= {name: result.options[name] for name in ("points", "swap")}
+            record.put(**{f"{what}, {number}": taken})
 
 
-def swaps(model: Reranker, pairs: Sequence[Pair], number: int) -> None:
-    """Print how often a swap is found, by thirds of the margin."""
+def swaps(model: Reranker, pairs: Sequence[Pair], number: int, record: Record) -> None:
+    """Tell how often a swap is found, by fifths of the margin, and what random sets do."""
     rows = []
-    for first, second in _couples(pairs, number):
+    for first, second in _couples(model, pairs, number):
         passages = [(one.docid, one.text) for one in (first, second)]
-        result = matchlens.explain(model, first.query, passages, points=8)
+        result = matchlens.explain(model, first.query, passages)
         options: dict[str, Any] = dict(result.options)
-        draws = result.to_frame("random_swaps")
+        margin = options["margin"]
+        draws, steps = result.to_frame("random_swaps"), result.to_frame("swap")
+        sizes = np.sign(margin) * draws["margin"].to_numpy(dtype=float) / abs(margin)
         rows.append(
-            (abs(options["margin"]), options["swapped"], len(options["swap"]), draws["swapped"])
+            {
+                "qid": f"{first.collection} {first.qid}",
+                "margin": abs(margin),
+                "swapped": options["swapped"],
+                "size": len(options["swap"]),
+                "directions": sum("#" not in cut for cut in options["swap"]),
+                "left": float(np.sign(margin) * steps["margin"].iloc[-1] / abs(margin)),
+                "random swapped": float(draws["swapped"].to_numpy(dtype=float).mean()),
+                "random left": float(sizes.mean()),
+            }
         )
-        print(
-            *(str(one) for one in rows[-1][:3]),
-            draws["swapped"].to_numpy(dtype=float).mean(),
-            flush=True,
-        )
-    rows.sort(key=lambda row: row[0])
-    for some in np.array_split(np.arange(len(rows)), 3):
-        part = [rows[at] for at in some.tolist()]
-        found = [row for row in part if row[1]]
-        sizes = [row[2] for row in found]
-        print(
-            f"margins {part[0][0]:.2g} to {part[-1][0]:.2g}: {len(found)} of {len(part)} swapped, "
-            f"median size {np.median(sizes) if sizes else 'none'}, random sets "
-            f"{np.mean([row[3].mean() for row in found]) if found else float('nan'):.1%}"
-        )
+        print(rows[-1], flush=True)
+    rows.sort(key=lambda row: row["margin"])
+    for place, some in enumerate(np.array_split(np.arange(len(rows)), STRATA)):
+        record.put(**{f"fifth {place + 1}": _swapped([rows[at] for at in some.tolist()])})
+    record.put(all=_swapped(rows), couples=rows)
 
 
-def _couples(pairs: Sequence[Pair], number: int) -> list[tuple[Pair, Pair]]:
-    """Passages of one query and different grade, the higher first."""
+def _swapped(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How often a set swaps, its size, and how its cuts compare with random ones, by query."""
+    found = [row for row in rows if row["swapped"]]
+    by_query: dict[str, list[float]] = {}
+    for row in found:
+        by_query.setdefault(row["qid"], []).append(row["random left"] - row["left"])
+    beyond = np.array([np.mean(values) for values in by_query.values()])
+    random = np.array([row["random swapped"] for row in found])
+    return {
+        "couples": len(rows),
+        "margins": [rows[0]["margin"], rows[-1]["margin"]],
+        "swapped": len(found),
+        "median size": float(np.median([row["size"] for row in found])) if found else None,
+        "by directions alone": sum(row["directions"] == row["size"] for row in found),
+        "random sets that swap": float(random.mean()) if found else None,
+        "couples that no random set swaps": int((random == 0).sum()),
+        "queries": len(beyond),
+        "p of margin moved beyond random sets": (
+            float(one_sided(beyond, 1)) if len(beyond) > 1 else None
+        ),
+    }
+
+
+def _couples(model: Reranker, pairs: Sequence[Pair], number: int) -> list[tuple[Pair, Pair]]:
+    """Passages of one query and different grade, as many of each fifth of the margins."""
+    scores = matchlens.score(model, pairs)[""].to_numpy()
     both = [
-        (one, other)
-        for one in pairs
-        for other in pairs
-        if (one.collection, one.qid) == (other.collection, other.qid) and one.grade > other.grade
+        (at, other)
+        for at, one in enumerate(pairs)
+        for other, two in enumerate(pairs)
+        if (one.collection, one.qid) == (two.collection, two.qid) and one.grade > two.grade
     ]
-    order = np.random.default_rng(1).permutation(len(both))
-    return [both[place] for place in order[:number].tolist()]
+    both.sort(key=lambda couple: abs(scores[couple[0]] - scores[couple[1]]))
+    draw = np.random.default_rng(1)
+    strata = [draw.permutation(one).tolist() for one in np.array_split(both, STRATA)]
+    chosen = [couple for turn in zip(*strata, strict=False) for couple in turn][:number]
+    return [(pairs[one], pairs[other]) for one, other in chosen]
 
 
-def main() -> None:
-    """Measure what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gates", description=__doc__)
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure one thing."""
+    parser = common_options("python -m benchmarks.gates", __doc__)
     parser.add_argument("what", choices=["cost", "agreement", "completeness", "explain", "swaps"])
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--number", type=int, help="rounds, gates or couples of passages")
-    parser.add_argument("--points", type=int, nargs="+", default=[16, 32])
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--points", type=int, nargs="+", default=[POINTS])
+    options = parser.parse_args(words)
     torch.set_num_threads(options.threads)
     source, chosen = subjects.judged(2)
     order = np.random.default_rng(0).permutation(len(chosen.pairs))
     pairs = [chosen.pairs[place] for place in sorted(order[: options.pairs].tolist())]
-    print(f"{len(pairs)} pairs of {source}", flush=True)
-    model = matchlens.load("demo", device="cpu")
+    record = Record(options, source)
+    model = matchlens.load("demo", device=options.device)
     match options.what:
         case "cost":
-            cost(model, pairs, options.number or 5)
+            cost(model, pairs, options.number or 5, record)
         case "agreement":
-            agreement(model, chosen.pairs[: options.pairs], options.number or 300)
+            agreement(model, chosen.pairs[: options.pairs], options.number or 300, record)
         case "completeness":
-            completeness(model, pairs, options.points)
+            completeness(model, pairs, options.points, record)
         case "explain":
-            explain(model, chosen.pairs, options.number or 3)
+            explain(model, chosen.pairs, options.number or 3, record)
         case _:
-            swaps(model, chosen.pairs, options.number or 100)
+            swaps(model, chosen.pairs, options.number or 100, record)
 
 
 if __name__ == "__main__":

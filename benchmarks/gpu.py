@@ -16,8 +16,8 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,24 @@ from benchmarks import operations, subjects
 from benchmarks.machine import machine
 from benchmarks.works import FIGURE1A, TABLE1
 from matchlens.corpora import PairSet
+from matchlens.gating import check_gates, stream_slopes
 from matchlens.meters.names import NAMES
 from matchlens.models.load import Reranker
+from matchlens.studies.explaining import POINTS
 from matchlens.studies.watching import watch
 
 PAPER_PAIRS = 226 * 40
 ABLATION_PAIRS = 200
 A_GRADE = 60
 """Judged pairs of each query and grade, so that a fast card has enough to do."""
-FEW, WARM, COUNTED, CHECKED = 16, 256, 8, 6
+FEW, WARM, COUNTED, CHECKED, SCREENED = 16, 256, 8, 6, 2
 """Pairs that tell whether there is time for more, that warm a work up, whose operations are
-counted, and that are scored on a CPU, too."""
+counted, that are scored on a CPU, too, and of each query and grade in the study `screen`."""
 COMPARED, SQUARE = 1000, 8192
 LEAST_SECONDS = 4
 """A work that cannot have so long is left out."""
 CHECKS = ("Q->D", "D->Q@0:2", "D->D~mask", "CLS->All", "D->D#1.1")
 MISSING = "no CUDA device is at hand: the figures of a GPU are missing"
-
-Work = Callable[[Reranker, PairSet], object]
 
 
 def up_to(model: Reranker) -> list[str]:
@@ -56,16 +56,50 @@ def up_to(model: Reranker) -> list[str]:
     return [f"{way}@0:{n}" for way in FIGURE1A for n in layers]
 
 
-WORKS: dict[str, Work] = {
-    "scoring": lambda model, pairs: matchlens.score(model, pairs.pairs),
-    "attention": lambda model, pairs: watch(model, pairs, list(NAMES)),
-    "table1": lambda model, pairs: matchlens.score(model, pairs.pairs, TABLE1),
-    "up-to": lambda model, pairs: matchlens.score(model, pairs.pairs, up_to(model)),
+def screen(model: Reranker, pairs: PairSet) -> None:
+    """The screen's pass over the pairs; its exact cuts and its tests are timed as a study."""
+    check_gates(model)
+    stream_slopes(model, pairs.pairs, lambda rows, values: None)
+
+
+def explain(model: Reranker, pairs: PairSet) -> None:
+    """Explain each pair against its neighbour, as passages of one query, with the smallest swap."""
+    for first, second in zip(pairs.pairs[::2], pairs.pairs[1::2], strict=False):
+        matchlens.explain(model, first.query, [("a", first.text), ("b", second.text)])
+
+
+@dataclass(frozen=True)
+class Work:
+    """A study that is measured.
+
+    Args:
+        run: does it.
+        cuts: whose operations are counted beside the untouched model's.
+        passes: how often the untouched model's operations are done; a backward pass to the gates
+            is one more.
+        few: pairs that tell whether there is time for more; an even number.
+        paper: whether it is part of the paper's studies.
+    """
+
+    run: Callable[[Reranker, PairSet], object]
+    cuts: Callable[[Reranker], Sequence[str]] = lambda model: ()
+    passes: int = 1
+    few: int = FEW
+    paper: bool = True
+
+
+WORKS: Mapping[str, Work] = {
+    "scoring": Work(lambda model, pairs: matchlens.score(model, pairs.pairs)),
+    "attention": Work(lambda model, pairs: watch(model, pairs, list(NAMES))),
+    "screen": Work(screen, passes=2, paper=False),
+    "table1": Work(
+        lambda model, pairs: matchlens.score(model, pairs.pairs, TABLE1), lambda model: TABLE1
+    ),
+    "explain": Work(explain, passes=2 * POINTS, few=2, paper=False),
+    "up-to": Work(lambda model, pairs: matchlens.score(model, pairs.pairs, up_to(model)), up_to),
 }
 """What is measured, quick ones first: what they leave of their time goes to the others. Another
 study is one line."""
-CUTS = {"table1": lambda _: TABLE1, "up-to": up_to}
-"""Whose operations are counted beside the untouched model's."""
 
 
 def asked(words: Sequence[str] | None) -> argparse.Namespace:
@@ -147,20 +181,27 @@ class Bench:
         matchlens.ablation(model, few, cuts=["Q->D"])
         took = self._timed(lambda: matchlens.ablation(model, few))
         yield self._put("ablation", {"pairs": len(few.pairs), **took})
+        some = self._of_each_query(SCREENED)
+        took = self._timed(lambda: matchlens.screen(model, some))
+        yield self._put("screen", {"pairs": len(some.pairs), **took})
         for place, (name, work) in enumerate(WORKS.items()):
             share = (self.until - time.monotonic()) / (len(WORKS) - place)
             if self.cuda and share < LEAST_SECONDS:
                 yield f"{name}: no time is left for it"
                 continue
-            self.found["works"][name] = found = self._measured(model, name, work, share)
+            self.found["works"][name] = found = self._measured(model, work, share)
             yield f"{name} {found['ms']:.2f} ms a pair, {found['share']:.2f} of the peak"
         if len(self.found["works"]) < len(WORKS):
             return
-        both = [self.found["works"][name] for name in ("table1", "up-to")]
+        both = [self.found["works"][name] for name, work in WORKS.items() if work.cuts(model)]
         self.found["share"] = sum(one["operations"] for one in both) / sum(
             one["operations"] / one["share"] for one in both
         )
-        seconds = [one["ms"] / 1000 * PAPER_PAIRS for one in self.found["works"].values()]
+        seconds = [
+            self.found["works"][name]["ms"] / 1000 * PAPER_PAIRS
+            for name, work in WORKS.items()
+            if work.paper
+        ]
         self.found["paper_seconds"] = sum(seconds)
         yield f"{self.found['share']:.2f} of the peak, the paper {sum(seconds):.0f} s"
 
@@ -168,27 +209,30 @@ class Bench:
         self.found[name] = value
         return f"{name} {value}"
 
-    def _measured(self, model: Reranker, name: str, work: Work, seconds: float) -> dict[str, Any]:
+    def _measured(self, model: Reranker, work: Work, seconds: float) -> dict[str, Any]:
         """Rounds of one work in bfloat16, on as many pairs as the time allows.
 
         Returns:
             Milliseconds a pair (median and rounds), useful operations a pair, their share of the
             rate of big products, the most memory, and which kernels took the time.
         """
-        few = self._spread(FEW)
-        first = self._timed(lambda: work(model, few))["seconds"]
-        each = self._timed(lambda: work(model, few))["seconds"] / len(few.pairs)
-        warm = self._spread(max(min(int(0.2 * seconds / each), WARM), FEW))
-        each = self._timed(lambda: work(model, warm))["seconds"] / len(warm.pairs)
+        few = self._spread(work.few)
+        first = self._timed(lambda: work.run(model, few))["seconds"]
+        each = first / len(few.pairs)
+        if first < 0.2 * seconds:  # else there is no time to leave the warm-up out
+            each = self._timed(lambda: work.run(model, few))["seconds"] / len(few.pairs)
+        warm = self._spread(max(min(int(0.2 * seconds / each), WARM), work.few))
+        if len(warm.pairs) > len(few.pairs):
+            each = self._timed(lambda: work.run(model, warm))["seconds"] / len(warm.pairs)
         left = 0.6 * seconds - first
         pairs = self._spread(max(int(left / (self.rounds + 0.2) / each), len(warm.pairs)))
         rounds, rates = [], []
         took: dict[str, Any] = {}
-        for _ in range(self.rounds):
+        for _ in range(max(1, min(self.rounds, int(left / each / len(pairs.pairs))))):
             rates.append(self._rate())
-            took = self._timed(lambda: work(model, pairs))
+            took = self._timed(lambda: work.run(model, pairs))
             rounds.append(1000 * took["seconds"] / len(pairs.pairs))
-        operations_each = self._operations(model, name, pairs)
+        operations_each = self._operations(model, work, pairs)
         ms = statistics.median(rounds)
         return {
             "pairs": len(pairs.pairs),
@@ -209,13 +253,23 @@ class Bench:
         places = subjects.spread(lengths, number)
         return replace(self.all, pairs=tuple(self.all.pairs[place] for place in places))
 
-    def _operations(self, model: Reranker, name: str, pairs: PairSet) -> float:
+    def _of_each_query(self, number: int) -> PairSet:
+        """So many pairs of each query and grade."""
+        left: dict[tuple[str, str, int], int] = {}
+        kept = []
+        for pair in self.all.pairs:
+            key = (pair.collection, pair.qid, pair.grade)
+            left[key] = left.get(key, number) - 1
+            if left[key] >= 0:
+                kept.append(pair)
+        return replace(self.all, pairs=tuple(kept))
+
+    def _operations(self, model: Reranker, work: Work, pairs: PairSet) -> float:
         """Useful operations a pair, from some pairs of all lengths."""
         lengths = model.encode(pairs.pairs).lengths
         places = subjects.spread(lengths.tolist(), COUNTED)
         some = [pairs.pairs[place] for place in places]
-        cuts = CUTS[name](model) if name in CUTS else ()
-        counted = operations.of_run(model, some, ["", *cuts])
+        counted = work.passes * operations.of_run(model, some, ["", *work.cuts(model)])
         return counted / lengths[places].sum() * lengths.mean()
 
     def _rounded(self, model: Reranker, exact: Reranker) -> dict[str, float]:
@@ -282,7 +336,7 @@ class Bench:
     def _busy(self, work: Work, model: Reranker, pairs: PairSet) -> dict[str, float]:
         """Milliseconds a pair in which the device computes, in all and by the longest kernels."""
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
-            work(model, pairs)
+            work.run(model, pairs)
             torch.cuda.synchronize()
         each = 1000 * len(pairs.pairs)  # the profiler counts microseconds
         times: dict[str, float] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.goals import GOALS, Held
-from benchmarks.gpu import PAPER_PAIRS
+from benchmarks.gpu import PAPER_PAIRS, WORKS
 from benchmarks.ratios import Spread, Work, grown, ratio, share, timed, took
 
 HEAD = """# Performance
@@ -205,7 +205,9 @@ def _growth(growth: Sequence[dict[str, Any]]) -> str:
 GPU_WORKS = {
     "scoring": "plain scoring",
     "attention": "the attention study's meters",
+    "screen": "the screen's pass",
     "table1": "Table 1",
+    "explain": "explain, with the swap",
     "up-to": "Figure 1a",
 }
 """Names of the works on a GPU."""
@@ -232,7 +234,7 @@ def _gpu(gpu: dict[str, Any] | None) -> str:
                     Spread(tuple(work["rounds"])).text(),
                     f"{work['share']:.2f}",
                     "" if work["memory_gib"] is None else f"{work['memory_gib']:.1f}",
-                    f"{work['ms'] * PAPER_PAIRS / 1000:.0f} s",
+                    f"{work['ms'] * PAPER_PAIRS / 1000:.0f} s" if WORKS[name].paper else "",
                 )
             )
         half, ablation = found["bf16"], found["ablation"]

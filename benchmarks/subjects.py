@@ -126,20 +126,22 @@ def pairs(number: int) -> tuple[str, list[list[str]]]:
     return name, [[pair.query, pair.text] for pair in chosen.pairs]
 
 
-def judged(most: int = 10) -> tuple[str, PairSet]:
+def judged(most: int = 10, year: int = 2019) -> tuple[str, PairSet]:
     """The name of a collection, and its judged pairs: :func:`pairs` says which.
 
     Args:
         most: pairs of each query and grade.
+        year: of TREC DL, 2019 or 2020.
     """
     import matchlens
 
     folder = os.environ.get("MATCHLENS_TREC_DL")
     if not folder:
         return "the built-in collection", matchlens.choose(matchlens.demo.load(), per_grade=most)
-    files = [f"{folder}/dl19.{end}" for end in ("topics.tsv", "qrels", "passages.jsonl.gz")]
+    ends = ("topics.tsv", "qrels", "passages.jsonl.gz")
+    files = [f"{folder}/dl{year % 100}.{end}" for end in ends]
     collection = matchlens.trec.load(files[0], files[1], [files[2]], None)
-    return "TREC DL 2019", matchlens.choose(collection, per_grade=most)
+    return f"TREC DL {year}", matchlens.choose(collection, per_grade=most)
 
 
 def self_contained(shape: str, texts: Sequence[str], folder: Path, device: str) -> str:

@@ -25,8 +25,9 @@ from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
 from matchlens.plan import LayerCut
 
-POINT_TOKENS = 2048
-"""Places of a batch that holds one pair at several gates."""
+POINT_TOKENS, SLOPE_TOKENS = 2048, 8192
+"""Places of a batch that holds one pair at several gates, and most of one whose layers are all kept
+for the backward pass."""
 
 GateOf = Callable[[int], Gate]
 """The gates of a layer, by its number."""
@@ -224,7 +225,8 @@ def stream_slopes(
     refresh(model.family.module)
     done = 0
     with differentiable(model):
-        for start, batch in _in_batches(model, pairs, batch_tokens):
+        budget = batch_tokens or min(model.batch_tokens, SLOPE_TOKENS)
+        for start, batch in _in_batches(model, pairs, budget):
             rows = batch.pairs + start
             scores, slopes = _differentiated(model, batch, tables)
             check_finite(model, scores, [pairs[row] for row in rows.tolist()])
@@ -350,7 +352,8 @@ def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> In
         both = both[:, 0].double().cpu().numpy()
     check_finite(model, both, [pair, pair])
     middles = (torch.arange(points, dtype=kind, device=model.device) + 0.5) / points
-    together = max(1, max(model.batch_tokens, POINT_TOKENS) // batch.tokens)
+    budget = min(max(model.batch_tokens, POINT_TOKENS), SLOPE_TOKENS)
+    together = max(1, budget // batch.tokens)
     with differentiable(model):
         states = family.embed(batch)
         for some in middles.split(together):
