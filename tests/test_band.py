@@ -149,7 +149,7 @@ def test_random_edges_are_drawn_among_the_allowed(band, left, kind):
     pairs = [Pair("q", str(n), "a", "b", 0) for n in range(2)]
     cut = LayerCut.of([Control(Cut.parse("CLS->D+D->{Q,D}"), kind, 0)], 0, HEADS, tuple(Part))
     lengths, firsts = np.array([7, 4]), np.array([spans[0].start, spans[1].start])
-    chance = RandomEdges.of([cut], pairs, lengths, firsts, 0, 5, torch.device("cpu"))
+    chance = RandomEdges.of([cut], pairs, lengths, firsts, 7, 0, 5, torch.device("cpu"))
     kept = {}
     none = LayerCut.of([], 0, HEADS, ())
     gauge = AttentionProbe(lambda v: v, lambda _: None, lambda w: kept.update(w=w))

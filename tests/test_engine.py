@@ -10,14 +10,20 @@ from hypothesis import HealthCheck, given, settings
 import matchlens
 import reference
 import tiny as tiny_models
+import tiny_decoders
+from matchlens import batching
 from matchlens.batching import batches, encode
+from matchlens.corpora import PairSet
 from matchlens.directions import Cut, How
 from matchlens.engine import other_pairs
+from matchlens.gating import gate_slopes, integrate
+from matchlens.meters.names import NAMES
 from matchlens.models.attend import Call, attend
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import NAMED, PADDING, Part
-from matchlens.plan import LayerCut, Plan
+from matchlens.plan import CONTROLS, Control, LayerCut, Plan
 from matchlens.runners import run
+from matchlens.studies.watching import watch
 from test_directions import cuts as any_cuts
 from test_sweeps import rows_by_layer
 
@@ -53,6 +59,35 @@ def test_two_labels_score_by_the_difference(tmp_path, tiny_pairs):
                 input_ids=batch.input_ids, token_type_ids=batch.token_type_ids
             ).logits[0]
         assert got[""][number] == pytest.approx(float(z[1] - z[0]), abs=1e-10)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "modernbert", "mpnet", "qwen3"])
+def test_padding_beyond_the_longest_pair_changes_nothing(family, monkeypatch, tmp_path):
+    """A GPU pads the longest pair, too: scores, controls, meters and gates are those of a CPU."""
+    if family in tiny_decoders.FAMILIES:
+        folder = tiny_decoders.save(tmp_path, family)
+    else:
+        folder = tiny_models.save(tmp_path, family)
+    model = matchlens.load(folder, device="cpu")
+    pairs = tiny_models.pairs(5, queries=2)
+    cuts = ["Q->D~zero", "D->D~mask", "Q->D#1.1~mean", "D->Q~resample"]
+    conditions: dict = {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}
+    for kind in CONTROLS:
+        conditions[kind] = [Control(Cut.parse("D->D@1"), kind, 0)]
+
+    def found() -> list[np.ndarray]:
+        out = run(model, pairs, conditions, seed=3, batch_tokens=800)
+        watched = watch(model, PairSet((*pairs,), {}, {}, {}, ()), list(NAMES))
+        integral = integrate(model, pairs[0], np.zeros(model.encode(pairs[:1]).lengths[0], int), 3)
+        every = [out.scores.values, out.taken, gate_slopes(model, pairs).slopes]
+        every += [np.array([integral.missed, integral.score])]
+        return [*every, *(np.array(array.mapped()) for array in watched.arrays.values())]
+
+    alone = found()
+    monkeypatch.setattr(batching, "padded", lambda longest, device: longest + 5)
+    assert next(batches(model.encode(pairs), 10**6)).parts.shape[1] > 5
+    for one, other in zip(alone, found(), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
 
 
 SLOWER = [pytest.param(how, marks=pytest.mark.slow) for how in ("~mean", "~resample", "~sink")]

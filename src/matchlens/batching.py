@@ -304,6 +304,11 @@ def batches(
         yield collate(encoded, rows, pad_id=pad_id, device=device)
 
 
+def padded(longest: int, device: torch.device) -> int:
+    """Places of each pair of a batch whose longest has so many tokens."""
+    return longest + (0 if device.type == "cpu" else -longest % EVEN)
+
+
 def collate(
     encoded: Encoded,
     rows: Int[np.ndarray, " pair"],
@@ -313,7 +318,7 @@ def collate(
 ) -> EncodedBatch:
     """The pairs of one batch, padded to the longest; on a GPU, to a multiple of :data:`EVEN`."""
     longest = max(len(encoded.ids[row]) for row in rows)
-    shape = (len(rows), longest + (0 if torch.device(device).type == "cpu" else -longest % EVEN))
+    shape = (len(rows), padded(longest, torch.device(device)))
     ids = np.full(shape, pad_id, dtype=np.int64)
     types = np.zeros(shape, dtype=np.int64)
     parts = np.full(shape, PADDING, dtype=np.int64)

@@ -232,6 +232,7 @@ class _BatchRecord:
             self.pairs,
             self.encoded.lengths[self.batch.pairs],
             self.batch.firsts,
+            self.batch.parts.shape[1],
             layer,
             self.seed,
             self.model.device,

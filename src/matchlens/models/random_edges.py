@@ -46,6 +46,7 @@ class RandomEdges:
         pairs: Sequence[Pair],
         lengths: Int[np.ndarray, " pair"],
         firsts: Int[np.ndarray, " pair"],
+        tokens: int,
         layer: int,
         seed: int,
         device: torch.device,
@@ -54,13 +55,15 @@ class RandomEdges:
 
         Args:
             firsts: the place of each pair's first token: 0 where padding stands behind.
+            tokens: places of each pair in the batch, padding included; on a GPU the longest pair
+                is padded, too.
             layer: layer number; every layer has a draw of its own, which all heads share.
         """
         controls = [cut.control or ("", 0) for cut in cuts]
         orders = {
             draw: np.stack(
                 [
-                    edge_order(pair, length, int(lengths.max()), layer, draw, seed, first)
+                    edge_order(pair, length, tokens, layer, draw, seed, first)
                     for pair, length, first in zip(
                         pairs, lengths.tolist(), firsts.tolist(), strict=True
                     )
