@@ -25,7 +25,7 @@ from matchlens.gating import gate_slopes, gated_scores
 from matchlens.models.load import Reranker
 from matchlens.parts import NAMED
 from matchlens.ranking import Measure, evaluate, parse_measure
-from matchlens.ranking.effects import one_sided
+from matchlens.ranking.effects import LEAST_QUERIES, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.studies.common import candidates, half_of
 from matchlens.studies.watching import watch
@@ -113,6 +113,26 @@ def measured_by(model: Reranker, pairs: PairSet, measure: Measure) -> Callable:
     return measured
 
 
+def tested(values: np.ndarray, collections: Sequence[str]) -> dict[str, object]:
+    """A mean area with its interval and p; undecided where there are fewer than ten queries.
+
+    Args:
+        values: [query], what is tested against 0.
+        collections: the collection of each query.
+    """
+    found: dict[str, object] = {"area": float(values.mean())}
+    if len(values) < LEAST_QUERIES:
+        why = f"{len(values)} queries; at least {LEAST_QUERIES} are needed"
+        return found | {"undecided": why}
+    low, high = (float(end[0]) for end in bootstrap_t(values[None], collections))
+    p = min(1.0, 2 * min(one_sided(values, 1), one_sided(values, -1)))
+    known = low <= high
+    return found | {
+        "interval": [low, high] if known else "none: too few queries differ",
+        "p (two-sided, uncorrected)": p,
+    }
+
+
 def compared(
     model: Reranker, source: str, chosen: PairSet, options: argparse.Namespace, record: Record
 ) -> None:
@@ -144,11 +164,8 @@ def compared(
         better = (own - random) * np.array([-1.0, 1.0])[:, None, None]
         areas[name] = better.mean(1)
         for at, curve in enumerate(CURVES):
-            low, high = bootstrap_t(areas[name][at][None], names)
             found[f"{name}, {curve}"] = {
-                "area": float(areas[name][at].mean()),
-                "interval": [float(low[0]), float(high[0])],
-                "p": float(one_sided(areas[name][at], 1)),
+                **tested(areas[name][at], names),
                 "curve": own[at].mean(1).tolist(),
                 "random curve": random[at].mean(1).tolist(),
             }
@@ -156,12 +173,7 @@ def compared(
     ours = areas.pop(OWN)
     for name, theirs in areas.items():
         for curve, values in zip(CURVES, ours - theirs, strict=True):
-            low, high = bootstrap_t(values[None], names)
-            found[f"{OWN} less {name}, {curve}"] = {
-                "area": float(values.mean()),
-                "interval": [float(low[0]), float(high[0])],
-                "p": min(1.0, 2 * min(one_sided(values, 1), one_sided(values, -1))),
-            }
+            found[f"{OWN} less {name}, {curve}"] = tested(values, names)
     record.put(**{source: found})
 
 

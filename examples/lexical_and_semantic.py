@@ -36,7 +36,7 @@ print(f"\nMatching heads Q->D by kind: {heads['kind'].value_counts().to_dict()}"
 print(
     f"Lexical matching in layer {stages.lexical:.1f}, other in layer {stages.semantic:.1f}: "
     f"{stages.later:.1f} layers later, {stages.null:.1f} where relevance is shuffled "
-    f"(p {stages.p_later:.3f})."
+    f"(uncorrected p {stages.p_later:.3f})."
 )
 
 # 4. What each sort does for a score: cut the heads with the largest and the smallest share, and see

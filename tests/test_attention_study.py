@@ -25,12 +25,20 @@ from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.report.views import text_of
 from matchlens.saving import Save
 from matchlens.studies import matching, profiles
 from matchlens.studies.common import half
-from matchlens.studies.contrasts import Classes, Thresholds, contrast_table, paired, pairwise
+from matchlens.studies.contrasts import (
+    Classes,
+    Thresholds,
+    contrast_table,
+    paired,
+    pairwise,
+    places,
+)
 from matchlens.studies.profiles import ks, taken
-from matchlens.studies.watching import Reader
+from matchlens.studies.watching import Reader, watch
 from test_cli import call, files_of
 from tiny import WORDS
 
@@ -444,11 +452,20 @@ def test_the_study_ties_attention_to_what_cutting_does(tiny, few, found):
     assert row["effect"] == pytest.approx(alone["diff"].iloc[2])
     assert found.options["pairs_cut"] == len(used.pairs)
     sets, points = found.to_frame("sets"), found.to_frame("set_points")
+    watched = watch(tiny, used, ["mass"])
     for one in sets.itertuples():
         members = cut[cut["direction"] == one.direction]
         assert one.size == len(members)
+        at = (PARTS.index(part) for part in places(one.direction))
+        mass = watched.arrays["mass"].mapped()[..., *at]
+        heads = members[["layer", "head"]].to_numpy().T
+        assert one.mass == pytest.approx(mass.mean(0)[*heads].sum())
         random = points[(points["set"] == one.set) & (points["draw"] >= 0)]
         assert one.p_random == (1 + (random["diff"] <= one.diff + 1e-12).sum()) / (1 + len(random))
+        assert one.random_mass == pytest.approx(random["mass"].mean())
+    shown = text_of(found)
+    for words in ("random mass", "p measure (uncorrected)", "p order (uncorrected)", "(Holm)"):
+        assert words in shown
 
 
 def test_the_study_keeps_its_arrays_and_comes_back_from_disk(found, few, tmp_path):

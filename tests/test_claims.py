@@ -23,8 +23,9 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.studies.claims import CLAIMS
-from matchlens.studies.decisions import inside_layers, mean_of
+from matchlens.studies.decisions import mean_of
 from matchlens.studies.evidence import evidence, evidence_cuts, gathering, read_cls, read_sep
+from matchlens.studies.matching import inside_layers
 from matchlens.studies.profiles import depth
 
 LAYERS, QUERIES = 6, 16

@@ -149,7 +149,8 @@ def _marks(
 _SETS = ("set", "draw", "diff", "ci_low", "ci_high", "p_random")
 SETS_NOTE = (
     "◆ the named heads cut together, with the 95% interval; grey dots: random heads, as many in "
-    "the same layers; p: the share of sets that lower the measure as much as the named one."
+    "the same layers; p (uncorrected): the share of sets that lower the measure as much as the "
+    "named one."
 )
 _LANE = 17.0
 

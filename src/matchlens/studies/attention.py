@@ -208,6 +208,7 @@ def attention(
             Execution(model, batch_tokens, progress, runner),
             used,
             pd.DataFrame(every[every["matching"]]),
+            masses=matching.masses_of(reader, pairs, used, texts),
             measure=measure,
             rel=rel,
             seed=seed,

@@ -28,6 +28,7 @@ from matchlens.results import Result, records
 from matchlens.studies import evidence as cuts
 from matchlens.studies.circuits import RESAMPLED
 from matchlens.studies.contrasts import EARLIER, is_earlier
+from matchlens.studies.matching import above_layer, outstanding, too_few
 
 UNTESTED = Evidence(float("nan"), float("nan"), "nothing was tested")
 
@@ -125,39 +126,6 @@ def mean_of(values: Sequence[float], collections: Sequence[str], seed: int) -> M
     )
 
 
-def inside_layers(
-    values: np.ndarray, marked: np.ndarray, layers: np.ndarray, *, seed: int, draws: int = 10_000
-) -> tuple[float, float, float]:
-    """Whether marked heads have higher values than the other heads of their own layers.
-
-    The marks are permuted among the heads of each layer, so that what differs from layer to layer
-    decides nothing.
-
-    Returns:
-        The mean over marked heads of the value minus the mean of its layer; p of "not above", p of
-        "not below", each (b + 1) / (draws + 1).
-
-    Source: science 5, "Figure 2".
-    """
-    values = values.astype(np.float64).copy()
-    for layer in np.unique(layers):
-        values[layers == layer] -= values[layers == layer].mean()
-    seen = values[marked].mean()
-    draw = np.random.default_rng([4, int(seed < 0), abs(seed)])
-    total = np.zeros(draws)
-    for layer in np.unique(layers):
-        own = values[layers == layer]
-        count = int(marked[layers == layer].sum())
-        if count:
-            order = draw.random((draws, len(own))).argsort(axis=1)[:, :count]
-            total += own[order].sum(axis=1)
-    mean = total / marked.sum()
-    close = 1e-12 * np.abs(values).max()
-    above = (np.count_nonzero(mean >= seen - close) + 1) / (draws + 1)
-    below = (np.count_nonzero(mean <= seen + close) + 1) / (draws + 1)
-    return float(seen), above, below
-
-
 Results = Mapping[str, Result]
 SINK = 0.5
 """A head gives a part half of its attention, or more: the part is a sink of that head."""
@@ -171,6 +139,17 @@ def plain(value: float) -> str:
     """
     text = f"{round(value, 3) + 0.0:.3f}"  # no minus before a zero
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def between(low: float, high: float, write: Callable[[float], str]) -> str:
+    """An interval in a sentence, or that there is none.
+
+    >>> between(-0.2, 0.1, plain), between(float("nan"), float("nan"), plain)
+    ('[-.200, .100]', '(no 95% interval: too few queries differ)')
+    """
+    if not low <= high:
+        return "(no 95% interval: too few queries differ)"
+    return f"[{write(low)}, {write(high)}]"
 
 
 def chance(p: float) -> str:
@@ -233,11 +212,11 @@ class Changes:
 
     def said(self, cut: str, one: Effect) -> str:
         """A cut and its effect in words."""
-        interval = f" [{plain(one.low)}, {plain(one.high)}]" if one.low <= one.high else ""
         lose = float(self.better.mean())
         share = f", {one.mean / lose:.0%} of (original - random)" if lose > 0 else ""
         return (
-            f"{cut} changes {self.measure} by {plain(one.mean)}{interval}{share} (margin "
+            f"{cut} changes {self.measure} by {plain(one.mean)} "
+            f"{between(one.low, one.high, plain)}{share} (margin "
             f"{plain(one.margin)}; uncorrected p: change {chance(one.p_change)}, no change beyond "
             f"the margin {chance(one.p_none)})"
         )
@@ -327,7 +306,7 @@ def _beyond(results: Results, cut: str) -> str:
         if row["cut"] == cut and (p := number(row, "verdict_p_holm")) == p:
             return (
                 f" Against the same loss of attention by the same rows elsewhere: {row['verdict']} "
-                f"({plain(number(row, 'rows_beyond'))} beyond it; p {chance(p)}, corrected over "
+                f"({plain(number(row, 'rows_beyond'))} beyond it; p {chance(p)}, by Holm over "
                 f"the cuts; {number(row, 'rows_overlap_mass'):.0%} of that loss lies in the "
                 "direction itself)."
             )
@@ -461,7 +440,7 @@ def hard_negatives(results: Results, margin: float, seed: int) -> Found:
     return Found(
         f"Semantic mass Q->D, all heads: {average(rows, 'hard'):.4f} in hard and "
         f"{average(rows, 'easy'):.4f} in easy negatives, {one.value:.4f} more "
-        f"[{one.low:.4f}, {one.high:.4f}].{more}",
+        f"{between(one.low, one.high, '{:.4f}'.format)}.{more}",
         replace(one.evidence, lacking=_ready(results, rows)),
         one.value,
         known(one.low),
@@ -534,28 +513,20 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
         (row["layer"], row["head"]) for row in matched if row["direction"] == "Q->D" and row["held"]
     }
     marked = np.array([(row["layer"], row["head"]) in mine for row in heads])
-    if marked.sum() < 2 or (~marked).sum() < 2:
-        return lacking(f"{int(marked.sum())} of {len(heads)} heads are matching heads Q->D")
-    layers = np.array([int(number(row, "layer")) for row in heads])
-    seen = {}
-    for name, what in (("alignment", "alignment"), ("QD-DD", "contrast QD-DD")):
-        values = np.array([number(row, name) for row in heads])
-        seen[what] = inside_layers(values, marked, layers, seed=seed)
-    first, second = (Evidence(above, below) for _, above, below in seen.values())
-    resampled = _resampled(results["circuits"], layers, marked)
+    if few := too_few(marked):
+        return lacking(few)
+    resampled = resampled_contrast(results["circuits"])
+    seen, proof = outstanding(heads, marked, resampled, seed=seed)
     low = high = None
     more = "The contrast was not measured in resamples of the queries."
     if resampled is not None:
-        shares = [
-            (np.count_nonzero(side) + 1) / (len(resampled) + 1)
-            for side in (resampled <= 0, resampled >= 0)
-        ]
-        second = Evidence(max(second.p_holds, shares[0]), max(second.p_not, shares[1]))
-        low, high = (float(end) for end in np.percentile(resampled, [2.5, 97.5]))
+        layers = np.array([int(number(row, "layer")) for row in heads])
+        moved = above_layer(resampled, layers)[:, marked].mean(axis=1)
+        low, high = (float(end) for end in np.percentile(moved, [2.5, 97.5]))
         more = (
             "In resamples of the queries the contrast is "
-            f"{plain(float(resampled.mean()))} above the mean of their layer [{plain(low)}, "
-            f"{plain(high)}], and above it in {(resampled > 0).mean():.1%} of them."
+            f"{plain(float(moved.mean()))} above the mean of their layer [{plain(low)}, "
+            f"{plain(high)}], and above it in {(moved > 0).mean():.1%} of them."
         )
     queries = results["attention"].pairs[["collection", "qid"]].drop_duplicates()
     why = _ready(results, [{"collection": "", "qid": n} for n in range(len(queries))])
@@ -567,7 +538,7 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
     least = max(seen, key=lambda what: seen[what][1])
     return Found(
         f"{int(marked.sum())} of {len(heads)} heads match Q->D: {words}. {more}",
-        replace(both(first, second), lacking=why),
+        replace(proof, lacking=why),
         seen[least][0],
         low if least != "alignment" else None,
         high if least != "alignment" else None,
@@ -579,14 +550,11 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
     )
 
 
-def _resampled(circuits: Result, layers: np.ndarray, marked: np.ndarray) -> np.ndarray | None:
-    """By resample of the queries, how far marked heads' contrast lies above their layer's mean."""
+def resampled_contrast(circuits: Result) -> np.ndarray | None:
+    """`[resample, head]`, the contrast QD-DD in resamples of the queries; None where not known."""
     if RESAMPLED not in circuits.arrays:
         return None
     values = np.asarray(circuits.array(RESAMPLED), dtype=np.float64)
     values = values.reshape(len(values), -1)
-    if not len(values) or values.shape[1] != len(layers) or not np.isfinite(values).all():
-        return None
-    for layer in np.unique(layers):
-        values[:, layers == layer] -= values[:, layers == layer].mean(axis=1, keepdims=True)
-    return values[:, marked].mean(axis=1)
+    known_all = len(values) and values.shape[1] == len(circuits.tables["heads"])
+    return values if known_all and np.isfinite(values).all() else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from matchlens.errors import InputError
 from matchlens.parts import Part
 from matchlens.plan import Condition
 from matchlens.ranking import benjamini_hochberg, holm
+from matchlens.ranking.effects import Evidence, both
 from matchlens.studies.common import Execution, half, half_of, ranked
 from matchlens.studies.contrasts import (
     Classes,
@@ -32,10 +32,6 @@ from matchlens.studies.contrasts import (
 from matchlens.studies.cut_study import corrected, measured, prepare
 from matchlens.studies.head_sets import against, possible, set_conditions
 from matchlens.studies.watching import Reader, Values
-
-if TYPE_CHECKING:
-    pass
-
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)
@@ -340,12 +336,16 @@ def cut(
     used: PairSet,
     matching: pd.DataFrame,
     *,
+    masses: Mapping[str, Float[np.ndarray, "layer head"]],
     measure: str,
     rel: int,
     seed: int,
     random: int,
 ) -> Causal:
-    """Cut each matching head alone, and each direction's set beside random sets, on half 1."""
+    """Cut each matching head alone, and each direction's set beside random sets, on half 1.
+
+    The random sets have as many heads in each layer and, as near as can be, as much attention.
+    """
     model = execution.model
     layers, heads = model.family.n_layers, model.family.n_heads
     conditions: dict[str, Condition] = {"": []}
@@ -365,7 +365,7 @@ def cut(
             continue
         chosen[direction] = members
         more, about, _ = set_conditions(
-            {direction: members}, [direction], ["zero"], random, seed, layers, heads
+            {direction: members}, [direction], ["zero"], random, seed, layers, heads, masses
         )
         conditions |= more
         points += about
@@ -374,7 +374,8 @@ def cut(
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
     table, _ = measured(out, queries, parsed, tol, seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)
-    drawn = pd.DataFrame(points, columns=["set", "direction", "how", "draw", "cut"])
+    names = ["set", "direction", "how", "draw", "cut", "shared", "mass"]
+    drawn = pd.DataFrame(points, columns=names)
     drawn = drawn.merge(table, on="cut", how="left", validate="many_to_one")
     named = np.flatnonzero(drawn["draw"].to_numpy() == -1)
     if len(named):
@@ -391,6 +392,17 @@ def cut(
     )
 
 
+def masses_of(
+    reader: Reader, pairs: PairSet, used: PairSet, directions: Sequence[str]
+) -> dict[str, Float[np.ndarray, "layer head"]]:
+    """By direction the attention that each head gives it, the mean over the pairs that are used."""
+    rows = {(pair.collection, pair.qid, pair.docid): row for row, pair in enumerate(pairs.pairs)}
+    mine = [rows[pair.collection, pair.qid, pair.docid] for pair in used.pairs]
+    return {
+        text: np.nan_to_num(reader.of("mass", *places(text))[mine]).mean(0) for text in directions
+    }
+
+
 def _sets(matching: pd.DataFrame) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
     """Each direction's matching heads."""
     out = []
@@ -400,3 +412,85 @@ def _sets(matching: pd.DataFrame) -> list[tuple[str, tuple[tuple[int, int], ...]
             (str(direction), tuple(sorted((int(layer), int(head)) for layer, head in heads)))
         )
     return out
+
+
+def inside_layers(
+    values: np.ndarray, marked: np.ndarray, layers: np.ndarray, *, seed: int, draws: int = 10_000
+) -> tuple[float, float, float]:
+    """Whether marked heads have higher values than the other heads of their own layers.
+
+    The marks are permuted among the heads of each layer, so that what differs from layer to layer
+    decides nothing.
+
+    Returns:
+        The mean over marked heads of the value minus the mean of its layer; p of "not above", p of
+        "not below", each (b + 1) / (draws + 1).
+
+    Source: science 5, "Figure 2".
+    """
+    values = above_layer(values, layers)
+    seen = values[marked].mean()
+    draw = np.random.default_rng([4, int(seed < 0), abs(seed)])
+    total = np.zeros(draws)
+    for layer in np.unique(layers):
+        own = values[layers == layer]
+        count = int(marked[layers == layer].sum())
+        if count:
+            order = draw.random((draws, len(own))).argsort(axis=1)[:, :count]
+            total += own[order].sum(axis=1)
+    mean = total / marked.sum()
+    close = 1e-12 * np.abs(values).max()
+    above = (np.count_nonzero(mean >= seen - close) + 1) / (draws + 1)
+    below = (np.count_nonzero(mean <= seen + close) + 1) / (draws + 1)
+    return float(seen), above, below
+
+
+def outstanding(
+    heads: Sequence[Mapping[str, object]],
+    marked: np.ndarray,
+    resampled: np.ndarray | None = None,
+    *,
+    seed: int,
+    draws: int = 10_000,
+) -> tuple[dict[str, tuple[float, float, float]], Evidence]:
+    """Whether marked heads have the higher alignment and contrast, inside their layers.
+
+    Args:
+        heads: a row for each head: layer, alignment, QD-DD.
+        marked: `[head]`, whether it is one of those that shall stand out.
+        resampled: `[resample, head]`, the contrast in resamples of the queries that it is made of;
+            it counts where given.
+        seed: of the permutations.
+        draws: permutations.
+
+    Returns:
+        By quantity what :func:`inside_layers` returns, and the evidence that both are higher.
+    """
+    layers = np.array([row["layer"] for row in heads], dtype=np.int64)
+    seen = {}
+    for name, what in (("alignment", "alignment"), ("QD-DD", "contrast QD-DD")):
+        values = np.array([row[name] for row in heads], dtype=np.float64)
+        seen[what] = inside_layers(values, marked, layers, seed=seed, draws=draws)
+    first, second = (Evidence(above, below) for _, above, below in seen.values())
+    if resampled is not None:
+        moved = above_layer(resampled, layers)[:, marked].mean(axis=1)
+        shares = [
+            (np.count_nonzero(side) + 1) / (len(moved) + 1) for side in (moved <= 0, moved >= 0)
+        ]
+        second = Evidence(max(second.p_holds, shares[0]), max(second.p_not, shares[1]))
+    return seen, both(first, second)
+
+
+def above_layer(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """How far each head's value, the last axis, lies above the mean of its layer."""
+    out = values.astype(np.float64)
+    for layer in np.unique(layers):
+        out[..., layers == layer] -= out[..., layers == layer].mean(axis=-1, keepdims=True)
+    return out
+
+
+def too_few(marked: np.ndarray) -> str:
+    """Why these heads cannot be held against the others; empty where they can."""
+    if marked.sum() < 2 or (~marked).sum() < 2:
+        return f"{int(marked.sum())} of {len(marked)} heads are matching heads Q->D"
+    return ""

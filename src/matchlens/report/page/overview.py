@@ -138,7 +138,7 @@ def _claim(row: Row) -> Mapping[str, object]:
     verdict, n = shown(row["verdict"], 40), row.get("n")
     sign, kind = VERDICTS.get(verdict, ("?", "open"))
     p, holm = row.get("p"), row.get("p_holm")
-    corrected = "" if holm is None else f", Holm {chance(holm)}"
+    corrected = "" if holm is None else f", {chance(holm)} by Holm over the claims"
     names = re.split(r"[,;]\s*|\s+and\s+", shown(row.get("source") or "", 200))
     sources = [name.strip() for name in names if name.strip()]
     return {

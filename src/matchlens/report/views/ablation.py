@@ -65,9 +65,9 @@ def conditions(digits: int) -> tuple[Column, ...]:
         Column("share", "share of original − random", 2, sign=True),
         Column("ci_low", "95% low", digits, sign=True),
         Column("ci_high", "95% high", digits, sign=True),
-        Column("p", "p", kind="p"),
+        Column("p", "p (uncorrected)", kind="p"),
         Column("p_holm", "p Holm", kind="p"),
-        Column("p_flip", "p flip", kind="p"),
+        Column("p_flip", "p flip (uncorrected)", kind="p"),
         Column("tau_b", "tau-b", 3),
         Column("overlap", "top-10 overlap", 2),
         Column("score_change", "score change", 3, sign=True),
@@ -112,10 +112,11 @@ def tip(row: Row, digits: int, measure: str) -> str:
         f"({num(row.get('share'), 2, sign=True)} of original − random), 95% "
         f"{interval(row.get('ci_low'), row.get('ci_high'), digits)}",
         f"{counted(int(number(row.get('queries'))), 'query', 'queries')}; "
-        f"{equals('p Holm', row.get('p_holm'))}, {equals('p flip', row.get('p_flip'))}",
+        f"{equals('p Holm', row.get('p_holm'))}, "
+        f"{equals('p flip, uncorrected', row.get('p_flip'))}",
     ]
     if row.get("p_unpaired") is not None:
-        lines[-1] += f", {equals('p unpaired', row.get('p_unpaired'))}"
+        lines[-1] += f", {equals('p unpaired, uncorrected', row.get('p_unpaired'))}"
     return "\n".join(lines)
 
 

@@ -111,7 +111,7 @@ def associations(result: Result) -> Table:
         Column("ci", "95% (heads)", 2, kind="interval"),
         Column("query_ci", "95% (queries)", 2, kind="interval"),
         Column("by_layer", "layers alone", 2),
-        Column("p", "p", 4, kind="p"),
+        Column("p", "p (uncorrected)", 4, kind="p"),
     )
     notes = (
         "p: permutations inside layers, uncorrected; layers alone: the mean under them. 95%: heads "
@@ -484,7 +484,7 @@ def _rho(rows: Sequence[Row], contrast: str) -> tuple[str, ...]:
                 f"{num(row['rho'], 2)}, 95% {interval(row['low'], row['high'], 2)} over "
                 f"{counted(int(number(row['heads'])), 'head')}, "
                 f"{interval(row.get('query_low'), row.get('query_high'), 2)} over resampled "
-                f"queries; {equals('p', row['p'])} by permutations inside layers.",
+                f"queries; {equals('uncorrected p', row['p'])} by permutations inside layers.",
             )
     return ()
 
@@ -496,7 +496,12 @@ def _tables(
     digits = {"layer": 0, "head": 0, "alignment": 2, "z": 1, "rotation_z": 1, "crossed_z": 1}
     digits |= {"heads": 0, "rank": 0, "logit": 2}
     kinds = dict.fromkeys(("contrast", "first", "second", "reader", "read"), "text") | {"p": "p"}
-    labels = {"z": "/ null sd", "rotation_z": "/ rotation", "crossed_z": "/ crossed"}
+    labels = {
+        "p": "p (uncorrected)",
+        "z": "/ null sd",
+        "rotation_z": "/ rotation",
+        "crossed_z": "/ crossed",
+    }
 
     def columns(names: Sequence[str], row: Row) -> tuple[Column, ...]:
         return tuple(

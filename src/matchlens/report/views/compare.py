@@ -176,12 +176,12 @@ def _paired(rows: Sequence[Row], digits: int) -> Table:
         Column("second_mean", "second", digits),
         Column("diff", "difference", digits, sign=True),
         Column("ci", "95%", digits, kind="interval"),
-        Column("p_holm", "p", kind="p"),
+        Column("p_holm", "p (Holm)", kind="p"),
     )
     note = (
         "original: the measure without a cut; else its change under the cut. difference: second "
-        "less first, over the same queries; 95%: bootstrap over queries; p: two-tailed paired "
-        "t-test, Holm-corrected over the cuts; *: p <= .05."
+        "less first, over the same queries; 95%: bootstrap over queries; p (Holm): two-tailed "
+        "paired t-test, corrected over the cuts; *: <= .05."
     )
     return Table("paired", "Query by query", columns, tuple(body), (note,))
 
@@ -224,7 +224,7 @@ def _overlaps(rows: Sequence[Row], digits: int) -> Table:
         Column("second_heads", "found", 0),
         Column("both", "both", 0),
         Column("expected", "by chance", 1),
-        Column("p", "p", kind="p"),
+        Column("p", "p (uncorrected)", kind="p"),
         Column("rho", "rho", 2),
         Column("ci", "95%", 2, kind="interval"),
     )

@@ -89,14 +89,14 @@ def controls(result: Result) -> Table:
         Column("diff", "change", digits, sign=True),
         Column("beyond", "beyond", digits, sign=True),
         Column("ci", "95%", digits, kind="interval"),
-        Column("p", "p", kind="p"),
-        Column("p_holm", "p Holm", kind="p"),
+        Column("p", "p (uncorrected)", kind="p"),
+        Column("p_holm", "p (Holm)", kind="p"),
         Column("overlap_edges", "edges", kind="share"),
         Column("overlap_mass", "mass", kind="share"),
     )
     notes = (
         "change: of the measure. beyond: the cut's change minus the control's. p: two-tailed "
-        "paired t-test over queries, uncorrected; p Holm: corrected over the cuts; *: <= .05. "
+        "paired t-test over queries, uncorrected and by Holm over the cuts; *: p (Holm) <= .05. "
         "edges, mass: the share of what the control takes that lies in the direction itself.",
     )
     return Table("controls", "Cuts beside their controls", columns, tuple(body), notes)
@@ -263,10 +263,11 @@ def head_sets(result: Result) -> Table:
     rows = []
     for row in records(result.to_frame("sets")):
         least, most = (row.get(f"random_mass_{end}") for end in ("low", "high"))
-        mass = f"{printed(row.get('random_mass'), 3)} [{printed(least, 3)}, {printed(most, 3)}]"
-        significant = number(row["p_random_holm"]) <= 0.05
-        ends = {"random_ci": (row["random_low"], row["random_high"]), "random_mass": mass}
-        rows.append({**row, **ends, "diff*": significant})
+        ends: dict[str, object] = {"random_ci": (row["random_low"], row["random_high"])}
+        if row.get("random_mass") is not None:
+            mean, low, high = (printed(one, 3) for one in (row["random_mass"], least, most))
+            ends["random_mass"] = f"{mean} [{low}, {high}]"
+        rows.append({**row, **ends, "diff*": number(row["p_random_holm"]) <= 0.05})
     columns = (
         Column("set", "set", kind="text"),
         Column("size", "size", 0),
@@ -275,21 +276,21 @@ def head_sets(result: Result) -> Table:
         Column("diff", "change", digits, sign=True),
         Column("random_mean", "random mean", digits, sign=True),
         Column("random_ci", "random 95%", digits, kind="interval"),
-        Column("p_random", "p (measure)", kind="p"),
-        Column("p_random_holm", "Holm", kind="p"),
-        Column("p_tau", "p (order)", kind="p"),
-        Column("p_tau_holm", "Holm", kind="p"),
+        Column("p_random", "p measure (uncorrected)", kind="p"),
+        Column("p_random_holm", "(Holm)", kind="p"),
+        Column("p_tau", "p order (uncorrected)", kind="p"),
+        Column("p_tau_holm", "(Holm)", kind="p"),
         Column("mass", "mass"),
         Column("random_mass", "random mass"),
         Column("random_shared", "shared", kind="share"),
     )
     notes = (
-        f"p (measure): share of sets, the named one among {rows[0]['draws']} random ones, whose "
-        "cut lowers the measure at least as much (exact where all sets were tried). p (order): "
-        "that disturb the order at least as much (Kendall's tau-b). Holm: each corrected over the "
-        "rows; *: that of the measure <= .05. mass: attention of the set in the direction, summed "
-        "over heads; random mass: mean and 95% of the random sets; shared: mean share of the named "
-        "heads that stand in a random set.",
+        f"p measure: share of sets, the named one among {rows[0]['draws']} random ones, whose "
+        "cut lowers the measure at least as much (exact where all sets were tried). p order: "
+        "that disturb the order at least as much (Kendall's tau-b). (Holm): each corrected over "
+        "the rows; *: that of the measure <= .05. mass: attention of the set in the direction, "
+        "summed over heads; random mass: mean and 95% of the random sets; shared: mean share of "
+        "the named heads that stand in a random set.",
     )
     return Table("sets", "Sets of heads beside random ones", columns, tuple(rows), notes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from markupsafe import Markup
@@ -23,8 +24,8 @@ from matchlens.report.table import Column, Row, Table, tag
 from matchlens.report.texts import (
     arrow,
     both,
-    chance,
     counted,
+    equals,
     interval,
     num,
     number,
@@ -32,6 +33,7 @@ from matchlens.report.texts import (
     prose,
     shown,
 )
+from matchlens.report.views.controls import head_sets as set_table
 from matchlens.results import Result, records
 from matchlens.studies.contrasts import EARLIER, Thresholds, is_earlier
 
@@ -76,7 +78,7 @@ def heads(result: Result) -> Table:
         Column("auc_found", "AUC found", 2),
         Column("q_found", "q found", kind="p"),
         Column("auc", "AUC", 2),
-        Column("p_holm", "p", kind="p"),
+        Column("p_holm", "p (Holm)", kind="p"),
         *([Column("beside_overlap", "beside words", 2)] if measured else []),
         Column("same_stem", "same stem", 2),
         Column("kind", "kind", kind="text"),
@@ -90,8 +92,8 @@ def heads(result: Result) -> Table:
             Column("causal", "causal", kind="flag"),
         ]
     note = (
-        "Found on one half of the queries, described on the other; ?: does not hold there. p: "
-        "Holm-corrected."
+        "Found on one half of the queries, described on the other; ?: does not hold there. "
+        "p (Holm): over these heads; q: Benjamini-Hochberg."
     )
     if causal:
         note += (
@@ -121,31 +123,18 @@ def conditions(result: Result) -> Table:
 
 def sets(result: Result) -> Table:
     """Lay out the sets of matching heads beside random ones."""
-    table = result.tables.get("sets")
-    rows = [
-        row
-        | {"random_ci": (row["random_low"], row["random_high"]), "set?": shown(row["heads"], 400)}
-        for row in (records(table) if table is not None else [])
-    ]
-    columns = (
-        Column("set", "set cut", kind="reads"),
-        Column("size", "heads", 0),
-        Column("diff", "change", 3, sign=True),
-        Column("random_mean", "random mean", 3, sign=True),
-        Column("random_ci", "random 95%", 3, kind="interval"),
-        Column("draws", "random sets", 0),
-        Column("p_random", "p (measure)", kind="p"),
-        Column("p_tau", "p (order)", kind="p"),
-    )
     title = (
         "The matching heads of a direction cut together, beside random sets of as many heads in "
-        "each layer"
+        "each layer and, as near as can be, as much attention in the direction"
     )
-    note = (
-        "p (measure): share of sets whose cut lowers the measure at least as much; p (order): that "
-        "disturb the order at least as much (Kendall's tau-b); both uncorrected."
+    if not len(result.tables.get("sets", ())):
+        return Table("matching-sets", title, (), ())
+    every = set_table(result)
+    rows = tuple(row | {"set?": shown(row["heads"], 400)} for row in every.rows)
+    there = tuple(
+        c for c in every.columns if c.key not in ("direction", "how") and c.key in rows[0]
     )
-    return Table("matching-sets", title, columns, tuple(rows), (note,))
+    return replace(every, name="matching-sets", title=title, columns=there, rows=rows)
 
 
 def published(result: Result) -> list[str]:
@@ -213,7 +202,8 @@ def lines(result: Result) -> list[str]:
     out += [
         *text.text(),
         "",
-        f"{len(table.rows)} found, {held} hold on the other half (? marks the others; p: Holm).",
+        f"{len(table.rows)} found, {held} hold on the other half (? marks the others). p (Holm): "
+        "over them; q: Benjamini-Hochberg over all heads.",
     ]
     if any(column.key == "beside_overlap" for column in table.columns):
         out.append(
@@ -319,8 +309,8 @@ _SETS = (
     Column("random_low", "random 2.5%", 3, sign=True),
     Column("random_high", "random 97.5%", 3, sign=True),
     Column("draws", "random sets", 0),
-    Column("p_random", "p (measure)", kind="p"),
-    Column("p_tau", "p (order)", kind="p"),
+    Column("p_random", "p measure (uncorrected)", kind="p"),
+    Column("p_tau", "p order (uncorrected)", kind="p"),
 )
 
 
@@ -403,13 +393,14 @@ def _strips(held: ResultsFolder, rows: Sequence[Row], measure: str) -> list[Mark
         f"together\nchange {num(row['diff'], 3, sign=True)}, 95% "
         f"{interval(row['ci_low'], row['ci_high'], 3)}\nrandom sets: mean "
         f"{num(row['random_mean'], 3, sign=True)}, 95% "
-        f"{interval(row['random_low'], row['random_high'], 3)}; p = {chance(row['p_random'])}"
+        f"{interval(row['random_low'], row['random_high'], 3)}; "
+        f"{equals('uncorrected p', row['p_random'])}"
         for row in rows
     }
     marks = [row | {"tip": tips[row["set"]]} for row in points if row["set"] in tips]
     said = "; ".join(
-        f"{arrow(row['set'])} {num(row['diff'], 3)} against {num(row['random_mean'], 3)}, p "
-        f"{chance(row['p_random'])}"
+        f"{arrow(row['set'])} {num(row['diff'], 3)} against {num(row['random_mean'], 3)}, "
+        f"{equals('uncorrected p', row['p_random'])}"
         for row in rows
     )
     summary = f"Sets of matching heads (diamonds) beside random sets (dots): {said}."

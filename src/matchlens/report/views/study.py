@@ -49,7 +49,7 @@ def claims(result: Result) -> Table:
         Column("ci", "95% interval", kind="interval"),
         Column("unit", "unit", kind="text"),
         Column("count", "n"),
-        Column("p", "p", kind="p"),
+        Column("p", "p (uncorrected)", kind="p"),
         Column("p_holm", "p (Holm)", kind="p"),
         Column("alike", "draws"),
         Column("found", "found", kind="prose"),
