@@ -288,6 +288,7 @@ def test_a_list_of_cuts_with_a_measure_that_ties_leave_open(words, tmp_path):
 def test_the_paper_preset(words, tmp_path):
     table = well(*words, "--out", tmp_path, "--preset", "paper")
     assert "two-tailed unpaired Student t-test over queries, uncorrected" in table
+    assert "Note: preset 'paper': the choices are the paper's (Vast et al. 2025)." in table
     assert "original ." in table
     frame = matchlens.Result.load(tmp_path, "ablation").to_frame("table1").set_index("cut")
     for cut, text in cells(table).items():

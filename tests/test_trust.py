@@ -395,6 +395,10 @@ def test_presets_say_what_the_authors_and_zhan_cut(tiny, few):
     assert authors.options["cuts"][0] == "CLS->All"
     assert len(authors.options["cuts"]) == 7
     assert authors.options["stars"] == "unpaired"
+    said = text_of(authors)
+    assert "uncorrected, as in the paper" in said
+    assert "Note: preset 'authors': the choices are those of its authors' research code." in said
+    assert "Note: preset" not in text_of(matchlens.ablation(tiny, few, cuts=["Q->D"]))
     wide = matchlens.ablation(tiny, few, preset="zhan2020")
     assert all(text.endswith("~mask") for text in wide.options["cuts"])
     swept = matchlens.sweep(tiny, few, preset="zhan2020")

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.table import Table, tag
-from matchlens.report.texts import prose, shown, spelled
+from matchlens.report.texts import notes, prose, shown, spelled
 from matchlens.results import Result
 
 HIDDEN = {"check", "batches", "parts", "digits", "original", "random_value"}
@@ -178,7 +178,7 @@ def options_of(result: Result) -> tuple[tuple[str, str], ...]:
 
 def notes_of(result: Result) -> tuple[str, ...]:
     """Return a study's notes as sentences."""
-    return tuple(f"{note[:1].upper()}{note[1:]}." for note in map(prose, result.notes))
+    return tuple(f"{note[:1].upper()}{note[1:]}." for note in map(prose, notes(result)))
 
 
 def chooser(curves: Sequence[tuple[str, str, bool]]) -> Markup:

@@ -11,6 +11,7 @@ from math import isfinite, isnan
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.results import Result
+from matchlens.studies.presets import PRESETS
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -44,9 +45,17 @@ def digits_of(result: Result) -> int:
     return int(str(result.options["digits"]))
 
 
+def notes(result: Result) -> tuple[str, ...]:
+    """Return the notes, whose choices a preset has before them."""
+    chosen = PRESETS.get(str(result.options.get("preset")))
+    if chosen is None or not chosen.whose:
+        return result.notes
+    return (f"preset {chosen.name!r}: the choices are {chosen.whose}", *result.notes)
+
+
 def note_lines(result: Result) -> list[str]:
     """Return a line for each note."""
-    return [f"Note: {note}." for note in result.notes]
+    return [f"Note: {note}." for note in notes(result)]
 
 
 def subject(result: Result) -> str:

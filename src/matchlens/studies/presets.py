@@ -73,6 +73,7 @@ class Preset:
         per_class: of attention's pairs only those that are classified rightly, at most so many a
             class and query; all where None.
         easy: easy negatives a query, for attention.
+        whose: whose choices they are, in words; empty for the default ones.
     """
 
     name: str
@@ -88,11 +89,19 @@ class Preset:
     aggregate: str = "mean"
     per_class: int | None = None
     easy: int = 10
+    whose: str = ""
 
 
 PRESETS: Mapping[str, Preset] = {
     "default": Preset("default"),
-    "paper": Preset("paper", max_length=512, stars="unpaired", digits=2, meters=("mass",)),
+    "paper": Preset(
+        "paper",
+        max_length=512,
+        stars="unpaired",
+        digits=2,
+        meters=("mass",),
+        whose="the paper's (Vast et al. 2025)",
+    ),
     "authors": Preset(
         "authors",
         depth=100,
@@ -104,8 +113,15 @@ PRESETS: Mapping[str, Preset] = {
         aggregate="median",
         per_class=20,
         easy=20,
+        whose="those of its authors' research code",
     ),
-    "zhan2020": Preset("zhan2020", cuts=SEGMENTS, directions=SEGMENTS, how="mask"),
+    "zhan2020": Preset(
+        "zhan2020",
+        cuts=SEGMENTS,
+        directions=SEGMENTS,
+        how="mask",
+        whose="after Zhan et al. 2020",
+    ),
 }
 
 

@@ -171,7 +171,7 @@ def _legend(result: Result, rows: Mapping[str, Row]) -> Iterator[str]:
     wrong = sum(bool(row.get("impossible")) for row in rows.values())
     apart = ", each way of cutting apart" if "agreement" in result.tables else ""
     test = (
-        "p <= .05, two-tailed unpaired Student t-test over queries, uncorrected (`paper` preset)"
+        "p <= .05, two-tailed unpaired Student t-test over queries, uncorrected, as in the paper"
         if result.options["stars"] == "unpaired"
         else f"Holm-corrected p <= .05 over {len(rows) - 2 - wrong} cells{apart}, two-tailed "
         "paired t-test over queries"

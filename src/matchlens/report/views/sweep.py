@@ -67,7 +67,7 @@ MOST = 20
 """Heads in a table of the foremost ones."""
 TESTS = {
     "q": "q <= .05 (Benjamini-Hochberg over the sweep)",
-    "unpaired": "p <= .05, unpaired",
+    "unpaired": "p <= .05, unpaired, uncorrected",
     "holm": "Holm-corrected p <= .05 over the sweep",
 }
 
