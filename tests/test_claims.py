@@ -104,6 +104,11 @@ def test_what_is_lacking_is_said():
     assert "queries would probably decide it" in row["found"]
     assert row["needed"] > QUERIES
     assert row["p"] < row["p_holm"]
+    table = of_cuts({"D->D": -0.05}, spread=0.12).tables["queries"]
+    change = table.loc[table["cut"] == "D->D", "diff"].to_numpy()
+    times = row["p_holm"] / row["p"]
+    assert row["needed"] == queries_needed(-change, alpha=0.05 / 2 / times)
+    assert row["needed"] > queries_needed(-change, alpha=0.05 / 2)
     few = matchlens.claims({"evidence": of_cuts({"D->D": FALL}, queries=9)}).set_index("id")
     assert set(few["verdict"]) == {"undecided"}
     assert "9 queries; at least 10 are needed" in few.loc["document-context", "found"]
@@ -202,6 +207,8 @@ def test_lexical_first_is_what_goes_beyond_shuffled_relevance():
     cuts = of_cuts({})
     assert verdicts(of_stages(2.5, 0.001), cuts)["lexical-first"] == "holds"
     assert verdicts(of_stages(1.5, 0.5), cuts)["lexical-first"] == "undecided"
+    table = matchlens.claims({"attention": of_stages(1.5, 0.5), "evidence": cuts}).set_index("id")
+    assert "How many queries would decide it cannot be told" in table.loc["lexical-first", "found"]
     assert verdicts(of_stages(0.5, 0.999), cuts)["lexical-first"] == "does not hold"
     assert verdicts(of_stages(2.5, 0.001, negative=0.3), cuts)["lexical-first"] == "undecided"
     assert verdicts(of_stages(2.5, 0.001))["lexical-first"] == "undecided"  # better than random?
@@ -276,6 +283,7 @@ def test_matching_heads_stand_to_the_upper_right_inside_their_layers(tmp_path):
     verdict, found = resampled(1)  # the heads stand there with these queries only
     assert verdict == "undecided"
     assert "In resamples of the queries the contrast is" in found
+    assert "over the heads that the model has, whatever the number of queries" in found
     assert said(up, flat) == "undecided"
     assert said(up, -up) == "does not hold"
     upper = layer >= 4  # all heads of the upper layers, which have more of both: depth decides

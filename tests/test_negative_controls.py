@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 import matchlens
+from matchlens.corpora import trec
 from matchlens.meters.arrays import PairArray
 from matchlens.parts import Part
 from matchlens.ranking import Candidates, evaluate, parse_measure, random_expectation
@@ -39,23 +40,38 @@ RELEVANCE = ("evidence", "attention", "circuits")
 # --- models that know nothing
 
 
-def verdicts(folder: Path | str) -> set[str]:
-    """What is said of a model by its study on a few queries of the demo collection."""
-    pairs = matchlens.choose(matchlens.demo.load(), queries=16, per_grade=1, easy=2)
+@pytest.fixture(params=["demo", "dl19"])
+def pairs(request) -> matchlens.PairSet:
+    """A few queries of the demo collection, and of TREC DL 2019 where its files are at hand."""
+    if request.param == "demo":
+        return matchlens.choose(matchlens.demo.load(), queries=16, per_grade=1, easy=2)
+    folder = request.getfixturevalue("trec_dl")
+    passages = [folder / "dl19.passages.jsonl.gz"]
+    collection = trec.load(folder / "dl19.topics.tsv", folder / "dl19.qrels", passages)
+    return matchlens.choose(collection, queries=16, per_grade=1, easy=2)
+
+
+def nothing_is_decided(folder: Path | str, pairs: matchlens.PairSet) -> None:
+    """A model's study decides no claim, and at most 5% of its heads match in any direction."""
     done = matchlens.study(matchlens.load(folder), pairs, size="quick", studies=RELEVANCE)
     table = done.claims()
     assert table["n"].max() >= 10  # nothing is undecided for want of queries
-    return set(table["verdict"])
+    assert set(table["verdict"]) == {"undecided"}
+    heads = done["attention"].to_frame("matching")
+    assert set(heads["direction"]) == {"Q->D", "D->Q"}
+    assert heads.groupby("direction")["matching"].mean().max() <= 0.05
 
 
 @pytest.mark.slow
-def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder):
-    assert verdicts(tiny_folder) == {"undecided"}
+def test_nothing_is_decided_of_a_model_that_was_never_trained(tiny_folder, pairs):
+    nothing_is_decided(tiny_folder, pairs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(demo_model, tmp_path, seed):
+def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(
+    demo_model, tmp_path, seed, pairs
+):
     from safetensors.torch import load_file, save_file
 
     from matchlens.models.convert import demo_folder
@@ -67,7 +83,7 @@ def test_nothing_is_decided_of_the_demo_model_with_shuffled_weights(demo_model, 
         mixed = draw.permutation(tensor.numpy().ravel()).reshape(tensor.shape)
         tensors[name] = tensor.new_tensor(mixed)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    assert verdicts(folder) == {"undecided"}
+    nothing_is_decided(folder, pairs)
 
 
 # --- relevance that says nothing

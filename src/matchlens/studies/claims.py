@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
-from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, decide
+from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, decide
 from matchlens.results import Result, records
 from matchlens.studies.contrasts import is_earlier
 from matchlens.studies.decisions import (
@@ -86,8 +86,8 @@ TABLE_1_WORDS = {
 SET_WORDS = {
     "size": ("heads", "number of matching heads in the direction"),
     "diff": ("change of the measure", "all of them cut in the direction"),
-    "p_random": ("p (measure)", "share of sets, random ones and this, that lower it as much"),
-    "p_tau": ("p (order)", "share of sets, random ones and this, that disturb it as much"),
+    "p_random": ("uncorrected p", "share of sets, random ones and this, that lower it as much"),
+    "p_tau": ("uncorrected p", "share of sets, random ones and this, that disturb it as much"),
 }
 
 
@@ -285,7 +285,7 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
         One row for each claim: id, claim, verdict (``holds``, ``does not hold``, ``undecided``),
         found (a sentence), value, low, high (95% bootstrap-t interval), unit, n, n_of, p (of the
         deciding test, uncorrected), p_holm (corrected over the claims), needed (about how many
-        queries would decide it, before the correction), draws (the verdict on each draw of the
+        queries would decide it, corrected as here), draws (the verdict on each draw of the
         sample, that of the row first), agreement (what they say together), source, definition.
 
     Source: science 3, "A statement about a model"; Vast et al. 2025, its conclusions.
@@ -308,7 +308,7 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
         draws += [said[place] for said in others] if claim.redrawn else []
         words = one.found
         if verdict.verdict == UNDECIDED:
-            words = f"{_undecided(one, verdict.p_corrected)} {words}".strip()
+            words = f"{_undecided(one, verdict)} {words}".strip()
         about = {field.name: getattr(one, field.name) for field in fields(one)}
         rows.append(
             {
@@ -319,7 +319,7 @@ def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
                 "found": words,
                 "p": known(verdict.p),
                 "p_holm": known(verdict.p_corrected),
-                "needed": _needed(one) if verdict.verdict == UNDECIDED else None,
+                "needed": _needed(one, verdict) if verdict.verdict == UNDECIDED else None,
                 "draws": ", ".join(draws),
                 "agreement": _agreement(draws, rests if claim.redrawn else None),
                 "definition": claim.definition.format(margin=f"{margin:.0%}"),
@@ -366,7 +366,7 @@ def _agreement(verdicts: Sequence[str], options: Mapping[str, object] | None) ->
     return f"draws disagree: {', '.join(verdicts)}"
 
 
-def _undecided(found: Found, corrected: float) -> str:
+def _undecided(found: Found, verdict: Verdict) -> str:
     """What is lacking for a decision."""
     if found.evidence.lacking:
         why = found.evidence.lacking
@@ -375,18 +375,25 @@ def _undecided(found: Found, corrected: float) -> str:
             if found.found.rstrip(".").lower() == why.lower()
             else (f"Not decided: {why}.")
         )
-    needed = _needed(found)
-    more = f" About {needed:,} queries would probably decide it." if needed else ""
+    needed, corrected = _needed(found, verdict), verdict.p_corrected
     said = "" if np.isnan(corrected) else f" (the nearest has a corrected p of {corrected:.3f})"
-    return f"Not decided: neither test is passed{said}.{more}"
+    if needed:
+        more = f"About {needed:,} queries would probably decide it."
+    elif found.n_of == "heads":
+        more = "The test is over the heads that the model has, whatever the number of queries."
+    else:
+        more = "How many queries would decide it cannot be told from these."
+    return f"Not decided: neither test is passed{said}. {more}"
 
 
-def _needed(found: Found) -> int | None:
-    """How many queries would probably decide it, where they are more than there are."""
+def _needed(found: Found, verdict: Verdict) -> int | None:
+    """How many queries would probably decide it, corrected as here; None where that is unknown."""
     # The estimate is of the cut that the number comes from; where that cut needs no more queries,
     # another one is what is lacking, and nothing is known of how many it needs.
     there = found.n if found.n_of == "queries" and found.n else 0
-    return found.needed if found.needed and found.needed > there else None
+    times = verdict.p_corrected / verdict.p if verdict.p > 0 else 1.0
+    needed = found.needed(max(1.0, times) if np.isfinite(times) else 1.0)
+    return needed if needed and needed > there else None
 
 
 def _seed(results: Results) -> int:

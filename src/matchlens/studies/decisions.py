@@ -46,7 +46,8 @@ class Found:
         unit: what it is measured in.
         n: how many things the tests are over.
         n_of: what they are: queries or heads.
-        needed: about how many queries would decide it with 80% power, judged by this sample.
+        needed: takes by how much the correction over the claims multiplies p, and gives about how
+            many queries would decide it with 80% power, judged by this sample; None where unknown.
         source: the tables that it was read from.
     """
 
@@ -58,7 +59,7 @@ class Found:
     unit: str | None = None
     n: int | None = None
     n_of: str | None = None
-    needed: int | None = None
+    needed: Callable[[float], int | None] = lambda _: None
     source: str | None = None
 
 
@@ -221,13 +222,18 @@ class Changes:
             f"the margin {chance(one.p_none)})"
         )
 
-    def needed(self, cut: str) -> int | None:
-        """About how many queries would show what the cut does: an effect, or none."""
+    def needed(self, cut: str, times: float) -> int | None:
+        """About how many queries would show what the cut does: an effect, or none.
+
+        Args:
+            cut: the cut.
+            times: by how much the correction over the claims multiplies p.
+        """
         change, inside = self.of[cut], self.margin * self.better
         none = inside - np.sign(change.mean()) * change
         counts = [
-            queries_needed(np.sign(change.mean()) * change, alpha=ALPHA / 2),
-            queries_needed(none, alpha=ALPHA),
+            queries_needed(np.sign(change.mean()) * change, alpha=ALPHA / 2 / times),
+            queries_needed(none, alpha=ALPHA / times),
         ]
         return min((count for count in counts if count is not None), default=None)
 
@@ -245,7 +251,7 @@ class Changes:
             f"change of {self.measure}",
             one.n,
             "queries",
-            self.needed(cut),
+            lambda times: self.needed(cut, times),
             source,
         )
 
@@ -448,7 +454,7 @@ def hard_negatives(results: Results, margin: float, seed: int) -> Found:
         "attention mass",
         one.n,
         "queries",
-        queries_needed(np.sign(values.mean()) * values, alpha=ALPHA / 2),
+        lambda times: queries_needed(np.sign(values.mean()) * values, alpha=ALPHA / 2 / times),
         "attention/negatives",
     )
 
@@ -490,8 +496,7 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
         "layers beyond the null",
         int(number(row, "queries")),
         "queries",
-        None,
-        "attention/stages",
+        source="attention/stages",
     )
 
 
@@ -545,8 +550,7 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
         f"{least}, above the layer's mean",
         len(heads),
         "heads",
-        None,
-        "circuits/heads, attention/matching",
+        source="circuits/heads, attention/matching",
     )
 
 
