@@ -391,8 +391,10 @@ def _needed(found: Found, verdict: Verdict) -> int | None:
     # The estimate is of the cut that the number comes from; where that cut needs no more queries,
     # another one is what is lacking, and nothing is known of how many it needs.
     there = found.n if found.n_of == "queries" and found.n else 0
-    times = verdict.p_corrected / verdict.p if verdict.p > 0 else 1.0
-    needed = found.needed(max(1.0, times) if np.isfinite(times) else 1.0)
+    times = verdict.p_corrected / verdict.p if verdict.p > 0 else float("nan")
+    if not verdict.p_corrected < 1:  # it is cut off there: as many tests as there are claims
+        times = float("nan")
+    needed = found.needed(times if np.isfinite(times) else float(len(CLAIMS)))
     return needed if needed and needed > there else None
 
 

@@ -87,7 +87,7 @@ def latex(result: Result) -> str:
     Args:
         result: the study's own result.
     """
-    return claims(result).pick("claim", "verdict", "value", "ci").latex()
+    return claims(result).pick("claim", "verdict", "value", "ci", "p", "p_holm").latex()
 
 
 def looks(result: Result) -> Table:
