@@ -17,7 +17,7 @@ from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.views import text_of, view_of
 
 ROOT = Path(__file__).parent.parent
-NAMED = re.compile(r"uncorrected|corrected|Holm|Benjamini|hypergeometric p below", re.IGNORECASE)
+NAMED = re.compile(r"\braw\b|uncorrected|corrected|Holm|Benjamini|hypergeometric p below", re.IGNORECASE)
 LABELS = re.compile(r"uncorrected|Holm|(?<!\w)q(?!\w)", re.IGNORECASE)
 A_P = re.compile(r"(?<![\w.^<$#])p(?: \(\w+\))?\s?(?:[=<≤>]=?\s?)?(?:[01]?\.\d+|<\.\d+|1/\d+)")
 NEAR = 160

@@ -214,9 +214,8 @@ class Changes:
     def said(self, cut: str, one: Effect) -> str:
         """A cut and its effect in words."""
         lose = float(self.better.mean())
-        share = (
-            f", {round(one.mean / lose, 2) + 0.0:.0%} of (original - random)" if lose > 0 else ""
-        )
+        part = round(one.mean / lose, 2) + 0.0 if lose > 0 else 0.0  # no minus before a zero
+        share = f", {part:.0%} of (original - random)" if lose > 0 else ""
         return (
             f"{cut} changes {self.measure} by {plain(one.mean)} "
             f"{between(one.low, one.high, plain)}{share} (margin "
