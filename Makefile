@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LOWEST := .venv-lowest
 # The tests in which a library's version shows: its models, tables, figures, messages and files.
 LOWEST_TESTS ?= tests/test_engine.py tests/test_decoders.py tests/test_deberta.py \
-	tests/test_wrap.py tests/test_circuits_study.py tests/test_attention_study.py \
+	tests/test_wrap.py tests/test_circuits_study.py tests/test_attention_study.py tests/test_matching.py \
 	tests/test_results.py tests/test_showing.py tests/test_figures.py \
 	tests/test_ranking_measures.py tests/test_ranking_significance.py \
 	tests/test_corpora_irds.py tests/test_cli.py tests/test_package.py

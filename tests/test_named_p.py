@@ -17,7 +17,7 @@ from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.views import text_of, view_of
 
 ROOT = Path(__file__).parent.parent
-NAMED = re.compile(r"\braw\b|uncorrected|corrected|Holm|Benjamini|hypergeometric p below", re.IGNORECASE)
+NAMED = re.compile(r"\braw\b|uncorrected|corrected|Holm|Benjamini", re.IGNORECASE)
 LABELS = re.compile(r"uncorrected|Holm|(?<!\w)q(?!\w)", re.IGNORECASE)
 A_P = re.compile(r"(?<![\w.^<$#])p(?: \(\w+\))?\s?(?:[=<≤>]=?\s?)?(?:[01]?\.\d+|<\.\d+|1/\d+)")
 NEAR = 160
@@ -75,7 +75,7 @@ def test_every_printed_p_is_named_and_no_interval_is_nan(folder, more):
         texts |= printed(one)
     studies = {name.partition(",")[0] for name in texts}
     assert {"ablation", "study", "head-sets", "screen", "explain", "circuits"} <= studies
-    assert sum(len(A_P.findall(text)) for text in texts.values()) > 20
+    assert sum(len(A_P.findall(text)) for text in texts.values()) > 10
     assert {name: unnamed(text) for name, text in texts.items() if unnamed(text)} == {}
     hurt = {name: text for name, text in texts.items() if NOT_A_NUMBER.search(text)}
     assert list(hurt) == []
