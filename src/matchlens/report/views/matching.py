@@ -130,7 +130,7 @@ def sets(result: Result) -> Table:
     if not len(result.tables.get("sets", ())):
         return Table("matching-sets", title, (), ())
     every = set_table(result)
-    rows = tuple(row | {"set?": shown(row["heads"], 400)} for row in every.rows)
+    rows = tuple({**row, "set?": shown(row["heads"], 400)} for row in every.rows)
     there = tuple(
         c for c in every.columns if c.key not in ("direction", "how") and c.key in rows[0]
     )
