@@ -8,7 +8,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from benchmarks.faithfulness import tested
+from benchmarks import faithfulness
 
 import matchlens
 import page_results
@@ -119,9 +119,9 @@ def test_fewer_than_ten_queries_of_a_benchmark_decide_nothing():
     import numpy as np
 
     values = np.linspace(0.1, 0.2, 12)
-    few = tested(values[:9], ["a"] * 9)
+    few = faithfulness.tested(values[:9], ["a"] * 9)
     assert few["undecided"] == "9 queries; at least 10 are needed"
     assert "interval" not in few
-    assert tested(values, ["a"] * 12)["p (two-sided, uncorrected)"] < 0.001
-    flat = tested(np.eye(12)[0], ["a"] * 12)
+    assert faithfulness.tested(values, ["a"] * 12)["p (two-sided, uncorrected)"] < 0.001
+    flat = faithfulness.tested(np.eye(12)[0], ["a"] * 12)
     assert flat["interval"] == "none: too few queries differ"
