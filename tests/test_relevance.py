@@ -258,6 +258,10 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
         assert find(folder).labelled(label, negate=negate).scored(None, negate) == told
 
 
+PLAINLY = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
+"""Names that say nothing, beside a label2id that does."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "config", "says"),
@@ -270,6 +274,8 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
         (["Positive", "NEGATIVE"], {}, "a high score would mean less relevant"),
         (["entailment", "not_entailment"], {}, "a high score would mean less relevant"),
         (["not_relevant"], {}, "a high score would mean less relevant"),
+        (["relevant", "irrelevant"], PLAINLY, "a high score would mean less relevant"),
+        (["yes", "no"], PLAINLY, "a high score would mean less relevant"),
     ],
 )
 def test_labels_that_need_a_choice(names, config, says, tmp_path, tiny_pairs, capsys):

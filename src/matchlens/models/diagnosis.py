@@ -85,8 +85,11 @@ def no_weights(path: Path, name: str) -> InputError:
     elif inner:
         text = f"they lie in {_few(inner)}; move them up, beside config.json"
     else:
+        inside = {one.name for one in islice(path.glob("*/*"), 1000)}
         kinds = [
-            kind for kind, form in _OTHERS.items() if any(re.fullmatch(form, f) for f in files)
+            kind
+            for kind, form in _OTHERS.items()
+            if any(re.fullmatch(form, file) for file in {*files, *inside})
         ]
         contents = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
         text = f"{contents}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"

@@ -80,7 +80,9 @@ def pairs(reranker: Any) -> list[Pair]:
     """The check's pairs; texts with the tokenizer's own words, capitals, accents and spaces; last
     a pair whose passage is longer than the limit.
     """
-    special = " ".join(dict.fromkeys(reranker.tokenizer.all_special_tokens))
+    tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
+    words = dict.fromkeys(tokenizer.all_special_tokens)
+    special = " ".join(one for one in words if tokenizer.convert_tokens_to_ids(one) < known)
     if reranker.prompt is not None:  # there they are text
         special = ""
     texts = [f"A tea {special} is cold.", "  La TH\u00c9I\u00c8RE,\tit\u2019s  2 \u00bd cups. "]
