@@ -505,7 +505,7 @@ FOLDERS = [
     C("models/load.py:_check_vocabulary", "", loads(),
       lambda folder: tiny.model(vocab_size=50).save_pretrained(folder), [SAME]),
     C("models/load.py:Reranker.encode", "", scored(change=lambda folder: tokenizer_with(
-        folder, "tortoise")), (("tea", "a tortoise"), {}), [(("tea", "a"), {})]),
+        folder, "walrus")), (("tea", "a walrus"), {}), [(("tea", "a"), {})]),
     C("models/load.py:_check_prompt", "truncation_side", loads("qwen3"),
       settings(TOKENIZER, truncation_side="left"),
       lambda m: [settings(TOKENIZER, truncation_side=after("expected ", m)[0])]),

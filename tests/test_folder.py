@@ -150,7 +150,7 @@ def test_weights_that_are_no_numbers_are_told(folder):
 
 
 @pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
-@pytest.mark.parametrize("word", ["tortoise", "sun ["])
+@pytest.mark.parametrize("word", ["walrus", "sun ["])
 def test_an_added_token_that_the_weights_do_not_know_matters_where_a_text_has_it(word, folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([word])

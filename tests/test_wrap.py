@@ -116,7 +116,7 @@ def test_the_digest_hangs_on_what_is_computed_and_on_nothing_else(tiny_folder, b
     second = sha(model, tokenizer)
     model.config.layer_norm_eps *= 2
     third = sha(model, tokenizer)
-    tokenizer.add_tokens(["tortoise"])
+    tokenizer.add_tokens(["walrus"])
     with pytest.warns(MatchlensWarning, match="1 added tokens that its weights do not know"):
         fourth = sha(model, tokenizer)
     model, tokenizer = objects(tiny_folder)

@@ -144,8 +144,9 @@ class Reranker:
 
     @property
     def pad_id(self) -> int:
-        """Token id of padding."""
-        return int(str(self.tokenizer.pad_token_id or 0))
+        """Token id of padding; 0 where the weights do not know the tokenizer's own."""
+        token = int(str(self.tokenizer.pad_token_id or 0))
+        return token if token < self.family.module.config.vocab_size else 0
 
     @property
     def batch_tokens(self) -> int:

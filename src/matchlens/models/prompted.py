@@ -124,7 +124,7 @@ def _piece(
         return tokenizer(
             given[some] or given,
             add_special_tokens=texts and prompt.added,
-            split_special_tokens=texts,
+            **({"split_special_tokens": True} if texts else {}),
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             return_attention_mask=False,

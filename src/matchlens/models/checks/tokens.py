@@ -118,12 +118,14 @@ def _piecewise(reranker: Any, pair: Pair) -> list[int]:
     begins = prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id)
     ids: list[int] = [int(str(tokenizer.bos_token_id))] if begins else []
     for piece in prompt.pieces:
-        added = prompt.added and ("{query}" in piece or "{passage}" in piece)
+        holds_text = "{query}" in piece or "{passage}" in piece
+        as_text = {"split_special_tokens": True} if holds_text else {}
         filled = piece
         for place, text in texts.items():
             own = text.strip() if prompt.strip and place != "{instruction}" else text
             filled = filled.replace(place, own)
-        ids += tokenizer(filled, add_special_tokens=added)["input_ids"]
+        added = prompt.added and holds_text
+        ids += tokenizer(filled, add_special_tokens=added, **as_text)["input_ids"]
     return ids
 
 
