@@ -359,8 +359,11 @@ SAVING = [
     *_saved(
         weights=("sharded", "bin", "sharded bin", "bin beside"),
         dtype=("bfloat16", "float16", "float64"), readme=("---\nmax_length: 7\n---\n",),
-        tokenizer=("tokenizer.json only", "legacy"), names=("gamma",),
+        names=("gamma",),
         **{"chat_template.jinja": ("{{ messages }}",)},
+    ),
+    *_saved(
+        FAMILIES, ("tokenizer_class",), False, tokenizer=("tokenizer.json only", "legacy")
     ),
     *_saved(FAMILIES, ("vocab", "slow", *PARTS), True, tokenizer=("vocab only",)),
     *_saved(  # the library's MPNetTokenizer then brings an [UNK], which the tiny vocabulary lacks

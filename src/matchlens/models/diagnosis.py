@@ -122,6 +122,15 @@ def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
     """The error of a tokenizer that the library could not load."""
     if (file := _sentencepiece(path)) and not _pieces(path / file):
         reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
+    try:
+        named = json.loads(read_text(path / "tokenizer_config.json")).get("tokenizer_class")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        named = None
+    if named is None:
+        reason += (
+            "; no tokenizer_config.json names its tokenizer_class, so that the library takes the "
+            "model type's: copy that file, too"
+        )
     return InputError(f"model {name!r}: cannot load its tokenizer: {reason}")
 
 

@@ -375,7 +375,11 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     module, report = assembled(folder, library, dtype)
     mismatched: Any = report.get("mismatched_keys") or ()
     for name, stored, wanted in sorted(mismatched):
-        if ("classifier" in name or name.startswith("score.")) and stored[1:] == wanted[1:] and len(wanted) in (1, 2):
+        if (
+            ("classifier" in name or name.startswith("score."))
+            and stored[1:] == wanted[1:]
+            and len(wanted) in (1, 2)
+        ):
             text = labels_differ(wanted[0], stored[0])
             raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {text}")
     unexpected = {str(key) for key in report.get("unexpected_keys") or ()}
