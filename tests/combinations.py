@@ -257,7 +257,8 @@ CONFIG_FILE = [
         id2label=(GONE, None, {"0": "a", "1": "b", "2": "c"}, {"x": "a"}),
     ),
     *_file(
-        "config.json", FAMILIES, ("length limit", "weight"), True, max_position_embeddings=(20,)
+        "config.json", FAMILIES, ("length limit", "position table", "weight"), True,
+        max_position_embeddings=(20,),
     ),
     *_file("config.json", DECODERS, (), True, architectures=(GONE, None, [])),
     *_file(
