@@ -258,8 +258,9 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
         assert find(folder).labelled(label, negate=negate).scored(None, negate) == told
 
 
-PLAINLY = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
-"""Names that say nothing, beside a label2id that does."""
+def plainly(first: str, second: str) -> dict[str, object]:
+    """Names that say nothing, beside a label2id that does."""
+    return {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {first: 0, second: 1}}
 
 
 @pytest.mark.slow
@@ -274,8 +275,8 @@ PLAINLY = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}
         (["Positive", "NEGATIVE"], {}, "a high score would mean less relevant"),
         (["entailment", "not_entailment"], {}, "a high score would mean less relevant"),
         (["not_relevant"], {}, "a high score would mean less relevant"),
-        (["relevant", "irrelevant"], PLAINLY, "a high score would mean less relevant"),
-        (["yes", "no"], PLAINLY, "a high score would mean less relevant"),
+        (["relevant", "irrelevant"], plainly("relevant", "irrelevant"), "mean less relevant"),
+        (["yes", "no"], plainly("yes", "no"), "mean less relevant"),
     ],
 )
 def test_labels_that_need_a_choice(names, config, says, tmp_path, tiny_pairs, capsys):
