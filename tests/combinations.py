@@ -23,8 +23,9 @@ GONE = "(left out)"
 BERTS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 WITH_TYPES = (*BERTS, "albert", "deberta-v2")
 ENCODERS = tiny.FAMILIES
-DECODERS = tuple(one for one in tiny_decoders.FAMILIES if one not in ("llama", "mistral", "qwen2"))
-"""Without the types that are asked by a prompt of their own, which this table does not draw."""
+DECODERS = tiny_decoders.FAMILIES
+PROMPTED = ("llama", "mistral")
+"""Types without a prompt of their own: their causal models are asked in one that a person gives."""
 FAMILIES = (*ENCODERS, *DECODERS)
 ROTARY = ("modernbert", *DECODERS)
 ACTIVATIONS = ("relu", "gelu_new", "silu", "tanh", "quick_gelu", "gelu_pytorch_tanh", "mish")
@@ -97,6 +98,7 @@ PARTS = (
     "encode a pair",
     "encodes a pair",
     "token ids up to",
+    "weights know",
     "before the query",
     "cannot load its tokenizer",
 )
@@ -131,7 +133,7 @@ CONFIG = [
     *_config(BERTS, ("decoder",), True, is_decoder=(True,), add_cross_attention=(True,)),
     *_config(OTHERS, is_decoder=(True,), add_cross_attention=(True,)),
     *_config(
-        (*WITH_TYPES, "mpnet", "qwen3", "gemma"),
+        (*WITH_TYPES, "mpnet", "gemma", "llama", "mistral", "qwen2", "qwen3"),
         hidden_act=ACTIVATIONS,
     ),
     *_config(("modernbert", "gemma2"), hidden_activation=ACTIVATIONS),
@@ -206,18 +208,22 @@ CONFIG = [
         rope_parameters=(DYNAMIC,), rope_scaling=({"type": "dynamic", "factor": 2.0},),
     ),
     *_config(
-        ("qwen3",),
+        ("qwen2", "qwen3"), ("sliding_window",),
         use_sliding_window=(False, True), sliding_window=(None, 24, 400), max_window_layers=(0, 1),
         layer_types=(["full_attention"] * 2, ["sliding_attention"] * 2),
     ),
+    *_config(("llama",), mlp_bias=(True,)),
+    *_config(("mistral",), sliding_window=(None, 24, 400)),
     *_config(("gemma", "gemma2"), ("causal",), True, use_bidirectional_attention=(True,)),
     *_config(("gemma", "gemma2"), use_bidirectional_attention=(False,)),
     *_config(
         ("gemma2",),
         query_pre_attn_scalar=(64,), attn_logit_softcapping=(None, 30.0),
         final_logit_softcapping=(None, 30.0), sliding_window=(8, 400),
-        layer_types=(["full_attention"] * 2, ["sliding_attention"] * 2),
-        cache_implementation=("hybrid",),
+        layer_types=(["full_attention"] * 2,), cache_implementation=("hybrid",),
+    ),
+    *_config(  # windows may hide both texts from the last token: then all have one score
+        ("gemma2",), ("one score",), True, layer_types=(["sliding_attention"] * 2,)
     ),
 ]  # fmt: skip
 
@@ -251,7 +257,8 @@ CONFIG_FILE = [
         id2label=(GONE, None, {"0": "a", "1": "b", "2": "c"}, {"x": "a"}),
     ),
     *_file(
-        "config.json", FAMILIES, ("length limit", "weight"), True, max_position_embeddings=(20,)
+        "config.json", FAMILIES, ("length limit", "position table", "weight"), True,
+        max_position_embeddings=(20,),
     ),
     *_file("config.json", DECODERS, (), True, architectures=(GONE, None, [])),
     *_file(
@@ -297,6 +304,7 @@ TOKENIZER = [
     ),
     *_tokens(FAMILIES, ("length limit",), True, truncation_side=("left",), model_max_length=(6,
     16)),
+    *_tokens(DECODERS, ("length limit",), True, model_max_length=(24,)),
     *_file(
         "tokenizer_config.json",
         max_len=(24, 300), model_max_length=(GONE, None, 10**9 + 1), use_fast=(False,),
@@ -352,10 +360,16 @@ SAVING = [
     *_saved(
         weights=("sharded", "bin", "sharded bin", "bin beside"),
         dtype=("bfloat16", "float16", "float64"), readme=("---\nmax_length: 7\n---\n",),
-        tokenizer=("tokenizer.json only", "legacy"), names=("gamma",),
+        names=("gamma",),
         **{"chat_template.jinja": ("{{ messages }}",)},
     ),
+    *_saved(
+        FAMILIES, ("tokenizer_class",), False, tokenizer=("tokenizer.json only", "legacy")
+    ),
     *_saved(FAMILIES, ("vocab", "slow", *PARTS), True, tokenizer=("vocab only",)),
+    *_saved(  # the library's MPNetTokenizer then brings an [UNK], which the tiny vocabulary lacks
+        ("mpnet",), ("MPNetTokenizer",), True, tokenizer=("tokenizer.json only",)
+    ),
     *_saved(
         FAMILIES, ("weight",), True,
         names=("extra", "position_ids", "no head", "no norm", "layer more", "module.", "old name"),
@@ -388,6 +402,18 @@ def _head(draw: random.Random, family: str) -> dict[str, Any]:
     return {"head": "classifier"} if family in DECODERS and draw.random() < 0.4 else {}
 
 
+def prompted(combination: Combination) -> bool:
+    """Whether a person must give the prompt; what sentence-transformers does is then no measure."""
+    return combination["family"] in PROMPTED and "head" not in combination
+
+
+def _fits(setting: Setting, combination: Combination) -> bool:
+    served = STORED[1:]
+    return combination["family"] in setting.families and not (
+        prompted(combination) and any(file in setting.name for file in served)
+    )
+
+
 def alone() -> list[dict[str, Any]]:
     """Every setting alone at each of its values, in one of its families, each in turn."""
     out = []
@@ -395,6 +421,8 @@ def alone() -> list[dict[str, Any]]:
         for place, value in enumerate(setting.values):
             family = setting.families[(number + place) % len(setting.families)]
             head = _head(random.Random(number), family)
+            if not _fits(setting, {"family": family, **head}):
+                head = {"head": "classifier"}
             out.append({"family": family, **head, setting.name: value})
     return out
 
@@ -421,7 +449,7 @@ def dealt(seed: int) -> Iterator[dict[str, Any]]:
             setting, value = card
             if len(chosen) == wanted:
                 break
-            if family not in setting.families or setting.name in chosen or (may and setting.may):
+            if not _fits(setting, chosen) or setting.name in chosen or (may and setting.may):
                 continue
             chosen[setting.name] = value
             may = may or setting.may
@@ -433,7 +461,7 @@ def refusable(combination: Combination) -> bool:
     """Whether matchlens may refuse it where the library scores."""
     # a lone file of sentence-transformers beside a chat template can be read in two ways
     lone = any(name.startswith("file:sentence_bert_config.json") for name in combination)
-    if lone and "saving:chat_template.jinja" in combination:
+    if lone and {"saving:chat_template.jinja", "tokenizer:chat_template"} & set(combination):
         return True
     return any(one.may for one in _settings(combination))
 

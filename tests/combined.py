@@ -38,7 +38,7 @@ from transformers import (
 
 import tiny
 import tiny_decoders
-from combinations import DECODERS, ENCODERS, GONE, Combination
+from combinations import DECODERS, ENCODERS, GONE, Combination, prompted
 
 
 class Impossible(Exception):
@@ -142,7 +142,7 @@ def _tokenizer(combination: Combination) -> PreTrainedTokenizerFast:
         "model_max_length": sound.model_max_length, "padding_side": sound.padding_side,
         "model_input_names": sound.model_input_names, **named, **given,
     }  # fmt: skip
-    if family == "qwen3":
+    if family in tiny_decoders.QWENS:
         settings.setdefault("extra_special_tokens", ["<|im_start|>"])
     out = PreTrainedTokenizerFast(
         tokenizer_object=backend, **{key: one for key, one in settings.items() if one is not None}
@@ -212,7 +212,9 @@ def _model(combination: Combination, vocabulary: int) -> Any:
         given["layer_types"] = (given["layer_types"] * 2)[:layers]
     elif {"global_attn_every_n_layers", "max_window_layers"} & set(given):
         given["layer_types"] = None
-    elif given.get("use_sliding_window") is False or given.get("sliding_window", 1) is None:
+    elif hasattr(AutoConfig.for_model(family), "layer_types") and (
+        given.get("use_sliding_window") is False or given.get("sliding_window", 1) is None
+    ):
         given["layer_types"] = ["full_attention"] * layers
     if decoder:
         keys = given.pop("num_key_value_heads", min(2, heads))
@@ -421,7 +423,9 @@ def expected(folder: Path, combination: Combination) -> Expected:
                     return Expected(nothing, f"{config.num_labels} labels")
                 if config.num_labels == 2 and config.problem_type == "multi_label_classification":
                     return Expected(nothing, "two labels that are no opposites")
-            if any((folder / name).exists() for name in SENTENCE_TRANSFORMERS):
+            served = any((folder / name).exists() for name in SENTENCE_TRANSFORMERS)
+            served = served and config.architectures != []  # it takes the first of them
+            if served and not prompted(combination):
                 score = _sentence_transformers(folder)
             else:
                 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -524,26 +528,32 @@ def _prompted(
     def control(one: str) -> list[int]:
         return tokenizer(one, add_special_tokens=False)["input_ids"]
 
+    def plain(one: str, **more: Any) -> list[int]:
+        whole = {"add_special_tokens": False, "split_special_tokens": True, **more}
+        return tokenizer(one, **whole)["input_ids"]
+
+    begin = tokenizer.bos_token_id
+    start = [begin] if prompt.begin and begin not in (None, tokenizer.pad_token_id) else []
     if combination["family"] == "qwen3":
         before, after = control(prompt.pieces[0]), control(prompt.pieces[2])
         middle = f"<Instruct>: {prompt.instruction}\n<Query>: {query}\n<Document>: {text}"
-        room = limit - len(before) - len(after)
-        row = tokenizer(middle, split_special_tokens=True, truncation=True, max_length=room)[
-            "input_ids"
-        ]
-        ids = [*before, *row, *after]
-    else:
-        begin = tokenizer.bos_token_id
-        before = [] if begin in (None, tokenizer.pad_token_id) else [begin]
-        plain: Any = {"add_special_tokens": False, "split_special_tokens": True}
-        before += tokenizer(f"A: {query}", **plain)["input_ids"] + control("\n")
+        more: Any = {"add_special_tokens": True}
+    elif combination["family"] in ("gemma", "gemma2"):
+        before = start + plain(f"A: {query}") + control("\n")
         after = control("\n") + control(prompt.instruction)
-        room = limit - len(before) - len(after)
-        ids = [
-            *before,
-            *tokenizer(f"B: {text}", **plain, truncation=True, max_length=room)["input_ids"],
-            *after,
-        ]
+        middle, more = f"B: {text}", {}
+    else:  # each piece by itself, as mxbai's own code has it
+        pieces = prompt.pieces
+        place = next(n for n, piece in enumerate(pieces) if "{passage}" in piece)
+        before, after = start, [token for piece in pieces[place + 1 :] for token in control(piece)]
+        for piece in pieces[:place]:
+            asks = "{query}" in piece
+            before += plain(piece.replace("{query}", query)) if asks else control(piece)
+        middle, more = pieces[place].replace("{passage}", text), {}
+    room = limit - len(before) - len(after)
+    if room <= len(plain(middle.partition(text)[0], **more)):
+        raise ValueError("no token of the passage fits")
+    ids = [*before, *plain(middle, truncation=True, max_length=room, **more), *after]
     return {
         "input_ids": torch.tensor([ids]),
         "attention_mask": torch.ones(1, len(ids), dtype=torch.long),

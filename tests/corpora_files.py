@@ -1,5 +1,8 @@
 """Small collections for the tests: in files, as datasets of ir_datasets, and in memory."""
 
+from __future__ import annotations
+
+import gzip
 import json
 import math
 import random
@@ -23,7 +26,7 @@ from ir_datasets.formats import (
 from ir_datasets.formats.trec import TrecQrel
 from ir_datasets.indices import Docstore
 
-from matchlens.corpora import Collection, frame, irds, trec
+from matchlens.corpora import Collection, beir, frame, irds, trec
 from matchlens.corpora.lines import odd_id
 
 GOOD = {
@@ -153,6 +156,48 @@ class WholeDocs(Docs):
         return Slice(self, slice(None))
 
 
+def _number(record_id: str) -> str | int:
+    """The id as a whole number, where that is written in the same way."""
+    return int(record_id) if record_id == "7" else record_id
+
+
+@dataclass(frozen=True)
+class Form:
+    """How files hold records.
+
+    Args:
+        end: what ends a line.
+        mark: whether a byte order mark stands before the first line.
+        gz: whether they are packed.
+        json: whether topics are JSON lines.
+        beir: whether qrels have three columns and a header.
+        tsv: whether passages are lines with a tab, and not JSON lines.
+        place: before which passage the passages are parted into two files.
+        key: of a passage's id.
+        text: key of its text.
+    """
+
+    end: str
+    mark: bool
+    gz: bool
+    json: bool
+    beir: bool
+    tsv: bool
+    place: int
+    key: str
+    text: str
+
+
+FORMS = st.builds(
+    Form,
+    st.sampled_from(("\n", "\r\n", "\n\n")),
+    *[st.booleans()] * 5,
+    st.integers(0, 4),
+    st.sampled_from(("_id", "docid", "id", "docno")),
+    st.sampled_from(("text", "contents", "passage")),
+)
+
+
 @dataclass
 class Records:
     """A collection as records; the same ones go into files, ir_datasets and Python.
@@ -168,6 +213,81 @@ class Records:
     qrels: list[tuple[str, str, float]] = field(default_factory=list)
     passages: list[tuple[str, str | None]] = field(default_factory=list)
     run: list[tuple[str, str, float]] | None = None
+
+    def in_odd_files(self, folder: Path, form: Form) -> Collection:
+        """The same in another of the forms that files may have."""
+        topics = [json.dumps({"_id": qid, "text": text}) for qid, text in self.topics]
+        if not form.json:
+            topics = [f"{qid}\t{text or ''}" for qid, text in self.topics]
+        qrels = [f"{qid}\t{docid}\t{grade}" for qid, docid, grade in self.qrels]
+        qrels = ["query-id\tcorpus-id\tscore", *qrels]
+        if not form.beir:
+            qrels = [f"{qid}\t0\t{docid}\t{grade}" for qid, docid, grade in self.qrels]
+        records = [
+            {form.key: int(docid) if docid == "7" else docid, form.text: text, "url": "\u2028"}
+            for docid, text in self.passages
+        ]
+        passages = [json.dumps(one, ensure_ascii=form.gz) for one in records]
+        if form.tsv:
+            passages = [f"{docid}\t{text or ''}" for docid, text in self.passages]
+        place = min(form.place, len(passages) - 1)
+        ending = "tsv" if form.tsv else "jsonl"
+        files = {
+            f"t.{'jsonl' if form.json else 'tsv'}": topics,
+            "qrels/test.tsv": qrels,
+            f"corpus.{ending}": passages[place:],
+            f"more.{ending}": passages[:place],
+        }
+        if self.run is not None:
+            ranked = [f"{qid}\tQ0\t{docid}\t0\t{score}\tx" for qid, docid, score in self.run]
+            files["r.run"] = ranked
+        (folder / "qrels").mkdir()
+        at = {}
+        for name, lines in files.items():
+            if not lines:
+                continue
+            text = "".join(f"{line}{form.end}" for line in lines)
+            raw = (b"\xef\xbb\xbf" if form.mark else b"") + text.encode()
+            path = folder / (f"{name}.gz" if form.gz else name)
+            path.write_bytes(gzip.compress(raw) if form.gz else raw)
+            at[name.partition(".")[0]] = path
+        return trec.load(
+            at["t"],
+            at["qrels/test"],
+            [at[name] for name in ("more", "corpus") if name in at],
+            at.get("r"),
+            name="made",
+        )
+
+    def in_beir(self, folder: Path) -> Collection:
+        """The records in a folder of BEIR's form."""
+        lines = {
+            "queries": [json.dumps({"_id": qid, "text": text}) for qid, text in self.topics],
+            "corpus": [
+                json.dumps({"_id": docid, "title": "", "text": text, "metadata": {}})
+                for docid, text in self.passages
+            ],
+        }
+        for name, some in lines.items():
+            (folder / f"{name}.jsonl").write_text("\n".join(some))
+        (folder / "qrels").mkdir()
+        judged = [f"{qid}\t{docid}\t{grade}\n" for qid, docid, grade in self.qrels]
+        (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(judged))
+        if self.run is not None:
+            ranked = [f"{qid}\tQ0\t{docid}\t0\t{score}\tx\n" for qid, docid, score in self.run]
+            (folder / "r.run").write_text("".join(ranked))
+        return beir.load(folder, run=None if self.run is None else folder / "r.run", name="made")
+
+    def in_rows(self) -> tuple[list[dict], list[tuple]]:
+        """The run's pairs as rows of a frame, and all judgements beside it."""
+        queries, texts = dict(self.topics), dict(self.passages)
+        rows = [
+            {"qid": _number(qid), "docno": docid, "query": queries[qid], "text": texts.get(docid),
+             "score": score}
+            for qid, docid, score in self.run or ()
+            if qid in queries
+        ]  # fmt: skip
+        return rows, [(_number(qid), docid, grade) for qid, docid, grade in self.qrels]
 
     def in_files(self, folder: Path) -> Collection:
         """The records in a folder's files."""
@@ -211,8 +331,10 @@ class Records:
 
     def in_frames(self) -> Collection:
         """The records in data frames, with the names of columns that PyTerrier has."""
-        topics = pd.DataFrame(self.topics, columns=["qid", "query"])
-        qrels = pd.DataFrame(self.qrels, columns=["qid", "docno", "label"], dtype=object)
+        whole = [(_number(qid), text) for qid, text in self.topics]
+        judged = [(_number(qid), _number(docid), grade) for qid, docid, grade in self.qrels]
+        topics = pd.DataFrame(whole, columns=["qid", "query"])
+        qrels = pd.DataFrame(judged, columns=["qid", "docno", "label"], dtype=object)
         passages = pd.DataFrame(self.passages, columns=["docno", "text"])
         run = None
         if self.run is not None:
@@ -240,7 +362,15 @@ class Records:
 QIDS = ("q1", "q2", "007", "7", "q\N{LATIN SMALL LETTER E WITH ACUTE}")
 DOCIDS = (*QIDS[1:], "d1", "d2", "d3", "7.0", "d" * 300)
 ODD_IDS = ("d 6", "d\u200b7", "d\x1b[31m8", "d\u20289")
-WORDS = ("warm tea", "a red dog", "iron  oxide", "tea is warm", "ships float", "7")
+WORDS = (
+    "warm tea",
+    "a red dog",
+    "iron  oxide",
+    "tea is warm",
+    "ships float",
+    "7",
+    "tea\u2028\xa0\u00e9",
+)
 
 
 @st.composite

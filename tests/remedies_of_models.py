@@ -242,6 +242,13 @@ def no_unknown(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(raw))
 
 
+def tokenizer_with(folder: Path, word: str) -> None:
+    """Add a token that the weights do not know."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([word])
+    tokenizer.save_pretrained(folder)
+
+
 def templated(form: str) -> Callable[[Path], object]:
     """A tokenizer that puts a pair together in another way."""
     return lambda folder: tiny.tokenizer(template=form).save_pretrained(folder)
@@ -396,9 +403,13 @@ FOLDERS = [
       "modernbert", ["bert"]),
     C("models/base.py:load_base", "has no weight", lambda w, v: load_base(edited(w, v)),
       weights(**{"bert.encoder.layer.0.attention.self.query.weight": None}), [SAME]),
+    C("models/check.py:examine", "", loads(),
+      weights(**{"classifier.weight": torch.full((1, 32), torch.nan)}), [SAME]),
     C("models/checks/passes.py:library", "", loads("mpnet"),
       lambda folder: tiny.model(family="mpnet", relative_attention_num_buckets=8)
       .save_pretrained(folder), [SAME]),
+    C("models/config.py:load_config", "", finds("mistral"),
+      {"layer_types": ["full_attention"] * 2}, [SAME]),
     C("models/config.py:check_config", "is a decoder", finds(),
       {"is_decoder": True}, [{"is_decoder": False}]),
     C("models/config.py:_refuse_early", "auto_map", finds_of,
@@ -413,9 +424,6 @@ FOLDERS = [
     C("models/convert.py:_convert", "two of its", finds("pickled"), twice("bin"), [SAME]),
     C("models/decoder.py:Decoder.__init__", "not causal", loads("gemma"),
       {"use_bidirectional_attention": True}, [{"use_bidirectional_attention": False}]),
-    C("models/decoder.py:Decoder.__init__", "pad_token_id", loads("qwen3/1"),
-      {"pad_token_id": None},
-      [{"pad_token_id": tiny_decoders.tokenizer("qwen3").pad_token_id}]),
     *(C("models/convert.py:_source", words, installed, wrong, install)
       for words, wrong in (("needs the", "none"), ("no reranker file", "old"),
                            ("has sha256", "other"))),
@@ -489,10 +497,15 @@ FOLDERS = [
       {"id2label": {"0": "no", "1": "yes"}}, [{"id2label": {"0": "LABEL_0"}}]),
     C("models/load.py:_module", "} weights do not fit", loads(),
       weights(**{"bert.pooler.dense.bias": None}), [SAME]),
+    C("models/load.py:_module", "begin with", loads(), lambda folder: save_file(
+        {f"module.{key}": one for key, one in load_file(folder / ONE).items()},
+        folder / ONE, {"format": "pt"}), [SAME]),
     C("models/load.py:_module", "half a model", loads(), {"num_hidden_layers": 2},
       [{"num_hidden_layers": 3}]),
     C("models/load.py:_check_vocabulary", "", loads(),
       lambda folder: tiny.model(vocab_size=50).save_pretrained(folder), [SAME]),
+    C("models/load.py:Reranker.encode", "", scored(change=lambda folder: tokenizer_with(
+        folder, "walrus")), (("tea", "a walrus"), {}), [(("tea", "a"), {})]),
     C("models/load.py:_check_prompt", "truncation_side", loads("qwen3"),
       settings(TOKENIZER, truncation_side="left"),
       lambda m: [settings(TOKENIZER, truncation_side=after("expected ", m)[0])]),
@@ -537,6 +550,9 @@ FOLDERS = [
     C("models/weights.py:Weights.find", "distributed", finds(),
       holds("shard-00000-model-00000-of-00001.safetensors", {}), [SAME]),
     C("models/weights.py:Weights.find", "both hold", finds("sharded"), twice("safetensors"),
+      [SAME]),
+    C("models/weights.py:Weights.find", "of type", finds(), weights(
+        **{"bert.encoder.layer.0.output.dense.weight": torch.ones(32, 64, dtype=torch.int8)}),
       [SAME]),
     C("models/weights.py:check_depth", "", loads(), {"num_hidden_layers": 999},
       [{"num_hidden_layers": 3}]),

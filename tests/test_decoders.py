@@ -371,10 +371,21 @@ def test_positions_that_hang_on_the_batch_are_refused(tmp_path, rope):
         matchlens.load(folder, device="cpu")
 
 
-def test_a_classifier_that_knows_no_padding_is_refused(tmp_path):
-    folder = saved("qwen3-classifier", tmp_path, pad_token_id=None)
-    with pytest.raises(InputError, match="has no pad_token_id"):
-        matchlens.load(folder, device="cpu")
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+def test_a_classifier_that_knows_no_padding_reads_the_last_token_as_the_library_does(
+    family, tmp_path
+):
+    folder = tiny_decoders.save(tmp_path / "model", family, labels=1, pad_token_id=None)
+    model = matchlens.load(folder, device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    library = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    pad = tokenizer.pad_token  # as the last token it is read, too
+    texts = [("cat sat", f"the dog ran far {pad}"), ("tea", "warm"), ("a ship", "red sun " * 9)]
+    with torch.no_grad():
+        expected = [
+            float(library(**tokenizer(*pair, return_tensors="pt")).logits[0, 0]) for pair in texts
+        ]
+    assert matchlens.score(model, texts)[""].to_numpy() == pytest.approx(expected, abs=1e-5)
 
 
 def test_parts_of_a_decoder(qwen):

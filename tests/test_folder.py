@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
 import tiny
@@ -112,6 +113,57 @@ def test_a_pretraining_head_is_left_out_and_named(key, folder, tiny_pairs):
         return
     with pytest.warns(MatchlensWarning, match=f"1 weights of a head that does not score .*{key}"):
         np.testing.assert_array_equal(scores(folder, tiny_pairs), expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("modernbert", "model.embeddings.position_ids"),
+        ("bert", "bert.rotary_emb.inv_freq"),
+        ("electra", "electra.encoder.layer.0.attention.self.inv_freq"),
+    ],
+)
+def test_what_a_family_does_not_compute_is_a_weight_that_nothing_uses(family, key, tmp_path):
+    folder = tiny.save(tmp_path / "model", family)
+    refused(with_weights(folder, **{key: torch.zeros(2)}), f"1 of its weights are not used .{key}")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_weights_of_a_wrapper_are_told_by_their_names_beginning(prefix, folder):
+    held = load_file(folder / "model.safetensors")
+    renamed = {f"{prefix}{key}": one for key, one in held.items()}
+    save_file(renamed, folder / "model.safetensors", {"format": "pt"})
+    refused(folder, f"the names of its weights begin with '{prefix}'")
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8])
+def test_whole_numbers_without_a_scale_are_no_weights(kind, folder):
+    held = load_file(folder / "model.safetensors")
+    key = "bert.encoder.layer.1.output.dense.weight"
+    save_file({**held, key: held[key].to(kind)}, folder / "model.safetensors", {"format": "pt"})
+    refused(folder, f"its weight {key} is of type {str(kind)[6:]}, as a quantized model's")
+
+
+def test_weights_that_are_no_numbers_are_told(folder):
+    broken = torch.full((1, 32), torch.nan)
+    refused(with_weights(folder, **{"classifier.weight": broken}), "its weights hold NaN")
+
+
+@pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
+@pytest.mark.parametrize("word", ["walrus", "sun ["])
+def test_an_added_token_that_the_weights_do_not_know_matters_where_a_text_has_it(word, folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([word])
+    tokenizer.save_pretrained(folder)
+    module = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    pair = ("warm tea", "the sun is cold")
+    with torch.no_grad():
+        expected = float(module(**tokenizer(*pair, return_tensors="pt")).logits[0, 0])
+    for model in (matchlens.load(folder, device="cpu"), matchlens.wrap(module, tokenizer)):
+        assert "1 added tokens that its weights do not know" in model.notes[0]
+        assert matchlens.score(model, [pair])[""].item() == pytest.approx(expected, abs=1e-5)
+        with pytest.raises(InputError, match=rf"'d2'.* becomes the token '{re.escape(word)}'"):
+            matchlens.score(model, [pair, ("tea", f"a {word} b")])
 
 
 @pytest.mark.parametrize("key", ["bert.embeddings.position_ids", "embeddings.token_type_ids"])

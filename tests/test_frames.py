@@ -56,6 +56,17 @@ def test_the_pairs_of_a_frame_are_those_of_the_same_records_in_a_collection():
     json.dumps([dict(pairs.sampling), dict(pairs.counts), *map(dict, pairs.sources)])
 
 
+@pytest.mark.parametrize("form", ["dicts", "named tuples", "a generator", "spaces around texts"])
+def test_records_of_pairs_keep_their_ids_and_grades(form):
+    given = {
+        "dicts": lambda: rows().to_dict("records"),
+        "named tuples": lambda: [*rows().itertuples(index=False)],
+        "a generator": lambda: iter(rows().to_dict("records")),
+        "spaces around texts": lambda: rows().assign(text=rows()["text"].map(" {}\n".format)),
+    }[form]
+    assert facts(PairSet.from_frame(given())) == facts(PairSet.from_frame(rows()))
+
+
 NAMES = {
     "PyTerrier": {"grade": "label"},
     "ranx": {"qid": "q_id", "docno": "doc_id", "grade": "rel"},

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import matchlens.cli
-from corpora_files import GOOD, ODD_IDS, load, odd_records, write
+from corpora_files import FORMS, GOOD, ODD_IDS, load, odd_records, write
 from hostile_files import JSON, SECONDS, SIGNS, bounded, mutated, packed, paths, replaced, resealed
 from matchlens.cli.scoring import read_pairs
 from matchlens.corpora import PairSet, choose
@@ -134,8 +134,8 @@ def test_a_collection_loads_or_is_refused(goes_on):
 
 @pytest.mark.slow
 def test_files_ir_datasets_frames_and_python_give_the_same_pairs_and_counts(goes_on):
-    @fuzz(100, made=odd_records())
-    def check(made):
+    @fuzz(100, made=odd_records(), form=FORMS)
+    def check(made, form):
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore", MatchlensWarning)
             try:
@@ -148,12 +148,20 @@ def test_files_ir_datasets_frames_and_python_give_the_same_pairs_and_counts(goes
                 return
             with made.in_ir_datasets() as in_datasets:
                 collections = [in_files, in_datasets, made.in_frames(), made.in_python()]
+                for name, read in {
+                    "odd": lambda place: made.in_odd_files(place, form),
+                    "beir": made.in_beir,
+                }.items():
+                    (Path(folder) / name).mkdir()
+                    collections.append(read(Path(folder) / name))
                 ways = [{}, {"all_judged": True}, {"all_judged": True, "ideal": "full"}]
                 ways += [{"per_grade": 1, "queries": 1}]
                 if in_datasets.run is not None:
                     ways += [{"depth": 1}, {"depth": 3, "queries": 2}, {"depth": 9}]
                 for way in ways:
                     assert_the_same(made, [outcome(one, way) for one in collections], way)
+                if in_files.run is not None:
+                    assert_rows_are_the_run(made, in_files)
 
     goes_on(check)
 
@@ -169,17 +177,19 @@ def outcome(collection, way: dict) -> PairSet | None:
 
 def assert_the_same(made, found: list[PairSet | None], way: dict) -> None:
     """One rule at every door; and the passages of all judged are what a plain loop gives."""
-    files, datasets, frames, python = found
+    files, datasets, frames, python, *others = found
+    chosen = [one for one in found if one is not None]
     if files is None or datasets is None or frames is None or python is None:
-        assert found == [None] * 4
+        assert not chosen
         return
+    assert len(chosen) == len(found)
     facts = [
-        [(p.qid, p.docid, p.query, p.text, p.grade, p.judged) for p in one.pairs] for one in found
+        [(p.qid, p.docid, p.query, p.text, p.grade, p.judged) for p in one.pairs] for one in chosen
     ]
     assert all(one == facts[0] for one in facts)
-    ideals = [[*one.ideals.values()] for one in found]
+    ideals = [[*one.ideals.values()] for one in chosen]
     assert all(one == ideals[0] for one in ideals)
-    assert frames.counts == files.counts
+    assert all(one is not None and one.counts == files.counts for one in (frames, *others))
     # a document store holds no passage twice, a dictionary no record
     several = {"repeated_passages"}
     assert _without(files.counts, several) == _without(datasets.counts, several)
@@ -197,6 +207,34 @@ def assert_the_same(made, found: list[PairSet | None], way: dict) -> None:
         gains = {qid for qid, docid, g in made.qrels if g > 0 and docid not in ODD_IDS}
         pairs = {(qid, docid) for qid, docid, *_ in facts[0]}
         assert pairs == {(q, d) for q, d in expected if q in gains}
+
+
+def assert_rows_are_the_run(made, in_files) -> None:
+    """A frame of the run's pairs, with the judgements beside it: the pairs of the run."""
+    rows, qrels = made.in_rows()
+    expected = outcome(in_files, {"depth": 99, "ideal": "full"})
+    for form in (rows, pd.DataFrame(rows)):
+        try:
+            pairs = PairSet.from_frame(form, qrels, name="made")
+        except InputError as error:
+            refused = "is left of|has a text|not among the topics|no query has an id"
+            assert re.search(refused, str(error)), error  # noqa: PT017
+            assert expected is None, error  # noqa: PT017
+            continue
+        assert expected is not None
+        assert _by_query(pairs) == _by_query(expected)
+        assert pairs.ideals == expected.ideals
+        for kind in ("own_passages", "retrieved_without_text", "judged_without_text"):
+            assert pairs.counts.get(kind, 0) == expected.counts.get(kind, 0), kind
+
+
+def _by_query(pairs: PairSet) -> dict[str, list[tuple]]:
+    return {
+        pair.qid: [
+            (p.docid, p.query, p.text, p.grade, p.judged) for p in pairs if p.qid == pair.qid
+        ]
+        for pair in pairs
+    }
 
 
 def _without(counts, names) -> dict:

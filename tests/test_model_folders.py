@@ -200,10 +200,12 @@ OTHERS = {
 }
 
 
+@pytest.mark.parametrize("inner", ["", "onnx"])
 @pytest.mark.parametrize("kind", OTHERS)
-def test_weights_for_other_libraries_only(kind, folder):
+def test_weights_for_other_libraries_only(kind, inner, folder):
     (folder / "model.safetensors").unlink()
-    (folder / OTHERS[kind]).write_bytes(b"GGUF")
+    (folder / inner).mkdir(exist_ok=True)
+    (folder / inner / OTHERS[kind]).write_bytes(b"GGUF")
     said = refused(folder)
     assert (
         f"it has weights for {kind} only; expected model.safetensors or pytorch_model.bin" in said

@@ -258,6 +258,11 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
         assert find(folder).labelled(label, negate=negate).scored(None, negate) == told
 
 
+def plainly(first: str, second: str) -> dict[str, object]:
+    """Names that say nothing, beside a label2id that does."""
+    return {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {first: 0, second: 1}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "config", "says"),
@@ -270,6 +275,8 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
         (["Positive", "NEGATIVE"], {}, "a high score would mean less relevant"),
         (["entailment", "not_entailment"], {}, "a high score would mean less relevant"),
         (["not_relevant"], {}, "a high score would mean less relevant"),
+        (["relevant", "irrelevant"], plainly("relevant", "irrelevant"), "mean less relevant"),
+        (["yes", "no"], plainly("yes", "no"), "mean less relevant"),
     ],
 )
 def test_labels_that_need_a_choice(names, config, says, tmp_path, tiny_pairs, capsys):

@@ -201,7 +201,8 @@ def from_frame(
     >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
     <PairSet: 1 pairs of 1 queries, 'frame'>
     """
-    columns = _columns_of(frame, "the frame")
+    frame = frame if hasattr(frame, "columns") or not _walks(frame) else [*frame]
+    columns = _pair_columns(frame)
     graded = _column("grade", columns, "the frame") is not None
     if graded and qrels is not None:
         raise InputError(
@@ -333,10 +334,31 @@ class _Row(NamedTuple):
     kind: str
 
 
+PAIR_NAMES = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
+"""The columns of a frame of pairs, in the order of a tuple."""
+
+
+def _walks(given: Any) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
+
+
+def _pair_columns(given: Any) -> list[object]:
+    """The columns of a frame of pairs, or those that any of its records has."""
+    if columns := _columns_of(given, "the frame"):
+        return columns
+    known: dict[object, None] = {}
+    for record in given if isinstance(given, list | tuple) else ():
+        fields = record._asdict() if hasattr(record, "_asdict") else record
+        if isinstance(fields, Mapping):
+            known |= dict.fromkeys(fields)
+        elif isinstance(fields, tuple | list):
+            known |= dict.fromkeys(PAIR_NAMES[: len(fields)])
+    return [*known]
+
+
 def _pair_rows(given: Any) -> Iterator[_Row]:
     """The rows of a frame of pairs; ids that the frame does not have are made up."""
-    names = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
-    columns = _columns_of(given, "the frame")
+    columns, names = _pair_columns(given), PAIR_NAMES
     has = {name: _column(name, columns, "the frame") is not None for name in names}
     made: dict[Any, str] = {}
     for number, values in enumerate(_records(given, names, 2, "the frame"), 1):
@@ -443,9 +465,10 @@ def _passages(
         if not isinstance(text, str | None):
             came = f"the text of passage {shown(docno)} is {shown_value(text)}"
             raise door.refusal(number, came, "text", "give the passage's words")
+        words = (text or "").strip()
         if docno not in texts:
-            texts[docno] = text or ""
-        elif texts[docno] == (text or ""):
+            texts[docno] = words
+        elif texts[docno] == words:
             odd.add("repeated_passages", shown(docno), int(docno in needed))
         else:
             came = f"passage id {shown(docno)} comes a second time with another text"

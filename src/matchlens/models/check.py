@@ -56,6 +56,13 @@ def examine(reranker: Any) -> list[Item]:
     """Ask all questions of a loaded model, on two built-in pairs."""
     trial = Trial.of(reranker)
     with torch.inference_mode():
+        if not torch.isfinite(own := trial.library.scores).all():
+            values = ", ".join(f"{score:g}" for score in own.tolist())
+            raise InputError(
+                f"model {reranker.name!r}: the library's own scores of two built-in pairs are "
+                f"{values}: its weights hold NaN, or overflow in {reranker.dtype}; expected the "
+                "weights as they were saved, in float32 (--dtype)"
+            )
         return [
             *tokens(reranker),
             *scores.scores(trial),

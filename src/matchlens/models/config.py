@@ -49,12 +49,19 @@ def load_config(path: Path, name: str, types: Collection[str]) -> Any:
 
     The file itself is read only to refuse what would run code or fill the memory.
     """
-    _refuse_early(read_json(path, "config.json", name, MOST_CONFIG), name, types)
+    raw = read_json(path, "config.json", name, MOST_CONFIG)
+    _refuse_early(raw, name, types)
     with quiet_library(), refusing(name, "the library cannot use its config.json"):
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(
             str(path), trust_remote_code=False, local_files_only=True, attn_implementation="eager"
+        )
+    if config.model_type != raw["model_type"]:
+        raise InputError(
+            f"model {name!r} is of type {raw['model_type']!r}, which the library takes for "
+            f"{config.model_type!r} (a mistral with layer_types is a ministral); expected the "
+            "config.json of a supported type, as it was saved"
         )
     return settled(config)
 

@@ -73,10 +73,8 @@ class Decoder(Rotary):
         for layer in self.layers:
             layer.self_attn.is_causal = self.causal
         if self.classifies and self.module.config.pad_token_id is None:
-            raise InputError(
-                "the classifier finds the last token by the padding's id, and config.json has no "
-                "pad_token_id; write the tokenizer's into it"
-            )
+            # the library reads the last token then, and refuses batches; no token has this id
+            self.module.config.pad_token_id = -1
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """Word embeddings; positions come in every layer."""

@@ -85,8 +85,11 @@ def no_weights(path: Path, name: str) -> InputError:
     elif inner:
         text = f"they lie in {_few(inner)}; move them up, beside config.json"
     else:
+        inside = {one.name for one in islice(path.glob("*/*"), 1000)}
         kinds = [
-            kind for kind, form in _OTHERS.items() if any(re.fullmatch(form, f) for f in files)
+            kind
+            for kind, form in _OTHERS.items()
+            if any(re.fullmatch(form, file) for file in {*files, *inside})
         ]
         contents = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
         text = f"{contents}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"
@@ -119,6 +122,15 @@ def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
     """The error of a tokenizer that the library could not load."""
     if (file := _sentencepiece(path)) and not _pieces(path / file):
         reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
+    try:
+        named = json.loads(read_text(path / "tokenizer_config.json")).get("tokenizer_class")
+    except (OSError, ValueError, RecursionError, AttributeError):
+        named = None
+    if named is None:
+        reason += (
+            "; no tokenizer_config.json names its tokenizer_class, so that the library takes the "
+            "model type's: copy that file, too"
+        )
     return InputError(f"model {name!r}: cannot load its tokenizer: {reason}")
 
 

@@ -406,8 +406,9 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
         return named[0]
     if named and scores:
         raise InputError(
-            f"model {name!r} is no sequence classifier (architectures: {named}); expected "
-            "a cross-encoder saved as ...ForSequenceClassification"
+            f"model {name!r} is no sequence classifier (architectures: {', '.join(named)[:100]}; "
+            f"model_type: {config.model_type}); expected a cross-encoder saved as "
+            "...ForSequenceClassification"
         )
     if asked and not weights.classifies:
         return "ForCausalLM"

@@ -54,7 +54,11 @@ class Label:
 def names(config: Any) -> list[str]:
     """What a config calls its labels, in the order of the logits."""
     known = getattr(config, "id2label", None) or {}
-    return [str(known.get(number, f"LABEL_{number}")) for number in range(len(known))]
+    called = [str(known.get(number, f"LABEL_{number}")) for number in range(len(known))]
+    turned = {number: name for name, number in (getattr(config, "label2id", None) or {}).items()}
+    if all(map(_PLAIN.fullmatch, called)) and {*range(len(called))} <= turned.keys():
+        return [str(turned[number]) for number in range(len(called))]  # it says more
+    return called
 
 
 def choose(config: Any, name: str, label: str | int | None, negate: bool = False) -> Label | None:

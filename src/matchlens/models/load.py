@@ -36,7 +36,7 @@ from matchlens.models.templates import template_prompt
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
-from matchlens.tokenizing import guarded
+from matchlens.tokenizing import guarded, named
 
 
 @dataclass(repr=False)
@@ -92,8 +92,19 @@ class Reranker:
             InputError: if a pair cannot be encoded; it names the pair by its ids.
         """
         if self.prompt is None:
-            return encode(self.tokenizer, pairs, self.max_length, self.pairing)
-        return encode_prompted(self.tokenizer, pairs, self.max_length, self.prompt)
+            encoded = encode(self.tokenizer, pairs, self.max_length, self.pairing)
+        else:
+            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, self.prompt)
+        known = self.family.module.config.vocab_size
+        for pair, ids in zip(pairs, encoded.ids, strict=True):
+            if len(ids) and (largest := int(ids.max())) >= known:
+                token = self.tokenizer.convert_ids_to_tokens(largest)
+                with named(pair):
+                    raise InputError(
+                        f"a word becomes the token {token!r:.40} (id {largest}), the model's "
+                        f"weights know {known} tokens; expected a text without it: leave it out"
+                    )
+        return encoded
 
     def spans(self, pair: Pair) -> Spans:
         """The tokens of one pair as :meth:`encode` makes them, with their places in the texts.
@@ -133,8 +144,9 @@ class Reranker:
 
     @property
     def pad_id(self) -> int:
-        """Token id of padding."""
-        return int(str(self.tokenizer.pad_token_id or 0))
+        """Token id of padding; 0 where the weights do not know the tokenizer's own."""
+        token = int(str(self.tokenizer.pad_token_id or 0))
+        return token if token < self.family.module.config.vocab_size else 0
 
     @property
     def batch_tokens(self) -> int:
@@ -337,7 +349,10 @@ def _knows_words(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
     try:
         encoded = guarded(tokenizer, call, ())
     except InputError as error:
-        raise InputError(f"model {name!r}: its tokenizer cannot be used: {error}") from None
+        kind = type(tokenizer).__name__
+        raise InputError(
+            f"model {name!r}: its tokenizer, a {kind}, cannot be used: {error}"
+        ) from None
     return any(number not in special for each in encoded for number in each)
 
 
@@ -360,16 +375,29 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     module, report = assembled(folder, library, dtype)
     mismatched: Any = report.get("mismatched_keys") or ()
     for name, stored, wanted in sorted(mismatched):
-        if "classifier" in name and stored[1:] == wanted[1:] and len(wanted) in (1, 2):
+        if (
+            ("classifier" in name or name.startswith("score."))
+            and stored[1:] == wanted[1:]
+            and len(wanted) in (1, 2)
+        ):
             text = labels_differ(wanted[0], stored[0])
             raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {text}")
+    unexpected = {str(key) for key in report.get("unexpected_keys") or ()}
+    wrapper = min(unexpected, default="").partition(".")[0]
+    missing = {f"{wrapper}.{key}" for key in report.get("missing_keys") or ()}
+    if missing and missing <= unexpected:
+        raise InputError(
+            f"model {folder.name!r}: the names of its weights begin with '{wrapper[:40]}.', as "
+            "where a wrapper around the model was saved; expected the model inside it: save that "
+            "(save_pretrained)"
+        )
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if wrong := sorted(map(_shown, report.get(what) or ())):
             raise InputError(
                 f"model {folder.name!r}: {len(wrong)} weights do not fit ({what}: {few(wrong)}), "
                 "so its scores would be random; expected the weights of a fine-tuned cross-encoder"
             )
-    body, spare, other = leftover(module, map(str, report.get("unexpected_keys") or ()))
+    body, spare, other = leftover(module, unexpected)
     if wrong := body + other:
         raise InputError(
             f"model {folder.name!r}: {len(wrong)} of its weights are not used ({few(wrong)}), so "
@@ -429,14 +457,22 @@ def library_of(family: Any, classifies: bool) -> Any:
 
 
 def _check_vocabulary(reranker: Reranker) -> None:
-    """The weights must know every token of the tokenizer."""
-    largest = max(reranker.tokenizer.get_vocab().values())
-    known = reranker.family.module.config.vocab_size
-    if largest >= known:
+    """The weights must know every token of the tokenizer but those that were added to it."""
+    tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
+    unknown = {word: n for word, n in tokenizer.get_vocab().items() if n >= known}
+    if not unknown:
+        return
+    shown = ", ".join(f"{word!r:.30}" for word in sorted(unknown)[:3])
+    if not unknown.keys() <= tokenizer.get_added_vocab().keys():
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer has token ids up to {largest}, its weights "
-            f"know {known} tokens; expected the tokenizer that the model was trained with"
+            f"model {reranker.name!r}: its tokenizer, a {type(tokenizer).__name__}, has token ids "
+            f"up to {max(unknown.values())}, its weights know {known} tokens; expected the "
+            "tokenizer that the model was trained with, tokenizer_config.json included"
         )
+    reranker.said += (
+        f"its tokenizer has {len(unknown)} added tokens that its weights do not know ({shown}): a "
+        "text that makes one is refused",
+    )
 
 
 def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
@@ -474,8 +510,9 @@ def _check_tokenizer(reranker: Reranker) -> None:
         encoded = reranker.encode([Pair("check", "check", "a", "a b", 0), *tokens.pairs(reranker)])
     except InputError as error:
         raise InputError(
-            f"model {reranker.name!r}: its tokenizer cannot be used for pairs of "
-            f"{reranker.max_length} tokens ({smallest(reranker.limits)[1]}): {error}"
+            f"model {reranker.name!r}: its tokenizer, a {type(reranker.tokenizer).__name__}, "
+            f"cannot be used for pairs of {reranker.max_length} tokens "
+            f"({smallest(reranker.limits)[1]}): {error}"
         ) from None
     parts = encoded.parts[0]
     if Part.CLS not in parts and family.score_parts == (Part.CLS,):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -119,12 +120,13 @@ def _piece(
         return []
     texts = any(spans for _, spans in filled)
     given = [text for text, _ in filled] if texts else [filled[0][0]]
+    as_text: dict[str, Any] = {"split_special_tokens": True} if texts else {}
 
     def call(some: slice) -> BatchEncoding:
         return tokenizer(
             given[some] or given,
             add_special_tokens=texts and prompt.added,
-            split_special_tokens=texts,
+            **as_text,
             return_offsets_mapping=True,
             return_special_tokens_mask=True,
             return_attention_mask=False,

@@ -104,6 +104,13 @@ class Weights:
                             "expected every weight once, as save_pretrained writes a folder"
                         )
                     tensors[key] = stored
+        for key, stored in tensors.items():
+            if key.endswith(".weight") and "int" in stored.dtype:
+                raise InputError(
+                    f"model {name!r}: its weight {key[:100]} is of type {stored.dtype}, as a "
+                    "quantized model's, and its files do not say by which scale; expected weights "
+                    "in float32, bfloat16 or float16: save the model before it is quantized"
+                )
         return cls(path, name, files, tensors)
 
     @property
@@ -197,10 +204,11 @@ def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[st
     """
     children = [name for name, _ in module.base_model.named_children() if "pool" not in name]
     prefix = f"{module.base_model_prefix}."
+    computed = {name.rpartition(".")[2] for name, _ in module.named_buffers()}
     body, spare, other = [], [], []
     for key in sorted(unexpected):
         first = key.removeprefix(prefix).split(".")[0]
-        if _BUFFERS.search(key):
+        if key.rpartition(".")[2] in computed:  # old versions saved what every version computes
             continue
         if first in children:
             body.append(key)
@@ -211,8 +219,6 @@ def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[st
     return body, spare, other
 
 
-_BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$")
-"""Names of what old versions saved and every version computes."""
 _SPARE = re.compile(
     r"(cls\.(predictions|seq_relationship)|lm_head|predictions|sop_classifier|vocab_transform"
     r"|vocab_layer_norm|vocab_projector|lm_predictions|mask_predictions|generator_predictions"

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch, collate
 from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
 from matchlens.models.checks.item import HALF, SCORES, Item
 from matchlens.models.checks.passes import Removal, Trial, library, score, scored, walk
 from matchlens.parts import Part
 
+SHORT = 16
+"""Below so many tokens the built-in pairs may be cut to the same ones."""
 TYPES = "token_type_embeddings"
 """What the library calls a table of token types."""
 
@@ -51,6 +54,10 @@ def scores(trial: Trial) -> Iterator[Item]:
     yield Item("order", difference, most=most, said=f"{text}: a score does not belong to its pair")
     difference = _difference(trial.plain[:1], trial.plain[1:])
     text = "two different texts have one score: the score does not come from the text"
+    limits = trial.reranker.limits
+    if limits and trial.reranker.max_length < SHORT:
+        limit = min(limits, key=lambda name: limits[name])
+        text += f", of which a pair has {trial.reranker.max_length} tokens at most ({limit})"
     yield Item("texts", difference, above=0, said=text)
 
 
@@ -89,7 +96,8 @@ def labels_differ(declared: int, returned: int) -> str:
     return (
         f"its config declares {_count(declared, 'label')} and it returns "
         f"{_count(returned, 'logit')} a pair, so that nobody knows which is relevance (write the "
-        "right id2label into config.json, or save the head that the model was trained with)"
+        "right id2label or num_labels into config.json, or save the head that the model was "
+        "trained with)"
     )
 
 
@@ -226,8 +234,11 @@ def relevant_above(reranker: Any) -> Iterator[Item]:
         for step in (0, 1)
         for number, (query, _) in enumerate(ASKED)
     ]
-    encoded = reranker.encode(pairs)
-    if encoded.truncated.any():
+    try:
+        encoded = reranker.encode(pairs)
+    except InputError:  # the limit leaves a passage no token beside the one that the score reads
+        encoded = None
+    if encoded is None or encoded.truncated.any():
         yield Item("relevant_above", None)
         return
     rows = np.arange(len(pairs))

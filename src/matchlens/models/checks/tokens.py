@@ -80,7 +80,9 @@ def pairs(reranker: Any) -> list[Pair]:
     """The check's pairs; texts with the tokenizer's own words, capitals, accents and spaces; last
     a pair whose passage is longer than the limit.
     """
-    special = " ".join(dict.fromkeys(reranker.tokenizer.all_special_tokens))
+    tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
+    words = dict.fromkeys(tokenizer.all_special_tokens)
+    special = " ".join(one for one in words if tokenizer.convert_tokens_to_ids(one) < known)
     if reranker.prompt is not None:  # there they are text
         special = ""
     texts = [f"A tea {special} is cold.", "  La TH\u00c9I\u00c8RE,\tit\u2019s  2 \u00bd cups. "]
@@ -116,12 +118,14 @@ def _piecewise(reranker: Any, pair: Pair) -> list[int]:
     begins = prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id)
     ids: list[int] = [int(str(tokenizer.bos_token_id))] if begins else []
     for piece in prompt.pieces:
-        added = prompt.added and ("{query}" in piece or "{passage}" in piece)
+        holds_text = "{query}" in piece or "{passage}" in piece
+        as_text = {"split_special_tokens": True} if holds_text else {}
         filled = piece
         for place, text in texts.items():
             own = text.strip() if prompt.strip and place != "{instruction}" else text
             filled = filled.replace(place, own)
-        ids += tokenizer(filled, add_special_tokens=added)["input_ids"]
+        added = prompt.added and holds_text
+        ids += tokenizer(filled, add_special_tokens=added, **as_text)["input_ids"]
     return ids
 
 
