@@ -190,9 +190,9 @@ def test_points_double_until_the_error_is_small(model, monkeypatch):
     asked = []
     real = gating.integrate
 
-    def counting(model, pair, words, points):
+    def counting(model, pair, words, points, cuts=()):
         asked.append(points)
-        return real(model, pair, words, points)
+        return real(model, pair, words, points, cuts)
 
     monkeypatch.setattr(gating, "integrate", counting)
     monkeypatch.setattr(explaining, "SMALL_ERROR", 1e-7)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matchlens.corpora import Pair, PairSet, beir, choose, demo, frame, irds, thin, trec
     from matchlens.directions import Cut, Direction, How
     from matchlens.errors import InputError, MatchlensWarning
+    from matchlens.live.server import serve
     from matchlens.models.load import Reranker, load
     from matchlens.models.wrap import wrap
     from matchlens.parts import Part
@@ -74,6 +75,7 @@ _PLACES = {
     "look": "matchlens.studies.looking",
     "score": "matchlens.studies.ablation",
     "screen": "matchlens.studies.screening",
+    "serve": "matchlens.live.server",
     "study": "matchlens.studies.study",
     "sweep": "matchlens.studies.sweeps",
     "sweep_points": "matchlens.studies.sweeps",
@@ -121,6 +123,7 @@ __all__ = [
     "look",
     "score",
     "screen",
+    "serve",
     "study",
     "sweep",
     "sweep_points",

@@ -23,7 +23,9 @@ from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
-from matchlens.plan import LayerCut
+from matchlens.parts import Part
+from matchlens.plan import Condition, LayerCut
+from matchlens.signals import check_cancelled
 
 POINT_TOKENS, SLOPE_TOKENS = 2048, 8192
 """Places of a batch that holds one pair at several gates, and most of one whose layers are all kept
@@ -63,6 +65,7 @@ def walk_gated(
     states: Float[Tensor, "pair token width"],
     conditions: int,
     gate: GateOf,
+    cuts: Condition = (),
 ) -> Float[Tensor, "condition pair"]:
     """Scores under gates, through the library's own layers.
 
@@ -72,14 +75,16 @@ def walk_gated(
         states: the input of layer 0.
         conditions: how often the batch stands side by side, each with its own gates.
         gate: the gates of each layer.
+        cuts: cuts by ``zero``, ``mask`` or ``sink`` that are made before the gates.
     """
     family = model.family
-    uncut = [LayerCut.of([], 0, family.n_heads, ())] * conditions
     states = states.repeat(conditions, 1, 1)
     rows = None
     for layer in range(family.n_layers):
+        check_cancelled()
         rows = family.score_rows if layer == family.n_layers - 1 else None
-        states = family.layer(layer, states, Call(grid, uncut, rows, gate=gate(layer)))
+        made = [LayerCut.of(cuts, layer, family.n_heads, tuple(Part))] * conditions
+        states = family.layer(layer, states, Call(grid, made, rows, gate=gate(layer)))
     logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
 
@@ -207,6 +212,7 @@ def stream_slopes(
     tables: Tensor | None = None,
     batch_tokens: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    cuts: Condition = (),
 ) -> Float[np.ndarray, " pair"]:
     """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
 
@@ -217,6 +223,7 @@ def stream_slopes(
         tables: the gates; all at 1 where None.
         batch_tokens: most places of a batch; the model's default where None.
         progress: called with pairs done and pairs in all.
+        cuts: see :func:`walk_gated`.
 
     Raises:
         InputError: if a pair cannot be encoded, or a score is not finite.
@@ -228,7 +235,7 @@ def stream_slopes(
         budget = batch_tokens or min(model.batch_tokens, SLOPE_TOKENS)
         for start, batch in _in_batches(model, pairs, budget):
             rows = batch.pairs + start
-            scores, slopes = _differentiated(model, batch, tables)
+            scores, slopes = _differentiated(model, batch, tables, cuts)
             check_finite(model, scores, [pairs[row] for row in rows.tolist()])
             out[rows] = scores
             keep(rows, slopes)
@@ -239,7 +246,7 @@ def stream_slopes(
 
 
 def _differentiated(
-    model: Reranker, batch: EncodedBatch, tables: Tensor | None
+    model: Reranker, batch: EncodedBatch, tables: Tensor | None, cuts: Condition
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores of a batch, and their derivatives by the gates."""
     family, grid = model.family, PartLayout(batch.parts)
@@ -255,7 +262,7 @@ def _differentiated(
 
         return Gate(one if tables is None else spread(tables[layer][None], grid), collect)
 
-    scores = walk_gated(model, grid, family.embed(batch), 1, gate)
+    scores = walk_gated(model, grid, family.embed(batch), 1, gate, cuts)
     backward(scores)
     return scores[0].detach().cpu().numpy(), np.stack(found, axis=1)
 
@@ -308,7 +315,9 @@ class Integral:
         return self.score - self.without - total
 
 
-def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> Integral:
+def integrate(
+    model: Reranker, pair: Pair, words: np.ndarray, points: int, cuts: Condition = ()
+) -> Integral:
     """Share a score out over who reads whom: the integral over all gates from 0 to 1.
 
     The contribution of a token pair is the integral over t of the score's derivative by its gate
@@ -319,6 +328,7 @@ def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> In
         pair: a query with a passage.
         words: the number of each token's word, from 0; tokens of one word are summed.
         points: how many values t takes.
+        cuts: see :func:`walk_gated`; what is shared out is the score that they leave.
 
     Raises:
         InputError: if the pair cannot be encoded, or a score is not finite.
@@ -348,7 +358,7 @@ def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> In
     refresh(family.module)
     with torch.inference_mode():
         ends = torch.tensor([1.0, 0.0], dtype=kind, device=model.device)[:, None, None, None]
-        both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False))
+        both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False), cuts)
         both = both[:, 0].double().cpu().numpy()
     check_finite(model, both, [pair, pair])
     middles = (torch.arange(points, dtype=kind, device=model.device) + 0.5) / points
@@ -358,13 +368,13 @@ def integrate(model: Reranker, pair: Pair, words: np.ndarray, points: int) -> In
         states = family.embed(batch)
         for some in middles.split(together):
             gates = gate_at(some[:, None, None, None], True)
-            backward(walk_gated(model, grid, states, len(some), gates))
+            backward(walk_gated(model, grid, states, len(some), gates, cuts))
     shared = (sums / points).cpu().numpy()
     return Integral(float(both[0]), float(both[1]), shared)
 
 
 def word_attention(
-    model: Reranker, pair: Pair, words: np.ndarray
+    model: Reranker, pair: Pair, words: np.ndarray, cuts: Condition = ()
 ) -> Float[np.ndarray, "layer head row_word column_word"]:
     """Attention between words: mean over the row word's tokens of the sum over the column word's.
 
@@ -374,6 +384,7 @@ def word_attention(
         model: a loaded reranker.
         pair: a query with a passage.
         words: the number of each token's word, from 0.
+        cuts: see :func:`walk_gated`; what a cut removes by ``zero`` is still there.
 
     Raises:
         InputError: if the pair cannot be encoded.
@@ -382,7 +393,6 @@ def word_attention(
     batch = collated(model, [pair])
     grid, last = PartLayout(batch.parts), family.n_layers - 1
     one_hot = _one_hot(model, batch, words)
-    uncut = LayerCut.of([], 0, family.n_heads, ())
     out: list[np.ndarray] = []
 
     def watch(weights: Tensor, values: Tensor) -> None:
@@ -395,7 +405,9 @@ def word_attention(
         states = family.embed(batch)
         for layer in range(family.n_layers):
             rows = family.score_rows if layer == last else None
-            states = family.layer(layer, states, Call(grid, [uncut], rows, watch=watch))
+            check_cancelled()
+            cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part))
+            states = family.layer(layer, states, Call(grid, [cut], rows, watch=watch))
     return np.stack(out)
 
 

@@ -22,6 +22,7 @@ from matchlens.models.random_edges import RandomEdges
 from matchlens.models.replacements import Replacements
 from matchlens.models.shared_layer import Counts, SharedLayer, sparse
 from matchlens.plan import LayerCut, Node, Plan
+from matchlens.signals import check_cancelled
 
 Step = tuple[int, int]
 """The place of a parent among the states that are there, and the number of its child."""
@@ -95,6 +96,7 @@ class Walk:
                 steps = [step for step in steps if step not in isolated]
         layer = _Layer(self, level, states)
         for group in self._groups(level, steps):
+            check_cancelled()
             out = layer.outcome(group)
             if level < len(self.plan.levels) - 1:
                 states_below = out.unflatten(0, (len(group), -1))

@@ -11,7 +11,17 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from matchlens.cli import checking, comparing, explaining, job, reproduce, rerunning, scoring, study
+from matchlens.cli import (
+    checking,
+    comparing,
+    explaining,
+    job,
+    reproduce,
+    rerunning,
+    scoring,
+    serving,
+    study,
+)
 from matchlens.settings import (
     PANELS,
     RUNNING,
@@ -76,6 +86,7 @@ def commands() -> dict[str, Command]:
         "report": Command(study.ReportSettings, study.REPORT_HELP, study.report),
         "rerun": Command(rerunning.RerunSettings, rerunning.HELP, rerunning.rerun),
         "reproduce": Command(reproduce.ReproduceSettings, reproduce.HELP, reproduce.reproduce),
+        "serve": Command(serving.ServeSettings, serving.HELP, serving.serve),
         "score": Command(scoring.ScoreSettings, scoring.HELP, scoring.score),
         "check": Command(checking.CheckSettings, checking.HELP, checking.check),
         "families": Command(checking.FamiliesSettings, checking.FAMILIES_HELP, checking.families),

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
-from matchlens.directions import Cut
+from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 from matchlens.parts import NAMED, Part
 from matchlens.results import Result
@@ -83,16 +83,72 @@ def explain(
     >>> result.to_frame("passages")["docid"].tolist(), list(result.tables)[:3]
     (['0', '1'], ['passages', 'words', 'units'])
     """
-    started = time.perf_counter()
     pairs = _pairs(query, passages)
-    first, second = compared(compare, len(pairs))
+    chosen = compared(compare, len(pairs))
     check_points(points)
-    ready = _ready(model)
+    sharing = Sharing(points)
+    return explain_pairs(
+        _ready(model), pairs, chosen, sharing, swap=swap, seed=seed, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a margin is shared out.
+
+    Args:
+        points: least number of points of the integral.
+        most_points: where the number of points stops to double.
+        cuts: cuts that hold meanwhile: what is shared out is the score that they leave.
+    """
+
+    points: int = POINTS
+    most_points: int = MOST_POINTS
+    cuts: tuple[Cut, ...] = ()
+
+
+def explain_pairs(
+    ready: Reranker,
+    pairs: Sequence[Pair],
+    compare: tuple[int, int],
+    sharing: Sharing,
+    *,
+    swap: bool,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Explain a margin as :func:`explain` does, with the options of :class:`Sharing`.
+
+    Args:
+        ready: a loaded reranker.
+        pairs: one query with its passages.
+        compare: the numbers of the passages A and B.
+        sharing: how the margin is shared out.
+        swap: whether cuts are made at all; they cannot be where the sharing has cuts.
+        seed: of the random sets of cuts.
+        progress: called with steps done and steps in all.
+
+    Raises:
+        InputError: if a cut of the sharing puts something in by which no margin can be shared out,
+            or a pair cannot be encoded.
+    """
+    started = time.perf_counter()
+    for cut in sharing.cuts:
+        if cut.how in (How.MEAN, How.RESAMPLE):
+            raise InputError(
+                f"cut {str(cut)!r} puts in what other pairs read, which is no attention of this "
+                "pair, so that its score cannot be shared out; expected another how: zero, mask, "
+                "sink"
+            )
+    if swap and sharing.cuts:
+        raise ValueError("a swap is searched in the model without cuts")
+    first, second = compare
+    query = pairs[0].query
     tol = TIE_TOL[ready.dtype]
     steps = _Steps(progress, len(pairs) + (2 if swap else 0))
-    shares = _integrated(ready, pairs, (first, second), points, steps)
+    shares = _integrated(ready, pairs, (first, second), sharing, steps)
     margin = shares[first].integral.score - shares[second].integral.score
-    tables, missed = _tables(ready, shares, first, second)
+    tables, missed = _tables(ready, shares, first, second, sharing.cuts)
     pairset = PairSet(tuple(pairs), {}, {"candidates": "given"}, {"pairs": len(pairs)}, ())
     both_pairs = [pairs[first], pairs[second]]
     used = shares[first].points
@@ -270,7 +326,11 @@ class _Share:
 
 
 def _integrated(
-    model: Reranker, pairs: Sequence[Pair], compared: tuple[int, int], points: int, steps: _Steps
+    model: Reranker,
+    pairs: Sequence[Pair],
+    compared: tuple[int, int],
+    sharing: Sharing,
+    steps: _Steps,
 ) -> list[_Share]:
     """Share out all scores with as many points as the margin of the compared passages needs."""
     from matchlens import gating
@@ -283,19 +343,20 @@ def _integrated(
         numbers = np.concatenate(
             [np.full(word.stop - word.start, at) for at, word in enumerate(words[row])]
         )
-        found = gating.integrate(model, pairs[row], numbers, points)
+        found = gating.integrate(model, pairs[row], numbers, points, sharing.cuts)
         length = int(encoded.lengths[row])
         return _Share(pairs[row], words[row], found, points, length, bool(encoded.truncated[row]))
 
+    points = sharing.points
     shares = {row: of(row, points) for row in compared}
-    while points < MOST_POINTS:
+    while points < sharing.most_points:
         first, second = (shares[row].integral for row in compared)
         margin = first.score - second.score
         if abs(margin) <= TIE_TOL[model.dtype]:
             break  # a tie has nothing to share out, whatever the number of points
         if abs(first.missed - second.missed) <= SMALL_ERROR * abs(margin):
             break
-        points = min(2 * points, MOST_POINTS)
+        points = min(2 * points, sharing.most_points)
         shares = {row: of(row, points) for row in compared}
     out = []
     for row in range(len(pairs)):
@@ -329,7 +390,7 @@ def _said(
 
 
 def _tables(
-    model: Reranker, shares: Sequence[_Share], first: int, second: int
+    model: Reranker, shares: Sequence[_Share], first: int, second: int, cuts: Sequence[Cut]
 ) -> tuple[dict[str, pd.DataFrame], float]:
     """The tables of contributions, and what they miss of the margin (logits)."""
     a, b = shares[first], shares[second]
@@ -344,7 +405,8 @@ def _tables(
         "margin": _margin(units[first], units[second]),
         "query_words": _query_words(a, b),
         "links": pd.concat(
-            [_links(model, number, one) for number, one in enumerate(shares)], ignore_index=True
+            [_links(model, number, one, cuts) for number, one in enumerate(shares)],
+            ignore_index=True,
         ),
     }, missed
 
@@ -438,7 +500,7 @@ def _query_words(a: _Share, b: _Share) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["word", "text", "contribution", "read_a", "read_b"])
 
 
-def _links(model: Reranker, number: int, share: _Share) -> pd.DataFrame:
+def _links(model: Reranker, number: int, share: _Share, cuts: Sequence[Cut]) -> pd.DataFrame:
     """Who reads whom: the strongest links of each head, and of the sum over all heads.
 
     Attention is the mean over the row word's tokens of the sum over the column word's, and for all
@@ -451,7 +513,7 @@ def _links(model: Reranker, number: int, share: _Share) -> pd.DataFrame:
     numbers = np.concatenate(
         [np.full(word.stop - word.start, at) for at, word in enumerate(share.words)]
     )
-    attention = word_attention(model, share.pair, numbers)
+    attention = word_attention(model, share.pair, numbers, cuts)
     kept = [(-1, -1, sums.sum((0, 1), dtype=np.float64), ALL_LINKS, attention.mean((0, 1)))]
     for layer in range(layers):
         for head in range(heads):

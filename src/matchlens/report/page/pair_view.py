@@ -171,24 +171,38 @@ def notebook_block(view: str) -> str:
     return f"<style>{_scoped_style()}</style>{view}<script>{asset('pair.js')}</script>"
 
 
-@cache
-def _scoped_style() -> str:
-    """The view's rules with the page's colours, light and dark, for the view alone."""
+def palettes() -> tuple[str, str]:
+    """The page's colours as declarations, light and dark."""
     page = asset("page.css")
     found = [
         re.search(rf"{re.escape(start)} ?\{{(.*?)\}}", page, re.DOTALL)
         for start in (":root", ':root[data-theme="dark"]')
     ]
     light, dark = (one[1] if one else "" for one in found)
+    return light, dark
+
+
+def steps(where: str = "") -> str:
+    """Rules that make a class of each step of the colour scales.
+
+    Args:
+        where: what stands before the class in a selector.
+    """
+    names = [*(f"{side}{k}" for side in "np" for k in range(1, 9)), *(f"t{k}" for k in range(10))]
+    return "".join(f"{where}.{name}{{--m:var(--{name})}}" for name in (*names, "z", "u"))
+
+
+@cache
+def _scoped_style() -> str:
+    """The view's rules with the page's colours, light and dark, for the view alone."""
+    light, dark = palettes()
     night = (
         '[data-jp-theme-light="false"] .mlv.alone,.vscode-dark .mlv.alone,[data-theme="dark"] '
         ".mlv.alone"
     )
     day = ':root:not(:has([data-jp-theme-light="true"],.vscode-light)) .mlv.alone'
-    steps = [*(f"{side}{k}" for side in "np" for k in range(1, 9)), *(f"t{k}" for k in range(10))]
-    colours = "".join(f".mlv .{name}{{--m:var(--{name})}}" for name in (*steps, "z", "u"))
     return (
-        f"{colours}.mlv.alone{{{light}}}{night}{{{dark}}}"
+        f"{steps('.mlv ')}.mlv.alone{{{light}}}{night}{{{dark}}}"
         f"@media(prefers-color-scheme:dark){{{day}{{{dark}}}}}"
         f"@media print{{.mlv.alone{{{light}}}}}{asset('pair.css')}"
     )

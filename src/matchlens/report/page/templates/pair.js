@@ -65,7 +65,10 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       near(null);
     });
   }
-  addEventListener("scroll", () => (tip.hidden = true), { passive: true, capture: true });
+  // A live page puts another view in the place of this one.
+  const gone = new AbortController();
+  view.addEventListener("matchlens-gone", () => gone.abort());
+  addEventListener("scroll", () => (tip.hidden = true), { passive: true, capture: true, signal: gone.signal });
 
   // What can be pressed, by mouse and keys; arrow keys go on inside a group, which is one tab stop.
   function pressable(nodes, press, columns = 0) {

@@ -1,0 +1,213 @@
+"""``matchlens serve``: a live page of a model, on this machine alone."""
+
+from __future__ import annotations
+
+import re
+import webbrowser
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from matchlens.cli.candidates import collections, draw
+from matchlens.cli.terminal import say, show
+from matchlens.directions import Cut, cut_sets
+from matchlens.errors import InputError, Interrupted
+from matchlens.settings import (
+    MODEL,
+    RESULTS,
+    Candidates,
+    CollectionSettings,
+    Effect,
+    Fields,
+    ModelSettings,
+    Seed,
+    StudySettings,
+    option,
+    options_of,
+    settings,
+    within,
+)
+
+if TYPE_CHECKING:
+    from matchlens.corpora import PairSet
+    from matchlens.models.folder import ModelFolder
+
+HELP = """Serve a live page: type a query and passages, cut who reads whom, watch the ranking.
+
+The page opens in the browser; it listens on this machine alone, and its address has a random token.
+Scores are those of `matchlens score`, contributions and swaps those of `matchlens explain`. Without
+a collection the built-in one can be browsed. Ctrl-C ends it.
+
+\b
+Examples:
+  matchlens serve
+  matchlens serve -m my/reranker -m demo --dataset beir/nfcorpus/test --queries 50
+  matchlens serve --cut-file sets.json --results out/study --no-open
+
+Needs the serve extra: pip install 'matchlens[serve]'
+"""
+
+
+@settings(effect=Effect.RUN)
+class ServeSettings(ModelSettings, CollectionSettings, Fields, Candidates, Seed):
+    """Options of ``serve``."""
+
+    model: list[str] | None = option(  # type: ignore[assignment]
+        "--model",
+        "-m",
+        default=None,
+        metavar="MODEL",
+        help="Local folder, Hugging Face id (downloaded), or 'demo' (built in) [demo]. Twice: two "
+        "models are compared.",
+        panel=MODEL,
+    )
+    port: int = option(default=0, help="Where it listens [any free one].", check=within(0, 65535))
+    no_open: bool = option("--no-open", default=False, help="Open no browser.")
+    link: str | None = option(
+        default=None,
+        metavar="URL",
+        help="Open with the texts and cuts of an address that the page's Copy link made.",
+    )
+    cut_file: Path | None = option(
+        default=None,
+        metavar="FILE",
+        help="Sets of cuts to choose from: JSON, a list of objects with name and cuts.",
+        panel=RESULTS,
+    )
+    results: Path | None = option(
+        default=None,
+        metavar="DIR",
+        help="A results folder, whose matching heads and smallest swap become sets.",
+        panel=RESULTS,
+    )
+
+
+def serve(settings: ServeSettings) -> None:
+    """Serve a live page until Ctrl-C.
+
+    Raises:
+        Interrupted: when it was stopped.
+    """
+    from matchlens.live.server import check_extra, check_models
+    from matchlens.models.folder import check_dtype, check_length
+
+    check_extra()
+    names = settings.model or ["demo"]
+    check_models(len(names))
+    check_dtype(settings.dtype)
+    check_length(settings.max_length)
+    fragment = _fragment(settings.link)
+    sets = {**_named(settings.cut_file), **_found(settings.results)}
+    folders = [_folder(name, settings) for name in names]
+    for folder in folders:
+        for cuts in sets.values():
+            for cut in cuts if len(folders) == 1 else ():
+                cut.check(*folder.shape, repr(folder.name))
+    pairs = _pairs(settings)
+    say("loading and checking the model ...", settings.quiet)
+    from matchlens.live.microscope import Microscope
+    from matchlens.live.server import LivePage
+    from matchlens.models.load import load
+    from matchlens.models.packed import keep_memory
+
+    keep_memory()
+    models = [
+        load(
+            folder,
+            device=settings.device,
+            dtype=settings.dtype,
+            max_length=settings.max_length,
+            negate=settings.negate,
+        )
+        for folder in folders
+    ]
+    with LivePage(Microscope(models, pairs, sets), settings.port, inside=False) as page:
+        show(f"{page.url}{fragment}\n")
+        say("open this address; Ctrl-C ends it", settings.quiet)
+        if not settings.no_open:
+            webbrowser.open(page.url + fragment)
+        try:
+            page.wait()
+        except KeyboardInterrupt:
+            raise Interrupted("the live page has stopped") from None
+
+
+def _folder(name: str, settings: ServeSettings) -> ModelFolder:
+    from matchlens.models.folder import find
+
+    folder = find(name, settings.revision).asked(settings.prompt)
+    return folder.labelled(settings.label, negate=settings.negate)
+
+
+def _pairs(settings: ServeSettings) -> PairSet:
+    """The candidates to browse, of the built-in collection where none is named."""
+    from matchlens.studies.presets import preset
+
+    kinds = (CollectionSettings, Fields, Candidates)
+    names = [one.name for kind in kinds for one in options_of(kind)]
+    chosen = StudySettings(**{name: getattr(settings, name) for name in names})
+    named = (chosen.demo, chosen.dataset, chosen.topics, chosen.qrels, chosen.passages, chosen.run)
+    if not any(named):
+        chosen = replace(chosen, demo=True)
+    standard = preset("default")
+    found = collections(chosen, standard)
+    return draw(found, chosen, standard, easy=chosen.easy or 0, seed=settings.seed)
+
+
+def _fragment(link: str | None) -> str:
+    """What a copied link says after its ``#``.
+
+    Raises:
+        InputError: if it says nothing.
+    """
+    if link is None:
+        return ""
+    fragment = urlsplit(link).fragment
+    if re.fullmatch(r"s=[\w-]{1,60000}", fragment, re.ASCII) is None:
+        raise InputError(
+            f"--link {link!r:.60} holds no texts and cuts; expected a whole address that Copy link "
+            "made, in quotes: copy it again"
+        )
+    return f"#{fragment}"
+
+
+def _named(path: Path | None) -> dict[str, tuple[Cut, ...]]:
+    return {} if path is None else cut_sets(path)
+
+
+def _found(folder: Path | None) -> dict[str, tuple[Cut, ...]]:
+    """The matching heads, named sets of heads and smallest swap that a results folder holds.
+
+    Raises:
+        InputError: if it holds none of them.
+    """
+    if folder is None:
+        return {}
+    from matchlens.report.results_folder import ResultsFolder
+
+    held = ResultsFolder.load(folder)
+    heads: dict[str, list[str]] = {}
+    for row in held.rows("attention", "matching"):
+        if row["matching"]:
+            heads.setdefault(str(row["direction"]), []).append(f"{row['layer']}.{row['head']}")
+    sets: dict[str, tuple[Cut, ...]] = {
+        f"matching heads {name}": (Cut.parse(f"{name}#{','.join(some)}"),)
+        for name, some in heads.items()
+    }
+    named = held.option("head-sets", "sets")
+    directions = held.option("head-sets", "directions")
+    if isinstance(named, dict) and isinstance(directions, list):
+        for name, some in named.items():
+            for direction in directions:
+                sets[f"{name} {direction}"] = (Cut.parse(f"{direction}#{some}"),)
+    swap = held.option("explain", "swap")
+    if isinstance(swap, list) and held.option("explain", "swapped"):
+        sets["smallest swap"] = tuple(Cut.parse(str(text)) for text in swap)
+    if not sets:
+        raise InputError(
+            f"{str(folder)!r} holds no matching heads, sets of heads or swap; expected the results "
+            "of attention, sweep head-sets or explain: run one of these with --out, or leave "
+            "--results out"
+        )
+    return sets

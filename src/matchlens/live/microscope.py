@@ -1,0 +1,498 @@
+"""What the live page shows of its models: scores under cuts, contributions, explanations.
+
+Every number comes from where the commands have it: scores from the run behind ``matchlens score``,
+contributions and swaps from ``matchlens explain``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from matchlens import gating
+from matchlens.corpora import PairSet
+from matchlens.corpora.lines import shown
+from matchlens.directions import Cut, Direction, How
+from matchlens.errors import InputError
+from matchlens.live.exporting import Ranking, page_of, python_lines
+from matchlens.live.wishes import HOWS, MOST_PASSAGES, Wish, directions, parsed
+from matchlens.live.work import Tell
+from matchlens.models.load import Reranker
+from matchlens.parts import NAMED, Part
+from matchlens.ranking import Candidates
+from matchlens.ranking.ties import rank
+from matchlens.report.page.sections.explaining import explained
+from matchlens.report.texts import number
+from matchlens.report.views.explain import completeness_sentence, swap_sentence
+from matchlens.results import Result, records
+from matchlens.runners import run
+from matchlens.studies.common import TIE_TOL
+from matchlens.studies.cut_modes import reason
+from matchlens.studies.explaining import Sharing, explain_pairs
+
+LIVE_POINTS, MOST_LIVE_POINTS = 8, 16
+"""Points of the integral while one toggles; ``explain`` takes more."""
+VIEW_LINKS = 15
+"""Links of a head that the pair view can show."""
+KEPT_SCORES, KEPT_BYTES = 20_000, 48 * 2**20
+"""Scores, and bytes of other answers, that are kept to be given again."""
+MOST_QUERIES, MOST_CANDIDATES = 400, 200
+"""Queries and candidates that a browser is told at once."""
+EXAMPLE = (
+    "why does meat brown when seared",
+    (
+        "When meat is seared, its surface dries out and climbs past roughly 140 C. At that heat "
+        "amino acids react with sugars in what is called the Maillard reaction, forming brown "
+        "pigments along with hundreds of savory aroma compounds.",
+        "It is a myth that seared meat holds in its juices. Weighing tests show a roast loses "
+        "about as much moisture whether or not the outside is made brown first.",
+        "After the meat has been seared, melt butter in the same pan until it looks brown and "
+        "smells of nuts, then pour it over the sliced steak.",
+        "Brown rice takes longer to cook than white rice because its bran layer is left on.",
+    ),
+)
+Score = tuple[float, int, bool]
+"""Logit, tokens, and whether the pair was longer than the limit."""
+
+
+class Kept:
+    """Answers by what was asked, the oldest forgotten first."""
+
+    def __init__(self, most: int = KEPT_BYTES) -> None:
+        self._most, self._bytes = most, 0
+        self._answers: OrderedDict[str, tuple[Mapping[str, object], int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Mapping[str, object] | None:
+        """An answer that was given before."""
+        with self._lock:
+            if key not in self._answers:
+                return None
+            self._answers.move_to_end(key)
+            return self._answers[key][0]
+
+    def put(self, key: str, answer: Mapping[str, object]) -> None:
+        """Keep an answer; those that are too old or too large are forgotten."""
+        size = len(key) + len(json.dumps(answer))
+        with self._lock:
+            self._bytes += size - self._answers.pop(key, ({}, 0))[1]
+            self._answers[key] = (answer, size)
+            while self._bytes > self._most:
+                self._bytes -= self._answers.popitem(last=False)[1][1]
+
+
+class Microscope:
+    """Models, a collection and sets of cuts, and what can be asked of them.
+
+    Only one thread may ask for what runs a model.
+
+    Args:
+        models: loaded rerankers, one or two.
+        pairs: queries with candidates to browse.
+        sets: sets of cuts by name.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Reranker],
+        pairs: PairSet | None = None,
+        sets: Mapping[str, Sequence[Cut]] | None = None,
+    ) -> None:
+        self.models, self.sets = tuple(models), dict(sets or {})
+        self.queries: OrderedDict[tuple[str, str], list[int]] = OrderedDict()
+        self.pairs = pairs.pairs if pairs is not None else ()
+        for place, pair in enumerate(self.pairs):
+            self.queries.setdefault((pair.collection, pair.qid), []).append(place)
+        self._scores: OrderedDict[tuple[object, ...], Score] = OrderedDict()
+        self._kept = Kept()
+        self.runs = 0
+        """How often a model has been run."""
+
+    def about(self) -> dict[str, object]:
+        """What the page must know before anything is asked."""
+        query, passages = EXAMPLE
+        first = next(iter(self.queries.values()), None)
+        if first is not None:
+            rows = _mixed([(place, self.pairs[place].grade) for place in first])[:8]
+            query = self.pairs[first[0]].query
+            passages = tuple(self.pairs[place].text for place in rows)
+        return {
+            "models": [self._model(place) for place in range(len(self.models))],
+            "hows": list(HOWS),
+            "most": MOST_PASSAGES,
+            "sets": [
+                {"name": name, "cuts": [str(cut) for cut in cuts]}
+                for name, cuts in self.sets.items()
+            ],
+            "queries": len(self.queries),
+            "start": {"query": query, "passages": list(passages)},
+        }
+
+    def _model(self, place: int) -> dict[str, object]:
+        model = self.models[place]
+        pairs = Wish(place, *EXAMPLE, ()).pairs
+        parts = self.parts(model)
+        reach = run(model, pairs[:1], {"": []})
+        named = [f"{x}->{y}" for x in NAMED if x in parts for y in NAMED if y in parts]
+        if Part.OTHER in parts:
+            named += [f"{x}->All" for x in NAMED if x in parts]
+        score_parts = {str(part) for part in model.family.score_parts}
+        return {
+            "name": shown_name(model),
+            "layers": model.family.n_layers,
+            "heads": model.family.n_heads,
+            "directions": [
+                {
+                    "name": name,
+                    "words": Direction.parse(name).words.replace("the document", "the passage"),
+                    "impossible": reason([Cut.parse(name)], reach.reach, reach.causal) or "",
+                }
+                for name in named
+            ],
+            "reads": sorted(score_parts),
+            "tokens": model.max_length,
+            "notes": list(model.notes),
+        }
+
+    def parts(self, model: Reranker) -> tuple[Part, ...]:
+        """The parts that a model's input has."""
+        labels = model.encode(Wish(0, *EXAMPLE, ()).pairs[:1]).parts[0]
+        return tuple(part for part in Part if (labels == part).any())
+
+    # --- the collection
+
+    def list_queries(self, search: str = "") -> dict[str, object]:
+        """The collection's queries that hold some words.
+
+        Args:
+            search: the words.
+        """
+        words = search.casefold().split()
+        found, more = [], 0
+        for place, ((collection, qid), rows) in enumerate(self.queries.items()):
+            query = self.pairs[rows[0]].query
+            if not all(word in f"{qid} {query}".casefold() for word in words):
+                continue
+            more += 1
+            if len(found) < MOST_QUERIES:
+                found.append(
+                    {
+                        "number": place,
+                        "qid": qid,
+                        "collection": collection,
+                        "query": query[:400],
+                        "candidates": len(rows),
+                    }
+                )
+        return {"queries": found, "more": more - len(found)}
+
+    def candidates(self, query: object) -> dict[str, object]:
+        """One query's candidates, those of all grades mixed at first.
+
+        Args:
+            query: its number.
+
+        Raises:
+            InputError: if there is no such query.
+        """
+        if not isinstance(query, int) or not 0 <= query < len(self.queries):
+            raise InputError(
+                f"query {query!r:.40} is not there; expected a number below {len(self.queries)}"
+            )
+        rows = list(self.queries.values())[query]
+        first = set(_mixed([(place, self.pairs[place].grade) for place in rows])[:8])
+        return {
+            "query": self.pairs[rows[0]].query,
+            "candidates": [
+                {
+                    "docid": self.pairs[place].docid,
+                    "grade": self.pairs[place].grade,
+                    "text": self.pairs[place].text,
+                    "chosen": place in first,
+                }
+                for place in rows[:MOST_CANDIDATES]
+            ],
+        }
+
+    # --- cuts
+
+    def read_cuts(self, model: object, text: object) -> dict[str, object]:
+        """Cuts as cells of the page's matrix and of its grid of heads.
+
+        Args:
+            model: the model's number.
+            text: cuts, with semicolons or line breaks between them.
+
+        Raises:
+            InputError: if they cannot be read, do not fit the model, or are cut in several ways.
+        """
+        wish = Wish.of({"model": model, "query": "q", "passages": ["p"], "cuts": []}, self.count)
+        pieces: list[object] = [
+            piece for line in str(text)[:200_000].splitlines() for piece in line.split(";")
+        ]
+        cuts = parsed([piece for piece in pieces if str(piece).strip()])
+        if len({cut.how for cut in cuts}) > 1:
+            raise InputError(
+                f"the cuts are made in {len({cut.how for cut in cuts})} ways; expected one for all "
+                "that hold together: give each the same '~how'"
+            )
+        reranker = self.models[wish.model]
+        cells: dict[str, list[int]] = {}
+        heads: dict[str, list[str]] = {}
+        for cut in cuts:
+            cut.check(reranker.family.n_layers, reranker.family.n_heads, repr(reranker.name))
+            for name in directions(cut, self.parts(reranker)):
+                if cut.heads is not None:
+                    heads.setdefault(name, []).extend(f"{at}.{head}" for at, head in cut.heads)
+                else:
+                    every = range(reranker.family.n_layers)
+                    cells.setdefault(name, []).extend(every if cut.layers is None else cut.layers)
+        how = cuts[0].how if cuts else How.ZERO
+        return {"cells": cells, "heads": heads, "how": str(how)}
+
+    @property
+    def count(self) -> int:
+        """The number of models."""
+        return len(self.models)
+
+    # --- what runs a model
+
+    def score(self, wish: Wish) -> dict[str, object]:
+        """Scores and ranks, without cuts and under them.
+
+        Args:
+            wish: texts, cuts, model.
+
+        Raises:
+            InputError: if a cut does not fit the model or a pair cannot be encoded.
+        """
+        plain = self._logits(wish, ())
+        under = self._logits(wish, wish.cuts)
+        tol = TIE_TOL[self.models[wish.model].dtype]
+        return {
+            "scores": [score for score, _, _ in under],
+            "ranks": _ranks([score for score, _, _ in under], tol),
+            "plain": [score for score, _, _ in plain],
+            "plain_ranks": _ranks([score for score, _, _ in plain], tol),
+            "tokens": [tokens for _, tokens, _ in plain],
+            "truncated": [cut for _, _, cut in plain],
+            "words": [cut.words for cut in wish.cuts],
+        }
+
+    def _logits(self, wish: Wish, cuts: Sequence[Cut]) -> list[Score]:
+        """Scores under cuts; of pairs that were scored before, those."""
+        model = self.models[wish.model]
+        for cut in cuts:
+            cut.check(model.family.n_layers, model.family.n_heads, repr(model.name))
+        condition = tuple(sorted(map(str, cuts)))
+        # What `mean` puts in depends on all passages.
+        together = wish.passages if any(cut.how is How.MEAN for cut in cuts) else ()
+        keys = [(wish.model, wish.query, text, condition, together) for text in wish.passages]
+        missing = [place for place, key in enumerate(keys) if key not in self._scores]
+        if missing and together:
+            missing = list(range(len(keys)))
+        found = {key: self._scores[key] for key in keys if key in self._scores}
+        if missing:
+            self.runs += 1
+            pairs = wish.pairs
+            out = run(model, [pairs[place] for place in missing], {"cut": list(cuts)})
+            rows = zip(out.scores.of("cut").tolist(), out.tokens, out.truncated, strict=True)
+            for place, (score, tokens, truncated) in zip(missing, rows, strict=True):
+                found[keys[place]] = (float(score), int(tokens), bool(truncated))
+        for key in keys:
+            self._scores[key] = found[key]
+            self._scores.move_to_end(key)
+        while len(self._scores) > KEPT_SCORES:
+            self._scores.popitem(last=False)
+        return [found[key] for key in keys]
+
+    def words(self, wish: Wish, tell: Tell) -> Mapping[str, object]:
+        """Heads and words of the first two passages under the cuts.
+
+        Args:
+            wish: texts, cuts, model.
+            tell: takes the heads' numbers, which come first.
+
+        Raises:
+            InputError: if there are no two passages, or the cuts' way has no contributions.
+        """
+        wish = wish.only(2)
+        key = _key("words", wish)
+        heads = self._kept.get(f"heads {key}")
+        if heads is None:
+            heads = self._heads(wish)
+            self._kept.put(f"heads {key}", heads)
+        tell({"heads": heads})
+        answer = self._kept.get(key)
+        if answer is None:
+            answer = self._shown(self._explain(wish, Sharing(LIVE_POINTS, MOST_LIVE_POINTS)))
+            self._kept.put(key, answer)
+        return answer
+
+    def why(self, wish: Wish, tell: Tell) -> Mapping[str, object]:
+        """Why the first passage scores otherwise than the second, and the smallest swap, uncut.
+
+        Args:
+            wish: texts and model.
+            tell: takes the progress.
+
+        Raises:
+            InputError: if there are no two passages.
+        """
+        wish = wish.only(2)
+        plain = Wish(wish.model, wish.query, wish.passages, ())
+        key = _key("why", plain)
+        answer = self._kept.get(key)
+        if answer is None:
+            self.runs += 1
+            result = explain_pairs(
+                self.models[plain.model],
+                plain.pairs,
+                (0, 1),
+                Sharing(),
+                swap=True,
+                progress=lambda done, total: tell({"progress": [done, total]}),
+            )
+            answer = self._shown(result)
+            self._kept.put(key, answer)
+        return answer
+
+    def page(self, wish: Wish, title: str = "") -> Mapping[str, object]:
+        """The page that is saved: ranking, cuts, lines of Python, and the pair view.
+
+        Args:
+            wish: texts, cuts, model.
+            title: what it is called.
+
+        Raises:
+            InputError: see :meth:`words`.
+        """
+        ranking = Ranking(
+            **{  # type: ignore[arg-type]
+                name: value for name, value in self.score(wish).items() if name in Ranking.FIELDS
+            }
+        )
+        view = ""
+        if len(wish.passages) > 1 and not any(cut.how is How.MEAN for cut in wish.cuts):
+            view = str(self.words(wish, lambda told: None)["view"])
+        name = shown_name(self.models[wish.model])
+        lines = self.lines(wish)
+        return {"page": page_of(title, name, wish, ranking, lines, view)}
+
+    def lines(self, wish: Wish) -> str:
+        """The lines of Python that give the same numbers.
+
+        Args:
+            wish: texts, cuts, model.
+        """
+        return python_lines(self.models[wish.model], wish)
+
+    def _explain(self, wish: Wish, sharing: Sharing) -> Result:
+        self.runs += 1
+        options = Sharing(sharing.points, sharing.most_points, wish.cuts)
+        return explain_pairs(self.models[wish.model], wish.pairs, (0, 1), options, swap=False)
+
+    def _shown(self, result: Result) -> dict[str, object]:
+        """An explanation for the page: the pair view, and what the matrix and the grid show."""
+        layers, heads = (int(number(result.options[name])) for name in ("layers", "heads"))
+        shares: dict[str, list[list[float]]] = {}
+        for row in records(result.to_frame("margin")):
+            if row["kind"] == "head_direction":
+                grid = shares.setdefault(
+                    str(row["direction"]), [[0.0] * heads for _ in range(layers)]
+                )
+                at, head = int(number(row["layer"])), int(number(row["head"]))
+                grid[at][head] = _few(row["contribution"])
+        return {
+            "view": explained(result, VIEW_LINKS),
+            "shares": shares,
+            "complete": completeness_sentence(result),
+            "notes": " ".join(f"{note[0].upper()}{note[1:]}." for note in result.notes),
+            "searched": bool(result.options["cuts_made"]),
+            "swapped": bool(result.options["swapped"]),
+            "swap": result.options["swap"],
+            "sentence": swap_sentence(result),
+        }
+
+    def _heads(self, wish: Wish) -> dict[str, object]:
+        """Attention, and screened effect on the margin, of every head in every direction."""
+        model, pairs = self.models[wish.model], wish.pairs
+        for cut in wish.cuts:
+            if cut.how is How.MEAN:
+                raise InputError(
+                    f"cut {str(cut)!r:.80} puts in what other passages read, so that words and "
+                    "heads have no contributions; expected another how for these: zero, mask, sink"
+                )
+        self.runs += 1
+        gating.check_gates(model)
+        slopes: dict[int, np.ndarray] = {}
+
+        def keep(rows: np.ndarray, values: np.ndarray) -> None:
+            slopes.update(zip(rows.tolist(), values, strict=True))
+
+        gating.stream_slopes(model, pairs, keep, cuts=wish.cuts)
+        screened = slopes[1] - slopes[0]  # cutting takes the slope away, in A less in B
+        masses = np.mean([self._masses(model, pair, wish.cuts) for pair in pairs], axis=0)
+        labels = [int(part) for part in self.parts(model)]
+        return {
+            what: {
+                f"{Part(x)}->{Part(y)}": _grid(table[:, :, x, y]) for x in labels for y in labels
+            }
+            for what, table in (("screened", screened), ("attention", masses))
+        }
+
+    def _masses(self, model: Reranker, pair: object, cuts: Sequence[Cut]) -> np.ndarray:
+        """Mean over a part's rows of the attention on another part, [layer, head, part, part]."""
+        labels = model.encode([pair]).parts[0]  # type: ignore[list-item]
+        there, numbers = np.unique(labels, return_inverse=True)
+        found = gating.word_attention(model, pair, numbers, cuts)  # type: ignore[arg-type]
+        whole = np.zeros((*found.shape[:2], len(Part), len(Part)))
+        whole[:, :, there[:, None], there[None, :]] = found
+        return whole
+
+
+def _key(kind: str, wish: Wish) -> str:
+    cuts = sorted(map(str, wish.cuts))
+    return json.dumps([kind, wish.model, wish.query, wish.passages, cuts])
+
+
+def _few(value: object) -> float:
+    return float(f"{number(value):.3g}")
+
+
+def _grid(table: np.ndarray) -> list[list[float]]:
+    return [[_few(value) for value in row] for row in table.tolist()]
+
+
+def shown_name(model: Reranker) -> str:
+    """A model's name for a person."""
+    return model.name if len(model.name) <= 80 and model.name.isprintable() else shown(model.name)
+
+
+def _mixed(graded: Sequence[tuple[int, int]]) -> list[int]:
+    """Places of all grades in turn, the highest grade first.
+
+    >>> _mixed([(0, 3), (1, 3), (2, 0), (3, 1)])
+    [0, 3, 2, 1]
+    """
+    grades: dict[int, list[int]] = {}
+    for place, grade in sorted(graded, key=lambda one: -one[1]):
+        grades.setdefault(grade, []).append(place)
+    out: list[int] = []
+    while any(grades.values()):
+        out += [places.pop(0) for places in grades.values() if places]
+    return out
+
+
+def _ranks(scores: Sequence[float], tol: float) -> list[list[float]]:
+    """Each passage's rank, and with how many it shares it."""
+    nothing = np.zeros(len(scores), dtype=np.int64)
+    one = Candidates("", "query", np.arange(len(scores)), nothing, ideal=nothing)
+    found = rank([one], np.array(scores, dtype=np.float64), tol)
+    first = found.unranked(found.first[found.group] + 1)
+    size = found.unranked(found.size[found.group])
+    return [[int(place), int(many)] for place, many in zip(first, size, strict=True)]

@@ -1,0 +1,208 @@
+"""Starting and stopping the live page: ``matchlens serve`` and :func:`matchlens.serve`."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matchlens.arguments import typed
+from matchlens.corpora import PairSet
+from matchlens.directions import Cut
+from matchlens.errors import InputError, brief
+
+if TYPE_CHECKING:
+    from matchlens.live.microscope import Microscope
+    from matchlens.models.load import Reranker
+
+HOST = "127.0.0.1"
+HEIGHT = 900
+"""Pixels of the page inside a notebook."""
+PATIENCE = 10.0
+"""Seconds within which the server must start or stop."""
+
+
+class LivePage:
+    """A live page that is being served; in a notebook it shows itself.
+
+    Args:
+        microscope: models, collection and sets.
+        port: where it listens; a free one where 0.
+        inside: whether a notebook may show the page inside it.
+
+    Raises:
+        InputError: if the extra is not installed or the port cannot be used.
+    """
+
+    def __init__(self, microscope: Microscope, port: int = 0, *, inside: bool = True) -> None:
+        import uvicorn
+
+        from matchlens.live.app import application
+        from matchlens.live.work import Worker
+
+        self.microscope = microscope
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((HOST, port))
+        except OSError as error:
+            self._socket.close()
+            raise InputError(
+                f"port {port} of this machine cannot be used ({error.strerror}); expected a free "
+                "one: give another, or 0 for any"
+            ) from None
+        self.port = int(self._socket.getsockname()[1])
+        self.token = secrets.token_urlsafe(24)
+        self.worker = Worker()
+        app = application(microscope, self.worker, self.token, self.port, inside=inside)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                http="h11",
+                limit_concurrency=200,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="matchlens-server", daemon=True
+        )
+        self._thread.start()
+        end = time.monotonic() + PATIENCE
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    @property
+    def url(self) -> str:
+        """The page's address, with its token."""
+        return f"http://{HOST}:{self.port}/?token={self.token}"
+
+    @property
+    def running(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Return when it has stopped."""
+        self._thread.join()
+
+    def stop(self) -> None:
+        """Stop serving; what is in work ends between two layers."""
+        self.worker.close()
+        self._server.should_exit = True
+        self._thread.join(PATIENCE)
+        self._socket.close()
+
+    def __enter__(self) -> LivePage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        names = ", ".join(brief(model.name, 40) for model in self.microscope.models)
+        state = f"at http://{HOST}:{self.port}" if self.running else "stopped"
+        return f"<LivePage of {names}, {state}>"
+
+    def _repr_html_(self) -> str:
+        if not self.running:
+            return "<p>The live page was stopped.</p>"
+        return (
+            f'<iframe src="{self.url}" title="matchlens, live" '
+            f'style="width:100%;height:{HEIGHT}px;border:0;border-radius:8px" '
+            'allow="clipboard-write"></iframe>'
+        )
+
+
+@typed
+def serve(
+    model: Any = "demo",
+    pairs: PairSet | None = None,
+    *,
+    sets: Mapping[str, Sequence[str | Cut]] | None = None,
+    port: int = 0,
+) -> LivePage:
+    """Serve a live page, in a notebook inline: type texts, cut attention, watch the ranking.
+
+    It listens on this machine alone, and its address has a random token.
+
+    Args:
+        model: a loaded reranker, a sentence-transformers CrossEncoder, what
+            :func:`matchlens.load` takes, or a list of two of these, which are compared.
+        pairs: queries with candidates to choose from, as :func:`matchlens.choose` makes them.
+        sets: sets of cuts by name, each a list of cuts that are made together.
+        port: where it listens; a free one where 0.
+
+    Returns:
+        The page, with ``url`` and ``stop()``.
+
+    Raises:
+        InputError: if the extra ``serve`` is not installed, a model cannot be loaded, a set cannot
+            be used, or the port is taken.
+
+    >>> import matchlens
+    >>> page = matchlens.serve(matchlens.load("demo"))
+    >>> page.url.startswith("http://127.0.0.1:"), page.stop()
+    (True, None)
+    """
+    check_extra()
+    check_port(port)
+    listed = list(model) if isinstance(model, list | tuple) else [model]
+    check_models(len(listed))
+    cuts = {name: tuple(Cut.of(cut) for cut in some) for name, some in (sets or {}).items()}
+    from matchlens.live.microscope import Microscope
+
+    return LivePage(Microscope([_loaded(one) for one in listed], pairs, cuts), port)
+
+
+def _loaded(model: Any) -> Reranker:
+    from matchlens.models.load import Reranker, load
+    from matchlens.models.wrap import wrap
+
+    if isinstance(model, Reranker):
+        return model
+    return load(model) if isinstance(model, str | Path) else wrap(model)
+
+
+def check_extra() -> None:
+    """Refuse to start where the extra is not installed.
+
+    Raises:
+        InputError: if it is not.
+    """
+    missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(
+            f"the live page needs {' and '.join(missing)}; expected the extra: pip install "
+            "'matchlens[serve]'"
+        )
+
+
+def check_port(port: int) -> None:
+    """Refuse a number that is no port.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError(f"port is {port}; expected 0 (any) to 65535")
+
+
+def check_models(count: int) -> None:
+    """Refuse more models than the page compares.
+
+    Raises:
+        InputError: if there are none or more than two.
+    """
+    if not 1 <= count <= 2:
+        raise InputError(f"{count} models came; expected one, or two to compare")
