@@ -34,6 +34,7 @@ import remedies_of_explain
 import remedies_of_gates
 import remedies_of_models
 import remedies_of_results
+import remedies_of_serve
 import test_figures as curves
 import test_figures_attention as scatters
 import test_figures_sets as sets
@@ -2052,6 +2053,7 @@ ELSEWHERE = {
     **remedies_of_gates.ELSEWHERE,
     **remedies_of_models.ELSEWHERE,
     **remedies_of_results.ELSEWHERE,
+    **remedies_of_serve.ELSEWHERE,
     ("pyterrier.py:Reranker.__init__", "not installed"): (
         "test_frames.py:test_without_pyterrier_its_reranker_says_what_to_install"
     ),
@@ -2089,6 +2091,7 @@ TABLE: list[C] = [
     *remedies_of_explain.EXPLAIN,
     *remedies_of_models.MODELS,
     *remedies_of_results.RESULTS,
+    *remedies_of_serve.SERVE,
 ]
 
 

@@ -34,7 +34,6 @@ from matchlens.report.texts import embedded
 
 MOST_BYTES = 4 * 2**20
 """Bytes of a request: 20 passages of the greatest length fit."""
-MOST_STREAMS = 64
 REPLACED: Mapping[str, tuple[str, ...]] = {
     "score": (),
     "words": ("words", "why"),
@@ -133,6 +132,10 @@ class TooLargeError(Exception):
     """A request's body grew beyond its bound."""
 
 
+class UnreadableError(ValueError):
+    """A request that this server's own page does not send."""
+
+
 class Live:
     """The application's answers.
 
@@ -145,7 +148,6 @@ class Live:
     def __init__(self, microscope: Microscope, worker: Worker, inside: bool) -> None:
         self.microscope, self.worker, self.inside = microscope, worker, inside
         self.about = {**microscope.about(), "version": __version__}
-        self.streams = 0
 
     def routes(self) -> list[Route]:
         """Where each question is asked."""
@@ -186,7 +188,7 @@ class Live:
         async def endpoint(request: Request) -> JSONResponse:
             try:
                 return JSONResponse(answer(await _asked(request)))
-            except InputError as error:
+            except (InputError, UnreadableError) as error:
                 return JSONResponse({"error": str(error)}, 400)
             except TooLargeError:
                 return JSONResponse({"error": _too_large()}, 413)
@@ -234,12 +236,8 @@ class Live:
                 kind = f"score {slot}"
             urgent = kind.startswith("score")
             job = Job(client, kind, works[kind.partition(" ")[0]], tell, replaced, urgent=urgent)
-            if self.streams >= MOST_STREAMS:
-                raise InputError(
-                    f"{self.streams} requests are answered already; expected fewer: wait a moment"
-                )
             self.worker.submit(job)
-        except InputError as error:
+        except (InputError, UnreadableError) as error:
             return JSONResponse({"error": str(error)}, 400)
         except TooLargeError:
             return JSONResponse({"error": _too_large()}, 413)
@@ -248,7 +246,6 @@ class Live:
     async def _told(
         self, job: Job, told: asyncio.Queue[Mapping[str, object]]
     ) -> AsyncIterator[bytes]:
-        self.streams += 1
         try:
             while True:
                 what = await told.get()
@@ -256,7 +253,6 @@ class Live:
                 if what.keys() & {"result", "error", "cancelled"}:
                     return
         finally:  # also where the browser has gone
-            self.streams -= 1
             self.worker.cancel(job)
 
 
@@ -268,16 +264,16 @@ async def _asked(request: Request) -> Mapping[str, Any]:
     """The JSON object of a request.
 
     Raises:
-        InputError: if it is none.
+        UnreadableError: if it is none.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise InputError("the request is no JSON; expected Content-Type: application/json")
+        raise UnreadableError("expected Content-Type: application/json")
     try:
         asked = json.loads(await request.body())
     except (ValueError, RecursionError):
-        raise InputError("the request is no JSON; expected an object") from None
+        raise UnreadableError("expected JSON") from None
     if not isinstance(asked, dict):
-        raise InputError("the request is no JSON object; expected one")
+        raise UnreadableError("expected a JSON object")
     return asked
 
 

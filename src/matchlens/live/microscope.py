@@ -148,11 +148,14 @@ class Microscope:
             "directions": [
                 {
                     "name": name,
-                    "words": Direction.parse(name).words.replace("the document", "the passage"),
+                    "words": _said(Direction.parse(name)),
                     "impossible": reason([Cut.parse(name)], reach.reach, reach.causal) or "",
                 }
                 for name in named
             ],
+            "parts": {
+                str(part): part.words.replace("the document", "the passage") for part in parts
+            },
             "reads": sorted(score_parts),
             "tokens": model.max_length,
             "notes": list(model.notes),
@@ -455,6 +458,13 @@ class Microscope:
         return whole
 
 
+def _said(direction: Direction) -> str:
+    """A direction in the page's words."""
+    (left,) = direction.left
+    words = f"{left.words} reads itself" if direction.right == (left,) else direction.words
+    return words.replace("the document", "the passage")
+
+
 def _key(kind: str, wish: Wish) -> str:
     cuts = sorted(map(str, wish.cuts))
     return json.dumps([kind, wish.model, wish.query, wish.passages, cuts])
@@ -488,7 +498,7 @@ def _mixed(graded: Sequence[tuple[int, int]]) -> list[int]:
     return out
 
 
-def _ranks(scores: Sequence[float], tol: float) -> list[list[float]]:
+def _ranks(scores: Sequence[float], tol: float) -> list[list[int]]:
     """Each passage's rank, and with how many it shares it."""
     nothing = np.zeros(len(scores), dtype=np.int64)
     one = Candidates("", "query", np.arange(len(scores)), nothing, ideal=nothing)

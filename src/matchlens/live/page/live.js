@@ -5,12 +5,11 @@
   const token = new URLSearchParams(location.search).get("token") || "";
   const me = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-  const WORDS = { CLS: "CLS", Q: "query", SEP1: "SEP1", D: "passage", SEP2: "SEP2", All: "all" };
-  const READERS = { CLS: "CLS reads", Q: "the query reads", SEP1: "SEP1 reads", D: "the passage reads", SEP2: "SEP2 reads" };
   const PRESETS = [
-    ["the query cannot read the passage", "Q->D"],
-    ["the passage cannot read the query", "D->Q"],
-    ["neither reads the other", "{Q,D}->{Q,D}"],
+    ["query blind to passage", "Q->D"],
+    ["passage blind to query", "D->Q"],
+    ["both blind", "Q->D+D->Q"],
+    ["no interaction", "{Q,D}->{Q,D}"],
     ["CLS reads no text", "CLS->{Q,D}"],
   ];
   const EVERY = "*";
@@ -234,12 +233,14 @@
       return;
     }
     stale(false);
-    if (!sorted) {
+    const fresh = !sorted;
+    if (fresh) {
       letters();
       sorted = true;
     }
     ranking();
-    if (before) describe(before, previous[active]);
+    if (fresh) said(`${places.length} ${places.length === 1 ? "passage" : "passages"}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
+    else if (before) describe(before, previous[active]);
     follow(mine);
   }
   // Answers are for the passages that have text; the page keeps a place for each.
@@ -299,9 +300,11 @@
       if (text) said.push(`${text[0].toUpperCase()}${text.slice(1)}.`);
     }
     if (before.how !== state.how) said.push(`Cuts are now made by ${state.how}.`);
-    if (before.query !== state.query) said.push("The query is another.");
-    const texts = state.passages.filter((one, place) => before.passages[place] && before.passages[place].text !== one.text).length;
-    if (texts && before.passages.length === state.passages.length) said.push(`${texts === 1 ? "One passage is" : `${texts} passages are`} another.`);
+    if (before.query !== state.query) said.push("The query was edited.");
+    if (before.passages.length === state.passages.length) {
+      const texts = state.passages.map((_, place) => place).filter((place) => before.passages[place].text !== state.passages[place].text);
+      if (texts.length) said.push(`${texts.length === 1 ? "Passage" : "Passages"} ${listed(texts.map((place) => LETTERS[place]))} ${texts.length === 1 ? "was" : "were"} changed.`);
+    }
     return said.join(" ");
   }
   function describe(before, was) {
@@ -356,7 +359,7 @@
     const acts = el("span", { class: "rowacts" });
     for (const to of [0, 1]) {
       if (place !== to && state.passages.length > 2 && !(place < 2)) {
-        acts.append(el("button", { type: "button", title: `Compare it as ${LETTERS[to]}`, onclick: () => { swap(to); draw(); } }, `as ${LETTERS[to]}`));
+        acts.append(el("button", { type: "button", title: `Compare it as ${LETTERS[to]}`, onclick: () => { swap(to); draw(); } }, el("span", { class: "wide" }, "as "), LETTERS[to]));
       }
     }
     if (state.passages.length > 1) acts.append(el("button", { type: "button", "aria-label": `Remove passage ${letter}`, title: "Remove", onclick: () => { commit((s) => s.passages.splice(place, 1)); draw(); } }, "\u00d7"));
@@ -498,10 +501,13 @@
     $("grid").style.setProperty("--w-small", width(17, across));
     cells = new Map();
     const bodies = [];
+    const labels = [];
+    const names = [];
     const head = el("tr", {}, el("th"), el("th"));
     for (let layer = 0; layer < layers; layer++) {
-      const name = el("th", { scope: "col", role: "button", tabindex: -1, title: `Layer ${layer}: all directions` }, layers > 16 && layer % 2 ? "" : String(layer));
+      const name = el("th", { scope: "col", role: "button", "aria-label": `Layer ${layer}: all directions`, title: `Layer ${layer}: all directions` }, layers > 16 && layer % 2 ? "" : String(layer));
       name.addEventListener("click", () => paint(directions.map((one) => [one.name, layer])));
+      names.push(name);
       head.append(name);
     }
     let body = null;
@@ -512,15 +518,13 @@
       if (reader !== before) {
         body = el("tbody");
         bodies.push(body);
-        tr.append(el("th", { class: "who", scope: "rowgroup", rowspan: directions.filter((one) => one.name.startsWith(`${reader}->`)).length }, READERS[reader]));
+        tr.append(el("th", { class: "who", scope: "rowgroup", rowspan: directions.filter((one) => one.name.startsWith(`${reader}->`)).length }, `${model().parts[reader] || reader} reads`));
         before = reader;
       }
-      const label = el("th", { scope: "row", role: "button", tabindex: 0, title: impossible || `${name}: ${words}, all layers` }, read === reader ? "itself" : WORDS[read]);
+      const label = el("th", { scope: "row", role: "button", title: impossible || `${name}: ${words}, all layers` }, read === reader ? "itself" : (model().parts[read] || "everything").replace(/^the /, ""));
       const all = () => paint(Array.from({ length: layers }, (_, layer) => [name, layer]));
       label.addEventListener("click", all);
-      label.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" || event.key === " ") (event.preventDefault(), all());
-      });
+      labels.push(label);
       tr.append(label);
       for (let layer = 0; layer < layers; layer++) {
         const idle = layer === layers - 1 && !reads.includes(reader);
@@ -533,12 +537,16 @@
       body.append(tr);
     }
     $("matrix").replaceChildren($("matrix").caption, el("thead", {}, head), ...bodies);
+    roving(labels);
+    roving(names);
     pressable($("matrix"), [...cells.values()], layers, (some, on) => paint(some.map((cell) => cell.key), on));
 
     heads = new Map();
     const trs = [];
+    const sides = [];
     for (let layer = layers - 1; layer >= 0; layer--) {
-      const name = el("th", { scope: "row", role: "button", tabindex: -1, title: `All heads of layer ${layer}` }, String(layer));
+      const name = el("th", { scope: "row", role: "button", "aria-label": `All heads of layer ${layer}`, title: `All heads of layer ${layer}` }, String(layer));
+      sides.push(name);
       name.addEventListener("click", () => brush(Array.from({ length: across }, (_, head) => `${layer}.${head}`)));
       const tr = el("tr", {}, name);
       for (let head = 0; head < across; head++) {
@@ -551,12 +559,29 @@
     }
     const foot = el("tr", {}, el("th"), ...Array.from({ length: across }, (_, head) => el("th", { scope: "col" }, across > 16 && head % 2 ? "" : String(head))));
     $("grid").replaceChildren($("grid").caption, el("tbody", {}, ...trs), el("tfoot", {}, foot));
+    roving(sides);
     pressable($("grid"), [...heads.values()], across, (some, on) => brush(some.map((cell) => cell.key), on));
     $("direction").replaceChildren(
       ...directions.filter((one) => !one.impossible).map(({ name, words }) => el("option", { value: name }, `${name.replace("->", " \u2192 ")}: ${words}`)),
       el("option", { value: EVERY }, "anything, in every direction"),
     );
     $("direction").value = directions.some((one) => one.name === "Q->D" && !one.impossible) ? "Q->D" : $("direction").options[0].value;
+  }
+  // Names of rows and columns: one tab stop, arrows go on.
+  function roving(list) {
+    list.forEach((node, place) => {
+      node.tabIndex = place ? -1 : 0;
+      node.addEventListener("keydown", (event) => {
+        const to = list[place + ({ ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key] || NaN)];
+        if (event.key === "Enter" || event.key === " ") node.click();
+        else if (to) {
+          node.tabIndex = -1;
+          to.tabIndex = 0;
+          to.focus();
+        } else return;
+        event.preventDefault();
+      });
+    });
   }
   // A click or a drag sets every cell that it meets to what the first one becomes; one tab stop, arrows inside.
   function pressable(table, list, columns, press) {
@@ -667,7 +692,7 @@
       cell.setAttribute("aria-label", cell.title);
     }
     const best = [...values].filter(([, value]) => value).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1])).slice(0, 10);
-    $("strongest").replaceChildren(...best.map(([key, value]) => el("button", { type: "button", "aria-pressed": String(whole.includes(key)), title: "Cut this head in this direction", onclick: () => brush([key]) }, `${key}  ${printed(value, what !== "attention")}`)));
+    $("strongest").replaceChildren(...best.map(([key, value]) => el("button", { type: "button", "aria-pressed": String(whole.includes(key)), title: "Cut this head in this direction", onclick: () => brush([key]) }, el("span", {}, key), el("span", {}, printed(value, what !== "attention")))));
     $("headnote").textContent = {
       shares: "A contribution shares out the margin; it does not say what a cut would do.",
       screened: "First-order estimate for single heads, not a cut: press a head to see what its cut does.",
@@ -981,7 +1006,7 @@
     chips();
     draw();
     await refresh(null);
-    said(words || "Press a cell to cut who reads whom; the ranking follows.");
+    if (words) said(words);
   }
   name();
   start();
