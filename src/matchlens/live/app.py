@@ -188,10 +188,8 @@ class Live:
         async def endpoint(request: Request) -> JSONResponse:
             try:
                 return JSONResponse(answer(await _asked(request)))
-            except (InputError, UnreadableError) as error:
-                return JSONResponse({"error": str(error)}, 400)
-            except TooLargeError:
-                return JSONResponse({"error": _too_large()}, 413)
+            except (InputError, UnreadableError, TooLargeError) as error:
+                return _refused(error)
 
         return endpoint
 
@@ -213,9 +211,7 @@ class Live:
             asked = await _asked(request)
             kind, client = str(asked.get("kind")), str(asked.get("client", ""))[:64]
             if kind not in REPLACED:
-                raise InputError(
-                    f"{kind!r:.40} is not known; expected one of {', '.join(REPLACED)}"
-                )
+                raise UnreadableError(f"no request is of the kind {kind!r:.40}")
             wish = Wish.of(asked, self.microscope.count)
             works: dict[str, Callable[[Tell], Mapping[str, object]]] = {
                 "score": lambda tell: self.microscope.score(wish),
@@ -237,10 +233,8 @@ class Live:
             urgent = kind.startswith("score")
             job = Job(client, kind, works[kind.partition(" ")[0]], tell, replaced, urgent=urgent)
             self.worker.submit(job)
-        except (InputError, UnreadableError) as error:
-            return JSONResponse({"error": str(error)}, 400)
-        except TooLargeError:
-            return JSONResponse({"error": _too_large()}, 413)
+        except (InputError, UnreadableError, TooLargeError) as error:
+            return _refused(error)
         return StreamingResponse(self._told(job, told), media_type="application/x-ndjson")
 
     async def _told(
@@ -256,8 +250,12 @@ class Live:
             self.worker.cancel(job)
 
 
-def _too_large() -> str:
-    return f"more than {MOST_BYTES:,} bytes came; expected fewer or shorter passages"
+def _refused(error: Exception) -> JSONResponse:
+    """What a person typed and cannot be used is an answer like others; the page shows it."""
+    if isinstance(error, TooLargeError):
+        said = f"more than {MOST_BYTES:,} bytes came; expected fewer or shorter passages"
+        return JSONResponse({"error": said}, 413)
+    return JSONResponse({"error": str(error)}, 400 if isinstance(error, UnreadableError) else 200)
 
 
 async def _asked(request: Request) -> Mapping[str, Any]:
