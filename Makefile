@@ -104,6 +104,7 @@ pictures: $(READY)
 	rm -rf out/examples
 	PATH="$(CURDIR)/$(BIN):$$PATH" MATCHLENS_PICTURES=$(CURDIR)/docs/pictures \
 	    $(BIN)/python tools/run_examples.py
+	$(BIN)/python docs/record_live.py
 
 # Wheel and sdist in dist/, checked in empty environments; nothing is published or tagged.
 release: $(READY)

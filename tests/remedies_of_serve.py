@@ -106,7 +106,14 @@ SERVE = [
     ),
     C(
         "live/microscope.py:Microscope.read_cuts",
-        "",
+        "has no row",
+        lambda w, part: Microscope([w.decoder]).read_cuts(0, f"{part}->D"),
+        "CLS",
+        lambda m: [part.strip() for part in m.rpartition(": ")[2].split(",")][:1],
+    ),
+    C(
+        "live/microscope.py:Microscope.read_cuts",
+        "ways; expected one",
         lambda w, text: microscope(w).read_cuts(0, text),
         "Q->D; D->Q~mask",
         ["Q->D~mask; D->Q~mask"],

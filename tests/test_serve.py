@@ -22,6 +22,7 @@ import pytest
 
 import matchlens
 import tiny as tiny_models
+import tiny_decoders
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import PairSet
 from matchlens.live.exporting import LIMIT, merged
@@ -296,6 +297,23 @@ def test_what_is_kept_is_bounded():
     assert kept.get("49")
     assert kept.get("0") is None
     assert sum(kept.get(str(number)) is not None for number in range(50)) < 10
+
+
+def test_a_decoder_s_prompt_is_read_by_all_alone(tmp_path):
+    model = matchlens.load(tiny_decoders.save(tmp_path / "qwen3", "qwen3"), device="cpu")
+    microscope = Microscope([model])
+    (about,) = microscope.about()["models"]
+    rows = {row["name"]: row["impossible"] for row in about["directions"]}
+    assert "D->All" in rows
+    assert "Other->Q" not in rows
+    assert rows["Q->D"]
+    assert not rows["D->Q"]
+    layers = list(range(about["layers"]))
+    assert microscope.read_cuts(0, "D->All")["cells"] == {"D->All": layers}
+    found = microscope.score(wish(["D->All@0:1", "D->Q"]))
+    cuts = [Cut.parse("D->All@0:1"), Cut.parse("D->Q")]
+    expected = run(model, wish().pairs, {"x": cuts}).scores.of("x")
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
 
 
 def test_two_models_are_served_side_by_side(tiny32, tmp_path):

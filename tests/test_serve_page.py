@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
+import threading
 import time
 
 import numpy as np
@@ -368,6 +371,23 @@ def test_two_models_are_shown_beside_each_other(window, tiny32, tmp_path):
         until(window, FOLLOWED)
         assert window.run(TEXT) == "Q->D@0"
         window.open("about:blank")
+
+
+def test_it_works_inside_another_page_as_in_a_notebook(window, page, tmp_path):
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><body>{page._repr_html_()}</body>")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as notebook:
+        threading.Thread(target=notebook.serve_forever, daemon=True).start()
+        window.open(f"http://localhost:{notebook.server_address[1]}/notebook.html")
+        window.call("/frame", {"id": window.find("iframe")})
+        until(window, FOLLOWED)
+        press(window, cell("Q->D", 1))
+        until(window, f"document.getElementById('text').value && {SCORED}")
+        until(window, FOLLOWED)
+        window.call("/frame", {"id": None})
+        window.open("about:blank")
+        notebook.shutdown()
 
 
 def test_a_server_that_has_stopped_is_said(window, tiny32):

@@ -55,6 +55,14 @@ EXAMPLE = (
         "Brown rice takes longer to cook than white rice because its bran layer is left on.",
     ),
 )
+SETS = {
+    "query blind to passage": "Q->D",
+    "passage blind to query": "D->Q",
+    "both blind": "Q->D+D->Q",
+    "no interaction": "{Q,D}->{Q,D}",
+    "CLS reads no text": "CLS->{Q,D}",
+}
+"""Sets of cuts that every page offers, as far as the model has their parts."""
 Score = tuple[float, int, bool]
 """Logit, tokens, and whether the pair was longer than the limit."""
 
@@ -115,21 +123,19 @@ class Microscope:
     def about(self) -> dict[str, object]:
         """What the page must know before anything is asked."""
         query, passages = EXAMPLE
+        grades: list[int | None] = [None] * len(passages)
         first = next(iter(self.queries.values()), None)
         if first is not None:
             rows = _mixed([(place, self.pairs[place].grade) for place in first])[:8]
             query = self.pairs[first[0]].query
             passages = tuple(self.pairs[place].text for place in rows)
+            grades = [self.pairs[place].grade for place in rows]
         return {
             "models": [self._model(place) for place in range(len(self.models))],
             "hows": list(HOWS),
             "most": MOST_PASSAGES,
-            "sets": [
-                {"name": name, "cuts": [str(cut) for cut in cuts]}
-                for name, cuts in self.sets.items()
-            ],
             "queries": len(self.queries),
-            "start": {"query": query, "passages": list(passages)},
+            "start": {"query": query, "passages": list(passages), "grades": grades},
         }
 
     def _model(self, place: int) -> dict[str, object]:
@@ -137,9 +143,6 @@ class Microscope:
         pairs = Wish(place, *EXAMPLE, ()).pairs
         parts = self.parts(model)
         reach = run(model, pairs[:1], {"": []})
-        named = [f"{x}->{y}" for x in NAMED if x in parts for y in NAMED if y in parts]
-        if Part.OTHER in parts:
-            named += [f"{x}->All" for x in NAMED if x in parts]
         score_parts = {str(part) for part in model.family.score_parts}
         return {
             "name": shown_name(model),
@@ -151,15 +154,26 @@ class Microscope:
                     "words": _said(Direction.parse(name)),
                     "impossible": reason([Cut.parse(name)], reach.reach, reach.causal) or "",
                 }
-                for name in named
+                for name in rows_of(parts)
             ],
             "parts": {
                 str(part): part.words.replace("the document", "the passage") for part in parts
             },
             "reads": sorted(score_parts),
+            "sets": [self._set(place, name, texts) for name, texts in self._named()],
             "tokens": model.max_length,
             "notes": list(model.notes),
         }
+
+    def _named(self) -> list[tuple[str, str]]:
+        given = ((name, "; ".join(map(str, cuts))) for name, cuts in self.sets.items())
+        return [*SETS.items(), *given]
+
+    def _set(self, model: int, name: str, text: str) -> dict[str, object]:
+        try:
+            return {"name": name, "text": text, "part": self.read_cuts(model, text)}
+        except InputError as error:
+            return {"name": name, "text": text, "error": str(error)}
 
     def parts(self, model: Reranker) -> tuple[Part, ...]:
         """The parts that a model's input has."""
@@ -244,11 +258,18 @@ class Microscope:
                 "that hold together: give each the same '~how'"
             )
         reranker = self.models[wish.model]
+        parts = self.parts(reranker)
+        known = rows_of(parts)
         cells: dict[str, list[int]] = {}
         heads: dict[str, list[str]] = {}
         for cut in cuts:
             cut.check(reranker.family.n_layers, reranker.family.n_heads, repr(reranker.name))
-            for name in directions(cut, self.parts(reranker)):
+            for name in directions(cut, parts):
+                if name not in known:
+                    raise InputError(
+                        f"cut {str(cut)!r:.80} names {name!r}, for which this page has no row; "
+                        f"expected parts of the model's input: {', '.join(map(str, parts))}"
+                    )
                 if cut.heads is not None:
                     heads.setdefault(name, []).extend(f"{at}.{head}" for at, head in cut.heads)
                 else:
@@ -456,6 +477,17 @@ class Microscope:
         whole = np.zeros((*found.shape[:2], len(Part), len(Part)))
         whole[:, :, there[:, None], there[None, :]] = found
         return whole
+
+
+def rows_of(parts: Sequence[Part]) -> list[str]:
+    """The directions between the parts of a model's input; a prompt's words are in ``All`` alone.
+
+    >>> rows_of([Part.Q, Part.D])
+    ['Q->Q', 'Q->D', 'D->Q', 'D->D']
+    """
+    named = [part for part in parts if part in NAMED]
+    rows = [f"{x}->{y}" for x in named for y in named]
+    return rows + ([f"{x}->All" for x in named] if Part.OTHER in parts else [])
 
 
 def _said(direction: Direction) -> str:

@@ -140,6 +140,7 @@ def directions(cut: Cut, parts: tuple[Part, ...]) -> list[str]:
             if direction.right is None and Part.OTHER in parts:
                 out.append(f"{left}->All")  # a prompt's words have no column of their own
             else:
-                right = NAMED if direction.right is None else direction.right
+                there = tuple(part for part in NAMED if part in parts)
+                right = there if direction.right is None else direction.right
                 out += [f"{left}->{one}" for one in right]
     return list(dict.fromkeys(out))

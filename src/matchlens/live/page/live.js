@@ -5,13 +5,6 @@
   const token = new URLSearchParams(location.search).get("token") || "";
   const me = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-  const PRESETS = [
-    ["query blind to passage", "Q->D"],
-    ["passage blind to query", "D->Q"],
-    ["both blind", "Q->D+D->Q"],
-    ["no interaction", "{Q,D}->{Q,D}"],
-    ["CLS reads no text", "CLS->{Q,D}"],
-  ];
   const EVERY = "*";
   const LONGEST_LINK = 60000;
 
@@ -39,7 +32,7 @@
   let state = {
     query: about.start.query,
     oldQuery: null,
-    passages: about.start.passages.map((text) => ({ text, old: null })),
+    passages: about.start.passages.map((text, place) => ({ text, old: null, grade: about.start.grades[place] })),
     cuts: untouched(),
     how: about.hows[0],
   };
@@ -50,7 +43,7 @@
   let sorted = false; // whether the letters have been given by rank
   const shown = about.models.map(() => ({ now: null, old: null }));
   const numbers = { shares: null, screened: null, attention: null, fresh: false };
-  let found = null; // the smallest swap, as texts of cuts
+  let found = null; // the smallest swap, as a set of cuts
   let sets = [];
 
   const model = () => about.models[active];
@@ -178,16 +171,14 @@
   });
 
   // --- history
-  function commit(change, { quiet = false } = {}) {
+  function commit(change, words = "") {
     const before = JSON.stringify(state);
     change(state);
     if (JSON.stringify(state) === before) return;
-    if (!quiet) {
-      past.push(before);
-      past = past.slice(-200);
-    }
+    past.push(before);
+    past = past.slice(-200);
     future = [];
-    refresh(JSON.parse(before));
+    refresh(JSON.parse(before), words);
   }
   function back(from, to) {
     if (!from.length) return;
@@ -200,12 +191,16 @@
 
   // --- scores
   let turn = 0;
-  async function refresh(before) {
+  async function refresh(before, words = "") {
     const mine = ++turn;
-    controls();
     stop("words", "why");
     numbers.fresh = false;
-    found = before && JSON.stringify([before.query, before.passages]) === JSON.stringify([state.query, state.passages]) ? found : null;
+    controls();
+    $("view").classList.add("stale");
+    if (found && before && JSON.stringify([before.query, before.passages]) !== JSON.stringify([state.query, state.passages])) {
+      found = null;
+      chips();
+    }
     stale(true);
     if (!state.query.trim() || !there().length) {
       said("Type a query and two or more passages.");
@@ -240,6 +235,7 @@
     }
     ranking();
     if (fresh) said(`${places.length} ${places.length === 1 ? "passage" : "passages"}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
+    else if (words) said(words);
     else if (before) describe(before, previous[active]);
     follow(mine);
   }
@@ -355,7 +351,11 @@
     };
     const track = el("span", { class: "track", "aria-hidden": "true" }, parts.fill, parts.zero, parts.tick, parts.before);
     const others = about.models.length > 1 ? about.models.map(() => null) : [];
-    const swap = (with_) => commit((s) => ([s.passages[with_], s.passages[place]] = [s.passages[place], s.passages[with_]]));
+    const exchange = (list, to) => ([list[to], list[place]] = [list[place], list[to]]);
+    const swap = (to) => {
+      for (const some of shown.flatMap((one) => [one.now, one.old]).filter(Boolean)) for (const name of Object.keys(some)) if (name !== "words") exchange(some[name], to);
+      commit((s) => exchange(s.passages, to), `What was ${LETTERS[place]} is now ${LETTERS[to]}, and the other way round.`);
+    };
     const acts = el("span", { class: "rowacts" });
     for (const to of [0, 1]) {
       if (place !== to && state.passages.length > 2 && !(place < 2)) {
@@ -404,6 +404,7 @@
       if (old) one.before.style.left = at(old.scores[place]);
       one.node.setAttribute("aria-label", `Passage ${LETTERS[place]}, rank ${rank}, score ${printed(score)}${from === rank ? "" : `, rank ${from} without cuts`}`);
       const notes = [];
+      if (Number.isInteger(text.grade)) notes.push(`grade ${text.grade}${text.old === null ? "" : " of the old text"}`);
       if (now.truncated[place]) notes.push(`cut to ${now.tokens[place]} tokens, the model's limit`);
       shown.forEach((other, of) => {
         if (of === active || !other.now) return;
@@ -443,7 +444,7 @@
     node.replaceChildren(
       el("del", {}, piece(was)), " \u2192 ", el("ins", {}, piece(now)), score,
       el("button", { type: "button", onclick: () => { commit((s) => Object.assign(s.passages[place], { text: s.passages[place].old, old: null })); draw(); } }, "back to the old text"),
-      el("button", { type: "button", onclick: () => { commit((s) => (s.passages[place].old = null)); } }, "keep"),
+      el("button", { type: "button", onclick: () => { commit((s) => Object.assign(s.passages[place], { old: null, grade: null })); } }, "keep"),
     );
   }
 
@@ -757,12 +758,13 @@
       const answer = await run("why", two);
       if (!answer) return note("Stopped by a newer change.");
       if (mine !== turn) return;
-      found = answer.swapped ? answer.swap : null;
+      const text = answer.swap.join("; ");
+      found = answer.swapped ? { name: "smallest swap", text, part: await ask("/api/cuts", { model: active, text }) } : null;
       view(answer, `Without cuts. ${answer.complete} ${answer.notes}`);
       chips();
       if (!apply) $("why").scrollIntoView({ block: "start", behavior: "smooth" });
-      else if (!found) note(answer.sentence);
-      else replace(found.join(";"), answer.sentence);
+      else if (!found) said(answer.sentence);
+      else replace(text, answer.sentence);
     } catch (error) {
       note(error.message);
     }
@@ -771,12 +773,12 @@
     try {
       const part = await ask("/api/cuts", { model: active, text });
       wrong(null);
+      if (words) said(words);
       commit((s) => {
         s.cuts[active] = { cells: sortedOf(part.cells, byLayer), heads: sortedOf(part.heads, byHead) };
         s.how = part.how;
-      });
+      }, words);
       controls();
-      if (words) note(words);
     } catch (error) {
       wrong(error);
     }
@@ -785,26 +787,21 @@
 
   // --- sets of cuts
   function chips() {
-    const named = [
-      ...PRESETS.map(([name, text]) => ({ name, text })),
-      ...about.sets.map((one) => ({ name: one.name, text: one.cuts.join(";") })),
-      ...(found ? [{ name: "smallest swap", text: found.join(";") }] : []),
-    ];
-    sets = named.map(({ name, text }) => {
-      const one = { part: null };
-      one.button = el("button", { type: "button", title: text.slice(0, 400), "aria-pressed": "false" }, name);
-      one.button.addEventListener("click", () => {
-        if (!one.part) return wrong(one.error);
-        const on = one.button.getAttribute("aria-pressed") !== "true";
+    const named = [...model().sets.filter((one) => one.part || !one.error.includes("has no row")), ...(found ? [found] : [])];
+    sets = named.map(({ name, text, part, error }) => {
+      const button = el("button", { type: "button", title: text.slice(0, 400), "aria-pressed": "false" }, name);
+      button.addEventListener("click", () => {
+        if (!part) return wrong(new Error(error));
+        const on = button.getAttribute("aria-pressed") !== "true";
         commit((s) => {
-          for (const [name, some] of Object.entries(one.part.cells)) put(s.cuts[active].cells, name, some, on, byLayer);
-          for (const [name, some] of Object.entries(one.part.heads)) put(s.cuts[active].heads, name, some, on, byHead);
+          for (const [name, some] of Object.entries(part.cells)) put(s.cuts[active].cells, name, some, on, byLayer);
+          for (const [name, some] of Object.entries(part.heads)) put(s.cuts[active].heads, name, some, on, byHead);
         });
       });
-      ask("/api/cuts", { model: active, text }).then((part) => (one.part = part), (error) => (one.error = error)).then(controls);
-      return one;
+      return { button, part };
     });
     $("sets").replaceChildren(...sets.map((one) => one.button));
+    controls();
   }
 
   // --- links, lines and pages
@@ -839,7 +836,7 @@
         }
         return part;
       });
-      state = { query: one.query, oldQuery: one.oldQuery, how: one.how, cuts: parts, passages: one.passages.map(({ text, old }) => ({ text, old })) };
+      state = { query: one.query, oldQuery: one.oldQuery, how: one.how, cuts: parts, passages: one.passages.map(({ text, old, grade }) => ({ text, old, grade: Number.isInteger(grade) ? grade : null })) };
       active = held.active === 1 && about.models.length > 1 ? 1 : 0;
       sorted = true;
       const names = about.models.map((its) => its.name);
@@ -889,9 +886,10 @@
     $("use").disabled = many < 1 || many > about.most;
   }
   function use() {
-    const texts = taken().map((one) => ({ text: one.text, old: null }));
+    const texts = taken().map((one) => ({ text: one.text, old: null, grade: one.grade }));
     $("collection").close();
     sorted = false;
+    shown.forEach((one) => Object.assign(one, { now: null, old: null }));
     commit((s) => Object.assign(s, { query: query.text, oldQuery: null, passages: texts }));
     draw();
   }
@@ -937,6 +935,7 @@
   else {
     about.models.forEach((one, of) => $("models").append(el("button", { type: "button", value: String(of), title: "Show and cut this model", onclick: () => {
       active = of;
+      found = null;
       build();
       chips();
       refresh(null);
