@@ -26,7 +26,7 @@ from matchlens.parts import NAMED, Part
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
 from matchlens.report.page.sections.explaining import explained
-from matchlens.report.texts import number
+from matchlens.report.texts import number, prose
 from matchlens.report.views.explain import completeness_sentence, swap_sentence
 from matchlens.results import Result, records
 from matchlens.runners import run
@@ -434,12 +434,12 @@ class Microscope:
         return {
             "view": explained(result, VIEW_LINKS),
             "shares": shares,
-            "complete": completeness_sentence(result),
-            "notes": " ".join(f"{note[0].upper()}{note[1:]}." for note in result.notes),
+            "complete": prose(completeness_sentence(result)),
+            "notes": prose(" ".join(f"{note[0].upper()}{note[1:]}." for note in result.notes)),
             "searched": bool(result.options["cuts_made"]),
             "swapped": bool(result.options["swapped"]),
             "swap": result.options["swap"],
-            "sentence": swap_sentence(result),
+            "sentence": prose(swap_sentence(result)),
         }
 
     def _heads(self, wish: Wish) -> dict[str, object]:

@@ -345,7 +345,7 @@
     text.addEventListener("blur", () => (typing = null));
     text.addEventListener("paste", (event) => several(event, place));
     const parts = {
-      rank: el("b"), moved: el("small"), change: el("span", { class: "change" }), value: el("span", { class: "value" }),
+      rank: el("b"), moved: el("small"), grade: el("small", { class: "soft" }), change: el("span", { class: "change" }), value: el("span", { class: "value" }),
       fill: el("i", { class: "fill" }), tick: el("i", { class: "tick" }), zero: el("i", { class: "zero" }), before: el("i", { class: "before" }),
       diff: el("p", { class: "diff", hidden: true }), note: el("p", { class: "note", hidden: true }),
     };
@@ -364,7 +364,7 @@
     }
     if (state.passages.length > 1) acts.append(el("button", { type: "button", "aria-label": `Remove passage ${letter}`, title: "Remove", onclick: () => { commit((s) => s.passages.splice(place, 1)); draw(); } }, "\u00d7"));
     const meter = el("div", { class: "meter" }, el("span", { class: "badge" }, letter), track, parts.value, parts.change);
-    const node = el("div", { class: `row${place < 2 ? " pair" : ""}`, role: "listitem" }, el("div", { class: "place" }, parts.rank, parts.moved), meter, text, acts, parts.diff, parts.note);
+    const node = el("div", { class: `row${place < 2 ? " pair" : ""}`, role: "listitem" }, el("div", { class: "place" }, parts.rank, parts.moved, parts.grade), meter, text, acts, parts.diff, parts.note);
     return { node, text, ...parts, others };
   }
   function ranking() {
@@ -404,7 +404,7 @@
       if (old) one.before.style.left = at(old.scores[place]);
       one.node.setAttribute("aria-label", `Passage ${LETTERS[place]}, rank ${rank}, score ${printed(score)}${from === rank ? "" : `, rank ${from} without cuts`}`);
       const notes = [];
-      if (Number.isInteger(text.grade)) notes.push(`grade ${text.grade}${text.old === null ? "" : " of the old text"}`);
+      one.grade.textContent = Number.isInteger(text.grade) && text.old === null ? `grade ${text.grade}` : "";
       if (now.truncated[place]) notes.push(`cut to ${now.tokens[place]} tokens, the model's limit`);
       shown.forEach((other, of) => {
         if (of === active || !other.now) return;
