@@ -108,7 +108,7 @@ SERVE = [
         "live/microscope.py:Microscope.read_cuts",
         "has no row",
         lambda w, part: Microscope([w.decoder]).read_cuts(0, f"{part}->D"),
-        "CLS",
+        "SEP2",
         lambda m: [part.strip() for part in m.rpartition(": ")[2].split(",")][:1],
     ),
     C(

@@ -344,5 +344,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     follow();
   } else open(0);
   all(".tools, .map").forEach((node) => (node.hidden = false));
-  new ResizeObserver(() => cards.forEach((card) => card.links && lines(card))).observe(view);
+  const size = new ResizeObserver(() => view.getClientRects().length && cards.forEach((card) => card.links && lines(card)));
+  size.observe(view);
+  gone.signal.addEventListener("abort", () => size.disconnect());
 })();
