@@ -370,7 +370,7 @@
   function ranking() {
     const { now, old } = shown[active];
     if (!now || now.scores.length !== rows.length) return;
-    const every = shown.flatMap((one) => [one.now, one.old].filter(Boolean)).flatMap((one) => [...one.scores, ...one.plain]).filter((one) => one !== null);
+    const every = [now, old].filter(Boolean).flatMap((one) => [...one.scores, ...one.plain]).filter((one) => one !== null);
     // The longest bar is the best score; where the shortest begins says nothing, so it has some length.
     const [least, high] = [Math.min(...every), Math.max(...every)];
     const low = least - Math.max(0.06 * (high - least), 0.1);
