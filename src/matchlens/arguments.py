@@ -36,6 +36,7 @@ WORDS: Mapping[str, str] = {
     "Cut": "a matchlens.Cut",
     "Direction": "a matchlens.Direction",
     "Part": "a matchlens.Part",
+    "OwnPart": "a part of one's own",
     "Study": "what matchlens.study returns",
     "Mapping": "a dict",
     "Thresholds": "Thresholds",

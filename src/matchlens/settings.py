@@ -507,6 +507,18 @@ class Fields(Settings):
     doc_fields: str | None = option(
         default=None, help="Fields of the dataset's documents, joined: title,body."
     )
+    fields: str | None = option(
+        default=None,
+        metavar="NAMES",
+        help="Fields of the passages that become parts, in capitals: title,body gives "
+        "'Q->TITLE' and 'Q->BODY'.",
+    )
+    parts: Path | None = option(
+        default=None,
+        metavar="FILE",
+        help="Parts of one's own, by characters: JSON such as "
+        '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}.',
+    )
     run: list[Path] | None = option(
         default=None, metavar="FILE", help="A TREC run (for --depth and --easy). Repeatable."
     )

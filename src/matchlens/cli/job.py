@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from matchlens.cli.candidates import collections, draw
+from matchlens.cli.candidates import check_own_parts, collections, draw
 from matchlens.cli.recording import machine, record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError, Interrupted
@@ -280,10 +280,7 @@ def need_out(settings: Any) -> None:
     Raises:
         InputError: if there is none.
     """
-    from matchlens.directions import Cut
-
-    for text in getattr(settings, "cut", None) or ():
-        Cut.parse(text)  # what is wrong comes before what is missing
+    check_own_parts(settings)  # what is wrong comes before what is missing
     if settings.out is None and not settings.dry_run:
         raise InputError("Missing option '--out': expected a folder for the results")
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
+from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.plan import Condition
+from matchlens.plan import Condition, bound
 from matchlens.ranking import (
     Candidates,
     Measure,
@@ -28,6 +29,7 @@ from matchlens.results import Result
 from matchlens.studies.common import (
     Execution,
     identity,
+    own_notes,
     pair_table,
     ranked,
     relevant_grade,
@@ -338,6 +340,7 @@ def conduct(
 ) -> CutStudy:
     """Run conditions on pairs and measure the rankings."""
     chosen = preset_of(settings.preset)
+    conditions = bound(conditions, own_parts(pairs.pairs))
     used, rows = pairs_run(pairs, settings)
     rel = relevant_grade(pairs, settings.rel)
     parsed, tol, queries, left_out = prepare(
@@ -355,6 +358,7 @@ def conduct(
         out, queries, parsed, tol, settings.seed, families, impossible=impossible
     )
     said = [*left_out, *notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
+    said += own_notes(out, len(used.pairs))
     if model.reads_last:
         said.append("CLS stands for the input's last token, whose state the score reads")
     if len(rows) < len(pairs.pairs):
