@@ -135,7 +135,11 @@ def converted(value: object, hint: ast.expr) -> object:
     if isinstance(hint, ast.BinOp):
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left
-    if isinstance(hint, ast.Subscript) or _name(hint) not in CONVERTED:
+    if isinstance(hint, ast.Subscript):
+        if _name(hint.value) in ("Sequence", "list") and isinstance(value, list | tuple):
+            return [converted(item, hint.slice) for item in value]
+        return value
+    if _name(hint) not in CONVERTED:
         return value
     module, name = CONVERTED[_name(hint)]
     return getattr(importlib.import_module(module), name)(value)

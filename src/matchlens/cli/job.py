@@ -71,7 +71,8 @@ class Job:
         from matchlens.studies.common import ranked
 
         rank_easy = easy and self.inputs.rank_easy
-        ranked(self.inputs.pairs, self.settings.measure, self.inputs.rel, rank_easy=rank_easy)
+        for measure in self.settings.measures:
+            ranked(self.inputs.pairs, measure, self.inputs.rel, rank_easy=rank_easy)
 
     @contextmanager
     def running(self) -> Iterator[tuple[Reranker, Runner]]:
@@ -240,7 +241,8 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
 
     check_placement(settings)
     preset, out = preset_of(settings.preset), settings.out
-    parse_measure(settings.measure, rel=2 if settings.rel is None else settings.rel)
+    for measure in settings.measures:
+        parse_measure(measure, rel=2 if settings.rel is None else settings.rel)
     check_dtype(settings.dtype)
     if out is not None:
         check_folder(out)
@@ -261,7 +263,7 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     )
     if out is None:
         return job
-    chosen = {**pairs.sampling, "model": folder.name, "rel": rel}
+    chosen = {**pairs.sampling, "model": folder.name, "rel": rel, "measure": settings.measures}
     resolved = {key: value for key, value in chosen.items() if getattr(typed, key, 0) is None}
     return replace(job, record=record(command, typed, resolved, folder))
 
@@ -344,7 +346,8 @@ def _printed(result: Result) -> str:
     from matchlens.report.views import ablation, text_of
 
     if result.study == "ablation":
-        return ablation.text(result, bold=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+        bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        return ablation.text(result, bold=bold) + ablation.measures_text(result)
     if result.study == "looking" and not result.options["chosen"]:
         return looking_text(result, [0])
     return text_of(result)

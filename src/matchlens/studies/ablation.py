@@ -78,7 +78,7 @@ def ablation(
     cuts: Sequence[str | Cut] | None = None,
     hows: Sequence[str] | None = None,
     preset: str = "default",
-    measure: str = "nDCG@10",
+    measure: str | Sequence[str] = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
@@ -99,7 +99,8 @@ def ablation(
             corrected for each way apart and the table ``agreement`` says where they agree.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
             ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
+        measure: any ir_measures measure by name, or several: the pairs are run once, the first is
+            the tables' measure, and the table ``measures`` has all.
         rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
             judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.

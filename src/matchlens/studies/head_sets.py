@@ -206,7 +206,7 @@ def head_sets(
     hows: Sequence[str] = ("zero",),
     random: int = RANDOM_SETS,
     preset: str = "default",
-    measure: str = "nDCG@10",
+    measure: str | Sequence[str] = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
