@@ -105,7 +105,9 @@ class Direction:
         return cut.directions[0]
 
     def __repr__(self) -> str:
-        return f"Direction.parse({str(self)!r})"
+        text = str(self)
+        whole = len(text) <= LONGEST
+        return f"Direction.parse({text!r})" if whole else f"<Direction {text[:LONGEST]}...>"
 
     def __str__(self) -> str:
         right = "All" if self.right is None else _side_text(self.right)
@@ -228,6 +230,7 @@ class Cut:
         named = (part for direction in self.directions for part in direction.own_parts)
         return tuple(dict.fromkeys(named))
 
+    @typed
     def edges(self, layer: int) -> frozenset[tuple[AnyPart, AnyPart]]:
         """The (row part, column part) edges cut in ``layer``, in some head or all of them."""
         if self.layers is not None and layer not in self.layers:
@@ -236,6 +239,7 @@ class Cut:
             return frozenset()
         return frozenset(edge for direction in self.directions for edge in direction.edges())
 
+    @typed
     def heads_at(self, layer: int) -> tuple[int, ...] | None:
         """The heads cut in ``layer``, or None for all of them."""
         if self.heads is None:

@@ -180,7 +180,7 @@ def field_spans(
     return spans
 
 
-def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, list[Any]]]]:
+def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
     """Read parts of one's own from a file.
 
     Args:
@@ -206,7 +206,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, list[Any]]]]:
         ) from None
     if not isinstance(listed, dict) or not listed:
         raise InputError(f"{where} holds no object of parts; expected JSON such as {EXAMPLE}")
-    parts: dict[str, tuple[str, dict[str, list[Any]]]] = {}
+    parts: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, about in listed.items():
         OwnPart(name)
         wrong = not isinstance(about, dict) or set(about) != {"of", "spans"}

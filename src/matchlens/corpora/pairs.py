@@ -11,6 +11,7 @@ from typing import Any, overload
 from matchlens.arguments import typed
 from matchlens.errors import InputError, brief
 from matchlens.parts import PartSpan
+from matchlens.showing import drawing
 
 from . import own
 from .collection import Collection, Draw
@@ -49,8 +50,7 @@ class Pair:
         judged: False for an easy negative and for the grade 0 of an unjudged passage (of a run).
         kind: how the passage matches, where the collection says so (the demo collection does).
         collection: name of the collection that the query belongs to; qids are unique inside one.
-        parts: characters that belong to parts of one's own, such as a title; see
-            :meth:`PairSet.with_parts`.
+        parts: characters of parts of one's own, as :meth:`PairSet.with_parts` makes them.
 
     Raises:
         InputError: two such parts overlap, or characters are not in the text.
@@ -90,6 +90,7 @@ def digest(pairs: Sequence[Pair]) -> str:
     return total.hexdigest()
 
 
+@typed
 @dataclass(frozen=True, repr=False)
 class PairSet:
     """The pairs of a study, and all that is needed to say how they came about.
@@ -168,6 +169,10 @@ class PairSet:
         size = f"{len(self):,} pairs of {len(self.ideals):,} queries"
         return f"<PairSet: {size}, {brief(names, 80)}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: escaped and self-contained."""
+        return drawing().pairs_html(self)
+
     @typed
     def with_parts(
         self, parts: Mapping[str, Callable | Sequence[Sequence[tuple[int, int]]]], of: str = "D"
@@ -179,8 +184,8 @@ class PairSet:
         the length limit belong to none.
 
         Args:
-            parts: name (capital letters) -> the spans of characters, each a couple (start, end):
-                a function from a pair to its spans, or a list of spans for each pair, in order.
+            parts: name (in capitals) -> spans of characters, couples (start, end): a function from
+                a pair to its spans, or a list of spans for each pair.
             of: "D" (passages, with their prefix) or "Q" (queries).
 
         Raises:
@@ -219,14 +224,9 @@ class PairSet:
         prefix = str(self.sampling.get("passage_prefix", ""))
         ids = {pair.docid for pair in self.pairs if pair.collection == collection.name}
         texts = collection.field_texts(ids)
-        return self.with_parts(
-            {
-                field.strip().upper(): own.field_spans(
-                    field.strip(), collection.name, texts, prefix
-                )
-                for field in fields
-            }
-        )
+        named, spans = collection.name, own.field_spans
+        words = [field.strip() for field in fields]
+        return self.with_parts({one.upper(): spans(one, named, texts, prefix) for one in words})
 
     @staticmethod
     @typed
