@@ -184,14 +184,17 @@ def test_fields_of_every_kind_of_collection_are_the_same_parts(tmp_path):
     passages = {
         "d1": {"title": "Warm tea", "text": "It is hot."},
         "d2": {"title": "", "text": "A red dog."},
+        "d3": {"title": "All is said.", "text": ""},
     }
-    qrels = {"q1": {"d1": 1, "d2": 0}}
+    qrels = {"q1": {"d1": 1, "d2": 0, "d3": 0}}
     folder = tmp_path / "tea"
     (folder / "qrels").mkdir(parents=True)
     lines = [json.dumps({"_id": key, **value}) for key, value in passages.items()]
     (folder / "corpus.jsonl").write_text("\n".join(lines))
     (folder / "queries.jsonl").write_text(json.dumps({"_id": "q1", "text": "warm tea"}))
-    (folder / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0")
+    (folder / "qrels/test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq1\td3\t0"
+    )
     memory = frame.load({"q1": "warm tea"}, qrels, passages, name="tea")
     found = []
     for collection in (memory, matchlens.beir.load(folder)):
@@ -203,7 +206,11 @@ def test_fields_of_every_kind_of_collection_are_the_same_parts(tmp_path):
                 for pair in titled
             ]
             found.append(texts)
-    whole = [{"TITLE": "Warm tea", "BODY": "It is hot."}, {"BODY": "A red dog."}]
+    whole = [
+        {"TITLE": "Warm tea", "BODY": "It is hot."},
+        {"BODY": "A red dog."},
+        {"TITLE": "All is said."},
+    ]
     assert found == [whole] * 4
 
 

@@ -11,23 +11,19 @@ import pytest
 import matchlens
 from matchlens import InputError
 from matchlens.showing import Bar
+from matchlens.studies.contrasts import Thresholds
+from test_looking import graded as with_easy
 from test_own_parts import graded, thirds
 
 
 @pytest.fixture(scope="module")
 def attention(tiny):
-    pairs = matchlens.PairSet.from_frame(
-        [
-            {"query": f"cat dog {n}", "text": f"cat dog bird {word}", "grade": grade}
-            for n in range(4)
-            for grade, word in ((2, "house"), (0, "tree cat"))
-        ]
-    ).with_parts({"TITLE": thirds})
+    pairs = with_easy(queries=6, each=1).with_parts({"TITLE": thirds})
     return matchlens.attention(
         tiny,
         pairs,
         meters=["mass"],
-        contrasts=["relevant-hard"],
+        thresholds=Thresholds(length=1.0),
         directions=["Q->TITLE"],
         causal=False,
     )
@@ -112,3 +108,19 @@ def test_a_bar_in_a_notebook_is_tqdms_and_starts_anew_for_each_pass(monkeypatch)
     for done in (1, 4, 8, 2, 8):
         bar(done, 8, "ablation")
     assert [(one.desc, one.n, one.closed) for one in made] == [("ablation: pairs", 8, True)] * 2
+
+
+def test_rank_is_that_of_sentence_transformers(tiny):
+    """Score, place and text by falling score; with a cut as without."""
+    texts = ["cat dog", "rain", "a cat sat far", "warm sun"]
+    for cut in ("", "Q->D"):
+        scores = matchlens.score(tiny, [("cat", text) for text in texts], [cut] if cut else [])[cut]
+        ranked = matchlens.rank(tiny, "cat", texts, cut=cut)
+        assert [one["corpus_id"] for one in ranked] == scores.sort_values(
+            ascending=False
+        ).index.tolist()
+        assert [one["text"] for one in ranked] == [texts[one["corpus_id"]] for one in ranked]
+        assert [one["score"] for one in ranked] == sorted(scores, reverse=True)
+    assert len(matchlens.rank(tiny, "cat", texts, top=2)) == 2
+    with pytest.raises(InputError, match="no passage to rank"):
+        matchlens.rank(tiny, "cat", [])

@@ -173,7 +173,7 @@ def field_spans(
         start = len(prefix)
         for one, text in fields.items():
             if one == wanted:
-                return [(start, start + len(text))]
+                return [(start, start + len(text))] if text else []
             start += len(text) + bool(text)
         return []
 

@@ -67,6 +67,52 @@ def score(
     return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))
 
 
+@typed
+def rank(
+    model: Reranker,
+    query: str,
+    passages: Sequence[str],
+    *,
+    cut: str | Cut = "",
+    top: int | None = None,
+    batch_tokens: int | None = None,
+) -> list[dict[str, object]]:
+    """Rank passages for a query, as ``CrossEncoder.rank`` of sentence-transformers does.
+
+    Args:
+        model: a loaded reranker, or a CrossEncoder.
+        query: the query's text.
+        passages: their texts.
+        cut: a cut; none where empty.
+        top: at most so many; all where None.
+        batch_tokens: most places of one layer call.
+
+    Returns:
+        By falling score a dict for each passage: ``corpus_id`` (its place among those given),
+        ``score`` (relevance logit) and ``text``.
+
+    Raises:
+        InputError: if there is no passage, one cannot be encoded, or the cut does not fit.
+
+    >>> import matchlens
+    >>> texts = ["The dog ran far.", "Tea is best served warm."]
+    >>> [row["corpus_id"] for row in matchlens.rank("demo", "warm tea", texts)]
+    [1, 0]
+    """
+    if top is not None and top < 1:
+        raise InputError(f"top is {top}; expected 1 or more passages, or None for all")
+    if not passages:
+        raise InputError("no passage to rank; expected one or more texts: give a list of them")
+    cuts = [cut] if Cut.of(cut).directions else []
+    pairs = [(query, text) for text in passages]
+    scores = score(model, pairs, cuts, batch_tokens=batch_tokens).iloc[:, -1].to_list()
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    return [
+        {"corpus_id": place, "score": float(scores[place]), "text": passages[place]}
+        for place in order[:top]
+    ]
+
+
 NAME = "ablation"
 
 
