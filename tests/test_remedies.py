@@ -33,6 +33,7 @@ import remedies_of_collections
 import remedies_of_explain
 import remedies_of_gates
 import remedies_of_models
+import remedies_of_own
 import remedies_of_results
 import test_figures as curves
 import test_figures_attention as scatters
@@ -1959,7 +1960,7 @@ COMMANDS = [
 PUBLIC = (
     *(name for name in matchlens.__all__ if inspect.isfunction(getattr(matchlens, name))),
     *("Cut", "Cut.parse", "Cut.of", "Cut.check", "Direction", "Direction.parse", "Pair"),
-    *("Part.parse", "PairSet.join", "PairSet.from_frame"),
+    *("Part.parse", "PairSet.join", "PairSet.from_frame", "PairSet.with_parts"),
     *("trec.load", "irds.load", "beir.load", "frame.load"),
     *("Result.load", "Result.save", "Result.to_frame", "Result.array"),
     *("Study.to_frame", "Study.plot", "Study.save"),
@@ -2051,6 +2052,7 @@ ELSEWHERE = {
     **remedies_of_collections.ELSEWHERE,
     **remedies_of_gates.ELSEWHERE,
     **remedies_of_models.ELSEWHERE,
+    **remedies_of_own.ELSEWHERE,
     **remedies_of_results.ELSEWHERE,
     ("pyterrier.py:Reranker.__init__", "not installed"): (
         "test_frames.py:test_without_pyterrier_its_reranker_says_what_to_install"
@@ -2088,6 +2090,7 @@ TABLE: list[C] = [
     *remedies_of_gates.GATES,
     *remedies_of_explain.EXPLAIN,
     *remedies_of_models.MODELS,
+    *remedies_of_own.OWN,
     *remedies_of_results.RESULTS,
 ]
 
