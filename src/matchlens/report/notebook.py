@@ -13,7 +13,7 @@ from matchlens.errors import InputError
 from matchlens.report import html
 from matchlens.report.table import Column, Table, tag
 from matchlens.report.texts import arrow, subject
-from matchlens.report.views import compare, files_of, view_of
+from matchlens.report.views import ablation, compare, files_of, view_of
 from matchlens.results import Result
 
 __all__ = ["files_of", "model_html", "pairs_html", "result_figure", "result_html", "result_latex"]
@@ -63,6 +63,9 @@ def result_html(result: Result) -> str:
         table = view.table(result)
         pieces += [tag("p", arrow(table.title)), table.html(MOST)]
         pieces += [tag("p", note.replace("->", "→"), class_="soft") for note in table.notes]
+        if "measures" in result.tables:
+            more = ablation.all_measures(result)
+            pieces += [tag("p", arrow(more.title)), more.html(MOST)]
     names = ", ".join(f"{name} ({len(table)})" for name, table in result.tables.items())
     pieces.append(tag("p", f"Tables, with .to_frame(name): {names or 'none'}.", class_="soft"))
     return html.block(Markup("").join(pieces))
@@ -95,6 +98,8 @@ def pairs_html(pairs: PairSet) -> str:
         for pair in pairs.pairs[:MOST]
     )
     pieces.append(Table("pairs", "", tuple(columns), rows).html(MOST))
+    if len(pairs) > MOST:
+        pieces.append(tag("p", f"{len(pairs) - MOST:,} more pairs.", class_="soft"))
     return html.block(Markup("").join(pieces))
 
 
