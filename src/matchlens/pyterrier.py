@@ -133,7 +133,7 @@ class Reranker(Transformer):
                 f"the frame has no column {', '.join(lacking)}; expected {', '.join(needed)}: give "
                 "candidates with their texts"
             )
-        rows = inp[inp["qid"].astype(str) == str(qid)]
+        rows: Any = inp[inp["qid"].astype(str) == str(qid)]
         if "rank" in rows or "score" in rows:
             rows = rows.sort_values("rank") if "rank" in rows else rows.sort_values("score")[::-1]
         known = rows["docno"].astype(str).to_list()
