@@ -17,6 +17,7 @@ import matchlens
 
 QUERIES, HEADS = 16, 16  # a study takes all 32 queries, and all matching heads
 PICTURES = Path(os.environ.get("MATCHLENS_PICTURES", "out/pictures"))
+OUT = Path(os.environ.get("MATCHLENS_OUT", "out/examples")) / "matching_heads"
 
 # 1. Pairs of three classes: relevant passages, hard negatives (judged 0), easy ones (random).
 model = matchlens.load("demo")
@@ -52,3 +53,9 @@ print("One set of others may be an odd one: matchlens.head_sets draws at least 1
 # 4. Figure 1b: every head's attention between query and document, relevant less easy passages.
 PICTURES.mkdir(parents=True, exist_ok=True)
 result.plot().savefig(PICTURES / "matching-heads.png")
+
+# 5. For a paper: the figure as PDF, the table of heads as LaTeX.
+OUT.mkdir(parents=True, exist_ok=True)
+result.plot().savefig(OUT / "matching-heads.pdf")
+(OUT / "matching-heads.tex").write_text(result.to_latex())
+print(f"LaTeX and PDF in {OUT}")

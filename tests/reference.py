@@ -13,7 +13,7 @@ import reference_rotary
 import tiny
 from matchlens.directions import Cut, How
 from matchlens.models.random_edges import edge_order
-from matchlens.parts import Part
+from matchlens.parts import OwnPart, Part
 
 
 def score(reranker, pair, cuts=(), *, run=(), other=None) -> float:
@@ -48,7 +48,7 @@ def _means(runs) -> dict:
 def _forward(reranker, pair, cuts, instead, terms=None) -> float:
     encoded = reranker.encode([pair])
     module = reranker.family.module
-    parts = encoded.parts[0].tolist()
+    parts = labelled(reranker, pair, encoded.parts[0].tolist())
     if module.config.model_type in reference_rotary.FAMILIES:
         with torch.inference_mode():
             states = reference_rotary.forward(reranker, parts, encoded.ids[0], cuts, instead, terms)
@@ -65,6 +65,31 @@ def _forward(reranker, pair, cuts, instead, terms=None) -> float:
                 states = convolved(module.base_model.encoder.conv, first, states)
         logits = head(module, states[0])
     return float(logits[0] if len(logits) == 1 else logits[1] - logits[0])
+
+
+def labelled(reranker, pair, parts) -> list:
+    """The parts of the tokens; (part, part of one's own) where a token is of both.
+
+    A token is of the part of one's own that has its first character, white space aside.
+    """
+    if not pair.parts:
+        return parts
+    spans, out = reranker.spans(pair), []
+    for token, part in enumerate(parts):
+        text = {Part.Q: pair.query, Part.D: pair.text}.get(part, "")
+        characters = range(spans.starts[token], spans.ends[token])
+        first = next((n for n in characters if text and text[n] != " "), None)
+        own = [
+            OwnPart(name)
+            for name, of, start, end in pair.parts
+            if first is not None and of == str(Part(part)) and start <= first < end
+        ]
+        out.append((Part(part), *own) if own else part)
+    return out
+
+
+def _names(label) -> tuple:
+    return label if isinstance(label, tuple) else (label,)
 
 
 def embeddings(module, ids, types):
@@ -251,11 +276,13 @@ def attention(logits, value, parts, layer, cuts, instead, terms):
             for part, columns in places.items():
                 term = torch.from_numpy(weights[columns]) @ value[columns, at]
                 if terms is not None:
-                    terms.setdefault((layer, head, row, part), []).append(term)
+                    for name in _names(row):
+                        terms.setdefault((layer, head, name, part), []).append(term)
                 if how[part] in (None, How.MASK):
                     context[i, at] += term
                 elif how[part] in (How.MEAN, How.RESAMPLE):
-                    context[i, at] += instead[how[part]].get((layer, head, row, part), 0)
+                    whose = _reader(cuts, row, part)
+                    context[i, at] += instead[how[part]].get((layer, head, whose, part), 0)
                 elif how[part] is How.SINK:
                     (last,) = places[Part.SEP2]
                     context[i, at] += weights[columns].sum() * value[last, at]
@@ -334,12 +361,24 @@ def _gone(kind, weights, own, order) -> dict:
     return gone
 
 
+def _named(direction, row, column) -> list:
+    """Which of a row's parts the direction names, the widest first, where it names the column."""
+    edges = set(direction.edges())
+    return [x for x in _names(row) if any((x, y) in edges for y in _names(column))]
+
+
+def _reader(cuts, row, column):
+    """Whose rows' mean takes the place of a term: the widest part that a cut names."""
+    found = [x for cut in cuts for one in cut.directions for x in _named(one, row, column)]
+    return min(found, key=_names(row).index)
+
+
 def _how(cuts, layer, head, row, column):
     for cut in cuts:
         if (
             (cut.layers is None or layer in cut.layers)
             and (cut.heads is None or (layer, head) in cut.heads)
-            and any((row, column) in direction.edges() for direction in cut.directions)
+            and any(_named(direction, row, column) for direction in cut.directions)
         ):
             return cut.how
     return None

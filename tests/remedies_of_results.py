@@ -360,7 +360,7 @@ RESULTS = [
     C(READS + "read_back", "", lambda w, v: matchlens.compare([copied(w, v), w.results("second")]),
       table("ablation/table1.parquet", lambda one: one.drop(columns="cut")), [nothing]),
     C(READS + "reading", "", reads, damage, [nothing]),
-    C("results.py:Result.array", "",
+    C("results.py:Result.array", "was kept",
       lambda w, v: Result.load(w.results("attention"), "attention").array(v), "luck", listed),
     C("results.py:Result.to_frame", "", lambda w, v: held(w).to_frame(v), "luck", listed),
     C("results.py:Result._of", "no study", lambda w, v: Result.load(w.results(), v), "luck",

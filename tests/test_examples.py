@@ -50,10 +50,10 @@ def private(code: str) -> list[str]:
     return out
 
 
-def test_seven_scripts_and_three_notebooks_are_there_and_listed():
+def test_ten_scripts_and_three_notebooks_are_there_and_listed():
     listed = re.findall(r"^\| \[([^]]+)\]\(\1\) \|", (EXAMPLES / "README.md").read_text(), re.M)
     assert sorted(listed) == sorted(path.name for path in [*SCRIPTS, *NOTEBOOKS])
-    assert (len(SCRIPTS), len(NOTEBOOKS)) == (7, 3)
+    assert (len(SCRIPTS), len(NOTEBOOKS)) == (10, 3)
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *NOTEBOOKS], ids=lambda path: path.name)

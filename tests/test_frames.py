@@ -4,7 +4,9 @@ import gzip
 import json
 import math
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import ir_measures
 import numpy as np
@@ -258,6 +260,29 @@ def test_without_pyterrier_its_reranker_says_what_to_install(tiny, monkeypatch):
         matchlens.pyterrier.Reranker(tiny)
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
     assert project["project"]["optional-dependencies"]["pyterrier"][0].startswith("pyterrier>=")
+
+
+def test_rows_in_a_list_keep_their_ids_and_grades_as_in_a_frame():
+    columns = ["query", "text", "qid", "docno", "grade", "score"]
+    rows = [
+        ("warm tea", "Tea is hot.", "a", "x", 2, 1.0),
+        ("warm tea", "Rust is red.", "a", "y", 0, 3.0),
+        ("red rust", "Rust is red.", "b", "y", 3, 2.0),
+    ]
+    expected = PairSet.from_frame(pd.DataFrame(rows, columns=columns))
+    assert [pair.grade for pair in expected] == [0, 2, 3]
+    row = NamedTuple("row", [(name, object) for name in columns])
+    for given in (
+        [dict(zip(columns, one, strict=True)) for one in rows],
+        [row(*one) for one in rows],
+        (dict(zip(columns, one, strict=True)) for one in rows),
+        [(*one[:5], one[5]) for one in rows],
+    ):
+        made = PairSet.from_frame(given)
+        assert [replace(pair, collection="") for pair in made] == [
+            replace(pair, collection="") for pair in expected
+        ]
+        assert made.ideals == expected.ideals
 
 
 def test_what_is_no_pair_is_named_by_its_place():

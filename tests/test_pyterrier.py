@@ -44,6 +44,26 @@ def qrels(frame) -> pd.DataFrame:
     return pd.concat([judged, pd.DataFrame(more, columns=judged.columns)], ignore_index=True)
 
 
+def test_two_candidates_of_a_frame_are_explained(tiny32, frame):
+    ranked = Reranker(tiny32).transform(frame)
+    mine = ranked[ranked["qid"] == "q1"].sort_values("rank")
+    result = Reranker(tiny32, "Q->D").explain(ranked, "q1", points=8, swap=False)
+    assert result.to_frame("passages")["docid"].tolist()[:2] == mine["docno"].tolist()[:2]
+    np.testing.assert_allclose(
+        result.scores["score"].to_numpy()[:2], mine["score"].to_numpy()[:2], atol=1e-4
+    )
+    last = mine["docno"].iloc[-1]
+    named = Reranker(tiny32).explain(
+        frame, "q1", [last, mine["docno"].iloc[0]], points=8, swap=False
+    )
+    assert named.to_frame("passages")["docid"].iloc[0] == last
+    for bad in (("nowhere", None), ("q1", ["d1-0"]), ("q1", ["d1-0", "nowhere"])):
+        with pytest.raises(InputError, match="expected two of them"):
+            Reranker(tiny32).explain(frame, *bad)
+    with pytest.raises(InputError, match="has no column text"):
+        Reranker(tiny32).explain(frame.drop(columns="text"), "q1")
+
+
 @pytest.mark.parametrize("cut", ["", "Q->D", "D->D@1:", "CLS->All"])
 def test_ndcg_in_an_experiment_is_that_of_matchlens_with_the_full_ideal(tiny, frame, qrels, cut):
     cut = cut.replace("@1:", f"@1:{tiny.family.n_layers}")

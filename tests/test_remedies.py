@@ -33,6 +33,7 @@ import remedies_of_collections
 import remedies_of_explain
 import remedies_of_gates
 import remedies_of_models
+import remedies_of_own
 import remedies_of_results
 import remedies_of_serve
 import test_figures as curves
@@ -1960,7 +1961,7 @@ COMMANDS = [
 PUBLIC = (
     *(name for name in matchlens.__all__ if inspect.isfunction(getattr(matchlens, name))),
     *("Cut", "Cut.parse", "Cut.of", "Cut.check", "Direction", "Direction.parse", "Pair"),
-    *("Part.parse", "PairSet.join", "PairSet.from_frame"),
+    *("Part.parse", "PairSet.join", "PairSet.from_frame", "PairSet.with_parts"),
     *("trec.load", "irds.load", "beir.load", "frame.load"),
     *("Result.load", "Result.save", "Result.to_frame", "Result.array"),
     *("Study.to_frame", "Study.plot", "Study.save"),
@@ -2052,6 +2053,7 @@ ELSEWHERE = {
     **remedies_of_collections.ELSEWHERE,
     **remedies_of_gates.ELSEWHERE,
     **remedies_of_models.ELSEWHERE,
+    **remedies_of_own.ELSEWHERE,
     **remedies_of_results.ELSEWHERE,
     **remedies_of_serve.ELSEWHERE,
     ("pyterrier.py:Reranker.__init__", "not installed"): (
@@ -2090,6 +2092,7 @@ TABLE: list[C] = [
     *remedies_of_gates.GATES,
     *remedies_of_explain.EXPLAIN,
     *remedies_of_models.MODELS,
+    *remedies_of_own.OWN,
     *remedies_of_results.RESULTS,
     *remedies_of_serve.SERVE,
 ]

@@ -201,7 +201,7 @@ def test_a_changed_table_gives_status_1_and_its_place(copy, capfd):
         (lambda one: one["asked"].update(rel=10**30), "expected a whole number"),
         (lambda one: one["asked"].update(runs="yes"), "expected true or false"),
         (lambda one: one["asked"].update(cut="Q->D"), "expected a list, each a text"),
-        (lambda one: one["asked"].update(measure=3.5), "expected a text"),
+        (lambda one: one["asked"].update(measure=3.5), "expected a list, each a text"),
         (lambda one: one["asked"].update(measure="P@5\0"), "texts of at most 4096"),
         (lambda one: one["asked"].update(query_prefix="x" * 5000), "texts of at most 4096"),
         (lambda one: one["asked"].update(device="meta"), "asks for the device 'meta'"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matchlens.report.views.ablation import latex as table_latex
     from matchlens.report.views.ablation import text as table_text
     from matchlens.results import Result
-    from matchlens.studies.ablation import ablation, score
+    from matchlens.studies.ablation import ablation, rank, score
     from matchlens.studies.attention import attention
     from matchlens.studies.circuits import circuits
     from matchlens.studies.claims import claims
@@ -73,6 +73,7 @@ _PLACES = {
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
     "look": "matchlens.studies.looking",
+    "rank": "matchlens.studies.ablation",
     "score": "matchlens.studies.ablation",
     "screen": "matchlens.studies.screening",
     "serve": "matchlens.live.server",
@@ -121,6 +122,7 @@ __all__ = [
     "irds",
     "load",
     "look",
+    "rank",
     "score",
     "screen",
     "serve",

@@ -36,14 +36,17 @@ WORDS: Mapping[str, str] = {
     "Cut": "a matchlens.Cut",
     "Direction": "a matchlens.Direction",
     "Part": "a matchlens.Part",
+    "OwnPart": "a part of one's own",
     "Study": "what matchlens.study returns",
+    "Prompt": "a matchlens.Prompt",
+    "ModelFolder": "a ModelFolder",
     "Mapping": "a dict",
     "Thresholds": "Thresholds",
     "Base": "what matchlens.models.base.load_base returns",
     "Watched": "what matchlens.studies.watching.watch returns",
     "Collection": "a collection: what matchlens.demo.load, trec.load or irds.load returns",
-    "Progress": "a function",
-    "Stage": "a function",
+    "Progress": "True (a progress bar), False or a function",
+    "Stage": "True (a progress bar), False or a function",
     "Runner": "a function",
     "Callable": "a function",
 }
@@ -52,6 +55,8 @@ CONVERTED: Mapping[str, tuple[str, str]] = {
     "Reranker": ("matchlens.models.wrap", "as_model"),
     "PairSet": ("matchlens.corpora.frame", "as_pairs"),
     "str": ("matchlens.ranking.measures", "measure_text"),
+    "Progress": ("matchlens.showing", "progress_of"),
+    "Stage": ("matchlens.showing", "stage_of"),
 }
 """What makes the right thing of what people have instead, by module and name: these stand above."""
 MANY = {
@@ -119,7 +124,7 @@ def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
         return _yes_no(value)
     if name == "None":
         return value is None
-    if WORDS.get(name) == "a function":
+    if WORDS.get(name, "").endswith("a function"):
         return callable(value)
     return name not in WORDS or any(kind.__name__ == name for kind in type(value).__mro__)
 
@@ -134,7 +139,11 @@ def converted(value: object, hint: ast.expr) -> object:
     if isinstance(hint, ast.BinOp):
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left
-    if isinstance(hint, ast.Subscript) or _name(hint) not in CONVERTED:
+    if isinstance(hint, ast.Subscript):
+        if _name(hint.value) in ("Sequence", "list") and isinstance(value, list | tuple):
+            return [converted(item, hint.slice) for item in value]
+        return value
+    if _name(hint) not in CONVERTED:
         return value
     module, name = CONVERTED[_name(hint)]
     return getattr(importlib.import_module(module), name)(value)

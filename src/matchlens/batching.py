@@ -23,6 +23,10 @@ TOGETHER = 64
 """Pairs tokenized at once: the tokenizer's own record of a pair is a hundred times its ids."""
 
 
+OwnTokens = Mapping[str, Int[np.ndarray, " _"]]
+"""The places of one pair's tokens that belong to each part of one's own."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Pairs as ragged lists of tokens; position in the lists is the pair's number.
@@ -33,6 +37,8 @@ class Encoded:
         parts: part numbers of each pair's tokens.
         truncated: whether the pair was longer than the limit.
         left: whether padding stands before the tokens, so that the last ones are in one column.
+        own: by pair the places of the tokens of each part of one's own, by its name; empty where no
+            pair has any.
     """
 
     ids: list[Int[np.ndarray, " _"]]
@@ -40,6 +46,7 @@ class Encoded:
     parts: list[Int[np.ndarray, " _"]]
     truncated: Bool[np.ndarray, " pair"]
     left: bool = False
+    own: Sequence[OwnTokens] = ()
 
     @property
     def lengths(self) -> Int[np.ndarray, " pair"]:
@@ -55,6 +62,7 @@ class Encoded:
             [parts for chunk in chunks for parts in chunk.parts],
             np.concatenate([chunk.truncated for chunk in chunks]),
             chunks[0].left,
+            [own for chunk in chunks for own in chunk.own or [{}] * len(chunk.ids)],
         )
 
     def of(self, pairs: Int[np.ndarray, " pair"]) -> Encoded:
@@ -63,7 +71,8 @@ class Encoded:
             [column[pair] for pair in pairs.tolist()]
             for column in (self.ids, self.types, self.parts)
         )
-        return Encoded(ids, types, parts, self.truncated[pairs], self.left)
+        own = [self.own[pair] for pair in pairs.tolist()] if self.own else ()
+        return Encoded(ids, types, parts, self.truncated[pairs], self.left, own)
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,12 @@ def encode(
     keeps at least one token. Token types are those that the tokenizer returns, 0 where it returns
     none.
     """
-    ids, types, parts = [], [], []
+    ids, types, parts, own = [], [], [], []
     truncated = np.zeros(len(pairs), dtype=bool)
     for start in range(0, len(pairs), TOGETHER):
         some = pairs[start : start + TOGETHER]
-        encoding, pieces = _tokenized(tokenizer, some, max_length, pairing)
+        labelled = any(pair.parts for pair in some)
+        encoding, pieces = _tokenized(tokenizer, some, max_length, pairing, offsets=labelled)
         marked = encoding.get("token_type_ids")
         for i, pair in enumerate(some):
             with named(pair):
@@ -117,7 +127,42 @@ def encode(
                 else np.array(marked[i], dtype=np.int8)[keep]
             )
             parts.append(labels[keep])
-    return Encoded(ids, types, parts, truncated, left=pairing.last)
+            own.append({})
+            if pair.parts:
+                starts, ends = _offsets(encoding, i, pieces[i], labels, pairing)
+                own[-1] = own_tokens(pair, labels[keep], starts[keep], ends[keep])
+    return Encoded(ids, types, parts, truncated, pairing.last, own if any(own) else ())
+
+
+def own_tokens(
+    pair: Pair,
+    parts: Int[np.ndarray, " place"],
+    starts: Int[np.ndarray, " place"],
+    ends: Int[np.ndarray, " place"],
+) -> OwnTokens:
+    """The tokens of a pair's parts of one's own: those whose first character, white space aside, is
+    in them.
+
+    Args:
+        parts: the part number of each token.
+        starts: its first character in the query or the passage; -1 where it has none.
+        ends: one past its last.
+    """
+    out: dict[str, Int[np.ndarray, " _"]] = {}
+    for part, text in ((Part.Q, pair.query), (Part.D, pair.text)):
+        spans = [span for span in pair.parts if span.of == str(part)]
+        places = np.flatnonzero((parts == part) & (ends > starts) & (starts >= 0))
+        firsts = starts[places].copy()
+        for at, (first, end) in enumerate(zip(firsts.tolist(), ends[places].tolist(), strict=True)):
+            firsts[at] = next((n for n in range(first, end) if not text[n].isspace()), first)
+        for name in dict.fromkeys(span.name for span in spans):
+            inside = np.zeros(len(places), dtype=bool)
+            for span in spans:
+                if span.name == name:
+                    inside |= (firsts >= span.start) & (firsts < span.end)
+            if inside.any():
+                out[name] = places[inside]
+    return out
 
 
 @dataclass(frozen=True)
@@ -145,15 +190,28 @@ def spans(
     encoding, (pieces,) = _tokenized(tokenizer, [pair], max_length, pairing, offsets=True)
     with named(pair):
         labels, keep = _kept(encoding, 0, pieces[0], max_length, pairing)
-    offsets = np.array(encoding["offset_mapping"][0], dtype=np.int64)
-    sequences = np.array([-1 if number is None else number for number in encoding.sequence_ids(0)])
+    starts, ends = _offsets(encoding, 0, pieces, labels, pairing)
+    ids = np.array(encoding["input_ids"][0])[keep].tolist()
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    return Spans(tokens, labels[keep], starts[keep], ends[keep])
+
+
+def _offsets(
+    encoding: BatchEncoding,
+    row: int,
+    pieces: tuple[Piece, Piece],
+    labels: Int[np.ndarray, " token"],
+    pairing: Pairing,
+) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " token"]]:
+    """The first character of each token in its text, and one past the last; -1 where none."""
+    offsets = np.array(encoding["offset_mapping"][row], dtype=np.int64)
+    numbers = encoding.sequence_ids(row)
+    sequences = np.array([-1 if number is None else number for number in numbers])
     for sequence, piece in enumerate(pieces):
         offsets[sequences == sequence] = piece.places(offsets[sequences == sequence])
     offsets[sequences == 0] = np.maximum(offsets[sequences == 0] - len(pairing.prefix), 0)
     offsets[(sequences == -1) | (labels == Part.OTHER)] = -1
-    ids = np.array(encoding["input_ids"][0])[keep].tolist()
-    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
-    return Spans(tokens, labels[keep], offsets[keep, 0], offsets[keep, 1])
+    return offsets[:, 0], offsets[:, 1]
 
 
 def _tokenized(
@@ -253,12 +311,14 @@ class EncodedBatch:
         input_ids: [pair, token].
         token_type_ids: [pair, token].
         parts: [pair, token] part numbers, ``PADDING`` on padding.
+        own: by name of a part of one's own, [pair, token] whether a token belongs to it.
     """
 
     pairs: Int[np.ndarray, " pair"]
     input_ids: Tensor
     token_type_ids: Tensor
     parts: Tensor
+    own: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def mask(self) -> Tensor:
@@ -322,11 +382,16 @@ def collate(
     ids = np.full(shape, pad_id, dtype=np.int64)
     types = np.zeros(shape, dtype=np.int64)
     parts = np.full(shape, PADDING, dtype=np.int64)
+    own: dict[str, np.ndarray] = {}
     for place, row in enumerate(rows):
         n = len(encoded.ids[row])
         at = slice(shape[1] - n, None) if encoded.left else slice(0, n)
         ids[place, at] = encoded.ids[row]
         types[place, at] = encoded.types[row]
         parts[place, at] = encoded.parts[row]
+        for name, tokens in encoded.own[row].items() if encoded.own else ():
+            first = shape[1] - n if encoded.left else 0
+            own.setdefault(name, np.zeros(shape, dtype=bool))[place, first + tokens] = True
     tensors = (torch.from_numpy(array).to(device) for array in (ids, types, parts))
-    return EncodedBatch(rows, *tensors)
+    masks = {name: torch.from_numpy(mask).to(device) for name, mask in own.items()}
+    return EncodedBatch(rows, *tensors, own=masks)

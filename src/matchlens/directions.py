@@ -8,6 +8,9 @@ A cut's text form, used alike in the API, the command line, files and figures::
     heads  := layer "." head ("," layer "." head)*
     how    := zero | mask | mean | resample | sink
 
+PART is CLS, Q, SEP1, D or SEP2, or a part of one's own, such as TITLE
+(:class:`~matchlens.parts.OwnPart`), which is held against the pairs when they are run.
+
 ``X->Y``: X attends to Y. X's tokens are rows of the attention matrix, Y's are columns;
 information flows from Y to X.
 """
@@ -24,7 +27,15 @@ from typing import NoReturn
 from matchlens.arguments import typed
 from matchlens.errors import InputError, one_line
 from matchlens.files import read_text
-from matchlens.parts import NAMED, PART_NAMES, Part
+from matchlens.parts import (
+    NAMED,
+    PART_NAMES,
+    AnyPart,
+    OwnPart,
+    Part,
+    is_own_name,
+    order_of,
+)
 
 LONGEST = 150
 """Characters of a cut that its repr shows whole."""
@@ -69,8 +80,8 @@ class Direction:
     ('{Q,D}->All', 'the query and the document read everything')
     """
 
-    left: tuple[Part, ...]
-    right: tuple[Part, ...] | None
+    left: tuple[Part | OwnPart, ...]
+    right: tuple[Part | OwnPart, ...] | None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "left", _side(self.left))
@@ -94,7 +105,9 @@ class Direction:
         return cut.directions[0]
 
     def __repr__(self) -> str:
-        return f"Direction.parse({str(self)!r})"
+        text = str(self)
+        whole = len(text) <= LONGEST
+        return f"Direction.parse({text!r})" if whole else f"<Direction {text[:LONGEST]}...>"
 
     def __str__(self) -> str:
         right = "All" if self.right is None else _side_text(self.right)
@@ -108,11 +121,17 @@ class Direction:
         return f"{_side_words(self.left)} {verb} {right}"
 
     @property
-    def columns(self) -> tuple[Part, ...]:
+    def columns(self) -> tuple[AnyPart, ...]:
         """The right-hand parts, ``All`` spelled out (with ``Other``)."""
         return tuple(Part) if self.right is None else self.right
 
-    def edges(self) -> Iterable[tuple[Part, Part]]:
+    @property
+    def own_parts(self) -> tuple[OwnPart, ...]:
+        """The parts of one's own that the direction names."""
+        sides = (*self.left, *(self.right or ()))
+        return tuple(part for part in sides if isinstance(part, OwnPart))
+
+    def edges(self) -> Iterable[tuple[AnyPart, AnyPart]]:
         """Every (row part, column part) that the direction names."""
         return ((x, y) for x in self.left for y in self.columns)
 
@@ -205,7 +224,14 @@ class Cut:
         read = "; ".join(direction.words for direction in self.directions)
         return f"{str(self).replace('->', ' → ')}: {read}"
 
-    def edges(self, layer: int) -> frozenset[tuple[Part, Part]]:
+    @property
+    def own_parts(self) -> tuple[OwnPart, ...]:
+        """The parts of one's own that the cut names, each once."""
+        named = (part for direction in self.directions for part in direction.own_parts)
+        return tuple(dict.fromkeys(named))
+
+    @typed
+    def edges(self, layer: int) -> frozenset[tuple[AnyPart, AnyPart]]:
         """The (row part, column part) edges cut in ``layer``, in some head or all of them."""
         if self.layers is not None and layer not in self.layers:
             return frozenset()
@@ -213,6 +239,7 @@ class Cut:
             return frozenset()
         return frozenset(edge for direction in self.directions for edge in direction.edges())
 
+    @typed
     def heads_at(self, layer: int) -> tuple[int, ...] | None:
         """The heads cut in ``layer``, or None for all of them."""
         if self.heads is None:
@@ -313,27 +340,29 @@ def hows_but(how: How) -> str:
     return ", ".join(one for one in How if one is not how)
 
 
-def _side(parts: Iterable[Part]) -> tuple[Part, ...]:
+def _side(parts: Iterable[AnyPart]) -> tuple[AnyPart, ...]:
     side = tuple(parts)
-    if not side or any(part not in NAMED for part in side):
+    if not side or any(not isinstance(part, OwnPart) and part not in NAMED for part in side):
         raise InputError(
             f"a side of a direction is {side}; expected one or more of the parts {PART_NAMES}, as "
             "Part.parse gives them"
         )
-    return tuple(sorted({Part(part) for part in side}))
+    unique = {part if isinstance(part, OwnPart) else Part(part) for part in side}
+    return tuple(sorted(unique, key=order_of))
 
 
-def _side_text(side: tuple[Part, ...]) -> str:
+def _side_text(side: tuple[AnyPart, ...]) -> str:
     return str(side[0]) if len(side) == 1 else "{" + ",".join(str(part) for part in side) + "}"
 
 
-def _side_words(side: tuple[Part, ...]) -> str:
+def _side_words(side: tuple[AnyPart, ...]) -> str:
     words = [part.words for part in side]
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
 def _direction_key(direction: Direction) -> tuple[object, ...]:
-    return (direction.left, direction.right is None, direction.right or ())
+    right = direction.right or ()
+    return ([*map(order_of, direction.left)], direction.right is None, [*map(order_of, right)])
 
 
 def _not_negative(numbers: Iterable[int]) -> None:
@@ -399,7 +428,7 @@ class _Parser:
             return Direction(left, None)
         return Direction(left, self.side("a part or All"))
 
-    def side(self, wanted: str) -> tuple[Part, ...]:
+    def side(self, wanted: str) -> tuple[AnyPart, ...]:
         if not self.take("{"):
             return (self.part(wanted),)
         parts = [self.part("a part")]
@@ -411,13 +440,16 @@ class _Parser:
             self.fail("',' or '}'")
         return tuple(parts)
 
-    def part(self, wanted: str) -> Part:
+    def part(self, wanted: str) -> AnyPart:
         word = self.word()
         for part in NAMED:
             if word == str(part):
                 self.at += len(word)
                 return part
-        self.fail(f"{wanted} ({PART_NAMES})")
+        if is_own_name(word):
+            self.at += len(word)
+            return OwnPart(word)
+        self.fail(f"{wanted} ({PART_NAMES}, or one of your own such as TITLE)")
 
     def layers(self) -> tuple[int, ...]:
         first = self.number("a layer number")
@@ -465,7 +497,7 @@ class _Parser:
 
     def word(self) -> str:
         end = self.at
-        while end < len(self.chars) and self.chars[end].isalnum():
+        while end < len(self.chars) and (self.chars[end].isalnum() or self.chars[end] == "_"):
             end += 1
         return self.chars[self.at : end]
 

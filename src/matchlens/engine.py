@@ -28,7 +28,7 @@ from matchlens.models.random_edges import TAKEN, RandomEdges
 from matchlens.models.replacements import ReplacementMeans, Replacements, Watcher
 from matchlens.models.shared_layer import Counts
 from matchlens.parts import PADDING, Part
-from matchlens.plan import Condition, LayerCut, Plan
+from matchlens.plan import Condition, LayerCut, Plan, bound
 from matchlens.walk import Walk
 
 Progress = Callable[[int, int], None]
@@ -56,6 +56,7 @@ class Run:
         taken: what each control of the plan took in all layers and heads, as
             :data:`matchlens.models.random_edges.TAKEN` names it.
         counts: token rows that were computed.
+        own: by name of a part of one's own, the number of pairs that have a token of it.
     """
 
     scores: Scores
@@ -69,6 +70,7 @@ class Run:
     device: str
     taken: Float[np.ndarray, "control pair amount"]
     counts: Counts = field(default_factory=Counts)
+    own: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
         """What a run of some of the conditions would have yielded.
@@ -78,7 +80,8 @@ class Run:
         """
         if lacking := [name for name in conditions if name not in self.scores.conditions]:
             raise ValueError(f"the shared run has no condition {lacking[0]!r}")
-        plan = plan_of(model, conditions)
+        own = {part.name: part.of for part in self.plan.own if part.of is not None}
+        plan = plan_of(model, bound(conditions, own))
         values = np.stack([self.scores.of(name) for name in conditions])
         taken = self.taken[[self.plan.controls.index(name) for name in plan.controls]]
         return replace(self, scores=Scores(tuple(conditions), values), plan=plan, taken=taken)
@@ -164,7 +167,7 @@ def run_shard(
     # An optimiser or a hand may have changed the weights since they were packed.
     refresh(family.module)
     for batch in _batches(model, encoded, budget):
-        layout = PartLayout(batch.parts)
+        layout = PartLayout.of(batch, plan.own)
         for mask in reached:
             reached[mask] |= layout.reach(mask)
         replacements = Replacements(means)
@@ -364,7 +367,7 @@ def _watch_terms(
     others: dict[int, Tensor] | None = None,
 ) -> None:
     """Walk the untouched model and take the terms of the layers that some condition cuts."""
-    family, layout = model.family, PartLayout(batch.parts)
+    family, layout = model.family, PartLayout.of(batch, plan.own)
     how = How.RESAMPLE if means is None else How.MEAN
     needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
     uncut = LayerCut.of([], 0, family.n_heads, ())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from matchlens.arguments import typed
 from matchlens.errors import InputError
@@ -53,6 +56,12 @@ class Part(IntEnum):
 
 PADDING = 6
 """Label of padding, which is in no part; one past the last part, so that labels index tables."""
+LABELS = PADDING + 1
+"""Number of labels without parts of one's own, whose labels follow."""
+
+OWN_NAME = re.compile("[A-Z][A-Z0-9_]{1,39}")
+RESERVED = ("SEP", "ALL", "OTHER", "PAD", "PADDING")
+"""Names that would be taken for another part."""
 
 NAMED = (Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2)
 """The five parts that a direction can name."""
@@ -67,6 +76,78 @@ _WORDS = {
     Part.SEP2: "the last SEP",
     Part.OTHER: "the prompt",
 }
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """A part of one's own: characters of the query or of the passage, such as a title.
+
+    Its tokens stay tokens of Q or D. A token belongs to the part that holds its first character
+    that is no white space.
+
+    Args:
+        name: 2 to 40 capital letters, digits and ``_``, a letter first.
+        of: Q or D; None where only the name is known, as in a cut that was read from text.
+
+    Raises:
+        InputError: if the name cannot be used.
+
+    >>> OwnPart("TITLE", Part.D) == OwnPart("TITLE"), OwnPart("TITLE").words
+    (True, 'TITLE')
+    """
+
+    name: str
+    of: Part | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not is_own_name(self.name):
+            raise InputError(
+                f"{str(self.name)[:60]!r} cannot name a part of one's own; expected 2 to 40 "
+                "capital letters, digits or '_', a letter first, and no name that is taken: "
+                f"{PART_NAMES}, {', '.join(RESERVED)}: write TITLE, for example"
+            )
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def words(self) -> str:
+        """The part in words, for things shown to a person."""
+        return self.name
+
+
+class PartSpan(NamedTuple):
+    """Characters of a pair's query or passage that belong to a part of one's own.
+
+    Args:
+        name: of the part.
+        of: "Q" or "D": which text.
+        start: the first character.
+        end: one past the last.
+    """
+
+    name: str
+    of: str
+    start: int
+    end: int
+
+
+AnyPart = Part | OwnPart
+
+
+def is_own_name(word: str) -> bool:
+    """Whether a word may name a part of one's own.
+
+    >>> is_own_name("TITLE"), is_own_name("SEP1"), is_own_name("title")
+    (True, False, False)
+    """
+    taken = word in RESERVED or word in [str(part) for part in Part]
+    return OWN_NAME.fullmatch(word) is not None and not taken
+
+
+def order_of(part: AnyPart) -> tuple[int, str]:
+    """Where a part stands in a text form: the five in the order of the input, then by name."""
+    return (LABELS, part.name) if isinstance(part, OwnPart) else (int(part), "")
 
 
 def label(sequence_ids: Sequence[int | None]) -> list[int]:

@@ -8,6 +8,7 @@ layer a condition comes down to a table of removed edges; conditions with equal 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,12 +16,14 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from matchlens.directions import Cut, How
+from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
-from matchlens.parts import PADDING, Part
+from matchlens.parts import LABELS, PADDING, AnyPart, OwnPart, Part
 
 HOWS = tuple(How)
-LABELS = PADDING + 1
+WHOLE: Mapping[Part, int] = {Part.Q: 8, Part.D: 16}
+"""Added to the code of an edge whose row is of a part of one's own, where the cut names the part
+that this is of: what ``mean`` and ``resample`` put in is then that whole part's."""
 CONTROLS: Mapping[str, str] = {
     "rows": "the same rows lose as much, elsewhere",
     "scaled": "the same rows, scaled down",
@@ -28,6 +31,8 @@ CONTROLS: Mapping[str, str] = {
     "mass": "as much random attention",
 }
 """The controls of a cut and what each is in words; the first is the primary one."""
+PUT_IN = (How.MEAN, How.RESAMPLE)
+"""Ways of cutting that put something in the place of what they remove."""
 OF_ROWS = ("rows", "scaled")
 """The controls in which each row of the cut loses what the cut would take from it."""
 
@@ -80,6 +85,62 @@ Condition = Sequence[Cut | Control]
 """What holds under a condition: any number of cuts, or one control."""
 
 
+def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mapping[str, Condition]:
+    """The conditions, their parts of one's own known to be of the query or of the passage.
+
+    Args:
+        conditions: cuts and controls by condition.
+        own: the parts of one's own that the pairs have, and what each is of.
+
+    Raises:
+        InputError: if a cut names a part that the pairs do not have.
+
+    >>> cut = bound({"": [Cut.parse("Q->TITLE")]}, {"TITLE": Part.D})[""][0]
+    >>> cut.own_parts[0].of
+    <Part.D: 3>
+    """
+
+    def part(one: AnyPart, cut: Cut) -> AnyPart:
+        if not isinstance(one, OwnPart):
+            return one
+        if one.name not in own:
+            known = ", ".join(own) or "none"
+            raise InputError(
+                f"cut {str(cut)!r}: the pairs have no part {one.name}; expected CLS, Q, SEP1, D, "
+                f"SEP2 or a part of their own ({known}): correct the cut, or add the part with "
+                "with_parts or with_fields (--parts, --fields)"
+            )
+        return OwnPart(one.name, own[one.name])
+
+    def of(cut: Cut | Control) -> Cut | Control:
+        if isinstance(cut, Control):
+            plain = of(cut.cut)
+            return replace(cut, cut=plain) if isinstance(plain, Cut) else cut
+        if not cut.own_parts:
+            return cut
+        directions = tuple(
+            Direction(
+                tuple(part(one, cut) for one in direction.left),
+                direction.right and tuple(part(one, cut) for one in direction.right),
+            )
+            for direction in cut.directions
+        )
+        return replace(cut, directions=directions)
+
+    return {name: [of(cut) for cut in cuts] for name, cuts in conditions.items()}
+
+
+def own_parts(conditions: Mapping[str, Condition]) -> tuple[OwnPart, ...]:
+    """The parts of one's own that cuts name, in the order of their labels.
+
+    >>> [str(part) for part in own_parts({"": [Cut.parse("Q->TITLE+BODY->Q")]})]
+    ['BODY', 'TITLE']
+    """
+    cuts = [cut for some in conditions.values() for cut in some]
+    plain = [cut.cut if isinstance(cut, Control) else cut for cut in cuts]
+    return tuple(sorted({part for cut in plain for part in cut.own_parts}, key=str))
+
+
 @dataclass(frozen=True)
 class LayerCut:
     """What one condition removes in one layer, and how.
@@ -95,10 +156,18 @@ class LayerCut:
     control: tuple[str, int] | None = None
 
     @classmethod
-    def of(cls, cuts: Condition, layer: int, heads: int, rows: Collection[Part]) -> LayerCut:
+    def of(
+        cls,
+        cuts: Condition,
+        layer: int,
+        heads: int,
+        rows: Collection[Part],
+        own: Sequence[OwnPart] = (),
+    ) -> LayerCut:
         """The table of ``cuts`` in ``layer``, its rows restricted to the parts in ``rows``.
 
-        The table of a control whose random edges lie in all rows is not restricted.
+        The table of a control whose random edges lie in all rows is not restricted. Tokens of the
+        parts in ``own`` have labels of their own, from ``LABELS`` on.
         """
         if any(isinstance(cut, Control) for cut in cuts):
             (control,) = cuts if len(cuts) == 1 else (None,)
@@ -110,29 +179,37 @@ class LayerCut:
             # "As much" is measured over all rows of the direction, but for controls that act row
             # by row: what they remove in a row that nobody reads does not matter.
             read = rows if control.kind in OF_ROWS else tuple(Part)
-            plain = cls.of([control.cut], layer, heads, read)
+            plain = cls.of([control.cut], layer, heads, read, own)
             return replace(plain, control=(control.kind, control.draw)) if any(plain.key) else plain
-        table = np.zeros((heads, LABELS, LABELS), dtype=np.uint8)
+        size = LABELS + len(own)
+        table = np.zeros((heads, size, size), dtype=np.uint8)
         for cut in cuts:
             assert isinstance(cut, Cut)  # noqa: S101
             at = cut.heads_at(layer)
             which = np.arange(heads) if at is None else np.array(at, dtype=int)
             code = HOWS.index(cut.how) + 1
             for x, y in cut.edges(layer):
-                if x in rows:
-                    if (~np.isin(table[which, x, y], (0, code))).any():
+                if (x.of if isinstance(x, OwnPart) else x) not in rows:
+                    continue
+                for row in _labels(x, own):
+                    whole = row >= LABELS and not isinstance(x, OwnPart) and cut.how in PUT_IN
+                    marked = code + (WHOLE[Part(x)] if whole else 0)
+                    at_row = (which[:, None], row, _labels(y, own))
+                    before = table[at_row]
+                    if ((before > 0) & (before % 8 != code)).any():
                         raise InputError(
                             f"the attention of {x} on {y} in layer {layer} is cut in two ways by "
                             f"{' and '.join(repr(str(cut)) for cut in cuts)}; expected one "
                             "way: give all cuts of a condition the same how"
                         )
-                    table[which, x, y] = code
+                    table[at_row] = np.maximum(before, marked)
         return cls(table.tobytes(), heads)
 
     @cached_property
     def table(self) -> UInt8[np.ndarray, "heads rows columns"]:
         """Code of the way in which an edge is removed, by head, row part, column part; 0: kept."""
-        return np.frombuffer(self.key, np.uint8).reshape(self.heads, LABELS, LABELS)
+        size = math.isqrt(len(self.key) // self.heads)
+        return np.frombuffer(self.key, np.uint8).reshape(self.heads, size, size)
 
     @cached_property
     def same_heads(self) -> bool:
@@ -141,7 +218,15 @@ class LayerCut:
 
     def removed(self, *hows: How) -> Bool[np.ndarray, "heads rows columns"]:
         """The edges removed in one of these ways."""
-        return np.isin(self.table, [HOWS.index(how) + 1 for how in hows])
+        return np.isin(self.table % 8, [HOWS.index(how) + 1 for how in hows])
+
+    def replaced(self, how: How) -> dict[Part | None, Bool[np.ndarray, "heads rows columns"]]:
+        """The edges whose removed term ``how`` replaces, by whose rows it is taken from: the row's
+        own part (None), or all of Q or D."""
+        code = HOWS.index(how) + 1
+        marks = {None: code, **{part: code + mark for part, mark in WHOLE.items()}}
+        found = {part: self.table == mark for part, mark in marks.items()}
+        return {part: edges for part, edges in found.items() if edges.any()}
 
 
 @dataclass(frozen=True)
@@ -177,6 +262,8 @@ class Plan:
     score_parts: tuple[Part, ...] = (Part.CLS,)
     controls: tuple[str, ...] = ()
     """Those of the conditions that are controls."""
+    own: tuple[OwnPart, ...] = ()
+    """Parts of one's own that the conditions name, in the order of their labels."""
 
     @classmethod
     def build(
@@ -199,6 +286,9 @@ class Plan:
         for cuts in conditions.values():
             for cut in cuts:
                 (cut.cut if isinstance(cut, Control) else cut).check(layers, heads)
+        own = own_parts(conditions)
+        if any(part.of is None for part in own):
+            bound(conditions, {})  # names the cut
         levels: list[tuple[Node, ...]] = []
         # Where each condition stands in the tree: conditions whose tables agree in all layers so
         # far stand at one node, and what comes of that node is computed once for all of them.
@@ -209,7 +299,7 @@ class Plan:
             rows = tuple(score_rows) if layer == layers - 1 else tuple(Part)
             nodes: dict[tuple[int, LayerCut], list[str]] = {}
             for name, cuts in conditions.items():
-                cut = LayerCut.of(cuts, layer, heads, rows)
+                cut = LayerCut.of(cuts, layer, heads, rows, own)
                 nodes.setdefault((at[name], cut), []).append(name)
             for number, names in enumerate(nodes.values()):
                 at.update(dict.fromkeys(names, number))
@@ -221,7 +311,7 @@ class Plan:
             for name, cuts in conditions.items()
             if any(isinstance(cut, Control) for cut in cuts)
         ]
-        return cls(tuple(levels), tuple(conditions), tuple(score_rows), tuple(controls))
+        return cls(tuple(levels), tuple(conditions), tuple(score_rows), tuple(controls), own)
 
     @cached_property
     def children(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
@@ -265,7 +355,7 @@ class Plan:
             above = self.children[layer + 1] if out else ((),) * len(self.levels[layer])
             out.append(
                 tuple(
-                    _reads_nothing(node.cut, self.score_parts)
+                    _reads_nothing(node.cut, self.score_parts, self.own)
                     and all(out[-1][child] for child in children)
                     for node, children in zip(self.levels[layer], above, strict=True)
                 )
@@ -288,7 +378,15 @@ class Plan:
         return len(self.conditions) * len(self.levels)
 
 
-def _reads_nothing(cut: LayerCut, parts: Collection[Part]) -> bool:
+def _reads_nothing(cut: LayerCut, parts: Collection[Part], own: Sequence[OwnPart]) -> bool:
     """Whether rows of some parts read nothing in a layer, and nothing stands in for it."""
-    rows = cut.removed(How.ZERO, How.MASK)[:, list(parts), :PADDING]
+    labels = [label for part in parts for label in _labels(part, own)]
+    rows = np.delete(cut.removed(How.ZERO, How.MASK)[:, labels], PADDING, axis=2)
     return cut.control is None and bool(rows.all())
+
+
+def _labels(part: AnyPart, own: Sequence[OwnPart]) -> list[int]:
+    """The labels of a part's tokens: its own, and those of the parts of one's own in it."""
+    if isinstance(part, OwnPart):
+        return [LABELS + own.index(part)]
+    return [int(part), *(LABELS + at for at, one in enumerate(own) if one.of is part)]

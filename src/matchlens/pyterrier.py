@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from matchlens.corpora.frame import pairs_of
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import load
+from matchlens.results import Result
 from matchlens.runners import run
+from matchlens.studies.explaining import explain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +104,49 @@ class Reranker(Transformer):
         out = kept.drop(columns=["score", "rank"], errors="ignore")
         out["score"] = self._scores(kept)
         return pt.model.add_ranks(out)
+
+    def explain(
+        self, inp: pd.DataFrame, qid: str, docnos: Sequence[str] | None = None, **options: Any
+    ) -> Result:
+        """Why one candidate of a query ranks above another: :func:`matchlens.explain` of a frame.
+
+        The model is explained without the cut.
+
+        Args:
+            inp: a frame with the columns qid, query, docno and text, perhaps score or rank.
+            qid: the query.
+            docnos: the passages A and B; the first two by rank or score, else as they stand.
+            options: of :func:`matchlens.explain`, such as ``points`` and ``swap``.
+
+        Raises:
+            InputError: a column, the query or a passage is not in the frame.
+
+        >>> if pt:
+        ...     rows = [("q1", "warm tea", "a", "Tea is hot."), ("q1", "warm tea", "b", "A dog.")]
+        ...     frame = pt.model.pd.DataFrame(rows, columns=["qid", "query", "docno", "text"])
+        ...     result = Reranker("demo").explain(frame, "q1", points=8, swap=False)
+        ...     assert result.to_frame("passages")["docid"].tolist() == ["a", "b"]
+        """
+        needed = ["qid", "query", "docno", self.text_field]
+        if lacking := [name for name in needed if name not in getattr(inp, "columns", ())]:
+            raise InputError(
+                f"the frame has no column {', '.join(lacking)}; expected {', '.join(needed)}: give "
+                "candidates with their texts"
+            )
+        rows: Any = inp[inp["qid"].astype(str) == str(qid)]
+        if "rank" in rows or "score" in rows:
+            rows = rows.sort_values("rank") if "rank" in rows else rows.sort_values("score")[::-1]
+        known = rows["docno"].astype(str).to_list()
+        wanted = known[:2] if docnos is None else [*map(str, docnos)]
+        if len(wanted) != 2 or any(docno not in known for docno in wanted):
+            raise InputError(
+                f"query {str(qid)[:60]!r} has {len(known)} candidates in the frame, and "
+                f"{', '.join(wanted)[:120] or 'none'} came for A and B; expected two of them: name "
+                "a query and two of its docnos"
+            )
+        first = [known.index(docno) for docno in wanted]
+        passages = [(known[at], str(rows[self.text_field].iloc[at])) for at in first]
+        return explain(self.model, str(rows["query"].iloc[0]), passages, **options)
 
     def _scores(self, frame: pd.DataFrame) -> Any:
         if not len(frame):

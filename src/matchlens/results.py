@@ -48,10 +48,12 @@ from matchlens.reading import (
     to_json,
 )
 from matchlens.saving import PROBE, Save, locked, remedy, writing
-from matchlens.showing import Shows
+from matchlens.showing import Shows, drawing
 
 __all__ = ["Result", "check_folder", "differences", "read_manifest", "records", "to_json"]
 
+FIVE = ("CLS", "Q", "SEP1", "D", "SEP2")
+"""The parts of an array of a meter, where its study does not name them."""
 SCORE_COLUMNS = {"cut", "pair", "score"}
 
 
@@ -104,18 +106,63 @@ class Result(Shows):
         return f"<Result {brief(self.study)}: {len(self.pairs):,} pairs, tables {brief(rows, 90)}>"
 
     @typed
-    def array(self, name: str) -> np.ndarray:
+    def array(self, name: str, direction: str | None = None) -> np.ndarray:
         """A meter's numbers, memory-mapped and read only: [pair, layer, head, part, part].
 
+        Args:
+            name: the meter.
+            direction: such as ``Q->D``: only what these rows give these columns, [pair, layer,
+                head].
+
         Raises:
-            InputError: if there is no such meter.
+            InputError: if there is no such meter or direction.
         """
+        if direction is not None:
+            axes = self.axes(name)
+            parts = direction.split("->")
+            known = [axes.get("row", []), axes.get("column", [])]
+            if len(parts) != 2 or any(
+                one not in some for one, some in zip(parts, known, strict=True)
+            ):
+                raise InputError(
+                    f"meter {name!r} has no direction {direction!r}; expected two of its parts, "
+                    f"such as 'Q->D': {', '.join(map(str, axes.get('row', []))) or 'none'}"
+                )
+            row, column = (some.index(one) for one, some in zip(parts, known, strict=True))
+            return self.array(name)[..., row, column]
         if name not in self.arrays:
             held = ", ".join(self.arrays) or "none"
             raise InputError(f"no meter {name!r} was kept; expected one of: {held}")
         if self.source is None:
             return read_array(self.arrays[name])
         return steadily(self.source, lambda held: held.array(f"{METERS}/{name}.npy"))
+
+    @typed
+    def axes(self, name: str) -> dict[str, list]:
+        """The names and labels of an array's axes, in order.
+
+        With xarray: ``xarray.DataArray(result.array(name), coords=[*result.axes(name).items()])``.
+
+        Args:
+            name: the meter.
+
+        Raises:
+            InputError: if there is no such meter.
+        """
+        shape = self.array(name).shape
+        given = self.options.get("parts")
+        parts = [*map(str, given)] if isinstance(given, list | tuple) else [*FIVE]
+        ends = {
+            "surface": ("quantity",),
+            "kinds": ("layer", "head", "direction", "quantity"),
+            "received": ("layer", "head", "reader", "place"),
+        }.get(name, ("layer", "head", "row", "column"))
+        sizes = dict(zip(("pair", *ends), shape, strict=True))
+        labels = {axis: [*range(size)] for axis, size in sizes.items()}
+        labels |= {axis: parts for axis in ("row", "column") if sizes.get(axis) == len(parts)}
+        if "direction" in labels:
+            labels["direction"] = ["Q->D", "D->Q"]
+        return labels
 
     @typed
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
@@ -130,15 +177,21 @@ class Result(Shows):
         return self.tables[name].copy()
 
     @typed
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, drawings: bool = False) -> Path:
         """Write the results folder, new or continued; all of it becomes visible at once.
 
         Files of the study that the folder's manifest lists and this result does not have are
         deleted where they are unchanged; files that matchlens did not write are never touched.
 
+        Args:
+            folder: where the results go.
+            drawings: write the printed table, LaTeX and figures as well, as the command does.
+
         Raises:
             InputError: if the folder is in use, cannot be written, or belongs to something else.
         """
+        if drawings:
+            self.texts.update(drawing().files_of(self))
         for name in (*self.texts, *(f"{self.study}/{table}" for table in self.tables)):
             inner(name)
         check_folder(folder, self.identity)
@@ -200,6 +253,7 @@ class Result(Shows):
         return steadily(folder, lambda snapshot: cls._of(snapshot, Path(folder), study))
 
     @classmethod
+    @typed
     def load_all(cls, folder: str | Path, without: Sequence[str] = ()) -> dict[str, Result]:
         """Read all studies of a results folder, as they are at one moment.
 

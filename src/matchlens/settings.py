@@ -96,6 +96,8 @@ class Option:
         """
         types = {int: int, float: (int, float), bool: bool}.get(self.kind, str)
         values = value if isinstance(value, list) else [value]
+        if self.name == "measure":  # one text in manifests of earlier versions
+            value = values
         fits = isinstance(value, list) == self.several and len(values) <= MOST_VALUES
         for one in values:
             fits = fits and isinstance(one, types) and isinstance(one, bool) == (self.kind is bool)
@@ -507,6 +509,18 @@ class Fields(Settings):
     doc_fields: str | None = option(
         default=None, help="Fields of the dataset's documents, joined: title,body."
     )
+    fields: str | None = option(
+        default=None,
+        metavar="NAMES",
+        help="Fields of the passages that become parts, in capitals: title,body gives "
+        "'Q->TITLE' and 'Q->BODY'.",
+    )
+    parts: Path | None = option(
+        default=None,
+        metavar="FILE",
+        help="Parts of one's own, by characters: JSON such as "
+        '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}.',
+    )
     run: list[Path] | None = option(
         default=None, metavar="FILE", help="A TREC run (for --depth and --easy). Repeatable."
     )
@@ -539,7 +553,12 @@ class StudySettings(
 ):  # fmt: skip
     """The options that every study takes. A study adds its own in a subclass."""
 
-    measure: str = option(default="nDCG@10", help="Any ir_measures measure.")
+    measure: list[str] | None = option(
+        default=None,
+        metavar="NAME",
+        help="Any ir_measures measure. Repeatable for ablation and sweep: one run, a column each "
+        "[nDCG@10].",
+    )
     rel: int | None = option(
         default=None,
         metavar="GRADE",
@@ -554,6 +573,25 @@ class StudySettings(
         panel=STUDY,
     )
     runs: bool = option(default=False, help="Write a TREC run for every cut.", panel=RESULTS)
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures, the main one first."""
+        return self.measure or ["nDCG@10"]
+
+    @property
+    def only_measure(self) -> str:
+        """The measure of a study that takes one.
+
+        Raises:
+            InputError: if there are several.
+        """
+        if len(self.measures) > 1:
+            raise InputError(
+                f"--measure came {len(self.measures)} times; expected one: give several to "
+                "ablation or sweep, or leave out all but one"
+            )
+        return self.measures[0]
 
 
 @settings

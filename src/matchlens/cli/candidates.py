@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matchlens.errors import InputError
-from matchlens.settings import StudySettings
+from matchlens.settings import Settings, StudySettings
 
 if TYPE_CHECKING:
     from matchlens.corpora import Collection, PairSet
@@ -107,6 +107,25 @@ def _names(topics: Sequence[Path]) -> list[str | None]:
     return names
 
 
+def check_own_parts(settings: Settings) -> None:
+    """Check that the parts of one's own that cuts and directions name are given.
+
+    Raises:
+        InputError: if one is not, or a cut cannot be read.
+    """
+    from matchlens.corpora.own import read_parts
+    from matchlens.directions import Cut
+    from matchlens.parts import Part
+    from matchlens.plan import bound
+
+    texts = [*(getattr(settings, "cut", None) or ()), *(getattr(settings, "direction", None) or ())]
+    cuts = {text: [Cut.parse(text)] for text in texts}
+    fields, parts = getattr(settings, "fields", None), getattr(settings, "parts", None)
+    own = {} if parts is None else dict.fromkeys(read_parts(parts), Part.D)
+    own |= {name.strip().upper(): Part.D for name in (fields or "").split(",") if name.strip()}
+    bound(cuts, own)
+
+
 def draw(
     found: Sequence[Collection], settings: StudySettings, preset: Preset, *, easy: int, seed: int
 ) -> PairSet:
@@ -123,6 +142,7 @@ def draw(
         InputError: if the options do not go together, or nothing is left.
     """
     from matchlens.corpora import PairSet, choose
+    from matchlens.corpora.own import read_parts, spans_by_id
 
     per_grade, depth = settings.per_grade, settings.depth
     ways = {
@@ -136,6 +156,16 @@ def draw(
     if not chosen:
         depth = preset.depth
     most = preset.per_grade if per_grade is None else per_grade
+    parts = {} if settings.parts is None else read_parts(settings.parts)
+
+    def with_own(chosen: PairSet, collection: Collection) -> PairSet:
+        if settings.fields is not None:
+            chosen = chosen.with_fields(collection, settings.fields.split(","))
+        for name, (of, spans) in parts.items():
+            prefix = settings.passage_prefix if of == "D" else settings.query_prefix
+            chosen = chosen.with_parts({name: spans_by_id(of, spans, prefix)}, of)
+        return chosen
+
     sets = [
         choose(
             one,
@@ -151,4 +181,5 @@ def draw(
         )
         for one in found
     ]
+    sets = [with_own(chosen, one) for chosen, one in zip(sets, found, strict=True)]
     return sets[0] if len(sets) == 1 else PairSet.join(sets)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from matchlens.cli.candidates import collections, draw
+from matchlens.cli.candidates import check_own_parts, collections, draw
 from matchlens.cli.recording import machine, record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError, Interrupted
@@ -71,7 +71,8 @@ class Job:
         from matchlens.studies.common import ranked
 
         rank_easy = easy and self.inputs.rank_easy
-        ranked(self.inputs.pairs, self.settings.measure, self.inputs.rel, rank_easy=rank_easy)
+        for measure in self.settings.measures:
+            ranked(self.inputs.pairs, measure, self.inputs.rel, rank_easy=rank_easy)
 
     @contextmanager
     def running(self) -> Iterator[tuple[Reranker, Runner]]:
@@ -240,7 +241,8 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
 
     check_placement(settings)
     preset, out = preset_of(settings.preset), settings.out
-    parse_measure(settings.measure, rel=2 if settings.rel is None else settings.rel)
+    for measure in settings.measures:
+        parse_measure(measure, rel=2 if settings.rel is None else settings.rel)
     check_dtype(settings.dtype)
     if out is not None:
         check_folder(out)
@@ -261,7 +263,7 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     )
     if out is None:
         return job
-    chosen = {**pairs.sampling, "model": folder.name, "rel": rel}
+    chosen = {**pairs.sampling, "model": folder.name, "rel": rel, "measure": settings.measures}
     resolved = {key: value for key, value in chosen.items() if getattr(typed, key, 0) is None}
     return replace(job, record=record(command, typed, resolved, folder))
 
@@ -280,10 +282,7 @@ def need_out(settings: Any) -> None:
     Raises:
         InputError: if there is none.
     """
-    from matchlens.directions import Cut
-
-    for text in getattr(settings, "cut", None) or ():
-        Cut.parse(text)  # what is wrong comes before what is missing
+    check_own_parts(settings)  # what is wrong comes before what is missing
     if settings.out is None and not settings.dry_run:
         raise InputError("Missing option '--out': expected a folder for the results")
 
@@ -347,7 +346,8 @@ def _printed(result: Result) -> str:
     from matchlens.report.views import ablation, text_of
 
     if result.study == "ablation":
-        return ablation.text(result, bold=sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+        bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        return ablation.text(result, bold=bold) + ablation.measures_text(result)
     if result.study == "looking" and not result.options["chosen"]:
         return looking_text(result, [0])
     return text_of(result)

@@ -173,7 +173,7 @@ def typed(command: Recorded) -> str:
     """A command as a person would type it; what cannot be printed is written as an escape.
 
     >>> from matchlens.studies.specs.sweep import SweepSettings
-    >>> odd = SweepSettings(kind="only", measure="a" + chr(10) + chr(27))
+    >>> odd = SweepSettings(kind="only", measure=["a" + chr(10) + chr(27)])
     >>> typed(Recorded("sweep", odd, {}))
     "matchlens sweep '--measure=a\\\\n\\\\x1b' -- only"
     """

@@ -169,7 +169,7 @@ def run_all(
         from matchlens.report import conclusions
         from matchlens.studies.study import study as run_studies
 
-        options = {**job.inputs.common, "measure": job.settings.measure}
+        options = {**job.inputs.common, "measure": job.settings.only_measure}
         with stages(job, sizing, redraws) as stage:
             done = run_studies(
                 model,

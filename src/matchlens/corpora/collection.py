@@ -59,6 +59,25 @@ class Collection(ABC):
         ['d01-01']
         """
 
+    def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The fields that make up these passages' texts, in order; joined by a space they are it.
+
+        Args:
+            docids: passage ids; one that the collection lacks is not in the answer.
+
+        Raises:
+            InputError: the collection's passages have no fields.
+
+        >>> from matchlens.corpora import demo
+        >>> list(demo.load().field_texts(["d01-01"])["d01-01"])
+        ['title', 'text']
+        """
+        raise InputError(
+            f"the passages of collection {shown(self.name)} have no fields; expected a collection "
+            "that has: load it from .jsonl files, a BEIR folder, a frame with a title, or "
+            "ir_datasets with doc_fields (--doc-fields)"
+        )
+
     @abstractmethod
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct passage ids drawn uniformly from the collection, in a random order.
@@ -89,6 +108,9 @@ class _Checked(Collection):
                     f"{shown(repr(text))}; expected text: let texts() return str"
                 )
         return {docid: (text or "").strip() for docid, text in texts.items()}
+
+    def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
+        return self.made.field_texts(docids)
 
     def random_docids(self, n: int, seed: int) -> list[str]:
         return [docid for docid in self.made.random_docids(n, seed) if odd_id(docid) is None]

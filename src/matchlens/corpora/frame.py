@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from matchlens.arguments import shown as shown_value
@@ -54,6 +54,7 @@ class FrameCollection(Collection):
 
     Args:
         passages: passage id -> text; or the collection that has them.
+        titles: passage id -> title, with which its text begins.
 
     >>> made = load({"q1": "warm tea"}, {"q1": {"d1": 1}}, {"d1": "Tea is warm."})
     >>> isinstance(made, FrameCollection)
@@ -61,6 +62,22 @@ class FrameCollection(Collection):
     """
 
     passages: Mapping[str, str] | Collection
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Title and text of these passages; as :meth:`Collection.field_texts`.
+
+        Args:
+            docids: passage ids.
+        """
+        if isinstance(self.passages, Collection):
+            return self.passages.field_texts(docids)
+        texts = self.texts(docids)
+        titles = {docid: self.titles.get(docid, "") for docid in texts}
+        return {
+            docid: {"title": title, "text": texts[docid][len(title) + bool(title) :]}
+            for docid, title in titles.items()
+        }
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
         """The texts of these passages, as :meth:`Collection.texts`.
@@ -152,10 +169,13 @@ def load(
     needed = {docno for grades in judged.values() for docno in grades}
     needed |= {docno for docnos in (ranked or {}).values() for docno in docnos}
     texts: Mapping[str, str] | Collection
+    titles: dict[str, str] = {}
     if passages is None and collection:
         texts = collection
     else:
-        texts = _passages(_passage_rows(passages), needed, rule.Door("passages, record"), odd)
+        texts = _passages(
+            _passage_rows(passages, titles), needed, rule.Door("passages, record"), odd
+        )
     source: dict[str, object] = {
         "format": "frame",
         "queries_sha256": digest_of(queries),
@@ -173,6 +193,7 @@ def load(
         source,
         oddities=odd,
         passages=texts,
+        titles=titles,
     )
 
 
@@ -442,7 +463,8 @@ def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[A
             )
 
 
-def _passage_rows(given: Any) -> Iterator[tuple[int, str, Any]]:
+def _passage_rows(given: Any, titles: dict[str, str]) -> Iterator[tuple[int, str, Any]]:
+    """Numbered passages, title and text joined; the titles are kept."""
     if isinstance(given, Mapping):
         given = (
             (docno, one.get("text"), one.get("title")) if isinstance(one, Mapping) else (docno, one)
@@ -450,6 +472,8 @@ def _passage_rows(given: Any) -> Iterator[tuple[int, str, Any]]:
         )
     found = _records(given, ("docno", "text", "title"), 2, "passages")
     for number, (docno, text, title) in enumerate(found, 1):
+        if isinstance(title, str) and isinstance(docno := _id(docno), str):
+            titles.setdefault(docno, title.strip())
         yield number, _id(docno), _joined(title, text)
 
 

@@ -60,6 +60,27 @@ class IrdsCollection(Collection):
         # The store cuts an id to the length of its longest: what was not asked for is dropped.
         return {docid: self._text(by_id[docid]) for docid in sorted(wanted & by_id.keys())}
 
+    def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The fields of these passages; as :meth:`Collection.field_texts`.
+
+        Args:
+            docids: passage ids.
+
+        Raises:
+            InputError: the dataset was loaded without `doc_fields`.
+        """
+        if self.doc_fields is None:
+            return super().field_texts(docids)
+        wanted = set(docids)
+        with _asked(self.name, "passages"):
+            many = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
+            by_id = {str(docid): doc for docid, doc in many.items()}
+        whose = f"a passage of {self.name}"
+        return {
+            docid: {field: _text(by_id[docid], (field,), whose) for field in self.doc_fields}
+            for docid in sorted(wanted & by_id.keys())
+        }
+
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct passage ids drawn uniformly by their place in the dataset.
 

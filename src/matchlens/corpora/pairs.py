@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, overload
 
 from matchlens.arguments import typed
 from matchlens.errors import InputError, brief
+from matchlens.parts import PartSpan
+from matchlens.showing import drawing
 
+from . import own
 from .collection import Collection, Draw
 from .collection import checked as tidy
 from .lines import shown
@@ -47,6 +50,10 @@ class Pair:
         judged: False for an easy negative and for the grade 0 of an unjudged passage (of a run).
         kind: how the passage matches, where the collection says so (the demo collection does).
         collection: name of the collection that the query belongs to; qids are unique inside one.
+        parts: characters of parts of one's own, as :meth:`PairSet.with_parts` makes them.
+
+    Raises:
+        InputError: two such parts overlap, or characters are not in the text.
 
     >>> Pair("q1", "d7", "warm tea", "Tea is best served warm.", grade=3).judged
     True
@@ -60,6 +67,11 @@ class Pair:
     judged: bool = True
     kind: str = ""
     collection: str = ""
+    parts: tuple[PartSpan, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.parts:
+            object.__setattr__(self, "parts", own.checked_spans(self))
 
     def __repr__(self) -> str:
         ids = f"{brief(self.qid, 30)}, {brief(self.docid, 30)}, grade {self.grade}"
@@ -71,11 +83,14 @@ def digest(pairs: Sequence[Pair]) -> str:
     total = hashlib.sha256()
     for pair in pairs:
         fields = (pair.collection, pair.qid, pair.docid, str(pair.grade), pair.query, pair.text)
+        if pair.parts:
+            fields = (*fields, str([tuple(span) for span in pair.parts]))
         told = "\0".join(f"{len(field)}:{field}" for field in fields)
         total.update(told.encode("utf-8", "surrogatepass"))  # the tokenizer refuses those by name
     return total.hexdigest()
 
 
+@typed
 @dataclass(frozen=True, repr=False)
 class PairSet:
     """The pairs of a study, and all that is needed to say how they came about.
@@ -153,6 +168,65 @@ class PairSet:
         names = ", ".join(str(source.get("collection", "")) for source in self.sources)
         size = f"{len(self):,} pairs of {len(self.ideals):,} queries"
         return f"<PairSet: {size}, {brief(names, 80)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: escaped and self-contained."""
+        return drawing().pairs_html(self)
+
+    @typed
+    def with_parts(
+        self, parts: Mapping[str, Callable | Sequence[Sequence[tuple[int, int]]]], of: str = "D"
+    ) -> PairSet:
+        """The same pairs with parts of one's own: characters of their passages or their queries.
+
+        Such a part stands in cuts and directions: ``Q->TITLE``. Its tokens stay tokens of D (or Q).
+        A token belongs to the part that holds its first character, white space aside; tokens beyond
+        the length limit belong to none.
+
+        Args:
+            parts: name (in capitals) -> spans of characters, couples (start, end): a function from
+                a pair to its spans, or a list of spans for each pair.
+            of: "D" (passages, with their prefix) or "Q" (queries).
+
+        Raises:
+            InputError: a span is not inside its text, parts overlap, or no pair has any character
+                of a part.
+
+        >>> row = {"query": "warm tea", "text": "Tea: it is hot.", "grade": 1}
+        >>> pairs = PairSet.from_frame([row])
+        >>> titled = pairs.with_parts({"TITLE": lambda pair: [(0, pair.text.index(":"))]})
+        >>> titled[0].parts
+        (PartSpan(name='TITLE', of='D', start=0, end=3),)
+        """
+        pairs = own.labelled(self.pairs, parts, of)
+        named = {name: str(part) for name, part in own.own_parts(pairs).items()}
+        return replace(self, pairs=pairs, sampling={**self.sampling, "own_parts": named})
+
+    @typed
+    def with_fields(self, collection: Collection, fields: Sequence[str]) -> PairSet:
+        """The same pairs, with the fields of their passages as parts of D: ``title`` is ``TITLE``.
+
+        Args:
+            collection: which the pairs were chosen from; pairs of others stay as they are.
+            fields: some of those that make up its passages, such as title and text (``body`` and
+                the other names of a text are the text as well).
+
+        Raises:
+            InputError: the collection has no such field, or its texts are not those of the pairs.
+
+        >>> from matchlens.corpora import choose, frame
+        >>> passages = {"d1": {"title": "Tea", "text": "It is hot."}}
+        >>> collection = frame.load({"q1": "warm tea"}, {"q1": {"d1": 1}}, passages)
+        >>> pairs = choose(collection).with_fields(collection, ["title", "text"])
+        >>> [(span.name, span.start, span.end) for span in pairs[0].parts]
+        [('TITLE', 0, 3), ('TEXT', 4, 14)]
+        """
+        prefix = str(self.sampling.get("passage_prefix", ""))
+        ids = {pair.docid for pair in self.pairs if pair.collection == collection.name}
+        texts = collection.field_texts(ids)
+        named, spans = collection.name, own.field_spans
+        words = [field.strip() for field in fields]
+        return self.with_parts({one.upper(): spans(one, named, texts, prefix) for one in words})
 
     @staticmethod
     @typed

@@ -34,6 +34,7 @@ class Passage(NamedTuple):
         text: title and text, joined by one space where there is a title; perhaps empty.
         kind: how it matches its query, where the file says so.
         ids: key -> id, where the line has several ids that differ; `docid` is the first.
+        title: its title, with which the text begins; perhaps empty.
 
     >>> Passage(Path("a.tsv"), 1, "d1", "rust on iron").docid
     'd1'
@@ -45,6 +46,7 @@ class Passage(NamedTuple):
     text: str
     kind: str = ""
     ids: Mapping[str, str] = MappingProxyType({})
+    title: str = ""
 
     def agrees(self, seen: dict[str, tuple[Path, int]]) -> bool:
         """Whether no earlier file has another text under this id; the same file must not.
@@ -194,9 +196,10 @@ def _json(path: Path, number: int, line: str) -> Passage:
             raise _bad(path, number, f"{key} is {shown(json.dumps(value))} in {whose}")
     if not is_unicode("".join(fields.values())):
         raise _bad(path, number, f"half a surrogate pair in {whose}")
-    text = " ".join(filter(None, (fields["title"].strip(), fields[texts[0]].strip())))
+    title = fields["title"].strip()
+    text = " ".join(filter(None, (title, fields[texts[0]].strip())))
     several = ids if len({*ids.values()}) > 1 else MappingProxyType({})
-    return Passage(path, number, docid, text, fields["kind"], several)
+    return Passage(path, number, docid, text, fields["kind"], several, title)
 
 
 def _bad(path: Path, number: int, came: str) -> InputError:

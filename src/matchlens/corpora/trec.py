@@ -65,6 +65,20 @@ class TrecCollection(Collection):
                 texts[passage.docid] = passage.text
         return texts
 
+    def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Title and text of these passages; as :meth:`Collection.field_texts`.
+
+        Args:
+            docids: passage ids.
+        """
+        wanted, out = set(docids), {}
+        for passage in self._passages() if wanted else ():
+            if passage.docid in wanted and passage.docid not in out:
+                title = passage.title
+                text = passage.text[len(title) + bool(title) :]
+                out[passage.docid] = {"title": title, "text": text}
+        return out
+
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct ids drawn uniformly from the passages that have a text, by one pass.
 

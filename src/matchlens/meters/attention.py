@@ -75,12 +75,17 @@ class AttentionMeter:
         names: which of :data:`NAMES` and :data:`COMPANIONS`.
         arrays: where each is kept, by name; :func:`shape_of` gives a pair's shape.
         reading: the words, where ``same_stem``, ``kinds`` or ``surface`` is measured.
+        own: names of parts of one's own, which stand behind the five others on both axes.
 
     Source: science 4; Kobayashi et al. 2020 (norms).
     """
 
     def __init__(
-        self, names: Sequence[str], arrays: Mapping[str, Keeps], reading: Reading | None = None
+        self,
+        names: Sequence[str],
+        arrays: Mapping[str, Keeps],
+        reading: Reading | None = None,
+        own: Sequence[str] = (),
     ) -> None:
         every = (*NAMES, *COMPANIONS)
         wrong = [name for name in names if name not in every]
@@ -89,7 +94,7 @@ class AttentionMeter:
                 f"meter {wrong[0]!r} is not known; expected some of {', '.join(NAMES)}"
             )
         self.names = tuple(name for name in every if name in names)
-        self.arrays, self.reading = arrays, reading
+        self.arrays, self.reading, self.own = arrays, reading, own
         self._by_words = bool({"same_stem", *COMPANIONS} & set(names))
         if self._by_words and reading is None:
             raise ValueError("same_stem, kinds and surface need the words; expected a Reading")
@@ -101,7 +106,9 @@ class AttentionMeter:
     def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
         """Take a batch."""
         self._family, self._numbers, self._ids = family, numbers, batch.input_ids
-        self._is = torch.stack([batch.parts == part for part in PARTS], -1)
+        none = torch.zeros_like(batch.parts, dtype=torch.bool)
+        own = [batch.own.get(name, none) for name in self.own]
+        self._is = torch.stack([*(batch.parts == part for part in PARTS), *own], -1)
         self._kept = {name: [] for name in self.names if name != "surface"}
         masks = []
         if "same_token" in self.names:
@@ -133,7 +140,7 @@ class AttentionMeter:
             return torch.cat([one_hot, one_hot * length[..., None]], -1)
 
         def take(sums: Tensor) -> None:
-            parts = len(PARTS)
+            parts = self._is.shape[-1]
             wide = torch.promote_types(sums.dtype, torch.float32)
             rows = self._rows(wide)
             mass = torch.einsum("nix,nhij->nhxj", rows, sums.to(wide))

@@ -21,13 +21,13 @@ READERS = (Part.CLS, Part.Q, Part.D)
 """The parts that read in the meter of received attention, in the order of its array."""
 
 
-def shape_of(name: str, layers: int, heads: int) -> tuple[int, ...]:
-    """The shape of one pair's numbers.
+def shape_of(name: str, layers: int, heads: int, parts: int = len(PARTS)) -> tuple[int, ...]:
+    """The shape of one pair's numbers, of so many parts.
 
     >>> shape_of("mass", 12, 12), shape_of("kinds", 12, 12)
     ((12, 12, 5, 5), (12, 12, 2, 6))
     """
     if name == "surface":
         return (len(SURFACE),)
-    ends = (len(ACROSS), len(KINDS)) if name == "kinds" else (len(PARTS), len(PARTS))
+    ends = (len(ACROSS), len(KINDS)) if name == "kinds" else (parts, parts)
     return (layers, heads, *ends)

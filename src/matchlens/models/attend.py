@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.directions import How
@@ -307,19 +307,21 @@ def _put_in(context: Float[Tensor, "batch head row width"], call: Call) -> Tenso
 def part_terms(
     weights: Float[Tensor, "batch head row column"],
     value: Float[Tensor, "batch head column width"],
-    row_parts: Int[Tensor, "batch row"],
-    parts: Int[Tensor, "batch column"],
+    members: Float[Tensor, "batch row part"],
+    layout: PartLayout,
 ) -> Float[Tensor, "batch head row_part column_part width"]:
-    """What each part's rows read from each part's columns, meant over the rows.
+    """What each part's rows read from each label's columns, meant over the rows.
 
-    The term of row i and part Y is ``sum_{j in Y} a_ij v_j``; it is linear in Y, so that the term
-    of several parts is the sum of theirs. Zero where a part is absent.
+    The term of row i and columns Y is ``sum_{j in Y} a_ij v_j``; it is linear in Y, so that the
+    term of several labels is the sum of theirs. Zero where a part is absent. A column has one
+    label, whereas a row of a part of one's own is also one of Q or D, whose mean is over all rows.
     """
-    one_hot = torch.nn.functional.one_hot
-    labels = int(PADDING)
-    rows = one_hot(row_parts, labels + 1)[..., :labels].to(weights.dtype)
-    columns = one_hot(parts, labels + 1)[..., :labels].to(weights.dtype)
+    real = [label for label in range(layout.size) if label != PADDING]
+    columns = torch.nn.functional.one_hot(layout.parts, layout.size)[..., real].to(weights.dtype)
+    rows = members[..., real]
     rows = rows / rows.sum(1, keepdim=True).clamp(min=1)
     meant = torch.einsum("nix,nhij->nhxj", rows, weights)
     terms = torch.einsum("nhxj,njy,nhjd->nhxyd", meant, columns, value.to(weights.dtype))
-    return torch.nn.functional.pad(terms, (0, 0, 0, 1, 0, 1))
+    out = terms.new_zeros(*terms.shape[:2], layout.size, layout.size, terms.shape[-1])
+    out[:, :, torch.tensor(real)[:, None], real] = terms
+    return out

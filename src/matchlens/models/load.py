@@ -36,6 +36,7 @@ from matchlens.models.templates import template_prompt
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
+from matchlens.showing import drawing
 from matchlens.tokenizing import guarded, named
 
 
@@ -85,6 +86,11 @@ class Reranker:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
         return f"<Reranker {brief(self.name, 80)}: {shape}, {self.dtype} on {self.device}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: escaped and self-contained."""
+        return drawing().model_html(self)
+
+    @typed
     def encode(self, pairs: Sequence[Pair]) -> Encoded:
         """Encode pairs as the model takes them, every token labelled with its part.
 
@@ -106,6 +112,7 @@ class Reranker:
                     )
         return encoded
 
+    @typed
     def spans(self, pair: Pair) -> Spans:
         """The tokens of one pair as :meth:`encode` makes them, with their places in the texts.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,8 +13,11 @@ from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.layer_mask import OPEN, LayerMask
-from matchlens.parts import PADDING, Part
+from matchlens.parts import LABELS, PADDING, OwnPart
 from matchlens.plan import LayerCut
+
+if TYPE_CHECKING:
+    from matchlens.batching import EncodedBatch
 
 KEPT_TABLES = 64
 """Spread tables that one batch keeps for its other layers."""
@@ -40,7 +44,7 @@ class Rows:
     """The tokens of some parts, picked out of a batch whose pairs have them in different places.
 
     Args:
-        parts: which parts.
+        parts: the labels of which parts.
         padded: [pair, row] places in the batch's flat list of tokens, any place where a pair has
             fewer rows.
         labels: [pair, row] part numbers, ``PADDING`` where there is no row.
@@ -48,22 +52,24 @@ class Rows:
         valid: which of all padded rows those are, as a flat list.
     """
 
-    parts: frozenset[Part]
+    parts: frozenset[int]
     padded: Int[Tensor, "pair row"]
     labels: Int[Tensor, "pair row"]
     flat: Int[Tensor, " place"]
     valid: Int[Tensor, " place"]
 
     @classmethod
-    def of(cls, chosen: frozenset[Part], parts: Int[Tensor, "pair token"]) -> Rows:
+    def of(
+        cls, chosen: frozenset[int], parts: Int[Tensor, "pair token"], size: int = LABELS
+    ) -> Rows:
         """Pick the rows out.
 
         >>> rows = Rows.of(frozenset({Part.Q}), torch.tensor([[0, 1, 1, 2], [0, 1, 2, 3]]))
         >>> rows.flat.tolist(), rows.labels.tolist()
         ([1, 2, 5], [[1, 1], [1, 6]])
         """
-        wanted = torch.zeros(PADDING + 1, dtype=torch.bool, device=parts.device)
-        wanted[[int(part) for part in chosen]] = True
+        wanted = torch.zeros(size, dtype=torch.bool, device=parts.device)
+        wanted[list(chosen)] = True
         here = wanted[parts]
         order = torch.argsort(here.int(), dim=1, descending=True, stable=True)
         order = order[:, : int(here.sum(1).max())]
@@ -85,13 +91,29 @@ class PartLayout:
     """The parts of a batch, and part tables spread over its token pairs.
 
     Args:
-        parts: [pair, token] part numbers, ``PADDING`` where there is no token.
+        parts: [pair, token] part numbers, ``PADDING`` where there is no token; tokens of parts of
+            one's own have labels of their own, from ``LABELS`` on.
+        base: the same without such labels; ``parts`` itself where None.
+        size: number of labels.
     """
 
     parts: Int[Tensor, "pair token"]
+    base: Int[Tensor, "pair token"] | None = None
+    size: int = LABELS
     padding: Tensor | None = field(init=False)
     _spread: dict[object, Edges] = field(init=False, default_factory=dict)
-    _rows: dict[frozenset[Part], Rows] = field(init=False, default_factory=dict)
+    _rows: dict[frozenset[int], Rows] = field(init=False, default_factory=dict)
+
+    @classmethod
+    def of(cls, batch: EncodedBatch, own: Sequence[OwnPart] = ()) -> PartLayout:
+        """The layout of a batch in which these parts of one's own have labels."""
+        if not own:
+            return cls(batch.parts)
+        labels = batch.parts.clone()
+        for at, part in enumerate(own):
+            if part.name in batch.own:
+                labels[batch.own[part.name]] = LABELS + at
+        return cls(labels, batch.parts, LABELS + len(own))
 
     def __post_init__(self) -> None:
         padded = self.parts == PADDING
@@ -103,10 +125,23 @@ class PartLayout:
             return rows.labels
         return self.parts if rows is None else self.parts[:, rows]
 
-    def rows_of(self, parts: frozenset[Part]) -> Rows:
+    def members(self, rows: slice | None, dtype: torch.dtype) -> Tensor:
+        """[pair, row, label] 1 where a row is of a part, 0 for padding.
+
+        A token of a part of one's own is of that part and of Q or D.
+        """
+        one_hot = torch.nn.functional.one_hot
+        labels = one_hot(self.row_parts(rows), self.size)
+        if self.base is not None:
+            base = self.base if rows is None else self.base[:, rows]
+            labels = labels | one_hot(base, self.size)
+        labels[..., PADDING] = 0
+        return labels.to(dtype)
+
+    def rows_of(self, parts: frozenset[int]) -> Rows:
         """The rows of some parts, picked out once a batch."""
         if parts not in self._rows:
-            self._rows[parts] = Rows.of(parts, self.parts)
+            self._rows[parts] = Rows.of(parts, self.parts, self.size)
         return self._rows[parts]
 
     def edges(
@@ -188,7 +223,8 @@ class PartLayout:
 
     def reach(self, band: LayerMask = OPEN) -> Bool[np.ndarray, "row_part column_part"]:
         """Whether in some pair a token of the row part may read one of the column part at all."""
-        one_hot = torch.nn.functional.one_hot(self.parts, PADDING + 1)[..., :PADDING].float()
+        base = self.parts if self.base is None else self.base
+        one_hot = torch.nn.functional.one_hot(base, LABELS)[..., :PADDING].float()
         tokens = self.parts.shape[1]
         allowed = (~band.forbidden(tokens, device=self.parts.device)).float()
         return (torch.einsum("nix,ij,njy->xy", one_hot, allowed, one_hot) > 0).cpu().numpy()

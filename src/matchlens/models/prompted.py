@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Spans, fit
+from matchlens.batching import Encoded, Spans, fit, own_tokens
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.parts import Part
@@ -27,18 +27,20 @@ def encode_prompted(
     whose state the score reads, is CLS, its counterpart by function. There is no SEP1 or SEP2.
     The passage is cut first, from its end; what follows it stays.
     """
-    ids, parts = [], []
+    ids, parts, own = [], [], []
     truncated = np.zeros(len(pairs), dtype=bool)
     for number, (pair, row) in enumerate(
         zip(pairs, _rows(tokenizer, pairs, max_length, prompt), strict=True)
     ):
-        tokens, labels, _, _ = row
+        tokens, labels, starts, ends = row
         keep = _kept(pair, labels, max_length)
         truncated[number] = len(keep) < len(labels)
         ids.append(tokens[keep].astype(np.int32))
         parts.append(labels[keep].astype(np.int8))
+        places = (labels[keep], starts[keep], ends[keep])
+        own.append(own_tokens(pair, *places) if pair.parts else {})
     types = [np.zeros(len(one), dtype=np.int8) for one in ids]
-    return Encoded(ids, types, parts, truncated, left=True)
+    return Encoded(ids, types, parts, truncated, True, own if any(own) else ())
 
 
 def prompted_spans(

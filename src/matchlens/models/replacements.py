@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.attend import part_terms
 from matchlens.models.part_layout import PartLayout
+from matchlens.parts import Part
 from matchlens.plan import LayerCut
 
 
@@ -31,11 +33,11 @@ class ReplacementMeans:
     pairs: dict[int, Tensor] = field(default_factory=dict)
 
     def observe(
-        self, layer: int, row_parts: Int[Tensor, "pair row"], terms: Float[Tensor, "pair ..."]
+        self, layer: int, members: Float[Tensor, "pair row part"], terms: Float[Tensor, "pair ..."]
     ) -> None:
         """Take the terms of one batch in one layer."""
         total = terms.double().sum(0)
-        there = torch.stack([(row_parts == x).any(1).sum() for x in range(terms.shape[2])])
+        there = (members > 0).any(1).sum(0)
         self.sums[layer] = self.sums[layer] + total if layer in self.sums else total
         self.pairs[layer] = self.pairs[layer] + there if layer in self.pairs else there
 
@@ -72,16 +74,11 @@ class Replacements:
         """What is added to the rows' contexts, [condition * pair, head, row part, head width]."""
         parts = []
         for cut in cuts:
-            by_mean, by_other = cut.removed(How.MEAN), cut.removed(How.RESAMPLE)
             total = None
-            if by_mean.any() and self.means is not None:
-                mean = self.means.mean(layer)
-                which = torch.from_numpy(by_mean).to(mean)
-                total = torch.einsum("hxy,hxyd->hxd", which, mean).expand(pairs, -1, -1, -1)
-            if by_other.any():
-                terms = self.others[layer].double()
-                which = torch.from_numpy(by_other).to(terms)
-                other = torch.einsum("hxy,nhxyd->nhxd", which, terms)
+            if (by_mean := cut.replaced(How.MEAN)) and self.means is not None:
+                total = _terms(by_mean, self.means.mean(layer)[None]).expand(pairs, -1, -1, -1)
+            if by_other := cut.replaced(How.RESAMPLE):
+                other = _terms(by_other, self.others[layer].double())
                 total = other if total is None else total + other
             parts.append(total)
         known = next((part for part in parts if part is not None), None)
@@ -89,6 +86,18 @@ class Replacements:
             return None
         empty = torch.zeros_like(known)
         return torch.cat([empty if part is None else part for part in parts])
+
+
+def _terms(edges: Mapping[Part | None, np.ndarray], terms: Tensor) -> Tensor:
+    """The sum of the terms of some edges, [pair, head, row part, head width]."""
+    total: Tensor | None = None
+    for whose, table in edges.items():
+        which = torch.from_numpy(table).to(terms)
+        from_rows = terms if whose is None else terms[:, :, [int(whose)]].expand_as(terms)
+        one = torch.einsum("hxy,nhxyd->nhxd", which, from_rows)
+        total = one if total is None else total + one
+    assert total is not None  # noqa: S101
+    return total
 
 
 @dataclass(frozen=True)
@@ -111,9 +120,9 @@ class Watcher:
 
     def __call__(self, weights: Tensor, value: Tensor) -> None:
         """Called by the attention function."""
-        row_parts = self.layout.row_parts(self.rows)
-        terms = part_terms(weights, value, row_parts, self.layout.parts)
+        members = self.layout.members(self.rows, weights.dtype)
+        terms = part_terms(weights, value, members, self.layout)
         if self.means is not None:
-            self.means.observe(self.layer, row_parts, terms)
+            self.means.observe(self.layer, members, terms)
         if self.others is not None:
             self.others[self.layer] = terms

@@ -25,7 +25,7 @@ from matchlens.models.attend import Call, attend, attend_absorbed, attend_again
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Splittable
 from matchlens.models.part_layout import PartLayout
-from matchlens.parts import PADDING, Part
+from matchlens.parts import PADDING
 from matchlens.plan import LayerCut
 
 MOST_ROWS = 0.9
@@ -126,7 +126,7 @@ class SharedLayer:
         """The contexts of the rows that are cut, and their places among all conditions' tokens."""
         pairs, tokens = self.grid.parts.shape
         rows = [self.grid.rows_of(touched(cut)) for cut in cuts]
-        kinds: dict[tuple[int, frozenset[Part]], list[int]] = {}
+        kinds: dict[tuple[int, frozenset[int]], list[int]] = {}
         for place, (slot, one) in enumerate(zip(slots, rows, strict=True)):
             kinds.setdefault((slot, one.parts), []).append(place)
         found: list[tuple[int, Tensor]] = []
@@ -220,7 +220,7 @@ def sparse(cuts: Sequence[LayerCut], grid: PartLayout, most: float = MOST_ROWS) 
     return rows <= most * len(cuts) * grid.parts.numel()
 
 
-def touched(cut: LayerCut) -> frozenset[Part]:
-    """The parts whose rows a cut changes."""
+def touched(cut: LayerCut) -> frozenset[int]:
+    """The labels of the parts whose rows a cut changes."""
     rows = np.flatnonzero(cut.table.any(axis=(0, 2)))
-    return frozenset(Part(number) for number in rows.tolist() if number != PADDING)
+    return frozenset(number for number in rows.tolist() if number != PADDING)

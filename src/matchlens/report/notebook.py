@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from matchlens.corpora import PairSet
+from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError
 from matchlens.report import html
-from matchlens.report.table import tag
+from matchlens.report.table import Column, Table, tag
 from matchlens.report.texts import arrow, subject
-from matchlens.report.views import compare, view_of
+from matchlens.report.views import ablation, compare, files_of, view_of
 from matchlens.results import Result
+
+__all__ = ["files_of", "model_html", "pairs_html", "result_figure", "result_html", "result_latex"]
 
 MOST = 20
 """Rows and notes that are shown at most."""
@@ -57,9 +63,87 @@ def result_html(result: Result) -> str:
         table = view.table(result)
         pieces += [tag("p", arrow(table.title)), table.html(MOST)]
         pieces += [tag("p", note.replace("->", "→"), class_="soft") for note in table.notes]
+        if "measures" in result.tables:
+            more = ablation.all_measures(result)
+            pieces += [tag("p", arrow(more.title)), more.html(MOST)]
     names = ", ".join(f"{name} ({len(table)})" for name, table in result.tables.items())
     pieces.append(tag("p", f"Tables, with .to_frame(name): {names or 'none'}.", class_="soft"))
     return html.block(Markup("").join(pieces))
+
+
+def pairs_html(pairs: PairSet) -> str:
+    """Show pairs as HTML: how many, what was left out, and the first of them.
+
+    Args:
+        pairs: of any collection.
+    """
+    names = {str(pair.collection): None for pair in pairs}
+    said = f"{len(pairs):,} pairs of {len(pairs.ideals):,} queries"
+    pieces = [tag("h2", "Pairs"), tag("p", html.line(f"{said}: {', '.join(names)}", 300))]
+    own = own_parts(pairs)
+    if own:
+        listed = ", ".join(f"{name} (of {part})" for name, part in own.items())
+        pieces.append(tag("p", html.line(f"Parts of one's own: {listed}", 300)))
+    notes = [tag("li", html.line(f"{note}.")) for note in pairs.notes[:MOST]]
+    pieces += [tag("ul", *notes)] if notes else []
+    columns = [Column(key, key, 0 if key == "grade" else 3, kind) for key, kind in _OF_A_PAIR]
+    rows = tuple(
+        {
+            "qid": html.line(pair.qid, 30),
+            "docid": html.line(pair.docid, 30),
+            "grade": pair.grade,
+            "query": html.line(pair.query, 80),
+            "passage": html.line(pair.text, 160),
+        }
+        for pair in pairs.pairs[:MOST]
+    )
+    pieces.append(Table("pairs", "", tuple(columns), rows).html(MOST))
+    if len(pairs) > MOST:
+        pieces.append(tag("p", f"{len(pairs) - MOST:,} more pairs.", class_="soft"))
+    return html.block(Markup("").join(pieces))
+
+
+_OF_A_PAIR = (
+    ("qid", "text"),
+    ("docid", "text"),
+    ("grade", "number"),
+    ("query", "text"),
+    ("passage", "text"),
+)
+
+
+def model_html(model: Any) -> str:
+    """Show a model as HTML: its size, its input, and what its check at load found.
+
+    Args:
+        model: a loaded reranker.
+    """
+    family = model.family
+    facts = {
+        "model": model.name,
+        "layers, heads": f"{family.n_layers}, {family.n_heads}",
+        "weights": f"{model.dtype} on {model.device}",
+        "input": model.template,
+        "most tokens of a pair": f"{model.max_length:,}",
+        "checks passed at load": ", ".join(model.checks) or "none",
+    }
+    rows = [
+        tag("tr", tag("th", key), tag("td", html.line(text, 300))) for key, text in facts.items()
+    ]
+    notes = [tag("li", html.line(f"{note}.")) for note in model.notes]
+    pieces = [tag("h2", "Model"), tag("table", *rows)]
+    pieces += [tag("ul", *notes)] if notes else []
+    return html.block(Markup("").join(pieces))
+
+
+def result_latex(result: Result) -> str:
+    """The LaTeX of a study's main table, as the command writes it.
+
+    Args:
+        result: of any study.
+    """
+    view = view_of(result)
+    return view.table(result).latex() if view.latex is None else view.latex[1](result)
 
 
 def result_figure(result: Result, name: str | None = None) -> Figure:

@@ -17,7 +17,7 @@ from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps, Rows
 from matchlens.meters.attention import AttentionMeter, Reading
 from matchlens.meters.meter import Meter
-from matchlens.meters.names import shape_of
+from matchlens.meters.names import PARTS, shape_of
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.models.load import Reranker
@@ -64,13 +64,15 @@ class Attention:
 
     Args:
         names: meters and companions, by :mod:`matchlens.meters.names`.
+        own: names of parts of one's own, measured beside the five others.
     """
 
     names: tuple[str, ...]
+    own: tuple[str, ...] = ()
 
     def record(self) -> object:
         """Their names."""
-        return ["attention", *self.names]
+        return ["attention", *self.names, *([[*self.own]] if self.own else [])]
 
     def ready(self, model: Reranker) -> Callable[[Numbers, Sequence[Pair]], Recording]:
         """Rows of each."""
@@ -78,12 +80,13 @@ class Attention:
         static = Static.of(model) if "same_stem" in self.names else None
 
         def of(numbers: Numbers, pairs: Sequence[Pair]) -> Recording:
-            rows = {name: Rows(numbers, shape_of(name, *shape)) for name in self.names}
+            parts = len(PARTS) + len(self.own)
+            rows = {name: Rows(numbers, shape_of(name, *shape, parts)) for name in self.names}
             reading = None
             if static is not None:
                 by_number = dict(zip(numbers.tolist(), pairs, strict=True))
                 reading = Reading(static, lambda number: words_of(model, by_number[number]))
-            meter = AttentionMeter(self.names, rows, reading)
+            meter = AttentionMeter(self.names, rows, reading, self.own)
             return meter, lambda: {name: kept.values for name, kept in rows.items()}
 
         return of

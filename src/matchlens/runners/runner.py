@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from matchlens.batching import Encoded
+from matchlens.corpora.own import own_parts
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
 from matchlens.engine import (
@@ -31,7 +32,7 @@ from matchlens.models.load import Reranker
 from matchlens.models.random_edges import TAKEN
 from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
-from matchlens.plan import Condition, Plan
+from matchlens.plan import Condition, Plan, bound
 from matchlens.runners.measures import MeasurementRequest, unpacked
 from matchlens.runners.shards import divide
 from matchlens.runners.stopping import Stop, Stopped
@@ -169,6 +170,7 @@ class ShardedRunner:
             ValueError: if a measurement is requested and the untouched model is not run.
         """
         budget = checked_budget(model, batch_tokens)
+        conditions = bound(conditions, own_parts(pairs))
         plan = planned(model, pairs, conditions)
         if asked and plan.untouched is None:
             raise ValueError("meters watch the untouched model; expected a condition without cuts")
@@ -177,6 +179,7 @@ class ShardedRunner:
         task = Task(key, SCORES, dict(conditions), seed, budget, measures)
         others = other_pairs(pairs, seed) if plan.uses(How.RESAMPLE) else None
         tokenized = _Tokenized.of(model, pairs, others)
+        tokenized.check(plan)
         gathered = _Gathered(model, plan, len(pairs), budget)
         if plan.uses(How.MEAN):
             key = key_of(model, pairs, conditions, seed, (), MEANS)
@@ -206,7 +209,7 @@ class ShardedRunner:
                         if name.startswith(start)
                     },
                 )
-        return gathered.run()
+        return replace(gathered.run(), own=tokenized.own)
 
     def _outcomes(
         self,
@@ -286,6 +289,7 @@ class _Tokenized:
     others: Int[np.ndarray, " pair"] | None
     encoded: Encoded | None
     full: int
+    own: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -293,12 +297,25 @@ class _Tokenized:
     ) -> _Tokenized:
         tokens = np.zeros(len(pairs), dtype=np.int64)
         chunks: list[Encoded] = []
+        own = dict.fromkeys(own_parts(pairs), 0)
         for chunk, encoded in encode_all(model, pairs):
             tokens[chunk] = encoded.lengths
+            for name in (name for places in encoded.own for name in places):
+                own[name] += 1
             if len(pairs) <= KEPT_PAIRS:
                 chunks.append(encoded)
         full = 0 if model.device.type == "cpu" else model.batch_tokens
-        return cls(pairs, tokens, others, Encoded.joined(chunks) if chunks else None, full)
+        joined = Encoded.joined(chunks) if chunks else None
+        return cls(pairs, tokens, others, joined, full, own)
+
+    def check(self, plan: Plan) -> None:
+        """See that some pair has a token of every part of one's own that is cut."""
+        if empty := [part.name for part in plan.own if not self.own[part.name]]:
+            raise InputError(
+                f"no token of any of the {len(self.pairs)} pairs belongs to part {empty[0]}: its "
+                "characters are beyond the length limit, or hold no token; expected one at least: "
+                "raise the limit (--max-length), or correct its spans"
+            )
 
     def shard(self, number: int, rows: Int[np.ndarray, " pair"]) -> Shard:
         others = None if self.others is None else self.others[rows].tolist()

@@ -67,6 +67,52 @@ def score(
     return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))
 
 
+@typed
+def rank(
+    model: Reranker,
+    query: str,
+    passages: Sequence[str],
+    *,
+    cut: str | Cut = "",
+    top: int | None = None,
+    batch_tokens: int | None = None,
+) -> list[dict[str, object]]:
+    """Rank passages for a query, as ``CrossEncoder.rank`` of sentence-transformers does.
+
+    Args:
+        model: a loaded reranker, or a CrossEncoder.
+        query: the query's text.
+        passages: their texts.
+        cut: a cut; none where empty.
+        top: at most so many; all where None.
+        batch_tokens: most places of one layer call.
+
+    Returns:
+        By falling score a dict for each passage: ``corpus_id`` (its place among those given),
+        ``score`` (relevance logit) and ``text``.
+
+    Raises:
+        InputError: if there is no passage, one cannot be encoded, or the cut does not fit.
+
+    >>> import matchlens
+    >>> texts = ["The dog ran far.", "Tea is best served warm."]
+    >>> [row["corpus_id"] for row in matchlens.rank("demo", "warm tea", texts)]
+    [1, 0]
+    """
+    if top is not None and top < 1:
+        raise InputError(f"top is {top}; expected 1 or more passages, or None for all")
+    if not passages:
+        raise InputError("no passage to rank; expected one or more texts: give a list of them")
+    cuts = [cut] if Cut.of(cut).directions else []
+    pairs = [(query, text) for text in passages]
+    scores = score(model, pairs, cuts, batch_tokens=batch_tokens).iloc[:, -1].to_list()
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    return [
+        {"corpus_id": place, "score": float(scores[place]), "text": passages[place]}
+        for place in order[:top]
+    ]
+
+
 NAME = "ablation"
 
 
@@ -78,7 +124,7 @@ def ablation(
     cuts: Sequence[str | Cut] | None = None,
     hows: Sequence[str] | None = None,
     preset: str = "default",
-    measure: str = "nDCG@10",
+    measure: str | Sequence[str] = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
@@ -99,7 +145,8 @@ def ablation(
             corrected for each way apart and the table ``agreement`` says where they agree.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
             ``authors`` or ``zhan2020``.
-        measure: any ir_measures measure by name.
+        measure: any ir_measures measure by name, or several: the pairs are run once, the first is
+            the tables' measure, and the table ``measures`` has all.
         rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
             judgements reach 2, else 1.
         tie_tol: scores closer than this (logits) are tied; by the weights' type where None.

@@ -12,15 +12,24 @@ from jaxtyping import Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
+from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
 from matchlens.meters.names import NAMES, PARTS
-from matchlens.parts import Part
+from matchlens.parts import AnyPart, Part
+from matchlens.plan import Condition, bound
 from matchlens.ranking import parse_measure
 from matchlens.ranking.effects import ALPHA
 from matchlens.results import Result
 from matchlens.studies import matching, profiles
-from matchlens.studies.common import Execution, identity, pair_table, relevant_grade, run_options
+from matchlens.studies.common import (
+    Execution,
+    identity,
+    own_notes,
+    pair_table,
+    relevant_grade,
+    run_options,
+)
 from matchlens.studies.contrasts import (
     CONTRASTS,
     MATCHING,
@@ -161,8 +170,8 @@ def attention(
     names = checked_names(["mass", *(chosen.meters if meters is None else meters)])
     middle = aggregate or chosen.aggregate
     texts = checked_directions(directions)
-    limits = thresholds or Thresholds()
-    rel = relevant_grade(pairs, rel)
+    named = bound({text: [Cut.parse(text)] for text in texts}, own_parts(pairs.pairs))
+    limits, rel = thresholds or Thresholds(), relevant_grade(pairs, rel)
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
     used = None
@@ -184,9 +193,14 @@ def attention(
                 f"{error}; or use another preset than {chosen.name!r}, which takes only "
                 "passages that the model classifies rightly"
             ) from None
-    reader = Reader(arrays)
+    reader = Reader(arrays, watched.parts)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
-    notes = [*pairs.notes, *model.notes, *_notes(out, pairs, classes), *_unread(model, out, texts)]
+    notes = [
+        *pairs.notes,
+        *model.notes,
+        *_notes(out, pairs, classes),
+        *_unread(model, out, named),
+    ]
     lengths = _passage_lengths(model, pairs, out)
     found, counts = [], []
     for text in texts:
@@ -219,7 +233,7 @@ def attention(
     among = [text for text in texts if _lexical(reader, *places(text))]
     tables["stages"] = layer_depths(reader, classes, among, seed)
     tables["negatives"] = negatives(reader, classes, every, among, seed)
-    tables["moments"] = moments({name: arrays[name] for name in names}, classes)
+    tables["moments"] = moments({name: arrays[name] for name in names}, classes, reader.parts)
     tables["distributions"] = distributions(reader.of, classes, every, texts)
     return Result(
         study=NAME,
@@ -241,7 +255,7 @@ def attention(
             "pairs_cut": None if effect is None else effect.pairs,
             "layer_passes_cut": None if effect is None else effect.passes,
             "seed": seed,
-            "parts": [str(part) for part in PARTS],
+            "parts": [str(part) for part in reader.parts],
             **run_options(model, out),
         },
         notes=(*notes, *(() if effect is None else effect.notes)),
@@ -268,7 +282,7 @@ def _passage_lengths(model: Reranker, pairs: PairSet, out: Run) -> Float[np.ndar
     return (out.tokens - beside).astype(float)
 
 
-def _lexical(reader: Reader, x: Part, y: Part) -> bool:
+def _lexical(reader: Reader, x: AnyPart, y: AnyPart) -> bool:
     return "same_stem" in reader.arrays and {x, y} <= {Part.Q, Part.D}
 
 
@@ -286,13 +300,13 @@ def _contrasts(
     return pd.concat(tables, ignore_index=True)
 
 
-def _quantities(reader: Reader) -> Iterable[tuple[str, Part, Part]]:
+def _quantities(reader: Reader) -> Iterable[tuple[str, AnyPart, AnyPart]]:
     """Every meter in every direction in which it says something."""
     among = (Part.Q, Part.D)
     derived = DERIVED if "same_stem" in reader.arrays else ()
     for name in (*(name for name in NAMES if name in reader.arrays), *derived):
         limited = name in ("same_token", "same_stem", *DERIVED)
-        parts = among if limited else PARTS
+        parts = among if limited else reader.parts
         yield from ((name, x, y) for x in parts for y in parts)
 
 
@@ -339,11 +353,11 @@ def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.
     return tables
 
 
-def _unread(model: Reranker, out: Run, directions: Sequence[str]) -> list[str]:
+def _unread(model: Reranker, out: Run, directions: Mapping[str, Condition]) -> list[str]:
     """What must be known of a direction whose attention is 0 since there can be none."""
-    said = []
-    for text in directions:
-        if why := reason([Cut.parse(text)], out.reach, out.causal):
+    said = own_notes(out, len(out.tokens))
+    for text, cuts in directions.items():
+        if why := reason(cuts, out.reach, out.causal):
             said.append(f"nothing is measured in {text}, whose mass is 0 in every pair: {why}")
     if model.reads_last:
         said.append(

@@ -271,7 +271,7 @@ COLUMNS = (
 
 
 @typed
-def claims(results: Results, *, margin: float = MARGIN) -> pd.DataFrame:
+def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataFrame:
     """Decide the paper's claims for one model from the tables of its studies.
 
     Each claim has one primary test. Holm's correction goes over the claims, in two families: the

@@ -101,6 +101,15 @@ def run_options(model: Reranker, out: Run) -> dict[str, object]:
     }
 
 
+def own_notes(out: Run, pairs: int) -> list[str]:
+    """How many pairs have no token of a part of one's own."""
+    return [
+        f"part {name} has no token in {pairs - there} of {pairs} pairs"
+        for name, there in out.own.items()
+        if there < pairs
+    ]
+
+
 def tolerance(tie_tol: float | None, dtype: str) -> float:
     """Scores closer than this (logits) are tied; by the type of the weights where None.
 

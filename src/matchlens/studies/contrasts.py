@@ -13,7 +13,7 @@ from matchlens.corpora import EASY_GRADE, Pair
 from matchlens.directions import Direction
 from matchlens.errors import InputError
 from matchlens.meters.names import NAMES
-from matchlens.parts import Part
+from matchlens.parts import AnyPart
 from matchlens.ranking import benjamini_hochberg
 
 CLASSES = ("relevant", "hard", "easy")
@@ -326,7 +326,7 @@ def checked_directions(texts: Sequence[str | Direction] | None) -> list[str]:
     return list(dict.fromkeys(str(direction) for direction in given))
 
 
-def places(text: str) -> tuple[Part, Part]:
+def places(text: str) -> tuple[AnyPart, AnyPart]:
     """The two parts of a direction between single parts."""
     direction = Direction.parse(text)
     if len(direction.left) != 1 or direction.right is None or len(direction.right) != 1:

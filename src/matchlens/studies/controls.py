@@ -86,7 +86,7 @@ def controls(
     draws: int = DRAWS,
     margin: float = MARGIN,
     preset: str = "default",
-    measure: str = "nDCG@10",
+    measure: str | Sequence[str] = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,

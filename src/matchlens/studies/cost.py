@@ -10,9 +10,10 @@ from functools import cache
 import numpy as np
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
+from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
-from matchlens.plan import Condition, Plan
+from matchlens.plan import Condition, Plan, bound
 from matchlens.studies.circuits import TOP
 from matchlens.studies.evidence import further
 from matchlens.studies.head_sets import RANDOM_SETS
@@ -83,7 +84,7 @@ class Work:
     @classmethod
     def of(cls, conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> Work:
         """The work of conditions, from the model's shape alone."""
-        plan = Plan.build(conditions, *folder.shape)
+        plan = Plan.build(bound(conditions, own_parts(pairs.pairs)), *folder.shape)
         tokens = token_counts(folder, pairs)
         operations = layer_operations(folder, tokens) * plan.passes
         number = len(plan.conditions)

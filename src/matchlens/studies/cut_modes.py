@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
-from matchlens.parts import Part
+from matchlens.parts import AnyPart, OwnPart, Part
 from matchlens.plan import Condition, Control
 
 SAME = 1e-12
@@ -181,19 +181,27 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
 
 
 def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
-    if reach[layers][:, direction.left][:, :, direction.columns].any():
+    rows, columns = (
+        [_whole(part) for part in side] for side in (direction.left, direction.columns)
+    )
+    if reach[layers][:, rows][:, :, columns].any():
         return None
     there = np.asarray(reach.any(axis=0))[PARTS, PARTS]
     for side in (direction.left, direction.columns):
-        if not there[list(side)].any():
+        if not there[[_whole(part) for part in side]].any():
             return f"the input has no {_listed(side)}"
-    left = [part for part in direction.left if there[part]]
-    right = [part for part in direction.columns if there[part]]
+    left = [part for part in direction.left if there[_whole(part)]]
+    right = [part for part in direction.columns if there[_whole(part)]]
     mask = "causal mask" if causal else "window of the layers that are cut"
     return f"the {mask} lets {_listed(left)} read nothing of {_listed(right)}"
 
 
-def _listed(parts: Sequence[Part]) -> str:
+def _whole(part: AnyPart) -> int:
+    """The part of the input that a part of one's own is of: what reaches that may reach it."""
+    return int(part.of if isinstance(part, OwnPart) and part.of is not None else Part(part))
+
+
+def _listed(parts: Sequence[AnyPart]) -> str:
     return " and ".join(str(part) for part in parts)
 
 

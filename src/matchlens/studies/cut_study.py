@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
+from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.plan import Condition
+from matchlens.plan import Condition, bound
 from matchlens.ranking import (
     Candidates,
     Measure,
@@ -28,6 +29,7 @@ from matchlens.results import Result
 from matchlens.studies.common import (
     Execution,
     identity,
+    own_notes,
     pair_table,
     ranked,
     relevant_grade,
@@ -59,15 +61,6 @@ def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
     if len(conditions) == 1:
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
     return conditions
-
-
-def prepare(
-    pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
-) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
-    """The measure, the tie tolerance and the queries of a study, and what to say of the others."""
-    tol = tolerance(tie_tol, dtype)
-    parsed, queries, said = ranked(pairs, measure, rel, rank_easy=rank_easy)
-    return parsed, tol, queries, said
 
 
 def measured(
@@ -248,13 +241,18 @@ class Settings:
     """The options that every study of cuts has; see :func:`matchlens.ablation`."""
 
     preset: str = "default"
-    measure: str = "nDCG@10"
+    measure: str | Sequence[str] = "nDCG@10"
     rel: int | None = None
     tie_tol: float | None = None
     rank_easy: bool = False
     seed: int = 0
     batch_tokens: int | None = None
     most_pairs: int | None = None
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures, the main one first."""
+        return (self.measure,) if isinstance(self.measure, str) else tuple(self.measure)
 
 
 @dataclass(frozen=True)
@@ -270,6 +268,7 @@ class CutStudy:
         reasons: for each condition why it could remove nothing, None where it could.
         table: a row for each condition, the untouched model first, the random ranking second.
         queries: a row for each condition and query.
+        more: the tables of all measures, where there are several.
         options: what the manifest says of the settings and the run.
         notes: what a person should know.
         seconds: wall time of the run.
@@ -283,6 +282,7 @@ class CutStudy:
     reasons: tuple[str | None, ...]
     table: pd.DataFrame
     queries: pd.DataFrame
+    more: Mapping[str, pd.DataFrame]
     options: Mapping[str, object]
     notes: tuple[str, ...]
     seconds: float
@@ -309,7 +309,7 @@ class CutStudy:
             notes=(*self.pairs.notes, *self.notes, *self.model.notes, *more),
             pairs=pair_table(self.pairs.pairs, tokens, truncated, self.settings.seed),
             scores=score_table(self.out, self.rows),
-            tables=tables,
+            tables={**tables, **self.more},
             log=(
                 f"{study}: {conditions} conditions on {len(self.rows)} pairs: {self.seconds:.1f} s",
             ),
@@ -326,6 +326,45 @@ def pairs_run(pairs: PairSet, settings: Settings) -> tuple[PairSet, list[int]]:
     return thin(pairs, most, seed=settings.seed, easy=settings.rank_easy)
 
 
+def prepare(
+    pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
+) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
+    """The measure, the tie tolerance and the queries of a study, and what to say of the others."""
+    tol = tolerance(tie_tol, dtype)
+    parsed, queries, said = ranked(pairs, measure, rel, rank_easy=rank_easy)
+    return parsed, tol, queries, said
+
+
+Ranked = tuple[Measure, list[Candidates], tuple[str, ...]]
+
+
+def _ranks(pairs: PairSet, settings: Settings, rel: int) -> list[Ranked]:
+    """Each measure, the queries whose ranking can move it, and what to say of the others."""
+    if not settings.measures:
+        raise InputError("no measure came; expected at least one: give 'nDCG@10', for example")
+    found = [ranked(pairs, one, rel, rank_easy=settings.rank_easy) for one in settings.measures]
+    names = [str(measure) for measure, _, _ in found]
+    if twice := [name for at, name in enumerate(names) if name in names[:at]]:
+        raise InputError(f"measure {twice[0]} is given twice; give each measure once")
+    return found
+
+
+def _all_measures(
+    names: Sequence[str], found: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
+) -> dict[str, pd.DataFrame]:
+    """The tables of conditions and of queries under each measure; none where there is one."""
+    if len(names) == 1:
+        return {}
+    stacked = {}
+    for place, title in enumerate(("measures", "measure_queries")):
+        tables = [
+            tables[place].assign(measure=name) for name, tables in zip(names, found, strict=True)
+        ]
+        whole = pd.concat(tables, ignore_index=True)
+        stacked[title] = whole[["measure", *(key for key in whole if key != "measure")]]
+    return stacked
+
+
 def conduct(
     model: Reranker,
     pairs: PairSet,
@@ -338,11 +377,12 @@ def conduct(
 ) -> CutStudy:
     """Run conditions on pairs and measure the rankings."""
     chosen = preset_of(settings.preset)
+    conditions = bound(conditions, own_parts(pairs.pairs))
     used, rows = pairs_run(pairs, settings)
     rel = relevant_grade(pairs, settings.rel)
-    parsed, tol, queries, left_out = prepare(
-        used, settings.measure, rel, settings.tie_tol, model.dtype, settings.rank_easy
-    )
+    tol = tolerance(settings.tie_tol, model.dtype)
+    ranks = _ranks(used, settings, rel)
+    parsed, queries, left_out = ranks[0]
     started = time.perf_counter()
     out = Execution(model, settings.batch_tokens, progress, runner)(
         used.pairs, conditions, seed=settings.seed
@@ -351,10 +391,13 @@ def conduct(
     impossible = {
         name: reason(condition, out.reach, out.causal) for name, condition in conditions.items()
     }
-    table, per_query = measured(
-        out, queries, parsed, tol, settings.seed, families, impossible=impossible
-    )
+    found = [
+        measured(out, some, one, tol, settings.seed, families, impossible=impossible)
+        for one, some, _ in ranks
+    ]
+    table, per_query = found[0]
     said = [*left_out, *notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
+    said += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
     if model.reads_last:
         said.append("CLS stands for the input's last token, whose state the score reads")
     if len(rows) < len(pairs.pairs):
@@ -364,6 +407,7 @@ def conduct(
         "stars": chosen.stars,
         "digits": chosen.digits,
         "measure": str(parsed),
+        **({"measures": [str(one) for one, _, _ in ranks]} if len(ranks) > 1 else {}),
         "rel": rel,
         "tie_tol": tol,
         "rank_easy": settings.rank_easy,
@@ -393,6 +437,7 @@ def conduct(
         tuple(impossible.values()),
         table,
         per_query,
+        _all_measures([str(one) for one, _, _ in ranks], found),
         options,
         tuple(said),
         seconds,

@@ -202,7 +202,7 @@ def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame
     """The measure of each query of a draw under each cut, as the table ``queries`` has it."""
     tol, rel = float(str(done.options["tie_tol"])), int(str(done.options["rel"]))
     seed = done.settings.seed
-    measure, queries, _ = ranked(draw, done.settings.measure, rel)
+    measure, queries, _ = ranked(draw, done.settings.measures[0], rel)
     marks = {
         name: evaluate(measure, queries, own, tie_tol=tol, seed=seed).values
         for name, own, why in zip(done.out.plan.conditions, scores, done.reasons, strict=True)

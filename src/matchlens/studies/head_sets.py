@@ -16,7 +16,6 @@ from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
-from matchlens.meters.names import PARTS
 from matchlens.plan import Condition
 from matchlens.ranking import holm
 from matchlens.results import Result
@@ -207,7 +206,7 @@ def head_sets(
     hows: Sequence[str] = ("zero",),
     random: int = RANDOM_SETS,
     preset: str = "default",
-    measure: str = "nDCG@10",
+    measure: str | Sequence[str] = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,
@@ -306,12 +305,12 @@ def _masses(
     """By direction what attention each head gives it, [layer, head]: the mean over the pairs."""
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
     every, shape = slice(None), (model.family.n_layers, model.family.n_heads)
-    found = {}
+    parts, found = watched.parts, {}
     for text in directions:
         found[text] = np.zeros(shape)
         for x, y in Cut.parse(text).edges(0):
-            if x in PARTS and y in PARTS:
-                mass = watched.arrays["mass"].of((every, every, PARTS.index(x), PARTS.index(y)))
+            if x in parts and y in parts:
+                mass = watched.arrays["mass"].of((every, every, parts.index(x), parts.index(y)))
                 found[text] += np.nan_to_num(mass).mean(0)
     return found
 

@@ -18,11 +18,13 @@ from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet, thin
 from matchlens.corpora.collection import Draw
 from matchlens.corpora.lines import shown
+from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import READERS
 from matchlens.parts import Part
+from matchlens.plan import bound
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
 from matchlens.results import Result, records
@@ -579,7 +581,8 @@ def look(
     held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
     array, out = _received(execution, pairs.pairs, found, seen, tol, Path(held.name))
     tables, more = look_tables(model, pairs.pairs, found, queries, seen, ranks, tol)
-    why = {cut: reason([Cut.parse(cut)], out.reach, out.causal) for cut in seen.cuts}
+    conditions = bound({cut: [Cut.parse(cut)] for cut in seen.cuts}, own_parts(pairs.pairs))
+    why = {cut: reason(cuts, out.reach, out.causal) for cut, cuts in conditions.items()}
     tables["cuts"] = pd.DataFrame(
         [row for row in records(tables["cuts"]) if why[str(row["cut"])] is None],
         columns=tables["cuts"].columns,

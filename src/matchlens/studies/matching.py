@@ -70,9 +70,10 @@ class Seen:
     def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> Seen:
         """What a pass measured."""
         x, y = places(direction)
-        among = {x, y} <= {Part.Q, Part.D}
+        texts = {Part.Q, Part.D}
+        among = {reader.whole(x), reader.whole(y)} <= texts
         rivals = {f"{rival}->{y}": reader.of("mass", rival, y) for rival in RIVALS if among}
-        shares = ("same_token", "same_stem") if among else ()
+        shares = ("same_token", "same_stem") if {x, y} <= texts else ()
         return cls(
             reader.of("mass", x, y),
             rivals,

@@ -14,7 +14,7 @@ from matchlens.directions import Direction
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import PARTS
 from matchlens.meters.streams import Histogram, Moments
-from matchlens.parts import Part
+from matchlens.parts import AnyPart, Part
 from matchlens.ranking import benjamini_hochberg
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import (
@@ -60,7 +60,9 @@ def taken(
     return classes.only(kept)
 
 
-def moments(arrays: Mapping[str, PairArray], classes: Classes) -> pd.DataFrame:
+def moments(
+    arrays: Mapping[str, PairArray], classes: Classes, between: Sequence[AnyPart] = PARTS
+) -> pd.DataFrame:
     """Count, mean and standard deviation of every meter, direction and head, class by class."""
     tables = []
     for name, array in arrays.items():
@@ -74,7 +76,7 @@ def moments(arrays: Mapping[str, PairArray], classes: Classes) -> pd.DataFrame:
         layer, head, row, column = (
             axis.ravel() for axis in np.indices((layers, heads, parts, parts))
         )
-        names = np.array([str(part) for part in PARTS], dtype=object)
+        names = np.array([str(part) for part in between], dtype=object)
         for side, one in seen.items():
             known = one.count.ravel() > 0
             tables.append(
@@ -95,7 +97,7 @@ def moments(arrays: Mapping[str, PairArray], classes: Classes) -> pd.DataFrame:
 
 
 def distributions(
-    read: Callable[[str, Part, Part], np.ndarray],
+    read: Callable[[str, AnyPart, AnyPart], np.ndarray],
     classes: Classes,
     heads: pd.DataFrame,
     directions: Sequence[str],

@@ -204,6 +204,7 @@ class Study:
         """
         return self[name].to_frame(table)
 
+    @typed
     def claims(self, *, margin: float = MARGIN) -> pd.DataFrame:
         """The paper's claims for this model, decided from the results.
 
@@ -225,19 +226,35 @@ class Study:
         """
         return self[name].plot(figure)
 
+    @typed
+    def to_latex(self, name: str) -> str:
+        """The main table of one study in LaTeX.
+
+        Args:
+            name: the study.
+
+        Raises:
+            InputError: if the study was not run.
+        """
+        return self[name].to_latex()
+
     def _repr_html_(self) -> str:
         """What a notebook shows: every study's own display, in the order in which they ran."""
         return "\n".join(result._repr_html_() for result in self.results.values())
 
     @typed
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, drawings: bool = False) -> Path:
         """Write all results into one folder; :func:`matchlens.write_report` makes the page of it.
+
+        Args:
+            folder: where the results go.
+            drawings: write printed tables, LaTeX and figures as well, as the command does.
 
         Raises:
             InputError: if the folder cannot be written, or belongs to something else.
         """
         for result in self.results.values():
-            result.save(folder)
+            result.save(folder, drawings=drawings)
         return Path(folder)
 
 

@@ -182,7 +182,7 @@ def sweep(
     window: int = 3,
     hows: Sequence[str] | None = None,
     preset: str = "default",
-    measure: str = "nDCG@10",
+    measure: str | Sequence[str] = "nDCG@10",
     rel: int | None = None,
     tie_tol: float | None = None,
     rank_easy: bool = False,

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from matchlens.corpora import PairSet
+from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import ACROSS, COMPANIONS, KINDS, NAMES, PARTS, SURFACE, shape_of
-from matchlens.parts import Part
+from matchlens.parts import AnyPart, OwnPart, Part
 from matchlens.studies.common import Execution
 from matchlens.studies.contrasts import CLASSES, Classes
 
@@ -42,6 +43,7 @@ class Watched:
         means: the mean states, where they were asked for.
         held: the temporary folder that holds the arrays.
         seconds: wall time.
+        parts: the row and column parts of the arrays: the five, and those of one's own.
     """
 
     out: Run
@@ -49,6 +51,7 @@ class Watched:
     means: Means | None
     held: object
     seconds: float
+    parts: tuple[AnyPart, ...] = PARTS
 
     def only(self, names: Sequence[str]) -> dict[str, PairArray]:
         """Some of the meters, with the companions of ``same_stem``."""
@@ -98,7 +101,8 @@ def watch(
     )
     out, arrays = _measure(execution, pairs, measured(names), Path(held.name), more)
     means = None if states is None else states.result()
-    return Watched(out, arrays, means, held, time.perf_counter() - started)
+    own = tuple(OwnPart(name, of) for name, of in own_parts(pairs.pairs).items())
+    return Watched(out, arrays, means, held, time.perf_counter() - started, (*PARTS, *own))
 
 
 def _measure(
@@ -111,14 +115,13 @@ def _measure(
     from matchlens.runners import MeasurementRequest
     from matchlens.runners.measures import Attention, rows_into
 
-    family = execution.model.family
-    shapes = {
-        name: (len(pairs.pairs), *shape_of(name, family.n_layers, family.n_heads)) for name in names
-    }
+    family, own = execution.model.family, tuple(own_parts(pairs.pairs))
+    shape = (family.n_layers, family.n_heads, len(PARTS) + len(own))
+    shapes = {name: (len(pairs.pairs), *shape_of(name, *shape)) for name in names}
     needed = sum(int(np.prod(shape)) for shape in shapes.values()) * 4 / 2**20
     try:
         arrays = {name: PairArray(folder / f"{name}.npy", shape) for name, shape in shapes.items()}
-        request = MeasurementRequest(Attention(names), rows_into(arrays))
+        request = MeasurementRequest(Attention(names, own), rows_into(arrays))
         out = execution(pairs.pairs, asked=[request, *more])
     except OSError as error:
         where = (
@@ -136,21 +139,27 @@ class Reader:
 
     Args:
         arrays: the meters' arrays by name.
+        parts: their row and column parts.
     """
 
-    def __init__(self, arrays: Mapping[str, PairArray]) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: Mapping[str, PairArray], parts: Sequence[AnyPart] = PARTS) -> None:
+        self.arrays, self.parts = arrays, tuple(parts)
 
-    def of(self, name: str, x: Part, y: Part) -> Values:
+    def whole(self, part: AnyPart) -> AnyPart | None:
+        """The part of the input that a part is, or is of."""
+        known = self.parts[self.parts.index(part)]
+        return known.of if isinstance(known, OwnPart) else known
+
+    def of(self, name: str, x: AnyPart, y: AnyPart) -> Values:
         """[pair, layer, head] of a meter, or of lexical mass (mass times same-stem share) and
         semantic mass (the rest of the mass)."""
         if name in DERIVED:
             mass, share = self.of("mass", x, y), self.of("same_stem", x, y)
             return mass * (share if name == "lexical_mass" else 1 - share)
         every = slice(None)
-        return self.arrays[name].of((every, every, PARTS.index(x), PARTS.index(y)))
+        return self.arrays[name].of((every, every, self.parts.index(x), self.parts.index(y)))
 
-    def kinds(self, x: Part, y: Part) -> dict[str, Values]:
+    def kinds(self, x: AnyPart, y: AnyPart) -> dict[str, Values]:
         """The masses that tell the kinds of heads, each [pair, layer, head]; empty where they were
         not measured in this direction."""
         if "kinds" not in self.arrays or (x, y) not in ACROSS:

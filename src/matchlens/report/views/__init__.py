@@ -194,7 +194,8 @@ def text_of(result: Result) -> str:
         result: of any study.
     """
     text = view_of(result).text
-    return f"{result.to_frame()}\n" if text is None else text(result)
+    printed = f"{result.to_frame()}\n" if text is None else text(result)
+    return printed + ablation.measures_text(result)
 
 
 def files_of(result: Result) -> Files:
@@ -208,6 +209,8 @@ def files_of(result: Result) -> Files:
         return view.files(result)
     if view.printed:
         files[f"{result.study}/{view.printed}"] = text_of(result)
+    if "measures" in result.tables:
+        files[f"{result.study}/measures.tex"] = ablation.all_measures(result).latex()
     if view.latex is not None:
         files[f"{result.study}/{view.latex[0]}"] = view.latex[1](result)
     if view.several and "agreement" not in result.tables:

@@ -211,6 +211,36 @@ def agreement(result: Result) -> Table:
     return Table("agreement", title, tuple(columns), tuple(body), notes)
 
 
+def all_measures(result: Result) -> Table:
+    """Lay every condition out under each of several measures, a column each.
+
+    Args:
+        result: a study of cuts with the table ``measures``.
+    """
+    table, digits = result.to_frame("measures"), digits_of(result)
+    names = list(dict.fromkeys(table["measure"]))
+    columns = [Column("cut", "cut", kind="cut"), *(Column(name, name, digits) for name in names)]
+    rows: dict[str, dict[str, object]] = {}
+    stars = starred(table, str(result.options["stars"]))
+    for row, star in zip(records(table), stars, strict=True):
+        cut = str(row["cut"])
+        label = {"": "original"}.get(cut, cut)
+        one = rows.setdefault(cut, {"cut": label})
+        one[str(row["measure"])] = NOT_APPLICABLE if row.get("impossible") else row["mean"]
+        one[f"{row['measure']}*"] = star
+    notes = ("*: significant, corrected within its measure and family.",)
+    title = f"{', '.join(map(str, names))} of the same run"
+    return Table("measures", title, tuple(columns), tuple(rows.values()), notes)
+
+
+def measures_text(result: Result) -> str:
+    """Print the table of all measures; nothing where there is one."""
+    if "measures" not in result.tables:
+        return ""
+    table = all_measures(result)
+    return "\n".join(["", f"{table.title}:", "", *table.text(), "", *table.notes, ""])
+
+
 def agreement_lines(result: Result) -> list[str]:
     """Print where several ways of cutting agree."""
     table = agreement(result)

@@ -73,7 +73,7 @@ Examples:
             inputs.pairs,
             cuts=inputs.settings.cut,
             hows=inputs.settings.how,
-            measure=inputs.settings.measure,
+            measure=inputs.settings.measures,
             rank_easy=inputs.rank_easy,
             most_pairs=self.most_pairs(inputs.settings),
             **inputs.common,

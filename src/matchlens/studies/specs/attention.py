@@ -141,7 +141,7 @@ Examples:
             thresholds=self._thresholds(settings),
             causal=settings.cutting,
             random=settings.random,
-            measure=settings.measure,
+            measure=settings.only_measure,
             most_pairs=self.most_pairs(settings),
             **inputs.common,
             **how,

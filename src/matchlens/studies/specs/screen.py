@@ -81,7 +81,7 @@ Examples:
             model,
             inputs.pairs,
             others=settings.others,
-            measure=settings.measure,
+            measure=settings.only_measure,
             rel=inputs.rel,
             most_pairs=self.most_pairs(settings),
             seed=settings.seed,

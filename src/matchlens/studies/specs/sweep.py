@@ -160,7 +160,7 @@ Examples:
         """Run the study."""
         settings = inputs.settings
         shared = {
-            "measure": settings.measure,
+            "measure": settings.measures,
             "rank_easy": inputs.rank_easy,
             "most_pairs": self.most_pairs(settings),
             **inputs.common,

@@ -1,0 +1,238 @@
+"""Parts of one's own: which characters of queries and passages belong to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matchlens.errors import InputError, one_line
+from matchlens.files import read_text
+from matchlens.parts import OwnPart, Part, PartSpan
+
+from .lines import shown
+
+if TYPE_CHECKING:
+    from .pairs import Pair
+
+TEXT_NAMES = ("text", "contents", "passage", "segment", "body")
+"""Names of a passage's text, beside its title."""
+EXAMPLE = '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}'
+Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
+"""The characters of a part in a pair."""
+
+
+def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
+    """The parts of one's own that pairs have, by name, and what each is a part of.
+
+    Raises:
+        InputError: one has characters of queries and of passages.
+
+    >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("T", "D", 0, 3),))])
+    Traceback (most recent call last):
+        ...
+    matchlens.errors.InputError: 'T' cannot name a part of one's own; expected 2 to 40 ...
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        for span in pair.parts:
+            if found.setdefault(span.name, span.of) != span.of:
+                raise InputError(
+                    f"part {span.name} has characters of queries and of passages; expected one of "
+                    f"them: call it Q{span.name} in queries and D{span.name} in passages"
+                )
+    return {name: Part.parse(found[name]) for name in sorted(found)}
+
+
+def labelled(
+    pairs: Sequence[Pair], parts: Mapping[str, Spans | Sequence[Any]], of: str
+) -> tuple[Pair, ...]:
+    """The pairs with more parts of one's own; see :meth:`PairSet.with_parts`.
+
+    Args:
+        pairs: queries with passages.
+        parts: name -> spans, by function or for each pair.
+        of: "D" or "Q".
+
+    Raises:
+        InputError: a part cannot be used, or no pair has a character of it.
+    """
+    if not parts:
+        raise InputError(
+            "no part came; expected a dict from names to spans: give {'TITLE': function}"
+        )
+    known = own_parts(pairs)
+    added: list[list[PartSpan]] = [[] for _ in pairs]
+    for name, spans in parts.items():
+        OwnPart(name)
+        if name in known:
+            raise InputError(
+                f"the pairs have a part {name}; expected another name: call the new one {name}2, "
+                "for example"
+            )
+        listed = [spans(pair) for pair in pairs] if callable(spans) else spans
+        if len(listed) != len(pairs):
+            raise InputError(
+                f"part {name} has spans for {len(listed)} pairs; expected a list for each of the "
+                f"{len(pairs)} pairs, empty where a pair has none: write one for each"
+            )
+        spans_of_pair = [
+            _spans_of(name, of, some, pair) for pair, some in zip(pairs, listed, strict=True)
+        ]
+        if not any(span.start != span.end for some in spans_of_pair for span in some):
+            raise InputError(
+                f"no pair has a character of part {name}; expected one at least: check the spans, "
+                "or leave the part out"
+            )
+        added = [[*before, *some] for before, some in zip(added, spans_of_pair, strict=True)]
+    return tuple(
+        replace(pair, parts=(*pair.parts, *some)) if some else pair
+        for pair, some in zip(pairs, added, strict=True)
+    )
+
+
+def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
+    """The spans of parts of one's own that hold characters, in order; overlapping ones refused."""
+    whose = f"pair of query {shown(pair.qid)} and passage {shown(pair.docid)}"
+    spans = []
+    for given in pair.parts:
+        if not isinstance(given, tuple) or len(given) != 4:
+            raise InputError(
+                f"{whose}: a part's characters are {shown(repr(given))}; expected a tuple (name, "
+                "'Q' or 'D', start, end), as PairSet.with_parts makes it: use that"
+            )
+        span = PartSpan(*given)
+        if span.of not in ("Q", "D"):
+            raise InputError(
+                f"{whose}: part {span.name} is of {shown(str(span.of))}; expected 'Q' or 'D': say "
+                "whether its characters are the query's or the passage's"
+            )
+        OwnPart(span.name, Part.parse(span.of))
+        text = pair.query if span.of == "Q" else pair.text
+        whole = all(isinstance(n, Integral) and type(n) is not bool for n in span[2:])
+        if not whole or not 0 <= span.start <= span.end <= len(text):
+            raise InputError(
+                f"{whose}: part {span.name} has characters {span.start} to {span.end} of a text "
+                f"of {len(text)}; expected start and end inside the text, start first: correct the "
+                "spans"
+            )
+        if span.start < span.end:
+            spans.append(PartSpan(span.name, span.of, int(span.start), int(span.end)))
+    apart: list[PartSpan] = []
+    for span in sorted(spans, key=lambda span: (span.of, span.start)):
+        before = apart[-1] if apart and apart[-1].of == span.of else None
+        if before is None or before.end <= span.start:
+            apart.append(span)
+        elif before.name == span.name:
+            apart[-1] = before._replace(end=max(before.end, span.end))
+        else:
+            raise InputError(
+                f"{whose}: parts {before.name} and {span.name} overlap at character {span.start}; "
+                "expected each character in one part at most: take the overlap out of one of them, "
+                "or give it a part of its own"
+            )
+    return tuple(apart)
+
+
+def _spans_of(name: str, of: str, given: Any, pair: Pair) -> list[PartSpan]:
+    """The spans of a part in one pair."""
+    try:
+        return [PartSpan(name, of, start, end) for start, end in given]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"part {name} of query {shown(pair.qid)} and passage {shown(pair.docid)} has the spans "
+            f"{shown(repr(given))}; expected a list of couples (start, end), empty where it has "
+            "none: return such a list"
+        ) from None
+
+
+def field_spans(
+    field: str, name: str, texts: Mapping[str, Mapping[str, str]], prefix: str
+) -> Callable[[Pair], list[tuple[int, int]]]:
+    """A function from a pair to the characters of one field of its passage."""
+
+    def spans(pair: Pair) -> list[tuple[int, int]]:
+        if pair.collection != name:
+            return []
+        fields = texts.get(pair.docid, {})
+        wanted = "text" if field not in fields and field in TEXT_NAMES else field
+        if wanted not in fields:
+            raise InputError(
+                f"passage {shown(pair.docid)} of {shown(name)} has no field {shown(str(field))}; "
+                f"expected some of {shown(', '.join(fields), 200)}: name those that make up its "
+                "text"
+            )
+        if pair.text != prefix + " ".join(filter(None, fields.values())):
+            raise InputError(
+                f"the text of passage {shown(pair.docid)} is not that of collection {shown(name)}; "
+                "expected the pairs that were chosen from it: choose them from this collection"
+            )
+        start = len(prefix)
+        for one, text in fields.items():
+            if one == wanted:
+                return [(start, start + len(text))] if text else []
+            start += len(text) + bool(text)
+        return []
+
+    return spans
+
+
+def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Read parts of one's own from a file.
+
+    Args:
+        path: a JSON file: name -> ``of`` ("D" or "Q") and ``spans``, which has for ids of passages
+            (or queries) a list of couples, the first character and one past the last.
+
+    Raises:
+        InputError: the file cannot be read or used.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "parts.json")
+    ...     _ = file.write_text(EXAMPLE)
+    ...     read_parts(file)
+    {'TITLE': ('D', {'d1': [[0, 12]]})}
+    """
+    where = f"parts file {one_line(str(path))!r}"
+    try:
+        listed = json.loads(read_text(Path(path)))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {EXAMPLE}"
+        ) from None
+    if not isinstance(listed, dict) or not listed:
+        raise InputError(f"{where} holds no object of parts; expected JSON such as {EXAMPLE}")
+    parts: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, about in listed.items():
+        OwnPart(name)
+        wrong = not isinstance(about, dict) or set(about) != {"of", "spans"}
+        if wrong or about["of"] not in ("D", "Q") or not isinstance(about["spans"], dict):
+            raise InputError(
+                f"{where}, part {name}: expected 'of' (\"D\" or \"Q\") and 'spans' alone, such as "
+                f"{EXAMPLE}"
+            )
+        parts[name] = (about["of"], about["spans"])
+    return parts
+
+
+def spans_by_id(of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
+    """A function from a pair to the spans that a file gives for its passage or query.
+
+    Args:
+        of: "D" or "Q".
+        spans: by id, in characters of the text without its prefix.
+        prefix: what stands before each such text.
+    """
+
+    def found(pair: Pair) -> Any:
+        given = spans.get(pair.docid if of == "D" else pair.qid, [])
+        try:
+            return [(start + len(prefix), end + len(prefix)) for start, end in given]
+        except (TypeError, ValueError):
+            return given  # refused by name where it is used
+
+    return found

@@ -1,0 +1,99 @@
+"""Parts of one's own and several measures on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from test_cli import call, collection_options, well, write_collection
+
+
+@pytest.fixture(scope="module")
+def words(tiny_folder, tmp_path_factory) -> list[object]:
+    folder = tmp_path_factory.mktemp("titled")
+    write_collection(folder, 1)
+    passages = folder / "passages.jsonl"
+    lines = [json.loads(line) for line in passages.read_text().splitlines()]
+    for line in lines:
+        line["title"] = "cat dog"
+    passages.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first = lines[0]
+    parts = {
+        "RARE": {"of": "Q", "spans": {"q0": [[0, 3]], "q1": [[0, 2]]}},
+        "START": {"of": "D", "spans": {str(next(iter(first.values()))): [[0, 3]]}},
+    }
+    (folder / "parts.json").write_text(json.dumps(parts))
+    return ["-m", tiny_folder, *collection_options(folder), "--device", "cpu"]
+
+
+def test_fields_and_parts_files_are_cut_recorded_and_run_again(words, tmp_path):
+    out = tmp_path / "out"
+    parts = Path(str(words[3])).parent / "parts.json"
+    printed = well(
+        *words, "--fields", "title,body", "--parts", _only_rare(parts, tmp_path),
+        "-c", "Q->TITLE", "-c", "Q->BODY", "-c", "RARE->D", "-c", "Q->{TITLE,BODY}", "-c", "Q->D",
+        "--measure", "nDCG@10", "--measure", "RR@10", "--out", out,
+    )  # fmt: skip
+    assert "Q->TITLE" in printed
+    assert "RR(rel=2)@10" in printed
+    table = pd.read_parquet(next(out.rglob("table1.parquet"))).set_index("cut")
+    both, whole = table.loc["Q->{TITLE,BODY}", "mean"], table.loc["Q->D", "mean"]
+    assert both == pytest.approx(whole)
+    manifest = json.loads((out / "manifest.json").read_text())
+    text = json.dumps(manifest)
+    assert '"own_parts": {"BODY": "D", "RARE": "Q", "TITLE": "D"}' in text
+    assert '"fields": "title,body"' in text
+    again = call("rerun", out, "--out", tmp_path / "again", "--yes", "-q")
+    assert again.status == 0, again
+
+
+def _only_rare(parts: Path, folder: Path) -> Path:
+    kept = folder / "rare.json"
+    kept.write_text(json.dumps({"RARE": json.loads(parts.read_text())["RARE"]}))
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["-c", "Q->TITEL", "--fields", "title"], "no part TITEL"),
+        (["-c", "Q->TITLE"], "no part TITLE"),
+        (["-c", "Q->title"], "'t': expected a part"),
+        (["-c", "Q->D", "--parts", "nowhere.json"], "cannot be read"),
+        (["-c", "Q->D", "--fields", "abstract", "--out", "x"], "no field 'abstract'"),
+        (["-c", "Q->D", "--fields", "a-b", "--out", "x"], "cannot name a part"),
+        (["-c", "Q->D", "--measure", "RR@10", "--measure", "RR@10", "--out", "x"], "given twice"),
+    ],
+)
+def test_what_is_wrong_with_a_part_is_said_before_the_model_is_loaded(
+    words, more, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = call("ablation", *words, *more, "-q")
+    assert done.status == 2, done
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "holds no object of parts"),
+        ("{", "cannot be read"),
+        ('{"TITLE": {"of": "X", "spans": {}}}', 'expected \'of\' ("D" or "Q")'),
+        ('{"title": {"of": "D", "spans": {}}}', "cannot name a part"),
+        ('{"TITLE": {"of": "D", "spans": {"1-p0": "x"}}}', "expected a list of couples"),
+        ('{"TITLE": {"of": "D", "spans": {"1-p0": [[0, 99999]]}}}', "inside the text"),
+        ('{"TITLE": {"of": "D", "spans": {"nowhere": [[0, 9]]}}}', "no pair has a character"),
+    ],
+)
+def test_parts_files_are_untrusted(words, content, message, tmp_path):
+    file = tmp_path / "parts.json"
+    file.write_text(content)
+    done = call("ablation", *words, "--parts", file, "-c", "Q->D", "--out", tmp_path / "o", "-q")
+    assert done.status == 2, done
+    assert message in done.err
+    assert not (tmp_path / "o" / "manifest.json").exists()

@@ -1,0 +1,208 @@
+"""Every public function refuses ten kinds of wrong argument and says what it expected."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+import matchlens
+from matchlens import InputError, PairSet, Reranker, Result, Study, beir, demo, frame, irds, trec
+from matchlens.ranking.measures import Measure
+from test_own_parts import graded
+
+KINDS = {
+    "None": None,
+    "True": True,
+    "whole number": 3,
+    "number": 2.5,
+    "text": "nonsense",
+    "bytes": b"nonsense",
+    "list": [object()],
+    "dict": {"a": object()},
+    "object": object(),
+    "function": lambda: None,
+}
+ACCEPTED = {
+    "None": ("None",),
+    "bool": ("True",),
+    "int": ("whole number",),
+    "float": ("number", "whole number"),
+    "str": ("text",),
+    "Path": ("text",),
+    "Progress": ("function", "True"),
+    "Stage": ("function", "True"),
+    "Runner": ("function",),
+    "Callable": ("function",),
+    "Thresholds": (),
+    "Any": tuple(KINDS),
+}
+"""What a name in an annotation lets through: the kinds are refused elsewhere, or are right."""
+LATER = ("Mapping", "Iterable", "Sequence")
+"""Annotations of containers: an item may be looked at later than the container."""
+
+
+def functions() -> dict[str, Callable]:
+    found: dict[str, Callable] = {}
+    for name in matchlens.__all__:
+        thing = getattr(matchlens, name)
+        if inspect.isfunction(thing):
+            found[name] = thing
+    for module in (beir, frame, irds, trec):
+        found[f"{module.__name__.rpartition('.')[2]}.load"] = module.load
+    found["demo.load"] = demo.load
+    for kind in (PairSet, Result, Study, Reranker, matchlens.Cut, matchlens.Direction):
+        for name, member in inspect.getmembers(kind):
+            public = not name.startswith("_") and callable(member)
+            if public and getattr(member, "__module__", "").startswith("matchlens"):
+                found[f"{kind.__name__}.{name}"] = member
+    for name in ("Pair", "PairSet", "Cut", "Direction"):
+        found[name] = getattr(matchlens, name)
+    found["Part.parse"] = matchlens.Part.parse
+    return found
+
+
+SELVES = ("self",)
+FUNCTIONS, COLLECTION = functions(), demo.load()
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    for name, function in FUNCTIONS.items():
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.name not in SELVES and parameter.kind is not parameter.VAR_KEYWORD:
+                yield name, parameter.name
+
+
+def wrong_kinds(annotation: str) -> list[str]:
+    """The kinds that an annotation does not allow."""
+    words = re.findall(r"\w+", annotation)
+    right = {kind for word in words for kind in ACCEPTED.get(word, ())}
+    if any(word in LATER for word in words):
+        right |= {"list"} if "Mapping" not in words else {"dict"}
+    if "PairSet" in words or "DataFrame" in words:
+        right -= {"list"}
+    if "Reranker" in words:
+        right |= {"text"}  # a folder or an id, which is refused where it is looked for
+    return [kind for kind in KINDS if kind not in right]
+
+
+class _Instance:
+    """Public objects for methods, by their class."""
+
+    @staticmethod
+    def of(name: str, model: Reranker) -> object:
+        pairs = graded()
+        return {
+            "PairSet": lambda: pairs,
+            "Reranker": lambda: model,
+            "Cut": lambda: matchlens.Cut.parse("Q->D"),
+            "Direction": lambda: matchlens.Direction.parse("Q->D"),
+            "Result": lambda: matchlens.ablation(model, pairs, cuts=["Q->D"], rel=1),
+            "Study": lambda: Study({}, {}),
+        }[name]()
+
+
+@pytest.fixture(scope="module")
+def objects(tiny) -> dict[str, object]:
+    names = {name.partition(".")[0] for name in FUNCTIONS if "." in name}
+    return {
+        name: _Instance.of(name, tiny)
+        for name in names & {"PairSet", "Reranker", "Cut", "Direction", "Result", "Study"}
+    }
+
+
+@pytest.mark.parametrize(("name", "parameter"), list(cases()))
+def test_a_wrong_argument_is_refused_with_a_remedy(name, parameter, objects):
+    function = FUNCTIONS[name]
+    signature = inspect.signature(function)
+    annotation = str(signature.parameters[parameter].annotation)
+    bad = wrong_kinds(annotation)
+    assert bad or "Any" in annotation, annotation
+    for kind in bad:
+        arguments = _good(name, signature, objects)
+        arguments[parameter] = KINDS[kind]
+        with pytest.raises(InputError) as caught:
+            _call(function, signature, arguments)
+        message = str(caught.value)
+        assert "expected" in message, (kind, message)
+        assert len(message) < 400
+        assert "\n" not in message
+
+
+def _good(name: str, signature: inspect.Signature, objects: dict) -> dict[str, object]:
+    """Arguments of the right kind for all parameters that need one."""
+    right = {
+        "model": objects["Reranker"],
+        "pairs": objects["PairSet"],
+        "result": objects["Result"],
+        "collection": COLLECTION,
+        "self": objects.get(name.partition(".")[0]),
+        "most": 5,
+        "pair": objects["PairSet"][0],
+    }
+    return {
+        key: right.get(key)
+        for key, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    }
+
+
+def _call(function: Callable, signature: inspect.Signature, arguments: dict) -> None:
+    positional = [
+        key
+        for key, parameter in signature.parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and key in arguments
+        and parameter.default is parameter.empty
+    ]
+    left = {key: value for key, value in arguments.items() if key not in positional}
+    function(*(arguments[key] for key in positional), **left)
+
+
+def test_every_public_object_has_a_short_repr(objects, tiny):
+    long = "long name " * 40
+    pair = matchlens.Pair(long, long, long, long, 1, collection=long)
+    result = objects["Result"]
+    things = [
+        *objects.values(),
+        pair,
+        PairSet((pair,) * 3, {}, {}, {}, ({"collection": long},)),
+        matchlens.Cut.parse("+".join(f"Q->D{'+D->Q' * 20}" for _ in range(9))),
+        matchlens.Cut.parse("Q->D#" + ",".join(f"{n}.{n}" for n in range(90))),
+        matchlens.Direction.parse("{CLS,Q,SEP1,D,SEP2}->{CLS,Q,SEP1,D,SEP2}"),
+        matchlens.Direction.parse(
+            "{CLS," + ",".join(f"PART_{'X' * 30}{n}" for n in range(9)) + "}->Q"
+        ),
+        matchlens.Part.Q,
+        matchlens.How.ZERO,
+        matchlens.Prompt.of({"instruction": long}) if hasattr(matchlens.Prompt, "of") else pair,
+        demo.load(),
+        frame.load({"q": long}, {"q": {"d": 1}}, {"d": long}, name="x" * 300),
+        Study({"a" * 300: result}, {}),
+        Measure,
+        tiny,
+    ]
+    for thing in things:
+        assert len(repr(thing)) <= 200, type(thing)
+        assert "\n" not in repr(thing)
+
+
+def test_pairs_model_result_and_study_show_themselves_in_a_notebook(objects):
+    for name in ("PairSet", "Reranker", "Result", "Study"):
+        html = objects[name]._repr_html_()
+        assert html == "" or html.lstrip().startswith("<"), name
+        assert "<script" not in html
+    shown = PairSet((matchlens.Pair("q", "d", "<b>bad</b>", "<i>", 1),), {}, {}, {}, ())
+    assert "<b>bad" not in shown._repr_html_()
+    assert "&lt;b&gt;bad" in shown._repr_html_()
+
+
+def test_pairs_have_a_length_and_slices(objects):
+    pairs = objects["PairSet"]
+    assert len(pairs) == len(list(pairs)) == 12
+    assert len(pairs[2:5]) == 3
+    assert pairs[-1] == pairs.pairs[-1]
+    assert np.shape(pairs.pairs) == (12,)
