@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
+from matchlens.figures import Look
 from matchlens.report import html
 from matchlens.report.table import tag
 from matchlens.report.texts import arrow, subject
@@ -23,11 +26,7 @@ VIEW_HEADS, VIEW_LINKS = 100, 15
 
 
 def pair_view(result: Result) -> Markup:
-    """The pair view of a study of single pairs, with its style and script.
-
-    Args:
-        result: of ``explain`` or ``looking``.
-    """
+    """The pair view of a study of single pairs, with its style and script."""
     from matchlens.report.page.pair_view import notebook_block
     from matchlens.report.page.sections.explaining import explained
     from matchlens.report.page.sections.looking import looked
@@ -38,11 +37,7 @@ def pair_view(result: Result) -> Markup:
 
 
 def result_html(result: Result) -> str:
-    """Show a result as HTML: what it is, its notes, its main table.
-
-    Args:
-        result: of any study.
-    """
+    """Show a result as HTML: what it is, its notes, its main table."""
     view = view_of(result)
     pieces = [tag("h2", view.title), tag("p", html.line(subject(result)))]
     notes = [html.line(f"Note: {note}.").replace("->", "→") for note in result.notes[:MOST]]
@@ -50,7 +45,7 @@ def result_html(result: Result) -> str:
         notes.append(f"{len(result.notes) - MOST} more notes.")
     pieces += [tag("ul", *(tag("li", note) for note in notes))] if notes else []
     if result.study == "comparison":
-        pieces += [compare.said(result), *compare.shown(result, MOST)]
+        pieces += [compare.sentences(result), *compare.shown(result, MOST)]
     elif result.study in VIEWS:
         pieces.append(pair_view(result))
     else:
@@ -62,21 +57,22 @@ def result_html(result: Result) -> str:
     return html.block(Markup("").join(pieces))
 
 
-def result_figure(result: Result, name: str | None = None) -> Figure:
+def result_figure(result: Result, name: str | None = None, **look: Unpack[Look]) -> Figure:
     """Draw a figure of a result.
 
     Args:
         result: of a study that has figures.
         name: which; the study's main figure where None.
+        look: title, width, caption and axes; see :class:`matchlens.figures.Look`.
 
     Raises:
         InputError: if the study has no figure, or none of that name; it names those there are.
     """
     names = []
-    for drawn, figure in view_of(result).figures(result):
-        if name is None or name == drawn:
-            return figure
-        names.append(drawn)
+    for known, draw in view_of(result).figures(result):
+        if name is None or name == known:
+            return draw(**look)
+        names.append(known)
     if not names:
         raise InputError(
             f"study {result.study!r} has no figure; look at its tables instead: to_frame(name) "

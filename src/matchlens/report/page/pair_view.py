@@ -175,11 +175,8 @@ def notebook_block(view: str) -> str:
 def _scoped_style() -> str:
     """The view's rules with the page's colours, light and dark, for the view alone."""
     page = asset("page.css")
-    found = [
-        re.search(rf"{re.escape(start)} ?\{{(.*?)\}}", page, re.DOTALL)
-        for start in (":root", ':root[data-theme="dark"]')
-    ]
-    light, dark = (one[1] if one else "" for one in found)
+    found = re.search(r":root \{\s*color-scheme: light dark;(.*?)\}", page, re.DOTALL)
+    colours_of_page = found[1] if found else ""
     night = (
         '[data-jp-theme-light="false"] .mlv.alone,.vscode-dark .mlv.alone,[data-theme="dark"] '
         ".mlv.alone"
@@ -188,9 +185,10 @@ def _scoped_style() -> str:
     steps = [*(f"{side}{k}" for side in "np" for k in range(1, 9)), *(f"t{k}" for k in range(10))]
     colours = "".join(f".mlv .{name}{{--m:var(--{name})}}" for name in (*steps, "z", "u"))
     return (
-        f"{colours}.mlv.alone{{{light}}}{night}{{{dark}}}"
-        f"@media(prefers-color-scheme:dark){{{day}{{{dark}}}}}"
-        f"@media print{{.mlv.alone{{{light}}}}}{asset('pair.css')}"
+        f"{colours}.mlv.alone{{color-scheme:light;{colours_of_page}}}"
+        f"{night}{{color-scheme:dark}}"
+        f"@media(prefers-color-scheme:dark){{{day}{{color-scheme:dark}}}}"
+        f"@media print{{.mlv.alone{{color-scheme:light}}}}{asset('pair.css')}"
     )
 
 
