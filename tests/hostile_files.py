@@ -11,8 +11,13 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
 from hypothesis import settings
 from hypothesis import strategies as st
+
+from matchlens.columns import parquet
+from matchlens.files import Folder
+from matchlens.reading import reading
 
 SECONDS = float(os.environ.get("MATCHLENS_FUZZ_SECONDS", "0"))
 """Seconds for all fuzz tests together; 0: a few examples of each, as in the default suite."""
@@ -160,3 +165,9 @@ def resealed(folder: Path, *more: str) -> None:
             stamp = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
             manifest["files"][name] = stamp
     path.write_text(json.dumps(manifest))
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A table as results folders are read, by its path."""
+    with reading(path), Folder.open(path.parent) as folder, folder.stream(path.name) as stream:
+        return parquet(stream)

@@ -118,7 +118,7 @@ def test_negated_runs_do_not_mix(tiny_folder, tmp_path):
     check = manifest["studies"]["ablation"]["options"]["check"]
     assert set(check) == set(WHAT)
     assert all(one["ok"] for one in check.values())
-    (shown,) = made(ResultsFolder.load(tmp_path / "out"))["checks"]  # the page's last section
+    (shown,) = made(ResultsFolder.load(tmp_path / "out"), [])["checks"]  # the page's last section
     rows = {what: rest for what, *rest in shown["rows"]}
     assert len(rows) == len(WHAT)
     assert rows[WHAT["attention_calls"]] == ["3", "exactly 3", "right"]

@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import install_import_hook
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.optimize import minimize
 
@@ -27,7 +29,7 @@ with install_import_hook("matchlens", "beartype.beartype"):
     from matchlens import figures
     from matchlens.figures.labels import beside, spread
     from matchlens.figures.lines import KINDS
-    from matchlens.figures.page import MINUS, PALETTE, Page, written
+    from matchlens.figures.page import MEANING, MINUS, PALETTE, Page, places, written
 
 PARTS = ("CLS", "Q", "SEP1", "D", "SEP2")
 LONG = "{Q,SEP1,D,SEP2}->{Q,SEP1,D,SEP2}"
@@ -271,7 +273,7 @@ def test_an_interval_without_neighbours_is_a_bar():
 
 def test_curves_differ_in_grey():
     lines = [line for line in curves(curve_table(NINE)).axes[0].lines if line.get_label() in NINE]
-    assert len({shape for _, shape in PALETTE}) == len(PALETTE)
+    assert len({shape for _, shape in PALETTE[:12]}) == 12
     assert len({str(line._unscaled_dash_pattern) for line in lines}) >= 5
 
 
@@ -287,7 +289,8 @@ def test_labels_are_in_the_order_of_the_curves_that_end_together():
 
 
 def test_the_axis_says_what_is_counted():
-    seen = {kind: check(curves(curve_table(["Q->D"]), kind=kind)) for kind in KINDS}
+    table = curve_table(["Q->D"])
+    seen = {kind: check(curves(table, kind=kind, caption=True)) for kind in KINDS}
     for kind, names in seen.items():
         assert KINDS[kind] in names
         assert any("X no longer reads Y" in name for name in names)
@@ -319,8 +322,18 @@ def test_head_maps_are_the_table():
     }
     first = table.iloc[table["diff"].abs().argsort()[::-1][:6]]
     names = [f"{row.layer}.{row.head}" for row in first.itertuples()]
-    assert [text.get_text() for text in axes.texts] == names
+    shown = axes.texts or figure.texts
+    assert {name for text in shown if "." in (name := text.get_text())} == set(names)
     assert len(names) == 6
+
+
+@pytest.mark.parametrize("size", [(24, 16), (32, 40)])
+def test_names_of_a_large_map_stand_beside_it_and_hide_no_cell(size):
+    figure = heads(head_table(*size))
+    names, boxes = texts(figure)
+    named = [box for name, box in zip(names, boxes, strict=True) if re.fullmatch(r"\d+\.\d+", name)]
+    assert len(named) == 6
+    assert all(box[0] > figure.axes[0].bbox.x1 for box in named)
 
 
 def test_heads_without_any_effect_are_not_named():
@@ -408,22 +421,26 @@ def test_labels_with_room_stay():
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6, unique=True),
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20),
 )
-def test_names_beside_cells_cover_no_cell_and_no_name(cells, marks):
+def test_names_beside_cells_cover_no_cell_no_name_and_no_mark(cells, marks):
     cells = np.array([(13 * x, 9 * y, 13, 9) for x, y in cells], dtype=np.float64)
     marks = np.array([(13 * x, 9 * y, 3, 3) for x, y in marks], dtype=np.float64).reshape(-1, 4)
-    sheet = np.array([58.5, 40.5, 130.0, 90.0])
+    sheet = np.array([58.5, 40.5, 190.0, 150.0])
     found = beside(cells, np.tile([22.0, 8.0], (len(cells), 1)), marks, sheet)
-    assert np.isfinite(found).all()
-    low = np.vstack([cells, found])[:, :2] - np.vstack([cells, found])[:, 2:] / 2
-    high = low + np.vstack([cells, found])[:, 2:]
-    assert (low >= -6.5).all()
-    assert (high[:, 0] <= 123.5).all()
-    assert (high[:, 1] <= 85.5).all()
-    for i, j in itertools.combinations(range(len(low)), 2):
+    if not len(marks):
+        assert np.isfinite(found).all()
+    found = found[np.isfinite(found).all(1)]
+    boxes = np.vstack([found, cells, marks])
+    low = boxes[:, :2] - boxes[:, 2:] / 2
+    high = low + boxes[:, 2:]
+    assert (low[: len(found)] >= sheet[:2] - sheet[2:] / 2).all()
+    assert (high[: len(found)] <= sheet[:2] + sheet[2:] / 2).all()
+    for i, j in itertools.product(range(len(found)), range(len(boxes))):
+        if j <= i:
+            continue
         assert (np.minimum(high[i], high[j]) - np.maximum(low[i], low[j]) <= 0.02).any()
 
 
-def test_names_leave_significant_cells_in_sight_where_they_can():
+def test_names_leave_marks_in_sight():
     cell = np.array([[50.0, 50.0, 10.0, 10.0]])
     marks = np.array([[50.0, y, 3.0, 3.0] for y in (40.0, 60.0)])
     sheet = np.array([50.0, 50.0, 200.0, 200.0])
@@ -451,7 +468,7 @@ def test_a_name_without_a_place_is_left_out():
     ],
 )
 def test_long_texts_are_broken_where_it_reads_well(text, lines):
-    page = Page("column")
+    page = Page(width="column")
     assert page.wrap(text, 72.0, 7.0).split("\n") == lines
     assert page.widest(lines, 7.0) <= 72.0
 
@@ -615,3 +632,69 @@ def test_significance_that_is_unknown_is_none():
     marks = {line.get_label(): line for line in curves(table).axes[0].lines[3:]}
     assert marks["_Q->D"].get_xdata().tolist() == [1]
     assert len(list(itertools.chain(marks))) == 1
+
+
+# Captions, axes of one's own, notebooks
+
+
+@pytest.mark.parametrize(("draw", "table"), GOOD)
+def test_a_caption_is_kept_beside_the_figure_and_drawn_when_asked_for(draw, table):
+    plain, explained = draw(table), draw(table, caption=True)
+    words = plain.caption.split(".")[0]
+    assert len(words) > 10
+    assert words not in " ".join(" ".join(check(plain)).split())
+    assert words in " ".join(" ".join(check(explained)).split())
+    assert plain.get_size_inches()[1] < explained.get_size_inches()[1]
+    content = figures.render(plain)
+    assert words.split(":")[0].encode()[:12] in content["svg"]
+
+
+@pytest.mark.parametrize(("draw", "table"), GOOD)
+def test_a_figure_can_be_drawn_into_axes_of_one_s_own(draw, table):
+    whole = Figure(figsize=(9, 6))
+    FigureCanvasAgg(whole)
+    left, right = whole.subplots(1, 2)
+    before = right.get_window_extent().extents
+    assert draw(table, ax=right, title="Right") is whole
+    left.plot([0, 1])
+    assert right.get_xlabel()
+    names, boxes = texts(whole)
+    assert "Right" in names
+    mine = np.array([box for name, box in zip(names, boxes, strict=True)
+                     if name in {"Right", right.get_xlabel()}])  # fmt: skip
+    assert (mine[:, 0] >= before[0] - 1).all()
+    assert (mine[:, 2] <= before[2] + 1).all()
+    inside = right.get_window_extent().extents
+    assert (inside[:2] >= before[:2] - 1).all()
+    assert (inside[2:] <= before[2:] + 1).all()
+
+
+def test_axes_that_are_too_small_are_refused():
+    table = curve_table(["Q->D"])
+    small = Figure(figsize=(3, 0.5)).subplots()
+    with pytest.raises(InputError, match=r"points high, .* make the figure larger"):
+        curves(table, ax=small)
+
+
+@pytest.mark.parametrize(("draw", "table"), GOOD)
+def test_axes_have_labels(draw, table):
+    assert draw(table).axes[0].get_xlabel()
+    assert draw is hows or draw(table).axes[0].get_ylabel()
+
+
+def test_a_notebook_shows_a_figure_without_magic():
+    figure = curves(curve_table(["Q->D"]))
+    shown, size = figure._repr_png_()
+    assert shown.startswith(b"\x89PNG")
+    assert size["width"] == round(3.35 * 96)
+
+
+def test_a_colour_has_one_meaning_whatever_else_is_drawn():
+    def colour(names, name):
+        axes = curves(curve_table(names)).axes[0]
+        return next(line.get_color() for line in axes.lines if line.get_label() == name)
+
+    assert len({colour(names, "D->D") for names in (["D->D"], NINE, ["SEP1->D", "D->D"])}) == 1
+    meant = [MEANING[name] for name in ("Q->D", "D->Q", "D->D", "Q->Q", "relevant", "hard", "easy")]
+    assert len(set(meant)) == len(meant)
+    assert len(set(places(NINE).values())) == len(NINE)

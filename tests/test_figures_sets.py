@@ -201,7 +201,7 @@ def test_p_is_written_as_in_papers():
 def test_shares_are_the_table():
     table = share_table(6)
     table.loc[table["layer"].eq(1) & table["direction"].eq("D->Q"), "share"] = NAN
-    figure = figures.shares(table)
+    figure = figures.shares(table, caption=True)
     axes = figure.axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["0.0 Q→D", "0.0 D→Q", "1.1 Q→D", "2.2 Q→D", "2.2 D→Q"]
@@ -229,7 +229,7 @@ def test_shares_are_the_table():
 def test_terms_differ_in_grey():
     axes = figures.shares(share_table(1, tuple("abcdefgh"))).axes[0]
     faces = [(to_rgb(p.get_facecolor()) @ np.array([0.299, 0.587, 0.114]), p.get_hatch())
-             for p in axes.patches]  # fmt: skip
+             for bars in axes.containers for p in bars.patches]  # fmt: skip
     assert len({hatch for _, hatch in faces}) == 7
     plain = [grey for grey, hatch in faces if not hatch]
     assert abs(plain[0] - plain[1]) > 0.5

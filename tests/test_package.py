@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import os
@@ -18,6 +19,7 @@ import matchlens
 SOURCE = Path(matchlens.__file__).parent
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 750
+MOST_PARAMETERS = 8
 HEAVY = {"torch", "transformers", "pandas", "scipy", "statsmodels", "ir_measures", "pyarrow"}
 
 
@@ -125,6 +127,19 @@ def test_no_source_file_is_long():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
     }
     assert long == {}
+
+
+@pytest.mark.parametrize("folder", ["report", "figures"])
+def test_what_shows_results_has_no_function_of_many_parameters(folder):
+    many = [
+        f"{path.name}:{node.name}"
+        for path in (SOURCE / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and len({a.arg for a in (*node.args.args, *node.args.kwonlyargs)} - {"self", "cls"})
+        > MOST_PARAMETERS
+    ]
+    assert many == []
 
 
 def project_files() -> list[Path]:

@@ -19,7 +19,7 @@ import matchlens
 import page_results as given
 from matchlens.figures.labels import NAMED
 from matchlens.report import page as page_module
-from matchlens.report.charts import outstanding, scatter, spread
+from matchlens.report.charts import scatter, spread
 from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.page import LADDER, NAME, page, write
 from matchlens.report.page.sections.looking import ALPHABET, TOP, _packed
@@ -148,7 +148,7 @@ def test_numbers_equal_the_tables_cells(folder, text, data):
         np.testing.assert_array_equal(
             np.array(column, dtype=float), stored[name].to_numpy(dtype=float)
         )
-    cells = re.findall(r'class="cell-td[^>]*title="([^"]*)"[^>]*>([^<]*)(<sup>)?', text)
+    cells = re.findall(r'class="cell-td[^>]*title="([^"]*)"[^>]*>([^<]*)(<sup>\*)?', text)
     assert len(cells) == 30
     for (tip, shown_number, star), row in zip(
         cells, stored.iloc[2:].to_dict("records"), strict=True
@@ -255,11 +255,10 @@ def test_a_page_of_pairs_alone_opens_with_them_and_hides_what_was_not_run(folder
     said = " ".join(words for _, words in tree.texts)
     assert "What was found" not in said
     assert "not judged" not in said
-    assert not [own for own in tree.named("a") if own.get("class") == "missing"]
 
 
 @pytest.mark.parametrize("study", ["ablation", "attention", "circuits", "sweep-heads"])
-def test_what_was_not_run_is_said_in_a_sentence(folder, tmp_path, study):
+def test_what_was_not_run_has_no_section_and_is_listed_at_the_end(folder, tmp_path, study):
     alone = given.without(folder, tmp_path / "alone", study)
     tree = Tree(page(alone))
     of_study = {
@@ -268,14 +267,57 @@ def test_what_was_not_run_is_said_in_a_sentence(folder, tmp_path, study):
         "circuits": ["figure-2", "hypothesis"],
         "sweep-heads": ["heads"],
     }[study]
-    for name in EXHIBITS:
-        absent = any(own.get("class") == "absent" for _, own in tree.inside(name))
-        assert absent == (name not in of_study), name
-    missing = [own["href"] for own in tree.named("a") if own.get("class") == "missing"]
-    assert missing == [f"#{name}" for name in EXHIBITS if name not in of_study]
+    assert [own["id"] for own in tree.named("section")] == ["overview", *of_study, "made"]
+    listed = [words for tag, words in tree.texts if tag == "li"]
+    command = {"sweep-heads": "sweep heads"}.get(study, study)
+    assert not any(f"(matchlens {command})" in words for words in listed)
+    for other in {"ablation", "attention", "circuits", "sweep heads"} - {command}:
+        assert any(f"(matchlens {other})" in words for words in listed), other
     said = " ".join(words for tag, words in tree.texts if tag in {"bdi", "p"})
     assert "How does" in said
     assert "claims were not judged" in said
+
+
+def test_the_page_opens_with_what_was_found(folder, text, tmp_path):
+    table = given.frame(folder, "ablation", "table1")
+    row = table[~table["cut"].isin(["", "random", "CLS->All"])].sort_values("diff").iloc[0]
+    heading = re.search(r"<h1[^>]*><bdi>(.*?)</bdi></h1>", text)[1]
+    assert f"from {num(row['original'], 3)} to {num(row['mean'], 3)}" in heading
+    assert "nDCG@10" in heading
+    assert "costs most" in heading or "No cut lowers" in heading
+    lone = page(given.without(folder, tmp_path / "alone", "ablation"))
+    assert heading in lone  # without the study that decides the claims, too
+
+
+def test_a_cell_that_is_random_by_construction_is_marked_and_is_no_finding(folder, tmp_path):
+    result = Result.load(folder, "ablation")
+    table = result.to_frame("table1").set_index("cut")
+    assert table.loc["CLS->All", "mean"] == pytest.approx(result.options["random"], abs=1e-9)
+    table.loc["CLS->All", ["significant", "diff"]] = [True, -0.9]
+    table.loc["D->Q", ["significant", "diff", "mean"]] = [True, -0.5, 0.25]
+    result.tables = {"table1": table.reset_index()}
+    result.save(tmp_path / "marked")
+    text = page(tmp_path / "marked")
+    assert len(re.findall("<sup>\N{DAGGER}</sup>", text)) == 1
+    assert "random by construction, since the score has nothing left to read" in text
+    heading = re.search(r"<h1[^>]*><bdi>(.*?)</bdi></h1>", text)[1]
+    assert "Cutting what the document reads of the query costs most: nDCG@10 falls from" in heading
+    assert "1 of 29 cuts change" in text
+
+
+def test_figures_for_papers_are_linked_where_they_lie_beside_the_page(folder, tmp_path):
+    copy = given.without(folder, tmp_path / "with", "sweep-up-to")
+    made = copy / "sweep-up-to" / "figures"
+    made.mkdir()
+    for name in ("00.svg", "00.pdf", "lone.svg", "a <b>&.svg", "a <b>&.pdf"):
+        (made / name).write_bytes(b"")
+    tree = Tree(page(copy))
+    links = [own["href"] for own in tree.named("a") if not own["href"].startswith("#")]
+    start = "sweep-up-to/figures"
+    assert links == [
+        *(f"{start}/00.{kind}" for kind in ("svg", "pdf")),
+        *(f"{start}/a%20%3Cb%3E%26.{kind}" for kind in ("svg", "pdf")),
+    ]
 
 
 def test_meters_and_tables_may_lack(folder, tmp_path):
@@ -469,11 +511,11 @@ def test_packed_numbers_come_back():
 def test_names_of_points_do_not_hide_each_other():
     heads = [{"layer": k, "head": 0, "x": k % 5, "y": k // 5, "tip": "tip"} for k in range(20)]
     lost = {"layer": 9, "head": 9, "x": float("nan"), "y": 0.0, "tip": ""}
-    text = str(scatter([*heads, lost], "words " * 9, "x", "y"))
+    text = str(scatter([*heads, lost], "x", "y"))
     names = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="spot-name">', text)
     assert 0 < len(names) <= NAMED
     assert text.count("<circle") == 20
-    assert set(outstanding([*heads[:1], *heads[-1:]]).split(", ")) == {"0.0", "19.0"}
+    assert "outstanding: 0.0, 19.0." in scatter([*heads[:1], *heads[-1:]], "x", "y")
     places = spread([5.0, 5.0, 5.0, 90.0], 10.0, 0.0, 100.0)
     assert np.diff(places).min() >= 10.0
     assert tag("a", "<", href='"') == '<a href="&#34;">&lt;</a>'

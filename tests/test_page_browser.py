@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -221,6 +222,27 @@ def test_every_table_can_be_downloaded(browser, downloads):
                 else:
                     assert cell.removeprefix("'").lower() == str(value).lower()
                     assert isinstance(value, bool) or cell[:1] not in tuple("=+-@")
+
+
+def test_every_chart_can_be_downloaded_as_svg_in_light_colours(browser, downloads):
+    charts = "document.querySelectorAll('figure svg.chart').length"
+    assert browser.run(f"return {charts} === document.querySelectorAll('button.svg').length")
+    browser.size(1280, 900, dark=True)
+    browser.run("location.hash = '#figure-1a-up-to'")
+    browser.run("document.querySelector('#figure-1a-up-to button.svg').click()")
+    file = downloads / "figure-1a-up-to.svg"
+    for _ in range(100):
+        if file.exists() and file.stat().st_size:
+            break
+        time.sleep(0.05)
+    root = ElementTree.fromstring(file.read_text("utf-8"))
+    assert root.tag.endswith("svg")
+    assert "nDCG@10" in "".join(root.itertext())
+    lines = [e.get("style") for e in root.iter() if e.tag.endswith("polyline")]
+    assert any("stroke: rgb(51, 34, 136)" in style for style in lines)  # as on paper, in the dark
+    assert not any(e.get("class") for e in root.iter())
+    assert browser.run("return document.documentElement.dataset.theme") is None
+    browser.size(1280, 900)
 
 
 def test_a_table_sorts_by_any_column(browser):

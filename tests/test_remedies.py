@@ -25,6 +25,7 @@ import pandas as pd
 import pytest
 import torch
 from ir_datasets.formats import GenericQuery
+from matplotlib.figure import Figure
 
 import circuits_reference as reference
 import matchlens
@@ -812,6 +813,7 @@ RANKING = [
 
 PAGE = "figures/page.py:"
 CURVE = curves.curve_table(["Q->D"])
+AXES = Figure(figsize=(4, 4)).subplots()
 
 
 def draws(function, **fixed):
@@ -888,7 +890,28 @@ FIGURES = [
     ),
     C(
         PAGE + "Page.__init__",
+        "matplotlib axes",
+        draws(curves.curves, table=CURVE),
+        {"ax": "axes"},
+        [{"ax": AXES}],
+    ),
+    C(
+        PAGE + "Page.grow",
         "",
+        lambda _, v: curves.curves(CURVE, ax=Figure(figsize=(4, v)).subplots()),
+        0.5,
+        [4],
+    ),
+    C(
+        "showing.py:Shows.plot",
+        "",
+        lambda w, v: matchlens.sweep(w.model, w.pairs, "up-to", directions=["Q->D"]).plot(**v),
+        {"colour": "red"},
+        [{"title": "a title"}, {"width": "page"}, {"caption": True}, {"ax": AXES}],
+    ),
+    C(
+        PAGE + "Page.__init__",
+        "width",
         draws(curves.curves, table=CURVE),
         {"width": "wide"},
         lambda m: [{"width": width} for width in listed(m)],
@@ -918,14 +941,14 @@ FIGURES = [
     ),
     C(PAGE + "integers", "", draws(curves.curves), CURVE.assign(n=CURVE["n"] - 1), [CURVE]),
     C(
-        "figures/scatter.py:_points",
+        "figures/heads.py:_points",
         "",
         draws(scatters.scatter, **scatters.COLOUR),
         scatters.scatter_table().assign(same=np.inf),
         [scatters.scatter_table().assign(same=np.nan), scatters.scatter_table()],
     ),
     C(
-        "figures/rows.py:_sets",
+        "figures/rows.py:_own",
         "",
         draws(sets.sets),
         sets.set_table().query("draw != -1"),

@@ -22,11 +22,11 @@ import pytest
 
 import matchlens
 import matchlens.cli
-from hostile_files import resealed
+from hostile_files import read_parquet, resealed
 from matchlens.columns import check_columns
 from matchlens.errors import InputError
 from matchlens.files import Folder, OddFileError
-from matchlens.reading import inner, read_array, read_manifest, read_parquet
+from matchlens.reading import inner, read_array, read_manifest
 from matchlens.results import Result, check_folder
 from matchlens.runners.store import DamagedError, Store, Work
 from matchlens.saving import put
@@ -395,14 +395,18 @@ def tables_beyond_reason(folder: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.parquet" for name in made}
 
 
-READ = """
+READ = (
+    f"""
 import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+"""
+    + """
 from pathlib import Path
 from matchlens import InputError, columns
 def peak():  # that of getrusage begins with that of the process that started this one
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-from matchlens.reading import read_parquet
+from hostile_files import read_parquet
 columns.MOST_TABLE = 64 * 2**20
 read_parquet(Path(sys.argv[1]))
 before = peak()
@@ -414,6 +418,7 @@ for path in sys.argv[2:]:
         assert "cannot be read" in str(error) and len(str(error)) < 400, error
 print((peak() - before) // 1024)
 """
+)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 import matchlens
 from matchlens.report.table import Table, tex
@@ -103,7 +104,7 @@ def test_every_study_with_figures_draws_its_own(results):
             continue
         figure = result.plot()
         assert isinstance(figure, Figure)
-        main[study] = " ".join(text.get_text() for text in figure.texts)
+        main[study] = " ".join(text.get_text() for text in figure.findobj(Text))
     assert "layers 0 to n" in main["sweep-up-to"]
     assert "mass, relevant" in main["attention"]
     assert "trace(A)" in main["circuits"]
@@ -143,7 +144,8 @@ def test_table_1_is_shown_with_its_stars(results):
     for x, cells in rows.items():
         for y, cell in zip(columns, cells, strict=True):
             row = table.loc[f"{x}->{y}"]
-            assert cell == printed(float(row["mean"]), 3) + "*" * bool(row["significant"])
+            mark = "\N{DAGGER}" if (x, y) == ("CLS", "All") else "*" * bool(row["significant"])
+            assert cell == printed(float(row["mean"]), 3) + mark
     assert rows["Q"][3].endswith("*")
 
 

@@ -47,11 +47,12 @@ def test_a_row_says_the_same_in_every_medium():
     assert TABLE.text(bold=False)[1].split("  ") == [word for word in line if word] or (
         re.split(r"\s{2,}", TABLE.text(bold=False)[1]) == line
     )
-    latex = TABLE.latex().splitlines()
+    latex = TABLE.latex(bold=True).splitlines()
     first = latex[latex.index("\\midrule") + 1]
     assert first == (
         r"Q$\rightarrow$D & \textbf{$-$.25}$^{*}$ & [$-$.30, .10] & .000 & 8.10 & 50\% & yes \\"
     )
+    assert r"& $-$.25$^{*}$ &" in TABLE.latex()  # lower numbers are bold only when asked for
     assert latex[0:3] == ["% \\usepackage{booktabs}", "% What is shown", "% a note"]
     assert latex[3] == "\\begin{tabular}{lrrrlrl}"
     assert latex[-4:-1] == ["\\midrule", "\\multicolumn{7}{l}{the foot} \\\\", "\\bottomrule"]

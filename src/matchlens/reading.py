@@ -448,19 +448,6 @@ def reading(path: Path) -> Iterator[None]:
         ) from None
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table of plain values, by its path; the file itself may be no link.
-
-    Args:
-        columns: only these; all where None.
-
-    Raises:
-        InputError: if it is no such file, its columns are no plain values, or it is too large.
-    """
-    with reading(path), Folder.open(path.parent) as folder, folder.stream(path.name) as stream:
-        return parquet(stream, columns)
-
-
 def read_array(path: Path) -> np.ndarray:
     """An array of numbers, by its path, memory-mapped and read only; the file may be no link.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from matchlens.arguments import typed
+from matchlens.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,17 +21,26 @@ class Shows:
     """The rich display and the figures of a result."""
 
     @typed
-    def plot(self, name: str | None = None) -> Figure:
-        """A figure of the study, as matplotlib's object.
+    def plot(self, name: str | None = None, **look: Any) -> Figure:
+        """A figure of the study, as matplotlib's object; a notebook shows it as it is.
 
         Args:
             name: which; the study's main figure where None: Table 1's changes with their
                 intervals, Figure 1a, Figure 1b, Figure 2.
+            look: ``ax``: axes to draw into, in place of a sheet of its own; ``caption``: whether
+                what the signs mean stands below the figure (else it is only its attribute
+                ``caption``); ``title``; ``width``: ``column`` or ``page``.
 
         Raises:
             InputError: if there is no such figure; it names those there are.
         """
-        return drawing().result_figure(self, name)
+        unknown = set(look) - {"title", "width", "caption", "ax"}
+        if unknown:
+            raise InputError(
+                f"plot has no argument {', '.join(map(repr, sorted(unknown)))}; expected title, "
+                "width, caption or ax"
+            )
+        return drawing().result_figure(self, name, **look)
 
     def to_latex(self) -> str:
         """The study's main table in LaTeX, as the command writes it."""

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from matchlens.figures.distributions import class_distributions
 from matchlens.figures.files import render, save
-from matchlens.figures.heads import head_map
+from matchlens.figures.heads import head_map, head_scatter
 from matchlens.figures.lines import layer_curves, layer_profile
+from matchlens.figures.page import Drawing, Look
 from matchlens.figures.rows import comparison, set_effects, shares
-from matchlens.figures.scatter import head_scatter
 
 __all__ = [
+    "Drawing",
+    "Look",
     "class_distributions",
     "comparison",
     "head_map",

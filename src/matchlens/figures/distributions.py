@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,16 @@ from matchlens.figures.page import (
     READS,
     SMALL,
     TICK,
-    Frame,
+    Key,
+    Look,
     Page,
     arrows,
     integers,
-    key,
     numbers,
+    places,
     required,
     style,
     unit,
-    write,
 )
 
 COLUMNS = ("layer", "head", "direction", "class", "low", "high", "count")
@@ -68,8 +68,7 @@ def class_distributions(
     *,
     quantity: str,
     note: str = NOTE,
-    title: str = "",
-    width: str = "column",
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw how a quantity is distributed over the classes of passages, for chosen heads.
 
@@ -84,9 +83,8 @@ def class_distributions(
         separation: one row for each panel. Columns: layer, head, direction, auc (relevant against
             easy) and ks (Kolmogorov-Smirnov distance); NaN, or no row, writes none.
         quantity: what is distributed, such as ``attention mass``.
-        note: what is seen.
-        title: above the figure.
-        width: ``column`` (3.35 inch) or ``page`` (7 inch).
+        note: what is seen, for the caption.
+        look: see :class:`Look`.
 
     Raises:
         InputError: if a table is empty or lacks a column, if the first holds two rows for one
@@ -105,7 +103,7 @@ def class_distributions(
     ...     {"layer": [8], "head": [1], "direction": ["Q->D"], "auc": [0.93], "ks": [0.71]}
     ... )
     >>> figure = class_distributions(table, separation, quantity="attention mass")
-    >>> [text.get_text() for text in figure.texts[2:4]]
+    >>> [text.get_text() for text in figure.texts[:2]]
     ['8.1 Q→D', 'AUC .93, KS .71']
     """
     panel = ("layer", "head", "direction")
@@ -121,9 +119,15 @@ def class_distributions(
             f"the table for class_distributions has {len(classes)} classes; expected at most "
             f"{len(_LINES)}, such as {', '.join(_FIRST)}"
         )
+    colours = [PALETTE[place][0] for place in places(classes).values()]
+    signs = [
+        {"color": colour, "lw": thick, "ls": dash}
+        for colour, (thick, dash) in zip(colours, _LINES, strict=False)
+    ]
+    page = Page(**look)
+
     with style():
-        page = Page(width)
-        frame = Frame(page, title, arrows(quantity) + in_units, f"{arrows(note)} {READS}")
+        page.frame(arrows(quantity) + in_units, f"{note} {READS}")
         columns = min(len(heads), 2 if not page.wide else 4 if len(heads) % 4 == 0 else 3)
         rows = math.ceil(len(heads) / columns)
         left = EDGE + page.measure("density", NORMAL)[1] + 5.0
@@ -131,44 +135,36 @@ def class_distributions(
         names = [page.wrap(head.name, each, NORMAL) for head in heads]
         apart = [page.wrap(head.apart, each, SMALL) for head in heads]
         line = page.measure("X", SMALL)[1]
-        above = [page.measure(n, NORMAL)[1] + 1 + page.measure(a or "X", SMALL)[1] + 3
-                 for n, a in zip(names, apart, strict=True)]  # fmt: skip
-        heading = max(above)
+        heading = max(
+            page.measure(name, NORMAL)[1] + page.measure(told or "X", SMALL)[1] + 4.0
+            for name, told in zip(names, apart, strict=True)
+        )
+        key = Key.lay(page, classes, left, page.width - left - EDGE, _SIGN)
         room = min(max(each * 0.62, 62.0), 150.0)
-        down = heading + room  # of one row of panels
-        step = down + line + TICK + _ROWS
-        signs = [page.wrap(arrows(each), page.width / 2, SMALL) for each in classes]
-        entries, high = key(page, signs, left, page.width - left - EDGE, sign=_SIGN)
-        keys = high * (entries[-1].line + 1) + 4.0
-        page.grow(frame.bottom + step * (rows - 1) + down + keys + frame.top)
-        frame.draw(left + (page.width - left - EDGE - 5.0) / 2)
-        top = page.height - frame.top
+        between = line + TICK + _ROWS  # from a row of panels to the next one's heading
+        asked = (heading + room) * rows + between * (rows - 1)
+        whole = page.grow(asked)
+        room += (whole - asked) / rows
+        top, drawn = page.bottom + whole, []
         for i, (head, name, told) in enumerate(zip(heads, names, apart, strict=True)):
             x = left + (i % columns) * (each + _BETWEEN)
-            y = top - keys - step * (i // columns) - down
-            name_high = page.measure(name, NORMAL)[1]
-            page.text(x, y + down, name, va="top", fontsize=NORMAL)
+            y = top - (i // columns) * (heading + room + between)
+            page.text(x, y, name, va="top", fontsize=NORMAL)
             if told:
-                page.text(x, y + down - name_high - 1, told, va="top", fontsize=SMALL)
-            axes = page.axes(x, y, each, room)
-            _draw(axes, head, classes)
+                below = y - page.measure(name, NORMAL)[1] - 1
+                page.text(x, below, told, va="top", fontsize=SMALL)
+            axes = page.axes(x, y - heading - room, each, room)
+            drawn.append(axes)
+            _draw(axes, head, dict(zip(classes, signs, strict=True)))
             ends = float(head.edges[0]), float(head.edges[-1])
             count = max(int(each / 26.0), 2)
             over = 5.0 if i % columns else EDGE
-            axes.set_xticks(*page.ticks(*ends, each, count, over=over, sign=False))
+            axes.set_xticks(*page.ticks(ends, each, count, over=over, sign=False))
             axes.set_yticks([])
-        middle = frame.bottom + (step * (rows - 1) + room) / 2
-        page.text(EDGE, middle, "density", rotation=90, va="center", fontsize=NORMAL)
-        for i, entry in enumerate(entries):
-            at = top - high * (entry.line + 0.5)
-            page.line([entry.x, entry.x + _SIGN - 3], [at, at], **_sign(i))
-            write(page, entry, entry.x + _SIGN, at)
-    return page.figure
-
-
-def _sign(i: int) -> dict[str, Any]:
-    thick, dash = _LINES[i]
-    return {"color": PALETTE[i][0], "lw": thick, "ls": dash}
+        for sign, (x, y) in zip(signs, key.write(top), strict=True):
+            page.line([x, x + _SIGN - 3], [y, y], **sign)
+        page.y_label(drawn[0], "density", page.bottom + whole / 2)
+        return page.finish(drawn[0], left + (page.width - left - EDGE - 5.0) / 2)
 
 
 def _apart(separation: pd.DataFrame) -> dict[tuple[int, int, str], str]:
@@ -221,20 +217,19 @@ def _heads(
     return heads
 
 
-def _draw(axes: Axes, head: _Head, classes: list[str]) -> None:
+def _draw(axes: Axes, head: _Head, signs: dict[str, dict[str, Any]]) -> None:
     """A panel's densities; the first class is tinted."""
     highest = max((float(values.max()) for values in head.classes.values()), default=1.0)
     axes.set_xlim(float(head.edges[0]), float(head.edges[-1]))
     axes.set_ylim(0, highest * 1.05)
     if not head.classes:
         axes.text(0.5, 0.5, "no passages", transform=axes.transAxes, va="center", ha="center")
-    for i, name in enumerate(classes):
+    for i, (name, sign) in enumerate(signs.items()):
         if name not in head.classes:
             continue
-        how = _sign(i)
         if i == 0:
             axes.stairs(
-                head.classes[name], head.edges, fill=True, color=PALETTE[0][0], alpha=0.12, lw=0,
+                head.classes[name], head.edges, fill=True, color=sign["color"], alpha=0.12, lw=0,
                 zorder=1,
             )  # fmt: skip
-        axes.stairs(head.classes[name], head.edges, zorder=3 - 0.1 * i, label=name, **how)
+        axes.stairs(head.classes[name], head.edges, zorder=3 - 0.1 * i, label=name, **sign)

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
-from matchlens.figures.page import DPI, style
+from matchlens.figures.page import DPI, PaperFigure, style
 from matchlens.files import write_whole
 
 METADATA: dict[str, dict[str, str | None]] = {
@@ -18,11 +18,16 @@ METADATA: dict[str, dict[str, str | None]] = {
 }
 
 
+CAPTION = {"svg": "Description", "pdf": "Subject", "png": "Description"}
+"""Where a file keeps the figure's caption."""
+
+
 def render(figure: Figure) -> dict[str, bytes]:
     """A figure as the content of its files.
 
     Equal figures give equal bytes: no date, no version, no random name is in them. Text stays
-    text in the SVG; the PDF embeds its fonts (TrueType); the PNG has 300 dots an inch.
+    text in the SVG; the PDF embeds its fonts (TrueType); the PNG has 300 dots an inch. The caption
+    is in their metadata.
 
     Args:
         figure: what one of this package's functions returned.
@@ -31,10 +36,12 @@ def render(figure: Figure) -> dict[str, bytes]:
         The files' content by their endings: ``svg``, ``pdf``, ``png``.
     """
     content = {}
+    caption = figure.caption if isinstance(figure, PaperFigure) else ""
     with style():
         for ending, metadata in METADATA.items():
             stream = io.BytesIO()
-            figure.savefig(stream, format=ending, dpi=DPI, metadata=metadata)
+            about = {CAPTION[ending]: caption} if caption else {}
+            figure.savefig(stream, format=ending, dpi=DPI, metadata=metadata | about)
             content[ending] = stream.getvalue()
     return content
 

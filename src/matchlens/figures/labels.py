@@ -59,26 +59,23 @@ def beside(
     sizes: Float[np.ndarray, "cells 2"],
     marks: Float[np.ndarray, "marks 4"],
     sheet: Float[np.ndarray, " 4"],
-    *,
-    cost: float = 6.0,
 ) -> Float[np.ndarray, "cells 4"]:
     """Places for labels beside the cells that they name, the nearest free one for each in turn.
 
-    A label covers no other label and none of the cells, and as few marks as can be. Places are
-    tried in steps of half a cell, up to four cells away.
+    A label covers no other label, no cell and no mark. Places are tried in steps of half a cell, up
+    to ten cells away.
 
     Args:
         cells: the named cells; like all rectangles here, their centre x and y, width and height.
         sizes: the labels' widths and heights.
-        marks: what had better stay in sight.
+        marks: what stays in sight.
         sheet: where labels may be.
-        cost: how much farther away a label rather goes than to cover a mark.
 
     Returns:
         The labels' rectangles; NaN for a label that finds no place.
     """
-    steps = np.mgrid[-8:9, -8:9].reshape(2, -1).T / 2
-    taken, found = cells, []
+    steps = np.mgrid[-20:21, -20:21].reshape(2, -1).T / 2
+    taken, found = np.vstack([cells, marks]), []
     for cell, size in zip(cells, sizes, strict=True):
         places = np.empty((len(steps), 4))
         places[:, :2], places[:, 2:] = cell[:2] + steps * cell[2:], size
@@ -87,7 +84,7 @@ def beside(
         if not free.any():
             found.append(np.full(4, np.nan))
             continue
-        far = np.hypot(*(places[:, :2] - cell[:2]).T) + cost * _meet(places, marks).sum(1)
+        far = np.hypot(*(places[:, :2] - cell[:2]).T)
         found.append(places[np.where(free, far, np.inf).argmin()])
         taken = np.vstack([taken, found[-1]])
     return np.array(found).reshape(-1, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,13 @@ from matchlens.figures.page import (
     READS,
     SMALL,
     TICK,
-    Frame,
+    Look,
     Page,
     arrows,
     integers,
     numbers,
+    places,
+    reach,
     required,
     style,
     ticks,
@@ -51,6 +54,10 @@ CURVE_NOTE = (
 )
 PROFILE = ("layer", "series", "value", "low", "high")
 PROFILE_NOTE = "Line: mean over the layer's heads; band: the middle half of the heads."
+WEIGHTED_NOTE = (
+    "Line: mean over pairs and the layer's heads, weighted by mass; band: the middle half of the "
+    "heads, which the line may leave."
+)
 LEADER, KEY = 11.0, 9.0
 """Points from the axes to the labels, and from a label's sign to its text."""
 PAD = 5.0
@@ -95,9 +102,8 @@ def layer_curves(
     measure: str,
     random: float,
     kind: str = "up-to",
-    title: str = "",
-    width: str = "column",
     impossible: Sequence[str] = (),
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw Figure 1a: how the measure changes with the layers that are cut.
 
@@ -114,9 +120,8 @@ def layer_curves(
         random: the random ranking's expected value of the measure; NaN draws no line.
         kind: what n is. ``up-to``: layers 0 to n-1 are cut; ``from``: layers n and above;
             ``only``: layer n; ``window``: a window that begins at layer n.
-        title: above the figure.
-        width: ``column`` (3.35 inch) or ``page`` (7 inch).
-        impossible: directions that could not be cut, for the note: they have no curve.
+        impossible: directions that could not be cut, for the caption: they have no curve.
+        look: see :class:`Look`.
 
     Raises:
         InputError: if the table is empty, lacks a column or holds two rows for one point, or if
@@ -131,7 +136,7 @@ def layer_curves(
     ...      "significant": [False, False, True]}
     ... )
     >>> figure = layer_curves(table, measure="nDCG@10", random=0.48, title="Demo")
-    >>> [text.get_text() for text in figure.texts[4:]]
+    >>> [text.get_text() for text in figure.texts[:3]]
     ['random', 'D→D', 'original']
     """
     if kind not in KINDS:
@@ -152,8 +157,8 @@ def layer_curves(
     panel = _Panel("", lines, low, high, ticks(low, high, 6), levels)
     absent = ", ".join(arrows(name) for name in impossible)
     note = f"{CURVE_NOTE} Impossible, so not drawn: {absent}." if absent else CURVE_NOTE
-    n, words = integers(table, "n"), (title, KINDS[kind], measure, note)
-    return _drawn([panel], (int(n.min()), int(n.max())), words, width, (0.58, 0.36))
+    n, words = integers(table, "n"), (KINDS[kind], measure, note)
+    return _drawn(Page(**look), [panel], (int(n.min()), int(n.max())), words, (0.58, 0.36))
 
 
 def layer_profile(
@@ -161,9 +166,8 @@ def layer_profile(
     *,
     quantity: str,
     note: str = PROFILE_NOTE,
-    title: str = "",
     label: str = "layer",
-    width: str = "column",
+    **look: Unpack[Look],
 ) -> Figure:
     """Draw a quantity over the layers, a line for each series, with a band around each.
 
@@ -176,10 +180,9 @@ def layer_profile(
             (the band, in the value's units; NaN draws none) and, if wanted, panel (text such as
             ``mass``).
         quantity: what the values are, such as ``share of a row's attention``.
-        note: what lines and bands are.
-        title: above the figure.
+        note: what lines and bands are, for the caption.
         label: what the x axis counts, in words.
-        width: ``column`` (3.35 inch) or ``page`` (7 inch).
+        look: see :class:`Look`.
 
     Raises:
         InputError: if the table is empty, lacks a column or holds two rows for one point, or if
@@ -193,7 +196,7 @@ def layer_profile(
     ...      "value": [0.3, 0.2, 0.1, 0.6], "low": 0.1, "high": 0.7}
     ... )
     >>> figure = layer_profile(table, quantity="mass of Q", title="Where Q's attention goes")
-    >>> [text.get_text() for text in figure.texts[4:]]
+    >>> [text.get_text() for text in figure.texts[:2]]
     ['CLS', 'SEP1']
     """
     split = "panel" in table.columns
@@ -201,36 +204,34 @@ def layer_profile(
     seen = np.concatenate([numbers(table, name, known=False) for name in ("value", "low", "high")])
     scale, in_units = unit(*seen)
     panels = _panels(table, scale, split=split)
-    said = "".join(name for panel in panels for name in (panel.name, *panel.labels))
-    told = "→" in arrows(note) or "→" not in arrows(said + title)
-    text = note if told else f"{note} {READS}"
-    several = len(panels) > 1
-    shape = (0.36, 0.24) if several else (0.5, 0.34)
-    words = (title, label, arrows(quantity) + in_units, arrows(text))
+    names = "".join(name for panel in panels for name in (panel.name, *panel.labels))
+    explained = "→" in arrows(note) or "→" not in arrows(names + look.get("title", ""))
+    caption = note if explained else f"{note} {READS}"
+    shape = (0.36, 0.24) if len(panels) > 1 else (0.5, 0.34)
+    words = (label, arrows(quantity) + in_units, caption)
     layers = integers(table, "layer")
-    return _drawn(panels, (int(layers.min()), int(layers.max())), words, width, shape)
+    return _drawn(Page(**look), panels, (int(layers.min()), int(layers.max())), words, shape)
 
 
 def _drawn(
+    page: Page,
     panels: list[_Panel],
     layers: tuple[int, int],
-    words: tuple[str, str, str, str],
-    width: str,
+    words: tuple[str, str, str],
     shape: tuple[float, float],
 ) -> Figure:
     """Draw panels one below the other, which share the layers, with labels at the lines' ends.
 
     Args:
+        page: the sheet.
         panels: the panels.
         layers: the first and the last one.
-        words: the title, what x counts, what y is, the note.
-        width: of the sheet.
+        words: what x counts, what y is, the caption.
         shape: a panel's height by the sheet's width, in a column and on a page.
     """
-    title, label, y_words, note = words
+    label, y_words, note = words
     with style():
-        page = Page(width)
-        frame = Frame(page, title, label, note)
+        page.frame(label, note)
         longest = page.width * (0.28 if not page.wide else 0.22)
         names = {
             line.name: page.wrap(arrows(line.name), longest, SMALL)
@@ -251,34 +252,34 @@ def _drawn(
         across = page.width - left - right
         heads = [page.wrap(arrows(p.name), across, SMALL) if split else "" for p in panels]
         above = [page.measure(name, SMALL)[1] + 5.0 if name else 0.0 for name in heads]
-        stack = sum(rooms) + sum(above) + gaps
-        page.grow(frame.bottom + stack + frame.top)
-        frame.draw(left + across / 2)
-        page.text(
-            EDGE, frame.bottom + stack / 2, y_label, rotation=90, va="center", fontsize=NORMAL,
-            multialignment="center",
-        )  # fmt: skip
-        top = frame.bottom + stack
-        for panel, name, high, room in zip(panels, heads, above, rooms, strict=True):
+        asked = sum(rooms) + sum(above) + gaps
+        stack = page.grow(asked)
+        top, drawn = page.bottom + stack, []
+        for panel, name, high, wanted in zip(panels, heads, above, rooms, strict=True):
+            room = wanted + (stack - asked) / len(panels)
             if name:
                 page.text(left, top - 2.0, name, va="top", fontsize=SMALL)
             bottom = top - high - room
             axes = page.axes(left, bottom, across, room)
-            _panel(page, axes, panel, names, layers)
+            _panel(page, axes, panel, names, layers, (left, bottom, across, room))
+            drawn.append(axes)
             if panel is not panels[-1]:
                 axes.tick_params(labelbottom=False)
             top = bottom - _APART
-    return page.figure
+        page.y_label(drawn[0], y_label, page.bottom + stack / 2)
+        return page.finish(drawn[-1], left + across / 2)
 
 
 def _panel(
-    page: Page, axes: Axes, panel: _Panel, names: dict[str, str], layers: tuple[int, int]
+    page: Page,
+    axes: Axes,
+    panel: _Panel,
+    names: dict[str, str],
+    layers: tuple[int, int],
+    box: tuple[float, float, float, float],
 ) -> None:
     """A panel's lines and the labels at their ends."""
-    first, last = layers
-    box = axes.get_position()
-    left, bottom = box.x0 * page.width, box.y0 * page.height
-    across, room = box.width * page.width, box.height * page.height
+    (first, last), (left, bottom, across, room) = layers, box
     pad = PAD * max(last - first, 1.0) / (across - 2 * PAD)
     axes.set_xlim(first - pad, last + pad)
     axes.set_ylim(panel.low, panel.high)
@@ -356,7 +357,7 @@ def _curves(table: pd.DataFrame) -> list[_Line]:
     low, high = (original + numbers(table, name, known=False) for name in ("ci_low", "ci_high"))
     significant = table["significant"].eq(True).to_numpy(dtype=bool)
     curves = []
-    for sign, name in enumerate(dict.fromkeys(names)):
+    for name, sign in places(list(dict.fromkeys(map(str, names)))).items():
         rows = np.flatnonzero(names == name)
         rows = rows[np.argsort(n[rows], kind="stable")]
         parts = (values[rows] for values in (n, mean, low, high, significant))
@@ -370,7 +371,7 @@ def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
     series = table["series"].astype(str).to_numpy(dtype=object)
     where = table["panel"].astype(str).to_numpy(dtype=object) if split else np.full(len(table), "")
     columns = [numbers(table, name, known=False) / scale for name in ("value", "low", "high")]
-    signs = {str(name): i for i, name in enumerate(dict.fromkeys(series))}
+    signs = places(list(dict.fromkeys(map(str, series))))
     panels = []
     for panel in dict.fromkeys(where):
         lines, seen = [], [np.zeros(0)]
@@ -381,21 +382,9 @@ def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
             if np.isfinite(value).any():
                 lines.append(_Line(name, sign, layer[rows], value, low, high))
                 seen += [value, low, high]
-        least, most = _range(np.concatenate(seen))
+        least, most = reach(np.concatenate(seen), 0.04) if lines else (0.0, 1.0)
         panels.append(_Panel(str(panel), lines, least, most, ticks(least, most, 5), {}))
     return panels
-
-
-def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """An axis' ends: from 0, where that takes little room, with a margin."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    if max(high, 0.0) - min(low, 0.0) <= 1.5 * (high - low) or high <= low:
-        low, high = min(low, 0.0), max(high, 0.0)
-    margin = max((high - low) * 0.04, abs(high) * 1e-6, 1e-9)
-    return low - margin, high + margin
 
 
 def _sign(i: int) -> tuple[str, str]:

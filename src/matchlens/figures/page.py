@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
@@ -24,6 +25,10 @@ from matplotlib.ticker import MaxNLocator
 from matchlens.errors import InputError
 
 DPI = 300
+SCREEN = 96
+"""Dots an inch of a figure in a notebook."""
+LEAST = 30.0
+"""Height of the inside of axes at least (points)."""
 WIDTHS = {"column": 3.35 * 72, "page": 7.0 * 72}
 """Points: one column of a paper and its whole page."""
 SMALL, NORMAL = 7.0, 8.0
@@ -55,9 +60,37 @@ PALETTE = (
     ("#999933", "X"),
     ("#44AA99", "<"),
     ("#A67C00", ">"),
+    ("#777777", "p"),
+    ("#4d6a8a", "h"),
+    ("#8a8f99", "d"),
+    ("#1a1a1a", "o"),
 )
 """Colours that colour-blind readers tell apart (after Paul Tol's muted scheme, its two palest
-darkened), each with a marker for those who print in grey."""
+darkened) and greys, each with a marker for those who print in grey."""
+NEUTRAL = 12
+"""The place in the palette of what is no direction, class or part."""
+MEANING: Mapping[str, int] = {
+    **{"Q->D": 0, "D->Q": 1, "D->D": 2, "Q->Q": 3, "CLS->All": 4, "CLS->Q": 5, "CLS->D": 6},
+    **{"relevant": 7, "hard": 8, "easy": 9, "CLS": 4, "SEP1": 10, "SEP2": 11},
+    **{"zero": NEUTRAL, "the cut": NEUTRAL},
+}
+"""Places in the palette that mean one thing in all figures and on the page."""
+_FREE = (3, 5, 6, 8, 7, 4, 2, 1, 0, 9, 10, 11)
+"""The others' places, those first that most figures leave free."""
+
+
+def places(names: Sequence[str]) -> dict[str, int]:
+    """The place in the palette of each name; those with a meaning of their own keep it.
+
+    >>> places(["D->D", "Q->SEP1", "Q->D"])
+    {'D->D': 2, 'Q->SEP1': 3, 'Q->D': 0}
+    """
+    found = {name: MEANING[name] for name in names if name in MEANING}
+    free = [place for place in _FREE if place not in found.values()] or list(_FREE)
+    others = itertools.cycle(free)
+    return {name: found[name] if name in found else next(others) for name in dict.fromkeys(names)}
+
+
 DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
     (0, ()),
     (0, (5, 1.2)),
@@ -110,27 +143,82 @@ def style() -> Iterator[None]:
         yield
 
 
+class PaperFigure(Figure):
+    """A figure that shows itself in a notebook, without ``%matplotlib``, and keeps its caption."""
+
+    caption: str = ""
+    """What its signs mean; :func:`render` writes it into the files' metadata."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        stream, dots = io.BytesIO(), 2 * SCREEN
+        with style():
+            self.savefig(stream, format="png", dpi=dots)
+        width, height = self.get_size_inches() * SCREEN
+        return stream.getvalue(), {"width": round(width), "height": round(height)}
+
+
+class Look(TypedDict, total=False):
+    """What every figure can be asked for.
+
+    Args:
+        title: above the figure; none by default.
+        width: ``column`` (3.35 inch, the default) or ``page`` (7 inch).
+        caption: whether the sentences that explain the signs stand below the figure; by default
+            they are only its attribute ``caption``, for the caption of the paper.
+        ax: axes to draw into, in place of a sheet of the figure's own: all that belongs to the
+            figure stands inside their rectangle, which shrinks to make room.
+    """
+
+    title: str
+    width: str
+    caption: bool
+    ax: Axes | None
+
+
+Drawing = Callable[..., Figure]
+"""A figure of a study, drawn when it is called; takes what :class:`Look` has."""
+
+
 class Page:
     """A sheet of a given width that grows downwards; all lengths are points (1/72 inch).
 
-    Args:
-        width: ``column`` (3.35 inch) or ``page`` (7 inch).
+    Args: see :class:`Look`.
 
     Raises:
-        InputError: if the width is neither.
+        InputError: if the width is unknown, or ``ax`` are no axes.
     """
 
-    def __init__(self, width: str) -> None:
+    def __init__(
+        self, *, title: str = "", width: str = "column", caption: bool = False,
+        ax: Axes | None = None,
+    ) -> None:  # fmt: skip
         if width not in WIDTHS:
             raise InputError(f"width {width!r} is not known; expected one of {', '.join(WIDTHS)}")
-        self.width = WIDTHS[width]
+        if ax is not None and not isinstance(ax, Axes):
+            raise InputError(
+                f"ax is {type(ax).__name__}; expected matplotlib axes: give ax=figure.subplots()"
+            )
+        self._given, self._captioned, self.title = ax, caption, title
+        self._left = self._bottom = 0.0
+        self.height: float | None = None
         self.wide = width == "page"
-        self.figure = Figure(figsize=(self.width / 72, self.width / 72), dpi=DPI, facecolor="white")
-        self._canvas = FigureCanvasAgg(self.figure)
+        if ax is None:
+            self.width = WIDTHS[width]
+            size = (self.width / 72, self.width / 72)
+            self.figure: Figure = PaperFigure(figsize=size, dpi=DPI, facecolor="white")
+            FigureCanvasAgg(self.figure)
+        else:
+            self.figure = ax.figure.figure if isinstance(ax.figure, SubFigure) else ax.figure
+            box = ax.get_window_extent().transformed(self.figure.dpi_scale_trans.inverted())
+            self._left, self._bottom, self.width, self.height = (
+                72 * float(side) for side in box.bounds
+            )
+            self.wide = bool(self.width > (WIDTHS["column"] + WIDTHS["page"]) / 2)
+        self._canvas = FigureCanvasAgg(Figure(dpi=DPI))
 
     def measure(self, text: str, size: float) -> tuple[float, float]:
         """Width and height of a text, of several lines where it has line breaks."""
-        shown = Text(0, 0, text, fontsize=size, linespacing=LINES, figure=self.figure)
+        shown = Text(0, 0, text, fontsize=size, linespacing=LINES, figure=self._canvas.figure)
         box = shown.get_window_extent(self._canvas.get_renderer())
         return float(box.width * 72 / DPI), float(box.height * 72 / DPI)
 
@@ -158,18 +246,19 @@ class Page:
         return [line.rstrip() for line in lines]
 
     def ticks(
-        self, low: float, high: float, length: float, count: int, *, over: float, sign: bool = True
-    ) -> tuple[list[float], list[str]]:
+        self, ends: tuple[float, float], length: float, count: int, *, over: float,
+        sign: bool = True,
+    ) -> tuple[list[float], list[str]]:  # fmt: skip
         """Round numbers for a horizontal axis, at most so many that their labels keep apart.
 
         Args:
-            low: the axis' first number.
-            high: its last number.
+            ends: the axis' first and last number.
             length: its length (points).
             count: how many spaces between ticks at most.
             over: how far a label may stand out beyond the axis' ends (points).
             sign: whether positive numbers have a plus.
         """
+        low, high = ends
         best: tuple[list[float], list[str]] = ([], [])
         for number in range(count, 0, -1):
             values = ticks(low, high, number)
@@ -183,70 +272,104 @@ class Page:
                 break
         return best
 
-    def grow(self, height: float) -> None:
-        """Set the sheet's height, before anything is put on it."""
-        self.height = height
-        self.figure.set_size_inches(self.width / 72, height / 72)
+    def frame(self, label: str, note: str, *, below: float = 0.0) -> None:
+        """Reserve what stands above and below the axes: title, label of the x axis, caption.
 
-    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        """Axes at a place, without frame at the top and on the right."""
-        w, h = self.width, self.height
-        axes = self.figure.add_axes((left / w, bottom / h, width / w, height / h))
-        axes.spines[["top", "right"]].set_visible(False)
-        return axes
-
-    def text(self, x: float, y: float, text: str, **how: object) -> Text:
-        """Put a text at a place."""
-        at_x, at_y = x / self.width, y / self.height
-        return self.figure.text(at_x, at_y, text, linespacing=LINES, **how)  # type: ignore[arg-type]
-
-    def line(self, xs: Sequence[float], ys: Sequence[float], **how: object) -> None:
-        """Draw a line from place to place."""
-        x, y = np.asarray(xs) / self.width, np.asarray(ys) / self.height
-        line = Line2D(x, y, transform=self.figure.transFigure, **how)  # type: ignore[arg-type]
-        self.figure.add_artist(line)
-
-
-class Frame:
-    """What stands above and below a figure's axes: title, label of the x axis, footnote.
-
-    Args:
-        page: the sheet.
-        title: above the axes, wrapped to the sheet; may be empty.
-        label: of the x axis, in words.
-        note: below, what the signs mean.
-        extra: height of what else stands between the label and the footnote (points).
-    """
-
-    def __init__(
-        self, page: Page, title: str, label: str, note: str, *, extra: float = 0.0
-    ) -> None:
-        self.page = page
-        inner = page.width - 2 * EDGE
-        self.title = page.wrap(arrows(title), inner, NORMAL)
-        self.label = page.wrap(label, inner, NORMAL)
-        self.note = page.wrap(note, inner, SMALL)
+        Args:
+            label: of the x axis, in words.
+            note: the caption, what the signs mean.
+            below: height of what else stands between the label and the caption (points).
+        """
+        inner, caption = self.width - 2 * EDGE, arrows(note)
+        if isinstance(self.figure, PaperFigure):
+            self.figure.caption = caption
+        self._title = self.wrap(arrows(self.title), inner, NORMAL)
+        self._label = self.wrap(label, inner, NORMAL)
+        self._note = self.wrap(caption, inner, SMALL) if self._captioned else ""
         gaps = [
-            page.measure(text, size)[1] + 4.0 if text else 0.0
-            for text, size in ((self.title, NORMAL), (self.label, NORMAL), (self.note, SMALL))
+            self.measure(text, size)[1] + 4.0 if text else 0.0
+            for text, size in ((self._title, NORMAL), (self._label, NORMAL), (self._note, SMALL))
         ]
         self.top = EDGE + max(gaps[0], 2.0)
         """Points above the axes."""
         self.extra = EDGE + gaps[2]
         """Where what else there is begins, seen from below."""
-        self._label_at = self.extra + extra
-        self.bottom = self._label_at + gaps[1] - 2.0 + page.measure("0", SMALL)[1] + TICK
+        self._label_at = self.extra + below
+        self.bottom = self._label_at + gaps[1] - 2.0 + self.measure("0", SMALL)[1] + TICK
         """Points below the axes."""
 
-    def draw(self, centre: float) -> None:
-        """Put the texts; the label is centred on a place, as far as the sheet's edges allow."""
-        page = self.page
-        if self.title:
-            page.text(EDGE, page.height - EDGE, self.title, va="top", fontsize=NORMAL)
-        page.text(EDGE, EDGE, self.note, va="bottom", fontsize=SMALL, color=GREY)
-        half = page.measure(self.label, NORMAL)[0] / 2
-        x = min(max(centre, EDGE + half), page.width - EDGE - half)
-        page.text(x, self._label_at, self.label, va="bottom", ha="center", fontsize=NORMAL)
+    def grow(self, inner: float, least: float = LEAST) -> float:
+        """Set the sheet's height, before anything is put on it.
+
+        Args:
+            inner: the height that the axes would have.
+            least: the height that they need at least.
+
+        Returns:
+            The height that the axes get: as asked, or what given axes leave.
+        """
+        if self.height is None:
+            self.height = self.bottom + inner + self.top
+            self.figure.set_size_inches(self.width / 72, self.height / 72)
+            return inner
+        room = self.height - self.bottom - self.top
+        if room < least:
+            raise InputError(
+                f"the axes given as ax are {self.height:.0f} points high, which leaves {room:.0f} "
+                f"to draw in; expected {least:.0f} or more: make the figure larger"
+            )
+        return room
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """A place on the sheet as parts of the whole figure."""
+        width, height = self.figure.get_size_inches() * 72
+        return (x + self._left) / width, (y + self._bottom) / height
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        """Axes at a place, without frame at the top and on the right."""
+        (x, y), (far, up) = self.place(left, bottom), self.place(left + width, bottom + height)
+        axes, self._given = self._given, None
+        if axes is None:
+            axes = self.figure.add_axes((x, y, far - x, up - y))
+        else:
+            axes.set_position((x, y, far - x, up - y))
+            axes.tick_params(
+                labelsize=SMALL, length=2.5, pad=2.5, width=0.6, color=GREY, labelcolor=INK
+            )
+        axes.spines[["top", "right"]].set_visible(False)
+        return axes
+
+    def text(self, x: float, y: float, text: str, **how: object) -> Text:
+        """Put a text at a place."""
+        return self.figure.text(*self.place(x, y), text, linespacing=LINES, **how)  # type: ignore[arg-type]
+
+    def line(self, xs: Sequence[float], ys: Sequence[float], **how: object) -> None:
+        """Draw a line from place to place."""
+        x, y = zip(*map(self.place, xs, ys), strict=True)
+        line = Line2D(x, y, transform=self.figure.transFigure, **how)  # type: ignore[arg-type]
+        self.figure.add_artist(line)
+
+    def finish(self, axes: Axes, centre: float) -> Figure:
+        """Put title, caption and the x axis' label, centred as far as the sheet's edges allow."""
+        if self._title:
+            self.text(EDGE, (self.height or 0) - EDGE, self._title, va="top", fontsize=NORMAL)
+        if self._note:
+            self.text(EDGE, EDGE, self._note, va="bottom", fontsize=SMALL, color=GREY)
+        half = self.measure(self._label, NORMAL)[0] / 2
+        x = min(max(centre, EDGE + half), self.width - EDGE - half)
+        axes.set_xlabel(self._label, va="bottom", fontsize=NORMAL, linespacing=LINES)
+        at = self.place(x, self._label_at)
+        axes.xaxis.set_label_coords(*at, transform=self.figure.transFigure)
+        return self.figure
+
+    def y_label(self, axes: Axes, words: str, middle: float) -> None:
+        """Label the y axis at the sheet's left edge, centred on a height."""
+        axes.set_ylabel(
+            words, rotation=90, rotation_mode="default", va="center", ha="left", fontsize=NORMAL,
+            linespacing=LINES, multialignment="center",
+        )  # fmt: skip
+        at = self.place(EDGE, middle)
+        axes.yaxis.set_label_coords(*at, transform=self.figure.transFigure)
 
 
 def arrows(text: str) -> str:
@@ -366,47 +489,63 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return [float(tick) for tick in found if low - slack <= tick <= high + slack]
 
 
+def reach(values: Float[np.ndarray, " n"], margin: float) -> tuple[float, float]:
+    """An axis' ends: all values with a margin, and 0 where that takes little room."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return -1.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    if high <= low or max(high, 0.0) - min(low, 0.0) <= 1.5 * (high - low):
+        low, high = min(low, 0.0), max(high, 0.0)
+    room = max((high - low) * margin, max(abs(low), abs(high)) * 1e-6, 1e-9)
+    return low - room, high + room
+
+
 @dataclass(frozen=True)
-class Entry:
-    """One name in the key: the place of its sign, and its line."""
-
-    name: str
-    x: float
-    line: int
-
-
-def key(
-    page: Page, names: list[str], left: float, across: float, *, sign: float = 7.0
-) -> tuple[list[Entry], float]:
-    """Where each name stands above the axes, in as many lines as they need.
+class Key:
+    """Names with their signs above the axes, in as many lines as they need.
 
     Args:
         page: the sheet.
-        names: the names, none wider than the sheet.
-        left: where the axes begin.
-        across: the axes' width; a key that is wider begins at the sheet's edge.
+        names: the names, as they are shown.
+        places: where each sign begins, and its line.
+        line: a line's height (points).
         sign: from a sign's left edge to its name (points).
-
-    Returns:
-        The entries, and a line's height.
     """
-    sizes = [page.measure(name, SMALL) for name in names]
-    wide = [sign + size[0] for size in sizes]
-    if sum(wide) + _GAP * (len(wide) - 1) > across:
-        left, across = EDGE, page.width - 2 * EDGE
-    entries: list[Entry] = []
-    x, line = left, 0
-    for name, needed in zip(names, wide, strict=True):
-        if entries and x + needed > left + across:
-            x, line = left, line + 1
-        entries.append(Entry(name, x, line))
-        x += needed + _GAP
-    return entries, max(size[1] for size in sizes) + 1.0
 
+    page: Page
+    names: list[str]
+    places: list[tuple[float, int]]
+    line: float
+    sign: float
 
-def write(page: Page, entry: Entry, x: float, y: float) -> None:
-    """Put an entry's name beside its sign: all names on one line's baseline, long ones centred."""
-    if "\n" in entry.name:
-        page.text(x, y, entry.name, va="center", fontsize=SMALL)
-    else:
-        page.text(x, y - 0.36 * SMALL, entry.name, va="baseline", fontsize=SMALL)
+    @classmethod
+    def lay(cls, page: Page, names: list[str], left: float, across: float, sign: float) -> Key:
+        """Find each name's place, above axes that begin at ``left``; the sheet makes room."""
+        names = [page.wrap(arrows(name), page.width / 2, SMALL) for name in names]
+        sizes = [page.measure(name, SMALL) for name in names]
+        wide = [sign + size[0] for size in sizes]
+        if sum(wide) + _GAP * (len(wide) - 1) > across:
+            left, across = EDGE, page.width - 2 * EDGE
+        found: list[tuple[float, int]] = []
+        x, line = left, 0
+        for needed in wide:
+            if found and x + needed > left + across:
+                x, line = left, line + 1
+            found.append((x, line))
+            x += needed + _GAP
+        key = cls(page, names, found, max(size[1] for size in sizes) + 1.0, sign)
+        page.top += key.line * (line + 1) + 3.0
+        return key
+
+    def write(self, bottom: float) -> Iterator[tuple[float, float]]:
+        """Write the names above the axes' top edge; yields the place of each name's sign."""
+        lines = self.places[-1][1] + 1
+        for name, (x, line) in zip(self.names, self.places, strict=True):
+            y = bottom + 3.0 + self.line * (lines - line - 0.5)
+            yield x, y
+            if "\n" in name:
+                self.page.text(x + self.sign, y, name, va="center", fontsize=SMALL)
+            else:
+                at = y - 0.36 * SMALL  # all names of a line on one baseline
+                self.page.text(x + self.sign, at, name, va="baseline", fontsize=SMALL)

@@ -16,7 +16,7 @@ from matchlens._version import __version__
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.live.wishes import LETTERS, Wish
-from matchlens.report.page.pair_view import asset, palettes, steps
+from matchlens.report.page.pair_view import asset, colours, steps
 from matchlens.report.texts import num, shown
 
 if TYPE_CHECKING:
@@ -175,10 +175,9 @@ def _rank(place: list[int]) -> str:
 
 def theme() -> str:
     """The page's colours, light and dark, and the classes of their steps."""
-    light, dark = palettes()
     return (
-        f":root{{{light}}}@media(prefers-color-scheme:dark){{:root:not([data-theme=light])"
-        f"{{{dark}}}}}:root[data-theme=dark]{{{dark}}}{steps()}"
+        f":root{{color-scheme:light dark;{colours()}}}:root[data-theme=light]{{color-scheme:light}}"
+        f":root[data-theme=dark]{{color-scheme:dark}}{steps()}"
     )
 
 

@@ -6,7 +6,7 @@ mark. Scales, ticks, the choice of named heads and the placing of labels are tho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite, isnan
@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from matchlens.figures import labels
+from matchlens.figures.page import places as meanings
 from matchlens.figures.page import ticks, written
 from matchlens.report.table import Row, short, tag
 from matchlens.report.texts import arrow, known, num, number
@@ -23,8 +24,6 @@ STEPS = 8
 """Colours on each side of zero."""
 CHAR = 6.3
 """A character's width at the charts' size of type, about (px)."""
-COLOURS = 9
-"""Colours of series before they repeat."""
 WIDTH = 720.0
 SIDE = 348.0
 """Width of a map: what a phone shows without scrolling."""
@@ -190,7 +189,6 @@ def _scale(left: float, y: float, most: float, digits: int, signed: bool) -> lis
 
 def curves(
     rows: Sequence[Row],
-    summary: str,
     x_words: str,
     y_words: str,
     *,
@@ -201,14 +199,14 @@ def curves(
 
     Args:
         rows: series, layer, value, low, high, tip and, if wanted, significant (else filled).
-        summary: what the chart shows, for those who do not see it.
         x_words: what x counts.
         y_words: what y is.
         lines: name and height of level lines.
         size: width and height (px).
     """
     width, height = size
-    places = {name: place for place, name in enumerate(dict.fromkeys(r["series"] for r in rows))}
+    places = list(dict.fromkeys(str(r["series"]) for r in rows))
+    colours = meanings(places)
     rows = [row for row in rows if isfinite(number(row["value"]))]
     series = {name: [r for r in rows if r["series"] == name] for name in places}
     series = {name: points for name, points in series.items() if points}
@@ -219,8 +217,8 @@ def curves(
     x = Scale(min(layers), max(layers), 54.0, width - right)
     y = Scale(*around([*seen, *(v for _, v in lines)], least=0.01), height - 48.0, 30.0)
     last = {name: points[-1] for name, points in series.items()}
-    ends = [y(number(row["value"])) for row in last.values()] + [y(value) for _, value in lines]
-    at = spread(ends, _GAP, y.end, y.start)
+    heights = [y(number(row["value"])) for row in last.values()] + [y(value) for _, value in lines]
+    at = spread(heights, _GAP, y.end, y.start)
     first, final = round(x.low), round(x.high)
     every = 1 if final - first <= 16 else 2 if final - first <= 32 else 5
     x_ticks = [(float(n), str(n)) for n in range(first, final + 1, every)]
@@ -233,11 +231,14 @@ def curves(
         drawn = _curve(points, x, y)
         end = x(number(points[-1]["layer"])) + 6, y(number(points[-1]["value"]))
         drawn.append(_end(arrow(name), end, (x.end + 14, label), "name"))
-        place = places[name]
-        parts.append(tag("g", *drawn, class_=f"series c{place % COLOURS} s{place}"))
+        kinds = f"series c{colours[name]} s{places.index(name)}"
+        parts.append(tag("g", *drawn, class_=kinds))
     for (name, value), label in zip(lines, at[len(series) :], strict=True):
         parts.append(_end(name, (x.end + 6, y(value)), (x.end + 14, label), "muted"))
-    return drawing(size, summary, parts, "curves")
+    ends = [(arrow(name), points[0], points[-1]) for name, points in series.items()]
+    courses = [f"{name} {num(a['value'])} to {num(b['value'])}" for name, a, b in ends]
+    courses += [f"{name} {num(value)}" for name, value in lines]
+    return drawing(size, f"{y_words} by {x_words}: {'; '.join(courses)}.", parts, "curves")
 
 
 def _curve(points: Sequence[Row], x: Scale, y: Scale) -> list[str]:
@@ -276,7 +277,6 @@ def _end(name: str, end: tuple[float, float], at: tuple[float, float], kind: str
 
 def head_map(
     rows: Sequence[Row],
-    summary: str,
     words: str,
     *,
     digits: int = 3,
@@ -287,7 +287,6 @@ def head_map(
 
     Args:
         rows: layer, head, diff (NaN or None where unknown), significant, tip.
-        summary: what the map shows, for those who do not see it.
         words: what the numbers are.
         digits: decimals at the scale.
         signed: whether numbers may be negative; else colours run from 0 up.
@@ -315,7 +314,15 @@ def head_map(
         tag("text", "layer", class_="tick mid", transform=turned),
         *_scale(width - 156.0, bottom + 24, most, digits, signed),
     ]
-    return drawing((width, bottom + 56), summary, parts, "map", heads)
+    stars = [number(row["diff"]) for row in rows if row["significant"]]
+    summary = (
+        f"{words}, layers by heads: {len(rows)} heads, {sum(star > 0 for star in stars)} marked as "
+        f"higher, {sum(star < 0 for star in stars)} as lower"
+    )
+    if most > 0:
+        top = max(rows, key=lambda row: max(map(abs, known([row["diff"]])), default=0.0))
+        summary += f"; the largest is {num(top['diff'], digits)} at {top['layer']}.{top['head']}"
+    return drawing((width, bottom + 56), f"{summary}.", parts, "map", heads)
 
 
 def _cell(row: Row, corner: tuple[float, float], side: float, most: float, signed: bool) -> Markup:
@@ -335,20 +342,12 @@ def _cell(row: Row, corner: tuple[float, float], side: float, most: float, signe
     return mark("g", row["tip"], *inside, class_=f"m{deep}")
 
 
-def outstanding(rows: Sequence[Row]) -> str:
-    """List the heads that a scatter names."""
-    rows = _placed(rows)
-    x, y = (np.array([number(row[k]) for row in rows], dtype=np.float64) for k in "xy")
-    return ", ".join(f"{rows[i]['layer']}.{rows[i]['head']}" for i in labels.outstanding(x, y))
-
-
 def _placed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if len(known([row["x"], row["y"]])) == 2]
 
 
 def scatter(
     rows: Sequence[Row],
-    summary: str,
     x_words: str,
     y_words: str,
     *,
@@ -359,7 +358,6 @@ def scatter(
 
     Args:
         rows: layer, head, x, y, tip and, if wanted, colour and significant (else filled).
-        summary: what the chart shows, for those who do not see it.
         x_words: what x is.
         y_words: what y is.
         colour_words: what the colours say; one colour where empty.
@@ -383,6 +381,11 @@ def scatter(
     named = labels.outstanding(np.array(x_values), np.array(y_values)) if rows else []
     names = [f"{rows[i]['layer']}.{rows[i]['head']}" for i in named]
     parts += _names(names, places[named] if rows else places, places, (x, y))
+    right = sum(a > 0 and b > 0 for a, b in zip(x_values, y_values, strict=True))
+    summary = (
+        f"{y_words} against {x_words}, {len(rows)} heads, {right} to the upper right; outstanding: "
+        f"{', '.join(names) or 'none'}."
+    )
     if not colour_words:
         return drawing(size, summary, parts, "scatter")
     parts += _scale(50.0, height + 8, most, 3, signed=True)
@@ -403,7 +406,7 @@ def _names(
     sheet = np.array([(x.start + x.end) / 2, (y.start + y.end) / 2, x.end - x.start + 20,
                       y.start - y.end + 8])  # fmt: skip
     parts: list[str] = []
-    boxes = labels.beside(cells, sizes, points, sheet, cost=25.0)
+    boxes = labels.beside(cells, sizes, points, sheet)
     for name, cell, box in zip(names, cells, boxes, strict=True):
         if np.isnan(box).any():
             continue
@@ -449,7 +452,8 @@ def whiskers(rows: Sequence[Row], summary: str, x_words: str) -> Markup:
         x_words: what the numbers are.
     """
     names = list(dict.fromkeys(row["cut"] for row in rows))
-    hows = list(dict.fromkeys(row["how"] for row in rows))
+    hows = list(dict.fromkeys(str(row["how"]) for row in rows))
+    colours = meanings(hows)
     tall = len(hows) * 11.0 + 12.0
     seen = known([row[k] for row in rows for k in ("diff", "ci_low", "ci_high")])
     parts, x, height = _lanes([arrow(name) for name in names], tall, seen, x_words)
@@ -457,7 +461,7 @@ def whiskers(rows: Sequence[Row], summary: str, x_words: str) -> Markup:
         y = 12.0 + place * tall
         parts.append(tag("line", x1=x.start, x2=x.end, y1=y, y2=y, class_="grid"))
     for row in rows:
-        kind = hows.index(row["how"])
+        kind = hows.index(str(row["how"]))
         y = 12.0 + (names.index(row["cut"]) + 0.5) * tall + (kind - (len(hows) - 1) / 2) * 11.0
         low, high, value = (number(row[k]) for k in ("ci_low", "ci_high", "diff"))
         inside: list[str] = []
@@ -466,7 +470,7 @@ def whiskers(rows: Sequence[Row], summary: str, x_words: str) -> Markup:
         if isfinite(value):
             dot = "dot" if row["significant"] else "dot hollow"
             inside.append(tag("circle", cx=x(value), cy=y, r=4.0, class_=dot))
-        parts.append(mark("g", row["tip"], *inside, class_=f"m series c{kind}"))
+        parts.append(mark("g", row["tip"], *inside, class_=f"m series c{colours[hows[kind]]}"))
     return drawing((WIDTH, height), summary, parts, "rows")
 
 
@@ -497,12 +501,11 @@ def strips(rows: Sequence[Row], summary: str, x_words: str) -> Markup:
     return drawing((WIDTH, height), summary, parts, "rows")
 
 
-def stacked(rows: Sequence[Row], summary: str, x_words: str) -> Markup:
+def stacked(rows: Sequence[Row], x_words: str) -> Markup:
     """Draw shares as bars, positive ones to the right of zero, negative ones to the left.
 
     Args:
         rows: name, share, kind (the number of its colour), tip; a bar for each name.
-        summary: what the chart shows, for those who do not see it.
         x_words: what the shares are of.
     """
     bars: dict[object, list[Row]] = {}
@@ -522,35 +525,37 @@ def stacked(rows: Sequence[Row], summary: str, x_words: str) -> Markup:
             wide_ = max(x(start + abs(value)) - x(start), 0.2)
             box = {"x": x(start), "y": 15.0 + place * 20.0, "width": wide_, "height": 14.0}
             parts.append(mark("g", row["tip"], tag("rect", **box, class_="share"),
-                              class_=f"m series c{row['kind']}"))  # fmt: skip
+                              class_=f"m series g{row['kind']}"))  # fmt: skip
             right, left = right + max(value, 0.0), left + min(value, 0.0)
+    first = [f"{row['name']} {num(row['share'], 2)}" for row in rows if row["kind"] == 0]
+    summary = f"{x_words}; the first share: {'; '.join(first)}."
     return drawing((WIDTH, height), summary, parts, "rows")
 
 
 def distribution(
-    classes: Sequence[Sequence[float]], low: float, high: float, title: str, summary: str
+    classes: Mapping[str, Sequence[float]], low: float, high: float, title: str
 ) -> Markup:
     """Draw overlaid histograms of one head, a step line for each class, the first one filled.
 
     Args:
-        classes: the share of each class's pairs in each bin.
+        classes: the share of the class's pairs in each bin, by the class's name.
         low: the first bin's lower end.
         high: the last bin's upper end.
         title: above the chart.
-        summary: what the chart shows, for those who do not see it.
     """
     width, height = 230.0, 136.0
-    top = max((value for some in classes for value in some), default=0.0) or 1.0
+    top = max((value for some in classes.values() for value in some), default=0.0) or 1.0
     x, y = Scale(low, high, 8.0, width - 10), Scale(0.0, top, height - 22, 24.0)
     parts: list[str] = [tag("text", title, x=8.0, y=13.0, class_="label")]
     for value, label in x.ticks(4):
         parts.append(tag("text", label, x=x(value), y=height - 7, class_="tick mid"))
     parts.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
-    for place, some in enumerate(classes):
+    for place, some in enumerate(classes.values()):
         each = (high - low) / max(len(some), 1)
         corners = [(low, 0.0)]
         for k, value in enumerate(some):
             corners += [(low + k * each, value), (low + (k + 1) * each, value)]
         points = " ".join(f"{short(x(a))},{short(y(b))}" for a, b in [*corners, (high, 0.0)])
         parts.append(tag("polyline", points=points, class_=f"steps k{place}"))
+    summary = f"Distributions of {', '.join(classes)} passages, {num(low)} to {num(high)}; {title}."
     return drawing((width, height), summary, parts, "distribution")

@@ -10,6 +10,7 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.errors import InputError
 from matchlens.ranking.effects import MARGIN
+from matchlens.report.views.ablation import costliest
 from matchlens.report.views.study import latex, text
 from matchlens.results import Result, read_manifest, records, to_json
 from matchlens.saving import locked
@@ -79,6 +80,10 @@ def conclude(
     )
     numbers = headline({**results, NAME: result})
     sentences = summary(results, decided)
+    first = costliest(results["ablation"]) if "ablation" in results else ""
+    if first:
+        row = pd.DataFrame({"kind": ["first"], "sentence": [first]})
+        sentences = pd.concat([row, sentences], ignore_index=True)
     result.tables = {"claims": decided, "headline": numbers, "summary": sentences}
     result.texts = {
         "results.json": to_json(as_json(result, results)),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from matchlens.figures.page import places
 from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.table import Table, tag
-from matchlens.report.texts import notes, prose, shown, spelled
+from matchlens.report.texts import ARROW, notes, prose, shown, spelled
 from matchlens.results import Result
 
 HIDDEN = {"check", "batches", "parts", "digits", "original", "random_value"}
@@ -110,7 +111,7 @@ def titled(title: str, *blocks: Markup) -> Markup:
 
 def key(names: Sequence[str], sign: str = "dot") -> Markup:
     """Explain the colours of a chart: by a ``dot``, a ``share``'s box, or the line of ``steps``."""
-    items = []
+    items, colours = [], places(names)
     for n, name in enumerate(names):
         if sign == "share":
             drawn = tag("rect", width="10", height="10", class_="share")
@@ -121,7 +122,9 @@ def key(names: Sequence[str], sign: str = "dot") -> Markup:
             drawn = line + tag("circle", cx="11", cy="5", r="4", class_="dot")
         box = "0 0 10 10" if sign == "share" else "0 0 22 10"
         svg = tag("svg", drawn, viewBox=box, aria_hidden="true")
-        items.append(tag("li", svg, name, class_=None if sign == "steps" else f"c{n}"))
+        items.append(
+            tag("li", svg, name, class_=f"g{n}" if sign == "share" else f"c{colours[name]}")
+        )
     return tag("ul", *items, class_="key boxes" if sign == "share" else "key")
 
 
@@ -131,15 +134,15 @@ class Exhibit:
 
     Args:
         id: its place in the address (``#id``), and the key of its definition.
-        title: its heading.
+        title: its heading, in words.
         subtitle: what it shows, in one line.
-        nav: its name in the navigation; the title where empty.
+        number: its number in the paper, such as ``Figure 1a``; empty where it has none.
         lead: what it says, in plain sentences made from the numbers.
         body: its blocks.
         definition: what its numbers are, exactly; that of its id where empty.
         tables: its numbers, to look at and download.
-        options: the options of the study behind it.
-        notes: what a person should know before believing it.
+        result: the study behind it, whose options and notes are shown.
+        notes: what else a person should know before believing it.
         absent: why there is nothing to show; empty where there is.
         template: a template that draws the body, in place of blocks.
         context: what that template needs.
@@ -149,12 +152,12 @@ class Exhibit:
     id: str
     title: str
     subtitle: str
-    nav: str = ""
+    number: str = ""
     lead: tuple[str, ...] = ()
     body: tuple[Markup, ...] = ()
     definition: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    options: tuple[tuple[str, str], ...] = ()
+    result: Result | None = None
     notes: tuple[str, ...] = ()
     absent: str = ""
     template: str = ""
@@ -166,14 +169,20 @@ class Exhibit:
         """What its numbers are, exactly."""
         return self.definition or DEFINITIONS[self.id]
 
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The study's options as names and texts, in the manifest's order."""
+        return [
+            (name.replace("_", " "), shown(spelled(value), 400))
+            for name, value in (self.result.options.items() if self.result else ())
+            if name not in HIDDEN
+        ]
 
-def options_of(result: Result) -> tuple[tuple[str, str], ...]:
-    """Return a study's options as names and texts, in the manifest's order."""
-    return tuple(
-        (name.replace("_", " "), shown(spelled(value), 400))
-        for name, value in result.options.items()
-        if name not in HIDDEN
-    )
+    @property
+    def all_notes(self) -> list[str]:
+        """The study's notes and its own, each once."""
+        own = notes_of(self.result) if self.result else ()
+        return list(dict.fromkeys([*own, *self.notes]))
 
 
 def notes_of(result: Result) -> tuple[str, ...]:
@@ -186,8 +195,8 @@ def chooser(curves: Sequence[tuple[str, str, bool]]) -> Markup:
     if len(curves) == 1:
         name, said, _ = curves[0]
         return tag("p", tag("span", name, class_="cut"), f": {said}", class_="panel-note")
-    labels = []
-    for n, (name, said, on) in enumerate(curves):
+    labels, colours = [], places([name.replace(ARROW, "->") for name, _, _ in curves])
+    for n, ((name, said, on), colour) in enumerate(zip(curves, colours.values(), strict=True)):
         line = tag("line", x1="1", x2="21", y1="5", y2="5", class_="line")
         dot = tag("circle", cx="11", cy="5", r="4", class_="dot")
         box = {"type": "checkbox", "class_": f"choose x{n}", "checked": "" if on else None}
@@ -196,6 +205,6 @@ def chooser(curves: Sequence[tuple[str, str, bool]]) -> Markup:
             tag("svg", line, dot, viewBox="0 0 22 10", aria_hidden="true"),
             tag("span", tag("span", name, class_="cut"), " ", tag("span", said, class_="soft")),
         )
-        labels.append(tag("label", *inside, class_=f"c{n % 9}"))
+        labels.append(tag("label", *inside, class_=f"c{colour}"))
     choices = tag("div", *labels, class_="choices")
     return tag("fieldset", tag("legend", "Directions cut"), choices, class_="chooser")

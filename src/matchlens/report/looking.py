@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from matchlens.errors import visible
 from matchlens.report.table import columns
-from matchlens.report.texts import note_lines, printed
+from matchlens.report.texts import note_lines, printed, wrapped
 from matchlens.results import Result, records
 
 MOST = 8
@@ -64,8 +63,8 @@ def _view(result: Result, row: Mapping[str, object], received: np.ndarray) -> li
     tokens = result.to_frame("tokens")
     tokens = pd.DataFrame(tokens[tokens["look"] == look])
     lines = [f"Look {look}: {row['why']}"]
-    lines += _prose(f"query {plain(str(row['qid']), 60)}: {plain(str(row['query']))}")
-    lines += _prose(f"passage {plain(str(row['docid']), 60)}: {plain(str(row['passage']))}")
+    lines += wrapped(f"query {plain(str(row['qid']), 60)}: {plain(str(row['query']))}", "  ")
+    lines += wrapped(f"passage {plain(str(row['docid']), 60)}: {plain(str(row['passage']))}", "  ")
     lines += ["", "Read most (share of the reader's attention, mean over all layers and heads)"]
     mean = received[look].mean((0, 1))  # [reader, place], NaN behind the last token
     readers = [str(name) for name in _listed(result.options["readers"])]
@@ -85,7 +84,7 @@ def _most_read(
     order = np.argsort(-shares, kind="stable")[:MOST]
     listed = [f"{plain(str(words[int(places[at])]), 20)} {shares[at]:.3f}" for at in order]
     total = f"{named or f'{reader}->{part}'} ({shares.sum():.2f}): "
-    return _prose(total + ", ".join(listed), "    ")
+    return wrapped(total + ", ".join(listed), "    ", "  ")
 
 
 def _matching(
@@ -119,12 +118,6 @@ def _cuts(result: Result, look: int) -> list[str]:
         body.append([str(row["cut"]), *cells, _rank(row["rank"]), _rank(row["rank_original"])])
     shown = f"the {len(body) - 1} largest changes of {len(table)}"
     return [f"Score under cuts ({shown}; logits)", *columns(body)]
-
-
-def _prose(text: str, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(
-        text, 100, initial_indent="  ", subsequent_indent=indent, break_on_hyphens=False
-    )
 
 
 def _rank(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError
+from matchlens.figures import Look
 from matchlens.report import html
 from matchlens.report.table import Column, Table, tag
 from matchlens.report.texts import arrow, subject
@@ -29,11 +30,7 @@ VIEW_HEADS, VIEW_LINKS = 100, 15
 
 
 def pair_view(result: Result) -> Markup:
-    """The pair view of a study of single pairs, with its style and script.
-
-    Args:
-        result: of ``explain`` or ``looking``.
-    """
+    """The pair view of a study of single pairs, with its style and script."""
     from matchlens.report.page.pair_view import notebook_block
     from matchlens.report.page.sections.explaining import explained
     from matchlens.report.page.sections.looking import looked
@@ -44,11 +41,7 @@ def pair_view(result: Result) -> Markup:
 
 
 def result_html(result: Result) -> str:
-    """Show a result as HTML: what it is, its notes, its main table.
-
-    Args:
-        result: of any study.
-    """
+    """Show a result as HTML: what it is, its notes, its main table."""
     view = view_of(result)
     pieces = [tag("h2", view.title), tag("p", html.line(subject(result)))]
     notes = [html.line(f"Note: {note}.").replace("->", "→") for note in result.notes[:MOST]]
@@ -56,7 +49,7 @@ def result_html(result: Result) -> str:
         notes.append(f"{len(result.notes) - MOST} more notes.")
     pieces += [tag("ul", *(tag("li", note) for note in notes))] if notes else []
     if result.study == "comparison":
-        pieces += [compare.said(result), *compare.shown(result, MOST)]
+        pieces += [compare.sentences(result), *compare.shown(result, MOST)]
     elif result.study in VIEWS:
         pieces.append(pair_view(result))
     else:
@@ -146,21 +139,22 @@ def result_latex(result: Result) -> str:
     return view.table(result).latex() if view.latex is None else view.latex[1](result)
 
 
-def result_figure(result: Result, name: str | None = None) -> Figure:
+def result_figure(result: Result, name: str | None = None, **look: Unpack[Look]) -> Figure:
     """Draw a figure of a result.
 
     Args:
         result: of a study that has figures.
         name: which; the study's main figure where None.
+        look: title, width, caption and axes; see :class:`matchlens.figures.Look`.
 
     Raises:
         InputError: if the study has no figure, or none of that name; it names those there are.
     """
     names = []
-    for drawn, figure in view_of(result).figures(result):
-        if name is None or name == drawn:
-            return figure
-        names.append(drawn)
+    for known, draw in view_of(result).figures(result):
+        if name is None or name == known:
+            return draw(**look)
+        names.append(known)
     if not names:
         raise InputError(
             f"study {result.study!r} has no figure; look at its tables instead: to_frame(name) "

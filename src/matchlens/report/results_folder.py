@@ -5,10 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
+from matchlens.report.texts import shown
 from matchlens.results import Result, read_manifest, records
 
 Row = dict[str, object]
+FIGURES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "table-1": (("ablation", "", ""),),
+    "figure-1a": tuple((f"sweep-{kind}", "", "") for kind in ("up-to", "from", "only", "window")),
+    "heads": (("sweep-heads", "", ""),),
+    "screen": (("screen", "", ""),),
+    "figure-1b": (("attention", "1b", ""),),
+    "figure-1c": (("attention", "1c", ""),),
+    "no-op": (("attention", "no-op", ""),),
+    "lexical": (("attention", "lexical", ""),),
+    "matching": (("attention", "sets", ""),),
+    "figure-2": (("circuits", "", "shares"),),
+    "hypothesis": (("circuits", "shares", ""),),
+    "controls": (("controls", "", ""),),
+    "explain": (("explain", "", ""),),
+}
+"""The files of an exhibit's figures: the study, how their names begin, and how they do not."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +37,13 @@ class ResultsFolder:
         manifest: the manifest.
         studies: the results by study, in the manifest's order.
         seen: rows of tables that were read before.
+        folder: where they lie; None for a result that was not saved.
     """
 
     manifest: Mapping[str, object]
     studies: Mapping[str, Result]
     seen: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    folder: Path | None = None
 
     @classmethod
     def load(cls, folder: Path) -> ResultsFolder:
@@ -32,7 +52,26 @@ class ResultsFolder:
         Raises:
             InputError: if it is no results folder, or a file cannot be read.
         """
-        return cls(read_manifest(folder), Result.load_all(folder))
+        return cls(read_manifest(folder), Result.load_all(folder), folder=folder)
+
+    def figures(self, exhibit: str) -> list[tuple[str, list[str]]]:
+        """Return the figures for papers that lie beside the page.
+
+        Args:
+            exhibit: the exhibit's id.
+
+        Returns:
+            For each figure its name, and the addresses of its SVG and PDF files.
+        """
+        found = []
+        for study, start, but in FIGURES.get(exhibit, ()):
+            places = self.folder.glob(f"{study}/figures/{start}*.svg") if self.folder else ()
+            for path in sorted(places):
+                if (but and path.name.startswith(but)) or not path.with_suffix(".pdf").is_file():
+                    continue
+                address = quote(f"{study}/figures/{path.stem}")
+                found.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))
+        return found
 
     def get(self, study: str) -> Result | None:
         """Return a study, None where it was not run."""

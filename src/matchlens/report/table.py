@@ -242,19 +242,20 @@ class Table:
             lines[place] = line.rstrip()
         return lines
 
-    def latex(self, title: str = "", notes: Sequence[str] = ()) -> str:
+    def latex(self, title: str = "", notes: Sequence[str] = (), *, bold: bool = False) -> str:
         """Write the table with booktabs; its title and notes are comments before it.
 
         Args:
             title: in place of the table's own.
             notes: in place of the table's own.
+            bold: whether lower numbers are bold.
         """
         said = ("\\usepackage{booktabs}", title or self.title, *(notes or self.notes))
         aligns = [
             "p{.5\\linewidth}" if column.kind == "prose" else "l" if column.left else "r"
             for column in self.columns
         ]
-        body = [[_latex(column, row) for column in self.columns] for row in self.rows]
+        body = [[_latex(column, row, bold) for column in self.columns] for row in self.rows]
         foot = f"\\midrule\n\\multicolumn{{{len(aligns)}}}{{l}}{{{self.foot}}} \\\\"
         lines = [
             *(f"% {' '.join(line.split())}" for line in said),
@@ -312,7 +313,77 @@ class Table:
         return {"columns": keys, "rows": rows}
 
 
-def _latex(column: Column, row: Row) -> str:
+_LABELS = {
+    "mean": "value", "diff": "change", "share": "share of original − random", "queries": "queries",
+    "ci_low": "95% low", "ci_high": "95% high", "p": "p (uncorrected)", "p_holm": "p Holm",
+    "p_flip": "p flip (uncorrected)", "tau_b": "tau-b", "overlap": "top-10 overlap",
+    "score_change": "score change", "q": "q (BH)", "diff_select": "change, half 0",
+    "q_select": "q (BH), half 0", "diff_report": "change, half 1", "p_report_holm": "p Holm",
+    "z": "/ null sd", "rotation_z": "/ rotation", "crossed_z": "/ crossed",
+    "cross_reader": "cross (x)", "cross_read": "cross (y)", "bias_query": "b_Q", "bias_key": "b_K",
+    "mean_logit": "mean logit", "token_pairs": "token pairs", "holds": "cross near 0",
+    "low": "95% low", "high": "95% high", "auc": "AUC", "ks": "KS", "count": "pairs",
+    "peak_q": "q (BH)", "mass_q": "q (BH)", "entropy_q": "q (BH)", "peak": "largest attention",
+    "mass": "attention mass", "same_token": "same-token share", "same_stem": "same-stem share",
+    "change": "score, screened", "change_low": "95% low", "change_high": "95% high",
+    "q_change": "q (BH)", "exact": "score, cut", "predicted": "measure, predicted",
+    "later": "semantic later by", "null": "with relevance shuffled", "qid": "query",
+    "p_later": "p later (permutations, uncorrected)", "p_earlier": "p earlier (uncorrected)",
+    "negative": "negative share", "selected": "heads selected", "more": "more in hard",
+    "n_of": "of", "needed": "queries needed", "noop": "no-op",
+    "draws": "verdict on each draw", "agreement": "draws of the sample",
+}  # fmt: skip
+"""Labels of stored columns; the others are called as they are stored."""
+_KINDS = {
+    **dict.fromkeys(("cut", "direction"), "cut"),
+    **dict.fromkeys(
+        ("how", "contrast", "first", "second", "reader", "read", "class", "status", "selected",
+         "collection", "qid", "id", "claim", "verdict", "unit", "n_of", "draws", "agreement",
+         "found", "definition", "source"), "text",
+    ),
+    **dict.fromkeys(("held", "holds", "sink", "noop"), "flag"),
+}  # fmt: skip
+_WHOLE = {
+    *("layer", "head", "n", "queries", "heads", "rank", "token_pairs", "count", "needed"),
+}
+_DIGITS = {
+    **dict.fromkeys(("share", "overlap", "auc", "ks", "mean_logit", "variance", "logit"), 2),
+    **dict.fromkeys(("lexical", "semantic", "later", "null", "alignment"), 2),
+    **dict.fromkeys(("z", "rotation_z", "crossed_z"), 1),
+    **dict.fromkeys(("hard", "easy", "more", "entropy", "peak", "mass", "same_token"), 4),
+    **dict.fromkeys(("diff_select", "diff_report", "predicted"), 4),
+}
+_SIGNED = {
+    *("diff", "share", "ci_low", "ci_high", "score_change", "diff_select", "diff_report"),
+    *("change", "change_low", "change_high", "exact", "predicted", "later", "null", "more"),
+}
+
+
+def stored(
+    name: str, title: str, rows: Sequence[Row], keys: str, digits: int = 3, **labels: str
+) -> Table:
+    """Lay out a stored table, to look at and download; columns that it lacks are left out.
+
+    Args:
+        name: the CSV file's name without its ending.
+        title: what it shows.
+        rows: its rows.
+        keys: its columns in order, separated by spaces.
+        digits: decimals of the measure and its changes.
+        labels: other labels of some columns.
+    """
+    columns = []
+    for key in keys.split():
+        if not rows or key in rows[0]:
+            p_value = key in {"p", "q"} or key.startswith(("p_", "q_")) or key.endswith("_q")
+            kind = _KINDS.get(key, "p" if p_value else "number")
+            places = 0 if key in _WHOLE else _DIGITS.get(key, digits)
+            label = labels.get(key) or _LABELS.get(key, key.replace("_", " "))
+            columns.append(Column(key, label, places, kind, key in _SIGNED))
+    return Table(name, title, tuple(columns), tuple(rows))
+
+
+def _latex(column: Column, row: Row, bold: bool = False) -> str:
     """A cell with a true minus, a raised star, a dash in ranges, and bold type where it is lower.
 
     >>> row = {"a": -0.25, "a*": True, "b": (-0.1, 0.2), "c": None, "d": "a-b"}
@@ -327,6 +398,6 @@ def _latex(column: Column, row: Row) -> str:
         return "--"
     cell = re.sub(r"(?<![\w.])-(?=[\d.])", "$-$", plain)
     cell = re.sub(r"(?<=\d)\*$", "$^{*}$", cell).replace(" to ", "--")
-    if row.get(f"{column.key}!"):
+    if bold and row.get(f"{column.key}!"):
         cell = f"\\textbf{{{cell}}}"
-    return cell + ("$^{*}$" if mark == "*" else mark)
+    return cell + {"*": "$^{*}$", "\N{DAGGER}": "$^{\\dagger}$"}.get(mark, mark)

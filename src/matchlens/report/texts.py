@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite, isnan
 
-from matchlens.directions import Cut
+from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
 from matchlens.results import Result
 from matchlens.studies.presets import PRESETS
@@ -56,6 +58,18 @@ def notes(result: Result) -> tuple[str, ...]:
 def note_lines(result: Result) -> list[str]:
     """Return a line for each note."""
     return [f"Note: {note}." for note in notes(result)]
+
+
+DEMO = "cross-encoder/ms-marco-MiniLM-L-12-v2 (the demo model, int8)"
+
+
+def model_name(name: object) -> str:
+    """Name a model in a sentence; the built-in one by the model that it is made from.
+
+    >>> model_name("demo"), model_name("me/mine")
+    ('cross-encoder/ms-marco-MiniLM-L-12-v2 (the demo model, int8)', 'me/mine')
+    """
+    return DEMO if name == "demo" else shown(name, 120)
 
 
 def subject(result: Result) -> str:
@@ -194,6 +208,26 @@ def reads(text: object) -> str:
     return words
 
 
+def what_is_cut(text: object) -> str:
+    """Name what a cut takes away, as the object of a sentence.
+
+    >>> what_is_cut("D->D"), what_is_cut("D->Q@1"), what_is_cut("CLS->All")
+    ('what the document reads of itself', 'what the document reads of the query, in layer 1', \
+'all that CLS reads')
+    """
+    cut = Cut.parse(str(text))
+    objects = []
+    for direction in cut.directions:
+        reader, verb, read = re.split(" (reads?) ", direction.words, maxsplit=1)
+        if direction.right is None:
+            objects.append(f"all that {reader} {verb}")
+        else:
+            own = "itself" if verb == "reads" else "themselves"
+            objects.append(f"what {reader} {verb} of {own if read == reader else read}")
+    rest = str(replace(cut, directions=(Direction.parse("Q->D"),)))
+    return " and ".join(objects) + reads(rest).removeprefix("the query reads the document")
+
+
 def _layers(layers: Sequence[int]) -> str:
     if not layers:
         return "no layer"
@@ -221,6 +255,14 @@ def counted(number: int, one: str, many: str = "") -> str:
     ('1 query', '12 pairs')
     """
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
+    """Wrap a text for a terminal, with another indent of its first line where given."""
+    start = indent if first is None else first
+    return textwrap.wrap(
+        text, 100, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 def listed(values: Sequence[str]) -> str:

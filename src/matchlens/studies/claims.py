@@ -18,6 +18,7 @@ from matchlens.arguments import typed
 from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, decide
 from matchlens.results import Result, records
 from matchlens.studies.contrasts import is_earlier
+from matchlens.studies.cut_modes import random_by_construction
 from matchlens.studies.decisions import (
     Found,
     Results,
@@ -157,8 +158,9 @@ def _asked(results: Results) -> Iterator[str]:
     queries = len({(row["collection"], row["qid"]) for row in ranked})
     easy = len(rows) - len(ranked)
     more = f" and {easy} random ones (easy negatives, not ranked)" if easy else ""
+    name = "the demo model" if model["name"] == "demo" else model["name"]
     yield (
-        f"How does {model['name']} match a query with a document? It was run on {queries} queries "
+        f"How does {name} match a query with a document? It was run on {queries} queries "
         f"of {names}, with {len(ranked)} candidate passages{more}."
     )
     short = sum(bool(row["truncated"]) for row in rows)
@@ -187,27 +189,32 @@ def _found(results: Results, claims: pd.DataFrame) -> Iterator[str]:
             told = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind)
             held = sum(bool(row["held"]) for row in mine)
             parts.append(
-                f"{direction} {len(mine)}{f' ({told})' if told else ''}, of which {held} hold on "
-                "the other half of the queries"
+                f"{len(mine)} match in {direction}{f' ({told})' if told else ''}, of which {held} "
+                "hold on the other half of the queries"
             )
         if parts:
-            yield f"Matching heads, of {len(rows) // len(parts)}: {'; '.join(parts)}."
-    named: dict[str, list[str]] = {HOLDS: [], NOT: [], UNDECIDED: []}
-    for row in records(claims):
-        named[str(row["verdict"])].append(str(row["id"]))
-    words = {HOLDS: "hold", NOT: "do not", UNDECIDED: "are undecided"}
-    said = [f"{len(ids)} {words[key]} ({', '.join(ids)})" for key, ids in named.items() if ids]
-    yield f"Of the paper's {len(claims)} claims, for this model: {'; '.join(said)}."
+            yield f"Of {len(rows) // len(parts)} heads, {', and '.join(parts)}."
+    verdicts = [str(row["verdict"]) for row in records(claims)]
+    holds, fails, left = (verdicts.count(verdict) for verdict in (HOLDS, NOT, UNDECIDED))
+    yield (
+        f"Of the paper's {len(claims)} claims, {holds} {'is' if holds == 1 else 'are'} shown to "
+        f"hold for this model, {fails} {'is' if fails == 1 else 'are'} shown not to hold, and "
+        f"{left} {'is' if left == 1 else 'are'} undecided."
+    )
+    for verdict, words in ((HOLDS, "Shown"), (NOT, "Shown not to hold")):
+        shown = [str(row["claim"]) for row in records(claims) if row["verdict"] == verdict]
+        if shown:
+            yield f"{words}: {' '.join(shown)}"
     yield from _draws(claims)
 
 
 def _draws(claims: pd.DataFrame) -> Iterator[str]:
     """Whether the verdicts that were reached on several draws of the sample agree."""
-    several = {str(row["id"]): str(row["draws"]).split(", ") for row in records(claims)}
+    several = {str(row["claim"]): str(row["draws"]).split(", ") for row in records(claims)}
     several = {name: verdicts for name, verdicts in several.items() if len(verdicts) > 1}
     if several:
         apart = [name for name, verdicts in several.items() if len(set(verdicts)) > 1]
-        others = f"; they disagree on {', '.join(apart)}" if apart else ""
+        others = f"; they disagree on: {' '.join(apart)}".removesuffix(".") if apart else ""
         yield (
             f"{len(next(iter(several.values())))} draws of the sample give one verdict on "
             f"{len(several) - len(apart)} of the {len(several)} claims that rest on few "
@@ -225,11 +232,18 @@ def _table_1(result: Result) -> Iterator[str]:
     rows = records(result.tables["table1"])
     every = [row for row in rows if row["cut"] not in ("", "random")]
     cells = [row for row in every if not row.get("impossible")]
+    blind = [row["cut"] for row in cells if random_by_construction(row, result.options)]
+    cells = [row for row in cells if row["cut"] not in blind]
     fallen = [row for row in cells if row["significant"] and number(row, "diff") < 0]
-    if len(cells) < len(every):
+    if blind:
         yield (
-            f"{len(every) - len(cells)} of {len(every)} cuts are none in this model: there is "
-            "nothing of that kind to read."
+            f"{', '.join(map(str, blind))} is left out of what follows: its ranking is random by "
+            "construction, since the score has nothing left to read."
+        )
+    if len(cells) + len(blind) < len(every):
+        yield (
+            f"{len(every) - len(cells) - len(blind)} of {len(every)} cuts are none in this model: "
+            "there is nothing of that kind to read."
         )
     fallen.sort(key=lambda row: number(row, "diff"))
     if not fallen:

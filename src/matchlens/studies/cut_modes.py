@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ from matchlens.plan import Condition, Control
 
 SAME = 1e-12
 """Changes of the measure up to this are no change."""
+BLIND = 1e-9
+"""A measure this near to the random ranking's is the random ranking's."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,31 @@ def left_out(impossible: Sequence[str]) -> list[str]:
         return []
     shown = ", ".join(impossible[:4]) + (" ..." if len(impossible) > 4 else "")
     return [f"{len(impossible)} cuts were left out, since sink needs SEP2 uncut: {shown}"]
+
+
+def random_by_construction(row: Mapping[str, object], options: Mapping[str, object]) -> bool:
+    """Whether a cut leaves the score nothing to read, so that its ranking must be random.
+
+    Such a cut says nothing about the model: every row that the score reads is cut from all columns
+    in every layer, and the scores of a query's candidates are all equal.
+
+    Args:
+        row: a condition of a study of cuts: cut, mean and original.
+        options: the study's options, with ``random`` and ``layers``.
+    """
+    if row["cut"] in {"", "random"}:
+        return False
+    cut = Cut.parse(str(row["cut"]))
+    isolates = any(Part.CLS in d.left and d.right is None for d in cut.directions)
+    layers = options.get("layers")
+    whole = cut.layers is None or (isinstance(layers, int) and len(cut.layers) == layers)
+    if not (isolates and whole and cut.heads is None and cut.how in (How.ZERO, How.MASK)):
+        return False
+    numbers = row.get("mean"), row.get("original"), options.get("random")
+    if not all(isinstance(value, int | float) for value in numbers):
+        return False
+    mean, original, random = (float(str(value)) for value in numbers)
+    return abs(mean - random) < BLIND < abs(original - random)
 
 
 def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:

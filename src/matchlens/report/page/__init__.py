@@ -112,10 +112,10 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
     exhibits = [one for view in VIEWS.values() for one in view.exhibits(held, detail)]
     exhibits.append(looking(held, detail.heads))
     only_pairs = bool(held.studies) and not set(held.studies) - PAIRS
-    if only_pairs:
-        exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]
+    absent = [] if only_pairs else [exhibit.absent for exhibit in exhibits if exhibit.absent]
+    exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]
     first = opening(held, {exhibit.id: exhibit.lead for exhibit in exhibits})
-    tables = [*first.tables, *(table for exhibit in exhibits for table in exhibit.tables)]
+    tables = [*first["tables"], *(table for exhibit in exhibits for table in exhibit.tables)]
     style, script = (asset(f"pair.{kind}") + asset(f"page.{kind}") for kind in ("css", "js"))
     content = {"tables": {table.name: table.data() for table in tables}}
     text = (
@@ -126,7 +126,8 @@ def _render(held: ResultsFolder, detail: Detail) -> str:
             exhibits=exhibits,
             only_pairs=only_pairs,
             most_rows=detail.rows,
-            made=made(held),
+            made=made(held, absent),
+            paper_figures=held.figures,
             version=__version__,
             style=style,
             script=script,

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matchlens.report.exhibits import notes_of
 from matchlens.report.results_folder import ResultsFolder, Row
-from matchlens.report.table import Column, Table
+from matchlens.report.table import stored
 from matchlens.report.texts import (
     NONE,
     chance,
     counted,
     interval,
     listed,
+    model_name,
     num,
     number,
     prose,
     shown,
     spelled,
 )
+from matchlens.report.views.ablation import costliest
 
 PLACES: Mapping[str, str] = {
     "ablation": "table-1",
@@ -51,67 +53,29 @@ PAPER = (
 MOST = 120
 """Lines of a list that are shown at most."""
 _CLAIMS = (
-    Column("id", "id", kind="text"),
-    Column("claim", "claim", kind="text"),
-    Column("verdict", "verdict", kind="text"),
-    Column("value", "value", 3),
-    Column("low", "95% low", 3),
-    Column("high", "95% high", 3),
-    Column("unit", "unit", kind="text"),
-    Column("n", "n", 0),
-    Column("n_of", "of", kind="text"),
-    Column("p", "p, uncorrected", kind="p"),
-    Column("p_holm", "p, Holm over the claims", kind="p"),
-    Column("needed", "queries needed", 0),
-    Column("draws", "verdict on each draw", kind="text"),
-    Column("agreement", "draws of the sample", kind="text"),
-    Column("found", "found", kind="text"),
-    Column("definition", "definition", kind="text"),
-    Column("source", "source", kind="text"),
+    "id claim verdict value low high unit n n_of p p_holm needed draws agreement found definition "
+    "source"
 )
 
 
-@dataclass(frozen=True)
-class Opening:
-    """The page's opening.
-
-    Args:
-        title: what the page is about.
-        collections: the collections' names.
-        facts: name and value, the few numbers to begin with.
-        asked: the questions, in sentences.
-        found: the findings, in sentences.
-        claims: what each claim shows.
-        tables: the claims to download.
-        absent: why there are no claims; empty where there are.
-    """
-
-    title: str
-    collections: str
-    facts: tuple[tuple[str, str], ...]
-    asked: tuple[str, ...]
-    found: tuple[str, ...]
-    claims: tuple[Mapping[str, object], ...]
-    tables: tuple[Table, ...]
-    absent: str
-
-
-def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Opening:
-    """Write the opening from the study's summary, else from the exhibits.
+def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Return the page's opening, from the study's summary, else from the exhibits.
 
     Args:
         held: the folder.
         leads: what the page's exhibits say, by their id, where there is no summary.
     """
-    model = shown(held.model, 120)
+    model = model_name(held.model)
     alone = set(held.studies) == {"explain"}
-    unnamed = "" if alone else "an unnamed collection"
-    names = [shown(name, 80) for name in held.collections] or [unnamed]
+    names = [shown(name, 80) for name in held.collections]
     title = f"Why {model} ranks A above B"
     title = title if alone else f"How {model} matches queries and documents"
-    sentences: dict[object, list[str]] = {"asked": [], "found": []}
+    sentences: dict[object, list[str]] = {"first": [], "asked": [], "found": []}
     for row in held.rows("study", "summary"):
         sentences.setdefault(row["kind"], []).append(prose(row["sentence"]))
+    ablation = held.get("ablation")
+    if not sentences["first"] and ablation is not None and held.rows("ablation", "table1"):
+        sentences["first"] = [prose(costliest(ablation))]
     first = [
         sentence
         for name in ORDER
@@ -120,18 +84,18 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> Openin
     nothing = ["No study in this folder has a table that this page knows."]
     claims = held.rows("study", "claims")
     absent = "The paper's claims were not judged here (matchlens study does that)."
-    return Opening(
-        title=f"Why {model} ranks A above B"
-        if alone
-        else f"How {model} matches queries and documents",
-        collections=listed(names),
-        facts=_facts(held),
-        asked=tuple(sentences["asked"]) or _asked(held, model, listed(names)),
-        found=tuple(sentences["found"] or first or nothing),
-        claims=tuple(map(_claim, claims)),
-        tables=(Table("claims", "The claims", _CLAIMS, tuple(claims)),) if claims else (),
-        absent="" if claims else absent,
-    )
+    subject = model if names or not alone else ""
+    return {
+        "title": title,
+        "sentence": next(filter(None, sentences["first"]), title),
+        "subject": f"{subject} on {listed(names)}" if names else subject,
+        "facts": _facts(held),
+        "run": sentences["asked"] or _run(held, model, listed(names or ["an unnamed collection"])),
+        "found": sentences["found"] or first or nothing,
+        "claims": list(map(_claim, claims)),
+        "tables": [stored("claims", "The claims", claims, _CLAIMS)] if claims else [],
+        "absent": "" if claims else absent,
+    }
 
 
 def _claim(row: Row) -> Mapping[str, object]:
@@ -193,21 +157,21 @@ def _queries(held: ResultsFolder) -> int:
     return len(frames[0][["collection", "qid"]].drop_duplicates()) if frames else 0
 
 
-def _asked(held: ResultsFolder, model: str, collections: str) -> tuple[str, ...]:
+def _run(held: ResultsFolder, model: str, collections: str) -> tuple[str, ...]:
     pairs = held.about("pairs")
-    said = [
+    sentences = [
         f"How does {model} match a query with a document? It was asked on {collections}: "
         f"{counted(_queries(held), 'query', 'queries')} with "
         f"{counted(int(number(pairs.get('number') or 0)), 'passage')}"
         f"{_sampling(pairs.get('sampling'))}."
     ]
     if (measure := _measure(held)) is not None:
-        said.append(
+        sentences.append(
             f"Rankings are measured by {measure[0]}: the untouched model reaches {measure[1]}, a "
             f"random ranking {measure[2]} (expected value)."
         )
     studies = listed([shown(name, 40) for name in held.studies] or ["none"])
-    return (*said, f"Studies in this folder: {studies}.")
+    return (*sentences, f"Studies in this folder: {studies}.")
 
 
 def _sampling(given: object) -> str:
@@ -223,8 +187,13 @@ def _sampling(given: object) -> str:
     return f" ({how}{more}; seed {given.get('seed')})"
 
 
-def made(held: ResultsFolder) -> dict[str, object]:
-    """Return what the last section shows: identity, checks, notes, commands, how to cite."""
+def made(held: ResultsFolder, absent: Sequence[str]) -> dict[str, object]:
+    """Return what the last section shows: identity, checks, notes, commands, how to cite.
+
+    Args:
+        held: the folder.
+        absent: why some sections are not on the page.
+    """
     versions = held.about("versions")
     pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
     sources = held.about("pairs").get("sources")
@@ -253,10 +222,11 @@ def made(held: ResultsFolder) -> dict[str, object]:
         "checks": _checks(held),
         "seeds": ", ".join(sorted(seeds)) or "none",
         "truncated": _truncated(held),
+        "absent": absent,
         "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
         "commands": lines[:MOST],
         "cite": f"matchlens {shown(versions.get('matchlens', '?'), 40)}, report on "
-        f"{shown(held.model, 120)}.",
+        f"{model_name(held.model)}.",
         "paper": PAPER,
     }
 

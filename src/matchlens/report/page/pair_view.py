@@ -171,15 +171,10 @@ def notebook_block(view: str) -> str:
     return f"<style>{_scoped_style()}</style>{view}<script>{asset('pair.js')}</script>"
 
 
-def palettes() -> tuple[str, str]:
-    """The page's colours as declarations, light and dark."""
-    page = asset("page.css")
-    found = [
-        re.search(rf"{re.escape(start)} ?\{{(.*?)\}}", page, re.DOTALL)
-        for start in (":root", ':root[data-theme="dark"]')
-    ]
-    light, dark = (one[1] if one else "" for one in found)
-    return light, dark
+def colours() -> str:
+    """The page's colours as declarations, each for light and dark by ``color-scheme``."""
+    found = re.search(r":root \{\s*color-scheme: light dark;(.*?)\}", asset("page.css"), re.DOTALL)
+    return found[1] if found else ""
 
 
 def steps(where: str = "") -> str:
@@ -195,16 +190,16 @@ def steps(where: str = "") -> str:
 @cache
 def _scoped_style() -> str:
     """The view's rules with the page's colours, light and dark, for the view alone."""
-    light, dark = palettes()
     night = (
         '[data-jp-theme-light="false"] .mlv.alone,.vscode-dark .mlv.alone,[data-theme="dark"] '
         ".mlv.alone"
     )
     day = ':root:not(:has([data-jp-theme-light="true"],.vscode-light)) .mlv.alone'
     return (
-        f"{steps('.mlv ')}.mlv.alone{{{light}}}{night}{{{dark}}}"
-        f"@media(prefers-color-scheme:dark){{{day}{{{dark}}}}}"
-        f"@media print{{.mlv.alone{{{light}}}}}{asset('pair.css')}"
+        f"{steps('.mlv ')}.mlv.alone{{color-scheme:light;{colours()}}}"
+        f"{night}{{color-scheme:dark}}"
+        f"@media(prefers-color-scheme:dark){{{day}{{color-scheme:dark}}}}"
+        f"@media print{{.mlv.alone{{color-scheme:light}}}}{asset('pair.css')}"
     )
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from matplotlib.figure import Figure
-
 from matchlens import figures
+from matchlens.figures import Drawing
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Table
@@ -31,7 +30,7 @@ from matchlens.results import Result
 Files = dict[str, str | bytes]
 
 
-def _no_figures(result: Result) -> Iterator[tuple[str, Figure]]:
+def _no_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     return iter(())
 
 
@@ -59,7 +58,7 @@ class View:
     title: str
     table: Callable[[Result], Table] = first_table
     text: Callable[[Result], str] | None = None
-    figures: Callable[[Result], Iterable[tuple[str, Figure]]] = _no_figures
+    figures: Callable[[Result], Iterable[tuple[str, Drawing]]] = _no_figures
     exhibits: Callable[[ResultsFolder, Detail], Iterable[Exhibit]] = _no_exhibits
     printed: str = ""
     latex: tuple[str, Callable[[Result], str]] | None = None
@@ -188,22 +187,14 @@ def view_of(result: Result) -> View:
 
 
 def text_of(result: Result) -> str:
-    """Return what a study prints; its first table where it has no text of its own.
-
-    Args:
-        result: of any study.
-    """
+    """Return what a study prints; its first table where it has no text of its own."""
     text = view_of(result).text
     printed = f"{result.to_frame()}\n" if text is None else text(result)
     return printed + ablation.measures_text(result)
 
 
 def files_of(result: Result) -> Files:
-    """Return a study's text, LaTeX table and figures, file name to content.
-
-    Args:
-        result: of any study.
-    """
+    """Return a study's text, LaTeX table and figures, file name to content."""
     view, files = view_of(result), Files()
     if view.files is not None:
         return view.files(result)
@@ -215,8 +206,8 @@ def files_of(result: Result) -> Files:
         files[f"{result.study}/{view.latex[0]}"] = view.latex[1](result)
     if view.several and "agreement" not in result.tables:
         return files
-    for number, (name, figure) in enumerate(view.figures(result)):
+    for number, (name, draw) in enumerate(view.figures(result)):
         named = f"{number:02d}" if view.numbered else name
-        for ending, content in figures.render(figure).items():
+        for ending, content in figures.render(draw()).items():
             files[f"{result.study}/figures/{named}.{ending}"] = content
     return files

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from math import isfinite
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from matchlens import figures
 from matchlens.arguments import typed
 from matchlens.directions import Cut, Direction
+from matchlens.figures import Drawing
 from matchlens.parts import NAMED
 from matchlens.report.charts import step
-from matchlens.report.exhibits import Detail, Exhibit, notes_of, options_of, titled, words
+from matchlens.report.exhibits import Detail, Exhibit, titled, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.table import Column, Row, Table, stored, tag
 from matchlens.report.texts import (
     SHARE,
     arrow,
@@ -27,14 +29,17 @@ from matchlens.report.texts import (
     equals,
     interval,
     known,
+    model_name,
     note_lines,
     num,
     number,
     printed,
+    prose,
     shown,
+    what_is_cut,
 )
 from matchlens.results import Result, records
-from matchlens.studies.cut_modes import feasible, starred
+from matchlens.studies.cut_modes import feasible, random_by_construction, starred
 
 PARTS = tuple(str(part) for part in NAMED)
 COLUMNS = (*PARTS, "All")
@@ -42,10 +47,10 @@ NOT_APPLICABLE = "n/a"
 IMPOSSIBLE = (
     f"{NOT_APPLICABLE}: impossible, the cut removes nothing that was there (the note says why)."
 )
-STARS = {
-    "unpaired": "p ≤ .05, two-tailed unpaired Student t-test over queries, uncorrected",
-    "q": "q ≤ .05, Benjamini-Hochberg over the sweep",
-}
+DAGGER = "\N{DAGGER}"
+CONSTRUCTION = "random by construction, since the score has nothing left to read"
+NUMBERS = "mean diff share ci_low ci_high p p_holm p_flip tau_b overlap score_change"
+"""Stored numbers of a condition."""
 VERDICTS = {
     "falls": "falls under every way of cutting, with a star",
     "rises": "rises under every way, with a star",
@@ -53,25 +58,6 @@ VERDICTS = {
     "no effect": "has no star under any way",
     "contradiction": "has stars with both signs",
 }
-
-
-def conditions(digits: int) -> tuple[Column, ...]:
-    """Return the columns of every stored number of a condition."""
-    return (
-        Column("cut", "cut", kind="cut"),
-        Column("queries", "n", 0),
-        Column("mean", "value", digits),
-        Column("diff", "change", digits, sign=True),
-        Column("share", "share of original − random", 2, sign=True),
-        Column("ci_low", "95% low", digits, sign=True),
-        Column("ci_high", "95% high", digits, sign=True),
-        Column("p", "p (uncorrected)", kind="p"),
-        Column("p_holm", "p Holm", kind="p"),
-        Column("p_flip", "p flip (uncorrected)", kind="p"),
-        Column("tau_b", "tau-b", 3),
-        Column("overlap", "top-10 overlap", 2),
-        Column("score_change", "score change", 3, sign=True),
-    )
 
 
 def marked(result: Result, name: str) -> list[dict[str, object]]:
@@ -88,7 +74,9 @@ def marked(result: Result, name: str) -> list[dict[str, object]]:
         row["ci"] = (row["ci_low"], row["ci_high"])
         impossible = isinstance(row.get("impossible"), str) and row["impossible"]
         row["shown"] = NOT_APPLICABLE if impossible else row["mean"]
+        row["construction"] = random_by_construction(row, result.options)
         row["star"] = star and not impossible
+        row["mark"] = DAGGER if row["construction"] else row["star"]
         known_ = isfinite(number(row["mean"])) and isfinite(number(row["original"]))
         below = known_ and _rounded(row["mean"], digits) < _rounded(row["original"], digits)
         row["lower"] = bool(below and not impossible)
@@ -117,6 +105,8 @@ def tip(row: Row, digits: int, measure: str) -> str:
     ]
     if row.get("p_unpaired") is not None:
         lines[-1] += f", {equals('p unpaired, uncorrected', row.get('p_unpaired'))}"
+    if row.get("construction"):
+        lines.append(CONSTRUCTION)
     return "\n".join(lines)
 
 
@@ -126,11 +116,7 @@ def is_matrix(rows: Mapping[str, object]) -> bool:
 
 
 def table1(result: Result) -> Table:
-    """Lay Table 1 out: the matrix of directions, or a list where other cuts were made.
-
-    Args:
-        result: of an ablation, or the cuts that the claims rest on.
-    """
+    """Lay Table 1 out: the matrix of directions, or a list where other cuts were made."""
     name = "table1" if "table1" in result.tables else "cuts"
     digits, measure = digits_of(result), str(result.options["measure"])
     rows = {str(row["cut"]): row for row in marked(result, name)}
@@ -162,7 +148,7 @@ def table1(result: Result) -> Table:
     return Table(name, title, tuple(columns), tuple(body), tuple(_legend(result, rows)), foot)
 
 
-_CELL = (("", "shown"), ("*", "star"), ("!", "lower"), ("?", "tip"))
+_CELL = (("", "shown"), ("*", "mark"), ("!", "lower"), ("?", "tip"))
 
 
 def _legend(result: Result, rows: Mapping[str, Row]) -> Iterator[str]:
@@ -181,14 +167,12 @@ def _legend(result: Result, rows: Mapping[str, Row]) -> Iterator[str]:
         yield SHARE
     if wrong:
         yield IMPOSSIBLE
+    if any(row["construction"] for row in rows.values()):
+        yield f"{DAGGER}: {CONSTRUCTION}."
 
 
 def agreement(result: Result) -> Table:
-    """Lay out where several ways of cutting agree: a row for each cut, a column for each way.
-
-    Args:
-        result: a result with the table ``agreement``.
-    """
+    """Lay out where several ways of cutting agree: a row for each cut, a column for each way."""
     rows, digits = records(result.to_frame("agreement")), digits_of(result)
     hows = [str(key) for key in rows[0] if f"{key}_star" in rows[0]]
     columns = [Column("cut", "cut", kind="reads")]
@@ -202,12 +186,12 @@ def agreement(result: Result) -> Table:
     ]
     counts = Counter(str(row["verdict"]) for row in rows)
     same = sum(bool(row["same_sign"]) for row in rows)
-    said = [f"  {counts[key]} {key}: {text}" for key, text in VERDICTS.items() if counts[key]]
+    verdicts = [f"  {counts[key]} {key}: {text}" for key, text in VERDICTS.items() if counts[key]]
     title = (
         f"Change of {result.options['measure']} under each way of cutting "
         "(*: significant, corrected within the way; -: cannot be made)"
     )
-    notes = (f"{same} of {len(rows)} cuts have one sign under all ways.", *said)
+    notes = (f"{same} of {len(rows)} cuts have one sign under all ways.", *verdicts)
     return Table("agreement", title, tuple(columns), tuple(body), notes)
 
 
@@ -247,10 +231,14 @@ def agreement_lines(result: Result) -> list[str]:
     return [f"{table.title}:", "", *table.text(), "", *table.notes]
 
 
-def _title(result: Result) -> str:
-    pairs, queries = result.identity["pairs"], result.to_frame("table1")["queries"].iloc[0]
+def _model(result: Result) -> object:
     model = result.identity["model"]
     assert isinstance(model, Mapping)  # noqa: S101
+    return model["name"]
+
+
+def _title(result: Result) -> str:
+    pairs, queries = result.identity["pairs"], result.to_frame("table1")["queries"].iloc[0]
     assert isinstance(pairs, Mapping)  # noqa: S101
     sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
     sampling = pairs["sampling"]
@@ -260,7 +248,7 @@ def _title(result: Result) -> str:
         "given": "the pairs as given",
     }.get(sampling["candidates"], "all judged passages")
     return (
-        f"{result.options['measure']} of {model['name']} on {sources}: {int(queries)} queries, "
+        f"{result.options['measure']} of {_model(result)} on {sources}: {int(queries)} queries, "
         f"{pairs['number']} pairs ({how})"
     )
 
@@ -284,6 +272,8 @@ def text(result: Result, *, bold: bool = False) -> str:
     several = "agreement" in result.tables
     lower = f"{'Bold' if bold else 'v'}: lower than the original at the printed precision."
     lines = [
+        f"{model_name(_model(result))}: {costliest(result)}".removesuffix(": "),
+        "",
         _title(result),
         "",
         f"{foot} (expected value)",
@@ -300,7 +290,9 @@ def text(result: Result, *, bold: bool = False) -> str:
 
 @typed
 def latex(result: Result) -> str:
-    """Write the ablation's table in LaTeX (booktabs): bold for a decrease, * for significance.
+    """Write the ablation's table in LaTeX (booktabs), * for significance.
+
+    As in the paper, decreases are bold under the preset ``paper``.
 
     Args:
         result: what :func:`matchlens.ablation` returned.
@@ -312,24 +304,28 @@ def latex(result: Result) -> str:
     True
     """
     table = table1(result)
-    lower = "Bold: lower than the original at the printed precision."
-    notes = (table.foot, lower, *table.notes, *note_lines(result))
-    return table.pick("x", *COLUMNS, "cut", "shown").latex(_title(result), notes)
+    bold = result.options["preset"] == "paper"
+    lower = ["Bold: lower than the original at the printed precision."] if bold else []
+    notes = (table.foot, *lower, *table.notes, *note_lines(result))
+    return table.pick("x", *COLUMNS, "cut", "shown").latex(_title(result), notes, bold=bold)
 
 
-def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the change under each cut, under each way of cutting."""
     table = result.to_frame("table1")
     table = feasible(pd.DataFrame(table[~table["cut"].isin(["", "random"])]))
+    blind = [random_by_construction(row, result.options) for row in records(table)]
+    table = pd.DataFrame(table[~np.array(blind, dtype=bool)]) if not all(blind) else table
     table["significant"] = starred(table, str(result.options["stars"]))
     table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
     table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]
-    yield "table1", figures.comparison(table, measure=str(result.options["measure"]))
+    yield "table1", partial(figures.comparison, table, measure=str(result.options["measure"]))
 
 
 def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     """Show Table 1 on the page."""
-    base = ("table-1", "Table 1", "What is lost when X no longer reads Y, in all layers")
+    subtitle = "What is lost when one part no longer reads another, in all layers"
+    base = ("table-1", "What each cut costs", subtitle, "Table 1")
     result = held.get("ablation")
     if result is None or not any(row["cut"] == "" for row in held.rows("ablation", "table1")):
         yield Exhibit(
@@ -344,7 +340,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     original, random = (num(rows[name]["mean"], digits) for name in ("", "random"))
     body = [
         _matrix(table, rows, measure) if square else table.html(),
-        _key(result, len(cuts), square),
+        _key(table, square),
         words(
             f"{measure} when the row's part no longer reads the column's part. Original "
             f"{original}, random ranking {random} (expected value). Shaded by the change; point "
@@ -360,15 +356,15 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         lead=_lead(cuts, rows[""], digits, measure),
         body=tuple(body),
         tables=(
-            Table(
+            stored(
                 "table-1",
                 f"{measure} under each cut",
-                conditions(digits),
-                tuple(held.rows("ablation", "table1")),
+                held.rows("ablation", "table1"),
+                f"cut queries {NUMBERS}",
+                digits,
             ),
         ),
-        options=options_of(result),
-        notes=notes_of(result),
+        result=result,
     )
 
 
@@ -386,7 +382,8 @@ def _matrix(table: Table, rows: Mapping[str, Row], measure: str) -> Markup:
             kinds = ["cell-td", step(change, most, 4).replace("u", "")]
             kinds += ["lower"] if line[f"{column.key}!"] else []
             kinds += ["na"] if words_ == NOT_APPLICABLE else []
-            star = tag("sup", "*") if line[f"{column.key}*"] else Markup("")
+            mark = line[f"{column.key}*"]
+            star = tag("sup", "*" if mark is True else str(mark)) if mark else Markup("")
             about = {"title": line[f"{column.key}?"], "data_mark": ""}
             cells.append(tag("td", words_, star, class_=" ".join(kinds), **about))
         body.append(tag("tr", head, *cells))
@@ -405,13 +402,9 @@ def _matrix(table: Table, rows: Mapping[str, Row], measure: str) -> Markup:
     return tag("div", matrix, class_="scroll", tabindex="0", role="region", aria_label="Table 1")
 
 
-def _key(result: Result, cuts: int, square: bool) -> Markup:
-    holm = f"Holm-corrected p ≤ .05 over {cuts} cuts, two-tailed paired t-test over queries"
-    stars = STARS.get(str(result.options.get("stars")), holm)
-    parts = [
-        tag("span", tag("b", "Bold"), ": lower than the original at the printed precision."),
-        tag("span", tag("b", "*"), f" {stars}."),
-    ]
+def _key(table: Table, square: bool) -> Markup:
+    lower = "Bold: lower than the original at the printed precision."
+    parts = [tag("span", prose(note)) for note in (lower, *table.notes)]
     if square:
         names = [*(f"n{k}" for k in range(4, 0, -1)), "z", *(f"p{k}" for k in range(1, 5))]
         shades = [tag("i", class_=name) for name in names]
@@ -420,6 +413,7 @@ def _key(result: Result, cuts: int, square: bool) -> Markup:
 
 
 def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tuple[str, ...]:
+    cuts = [row for row in cuts if not row["construction"]]
     rows = sorted(
         (row for row in cuts if isfinite(number(row.get("diff")))), key=lambda r: number(r["diff"])
     )
@@ -428,7 +422,7 @@ def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tupl
     queries = counted(int(number(original["queries"])), "query", "queries")
     lead = (
         f"{sum(bool(row['star']) for row in cuts)} of {counted(len(cuts), 'cut')} change {measure} "
-        f"significantly ({queries}; original {num(original['mean'], digits)}).",
+        f"significantly (corrected; {queries}; original {num(original['mean'], digits)}).",
     )
     falls = [
         f"{arrow(row['cut'])} ({num(row['diff'], digits, sign=True)}, "
@@ -440,6 +434,27 @@ def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tupl
         return lead
     largest = ", ".join(falls)
     return (*lead, f"The largest losses, each with its share of original − random: {largest}.")
+
+
+def costliest(result: Result) -> str:
+    """Say in one sentence which cut costs this model most; empty where no cut was measured."""
+    rows, digits = marked(result, "table1"), digits_of(result)
+    measure = shown(result.options["measure"])
+    cuts = [r for r in rows if r["cut"] not in {"", "random"} and isfinite(number(r["diff"]))]
+    cuts = [row for row in cuts if not row["construction"]]
+    lower = [row for row in cuts if number(row["diff"]) < 0]
+    if not lower:
+        return f"No cut lowers {measure}." if cuts else ""
+    row = min([r for r in lower if r["star"]] or lower, key=lambda r: number(r["diff"]))
+    ends = f"from {printed(row['original'], digits)} to {printed(row['mean'], digits)}"
+    named = what_is_cut(row["cut"])
+    if row["star"]:
+        return f"Cutting {named} costs most: {measure} falls {ends}."
+    queries = counted(int(number(row["queries"])), "query", "queries")
+    return (
+        f"No cut lowers {measure} significantly on {queries}; the largest fall, {ends}, comes from "
+        f"cutting {named}."
+    )
 
 
 def impossible(rows: Sequence[Row]) -> tuple[str, ...]:

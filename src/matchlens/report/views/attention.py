@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from matchlens import figures
+from matchlens.figures import Drawing
 from matchlens.figures.heads import ATTENTION_NOTE
-from matchlens.report.charts import distribution, head_map, outstanding, scatter
+from matchlens.figures.lines import WEIGHTED_NOTE
+from matchlens.report.charts import distribution, head_map, scatter
 from matchlens.report.exhibits import (
     Chart,
     Detail,
     Exhibit,
     Panel,
     key,
-    notes_of,
-    options_of,
     panels,
     titled,
     words,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.table import Column, Row, Table, stored, tag
 from matchlens.report.texts import (
     arrow,
     both,
@@ -59,11 +59,7 @@ def title(result: Result) -> str:
 
 
 def text(result: Result) -> str:
-    """Print the matching heads, what cutting them does, no-ops, lexical and semantic matching.
-
-    Args:
-        result: what :func:`matchlens.attention` returned.
-    """
+    """Print the matching heads, what cutting them does, no-ops, lexical and semantic matching."""
     lines = [
         title(result),
         *matching.lines(result),
@@ -72,8 +68,8 @@ def text(result: Result) -> str:
         profiles.no_op_words(records(result.to_frame("noop"))),
         *profiles.lexical_lines(result),
     ]
-    said = profiles.semantic(records(result.to_frame("contrasts")))
-    lines += ["", *said] if said else []
+    sentences = profiles.semantic(records(result.to_frame("contrasts")))
+    lines += ["", *sentences] if sentences else []
     table = profiles.kinds(records(result.to_frame("kinds")) if "kinds" in result.tables else [])
     lines += ["", table.title, "", *table.text()] if table.rows else []
     return "\n".join([*lines, "", *note_lines(result)]) + "\n"
@@ -110,8 +106,8 @@ def both_sides(by: Keyed, contrast: str) -> list[dict[str, object]]:
             "head": name[1],
             "x": row["diff"],
             "y": up.get(name, {}).get("diff"),
-            "x_star": _star(row),
-            "y_star": _star(up.get(name)),
+            "x_significant": _star(row),
+            "y_significant": _star(up.get(name)),
             "significant": _star(row) or _star(up.get(name)),
             "tip": _tip(name, sides(by, contrast)),
         }
@@ -159,7 +155,7 @@ def peaked(by: Keyed, contrast: str, direction: str) -> tuple[str, list[dict[str
     return across, rows
 
 
-def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the study's figures, Figure 1b first."""
     rows = records(result.to_frame("contrasts"))
     by = keyed(rows)
@@ -172,7 +168,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
     for direction, group in bins.groupby("direction", sort=False) if len(bins) else ():
         keys = ["layer", "head", "direction"]
         separation = pd.DataFrame(group[[*keys, "auc", "ks"]]).drop_duplicates(subset=keys)
-        figure = figures.class_distributions(
+        figure = partial(
+            figures.class_distributions,
             pd.DataFrame(group),
             separation,
             quantity=f"{direction} attention mass".replace("->", "→"),
@@ -187,51 +184,56 @@ def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
         for row in profiles.special(no_op, kind)
     ]
     quantity = "share of what Q and D read"
-    yield "no-op", figures.layer_profile(pd.DataFrame(profile), quantity=quantity)
+    yield "no-op", partial(figures.layer_profile, pd.DataFrame(profile), quantity=quantity)
     if "same_stem" in result.tables.get("lexical", ()):
         shares = records(result.to_frame("lexical"))
         table = pd.DataFrame([row for name in DIRECTIONS for row in profiles.stems(shares, name)])
-        yield "lexical", figures.layer_profile(table, quantity="same-stem share of the mass")
+        quantity = "same-stem share of the mass"
+        yield (
+            "lexical",
+            partial(figures.layer_profile, table, quantity=quantity, note=WEIGHTED_NOTE),
+        )
     if "set_points" in result.tables and len(result.tables["set_points"]):
         measure = str(result.options["measure"])
-        yield "sets", figures.set_effects(matching.set_points(result), measure=measure)
+        yield "sets", partial(figures.set_effects, matching.set_points(result), measure=measure)
 
 
-def _drawn_1b(by: Keyed, contrast: str, ending: str) -> Iterator[tuple[str, Figure]]:
-    said = _contrast(contrast)
+def _drawn_1b(by: Keyed, contrast: str, ending: str) -> Iterator[tuple[str, Drawing]]:
+    compared = _contrast(contrast)
     yield (
         f"1b{ending}",
-        figures.head_scatter(
+        partial(
+            figures.head_scatter,
             pd.DataFrame(both_sides(by, contrast)),
             x="x",
             y="y",
-            x_words=f"Q→D mass, {said}",
-            y_words=f"D→Q mass, {said}",
-            x_significant="x_star",
-            y_significant="y_star",
+            labels={"x": f"Q→D mass, {compared}", "y": f"D→Q mass, {compared}"},
         ),
     )
     for name in DIRECTIONS:
         shown = pd.DataFrame(mapped(by, contrast, name))
         shown = shown.dropna(subset=["diff"]) if len(shown) else shown
         if len(shown):
-            label = f"{name.replace('->', '→')} attention mass, {said}"
-            figure = figures.head_map(shown, words=label, note=ATTENTION_NOTE)
+            label = f"{name.replace('->', '→')} attention mass, {compared}"
+            figure = partial(figures.head_map, shown, words=label, note=ATTENTION_NOTE)
             yield f"1b-{name.replace('->', '-')}{ending}", figure
 
 
-def _drawn_1c(by: Keyed, contrast: str, direction: str) -> Figure:
+def _drawn_1c(by: Keyed, contrast: str, direction: str) -> Drawing:
     across, rows = peaked(by, contrast, direction)
-    name, said = direction.replace("->", "→"), _contrast(contrast)
+    name, compared = direction.replace("->", "→"), _contrast(contrast)
     coloured = any(key[0] == "same_token" for key in by)
-    return figures.head_scatter(
+    return partial(
+        figures.head_scatter,
         pd.DataFrame(rows),
         x="x",
         y="y",
-        x_words=f"{name} {WORDS[across]}, {said}",
-        y_words=f"{name} entropy (nats), {said}",
+        labels={
+            "x": f"{name} {WORDS[across]}, {compared}",
+            "y": f"{name} entropy (nats), {compared}",
+            "colour": f"same-token share, {compared}",
+        },
         colour="colour" if coloured else "",
-        colour_words=f"same-token share, {said}" if coloured else "",
     )
 
 
@@ -246,7 +248,8 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
 
 
 def _figure_1b(held: ResultsFolder, by: Keyed) -> Exhibit:
-    base = ("figure-1b", "Figure 1b", "Which heads read more in relevant passages")
+    subtitle = "Which heads read more, and which less, in relevant passages"
+    base = ("figure-1b", "Attention and relevance", subtitle, "Figure 1b")
     result = held.get("attention")
     contrasts = list(dict.fromkeys(key[1] for key in by if key[0] == "mass"))
     if result is None or not contrasts:
@@ -263,41 +266,32 @@ def _figure_1b(held: ResultsFolder, by: Keyed) -> Exhibit:
             ),
         ),
         tables=tuple(_table_1b(contrast, sides(by, contrast)) for contrast in contrasts),
-        options=options_of(result),
-        notes=notes_of(result),
+        result=result,
     )
 
 
 def _panel_1b(by: Keyed, contrast: str) -> Panel:
-    said, rows = _contrast(contrast), both_sides(by, contrast)
-    stars = [sum(bool(row[name]) for row in rows) for name in ("x_star", "y_star")]
-    summary = (
-        f"Attention mass, {said}: Q to D against D to Q, {len(rows)} heads; significant in "
-        f"{stars[0]} heads for Q to D and {stars[1]} for D to Q; outstanding: "
-        f"{outstanding(rows) or 'none'}."
-    )
-    axes = (f"Q → D attention mass, {said}", f"D → Q attention mass, {said}")
-    charts = [Chart(scatter(rows, summary, *axes, size=(560.0, 520.0)))]
+    compared, rows = _contrast(contrast), both_sides(by, contrast)
+    axes = (f"Q → D attention mass, {compared}", f"D → Q attention mass, {compared}")
+    charts = [Chart(scatter(rows, *axes, size=(560.0, 520.0)))]
     for direction in DIRECTIONS:
         cells = mapped(by, contrast, direction)
         if cells:
-            label = f"{arrow(direction)} mass, {said}"
-            up, down = starred(cells)
-            told = f"{label}, layers by heads: {up} heads significantly higher, {down} lower."
-            charts.append(Chart(head_map(cells, told, label, largest=CELL)))
+            label = f"{arrow(direction)} mass, {compared}"
+            charts.append(Chart(head_map(cells, label, largest=CELL)))
     beside = max(int(number(row["layer"])) for row in rows) < MOST_BESIDE
-    return Panel(f"figure-1b-{slug(contrast)}", said, tuple(charts), beside=beside)
+    return Panel(f"figure-1b-{slug(contrast)}", compared, tuple(charts), beside=beside)
 
 
 def _lead_1b(contrast: str, side_of: Mapping[str, Heads]) -> str:
-    said = []
+    parts = []
     for direction, side in side_of.items():
         up, down = starred(list(side.values()))
-        said.append(f"{arrow(direction)} mass is higher in {up} and lower in {down}")
+        parts.append(f"{arrow(direction)} mass is higher in {up} and lower in {down}")
     first, second = contrast.split("-")
     return (
-        f"{first.capitalize()} against {second} passages: {said[0]} of {len(side_of['Q->D'])} "
-        f"heads, {said[1]} (q ≤ .05)."
+        f"{first.capitalize()} against {second} passages: {parts[0]} of {len(side_of['Q->D'])} "
+        f"heads, {parts[1]} (q ≤ .05, Benjamini-Hochberg over all heads)."
     )
 
 
@@ -306,7 +300,7 @@ def _table_1b(contrast: str, side_of: Mapping[str, Heads]) -> Table:
     for direction in DIRECTIONS:
         columns += [
             Column(f"{direction} diff", f"{arrow(direction)} change", 4, sign=True),
-            Column(f"{direction} q", "q", kind="p"),
+            Column(f"{direction} q", "q (BH)", kind="p"),
             Column(f"{direction} auc", "AUC", 2),
         ]
     rows = []
@@ -321,27 +315,30 @@ def _table_1b(contrast: str, side_of: Mapping[str, Heads]) -> Table:
 
 def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
     subtitle = "How peaked the reading is, and how well single heads tell passages apart"
-    base = ("figure-1c", "Figure 1c", subtitle)
+    base = ("figure-1c", "Peaks and distributions", subtitle, "Figure 1c")
     result = held.get("attention")
     if result is None:
         return Exhibit(*base, absent=f"Figure 1c was not made: {NOT_RUN}")
     meters = {key[0] for key in by}
     contrast = next((key[1] for key in by), "relevant-easy")
-    notes, views, tables, across = list(notes_of(result)), [], [], "mass"
+    notes, views, tables, across = [], [], [], "mass"
     for direction in DIRECTIONS if "entropy" in meters else ():
         across, rows = peaked(by, contrast, direction)
         if rows:
             views.append(_panel_1c(contrast, direction, across, rows))
             label = f"Changes by head, {arrow(direction)}, {_contrast(contrast)}"
             name = f"figure-1c-{slug(direction)}"
-            tables.append(Table(name, label, _columns_1c(across), tuple(rows)))
+            keys = f"layer head {across} {across}_q entropy entropy_q same_token"
+            tables.append(stored(name, label, rows, keys))
     if "entropy" not in meters:
         notes.append("Entropy was not measured, so that the scatter is not drawn.")
     bins = held.rows("attention", "distributions")
     groups = _distributions(bins, most)
     if groups:
         label = "Distributions of attention mass, pairs a bin"
-        tables.append(Table("figure-1c-distributions", label, _BINS, tuple(bins)))
+        keys = "direction layer head class low high count auc ks"
+        names = {"low": "from", "high": "to"}
+        tables.append(stored("figure-1c-distributions", label, bins, keys, 4, **names))
     else:
         notes.append("No distributions were kept.")
     if not views and not groups:
@@ -374,48 +371,18 @@ def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
         lead=(lead,) if lead else (),
         body=tuple(body),
         tables=tuple(tables),
-        options=options_of(result),
+        result=result,
         notes=tuple(notes),
     )
 
 
-_BINS = (
-    Column("direction", "direction", kind="cut"),
-    Column("layer", "layer", 0),
-    Column("head", "head", 0),
-    Column("class", "class", kind="text"),
-    Column("low", "from", 4),
-    Column("high", "to", 4),
-    Column("count", "pairs", 0),
-    Column("auc", "AUC", 2),
-    Column("ks", "KS", 2),
-)
-
-
-def _columns_1c(across: str) -> tuple[Column, ...]:
-    return (
-        Column("layer", "layer", 0),
-        Column("head", "head", 0),
-        Column(across, WORDS[across], 4, sign=True),
-        Column(f"{across}_q", "q", kind="p"),
-        Column("entropy", "entropy", 4, sign=True),
-        Column("entropy_q", "q", kind="p"),
-        Column("same_token", "same-token share", 4, sign=True),
-    )
-
-
 def _panel_1c(contrast: str, direction: str, across: str, rows: list[dict[str, object]]) -> Panel:
-    said = _contrast(contrast)
-    summary = (
-        f"{arrow(direction)}, {said}: {WORDS[across]} against entropy, {len(rows)} heads; "
-        f"outstanding: {outstanding(rows) or 'none'}."
-    )
+    compared = _contrast(contrast)
     coloured = any(row["colour"] is not None for row in rows)
     svg = scatter(
         rows,
-        summary,
-        f"{arrow(direction)} {WORDS[across]}, {said}",
-        f"entropy (nats), {said}",
+        f"{arrow(direction)} {WORDS[across]}, {compared}",
+        f"entropy (nats), {compared}",
         colour_words="same-token share" if coloured else "",
     )
     return Panel(f"figure-1c-{slug(direction)}", both(direction), (Chart(svg),))
@@ -428,22 +395,18 @@ def _distributions(rows: Sequence[Row], most: int) -> dict[str, list[tuple[str, 
         name = f"{row['layer']}.{row['head']}"
         by.setdefault(str(row["direction"]), {}).setdefault(name, []).append(row)
     found = {
-        direction: [_distribution(direction, *one) for one in list(heads.items())[:most]]
+        direction: [_distribution(*item) for item in list(heads.items())[:most]]
         for direction, heads in by.items()
     }
     return {direction: charts for direction, charts in found.items() if charts}
 
 
-def _distribution(direction: str, name: str, rows: list[Row]) -> tuple[str, Markup]:
-    classes = []
-    for one in CLASSES:
-        counts = [number(row["count"]) for row in rows if row["class"] == one]
-        classes.append([count / (sum(counts) or 1.0) for count in counts])
+def _distribution(name: str, rows: list[Row]) -> tuple[str, Markup]:
+    classes = {}
+    for name_of_class in CLASSES:
+        counts = [number(row["count"]) for row in rows if row["class"] == name_of_class]
+        classes[name_of_class] = [count / (sum(counts) or 1.0) for count in counts]
     auc, ks = num(rows[0]["auc"], 2), num(rows[0]["ks"], 2)
-    summary = (
-        f"Distribution of {arrow(direction)} attention mass in head {name}, relevant, hard and "
-        f"easy passages: AUC {auc}, Kolmogorov-Smirnov distance {ks}."
-    )
     low, high = (f([number(row[k]) for row in rows]) for f, k in ((min, "low"), (max, "high")))
-    svg = distribution(classes, low, high, f"{name}: AUC {auc}, KS {ks}", summary)
+    svg = distribution(classes, low, high, f"{name}: AUC {auc}, KS {ks}")
     return f"{name} (AUC {auc}, KS {ks})", svg

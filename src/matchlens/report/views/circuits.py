@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from statistics import median
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from matchlens import figures
+from matchlens.figures import Drawing
 from matchlens.figures.rows import BARS
 from matchlens.qk import CONTRASTS
-from matchlens.report.charts import head_map, outstanding, scatter, stacked
+from matchlens.report.charts import head_map, scatter, stacked
 from matchlens.report.exhibits import (
     Chart,
     Detail,
     Exhibit,
     Panel,
     key,
-    notes_of,
-    options_of,
     panels,
     titled,
     words,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.table import Column, Row, Table, stored, tag
 from matchlens.report.texts import (
     MINUS,
     arrow,
@@ -45,6 +43,7 @@ from matchlens.report.texts import (
     shown,
     slug,
     subject,
+    wrapped,
 )
 from matchlens.results import Result, records
 from matchlens.studies.circuits import COMPANIONS, TOP, VARIANTS, colour_of, most_aligned
@@ -85,12 +84,6 @@ def logit_words(result: Result) -> str:
     """Say how the logits of the means were computed."""
     weights = "weights and biases" if result.options["biases"] else "weights only"
     return f"{weights}, {'divided' if result.options['divided'] else 'not divided'} by sqrt(d_h)"
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
-    )
 
 
 def associations(result: Result) -> Table:
@@ -185,11 +178,7 @@ def medians(result: Result) -> Table:
 
 
 def text(result: Result) -> str:
-    """Print Figure 2's associations, the most aligned heads, the hypothesis, what heads match.
-
-    Args:
-        result: what :func:`matchlens.circuits` returned.
-    """
+    """Print Figure 2's associations, the most aligned heads, the hypothesis, what heads match."""
     contrast, variant = str(result.options["contrast"]), str(result.options["variant"])
     couples, heads, shares = associations(result), aligned(result, SHOWN), medians(result)
     every = result.to_frame("heads")
@@ -198,7 +187,7 @@ def text(result: Result) -> str:
     lines = [
         title(result),
         "",
-        *_wrapped(
+        *wrapped(
             f"Figure 2: {VARIANT_WORDS[variant]}, against contrasts of the mean tokens' logits "
             f"({logit_words(result)})"
         ),
@@ -207,9 +196,9 @@ def text(result: Result) -> str:
         "",
         *couples.text(),
         "",
-        *_wrapped(couples.notes[0]),
+        *wrapped(couples.notes[0]),
         "",
-        *_wrapped(
+        *wrapped(
             f"Alignment against chance: of {len(every)} heads, {far[0]} lie {FAR:g} standard "
             f"deviations or more above random Gaussian factors ({below} below), {far[1]} above "
             f"random singular vectors, {far[2]} above crossed heads of their layer"
@@ -217,7 +206,7 @@ def text(result: Result) -> str:
         "",
         *heads.text(),
         "",
-        *_wrapped(_standing(records(every), contrast, VARIANTS[variant])),
+        *wrapped(_standing(records(every), contrast, VARIANTS[variant])),
     ]
     if "base_alignment" in every:
         before = result.options["base"]
@@ -230,7 +219,7 @@ def text(result: Result) -> str:
         "",
         *shares.text(),
         "",
-        *_wrapped(shares.notes[0]),
+        *wrapped(shares.notes[0]),
         *_matches(result),
     ]
     return "\n".join([*lines, "", *note_lines(result)]) + "\n"
@@ -244,18 +233,18 @@ def _standing(heads: Sequence[Row], contrast: str, column: str) -> str:
         tells = number(row[f"{colour}_q"]) <= limits.q and number(row[colour]) > 0
         tells = tells and number(row[f"{colour}_auc"]) >= limits.auc
         groups[not tells].append(row)
-    said = (
+    sentence = (
         f"{len(groups[0])} heads read {ARROWS[contrast[:2]]} more in relevant than in easy "
         f"passages (q <= {limits.q}, AUC >= {limits.auc}, on the half that colours)"
     )
     if not all(groups):
-        return f"{said}."
+        return f"{sentence}."
     right = [
         sum(number(r[contrast]) > 0 and number(r["z"]) >= FAR for r in group) for group in groups
     ]
     middle = [printed(median([number(row[column]) for row in group]), 1) for group in groups]
     return (
-        f"{said}: {right[0]} of {len(groups[0])} stand to the upper right (contrast above 0, "
+        f"{sentence}: {right[0]} of {len(groups[0])} stand to the upper right (contrast above 0, "
         f"alignment {FAR:g} null standard deviations or more), of the other heads {right[1]} of "
         f"{len(groups[1])}; median alignment {middle[0]} against {middle[1]}."
     )
@@ -279,15 +268,17 @@ def _matches(result: Result) -> list[str]:
     heads = {(row["layer"], row["head"]): row for row in records(result.to_frame("heads"))}
     rows, matches = (records(result.to_frame(name)) for name in ("vocabulary", "matches"))
     for name, row, some in vocabulary(rows, matches):
-        said = f"itself the best match for {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
+        sentence = (
+            f"itself the best match for {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
+        )
         head = heads[row["layer"], row["head"]]
         if "same_token_QD" in head:
-            said += f"; same-token share in context {printed(head['same_token_QD'], 2)}"
+            sentence += f"; same-token share in context {printed(head['same_token_QD'], 2)}"
         pairs = ", ".join(
             str(m["reader"]) if m["reader"] == m["read"] else f"{m['reader']}->{m['read']}"
             for m in some[:8]
         )
-        lines += [f"{name}: {said}", *_wrapped(pairs, "  ")]
+        lines += [f"{name}: {sentence}", *wrapped(pairs, "  ")]
     return lines
 
 
@@ -362,36 +353,42 @@ def bars(result: Result, most: int) -> list[dict[str, object]]:
     ]
 
 
-def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the study's figures, Figure 2 first."""
     rows, variant = records(result.to_frame("heads")), str(result.options["variant"])
     contrast, note = str(result.options["contrast"]), "Logits of the mean tokens: "
     note += f"{logit_words(result)}."
-    for name, one, column, said in (
+    for name, one, column, y_words in (
         ("2", contrast, VARIANTS[variant], VARIANT_WORDS[variant]),
         ("2-companion", COMPANIONS[contrast], VARIANTS[variant], VARIANT_WORDS[variant]),
         ("2-nulls", contrast, "z", NULLS),
     ):
         yield (
             name,
-            figures.head_scatter(
+            partial(
+                figures.head_scatter,
                 pd.DataFrame(points(rows, one, column)),
                 x="x",
                 y="y",
-                x_words=f"{one.replace('-', f' {MINUS} ')}: {CONTRASTS[one]}",
-                y_words=said,
+                labels={
+                    "x": f"{one.replace('-', f' {MINUS} ')}: {CONTRASTS[one]}",
+                    "y": y_words,
+                    "colour": f"{ARROWS[one[:2]]} attention mass, relevant {MINUS} easy",
+                },
                 colour="colour",
-                colour_words=f"{ARROWS[one[:2]]} attention mass, relevant {MINUS} easy",
                 note=note,
             ),
         )
     if "base_change" in result.tables["heads"]:
-        figure = figures.head_scatter(
+        figure = partial(
+            figures.head_scatter,
             result.to_frame("heads"),
             x="base_alignment",
             y="alignment",
-            x_words="alignment before fine-tuning, trace(A)",
-            y_words="alignment, trace(A)",
+            labels={
+                "base_alignment": "alignment before fine-tuning, trace(A)",
+                "alignment": "alignment, trace(A)",
+            },
         )
         yield "base", figure
     shown_ = pd.DataFrame(cells(rows)).dropna(subset=["diff"])
@@ -400,9 +397,9 @@ def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
             f"▲ {FAR:g} standard deviations or more above both nulls (Gaussian factors, random "
             "singular vectors), ● as far below both. Named layer.head: the largest."
         )
-        yield "alignment", figures.head_map(shown_, words=VARIANT_WORDS["all"], note=note)
+        yield "alignment", partial(figures.head_map, shown_, words=VARIANT_WORDS["all"], note=note)
     table = pd.DataFrame(bars(result, BARS // len(ARROWS)))
-    yield "shares", figures.shares(table)
+    yield "shares", partial(figures.shares, table)
 
 
 def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
@@ -413,14 +410,14 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
 
 def _figure_2(held: ResultsFolder) -> Exhibit:
     subtitle = "Alignment of the query-key matrices against what mean tokens read"
-    base = ("figure-2", "Figure 2", subtitle)
+    base = ("figure-2", "What the weights match", subtitle, "Figure 2")
     result, rows = held.get("circuits"), held.rows("circuits", "heads")
     if result is None or not rows:
         return Exhibit(*base, absent=f"Figure 2 was not made: {NOT_RUN}")
     contrast, variant = str(result.options["contrast"]), str(result.options["variant"])
-    column, said = VARIANTS[variant], VARIANT_WORDS[variant]
+    column, y_words = VARIANTS[variant], VARIANT_WORDS[variant]
     views = [
-        _panel(rows, one, column, said, f"{name}: {one.replace('-', f' {MINUS} ')}")
+        _panel(rows, one, column, y_words, f"{name}: {one.replace('-', f' {MINUS} ')}")
         for name, one in (("the contrast", contrast), ("its companion", COMPANIONS[contrast]))
     ]
     nulls = _panel(rows, contrast, "z", "trace(A) in standard deviations of the null", "")
@@ -444,36 +441,32 @@ def _figure_2(held: ResultsFolder) -> Exhibit:
         f"above random Gaussian factors in alignment, {far['rotation_z']} above random singular "
         "vectors."
     )
+    tables = (
+        stored("figure-2", "Every head's circuits", rows, _HEADS),
+        stored("figure-2-spearman", "Spearman", held.rows("circuits", "associations"), _SPEARMAN),
+        stored("figure-2-matches", "Strongest token pairs", matches, _MATCHES),
+    )
     return Exhibit(
         *base,
         lead=(*_rho(held.rows("circuits", "associations"), contrast), lead),
         body=tuple(body),
-        tables=_tables(rows, held.rows("circuits", "associations"), matches),
-        options=options_of(result),
-        notes=notes_of(result),
+        tables=tuple(table for table in tables if table.rows),
+        result=result,
     )
 
 
-def _panel(rows: Sequence[Row], contrast: str, column: str, said: str, label: str) -> Panel:
+def _panel(rows: Sequence[Row], contrast: str, column: str, y_words: str, label: str) -> Panel:
     marks, across = points(rows, contrast, column), contrast.replace("-", f" {MINUS} ")
-    right = sum(number(mark["x"]) > 0 and number(mark["y"]) > 0 for mark in marks)
-    summary = (
-        f"{said} against {across}, {len(marks)} heads: {right} to the upper right; outstanding: "
-        f"{outstanding(marks) or 'none'}."
-    )
     colour = f"{arrow(ARROWS[contrast[:2]])} mass, relevant − easy"
     size = (560.0, 440.0)
-    svg = scatter(marks, summary, f"{across} (logit)", said, colour_words=colour, size=size)
+    svg = scatter(marks, f"{across} (logit)", y_words, colour_words=colour, size=size)
     note = f"{across}: {CONTRASTS[contrast]}."
     return Panel(f"figure-2-{slug(contrast)}", label, (Chart(svg),), note)
 
 
 def _map(rows: Sequence[Row]) -> Chart:
-    marks = cells(rows)
-    star = sum(bool(mark["significant"]) and number(mark["diff"]) > 0 for mark in marks)
-    summary = f"Alignment by layer and head: {star} of {len(marks)} far above both nulls."
     caption = f"▲ {FAR:g} standard deviations or more above both nulls, ● as far below both."
-    return Chart(head_map(marks, summary, "alignment, trace(A)", digits=1), caption)
+    return Chart(head_map(cells(rows), "alignment, trace(A)", digits=1), caption)
 
 
 def _rho(rows: Sequence[Row], contrast: str) -> tuple[str, ...]:
@@ -489,53 +482,12 @@ def _rho(rows: Sequence[Row], contrast: str) -> tuple[str, ...]:
     return ()
 
 
-def _tables(
-    rows: Sequence[Row], couples: Sequence[Row], matches: Sequence[Row]
-) -> tuple[Table, ...]:
-    """The tables to download."""
-    digits = {"layer": 0, "head": 0, "alignment": 2, "z": 1, "rotation_z": 1, "crossed_z": 1}
-    digits |= {"heads": 0, "rank": 0, "logit": 2}
-    kinds = dict.fromkeys(("contrast", "first", "second", "reader", "read"), "text") | {"p": "p"}
-    labels = {
-        "p": "p (uncorrected)",
-        "z": "/ null sd",
-        "rotation_z": "/ rotation",
-        "crossed_z": "/ crossed",
-    }
-
-    def columns(names: Sequence[str], row: Row) -> tuple[Column, ...]:
-        return tuple(
-            Column(
-                name,
-                labels.get(name, name.replace("_", " ")),
-                digits.get(name, 3),
-                kinds.get(name, "number"),
-            )
-            for name in names
-            if name in row
-        )
-
-    places = (
-        ("figure-2", "Every head's circuits", rows, _HEADS),
-        ("figure-2-spearman", "Spearman", couples, _SPEARMAN),
-        ("figure-2-matches", "Strongest token pairs", matches, _MATCHES),
-    )
-    return tuple(
-        Table(name, label, columns(names, some[0]), tuple(some))
-        for name, label, some, names in places
-        if some
-    )
-
-
 _HEADS = (
-    *("layer", "head", "alignment", "z", "rotation_z", "crossed_z", "normalised", *CONTRASTS),
-    *("mass_QD", "mass_DQ", "base_alignment", "base_change"),
+    f"layer head alignment z rotation_z crossed_z normalised {' '.join(CONTRASTS)} mass_QD mass_DQ "
+    "base_alignment base_change"
 )
-_SPEARMAN = (
-    *("contrast", "first", "second", "rho", "low", "high", "query_low", "query_high"),
-    *("by_layer", "p", "heads"),
-)
-_MATCHES = ("layer", "head", "rank", "reader", "read", "logit")
+_SPEARMAN = "contrast first second rho low high query_low query_high by_layer p heads"
+_MATCHES = "layer head rank reader read logit"
 
 
 def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
@@ -543,13 +495,13 @@ def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
     items = []
     for name, row, some in vocabulary(rows, matches):
         tokens = f"{int(number(row['tokens'])):,}"
-        said = f"itself the best match for {num(row['self_rate'], 3)} of {tokens} tokens."
+        sentence = f"itself the best match for {num(row['self_rate'], 3)} of {tokens} tokens."
         couples = []
         for match in some[:PAIRS]:
             reader, read = (tag("bdi", shown(match[side], 40)) for side in ("reader", "read"))
             couple = reader if match["reader"] == match["read"] else reader + " → " + read
             couples.append(tag("span", couple, class_="pairing"))
-        inside = Markup(" ").join([tag("span", said, class_="soft"), *couples])
+        inside = Markup(" ").join([tag("span", sentence, class_="soft"), *couples])
         items.append(tag("div", tag("dt", name), tag("dd", inside)))
     if not items:
         return Markup("")
@@ -569,9 +521,7 @@ def _hypothesis(held: ResultsFolder) -> Exhibit:
     for row in shares:
         name = row["layer"], row["head"], row["direction"]
         by.setdefault(name, {})[str(row["term"])] = row["share"]
-    stored = tuple(
-        {**row, **by.get((row["layer"], row["head"], row["direction"]), {})} for row in logits
-    )
+    every = [{**row, **by.get((row["layer"], row["head"], row["direction"]), {})} for row in logits]
     lead = (
         f"{both(first['direction'])}: the share of each cross term, which the paper takes for 0, "
         f"is at most {num(result.options.get('cross'), 2)} either way in {first['count']} of "
@@ -595,26 +545,15 @@ def _hypothesis(held: ResultsFolder) -> Exhibit:
             words(prose(table.notes[0]), "legend"),
             titled("Heads that were looked at", *blocks),
         ),
-        tables=(Table("hypothesis", "Shares by head and direction", _LOGITS, stored),),
-        options=options_of(result),
-        notes=notes_of(result),
+        tables=(stored("hypothesis", "Shares by head and direction", every, _LOGITS, 3, **_NAMES),),
+        result=result,
     )
 
 
+_NAMES = {"mean": "mean logit"}
 _LOGITS = (
-    Column("layer", "layer", 0),
-    Column("head", "head", 0),
-    Column("direction", "direction", kind="text"),
-    Column("matching", "matching", 3),
-    Column("cross_reader", "cross (x)", 3),
-    Column("cross_read", "cross (y)", 3),
-    Column("bias_query", "b_Q", 3),
-    Column("bias_key", "b_K", 3),
-    Column("constant", "constant", 3),
-    Column("mean", "mean logit", 2),
-    Column("variance", "variance", 2),
-    Column("token_pairs", "token pairs", 0),
-    Column("holds", "cross near 0", kind="flag"),
+    "layer head direction matching cross_reader cross_read bias_query bias_key constant mean "
+    "variance token_pairs holds"
 )
 
 
@@ -622,10 +561,6 @@ def _shares_panel(marks: Sequence[Row], direction: str) -> Panel | None:
     own = [mark for mark in marks if mark["direction"] == direction]
     if not own:
         return None
-    said = "; ".join(
-        f"{mark['name']} matching {num(mark['share'], 2)}" for mark in own if mark["kind"] == 0
-    )
-    summary = f"Shares of the {arrow(direction)} logits' variance: {said}."
-    chart = Chart(stacked(own, summary, "share of the logits' variance"), wide=True)
+    chart = Chart(stacked(own, f"share of the {arrow(direction)} logits' variance"), wide=True)
     name = f"hypothesis-{slug(direction.replace('->', ''))}"
     return Panel(name, both(direction), (chart,))

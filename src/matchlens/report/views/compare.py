@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from matchlens import figures
 from matchlens.errors import visible
+from matchlens.figures import Drawing
 from matchlens.report import html
 from matchlens.report.table import Column, Row, Table, tag
 from matchlens.report.texts import digits_of, printed, prose
@@ -27,11 +28,7 @@ CURVE = (
 
 
 def text(result: Result) -> str:
-    """Print the comparison: first what differs, then the tables.
-
-    Args:
-        result: what :func:`matchlens.compare` returned.
-    """
+    """Print the comparison: first what differs, then the tables."""
     lines = [title(result), ""]
     for row in records(result.to_frame("said")):
         lines.append(f"{KINDS[str(row['kind'])]}: {row['sentence']}.")
@@ -42,16 +39,12 @@ def text(result: Result) -> str:
 
 
 def files(result: Result) -> dict[str, str | bytes]:
-    """Return the comparison's text, LaTeX, figures and page, file name to content.
-
-    Args:
-        result: what :func:`matchlens.compare` returned.
-    """
+    """Return the comparison's text, LaTeX, figures and page, file name to content."""
     found: dict[str, str | bytes] = {"compare.txt": text(result)}
     found |= {f"comparison/{table.name}.tex": table.latex() for table in tables(result)}
     pictures = {}
-    for name, figure in drawn(result):
-        for ending, content in figures.render(figure).items():
+    for name, draw in drawn(result):
+        for ending, content in figures.render(draw()).items():
             found[f"comparison/figures/{name}.{ending}"] = content
             if ending == "svg":
                 pictures[caption_of(name)] = content.decode()
@@ -60,7 +53,7 @@ def files(result: Result) -> dict[str, str | bytes]:
 
 def page(result: Result, pictures: Mapping[str, str]) -> str:
     """Make the comparison's page; the pictures are captions and SVG that this package drew."""
-    pieces = [tag("h1", html.line(title(result))), said(result), *shown(result)]
+    pieces = [tag("h1", html.line(title(result))), sentences(result), *shown(result)]
     for caption, svg in pictures.items():
         pieces += [tag("h2", caption), html.picture(svg, caption)]
     return html.page(title(result), *pieces)
@@ -74,7 +67,7 @@ def shown(result: Result, most: int | None = None) -> list[Markup]:
     return out
 
 
-def said(result: Result) -> Markup:
+def sentences(result: Result) -> Markup:
     """List what is the same, what differs, and what follows."""
     rows, pieces = records(result.to_frame("said")), []
     for kind, heading in KINDS.items():
@@ -90,11 +83,7 @@ def title(result: Result) -> str:
 
 
 def tables(result: Result) -> list[Table]:
-    """Lay the comparison's tables out; those that the folders do not have are left out.
-
-    Args:
-        result: what :func:`matchlens.compare` returned.
-    """
+    """Lay the comparison's tables out; those that the folders do not have are left out."""
     makers = {
         "folders": _folders,
         "table1": _table1,
@@ -292,25 +281,22 @@ def caption_of(name: str) -> str:
     return f"Figure 1a, a line for each folder ({int(name.rpartition('-')[2]) + 1})"
 
 
-def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
-    """Draw the figures; those that the folders have no numbers for are left out.
-
-    Args:
-        result: what :func:`matchlens.compare` returned.
-    """
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
+    """Draw the figures; those that the folders have no numbers for are left out."""
     measures = dict.fromkeys(result.to_frame("folders")["measure"])
     measure = " / ".join(str(name) for name in measures)
     if "table1" in result.tables:
         table = result.to_frame("table1").rename(columns={"folder": "how"})
         table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
         if len(table):
-            yield "table1", figures.comparison(table, measure=measure)
+            yield "table1", partial(figures.comparison, table, measure=measure)
     if "curves" in result.tables:
         table = _points(result.to_frame("curves"))
         views = list(dict.fromkeys(table["panel"]))
         for start in range(0, len(views), PANELS):
             part = pd.DataFrame(table[table["panel"].isin(views[start : start + PANELS])])
-            figure = figures.layer_profile(
+            figure = partial(
+                figures.layer_profile,
                 part,
                 quantity=measure,
                 note=CURVE,

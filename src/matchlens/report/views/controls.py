@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from matchlens import figures
+from matchlens.figures import Drawing
 from matchlens.plan import CONTROLS
 from matchlens.report.charts import whiskers
 from matchlens.report.exhibits import (
@@ -18,8 +19,6 @@ from matchlens.report.exhibits import (
     Exhibit,
     Panel,
     key,
-    notes_of,
-    options_of,
     panels,
     words,
 )
@@ -106,11 +105,7 @@ _OF_A_CONTROL = ("diff", "beyond", "low", "high", "p", "p_holm", "overlap_edges"
 
 
 def text(result: Result) -> str:
-    """Print each cut beside its controls, and whether the direction matters or only the amount.
-
-    Args:
-        result: what :func:`matchlens.controls` returned.
-    """
+    """Print each cut beside its controls, and whether the direction matters or only the amount."""
     table, before = controls(result), None
     rows = []
     for row in table.rows:  # a cut's name stands once
@@ -165,15 +160,19 @@ def _tip(row: Row, kind: str) -> str:
     return "\n".join(lines)
 
 
-def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw each cut beside its controls."""
     table = pd.DataFrame(compared(records(result.to_frame("controls"))))
-    yield "controls", figures.comparison(table, measure=str(result.options["measure"]))
+    yield "controls", partial(figures.comparison, table, measure=str(result.options["measure"]))
 
 
 def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     """Show the cuts and their controls."""
-    base = ("controls", "Controls", "Whether the direction matters, or only the amount that is cut")
+    base = (
+        "controls",
+        "Cuts beside their controls",
+        "Whether the direction matters, or only the amount that is cut",
+    )
     result, rows = held.get("controls"), held.rows("controls", "controls")
     if result is None or not rows:
         absent = "Cuts were not compared with controls (matchlens sweep controls)."
@@ -220,8 +219,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         lead=_lead(rows, digits),
         body=tuple(body),
         tables=(Table("controls", "Cuts beside controls", there, tuple(rows)),),
-        options=options_of(result),
-        notes=notes_of(result),
+        result=result,
     )
 
 
@@ -296,11 +294,7 @@ def head_sets(result: Result) -> Table:
 
 
 def head_sets_text(result: Result) -> str:
-    """Print named sets of heads beside random ones.
-
-    Args:
-        result: what :func:`matchlens.head_sets` returned.
-    """
+    """Print named sets of heads beside random ones."""
     table = head_sets(result)
     heads: Mapping[object, object] = {row["set"]: row["heads"] for row in table.rows}
     lines = [
@@ -319,7 +313,7 @@ def head_sets_text(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def head_sets_drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+def head_sets_drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the sets of each direction and way of cutting, so many in a figure."""
     points, sets = result.to_frame("points"), result.to_frame("sets")
     measure = str(result.options["measure"])
@@ -330,5 +324,7 @@ def head_sets_drawn(result: Result) -> Iterator[tuple[str, Figure]]:
         table = group.assign(p_random=[p[name] for name in group["set"]])
         for start in range(0, len(p), SETS):
             part = pd.DataFrame(table[table["set"].isin(list(p)[start : start + SETS])])
-            figure = figures.set_effects(part, measure=measure, title=f"{direction} ({how})")
+            figure = partial(
+                figures.set_effects, part, measure=measure, title=f"{direction} ({how})"
+            )
             yield f"{number_ * 100 + start // SETS:02d}", figure

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from matchlens import figures
 from matchlens.directions import Cut
+from matchlens.figures import Drawing
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.looking import plain
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table
-from matchlens.report.texts import listed, note_lines, number, printed
+from matchlens.report.texts import listed, note_lines, number, printed, wrapped
 from matchlens.results import Result, records
 
 SHOWN = 10
@@ -31,11 +31,7 @@ NUMBERS = (
 
 
 def margin_sentence(result: Result) -> str:
-    """Both scores and the margin.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-    """
+    """Both scores and the margin."""
     a, b = compared(result)
     margin = number(result.options["margin"])
     place = "above" if margin > 0 else "below"
@@ -46,11 +42,7 @@ def margin_sentence(result: Result) -> str:
 
 
 def swap_sentence(result: Result) -> str:
-    """The smallest set of cuts that swaps the two passages.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-    """
+    """The smallest set of cuts that swaps the two passages."""
     if "swap" not in result.tables or not len(result.tables["swap"]):
         return "The smallest set of cuts that swaps the two passages was not searched for."
     rows = records(result.to_frame("swap"))
@@ -83,11 +75,7 @@ def swap_sentence(result: Result) -> str:
 
 
 def completeness_sentence(result: Result) -> str:
-    """How much of the margin the contributions miss.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-    """
+    """How much of the margin the contributions miss."""
     margin, error = number(result.options["margin"]), number(result.options["error"])
     share = f" ({100 * abs(error / margin):.2g}% of it)" if margin else ""
     return (
@@ -147,9 +135,15 @@ def explain_text(result: Result, *, bold: bool = False) -> str:
     name = plain(str(model["name"]), 60) if isinstance(model, Mapping) else "the model"
     lines = [f"Why does A rank above B? {name} on: {plain(str(result.options['query']))}", ""]
     for letter, row in zip("AB", compared(result), strict=True):
-        lines += _prose(f"{letter} {plain(str(row['docid']), 60)}: {plain(str(row['text']))}")
-    lines += ["", *_prose(margin_sentence(result)), *_prose(swap_sentence(result))]
-    lines += [*_prose(completeness_sentence(result)), ""]
+        lines += wrapped(
+            f"{letter} {plain(str(row['docid']), 60)}: {plain(str(row['text']))}", "  ", ""
+        )
+    lines += [
+        "",
+        *wrapped(margin_sentence(result), "  ", ""),
+        *wrapped(swap_sentence(result), "  ", ""),
+    ]
+    lines += [*wrapped(completeness_sentence(result), "  ", ""), ""]
     for title, kinds in (
         ("Directions (X->Y: X reads Y)", MAIN),
         ("Heads, over all directions", ("head",)),
@@ -164,7 +158,7 @@ def explain_text(result: Result, *, bold: bool = False) -> str:
     lines += _largest(
         Table("words", "", head, words), f"{on}Query words, as they are read{off}", 99
     )
-    lines += _prose(margin_table(result).notes[0])
+    lines += wrapped(margin_table(result).notes[0], "  ", "")
     return "\n".join([*lines, "", *note_lines(result)]).rstrip() + "\n"
 
 
@@ -175,16 +169,8 @@ def _largest(table: Table, title: str, most: int = SHOWN) -> list[str]:
     return [f"{title}{more}", *replace(table, rows=table.rows[:most]).text(), ""]
 
 
-def _prose(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def explain_figures(result: Result) -> Iterator[tuple[str, Figure]]:
-    """Maps of the heads' contributions to the margin: over all directions, then in each.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-    """
+def explain_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
+    """Maps of the heads' contributions to the margin: over all directions, then in each."""
     table = result.to_frame("margin").rename(columns={"contribution": "diff"})
     table["q"], table["significant"] = float("nan"), False
     for name in ("heads", *dict.fromkeys(table["direction"].dropna())):
@@ -194,15 +180,11 @@ def explain_figures(result: Result) -> Iterator[tuple[str, Figure]]:
             words = "contribution to the margin A \N{MINUS SIGN} B (logits)"
             words = words if name == "heads" else f"{name}: {words}"
             note = "Named layer.head: the largest contributions."
-            yield str(name), figures.head_map(pd.DataFrame(some), words=words, note=note)
+            yield str(name), partial(figures.head_map, pd.DataFrame(some), words=words, note=note)
 
 
 def explain_files(result: Result) -> dict[str, str | bytes]:
-    """The text, the table in LaTeX, the map of heads and the page of an explained margin.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-    """
+    """The text, the table in LaTeX, the map of heads and the page of an explained margin."""
     from matchlens.report.page import page_of
 
     files: dict[str, str | bytes] = {
@@ -210,8 +192,8 @@ def explain_files(result: Result) -> dict[str, str | bytes]:
         "explain/margin.tex": margin_table(result).latex(),
         "explain.html": page_of(result),
     }
-    for name, figure in explain_figures(result):
-        for ending, content in figures.render(figure).items():
+    for name, draw in explain_figures(result):
+        for ending, content in figures.render(draw()).items():
             files[f"explain/figures/{name}.{ending}"] = content
         break  # the others are drawn with .plot(direction)
     return files

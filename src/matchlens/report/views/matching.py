@@ -14,8 +14,6 @@ from matchlens.report.exhibits import (
     Chart,
     Detail,
     Exhibit,
-    notes_of,
-    options_of,
     titled,
     words,
 )
@@ -250,7 +248,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         return
     every, table = held.rows("attention", "matching"), heads(result)
     causal = bool(table.rows) and "effect" in table.rows[0]
-    notes = list(notes_of(result))
+    notes = []
     if table.rows and not causal:
         notes.append("The heads were not cut, so that nothing is known of their effect.")
     measure = shown(result.options.get("measure", "the measure"))
@@ -287,7 +285,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         lead=_lead(table.rows, every, causal),
         body=tuple(body),
         tables=tuple(tables) if every else (),
-        options=options_of(result),
+        result=result,
         notes=tuple(notes),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from matchlens.report.exhibits import Detail, Exhibit, notes_of, options_of, words
+from matchlens.report.exhibits import Detail, Exhibit, notes_of, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Table
 from matchlens.report.texts import counted
@@ -14,11 +14,7 @@ NAMES = {"": "original", "random": "random ranking"}
 
 
 def table(result: Result) -> Table:
-    """Lay out the paper's cells and ours.
-
-    Args:
-        result: what :func:`matchlens.studies.wexir25.beside_the_paper` returned.
-    """
+    """Lay out the paper's cells and ours."""
     rows = [
         row | {"cut": NAMES.get(str(row["cut"]), row["cut"]), "ours*": bool(row["star"])}
         for row in records(result.to_frame("comparison"))
@@ -90,5 +86,5 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
             cells.html(),
         ),
         tables=(Table("paper", cells.title, columns, tuple(rows)),),
-        options=options_of(result),
+        result=result,
     )

@@ -12,14 +12,12 @@ from matchlens.report.exhibits import (
     Chart,
     Exhibit,
     Panel,
-    notes_of,
-    options_of,
     panels,
     titled,
     words,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table
+from matchlens.report.table import Column, Row, Table, stored
 from matchlens.report.texts import (
     arrow,
     both,
@@ -43,14 +41,14 @@ SHARES = {"mass": "share of the attention mass", "norm": "share of the norm mass
 def no_op_words(rows: Sequence[Row]) -> str:
     """Count sinks, and those of them that are no-ops."""
     sinks = sum(bool(row["sink"]) for row in rows)
-    said = (
+    sentence = (
         f"No-op: {sinks} of {len(rows)} heads send half of what Q and D read, or more, to CLS and "
         "SEP"
     )
     if rows[0].get("noop") is None:
-        return f"{said} (norm mass was not measured, so nothing is known of what they write)."
+        return f"{sentence} (norm mass was not measured, so nothing is known of what they write)."
     empty = sum(bool(row["noop"]) for row in rows)
-    return f"{said}; in {empty} of them less than half of what is written comes from there."
+    return f"{sentence}; in {empty} of them less than half of what is written comes from there."
 
 
 def lexical_lines(result: Result) -> list[str]:
@@ -71,18 +69,18 @@ def lexical_lines(result: Result) -> list[str]:
 
 def semantic(contrasts: Sequence[Row]) -> list[str]:
     """Compare semantic mass in hard and easy negatives."""
-    said = []
+    sentences = []
     for direction in DIRECTIONS:
         rows = _of(contrasts, "semantic_mass", "hard-easy", direction)
         values = known([row["diff"] for row in rows])
         if values:
             up, down = starred(rows)
-            said.append(
+            sentences.append(
                 f"Semantic mass {direction} (on words of other stems), hard against easy "
                 f"negatives: higher in {up} of {counted(len(rows), 'head')}, lower in {down} "
                 f"(q <= .05); mean difference {printed(sum(values) / len(values), 4)}."
             )
-    return said
+    return sentences
 
 
 def _of(rows: Sequence[Row], meter: str, contrast: str, direction: str) -> list[Row]:
@@ -157,21 +155,16 @@ def stems(rows: Sequence[Row], direction: str) -> list[dict[str, object]]:
 def no_ops(held: ResultsFolder) -> Exhibit:
     """Show how much is read from the special tokens."""
     subtitle = "How much is read from the special tokens, and how much of it is written"
-    base = ("no-op", "No-op", subtitle)
+    base = ("no-op", "Attention to special tokens", subtitle)
     result, rows = held.get("attention"), held.rows("attention", "noop")
     if result is None or not rows:
         return Exhibit(*base, absent=f"No-ops were not looked for: {NOT_RUN}")
     there = [kind for kind in SHARES if f"{kind}_CLS" in rows[0]]
-    notes = notes_of(result)
+    notes: tuple[str, ...] = ()
     if "norm" not in there:
         notes = (*notes, "Norm mass was not measured, so nothing is known of what heads write.")
-    columns = [Column("layer", "layer", 0), Column("head", "head", 0)]
-    for kind in there:
-        columns += [
-            Column(f"{kind}_{part}", f"{part} {'norm ' if kind == 'norm' else ''}mass", 3)
-            for part in (*SPECIAL, "special")
-        ]
-    columns += [Column("sink", "sink", kind="flag"), Column("noop", "no-op", kind="flag")]
+    keys = " ".join(f"{kind}_{part}" for kind in there for part in (*SPECIAL, "special"))
+    every = stored("no-op", "Special tokens by head", rows, f"layer head {keys} sink noop")
     lead = no_op_words(rows).removeprefix("No-op: ")
     caption = (
         "By layer: the mean over heads of what Q and D read from each special token; bands: "
@@ -181,20 +174,15 @@ def no_ops(held: ResultsFolder) -> Exhibit:
         *base,
         lead=(lead,),
         body=(panels("no-op", [_no_op_panel(kind, rows) for kind in there]), words(caption)),
-        tables=(Table("no-op", "Special tokens by head", tuple(columns), tuple(rows)),),
-        options=options_of(result),
+        tables=(every,),
+        result=result,
         notes=notes,
     )
 
 
 def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
-    said, marks = SHARES[kind], special(rows, kind)
-    last = "; ".join(
-        f"{part} {num([m['value'] for m in marks if m['series'] == part][-1], 2)}"
-        for part in dict.fromkeys(str(mark["series"]) for mark in marks)
-    )
-    summary = f"What Q and D read from the special tokens by layer, {said}; in the last: {last}."
-    chart = curves(marks, summary, "layer", said, size=(520.0, 330.0))
+    y_words, marks = SHARES[kind], special(rows, kind)
+    chart = curves(marks, "layer", y_words, size=(520.0, 330.0))
     cells = [
         {
             "layer": row["layer"],
@@ -207,16 +195,15 @@ def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
         }
         for row in rows
     ]
-    told = f"CLS, SEP1 and SEP2 together by head, {said}."
-    maps = head_map(cells, told, f"CLS, SEP1, SEP2 together, {said}", digits=2, signed=False)
+    maps = head_map(cells, f"CLS, SEP1, SEP2 together, {y_words}", digits=2, signed=False)
     label = "by mass" if kind == "mass" else "by norm mass (what is written)"
     return Panel(f"no-op-{kind}", label, (Chart(chart), Chart(maps)))
 
 
 def lexical(held: ResultsFolder) -> Exhibit:
     """Show the same-stem share by layer and class, and matching in hard and easy passages."""
-    title_, subtitle = "Lexical and semantic matching", "How much is read from the same word"
-    base = ("lexical", title_, f"{subtitle}, layer by layer", "Lexical and semantic")
+    subtitle = "How much is read from the same word, layer by layer"
+    base = ("lexical", "Lexical and semantic matching", subtitle)
     result, rows = held.get("attention"), held.rows("attention", "lexical")
     if result is None:
         return Exhibit(*base, absent=f"Lexical matching was not looked for: {NOT_RUN}")
@@ -224,7 +211,7 @@ def lexical(held: ResultsFolder) -> Exhibit:
         return Exhibit(*base, absent="The same-stem share was not measured (meter same_stem).")
     order = list(dict.fromkeys([*DIRECTIONS, *(str(row["direction"]) for row in rows)]))
     there = {str(row["direction"]) for row in rows}
-    compared, notes = kinds(held.rows("attention", "kinds")), notes_of(result)
+    compared, notes = kinds(held.rows("attention", "kinds")), ()
     if not compared.rows:
         lacking = "The collection does not tell exact words from paraphrases, so that these are "
         notes = (*notes, f"{lacking}not compared.")
@@ -236,88 +223,56 @@ def lexical(held: ResultsFolder) -> Exhibit:
     body = [panels("lexical", shares), words(caption)]
     body += [titled(prose(table.title), table.html()) for table in (compared,) if table.rows]
     body += _by_query(held)
-    columns = (
-        Column("direction", "direction", kind="cut"),
-        Column("class", "class", kind="text"),
-        Column("layer", "layer", 0),
-        Column("same_stem", "same-stem share", 3),
-        Column("low", "lower quartile", 3),
-        Column("high", "upper quartile", 3),
-        Column("mass", "mass", 4),
-    )
-    tables = [Table("lexical", "Same-stem share by layer", columns, tuple(rows))]
-    for name, label, some in (("stages", "Depth of matching", (*_STAGES, *_EARLIER)),
+    keys = "direction class layer same_stem low high mass"
+    ends = {"low": "lower quartile", "high": "upper quartile"}
+    tables = [stored("lexical", "Same-stem share by layer", rows, keys, 3, **ends)]
+    for name, label, keys in (("stages", "Depth of matching", f"{_STAGES} p_earlier negative"),
                               ("negatives", "Semantic mass by query", _NEGATIVES)):  # fmt: skip
-        stored = tuple(held.rows("attention", name))
-        tables += [Table(f"lexical-{name}", label, some, stored)] if stored else []
+        some = held.rows("attention", name)
+        tables += [stored(f"lexical-{name}", label, some, keys)] if some else []
     sentences = map(prose, semantic(held.rows("attention", "contrasts")))
     return Exhibit(
         *base,
         lead=(*_lexical_lead(rows), *sentences),
         body=tuple(body),
         tables=tuple(tables),
-        options=options_of(result),
+        result=result,
         notes=notes,
     )
 
 
-_STAGES = (
-    Column("direction", "depth, in layers", kind="reads"),
-    Column("lexical", "lexical", 2),
-    Column("semantic", "semantic", 2),
-    Column("later", "semantic later by", 2, sign=True),
-    Column("null", "with relevance shuffled", 2, sign=True),
-    Column("p_later", "p later (permutations, uncorrected)", kind="p"),
-    Column("queries", "queries", 0),
-)
-_EARLIER = (
-    Column("p_earlier", "p earlier, uncorrected", kind="p"),
-    Column("negative", "negative share", 3),
-)
-_NEGATIVES = (
-    Column("direction", "direction", kind="cut"),
-    Column("selected", "heads selected", kind="text"),
-    Column("heads", "heads", 0),
-    Column("collection", "collection", kind="text"),
-    Column("qid", "query", kind="text"),
-    Column("hard", "hard", 4),
-    Column("easy", "easy", 4),
-    Column("more", "more in hard", 4, sign=True),
-)
+_DEPTH = "depth, in layers"
+_STAGES = "direction lexical semantic later null p_later queries"
+_NEGATIVES = "direction selected heads collection qid hard easy more"
 
 
 def _lexical_panel(rows: Sequence[Row], direction: str) -> Panel:
     marks = stems(rows, direction)
-    by: dict[str, list[object]] = {}
-    for mark in marks:
-        by.setdefault(str(mark["series"]), []).append(mark["value"])
-    ends = "; ".join(f"{k} {num(some[0], 2)} to {num(some[-1], 2)}" for k, some in by.items())
-    summary = f"Same-stem share of {arrow(direction)} mass, first to last layer: {ends}."
-    svg = curves(marks, summary, "layer", "same-stem share of the mass", size=(720.0, 330.0))
+    svg = curves(marks, "layer", "same-stem share of the mass", size=(720.0, 330.0))
     return Panel(f"lexical-{slug(direction)}", both(direction), (Chart(svg, wide=True),))
 
 
 def _lexical_lead(rows: Sequence[Row]) -> list[str]:
-    said = []
+    sentences = []
     for direction in DIRECTIONS:
         own = [r for r in rows if (r["direction"], r["class"]) == (direction, "relevant")]
         own = [row for row in own if row["same_stem"] is not None]
         if own:
             peak = max(own, key=lambda row: number(row["same_stem"]))
             last = max(own, key=lambda row: number(row["layer"]))
-            said.append(
+            sentences.append(
                 f"{both(direction)}: the same-stem share is highest in layer {peak['layer']} "
                 f"({num(peak['same_stem'], 2)}) and {num(last['same_stem'], 2)} in the last, in "
                 "relevant passages."
             )
-    return said
+    return sentences
 
 
 def _by_query(held: ResultsFolder) -> list[Markup]:
     """The depth of both kinds of matching, and semantic mass of hard and easy negatives."""
     out, stages = [], held.rows("attention", "stages")
     if stages:
-        table = Table("stages", "Depth of matching", _STAGES, tuple(stages))
+        table = stored("stages", "Depth of matching", stages, _STAGES, direction=_DEPTH)
         legend = (
             "Matching: the mass that relevant passages get beyond easy ones. Depth: where half of "
             "the positive differences, summed over the layers, is reached."
@@ -336,12 +291,10 @@ def _by_query(held: ResultsFolder) -> list[Markup]:
         some = f"{rows[0].get('heads')} semantic matching heads, on the other half"
         body.append({**line, "over": some if chosen else "all heads, all queries"})
     if body:
-        columns = (
-            Column("direction", "semantic mass, mean over queries", kind="reads"),
-            *_NEGATIVES[5:],
-            Column("queries", "queries", 0),
-            Column("over", "over", kind="text"),
+        heading, keys = (
+            "Semantic matches of hard and of easy negatives",
+            "direction hard easy more queries over",
         )
-        heading = "Semantic matches of hard and of easy negatives"
-        out.append(titled(heading, Table("means", heading, columns, tuple(body)).html()))
+        label = "semantic mass, mean over queries"
+        out.append(titled(heading, stored("means", heading, body, keys, direction=label).html()))
     return out

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from matchlens import figures
+from matchlens.figures import Drawing
 from matchlens.report.charts import head_map
 from matchlens.report.exhibits import (
     Chart,
     Detail,
     Exhibit,
     Panel,
-    notes_of,
-    options_of,
     panels,
     words,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table
+from matchlens.report.table import Column, Row, Table, stored
 from matchlens.report.texts import (
     arrow,
     both,
@@ -47,11 +46,7 @@ DRAWN = ("Q->D", "D->Q", "D->D")
 
 
 def check_line(result: Result) -> str:
-    """How the screen agrees with exact cuts, in one line.
-
-    Args:
-        result: what :func:`matchlens.screen` returned.
-    """
+    """How the screen agrees with exact cuts, in one line."""
     rows = {str(row["scope"]): row for row in records(result.to_frame("agreement"))}
     parts = [
         f"{scope}: Pearson {printed(row['pearson'], 3)}, slope {printed(row['slope'], 2)}, signs "
@@ -67,27 +62,11 @@ def check_line(result: Result) -> str:
     return f"Check against {first['gates']} exact cuts: {'; '.join([*parts, bound])}{withheld}."
 
 
-COLUMNS = (
-    Column("direction", "direction", kind="cut"),
-    Column("layer", "layer", 0),
-    Column("head", "head", 0),
-    Column("change", "score, screened", 3, sign=True),
-    Column("change_low", "95% low", 3, sign=True),
-    Column("change_high", "95% high", 3, sign=True),
-    Column("q_change", "q", kind="p"),
-    Column("exact", "score, cut", 3, sign=True),
-    Column("predicted", "measure, predicted", 4, sign=True),
-    Column("diff", "measure, cut", 4, sign=True),
-    Column("status", "status", kind="text"),
-)
+STORED = "direction layer head change change_low change_high q_change exact predicted diff status"
 
 
 def screen_table(result: Result) -> Table:
-    """List the gates of the largest screened effect, with what their cuts do where they were made.
-
-    Args:
-        result: what :func:`matchlens.screen` returned.
-    """
+    """List the gates of the largest screened effect, with what their cuts do where known."""
     digits, measure = digits_of(result) + 1, str(result.options["measure"])
     rows = records(result.to_frame("gates"))
     columns = (
@@ -113,22 +92,14 @@ def screen_table(result: Result) -> Table:
 
 
 def screen_text(result: Result) -> str:
-    """Print the table with the check's line.
-
-    Args:
-        result: what :func:`matchlens.screen` returned.
-    """
+    """Print the table with the check's line."""
     table = screen_table(result)
     lines = [table.title, "", *table.text(), "", *table.notes, ""]
     return "\n".join([*lines, *note_lines(result)]).rstrip() + "\n"
 
 
-def screen_figures(result: Result) -> Iterator[tuple[str, Figure]]:
-    """A map of the heads for each direction, Q->D first.
-
-    Args:
-        result: what :func:`matchlens.screen` returned.
-    """
+def screen_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
+    """A map of the heads for each direction, Q->D first."""
     gates = result.to_frame("gates")
     gates = pd.DataFrame(gates[gates["size"] > 0])
     gates["diff"], gates["q"] = gates["change"], gates["q_change"]
@@ -138,23 +109,19 @@ def screen_figures(result: Result) -> Iterator[tuple[str, Figure]]:
         if name in there:
             some = pd.DataFrame(gates[gates["direction"] == name])
             words = f"{name}: screened change of the score (logits)"
-            yield name, figures.head_map(some, words=words, note=NOTE)
+            yield name, partial(figures.head_map, some, words=words, note=NOTE)
 
 
 def screen_files(result: Result) -> dict[str, str | bytes]:
-    """Return the text, the table in LaTeX and the maps of the main directions.
-
-    Args:
-        result: what :func:`matchlens.screen` returned.
-    """
+    """Return the text, the table in LaTeX and the maps of the main directions."""
     files: dict[str, str | bytes] = {
         "screen/screen.txt": screen_text(result),
         "screen/gates.tex": screen_table(result).latex(),
     }
-    for name, figure in screen_figures(result):
+    for name, draw in screen_figures(result):
         if name not in DRAWN:
             break  # the others are drawn with .plot(direction)
-        for ending, content in figures.render(figure).items():
+        for ending, content in figures.render(draw()).items():
             files[f"screen/figures/{name.replace('->', '-')}.{ending}"] = content
     return files
 
@@ -170,6 +137,8 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         for name in dict.fromkeys((*DRAWN, *sorted(there)))
         if name in there
     ]
+    title, label = "Every head in every direction", "measure, cut"
+    every = stored("screen", title, rows, STORED, 3, diff=label)
     yield Exhibit(
         id="screen",
         title="All heads screened",
@@ -179,9 +148,8 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
             panels("screen", views),
             words("● significantly lower, ▲ significantly higher (q ≤ .05); screened, not cut."),
         ),
-        tables=(Table("screen", "Every head in every direction", COLUMNS, tuple(rows)),),
-        options=options_of(result),
-        notes=notes_of(result),
+        tables=(every,),
+        result=result,
     )
 
 
@@ -197,15 +165,7 @@ def _panel(name: str, rows: list[Row]) -> Panel:
         for row in rows
     ]
     title = f"Screened change of the score (logits), {arrow(name)}"
-    least = min(cells, key=lambda cell: number(cell["diff"]))
-    stars = sum(bool(cell["significant"]) for cell in cells)
-    summary = (
-        f"{title}, layers by heads: {stars} of {len(cells)} heads are significant; the largest "
-        f"loss is {num(least['diff'], 3)} at {least['layer']}.{least['head']}."
-    )
-    return Panel(
-        f"screen-{slug(name)}", arrow(name), (Chart(head_map(cells, summary, title)),), both(name)
-    )
+    return Panel(f"screen-{slug(name)}", arrow(name), (Chart(head_map(cells, title)),), both(name))
 
 
 def _cut(row: Row) -> str:

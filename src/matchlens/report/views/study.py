@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from matchlens.report.table import Column, Table
-from matchlens.report.texts import number
+from matchlens.report.texts import model_name, number
 from matchlens.results import Result, records
 
 
@@ -26,11 +28,7 @@ def first_table(result: Result) -> Table:
 
 
 def claims(result: Result) -> Table:
-    """Lay out the paper's claims with their verdicts.
-
-    Args:
-        result: with the table ``claims``.
-    """
+    """Lay out the paper's claims with their verdicts."""
     rows = []
     for row in records(result.tables["claims"]):
         draws = str(row.get("draws")).split(", ")
@@ -41,7 +39,6 @@ def claims(result: Result) -> Table:
         }
         rows.append({**row, **line})
     columns = (
-        Column("id", "claim", kind="text"),
         Column("claim", "claim", kind="prose"),
         Column("verdict", "verdict", kind="text"),
         Column("agreement", "draws of the sample", kind="text"),
@@ -65,37 +62,29 @@ def table(result: Result) -> Table:
 
 
 def text(result: Result) -> str:
-    """Print the summary and the claims.
-
-    Args:
-        result: the study's own result, with its tables ``claims`` and ``summary``.
-    """
+    """Print the summary and the claims."""
     decided = claims(result)
-    body = decided.pick("id", "verdict", "value", "ci", "count", "p", "p_holm", "alike")
-    said = [
-        f"{row['id']}: {row['claim']} {row['found']} "
+    body = decided.pick("verdict", "value", "ci", "count", "p", "p_holm", "alike", "claim")
+    details = [
+        f"{row['claim']} {row['found']} "
         f"{str(row['agreement'])[0].upper()}{str(row['agreement'])[1:]}."
         for row in decided.rows
     ]
-    lines = [str(row["sentence"]) for row in records(result.tables["summary"])]
-    return "\n".join([*lines, "", *body.text(), "", *said]) + "\n"
+    lines, model = [], result.identity.get("model")
+    for row in records(result.tables["summary"]):
+        named = row["kind"] == "first" and isinstance(model, Mapping)
+        start = f"{model_name(model['name'])}: " if named else ""  # type: ignore[index]
+        lines.append(f"{start}{row['sentence']}")
+    return "\n".join([*lines, "", *body.text(), "", *details]) + "\n"
 
 
 def latex(result: Result) -> str:
-    """Write the claims in LaTeX (booktabs).
-
-    Args:
-        result: the study's own result.
-    """
-    return claims(result).pick("claim", "verdict", "value", "ci", "p", "p_holm").latex()
+    """Write the claims in LaTeX (booktabs)."""
+    return claims(result).pick("claim", "verdict", "value", "ci").latex()
 
 
 def looks(result: Result) -> Table:
-    """Lay out the pairs to look into.
-
-    Args:
-        result: what :func:`matchlens.look` returned.
-    """
+    """Lay out the pairs to look into."""
     rows = [
         {**row, "place": f"{float(str(row['rank'])):g} of {row['candidates']}"}
         for row in records(result.to_frame("looks"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import isfinite
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from matchlens import figures
+from matchlens.figures import Drawing
 from matchlens.report.charts import curves, head_map
 from matchlens.report.exhibits import (
     Chart,
@@ -18,12 +19,11 @@ from matchlens.report.exhibits import (
     Panel,
     chooser,
     notes_of,
-    options_of,
     panels,
     words,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table
+from matchlens.report.table import Column, Row, Table, stored
 from matchlens.report.texts import (
     SHARE,
     arrow,
@@ -43,8 +43,8 @@ from matchlens.report.texts import (
 )
 from matchlens.report.views.ablation import (
     IMPOSSIBLE,
+    NUMBERS,
     agreement_lines,
-    conditions,
     impossible,
     marked,
     tip,
@@ -111,14 +111,14 @@ def points(result: Result) -> Table:
         line = lines.setdefault(named, {"name": named})
         line |= {str(row["n"]): row["mean"], f"{row['n']}*": row["star"]}
     options = result.options
-    said = {
+    layers_cut = {
         "up-to": "layers 0 to n - 1 cut",
         "from": "layers n to the top cut",
         "only": "layer n cut alone",
         "window": f"layers n to n + {int(str(options['window'] or 1)) - 1} cut",
     }[str(options["kind"])]
     original, random = (printed(options[name], digits) for name in ("original", "random"))
-    title = f"{options['measure']}, {said}; original {original}, random {random}"
+    title = f"{options['measure']}, {layers_cut}; original {original}, random {random}"
     columns = (Column("name", "n", kind="cut"), *(Column(str(n), str(n), digits) for n in places))
     return Table("points", title, columns, tuple(lines.values()), (_star(result),))
 
@@ -139,7 +139,7 @@ def foremost(result: Result) -> Table:
         Column("diff", "change", digits, sign=True),
         Column("share", "share", 2, sign=True),
         Column("ci", "95%", digits, kind="interval"),
-        Column("q", "q", kind="p"),
+        Column("q", "q (BH)", kind="p"),
     )
     title = (
         f"Change of {result.options['measure']} when a head is cut alone: the largest of "
@@ -163,7 +163,7 @@ def selected(result: Result) -> Table:
     columns = (
         Column("cut", "cut", kind="cut"),
         Column("diff_select", "half 0", digits, sign=True),
-        Column("q_select", "q", kind="p"),
+        Column("q_select", "q (BH)", kind="p"),
         Column("diff_report", "half 1", digits, sign=True),
         Column("ci", "95% interval", digits, kind="interval"),
         Column("p_report_holm", "p (Holm)", kind="p"),
@@ -178,11 +178,7 @@ def selected(result: Result) -> Table:
 
 
 def text(result: Result) -> str:
-    """Print a sweep's points.
-
-    Args:
-        result: what :func:`matchlens.sweep` returned.
-    """
+    """Print a sweep's points."""
     digits, options = digits_of(result), result.options
     heads = options["kind"] == "heads"
     lines = [
@@ -203,7 +199,7 @@ def text(result: Result) -> str:
     return "\n".join([*lines, *note_lines(result)]) + "\n"
 
 
-def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw a sweep: Figure 1a for each way of cutting, or a map for each direction and way."""
     table = result.to_frame("points")
     kind, measure = str(result.options["kind"]), str(result.options["measure"])
@@ -216,9 +212,10 @@ def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
             continue
         if kind == "heads":
             frame["layer"] = frame["n"]
-            yield named, figures.head_map(frame, measure=measure, title=named)
+            yield named, partial(figures.head_map, frame, measure=measure, title=named)
             continue
-        figure = figures.layer_curves(
+        figure = partial(
+            figures.layer_curves,
             frame,
             measure=measure,
             random=float(str(result.options["random"])),
@@ -231,7 +228,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Figure]]:
 
 def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     """Show curves by layer, a panel for each kind of sweep and way of cutting."""
-    base = ("figure-1a", "Figure 1a", "The ranking, layer by layer of what is cut")
+    subtitle = "How the ranking falls with the layers in which a direction is cut"
+    base = ("figure-1a", "Cuts layer by layer", subtitle, "Figure 1a")
     sweeps = {kind: held.get(f"sweep-{kind}") for kind in KINDS}
     there = {
         kind: result
@@ -247,14 +245,10 @@ def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         rows = marked(result, "points")
         for how in dict.fromkeys(str(row["how"]) for row in rows):
             views += _panels(kind, how, [row for row in rows if row["how"] == how], result)
-        columns = (
-            Column("direction", "direction", kind="cut"),
-            Column("how", "how", kind="text"),
-            Column("n", "n", 0),
-            *conditions(digits_of(result))[:10],
-        )
-        stored = tuple(held.rows(f"sweep-{kind}", "points"))
-        tables.append(Table(f"figure-1a-{kind}", f"Cuts {KINDS[kind][0]}", columns, stored))
+        rows_ = held.rows(f"sweep-{kind}", "points")
+        keys = f"direction how n cut queries {NUMBERS}"
+        name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind][0]}"
+        tables.append(stored(name, title, rows_, keys, digits_of(result)))
         lead += _lead(kind, rows, digits_of(result))
         notes += notes_of(result)
         lacking += impossible(rows)
@@ -275,14 +269,14 @@ def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
             ),
         ),
         tables=tuple(tables),
-        options=options_of(first),
-        notes=(*dict.fromkeys(notes), *lacking),
+        result=first,
+        notes=(*notes, *lacking),
     )
 
 
 def _panels(kind: str, how: str, rows: list[dict[str, object]], result: Result) -> list[Panel]:
     """The curves with the random ranking; where that leaves them little room, also without."""
-    digits, measure = digits_of(result), shown(result.options["measure"])
+    measure = shown(result.options["measure"])
     marks = [
         {
             "series": row["direction"],
@@ -298,24 +292,18 @@ def _panels(kind: str, how: str, rows: list[dict[str, object]], result: Result) 
     names = list(dict.fromkeys(str(row["direction"]) for row in rows))
     marks.sort(key=lambda mark: names.index(str(mark["series"])))
     ends = [("original", number(rows[0]["original"])), ("random", number(result.options["random"]))]
-    last = {mark["series"]: mark["value"] for mark in marks if isfinite(number(mark["value"]))}
     words_, x_words = KINDS[kind]
-    summary = (
-        f"{measure} when a direction is cut {words_}: "
-        + "; ".join(f"{arrow(name)} ends at {num(last.get(name), digits)}" for name in names)
-        + f"; original {num(ends[0][1], digits)}, random ranking {num(ends[1][1], digits)}."
-    )
     first = [name for name in names if name in FIRST] or names
     switches = chooser([(arrow(name), reads(name), name in first) for name in names])
     lines = [end for end in ends if isfinite(end[1])]
     name = f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}")
     label = words_ + ("" if how == "zero" else f", by {shown(how, 40)}")
-    whole = Chart(curves(marks, summary, x_words, measure, lines=lines), wide=True)
+    whole = Chart(curves(marks, x_words, measure, lines=lines), wide=True)
     found = [Panel(name, label, (whole,), chooser=switches)]
     seen = known([mark[key] for mark in marks for key in ("value", "low", "high")])
     every = [*seen, *(value for _, value in lines)]
     if seen and max(seen) - min(seen) < CLOSE * (max(every) - min(every)):
-        near = curves(marks, f"Close up. {summary}", x_words, measure, lines=lines[:1])
+        near = curves(marks, x_words, measure, lines=lines[:1])
         chart = Chart(near, wide=True)
         found.append(Panel(f"{name}-close", f"{label}, close up", (chart,), chooser=switches))
     return found
@@ -323,36 +311,36 @@ def _panels(kind: str, how: str, rows: list[dict[str, object]], result: Result) 
 
 def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     """Where the deepest fall stands, and where it first has a star."""
-    rows = [row for row in rows if isfinite(number(row["mean"]))]
+    rows = [row for row in rows if isfinite(number(row["mean"])) and not row["construction"]]
     if kind not in {"up-to", "from"} or not rows:
         return []
     deepest = min(rows, key=lambda row: (number(row["mean"]), number(row["n"])))
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
     stars = [int(number(row["n"])) for row in same if row["star"]]
-    said = (
+    sentence = (
         f"Cut {KINDS[kind][0]}, {both(deepest['direction'])} costs most: down to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:
-        said += f"; significant from n = {min(stars)}" if kind == "up-to" else (
+        sentence += f"; significant from n = {min(stars)}" if kind == "up-to" else (
             f"; significant up to n = {max(stars)}"
         )  # fmt: skip
-    return [f"{said}."]
+    return [f"{sentence}."]
 
 
 def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     """Show a map of every head cut alone, a panel for each direction and way."""
-    base = ("heads", "Every head alone", "What is lost when one head is cut")
-    result, stored = held.get("sweep-heads"), held.rows("sweep-heads", "points")
-    if result is None or not stored:
+    base = ("heads", "Every head cut alone", "What is lost when one head is cut")
+    result, every = held.get("sweep-heads"), held.rows("sweep-heads", "points")
+    if result is None or not every:
         yield Exhibit(*base, absent="Heads were not cut one by one (matchlens sweep heads).")
         return
     digits, measure = digits_of(result) + 1, shown(result.options["measure"])
     rows = marked(result, "points")
     for row in rows:
-        said = f"{tip(row, digits, measure)}; {equals('q', row.get('q'))}"
-        said = f"head {row['n']}.{row['head']}: {said}"
-        row |= {"layer": row["n"], "significant": row["star"], "tip": said}
+        explained = f"{tip(row, digits, measure)}; {equals('q', row.get('q'))}"
+        explained = f"head {row['n']}.{row['head']}: {explained}"
+        row |= {"layer": row["n"], "significant": row["star"], "tip": explained}
     views = [
         _map(key, [row for row in rows if (row["direction"], row["how"]) == key], measure, digits)
         for key in dict.fromkeys((str(row["direction"]), str(row["how"])) for row in rows)
@@ -362,14 +350,9 @@ def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         f"{row['n']}.{row['head']} ({num(row['diff'], digits, sign=True)})"
         for row in sorted(measured, key=lambda row: number(row["diff"]))[:3]
     )
-    place = (
-        Column("direction", "direction", kind="cut"),
-        Column("how", "how", kind="text"),
-        Column("n", "layer", 0),
-        Column("head", "head", 0),
-    )
-    columns = (*place, *conditions(digits)[1:9], Column("q", "q", kind="p"))
-    tables = [Table("heads", "Each head cut alone", columns, tuple(stored))]
+    place = "direction how n head"
+    keys = f"{place} queries mean diff share ci_low ci_high p p_holm q"
+    tables = [stored("heads", "Each head cut alone", every, keys, digits, n="layer")]
     chosen = held.rows("sweep-heads", "selected")
     lead = [
         f"{sum(bool(row['star']) for row in rows)} of {counted(len(rows), 'head')} change "
@@ -381,27 +364,17 @@ def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
             f"{sum(bool(row['held']) for row in chosen)} hold on the other (same sign, "
             "Holm-corrected p ≤ .05)."
         )
-        tables.append(Table("heads-selected", lead[-1], (*place, *_SELECTED), tuple(chosen)))
+        keys = f"{place} diff_select q_select diff_report ci_low ci_high p_report_holm held"
+        tables.append(stored("heads-selected", lead[-1], chosen, keys, 4, n="layer"))
     caption = "● significantly lower without the head, ▲ significantly higher (q ≤ .05)."
     yield Exhibit(
         *base,
         lead=tuple(lead),
         body=(panels("heads", views), words(caption)),
         tables=tuple(tables),
-        options=options_of(result),
-        notes=(*notes_of(result), *impossible(stored)),
+        result=result,
+        notes=impossible(every),
     )
-
-
-_SELECTED = (
-    Column("diff_select", "change, half 0", 4, sign=True),
-    Column("q_select", "q, half 0", kind="p"),
-    Column("diff_report", "change, half 1", 4, sign=True),
-    Column("ci_low", "95% low", 4, sign=True),
-    Column("ci_high", "95% high", 4, sign=True),
-    Column("p_report_holm", "p Holm", kind="p"),
-    Column("held", "held", kind="flag"),
-)
 
 
 def _map(key: tuple[str, str], rows: list[dict[str, object]], measure: str, digits: int) -> Panel:
@@ -409,13 +382,6 @@ def _map(key: tuple[str, str], rows: list[dict[str, object]], measure: str, digi
     label = "the whole head" if direction == WHOLE else arrow(direction)
     label += "" if how == "zero" else f", by {shown(how, 40)}"
     title = f"Change of {measure}, {label}"
-    known_ = [row for row in rows if isfinite(number(row["diff"]))] or rows
-    worst = min(known_, key=lambda row: number(row["diff"]))
-    summary = (
-        f"{title}, layers by heads: {sum(bool(row['star']) for row in rows)} of {len(rows)} heads "
-        f"are significant; the largest loss is {num(worst['diff'], digits)} at "
-        f"{worst['n']}.{worst['head']}."
-    )
-    chart = Chart(head_map(rows, summary, title, digits=digits))
+    chart = Chart(head_map(rows, title, digits=digits))
     note = both(direction) if direction != WHOLE else "The head reads nothing at all."
     return Panel(f"heads-{slug(label)}", label, (chart,), note)

@@ -7,7 +7,7 @@ from math import isfinite
 
 from matchlens.report.charts import step
 from matchlens.report.definitions import DEFINITIONS
-from matchlens.report.exhibits import Exhibit, notes_of, options_of
+from matchlens.report.exhibits import Exhibit
 from matchlens.report.page.pair_view import (
     LETTERS,
     PARTS,
@@ -85,15 +85,13 @@ def explaining(held: ResultsFolder, links: int | None = None) -> tuple[Exhibit, 
     )
     exhibit = Exhibit(
         id="explain",
-        nav="Why A ranks above B",
         title="Why A ranks above B",
         subtitle="What each word, direction and head contributes, and what a cut really does",
         definition=DEFINITIONS["explain"],
         template="view.html.j2",
         context={"view": explained(result, links)},
         tables=tables,
-        options=options_of(result),
-        notes=notes_of(result),
+        result=result,
     )
     return (exhibit,)
 

@@ -11,7 +11,7 @@ import numpy as np
 from matchlens.errors import InputError
 from matchlens.report.charts import level
 from matchlens.report.definitions import DEFINITIONS
-from matchlens.report.exhibits import Exhibit, notes_of, options_of
+from matchlens.report.exhibits import Exhibit
 from matchlens.report.page.pair_view import (
     LETTERS,
     PARTS,
@@ -56,7 +56,6 @@ def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
     """
     base = {
         "id": "pair",
-        "nav": "A pair to look into",
         "title": "A pair to look into",
         "subtitle": "What single heads read in it, and how its score moves under each cut",
         "definition": DEFINITIONS["pair"],
@@ -64,7 +63,7 @@ def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
     result, looks = held.get("looking"), held.rows("looking", "looks")
     if result is None or not looks or not held.rows("looking", "tokens"):
         return Exhibit(**base, absent="No pair was kept to look into (matchlens study does that).")
-    received, notes = _received(result), list(notes_of(result))
+    received, notes = _received(result), []
     if received is None:
         notes.append("What heads read was not kept (array received), so that no token is shaded.")
     elif heads is not None:
@@ -90,7 +89,7 @@ def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
         tables=(Table("pair-cuts", "Score and rank under each cut", columns, cuts),)
         if cuts
         else (),
-        options=options_of(result),
+        result=result,
         notes=tuple(notes),
     )
 

@@ -186,6 +186,41 @@
     });
   }
 
+  // A chart as a file: its colours, which are the style sheet's, are written into it.
+  const drawnBy = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "fill-opacity",
+    "font-family", "font-size", "font-weight", "text-anchor", "display", "paint-order"];
+  for (const chart of all("figure svg.chart")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "quiet svg";
+    button.textContent = "SVG";
+    button.setAttribute("aria-label", "Download this chart as SVG");
+    button.addEventListener("click", () => {
+      const theme = root.dataset.theme;
+      root.dataset.theme = "light";
+      const copy = chart.cloneNode(true);
+      const [from, to] = [chart, copy].map((svg) => [svg, ...all("*", svg)]);
+      from.forEach((node, place) => {
+        const style = getComputedStyle(node);
+        for (const name of drawnBy) to[place].style.setProperty(name, style.getPropertyValue(name));
+        for (const name of ["class", "tabindex", "role", "data-tipped"]) to[place].removeAttribute(name);
+      });
+      if (theme) root.dataset.theme = theme;
+      else delete root.dataset.theme;
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
+      const panel = chart.closest("[id]");
+      const charts = all("svg.chart", panel);
+      link.download = `${panel.id}${charts.length > 1 ? `-${charts.indexOf(chart) + 1}` : ""}.svg`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    });
+    const tools = document.createElement("div");
+    tools.className = "chart-tools";
+    tools.append(button);
+    chart.closest("figure").append(tools);
+  }
+
   // All or none of the curves; the bands of more than four would hide each other.
   for (const box of all(".chooser")) {
     const count = () => box.parentElement.classList.toggle("many", all("input:checked", box).length > 4);
