@@ -17,10 +17,13 @@ from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
 from transformers.models.modernbert import modeling_modernbert
+from transformers.models.mt5 import modeling_mt5
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.t5 import modeling_t5
 
 from matchlens.models.rotary import Rotary
+from matchlens.models.t5 import T5
 
 MODULES = (
     modeling_gemma,
@@ -28,8 +31,10 @@ MODULES = (
     modeling_llama,
     modeling_mistral,
     modeling_modernbert,
+    modeling_mt5,
     modeling_qwen2,
     modeling_qwen3,
+    modeling_t5,
 )
 
 
@@ -50,4 +55,5 @@ def widened() -> Iterator[None]:
             patch.setattr(module, "torch", _Wide())
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         patch.setattr(Rotary, "rounded", False)
+        patch.setattr(T5, "rounded", False)
         yield

@@ -52,6 +52,7 @@ class Bert:
     rounded = False
     stack = "encoder.layer"
     splittable = True
+    start: int | None = None
     score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
@@ -143,6 +144,10 @@ class Bert:
         finally:
             self.ask_attention(ATTENTION)
         return relevance(out.logits, self.label)
+
+    def library_maps(self, out: Any) -> tuple[Tensor, ...]:
+        """The attention of each layer in what the library's model returned; empty without any."""
+        return tuple(getattr(out, "attentions", None) or ())
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer."""

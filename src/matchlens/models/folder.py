@@ -41,6 +41,10 @@ class FamilyEntry:
         padding: that place, where the library has it fixed; the config names it where None.
         asked: whether causal models of the type are supported, too, which are asked in a prompt.
         inner: what its config calls the number of layers inside each of its layers, if it has any.
+        head: how the library's class for its models that are asked in a prompt ends.
+        decoder: what its config calls the number of layers of a decoder beside the encoder.
+        trained: tokens of the longest inputs that it was trained with, where it has no position
+            table.
     """
 
     family_class: str
@@ -48,8 +52,17 @@ class FamilyEntry:
     padding: int | None = None
     inner: str | None = None
     asked: bool = False
+    head: str = "ForCausalLM"
+    decoder: str | None = None
+    trained: int | None = None
 
 
+_T5 = {
+    "asked": True,
+    "head": "ForConditionalGeneration",
+    "decoder": "num_decoder_layers",
+    "trained": 512,
+}
 FAMILIES: Mapping[str, FamilyEntry] = {
     "albert": FamilyEntry("matchlens.models.albert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
@@ -63,9 +76,11 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "mistral": FamilyEntry("matchlens.models.llama:Mistral", asked=True),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
+    "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
     "qwen2": FamilyEntry("matchlens.models.llama:Qwen2", asked=True),
     "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", asked=True),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
+    "t5": FamilyEntry("matchlens.models.t5:T5", **_T5),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
 """Model type, as the model's config.json names it, to its family."""
@@ -118,14 +133,21 @@ class ModelFacts:
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of layers and of heads a layer."""
-        inner = FAMILIES[self.model_type].inner
-        layers = self._count("num_hidden_layers") * (1 if inner is None else self._count(inner))
+        entry = FAMILIES[self.model_type]
+        layers = self._count("num_hidden_layers")
+        layers *= 1 if entry.inner is None else self._count(entry.inner)
+        layers += 0 if entry.decoder is None else self._count(entry.decoder)
         return layers, self._count("num_attention_heads")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is an encoder-decoder, whose decoder's row is ``DEC``."""
+        return FAMILIES[self.model_type].decoder is not None
 
     @property
     def classifies(self) -> bool:
         """Whether it is a classifier, whose labels have logits; otherwise it is asked in words."""
-        return not self.architecture.endswith("ForCausalLM")
+        return not self.architecture.endswith(FAMILIES[self.model_type].head)
 
     def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
         """Each limit of a pair's tokens, by what sets it; the smallest one counts.
@@ -136,7 +158,8 @@ class ModelFacts:
         """
         check_length(asked)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
-        limits["the position table"] = self.places
+        trained = FAMILIES[self.model_type].trained is not None
+        limits["the type's training" if trained else "the position table"] = self.places
         return limits if asked is None else {**limits, "--max-length": asked}
 
     def scored(self, prompt: Prompt | None, negate: bool) -> str | None:
@@ -149,9 +172,11 @@ class ModelFacts:
 
     @property
     def places(self) -> int:
-        """Tokens that the position table has places for."""
-        places = self._count("max_position_embeddings")
+        """Tokens that the position table has places for, or that the type was trained with."""
         entry = FAMILIES[self.model_type]
+        if entry.trained is not None:
+            return entry.trained
+        places = self._count("max_position_embeddings")
         if not entry.after_padding:
             return places
         padding = entry.padding
@@ -399,9 +424,16 @@ def _place(name: str | Path, revision: str | None) -> Path:
 def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str:
     """The library's class for the weights: the one that the config names, or else their head's."""
     named = [str(one) for one in config.architectures or ()]
-    asked = FAMILIES[str(config.model_type)].asked
-    if named and (named[0].endswith("ForCausalLM") and asked):
+    entry = FAMILIES[str(config.model_type)]
+    asked = entry.asked
+    if named and (named[0].endswith(entry.head) and asked):
         return named[0]
+    if entry.decoder is not None and (named or weights.classifies) and scores:
+        raise InputError(
+            f"model {name!r} is an encoder-decoder, but no {entry.head} (architectures: {named}); "
+            "expected one whose first decoded word is the answer, as monoT5: a classifier on its "
+            "decoder reads the passage twice"
+        )
     if named and named[0].endswith("ForSequenceClassification"):
         return named[0]
     if named and scores:
@@ -411,7 +443,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
             "...ForSequenceClassification"
         )
     if asked and not weights.classifies:
-        return "ForCausalLM"
+        return entry.head
     if scores and not weights.classifies:
         raise InputError(
             f"model {name!r} is no sequence classifier (its weights have no classifier); expected "

@@ -94,7 +94,8 @@ class Reranker:
         if self.prompt is None:
             encoded = encode(self.tokenizer, pairs, self.max_length, self.pairing)
         else:
-            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, self.prompt)
+            prompt, start = self.prompt, self.family.start
+            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, prompt, start)
         known = self.family.module.config.vocab_size
         for pair, ids in zip(pairs, encoded.ids, strict=True):
             if len(ids) and (largest := int(ids.max())) >= known:
@@ -114,7 +115,8 @@ class Reranker:
         """
         if self.prompt is None:
             return spans(self.tokenizer, pair, self.max_length, self.pairing)
-        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt)
+        start = self.family.start
+        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt, start)
 
     @property
     def template(self) -> str:
@@ -138,9 +140,23 @@ class Reranker:
         return (*((self.family.beside,) if self.family.beside else ()), *self.said)
 
     @property
+    def decodes(self) -> bool:
+        """Whether it is an encoder-decoder, whose decoder's row is ``DEC``."""
+        return self.family.start is not None
+
+    @property
+    def cls_note(self) -> str:
+        """What CLS stands for where it is no token of that name; empty where it is one."""
+        if self.decodes:
+            return "CLS stands for DEC, the decoder's one token, whose state the score reads"
+        last = "CLS stands for the input's last token, whose state the score reads"
+        return last if self.reads_last else ""
+
+    @property
     def reads_last(self) -> bool:
         """Whether the score reads the last token, which is CLS then."""
-        return self.prompt is not None or self.pairing.last
+        last = self.prompt is not None or self.pairing.last
+        return last and not self.decodes
 
     @property
     def pad_id(self) -> int:

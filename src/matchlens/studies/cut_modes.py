@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
-from matchlens.parts import Part
+from matchlens.parts import DECODER, Part
 from matchlens.plan import Condition, Control
 
 SAME = 1e-12
@@ -150,7 +150,6 @@ def starred(table: pd.DataFrame, test: str) -> list[bool]:
     return [bool(star) for star in chosen.get(test, table["significant"])]
 
 
-PARTS = tuple(Part)
 Reach = Bool[np.ndarray, "layer row_part column_part"]
 
 
@@ -183,18 +182,23 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
 def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
     if reach[layers][:, direction.left][:, :, direction.columns].any():
         return None
-    there = np.asarray(reach.any(axis=0))[PARTS, PARTS]
+    anywhere = np.asarray(reach.any(axis=0))
+    there = anywhere.any(0) | anywhere.any(1)
+    # The decoder's row of an encoder-decoder is the only one that no layer lets read itself.
+    decoder = bool(there[Part.DEC]) and not anywhere[Part.DEC, Part.DEC]
+
+    def listed(parts: Sequence[Part]) -> str:
+        return " and ".join(DECODER if decoder and not part else str(part) for part in parts)
+
     for side in (direction.left, direction.columns):
         if not there[list(side)].any():
-            return f"the input has no {_listed(side)}"
-    left = [part for part in direction.left if there[part]]
-    right = [part for part in direction.columns if there[part]]
+            return f"the input has no {listed(side)}"
+    left = listed([part for part in direction.left if there[part]])
+    right = listed([part for part in direction.columns if there[part]])
+    if decoder:
+        return f"the layers that are cut let {left} read nothing of {right}"
     mask = "causal mask" if causal else "window of the layers that are cut"
-    return f"the {mask} lets {_listed(left)} read nothing of {_listed(right)}"
-
-
-def _listed(parts: Sequence[Part]) -> str:
-    return " and ".join(str(part) for part in parts)
+    return f"the {mask} lets {left} read nothing of {right}"
 
 
 def feasible(table: pd.DataFrame) -> pd.DataFrame:

@@ -355,8 +355,8 @@ def conduct(
         out, queries, parsed, tol, settings.seed, families, impossible=impossible
     )
     said = [*left_out, *notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
-    if model.reads_last:
-        said.append("CLS stands for the input's last token, whose state the score reads")
+    if model.cls_note:
+        said.append(model.cls_note)
     if len(rows) < len(pairs.pairs):
         said.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
     options = {

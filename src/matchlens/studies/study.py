@@ -345,7 +345,7 @@ class _Whole:
     watched: Watched | None = None
 
     def __post_init__(self) -> None:
-        self.preset = preset_of(str(self.common["preset"]))
+        self.preset = preset_of(str(self.common["preset"]), self.model.decodes)
         self.classes = Classes.of(self.pairs.pairs, int(self.common["rel"]))
         self.contrasts = []
         for contrast in CONTRASTS:
