@@ -652,10 +652,11 @@ MODELS = [*FOLDERS, *WRAPPED, *PROMPTS]
 FOLDER, PICKLED, SLOW = "test_model_folders.py:", "test_pickled.py:", "test_slow_tokenizers.py:"
 DIAGNOSIS = "models/diagnosis.py:"
 ELSEWHERE = {
-    (DIAGNOSIS + "check_folder", ""): FOLDER
+    (DIAGNOSIS + "check_folder", "model {name!r}: {file} {text}"): FOLDER
     + "test_a_file_that_is_something_else_is_named_and_the_remedy_works",
-    (DIAGNOSIS + "_adapter", "whole model with"): FOLDER + "test_an_adapter_beside_a_whole_model",
-    (DIAGNOSIS + "_adapter", "Merge it"): FOLDER
+    (DIAGNOSIS + "check_folder", "whole model with"): FOLDER
+    + "test_an_adapter_beside_a_whole_model",
+    (DIAGNOSIS + "adapter_refusal", ""): FOLDER
     + "test_an_adapter_is_named_and_the_lines_of_the_message_merge_it",
     (DIAGNOSIS + "_no_config", "give that folder"): FOLDER
     + "test_a_folder_too_high_names_the_one_inside",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import warnings
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from matchlens.errors import InputError, MatchlensWarning
+from matchlens.models.adapters import HEADS, Adapted, Adapter
 from matchlens.models.config import check_config, load_config
 from matchlens.models.convert import safetensors_of
-from matchlens.models.diagnosis import INDEX, ONE, check_folder
+from matchlens.models.diagnosis import ADAPTER, INDEX, ONE, check_folder, has_tokenizer
 from matchlens.models.files import (
     Mark,
     check_files,
@@ -213,6 +215,7 @@ class ModelFolder(ModelFacts):
         chosen: whether a person chose the prompt.
         prompt_from: where the prompt comes from, in words.
         serving: what sentence-transformers' files in the folder ask for.
+        base: the folder of the base and what marked its files, where the weights are an adapter's.
         converted: the folder of the cache that has its weights as safetensors, where its own are
             pickled.
         stated: the length limit that its tokenizer states and what states it, once that is known;
@@ -226,6 +229,7 @@ class ModelFolder(ModelFacts):
     revision: str | None = None
     prompt: Prompt | None = None
     converted: Path | None = None
+    base: tuple[Path, Mapping[str, Mark]] | None = None
     chosen: bool = False
     prompt_from: str = ""
     serving: Serving = PLAIN
@@ -234,6 +238,8 @@ class ModelFolder(ModelFacts):
     def check_unchanged(self) -> None:
         """See that its files are still those that were digested."""
         check_unchanged(self.path, self.name, self.marks)
+        if self.base is not None:
+            check_unchanged(self.base[0], self.name, self.base[1])
 
     def labelled(self, label: str | int | None = None, *, negate: bool = False) -> ModelFolder:
         """The model, with the label whose logit is relevance.
@@ -287,18 +293,22 @@ class ModelFolder(ModelFacts):
 
     def files(self) -> dict[str, object]:
         """What a manifest says of the model's files."""
-        return {
+        about = {
             "name": self._shown(),
             "sha256": self.sha256,
             "revision": self.revision,
             "type": self.model_type,
         }
+        if isinstance(self.weights, Adapted):
+            about["adapter_of"] = Path(self.weights.adapter.base).name
+        return about
 
     def _shown(self) -> str:
         """The name in a manifest, which holds no path of this machine."""
-        if self.path != Path(self.name):
+        path = self.weights.adapter.path if isinstance(self.weights, Adapted) else self.path
+        if path != Path(self.name):
             return self.name
-        name = self.path.resolve().name
+        name = path.resolve().name
         return "./demo" if name == "demo" else name  # not the built-in one
 
     def say_converted(self) -> None:
@@ -349,6 +359,11 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     if isinstance(name, Path):
         name = "./demo" if str(name) == "demo" else str(name)
     check_folder(path, name)
+    adapter = Adapter.find(path, name) if (path / ADAPTER).exists() else None
+    own = path
+    if adapter is not None:
+        path = _base(adapter, path)
+        check_folder(path, name)
     config = load_config(path, name, FAMILIES)
     check_config(config, name, FAMILIES)
     check_files(path, name, scores)
@@ -357,7 +372,17 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     converted = safetensors_of(path, pickles, name) if pickles else None
     weights = Weights.find(converted or path, name)
     sha256, marks = digest(path, name, before or weights.files)
+    base = None
+    if adapter is not None:
+        weights, base = adapter.onto(weights), (path, marks)
+        changes, marks = digest(own, name, adapter.weights.files)
+        sha256 = hashlib.sha256(f"{sha256}\n{changes}\n".encode()).hexdigest()
+        _adapt(config, adapter)
     raw = read_json(path, "config.json", name)  # keys of sentence-transformers, as it reads them
+    if adapter is not None and has_tokenizer(own):
+        path = own
+    elif adapter is not None:
+        base, marks = (own, marks), base[1] if base is not None else marks
     serving = serving_of(path, raw, name) if scores else PLAIN
     if serving.head is not None:
         config.num_labels = serving.head.labels
@@ -373,12 +398,50 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
         marks=marks,
         revision=revision,
         converted=converted,
-        origin=str(raw.get("_name_or_path") or ""),
+        base=base,
+        origin=str(raw.get("_name_or_path") or "") if adapter is None else adapter.base,
         serving=serving,
     )
     _ = folder.shape, folder.places
     prompt = asked_prompt(folder, None)
     return replace(folder, prompt=prompt, prompt_from=shipped_from(folder) if prompt else "")
+
+
+def _base(adapter: Adapter, path: Path) -> Path:
+    """The folder of an adapter's base: local, or of the hub's cache."""
+    name = adapter.base
+    if os.path.isdir(name):
+        if (Path(name) / ADAPTER).exists():
+            raise InputError(
+                f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is an adapter "
+                "itself; expected a whole model: merge that one first"
+            )
+        return Path(name)
+    known = bool(_HUB_ID.fullmatch(name)) and ".." not in name
+    if known and path.parent.name == "snapshots":  # it came from the hub: so does its base
+        return _download(name, None)
+    found = _snapshot(name, None) if known else None
+    if found is None:
+        raise InputError(
+            f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is neither a folder "
+            "here nor in the cache of the Hugging Face hub; expected the base: download it (hf "
+            f"download {name[:80]}), or correct base_model_name_or_path in {ADAPTER}"
+        )
+    return found
+
+
+def _adapt(config: Any, adapter: Adapter) -> None:
+    """Let a base's config say what the adapter makes of it, in place."""
+    head = adapter.head
+    if head is not None:
+        config.architectures = [head]
+    if head == HEADS["SEQ_CLS"]:
+        if adapter.labels is not None and adapter.labels != config.num_labels:
+            config.num_labels = adapter.labels
+        if config.pad_token_id is None:
+            # The library's classifier finds the last token by the padding's id. No pair ends in
+            # the token that begins a text, so that this names none of its tokens.
+            config.pad_token_id = config.bos_token_id
 
 
 def _place(name: str | Path, revision: str | None) -> Path:

@@ -19,6 +19,7 @@ from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import check
+from matchlens.models.adapters import Adapted
 from matchlens.models.checks import tokens
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.checks.scores import labels_differ
@@ -59,6 +60,7 @@ class Reranker:
         said: what every study says of how the texts become tokens.
         chosen: whether a person chose the prompt, so that it is not held against the folder's own.
         limits: each limit of a pair's tokens, by what sets it.
+        adapted: the weights in the files, where an adapter was merged into them.
 
     >>> model = load("demo")
     >>> model.max_length, model.family.n_layers, model.family.n_heads
@@ -80,6 +82,7 @@ class Reranker:
     said: tuple[str, ...] = ()
     chosen: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
+    adapted: Adapted | None = None
 
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
@@ -264,6 +267,7 @@ def load(
         serving=folder.serving,
         chosen=folder.chosen,
         limits=limits,
+        adapted=folder.weights if isinstance(folder.weights, Adapted) else None,
     )
     return proved(reranker)
 

@@ -103,7 +103,8 @@ Examples:
 
             checked_sets(_sets(settings), 10**6, 10**6, settings.random)
             expand_modes(
-                plain_directions(self._directions(settings, "default")), settings.how or ["zero"]
+                plain_directions(self._directions(settings, preset_of("default"))),
+                settings.how or ["zero"],
             )
         else:
             layers = max(1, min(settings.window, MOST_LAYERS))
