@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
 from transformers.models.modernbert import modeling_modernbert
@@ -28,6 +29,7 @@ from matchlens.models.t5 import T5
 MODULES = (
     modeling_gemma,
     modeling_gemma2,
+    modeling_gemma3,
     modeling_llama,
     modeling_mistral,
     modeling_modernbert,

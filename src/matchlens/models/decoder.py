@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import (
     Gemma2ForCausalLM,
     Gemma2ForSequenceClassification,
+    Gemma3ForCausalLM,
+    Gemma3TextForSequenceClassification,
     GemmaForCausalLM,
     GemmaForSequenceClassification,
     PreTrainedModel,
@@ -24,6 +26,7 @@ from transformers import (
 )
 from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.batching import EncodedBatch
@@ -63,7 +66,7 @@ class Decoder(Rotary):
         self.classifies = isinstance(module, self.classifier)
         self.yes: int | None = None
         self.no: int | None = None
-        self.causal = bool(getattr(self.module.config, "is_causal", True))  # as the library's masks
+        self.causal = self.reads_backwards()
         if self.causal and not all(layer.self_attn.is_causal for layer in self.layers):
             raise InputError(
                 "the model's attention is not causal (use_bidirectional_attention in config.json); "
@@ -75,6 +78,10 @@ class Decoder(Rotary):
         if self.classifies and self.module.config.pad_token_id is None:
             # the library reads the last token then, and refuses batches; no token has this id
             self.module.config.pad_token_id = -1
+
+    def reads_backwards(self) -> bool:
+        """Whether the library's masks let a token read only itself and those before it."""
+        return bool(getattr(self.module.config, "is_causal", True))
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """Word embeddings; positions come in every layer."""
@@ -193,6 +200,27 @@ class Gemma(Decoder):
     library = GemmaForCausalLM
     classifier = GemmaForSequenceClassification
     rotate = staticmethod(modeling_gemma.apply_rotary_pos_emb)
+
+
+class Gemma3(Decoder):
+    """Walks a ``Gemma3ForCausalLM`` of text: near and far layers turn by angles of their own."""
+
+    library = Gemma3ForCausalLM
+    classifier = Gemma3TextForSequenceClassification
+    rotate = staticmethod(modeling_gemma3.apply_rotary_pos_emb)
+
+    def reads_backwards(self) -> bool:
+        """Its config has another word for it than other decoders'."""
+        return not self.module.config.use_bidirectional_attention
+
+    def band(self, index: int) -> LayerMask:
+        """The library's window counts the token itself in both directions."""
+        window = self.window(index)
+        return LayerMask(self.causal, None if window is None else window - 1)
+
+    def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
+        """The angles of the layer's type."""
+        return self.body.rotary_emb(states, positions, self.module.config.layer_types[index])
 
 
 class Gemma2(Decoder):

@@ -74,6 +74,7 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
     "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
     "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", asked=True),
+    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", asked=True),
     "llama": FamilyEntry("matchlens.models.llama:Llama", asked=True),
     "mistral": FamilyEntry("matchlens.models.llama:Mistral", asked=True),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
