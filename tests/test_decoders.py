@@ -356,10 +356,10 @@ def test_what_a_token_receives_stands_at_its_own_place(model, kind, tmp_path):
 
 def test_query_key_matrices_are_refused(qwen, tmp_path):
     pairs = matchlens.choose(matchlens.demo.load(), queries=4, easy=1)
-    with pytest.raises(InputError, match="rotary position embeddings"):
+    with pytest.raises(InputError, match="normalises each query and key behind the weights"):
         matchlens.circuits(qwen, pairs)
     with pytest.raises(InputError, match="rotary position embeddings"):
-        matchlens.models.base.load_base(saved("qwen3", tmp_path))
+        matchlens.models.base.load_base(saved("llama", tmp_path))
 
 
 def test_gemma_3_that_reads_both_sides(unrounded, tmp_path):

@@ -112,6 +112,12 @@ class Bert:
         wide = layer.intermediate
         return layer.output(activated(wide.dense, wide.intermediate_act_fn, mixed), mixed)
 
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """What a layer's queries and keys are made of: its input itself."""
+        return states
+
     def band(self, index: int) -> LayerMask:
         """The token pairs that a layer allows at all."""
         return OPEN

@@ -98,6 +98,12 @@ class Decoder(Rotary):
         """The window of a layer, as the library counts it; None: it has none."""
         return getattr(self.layers[index].self_attn, "sliding_window", None)
 
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """The layer's input, normalised."""
+        return self.layers[index].input_layernorm(states)
+
     def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
         """All layers turn by the same angles."""
         return self.body.rotary_emb(states, positions)
@@ -107,7 +113,7 @@ class Decoder(Rotary):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of all heads, keys and values of all key heads, of all tokens."""
         own: Any = self.layers[index].self_attn
-        normed = self.layers[index].input_layernorm(states)
+        normed = self.attention_input(index, states)
         query, key, value = (
             linear(normed).unflatten(-1, (-1, own.head_dim)) for linear in self.projections(index)
         )
@@ -159,8 +165,16 @@ class Decoder(Rotary):
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer."""
+        own = self.layers[layer].self_attn
+        if hasattr(own, "q_norm"):
+            raise InputError(
+                f"circuits are not computed for {self.module.config.model_type}: it normalises "
+                "each query and key behind the weights, so that no matrix says how a token reads "
+                "another; expected a model that does not, such as BERT, ModernBERT or Llama"
+            )
         query, key, _ = self.projections(layer)
-        return turned(query.weight, key.weight, (query.bias, key.bias), self.n_heads)
+        biases = (query.bias, key.bias)
+        return turned(query.weight, key.weight, biases, self.n_heads, own.scaling)
 
 
 class Qwen3(Decoder):

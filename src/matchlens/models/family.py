@@ -68,6 +68,12 @@ class Family(Protocol):
         """
         ...
 
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """What a layer's queries and keys are made of, from the layer's input."""
+        ...
+
     def output(self, index: int) -> nn.Linear:
         """The library's module that writes a layer's context into the states; W_O is its weight."""
         ...

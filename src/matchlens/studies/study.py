@@ -355,8 +355,6 @@ class _Whole:
 
     def impossible(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Studies that this model or these pairs do not allow, and why."""
-        from matchlens.qk.factors import refuse_rope
-
         found = []
         if "attention" in names and not self.contrasts:
             try:
@@ -365,7 +363,7 @@ class _Whole:
                 found.append(("attention", str(error)))
         if "circuits" in names:
             try:
-                refuse_rope(self.model.family.qk(0))
+                self.model.family.qk(0)  # it says where a model has no such matrices
                 self._halves()
             except InputError as error:
                 found.append(("circuits", str(error)))
