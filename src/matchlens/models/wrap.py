@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -151,7 +151,7 @@ def wrap(
             raise no_prompt(facts)
         family_class, whole = class_of_family(facts.model_type), module
         if head is not None:
-            modules = [_twin(one) for one in list(owner)[2:]]
+            modules = [_twin(one) for one in list(cast(Any, owner))[2:]]
             whole = modular_object(_twin(module), head, modules, facts.name)
             family_class = modular_family(family_class, head, facts.name)
         with refusing(facts.name, "its config cannot be followed"):
@@ -236,11 +236,11 @@ def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFact
     shown = _shown(module, name)
     check_config(config, shown, FAMILIES)
     facts = ModelFacts(name=shown, config=config, architecture=type(module).__name__)
-    library = library_of(class_of_family(facts.model_type), facts.classifies)
+    library: Any = library_of(class_of_family(facts.model_type), facts.classifies)
     if head is not None:
         config = copy.deepcopy(config)
         config.num_labels = head.labels
-        library = MODEL_MAPPING[type(config)]
+        library = cast(Any, MODEL_MAPPING[type(config)])
         facts = replace(facts, config=config, architecture="ForSequenceClassification")
     if not isinstance(module, library):
         raise InputError(

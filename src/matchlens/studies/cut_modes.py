@@ -182,8 +182,8 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
 def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
     if reach[layers][:, direction.left][:, :, direction.columns].any():
         return None
-    anywhere: np.ndarray = np.asarray(reach.any(axis=0))
-    there = anywhere.any(0) | anywhere.any(1)
+    anywhere: np.ndarray = np.logical_or.reduce(reach, axis=0)
+    there: np.ndarray = np.logical_or(anywhere.any(axis=0), anywhere.any(axis=1))
     # The decoder's row of an encoder-decoder is the only one that no layer lets read itself.
     decoder = bool(there[Part.DEC]) and not anywhere[Part.DEC, Part.DEC]
 
