@@ -18,7 +18,8 @@ from matchlens.report.page.overview import made
 from matchlens.report.results_folder import ResultsFolder
 from test_cli import call
 
-WHAT = {name: what for name, what in ALL.items() if name not in ("predict", "answers", "prompt")}
+OTHERS = ("predict", "answers", "prompt", "adapter")
+WHAT = {name: what for name, what in ALL.items() if name not in OTHERS}
 """What is asked of a model in a folder that has no prompt."""
 
 

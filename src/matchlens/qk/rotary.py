@@ -47,7 +47,12 @@ class Turns:
 
     @classmethod
     def of(cls, cos: Float[Tensor, "position d_h"], sin: Float[Tensor, "position d_h"]) -> Turns:
-        """From what the model multiplies queries and keys by at positions 0 to n."""
+        """From what the model multiplies queries and keys by at positions 0 to n.
+
+        Args:
+            cos: [position, d_h].
+            sin: [position, d_h].
+        """
         scale = cos[0].double().cpu()  # at position 0 nothing is turned
         cos, sin = cos.double().cpu() * scale, sin.double().cpu() * scale
         return cls(torch.cat([cos[1:].flip(0), cos]), torch.cat([-sin[1:].flip(0), sin]))
@@ -89,7 +94,22 @@ def averaged(qk: QK, turns: Turns, weights: Float[np.ndarray, " distance"]) -> Q
 
 
 def alignment_at(qk: QK, turns: Turns) -> Float[np.ndarray, "head distance"]:
-    """trace(A_m) of each head at each distance."""
+    """The alignment of each head at each distance: trace(A_m).
+
+    Args:
+        qk: the weights of a layer, not turned.
+        turns: the layer's rotations.
+
+    Returns:
+        [head, distance], in the units of a logit before the division by sqrt(d_h).
+
+    Reference: the science page, section 5.
+
+    >>> one = torch.ones(1, 2, 3)
+    >>> cos, sin = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    >>> alignment_at(QK.of(one, one, rope=True), Turns.of(cos, sin)).tolist()
+    [[0.0, 6.0, 0.0]]
+    """
     pair = factors(replace(qk, rope=False))
     straight = (pair.key * pair.query).sum(-1)
     turned = (pair.key * half_turned(pair.query.mT).mT).sum(-1)
@@ -104,7 +124,25 @@ def logits_at(
     *,
     biases: bool = False,
 ) -> Float[np.ndarray, "head distance"]:
-    """The logit with which one state reads another, of each head at each distance."""
+    """The logit with which one state reads another, of each head at each distance.
+
+    Args:
+        qk: the weights of a layer, not turned.
+        turns: the layer's rotations.
+        reader: [d], as attention takes it.
+        read: [d], likewise.
+        biases: whether b_Q and b_K take part.
+
+    Returns:
+        [head, distance], not divided by sqrt(d_h).
+
+    Reference: the science page, section 5.
+
+    >>> one = torch.ones(1, 2, 1)
+    >>> cos, sin = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    >>> logits_at(QK.of(one, one, rope=True), Turns.of(cos, sin), np.ones(1), np.ones(1)).tolist()
+    [[0.0, 2.0, 0.0]]
+    """
     pair = factors(replace(qk, rope=False))
     asking = pair.query @ torch.from_numpy(reader.astype(np.float64))
     asked = pair.key @ torch.from_numpy(read.astype(np.float64))
@@ -117,7 +155,15 @@ def logits_at(
 def spread(
     values: Float[np.ndarray, "head distance"], weights: Float[np.ndarray, " distance"]
 ) -> Float[np.ndarray, " head"]:
-    """The standard deviation over distances."""
+    """The standard deviation over distances.
+
+    Args:
+        values: [head, distance].
+        weights: of each distance; they sum to 1.
+
+    >>> spread(np.array([[1.0, 3.0]]), np.array([0.5, 0.5]))
+    array([1.])
+    """
     mean = values @ weights
     return np.sqrt(np.maximum((values - mean[:, None]) ** 2 @ weights, 0))
 
@@ -160,6 +206,14 @@ def distances(
 def allowed(
     shares: Float[np.ndarray, " distance"], forbidden: Bool[np.ndarray, " distance"]
 ) -> Float[np.ndarray, " distance"] | None:
-    """The shares of the distances that a layer allows; None where it allows none of them."""
+    """The shares of the distances that a layer allows; None where it allows none of them.
+
+    Args:
+        shares: of each distance.
+        forbidden: whether the layer forbids it.
+
+    >>> allowed(np.array([0.5, 0.25, 0.25]), np.array([True, False, False]))
+    array([0. , 0.5, 0.5])
+    """
     kept = np.where(forbidden, 0.0, shares)
     return kept / kept.sum() if kept.sum() > 0 else None

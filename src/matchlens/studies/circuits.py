@@ -326,7 +326,7 @@ def circuits(
             "document_parts": [str(part) for part in document],
             "cross": CROSS,
             "most_pairs": most_pairs,
-            "distances_of": statement.reading or None,
+            **({"distances_of": statement.reading} if statement.reading else {}),
             "pairs_of_hypothesis": 0 if statement.reading else len(few.pairs),
             "queries_of_means": seen.means.queries,
             "queries_of_colours": _queries(second),
