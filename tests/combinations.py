@@ -23,7 +23,7 @@ GONE = "(left out)"
 BERTS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 WITH_TYPES = (*BERTS, "albert", "deberta-v2")
 ENCODERS = tiny.FAMILIES
-DECODERS = tiny_decoders.FAMILIES
+DECODERS = tuple(one for one in tiny_decoders.FAMILIES if one != "gemma3_text")
 PROMPTED = ("llama", "mistral")
 """Types without a prompt of their own: their causal models are asked in one that a person gives."""
 FAMILIES = (*ENCODERS, *DECODERS)

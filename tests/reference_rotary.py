@@ -9,7 +9,7 @@ from torch.nn.functional import gelu, silu
 
 import reference
 
-FAMILIES = ("modernbert", "qwen3", "gemma", "gemma2", "llama", "mistral", "qwen2")
+FAMILIES = ("modernbert", "qwen3", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2")
 SILU = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -60,7 +60,7 @@ def projected(config, layer, states):
         linear(normed).unflatten(1, (-1, config.head_dim))
         for linear in (own.q_proj, own.k_proj, own.v_proj)
     )
-    if config.model_type == "qwen3":
+    if config.model_type in ("qwen3", "gemma3_text"):
         query, key = own.q_norm(query), own.k_norm(key)
     return query, key, value
 
@@ -86,7 +86,7 @@ def written_logits(module, number, query, key):
 def frequencies(module, number):
     """The angles per position by which a layer turns the planes of a head."""
     rotary = module.base_model.rotary_emb
-    if module.config.model_type == "modernbert":
+    if module.config.model_type in ("modernbert", "gemma3_text"):
         return getattr(rotary, f"{module.config.layer_types[number]}_inv_freq").double()
     return rotary.inv_freq.double()
 
@@ -112,6 +112,8 @@ def allowed(config, number, i, j) -> bool:
         local = config.sliding_window is not None
     if config.model_type == "modernbert":
         return not local or abs(i - j) <= config.local_attention // 2
+    if getattr(config, "use_bidirectional_attention", False):
+        return not local or abs(i - j) < config.sliding_window
     if not getattr(config, "is_causal", True):
         return not local or abs(i - j) <= config.sliding_window
     return j <= i and (not local or i - j < config.sliding_window)
@@ -131,7 +133,7 @@ def above_attention(config, layer, context, states):
         gate = silu(gate) if config.model_type in SILU else gelu(gate, approximate="tanh")
         return mlp.down_proj(gate * mlp.up_proj(normed))
 
-    if config.model_type == "gemma2":
+    if config.model_type in ("gemma2", "gemma3_text"):
         states = states + layer.post_attention_layernorm(written)
         return states + layer.post_feedforward_layernorm(
             fed(layer.pre_feedforward_layernorm(states))

@@ -24,6 +24,7 @@ from transformers import (
 import matchlens
 import tiny
 import tiny_decoders
+import tiny_t5
 from matchlens import tokenizing
 from matchlens.corpora import Pair
 from matchlens.models import convert
@@ -53,6 +54,8 @@ def base(w, family: str) -> Path:
         folder.parent.mkdir(exist_ok=True)
         if name in tiny_decoders.FAMILIES:
             tiny_decoders.save(folder, name, labels=1 if classifies else None)
+        elif name in tiny_t5.CLASSES:
+            tiny_t5.save(folder, name)
         elif name == "modular":
             pooling = {"cls": "lasttoken"}.get(classifies, "cls")
             kind = "bert" if classifies else "modernbert"
@@ -198,7 +201,7 @@ def finds_of(w, given: tuple[str, dict]) -> object:
 def supported(m: str) -> list[tuple[str, dict]]:
     """The model types that a message lists, one of each kind."""
     types = m.rpartition(": ")[2].split(", ")
-    assert {*tiny.FAMILIES, *tiny_decoders.FAMILIES} == set(types)
+    assert {*tiny.FAMILIES, *tiny_decoders.FAMILIES, *tiny_t5.CLASSES} == set(types)
     return [("roberta", SAME), ("qwen3", SAME)]
 
 
@@ -464,9 +467,13 @@ FOLDERS = [
       lambda w: Path("some/model"), [lambda w: base(w, "bert")]),
     C("models/folder.py:_place", "or 'demo'", lambda w, v: find(v(w)),
       lambda w: "no model", [lambda w: str(base(w, "bert"))]),
-    C("models/folder.py:_architecture", "(architectures", finds(),
+    C("models/folder.py:_architecture", "no sequence classifier (architectures", finds(),
       {"architectures": ["BertForMaskedLM"]},
       lambda m: [{"architectures": ["Bert" + m.rpartition("...")[2]]}]),
+    C("models/folder.py:_architecture", "encoder-decoder, but no", finds("t5"),
+      {"architectures": ["T5EncoderModel"]}, [{"architectures": ["T5ForConditionalGeneration"]}]),
+    C("models/t5.py:T5.__init__", "", loads("t5"), {"decoder_start_token_id": None},
+      [{"decoder_start_token_id": tiny_t5.tokenizer().pad_token_id}]),
     C("models/folder.py:_architecture", "have no classifier", finds(), does(
         settings("config.json", architectures=None),
         weights(**{"classifier.weight": None, "classifier.bias": None})),
@@ -537,9 +544,9 @@ FOLDERS = [
       lambda m: [{"sbert_ce_default_activation_function": one} for one in example(m)]),
     C("models/serving.py:_answers", "", finds(),
       sentences([("Transformer", ""), ("Dense", "1_Dense")]), [sentences()]),
-    C("models/serving.py:head_of", "lists a module", finds("modular"), behind("Normalize"),
+    C("models/serving.py:_head", "lists a module", finds("modular"), behind("Normalize"),
       [SAME]),
-    C("models/serving.py:head_of", "writes scores", finds("modular"),
+    C("models/serving.py:_head", "writes scores", finds("modular"),
       settings("4_Dense/config.json", module_output_name=None), [SAME]),
     C("models/modules.py:_activation", "", loads("modular"),
       settings("2_Dense/config.json", activation_function="os.system"),
@@ -652,10 +659,22 @@ MODELS = [*FOLDERS, *WRAPPED, *PROMPTS]
 FOLDER, PICKLED, SLOW = "test_model_folders.py:", "test_pickled.py:", "test_slow_tokenizers.py:"
 DIAGNOSIS = "models/diagnosis.py:"
 ELSEWHERE = {
-    (DIAGNOSIS + "check_folder", ""): FOLDER
+    ("models/folder.py:_base", "which is an adapter itself"): "test_adapters.py:"
+    "test_an_adapter_of_an_adapter_is_refused",
+    ("models/folder.py:_base", "neither a folder"): "test_adapters.py:"
+    "test_a_base_of_the_hub_s_cache",
+    ("models/decoder.py:Decoder.qk", ""): "test_circuits_rotary.py:"
+    "test_queries_that_are_normalised_have_no_matrix",
+    ("models/t5.py:T5.qk", ""): "test_t5.py:test_circuits_are_refused_by_name",
+    ("cli/checking.py:_all_known", ""): "test_known_models.py:"
+    "test_what_is_not_as_listed_is_an_error",
+    ("directions.py:Cut.check", "is no encoder-decoder"): "test_t5.py:"
+    "test_a_model_without_a_decoder_has_no_dec",
+    (DIAGNOSIS + "check_folder", "{value}: {value}"): FOLDER
     + "test_a_file_that_is_something_else_is_named_and_the_remedy_works",
-    (DIAGNOSIS + "_adapter", "whole model with"): FOLDER + "test_an_adapter_beside_a_whole_model",
-    (DIAGNOSIS + "_adapter", "Merge it"): FOLDER
+    (DIAGNOSIS + "check_folder", "whole model with"): FOLDER
+    + "test_an_adapter_beside_a_whole_model",
+    (DIAGNOSIS + "adapter_refusal", ""): FOLDER
     + "test_an_adapter_is_named_and_the_lines_of_the_message_merge_it",
     (DIAGNOSIS + "_no_config", "give that folder"): FOLDER
     + "test_a_folder_too_high_names_the_one_inside",

@@ -295,7 +295,7 @@ def test_rope_is_refused_with_the_reason_and_what_to_ask_instead():
         lambda: circuits.strongest_matches(qk, 0, torch.zeros(2, 10)),
     ]
     for ask in asked:
-        with pytest.raises(InputError, match=r"each distance of two tokens.*the other studies"):
+        with pytest.raises(InputError, match=r"each distance of two tokens.*average them first"):
             ask()
 
 

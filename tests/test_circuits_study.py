@@ -24,7 +24,7 @@ from matchlens.models.words import vocabulary
 from matchlens.parts import Part
 from matchlens.report.views import text_of
 from matchlens.studies import circuits as options
-from matchlens.studies.circuits import resamples_of
+from matchlens.studies.circuit_tables import resamples_of
 from matchlens.studies.common import half
 from matchlens.studies.contrasts import Classes, contrast_table
 from test_sweeps import rows_by_layer
@@ -381,11 +381,14 @@ def test_saved_and_read_back(result, tmp_path):
     assert text_of(back) == text_of(result)
 
 
-def test_rope_refuses_before_anything_runs(tiny, pairs, monkeypatch):
+def test_a_model_without_such_matrices_is_refused_before_anything_runs(tiny, pairs, monkeypatch):
     rows = rows_by_layer(tiny, monkeypatch)
-    qk = tiny.family.qk
-    monkeypatch.setattr(tiny.family, "qk", lambda layer: replace(qk(layer), rope=True))
-    with pytest.raises(matchlens.InputError, match="rotary position embeddings"):
+
+    def none(layer):
+        raise matchlens.InputError("it has no query-key matrix")
+
+    monkeypatch.setattr(tiny.family, "qk", none)
+    with pytest.raises(matchlens.InputError, match="it has no query-key matrix"):
         matchlens.circuits(tiny, pairs)
     assert rows == [0] * tiny.family.n_layers
 

@@ -18,7 +18,8 @@ from matchlens.report.page.overview import made
 from matchlens.report.results_folder import ResultsFolder
 from test_cli import call
 
-WHAT = {name: what for name, what in ALL.items() if name not in ("predict", "answers", "prompt")}
+OTHERS = ("predict", "answers", "prompt", "adapter")
+WHAT = {name: what for name, what in ALL.items() if name not in OTHERS}
 """What is asked of a model in a folder that has no prompt."""
 
 
@@ -138,7 +139,7 @@ def test_families_are_listed_from_their_classes():
     done = call("families")
     assert (done.status, done.err) == (0, "")
     blocks = done.out.split("\n\n")
-    assert len(blocks) == len(FAMILIES) + 1
+    assert len(blocks) == len(FAMILIES) + 3
     for block, name, one in zip(blocks, FAMILIES, supported(), strict=False):
         first, *rest = block.splitlines()
         assert first == f"{name} ({one.library})"

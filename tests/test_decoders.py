@@ -35,6 +35,7 @@ KINDS = (
     "qwen3",
     "gemma",
     "gemma2",
+    "gemma3_text",
     "llama",
     "mistral",
     "qwen2",
@@ -64,7 +65,7 @@ def loaded(kind: str, folder: Path) -> Reranker:
 def prompt_of(kind: str) -> Prompt | None:
     """The prompt that must be given; None where the type has one."""
     name, _, what = kind.partition("-")
-    given = what == "classifier" or name in ("llama", "mistral")
+    given = what == "classifier" or name in ("llama", "mistral", "gemma3_text")
     return tiny_decoders.PROMPTS[name] if given else None
 
 
@@ -142,7 +143,7 @@ def card_ids(kind: str, tokenizer, pairs) -> list[list[int]]:
             + one("\n") + one(task) + one(after)
             for pair in pairs
         ]  # fmt: skip
-    if kind.startswith(("llama", "mistral")):
+    if kind.startswith(("llama", "mistral", "gemma3")):
         begin = [tokenizer.bos_token_id]
         return [
             begin + one(f"query: {pair.query}\n") + one(f"passage: {pair.text}")
@@ -182,7 +183,7 @@ def library_scores(kind: str, folder: Path, pairs, batch: int, dtype) -> np.ndar
             logits = module(**inputs).logits.double()
         if classifies:
             out.append(logits[:, 0])
-        elif not kind.startswith("gemma"):
+        elif kind not in ("gemma", "gemma2"):
             words = ("1", "0") if kind == "qwen2" else ("yes", "no")
             yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words)
             out.append(logits[:, -1, yes] - logits[:, -1, no])
@@ -223,6 +224,7 @@ def test_bands_are_what_the_config_says(model, kind):
             "mistral": [LayerMask(True, 59), LayerMask(True, 59)],
             "qwen2": [LayerMask(True, 47), LayerMask(True)],
             "gemma2": [LayerMask(True, 23), LayerMask(True)],
+            "gemma3_text": [LayerMask(True, 39), LayerMask(True)],
             "modernbert-mean": [LayerMask(), LayerMask(window=10)],
         }[kind]
     )
@@ -354,10 +356,26 @@ def test_what_a_token_receives_stands_at_its_own_place(model, kind, tmp_path):
 
 def test_query_key_matrices_are_refused(qwen, tmp_path):
     pairs = matchlens.choose(matchlens.demo.load(), queries=4, easy=1)
-    with pytest.raises(InputError, match="rotary position embeddings"):
+    with pytest.raises(InputError, match="normalises each query and key behind the weights"):
         matchlens.circuits(qwen, pairs)
     with pytest.raises(InputError, match="rotary position embeddings"):
-        matchlens.models.base.load_base(saved("qwen3", tmp_path))
+        matchlens.models.base.load_base(saved("llama", tmp_path))
+
+
+def test_gemma_3_that_reads_both_sides(unrounded, tmp_path):
+    folder = saved("gemma3_text", tmp_path, use_bidirectional_attention=True)
+    model = loaded("gemma3_text", folder)
+    assert [model.family.band(layer) for layer in range(LAYERS)] == [
+        LayerMask(window=model.family.module.config.sliding_window - 1),
+        LayerMask(),
+    ]
+    pairs = tiny_models.pairs(4)
+    expected = library_scores("gemma3_text", folder, pairs, 4, torch.float64)
+    got = scores(model, pairs, "Q->D")
+    np.testing.assert_allclose(got[""], expected, atol=1e-10, rtol=0)
+    reached = [reference.score(model, pair, ["Q->D"]) for pair in pairs[:1]]
+    np.testing.assert_allclose(got["Q->D"][:1], reached, atol=1e-10, rtol=0)
+    assert np.abs(got["Q->D"] - got[""]).max() > 1e-3
 
 
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])

@@ -175,7 +175,7 @@ def test_circuits_are_refused_in_one_line(folder, tmp_path):
     done = call("circuits", "--demo", "--queries", "4", "-m", folder, "--quiet",
                 "--out", tmp_path / "out")  # fmt: skip
     assert (done.status, done.out) == (2, "")
-    assert "rotary position embeddings" in done.err
+    assert "normalises each query and key" in done.err
     assert done.err.strip().count("\n") == 0
     assert not (tmp_path / "out/circuits").exists()
 

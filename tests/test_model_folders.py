@@ -331,6 +331,13 @@ def adapter(tmp_path) -> Path:
     return tuned(tmp_path / "lora", 2)
 
 
+def unmerged(adapter: Path) -> str:
+    """What is said of an adapter with a setting that is not known, which peft passes over."""
+    about = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**about, "made_by": "somebody"}))
+    return refused(adapter)
+
+
 def merged(said: str, where: Path, monkeypatch) -> np.ndarray:
     """Run the very lines of a message, and score with what they write."""
     lines = said.split("in Python: ")[1]
@@ -354,8 +361,8 @@ def test_an_adapter_is_named_and_the_lines_of_the_message_merge_it(
     if not tokenizer:
         for file in adapter.glob("tokenizer*"):
             file.unlink()
-    said = refused(adapter)
-    assert f"is an adapter (LORA) of {str(base)[:60]!r}, not a whole model" in said
+    said = unmerged(adapter)
+    assert f"is an adapter (LORA) of {str(base)[:40]!r}, and made_by in adapter_config" in said
     ours = merged(said, tmp_path, monkeypatch)
     whole = AutoPeftModelForSequenceClassification.from_pretrained(
         adapter, num_labels=labels
@@ -372,6 +379,7 @@ def test_an_adapter_on_the_hub(adapter, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    unmerged(adapter)
     fake_hub.cached(tmp_path / "hub", "some/lora", adapter)
     monkeypatch.chdir(tmp_path)
     said = refused("some/lora")
@@ -404,4 +412,4 @@ def test_an_adapter_s_weights_alone(adapter, folder):
     shutil.copy(adapter / "adapter_model.safetensors", folder)
     assert "an adapter, without its adapter_config.json; copy that, too" in refused(folder)
     shutil.copy(adapter / "adapter_config.json", folder)
-    assert "is an adapter (LORA)" in refused(folder)
+    loads(folder)

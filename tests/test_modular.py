@@ -66,6 +66,15 @@ def exact(folder: Path, pairs=PAIRS) -> matchlens.models.load.Reranker:
     model = matchlens.load(folder, device="cpu")
     found = matchlens.score(model, pairs)[""]
     np.testing.assert_allclose(found, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+    owner = CrossEncoder(str(folder), device="cpu")
+    wrapped = matchlens.wrap(owner)
+    np.testing.assert_allclose(matchlens.score(wrapped, pairs)[""], found, atol=1e-5)
+    again = owner.predict(
+        [(pair.query, pair.text) for pair in pairs],
+        activation_fn=torch.nn.Identity(),
+        show_progress_bar=False,
+    )
+    np.testing.assert_allclose(again, expected, atol=1e-6)  # the owner's object is as it was
     return model
 
 

@@ -70,6 +70,15 @@ from test_corpora_irds import Doc, Docs, Qrels, Queries
 from test_looking import graded, pair_set
 
 
+def averaged_weights(model):
+    """The first layer's weights, averaged over the distances of two pairs."""
+    parts = model.encode([matchlens.Pair("q", "d", "cat sat", "sun rain cold", 0)]).parts
+    longest = len(parts[0]) - 1
+    turns = matchlens.qk.Turns.of(*model.family.turns(0, longest))
+    shares = matchlens.qk.distances(parts, longest)["QD"]
+    return matchlens.qk.averaged(model.family.qk(0), turns, shares)
+
+
 class World:
     """What a person has: models, pairs, a collection in files, a folder of their own."""
 
@@ -331,7 +340,8 @@ PARTS_AND_CUTS = [
     ),
     *parses("Q->D@1#0.1", "Q->D#0.1@1", where="cut", words="exclude each other"),
     *parses("Q->D;", "Q->D@0:8Q->Q", where="cut", words="} or the end"),
-    *parses("Q>D", "Q-", where="direction"),
+    *parses("Q>D", "Q-", where="direction", words="'->'"),
+    *parses("CLS->DEC", where="direction", words="another part"),
     *parses("{Q}->D", where="side", words="braces hold two"),
     *parses("{Q,D->D", where="side", words="or '}'"),
     *parses("Q->X", "", where="part")[:1],
@@ -532,13 +542,11 @@ CIRCUITS = [
     C(
         "qk/factors.py:refuse_rope",
         "",
-        lambda w, v: getattr(matchlens, v[0])(getattr(w, v[1]), w.pairs, **v[2]),
-        ("circuits", "modernbert", {}),
+        lambda w, v: v(w),
+        lambda w: matchlens.qk.alignment(w.modernbert.family.qk(0)),
         [
-            ("circuits", "model", {"most_pairs": None}),
-            ("attention", "modernbert", {"causal": False}),
-            ("ablation", "modernbert", {"cuts": ["Q->D"]}),
-            ("sweep", "modernbert", {"kind": "only", "directions": ["Q->D"]}),
+            lambda w: matchlens.circuits(w.modernbert, w.pairs),
+            lambda w: matchlens.qk.alignment(averaged_weights(w.modernbert)),
         ],
     ),
     C(

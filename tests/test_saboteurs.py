@@ -321,7 +321,7 @@ def test_scores_alone_do_not_tell(folder, monkeypatch):
 def test_a_healthy_model_passes(dtype, folder):
     model = matchlens.load(folder, dtype=dtype, device="cpu")
     assert isinstance(model, Reranker)
-    others = ("predict", "prompt", "answers")  # of CrossEncoder objects and of decoders
+    others = ("predict", "prompt", "answers", "adapter")  # of objects, decoders and adapters
     assert list(model.checks) == [name for name in WHAT if name not in others]
     for name, one in model.checks.items():
         assert one["ok"], name

@@ -169,9 +169,9 @@ def prompt_dropped(monkeypatch):
     """The prompt's own words are left out."""
     real = loading.encode_prompted
 
-    def encode(tokenizer, pairs, most, prompt):
+    def encode(tokenizer, pairs, most, prompt, *more):
         pieces = ("{query} ", "{passage}", prompt.pieces[-1])
-        return real(tokenizer, pairs, most, prompt.changed({"pieces": pieces}))
+        return real(tokenizer, pairs, most, prompt.changed({"pieces": pieces}), *more)
 
     monkeypatch.setattr(loading, "encode_prompted", encode)
 

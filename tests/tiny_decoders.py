@@ -29,13 +29,14 @@ from transformers.utils import logging
 import tiny
 from matchlens.prompts import BGE, MXBAI, QWEN3, Prompt
 
-FAMILIES = ("qwen3", "gemma", "gemma2", "llama", "mistral", "qwen2")
+FAMILIES = ("qwen3", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2")
 PLAIN = Prompt(("query: {query}\n", "passage: {passage}", "\nRelevant:"), "yes", "no", begin=True)
 """A prompt for types that have none of their own."""
 PROMPTS = {
     "qwen3": QWEN3,
     "gemma": BGE,
     "gemma2": BGE,
+    "gemma3_text": PLAIN,
     "llama": PLAIN,
     "mistral": PLAIN,
     "qwen2": MXBAI,
@@ -63,6 +64,15 @@ CONFIGS: dict[str, dict[str, object]] = {
     "llama": {"attention_bias": True},
     "mistral": {"sliding_window": 60},
     "gemma": {"hidden_activation": "gelu_pytorch_tanh"},
+    "gemma3_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 40,
+        "query_pre_attn_scalar": 12,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            "full_attention": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.0},
+        },
+    },
     "gemma2": {
         "layer_types": ["sliding_attention", "full_attention"],
         "sliding_window": 24,

@@ -14,22 +14,29 @@ import pytest
 import torch
 from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.llama import modeling_llama
 from transformers.models.mistral import modeling_mistral
 from transformers.models.modernbert import modeling_modernbert
+from transformers.models.mt5 import modeling_mt5
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.t5 import modeling_t5
 
 from matchlens.models.rotary import Rotary
+from matchlens.models.t5 import T5
 
 MODULES = (
     modeling_gemma,
     modeling_gemma2,
+    modeling_gemma3,
     modeling_llama,
     modeling_mistral,
     modeling_modernbert,
+    modeling_mt5,
     modeling_qwen2,
     modeling_qwen3,
+    modeling_t5,
 )
 
 
@@ -50,4 +57,5 @@ def widened() -> Iterator[None]:
             patch.setattr(module, "torch", _Wide())
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         patch.setattr(Rotary, "rounded", False)
+        patch.setattr(T5, "rounded", False)
         yield

@@ -18,6 +18,7 @@ information flows from Y to X.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,8 @@ from matchlens.arguments import typed
 from matchlens.errors import InputError, one_line
 from matchlens.files import read_text
 from matchlens.parts import (
+    BY_NAME,
+    DECODER,
     NAMED,
     PART_NAMES,
     AnyPart,
@@ -74,6 +77,7 @@ class Direction:
     Args:
         left: parts whose tokens are rows of the attention matrix.
         right: parts whose tokens are columns, or None for every column that is not padding.
+        decoder: whether CLS is written ``DEC``, as in an encoder-decoder.
 
     >>> d = Direction.parse("{D,Q}->All")
     >>> str(d), d.words
@@ -82,6 +86,7 @@ class Direction:
 
     left: tuple[Part | OwnPart, ...]
     right: tuple[Part | OwnPart, ...] | None
+    decoder: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "left", _side(self.left))
@@ -110,15 +115,22 @@ class Direction:
         return f"Direction.parse({text!r})" if whole else f"<Direction {text[:LONGEST]}...>"
 
     def __str__(self) -> str:
-        right = "All" if self.right is None else _side_text(self.right)
-        return f"{_side_text(self.left)}->{right}"
+        left, right = (
+            "All" if side is None else self._written(_side_text(side))
+            for side in (self.left, self.right)
+        )
+        return f"{left}->{right}"
+
+    def _written(self, text: str) -> str:
+        return re.sub(rf"\b{Part.CLS}\b", DECODER, text) if self.decoder else text
 
     @property
     def words(self) -> str:
         """The direction in words: who reads what."""
         verb = "reads" if len(self.left) == 1 else "read"
         right = "everything" if self.right is None else _side_words(self.right)
-        return f"{_side_words(self.left)} {verb} {right}"
+        words = f"{_side_words(self.left)} {verb} {right}"
+        return re.sub(rf"\b{Part.CLS}\b", "the decoder", words) if self.decoder else words
 
     @property
     def columns(self) -> tuple[AnyPart, ...]:
@@ -247,17 +259,25 @@ class Cut:
         return tuple(head for at, head in self.heads if at == layer)
 
     @typed
-    def check(self, layers: int, heads: int, name: str = "the model") -> None:
+    def check(
+        self, layers: int, heads: int, name: str = "the model", *, decoder: bool = True
+    ) -> None:
         """Check layer and head numbers against a model with ``layers`` layers of ``heads`` heads.
 
         Args:
             layers: number of layers.
             heads: number of heads of a layer.
             name: what the message calls the model.
+            decoder: whether it has a decoder beside its encoder.
 
         Raises:
-            InputError: if a number is out of range.
+            InputError: if a number is out of range, or ``DEC`` is named and there is none.
         """
+        if not decoder and any(direction.decoder for direction in self.directions):
+            raise InputError(
+                f"cut {str(self)!r}: {name} is no encoder-decoder and has no {DECODER}; expected "
+                "one of its own parts: the row that the score reads is CLS"
+            )
         couples = self.heads or ()
         for layer in (*(self.layers or ()), *(at for at, _ in couples)):
             if layer >= layers:
@@ -362,7 +382,8 @@ def _side_words(side: tuple[AnyPart, ...]) -> str:
 
 def _direction_key(direction: Direction) -> tuple[object, ...]:
     right = direction.right or ()
-    return ([*map(order_of, direction.left)], direction.right is None, [*map(order_of, right)])
+    sides = ([*map(order_of, direction.left)], direction.right is None, [*map(order_of, right)])
+    return (*sides, direction.decoder)
 
 
 def _not_negative(numbers: Iterable[int]) -> None:
@@ -420,13 +441,17 @@ class _Parser:
         return Cut(tuple(directions), layers, heads, how)
 
     def direction(self) -> Direction:
-        left = self.side("a part")
+        self.named: set[str] = set()
+        left, right = self.side("a part"), None
         if not self.take("->"):
             self.fail("'->'")
         if self.word() == "All":
             self.at += 3
-            return Direction(left, None)
-        return Direction(left, self.side("a part or All"))
+        else:
+            right = self.side("a part or All")
+        if {str(Part.CLS), DECODER} <= self.named:
+            self.fail(f"another part (CLS and {DECODER} are one: the row that the score reads)")
+        return Direction(left, right, DECODER in self.named)
 
     def side(self, wanted: str) -> tuple[AnyPart, ...]:
         if not self.take("{"):
@@ -442,10 +467,10 @@ class _Parser:
 
     def part(self, wanted: str) -> AnyPart:
         word = self.word()
-        for part in NAMED:
-            if word == str(part):
-                self.at += len(word)
-                return part
+        if (part := BY_NAME.get(word)) is not None:
+            self.at += len(word)
+            self.named.add(word)
+            return part
         if is_own_name(word):
             self.at += len(word)
             return OwnPart(word)

@@ -28,7 +28,7 @@ from matchlens.models.random_edges import TAKEN, RandomEdges
 from matchlens.models.replacements import ReplacementMeans, Replacements, Watcher
 from matchlens.models.shared_layer import Counts
 from matchlens.parts import PADDING, Part
-from matchlens.plan import Condition, LayerCut, Plan, bound
+from matchlens.plan import Condition, Control, LayerCut, Plan, bound
 from matchlens.walk import Walk
 
 Progress = Callable[[int, int], None]
@@ -119,6 +119,11 @@ def checked_budget(model: Reranker, batch_tokens: int | None) -> int:
 def plan_of(model: Reranker, conditions: Mapping[str, Condition]) -> Plan:
     """The conditions as a tree of the model's layers."""
     family = model.family
+    for condition in conditions.values():
+        for cut in condition:
+            made = cut.cut if isinstance(cut, Control) else cut
+            decodes = family.start is not None
+            made.check(family.n_layers, family.n_heads, f"model {model.name!r}", decoder=decodes)
     return Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -15,7 +15,9 @@ from matchlens.errors import InputError
 class Part(IntEnum):
     """A part of ``[CLS] query [SEP] passage [SEP]``; the numbers are the order in the input.
 
-    ``OTHER`` is for real tokens that fit no part (a prompt's words); padding is in no part.
+    ``OTHER`` is for real tokens that fit no part (a prompt's words); padding is in no part. ``DEC``
+    is the decoder's one token of an encoder-decoder: it has the number of CLS, whose place it takes
+    as the row that the score reads.
 
     >>> Part.parse("Q"), str(Part.SEP1)
     (<Part.Q: 1>, 'SEP1')
@@ -27,6 +29,7 @@ class Part(IntEnum):
     D = 3
     SEP2 = 4
     OTHER = 5
+    DEC = 0
 
     def __str__(self) -> str:
         return "Other" if self is Part.OTHER else self.name
@@ -34,14 +37,13 @@ class Part(IntEnum):
     @classmethod
     @typed
     def parse(cls, text: str) -> Part:
-        """Read a part's name, ``CLS``, ``Q``, ``SEP1``, ``D`` or ``SEP2``.
+        """Read a part's name, ``CLS``, ``Q``, ``SEP1``, ``D``, ``SEP2`` or ``DEC``.
 
         Raises:
             InputError: if ``text`` names no part.
         """
-        for part in NAMED:
-            if text == str(part):
-                return part
+        if (part := BY_NAME.get(text)) is not None:
+            return part
         raise InputError(f"{text!r} is no part of the input; expected one of {PART_NAMES}")
 
     @property
@@ -66,7 +68,13 @@ RESERVED = ("SEP", "ALL", "OTHER", "PAD", "PADDING")
 NAMED = (Part.CLS, Part.Q, Part.SEP1, Part.D, Part.SEP2)
 """The five parts that a direction can name."""
 
-PART_NAMES = ", ".join(str(part) for part in NAMED)
+DECODER = "DEC"
+"""The name of CLS in an encoder-decoder."""
+
+BY_NAME: Mapping[str, Part] = {**{str(part): part for part in NAMED}, DECODER: Part.DEC}
+"""The parts by the names that a direction may use."""
+
+PART_NAMES = ", ".join(BY_NAME)
 
 _WORDS = {
     Part.CLS: "CLS",
@@ -141,7 +149,7 @@ def is_own_name(word: str) -> bool:
     >>> is_own_name("TITLE"), is_own_name("SEP1"), is_own_name("title")
     (True, False, False)
     """
-    taken = word in RESERVED or word in [str(part) for part in Part]
+    taken = word in RESERVED or word in BY_NAME or word in [str(part) for part in Part]
     return OWN_NAME.fullmatch(word) is not None and not taken
 
 

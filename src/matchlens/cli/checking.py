@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from matchlens.cli.terminal import say, show
-from matchlens.settings import ModelSettings, Settings, settings
+from matchlens.errors import InputError, one_line
+from matchlens.settings import ModelSettings, Settings, option, settings
 
 if TYPE_CHECKING:
     from matchlens.models.check import Checks
@@ -19,8 +22,9 @@ Every command checks its model before it uses it; this one prints each question,
 what was expected. The status is 2 where a check failed.
 
 \b
-Example:
+Examples:
   matchlens check --model cross-encoder/ms-marco-MiniLM-L-12-v2
+  matchlens check --all-known
 """
 FAMILIES_HELP = """List the supported types of model, how each is read, and how a model is checked.
 
@@ -31,6 +35,12 @@ A type is what config.json calls model_type.
 @settings
 class CheckSettings(ModelSettings):
     """Options of ``check``."""
+
+    all_known: bool = option(
+        default=False,
+        help="Instead of one model, each of those that `matchlens families` names: they are "
+        "downloaded, which takes hundreds of gigabytes; without a hub, those in its cache.",
+    )
 
 
 @settings
@@ -44,6 +54,9 @@ def check(settings: CheckSettings) -> None:
 
     check_dtype(settings.dtype)
     check_length(settings.max_length)
+    if settings.all_known:
+        _all_known(settings)
+        return
     folder = find(settings.model, settings.revision).asked(settings.prompt)
     folder = folder.labelled(settings.label, negate=settings.negate)
     say(f"loading and checking model {folder.name!r} ...", settings.quiet)
@@ -65,6 +78,29 @@ def check(settings: CheckSettings) -> None:
     show("\n".join([*_texts(loaded), "", *_lines(loaded.checks), ""]))
 
 
+def _all_known(settings: CheckSettings) -> None:
+    """Check each model that is known by name, and print the table."""
+    import gc
+
+    from matchlens.models.families import known_models, prove
+
+    proofs = []
+    for model in known_models():
+        say(f"loading and checking model {model.name!r} ...", settings.quiet)
+        proof = prove(model, settings.device, settings.dtype)
+        proofs.append(proof)
+        show(f"{proof.status:<9} {model.name:<54} {one_line(proof.said)}\n")
+        gc.collect()  # one model at a time in memory
+    counts = Counter(proof.status for proof in proofs)
+    shown = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    show(f"\n{len(proofs)} models: {shown}\n")
+    if wrong := [proof.model.name for proof in proofs if proof.wrong]:
+        raise InputError(
+            f"{len(wrong)} of {len(proofs)} known models are not what the list says ({wrong[0]} "
+            "the first); expected each to pass its check or to be refused as listed: report it"
+        )
+
+
 def families(settings: FamiliesSettings) -> None:
     """Print the supported types."""
     show("\n".join([*_families(), ""]))
@@ -82,6 +118,13 @@ def _families() -> Iterator[str]:
         yield f"  token types  {family.token_types}"
         yield f"  attention    {family.attention}"
         yield ""
+    from matchlens.models.families import CHECKED, known_as_text
+
+    yield "Published models (those of one type load alike under any name):"
+    yield from (f"  {line}" for line in known_as_text())
+    yield ""
+    yield from wrap(CHECKED, 98)
+    yield ""
     yield "Each type is tested on a small model: its scores are the library's, every cut is that of"
     yield "a slow reference. Every model is checked when it is loaded (matchlens check --model M):"
     yield from (f"  {what}" for what in WHAT.values())

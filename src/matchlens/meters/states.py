@@ -69,11 +69,12 @@ class MeanStatesMeter:
         self._queries = [self.queries[number] for _, number in places]
         self._classes = [self.classes[number] for _, number in places]
         self._parts = batch.parts[self._rows]
+        self._family = family
 
     def states(self, layer: int, states: Tensor) -> None:
-        """Hand on the rows whose pairs are in a class."""
+        """Hand on the rows whose pairs are in a class, as attention takes them."""
         if self._queries:
-            kept = states[self._rows]
+            kept = self._family.attention_input(layer, states[self._rows])
             self.target.observe(layer, self._queries, self._classes, kept, self._parts)
 
     def gauge(self, layer: int) -> None:

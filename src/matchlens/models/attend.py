@@ -67,6 +67,11 @@ class Call:
         if self.rows == slice(None):  # all rows by name: mean pooling
             object.__setattr__(self, "rows", None)
 
+    def emptied(self, rows: Float[Tensor, "batch head row any"]) -> Tensor:
+        """Weights or contexts, zero in rows that the layer lets read nothing."""
+        reads = self.band.reading(self.grid.parts.shape[1], self.rows, rows.device)
+        return rows if reads is None else rows * reads.to(rows.dtype)
+
     def biased(self, other: Tensor | None, rows: slice | None = None) -> Tensor | None:
         """The family's own bias and another, together.
 
@@ -131,7 +136,7 @@ def attend(
         logits = logits.float() if half else logits
         bias = call.grid.padding_bias(len(call.cuts), logits.dtype, call.band)
         bias = call.biased(bias)
-        weights = torch.softmax(logits if bias is None else logits + bias, -1)
+        weights = call.emptied(torch.softmax(logits if bias is None else logits + bias, -1))
         weights = call.chance.cut(weights, call.grid.removed(call.cuts), call.band)
         return torch.matmul(weights.to(query.dtype), value).transpose(1, 2), None
     if call.gauge is not None:
@@ -139,7 +144,14 @@ def attend(
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         asking = query if call.asking is None else call.asking
         context = call.gauge.measure(
-            asking, key, value, bias, scale, context=call.rows is None, softcap=softcap
+            asking,
+            key,
+            value,
+            bias,
+            scale,
+            context=call.rows is None,
+            softcap=softcap,
+            reads=call.band.reading(asking.shape[2], None, asking.device),
         )
         if context is not None:
             return context.transpose(1, 2), None
@@ -147,9 +159,10 @@ def attend(
     bias = call.biased(edges.bias, None if call.asking is None else call.rows)
     if edges.keep is None and call.watch is None and call.gate is None:
         bias = None if bias is None else bias.to(query.dtype)
-        return _context(query, key, value, bias, scaling, softcap).transpose(1, 2), None
+        context = _context(query, key, value, bias, scaling, softcap)
+        return call.emptied(context).transpose(1, 2), None
     logits = _logits(query, key, scaling, softcap)
-    weights = _softmax(logits.float() if half else logits, bias)
+    weights = call.emptied(_softmax(logits.float() if half else logits, bias))
     if call.watch is not None:
         call.watch(weights, value)
     weights = _cut(weights, edges, call.grid, len(call.cuts), kept=call.gate is not None)

@@ -38,6 +38,7 @@ class AttentionProbe:
         scale: float,
         context: bool,
         softcap: float | None = None,
+        reads: Tensor | None = None,
     ) -> Tensor | None:
         """Measure, and return the context of all rows where it is asked for.
 
@@ -48,6 +49,7 @@ class AttentionProbe:
             bias: added to the logits, -inf on what a row may not read; None without.
             context: whether the context is wanted.
             softcap: logits are squeezed into (-softcap, softcap); weights are formed then.
+            reads: [row, 1], 0 for rows that read nothing; None where all read.
         """
         extra = self.columns(value)
         width = value.shape[-1]
@@ -66,9 +68,11 @@ class AttentionProbe:
             exact = torch.promote_types(query.dtype, torch.float32)
             logits = squeezed(torch.matmul(query * scale, key.transpose(-1, -2)), softcap).to(exact)
             weights = torch.softmax(logits if bias is None else logits + bias, -1)
+            weights = weights if reads is None else weights * reads.to(weights.dtype)
             if self.look is not None:
                 self.look(weights)
             out = torch.matmul(weights.to(values.dtype), values)
+        out = out if reads is None else out * reads.to(out.dtype)
         self.take(out[..., width:] if context else out)
         return out[..., :width] if context else None
 

@@ -52,6 +52,7 @@ class Bert:
     rounded = False
     stack = "encoder.layer"
     splittable = True
+    start: int | None = None
     score_parts: tuple[Part, ...] = (Part.CLS,)
     score_rows = slice(0, 1)
 
@@ -111,6 +112,12 @@ class Bert:
         wide = layer.intermediate
         return layer.output(activated(wide.dense, wide.intermediate_act_fn, mixed), mixed)
 
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """What a layer's queries and keys are made of: its input itself."""
+        return states
+
     def band(self, index: int) -> LayerMask:
         """The token pairs that a layer allows at all."""
         return OPEN
@@ -143,6 +150,10 @@ class Bert:
         finally:
             self.ask_attention(ATTENTION)
         return relevance(out.logits, self.label)
+
+    def library_maps(self, out: Any) -> tuple[Tensor, ...]:
+        """The attention of each layer in what the library's model returned; empty without any."""
+        return tuple(getattr(out, "attentions", None) or ())
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from matchlens.errors import InputError
+from matchlens.models.adapters import merged
 from matchlens.models.checks import attention, scores
 from matchlens.models.checks.attention import apart
 from matchlens.models.checks.item import Item
@@ -65,6 +66,7 @@ def examine(reranker: Any) -> list[Item]:
             )
         return [
             *tokens(reranker),
+            *merged(reranker),
             *scores.scores(trial),
             *attention.calls(trial),
             *attention.maps(trial),

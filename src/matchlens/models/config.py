@@ -19,6 +19,7 @@ MOST_LABELS = 10_000
 _COUNTS = {
     **dict.fromkeys(("num_hidden_layers", "n_layers"), MOST_LAYERS),
     **dict.fromkeys(("inner_group_num", "num_hidden_groups"), MOST_LAYERS),
+    **dict.fromkeys(("num_layers", "num_decoder_layers", "num_heads"), MOST_LAYERS),
     **dict.fromkeys(("num_attention_heads", "n_heads", "num_key_value_heads"), MOST_LAYERS),
     "num_labels": MOST_LABELS,
 }

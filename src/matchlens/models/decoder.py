@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import (
     Gemma2ForCausalLM,
     Gemma2ForSequenceClassification,
+    Gemma3ForCausalLM,
+    Gemma3TextForSequenceClassification,
     GemmaForCausalLM,
     GemmaForSequenceClassification,
     PreTrainedModel,
@@ -24,6 +26,7 @@ from transformers import (
 )
 from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma2 import modeling_gemma2
+from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.batching import EncodedBatch
@@ -63,7 +66,7 @@ class Decoder(Rotary):
         self.classifies = isinstance(module, self.classifier)
         self.yes: int | None = None
         self.no: int | None = None
-        self.causal = bool(getattr(self.module.config, "is_causal", True))  # as the library's masks
+        self.causal = self.reads_backwards()
         if self.causal and not all(layer.self_attn.is_causal for layer in self.layers):
             raise InputError(
                 "the model's attention is not causal (use_bidirectional_attention in config.json); "
@@ -75,6 +78,10 @@ class Decoder(Rotary):
         if self.classifies and self.module.config.pad_token_id is None:
             # the library reads the last token then, and refuses batches; no token has this id
             self.module.config.pad_token_id = -1
+
+    def reads_backwards(self) -> bool:
+        """Whether the library's masks let a token read only itself and those before it."""
+        return bool(getattr(self.module.config, "is_causal", True))
 
     def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
         """Word embeddings; positions come in every layer."""
@@ -91,6 +98,12 @@ class Decoder(Rotary):
         """The window of a layer, as the library counts it; None: it has none."""
         return getattr(self.layers[index].self_attn, "sliding_window", None)
 
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """The layer's input, normalised."""
+        return self.layers[index].input_layernorm(states)
+
     def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
         """All layers turn by the same angles."""
         return self.body.rotary_emb(states, positions)
@@ -100,7 +113,7 @@ class Decoder(Rotary):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of all heads, keys and values of all key heads, of all tokens."""
         own: Any = self.layers[index].self_attn
-        normed = self.layers[index].input_layernorm(states)
+        normed = self.attention_input(index, states)
         query, key, value = (
             linear(normed).unflatten(-1, (-1, own.head_dim)) for linear in self.projections(index)
         )
@@ -152,8 +165,16 @@ class Decoder(Rotary):
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer."""
+        own = self.layers[layer].self_attn
+        if hasattr(own, "q_norm"):
+            raise InputError(
+                f"circuits are not computed for {self.module.config.model_type}: it normalises "
+                "each query and key behind the weights, so that no matrix says how a token reads "
+                "another; expected a model that does not, such as BERT, ModernBERT or Llama"
+            )
         query, key, _ = self.projections(layer)
-        return turned(query.weight, key.weight, (query.bias, key.bias), self.n_heads)
+        biases = (query.bias, key.bias)
+        return turned(query.weight, key.weight, biases, self.n_heads, own.scaling)
 
 
 class Qwen3(Decoder):
@@ -193,6 +214,27 @@ class Gemma(Decoder):
     library = GemmaForCausalLM
     classifier = GemmaForSequenceClassification
     rotate = staticmethod(modeling_gemma.apply_rotary_pos_emb)
+
+
+class Gemma3(Decoder):
+    """Walks a ``Gemma3ForCausalLM`` of text: near and far layers turn by angles of their own."""
+
+    library = Gemma3ForCausalLM
+    classifier = Gemma3TextForSequenceClassification
+    rotate = staticmethod(modeling_gemma3.apply_rotary_pos_emb)
+
+    def reads_backwards(self) -> bool:
+        """Its config has another word for it than other decoders'."""
+        return not self.module.config.use_bidirectional_attention
+
+    def band(self, index: int) -> LayerMask:
+        """The library's window counts the token itself in both directions."""
+        window = self.window(index)
+        return LayerMask(self.causal, None if window is None else window - 1)
+
+    def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
+        """The angles of the layer's type."""
+        return self.body.rotary_emb(states, positions, self.module.config.layer_types[index])
 
 
 class Gemma2(Decoder):

@@ -43,7 +43,14 @@ _NO_WEIGHTS = r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|
 def check_folder(path: Path, name: str) -> None:
     """See that a folder holds a whole model, and that its files are what their names say."""
     if (path / ADAPTER).exists():
-        raise _adapter(path, name)
+        whole = any((path / one).exists() for one in (ONE, INDEX, PICKLE, PICKLE_INDEX))
+        if not whole or not (path / "config.json").exists():
+            return  # an adapter alone, which is looked at as one
+        raise InputError(
+            f"model {name!r} is a whole model with an adapter beside it ({ADAPTER}); whether the "
+            f"library adds that depends on what is installed: remove {ADAPTER} to look at the "
+            "model without it"
+        )
     if not (path / "config.json").exists():
         raise _no_config(path, name)
     files = ["config.json", "tokenizer_config.json", *(one for each in TOKENIZERS for one in each)]
@@ -94,6 +101,11 @@ def no_weights(path: Path, name: str) -> InputError:
         contents = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
         text = f"{contents}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"
     return InputError(f"model {name!r} has no weights that can be read: {text}")
+
+
+def has_tokenizer(path: Path) -> bool:
+    """Whether some file of a tokenizer lies in a folder."""
+    return any((path / one).exists() for each in TOKENIZERS for one in each)
 
 
 def no_tokenizer(path: Path, name: str) -> InputError:
@@ -186,24 +198,18 @@ def _no_config(path: Path, name: str) -> InputError:
     )
 
 
-def _adapter(path: Path, name: str) -> InputError:
-    """What to do with an adapter: the lines are Python, and they work as they stand."""
+def adapter_refusal(path: Path, name: str, why: str) -> InputError:
+    """The error of an adapter that is not merged at load; its lines are Python and work as such."""
     try:
         about = json.loads(read_text(path / ADAPTER))
         kind, base = str(about.get("peft_type")), str(about.get("base_model_name_or_path"))
     except (OSError, ValueError, RecursionError, AttributeError):
         kind, base = "PEFT", "?"
-    if (path / "config.json").exists() and any((path / one).exists() for one in (ONE, PICKLE)):
-        return InputError(
-            f"model {name!r} is a whole model with an adapter beside it ({ADAPTER}); whether the "
-            f"library adds that depends on what is installed: remove {ADAPTER} to look at the "
-            "model without it"
-        )
     labels = _adapter_labels(path)
     count = f", num_labels={labels}" if labels else ""
-    own = any((path / one).exists() for each in TOKENIZERS for one in each)
+    own = has_tokenizer(path)
     return InputError(
-        f"model {name!r} is an adapter ({kind[:12]}) of {base[:60]!r}, not a whole model. Merge it "
+        f"model {name!r} is an adapter ({kind[:12]}) of {base[:40]!r}, and {why}. Merge it "
         "once, after pip install peft, in Python: "
         "from peft import AutoPeftModelForSequenceClassification as M; "
         "from transformers import AutoTokenizer as T; "

@@ -1,9 +1,13 @@
-"""What can be said of every supported model type, read off the classes that walk them."""
+"""What can be said of every supported model type, and of published models by their names."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from matchlens.errors import InputError
 from matchlens.models.folder import FAMILIES
 from matchlens.models.load import class_of_family
 
@@ -61,3 +65,120 @@ def about(model_type: str) -> About:
 def supported() -> list[About]:
     """Every supported type."""
     return [about(name) for name in FAMILIES]
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published reranker, from the data file that the command, the docs and the tests share.
+
+    Args:
+        name: its id on the Hugging Face hub.
+        type: its model type.
+        how: how its score is read.
+        note: what else must be known.
+        prompt: where the shipped prompt comes from, for one that is asked in words.
+        refused: why it is refused; empty for one that is supported.
+        nearest: for one that is refused, a supported one.
+    """
+
+    name: str
+    type: str
+    how: str = ""
+    note: str = ""
+    prompt: str = ""
+    refused: str = ""
+    nearest: str = ""
+
+    @property
+    def real(self) -> bool:
+        """Whether weights of it were run here."""
+        return "run on real weights" in self.note
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The model in a table: name, type, whether and how, the prompt's source, weights, note."""
+        if self.refused:
+            return self.name, self.type, f"refused: {self.refused}", "-", "-", f"use {self.nearest}"
+        real = "real weights (demo)" if self.real else "never real weights"
+        return self.name, self.type, self.how, self.prompt or "-", real, self.note or "-"
+
+
+CHECKED = (
+    "Each supported type is exact against transformers (5.17 and newer) on tiny models that the "
+    "tests build from a config and a tokenizer in code: scores to 1e-5 in float32, every way of "
+    "cutting against a slow reference; modules against CrossEncoder.predict of "
+    "sentence-transformers; adapters against what peft merges."
+)
+"""How the list was checked."""
+HEADS = ("model", "type", "score", "prompt", "run here on", "note")
+
+
+def known_models() -> tuple[KnownModel, ...]:
+    """The published rerankers that are known by name.
+
+    >>> len(known_models()) >= 30, known_models()[0].real
+    (True, True)
+    """
+    text = (Path(__file__).parents[1] / "known_models.json").read_text(encoding="utf-8")
+    return tuple(KnownModel(**entry) for entry in json.loads(text))
+
+
+def known_as_text() -> Iterator[str]:
+    """The list for a terminal."""
+    for model in known_models():
+        name, kind, how, prompt, real, note = model.cells
+        yield f"{name} ({kind})"
+        yield f"  {how}" + ("" if model.refused else f"; {real}")
+        yield from (f"  {said}" for said in (f"prompt {prompt}", note) if not said.endswith("-"))
+
+
+def known_as_markdown() -> Iterator[str]:
+    """The list as the page in the docs has it."""
+    yield "| " + " | ".join(HEADS) + " |"
+    yield "|---" * len(HEADS) + "|"
+    for model in known_models():
+        name, *rest = model.cells
+        yield f"| `{name}` | " + " | ".join(one.replace("|", "\\|") for one in rest) + " |"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What trying to load a known model showed.
+
+    Args:
+        model: which.
+        status: ``ok``, ``FAILED``, ``refused`` or ``not here``.
+        said: in words.
+    """
+
+    model: KnownModel
+    status: str
+    said: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the list is not right about it."""
+        return self.status == "FAILED" or (self.status == "refused" and not self.model.refused)
+
+
+def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") -> Proof:
+    """Load a known model, which the hub or its cache must have, and say what its check showed."""
+    from matchlens.models.check import CheckError
+    from matchlens.models.folder import find
+    from matchlens.models.load import load
+
+    try:
+        folder = find(model.name)
+        loaded = load(folder.asked(None), device=device, dtype=dtype)
+    except CheckError as error:
+        return Proof(model, "FAILED", str(error))
+    except InputError as error:
+        if "the Hugging Face hub does not give" in str(error):
+            said = "neither in the hub's cache nor given by the hub: nothing was checked"
+            return Proof(model, "not here", said)
+        return Proof(model, "refused", str(error))
+    if model.refused:
+        return Proof(model, "FAILED", f"it loads, and the list says: {model.refused}")
+    layers, heads = folder.shape
+    apart = loaded.checks["scores_together"]["seen"]
+    return Proof(model, "ok", f"{layers} layers of {heads} heads, scores within {apart}")

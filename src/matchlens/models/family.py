@@ -40,6 +40,8 @@ class Family(Protocol):
     """The library's model."""
     n_layers: int
     n_heads: int
+    start: int | None
+    """Token id with which the decoder of an encoder-decoder begins; None for other models."""
     score_parts: tuple[Part, ...]
     """Parts whose rows of the last layer the score reads."""
     beside: str
@@ -64,6 +66,12 @@ class Family(Protocol):
             call: parts and cuts, handed to the attention function; where it has rows, the family
                 adds the keys and values of all tokens, and with a probe their queries.
         """
+        ...
+
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """What a layer's queries and keys are made of, from the layer's input."""
         ...
 
     def output(self, index: int) -> nn.Linear:
@@ -91,6 +99,10 @@ class Family(Protocol):
 
     def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
         """The relevance logit by the library's own forward pass and attention, untouched."""
+        ...
+
+    def library_maps(self, out: Any) -> tuple[Float[Tensor, "pair head row column"], ...]:
+        """The attention of each layer in what the library's model returned; empty without any."""
         ...
 
     def qk(self, layer: int) -> QK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import warnings
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from matchlens.errors import InputError, MatchlensWarning
+from matchlens.models.adapters import HEADS, Adapted, Adapter
 from matchlens.models.config import check_config, load_config
 from matchlens.models.convert import safetensors_of
-from matchlens.models.diagnosis import INDEX, ONE, check_folder
+from matchlens.models.diagnosis import ADAPTER, INDEX, ONE, check_folder, has_tokenizer
 from matchlens.models.files import (
     Mark,
     check_files,
@@ -41,6 +43,10 @@ class FamilyEntry:
         padding: that place, where the library has it fixed; the config names it where None.
         asked: whether causal models of the type are supported, too, which are asked in a prompt.
         inner: what its config calls the number of layers inside each of its layers, if it has any.
+        head: how the library's class for its models that are asked in a prompt ends.
+        decoder: what its config calls the number of layers of a decoder beside the encoder.
+        trained: tokens of the longest inputs that it was trained with, where it has no position
+            table.
     """
 
     family_class: str
@@ -48,8 +54,17 @@ class FamilyEntry:
     padding: int | None = None
     inner: str | None = None
     asked: bool = False
+    head: str = "ForCausalLM"
+    decoder: str | None = None
+    trained: int | None = None
 
 
+_T5 = {
+    "asked": True,
+    "head": "ForConditionalGeneration",
+    "decoder": "num_decoder_layers",
+    "trained": 512,
+}
 FAMILIES: Mapping[str, FamilyEntry] = {
     "albert": FamilyEntry("matchlens.models.albert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
@@ -59,13 +74,16 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "electra": FamilyEntry("matchlens.models.electra:Electra"),
     "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
     "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", asked=True),
+    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", asked=True),
     "llama": FamilyEntry("matchlens.models.llama:Llama", asked=True),
     "mistral": FamilyEntry("matchlens.models.llama:Mistral", asked=True),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
+    "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
     "qwen2": FamilyEntry("matchlens.models.llama:Qwen2", asked=True),
     "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", asked=True),
     "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
+    "t5": FamilyEntry("matchlens.models.t5:T5", **_T5),
     "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
 }
 """Model type, as the model's config.json names it, to its family."""
@@ -118,14 +136,21 @@ class ModelFacts:
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of layers and of heads a layer."""
-        inner = FAMILIES[self.model_type].inner
-        layers = self._count("num_hidden_layers") * (1 if inner is None else self._count(inner))
+        entry = FAMILIES[self.model_type]
+        layers = self._count("num_hidden_layers")
+        layers *= 1 if entry.inner is None else self._count(entry.inner)
+        layers += 0 if entry.decoder is None else self._count(entry.decoder)
         return layers, self._count("num_attention_heads")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it is an encoder-decoder, whose decoder's row is ``DEC``."""
+        return FAMILIES[self.model_type].decoder is not None
 
     @property
     def classifies(self) -> bool:
         """Whether it is a classifier, whose labels have logits; otherwise it is asked in words."""
-        return not self.architecture.endswith("ForCausalLM")
+        return not self.architecture.endswith(FAMILIES[self.model_type].head)
 
     def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
         """Each limit of a pair's tokens, by what sets it; the smallest one counts.
@@ -136,7 +161,8 @@ class ModelFacts:
         """
         check_length(asked)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
-        limits["the position table"] = self.places
+        trained = FAMILIES[self.model_type].trained is not None
+        limits["the type's training" if trained else "the position table"] = self.places
         return limits if asked is None else {**limits, "--max-length": asked}
 
     def scored(self, prompt: Prompt | None, negate: bool) -> str | None:
@@ -149,9 +175,11 @@ class ModelFacts:
 
     @property
     def places(self) -> int:
-        """Tokens that the position table has places for."""
-        places = self._count("max_position_embeddings")
+        """Tokens that the position table has places for, or that the type was trained with."""
         entry = FAMILIES[self.model_type]
+        if entry.trained is not None:
+            return entry.trained
+        places = self._count("max_position_embeddings")
         if not entry.after_padding:
             return places
         padding = entry.padding
@@ -188,6 +216,7 @@ class ModelFolder(ModelFacts):
         chosen: whether a person chose the prompt.
         prompt_from: where the prompt comes from, in words.
         serving: what sentence-transformers' files in the folder ask for.
+        base: the folder of the base and what marked its files, where the weights are an adapter's.
         converted: the folder of the cache that has its weights as safetensors, where its own are
             pickled.
         stated: the length limit that its tokenizer states and what states it, once that is known;
@@ -201,6 +230,7 @@ class ModelFolder(ModelFacts):
     revision: str | None = None
     prompt: Prompt | None = None
     converted: Path | None = None
+    base: tuple[Path, Mapping[str, Mark]] | None = None
     chosen: bool = False
     prompt_from: str = ""
     serving: Serving = PLAIN
@@ -209,6 +239,8 @@ class ModelFolder(ModelFacts):
     def check_unchanged(self) -> None:
         """See that its files are still those that were digested."""
         check_unchanged(self.path, self.name, self.marks)
+        if self.base is not None:
+            check_unchanged(self.base[0], self.name, self.base[1])
 
     def labelled(self, label: str | int | None = None, *, negate: bool = False) -> ModelFolder:
         """The model, with the label whose logit is relevance.
@@ -262,18 +294,22 @@ class ModelFolder(ModelFacts):
 
     def files(self) -> dict[str, object]:
         """What a manifest says of the model's files."""
-        return {
+        about = {
             "name": self._shown(),
             "sha256": self.sha256,
             "revision": self.revision,
             "type": self.model_type,
         }
+        if isinstance(self.weights, Adapted):
+            about["adapter_of"] = Path(self.weights.adapter.base).name
+        return about
 
     def _shown(self) -> str:
         """The name in a manifest, which holds no path of this machine."""
-        if self.path != Path(self.name):
+        path = self.weights.adapter.path if isinstance(self.weights, Adapted) else self.path
+        if path != Path(self.name):
             return self.name
-        name = self.path.resolve().name
+        name = path.resolve().name
         return "./demo" if name == "demo" else name  # not the built-in one
 
     def say_converted(self) -> None:
@@ -324,6 +360,11 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     if isinstance(name, Path):
         name = "./demo" if str(name) == "demo" else str(name)
     check_folder(path, name)
+    adapter = Adapter.find(path, name) if (path / ADAPTER).exists() else None
+    own = path
+    if adapter is not None:
+        path = _base(adapter, path)
+        check_folder(path, name)
     config = load_config(path, name, FAMILIES)
     check_config(config, name, FAMILIES)
     check_files(path, name, scores)
@@ -332,7 +373,17 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     converted = safetensors_of(path, pickles, name) if pickles else None
     weights = Weights.find(converted or path, name)
     sha256, marks = digest(path, name, before or weights.files)
+    base = None
+    if adapter is not None:
+        weights, base = adapter.onto(weights), (path, marks)
+        changes, marks = digest(own, name, adapter.weights.files)
+        sha256 = hashlib.sha256(f"{sha256}\n{changes}\n".encode()).hexdigest()
+        _adapt(config, adapter)
     raw = read_json(path, "config.json", name)  # keys of sentence-transformers, as it reads them
+    if adapter is not None and has_tokenizer(own):
+        path = own
+    elif adapter is not None:
+        base, marks = (own, marks), base[1] if base is not None else marks
     serving = serving_of(path, raw, name) if scores else PLAIN
     if serving.head is not None:
         config.num_labels = serving.head.labels
@@ -348,12 +399,50 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
         marks=marks,
         revision=revision,
         converted=converted,
-        origin=str(raw.get("_name_or_path") or ""),
+        base=base,
+        origin=str(raw.get("_name_or_path") or "") if adapter is None else adapter.base,
         serving=serving,
     )
     _ = folder.shape, folder.places
     prompt = asked_prompt(folder, None)
     return replace(folder, prompt=prompt, prompt_from=shipped_from(folder) if prompt else "")
+
+
+def _base(adapter: Adapter, path: Path) -> Path:
+    """The folder of an adapter's base: local, or of the hub's cache."""
+    name = adapter.base
+    if os.path.isdir(name):
+        if (Path(name) / ADAPTER).exists():
+            raise InputError(
+                f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is an adapter "
+                "itself; expected a whole model: merge that one first"
+            )
+        return Path(name)
+    known = bool(_HUB_ID.fullmatch(name)) and ".." not in name
+    if known and path.parent.name == "snapshots":  # it came from the hub: so does its base
+        return _download(name, None)
+    found = _snapshot(name, None) if known else None
+    if found is None:
+        raise InputError(
+            f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is neither a folder "
+            "here nor in the cache of the Hugging Face hub; expected the base: download it (hf "
+            f"download {name[:80]}), or correct base_model_name_or_path in {ADAPTER}"
+        )
+    return found
+
+
+def _adapt(config: Any, adapter: Adapter) -> None:
+    """Let a base's config say what the adapter makes of it, in place."""
+    head = adapter.head
+    if head is not None:
+        config.architectures = [head]
+    if head == HEADS["SEQ_CLS"]:
+        if adapter.labels is not None and adapter.labels != config.num_labels:
+            config.num_labels = adapter.labels
+        if config.pad_token_id is None:
+            # The library's classifier finds the last token by the padding's id. No pair ends in
+            # the token that begins a text, so that this names none of its tokens.
+            config.pad_token_id = config.bos_token_id
 
 
 def _place(name: str | Path, revision: str | None) -> Path:
@@ -399,9 +488,16 @@ def _place(name: str | Path, revision: str | None) -> Path:
 def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str:
     """The library's class for the weights: the one that the config names, or else their head's."""
     named = [str(one) for one in config.architectures or ()]
-    asked = FAMILIES[str(config.model_type)].asked
-    if named and (named[0].endswith("ForCausalLM") and asked):
+    entry = FAMILIES[str(config.model_type)]
+    asked = entry.asked
+    if named and (named[0].endswith(entry.head) and asked):
         return named[0]
+    if entry.decoder is not None and (named or weights.classifies) and scores:
+        raise InputError(
+            f"model {name!r} is an encoder-decoder, but no {entry.head} (architectures: {named}); "
+            "expected one whose first decoded word is the answer, as monoT5: a classifier on its "
+            "decoder reads the passage twice"
+        )
     if named and named[0].endswith("ForSequenceClassification"):
         return named[0]
     if named and scores:
@@ -411,7 +507,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
             "...ForSequenceClassification"
         )
     if asked and not weights.classifies:
-        return "ForCausalLM"
+        return entry.head
     if scores and not weights.classifies:
         raise InputError(
             f"model {name!r} is no sequence classifier (its weights have no classifier); expected "

@@ -19,6 +19,7 @@ from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import check
+from matchlens.models.adapters import Adapted
 from matchlens.models.checks import tokens
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.checks.scores import labels_differ
@@ -60,6 +61,7 @@ class Reranker:
         said: what every study says of how the texts become tokens.
         chosen: whether a person chose the prompt, so that it is not held against the folder's own.
         limits: each limit of a pair's tokens, by what sets it.
+        adapted: the weights in the files, where an adapter was merged into them.
 
     >>> model = load("demo")
     >>> model.max_length, model.family.n_layers, model.family.n_heads
@@ -81,6 +83,7 @@ class Reranker:
     said: tuple[str, ...] = ()
     chosen: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
+    adapted: Adapted | None = None
 
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
@@ -100,7 +103,8 @@ class Reranker:
         if self.prompt is None:
             encoded = encode(self.tokenizer, pairs, self.max_length, self.pairing)
         else:
-            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, self.prompt)
+            prompt, start = self.prompt, self.family.start
+            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, prompt, start)
         known = self.family.module.config.vocab_size
         for pair, ids in zip(pairs, encoded.ids, strict=True):
             if len(ids) and (largest := int(ids.max())) >= known:
@@ -121,7 +125,8 @@ class Reranker:
         """
         if self.prompt is None:
             return spans(self.tokenizer, pair, self.max_length, self.pairing)
-        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt)
+        start = self.family.start
+        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt, start)
 
     @property
     def template(self) -> str:
@@ -145,9 +150,23 @@ class Reranker:
         return (*((self.family.beside,) if self.family.beside else ()), *self.said)
 
     @property
+    def decodes(self) -> bool:
+        """Whether it is an encoder-decoder, whose decoder's row is ``DEC``."""
+        return self.family.start is not None
+
+    @property
+    def cls_note(self) -> str:
+        """What CLS stands for where it is no token of that name; empty where it is one."""
+        if self.decodes:
+            return "CLS stands for DEC, the decoder's one token, whose state the score reads"
+        last = "CLS stands for the input's last token, whose state the score reads"
+        return last if self.reads_last else ""
+
+    @property
     def reads_last(self) -> bool:
         """Whether the score reads the last token, which is CLS then."""
-        return self.prompt is not None or self.pairing.last
+        last = self.prompt is not None or self.pairing.last
+        return last and not self.decodes
 
     @property
     def pad_id(self) -> int:
@@ -255,6 +274,7 @@ def load(
         serving=folder.serving,
         chosen=folder.chosen,
         limits=limits,
+        adapted=folder.weights if isinstance(folder.weights, Adapted) else None,
     )
     return proved(reranker)
 

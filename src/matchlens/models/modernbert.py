@@ -49,12 +49,19 @@ class ModernBert(Rotary):
         """Global and local layers turn by angles of their own."""
         return self.body.rotary_emb(states, positions, self.layers[index].attention_type)
 
+    def attention_input(
+        self, index: int, states: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """The layer's input, normalised."""
+        return self.layers[index].attn_norm(states)
+
     def heads(
         self, index: int, states: Float[Tensor, "batch token width"], turn: Turn
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all tokens, from one matrix."""
         layer: Any = self.layers[index]
-        mixed = layer.attn.Wqkv(layer.attn_norm(states)).unflatten(-1, (3, self.n_heads, -1))
+        mixed = layer.attn.Wqkv(self.attention_input(index, states))
+        mixed = mixed.unflatten(-1, (3, self.n_heads, -1))
         query, key, value = (each.transpose(1, 2) for each in mixed.unbind(dim=-3))
         query, key = apply_rotary_pos_emb(query, key, *turn, unsqueeze_dim=1)
         return query, key, value

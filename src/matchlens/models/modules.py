@@ -145,6 +145,32 @@ def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) ->
     return Modular(body, head, made).eval().requires_grad_(False)
 
 
+def modular_object(body: Any, head: Head, modules: Sequence[Any], name: str) -> Modular:
+    """A body with the modules of a CrossEncoder object behind it, whose tensors stay its own.
+
+    Args:
+        body: the library's model without a head, a copy that may be changed.
+        head: what the object's modules are.
+        modules: its modules behind the Pooling, copies that hold the same tensors.
+        name: the model's name, for errors.
+
+    Raises:
+        InputError: if an activation is not one of torch's.
+    """
+    made: list[nn.Module] = []
+    for (kind, place, about), module in zip(head.behind, modules, strict=True):
+        if kind == "LayerNorm":
+            made.append(module.norm)
+            continue
+        _activation(about, place, name)
+        residual: nn.Module | None = None
+        if about.get("use_residual"):
+            residual = getattr(module, "residual", nn.Identity())
+        made.append(Dense(module.linear, module.activation_function, residual))
+    body.config.num_labels = head.labels
+    return Modular(body, head, made).eval()
+
+
 def _activation(about: Mapping[str, Any], folder: str, name: str) -> nn.Module:
     """The activation that a config names, a class of torch's own."""
     named = about.get("activation_function", "torch.nn.modules.activation.Tanh")

@@ -215,10 +215,15 @@ class PartLayout:
             return None if self.padding is None else self.padding.repeat(conditions, 1, 1, 1)
         if isinstance(rows, Rows):
             raise ValueError("rows are picked out only where every token may read every other")
-        forbidden = band.forbidden(self.parts.shape[1], rows, self.parts.device)
+        tokens, device = self.parts.shape[1], self.parts.device
+        forbidden = band.forbidden(tokens, rows, device)
+        reads = band.reading(tokens, rows, device)
+        if reads is not None:  # rows that read nothing are let through, and emptied afterwards
+            forbidden = forbidden & (reads > 0)
         if self.padding is None:
             return forbidden[None, None]
         real = (self.row_parts(rows) != PADDING)[:, None, :, None]
+        real = real if reads is None else real & (reads > 0)
         return ((self.padding | forbidden) & real).repeat(conditions, 1, 1, 1)
 
     def reach(self, band: LayerMask = OPEN) -> Bool[np.ndarray, "row_part column_part"]:

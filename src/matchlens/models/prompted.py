@@ -18,39 +18,65 @@ from matchlens.tokenizing import Piece, guarded, named, usable
 
 
 def encode_prompted(
-    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int, prompt: Prompt
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    max_length: int,
+    prompt: Prompt,
+    start: int | None = None,
 ) -> Encoded:
     """Put pairs into a prompt and label every token with its part.
 
     A token that holds characters of the query is Q, of the passage D, whatever else it holds (BPE
     joins a word with the space before it). The prompt's own tokens are ``OTHER``. The last token,
-    whose state the score reads, is CLS, its counterpart by function. There is no SEP1 or SEP2.
-    The passage is cut first, from its end; what follows it stays.
+    whose state the score reads, is CLS, its counterpart by function; of an encoder-decoder it is
+    the decoder's one token, which stands before all others and does not count for the limit. There
+    is no SEP1 or SEP2. The passage is cut first, from its end; what follows it stays.
+
+    Args:
+        start: id of the decoder's token, where there is a decoder.
     """
     ids, parts, own = [], [], []
     truncated = np.zeros(len(pairs), dtype=bool)
     for number, (pair, row) in enumerate(
         zip(pairs, _rows(tokenizer, pairs, max_length, prompt), strict=True)
     ):
-        tokens, labels, starts, ends = row
-        keep = _kept(pair, labels, max_length)
+        tokens, labels, starts, ends = _answering(row, start)
+        keep = _kept(pair, labels, max_length + (start is not None))
         truncated[number] = len(keep) < len(labels)
         ids.append(tokens[keep].astype(np.int32))
         parts.append(labels[keep].astype(np.int8))
         places = (labels[keep], starts[keep], ends[keep])
         own.append(own_tokens(pair, *places) if pair.parts else {})
     types = [np.zeros(len(one), dtype=np.int8) for one in ids]
-    return Encoded(ids, types, parts, truncated, True, own if any(own) else ())
+    return Encoded(ids, types, parts, truncated, start is None, own if any(own) else ())
 
 
 def prompted_spans(
-    tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int, prompt: Prompt
+    tokenizer: PreTrainedTokenizerFast,
+    pair: Pair,
+    max_length: int,
+    prompt: Prompt,
+    start: int | None = None,
 ) -> Spans:
     """One pair's tokens as :func:`encode_prompted` makes them, with their places in the texts."""
-    ((ids, labels, starts, ends),) = _rows(tokenizer, [pair], max_length, prompt)
-    keep = _kept(pair, labels, max_length)
+    (row,) = _rows(tokenizer, [pair], max_length, prompt)
+    ids, labels, starts, ends = _answering(row, start)
+    keep = _kept(pair, labels, max_length + (start is not None))
     tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[keep].tolist())]
     return Spans(tokens, labels[keep].astype(np.int8), starts[keep], ends[keep])
+
+
+def _answering(row: Row, start: int | None) -> Row:
+    """The row with CLS where the score is read: its last token, or the decoder's before all."""
+    ids, labels, starts, ends = row
+    if start is None:
+        labels[-1] = Part.CLS
+        return row
+    ids, labels, starts, ends = (
+        np.concatenate([[own], each])
+        for own, each in zip((start, int(Part.DEC), -1, -1), row, strict=True)
+    )
+    return ids, labels, starts, ends
 
 
 Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -94,7 +120,6 @@ def _rows(
                     piece.places(starts[places]) + lost,
                     piece.places(ends[places]) + lost,
                 )
-        labels[-1] = Part.CLS
         yield ids, labels, starts, ends
 
 

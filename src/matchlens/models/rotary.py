@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -70,6 +71,13 @@ class Rotary(Bert, ABC):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all tokens, turned, each [batch, head, token, head width]."""
 
+    def turns(self, index: int, longest: int) -> Turn:
+        """By what a layer turns a token at positions 0 to ``longest``, each [position, d_h]."""
+        weight = self.output(index).weight
+        place = torch.arange(longest + 1, device=weight.device)[None]
+        cos, sin = self.turn(index, weight.new_zeros(1, 1, 1), place)
+        return cos[0], sin[0]
+
     def layer(
         self, index: int, states: Float[Tensor, "batch token width"], call: Call
     ) -> Float[Tensor, "batch row width"]:
@@ -91,13 +99,21 @@ class Rotary(Bert, ABC):
         )
 
 
-def turned(query: Tensor, key: Tensor, biases: tuple[Tensor | None, ...], heads: int) -> QK:
+def turned(
+    query: Tensor,
+    key: Tensor,
+    biases: tuple[Tensor | None, ...],
+    heads: int,
+    scale: float | None = None,
+) -> QK:
     """Query and key weights, said to be turned by positions: what multiplies them refuses that.
 
     Args:
         query: [head * head width, width].
         key: [key head * head width, width].
         biases: theirs, None where the model has none.
+        heads: query heads.
+        scale: factor of the logits; 1 / sqrt(head width) where None.
     """
     width = len(query) // heads
     query_bias, key_bias = (
@@ -108,6 +124,7 @@ def turned(query: Tensor, key: Tensor, biases: tuple[Tensor | None, ...], heads:
         key.detach().unflatten(0, (-1, width)),
         query_bias,
         key_bias,
+        scale=scale,
         rope=True,
     )
 

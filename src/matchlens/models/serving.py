@@ -7,7 +7,7 @@ other modules behind the model. Those files are read here; the package itself is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,17 +223,44 @@ def serving_object(owner: Any, name: str) -> Serving:
     call, template = _call(file_settings.inner("processing_kwargs"))
     modes = getattr(first, "modality_config", None) or {}
     chat = first.input_formatter.message_format if "message" in modes else None
-    answers = None
+    answers, head = None, None
+    if rest and type(rest[0]).__name__ == "Pooling":
+        head = _head([(_own_kind(one), f"{kind}[{n}]", _settings_of(one, name))
+                      for n, one in enumerate(rest, 1)], name)  # fmt: skip
+        rest = []
     for module in rest:
         if type(module).__name__ != "LogitScore":
             raise InputError(
                 f"model {name!r}: the {kind} has another module behind its model "
-                f"({type(module).__name__}), which matchlens runs from a folder only: save it "
-                "(save_pretrained) and load that folder, or wrap its model with its tokenizer to "
+                f"({type(module).__name__}), which matchlens does not run; expected a LogitScore, "
+                "or a Pooling with Dense and LayerNorm; or wrap its model with its tokenizer to "
                 "look at them without it"
             )
         answers = (int(module.true_token_id), module.false_token_id)
-    return Serving(True, {}, False, call, prompt, chat, template, answers)
+    return Serving(True, {}, False, call, prompt, chat, template, answers, head)
+
+
+def _own_kind(module: Any) -> str:
+    """A module's class by its name, with its place where it is not sentence-transformers' own."""
+    kind = type(module)
+    own = kind.__module__.startswith("sentence_transformers.")
+    return kind.__name__ if own else f"{kind.__module__}.{kind.__name__}"
+
+
+def _settings_of(module: Any, name: str) -> Settled:
+    """What gives the settings of a module that is loaded."""
+
+    def settings(kind: str, place: str) -> FileSettings:
+        keys = ("pooling_mode", "include_prompt") if kind == "Pooling" else _BEHIND[kind]
+        values = {key: getattr(module, key) for key in keys if hasattr(module, key)}
+        if "activation_function" in values:
+            chosen = type(values["activation_function"])
+            values["activation_function"] = f"{chosen.__module__}.{chosen.__qualname__}"
+        if isinstance(values.get("pooling_mode"), tuple):
+            values["pooling_mode"] = list(values["pooling_mode"])
+        return FileSettings(values, place, name)
+
+    return settings
 
 
 @dataclass(frozen=True)
@@ -368,7 +395,21 @@ def head_of(path: Path, name: str) -> Head | None:
     (body, root), *rest = [*_modules(path, name)] or [("", "")]
     if body != "Transformer" or root not in ("", ".") or not rest or rest[0][0] != "Pooling":
         return None
-    pooling = FileSettings(read_json(path, f"{rest[0][1]}/config.json", name), rest[0][1], name)
+
+    def settings(kind: str, folder: str) -> FileSettings:
+        file = folder if kind == "Pooling" else f"{folder}/config.json"
+        return FileSettings(read_json(path, f"{folder}/config.json", name), file, name)
+
+    return _head([(kind, folder, settings) for kind, folder in rest], name)
+
+
+Settled = Callable[[str, str], "FileSettings"]
+
+
+def _head(rest: Sequence[tuple[str, str, Settled]], name: str) -> Head:
+    """The pooling and the modules behind it, each with what gives its settings."""
+    kind, folder, settings = rest[0]
+    pooling = settings(kind, folder)
     modes: Any = pooling.values.get("pooling_mode") or [
         mode for key, mode in _LEGACY.items() if pooling.values.get(key)
     ]
@@ -379,16 +420,14 @@ def head_of(path: Path, name: str) -> Head | None:
     if pooling.values.get("include_prompt", True) is not True and modes[0] != "lasttoken":
         pooling.refuse("include_prompt", "true")
     behind, place = [], "sentence_embedding"
-    for kind, folder in rest[1:]:
+    for kind, folder, settings in rest[1:]:
         if kind not in _BEHIND:
             raise InputError(
                 f"model {name!r}: {MODULES} lists a module {kind!r:.40} behind a Pooling, which "
                 f"matchlens does not run; expected {' or '.join(_BEHIND)}; save the model without "
                 "it to look at it"
             )
-        about = FileSettings(
-            read_json(path, f"{folder}/config.json", name), f"{folder}/config.json", name
-        )
+        about = settings(kind, folder)
         about.check(_BEHIND[kind], "settings")
         sizes = ("in_features", "out_features") if kind == "Dense" else ("dimension",)
         for key in sizes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -78,10 +78,15 @@ class Weights:
     tensors: Mapping[str, Stored]
 
     @classmethod
-    def find(cls, path: Path, name: str) -> Weights:
+    def find(cls, path: Path, name: str, one: str = ONE) -> Weights:
         """Read the headers of the weights that the library would load from a folder.
 
         As in the library, one whole file goes before an index with shards.
+
+        Args:
+            path: the folder.
+            name: the model's name, for errors.
+            one: what the one whole file is called.
         """
         files: dict[str, Mark] = {}
         tensors: dict[str, Stored] = {}
@@ -90,8 +95,8 @@ class Weights:
                 f"model {name!r}: {spread[0]} is of a distributed checkpoint, which the library "
                 "loads before other weights; expected one kind: take it out, or the others"
             )
-        if (path / ONE).exists():
-            shards = [ONE]
+        if (path / one).exists():
+            shards = [one]
         else:
             shards, files[INDEX] = shards_of(path, INDEX, name)
         for file in shards:
@@ -123,18 +128,22 @@ class Weights:
         """Whether they hold the head of a classifier."""
         return any(key.startswith(_HEADS) for key in self.tensors)
 
-    def read(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    def read(
+        self, dtype: torch.dtype, only: Collection[str] | None = None
+    ) -> dict[str, torch.Tensor]:
         """Load every tensor.
 
         Args:
             dtype: the type that the model will have; narrower floats are widened at once.
+            only: the names of those that are wanted; all where None.
         """
         import torch
 
         loaded = {}
-        for file in dict.fromkeys(entry.file for entry in self.tensors.values()):
+        wanted = {key: e for key, e in self.tensors.items() if only is None or key in only}
+        for file in dict.fromkeys(entry.file for entry in wanted.values()):
             with opened(self.path, file, self.name) as stream:
-                stored = [(key, entry) for key, entry in self.tensors.items() if entry.file == file]
+                stored = [(key, entry) for key, entry in wanted.items() if entry.file == file]
                 for key, entry in sorted(stored, key=lambda pair: pair[1].begin):
                     kind = getattr(torch, entry.dtype)
                     raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import MODEL_MAPPING, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
 from matchlens.batching import batches
@@ -44,8 +44,9 @@ from matchlens.models.load import (
     proved,
     unpadded,
 )
+from matchlens.models.modules import modular_family, modular_object
 from matchlens.models.serving import PLAIN as PLAINLY
-from matchlens.models.serving import serving_object
+from matchlens.models.serving import Head, serving_object
 from matchlens.models.templates import template_prompt
 from matchlens.prompts import Prompt
 
@@ -125,7 +126,9 @@ def wrap(
                 f"a {type(owner).__name__} brings its own tokenizer; leave the other one out"
             )
         tokenizer = owner.tokenizer
-    facts = _facts(module, name)
+    serving = PLAINLY if owner is None else serving_object(owner, _shown(module, name))
+    head = serving.head
+    facts = _facts(module, name, head)
     if tokenizer is None:
         raise InputError(
             f"model {facts.name!r} came without a tokenizer; expected wrap(model, tokenizer) with "
@@ -137,7 +140,6 @@ def wrap(
         facts = replace(facts, label=chosen)
     elif label is not None:
         raise no_labels(facts.name)
-    serving = PLAINLY if owner is None else serving_object(owner, facts.name)
     predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
@@ -147,10 +149,15 @@ def wrap(
             asked, source = (asked, source) if written is None else (written, TEMPLATE)
         if asked is None and not facts.classifies:
             raise no_prompt(facts)
+        family_class, whole = class_of_family(facts.model_type), module
+        if head is not None:
+            modules = [_twin(one) for one in list(cast(Any, owner))[2:]]
+            whole = modular_object(_twin(module), head, modules, facts.name)
+            family_class = modular_family(family_class, head, facts.name)
         with refusing(facts.name, "its config cannot be followed"):
-            family = class_of_family(facts.model_type)(_twin(module))
+            family = family_class(_twin(module) if head is None else whole)
     family.label = facts.label
-    dtype, device = _type_and_place(module, facts.name)
+    dtype, device = _type_and_place(whole, facts.name)
     limits = facts.limits(serving.stated(own, facts.name), max_length)
     if isinstance(owner_limit := _limit(owner), int):
         limits.setdefault(f"max_seq_length of the {type(owner).__name__}", owner_limit)
@@ -163,7 +170,7 @@ def wrap(
     identity = {
         **more,
         "name": facts.name,
-        "sha256": _digest(module, own),
+        "sha256": _digest(whole, own, head),
         "revision": None,
         "type": facts.model_type,
         "dtype": dtype,
@@ -211,7 +218,13 @@ def as_model(given: Any) -> Any:
     return wrap(given) if hasattr(given, "predict") and hasattr(given, "tokenizer") else given
 
 
-def _facts(module: Any, name: str | None) -> ModelFacts:
+def _shown(module: Any, name: str | None) -> str:
+    """What the model is called, without a path of this machine."""
+    shown = name or str(getattr(module, "name_or_path", "")) or type(module).__name__
+    return Path(shown).resolve().name if Path(shown).is_dir() else shown
+
+
+def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFacts:
     """What the module's config says, once it is known to be one of the library's classes."""
     config: Any = getattr(module, "config", None)
     if not isinstance(module, torch.nn.Module) or not hasattr(config, "to_dict"):
@@ -220,12 +233,15 @@ def _facts(module: Any, name: str | None) -> ModelFacts:
             "classifier with its tokenizer, or a sentence_transformers.CrossEncoder; a folder or "
             "a hub id goes to matchlens.load"
         )
-    shown = name or str(getattr(module, "name_or_path", "")) or type(module).__name__
-    if Path(shown).is_dir():
-        shown = Path(shown).resolve().name
+    shown = _shown(module, name)
     check_config(config, shown, FAMILIES)
     facts = ModelFacts(name=shown, config=config, architecture=type(module).__name__)
-    library = library_of(class_of_family(facts.model_type), facts.classifies)
+    library: Any = library_of(class_of_family(facts.model_type), facts.classifies)
+    if head is not None:
+        config = copy.deepcopy(config)
+        config.num_labels = head.labels
+        library = cast(Any, MODEL_MAPPING[type(config)])
+        facts = replace(facts, config=config, architecture="ForSequenceClassification")
     if not isinstance(module, library):
         raise InputError(
             f"model {shown!r} is a {type(module).__qualname__} of {type(module).__module__}; "
@@ -247,7 +263,8 @@ def _twin(module: Any) -> Any:
     """A copy of the modules, in evaluation mode, that holds the very same tensors."""
     shared = itertools.chain(module.parameters(), module.buffers())
     twin = copy.deepcopy(module, {id(tensor): tensor for tensor in shared}).eval()
-    settled(twin.config)
+    if hasattr(twin, "config"):
+        settled(twin.config)
     for inner in twin.modules():
         if hasattr(inner, "chunk_size_feed_forward"):
             inner.chunk_size_feed_forward = 0  # as settled does for a model that is loaded
@@ -269,11 +286,13 @@ def _type_and_place(module: Any, name: str) -> tuple[str, torch.device]:
     return types.pop(), places.pop()
 
 
-def _digest(module: Any, tokenizer: PreTrainedTokenizerFast) -> str:
+def _digest(module: Any, tokenizer: PreTrainedTokenizerFast, head: Head | None = None) -> str:
     """One digest over everything that decides what the object computes."""
     config = module.config.to_dict()
     kept = {key: value for key, value in config.items() if key not in _SAYS_NOTHING}
     total = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+    if head is not None:
+        total.update(json.dumps([head.pooling, head.behind], sort_keys=True, default=dict).encode())
     total.update(b"\0" + tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(module.state_dict().items()):
         total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())

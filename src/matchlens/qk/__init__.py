@@ -15,6 +15,7 @@ from matchlens.qk.mean_logits import (
     resampled_logits,
 )
 from matchlens.qk.mean_states import Means, MeanStates
+from matchlens.qk.rotary import Turns, alignment_at, averaged, distances, logits_at, spread
 from matchlens.qk.vocabulary import Matches, strongest_matches
 
 __all__ = [
@@ -32,15 +33,21 @@ __all__ = [
     "RotationNull",
     "Shares",
     "Triplets",
+    "Turns",
     "alignment",
+    "alignment_at",
+    "averaged",
     "crossed",
+    "distances",
     "gaussian_null",
+    "logits_at",
     "matrix",
     "mean_logits",
     "resampled_logits",
     "rotation_null",
     "spearman",
     "spearman_of_rows",
+    "spread",
     "strongest_matches",
     "symmetric_share",
     "triplets",

@@ -55,10 +55,10 @@ def refuse_rope(qk: QK) -> None:
     """Refuse weights whose product means something else at each distance of two tokens."""
     if qk.rope:
         raise InputError(
-            "this model turns queries and keys by their positions (rotary position embeddings): "
+            "these weights turn queries and keys by their positions (rotary position embeddings): "
             "a head has another query-key matrix for each distance of two tokens, and no single "
-            "one; expected a model with absolute positions, such as BERT: for this one run the "
-            "other studies (attention, ablation, sweep)"
+            "one; expected the weights at some distances: average them first (matchlens.qk."
+            "averaged), or run matchlens.circuits, which does"
         )
 
 

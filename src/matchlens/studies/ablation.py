@@ -174,7 +174,7 @@ def ablation(
     >>> result.to_frame()["cut"].tolist()
     ['', 'random', 'Q->D', 'D->D']
     """
-    chosen = preset_of(preset)
+    chosen = preset_of(preset, model.decodes)
     given = [str(cut) for cut in (chosen.cuts if cuts is None else cuts)]
     if hows is None and cuts is None and chosen.how != "zero":
         hows = [chosen.how]

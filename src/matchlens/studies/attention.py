@@ -359,10 +359,10 @@ def _unread(model: Reranker, out: Run, directions: Mapping[str, Condition]) -> l
     for text, cuts in directions.items():
         if why := reason(cuts, out.reach, out.causal):
             said.append(f"nothing is measured in {text}, whose mass is 0 in every pair: {why}")
-    if model.reads_last:
+    if model.cls_note:
         said.append(
-            "CLS stands for the input's last token, whose state the score reads; what goes to the "
-            "prompt's words is in no part, and no sink is looked for among them"
+            f"{model.cls_note}; what goes to the prompt's words is in no part, and no sink is "
+            "looked for among them"
         )
     return said
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from matchlens.arguments import typed
@@ -21,6 +20,22 @@ from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
 from matchlens.parts import Part
 from matchlens.results import Result
+from matchlens.studies.circuit_tables import (
+    COMPANIONS,
+    CONTRASTS,
+    CROSS,
+    VARIANTS,
+    Heads,
+    Statement,
+    association_table,
+    base_columns,
+    logit_columns,
+    match_tables,
+    most_aligned,
+    resamples_of,
+    share_tables,
+    weight_table,
+)
 from matchlens.studies.common import (
     Execution,
     half,
@@ -36,7 +51,6 @@ from matchlens.studies.contrasts import (
     by_half,
     class_means,
     contrast_table,
-    head_grid,
     shared,
 )
 from matchlens.studies.cut_study import score_table
@@ -49,26 +63,10 @@ if TYPE_CHECKING:
     from matchlens.models.base import Base
     from matchlens.models.load import Reranker
     from matchlens.models.qk import QK
-    from matchlens.models.words import Vocabulary
-    from matchlens.qk import MeanLogits, Means, Shares
+    from matchlens.qk import Means, Shares
     from matchlens.runners import Runner
 
 
-CONTRASTS = ("QD-DD", "DQ-QQ", "QD-QQ", "DQ-DD")
-"""The contrasts that :data:`matchlens.qk.CONTRASTS` describes."""
-COMPANIONS: Mapping[str, str] = {
-    "QD-DD": "DQ-QQ",
-    "DQ-QQ": "QD-DD",
-    "QD-QQ": "DQ-DD",
-    "DQ-DD": "QD-QQ",
-}
-"""Each contrast's companion: the same with query and document exchanged."""
-VARIANTS: Mapping[str, str] = {
-    "all": "alignment",
-    "positive": "alignment_positive",
-    "above": "alignment_above",
-}
-"""Variants of the alignment, and the column of the heads' table that holds each."""
 COLOURING = "relevant-easy"
 """The contrast of attention mass that colours Figure 2."""
 RESAMPLED = "contrast_resampled"
@@ -77,10 +75,6 @@ TOP = 6
 """Heads whose vocabulary is looked at, where none is named."""
 MATCHES = 50
 """Token pairs kept a head."""
-CROSS = 0.1
-"""A head's cross terms are near 0 where the share of each is at most so far from 0."""
-
-Heads = tuple[tuple[int, int], ...]
 
 
 def checked(contrast: str, variant: str, top: int, matches: int) -> None:
@@ -175,237 +169,6 @@ def check_shapes(ours: tuple[object, ...], theirs: tuple[object, ...], name: str
         )
 
 
-RESAMPLES = 1000
-"""Bootstrap resamples of the queries."""
-COLOURS: Mapping[str, str] = {"Q": "mass_QD", "D": "mass_DQ"}
-"""The column that colours a contrast, by who reads in its first logit."""
-
-
-def colour_of(contrast: str) -> str:
-    """The column whose difference of attention mass colours a contrast.
-
-    >>> colour_of("QD-DD"), colour_of("DQ-QQ")
-    ('mass_QD', 'mass_DQ')
-    """
-    return COLOURS[contrast[0]]
-
-
-def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
-    """What the weights alone say of every head: alignment, nulls, crossed heads, symmetry."""
-    from matchlens import qk as algebra
-
-    tables = []
-    for qk in layers:
-        found = algebra.triplets(qk)
-        null, turned = algebra.gaussian_null(qk, seed=seed), algebra.rotation_null(found)
-        apart = algebra.crossed(qk) if len(qk.key) > 1 else None
-        trace = algebra.alignment(qk)
-        mean, sd = (apart.mean, apart.sd) if apart else (np.nan, np.nan)
-        table = pd.DataFrame(
-            {
-                "alignment": trace,
-                **{
-                    column: found.alignment(variant)  # type: ignore[arg-type]
-                    for variant, column in VARIANTS.items()
-                    if variant != "all"
-                },
-                "normalised": found.normalised(),
-                "singular_sum": found.values.sum(1),
-                "null_sd": null.alignment_sd,
-                "z": _over(trace, null.alignment_sd),
-                "normalised_null_sd": null.normalised_sd,
-                "rotation_sd": turned.alignment_sd,
-                "rotation_z": _over(trace, turned.alignment_sd),
-                "rotation_positive_mean": turned.positive_mean,
-                "crossed_mean": mean,
-                "crossed_sd": sd,
-                "crossed_z": _over(trace - mean, np.full(len(trace), sd)),
-                "symmetric_share": algebra.symmetric_share(qk),
-            }
-        )
-        tables.append(table)
-    return pd.concat(
-        [head_grid(len(layers), layers[0].n_heads), pd.concat(tables, ignore_index=True)], axis=1
-    )
-
-
-def logit_columns(logits: MeanLogits) -> dict[str, np.ndarray]:
-    """The four logits of the means and all their contrasts, a value a head."""
-    columns = {name: values.ravel() for name, values in logits.logits.items()}
-    return columns | {name: logits.contrast(name).ravel() for name in CONTRASTS}
-
-
-def base_columns(table: pd.DataFrame, layers: Sequence[QK]) -> dict[str, np.ndarray]:
-    """The same heads' alignment in a second model, and how it changed from there."""
-    from matchlens.qk import alignment, gaussian_null, triplets
-
-    before = np.concatenate([alignment(qk) for qk in layers])
-    normalised = np.concatenate([triplets(qk).normalised() for qk in layers])
-    null = np.concatenate([gaussian_null(qk, draws=1).alignment_sd for qk in layers])
-    return {
-        "base_alignment": before,
-        "base_normalised": normalised,
-        "base_z": _over(before, null),
-        "base_change": table["alignment"].to_numpy() - before,
-    }
-
-
-def resamples_of(
-    collections: Sequence[str], seed: int, number: int = RESAMPLES
-) -> Float[np.ndarray, "resample query"]:
-    """Weights of the queries in bootstrap resamples, drawn inside collections.
-
-    >>> resamples_of(["a", "a", "b"], 0, 2).sum(1).tolist()
-    [1.0, 1.0]
-    """
-    draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
-    names = np.array(collections)
-    out = np.zeros((number, len(names)))
-    for name in np.unique(names):
-        mine = np.flatnonzero(names == name)
-        out[:, mine] = draw.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), number)
-    return out / len(names)
-
-
-def association_table(
-    heads: pd.DataFrame,
-    contrast: str,
-    variant: str,
-    seed: int,
-    drawn: Mapping[str, Float[np.ndarray, "resample head"]],
-) -> tuple[pd.DataFrame, list[str]]:
-    """Spearman between each two of alignment, contrast and colour; and for the companion.
-
-    Returns:
-        A row for each couple (contrast, first, second, rho, p, by_layer, low, high: 95% over heads,
-        query_low, query_high: 95% over resampled queries, heads), and notes: couples that cannot
-        be correlated are not in the table.
-    """
-    from matchlens.qk import spearman, spearman_of_rows
-
-    rows, notes = [], []
-    shape = (len(np.unique(heads["layer"].to_numpy())), -1)
-    for name in (contrast, COMPANIONS[contrast]):
-        quantities = {"alignment": VARIANTS[variant], "contrast": name, "colour": colour_of(name)}
-        values = {
-            key: heads[column].to_numpy(float).reshape(shape) for key, column in quantities.items()
-        }
-        for first, second in (
-            ("alignment", "contrast"),
-            ("alignment", "colour"),
-            ("contrast", "colour"),
-        ):
-            x, y = values[first], values[second]
-            if x.size < 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-                notes.append(f"{first} and {second} ({name}) are not correlated: too few heads")
-                continue
-            found = spearman(x, y, seed=seed)
-            fixed = {key: np.tile(one.ravel(), (RESAMPLES, 1)) for key, one in values.items()}
-            moved = (drawn.get(quantities[one], fixed[one]) for one in (first, second))
-            ends = _ends(spearman_of_rows(*moved))
-            row = {"contrast": name, "first": first, "second": second, **vars(found)}
-            rows.append({**row, "query_low": ends[0], "query_high": ends[1]})
-    names = ["contrast", "first", "second", "rho", "p", "by_layer", "low", "high"]
-    names += ["query_low", "query_high", "heads"]
-    return pd.DataFrame(rows, columns=pd.Index(names)), notes
-
-
-def _ends(found: Float[np.ndarray, " resample"]) -> tuple[float, float]:
-    """The 95% percentile interval; NaN where more than 5% of the resamples have no number."""
-    if np.isnan(found).mean() > 0.05:
-        return float("nan"), float("nan")
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def share_tables(found: Shares) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Shares of the logits' variance: a row for each term, and for each head and reading direction.
-
-    Returns:
-        ``shares`` (layer, head, direction, term, share), and ``logits`` (layer, head, direction,
-        constant, mean, variance, token_pairs, cross, biases, matching, holds), of which cross and
-        biases are sums of two shares, and holds says whether each cross term's is near 0.
-    """
-    layers, directions, heads, terms = found.share.shape
-    layer, head, direction, term = (
-        axis.ravel() for axis in np.indices((layers, heads, directions, terms))
-    )
-    ordered = found.share.transpose(0, 2, 1, 3)
-    shares = pd.DataFrame(
-        {
-            "layer": layer,
-            "head": head,
-            "direction": np.array(found.directions, dtype=object)[direction],
-            "term": np.array(found.terms, dtype=object)[term],
-            "share": ordered.ravel(),
-        }
-    )
-    layer, head, direction = (axis.ravel() for axis in np.indices((layers, heads, directions)))
-    by_term = {name: ordered[..., place].ravel() for place, name in enumerate(found.terms)}
-    crosses = np.stack([by_term["cross_reader"], by_term["cross_read"]])
-    logits = pd.DataFrame(
-        {
-            "layer": layer,
-            "head": head,
-            "direction": np.array(found.directions, dtype=object)[direction],
-            **{
-                name: values.transpose(0, 2, 1).ravel()
-                for name, values in (
-                    ("constant", found.constant),
-                    ("mean", found.mean),
-                    ("variance", found.variance),
-                )
-            },
-            "token_pairs": np.repeat(found.token_pairs[:, None], heads, axis=1).ravel(),
-            "cross": crosses.sum(0),
-            "biases": by_term["bias_key"] + by_term["bias_query"],
-            "matching": by_term["matching"],
-            "holds": (np.abs(crosses) <= CROSS).all(0),
-        }
-    )
-    return shares, logits
-
-
-def match_tables(
-    layers: Sequence[QK], heads: Heads, words: Vocabulary, matches: int, *, biases: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What some heads match: the vocabulary's strongest token pairs, and how often a token itself.
-
-    Returns:
-        ``matches`` (layer, head, rank, reader, read, logit), and ``vocabulary`` (layer, head,
-        tokens, self_rate: the share of tokens whose best match is themselves).
-    """
-    from matchlens.qk import strongest_matches
-
-    rows, rates = [], []
-    for layer, head in heads:
-        found = strongest_matches(
-            layers[layer], head, words.query, words.document, top=matches, biases=biases
-        )
-        about = {"layer": layer, "head": head}
-        rates.append({**about, "tokens": len(words.tokens), "self_rate": found.self_rate})
-        for rank, (reader, read, logit) in enumerate(
-            zip(found.readers.tolist(), found.read.tolist(), found.logits.tolist(), strict=True)
-        ):
-            texts = {"reader": words.tokens[reader], "read": words.tokens[read]}
-            rows.append({**about, "rank": rank + 1, **texts, "logit": logit})
-    return (
-        pd.DataFrame(rows, columns=pd.Index(["layer", "head", "rank", "reader", "read", "logit"])),
-        pd.DataFrame(rates, columns=pd.Index(["layer", "head", "tokens", "self_rate"])),
-    )
-
-
-def most_aligned(heads: pd.DataFrame, variant: str, top: int) -> Heads:
-    """The heads with the largest alignment, the largest first."""
-    best = heads.sort_values(VARIANTS[variant], ascending=False, kind="stable").head(top)
-    couples = zip(best["layer"].tolist(), best["head"].tolist(), strict=True)
-    return tuple((int(layer), int(head)) for layer, head in couples)
-
-
-def _over(values: Float[np.ndarray, " head"], sd: np.ndarray) -> Float[np.ndarray, " head"]:
-    return np.divide(values, sd, out=np.full(len(values), np.nan), where=sd > 0)
-
-
 NAME = "circuits"
 READINGS = {"mass_QD": (Part.Q, Part.D), "mass_DQ": (Part.D, Part.Q)}
 """The two directions of Figure 1b, by the name of the column that has the difference."""
@@ -476,7 +239,12 @@ def circuits(
 
     Raises:
         InputError: if an option cannot be used, a half of the queries lacks a class, the base
-            model has another shape, or the model uses rotary position embeddings.
+            model has another shape, or the model normalises queries and keys behind their
+            weights.
+
+    With rotary positions the weights are turned by distance: each number is the mean over the
+    distances that occur, and ``heads`` has its standard deviation over these (``alignment_spread``,
+    ``QD_spread`` and so on); the hypothesis and the vocabulary are left out.
 
     Source: science 5; Vast et al. 2025, Figure 2.
 
@@ -488,7 +256,6 @@ def circuits(
     """
     from matchlens.models.words import vocabulary
     from matchlens.qk import mean_logits
-    from matchlens.qk.factors import refuse_rope
 
     started = time.perf_counter()
     execution = Execution(model, batch_tokens, progress, runner)
@@ -496,36 +263,41 @@ def circuits(
     checked(contrast, variant, top, matches)
     family = model.family
     named = named_heads(heads, family.n_layers, family.n_heads)
-    layers = [family.qk(layer) for layer in range(family.n_layers)]
-    for qk in layers:
-        refuse_rope(qk)
-    before = _base(base, layers)
+    family.qk(0)  # it says where a model has no such matrices, before anything runs
     table_shape = (family.n_layers, family.n_heads)
     rel = relevant_grade(pairs, rel)
     first, second = checked_halves(pairs.pairs, rel, seed)
     few = other_half(pairs, seed, most_pairs)
     document = document_parts(chosen.name)
+    statement = Statement.of(
+        model, [pairs.pairs[row] for row in np.flatnonzero(first.of_pair >= 0)], document
+    )
+    layers = statement.layers
+    before = _base(base, layers)
+    said = statement.notes
+    if not statement.possible(contrast) and statement.possible(COMPANIONS[contrast]):
+        said.append(f"contrast {COMPANIONS[contrast]} in the place of {contrast}, which is absent")
+        contrast = COMPANIONS[contrast]
 
     table = weight_table(layers, seed)
     seen = _watch(execution, pairs, first, document, same_token, watched)
     held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
     options = {"biases": biases, "divided": divided}
-    logits = mean_logits(layers, seen.means.query, seen.means.document, **options)
+    query, mean_document = seen.means.query, seen.means.document
+    logits = statement.logits(lambda each: mean_logits(each, query, mean_document, **options))
     table = table.assign(**logit_columns(logits), **_colours(seen, second))
+    table = table.assign(**statement.spreads(query, mean_document, biases))
     if before is not None:
         table = table.assign(**base_columns(table, before.layers))
-    drawn = _resampled(layers, seen, second, seed, options)
-    associations, said = association_table(table, contrast, variant, seed, drawn)
-    found = _hypothesis(execution, seen.means, few, document)
-    shares, by_direction = share_tables(found)
-    tables = {
-        "heads": table,
-        "associations": associations,
-        "shares": shares,
-        "logits": by_direction,
-    }
+    drawn = _resampled(statement, seen, second, seed, options)
+    associations, uncorrelated = association_table(table, contrast, variant, seed, drawn)
+    said += uncorrelated
+    tables = {"heads": table, "associations": associations}
     looked_at = named or most_aligned(table, variant, top)
-    if looked_at:
+    if not statement.reading:
+        found = _hypothesis(execution, seen.means, few, document)
+        tables["shares"], tables["logits"] = share_tables(found)
+    if looked_at and not statement.reading:
         words = vocabulary(model)
         tables["matches"], tables["vocabulary"] = match_tables(
             layers, looked_at, words, matches, biases=biases
@@ -554,7 +326,8 @@ def circuits(
             "document_parts": [str(part) for part in document],
             "cross": CROSS,
             "most_pairs": most_pairs,
-            "pairs_of_hypothesis": len(few.pairs),
+            **({"distances_of": statement.reading} if statement.reading else {}),
+            "pairs_of_hypothesis": 0 if statement.reading else len(few.pairs),
             "queries_of_means": seen.means.queries,
             "queries_of_colours": _queries(second),
             "seed": seed,
@@ -563,7 +336,7 @@ def circuits(
         notes=(
             *pairs.notes,
             *model.notes,
-            *_notes(seen, pairs, second, few),
+            *_notes(seen, pairs, second, None if statement.reading else few),
             *sorted({qk.beside for qk in layers} - {""}),
             *said,
         ),
@@ -643,7 +416,7 @@ def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:
 
 
 def _resampled(
-    layers: Sequence[QK], seen: _Seen, second: Classes, seed: int, options: Mapping[str, bool]
+    statement: Statement, seen: _Seen, second: Classes, seed: int, options: Mapping[str, bool]
 ) -> dict[str, np.ndarray]:
     """What depends on queries, in resamples of these: [resample, head], by its column."""
     from matchlens.qk import resampled_logits
@@ -651,7 +424,7 @@ def _resampled(
     # Each half of the queries is drawn by itself, as it is used by itself.
     means = seen.means
     weights = resamples_of([str(name[0]) for name in means.names], seed)  # type: ignore[index]
-    logits = resampled_logits(layers, means.apart, weights, **options)
+    logits = statement.logits(lambda each: resampled_logits(each, means.apart, weights, **options))
     drawn = {name: logits.contrast(name).reshape(len(weights), -1) for name in CONTRASTS}
     for name in READINGS:
         values = seen.values[name]
@@ -694,10 +467,11 @@ def _queries(classes: Classes) -> int:
     return len(np.unique(classes.query[classes.of_pair >= 0]))
 
 
-def _notes(seen: _Seen, pairs: PairSet, second: Classes, few: PairSet) -> list[str]:
+def _notes(seen: _Seen, pairs: PairSet, second: Classes, few: PairSet | None) -> list[str]:
+    shares = "" if few is None else f"; shares of variance from {len(few.pairs)} pairs of those"
     said = [
         f"mean states from {seen.means.queries} queries, differences of attention from "
-        f"{_queries(second)} others; shares of variance from {len(few.pairs)} pairs of those"
+        f"{_queries(second)} others{shares}"
     ]
     if cut_short := int(seen.out.truncated.sum()):
         said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")

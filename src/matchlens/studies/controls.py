@@ -146,7 +146,7 @@ def controls(
     >>> result.to_frame()["cut"].tolist()
     ['D->D']
     """
-    chosen = preset_of(preset)
+    chosen = preset_of(preset, model.decodes)
     given = [str(cut) for cut in (chosen.directions if cuts is None else cuts)]
     ways_given = hows or (None if cuts is not None else [chosen.how])
     conditions, made, about = control_conditions(given, ways_given, draws)

@@ -169,7 +169,7 @@ def looks_cost(
 ) -> str:
     """What looking into pairs costs where no stored scores are at hand."""
     mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
-    names = cuts or preset_of(preset).cuts
+    names = cuts or preset_of(preset, folder.decodes).cuts
     conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
     said = "then the untouched model once more on the pairs to look into, weights looked at"
     return f"{cost(conditions, folder, mine)}\n{said}"
@@ -308,7 +308,7 @@ def _parts(
     pairs: PairSet,
     redraws: Sequence[PairSet] = (),
 ) -> list[Part]:
-    chosen, (layers, heads) = preset_of(preset), folder.shape
+    chosen, (layers, heads) = preset_of(preset, folder.decodes), folder.shape
     ranked = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
     every, _ = thin(pairs, ranked)
     few, _ = thin(pairs, min(size.pairs or ranked, ranked))

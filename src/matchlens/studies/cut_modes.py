@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
-from matchlens.parts import AnyPart, OwnPart, Part
+from matchlens.parts import DECODER, AnyPart, OwnPart, Part
 from matchlens.plan import Condition, Control
 
 SAME = 1e-12
@@ -177,7 +177,6 @@ def starred(table: pd.DataFrame, test: str) -> list[bool]:
     return [bool(star) for star in chosen.get(test, table["significant"])]
 
 
-PARTS = tuple(Part)
 Reach = Bool[np.ndarray, "layer row_part column_part"]
 
 
@@ -213,23 +212,28 @@ def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool
     )
     if reach[layers][:, rows][:, :, columns].any():
         return None
-    there = np.asarray(reach.any(axis=0))[PARTS, PARTS]
+    anywhere: np.ndarray = np.logical_or.reduce(reach, axis=0)
+    there: np.ndarray = np.logical_or(anywhere.any(axis=0), anywhere.any(axis=1))
+    # The decoder's row of an encoder-decoder is the only one that no layer lets read itself.
+    decoder = bool(there[Part.DEC]) and not anywhere[Part.DEC, Part.DEC]
+
+    def listed(parts: Sequence[AnyPart]) -> str:
+        return " and ".join(DECODER if decoder and part == Part.CLS else str(part) for part in parts)
+
     for side in (direction.left, direction.columns):
         if not there[[_whole(part) for part in side]].any():
-            return f"the input has no {_listed(side)}"
-    left = [part for part in direction.left if there[_whole(part)]]
-    right = [part for part in direction.columns if there[_whole(part)]]
+            return f"the input has no {listed(side)}"
+    left = listed([part for part in direction.left if there[_whole(part)]])
+    right = listed([part for part in direction.columns if there[_whole(part)]])
+    if decoder:
+        return f"the layers that are cut let {left} read nothing of {right}"
     mask = "causal mask" if causal else "window of the layers that are cut"
-    return f"the {mask} lets {_listed(left)} read nothing of {_listed(right)}"
+    return f"the {mask} lets {left} read nothing of {right}"
 
 
 def _whole(part: AnyPart) -> int:
     """The part of the input that a part of one's own is of: what reaches that may reach it."""
     return int(part.of if isinstance(part, OwnPart) and part.of is not None else Part(part))
-
-
-def _listed(parts: Sequence[AnyPart]) -> str:
-    return " and ".join(str(part) for part in parts)
 
 
 def feasible(table: pd.DataFrame) -> pd.DataFrame:

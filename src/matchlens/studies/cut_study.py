@@ -398,8 +398,8 @@ def conduct(
     table, per_query = found[0]
     said = [*left_out, *notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
     said += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
-    if model.reads_last:
-        said.append("CLS stands for the input's last token, whose state the score reads")
+    if model.cls_note:
+        said.append(model.cls_note)
     if len(rows) < len(pairs.pairs):
         said.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
     options = {

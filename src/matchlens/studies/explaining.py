@@ -384,8 +384,8 @@ def _said(
         )
     if model.prompt is not None:
         said.append("the prompt's own words read in every cut: a cut names CLS, Q, SEP and D rows")
-    if model.reads_last:
-        said.append("CLS stands for the input's last token, whose state the score reads")
+    if model.cls_note:
+        said.append(model.cls_note)
     return said
 
 

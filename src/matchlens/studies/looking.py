@@ -588,8 +588,8 @@ def look(
         columns=tables["cuts"].columns,
     )
     more += note(list(why.values()))
-    if model.reads_last:
-        more.append("CLS stands for the input's last token, whose state the score reads")
+    if model.cls_note:
+        more.append(model.cls_note)
     tables["heads"] = head_table(model.family.n_layers, model.family.n_heads, matching)
     tokens, truncated = lengths(model, pairs.pairs)
     return Result(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matchlens.directions import Direction
 from matchlens.errors import InputError
 from matchlens.meters.names import NAMES
-from matchlens.parts import NAMED
+from matchlens.parts import DECODER, NAMED, Part
 
 FIGURE_1A = ("Q->D", "D->Q", "D->D", "Q->Q", "CLS->Q", "CLS->D", "CLS->All", "Q->All", "D->All")
 """The directions of the paper's Figure 1a."""
@@ -125,12 +125,23 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def preset(name: str) -> Preset:
+def preset(name: str, decoder: bool = False) -> Preset:
     """The preset of that name.
 
-    >>> preset("paper").stars
-    'unpaired'
+    Args:
+        name: a key of :data:`PRESETS`.
+        decoder: whether its cuts are for an encoder-decoder, in which ``DEC`` is in CLS's place.
+
+    >>> preset("paper").stars, preset("paper", decoder=True).cuts[0]
+    ('unpaired', 'DEC->DEC')
     """
     if name not in PRESETS:
         raise InputError(f"preset {name!r} is not known; expected one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    chosen = PRESETS[name]
+    if not decoder:
+        return chosen
+    cuts, directions = (
+        tuple(text.replace(str(Part.CLS), DECODER) for text in texts)
+        for texts in (chosen.cuts, chosen.directions)
+    )
+    return replace(chosen, cuts=cuts, directions=directions)

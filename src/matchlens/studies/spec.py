@@ -129,7 +129,7 @@ def check_cuts(texts: Sequence[str], folder: ModelFolder) -> None:
     """
     layers, heads = folder.shape
     for place, text in enumerate(texts):
-        Cut.parse(text).check(layers, heads, f"model {folder.name!r}")
+        Cut.parse(text).check(layers, heads, f"model {folder.name!r}", decoder=folder.decodes)
         if not text.isprintable():  # results are keyed by the text, in TSV files and tables too
             raise InputError(
                 f"cut {text!r} holds a tab, a line break or an odd space; write plain spaces or "

@@ -362,7 +362,7 @@ class _Whole:
     watched: Watched | None = None
 
     def __post_init__(self) -> None:
-        self.preset = preset_of(str(self.common["preset"]))
+        self.preset = preset_of(str(self.common["preset"]), self.model.decodes)
         self.classes = Classes.of(self.pairs.pairs, int(self.common["rel"]))
         self.contrasts = []
         for contrast in CONTRASTS:
@@ -372,8 +372,6 @@ class _Whole:
 
     def impossible(self, names: Sequence[str]) -> list[tuple[str, str]]:
         """Studies that this model or these pairs do not allow, and why."""
-        from matchlens.qk.factors import refuse_rope
-
         found = []
         if "attention" in names and not self.contrasts:
             try:
@@ -382,7 +380,7 @@ class _Whole:
                 found.append(("attention", str(error)))
         if "circuits" in names:
             try:
-                refuse_rope(self.model.family.qk(0))
+                self.model.family.qk(0)  # it says where a model has no such matrices
                 self._halves()
             except InputError as error:
                 found.append(("circuits", str(error)))

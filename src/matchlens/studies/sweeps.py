@@ -232,7 +232,7 @@ def sweep(
     >>> result.to_frame()["n"].tolist()
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     """
-    chosen = preset_of(preset)
+    chosen = preset_of(preset, model.decodes)
     costly = kind == "heads"
     default = (WHOLE_HEAD,) if costly else chosen.directions
     points, impossible = sweep_points(

@@ -14,6 +14,7 @@ WHAT: Mapping[str, str] = {
     "cut": "tokens of an over-long passage that are not the library's",
     "prompt": "texts that are not encoded in the prompt, piece by piece",
     "library_alone": "the library's own pass never calls our attention function",
+    "adapter": "what the adapter adds to its base's weights is in the loaded ones",
     "labels": "as many logits as config.json declares labels",
     "answers": "the score is the logits of the prompt's answers",
     "scores_together": "two pairs in one padded batch: the library's own scores",

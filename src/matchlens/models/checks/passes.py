@@ -133,7 +133,7 @@ def library(family: Family, batch: EncodedBatch) -> Library:
         for hook in hooks:
             hook.remove()
     out = outputs[-1] if outputs else None
-    maps = getattr(out, "attentions", None) or ()
+    maps = () if out is None else family.library_maps(out)
     kept = tuple(weights for weights in maps if weights is not None)
     return Library(scores, getattr(out, "logits", None), kept, Counter.calls - before)
 

@@ -75,6 +75,7 @@ def _answers(trial: Trial, logits: Tensor) -> Iterator[Item]:
     reranker = trial.reranker
     if logits.ndim != 3 or reranker.prompt is None:
         return
+    # of one decoder step the only place, of a causal model the last
     backend, last = reranker.tokenizer.backend_tokenizer, logits[:, -1].float()
     expected = torch.zeros_like(last[:, 0])
     for word, sign in ((reranker.prompt.yes, 1), (reranker.prompt.no, -1)):

@@ -117,6 +117,8 @@ def _piecewise(reranker: Any, pair: Pair) -> list[int]:
     texts = {"{query}": pair.query, "{passage}": pair.text, "{instruction}": prompt.instruction}
     begins = prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id)
     ids: list[int] = [int(str(tokenizer.bos_token_id))] if begins else []
+    if reranker.family.start is not None:
+        ids = [reranker.family.start, *ids]
     for piece in prompt.pieces:
         holds_text = "{query}" in piece or "{passage}" in piece
         as_text = {"split_special_tokens": True} if holds_text else {}

@@ -15,7 +15,7 @@ from matchlens import figures
 from matchlens.arguments import typed
 from matchlens.directions import Cut, Direction
 from matchlens.figures import Drawing
-from matchlens.parts import NAMED
+from matchlens.parts import DECODER, NAMED
 from matchlens.report.charts import step
 from matchlens.report.exhibits import Detail, Exhibit, titled, words
 from matchlens.report.results_folder import ResultsFolder
@@ -42,7 +42,7 @@ from matchlens.results import Result, records
 from matchlens.studies.cut_modes import feasible, random_by_construction, starred
 
 PARTS = tuple(str(part) for part in NAMED)
-COLUMNS = (*PARTS, "All")
+COLUMNS = (DECODER, *PARTS, "All")
 NOT_APPLICABLE = "n/a"
 IMPOSSIBLE = (
     f"{NOT_APPLICABLE}: impossible, the cut removes nothing that was there (the note says why)."
@@ -110,9 +110,15 @@ def tip(row: Row, digits: int, measure: str) -> str:
     return "\n".join(lines)
 
 
-def is_matrix(rows: Mapping[str, object]) -> bool:
-    """Whether the cuts, with the original and the random ranking, are the paper's 30 cells."""
-    return set(rows) == {"", "random", *(f"{x}->{y}" for x in PARTS for y in COLUMNS)}
+def grid_of(rows: Mapping[str, object]) -> tuple[str, ...]:
+    """The parts where the cuts, with the original and the random ranking, are the paper's 30 cells.
+
+    In an encoder-decoder DEC is in CLS's place. Empty where they are other cuts.
+    """
+    for parts in (PARTS, (DECODER, *PARTS[1:])):
+        if set(rows) == {"", "random", *(f"{x}->{y}" for x in parts for y in (*parts, "All"))}:
+            return parts
+    return ()
 
 
 def table1(result: Result) -> Table:
@@ -123,12 +129,13 @@ def table1(result: Result) -> Table:
     foot = f"original {printed(rows['']['mean'], digits)}, "
     foot += f"random {printed(rows['random']['mean'], digits)}"
     title = f"{measure} under each cut; {foot}"
-    if is_matrix(rows):
+    if parts := grid_of(rows):
+        across = (*parts, "All")
         columns = [Column("x", "X \\ Y", kind="text")]
-        columns += [Column(y, y, digits) for y in COLUMNS]
+        columns += [Column(y, y, digits) for y in across]
         body = [
-            {"x": x} | {f"{y}{end}": rows[f"{x}->{y}"][key] for y in COLUMNS for end, key in _CELL}
-            for x in PARTS
+            {"x": x} | {f"{y}{end}": rows[f"{x}->{y}"][key] for y in across for end, key in _CELL}
+            for x in parts
         ]
     else:
         columns = [
@@ -163,7 +170,7 @@ def _legend(result: Result, rows: Mapping[str, Row]) -> Iterator[str]:
         "paired t-test over queries"
     )
     yield f"*: {test}."
-    if not (apart or is_matrix(rows)):
+    if not (apart or grid_of(rows)):
         yield SHARE
     if wrong:
         yield IMPOSSIBLE
@@ -336,7 +343,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     rows = {str(row["cut"]): row for row in marked(result, "table1")}
     cuts = [row for name, row in rows.items() if name not in {"", "random"}]
     table, several = table1(result), "agreement" in result.tables
-    square = is_matrix(rows)
+    square = bool(grid_of(rows))
     original, random = (num(rows[name]["mean"], digits) for name in ("", "random"))
     body = [
         _matrix(table, rows, measure) if square else table.html(),

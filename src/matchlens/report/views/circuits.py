@@ -46,7 +46,8 @@ from matchlens.report.texts import (
     wrapped,
 )
 from matchlens.results import Result, records
-from matchlens.studies.circuits import COMPANIONS, TOP, VARIANTS, colour_of, most_aligned
+from matchlens.studies.circuit_tables import COMPANIONS, VARIANTS, colour_of, most_aligned
+from matchlens.studies.circuits import TOP
 from matchlens.studies.contrasts import Thresholds
 
 FAR = 3.0
@@ -180,7 +181,7 @@ def medians(result: Result) -> Table:
 def text(result: Result) -> str:
     """Print Figure 2's associations, the most aligned heads, the hypothesis, what heads match."""
     contrast, variant = str(result.options["contrast"]), str(result.options["variant"])
-    couples, heads, shares = associations(result), aligned(result, SHOWN), medians(result)
+    couples, heads = associations(result), aligned(result, SHOWN)
     every = result.to_frame("heads")
     far = [int((every[name].to_numpy() >= FAR).sum()) for name in ("z", "rotation_z", "crossed_z")]
     below = int((every["z"].to_numpy() <= -FAR).sum())
@@ -212,16 +213,24 @@ def text(result: Result) -> str:
         before = result.options["base"]
         assert isinstance(before, Mapping)  # noqa: S101
         lines.append(f"before: the same head of {before['name']}; change: since then.")
-    lines += [
-        "",
-        f"The hypothesis: shares of the logits' variance ({result.options['pairs_of_hypothesis']} "
-        "pairs), medians over heads",
-        "",
-        *shares.text(),
-        "",
-        *wrapped(shares.notes[0]),
-        *_matches(result),
-    ]
+    if "alignment_spread" in every:
+        apart = every["alignment_spread"] / every["alignment"].abs()
+        lines += wrapped(
+            f"Distances: the alignment of the median head differs by {num(apart.median(), 2)} of "
+            "itself from one distance to another (standard deviation)."
+        )
+    if "logits" in result.tables:
+        shares = medians(result)
+        lines += [
+            "",
+            f"The hypothesis: shares of the logits' variance "
+            f"({result.options['pairs_of_hypothesis']} pairs), medians over heads",
+            "",
+            *shares.text(),
+            "",
+            *wrapped(shares.notes[0]),
+        ]
+    lines += _matches(result)
     return "\n".join([*lines, "", *note_lines(result)]) + "\n"
 
 
@@ -398,8 +407,9 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
             "singular vectors), ● as far below both. Named layer.head: the largest."
         )
         yield "alignment", partial(figures.head_map, shown_, words=VARIANT_WORDS["all"], note=note)
-    table = pd.DataFrame(bars(result, BARS // len(ARROWS)))
-    yield "shares", partial(figures.shares, table)
+    if "shares" in result.tables:
+        table = pd.DataFrame(bars(result, BARS // len(ARROWS)))
+        yield "shares", partial(figures.shares, table)
 
 
 def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:

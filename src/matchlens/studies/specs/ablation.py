@@ -59,7 +59,8 @@ Examples:
         """A condition for each cut and way of cutting."""
         from matchlens.studies.cut_modes import expand_modes
 
-        chosen, cuts = preset_of(inputs.settings.preset), inputs.settings.cut
+        chosen = preset_of(inputs.settings.preset, inputs.folder.decodes)
+        cuts = inputs.settings.cut
         hows = inputs.settings.how or (None if cuts else [chosen.how])
         made, _ = expand_modes(cuts or list(chosen.cuts), hows)
         return {"": [], **{way.cut: [Cut.parse(way.cut)] for way in made}}

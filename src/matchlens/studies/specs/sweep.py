@@ -18,7 +18,7 @@ from matchlens.settings import (
     option,
     settings,
 )
-from matchlens.studies.presets import COSTLY_PAIRS
+from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec
 
@@ -103,11 +103,12 @@ Examples:
 
             checked_sets(_sets(settings), 10**6, 10**6, settings.random)
             expand_modes(
-                plain_directions(self._directions(settings, "default")), settings.how or ["zero"]
+                plain_directions(self._directions(settings, preset_of("default"))),
+                settings.how or ["zero"],
             )
         else:
             layers = max(1, min(settings.window, MOST_LAYERS))
-            self._conditions(settings, "default", layers, heads=1)
+            self._conditions(settings, preset_of("default"), layers, heads=1)
 
     def ready(self, inputs: Inputs[SweepSettings]) -> None:
         """Check the options against the model's shape."""
@@ -121,19 +122,20 @@ Examples:
     def conditions(self, inputs: Inputs[SweepSettings]) -> Mapping[str, Condition]:
         """The conditions of the chosen kind."""
         settings = inputs.settings
-        return self._conditions(settings, settings.preset, *inputs.folder.shape)
+        preset = preset_of(settings.preset, inputs.folder.decodes)
+        return self._conditions(settings, preset, *inputs.folder.shape)
 
-    def _directions(self, settings: SweepSettings, preset: str) -> Sequence[str]:
+    def _directions(self, settings: SweepSettings, preset: Preset) -> Sequence[str]:
         from matchlens.studies.sweeps import WHOLE_HEAD
 
         whole = settings.kind in ("heads", "head-sets")
-        return settings.direction or ((WHOLE_HEAD,) if whole else preset_of(preset).directions)
+        return settings.direction or ((WHOLE_HEAD,) if whole else preset.directions)
 
     def _conditions(
-        self, settings: SweepSettings, preset: str, layers: int, heads: int
+        self, settings: SweepSettings, preset: Preset, layers: int, heads: int
     ) -> Mapping[str, Condition]:
         directions = self._directions(settings, preset)
-        hows = settings.how or [preset_of(preset).how]
+        hows = settings.how or [preset.how]
         if settings.kind == "controls":
             from matchlens.studies.controls import control_conditions
 

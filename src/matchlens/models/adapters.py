@@ -1,0 +1,258 @@
+"""LoRA adapters, merged into their base at load: W + scale B A, as peft's ``merge_and_unload``.
+
+The adapter's settings and tensors are read as any model's files are; peft is not needed. A setting
+that is not known to change nothing refuses the adapter, and names the lines that merge it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matchlens.errors import InputError
+from matchlens.models.checks.item import HALF, Item
+from matchlens.models.diagnosis import ADAPTER, adapter_refusal
+from matchlens.models.files import read_json
+from matchlens.models.weights import Weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FILE = "adapter_model.safetensors"
+_HARMLESS = {
+    *("auto_mapping", "base_model_name_or_path", "bias", "exclude_modules", "inference_mode"),
+    *("layers_pattern", "layers_to_transform", "lora_dropout", "megatron_core", "modules_to_save"),
+    *("peft_type", "peft_version", "r", "rank_pattern", "revision", "target_modules", "task_type"),
+    *("loftq_config", "qalora_group_size"),  # read by settings that are refused where they are set
+    *("alpha_pattern", "fan_in_fan_out", "init_lora_weights", "lora_alpha", "use_rslora"),
+}
+"""Settings that need no refusal where they are set: they are followed, or the tensors say it."""
+_RANDOM = (True, False, None, "gaussian", "orthogonal")
+"""Ways to begin a training that leave the base's weights as they were."""
+HEADS = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "CAUSAL_LM": "ForCausalLM",
+    "SEQ_2_SEQ_LM": "ForConditionalGeneration",
+}
+"""How the library's class ends for each of peft's tasks that can be a reranker."""
+SCORES, HALF_SCORES = 1e-3, 0.5
+"""Largest share of the adapter's effect that may be missing; in half precision rounding is."""
+
+_LORA = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?")
+_OTHER = re.compile(r"\.(lora_\w+|ranknum|vera_\w+|ia3_\w+)(\.|$)")
+_WRAPPED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
+
+
+@dataclass(frozen=True)
+class Product:
+    """The two factors of one weight's change.
+
+    Args:
+        scale: factor of their product.
+        names: the tensors' names in the adapter's file, B's first.
+        turned: whether the weight holds the product transposed.
+    """
+
+    scale: float
+    names: tuple[str, str]
+    turned: bool
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter's folder, looked at before any weight is loaded.
+
+    Args:
+        path: the folder.
+        name: the model's name, for errors.
+        base: the name of the model that it changes.
+        settings: what its config says.
+        weights: what the header of its weights says.
+    """
+
+    path: Path
+    name: str
+    base: str
+    settings: Mapping[str, Any]
+    weights: Weights = field(repr=False)
+
+    @classmethod
+    def find(cls, path: Path, name: str) -> Adapter:
+        """Read an adapter's settings and the header of its weights.
+
+        Raises:
+            InputError: if it is no LoRA adapter, or does more than add products of two factors.
+        """
+
+        def refuse(why: str) -> InputError:
+            return adapter_refusal(path, name, why)
+
+        try:
+            settings = read_json(path, ADAPTER, name)
+        except InputError:
+            raise refuse(f"its {ADAPTER} is no JSON object") from None
+        base = settings.get("base_model_name_or_path")
+        if settings.get("peft_type") != "LORA":
+            raise refuse("only LoRA adapters are merged at load")
+        if not isinstance(base, str) or not base:
+            raise refuse("it names no base_model_name_or_path")
+        odd = sorted(key for key, value in settings.items() if value and key not in _HARMLESS)
+        if settings.get("init_lora_weights") not in _RANDOM:
+            odd.append("init_lora_weights")
+        if odd:
+            raise refuse(f"{odd[0][:40]} in {ADAPTER} asks for more than a product of two factors")
+        if not (path / FILE).exists():
+            raise refuse(f"it has no {FILE}")
+        return cls(path, name, base, settings, Weights.find(path, name, FILE))
+
+    @property
+    def head(self) -> str | None:
+        """How the library's class for the merged model ends; None where its task is not named."""
+        return HEADS.get(str(self.settings.get("task_type")))
+
+    @property
+    def labels(self) -> int | None:
+        """Rows of the head that it brings; None where it brings none."""
+        rows = [
+            stored.shape[0]
+            for key, stored in self.weights.tensors.items()
+            if re.search(r"(classifier|score|out_proj)(\.\w+)*\.weight$", key) and stored.shape
+            if "lora_" not in key
+        ]
+        return rows[-1] if rows else None
+
+    def onto(self, base: Weights) -> Adapted:
+        """The base's weights, with this adapter's products added when they are read.
+
+        Raises:
+            InputError: if a tensor belongs to no weight of the base, or lacks its other factor.
+        """
+        pairs: dict[tuple[str, bool], dict[str, str]] = {}
+        saved: dict[str, str] = {}
+        for key in self.weights.tensors:
+            plain = key.removeprefix("base_model.model.")
+            if (found := _LORA.fullmatch(plain)) is not None:
+                module, embeds, letter = found.groups()
+                pairs.setdefault((module, bool(embeds)), {})[letter] = key
+            elif _OTHER.search(plain):
+                raise adapter_refusal(self.path, self.name, f"it holds {key[:80]!r}")
+            elif ".original_module." not in plain:
+                saved[_WRAPPED.sub("", plain)] = key
+        products: dict[str, Product] = {}
+        for (module, embeds), each in pairs.items():
+            weight = _named(f"{module}.weight", base)
+            if weight is None or set(each) != {"A", "B"}:
+                raise adapter_refusal(
+                    self.path, self.name, f"nothing in {self.base[:60]!r} fits its {module[:80]!r}"
+                )
+            rank = self.weights.tensors[each["A"]].shape[0]
+            turned = embeds or bool(self.settings.get("fan_in_fan_out"))
+            products[weight] = Product(self._scale(module, rank), (each["B"], each["A"]), turned)
+        stand = {_named(key, base) or key: own for key, own in saved.items()}
+        tensors = {key: self.weights.tensors[own] for key, own in stand.items()}
+        every = {**base.tensors, **tensors}
+        return Adapted(base.path, base.name, base.files, every, base, self, products, stand)
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = self.settings.get("lora_alpha", 8)
+        for pattern, value in (self.settings.get("alpha_pattern") or {}).items():
+            words = str(pattern).removeprefix("^").replace("\\.", ".")
+            if not re.fullmatch(r"[\w.]+", words):
+                raise adapter_refusal(self.path, self.name, f"alpha_pattern has {pattern[:40]!r}")
+            if module == words or (module.endswith(f".{words}") and not pattern.startswith("^")):
+                alpha = value
+                break
+        if not isinstance(alpha, int | float) or rank < 1:
+            raise adapter_refusal(self.path, self.name, f"its scale is {alpha!r:.20} / {rank}")
+        return alpha / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
+
+
+@dataclass(frozen=True)
+class Adapted(Weights):
+    """The weights of a base with an adapter, before any is loaded.
+
+    Args:
+        base: the base's weights.
+        adapter: the adapter.
+        products: by name of the base's weight what is added to it.
+        saved: by name of a weight the adapter's tensor that stands in its place.
+    """
+
+    base: Weights
+    adapter: Adapter
+    products: Mapping[str, Product]
+    saved: Mapping[str, str]
+
+    def read(
+        self, dtype: torch.dtype, only: Collection[str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Load every tensor, the adapter's products added in float32 or wider."""
+        import torch
+
+        loaded = self.base.read(dtype, only)
+        own = self.adapter.weights.read(torch.float32)
+        for key, name in self.saved.items():
+            if only is None or key in only:
+                loaded[key] = own[name]
+        for key, product in self.products.items():
+            if only is None or key in only:
+                weight = loaded[key]
+                wide = torch.promote_types(weight.dtype, torch.float32)
+                loaded[key] = (weight.to(wide) + added(product, own, wide)).to(weight.dtype)
+        return loaded
+
+
+def added(product: Product, own: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+    """What an adapter adds to one weight."""
+    b, a = (own[name].to(dtype) for name in product.names)
+    return product.scale * ((b @ a).T if product.turned else b @ a)
+
+
+def _named(key: str, base: Weights) -> str | None:
+    """The name in the base's files: a prefix may be missing on either side."""
+    bare = key.split(".", 1)[-1]
+    for one in (key, bare):
+        if one in base.tensors:
+            return one
+    longer = [one for one in base.tensors if one.endswith(f".{key}")]
+    return longer[0] if len(longer) == 1 else None
+
+
+def merged(reranker: Any) -> Iterator[Item]:
+    """The loaded weights do to a vector what base and adapter do apart, factor by factor."""
+    import torch
+
+    adapted: Adapted | None = reranker.adapted
+    if adapted is None:
+        return
+    own = adapted.adapter.weights.read(torch.float32)
+    parameters = dict(reranker.family.module.named_parameters())
+    missing = effect = 0.0
+    for key, product in adapted.products.items():
+        stands = adapted.saved.get(key)
+        weight = own[stands] if stands else adapted.base.read(torch.float32, {key})[key]
+        weight = weight.double()
+        b, a = (own[name].double() for name in product.names)
+        columns = weight.shape[1]
+        probe = torch.cos(torch.arange(1, columns + 1, dtype=torch.float64))
+        plain = weight @ probe
+        first, second = (b.T, a.T) if product.turned else (a, b)
+        change = product.scale * (second @ (first @ probe))
+        names = [one for one in parameters if one == key or one.endswith(f".{key}")]
+        names = names or [one for one in parameters if key.endswith(f".{one}")]
+        if not names:
+            missing, effect = math.inf, 1.0
+            break
+        with torch.no_grad():
+            found = parameters[names[0]].detach().double().cpu() @ probe
+        missing += float((found - plain - change).square().sum())
+        effect += float(change.square().sum())
+    share = math.sqrt(missing / effect) if effect else 0.0
+    most = HALF_SCORES if reranker.dtype in HALF else SCORES
+    said = f"{share:.2g} of what the adapter adds to its base's weights is not in the loaded ones"
+    yield Item("adapter", share, most=most, said=f"{said} (at most {most:.2g} expected)")

@@ -1,0 +1,152 @@
+"""The published models: one table for the command, the page and these tests, and its proof."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import fake_hub
+import matchlens
+import tiny
+import tiny_decoders
+import tiny_t5
+from matchlens import InputError
+from matchlens.models import families
+from matchlens.models.families import KnownModel, known_as_markdown, known_models, prove
+from matchlens.models.folder import FAMILIES
+from matchlens.prompts import known_prompt
+from test_cli import call
+
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+SUPPORTED = [model for model in known_models() if not model.refused]
+REFUSED = [model for model in known_models() if model.refused]
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def saved(model: KnownModel, folder: Path) -> Path:
+    """A tiny model of a known one's type."""
+    if model.type in tiny_t5.CLASSES:
+        return tiny_t5.save(folder, model.type)
+    if model.type in tiny_decoders.FAMILIES:
+        return tiny_decoders.save(folder, model.type)
+    return tiny.save(folder, model.type)
+
+
+def test_the_table_names_thirty_models_once():
+    names = [model.name for model in known_models()]
+    assert len(names) == len(set(names)) >= 30
+    assert len(REFUSED) >= 6
+    assert [model.name for model in known_models() if model.real] == [
+        "cross-encoder/ms-marco-MiniLM-L-12-v2"
+    ]
+
+
+@pytest.mark.parametrize("model", SUPPORTED, ids=lambda model: model.name)
+def test_a_supported_model_is_of_a_supported_type(model):
+    entry = FAMILIES[model.type]
+    assert model.how
+    shipped = known_prompt(model.type, model.name)
+    asked = "prompt" in model.how or "decoder step" in model.how
+    if asked:
+        assert entry.asked
+        assert shipped is not None
+        words = (shipped.prompt.yes, shipped.prompt.no or shipped.prompt.yes)
+        named = re.findall(r"z\('(\w+)'\)", model.how)
+        assert not named or tuple(named) == words
+    assert bool(model.prompt) == (asked or "LogitScore" in model.how)
+
+
+@pytest.mark.parametrize("model", REFUSED, ids=lambda model: model.name)
+def test_a_refused_model_has_a_supported_one_beside_it(model):
+    assert model.nearest in {one.name for one in SUPPORTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("Alibaba-NLP/gte-multilingual-reranker-base", "new"),
+        ("jinaai/jina-reranker-v2-base-multilingual", "jina"),
+        ("BAAI/bge-reranker-v2-minicpm-layerwise", "minicpm"),
+    ],
+)
+def test_the_message_names_the_model_that_the_table_names(name, nearest, tmp_path):
+    model = next(one for one in REFUSED if one.name == name)
+    tiny.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": nearest, "auto_map": {"AutoModel": f"{nearest}.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"nearest supported model is {model.nearest}"):
+        matchlens.load(tmp_path)
+
+
+def test_the_page_has_the_table():
+    page = PAGE.read_text(encoding="utf-8")
+    assert "\n".join(known_as_markdown()) in page
+    assert " ".join(families.CHECKED.split()) in " ".join(page.split())
+
+
+def test_the_command_lists_every_model():
+    out = call("families").out
+    for model in known_models():
+        assert f"{model.name} ({model.type})" in out
+        assert (model.refused or model.how) in out
+
+
+def test_without_a_hub_each_model_has_a_clear_line(hub):
+    done = call("check", "--all-known", "-q")
+    assert (done.status, done.err) == (0, "")
+    *lines, blank, last = done.out.splitlines()
+    assert (blank, last) == ("", f"{len(known_models())} models: {len(known_models())} not here")
+    for line, model in zip(lines, known_models(), strict=True):
+        assert line.split()[:3] == ["not", "here", model.name]
+        assert line.endswith("nothing was checked")
+
+
+def test_what_the_hub_has_is_proved(hub, tmp_path, monkeypatch):
+    some = [one for one in SUPPORTED if one.name in (
+        "cross-encoder/ms-marco-MiniLM-L-6-v2", "castorini/monot5-base-msmarco",
+        "zeroentropy/zerank-1-small",
+    )]  # fmt: skip
+    assert len(some) == 3
+    monkeypatch.setattr(families, "known_models", lambda: (*some, REFUSED[0]))
+    for number, model in enumerate((*some, REFUSED[0])):
+        folder = tmp_path / str(number)
+        if model.refused:
+            tiny.save(folder)
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"A": "b.C"}}))
+        else:
+            saved(model, folder)
+        fake_hub.cached(hub, model.name, folder)
+    done = call("check", "--all-known", "-q", "--device", "cpu")
+    assert done.status == 0, done.err
+    assert [line.split()[0] for line in done.out.splitlines()[:4]] == ["ok", "ok", "ok", "refused"]
+    assert done.out.splitlines()[-1] == "4 models: 3 ok, 1 refused"
+
+
+def test_what_is_not_as_listed_is_an_error(hub, tmp_path, monkeypatch):
+    supported = next(one for one in SUPPORTED if one.type == "bert")
+    monkeypatch.setattr(families, "known_models", lambda: (supported,))
+    folder = tiny.save(tmp_path / "broken")
+    shutil.copy(folder / "tokenizer_config.json", folder / "config.json")
+    fake_hub.cached(hub, supported.name, folder)
+    assert prove(supported).wrong
+    done = call("check", "--all-known", "-q")
+    assert done.status == 2
+    assert f"not what the list says ({supported.name} the first)" in done.err
+
+
+def test_a_refused_model_that_loads_is_wrong(hub, tmp_path):
+    fake_hub.cached(hub, REFUSED[0].name, tiny.save(tmp_path / "whole"))
+    assert prove(REFUSED[0]).status == "FAILED"
