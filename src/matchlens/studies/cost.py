@@ -11,7 +11,6 @@ import numpy as np
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan, bound
 from matchlens.studies.circuits import TOP
@@ -164,13 +163,10 @@ def looks_cost(
     folder: ModelFolder,
     pairs: PairSet,
     rows: Sequence[int],
-    cuts: Sequence[str] | None,
-    preset: str,
+    conditions: Mapping[str, Condition],
 ) -> str:
     """What looking into pairs costs where no stored scores are at hand."""
     mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
-    names = cuts or preset_of(preset).cuts
-    conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
     said = "then the untouched model once more on the pairs to look into, weights looked at"
     return f"{cost(conditions, folder, mine)}\n{said}"
 
