@@ -60,8 +60,12 @@ def folder(kind, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(kind, folder) -> Reranker:
-    given = {"prompt": tiny_decoders.PLAIN} if kind in ("llama", "mistral") else {}
-    return matchlens.load(folder, dtype="float64", device="cpu", **given)
+    return matchlens.load(folder, dtype="float64", device="cpu", **prompt_of(kind))
+
+
+def prompt_of(kind: str) -> dict:
+    """The prompt of a type that has none of its own."""
+    return {"prompt": tiny_decoders.PLAIN} if kind in ("llama", "mistral") else {}
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +95,12 @@ def test_gates_at_0_are_the_cuts_and_at_1_nothing(model, pairs, batch_tokens):
         np.testing.assert_allclose(got, table[cut].to_numpy(), atol=1e-10, err_msg=cut)
 
 
-def test_gates_in_float32_are_the_cuts(folder, kind, pairs):
-    if kind != "bert":
-        pytest.skip("one family shows the type")
-    model = matchlens.load(folder, device="cpu")
+@pytest.mark.parametrize("batch_tokens", [1, 10**4])
+def test_gates_in_float32_are_the_cuts(folder, kind, pairs, batch_tokens):
+    model = matchlens.load(folder, device="cpu", **prompt_of(kind))
     table = matchlens.score(model, pairs, CUTS)
     for cut in CUTS:
-        got = gated_scores(model, pairs, table_of(cut))
+        got = gated_scores(model, pairs, table_of(cut), batch_tokens=batch_tokens)
         np.testing.assert_allclose(got, table[cut].to_numpy(), atol=1e-5)
 
 
