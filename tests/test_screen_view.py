@@ -6,7 +6,13 @@ import pytest
 
 import matchlens
 from matchlens.report.page import page
-from matchlens.report.views.screen import check_line, screen_files, screen_table, screen_text
+from matchlens.report.views.screen import (
+    check_line,
+    finding,
+    screen_files,
+    screen_table,
+    screen_text,
+)
 from test_looking import graded
 from test_page import Tree
 
@@ -30,6 +36,15 @@ def test_the_table_holds_the_largest_gates_and_the_check(result):
     )
     assert check_line(result) in screen_text(result)
     assert ("is not predicted" in check_line(result)) == result.options["withheld"]
+
+
+def test_the_first_sentence_names_the_largest_changes(result):
+    gates = result.to_frame("gates").query("size > 0")
+    lowest = gates.loc[gates["change"].idxmin()]
+    words = finding(result)
+    assert f"by head {lowest['layer']}.{lowest['head']} in {lowest['direction']}" in words
+    assert words.startswith(f"{len(gates)} heads in one direction can change a score")
+    assert words in screen_text(result)
 
 
 def test_files_figures_and_the_section_of_the_page(result, tmp_path):

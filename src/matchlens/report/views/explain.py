@@ -81,7 +81,7 @@ def completeness_sentence(result: Result) -> str:
     margin, error = number(result.options["margin"]), number(result.options["error"])
     share = f" ({100 * abs(error / margin):.2g}% of it)" if margin else ""
     return (
-        f"The contributions add up to the margin but for {printed(error, 4)} logits{share}, with "
+        f"The contributions add up to the margin but for {abs(error):.2g} logits{share}, with "
         f"{result.options['points']} points."
     )
 
