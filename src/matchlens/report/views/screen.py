@@ -68,12 +68,12 @@ def finding(result: Result) -> str:
     if not rows:
         return "No head changes a score in any direction."
     told = []
-    for sign, words in ((-1, "fall"), (1, "rise")):
+    for sign, name in ((-1, "fall"), (1, "rise")):
         row = max(rows, key=lambda row: sign * number(row["change"]))
         if sign * number(row["change"]) > 0:
             exact = "not cut" if row["exact"] is None else f"{printed(row['exact'], 3)} when cut"
             told.append(
-                f"the largest mean {words} is {printed(row['change'], 3)} logits, by head "
+                f"the largest mean {name} is {printed(row['change'], 3)} logits, by head "
                 f"{row['layer']}.{row['head']} in {row['direction']} ({exact})"
             )
     some = f"{len(rows):,} heads in one direction can change a score"
