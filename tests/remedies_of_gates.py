@@ -164,7 +164,12 @@ GATES = [
     ),
 ]
 
-ELSEWHERE = {("gating.py:check_gates", ""): "test_gates.py:test_a_saboteur_is_caught"}
+ELSEWHERE = {
+    ("gating.py:_in_smaller_batches", ""): (
+        "test_gates.py:test_a_batch_that_memory_is_short_for_is_halved"
+    ),
+    ("gating.py:check_gates", ""): "test_gates.py:test_a_saboteur_is_caught",
+}
 
 
 def example_dtype(message: str) -> str:

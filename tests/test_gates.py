@@ -298,6 +298,33 @@ def test_memory_does_not_grow_with_the_pairs(bert, pairs, monkeypatch):
     assert max(alive) <= first + 2
 
 
+def test_a_batch_that_memory_is_short_for_is_halved(bert, pairs, monkeypatch):
+    from matchlens import gating
+
+    expected = gate_slopes(bert, pairs)
+    real, sizes = gating._differentiated, []
+
+    def short(model, batch, tables, cuts):
+        sizes.append(len(batch.pairs))
+        if len(batch.pairs) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, batch, tables, cuts)
+
+    monkeypatch.setattr(gating, "_differentiated", short)
+    most = 2
+    found = gate_slopes(bert, pairs, batch_tokens=10**4)
+    np.testing.assert_allclose(found.slopes, expected.slopes, atol=1e-6)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    assert max(sizes) == len(pairs)
+    assert sum(size for size in sizes if size <= most) == len(pairs)
+    most = 0
+    with pytest.raises(InputError, match="out of memory with one pair of"):
+        gate_slopes(bert, pairs)
+    monkeypatch.setattr(gating, "_differentiated", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gate_slopes(bert, pairs)
+
+
 def test_one_forward_and_one_backward_pass(bert, pairs):
     gate_slopes(bert, pairs[:1])
     calls = []
