@@ -546,7 +546,7 @@ def _screens(
     held: Sequence[ComparedFolder],
 ) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
     """How far the screened effects of every two folders of one shape agree, by direction."""
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     rows, said = [], []
     keys = ["direction", "layer", "head"]
@@ -560,7 +560,8 @@ def _screens(
         both = gates[0].merge(gates[1], on=keys, suffixes=("_first", "_second"))
         both = both[(both["size_first"] > 0) | (both["size_second"] > 0)]
         for direction, some in both.groupby("direction", sort=False):
-            pair = [some[f"change_{side}"].to_numpy(dtype=float) for side in ("first", "second")]
+            frame = pd.DataFrame(some)
+            pair = [frame[f"change_{side}"].to_numpy(float) for side in ("first", "second")]
             varied = len(some) > 2 and min(np.ptp(values) for values in pair) > 0
             tops = [
                 set(np.argsort(-np.abs(values), kind="stable")[:TOP].tolist()) for values in pair
@@ -571,7 +572,7 @@ def _screens(
                     "second": second.name,
                     "direction": direction,
                     "heads": len(some),
-                    "rho": float(spearmanr(*pair).statistic) if varied else np.nan,
+                    "rho": float(np.corrcoef(*map(rankdata, pair))[0, 1]) if varied else np.nan,
                     "top": min(TOP, len(some)),
                     "both": len(tops[0] & tops[1]),
                     "first_mean": float(pair[0].mean()),
