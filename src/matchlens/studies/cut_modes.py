@@ -111,7 +111,8 @@ def random_by_construction(row: Mapping[str, object], options: Mapping[str, obje
         row: a condition of a study of cuts: cut, mean and original.
         options: the study's options, with ``random`` and ``layers``.
     """
-    if row["cut"] in {"", "random"}:
+    sets = options.get("sets")
+    if row["cut"] in {"", "random", *(sets if isinstance(sets, Mapping) else ())}:
         return False
     cut = Cut.parse(str(row["cut"]))
     isolates = any(Part.CLS in d.left and d.right is None for d in cut.directions)
