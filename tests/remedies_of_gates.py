@@ -13,9 +13,13 @@ import matchlens
 import tiny as tiny_models
 from matchlens import gating
 from matchlens.directions import SET_EXAMPLE, cut_sets
+from matchlens.settings import Cuts
 from remedies import C, least, numbers
 
 SETS = "directions.py:cut_sets"
+LISTED = "directions.py:_sets"
+PLACE = "settings.py:Cuts.__post_init__"
+MANY_HEADS = "Q->D#" + ",".join(f"{layer}.0" for layer in range(2000))
 RIGHT = json.loads(SET_EXAMPLE)
 
 
@@ -28,6 +32,14 @@ def sets(w, content: object) -> object:
     path = Path(f"cuts{next(w.outs)}.json")
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return cut_sets(path)
+
+
+def named(w, cuts: list[str]) -> object:
+    """Files with a set of one name, each with one of the cuts."""
+    files = [Path(f"set{at}.json") for at in range(len(cuts))]
+    for file, cut in zip(files, cuts, strict=True):
+        file.write_text(json.dumps([{"name": "a", "cuts": [cut]}]))
+    return Cuts(cut_file=files)
 
 
 def explains(w, value: dict) -> object:
@@ -57,24 +69,32 @@ def finite(w, dtype: str) -> object:
 
 GATES = [
     C(SETS, "cannot be read", sets, "[", lambda m: [behind("such as ", m)]),
-    C(SETS, "holds no list", sets, {}, lambda m: [behind("such as ", m)]),
+    C(LISTED, "holds no list", sets, {}, lambda m: [behind("such as ", m)]),
     C(
-        SETS,
+        LISTED,
         "with name and cuts alone",
         sets,
         [{"name": "a"}],
         lambda m: [f"[{behind('for example, ', m)}]"],
     ),
-    C(SETS, "has the name", sets, [{**RIGHT[0], "name": ""}], [RIGHT]),
-    C(SETS, "two sets called", sets, RIGHT * 2, [[*RIGHT, {**RIGHT[0], "name": "another"}]]),
+    C(LISTED, "has the name", sets, [{**RIGHT[0], "name": ""}], [RIGHT]),
+    C(LISTED, "two sets called", sets, RIGHT * 2, [[*RIGHT, {**RIGHT[0], "name": "another"}]]),
     C(
-        SETS,
+        LISTED,
         "texts for cuts",
         sets,
         [{"name": "a", "cuts": []}],
         lambda m: [[{"name": "a", "cuts": json.loads(behind("such as ", m))}]],
     ),
-    C(SETS, "{value}, set {value}: {value}", sets, [{"name": "a", "cuts": ["Q>D"]}], [RIGHT]),
+    C(LISTED, "{value}, set {value}: {value}", sets, [{"name": "a", "cuts": ["Q>D"]}], [RIGHT]),
+    C(PLACE, "another set has that name", named, ["Q->D", "D->Q"], [["Q->D", "Q->D"]]),
+    C(
+        PLACE,
+        "characters; expected at most",
+        named,
+        [MANY_HEADS],
+        [["Q->D@0"]],
+    ),
     C("gating.py:differentiable", "", wrapped, True, [False]),
     C("gating.py:check_finite", "", finite, "float16", lambda m: [example_dtype(m)]),
     C(
@@ -144,7 +164,12 @@ GATES = [
     ),
 ]
 
-ELSEWHERE = {("gating.py:check_gates", ""): "test_gates.py:test_a_saboteur_is_caught"}
+ELSEWHERE = {
+    ("gating.py:_in_smaller_batches", ""): (
+        "test_gates.py:test_a_batch_that_memory_is_short_for_is_halved"
+    ),
+    ("gating.py:check_gates", ""): "test_gates.py:test_a_saboteur_is_caught",
+}
 
 
 def example_dtype(message: str) -> str:

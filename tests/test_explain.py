@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import matchlens
+import matchlens.cli
 import tiny as tiny_models
 import tiny_decoders
 from matchlens import Cut, InputError, gating
@@ -333,6 +337,8 @@ def test_sets_of_cuts_are_conditions(model, tmp_path):
         ([{"name": "a", "cuts": ["Q->D"], "how": "mask"}], "set 1 is no object"),
         ([{"name": "", "cuts": ["Q->D"]}], "set 1 has the name ''"),
         ([{"name": "a\n", "cuts": ["Q->D"]}], "set 1 has the name"),
+        ([{"name": "Q->D", "cuts": ["Q->D"]}], "set 1 has the name 'Q->D'"),
+        ([{"name": "random", "cuts": ["Q->D"]}], "set 1 has the name 'random'"),
         ([{"name": "a", "cuts": ["Q->D"]}] * 2, "two sets called 'a'"),
         ([{"name": "a", "cuts": []}], "set 1 has no list of 1 to"),
         ([{"name": "a", "cuts": "Q->D"}], "set 1 has no list of 1 to"),
@@ -344,3 +350,77 @@ def test_odd_cut_files_are_refused(content, says, tmp_path):
     with pytest.raises(InputError, match=says) as refused:
         cut_sets(written(tmp_path, content))
     assert "\n" not in str(refused.value)
+
+
+def test_what_explain_finds_can_be_given_to_every_command(model, result, tmp_path, monkeypatch):
+    """The smallest swap in a file: ablation makes it, score shows the order swapped; rerun, too."""
+    monkeypatch.chdir(tmp_path)
+    folder = tiny_models.save(tmp_path / "model", layers=2, heads=2, seed=4)
+    two = [PASSAGES[0], PASSAGES[1][1]]
+    lines = [json.dumps({"query": QUERY, "text": text}) for text in two]
+    Path("pairs.jsonl").write_text("\n".join(lines))
+    shared = ["-m", str(folder), "--dtype", "float64", "--device", "cpu", "-q"]
+
+    def call(*words: str) -> str:
+        out = io.StringIO()
+        with redirect_stdout(out):
+            assert matchlens.cli.main([*words, *shared]) == 0
+        return out.getvalue()
+
+    call("explain", "--pairs", "pairs.jsonl", "--out", "why")
+    file = "why/explain/cut-file.json"
+    ((name, cuts),) = cut_sets(file).items()
+    assert [str(cut) for cut in cuts] == result.options["swap"]
+
+    cutting = ["--cut-file", file]
+    scored = [json.loads(line)["scores"] for line in
+              call("score", "--pairs", "pairs.jsonl", *cutting).splitlines()]  # fmt: skip
+    assert list(scored[0]) == ["", name]
+    assert np.sign(scored[0][""] - scored[1][""]) == -np.sign(scored[0][name] - scored[1][name])
+
+    call("ablation", "--demo", "--queries", "3", "--cut", "Q->D", *cutting, "--out", "cut")
+    cut = matchlens.Result.load("cut", "ablation")
+    assert cut.to_frame("table1")["cut"].tolist() == ["", "random", "Q->D", name]
+    pairs = matchlens.choose(matchlens.demo.load(), queries=3)
+    expected = matchlens.score(model, pairs.pairs, sets={name: list(cuts)})
+    table = cut.scores[cut.scores["cut"] == name]["score"]
+    np.testing.assert_allclose(table, expected[name], atol=1e-9)
+
+    call("look", "--demo", "--queries", "3", "--looks", "2", *cutting, "--out", "looked")
+    assert matchlens.Result.load("looked", "looking").to_frame("cuts")["cut"].unique() == [name]
+    for place in ("cut", "looked"):
+        (command,) = json.loads(Path(place, "manifest.json").read_text())["commands"]
+        assert "cut_file" not in command["asked"]
+        (text,) = command["asked"]["cut_set"]
+        assert json.loads(text) == {"name": name, "cuts": result.options["swap"]}
+    Path(file).unlink()  # the manifest has what was in it
+    assert matchlens.cli.main(["rerun", "cut", "--yes", "-q"]) == 0
+
+
+def test_sets_can_come_from_a_file_or_by_name_in_python(model, tmp_path):
+    pairs = tiny_models.graded_by_cats(queries=10, passages=4)
+    given = {"two": ["Q->D@0", "D->Q#1.1"]}
+    file = written(tmp_path, [{"name": "two", "cuts": given["two"]}])
+    by_name = matchlens.ablation(model, pairs, sets=given)
+    by_file = matchlens.ablation(model, pairs, sets=file)
+    assert by_name.to_frame().equals(by_file.to_frame())
+    assert by_name.options["sets"] == given
+    both = matchlens.ablation(model, pairs, cuts=["Q->D"], sets=given, hows=["zero", "mask"])
+    assert both.to_frame()["cut"].tolist() == ["", "random", "Q->D", "Q->D~mask", "two"]
+    both.plot()
+    with pytest.raises(InputError, match="each item a list"):
+        matchlens.score(model, [("a cat", "sat")], sets={"two": "Q->D"})
+
+
+def test_two_files_cannot_give_one_name_to_two_sets(tmp_path):
+    from matchlens.settings import Cuts
+
+    one = tmp_path / "one.json"
+    one.write_text('[{"name": "a", "cuts": ["Q->D"]}]')
+    other = written(tmp_path, [{"name": "a", "cuts": ["D->Q"]}])
+    assert Cuts(cut_file=[one, one]).cut_set == ['{"name": "a", "cuts": ["Q->D"]}']
+    with pytest.raises(InputError, match="a set called 'a', and another set has that name"):
+        Cuts(cut_file=[one, Path(other)])
+    heads = ",".join(f"{layer}.1" for layer in range(2000))
+    with pytest.raises(InputError, match="expected at most 4,096"):
+        Cuts(cut_set=[json.dumps({"name": "a", "cuts": [f"Q->D#{heads}"]})])

@@ -239,6 +239,20 @@ def test_the_command_prints_and_saves(model, tmp_path):
     assert command["line"].startswith("matchlens explain ")
 
 
+def test_a_folder_of_an_explanation_alone_has_a_report_and_can_be_made_again(model, tmp_path):
+    words = [*model, "--query", "a cat", *TWO, "--points", "2", "--no-swap"]
+    assert call("explain", *words, "--out", tmp_path / "out").status == 0
+    again = call("rerun", tmp_path / "out", "--yes", "--quiet")
+    assert again.status == 0, again.out
+    assert "the same bytes" in again.out
+    done = call("report", tmp_path / "out", "--quiet")
+    assert (done.status, done.err) == (0, "")
+    report = (tmp_path / "out/report.html").read_text("utf-8")
+    assert report.count('class="mlv') == 1
+    content = json.loads((tmp_path / "out/results.json").read_text("utf-8"))
+    assert {claim["verdict"] for claim in content["claims"]} == {"undecided"}
+
+
 def test_pairs_come_from_json_lines_or_tsv(model, tmp_path):
     rows = [("a cat", "the cat sat"), ("a cat", "rain")]
     lines = "".join(json.dumps({"query": q, "text": t}) + "\n" for q, t in rows)

@@ -60,8 +60,12 @@ def folder(kind, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(kind, folder) -> Reranker:
-    given = {"prompt": tiny_decoders.PLAIN} if kind in ("llama", "mistral") else {}
-    return matchlens.load(folder, dtype="float64", device="cpu", **given)
+    return matchlens.load(folder, dtype="float64", device="cpu", **prompt_of(kind))
+
+
+def prompt_of(kind: str) -> dict:
+    """The prompt of a type that has none of its own."""
+    return {"prompt": tiny_decoders.PLAIN} if kind in ("llama", "mistral") else {}
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +95,12 @@ def test_gates_at_0_are_the_cuts_and_at_1_nothing(model, pairs, batch_tokens):
         np.testing.assert_allclose(got, table[cut].to_numpy(), atol=1e-10, err_msg=cut)
 
 
-def test_gates_in_float32_are_the_cuts(folder, kind, pairs):
-    if kind != "bert":
-        pytest.skip("one family shows the type")
-    model = matchlens.load(folder, device="cpu")
+@pytest.mark.parametrize("batch_tokens", [1, 10**4])
+def test_gates_in_float32_are_the_cuts(folder, kind, pairs, batch_tokens):
+    model = matchlens.load(folder, device="cpu", **prompt_of(kind))
     table = matchlens.score(model, pairs, CUTS)
     for cut in CUTS:
-        got = gated_scores(model, pairs, table_of(cut))
+        got = gated_scores(model, pairs, table_of(cut), batch_tokens=batch_tokens)
         np.testing.assert_allclose(got, table[cut].to_numpy(), atol=1e-5)
 
 
@@ -293,6 +296,33 @@ def test_memory_does_not_grow_with_the_pairs(bert, pairs, monkeypatch):
     first = max(alive[:LAYERS])
     assert len(alive) == LAYERS * len(pairs)
     assert max(alive) <= first + 2
+
+
+def test_a_batch_that_memory_is_short_for_is_halved(bert, pairs, monkeypatch):
+    from matchlens import gating
+
+    expected = gate_slopes(bert, pairs)
+    real, sizes = gating._differentiated, []
+
+    def short(model, batch, tables, cuts):
+        sizes.append(len(batch.pairs))
+        if len(batch.pairs) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(model, batch, tables, cuts)
+
+    monkeypatch.setattr(gating, "_differentiated", short)
+    most = 2
+    found = gate_slopes(bert, pairs, batch_tokens=10**4)
+    np.testing.assert_allclose(found.slopes, expected.slopes, atol=1e-6)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    assert max(sizes) == len(pairs)
+    assert sum(size for size in sizes if size <= most) == len(pairs)
+    most = 0
+    with pytest.raises(InputError, match="out of memory with one pair of"):
+        gate_slopes(bert, pairs)
+    monkeypatch.setattr(gating, "_differentiated", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gate_slopes(bert, pairs)
 
 
 def test_one_forward_and_one_backward_pass(bert, pairs):

@@ -1372,7 +1372,7 @@ STUDIES = [
         lambda m: [(one.strip(" '"), "q0", "p0") for one in after("collections ", m)],
     ),
     C(
-        "studies/looking.py:Scored.of",
+        "studies/cut_study.py:Scored.of",
         "have no column",
         lambda w, v: look(w, {"scored": scores_of(w)[v]}),
         ["cut"],
@@ -1387,8 +1387,8 @@ STUDIES = [
             [None],
         )
         for place, words, wrong in (
-            ("studies/looking.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
-            ("studies/looking.py:Scored.of", "NaN", {"score": np.nan}),
+            ("studies/cut_study.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
+            ("studies/cut_study.py:Scored.of", "NaN", {"score": np.nan}),
             ("studies/looking.py:_received", "stored score", {"score": np.arange(48.0)}),
         )
     ),

@@ -9,10 +9,12 @@ import pytest
 
 import matchlens
 import tiny as tiny_models
+import tiny_decoders
 from matchlens import InputError, gating
 from matchlens.gating import gate_slopes
 from matchlens.parts import NAMED
 from matchlens.ranking import evaluate, parse_measure
+from matchlens.report.views.screen import screen_table, screen_text
 from matchlens.studies import screening
 from matchlens.studies.common import candidates
 
@@ -135,6 +137,41 @@ def test_a_ranking_that_stays_is_not_evaluated_again(model, pairs, monkeypatch):
     assert len(calls) == 2
     for one, moved in zip(found, scores + estimates, strict=True):
         assert one == real(measure, [query], moved, tie_tol=1e-9).values[0]
+
+
+def test_fewer_than_ten_queries_have_no_intervals_and_it_is_said(model):
+    few = matchlens.screen(model, tiny_models.graded_by_cats(queries=4, passages=5), others=4)
+    assert few.to_frame("gates")[["change_low", "change_high", "ci_low"]].isna().all(axis=None)
+    assert "intervals need 10 queries; here are 4" in few.notes
+    text = screen_text(few)
+    assert "intervals need 10 queries" in text
+    assert "nan" not in text.lower()
+    assert "nan" not in screen_table(few).latex().lower()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("bert", {"labels": 2}),
+        pytest.param("modernbert", {"classifier_pooling": "mean"}, marks=pytest.mark.slow),
+        pytest.param("deberta-v2", {}, marks=pytest.mark.slow),
+        ("qwen3", {}),
+    ],
+)
+def test_other_models_go_through(kind, options, tmp_path):
+    decoder = kind in tiny_decoders.FAMILIES
+    save = tiny_decoders.save if decoder else tiny_models.save
+    model = matchlens.load(save(tmp_path, kind, layers=2, heads=2, **options), device="cpu")
+    pairs = tiny_models.graded_by_cats(queries=3, passages=4)
+    result = matchlens.screen(model, pairs, others=4)
+    gates = result.to_frame("gates")
+    assert len(gates) == 2 * 2 * 25
+    cut = gates[gates["status"] == screening.CUT]
+    exact = matchlens.score(model, pairs.pairs, cut["cut"].tolist())
+    for row in cut.to_dict("records"):
+        assert row["exact"] == pytest.approx((exact[row["cut"]] - exact[""]).mean(), abs=1e-5)
+    check = result.to_frame("agreement")
+    assert check["pearson"].iloc[0] > 0.5
 
 
 def test_it_saves_and_loads(result, tmp_path):

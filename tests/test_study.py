@@ -29,7 +29,7 @@ from matchlens.studies.evidence import evidence
 from matchlens.studies.study import Shared
 from test_cli import call, files_of, write_collection
 
-ALL = ("ablation", "sweep", "heads", "controls", "attention", "circuits", "looking")
+ALL = ("ablation", "sweep", "heads", "controls", "screen", "attention", "circuits", "looking")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,7 @@ def test_every_study_is_what_it_is_alone(tiny, pairs, found):
         ),
         "sweep-heads": matchlens.sweep(tiny, pairs, "heads", most_pairs=size.pairs),
         "controls": matchlens.controls(tiny, pairs, draws=size.draws, most_pairs=size.pairs),
+        "screen": matchlens.screen(tiny, pairs, most_pairs=size.pairs),
         "attention": matchlens.attention(tiny, pairs, most_pairs=size.causal_pairs),
         "circuits": matchlens.circuits(tiny, pairs, same_token=True),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ from matchlens.walk import Walk
 
 Progress = Callable[[int, int], None]
 """Called with pairs done and pairs in all."""
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+"""What errors of memory say that have no type of their own, in small letters."""
 CHUNK_PAIRS = 4096
 """Pairs encoded at once; bounds the memory that the tokenizer's record of them takes."""
 
@@ -309,6 +312,26 @@ def lengths(
     for chunk, encoded in encode_all(model, pairs):
         tokens[chunk], truncated[chunk] = encoded.lengths, encoded.truncated
     return tokens, truncated
+
+
+def free_memory() -> None:
+    """Give back what a failed batch took."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), (
+    ...     out_of_memory(RuntimeError("shapes differ")))
+    (True, False)
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def collated(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matchlens.batching import EncodedBatch, batches
+from matchlens.batching import EncodedBatch, batches, collate, split
 from matchlens.corpora.pairs import Pair
-from matchlens.engine import collated, encode_all
+from matchlens.engine import collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
 from matchlens.models.check import CheckError
@@ -233,9 +233,7 @@ def stream_slopes(
     done = 0
     with differentiable(model):
         budget = batch_tokens or min(model.batch_tokens, SLOPE_TOKENS)
-        for start, batch in _in_batches(model, pairs, budget):
-            rows = batch.pairs + start
-            scores, slopes = _differentiated(model, batch, tables, cuts)
+        for rows, scores, slopes in _in_smaller_batches(model, pairs, tables, cuts, budget):
             check_finite(model, scores, [pairs[row] for row in rows.tolist()])
             out[rows] = scores
             keep(rows, slopes)
@@ -243,6 +241,38 @@ def stream_slopes(
             if progress is not None:
                 progress(done, len(pairs))
     return out
+
+
+def _in_smaller_batches(
+    model: Reranker,
+    pairs: Sequence[Pair],
+    tables: Tensor | None,
+    cuts: Condition,
+    budget: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Places of pairs, their scores and derivatives; a batch that memory is short for is halved."""
+    for chunk, encoded in encode_all(model, pairs):
+        waiting = split(encoded.lengths, budget)[::-1]
+        while waiting:
+            rows = waiting.pop()
+            batch = collate(encoded, rows, pad_id=model.pad_id, device=model.device)
+            try:
+                found = _differentiated(model, batch, tables, cuts)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                found = None  # what the error's frames hold is freed only behind this block
+            if found is None:
+                free_memory()
+                if len(rows) == 1:
+                    raise InputError(
+                        f"out of memory with one pair of {batch.tokens} tokens, whose layers are "
+                        "all kept for the way back; give a smaller max_length (--max-length) or "
+                        "another device (--device)"
+                    )
+                waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                continue
+            yield rows + chunk.start, *found
 
 
 def _differentiated(

@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_o
 import typer
 
 from matchlens.corpora.lines import is_unicode, shown
+from matchlens.directions import SET_EXAMPLE, Sets, cut_sets, set_texts, sets_of_texts
 from matchlens.errors import InputError
 
 T = TypeVar("T")
@@ -605,6 +606,42 @@ class Cuts(Settings):
         metavar="CUT",
         help="A cut, in quotes: 'Q->D', '{Q,D}->{Q,D}@0:8', 'Q->D#8.1,4.9~mask'. Repeatable.",
     )
+    cut_file: list[Path] | None = option(
+        default=None,
+        metavar="FILE",
+        help="Cuts that are made together, each set with a name: JSON such as "
+        f"{SET_EXAMPLE}. Repeatable.",
+        effect=Effect.RUN,  # what is in it is recorded, as cut_set
+    )
+    cut_set: list[str] | None = option(
+        default=None,
+        metavar="JSON",
+        help=f"One such set: '{SET_EXAMPLE[1:-1]}'. Repeatable.",
+    )
+
+    def __post_init__(self) -> None:
+        """Read the files of sets, so that a manifest contains what they say."""
+        super().__post_init__()
+        sets = sets_of_texts(self.cut_set or (), "--cut-set")
+        for file in self.cut_file or ():
+            for name, cuts in cut_sets(file).items():
+                if sets.setdefault(name, cuts) != cuts:
+                    raise InputError(
+                        f"cut file {str(file)!r} has a set called {name[:60]!r}, and another set "
+                        "has that name; give each its own name"
+                    )
+        for text in (texts := set_texts(sets)):
+            if len(text) > LONGEST:
+                raise InputError(
+                    f"a set of cuts has {len(text):,} characters; expected at most {LONGEST:,}: "
+                    "write its cuts as directions or layers instead of single heads"
+                )
+        object.__setattr__(self, "cut_set", texts or None)
+
+    @property
+    def sets(self) -> Sets:
+        """The sets of cuts by name."""
+        return sets_of_texts(self.cut_set or (), "--cut-set")
 
 
 @settings

@@ -120,6 +120,8 @@ def check_own_parts(settings: Settings) -> None:
 
     texts = [*(getattr(settings, "cut", None) or ()), *(getattr(settings, "direction", None) or ())]
     cuts = {text: [Cut.parse(text)] for text in texts}
+    sets = getattr(settings, "sets", None)  # the sweep's option of that name is a list
+    cuts |= {name: list(some) for name, some in sets.items()} if isinstance(sets, dict) else {}
     fields, parts = getattr(settings, "fields", None), getattr(settings, "parts", None)
     own = {} if parts is None else dict.fromkeys(read_parts(parts), Part.D)
     own |= {name.strip().upper(): Part.D for name in (fields or "").split(",") if name.strip()}

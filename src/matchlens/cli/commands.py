@@ -100,6 +100,7 @@ def demo(settings: DemoSettings) -> None:
         out=settings.out,
         queries=settings.queries,
         cut=settings.cut,
+        cut_set=settings.cut_set,
         seed=settings.seed,
         quiet=settings.quiet,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from matchlens.cli.terminal import progress
@@ -61,9 +61,10 @@ def score(settings: ScoreSettings) -> None:
     folder = find(settings.model, settings.revision).asked(settings.prompt)
     folder = folder.labelled(settings.label, negate=settings.negate)
     check_length(settings.max_length)
-    check_cuts(cuts, folder)
+    check_cuts(cuts, folder, settings.sets)
     rows = read_pairs(settings.pairs, settings.query_prefix, settings.passage_prefix)
-    size = None if any(Cut.parse(text).how in OVER_ALL for text in cuts) else CHUNK
+    every = [*map(Cut.parse, cuts), *chain.from_iterable(settings.sets.values())]
+    size = None if any(cut.how in OVER_ALL for cut in every) else CHUNK
     chunk, done = list(islice(rows, size)), 0
     from matchlens.models.load import load
     from matchlens.models.packed import keep_memory
@@ -79,7 +80,9 @@ def score(settings: ScoreSettings) -> None:
     )
     with progress("score", settings.quiet) as bar:
         while chunk:
-            table = score_pairs(loaded, chunk, cuts, batch_tokens=settings.batch_tokens)
+            table = score_pairs(
+                loaded, chunk, cuts, sets=settings.sets, batch_tokens=settings.batch_tokens
+            )
             for number, row in enumerate(table.to_dict("records"), start=done):
                 line = json.dumps({"pair": number, "scores": row}, ensure_ascii=False)
                 sys.stdout.write(line + "\n")

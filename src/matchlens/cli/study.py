@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 HELP = """Run every study of the paper on one sampling of pairs, and write the page.
 
-Table 1, Figure 1a, every head alone, random controls, attention and matching heads (1b, 1c), the
-query-key circuits (2), pairs to look into; then the paper's claims, one by one, and report.html.
+Table 1, Figure 1a, every head alone, random controls, every head in every direction screened,
+attention and matching heads (1b, 1c), the query-key circuits (2), pairs to look into; then the
+paper's claims, one by one, and report.html.
 
 \b
 Sizes:
@@ -43,7 +44,7 @@ Sizes:
 
 \b
 Studies (--studies a,b):
-  ablation, evidence, sweep, heads, controls, attention, circuits, looking
+  ablation, evidence, sweep, heads, controls, screen, attention, circuits, looking
 
 The claims that rest on few cuts (evidence) are decided on three draws of the sample: the verdict of
 each is printed, and whether they agree.

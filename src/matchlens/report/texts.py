@@ -209,13 +209,16 @@ def reads(text: object) -> str:
 
 
 def what_is_cut(text: object) -> str:
-    """Name what a cut takes away, as the object of a sentence.
+    """Name what a cut, or a set of cuts by its name, takes away, as the object of a sentence.
 
     >>> what_is_cut("D->D"), what_is_cut("D->Q@1"), what_is_cut("CLS->All")
     ('what the document reads of itself', 'what the document reads of the query, in layer 1', \
 'all that CLS reads')
     """
-    cut = Cut.parse(str(text))
+    try:
+        cut = Cut.parse(str(text))
+    except InputError:  # a set of cuts
+        return f"what the cuts of {shown(text)} take away"
     objects = []
     for direction in cut.directions:
         reader, verb, read = re.split(" (reads?) ", direction.words, maxsplit=1)

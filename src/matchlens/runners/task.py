@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import traceback
@@ -16,7 +15,16 @@ from safetensors.numpy import load, save
 
 from matchlens._version import __version__
 from matchlens.corpora.pairs import Pair, digest
-from matchlens.engine import Progress, Run, Shard, plan_of, run_shard, term_means
+from matchlens.engine import (
+    Progress,
+    Run,
+    Shard,
+    free_memory,
+    out_of_memory,
+    plan_of,
+    run_shard,
+    term_means,
+)
 from matchlens.errors import InputError, surroundings
 from matchlens.models.load import Reranker
 from matchlens.models.random_edges import TAKEN
@@ -31,8 +39,6 @@ FORMAT = 3
 SCORES, MEANS = "scores", "means"
 REFUSAL, FAULT = "refusal", "fault"
 """The one array of an answer where a worker could not do its work: why, or an error's traceback."""
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
-"""What errors of memory say that have no type of their own, in small letters."""
 Outcome = Mapping[str, np.ndarray]
 
 
@@ -110,9 +116,7 @@ class BoundTask:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             if self.budget <= shard.longest:
                 raise InputError(
                     f"out of memory with one pair of {shard.longest} tokens in a layer call; give "
@@ -166,19 +170,6 @@ class InProcessExecutor:
 
     def close(self) -> None:
         """Nothing to release."""
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out.
-
-    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), (
-    ...     out_of_memory(RuntimeError("shapes differ")))
-    (True, False)
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def _packed(out: Run) -> dict[str, np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,12 +12,13 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.frame import pairs_of
-from matchlens.directions import Cut
+from matchlens.directions import Cut, cut_sets
 from matchlens.errors import InputError
+from matchlens.plan import Condition
 from matchlens.results import Result
 from matchlens.studies.common import Execution
 from matchlens.studies.cut_modes import agreement, expand_modes, feasible, left_out, starred
-from matchlens.studies.cut_study import Settings, conditions_of, conduct
+from matchlens.studies.cut_study import Settings, conditions_of, conduct, sets_option
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def score(
     pairs: PairSet | pd.DataFrame | Iterable[Pair | tuple[str, str]],
     cuts: Sequence[str | Cut] = (),
     *,
+    sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None,
     batch_tokens: int | None = None,
     progress: Progress | None = None,
     runner: Runner | None = None,
@@ -43,6 +46,8 @@ def score(
             text, whose rows are scored in order; those with one query text are of one query (for
             ``resample``). ``mean`` takes its means over all of them.
         cuts: cuts, as texts or values; columns are keyed by the text as given.
+        sets: cuts that are made together, by the name of their set, or a file that
+            :func:`matchlens.directions.cut_sets` reads; columns are keyed by the name.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
@@ -62,7 +67,8 @@ def score(
     listed = pairs_of(pairs)
     if not listed:
         raise InputError("no pair to score; expected at least one query with a passage")
-    conditions = {"": [], **{str(cut): [Cut.of(cut)] for cut in cuts}}
+    conditions: dict[str, Condition] = {"": [], **{str(cut): [Cut.of(cut)] for cut in cuts}}
+    conditions |= {name: list(some) for name, some in cut_sets(sets).items()}
     out = Execution(model, batch_tokens, progress, runner)(listed, conditions)
     return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))
 
@@ -122,6 +128,7 @@ def ablation(
     pairs: PairSet,
     *,
     cuts: Sequence[str | Cut] | None = None,
+    sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None,
     hows: Sequence[str] | None = None,
     preset: str = "default",
     measure: str | Sequence[str] = "nDCG@10",
@@ -139,8 +146,10 @@ def ablation(
     Args:
         model: a loaded reranker.
         pairs: candidates of graded queries, as :func:`matchlens.choose` makes them.
-        cuts: the cuts to make, as texts or values; the preset's where None (30 cells). Results
-            are keyed by the text as given.
+        cuts: the cuts to make, as texts or values; the preset's (30 cells) where None and there
+            are no sets. Results are keyed by the text as given.
+        sets: cuts that are made together, by the name of their set, or a file that
+            :func:`matchlens.directions.cut_sets` reads. Results are keyed by the name.
         hows: ways of cutting, each applied to every cut; where they are several, stars are
             corrected for each way apart and the table ``agreement`` says where they agree.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
@@ -175,16 +184,24 @@ def ablation(
     ['', 'random', 'Q->D', 'D->D']
     """
     chosen = preset_of(preset, model.decodes)
-    given = [str(cut) for cut in (chosen.cuts if cuts is None else cuts)]
-    if hows is None and cuts is None and chosen.how != "zero":
+    together = cut_sets(sets)
+    preset_cuts = cuts is None and not together
+    given = [str(cut) for cut in (chosen.cuts if preset_cuts else cuts or ())]
+    if hows is None and preset_cuts and chosen.how != "zero":
         hows = [chosen.how]
     made, impossible = expand_modes(given, hows)
-    conditions = conditions_of([way.cut for way in made])
+    conditions = conditions_of([way.cut for way in made], together)
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     several = hows is not None and len({way.how for way in made}) > 1
-    families = {way.cut: way.how for way in made} if several else None
+    families = {way.cut: way.how for way in made} | dict.fromkeys(together, "sets")
     done = conduct(
-        model, pairs, conditions, settings, families=families, progress=progress, runner=runner
+        model,
+        pairs,
+        conditions,
+        settings,
+        families=families if several else None,
+        progress=progress,
+        runner=runner,
     )
     tables = {"table1": done.table, "queries": done.queries}
     if several:
@@ -198,6 +215,7 @@ def ablation(
         NAME,
         {
             "cuts": list(conditions)[1:],
+            **sets_option(together),
             "hows": list(dict.fromkeys(way.how for way in made)) if several else None,
         },
         tables,

@@ -122,6 +122,17 @@ def _numbers(results: Results) -> Iterator[dict[str, object]]:
             column,
             lambda row, c=column, u=unit, w=words: (f"matching/{row['set']}/{c}", u, None, w),
         )
+    yield from reader.numbers(
+        "screen/agreement",
+        ["scope"],
+        "pearson",
+        lambda row: (
+            f"screen/{row['scope']}",
+            "Pearson's r",
+            row["gates"],
+            f"of screened and exact changes of the score, over {row['scope']}",
+        ),
+    )
     couple = ["contrast", "first", "second"]
     yield from reader.numbers("circuits/associations", couple, "rho", figure_2)
     yield from reader.numbers(

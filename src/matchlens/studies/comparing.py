@@ -260,8 +260,10 @@ def compare_heads(first: Result, second: Result, *, seed: int = 0) -> pd.DataFra
 
 
 NAME = "comparison"
-STUDIES = ("ablation", "sweep-up-to", "attention", "study")
+STUDIES = ("ablation", "sweep-up-to", "attention", "screen", "study")
 """Studies that are set side by side."""
+TOP = 10
+"""Heads of the largest screened effect that two folders are asked to share."""
 MOST = 9
 """Folders at most: so many lines can be told apart in a figure."""
 CELL = (
@@ -287,7 +289,8 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
         ``differences``, and as far as two folders or more hold the study: ``table1`` (a row a
         folder and cut), ``curves`` (a row for each folder, direction and n), ``paired`` (a row two
         folders and condition: the original, or the change under a cut; second less first),
-        ``heads`` and ``overlaps`` (matching heads), ``claims``.
+        ``heads`` and ``overlaps`` (matching heads), ``screens`` (a row two folders and direction:
+        how far their screened effects of the heads agree), ``claims``.
 
     Raises:
         InputError: if there are not two to nine folders, one is no results folder, one is given
@@ -321,6 +324,9 @@ def _compared(held: Sequence[ComparedFolder], seed: int) -> Result:
     tables |= found
     said += more
     found, more = _heads(held, seed)
+    tables |= found
+    said += more
+    found, more = _screens(held)
     tables |= found | _claims(held)
     said += more
     tables["said"] = pd.DataFrame(said, columns=["kind", "sentence"])
@@ -534,6 +540,46 @@ def _heads(
     if overlaps:
         tables["overlaps"] = pd.concat(overlaps, ignore_index=True)
     return tables, said
+
+
+def _screens(
+    held: Sequence[ComparedFolder],
+) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str]]]:
+    """How far the screened effects of every two folders of one shape agree, by direction."""
+    from scipy.stats import rankdata
+
+    rows, said = [], []
+    keys = ["direction", "layer", "head"]
+    for first, second in itertools.combinations(_having(held, "screen"), 2):
+        shapes = [(one.option("layers"), one.option("heads")) for one in (first, second)]
+        if shapes[0] != shapes[1]:
+            words = f"the screens of {first.name} and {second.name} cannot be matched up"
+            said.append(("cannot", f"{words}: their models have other layers or heads"))
+            continue
+        gates = [one.studies["screen"].to_frame("gates") for one in (first, second)]
+        both = gates[0].merge(gates[1], on=keys, suffixes=("_first", "_second"))
+        both = both[(both["size_first"] > 0) | (both["size_second"] > 0)]
+        for direction, some in both.groupby("direction", sort=False):
+            frame = pd.DataFrame(some)
+            pair = [frame[f"change_{side}"].to_numpy(float) for side in ("first", "second")]
+            varied = len(some) > 2 and min(np.ptp(values) for values in pair) > 0
+            tops = [
+                set(np.argsort(-np.abs(values), kind="stable")[:TOP].tolist()) for values in pair
+            ]
+            rows.append(
+                {
+                    "first": first.name,
+                    "second": second.name,
+                    "direction": direction,
+                    "heads": len(some),
+                    "rho": float(np.corrcoef(*map(rankdata, pair))[0, 1]) if varied else np.nan,
+                    "top": min(TOP, len(some)),
+                    "both": len(tops[0] & tops[1]),
+                    "first_mean": float(pair[0].mean()),
+                    "second_mean": float(pair[1].mean()),
+                }
+            )
+    return ({"screens": pd.DataFrame(rows)} if rows else {}), said
 
 
 def _claims(held: Sequence[ComparedFolder]) -> dict[str, pd.DataFrame]:

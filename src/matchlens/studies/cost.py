@@ -11,14 +11,13 @@ import numpy as np
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan, bound
 from matchlens.studies.circuits import TOP
 from matchlens.studies.evidence import further
 from matchlens.studies.head_sets import RANDOM_SETS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sizes import REDRAWN, Size
+from matchlens.studies.sizes import REDRAWN, SCREENED, Size
 from matchlens.studies.study import study_conditions, sweeps
 
 TOKENS_A_WORD = 1.35
@@ -164,13 +163,10 @@ def looks_cost(
     folder: ModelFolder,
     pairs: PairSet,
     rows: Sequence[int],
-    cuts: Sequence[str] | None,
-    preset: str,
+    conditions: Mapping[str, Condition],
 ) -> str:
     """What looking into pairs costs where no stored scores are at hand."""
     mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
-    names = cuts or preset_of(preset, folder.decodes).cuts
-    conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
     said = "then the untouched model once more on the pairs to look into, weights looked at"
     return f"{cost(conditions, folder, mine)}\n{said}"
 
@@ -213,6 +209,9 @@ def in_words(seconds: float) -> str:
 
 METERS = 1.5
 """What the untouched pass with all meters costs over plain scoring (measured)."""
+SCREEN, SCREEN_CUTS, SCREEN_PAIRS = 3.0, 45, 100
+"""What the screen costs over plain scoring at most, and the single heads that are cut to check it,
+on so many pairs."""
 EDGES = 2.0
 """What a layer with random edges costs over one that cuts a direction; a round figure."""
 MATCHING = 1 / 3
@@ -329,6 +328,9 @@ def _parts(
             cut(what, conditions, some, EDGES if name == "controls" else 1.0)
             if name == "evidence" and (new := further(pairs, redraws)[1]):
                 cut(REDRAWN, conditions, replace(pairs, pairs=tuple(new)), 1.0)
+    if "screen" in names:
+        checks = SCREEN_CUTS * min(1.0, SCREEN_PAIRS / max(1, len(few.pairs))) * layers / 2
+        untouched(SCREENED, few, SCREEN * layers + checks)
     if {"attention", "circuits"} & set(names):
         untouched("attention and mean states", pairs, METERS * layers)
     if "attention" in names and size.causal:

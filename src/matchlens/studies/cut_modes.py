@@ -111,7 +111,8 @@ def random_by_construction(row: Mapping[str, object], options: Mapping[str, obje
         row: a condition of a study of cuts: cut, mean and original.
         options: the study's options, with ``random`` and ``layers``.
     """
-    if row["cut"] in {"", "random"}:
+    sets = options.get("sets")
+    if row["cut"] in {"", "random", *(sets if isinstance(sets, Mapping) else ())}:
         return False
     cut = Cut.parse(str(row["cut"]))
     isolates = any(Part.CLS in d.left and d.right is None for d in cut.directions)
@@ -218,7 +219,9 @@ def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool
     decoder = bool(there[Part.DEC]) and not anywhere[Part.DEC, Part.DEC]
 
     def listed(parts: Sequence[AnyPart]) -> str:
-        return " and ".join(DECODER if decoder and part == Part.CLS else str(part) for part in parts)
+        return " and ".join(
+            DECODER if decoder and part == Part.CLS else str(part) for part in parts
+        )
 
     for side in (direction.left, direction.columns):
         if not there[[_whole(part) for part in side]].any():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut
+from matchlens.directions import Cut, cut_sets
 from matchlens.errors import InputError
 from matchlens.plan import Condition, bound
 from matchlens.ranking import (
@@ -25,6 +27,7 @@ from matchlens.ranking import (
     random_expectation,
     shift,
 )
+from matchlens.ranking.ties import rank
 from matchlens.results import Result
 from matchlens.studies.common import (
     Execution,
@@ -50,17 +53,27 @@ ALPHA = 0.05
 """Corrected p at or below which a cell has a star."""
 
 
-def conditions_of(cuts: Sequence[str | Cut]) -> dict[str, list[Cut]]:
-    """Conditions by the text as given, the untouched model first."""
-    conditions: dict[str, list[Cut]] = {ORIGINAL: []}
+def conditions_of(
+    cuts: Sequence[str | Cut],
+    sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None,
+) -> dict[str, Condition]:
+    """Conditions by the text as given, the untouched model first; sets of cuts by their names."""
+    conditions: dict[str, Condition] = {ORIGINAL: []}
     for cut in cuts:
         name = str(cut)
         if name in conditions and name != ORIGINAL:
             raise InputError(f"cut {name!r} is given twice; give each cut once")
         conditions[name] = [Cut.of(cut)]
+    conditions |= {name: list(some) for name, some in cut_sets(sets).items()}
     if len(conditions) == 1:
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
     return conditions
+
+
+def sets_option(sets: Mapping[str, Sequence[Cut]]) -> dict[str, object]:
+    """What a result's options say of sets of cuts; nothing where there are none."""
+    named = {name: [str(cut) for cut in cuts] for name, cuts in sets.items()}
+    return {"sets": named} if named else {}
 
 
 def measured(
@@ -213,6 +226,99 @@ def score_table(out: Run, rows: Sequence[int]) -> pd.DataFrame:
             "score": out.scores.values.ravel(),
         }
     )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores by cut and pair.
+
+    Args:
+        cuts: the cuts, the untouched model (``""``) first.
+        values: [cut, pair] logits; NaN where there is none.
+        table: what they were read from, columns cut, pair, score.
+    """
+
+    cuts: tuple[str, ...]
+    values: Float[np.ndarray, "cut pair"]
+    table: pd.DataFrame
+
+    @classmethod
+    def of(
+        cls,
+        table: pd.DataFrame | None,
+        number: int,
+        wanted: Sequence[str] | None,
+        needed: Sequence[int],
+    ) -> Scored | None:
+        """What a table of scores offers; None where it does not do."""
+        if table is None:
+            return None
+        missing = {"cut", "pair", "score"} - set(table.columns)
+        if missing:
+            raise InputError(
+                f"the scores have no column {', '.join(sorted(missing))}; expected the columns "
+                "cut, pair, score"
+            )
+        rows, scores = table["pair"].to_numpy(), table["score"].to_numpy(dtype=np.float64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < number):
+            raise InputError(
+                f"the scores name pairs {rows.min()} to {rows.max()}; expected 0 to {number - 1}: "
+                "leave these scores out, since they are of other pairs"
+            )
+        if not np.isfinite(scores).all():
+            raise InputError(
+                "the scores hold NaN or infinity; expected finite logits: leave these scores out"
+            )
+        names = table["cut"].astype(str).to_numpy(dtype=object)
+        kept = dict.fromkeys(name for name in dict.fromkeys(names) if name and _is_whole(name))
+        cuts = ("", *(kept if wanted is None else wanted))
+        place = {name: at for at, name in enumerate(cuts)}
+        values = np.full((len(cuts), number), np.nan)
+        at = np.array([place.get(name, -1) for name in names], dtype=np.int64)
+        values[at[at >= 0], rows[at >= 0].astype(np.int64)] = scores[at >= 0]
+        known = np.isfinite(values[:, list(needed)] if needed else values)
+        if wanted is None:  # every needed pair has a score under no cut and under some
+            enough = known[0].all() and known[1:].any(0).all() if needed else known.any(1).all()
+        else:
+            enough = known.all() if needed else known.any(1).all()
+        return cls(cuts, values, table) if len(cuts) > 1 and enough else None
+
+    @property
+    def rows(self) -> list[int]:
+        """The pairs that have a score under no cut."""
+        return np.flatnonzero(np.isfinite(self.values[0])).tolist()
+
+    @property
+    def best(self) -> list[int]:
+        """The pairs of them that have scores under the most cuts."""
+        counts = np.isfinite(self.values).sum(0) * np.isfinite(self.values[0])
+        return np.flatnonzero(counts == counts.max()).tolist()
+
+    def known(self, cut: str) -> Bool[np.ndarray, " pair"]:
+        """The pairs that have a score under a cut and under none."""
+        return np.isfinite(self.values[self.cuts.index(cut)]) & np.isfinite(self.values[0])
+
+    def ranks(self, cut: str, queries: Iterable[Sequence[int]], tol: float) -> dict[int, float]:
+        """The rank of each candidate in its query, from 1; ties share their mean rank."""
+        found: dict[int, float] = {}
+        none = np.zeros(0, dtype=np.int64)
+        for rows in queries:
+            grades = np.zeros(len(rows), dtype=np.int64)
+            one = Candidates("", "", np.array(rows, dtype=np.int64), grades, none)
+            ranked = rank([one], self.values[self.cuts.index(cut)], tol)
+            places = ranked.unranked(ranked.spread(ranked.unranked(ranked.place + 1.0)))
+            found |= dict(zip(rows, places.tolist(), strict=True))
+        return found
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a condition is a cut of whole directions in all layers, or in those up to one."""
+    try:
+        cut = Cut.parse(name)
+    except InputError:  # a control
+        return False
+    layers = cut.layers
+    return cut.heads is None and (layers is None or layers == tuple(range(len(layers))))
 
 
 def notes(

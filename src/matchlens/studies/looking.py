@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet, thin
 from matchlens.corpora.collection import Draw
 from matchlens.corpora.lines import shown
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut
+from matchlens.directions import Cut, cut_sets
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import READERS
 from matchlens.parts import Part
-from matchlens.plan import bound
-from matchlens.ranking import Candidates
-from matchlens.ranking.ties import rank
+from matchlens.plan import Condition, bound
 from matchlens.results import Result, records
 from matchlens.studies.common import (
     TIE_TOL,
@@ -39,7 +36,7 @@ from matchlens.studies.common import (
 )
 from matchlens.studies.contrasts import CLASSES, Classes
 from matchlens.studies.cut_modes import expand_modes, note, reason
-from matchlens.studies.cut_study import conditions_of, score_table
+from matchlens.studies.cut_study import Scored, conditions_of, score_table, sets_option
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
 
@@ -245,99 +242,6 @@ MOST_SPAN = 1_000
 """Characters of a token's own text that are kept at most."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Scores by cut and pair.
-
-    Args:
-        cuts: the cuts, the untouched model (``""``) first.
-        values: [cut, pair] logits; NaN where there is none.
-        table: what they were read from, columns cut, pair, score.
-    """
-
-    cuts: tuple[str, ...]
-    values: Float[np.ndarray, "cut pair"]
-    table: pd.DataFrame
-
-    @classmethod
-    def of(
-        cls,
-        table: pd.DataFrame | None,
-        number: int,
-        wanted: Sequence[str] | None,
-        needed: Sequence[int],
-    ) -> Scored | None:
-        """What a table of scores offers; None where it does not do."""
-        if table is None:
-            return None
-        missing = {"cut", "pair", "score"} - set(table.columns)
-        if missing:
-            raise InputError(
-                f"the scores have no column {', '.join(sorted(missing))}; expected the columns "
-                "cut, pair, score"
-            )
-        rows, scores = table["pair"].to_numpy(), table["score"].to_numpy(dtype=np.float64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < number):
-            raise InputError(
-                f"the scores name pairs {rows.min()} to {rows.max()}; expected 0 to {number - 1}: "
-                "leave these scores out, since they are of other pairs"
-            )
-        if not np.isfinite(scores).all():
-            raise InputError(
-                "the scores hold NaN or infinity; expected finite logits: leave these scores out"
-            )
-        names = table["cut"].astype(str).to_numpy(dtype=object)
-        kept = dict.fromkeys(name for name in dict.fromkeys(names) if name and _is_whole(name))
-        cuts = ("", *(kept if wanted is None else wanted))
-        place = {name: at for at, name in enumerate(cuts)}
-        values = np.full((len(cuts), number), np.nan)
-        at = np.array([place.get(name, -1) for name in names], dtype=np.int64)
-        values[at[at >= 0], rows[at >= 0].astype(np.int64)] = scores[at >= 0]
-        known = np.isfinite(values[:, list(needed)] if needed else values)
-        if wanted is None:  # every needed pair has a score under no cut and under some
-            enough = known[0].all() and known[1:].any(0).all() if needed else known.any(1).all()
-        else:
-            enough = known.all() if needed else known.any(1).all()
-        return cls(cuts, values, table) if len(cuts) > 1 and enough else None
-
-    @property
-    def rows(self) -> list[int]:
-        """The pairs that have a score under no cut."""
-        return np.flatnonzero(np.isfinite(self.values[0])).tolist()
-
-    @property
-    def best(self) -> list[int]:
-        """The pairs of them that have scores under the most cuts."""
-        counts = np.isfinite(self.values).sum(0) * np.isfinite(self.values[0])
-        return np.flatnonzero(counts == counts.max()).tolist()
-
-    def known(self, cut: str) -> Bool[np.ndarray, " pair"]:
-        """The pairs that have a score under a cut and under none."""
-        return np.isfinite(self.values[self.cuts.index(cut)]) & np.isfinite(self.values[0])
-
-    def ranks(self, cut: str, queries: Iterable[Sequence[int]], tol: float) -> dict[int, float]:
-        """The rank of each candidate in its query, from 1; ties share their mean rank."""
-        found: dict[int, float] = {}
-        none = np.zeros(0, dtype=np.int64)
-        for rows in queries:
-            grades = np.zeros(len(rows), dtype=np.int64)
-            one = Candidates("", "", np.array(rows, dtype=np.int64), grades, none)
-            ranked = rank([one], self.values[self.cuts.index(cut)], tol)
-            places = ranked.unranked(ranked.spread(ranked.unranked(ranked.place + 1.0)))
-            found |= dict(zip(rows, places.tolist(), strict=True))
-        return found
-
-
-def _is_whole(name: str) -> bool:
-    """Whether a condition is a cut of whole directions in all layers, or in those up to one."""
-    try:
-        cut = Cut.parse(name)
-    except InputError:  # a control
-        return False
-    layers = cut.layers
-    return cut.heads is None and (layers is None or layers == tuple(range(len(layers))))
-
-
 def look_tables(
     model: Reranker,
     pairs: Sequence[Pair],
@@ -492,6 +396,7 @@ def look(
     scored: pd.DataFrame | None = None,
     matching: pd.DataFrame | None = None,
     cuts: Sequence[str | Cut] | None = None,
+    sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None,
     preset: str = "default",
     rel: int | None = None,
     tie_tol: float | None = None,
@@ -516,8 +421,10 @@ def look(
             queries that are looked into.
         matching: the matching heads (table ``matching`` of :func:`matchlens.attention`), which
             come first in the table ``heads``.
-        cuts: the cuts under which scores are shown; where None those that were stored, or the
-            preset's (Table 1).
+        cuts: the cuts under which scores are shown; where None and there are no sets those that
+            were stored, or the preset's (Table 1).
+        sets: cuts that are made together, by the name of their set, or a file that
+            :func:`matchlens.directions.cut_sets` reads. With them the cuts are run here.
         preset: names the cuts.
         most_pairs: at most so many candidates where the cuts are run here; all where None.
 
@@ -547,18 +454,25 @@ def look(
 
     started = time.perf_counter()
     execution = Execution(model, batch_tokens, progress, runner)
-    setup = preset_of(preset)
+    setup = preset_of(preset, model.decodes)
     tol = tolerance(tie_tol, model.dtype)
     rel = relevant_grade(pairs, rel)
     given = [] if chosen is None else named(pairs.pairs, chosen)
     number = len(given) or checked_looks(looks)
-    wanted = None if cuts is None else [name for name in conditions_of(cuts) if name]
-    seen = Scored.of(scored, len(pairs.pairs), wanted, given)
+    together = cut_sets(sets)
+    conditions = (
+        conditions_of(_cuts_of(setup))
+        if cuts is None and not together
+        else conditions_of(cuts or (), together)
+    )
+    wanted = None if cuts is None and not together else [name for name in conditions if name]
+    # A stored set may be another one of that name.
+    seen = None if together else Scored.of(scored, len(pairs.pairs), wanted, given)
     said: list[str] = []
     at_hand = seen is not None
     if seen is None:
         rows = candidates_to_run(pairs, given, number, rel, seed, most_pairs)
-        seen = _run(execution, pairs, rows, wanted or _cuts_of(setup), seed)
+        seen = _run(execution, pairs, rows, conditions, seed)
         said.append(
             f"the cuts were run on {len(rows)} candidates of the queries that are looked into"
         )
@@ -581,8 +495,9 @@ def look(
     held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
     array, out = _received(execution, pairs.pairs, found, seen, tol, Path(held.name))
     tables, more = look_tables(model, pairs.pairs, found, queries, seen, ranks, tol)
-    conditions = bound({cut: [Cut.parse(cut)] for cut in seen.cuts}, own_parts(pairs.pairs))
-    why = {cut: reason(cuts, out.reach, out.causal) for cut, cuts in conditions.items()}
+    made = {cut: list(together.get(cut) or [Cut.parse(cut)]) for cut in seen.cuts}
+    bound_cuts = bound(made, own_parts(pairs.pairs))
+    why = {cut: reason(cuts, out.reach, out.causal) for cut, cuts in bound_cuts.items()}
     tables["cuts"] = pd.DataFrame(
         [row for row in records(tables["cuts"]) if why[str(row["cut"])] is None],
         columns=tables["cuts"].columns,
@@ -600,6 +515,7 @@ def look(
             "chosen": [[pairs.pairs[row].qid, pairs.pairs[row].docid] for row in given] or None,
             "readers": [str(part) for part in READERS],
             "cuts": list(seen.cuts),
+            **sets_option(together),
             "scores_at_hand": at_hand,
             "matching_at_hand": matching is not None,
             "preset": setup.name,
@@ -627,10 +543,15 @@ def _cuts_of(setup: Preset) -> list[str]:
 
 
 def _run(
-    execution: Execution, pairs: PairSet, rows: list[int], cuts: Sequence[str], seed: int
+    execution: Execution,
+    pairs: PairSet,
+    rows: list[int],
+    conditions: Mapping[str, Condition],
+    seed: int,
 ) -> Scored:
-    out = execution([pairs.pairs[row] for row in rows], conditions_of(cuts), seed=seed)
-    made = Scored.of(score_table(out, rows), len(pairs.pairs), list(cuts), [])
+    out = execution([pairs.pairs[row] for row in rows], conditions, seed=seed)
+    cuts = [name for name in conditions if name]
+    made = Scored.of(score_table(out, rows), len(pairs.pairs), cuts, [])
     assert made is not None  # noqa: S101
     return made
 

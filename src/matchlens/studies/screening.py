@@ -20,7 +20,7 @@ from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.parts import NAMED, PADDING
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
-from matchlens.ranking.effects import effect, one_sided
+from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
 from matchlens.studies.common import Execution, half, relevant_grade
@@ -133,6 +133,8 @@ def screen(
     agreement = _agreement(check, pooled, len(largest))
     withheld = bool(agreement["withheld"].iloc[-1])
     gates = _gate_table(screened, found, checked)
+    if len(queries) < LEAST_QUERIES:
+        said = [*said, f"intervals need {LEAST_QUERIES} queries; here are {len(queries)}"]
     notes = [*left_out, *said, *_said(agreement, withheld, len(cuts), len(screened.names))]
     if withheld:
         gates[list(PREDICTED)] = np.nan
@@ -268,12 +270,15 @@ def _effects(
         change[:, at] = estimates.mean(1)
         values[:, at] = _predicted(measure, query, screened.scores, estimates, tol, seed)
     names = [query.collection for query in queries]
+    enough = len(queries) >= LEAST_QUERIES
     table = pd.DataFrame(screened.names, columns=["layer", "head", "direction"])
     table["cut"] = [screened.cut(gate) for gate in range(count)]
     table["size"] = screened.size
     better = base - random
     for prefix, moved in (("change", change), ("", values - base)):
-        low, high = bootstrap_t(moved, names, seed=seed, resamples=RESAMPLES)
+        low, high = np.full((2, count), np.nan)
+        if enough:
+            low, high = bootstrap_t(moved, names, seed=seed, resamples=RESAMPLES)
         tests = [effect(row, better, names, seed=seed, interval=False) for row in moved]
         columns = {
             prefix or "predicted": moved.mean(1),

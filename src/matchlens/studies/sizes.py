@@ -14,6 +14,7 @@ STUDIES: Mapping[str, str] = {
     "sweep": "Figure 1a: cut up to each layer, and CLS from each layer on",
     "heads": "every head alone",
     "controls": "directions beside their controls",
+    "screen": "every head in every direction, screened at once",
     "attention": "Figures 1b and 1c: where attention goes, the matching heads",
     "circuits": "Figure 2: query-key matrices",
     "looking": "a few pairs to look into, token by token",
@@ -29,6 +30,8 @@ FROM = ("CLS->Q", "CLS->D", GATHERING)
 
 SAMPLES = 3
 """Draws of the sample on which the claims that rest on few cuts are decided."""
+SCREENED = "all heads screened"
+"""What the screen is called in the progress and the costs."""
 REDRAWN = "cuts for the claims, other draws"
 """What the cuts on the other draws are called."""
 
@@ -43,7 +46,8 @@ class Size:
         directions: the directions of Figure 1a; the preset's, and :data:`GATHERING`, where None.
         late: what is cut from each layer on.
         swept: pairs of Figure 1a; all where None.
-        pairs: pairs of the costly parts (heads, controls, terms of the logits); all where None.
+        pairs: pairs of the costly parts (heads, controls, the screen, terms of the logits); all
+            where None.
         causal: whether matching heads are cut, beside random sets.
         causal_pairs: pairs of that, from one half of the queries; all of the half where None.
         draws: random draws of each control.

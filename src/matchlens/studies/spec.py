@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from matchlens import settings as s
 from matchlens.corpora import PairSet, thin
-from matchlens.directions import Cut
+from matchlens.directions import Cut, Sets
 from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition
@@ -121,13 +121,16 @@ class StudySpec(ABC, Generic[S]):
         """
 
 
-def check_cuts(texts: Sequence[str], folder: ModelFolder) -> None:
-    """Check cut texts against a model's shape, before it is loaded.
+def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = None) -> None:
+    """Check cuts and sets of cuts against a model's shape, before it is loaded.
 
     Raises:
         InputError: on a syntax error, a layer or head out of range, or a text given twice.
     """
     layers, heads = folder.shape
+    for name, cuts in (sets or {}).items():
+        for cut in cuts:
+            cut.check(layers, heads, f"model {folder.name!r} (set {name!r})")
     for place, text in enumerate(texts):
         Cut.parse(text).check(layers, heads, f"model {folder.name!r}", decoder=folder.decodes)
         if not text.isprintable():  # results are keyed by the text, in TSV files and tables too

@@ -32,6 +32,7 @@ from matchlens.studies.evidence import evidence, evidence_cuts
 from matchlens.studies.looking import look
 from matchlens.studies.presets import Preset
 from matchlens.studies.presets import preset as preset_of
+from matchlens.studies.screening import screen
 from matchlens.studies.sizes import Size
 from matchlens.studies.sweeps import WHOLE_HEAD, sweep, sweep_points
 from matchlens.studies.watching import Watched, watch
@@ -290,8 +291,9 @@ def study(
             (everything: Figure 1a on at most 700 pairs, costly parts on at most 450) or ``full``
             (everything on all pairs).
         studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
-            ``attention``, ``circuits``, ``looking``; those of the size where None. One that was
-            asked for by name and cannot be run is an error; else it is skipped with its reason.
+            ``screen``, ``attention``, ``circuits``, ``looking``; those of the size where None. One
+            that was asked for by name and cannot be run is an error; else it is skipped with its
+            reason.
         base: a model before fine-tuning, for the circuits.
         progress: called with what runs, pairs done and pairs in all.
         keep: called with each result as soon as it is there, to save it.
@@ -378,6 +380,13 @@ class _Whole:
                 self.classes.check(CONTRASTS[:1])
             except InputError as error:
                 found.append(("attention", str(error)))
+        if "screen" in names:
+            from matchlens import gating
+
+            try:
+                gating.check_gates(self.model)
+            except InputError as error:
+                found.append(("screen", str(error)))
         if "circuits" in names:
             try:
                 self.model.family.qk(0)  # it says where a model has no such matrices
@@ -445,6 +454,11 @@ class _Whole:
         options = self._options("random edges")
         options |= {"draws": self.size.draws, "most_pairs": self.size.pairs}
         return [controls(self.model, self.pairs, **options)]
+
+    def screen(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
+        """Every head in every direction, to first order."""
+        options = self._options(sizes.SCREENED, "preset", "batch_tokens")
+        return [screen(self.model, self.pairs, most_pairs=self.size.pairs, **options)]
 
     def _untouched(self, names: Sequence[str]) -> Watched:
         """The one untouched pass, with what the studies that are run need of it."""

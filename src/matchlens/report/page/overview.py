@@ -30,6 +30,7 @@ PLACES: Mapping[str, str] = {
     "sweep-from": "figure-1a",
     "sweep-heads": "heads",
     "controls": "controls",
+    "screen": "screen",
     "attention": "figure-1b",
     "attention/noop": "no-op",
     "attention/lexical": "lexical",

@@ -324,7 +324,9 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     blind = [random_by_construction(row, result.options) for row in records(table)]
     table = pd.DataFrame(table[~np.array(blind, dtype=bool)]) if not all(blind) else table
     table["significant"] = starred(table, str(result.options["stars"]))
-    table["how"] = [str(Cut.parse(cut).how) for cut in table["cut"]]
+    sets = result.options.get("sets", {})
+    firsts = {name: cuts[0] for name, cuts in sets.items()} if isinstance(sets, dict) else {}
+    table["how"] = [str(Cut.parse(firsts.get(cut, cut)).how) for cut in table["cut"]]
     table["cut"] = [cut.partition("~")[0] for cut in table["cut"]]
     yield "table1", partial(figures.comparison, table, measure=str(result.options["measure"]))
 

@@ -91,6 +91,7 @@ def tables(result: Result) -> list[Table]:
         "curves": _curves,
         "overlaps": _overlaps,
         "heads": _heads,
+        "screens": _screens,
         "claims": _claims,
         "differences": _differences,
     }
@@ -244,6 +245,27 @@ def _heads(rows: Sequence[Row], digits: int) -> Table:
         "not hold there; -: not found."
     )
     return Table("heads", "Matching heads", columns, tuple(found[n] for n in order), (note,))
+
+
+def _screens(rows: Sequence[Row], digits: int) -> Table:
+    columns = (
+        Column("first", "first", kind="text"),
+        Column("second", "second", kind="text"),
+        Column("direction", "direction", kind="cut"),
+        Column("heads", "heads", 0),
+        Column("rho", "rho", 2),
+        Column("both", "both", 0),
+        Column("top", "of", 0),
+        Column("first_mean", "first", 3, sign=True),
+        Column("second_mean", "second", 3, sign=True),
+    )
+    note = (
+        "rho: Spearman's, over heads, of the mean screened change of the score; both: heads that "
+        "are among the largest changes in both; first, second: the mean over heads, in logits. "
+        "Screened, not cut."
+    )
+    name = "All heads screened: how far the models agree"
+    return Table("screens", name, columns, tuple(rows), (note,))
 
 
 def _claims(rows: Sequence[Row], digits: int) -> Table:

@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from matchlens import figures
-from matchlens.directions import Cut
+from matchlens.directions import Cut, set_file
 from matchlens.figures import Drawing
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.looking import plain
@@ -19,6 +19,8 @@ from matchlens.report.texts import listed, note_lines, number, printed, wrapped
 from matchlens.results import Result, records
 
 SHOWN = 10
+SET = "smallest swap"
+"""Name of the set of cuts that is written."""
 MAIN = ("direction", "outside attention")
 """Units of a kind that are shown."""
 NUMBERS = (
@@ -79,7 +81,7 @@ def completeness_sentence(result: Result) -> str:
     margin, error = number(result.options["margin"]), number(result.options["error"])
     share = f" ({100 * abs(error / margin):.2g}% of it)" if margin else ""
     return (
-        f"The contributions add up to the margin but for {printed(error, 4)} logits{share}, with "
+        f"The contributions add up to the margin but for {abs(error):.2g} logits{share}, with "
         f"{result.options['points']} points."
     )
 
@@ -184,7 +186,10 @@ def explain_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
 
 
 def explain_files(result: Result) -> dict[str, str | bytes]:
-    """The text, the table in LaTeX, the map of heads and the page of an explained margin."""
+    """The text, the table in LaTeX, the map of heads and the page of an explained margin.
+
+    The smallest swap is written in the form that ``--cut-file`` reads.
+    """
     from matchlens.report.page import page_of
 
     files: dict[str, str | bytes] = {
@@ -192,6 +197,9 @@ def explain_files(result: Result) -> dict[str, str | bytes]:
         "explain/margin.tex": margin_table(result).latex(),
         "explain.html": page_of(result),
     }
+    if result.options["swapped"]:
+        kept = result.to_frame("swap").query("kept")["unit"].tolist()
+        files["explain/cut-file.json"] = set_file({SET: [str(cut) for cut in kept]})
     for name, draw in explain_figures(result):
         for ending, content in figures.render(draw()).items():
             files[f"explain/figures/{name}.{ending}"] = content

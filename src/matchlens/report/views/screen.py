@@ -62,6 +62,24 @@ def check_line(result: Result) -> str:
     return f"Check against {first['gates']} exact cuts: {'; '.join([*parts, bound])}{withheld}."
 
 
+def finding(result: Result) -> str:
+    """The heads of the largest screened effect in either sense, in one sentence."""
+    rows = [row for row in records(result.to_frame("gates")) if number(row["size"]) > 0]
+    if not rows:
+        return "No head changes a score in any direction."
+    told = []
+    for sign, name in ((-1, "fall"), (1, "rise")):
+        row = max(rows, key=lambda row: sign * number(row["change"]))
+        if sign * number(row["change"]) > 0:
+            exact = "not cut" if row["exact"] is None else f"{printed(row['exact'], 3)} when cut"
+            told.append(
+                f"the largest mean {name} is {printed(row['change'], 3)} logits, by head "
+                f"{row['layer']}.{row['head']} in {row['direction']} ({exact})"
+            )
+    some = f"{len(rows):,} heads in one direction can change a score"
+    return f"{'; '.join([some, *told])}."
+
+
 STORED = "direction layer head change change_low change_high q_change exact predicted diff status"
 
 
@@ -94,7 +112,7 @@ def screen_table(result: Result) -> Table:
 def screen_text(result: Result) -> str:
     """Print the table with the check's line."""
     table = screen_table(result)
-    lines = [table.title, "", *table.text(), "", *table.notes, ""]
+    lines = [finding(result), "", table.title, "", *table.text(), "", *table.notes, ""]
     return "\n".join([*lines, *note_lines(result)]).rstrip() + "\n"
 
 
@@ -143,7 +161,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         id="screen",
         title="All heads screened",
         subtitle="The first-order effect on the score of every head in every direction",
-        lead=(prose(check_line(result)),),
+        lead=(prose(finding(result)), prose(check_line(result))),
         body=(
             panels("screen", views),
             words("● significantly lower, ▲ significantly higher (q ≤ .05); screened, not cut."),

@@ -48,22 +48,22 @@ Examples:
 
         if settings.cut or settings.how:
             expand_modes(settings.cut or ["Q->D"], settings.how)
-        if settings.cut and not any(settings.cut):
+        if settings.cut and not any(settings.cut) and not settings.sets:
             raise InputError("no cut given but ''; expected at least one more, for example 'Q->D'")
 
     def ready(self, inputs: Inputs[AblationSettings]) -> None:
         """Check the cuts against the model."""
-        check_cuts(inputs.settings.cut or (), inputs.folder)
+        check_cuts(inputs.settings.cut or (), inputs.folder, inputs.settings.sets)
 
     def conditions(self, inputs: Inputs[AblationSettings]) -> Mapping[str, Condition]:
         """A condition for each cut and way of cutting."""
         from matchlens.studies.cut_modes import expand_modes
 
         chosen = preset_of(inputs.settings.preset, inputs.folder.decodes)
-        cuts = inputs.settings.cut
-        hows = inputs.settings.how or (None if cuts else [chosen.how])
-        made, _ = expand_modes(cuts or list(chosen.cuts), hows)
-        return {"": [], **{way.cut: [Cut.parse(way.cut)] for way in made}}
+        cuts, sets = inputs.settings.cut, inputs.settings.sets
+        hows = inputs.settings.how or (None if cuts or sets else [chosen.how])
+        made, _ = expand_modes(cuts or ([] if sets else list(chosen.cuts)), hows)
+        return {"": [], **{way.cut: [Cut.parse(way.cut)] for way in made}, **sets}
 
     def run(self, model: Reranker, inputs: Inputs[AblationSettings], **how: Any) -> Result:
         """Run the study."""
@@ -73,6 +73,7 @@ Examples:
             model,
             inputs.pairs,
             cuts=inputs.settings.cut,
+            sets=inputs.settings.sets,
             hows=inputs.settings.how,
             measure=inputs.settings.measures,
             rank_easy=inputs.rank_easy,

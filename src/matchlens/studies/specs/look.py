@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matchlens.directions import Cut
 from matchlens.settings import Cuts, MostPairs, StudySettings, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS
+from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_cuts
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ Examples:
 
     def ready(self, inputs: Inputs[LookSettings]) -> None:
         """Check the cuts against the model, and that the named pairs are there."""
-        check_cuts(inputs.settings.cut or (), inputs.folder)
+        check_cuts(inputs.settings.cut or (), inputs.folder, inputs.settings.sets)
         self._rows(inputs)
 
     def most_pairs(self, settings: LookSettings) -> int | None:
@@ -89,7 +91,11 @@ Examples:
             settings.seed,
             self.most_pairs(settings),
         )
-        return looks_cost(inputs.folder, inputs.pairs, rows, settings.cut, settings.preset)
+        sets = settings.sets
+        chosen = preset_of(settings.preset, inputs.folder.decodes)
+        names = settings.cut or ([] if sets else chosen.cuts)
+        conditions = {"": [], **{name: [Cut.parse(name)] for name in names}, **sets}
+        return looks_cost(inputs.folder, inputs.pairs, rows, conditions)
 
     def stages(self, inputs: Inputs[LookSettings]) -> list[tuple[str, float]]:
         """The cuts, where no scores are stored, and the untouched pass."""
@@ -110,6 +116,7 @@ Examples:
             scored=scored,
             matching=matching,
             cuts=settings.cut,
+            sets=settings.sets,
             most_pairs=self.most_pairs(settings),
             **inputs.common,
             **how,

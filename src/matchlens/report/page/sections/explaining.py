@@ -24,7 +24,11 @@ from matchlens.report.page.pair_view import (
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table
 from matchlens.report.texts import arrow, counted, num, number, prose, reads, shown
-from matchlens.report.views.explain import margin_sentence, swap_sentence
+from matchlens.report.views.explain import (
+    completeness_sentence,
+    margin_sentence,
+    swap_sentence,
+)
 from matchlens.results import Result, records
 
 SHOWN = 10
@@ -127,7 +131,10 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
     scene = {
         "label": shown(query, 400),
         "about": "",
-        "lead": [prose(margin_sentence(result)), prose(swap_sentence(result))],
+        "lead": [
+            prose(sentence(result))
+            for sentence in (margin_sentence, swap_sentence, completeness_sentence)
+        ],
         "cards": cards,
         "left": [*_directions(tables["margin"], units), *_strongest(tables["margin"], units)],
         "right": [_query_words(tables["query_words"])],
