@@ -433,7 +433,7 @@ def test_score_goes_through_a_long_file_in_chunks(tiny_folder, pairs_file, monke
         return real(model, pairs, *args, **options)
 
     monkeypatch.setattr(matchlens.cli.scoring, "CHUNK", 2)
-    monkeypatch.setattr("matchlens.studies.ablation.score", counting)
+    monkeypatch.setattr("matchlens.studies.scoring.score", counting)
     rows = scored(*words)
     assert sizes == [2, 2, 1]
     assert [row["pair"] for row in rows] == [0, 1, 2, 3, 4]

@@ -1495,7 +1495,7 @@ STUDIES = [
         lambda m: [{"preset": one} for one in listed(m)],
     ),
     C(
-        "studies/ablation.py:score",
+        "studies/scoring.py:score",
         "",
         lambda w, v: matchlens.score(w.model, v),
         [],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matchlens.report.views.ablation import latex as table_latex
     from matchlens.report.views.ablation import text as table_text
     from matchlens.results import Result
-    from matchlens.studies.ablation import ablation, rank, score
+    from matchlens.studies.ablation import ablation
     from matchlens.studies.attention import attention
     from matchlens.studies.circuits import circuits
     from matchlens.studies.claims import claims
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import look
     from matchlens.studies.presets import table1
+    from matchlens.studies.scoring import rank, score
     from matchlens.studies.screening import screen
     from matchlens.studies.study import Study, study
     from matchlens.studies.sweeps import sweep, sweep_points
@@ -73,8 +74,8 @@ _PLACES = {
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
     "look": "matchlens.studies.looking",
-    "rank": "matchlens.studies.ablation",
-    "score": "matchlens.studies.ablation",
+    "rank": "matchlens.studies.scoring",
+    "score": "matchlens.studies.scoring",
     "screen": "matchlens.studies.screening",
     "serve": "matchlens.live.server",
     "study": "matchlens.studies.study",

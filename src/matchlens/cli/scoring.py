@@ -68,7 +68,7 @@ def score(settings: ScoreSettings) -> None:
     chunk, done = list(islice(rows, size)), 0
     from matchlens.models.load import load
     from matchlens.models.packed import keep_memory
-    from matchlens.studies.ablation import score as score_pairs
+    from matchlens.studies.scoring import score as score_pairs
 
     keep_memory()
     loaded = load(
