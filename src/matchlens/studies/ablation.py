@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from matchlens.runners import Runner
 
 
+NAME = "ablation"
+
+
 @typed
 def ablation(
     model: Reranker,

@@ -112,6 +112,3 @@ def rank(
         {"corpus_id": place, "score": float(scores[place]), "text": passages[place]}
         for place in order[:top]
     ]
-
-
-NAME = "ablation"
