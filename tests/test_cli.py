@@ -110,7 +110,7 @@ def cells(table: str) -> dict[str, str]:
     found = {}
     for line in lines[at + 1 : at + 6]:
         row, *values = line.split()
-        found |= {f"{row}->{column}": v for column, v in zip(columns, values, strict=True)}
+        found |= {f"{row}->{x}": v.strip("†") for x, v in zip(columns, values, strict=True)}
     return found
 
 
@@ -118,7 +118,9 @@ def test_the_table_has_every_cell_and_says_what_it_shows(whole):
     table, out = whole
     frame = matchlens.Result.load(out, "ablation").to_frame("table1").set_index("cut")
     assert list(frame.index) == ["", "random", *TABLE1]
-    assert table.startswith("nDCG@10 of tiny-bert0 on topics: 4 queries, 32 pairs (at most 10 a")
+    assert table.startswith("tiny-bert0: No cut lowers nDCG@10 significantly on 4 queries;")
+    assert "\nnDCG@10 of tiny-bert0 on topics: 4 queries, 32 pairs (at most 10 a" in table
+    assert re.findall(r"^(\w+) .*†$", table, re.MULTILINE) == ["CLS"]  # CLS->All, the last column
     shown = cells(table)
     assert set(shown) == set(TABLE1)
     for cut, text in shown.items():
@@ -159,7 +161,9 @@ def latex_cells(tex: str) -> dict[str, str]:
     head, *body = [line[:-3].split(" & ") for line in tex.splitlines() if line.endswith(r" \\")][:6]
     found = {f"{row}->{y}": v for row, *held in body for y, v in zip(head[1:], held, strict=True)}
     return {
-        cut: re.sub(r"\\textbf\{(.*?)\}", r"\1v", text).replace("$^{*}$", "*")
+        cut: re.sub(r"\\textbf\{(.*?)\}", r"\1v", text)
+        .replace("$^{*}$", "*")
+        .replace(r"$^{\dagger}$", "")
         for cut, text in found.items()
     }
 
@@ -167,8 +171,14 @@ def latex_cells(tex: str) -> dict[str, str]:
 def test_the_latex_table_is_the_same_table(whole):
     table, out = whole
     tex = (out / "ablation/table1.tex").read_text()
-    assert latex_cells(tex) == cells(table)
-    assert tex.count(r"\textbf") == sum("v" in text for text in cells(table).values()) > 5
+    lower = {cut for cut, text in cells(table).items() if "v" in text}
+    assert latex_cells(tex) == {cut: text.replace("v", "") for cut, text in cells(table).items()}
+    assert r"\textbf" not in tex
+    result = matchlens.Result.load(out, "ablation")
+    paper = replace(result, options={**result.options, "preset": "paper"})
+    bold = {cut for cut, text in latex_cells(matchlens.table_latex(paper)).items() if "v" in text}
+    assert bold == lower
+    assert len(lower) > 5
 
 
 @pytest.mark.parametrize(("stars", "starred"), [("holm", "Q->D"), ("unpaired", "D->SEP1")])
@@ -269,7 +279,8 @@ def test_a_list_of_cuts_with_a_measure_that_ties_leave_open(words, tmp_path):
     for measure, name in (("AP", "AP(rel=2)"), ("RR@10", "RR(rel=2)@10")):  # nDCG has no such note
         table = well(*words, "--out", tmp_path / measure, "--measure", measure, *options)
         lines = table.splitlines()
-        assert lines[0].startswith(f"{name} of tiny-bert0")
+        assert lines[0].startswith(f"tiny-bert0: No cut lowers {name}")
+        assert any(line.startswith(f"{name} of tiny-bert0") for line in lines)
         at = next(n for n, line in enumerate(lines) if line.startswith("cut "))
         assert [line[:20].strip() for line in lines[at + 1 : at + 4]] == cuts
         assert lines[-1] == (
@@ -362,7 +373,7 @@ def test_a_table_that_cannot_be_saved_is_shown_all_the_same(words, tmp_path, mon
     monkeypatch.setattr(matchlens.Result, "save", full)
     done = call("ablation", "-q", *words, "--out", tmp_path / "out", "--cut", "Q->D")
     assert done.status == 2
-    assert done.out.startswith("nDCG@10 of tiny-bert0 on topics")
+    assert "\nnDCG@10 of tiny-bert0 on topics" in done.out
     (line,) = done.err.splitlines()
     assert "No space left on device (the table above is not saved" in line
 
@@ -372,7 +383,7 @@ def test_demo_shows_the_built_in_collection(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("matchlens.models.convert.demo_folder", lambda: tiny_folder)
     done = call("demo", "--queries", "3", "--cut", "Q->D", "-q")
     assert (done.status, done.err) == (0, "")
-    assert done.out.startswith("nDCG@10 of demo on demo: 3 queries, 36 pairs")
+    assert "\nnDCG@10 of demo on demo: 3 queries, 36 pairs" in done.out
     out = tmp_path / "out"
     again = call("demo", "--queries", "3", "--cut", "Q->D", "-q", "--out", out)
     assert again.out == done.out

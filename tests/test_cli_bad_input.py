@@ -626,11 +626,11 @@ MODEL_FAULTS = {
     "shard missing": (shard_missing, r"has no model-00001-of-00001.safetensors, which"),
     "heads": (set_config(num_attention_heads=5), "multiple of the number of attention heads"),
     "another width": (set_config(intermediate_size=32), "weights"),
-    "not a number": (not_a_number, "fails the check at load: scores without a cut differ"),
+    "not a number": (not_a_number, "its weights hold NaN, or overflow in float32"),
     "slow tokenizer": (slow_only, "has a slow tokenizer"),
     "broken tokenizer": (broken_tokenizer, "cannot load its tokenizer"),
     "passage first": (template("[CLS] $B [SEP] $A:1 [SEP]:1"), "puts the passage before the query"),
-    "foreign tokenizer": (foreign_tokenizer, r"token ids up to \d+, its weights know \d+ tokens"),
+    "foreign tokenizer": (foreign_tokenizer, r"a word becomes the token '\w+' \(id \d+\)"),
     "one segment": (one_segment, "marks two segments, its weights know 1"),
 }
 DEVICES = ("abacus", "meta", "cuda:99")

@@ -215,7 +215,7 @@ def test_it_loads_from_an_archive(tmp_path):
     archive = tmp_path / "matchlens.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("matchlens/__init__.py", "")
-        for name in ("errors.py", "arguments.py"):
+        for name in ("errors.py", "arguments.py", "parts.py", "showing.py", "files.py"):
             packed.write(package / name, f"matchlens/{name}")
         for path in package.joinpath("corpora").rglob("*.*"):
             packed.write(path, Path("matchlens") / path.relative_to(package))

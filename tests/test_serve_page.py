@@ -240,7 +240,7 @@ def test_an_edited_word_is_compared_with_the_old_text(browser):
 def test_why_and_the_smallest_swap(browser, tiny32):
     press(browser, "#why")
     until(browser, "/Without cuts/.test(document.getElementById('whynote').textContent) && "
-          "document.querySelectorAll('#view .say').length === 2")  # fmt: skip
+          "document.querySelectorAll('#view .say').length === 3")  # fmt: skip
     query = browser.run("return document.getElementById('query').value")
     result = matchlens.explain(tiny32, query, texts(browser)[:2])
     press(browser, "#swap")

@@ -527,7 +527,7 @@ class _Parser:
         if is_own_name(word):
             self.at += len(word)
             return OwnPart(word)
-        self.fail(f"{wanted} ({PART_NAMES}, or one of your own such as TITLE)")
+        self.fail(f"{wanted} ({PART_NAMES}, or the name in capitals of a part of your own)")
 
     def layers(self) -> tuple[int, ...]:
         first = self.number("a layer number")

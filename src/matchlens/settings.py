@@ -596,16 +596,9 @@ class StudySettings(
 
 
 @settings
-class Cuts(Settings):
-    """What is cut."""
+class CutSets(Settings):
+    """Cuts that are made together."""
 
-    cut: list[str] | None = option(
-        "--cut",
-        "-c",
-        default=None,
-        metavar="CUT",
-        help="A cut, in quotes: 'Q->D', '{Q,D}->{Q,D}@0:8', 'Q->D#8.1,4.9~mask'. Repeatable.",
-    )
     cut_file: list[Path] | None = option(
         default=None,
         metavar="FILE",
@@ -642,6 +635,19 @@ class Cuts(Settings):
     def sets(self) -> Sets:
         """The sets of cuts by name."""
         return sets_of_texts(self.cut_set or (), "--cut-set")
+
+
+@settings
+class Cuts(CutSets):
+    """What is cut."""
+
+    cut: list[str] | None = option(
+        "--cut",
+        "-c",
+        default=None,
+        metavar="CUT",
+        help="A cut, in quotes: 'Q->D', '{Q,D}->{Q,D}@0:8', 'Q->D#8.1,4.9~mask'. Repeatable.",
+    )
 
 
 @settings

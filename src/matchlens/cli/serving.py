@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 from matchlens.cli.candidates import collections, draw
 from matchlens.cli.terminal import say, show
-from matchlens.directions import Cut, cut_sets
+from matchlens.directions import Cut
 from matchlens.errors import InputError, Interrupted
 from matchlens.settings import (
     MODEL,
     RESULTS,
     Candidates,
     CollectionSettings,
+    CutSets,
     Effect,
     Fields,
     ModelSettings,
@@ -50,7 +51,7 @@ Needs the serve extra: pip install 'matchlens[serve]'
 
 
 @settings(effect=Effect.RUN)
-class ServeSettings(ModelSettings, CollectionSettings, Fields, Candidates, Seed):
+class ServeSettings(ModelSettings, CollectionSettings, Fields, Candidates, CutSets, Seed):
     """Options of ``serve``."""
 
     model: list[str] | None = option(  # type: ignore[assignment]
@@ -68,12 +69,6 @@ class ServeSettings(ModelSettings, CollectionSettings, Fields, Candidates, Seed)
         default=None,
         metavar="URL",
         help="Open with the texts and cuts of an address that the page's Copy link made.",
-    )
-    cut_file: Path | None = option(
-        default=None,
-        metavar="FILE",
-        help="Sets of cuts to choose from: JSON, a list of objects with name and cuts.",
-        panel=RESULTS,
     )
     results: Path | None = option(
         default=None,
@@ -98,7 +93,7 @@ def serve(settings: ServeSettings) -> None:
     check_dtype(settings.dtype)
     check_length(settings.max_length)
     fragment = _fragment(settings.link)
-    sets = {**_named(settings.cut_file), **_found(settings.results)}
+    sets = {**settings.sets, **_found(settings.results)}
     folders = [_folder(name, settings) for name in names]
     for folder in folders:
         for cuts in sets.values():
@@ -170,10 +165,6 @@ def _fragment(link: str | None) -> str:
             "made, in quotes: copy it again"
         )
     return f"#{fragment}"
-
-
-def _named(path: Path | None) -> dict[str, tuple[Cut, ...]]:
-    return {} if path is None else cut_sets(path)
 
 
 def _found(folder: Path | None) -> dict[str, tuple[Cut, ...]]:

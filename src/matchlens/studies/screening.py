@@ -446,7 +446,8 @@ def _agreement(check: pd.DataFrame, pooled: _Pooled, largest: int) -> pd.DataFra
             for one in (pooled.estimates, pooled.exact)
         )
         found = compared(estimates.ravel(), exact.ravel())
-        withheld = not found["pearson"] >= CORRELATED or found["signs"] < AGREEING
+        # What cannot be checked (no change is above FELT: nan) is not predicted either.
+        withheld = not (found["pearson"] >= CORRELATED and found["signs"] >= AGREEING)
         rows.append(
             {
                 "scope": scope,
@@ -533,18 +534,24 @@ def _with_untouched(
 def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list[str]:
     """The check in words."""
     whole, within = (dict(agreement.iloc[at]) for at in (0, 1))
+    signs = (
+        f"signs agree in {whole['signs']:.1%} and {within['signs']:.1%} of the changes above "
+        f"{FELT} logits"
+        if whole["signs_of"] and within["signs_of"]
+        else f"signs cannot be compared, since changes above {FELT} logits are lacking"
+    )
     said = [
         f"{cut} of {gates:,} gates were cut, the others are screened, not cut; of those compared, "
         f"Pearson {whole['pearson']:.3f} over all pairs and {within['pearson']:.3f} within "
-        f"queries, signs agree in {whole['signs']:.1%} and {within['signs']:.1%} of the changes "
-        f"above {FELT} logits, the largest miss is {whole['largest_miss']:.2g} logits",
-        f"{whole['missed']} of {whole['drawn']} drawn gates move scores more than the screen says "
-        f"of the tenth largest: at 95% fewer than {whole['missed_at_most']:.1%} of all do",
+        f"queries, {signs}, the largest miss is {whole['largest_miss']:.2g} logits",
+        f"{whole['missed']} of {whole['drawn']} gates that were drawn, evenly over the layers, "
+        "move scores more than the screen says of the tenth largest: at 95% fewer than "
+        f"{whole['missed_at_most']:.1%} of the gates beyond the {LARGEST} largest do",
     ]
     if withheld:
         said.append(
-            f"the measure is not predicted: within queries, Pearson {within['pearson']:.3f} and "
-            f"sign agreement {within['signs']:.3f}, and {CORRELATED} and {AGREEING} are needed"
+            f"the measure is not predicted: within queries, Pearson {within['pearson']:.3f}, and "
+            f"{CORRELATED} is needed, with signs that agree in {AGREEING:.0%}"
         )
     return said
 

@@ -740,7 +740,7 @@
     // The server's own template escaped every text in it; scripts in it do not run.
     const parsed = new DOMParser().parseFromString(answer.view, "text/html").querySelector("[data-matchlens-view]");
     const fresh = document.importNode(parsed, true);
-    if (!answer.searched) fresh.querySelectorAll(".say")[1]?.remove();
+    if (!answer.searched) [...fresh.querySelectorAll(".say")].at(-1)?.remove(); // the sentence of the swap
     $("view").replaceChildren(fresh);
     $("view").classList.remove("stale");
     window.matchlensPair();

@@ -133,7 +133,7 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
         "about": "",
         "lead": [
             prose(sentence(result))
-            for sentence in (margin_sentence, swap_sentence, completeness_sentence)
+            for sentence in (margin_sentence, completeness_sentence, swap_sentence)
         ],
         "cards": cards,
         "left": [*_directions(tables["margin"], units), *_strongest(tables["margin"], units)],
