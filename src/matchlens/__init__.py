@@ -3,7 +3,7 @@
 >>> import matchlens
 >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2)
 >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["Q->D"])
->>> print(matchlens.table_text(result).splitlines()[0])
+>>> print(matchlens.table_text(result).splitlines()[2])
 nDCG@10 of demo on demo: 2 queries, 24 pairs (at most 10 a grade, seed 0)
 """
 

@@ -31,6 +31,7 @@ def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
     Raises:
         InputError: one has characters of queries and of passages.
 
+    >>> from matchlens.corpora import Pair
     >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("T", "D", 0, 3),))])
     Traceback (most recent call last):
         ...

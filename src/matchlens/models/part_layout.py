@@ -64,6 +64,7 @@ class Rows:
     ) -> Rows:
         """Pick the rows out.
 
+        >>> from matchlens.parts import Part
         >>> rows = Rows.of(frozenset({Part.Q}), torch.tensor([[0, 1, 1, 2], [0, 1, 2, 3]]))
         >>> rows.flat.tolist(), rows.labels.tolist()
         ([1, 2, 5], [[1, 1], [1, 6]])

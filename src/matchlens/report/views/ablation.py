@@ -272,7 +272,7 @@ def text(result: Result, *, bold: bool = False) -> str:
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
     >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["CLS->All"])
     >>> text(result).splitlines()[-1][:25]
-    'share: of (original - ran'
+    '†: random by construction'
     """
     table, foot = table1(result), table1(result).foot.replace(", random", "    random ranking")
     first, *legend = table.notes
