@@ -324,7 +324,7 @@ def test_the_command_that_was_shown_is_the_one_that_is_run(copy):
     _, text = at_a_terminal(copy, "y\n", swapped)
     assert "--measure" not in text
     (made,) = json.loads((copy / "out-again" / "manifest.json").read_text())["commands"]
-    assert made["options"]["measure"] == "nDCG@10"
+    assert made["options"]["measure"] == ["nDCG@10"]
     assert made["options"]["seed"] == 0
 
 

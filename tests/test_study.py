@@ -218,7 +218,7 @@ def test_a_decoder_is_studied_as_far_as_it_goes(tmp_path_factory, tmp_path):
     model = matchlens.load(tiny_decoders.save(tmp_path_factory.mktemp("qwen3"), "qwen3"))
     pairs = matchlens.choose(matchlens.demo.load(), queries=4, per_grade=1, easy=2)
     done = matchlens.study(model, pairs, size="quick")
-    assert "rotary" in done.skipped["circuits"]
+    assert "normalises each query and key" in done.skipped["circuits"]
     decided = done.claims().set_index("id")
     assert "causal mask" in decided.loc["document-to-query", "found"]
     assert "no SEP1" in decided.loc["separators", "found"]
