@@ -44,7 +44,7 @@ def ask(port: int, token: str, body: Mapping[str, object]) -> Mapping[str, objec
         return json.loads(connection.getresponse().read().splitlines()[-1])["result"]
 
 
-def wish(pairs: Sequence[Pair], cuts: Sequence[str], kind: str = "score") -> dict[str, object]:
+def experiment(pairs: Sequence[Pair], cuts: Sequence[str], kind: str = "score") -> dict[str, object]:
     texts = [pair.text for pair in pairs]
     return {"kind": kind, "client": "benchmark", "model": 0, "query": pairs[0].query,
             "passages": texts, "cuts": list(cuts)}  # fmt: skip
@@ -59,7 +59,7 @@ def first_score(pairs: Sequence[Pair]) -> tuple[float, float]:
     assert process.stdout is not None
     found = re.search(r":(\d+)/\?token=(.+)", process.stdout.readline())
     assert found is not None
-    ask(int(found[1]), found[2], wish(pairs, []))
+    ask(int(found[1]), found[2], experiment(pairs, []))
     seconds = time.perf_counter() - started
     process.terminate()
     process.wait()
@@ -73,13 +73,13 @@ def toggles(page: LivePage, pairs: Sequence[Pair], number: int) -> np.ndarray:
     layers = page.microscope.models[0].family.n_layers
     on: set[str] = set()
     taken = []
-    ask(page.port, page.token, wish(pairs, []))
+    ask(page.port, page.token, experiment(pairs, []))
     for _ in range(number):
         x, y = draw.choice(len(NAMED), 2)
         on ^= {f"{NAMED[x]}->{NAMED[y]}@{draw.integers(layers)}"}
         on = on if len(on) <= MOST_CUT else set(sorted(on)[:1])
         wall, cpu = time.perf_counter(), time.process_time()
-        ask(page.port, page.token, wish(pairs, sorted(on)))
+        ask(page.port, page.token, experiment(pairs, sorted(on)))
         taken.append((time.perf_counter() - wall, time.process_time() - cpu))
     return np.array(taken)
 
@@ -99,7 +99,7 @@ def main() -> None:
     with matchlens.serve(matchlens.load("demo", device="cpu")) as page:
         for name, some in (("1 passage", pairs[:1]), ("10 passages", pairs)):
             taken = toggles(page, some, options.toggles)
-            tokens = ask(page.port, page.token, wish(some, []))["tokens"]
+            tokens = ask(page.port, page.token, experiment(some, []))["tokens"]
             median, high = (np.percentile(taken, share, axis=0) for share in (50, 95))
             print(
                 f"{name} ({np.mean(tokens):.0f} tokens), {len(taken)} toggles: median "
@@ -107,11 +107,11 @@ def main() -> None:
                 f"CPU median {median[1]:.3f} s, 95th percentile {high[1]:.3f} s",
                 flush=True,
             )
-        ask(page.port, page.token, wish(pairs[:2], [], "words"))  # the check of gates, once
+        ask(page.port, page.token, experiment(pairs[:2], [], "words"))  # the check of gates, once
         taken = []
         for layer in range(10):
             wall, cpu = time.perf_counter(), time.process_time()
-            ask(page.port, page.token, wish(pairs[:2], [f"Q->D@{layer}"], "words"))
+            ask(page.port, page.token, experiment(pairs[:2], [f"Q->D@{layer}"], "words"))
             taken.append((time.perf_counter() - wall, time.process_time() - cpu))
         high = np.max(taken, axis=0)
         print(f"words of two passages: at most {high[0]:.1f} s, CPU {high[1]:.1f} s (goal 5 s)")

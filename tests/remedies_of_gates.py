@@ -18,7 +18,7 @@ from remedies import C, least, numbers
 
 SETS = "directions.py:cut_sets"
 LISTED = "directions.py:_sets"
-PLACE = "settings.py:Cuts.__post_init__"
+PLACE = "settings.py:CutSets.__post_init__"
 MANY_HEADS = "Q->D#" + ",".join(f"{layer}.0" for layer in range(2000))
 RIGHT = json.loads(SET_EXAMPLE)
 

@@ -11,17 +11,17 @@ import matchlens
 from matchlens import Cut
 from matchlens.cli import serving
 from matchlens.live import server
+from matchlens.live.experiment import Experiment, parsed
 from matchlens.live.microscope import Microscope
-from matchlens.live.wishes import Wish, parsed
 from matchlens.studies.explaining import Sharing, explain_pairs
 from remedies import C, least, numbers
 
-WISHES = "live/wishes.py"
+EXPERIMENT = "live/experiment.py"
 RIGHT = {"model": 0, "query": "tea", "passages": ["warm tea", "far rain"], "cuts": []}
 
 
-def wishes(w, change: dict) -> Wish:
-    return Wish.of({**RIGHT, **change}, 1)
+def experiments(w, change: dict) -> Experiment:
+    return Experiment.of({**RIGHT, **change}, 1)
 
 
 def microscope(w) -> Microscope:
@@ -29,12 +29,12 @@ def microscope(w) -> Microscope:
 
 
 def words(w, how: str) -> object:
-    wish = wishes(w, {"cuts": ["Q->D" + how]})
-    return microscope(w).words(wish, lambda told: None)
+    experiment = experiments(w, {"cuts": ["Q->D" + how]})
+    return microscope(w).words(experiment, lambda told: None)
 
 
 def under(w, how: str) -> object:
-    pairs, cuts = wishes(w, {}).pairs, (Cut.parse(f"Q->D~{how}"),)
+    pairs, cuts = experiments(w, {}).pairs, (Cut.parse(f"Q->D~{how}"),)
     return explain_pairs(w.model, pairs, (0, 1), Sharing(1, 1, cuts), swap=False)
 
 
@@ -42,6 +42,14 @@ def port(w, free: bool) -> None:
     with contextlib.closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
         matchlens.serve(w.model, port=0 if free else other.getsockname()[1]).stop()
+
+
+def started(w, answers: bool) -> None:
+    """A server whose thread ends before it listens; then one that listens."""
+    with w.patch.context() as patched:
+        if not answers:
+            patched.setattr("uvicorn.Server.run", lambda *_: None)
+        matchlens.serve(w.model).stop()
 
 
 def listed(m: str) -> list[str]:
@@ -59,39 +67,51 @@ def found(w, study: bool) -> object:
 
 
 SERVE = [
-    C(f"{WISHES}:Wish.of", "the model is", wishes, {"model": 1}, lambda m: [{"model": 0}]),
     C(
-        f"{WISHES}:Wish.of",
+        f"{EXPERIMENT}:Experiment.of",
+        "the model is",
+        experiments,
+        {"model": 1},
+        lambda m: [{"model": 0}],
+    ),
+    C(
+        f"{EXPERIMENT}:Experiment.of",
         "passages came",
-        wishes,
+        experiments,
         {"passages": []},
         lambda m: [{"passages": ["tea"] * number} for number in numbers(m)],
     ),
     C(
-        f"{WISHES}:Wish.only",
+        f"{EXPERIMENT}:Experiment.only",
         "",
-        lambda w, passages: wishes(w, {"passages": passages}).only(2),
+        lambda w, passages: experiments(w, {"passages": passages}).only(2),
         ["tea"],
         [["tea", "a passage more"]],
     ),
-    C(f"{WISHES}:_text", "has no text", wishes, {"query": " "}, [{"query": "a word"}]),
+    C(f"{EXPERIMENT}:_text", "has no text", experiments, {"query": " "}, [{"query": "a word"}]),
     C(
-        f"{WISHES}:_text",
+        f"{EXPERIMENT}:_text",
         "characters; expected at most",
-        wishes,
+        experiments,
         {"query": "x" * 100_001},
         lambda m: [{"query": "x" * least(m)[0]}],
     ),
-    C(f"{WISHES}:_text", "half a surrogate", wishes, {"query": "\ud800"}, [{"query": "tea"}]),
     C(
-        f"{WISHES}:parsed",
+        f"{EXPERIMENT}:_text",
+        "half a surrogate",
+        experiments,
+        {"query": "\ud800"},
+        [{"query": "tea"}],
+    ),
+    C(
+        f"{EXPERIMENT}:parsed",
         "cuts came",
         lambda w, many: parsed(["Q->D"] * many),
         101,
         lambda m: numbers(m)[:1],
     ),
     C(
-        f"{WISHES}:parsed",
+        f"{EXPERIMENT}:parsed",
         "is made by",
         lambda w, how: parsed([f"Q->D~{how}"]),
         "resample",
@@ -126,7 +146,8 @@ SERVE = [
         lambda m: [f"~{how}" for how in listed(m)],
     ),
     C("studies/explaining.py:explain_pairs", "", under, "mean", listed),
-    C("live/server.py:LivePage.__init__", "", port, False, [True]),
+    C("live/server.py:LivePage.__init__", "cannot be used", port, False, [True]),
+    C("live/server.py:LivePage.__init__", "did not start", started, False, [True]),
     C("live/server.py:check_port", "", lambda w, port: server.check_port(port), 70000, numbers),
     C("live/server.py:check_models", "", lambda w, many: server.check_models(many), 3, [1, 2]),
     C(

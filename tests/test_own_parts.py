@@ -13,10 +13,11 @@ import attention_reference
 import matchlens
 import reference
 import tiny as tiny_models
-from matchlens import InputError, PairSet
+from matchlens import Cut, InputError, PairSet
 from matchlens.corpora import frame
 from matchlens.engine import other_pairs
 from matchlens.parts import OwnPart, Part
+from matchlens.plan import bound
 
 CUTS = ("Q->TITLE", "TITLE->Q", "RARE->D", "{CLS,TITLE}->{RARE,BODY}", "D->TITLE#0.1,2.3")
 
@@ -253,3 +254,10 @@ def test_a_part_that_the_pairs_do_not_have_is_an_error_by_name(tiny, study):
     }
     with pytest.raises(InputError, match=r"no part TITEL; expected .*\(TITLE\)"):
         calls[study]()
+
+
+def test_a_bound_cut_keeps_its_text():
+    """Also that of an encoder-decoder, whose row the score reads is written DEC."""
+    for text in ("DEC->TITLE", "{Q,TITLE}->All@1", "TITLE->D#0.1~mask"):
+        (cut,) = bound({"": [Cut.parse(text)]}, {"TITLE": Part.D})[""]
+        assert str(cut) == text

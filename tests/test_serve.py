@@ -25,10 +25,10 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import PairSet
+from matchlens.live.experiment import MOST_PASSAGES, Experiment
 from matchlens.live.exporting import LIMIT, merged
 from matchlens.live.microscope import EXAMPLE, Kept, Microscope
 from matchlens.live.server import LivePage
-from matchlens.live.wishes import MOST_PASSAGES, Wish
 from matchlens.live.work import MOST_WAITING, Job, Worker
 from matchlens.parts import NAMED, Part
 from matchlens.report.page.pair_view import asset
@@ -117,8 +117,8 @@ def asked(page, **changes):
     return last["result"]
 
 
-def wish(cuts=(), passages=PASSAGES) -> Wish:
-    return Wish(0, QUERY, tuple(passages), tuple(Cut.parse(cut) for cut in cuts))
+def experiment(cuts=(), passages=PASSAGES) -> Experiment:
+    return Experiment(0, QUERY, tuple(passages), tuple(Cut.parse(cut) for cut in cuts))
 
 
 @contextlib.contextmanager
@@ -157,7 +157,7 @@ def test_scores_are_those_of_score(page, tiny32, cuts):
     if len(cuts) == 1:
         np.testing.assert_allclose(found["scores"], expected[cuts[0]], atol=1e-5)
     else:
-        together = run(tiny32, wish().pairs, {"x": [Cut.parse(cut) for cut in cuts]}).scores
+        together = run(tiny32, experiment().pairs, {"x": [Cut.parse(cut) for cut in cuts]}).scores
         np.testing.assert_allclose(found["scores"], together.of("x"), atol=1e-5)
     assert np.abs(np.subtract(found["scores"], found["plain"])).max() > 0.01
     assert [rank for rank, _ in found["ranks"]] == [
@@ -182,8 +182,7 @@ def test_the_lines_of_python_give_the_same_numbers(page, tiny_folder, tiny32, cu
         exec(lines.replace("print(", "_ = ("), names)
         exec(lines, {})
     value = names["_"]
-    scores = np.array(value)[:, -1] if len(cuts) < 2 else value[1]
-    np.testing.assert_allclose(found["scores"], scores, atol=1e-5)
+    np.testing.assert_allclose(found["scores"], np.array(value)[:, -1], atol=1e-5)
     assert out.getvalue()
 
 
@@ -206,7 +205,7 @@ def test_shares_are_those_of_explain(page, tiny32):
     assert len(off) == 25 * 12
     assert max(off) < 0.05 * rows["contribution"].abs().max()
     heads = next(one["heads"] for one in lines if "heads" in one)
-    slopes = gating.gate_slopes(tiny32, wish(passages=PASSAGES[:2]).pairs).slopes
+    slopes = gating.gate_slopes(tiny32, experiment(passages=PASSAGES[:2]).pairs).slopes
     for x, y in ((Part.Q, Part.D), (Part.CLS, Part.Q)):
         effect = -(slopes[0] - slopes[1])[:, :, x, y]
         np.testing.assert_allclose(heads["screened"][f"{x}->{y}"], effect, rtol=0.01, atol=1e-5)
@@ -219,7 +218,7 @@ def test_shares_are_those_of_explain(page, tiny32):
 )
 def test_contributions_under_cuts_add_up_to_the_score_that_is_left(tiny, cuts):
     made = [Cut.parse(cut) for cut in cuts]
-    pair = wish().pairs[0]
+    pair = experiment().pairs[0]
     words = np.arange(int(tiny.encode([pair]).lengths[0]))
     found = gating.integrate(tiny, pair, words, 128, made)
     expected = run(tiny, [pair], {"cut": made}).scores.of("cut")[0]
@@ -310,9 +309,9 @@ def test_a_decoder_s_prompt_is_read_by_all_alone(tmp_path):
     assert not rows["D->Q"]
     layers = list(range(about["layers"]))
     assert microscope.read_cuts(0, "D->All")["cells"] == {"D->All": layers}
-    found = microscope.score(wish(["D->All@0:1", "D->Q"]))
+    found = microscope.score(experiment(["D->All@0:1", "D->Q"]))
     cuts = [Cut.parse("D->All@0:1"), Cut.parse("D->Q")]
-    expected = run(model, wish().pairs, {"x": cuts}).scores.of("x")
+    expected = run(model, experiment().pairs, {"x": cuts}).scores.of("x")
     np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
 
 
@@ -548,12 +547,12 @@ def test_work_in_hand_is_cancelled_when_its_browser_goes(own):
     started, ended = threading.Event(), threading.Event()
     plain = own.microscope.why
 
-    def why(wish, tell):
+    def why(experiment, tell):
         started.set()
         try:
             while True:
                 own.microscope._kept = Kept()
-                plain(wish, tell)
+                plain(experiment, tell)
         finally:
             ended.set()
 
@@ -567,7 +566,7 @@ def test_work_in_hand_is_cancelled_when_its_browser_goes(own):
 
 @pytest.mark.parametrize("what", ["scores", "contributions", "slopes", "attention"])
 def test_work_looks_between_layers_whether_it_is_wanted(tiny, what):
-    pairs = wish().pairs
+    pairs = experiment().pairs
     words = np.arange(int(tiny.encode(pairs[:1]).lengths[0]))
     works = {
         "scores": lambda: run(tiny, pairs, {"": [], "Q->D": [Cut.parse("Q->D")]}),

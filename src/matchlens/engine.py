@@ -124,9 +124,9 @@ def plan_of(model: Reranker, conditions: Mapping[str, Condition]) -> Plan:
     family = model.family
     for condition in conditions.values():
         for cut in condition:
-            made = cut.cut if isinstance(cut, Control) else cut
-            decodes = family.start is not None
-            made.check(family.n_layers, family.n_heads, f"model {model.name!r}", decoder=decodes)
+            plain = cut.cut if isinstance(cut, Control) else cut
+            name = f"model {model.name!r}"
+            plain.check(family.n_layers, family.n_heads, name, decoder=model.decodes)
     return Plan.build(conditions, family.n_layers, family.n_heads, family.score_parts)
 
 

@@ -149,8 +149,7 @@ def is_own_name(word: str) -> bool:
     >>> is_own_name("TITLE"), is_own_name("SEP1"), is_own_name("title")
     (True, False, False)
     """
-    taken = word in RESERVED or word in BY_NAME or word in [str(part) for part in Part]
-    return OWN_NAME.fullmatch(word) is not None and not taken
+    return OWN_NAME.fullmatch(word) is not None and word not in (*RESERVED, *BY_NAME)
 
 
 def order_of(part: AnyPart) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from matchlens.directions import Cut, Direction, How
+from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 from matchlens.parts import LABELS, PADDING, AnyPart, OwnPart, Part
 
@@ -119,9 +119,10 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
         if not cut.own_parts:
             return cut
         directions = tuple(
-            Direction(
-                tuple(part(one, cut) for one in direction.left),
-                direction.right and tuple(part(one, cut) for one in direction.right),
+            replace(
+                direction,
+                left=tuple(part(one, cut) for one in direction.left),
+                right=direction.right and tuple(part(one, cut) for one in direction.right),
             )
             for direction in cut.directions
         )

@@ -98,7 +98,7 @@ def serve(settings: ServeSettings) -> None:
     for folder in folders:
         for cuts in sets.values():
             for cut in cuts if len(folders) == 1 else ():
-                cut.check(*folder.shape, repr(folder.name))
+                cut.check(*folder.shape, repr(folder.name), decoder=folder.decodes)
     pairs = _pairs(settings)
     say("loading and checking the model ...", settings.quiet)
     from matchlens.live.microscope import Microscope

@@ -25,9 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
+from matchlens.live.experiment import Experiment
 from matchlens.live.exporting import environment, own, theme
 from matchlens.live.microscope import Microscope
-from matchlens.live.wishes import Wish
 from matchlens.live.work import Job, Tell, Worker
 from matchlens.report.page.pair_view import asset
 from matchlens.report.texts import embedded
@@ -203,7 +203,7 @@ class Live:
         return self.microscope.read_cuts(asked.get("model"), asked.get("text"))
 
     def _lines(self, asked: Mapping[str, Any]) -> Mapping[str, object]:
-        return {"lines": self.microscope.lines(Wish.of(asked, self.microscope.count))}
+        return {"lines": self.microscope.lines(Experiment.of(asked, self.microscope.count))}
 
     async def run(self, request: Request) -> StreamingResponse | JSONResponse:
         """What runs a model: a line of JSON for each thing to tell, the result in the last."""
@@ -212,12 +212,14 @@ class Live:
             kind, client = str(asked.get("kind")), str(asked.get("client", ""))[:64]
             if kind not in REPLACED:
                 raise UnreadableError(f"no request is of the kind {kind!r:.40}")
-            wish = Wish.of(asked, self.microscope.count)
+            experiment = Experiment.of(asked, self.microscope.count)
             works: dict[str, Callable[[Tell], Mapping[str, object]]] = {
-                "score": lambda tell: self.microscope.score(wish),
-                "words": lambda tell: self.microscope.words(wish, tell),
-                "why": lambda tell: self.microscope.why(wish, tell),
-                "page": lambda tell: self.microscope.page(wish, str(asked.get("title", ""))[:200]),
+                "score": lambda tell: self.microscope.score(experiment),
+                "words": lambda tell: self.microscope.words(experiment, tell),
+                "why": lambda tell: self.microscope.why(experiment, tell),
+                "page": lambda tell: self.microscope.page(
+                    experiment, str(asked.get("title", ""))[:200]
+                ),
             }
             loop, told = asyncio.get_running_loop(), asyncio.Queue[Mapping[str, object]]()
 
@@ -227,7 +229,7 @@ class Live:
 
             replaced = set(REPLACED[kind])
             if kind == "score":  # each model, old texts and new: none of these replaces another
-                replaced = {f"score {(slot := int(asked.get('slot') == 1) + 2 * wish.model)}"}
+                replaced = {f"score {(slot := int(asked.get('slot') == 1) + 2 * experiment.model)}"}
                 replaced |= {"words", "why"} if slot % 2 == 0 else set()
                 kind = f"score {slot}"
             urgent = kind.startswith("score")

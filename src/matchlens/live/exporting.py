@@ -15,7 +15,7 @@ from markupsafe import Markup
 from matchlens._version import __version__
 from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.live.wishes import LETTERS, Wish
+from matchlens.live.experiment import LETTERS, Experiment
 from matchlens.report.page.pair_view import asset, colours, steps
 from matchlens.report.texts import num, shown
 
@@ -64,14 +64,14 @@ def merged(cuts: tuple[Cut, ...]) -> tuple[Cut, ...]:
     )
 
 
-def python_lines(model: Reranker, wish: Wish) -> str:
+def python_lines(model: Reranker, experiment: Experiment) -> str:
     """The lines of Python that print the same scores.
 
     Args:
         model: the model.
-        wish: texts and cuts.
+        experiment: texts and cuts.
     """
-    cuts = merged(wish.cuts)
+    cuts = merged(experiment.cuts)
     options: dict[str, object] = {}
     if model.dtype != "float32":
         options["dtype"] = model.dtype
@@ -80,42 +80,30 @@ def python_lines(model: Reranker, wish: Wish) -> str:
     if model.negate:
         options["negate"] = True
     loading = "".join(f", {name}={value!r}" for name, value in options.items())
-    lines = ["import matchlens"]
-    if len(cuts) > 1:
-        lines.append("from matchlens.runners import run")
-    lines += ["", f"model = matchlens.load({model.name!r}{loading})"]
+    lines = ["import matchlens", "", f"model = matchlens.load({model.name!r}{loading})"]
     if model.chosen or model.family.label is not None:
         lines.append("# The server chose a prompt or a label: give load() the same.")
-    lines += [f"query = {wish.query!r}", "passages = ["]
-    lines += [f"    {text!r}," for text in wish.passages]
-    lines += ["]"]
-    if len(cuts) > 1:
-        lines += [
-            f"cuts = {[str(cut) for cut in cuts]!r}  # together",
-            "pairs = [",
-            '    matchlens.Pair("query", str(number), query, text, grade=0)',
-            "    for number, text in enumerate(passages)",
-            "]",
-            'conditions = {"": [], "cut": [matchlens.Cut.parse(cut) for cut in cuts]}',
-            "scores = run(model, pairs, conditions).scores",
-            'print(scores.of(""), scores.of("cut"))',
-        ]
-    else:
-        lines += [
-            f"cuts = {[str(cut) for cut in cuts]!r}",
-            "pairs = [(query, text) for text in passages]",
-            "print(matchlens.score(model, pairs, cuts))",
-        ]
+    passages = "".join(f"    {text!r},\n" for text in experiment.passages)
+    sets = {"together": [str(cut) for cut in cuts]} if cuts else {}
+    lines += [
+        f"query = {experiment.query!r}",
+        f"passages = [\n{passages}]",
+        f"sets = {sets!r}",
+        "pairs = [(query, text) for text in passages]",
+        "print(matchlens.score(model, pairs, sets=sets))",
+    ]
     return "\n".join(lines) + "\n"
 
 
-def page_of(title: str, model: str, wish: Wish, ranking: Ranking, lines: str, view: str) -> str:
+def page_of(
+    title: str, model: str, experiment: Experiment, ranking: Ranking, lines: str, view: str
+) -> str:
     """The page that is saved: one file, which asks no server for anything.
 
     Args:
         title: what it is called.
         model: the model's name.
-        wish: texts and cuts.
+        experiment: texts and cuts.
         ranking: scores and ranks.
         lines: lines of Python that give the same numbers.
         view: the pair view's HTML; empty where there is none.
@@ -129,7 +117,7 @@ def page_of(title: str, model: str, wish: Wish, ranking: Ranking, lines: str, vi
     rows = [
         {
             "letter": LETTERS[place],
-            "text": shown(wish.passages[place]),
+            "text": shown(experiment.passages[place]),
             "rank": _rank(ranking.ranks[place]),
             "plain_rank": _rank(ranking.plain_ranks[place]),
             "score": num(ranking.scores[place], 3),
@@ -138,7 +126,7 @@ def page_of(title: str, model: str, wish: Wish, ranking: Ranking, lines: str, vi
             "wide": round((ranking.scores[place] - low) * width, 2),
             "tick": round((ranking.plain[place] - low) * width, 2),
         }
-        for place in sorted(range(len(wish.passages)), key=lambda n: ranking.ranks[n][0])
+        for place in sorted(range(len(experiment.passages)), key=lambda n: ranking.ranks[n][0])
     ]
     script = asset("pair.js") if view else ""
     style = f"{theme()}{asset('pair.css')}{own('export.css')}"
@@ -146,10 +134,10 @@ def page_of(title: str, model: str, wish: Wish, ranking: Ranking, lines: str, vi
         environment()
         .get_template("export.html.j2")
         .render(
-            title=shown(title, 200) or shown(wish.query, 200),
-            query=shown(wish.query),
+            title=shown(title, 200) or shown(experiment.query, 200),
+            query=shown(experiment.query),
             model=shown(model),
-            cuts=[(str(cut), cut.words) for cut in merged(wish.cuts)],
+            cuts=[(str(cut), cut.words) for cut in merged(experiment.cuts)],
             rows=rows,
             lines=lines,
             view=Markup(view),  # noqa: S704 - its own template escaped it

@@ -18,8 +18,8 @@ from matchlens.corpora import PairSet
 from matchlens.corpora.lines import shown
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
+from matchlens.live.experiment import HOWS, MOST_PASSAGES, Experiment, directions, parsed
 from matchlens.live.exporting import Ranking, page_of, python_lines
-from matchlens.live.wishes import HOWS, MOST_PASSAGES, Wish, directions, parsed
 from matchlens.live.work import Tell
 from matchlens.models.load import Reranker
 from matchlens.parts import NAMED, Part
@@ -115,6 +115,8 @@ class Microscope:
         self.pairs = pairs.pairs if pairs is not None else ()
         for place, pair in enumerate(self.pairs):
             self.queries.setdefault((pair.collection, pair.qid), []).append(place)
+        # Once, and here: the tokenizer may be at work in the thread that runs the model.
+        self._parts = tuple(self._parts_of(model) for model in self.models)
         self._scores: OrderedDict[tuple[object, ...], Score] = OrderedDict()
         self._kept = Kept()
         self.runs = 0
@@ -140,8 +142,8 @@ class Microscope:
 
     def _model(self, place: int) -> dict[str, object]:
         model = self.models[place]
-        pairs = Wish(place, *EXAMPLE, ()).pairs
-        parts = self.parts(model)
+        pairs = Experiment(place, *EXAMPLE, ()).pairs
+        parts = self.parts(place)
         reach = run(model, pairs[:1], {"": []})
         score_parts = {str(part) for part in model.family.score_parts}
         return {
@@ -175,9 +177,17 @@ class Microscope:
         except InputError as error:
             return {"name": name, "text": text, "error": str(error)}
 
-    def parts(self, model: Reranker) -> tuple[Part, ...]:
-        """The parts that a model's input has."""
-        labels = model.encode(Wish(0, *EXAMPLE, ()).pairs[:1]).parts[0]
+    def parts(self, model: int) -> tuple[Part, ...]:
+        """The parts that a model's input has.
+
+        Args:
+            model: its number.
+        """
+        return self._parts[model]
+
+    @staticmethod
+    def _parts_of(model: Reranker) -> tuple[Part, ...]:
+        labels = model.encode(Experiment(0, *EXAMPLE, ()).pairs[:1]).parts[0]
         return tuple(part for part in Part if (labels == part).any())
 
     # --- the collection
@@ -247,7 +257,9 @@ class Microscope:
         Raises:
             InputError: if they cannot be read, do not fit the model, or are cut in several ways.
         """
-        wish = Wish.of({"model": model, "query": "q", "passages": ["p"], "cuts": []}, self.count)
+        experiment = Experiment.of(
+            {"model": model, "query": "q", "passages": ["p"], "cuts": []}, self.count
+        )
         pieces: list[object] = [
             piece for line in str(text)[:200_000].splitlines() for piece in line.split(";")
         ]
@@ -257,13 +269,13 @@ class Microscope:
                 f"the cuts are made in {len({cut.how for cut in cuts})} ways; expected one for all "
                 "that hold together: give each the same '~how'"
             )
-        reranker = self.models[wish.model]
-        parts = self.parts(reranker)
+        reranker = self.models[experiment.model]
+        parts = self.parts(experiment.model)
         known = rows_of(parts)
         cells: dict[str, list[int]] = {}
         heads: dict[str, list[str]] = {}
         for cut in cuts:
-            cut.check(reranker.family.n_layers, reranker.family.n_heads, repr(reranker.name))
+            _check(cut, reranker)
             for name in directions(cut, parts):
                 if name not in known:
                     raise InputError(
@@ -285,18 +297,18 @@ class Microscope:
 
     # --- what runs a model
 
-    def score(self, wish: Wish) -> dict[str, object]:
+    def score(self, experiment: Experiment) -> dict[str, object]:
         """Scores and ranks, without cuts and under them.
 
         Args:
-            wish: texts, cuts, model.
+            experiment: texts, cuts, model.
 
         Raises:
             InputError: if a cut does not fit the model or a pair cannot be encoded.
         """
-        plain = self._logits(wish, ())
-        under = self._logits(wish, wish.cuts)
-        tol = TIE_TOL[self.models[wish.model].dtype]
+        plain = self._logits(experiment, ())
+        under = self._logits(experiment, experiment.cuts)
+        tol = TIE_TOL[self.models[experiment.model].dtype]
         return {
             "scores": [score for score, _, _ in under],
             "ranks": _ranks([score for score, _, _ in under], tol),
@@ -304,25 +316,28 @@ class Microscope:
             "plain_ranks": _ranks([score for score, _, _ in plain], tol),
             "tokens": [tokens for _, tokens, _ in plain],
             "truncated": [cut for _, _, cut in plain],
-            "words": [cut.words for cut in wish.cuts],
+            "words": [cut.words for cut in experiment.cuts],
         }
 
-    def _logits(self, wish: Wish, cuts: Sequence[Cut]) -> list[Score]:
+    def _logits(self, experiment: Experiment, cuts: Sequence[Cut]) -> list[Score]:
         """Scores under cuts; of pairs that were scored before, those."""
-        model = self.models[wish.model]
+        model = self.models[experiment.model]
         for cut in cuts:
-            cut.check(model.family.n_layers, model.family.n_heads, repr(model.name))
+            _check(cut, model)
         condition = tuple(sorted(map(str, cuts)))
         # What `mean` puts in depends on all passages.
-        together = wish.passages if any(cut.how is How.MEAN for cut in cuts) else ()
-        keys = [(wish.model, wish.query, text, condition, together) for text in wish.passages]
+        together = experiment.passages if any(cut.how is How.MEAN for cut in cuts) else ()
+        keys = [
+            (experiment.model, experiment.query, text, condition, together)
+            for text in experiment.passages
+        ]
         missing = [place for place, key in enumerate(keys) if key not in self._scores]
         if missing and together:
             missing = list(range(len(keys)))
         found = {key: self._scores[key] for key in keys if key in self._scores}
         if missing:
             self.runs += 1
-            pairs = wish.pairs
+            pairs = experiment.pairs
             out = run(model, [pairs[place] for place in missing], {"cut": list(cuts)})
             rows = zip(out.scores.of("cut").tolist(), out.tokens, out.truncated, strict=True)
             for place, (score, tokens, truncated) in zip(missing, rows, strict=True):
@@ -334,41 +349,41 @@ class Microscope:
             self._scores.popitem(last=False)
         return [found[key] for key in keys]
 
-    def words(self, wish: Wish, tell: Tell) -> Mapping[str, object]:
+    def words(self, experiment: Experiment, tell: Tell) -> Mapping[str, object]:
         """Heads and words of the first two passages under the cuts.
 
         Args:
-            wish: texts, cuts, model.
+            experiment: texts, cuts, model.
             tell: takes the heads' numbers, which come first.
 
         Raises:
             InputError: if there are no two passages, or the cuts' way has no contributions.
         """
-        wish = wish.only(2)
-        key = _key("words", wish)
+        experiment = experiment.only(2)
+        key = _key("words", experiment)
         heads = self._kept.get(f"heads {key}")
         if heads is None:
-            heads = self._heads(wish)
+            heads = self._heads(experiment)
             self._kept.put(f"heads {key}", heads)
         tell({"heads": heads})
         answer = self._kept.get(key)
         if answer is None:
-            answer = self._shown(self._explain(wish, Sharing(LIVE_POINTS, MOST_LIVE_POINTS)))
+            answer = self._shown(self._explain(experiment, Sharing(LIVE_POINTS, MOST_LIVE_POINTS)))
             self._kept.put(key, answer)
         return answer
 
-    def why(self, wish: Wish, tell: Tell) -> Mapping[str, object]:
+    def why(self, experiment: Experiment, tell: Tell) -> Mapping[str, object]:
         """Why the first passage scores otherwise than the second, and the smallest swap, uncut.
 
         Args:
-            wish: texts and model.
+            experiment: texts and model.
             tell: takes the progress.
 
         Raises:
             InputError: if there are no two passages.
         """
-        wish = wish.only(2)
-        plain = Wish(wish.model, wish.query, wish.passages, ())
+        experiment = experiment.only(2)
+        plain = Experiment(experiment.model, experiment.query, experiment.passages, ())
         key = _key("why", plain)
         answer = self._kept.get(key)
         if answer is None:
@@ -385,11 +400,11 @@ class Microscope:
             self._kept.put(key, answer)
         return answer
 
-    def page(self, wish: Wish, title: str = "") -> Mapping[str, object]:
+    def page(self, experiment: Experiment, title: str = "") -> Mapping[str, object]:
         """The page that is saved: ranking, cuts, lines of Python, and the pair view.
 
         Args:
-            wish: texts, cuts, model.
+            experiment: texts, cuts, model.
             title: what it is called.
 
         Raises:
@@ -397,28 +412,32 @@ class Microscope:
         """
         ranking = Ranking(
             **{  # type: ignore[arg-type]
-                name: value for name, value in self.score(wish).items() if name in Ranking.FIELDS
+                name: value
+                for name, value in self.score(experiment).items()
+                if name in Ranking.FIELDS
             }
         )
         view = ""
-        if len(wish.passages) > 1 and not any(cut.how is How.MEAN for cut in wish.cuts):
-            view = str(self.words(wish, lambda told: None)["view"])
-        name = shown_name(self.models[wish.model])
-        lines = self.lines(wish)
-        return {"page": page_of(title, name, wish, ranking, lines, view)}
+        if len(experiment.passages) > 1 and not any(cut.how is How.MEAN for cut in experiment.cuts):
+            view = str(self.words(experiment, lambda told: None)["view"])
+        name = shown_name(self.models[experiment.model])
+        lines = self.lines(experiment)
+        return {"page": page_of(title, name, experiment, ranking, lines, view)}
 
-    def lines(self, wish: Wish) -> str:
+    def lines(self, experiment: Experiment) -> str:
         """The lines of Python that give the same numbers.
 
         Args:
-            wish: texts, cuts, model.
+            experiment: texts, cuts, model.
         """
-        return python_lines(self.models[wish.model], wish)
+        return python_lines(self.models[experiment.model], experiment)
 
-    def _explain(self, wish: Wish, sharing: Sharing) -> Result:
+    def _explain(self, experiment: Experiment, sharing: Sharing) -> Result:
         self.runs += 1
-        options = Sharing(sharing.points, sharing.most_points, wish.cuts)
-        return explain_pairs(self.models[wish.model], wish.pairs, (0, 1), options, swap=False)
+        options = Sharing(sharing.points, sharing.most_points, experiment.cuts)
+        return explain_pairs(
+            self.models[experiment.model], experiment.pairs, (0, 1), options, swap=False
+        )
 
     def _shown(self, result: Result) -> dict[str, object]:
         """An explanation for the page: the pair view, and what the matrix and the grid show."""
@@ -442,10 +461,10 @@ class Microscope:
             "sentence": prose(swap_sentence(result)),
         }
 
-    def _heads(self, wish: Wish) -> dict[str, object]:
+    def _heads(self, experiment: Experiment) -> dict[str, object]:
         """Attention, and screened effect on the margin, of every head in every direction."""
-        model, pairs = self.models[wish.model], wish.pairs
-        for cut in wish.cuts:
+        model, pairs = self.models[experiment.model], experiment.pairs
+        for cut in experiment.cuts:
             if cut.how is How.MEAN:
                 raise InputError(
                     f"cut {str(cut)!r:.80} puts in what other passages read, so that words and "
@@ -458,10 +477,10 @@ class Microscope:
         def keep(rows: np.ndarray, values: np.ndarray) -> None:
             slopes.update(zip(rows.tolist(), values, strict=True))
 
-        gating.stream_slopes(model, pairs, keep, cuts=wish.cuts)
+        gating.stream_slopes(model, pairs, keep, cuts=experiment.cuts)
         screened = slopes[1] - slopes[0]  # cutting takes the slope away, in A less in B
-        masses = np.mean([self._masses(model, pair, wish.cuts) for pair in pairs], axis=0)
-        labels = [int(part) for part in self.parts(model)]
+        masses = np.mean([self._masses(model, pair, experiment.cuts) for pair in pairs], axis=0)
+        labels = [int(part) for part in self.parts(experiment.model)]
         return {
             what: {
                 f"{Part(x)}->{Part(y)}": _grid(table[:, :, x, y]) for x in labels for y in labels
@@ -477,6 +496,12 @@ class Microscope:
         whole = np.zeros((*found.shape[:2], len(Part), len(Part)))
         whole[:, :, there[:, None], there[None, :]] = found
         return whole
+
+
+def _check(cut: Cut, model: Reranker) -> None:
+    """Refuse a cut that the model's layers, heads or decoder do not allow."""
+    layers, heads = model.family.n_layers, model.family.n_heads
+    cut.check(layers, heads, repr(model.name), decoder=model.decodes)
 
 
 def rows_of(parts: Sequence[Part]) -> list[str]:
@@ -497,9 +522,9 @@ def _said(direction: Direction) -> str:
     return words.replace("the document", "the passage")
 
 
-def _key(kind: str, wish: Wish) -> str:
-    cuts = sorted(map(str, wish.cuts))
-    return json.dumps([kind, wish.model, wish.query, wish.passages, cuts])
+def _key(kind: str, experiment: Experiment) -> str:
+    cuts = sorted(map(str, experiment.cuts))
+    return json.dumps([kind, experiment.model, experiment.query, experiment.passages, cuts])
 
 
 def _few(value: object) -> float:

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matchlens.arguments import typed
@@ -81,6 +80,12 @@ class LivePage:
         end = time.monotonic() + PATIENCE
         while not self._server.started and self._thread.is_alive() and time.monotonic() < end:
             time.sleep(0.01)
+        if not self._server.started:
+            self.stop()
+            raise InputError(
+                f"the live page did not start on port {self.port} within {PATIENCE:g} seconds; "
+                "expected a server that answers: try again, or give another port"
+            )
 
     @property
     def url(self) -> str:
@@ -166,12 +171,11 @@ def serve(
 
 
 def _loaded(model: Any) -> Reranker:
-    from matchlens.models.load import Reranker, load
-    from matchlens.models.wrap import wrap
+    from matchlens.models.load import Reranker
+    from matchlens.models.wrap import as_model, wrap
 
-    if isinstance(model, Reranker):
-        return model
-    return load(model) if isinstance(model, str | Path) else wrap(model)
+    loaded = as_model(model)
+    return loaded if isinstance(loaded, Reranker) else wrap(loaded)
 
 
 def check_extra() -> None:

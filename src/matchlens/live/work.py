@@ -1,4 +1,4 @@
-"""One model run at a time: a queue and its thread; a newer wish removes older ones."""
+"""One model run at a time; a newer request of a browser removes its older ones."""
 
 from __future__ import annotations
 

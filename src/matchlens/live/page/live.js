@@ -163,7 +163,7 @@
     $("wrong").textContent = error ? error.message : "";
     $("wrong").hidden = !error;
   }
-  const wish = (of, old = false) => ({
+  const experiment = (of, old = false) => ({
     model: of,
     query: old && state.oldQuery !== null ? state.oldQuery : state.query,
     passages: there().map((place) => (old && state.passages[place].old !== null ? state.passages[place].old : state.passages[place].text)),
@@ -211,8 +211,8 @@
     const places = there();
     const asked = [];
     about.models.forEach((_, of) => {
-      asked.push(run("score", { ...wish(of), slot: 0 }).then((result) => result && { of, now: spread(result, places) }));
-      if (edited) asked.push(run("score", { ...wish(of, true), slot: 1 }).then((result) => result && { of, old: spread(result, places) }));
+      asked.push(run("score", { ...experiment(of), slot: 0 }).then((result) => result && { of, now: spread(result, places) }));
+      if (edited) asked.push(run("score", { ...experiment(of, true), slot: 1 }).then((result) => result && { of, old: spread(result, places) }));
     });
     try {
       const answers = await Promise.all(asked);
@@ -711,7 +711,7 @@
     }
     $("view").classList.add("stale");
     if ($("view").firstChild) note("Words and heads of the change before; those of this one follow.");
-    const two = { ...wish(active), passages: places.slice(0, 2).map((place) => state.passages[place].text) };
+    const two = { ...experiment(active), passages: places.slice(0, 2).map((place) => state.passages[place].text) };
     try {
       const of = active;
       const answer = await run("words", two, ({ heads }) => {
@@ -750,7 +750,7 @@
   }
   async function why(apply) {
     const places = there().slice(0, 2);
-    const two = { ...wish(active), passages: places.map((place) => state.passages[place].text), cuts: [] };
+    const two = { ...experiment(active), passages: places.map((place) => state.passages[place].text), cuts: [] };
     stop("words");
     const mine = turn;
     try {
@@ -951,7 +951,7 @@
     const one = state.passages[place];
     const mine = turn;
     try {
-      const answer = await run("words", { ...wish(active), passages: [one.text, one.old] });
+      const answer = await run("words", { ...experiment(active), passages: [one.text, one.old] });
       if (answer && mine === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.complete} ${answer.notes}`);
     } catch (error) {
       note(error.message);
@@ -960,7 +960,7 @@
   $("link").addEventListener("click", async () => copied(await link(), $("link")));
   $("python").addEventListener("click", async () => {
     try {
-      $("code").textContent = (await ask("/api/lines", wish(active))).lines;
+      $("code").textContent = (await ask("/api/lines", experiment(active))).lines;
       $("lines").showModal();
     } catch (error) {
       wrong(error);
@@ -969,7 +969,7 @@
   $("copy").addEventListener("click", () => copied($("code").textContent, $("copy")));
   $("save").addEventListener("click", async () => {
     try {
-      const answer = await run("page", { ...wish(active), title: state.query.slice(0, 200) });
+      const answer = await run("page", { ...experiment(active), title: state.query.slice(0, 200) });
       if (!answer) return;
       const url = URL.createObjectURL(new Blob([answer.page], { type: "text/html" }));
       const anchor = el("a", { href: url, download: "matchlens-live.html" });

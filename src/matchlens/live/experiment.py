@@ -21,7 +21,7 @@ HOWS = (How.ZERO, How.MASK, How.MEAN, How.SINK)
 
 
 @dataclass(frozen=True)
-class Wish:
+class Experiment:
     """Texts, cuts and a model.
 
     Args:
@@ -37,8 +37,8 @@ class Wish:
     cuts: tuple[Cut, ...]
 
     @classmethod
-    def of(cls, asked: Mapping[str, object], models: int) -> Wish:
-        """Check a wish.
+    def of(cls, asked: Mapping[str, object], models: int) -> Experiment:
+        """Check an experiment.
 
         Args:
             asked: what a browser has sent.
@@ -69,7 +69,7 @@ class Wish:
             for place, text in enumerate(self.passages)
         ]
 
-    def only(self, count: int) -> Wish:
+    def only(self, count: int) -> Experiment:
         """The first passages alone.
 
         Args:
@@ -83,7 +83,7 @@ class Wish:
                 f"{len(self.passages)} passage is there; expected {count} or more, so that one "
                 "ranks above another: add a passage"
             )
-        return Wish(self.model, self.query, self.passages[:count], self.cuts)
+        return Experiment(self.model, self.query, self.passages[:count], self.cuts)
 
 
 def _text(what: str, text: object) -> str:
