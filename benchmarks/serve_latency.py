@@ -44,7 +44,9 @@ def ask(port: int, token: str, body: Mapping[str, object]) -> Mapping[str, objec
         return json.loads(connection.getresponse().read().splitlines()[-1])["result"]
 
 
-def experiment(pairs: Sequence[Pair], cuts: Sequence[str], kind: str = "score") -> dict[str, object]:
+def experiment(
+    pairs: Sequence[Pair], cuts: Sequence[str], kind: str = "score"
+) -> dict[str, object]:
     texts = [pair.text for pair in pairs]
     return {"kind": kind, "client": "benchmark", "model": 0, "query": pairs[0].query,
             "passages": texts, "cuts": list(cuts)}  # fmt: skip

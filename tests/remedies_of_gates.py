@@ -12,13 +12,13 @@ import torch
 import matchlens
 import tiny as tiny_models
 from matchlens import gating
-from matchlens.directions import SET_EXAMPLE, cut_sets
-from matchlens.settings import Cuts
+from matchlens.options import Cuts
+from matchlens.sets import SET_EXAMPLE, cut_sets
 from remedies import C, least, numbers
 
-SETS = "directions.py:cut_sets"
-LISTED = "directions.py:_sets"
-PLACE = "settings.py:CutSets.__post_init__"
+SETS = "sets.py:cut_sets"
+LISTED = "sets.py:_sets"
+PLACE = "options.py:CutSets.__post_init__"
 MANY_HEADS = "Q->D#" + ",".join(f"{layer}.0" for layer in range(2000))
 RIGHT = json.loads(SET_EXAMPLE)
 

@@ -485,7 +485,7 @@ FOLDERS = [
       lambda m: [{"max_length": numbers(m)[0]}]),
     C("models/folder.py:check_dtype", "", loads_as(), {"dtype": "int8"},
       lambda m: [{"dtype": one} for one in listed(m)]),
-    C("models/folder.py:_unreachable", "", lambda w, v: find(v(w)),
+    C("models/hub.py:_unreachable", "", lambda w, v: find(v(w)),
       lambda w: "some/model", [lambda w: str(base(w, "bert"))]),
     C("models/labels.py:choose", "names none", loads_as("bert/3"), {"label": "x"}, called),
     C("models/labels.py:choose", "0 labels", loads(), {"id2label": {}}, [SAME]),

@@ -11,8 +11,8 @@ import matchlens
 from matchlens import Pair, PairSet
 from matchlens.corpora import frame
 from matchlens.corpora.own import own_parts, read_parts
+from matchlens.options import StudySettings
 from matchlens.parts import OwnPart
-from matchlens.settings import StudySettings
 from remedies import C, after
 
 LABELLED, CHECKED, SPANS = (
@@ -134,7 +134,7 @@ OWN = [
       lambda m: re.findall("write ([A-Z]+),", m)),
     C("plan.py:bound.part", "", cut_of, "Q->TITEL", ["Q->TITLE", "Q->D"]),
     C("runners/runner.py:_Tokenized.check", "", limited, 12, [64]),
-    C("settings.py:StudySettings.only_measure", "",
+    C("options.py:StudySettings.only_measure", "",
       lambda w, given: StudySettings(measure=given).only_measure, ["RR@10", "nDCG@10"],
       [["RR@10"], None]),
     C("studies/scoring.py:rank", "top is", ranked, {"top": 0}, [{"top": 1}, {"top": None}]),

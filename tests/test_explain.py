@@ -17,10 +17,10 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import Pair
-from matchlens.directions import cut_sets
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
 from matchlens.runners import run
+from matchlens.sets import cut_sets
 from matchlens.studies import explaining, swaps
 from matchlens.studies.swaps import Unit, smallest_swap
 
@@ -413,7 +413,7 @@ def test_sets_can_come_from_a_file_or_by_name_in_python(model, tmp_path):
 
 
 def test_two_files_cannot_give_one_name_to_two_sets(tmp_path):
-    from matchlens.settings import Cuts
+    from matchlens.options import Cuts
 
     one = tmp_path / "one.json"
     one.write_text('[{"name": "a", "cuts": ["Q->D"]}]')

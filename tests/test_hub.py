@@ -19,7 +19,8 @@ import matchlens
 import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError
-from matchlens.models.folder import download_size, find
+from matchlens.models.folder import find
+from matchlens.models.hub import download_size
 from matchlens.studies import wexir25
 
 pytestmark = pytest.mark.slow

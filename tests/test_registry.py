@@ -24,7 +24,8 @@ TOY = '''
 from __future__ import annotations
 
 from matchlens.errors import InputError
-from matchlens.settings import StudySettings, option, settings
+from matchlens.settings import option, settings
+from matchlens.options import StudySettings
 from matchlens.studies.spec import StudySpec
 
 

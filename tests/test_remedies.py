@@ -1630,7 +1630,7 @@ def downloads(w: World, given: tuple) -> object:
     name, size, answer, changed = given
     real = w.model_folder
     w.patch.setattr(
-        "matchlens.models.folder.download_size", lambda model, _: 0 if model == str(real) else size
+        "matchlens.models.hub.download_size", lambda model, _: 0 if model == str(real) else size
     )
     if name == "hub":  # what would be downloaded is there
         find = importlib.import_module("matchlens.models.folder").find
@@ -1941,7 +1941,7 @@ COMMANDS = [
         lambda m: [{"--workers": str(one)} for one in least(m)],
     ),
     C(
-        "settings.py:Placement.__post_init__",
+        "options.py:Placement.__post_init__",
         "",
         cli("ablation", **{"--dry-run": True}),
         {"--ray-address": "ray://x:1"},

@@ -281,7 +281,7 @@ def test_a_model_that_only_the_options_of_a_manifest_name_is_not_looked_for(copy
             one["models"]["base"] = {"sha256": "0", "local": False}
 
     change(copy, edit)
-    monkeypatch.setattr("matchlens.models.folder._download", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr("matchlens.models.folder.download", lambda *_: pytest.fail("downloaded"))
     assert rerun(copy, "-q") == 0
 
 

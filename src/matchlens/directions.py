@@ -17,17 +17,14 @@ information flows from Y to X.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import NoReturn
 
 from matchlens.arguments import typed
-from matchlens.errors import InputError, one_line
-from matchlens.files import read_text
+from matchlens.errors import InputError
 from matchlens.parts import (
     BY_NAME,
     DECODER,
@@ -45,11 +42,6 @@ LONGEST = 150
 EXAMPLE = "Q->D@0:8"
 ARROW = {"\N{RIGHTWARDS ARROW}": "->"}
 """How figures and texts write an arrow, read as the one of the grammar."""
-SET_EXAMPLE = '[{"name": "sinks", "cuts": ["CLS->D", "SEP2->D#3.1"]}]'
-MOST_SETS, MOST_CUTS = 1_000, 1_000
-"""Sets of cuts in a file, and cuts in a set."""
-RESERVED = ("original", "random")
-"""Names of conditions that are no cuts."""
 
 
 class How(StrEnum):
@@ -293,115 +285,6 @@ class Cut:
                     f"cut {str(self)!r}: head {layer}.{head} is out of range; expected 0 to "
                     f"{heads - 1}, since {name} has {heads} heads a layer (counting starts at 0)"
                 )
-
-
-Sets = dict[str, tuple["Cut", ...]]
-"""Cuts that are made together, each set by its name."""
-
-
-@typed
-def cut_sets(
-    source: str | Path | Mapping[str, Sequence[str | Cut]] | None,
-) -> Sets:
-    """Read sets of cuts that are made together, each by its name.
-
-    A set says what no single cut's text can: directions of different layers and heads in one
-    condition.
-
-    Args:
-        source: a JSON file with a list of objects, each with ``name`` and ``cuts``, a list of
-            texts; or cuts by the name of their set; None for no set.
-
-    Raises:
-        InputError: if the file or a set cannot be used.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "cuts.json")
-    ...     _ = file.write_text(SET_EXAMPLE)
-    ...     [(name, [str(cut) for cut in cuts]) for name, cuts in cut_sets(file).items()]
-    [('sinks', ['CLS->D', 'SEP2->D#3.1'])]
-    """
-    if source is None:
-        return {}
-    if isinstance(source, Mapping):
-        named = [{"name": name, "cuts": [str(cut) for cut in source[name]]} for name in source]
-        return _sets(named, "sets") if named else {}
-    where = f"cut file {one_line(str(source))!r}"
-    try:
-        listed = json.loads(read_text(Path(source)))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {SET_EXAMPLE}"
-        ) from None
-    return _sets(listed, where)
-
-
-def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
-    """Sets of cuts from JSON texts of one set each, as :func:`set_texts` writes them.
-
-    Raises:
-        InputError: if a text is no set.
-    """
-    listed = []
-    for text in texts:
-        try:
-            listed.append(json.loads(text))
-        except (ValueError, RecursionError):
-            listed.append(None)
-    return _sets(listed, where) if listed else {}
-
-
-def set_texts(sets: Mapping[str, Iterable[str | Cut]]) -> list[str]:
-    """Each set of cuts as one line of JSON.
-
-    >>> set_texts({"sinks": ["CLS->D", Cut.parse("SEP2->D#3.1")]})
-    ['{"name": "sinks", "cuts": ["CLS->D", "SEP2->D#3.1"]}']
-    """
-    return [
-        json.dumps({"name": name, "cuts": [str(cut) for cut in cuts]}, ensure_ascii=False)
-        for name, cuts in sets.items()
-    ]
-
-
-def set_file(sets: Mapping[str, Iterable[str | Cut]]) -> str:
-    """The content of a file that :func:`cut_sets` reads."""
-    return "[\n" + ",\n".join(f"  {text}" for text in set_texts(sets)) + "\n]\n"
-
-
-def _sets(listed: object, where: str) -> Sets:
-    if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_SETS:
-        raise InputError(
-            f"{where} holds no list of 1 to {MOST_SETS:,} sets; expected JSON such as {SET_EXAMPLE}"
-        )
-    sets: Sets = {}
-    for number, one in enumerate(listed, 1):
-        if not isinstance(one, dict) or set(one) != {"name", "cuts"}:
-            raise InputError(
-                f"{where}, set {number} is no object with name and cuts alone; expected, for "
-                f"example, {SET_EXAMPLE[1:-1]}"
-            )
-        name, texts = one["name"], one["cuts"]
-        usable = isinstance(name, str) and name.strip() and name.isprintable()
-        if not usable or name in RESERVED or "->" in name or len(name) > LONGEST:
-            raise InputError(
-                f"{where}, set {number} has the name {one_line(repr(name))[:60]}; expected a "
-                f"printable text of 1 to {LONGEST} characters without '->', and not "
-                f"{' or '.join(map(repr, RESERVED))}"
-            )
-        if name in sets:
-            raise InputError(f"{where} has two sets called {name[:60]!r}; give each its own name")
-        listed_texts = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-        if not listed_texts or not 1 <= len(texts) <= MOST_CUTS:
-            raise InputError(
-                f"{where}, set {number} has no list of 1 to {MOST_CUTS:,} texts for cuts; expected "
-                'cuts such as ["CLS->D", "SEP2->D#3.1"]'
-            )
-        try:
-            sets[name] = tuple(Cut.parse(text) for text in texts)
-        except InputError as error:
-            raise InputError(f"{where}, set {number}: {error}") from None
-    return sets
 
 
 def hows_but(how: How) -> str:

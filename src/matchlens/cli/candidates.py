@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matchlens.errors import InputError
-from matchlens.settings import Settings, StudySettings
+from matchlens.options import StudySettings
+from matchlens.settings import Settings
 
 if TYPE_CHECKING:
     from matchlens.corpora import Collection, PairSet

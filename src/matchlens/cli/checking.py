@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError, one_line
-from matchlens.settings import ModelSettings, Settings, option, settings
+from matchlens.options import ModelSettings
+from matchlens.settings import Settings, option, settings
 
 if TYPE_CHECKING:
     from matchlens.models.check import Checks

@@ -22,18 +22,8 @@ from matchlens.cli import (
     serving,
     study,
 )
-from matchlens.settings import (
-    PANELS,
-    RUNNING,
-    Cuts,
-    Out,
-    Queries,
-    Quiet,
-    Seed,
-    Settings,
-    options_of,
-    settings,
-)
+from matchlens.options import Cuts, Out, Queries, Quiet, Seed
+from matchlens.settings import PANELS, RUNNING, Settings, options_of, settings
 from matchlens.studies.registry import STUDIES
 from matchlens.studies.specs.ablation import AblationSettings
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError
-from matchlens.settings import RESULTS, Effect, Out, Quiet, Seed, argument, option, settings
+from matchlens.options import Out, Quiet, Seed
+from matchlens.settings import RESULTS, Effect, argument, option, settings
 
 HELP = """Set results folders side by side: several models, or one model on several collections.
 

@@ -12,16 +12,8 @@ from matchlens.cli.scoring import read_pairs
 from matchlens.cli.terminal import progress, say, show
 from matchlens.corpora.lines import numbered
 from matchlens.errors import InputError
-from matchlens.settings import (
-    STUDY,
-    Effect,
-    ModelSettings,
-    Out,
-    Prefixes,
-    Seed,
-    option,
-    settings,
-)
+from matchlens.options import ModelSettings, Out, Prefixes, Seed
+from matchlens.settings import STUDY, Effect, option, settings
 
 HELP = """Explain why a model ranks one passage above another: no grades, no collection needed.
 

@@ -14,7 +14,8 @@ from matchlens.cli.candidates import check_own_parts, collections, draw
 from matchlens.cli.recording import machine, record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError, Interrupted
-from matchlens.settings import Effect, Placement, Settings, StudySettings, options_of
+from matchlens.options import Placement, StudySettings
+from matchlens.settings import Effect, Settings, options_of
 from matchlens.studies.registry import STUDIES
 from matchlens.studies.spec import Inputs
 

@@ -15,13 +15,11 @@ from matchlens.cli import study
 from matchlens.cli.job import need_out, prepare
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError
-from matchlens.settings import (
-    MODEL,
+from matchlens.options import (
     BatchTokens,
     CollectionSettings,
     Device,
     DryRun,
-    Effect,
     Out,
     Placement,
     Precision,
@@ -30,11 +28,8 @@ from matchlens.settings import (
     Seed,
     StudySettings,
     Yes,
-    argument,
-    one_of,
-    option,
-    settings,
 )
+from matchlens.settings import MODEL, Effect, argument, one_of, option, settings
 
 if TYPE_CHECKING:
     from matchlens.results import Result
@@ -129,7 +124,7 @@ def _allow(settings: ReproduceSettings, filled: StudySettings, datasets: list[st
     Raises:
         InputError: if it cannot be reached, there is no room, or nobody says yes.
     """
-    from matchlens.models.folder import download_size
+    from matchlens.models.hub import download_size
 
     needs = [(f"model {filled.model}", download_size(filled.model, filled.revision))]
     if datasets:

@@ -20,16 +20,12 @@ from matchlens.cli.job import check_placement
 from matchlens.cli.recording import place_in
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError, MatchlensWarning, visible
+from matchlens.options import PLACEMENT, Out, Placement, Quiet, Yes
 from matchlens.settings import (
-    PLACEMENT,
     RESULTS,
     RUNNING,
     Effect,
-    Out,
-    Placement,
-    Quiet,
     Settings,
-    Yes,
     argument,
     files_of,
     from_json,

@@ -13,16 +13,8 @@ from matchlens.corpora import Pair
 from matchlens.corpora.lines import MAX_LINE, is_unicode, numbered
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
-from matchlens.settings import (
-    COLLECTION,
-    BatchTokens,
-    Cuts,
-    Effect,
-    ModelSettings,
-    Prefixes,
-    option,
-    settings,
-)
+from matchlens.options import BatchTokens, Cuts, ModelSettings, Prefixes
+from matchlens.settings import COLLECTION, Effect, option, settings
 
 HELP = """Score pairs without a cut and under each cut; JSON lines in, JSON lines out.
 

@@ -13,22 +13,16 @@ from matchlens.cli.candidates import collections, draw
 from matchlens.cli.terminal import say, show
 from matchlens.directions import Cut
 from matchlens.errors import InputError, Interrupted
-from matchlens.settings import (
-    MODEL,
-    RESULTS,
+from matchlens.options import (
     Candidates,
     CollectionSettings,
     CutSets,
-    Effect,
     Fields,
     ModelSettings,
     Seed,
     StudySettings,
-    option,
-    options_of,
-    settings,
-    within,
 )
+from matchlens.settings import MODEL, RESULTS, Effect, option, options_of, settings, within
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet

@@ -12,17 +12,8 @@ from matchlens.cli.job import Job, need_out, prepare, with_easy
 from matchlens.cli.recording import record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError
-from matchlens.settings import (
-    Base,
-    Effect,
-    Quiet,
-    Settings,
-    StudySettings,
-    argument,
-    option,
-    settings,
-    within,
-)
+from matchlens.options import Base, Quiet, StudySettings
+from matchlens.settings import Effect, Settings, argument, option, settings, within
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet

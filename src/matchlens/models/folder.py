@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,19 +14,19 @@ from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.adapters import HEADS, Adapted, Adapter
 from matchlens.models.config import check_config, load_config
 from matchlens.models.convert import safetensors_of
-from matchlens.models.diagnosis import ADAPTER, INDEX, ONE, check_folder, has_tokenizer
+from matchlens.models.diagnosis import ADAPTER, ONE, check_folder, has_tokenizer
 from matchlens.models.files import (
     Mark,
     check_files,
     check_unchanged,
     digest,
     marks_of,
-    module_folders,
     pickled_files,
     read_json,
 )
+from matchlens.models.hub import HUB_ID, download, snapshot
 from matchlens.models.labels import Label, choose, no_labels
-from matchlens.models.serving import MODULES, PLAIN, Serving, serving_of
+from matchlens.models.serving import PLAIN, Serving, serving_of
 from matchlens.models.weights import Weights
 from matchlens.prompts import Prompt, known_prompt
 
@@ -103,11 +101,6 @@ READ_SAFELY = "pytorch_model.bin, read without running code"
 """What the manifest says of pickled weights."""
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-_PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
-"""Files of a hub's model, in its folders, too (``*`` stands for ``/`` as well)."""
-_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -418,10 +411,10 @@ def _base(adapter: Adapter, path: Path) -> Path:
                 "itself; expected a whole model: merge that one first"
             )
         return Path(name)
-    known = bool(_HUB_ID.fullmatch(name)) and ".." not in name
+    known = bool(HUB_ID.fullmatch(name)) and ".." not in name
     if known and path.parent.name == "snapshots":  # it came from the hub: so does its base
-        return _download(name, None)
-    found = _snapshot(name, None) if known else None
+        return download(name, None)
+    found = snapshot(name, None) if known else None
     if found is None:
         raise InputError(
             f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is neither a folder "
@@ -472,8 +465,8 @@ def _place(name: str | Path, revision: str | None) -> Path:
         raise InputError(
             f"model {str(name)!r} is a file; expected the folder that holds config.json{also}"
         )
-    if isinstance(name, str) and _HUB_ID.fullmatch(name) and ".." not in name:
-        return _download(name, revision)
+    if isinstance(name, str) and HUB_ID.fullmatch(name) and ".." not in name:
+        return download(name, revision)
     if isinstance(name, Path):
         raise InputError(
             f"no model folder {str(name)!r}; expected an existing folder (a Hugging Face id is "
@@ -571,95 +564,3 @@ def check_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
     return dtype
-
-
-def download_size(name: str, revision: str | None = None) -> int:
-    """Bytes that :func:`find` would download for a model; 0 where it is here."""
-    if name == "demo" or Path(name).is_dir() or not _HUB_ID.fullmatch(name):
-        return 0
-    from fnmatch import fnmatchcase
-
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    here = _snapshot(name, revision)
-    if (
-        here is not None
-        and (_safe(here) or pickled_files(here, name))
-        and all((here / folder).is_dir() for folder in module_folders(here, name))
-    ):
-        return 0
-    try:
-        about = HfApi().model_info(name, revision=revision, files_metadata=True)
-    except Exception as error:  # the client raises anything here
-        if here is not None:
-            return 0  # nothing can be downloaded, and find says what is lacking
-        raise _unreachable(name, error) from None
-    files = {one.rfilename: one.size or 0 for one in about.siblings or []}
-    wanted = _WANTED if {ONE, INDEX} & files.keys() else (*_WANTED, *_PICKLED)
-    if MODULES in files:
-        wanted = (*wanted, *_of_modules(_modules_of(name, about.sha), name))
-    return sum(
-        size
-        for file, size in files.items()
-        if any(fnmatchcase(file, pattern) for pattern in wanted)
-        and not isinstance(try_to_load_from_cache(name, file, revision=about.sha), str)
-    )
-
-
-def _safe(path: Path) -> bool:
-    """Whether a folder has weights in safetensors."""
-    return any((path / file).exists() for file in (ONE, INDEX))
-
-
-def _of_modules(path: Path, name: str) -> list[str]:
-    """Patterns of all that lies in the folders of sentence-transformers' modules."""
-    return [f"{glob.escape(folder)}/*" for folder in module_folders(path, name)]
-
-
-def _modules_of(name: str, revision: str | None) -> Path:
-    """The folder of the hub's cache that has a model's modules.json, which is downloaded."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(name, MODULES, revision=revision)).parent
-    except Exception as error:  # the client raises anything here
-        raise _unreachable(name, error) from None
-
-
-def _snapshot(name: str, revision: str | None) -> Path | None:
-    """What the hub's cache has of a model."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=list(_WANTED), local_files_only=True
-            )
-        )
-    except (OSError, ValueError):  # it is not there, or not all of it
-        return None
-
-
-def _download(name: str, revision: str | None) -> Path:
-    """The folder of a model in the hub's cache; pickled weights only where there are no others."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
-        more = [*(() if _safe(path) else _PICKLED), *_of_modules(path, name)]
-        if more:
-            every = [*_WANTED, *more]
-            path = Path(snapshot_download(name, revision=revision, allow_patterns=every))
-    except InputError:
-        raise
-    except Exception as error:  # the client raises anything here
-        raise _unreachable(name, error) from None
-    return path
-
-
-def _unreachable(name: str, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return InputError(
-        f"no folder {name!r} here, and the Hugging Face hub does not give a model of that "
-        f"name ({reason}); give an existing folder, a hub id that can be reached, or 'demo'"
-    )

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
-from matchlens.directions import Cut, cut_sets
+from matchlens.directions import Cut
 from matchlens.results import Result
+from matchlens.sets import cut_sets
 from matchlens.studies.cut_modes import agreement, expand_modes, feasible, left_out, starred
 from matchlens.studies.cut_study import Settings, conditions_of, conduct, sets_option
 from matchlens.studies.presets import preset as preset_of
@@ -51,7 +52,7 @@ def ablation(
         cuts: the cuts to make, as texts or values; the preset's (30 cells) where None and there
             are no sets. Results are keyed by the text as given.
         sets: cuts that are made together, by the name of their set, or a file that
-            :func:`matchlens.directions.cut_sets` reads. Results are keyed by the name.
+            :func:`matchlens.sets.cut_sets` reads. Results are keyed by the name.
         hows: ways of cutting, each applied to every cut; where they are several, stars are
             corrected for each way apart and the table ``agreement`` says where they agree.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut, cut_sets
+from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.plan import Condition, bound
 from matchlens.ranking import (
@@ -29,6 +29,7 @@ from matchlens.ranking import (
 )
 from matchlens.ranking.ties import rank
 from matchlens.results import Result
+from matchlens.sets import cut_sets
 from matchlens.studies.common import (
     Execution,
     identity,

@@ -18,13 +18,14 @@ from matchlens.corpora import Pair, PairSet, thin
 from matchlens.corpora.collection import Draw
 from matchlens.corpora.lines import shown
 from matchlens.corpora.own import own_parts
-from matchlens.directions import Cut, cut_sets
+from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import READERS
 from matchlens.parts import Part
 from matchlens.plan import Condition, bound
 from matchlens.results import Result, records
+from matchlens.sets import cut_sets
 from matchlens.studies.common import (
     TIE_TOL,
     Execution,
@@ -424,7 +425,7 @@ def look(
         cuts: the cuts under which scores are shown; where None and there are no sets those that
             were stored, or the preset's (Table 1).
         sets: cuts that are made together, by the name of their set, or a file that
-            :func:`matchlens.directions.cut_sets` reads. With them the cuts are run here.
+            :func:`matchlens.sets.cut_sets` reads. With them the cuts are run here.
         preset: names the cuts.
         most_pairs: at most so many candidates where the cuts are run here; all where None.
 

@@ -11,9 +11,10 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.frame import pairs_of
-from matchlens.directions import Cut, cut_sets
+from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.plan import Condition
+from matchlens.sets import cut_sets
 from matchlens.studies.common import Execution
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def score(
             ``resample``). ``mean`` takes its means over all of them.
         cuts: cuts, as texts or values; columns are keyed by the text as given.
         sets: cuts that are made together, by the name of their set, or a file that
-            :func:`matchlens.directions.cut_sets` reads; columns are keyed by the name.
+            :func:`matchlens.sets.cut_sets` reads; columns are keyed by the name.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the pairs (:mod:`matchlens.runners`); this process where None.

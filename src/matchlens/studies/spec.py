@@ -11,18 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from matchlens import settings as s
 from matchlens.corpora import PairSet, thin
-from matchlens.directions import Cut, Sets
+from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
+from matchlens.options import MostPairs, StudySettings
 from matchlens.plan import Condition
+from matchlens.sets import Sets
 
 if TYPE_CHECKING:
     from matchlens.models.load import Reranker
     from matchlens.results import Result
 
-S = TypeVar("S", bound=s.StudySettings)
+S = TypeVar("S", bound=StudySettings)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class StudySpec(ABC, Generic[S]):
     """
 
     help: ClassVar[str]
-    settings: ClassVar[type[s.StudySettings]]
+    settings: ClassVar[type[StudySettings]]
     easy: ClassVar[bool] = False
     ranks: ClassVar[bool] = False
 
@@ -88,7 +89,7 @@ class StudySpec(ABC, Generic[S]):
 
     def most_pairs(self, settings: S) -> int | None:
         """The largest number of pairs that are cut; None for all."""
-        return settings.most(None) if isinstance(settings, s.MostPairs) else None
+        return settings.most(None) if isinstance(settings, MostPairs) else None
 
     def conditions(self, inputs: Inputs[S]) -> Mapping[str, Condition]:
         """The conditions by name, the untouched model ("") among them."""

@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from matchlens import figures
-from matchlens.directions import Cut, set_file
+from matchlens.directions import Cut
 from matchlens.figures import Drawing
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.looking import plain
@@ -17,6 +17,7 @@ from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table
 from matchlens.report.texts import listed, note_lines, number, printed, wrapped
 from matchlens.results import Result, records
+from matchlens.sets import set_file
 
 SHOWN = 10
 SET = "smallest swap"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from matchlens.directions import Cut
 from matchlens.errors import InputError
+from matchlens.options import Cuts, Hows, MostPairs, StudySettings
 from matchlens.plan import Condition
-from matchlens.settings import Cuts, Hows, MostPairs, StudySettings, settings
+from matchlens.settings import settings
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_cuts
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from matchlens.settings import MostPairs, RandomSets, StudySettings, one_of, option, settings
+from matchlens.options import MostPairs, RandomSets, StudySettings
+from matchlens.settings import one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, stages_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from matchlens.settings import Base, MostPairs, StudySettings, option, settings
+from matchlens.options import Base, MostPairs, StudySettings
+from matchlens.settings import option, settings
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.spec import Inputs, StudySpec, check_base, stages_of
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matchlens.directions import Cut
-from matchlens.settings import Cuts, MostPairs, StudySettings, option, settings
+from matchlens.options import Cuts, MostPairs, StudySettings
+from matchlens.settings import option, settings
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_cuts

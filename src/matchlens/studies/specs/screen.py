@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from matchlens.corpora import thin
 from matchlens.directions import Cut
 from matchlens.errors import InputError
-from matchlens.settings import MostPairs, StudySettings, option, settings
+from matchlens.options import MostPairs, StudySettings
+from matchlens.settings import option, settings
 from matchlens.studies.spec import Inputs, StudySpec
 
 if TYPE_CHECKING:

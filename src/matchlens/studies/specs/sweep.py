@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from matchlens.directions import Cut
 from matchlens.errors import InputError
+from matchlens.options import Hows, MostPairs, RandomSets, StudySettings
 from matchlens.plan import Condition
-from matchlens.settings import (
-    Hows,
-    MostPairs,
-    RandomSets,
-    StudySettings,
-    argument,
-    one_of,
-    option,
-    settings,
-)
+from matchlens.settings import argument, one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec

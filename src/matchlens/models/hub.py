@@ -1,0 +1,116 @@
+"""The Hugging Face hub and its cache: what a model's folder is downloaded from."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from matchlens.errors import InputError
+from matchlens.models.diagnosis import INDEX, ONE
+from matchlens.models.files import (
+    module_folders,
+    pickled_files,
+)
+from matchlens.models.serving import MODULES
+
+WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+
+
+_PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
+"""Files of a hub's model, in its folders, too (``*`` stands for ``/`` as well)."""
+
+
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
+
+
+def download_size(name: str, revision: str | None = None) -> int:
+    """Bytes that :func:`find` would download for a model; 0 where it is here."""
+    if name == "demo" or Path(name).is_dir() or not HUB_ID.fullmatch(name):
+        return 0
+    from fnmatch import fnmatchcase
+
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    here = snapshot(name, revision)
+    if (
+        here is not None
+        and (_safe(here) or pickled_files(here, name))
+        and all((here / folder).is_dir() for folder in module_folders(here, name))
+    ):
+        return 0
+    try:
+        about = HfApi().model_info(name, revision=revision, files_metadata=True)
+    except Exception as error:  # the client raises anything here
+        if here is not None:
+            return 0  # nothing can be downloaded, and find says what is lacking
+        raise _unreachable(name, error) from None
+    files = {one.rfilename: one.size or 0 for one in about.siblings or []}
+    wanted = WANTED if {ONE, INDEX} & files.keys() else (*WANTED, *_PICKLED)
+    if MODULES in files:
+        wanted = (*wanted, *_of_modules(_modules_of(name, about.sha), name))
+    return sum(
+        size
+        for file, size in files.items()
+        if any(fnmatchcase(file, pattern) for pattern in wanted)
+        and not isinstance(try_to_load_from_cache(name, file, revision=about.sha), str)
+    )
+
+
+def _safe(path: Path) -> bool:
+    """Whether a folder has weights in safetensors."""
+    return any((path / file).exists() for file in (ONE, INDEX))
+
+
+def _of_modules(path: Path, name: str) -> list[str]:
+    """Patterns of all that lies in the folders of sentence-transformers' modules."""
+    return [f"{glob.escape(folder)}/*" for folder in module_folders(path, name)]
+
+
+def _modules_of(name: str, revision: str | None) -> Path:
+    """The folder of the hub's cache that has a model's modules.json, which is downloaded."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, MODULES, revision=revision)).parent
+    except Exception as error:  # the client raises anything here
+        raise _unreachable(name, error) from None
+
+
+def snapshot(name: str, revision: str | None) -> Path | None:
+    """What the hub's cache has of a model."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(WANTED), local_files_only=True
+            )
+        )
+    except (OSError, ValueError):  # it is not there, or not all of it
+        return None
+
+
+def download(name: str, revision: str | None) -> Path:
+    """The folder of a model in the hub's cache; pickled weights only where there are no others."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED)))
+        more = [*(() if _safe(path) else _PICKLED), *_of_modules(path, name)]
+        if more:
+            every = [*WANTED, *more]
+            path = Path(snapshot_download(name, revision=revision, allow_patterns=every))
+    except InputError:
+        raise
+    except Exception as error:  # the client raises anything here
+        raise _unreachable(name, error) from None
+    return path
+
+
+def _unreachable(name: str, error: Exception) -> InputError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"no folder {name!r} here, and the Hugging Face hub does not give a model of that "
+        f"name ({reason}); give an existing folder, a hub id that can be reached, or 'demo'"
+    )
