@@ -100,6 +100,7 @@ def test_the_check_is_of_the_largest_and_of_others_over_the_layers(result):
 
 def test_a_screen_that_is_off_is_withheld(model, pairs, monkeypatch):
     """Estimates of the wrong sign: the exact cuts tell, and nothing is predicted."""
+    gating.check_gates(model)  # while the estimates are right
     real = gating.stream_slopes
 
     def turned(model, pairs, keep, *args, **kwargs):
@@ -112,6 +113,17 @@ def test_a_screen_that_is_off_is_withheld(model, pairs, monkeypatch):
     assert result.to_frame("selected").empty
     assert any("the measure is not predicted" in note for note in result.notes)
     assert result.to_frame("agreement")["pearson"].max() < 0
+
+
+def test_a_screen_without_felt_changes_predicts_nothing(model, pairs, monkeypatch):
+    """No cut moves a score enough to compare signs: that check was not passed."""
+    monkeypatch.setattr(screening, "CORRELATED", -1)
+    monkeypatch.setattr(screening, "FELT", 1e6)
+    result = matchlens.screen(model, pairs, others=20)
+    assert result.options["withheld"]
+    assert result.to_frame("gates")[list(screening.PREDICTED)].isna().all(axis=None)
+    assert any("signs cannot be compared" in note for note in result.notes)
+    assert not any("nan" in note for note in result.notes)
 
 
 def test_no_miss_of_thirty_allows_a_tenth():

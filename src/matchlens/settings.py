@@ -243,6 +243,7 @@ class Settings:
 def options_of(cls: type[Settings]) -> list[Option]:
     """The options of a class of settings, in the order of ``--help``: its own first.
 
+    >>> from matchlens.options import Placement
     >>> [one.name for one in options_of(Placement)]
     ['workers', 'runner', 'ray_address']
     """
@@ -256,6 +257,7 @@ def options_of(cls: type[Settings]) -> list[Option]:
 def files_of(cls: type[Settings]) -> list[str]:
     """The names of the options that name files to read.
 
+    >>> from matchlens.options import ModelSettings
     >>> files_of(ModelSettings)
     ['prompt']
     """
@@ -273,6 +275,7 @@ def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> An
     Raises:
         InputError: if there is no such option, or a value has another type or is out of range.
 
+    >>> from matchlens.options import ModelSettings
     >>> from_json(ModelSettings, {"max_length": 64}, quiet=True).words()
     ['--max-length=64', '--quiet']
     """
