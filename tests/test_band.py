@@ -119,10 +119,10 @@ def test_a_gauge_sees_what_the_layer_allows(band, softcap):
     kept: dict[str, torch.Tensor] = {}
     none = LayerCut.of([], 0, HEADS, ())
     for name, look in (("columns", None), ("weights", lambda w: kept.update(seen=w))):
-        gauge = AttentionProbe(
+        probe = AttentionProbe(
             lambda _: eye, lambda sums, name=name: kept.update({name: sums}), look
         )
-        call = Call(on, [none], band=band, gauge=gauge)
+        call = Call(on, [none], band=band, probe=probe)
         found, _ = attend(
             torch.nn.Module(), query, key, value, None, softcap=softcap, matchlens=call
         )
@@ -152,14 +152,14 @@ def test_random_edges_are_drawn_among_the_allowed(band, left, kind):
     chance = RandomEdges.of([cut], pairs, lengths, firsts, 7, 0, 5, torch.device("cpu"))
     kept = {}
     none = LayerCut.of([], 0, HEADS, ())
-    gauge = AttentionProbe(lambda v: v, lambda _: None, lambda w: kept.update(w=w))
+    probe = AttentionProbe(lambda v: v, lambda _: None, lambda w: kept.update(w=w))
     attend(
         torch.nn.Module(),
         query,
         key,
         value,
         None,
-        matchlens=Call(on, [none], band=band, gauge=gauge),
+        matchlens=Call(on, [none], band=band, probe=probe),
     )
     left_over = chance.cut(kept["w"], on.removed([cut]), band)
     gone = (left_over == 0) & (kept["w"] > 0)

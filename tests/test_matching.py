@@ -284,9 +284,9 @@ def synthetic(model, pairs, attention, folder) -> Reader:
         meter.begin(model.family, batch, np.array([number]))
         parts = torch.stack([batch.parts == part for part in PARTS], -1)
         weights = attention(Likeness.of([words_of(model, pair)], static, batch, parts))[:, None]
-        gauge = meter.gauge(0)
-        gauge.look(weights)
-        gauge.take(weights @ gauge.columns(torch.zeros(1, 1, weights.shape[-1], 4)))
+        probe = meter.probe(0)
+        probe.look(weights)
+        probe.take(weights @ probe.columns(torch.zeros(1, 1, weights.shape[-1], 4)))
         meter.end()
     return Reader(arrays)
 

@@ -496,7 +496,7 @@ def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
         for layer in range(family.n_layers):
             seen: list[tuple[Tensor, Tensor]] = []
             probe = weighing(lambda weights, values, seen=seen: seen.append((weights, values)))
-            family.layer(layer, states, Call(grid, [uncut], gauge=probe))
+            family.layer(layer, states, Call(grid, [uncut], probe=probe))
             weights, values = seen[0]
             gates = spread(tables[layer][None], grid)
             context = (weights.double() * (1 - gates.double())) @ values.double()

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from matchlens.meters.meter import Meter, gauge_of
+from matchlens.meters.meter import Meter, probe_of
 from matchlens.models.attend import Call
 from matchlens.models.family import Family, Splittable, splittable
 from matchlens.models.load import Reranker
@@ -180,12 +180,12 @@ class _Layer:
         if walk.watched(level, group[0][1]):
             for meter in walk.meters:
                 meter.states(level, self.states[slots[0]])
-            probe = gauge_of(walk.meters, level)
+            probe = probe_of(walk.meters, level)
             if shared is not None and len(self.states) == 1:
                 out = shared.measured(probe, rows)
                 self._keep(slots, nodes, out)
                 return out
-            call = Call(walk.layout, cuts, rows, gauge=probe)
+            call = Call(walk.layout, cuts, rows, probe=probe)
         elif cuts[0].control is not None:
             # Random edges lie in all rows, so that all are computed in the last layer, too.
             call = Call(walk.layout, cuts, chance=walk.record.random_edges(cuts, level))

@@ -128,7 +128,7 @@ class AttentionMeter:
     def states(self, layer: int, states: Tensor) -> None:
         """Not needed."""
 
-    def gauge(self, layer: int) -> AttentionProbe:
+    def probe(self, layer: int) -> AttentionProbe:
         """The value columns of a layer, and what looks at its weights."""
         norms = "norm_mass" in self.names
 
@@ -275,11 +275,11 @@ class Likeness:
     def surface(self) -> Float[np.ndarray, "pair quantity"]:
         """The share of the query's content tokens whose stem the passage has, and the mean of their
         largest static cosine in the passage; NaN without content."""
-        asked = self.query & self.content
-        count = asked.sum(1)
+        wanted = self.query & self.content
+        count = wanted.sum(1)
         best = self.cosine.masked_fill(~self.document[:, None], -1).amax(-1)
-        overlap = (asked & ~self.lacking).sum(1) / count  # nothing by nothing is NaN
-        similarity = (best * asked).sum(1) / count
+        overlap = (wanted & ~self.lacking).sum(1) / count  # nothing by nothing is NaN
+        similarity = (best * wanted).sum(1) / count
         return torch.stack([overlap, similarity], -1).float().cpu().numpy()
 
     def kinds(
@@ -357,10 +357,10 @@ def peaks(
         here = parts[..., place]
         if int(here.sum(1).max()) == 1:  # one token: its column, and 0 where there is none
             at = here.int().argmax(1)[:, None, None, None].expand(*weights.shape[:3], 1)
-            found = weights.gather(-1, at)[..., 0] * here.any(1)[:, None, None]
+            largest = weights.gather(-1, at)[..., 0] * here.any(1)[:, None, None]
         else:
-            found = (weights * here[:, None, None, :]).amax(-1)
-        columns.append(found)
+            largest = (weights * here[:, None, None, :]).amax(-1)
+        columns.append(largest)
     by_column = torch.stack(columns, -1)
     rows = [
         (by_column * parts[:, None, :, place, None]).amax(2) for place in range(parts.shape[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,25 +19,25 @@ class Meter(Protocol):
     """Sees every batch of the untouched model once, layer by layer."""
 
     def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
-        """A batch comes; ``numbers`` are the pairs' places in the run."""
+        """Called before the first layer; ``numbers`` are the pairs' places in the run."""
         ...
 
     def states(self, layer: int, states: Float[Tensor, "pair token width"]) -> None:
-        """The input of a layer."""
+        """Called before each layer with its input."""
         ...
 
-    def gauge(self, layer: int) -> AttentionProbe | None:
+    def probe(self, layer: int) -> AttentionProbe | None:
         """What to measure in the attention of a layer, if anything."""
         ...
 
     def end(self) -> None:
-        """The batch is through."""
+        """Called after the last layer of a batch."""
         ...
 
 
-def gauge_of(meters: Sequence[Meter], layer: int) -> AttentionProbe | None:
-    """The one gauge that the meters ask for."""
-    asked: list[Any] = [gauge for meter in meters if (gauge := meter.gauge(layer)) is not None]
-    if len(asked) > 1:
-        raise ValueError(f"{len(asked)} meters measure one attention call; expected one at most")
-    return asked[0] if asked else None
+def probe_of(meters: Sequence[Meter], layer: int) -> AttentionProbe | None:
+    """The one probe that the meters ask for."""
+    probes = [probe for meter in meters if (probe := meter.probe(layer)) is not None]
+    if len(probes) > 1:
+        raise ValueError(f"{len(probes)} meters measure one attention call; expected one at most")
+    return probes[0] if probes else None

@@ -44,7 +44,7 @@ class ReceivedMeter:
     def states(self, layer: int, states: Tensor) -> None:
         """Not needed."""
 
-    def gauge(self, layer: int) -> AttentionProbe:
+    def probe(self, layer: int) -> AttentionProbe:
         """No value columns: the weights are looked at."""
         return AttentionProbe(lambda value: value[..., :0], lambda sums: None, self._look)
 

@@ -77,7 +77,7 @@ class MeanStatesMeter:
             kept = self._family.attention_input(layer, states[self._rows])
             self.target.observe(layer, self._queries, self._classes, kept, self._parts)
 
-    def gauge(self, layer: int) -> None:
+    def probe(self, layer: int) -> None:
         """Nothing is measured in the attention."""
 
     def end(self) -> None:
@@ -104,7 +104,7 @@ class StatesMeter:
         """Hand on the layer's input."""
         self.target.observe(layer, states, self._parts)
 
-    def gauge(self, layer: int) -> None:
+    def probe(self, layer: int) -> None:
         """Nothing is measured in the attention."""
 
     def end(self) -> None:

@@ -13,8 +13,8 @@ class Moments:
     """Count, mean and variance of arrays of one shape; NaN is left out, element by element.
 
     Args:
-        count: number of values seen.
-        mean: their mean; 0 where none was seen.
+        count: number of values.
+        mean: their mean; 0 where there is none.
         squares: sum of squared differences from the mean.
 
     Source: Chan, Golub & LeVeque 1983 (merging).
@@ -31,7 +31,7 @@ class Moments:
 
     @classmethod
     def empty(cls, *shape: int) -> Moments:
-        """Nothing seen."""
+        """No value yet."""
         return cls(np.zeros(shape, dtype=np.int64), np.zeros(shape), np.zeros(shape))
 
     def observe(self, values: Float[np.ndarray, "n ..."]) -> None:
@@ -45,7 +45,7 @@ class Moments:
         self.count, self.mean, self.squares = merged.count, merged.mean, merged.squares
 
     def merge(self, other: Moments) -> Moments:
-        """The moments of what both saw."""
+        """The moments of the values of both."""
         count = self.count + other.count
         share = other.count / np.maximum(count, 1)
         apart = other.mean - self.mean
@@ -80,7 +80,7 @@ class Histogram:
 
     @classmethod
     def empty(cls, edges: Float[np.ndarray, " edge"], *shape: int) -> Histogram:
-        """Nothing seen."""
+        """No value yet."""
         return cls(edges, np.zeros((*shape, len(edges) - 1), dtype=np.int64))
 
     def observe(self, values: Float[np.ndarray, "n ..."]) -> None:
@@ -91,8 +91,8 @@ class Histogram:
         place = np.clip(np.searchsorted(self.edges, flat, side="right") - 1, 0, bins - 1)
         element = np.broadcast_to(np.arange(elements), flat.shape)
         known = ~np.isnan(flat)
-        found = np.bincount(element[known] * bins + place[known], minlength=elements * bins)
-        self.counts = self.counts + found.reshape(self.counts.shape)
+        added = np.bincount(element[known] * bins + place[known], minlength=elements * bins)
+        self.counts = self.counts + added.reshape(self.counts.shape)
 
     def merge(self, other: Histogram) -> Histogram:
         """The counts of both."""

@@ -38,8 +38,8 @@ class Call:
         watch: sees the weights of all heads as they are before any cut.
         chance: removes what controls remove, in the place of the edges of ``cuts``; all rows are
             computed.
-        gauge: measures the attention of all rows; nothing is cut in such a call.
-        asking: queries of all tokens, where only some rows go through the layer and a gauge
+        probe: measures the attention of all rows; nothing is cut in such a call.
+        asking: queries of all tokens, where only some rows go through the layer and a probe
             measures all.
         band: the token pairs that the layer allows at all; the family gives it.
         bias: [condition * pair or 1, head, row, column], what the family adds to the logits
@@ -56,7 +56,7 @@ class Call:
     added: Tensor | None = None
     watch: Watch | None = None
     chance: RandomEdges | None = None
-    gauge: AttentionProbe | None = None
+    probe: AttentionProbe | None = None
     asking: Tensor | None = None
     band: LayerMask = OPEN
     bias: Tensor | None = None
@@ -139,11 +139,11 @@ def attend(
         weights = call.emptied(torch.softmax(logits if bias is None else logits + bias, -1))
         weights = call.chance.cut(weights, call.grid.removed(call.cuts), call.band)
         return torch.matmul(weights.to(query.dtype), value).transpose(1, 2), None
-    if call.gauge is not None:
+    if call.probe is not None:
         bias = call.biased(call.grid.padding_bias(len(call.cuts), query.dtype, call.band))
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         asking = query if call.asking is None else call.asking
-        context = call.gauge.measure(
+        context = call.probe.measure(
             asking,
             key,
             value,

@@ -94,7 +94,7 @@ class Bert:
             shape = (*states.shape[:-1], self.n_heads, -1)
             key, value = (linear(states).view(shape).transpose(1, 2) for linear in linears)
             call = replace(call, memory=(key, value))
-            if call.gauge is not None:  # it measures the rows that go no further, too
+            if call.probe is not None:  # it measures the rows that go no further, too
                 call = replace(call, asking=asking(states).view(shape).transpose(1, 2))
             states = states[:, call.rows]
         out = self.layers[index](states, None, matchlens=call)

@@ -54,7 +54,7 @@ class Biased(Bert, ABC):
         asking, *reading = self.projections(index)
         key, value = (self._heads(linear(states)) for linear in reading)
         rows = slice(None) if call.rows is None else call.rows
-        if call.rows is not None and call.gauge is not None:
+        if call.rows is not None and call.probe is not None:
             every = self._heads(asking(states))  # it measures the rows that go no further, too
             query = every[:, :, rows]
             call = replace(call, asking=every, bias=self.bias(index, every, key, None))

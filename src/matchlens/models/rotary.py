@@ -90,7 +90,7 @@ class Rotary(Bert, ABC):
         if call.rows is not None:
             query, key, value = self.heads(index, states, (cos, sin))
             call = replace(call, memory=(key, value))
-            if call.gauge is not None:  # it measures the rows that go no further, too
+            if call.probe is not None:  # it measures the rows that go no further, too
                 call = replace(call, asking=query)
             states = states[:, call.rows]
             cos, sin = cos[:, call.rows], sin[:, call.rows]

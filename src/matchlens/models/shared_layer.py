@@ -151,17 +151,17 @@ class SharedLayer:
         return torch.cat(in_order), torch.cat(at)
 
     def measured(
-        self, gauge: AttentionProbe | None, rows: slice | None
+        self, probe: AttentionProbe | None, rows: slice | None
     ) -> Float[Tensor, "pair row width"]:
         """The outcome of the one parent uncut, measured on the way.
 
         Args:
-            gauge: what measures the attention of all rows.
+            probe: what measures the attention of all rows.
             rows: the rows that are wanted, all where None.
         """
         query, key, value = (self._heads(one) for one in self._linear())
         uncut = LayerCut.of([], 0, self.family.n_heads, ())
-        call = Call(self.grid, [uncut], rows, gauge=gauge, asking=None if rows is None else query)
+        call = Call(self.grid, [uncut], rows, probe=probe, asking=None if rows is None else query)
         chosen = slice(None) if rows is None else rows
         context, _ = attend(
             torch.nn.Identity(), query[:, :, chosen], key, value, None, matchlens=call

@@ -111,12 +111,12 @@ class T5(Bert):
         query = self._heads(asking(block.layer[1].layer_norm(row)))
         key, value = (self._heads(each(states)) for each in reading)
         every = pad(query, (0, 0, 0, states.shape[1] - 1))  # the others ask nothing
-        seen = (call.gauge, call.watch, call.chance, call.gate)
+        seen = (call.probe, call.watch, call.chance, call.gate)
         if call.rows is None and any(each is not None for each in seen):
             context = self._attended(every, key, value, call)
         else:
             alone = replace(call, rows=DECODER_ROW)
-            if call.gauge is not None:
+            if call.probe is not None:
                 alone = replace(alone, asking=every)
             context = self._attended(query, key, value, alone)
             if call.rows is None:

@@ -32,11 +32,11 @@ class Triplets:
         values: [head, k], s_k.
         cosines: [head, k], u_k . v_k, in [-1, 1].
         width: d.
-        left: [head, d, k], u_k as columns; None where not asked for.
-        right: [head, d, k], v_k as columns; None where not asked for.
+        left: [head, d, k], u_k as columns; None unless `vectors`.
+        right: [head, d, k], v_k as columns; None unless `vectors`.
 
-    >>> found = Triplets(np.array([[3.0, 1.0]]), np.array([[1.0, -1.0]]), width=4)
-    >>> found.alignment(), found.alignment("positive"), found.normalised()
+    >>> svd = Triplets(np.array([[3.0, 1.0]]), np.array([[1.0, -1.0]]), width=4)
+    >>> svd.alignment(), svd.alignment("positive"), svd.normalised()
     (array([2.]), array([3.]), array([0.5]))
     """
 
@@ -105,7 +105,7 @@ def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
 
     Args:
         qk: the weights of a layer.
-        vectors: whether u_k and v_k are wanted, too.
+        vectors: whether to compute u_k and v_k, too.
 
     Raises:
         InputError: if the layer uses rotary position embeddings.
@@ -113,8 +113,8 @@ def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
     Reference: the science page, section 5.
 
     >>> qk = QK.of(torch.tensor([[[0.0, 2.0, 0.0]]]), torch.tensor([[[0.0, 3.0, 4.0]]]))
-    >>> found = triplets(qk)
-    >>> found.values, found.cosines.round(3), found.normalised().round(3)
+    >>> svd = triplets(qk)
+    >>> svd.values, svd.cosines.round(3), svd.normalised().round(3)
     (array([[10.]]), array([[0.6]]), array([0.6]))
     """
     pair = factors(qk)

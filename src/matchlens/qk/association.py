@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from matchlens.errors import InputError
 
-BLOCK = 1 << 20  # numbers held at once
+BLOCK = 1 << 20  # numbers in memory at a time
 EQUAL = 1e-12  # differences of correlations up to this are rounding
 
 
@@ -28,8 +28,8 @@ class Association:
         high: 97.5% point.
         heads: number of heads.
 
-    >>> found = spearman(np.eye(3), -np.eye(3))
-    >>> type(found).__name__, found.heads, round(found.rho, 6)
+    >>> result = spearman(np.eye(3), -np.eye(3))
+    >>> type(result).__name__, result.heads, round(result.rho, 6)
     ('Association', 9, -1.0)
     """
 
@@ -70,8 +70,8 @@ def spearman(
     Reference: the science page, section 5; Phipson & Smyth 2010 (the estimate of p).
 
     >>> x = np.arange(24.0).reshape(2, 12)
-    >>> found = spearman(x, x**3)
-    >>> found.rho, found.p, round(found.by_layer, 2)
+    >>> result = spearman(x, x**3)
+    >>> result.rho, result.p, round(result.by_layer, 2)
     (1.0, 0.0001, 0.75)
     """
     _check(x, y, permutations, resamples)
@@ -89,8 +89,8 @@ def spearman(
     beyond = 0
     for count in _blocks(permutations, x.size):
         drawn = generator.permuted(np.broadcast_to(b, (count, *b.shape)), axis=2)
-        found = drawn.reshape(count, -1) @ ranks_x / scale
-        beyond += int(np.count_nonzero(np.abs(found - centre) >= far))
+        permuted = drawn.reshape(count, -1) @ ranks_x / scale
+        beyond += int(np.count_nonzero(np.abs(permuted - centre) >= far))
     p = (1 + beyond) / (1 + permutations)
     return Association(rho, p, centre, *_interval(x, y, seed, resamples), x.size)
 
@@ -122,13 +122,13 @@ def _interval(x: np.ndarray, y: np.ndarray, seed: int, resamples: int) -> tuple[
         return float("nan"), float("nan")
     generator = np.random.default_rng([1, int(seed < 0), abs(seed)])
     rows = np.arange(layers)[:, None]
-    found = []
+    resampled = []
     for count in _blocks(resamples, x.size):
         drawn: Int[np.ndarray, "s layer head"] = generator.integers(0, heads, (count, *x.shape))
-        found.append(
+        resampled.append(
             spearman_of_rows(*(values[rows, drawn].reshape(count, -1) for values in (x, y)))
         )
-    low, high = np.nanpercentile(np.concatenate(found), [2.5, 97.5])
+    low, high = np.nanpercentile(np.concatenate(resampled), [2.5, 97.5])
     return float(low), float(high)
 
 

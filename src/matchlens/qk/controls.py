@@ -119,13 +119,13 @@ class Crossed:
         mean: mean of the alignment over the crossed heads.
         sd: its standard deviation (divisor n - 1; NaN where there is one only).
         normalised: [head, key_head], trace / sum of singular values, NaN for the own key head;
-            None where not asked for.
-        normalised_mean: its mean; NaN where not asked for.
-        normalised_sd: its standard deviation; NaN where not asked for.
+            None unless `normalised`.
+        normalised_mean: its mean; NaN unless `normalised`.
+        normalised_sd: its standard deviation; NaN unless `normalised`.
 
     >>> query = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-    >>> found = crossed(QK.of(query, query + 1))
-    >>> found.mean, found.sd
+    >>> control = crossed(QK.of(query, query + 1))
+    >>> control.mean, control.sd
     (1.0, 0.0)
     """
 
@@ -142,7 +142,7 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
 
     Args:
         qk: the weights of a layer.
-        normalised: whether the normalised trace is wanted, too: an SVD of d_h x d_h for each two.
+        normalised: whether to compute the normalised trace, too: an SVD of d_h x d_h for each two.
 
     Raises:
         InputError: if the layer uses rotary position embeddings, or all heads share a key head.
@@ -176,10 +176,10 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
 
 
 def _mean_sd(values: Float[np.ndarray, "head key_head"]) -> tuple[float, float]:
-    seen = values[~np.isnan(values)]
-    if not len(seen):
+    known = values[~np.isnan(values)]
+    if not len(known):
         return float("nan"), float("nan")
-    return float(seen.mean()), float(seen.std(ddof=1)) if len(seen) > 1 else float("nan")
+    return float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else float("nan")
 
 
 @lru_cache(maxsize=16)

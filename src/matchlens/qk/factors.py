@@ -35,20 +35,20 @@ def factors(qk: QK) -> Factors:
     Reference: the science page, section 5.
     """
     refuse_rope(qk)
-    found = Factors(
+    pair = Factors(
         query=_double(qk.query),
         key=_double(qk.keys),
         query_bias=_double(qk.query_bias),
         key_bias=_double(qk.key_biases),
     )
-    for name, values in vars(found).items():
+    for name, values in vars(pair).items():
         if not values.isfinite().all():
             raise InputError(
                 f"a {name.replace('_', ' ')} weight of the attention is NaN or infinite; expected "
                 "finite weights: load the model with dtype float32; if that does not help, its "
                 "files are damaged: download them again"
             )
-    return found
+    return pair
 
 
 def refuse_rope(qk: QK) -> None:

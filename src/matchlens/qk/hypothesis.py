@@ -53,8 +53,8 @@ class Shares:
 
     >>> share = np.tile([0.25, 0.0, 0.25, 0.0, 0.5], (1, 4, 1, 1))
     >>> one = np.ones((1, 4, 1))
-    >>> found = Shares(share, one, one, one, np.ones((1, 4), dtype=int))
-    >>> found.of("QD", "matching"), found.of("QD", "cross_reader", "cross_read")
+    >>> shares = Shares(share, one, one, one, np.ones((1, 4), dtype=int))
+    >>> shares.of("QD", "matching"), shares.of("QD", "cross_reader", "cross_read")
     (array([[0.5]]), array([[0.5]]))
     """
 
@@ -108,8 +108,8 @@ class Hypothesis:
     >>> meter = Hypothesis([qk], query=np.array([[1.0]]), document=np.array([[2.0]]))
     >>> states, parts = torch.tensor([[[1.0], [1.0], [4.0]]]), torch.tensor([[1, 3, 3]])
     >>> meter.observe(0, states, parts)
-    >>> found = meter.result()  # q = 1 is the one query token: only the cross term (q, y) varies
-    >>> dict(zip(found.terms, found.share[0, 0, 0].tolist()))["cross_read"]
+    >>> shares = meter.result()  # q = 1 is the one query token: only the cross term (q, y) varies
+    >>> dict(zip(shares.terms, shares.share[0, 0, 0].tolist()))["cross_read"]
     1.0
     """
 

@@ -40,8 +40,8 @@ class MeanLogits:
         divided: whether they are divided by sqrt(d_h).
 
     >>> one = np.ones((1, 1))
-    >>> found = MeanLogits({"QD": 3 * one, "DQ": one, "QQ": one, "DD": 2 * one}, False, False)
-    >>> found.contrast("QD-DD"), found.contrast("DQ-QQ")
+    >>> result = MeanLogits({"QD": 3 * one, "DQ": one, "QQ": one, "DD": 2 * one}, False, False)
+    >>> result.contrast("QD-DD"), result.contrast("DQ-QQ")
     (array([[1.]]), array([[0.]]))
     """
 
@@ -96,16 +96,16 @@ def mean_logits(
     Reference: the science page, section 5.
 
     >>> qk = QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]]))
-    >>> found = mean_logits([qk], np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
-    >>> {direction: float(values[0, 0]) for direction, values in found.logits.items()}
+    >>> result = mean_logits([qk], np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
+    >>> {direction: float(values[0, 0]) for direction, values in result.logits.items()}
     {'QD': 3.0, 'DQ': 0.0, 'QQ': 2.0, 'DD': 0.0}
-    >>> found.contrast("QD-DD"), CONTRASTS["QD-DD"]
+    >>> result.contrast("QD-DD"), CONTRASTS["QD-DD"]
     (array([[3.]]), 'a query token reads document tokens more than a document token does')
     """
     check_means(layers, query, document)
     apart = np.stack([query, document])[None]
-    found = resampled_logits(layers, apart, np.ones((1, 1)), biases=biases, divided=divided)
-    return replace(found, logits={name: one[0] for name, one in found.logits.items()})
+    result = resampled_logits(layers, apart, np.ones((1, 1)), biases=biases, divided=divided)
+    return replace(result, logits={name: one[0] for name, one in result.logits.items()})
 
 
 def resampled_logits(
@@ -127,8 +127,8 @@ def resampled_logits(
 
     >>> qk = QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]]))
     >>> apart = np.array([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[3.0, 0.0]], [[0.0, 1.0]]]])
-    >>> found = resampled_logits([qk], apart, np.array([[1.0, 0.0], [0.5, 0.5]]))
-    >>> found.logits["QD"].ravel().tolist()
+    >>> result = resampled_logits([qk], apart, np.array([[1.0, 0.0], [0.5, 0.5]]))
+    >>> result.logits["QD"].ravel().tolist()
     [3.0, 6.0]
     """
     mixed = torch.from_numpy(weights.astype(np.float64))
@@ -138,13 +138,13 @@ def resampled_logits(
         readers, reads = {}, {}
         for place, side in enumerate("QD"):
             states = torch.from_numpy(apart[:, place, number].astype(np.float64))
-            for found, matrix, bias in (
+            for projected, matrix, bias in (
                 (readers, pair.query, pair.query_bias),
                 (reads, pair.key, pair.key_bias),
             ):
                 each = torch.einsum("hkd,qd->qhk", matrix, states)
                 each = each + bias if biases else each
-                found[side] = torch.einsum("sq,qhk->shk", mixed, each)
+                projected[side] = torch.einsum("sq,qhk->shk", mixed, each)
         for reader, read in DIRECTIONS:
             logits = (readers[reader] * reads[read]).sum(-1).numpy()
             rows[reader + read].append(logits * qk.scale if divided else logits)

@@ -158,7 +158,7 @@ class MeanStates:
         return merged
 
     def result(self, queries: Collection[Hashable] | None = None) -> Means:
-        """The means over the queries seen so far, or over some of them.
+        """The means over the queries observed so far, or over some of them.
 
         Args:
             queries: those to take; all where None. The science page wants other queries than
@@ -202,10 +202,10 @@ class MeanStates:
 
 def in_parts(parts: Int[Tensor, "pair token"], chosen: Sequence[Part]) -> Tensor:
     """Where a token is in one of the parts: [pair, token], boolean."""
-    found = torch.zeros_like(parts, dtype=torch.bool)
+    inside = torch.zeros_like(parts, dtype=torch.bool)
     for part in chosen:
-        found |= parts == int(part)
-    return found
+        inside |= parts == int(part)
+    return inside
 
 
 def part_means(

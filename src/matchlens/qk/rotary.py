@@ -145,10 +145,10 @@ def logits_at(
     """
     pair = factors(replace(qk, rope=False))
     asking = pair.query @ torch.from_numpy(reader.astype(np.float64))
-    asked = pair.key @ torch.from_numpy(read.astype(np.float64))
+    read_keys = pair.key @ torch.from_numpy(read.astype(np.float64))
     if biases:
-        asking, asked = asking + pair.query_bias, asked + pair.key_bias
-    straight, turned = asked * asking, asked * half_turned(asking)
+        asking, read_keys = asking + pair.query_bias, read_keys + pair.key_bias
+    straight, turned = read_keys * asking, read_keys * half_turned(asking)
     return (straight @ turns.cos.T + turned @ turns.sin.T).numpy()
 
 
@@ -183,12 +183,12 @@ def distances(
     Returns:
         By QD, DQ, QQ, DD: the share of each distance from -n to n.
 
-    >>> found = distances([np.array([0, 1, 3, 3])], 3)
-    >>> found["DQ"].tolist(), found["QD"].tolist()
+    >>> share = distances([np.array([0, 1, 3, 3])], 3)
+    >>> share["DQ"].tolist(), share["QD"].tolist()
     ([0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0], [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0])
     """
     size = 2 * longest + 1
-    found = {direction: np.zeros(size) for direction in DIRECTIONS}
+    totals = {direction: np.zeros(size) for direction in DIRECTIONS}
     count = 0
     for labels in parts:
         sides = {
@@ -196,11 +196,11 @@ def distances(
             "D": np.flatnonzero(np.isin(labels, [int(part) for part in document])),
         }
         count += 1
-        for direction, total in found.items():
+        for direction, total in totals.items():
             reader, read = (sides[side] for side in direction)
             apart = (reader[:, None] - read[None, :]).ravel() + longest
-            found[direction] = total + np.bincount(apart, minlength=size) / len(apart)
-    return {direction: total / max(count, 1) for direction, total in found.items()}
+            totals[direction] = total + np.bincount(apart, minlength=size) / len(apart)
+    return {direction: total / max(count, 1) for direction, total in totals.items()}
 
 
 def allowed(

@@ -14,7 +14,7 @@ from matchlens.models.qk import QK
 from matchlens.qk.algebra import check_head
 from matchlens.qk.factors import factors
 
-BLOCK = 1 << 23  # logits held at once
+BLOCK = 1 << 23  # logits in memory at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def strongest_matches(
 ) -> Matches:
     """The token pairs that a head's weights match best, under static vectors.
 
-    Vocabulary times vocabulary is never held: readers go through in blocks.
+    The vocabulary x vocabulary matrix is never formed: readers go through in blocks.
 
     Args:
         qk: the weights of a layer.
@@ -78,8 +78,8 @@ def strongest_matches(
     Reference: the science page, section 5.
 
     >>> qk = QK.of(torch.eye(2)[None], torch.eye(2)[None])
-    >>> found = strongest_matches(qk, 0, torch.tensor([[1.0, 0.0], [2.0, 1.0]]), top=2)
-    >>> found.readers.tolist(), found.read.tolist(), found.logits.tolist(), found.self_rate
+    >>> matches = strongest_matches(qk, 0, torch.tensor([[1.0, 0.0], [2.0, 1.0]]), top=2)
+    >>> matches.readers.tolist(), matches.read.tolist(), matches.logits.tolist(), matches.self_rate
     ([1, 0], [1, 1], [5.0, 2.0], 0.5)
     """
     check_head(qk, head)
@@ -94,7 +94,7 @@ def strongest_matches(
     tokens = len(rows)
     best = torch.empty(tokens, dtype=torch.long)
     is_self = torch.empty(tokens, dtype=torch.bool)
-    found = torch.empty(0, dtype=torch.float64)
+    strongest = torch.empty(0, dtype=torch.float64)
     places = torch.empty(0, dtype=torch.long)
     step = max(1, BLOCK // tokens)
     for start in range(0, tokens, step):
@@ -110,14 +110,14 @@ def strongest_matches(
         some = largest.topk(min(top, len(numbers))).indices
         values, at = logits[some].flatten().topk(min(top, len(some) * tokens))
         here = numbers[some][at // tokens] * tokens + at % tokens
-        found, places = torch.cat([found, values]), torch.cat([places, here])
-        found, order = found.topk(min(top, len(found)))
+        strongest, places = torch.cat([strongest, values]), torch.cat([places, here])
+        strongest, order = strongest.topk(min(top, len(strongest)))
         places = places[order]
-    places = places[found > -torch.inf]
+    places = places[strongest > -torch.inf]
     return Matches(
         readers=(places // tokens).numpy(),
         read=(places % tokens).numpy(),
-        logits=found[found > -torch.inf].numpy(),
+        logits=strongest[strongest > -torch.inf].numpy(),
         best=best.numpy(),
         is_self=is_self.numpy(),
     )

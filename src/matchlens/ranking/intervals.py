@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-BLOCK = 1 << 22  # numbers held at once
-FLAT = 0.05  # share of resamples without variance up to which an interval is given
+BLOCK = 1 << 22  # numbers in memory at a time
+FLAT = 0.05  # share of resamples without variance up to which there is an interval
 TINY = 1e-12  # a variance below this times the largest square is rounding
 
 

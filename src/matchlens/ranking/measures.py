@@ -62,7 +62,7 @@ class Measure:
         return text if self.at is None else f"{text}@{self.at}"
 
     def option(self, name: str, default: Any = None) -> Any:
-        """The value of one option, or what is given for one that stands at its default."""
+        """The value of one option, or `default` where it is at its default."""
         return dict(self.options).get(name, default)
 
     @property
@@ -130,24 +130,24 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
     """
     if rel < 1:
         raise InputError(f"rel is {rel}; expected a grade of at least 1, e.g. 2 for TREC DL")
-    name, given, at = _split(text)
+    name, written, at = _split(text)
     name, known, at_name, preset = _kind(text, name)
-    given = preset | given
+    written = preset | written
     if at is not None:
-        if at_name in given:
+        if at_name in written:
             raise _wrong(text, f"it gives {at_name} twice", "write it once, behind @")
-        given[at_name] = at
-    if unknown := sorted(given.keys() - known.keys()):
+        written[at_name] = at
+    if unknown := sorted(written.keys() - known.keys()):
         raise _wrong(
             text,
             f"{name} has no option {unknown[0]!r}",
             f"expected {', '.join(known)}" if known else "expected none",
         )
-    if given.pop("judged_only", False):
+    if written.pop("judged_only", False):
         raise _wrong(text, f"judged_only is refused: {_JUDGED}", "leave it out")
     if "rel" in known:
-        given.setdefault("rel", rel)
-    options = {key: _checked(text, name, key, value, known[key]) for key, value in given.items()}
+        written.setdefault("rel", rel)
+    options = {key: _checked(text, name, key, value, known[key]) for key, value in written.items()}
     for key, info in known.items():
         if info.required and key not in options:
             shape = f"{name}@{'0.5' if key == 'recall' else '10'}"
@@ -168,21 +168,20 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
     return measure
 
 
-def measure_text(given: object) -> object:
+def measure_text(measure: Any) -> Any:
     """A measure of ir_measures as text, with all its options; anything else as it came.
 
     The library's own text leaves out ``rel=1``, which here is another measure than none.
 
     Args:
-        given: what came for a measure.
+        measure: of ir_measures, or what else a caller passed.
 
     >>> import ir_measures
     >>> measure_text(ir_measures.P(rel=1) @ 10), measure_text(ir_measures.RR @ 10)
     ('P(rel=1)@10', 'RR@10')
     """
-    if not type(given).__module__.startswith("ir_measures."):
-        return given
-    measure: Any = given
+    if not type(measure).__module__.startswith("ir_measures."):
+        return measure
     options = dict(measure.params)
     at = options.pop(measure.AT_PARAM, None)
     inside = ",".join(f"{name}={value!r}" for name, value in options.items())

@@ -13,7 +13,7 @@ from matchlens.ranking.candidates import Candidates
 from matchlens.ranking.measures import ORDER_FREE, Measure
 from matchlens.ranking.ties import Ranked
 
-CELLS = 250_000  # graded places held at once on their way through ir_measures
+CELLS = 250_000  # graded places that go through ir_measures at a time
 FIRST_ONLY = frozenset({"RR", "Success"})  # these look no further than the first relevant passage
 ERR_TOP = 4  # the highest grade of ERR's gain, as gdeval.pl (TREC Web track) has it
 
@@ -41,8 +41,8 @@ def by_orders(
     values = np.zeros(len(queries))
     stderr = np.zeros(len(queries))
     estimated = False
-    found = _evaluated(measure, queries, _orders(measure, queries, ranked, seed, permutations))
-    for number, (x, repeats) in enumerate(found):
+    values_of = _evaluated(measure, queries, _orders(measure, queries, ranked, seed, permutations))
+    for number, (x, repeats) in enumerate(values_of):
         estimated |= bool(repeats.sum() > 1)
         values[number] = np.average(x, weights=repeats)
         if np.ptp(x) > 0:
@@ -112,28 +112,28 @@ def _evaluated(
     """The measure's value of every order, beside how often the order was drawn."""
     if measure.name == "ERR":
         return [(_err(order, measure.cutoff), repeats) for order, repeats in orders]
-    found: list[list[float]] = []
+    values_of: list[list[float]] = []
     drawn: list[Int[np.ndarray, " k"]] = []
     batch: list[tuple[int, list[int]]] = []
     cells = 0
     for number, (order, repeats) in enumerate(orders):
-        found.append([])
+        values_of.append([])
         drawn.append(repeats)
         for row in order.tolist():
             batch.append((number, row))
             cells += len(row)
             if cells >= CELLS:
-                _flush(measure, queries, batch, found)
+                _flush(measure, queries, batch, values_of)
                 cells = 0
-    _flush(measure, queries, batch, found)
-    return [(np.array(x), repeats) for x, repeats in zip(found, drawn, strict=True)]
+    _flush(measure, queries, batch, values_of)
+    return [(np.array(x), repeats) for x, repeats in zip(values_of, drawn, strict=True)]
 
 
 def _flush(
     measure: Measure,
     queries: Sequence[Candidates],
     batch: list[tuple[int, list[int]]],
-    found: list[list[float]],
+    values_of: list[list[float]],
 ) -> None:
     """Evaluate a batch of orders as the queries of one run, and empty it.
 
@@ -168,7 +168,7 @@ def _flush(
                 f"{measure} has no value for {queries[number].name}; expected one for each "
                 "query: choose another measure, e.g. nDCG@10"
             )
-        found[number].append(values[str(at)])
+        values_of[number].append(values[str(at)])
     batch.clear()
 
 

@@ -70,21 +70,21 @@ def shift(
     """
     if k < 1:
         raise InputError(f"k is {k}; expected a depth of at least 1 rank: leave it out for 10")
-    ours, theirs = rank(queries, scores, tie_tol), rank(queries, original, tie_tol)
+    cut, untouched = rank(queries, scores, tie_tol), rank(queries, original, tie_tol)
     count = len(queries)
     lengths = np.array([len(query.rows) for query in queries], dtype=np.int64)
     rows = np.concatenate([query.rows for query in queries]) if count else np.zeros(0, np.int64)
-    owner = ours.query
+    owner = cut.query
 
     def mean(x: Float[np.ndarray, " t"]) -> Float[np.ndarray, " q"]:
         return np.bincount(owner, weights=x, minlength=count) / lengths
 
     change = scores[rows].astype(np.float64) - original[rows].astype(np.float64)
     centre = mean(change)
-    both = _in_top(ours, k) * _in_top(theirs, k)
+    both = _in_top(cut, k) * _in_top(untouched, k)
     shared = np.bincount(owner, weights=both, minlength=count)
 
-    a, b = ours.unranked(ours.group), theirs.unranked(theirs.group)
+    a, b = cut.unranked(cut.group), untouched.unranked(untouched.group)
     ends = np.cumsum(lengths)
     tau = [
         _tau_b(a[end - length : end], b[end - length : end])

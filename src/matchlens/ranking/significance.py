@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EQUAL = 1e-12  # differences up to this, relative to values above 1, are rounding
 EXACT = 14  # queries up to which all sign patterns are tried
-BLOCK = 1 << 22  # numbers held at once
+BLOCK = 1 << 22  # numbers in memory at a time
 
 
 def compare(
@@ -31,7 +31,7 @@ def compare(
 ) -> pd.DataFrame:
     """Test every condition's mean difference from the original over queries.
 
-    A row for each condition, in the order given:
+    A row for each condition, in the order of `values`:
 
     - `n` queries; `mean` of the condition, of the `original`, and of their difference, `diff`;
     - `p`, two-tailed paired t-test; `p_flip`, two-tailed sign-flip randomisation of the mean
@@ -193,11 +193,11 @@ def sign_flip(
     array([0.25, 0.75])
     """
     conditions, queries = differences.shape
-    seen = np.abs(differences.sum(axis=1)) - EQUAL * np.abs(differences).sum(axis=1)
+    observed = np.abs(differences.sum(axis=1)) - EQUAL * np.abs(differences).sum(axis=1)
     beyond = np.zeros(conditions, dtype=np.int64)
     step = max(1, BLOCK // max(conditions, queries))
     for signs in _signs(queries, seed, resamples, step):
-        beyond += np.count_nonzero(np.abs(signs @ differences.T) >= seen, axis=0)
+        beyond += np.count_nonzero(np.abs(signs @ differences.T) >= observed, axis=0)
     return beyond / 2**queries if queries <= EXACT else (beyond + 1) / (resamples + 1)
 
 

@@ -111,14 +111,14 @@ def _scores_of(
             )
     if not queries:
         return np.zeros(0)
-    found = [scores[query.rows].astype(np.float64) for query in queries]
-    bad = [int(np.count_nonzero(~np.isfinite(x))) for x in found]
+    each = [scores[query.rows].astype(np.float64) for query in queries]
+    bad = [int(np.count_nonzero(~np.isfinite(x))) for x in each]
     if any(bad):
         at = int(np.flatnonzero(bad)[0])
         others = sum(count > 0 for count in bad) - 1
         raise InputError(
-            f"{bad[at]} of the {len(found[at])} scores of {queries[at].name} are NaN or infinite"
+            f"{bad[at]} of the {len(each[at])} scores of {queries[at].name} are NaN or infinite"
             + (f" (and scores of {others} more queries)" if others else "")
             + "; expected finite logits: score again, in float32 if another precision was used"
         )
-    return np.concatenate(found)
+    return np.concatenate(each)

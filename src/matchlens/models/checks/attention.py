@@ -44,8 +44,8 @@ class _Seen:
         """A watch that keeps the weights."""
         return lambda weights, values: self.take(layer, weights)
 
-    def gauge(self, layer: int) -> AttentionProbe:
-        """A gauge that keeps the weights."""
+    def probe(self, layer: int) -> AttentionProbe:
+        """A probe that keeps the weights."""
         return weighing(lambda weights, values: self.take(layer, weights))
 
 
@@ -54,7 +54,7 @@ def maps(trial: Trial) -> Iterator[Item]:
     family, batch = trial.family, trial.both
     watched, measured = _Seen(), _Seen()
     walk(family, batch, watch=watched.watch)
-    walk(family, batch, gauge=measured.gauge)
+    walk(family, batch, probe=measured.probe)
     yield from _ahead(trial)
     last = family.n_layers - 1
     rows = [family.score_rows if layer == last else slice(None) for layer in range(last + 1)]
@@ -198,7 +198,7 @@ def _carried(
     weights_and_values: list[tuple[Tensor, Tensor]] = []
     probe = weighing(lambda weights, values: weights_and_values.append((weights, values)))
     cut = NOTHING.at(layer, family.n_heads, tuple(Part))
-    family.layer(layer, states, Call(layout, [cut], gauge=probe))
+    family.layer(layer, states, Call(layout, [cut], probe=probe))
     return weights_and_values
 
 

@@ -146,14 +146,14 @@ def step(
     removal: Removal = NOTHING,
     *,
     watch: Watch | None = None,
-    gauge: AttentionProbe | None = None,
+    probe: AttentionProbe | None = None,
     whole: bool = False,
 ) -> Float[Tensor, "pair row width"]:
     """One layer: of the last one the score's rows, unless the ``whole`` of it is wanted."""
     short = layer == family.n_layers - 1 and not whole
     cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
     rows = family.score_rows if short else None
-    return family.layer(layer, states, Call(layout, [cut], rows, watch=watch, gauge=gauge))
+    return family.layer(layer, states, Call(layout, [cut], rows, watch=watch, probe=probe))
 
 
 def walk(
@@ -162,21 +162,21 @@ def walk(
     removal: Removal = NOTHING,
     *,
     watch: Callable[[int], Watch] | None = None,
-    gauge: Callable[[int], AttentionProbe] | None = None,
+    probe: Callable[[int], AttentionProbe] | None = None,
     whole: bool = False,
 ) -> Float[Tensor, "pair row width"]:
     """Our way through the layers: the last one's outcome.
 
     Args:
-        gauge: what measures a layer, by its number; nothing is cut then.
+        probe: what measures a layer, by its number; nothing is cut then.
         whole: whether all rows are wanted of the last layer, not the score's only.
     """
     layout, states = PartLayout(batch.parts), family.embed(batch)
     for layer in range(family.n_layers):
         looks = None if watch is None else watch(layer)
-        measures = None if gauge is None else gauge(layer)
+        measures = None if probe is None else probe(layer)
         states = step(
-            family, layer, states, layout, removal, watch=looks, gauge=measures, whole=whole
+            family, layer, states, layout, removal, watch=looks, probe=measures, whole=whole
         )
     return states
 
@@ -196,7 +196,7 @@ def scored(
 
 
 def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
-    """A gauge whose sums are the attention weights themselves: a column for each token.
+    """A probe whose sums are the attention weights themselves: a column for each token.
 
     Args:
         take: called with the weights [pair, head, row, column] and the values.
