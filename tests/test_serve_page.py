@@ -211,6 +211,8 @@ def test_cuts_can_be_typed_and_what_is_wrong_is_said(browser):
     assert browser.run(TEXT) == "CLS->D#1.2; Q->Q+D->Q@0:2"
     typed("Q>D")
     until(browser, "!document.getElementById('wrong').hidden")
+    until(browser, SCORED)  # the scores of the cuts before
+    until(browser, FOLLOWED)
     assert "expected" in browser.run("return document.getElementById('wrong').textContent")
     typed("Q->SEP2~sink")
     until(browser, "/SEP2/.test(document.getElementById('wrong').textContent)")

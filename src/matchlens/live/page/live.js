@@ -159,7 +159,11 @@
     }
   }
   const stop = (...names) => names.forEach((name) => working.get(name)?.abort());
-  function wrong(error) {
+  // Scores that arrive clear an error of scoring only, not that of a cut typed meanwhile.
+  let wrongOf = "";
+  function wrong(error, of = "input") {
+    if (!error && of !== wrongOf) return;
+    wrongOf = error ? of : "";
     $("wrong").textContent = error ? error.message : "";
     $("wrong").hidden = !error;
   }
@@ -219,10 +223,10 @@
       if (mine !== turn || answers.includes(null)) return;
       shown.forEach((one) => (one.old = null));
       for (const { of, ...one } of answers) Object.assign(shown[of], one);
-      wrong(null);
+      wrong(null, "scores");
     } catch (error) {
       if (mine === turn) {
-        wrong(error);
+        wrong(error, "scores");
         said("These cannot be scored: the reason stands below the cuts.");
       }
       return;
@@ -769,9 +773,12 @@
       note(error.message);
     }
   }
+  let typed = 0;
   async function replace(text, words = "") {
+    const newest = ++typed;
     try {
       const part = await ask("/api/cuts", { model: active, text });
+      if (newest !== typed) return;
       wrong(null);
       if (words) said(words);
       commit((s) => {
@@ -780,7 +787,7 @@
       }, words);
       controls();
     } catch (error) {
-      wrong(error);
+      if (newest === typed) wrong(error);
     }
   }
   const sortedOf = (part, order) => Object.fromEntries(Object.entries(part).map(([name, some]) => [name, [...new Set(some)].sort(order)]));
