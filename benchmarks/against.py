@@ -35,7 +35,7 @@ def serve(pairs: int, dtype: str, threads: int) -> None:
     import matchlens
     from benchmarks.subjects import judged, spread
     from benchmarks.works import FIGURE1A, TABLE1
-    from matchlens.studies.watching import watch
+    from matchlens.studies.attention.watching import watch
 
     torch.set_num_threads(threads)
     _, chosen = judged()

@@ -27,8 +27,8 @@ from matchlens.parts import NAMED
 from matchlens.ranking import Measure, evaluate, parse_measure
 from matchlens.ranking.effects import LEAST_QUERIES, one_sided
 from matchlens.ranking.intervals import bootstrap_t
+from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import candidates, half_of
-from matchlens.studies.watching import watch
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Shares of the gates that a curve's points cut or keep."""

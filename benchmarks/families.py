@@ -25,7 +25,7 @@ from matchlens.meters.names import NAMES
 from matchlens.models.folder import FAMILIES
 from matchlens.models.load import Reranker
 from matchlens.runners import run
-from matchlens.studies.watching import watch
+from matchlens.studies.attention.watching import watch
 
 PAIRS, WORDS, ROUNDS = 8, 120, 3
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -33,8 +33,8 @@ from matchlens.corpora import PairSet
 from matchlens.gating import check_gates, stream_slopes
 from matchlens.meters.names import NAMES
 from matchlens.models.load import Reranker
+from matchlens.studies.attention.watching import watch
 from matchlens.studies.explaining import POINTS
-from matchlens.studies.watching import watch
 
 PAPER_PAIRS = 226 * 40
 ABLATION_PAIRS = 200

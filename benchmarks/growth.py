@@ -42,7 +42,7 @@ class Growth:
     def work(self) -> Any:
         """Scores, then masses."""
         import matchlens
-        from matchlens.studies.watching import watch
+        from matchlens.studies.attention.watching import watch
 
         started = time.process_time()
         scores = matchlens.score(self.model, self.pairs.pairs, CUTS)

@@ -58,7 +58,7 @@ class Ours:
     def work(self) -> Any:
         """Scores under all conditions, or the attention study's pass with masses."""
         import matchlens
-        from matchlens.studies.watching import watch
+        from matchlens.studies.attention.watching import watch
 
         if self.job.kind == "masses" and not self.plain:
             return watch(self.model, self.pairs, ["mass"])

@@ -12,8 +12,8 @@ import matchlens
 import tiny
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
 from matchlens.results import Result
-from matchlens.studies.claims import claims, summary
-from matchlens.studies.contrasts import Thresholds
+from matchlens.studies.attention.contrasts import Thresholds
+from matchlens.studies.claims.claims import claims, summary
 
 SCRIPT = "<script>window.hurt=1</script>"
 IMAGE = '"><img src=x onerror="window.hurt=2">'

@@ -17,12 +17,12 @@ from matchlens.meters.attention import (
 )
 from matchlens.report.views import text_of
 from matchlens.saving import Save
-from matchlens.studies.common import half
-from matchlens.studies.contrasts import (
+from matchlens.studies.attention.contrasts import (
     Thresholds,
     places,
 )
-from matchlens.studies.watching import watch
+from matchlens.studies.attention.watching import watch
+from matchlens.studies.common import half
 from test_cli import call, files_of
 
 LOOSE = Thresholds(q=1.0, auc=0.4, length=1.0)

@@ -127,7 +127,7 @@ def test_the_study_takes_the_distances_that_occur(model, pairs):
     assert (heads["alignment_spread"] > 0).all()
     assert not {"shares", "logits", "matches"} & set(result.tables)
     rel = int(result.options["rel"])
-    first, _ = matchlens.studies.circuits.checked_halves(pairs.pairs, rel, 0)
+    first, _ = matchlens.studies.circuits.circuits.checked_halves(pairs.pairs, rel, 0)
     kept = [pairs.pairs[row] for row in np.flatnonzero(first.of_pair >= 0)]
     parts = model.encode(kept).parts
     longest = max(map(len, parts)) - 1

@@ -23,10 +23,10 @@ from matchlens.models.base import load_base
 from matchlens.models.words import vocabulary
 from matchlens.parts import Part
 from matchlens.report.views import text_of
-from matchlens.studies import circuits as options
-from matchlens.studies.circuit_tables import resamples_of
+from matchlens.studies.attention.contrasts import Classes, contrast_table
+from matchlens.studies.circuits import circuits as options
+from matchlens.studies.circuits.tables import resamples_of
 from matchlens.studies.common import half
-from matchlens.studies.contrasts import Classes, contrast_table
 from test_sweeps import rows_by_layer
 
 Q, D, SEP2 = Part.Q, Part.D, Part.SEP2

@@ -22,11 +22,11 @@ from matchlens.ranking.effects import (
     queries_needed,
     unready,
 )
-from matchlens.studies.claims import CLAIMS
-from matchlens.studies.decisions import mean_of
-from matchlens.studies.evidence import evidence, evidence_cuts, gathering, read_cls, read_sep
-from matchlens.studies.matching import inside_layers
-from matchlens.studies.profiles import depth
+from matchlens.studies.attention.matching import inside_layers
+from matchlens.studies.attention.profiles import depth
+from matchlens.studies.claims.claims import CLAIMS
+from matchlens.studies.claims.decisions import mean_of
+from matchlens.studies.claims.evidence import evidence, evidence_cuts, gathering, read_cls, read_sep
 
 LAYERS, QUERIES = 6, 16
 BELOW, ABOVE = gathering(LAYERS)

@@ -165,5 +165,5 @@ def test_options_are_checked_before_the_model_is_loaded(tiny_folder, base_folder
     assert done.returncode == 2
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "give more queries" in done.stderr
-    assert "matchlens.studies.circuits" in imported
+    assert "matchlens.studies.circuits.circuits" in imported
     assert "matchlens.models.load" not in imported

@@ -19,7 +19,7 @@ from matchlens.report.html import line, page
 from matchlens.report.table import Column, Table, tag
 from matchlens.report.views.compare import caption_of, drawn, files, text
 from matchlens.results import Result
-from matchlens.studies.contrasts import Thresholds
+from matchlens.studies.attention.contrasts import Thresholds
 from test_cli import call, files_of
 from test_looking import graded, pair_set
 

@@ -28,9 +28,9 @@ from matchlens.ranking.effects import (
     one_sided,
     unready,
 )
-from matchlens.studies.claims import CLAIMS
-from matchlens.studies.decisions import Changes
-from matchlens.studies.evidence import evidence_cuts, gathering, read_cls, read_sep
+from matchlens.studies.claims.claims import CLAIMS
+from matchlens.studies.claims.decisions import Changes
+from matchlens.studies.claims.evidence import evidence_cuts, gathering, read_cls, read_sep
 
 DL19 = json.loads((Path(__file__).parent / "data" / "dl19_changes.json").read_text())
 """Query by query, what each cut changed in a run on TREC DL 2019; the file says of which."""

@@ -23,7 +23,7 @@ from matchlens.models.part_layout import PartLayout
 from matchlens.parts import NAMED, PADDING, Part
 from matchlens.plan import CONTROLS, Control, LayerCut, Plan
 from matchlens.runners import run
-from matchlens.studies.watching import watch
+from matchlens.studies.attention.watching import watch
 from test_directions import cuts as any_cuts
 from test_sweeps import rows_by_layer
 

@@ -16,7 +16,7 @@ from matchlens.directions import Cut
 from matchlens.plan import Control
 from matchlens.ranking import holm
 from matchlens.runners import run
-from matchlens.studies.cut_modes import reason
+from matchlens.studies.cuts.cut_modes import reason
 from test_cli import call, files_of, write_collection
 
 POSSIBLE = {

@@ -22,17 +22,17 @@ from matchlens.meters.names import COMPANIONS, shape_of
 from matchlens.models.words import Static, words_of
 from matchlens.parts import Part
 from matchlens.ranking import benjamini_hochberg, holm
-from matchlens.studies import matching, profiles
-from matchlens.studies.common import half
-from matchlens.studies.contrasts import (
+from matchlens.studies.attention import matching, profiles
+from matchlens.studies.attention.contrasts import (
     Classes,
     Thresholds,
     contrast_table,
     paired,
     pairwise,
 )
-from matchlens.studies.profiles import ks, taken
-from matchlens.studies.watching import Reader
+from matchlens.studies.attention.profiles import ks, taken
+from matchlens.studies.attention.watching import Reader
+from matchlens.studies.common import half
 from tiny import WORDS
 
 QUERIES, PER_CLASS = 12, 5

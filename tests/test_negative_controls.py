@@ -24,12 +24,12 @@ from matchlens.ranking import Candidates, evaluate, parse_measure, random_expect
 from matchlens.ranking.effects import Evidence, decide, one_sided
 from matchlens.ranking.ties import rank
 from matchlens.results import records
-from matchlens.studies.claims import CLAIMS
-from matchlens.studies.contrasts import Classes, Thresholds
-from matchlens.studies.decisions import resampled_contrast
-from matchlens.studies.matching import Seen, find, outstanding, too_few
-from matchlens.studies.profiles import layer_depths, negatives
-from matchlens.studies.watching import Reader
+from matchlens.studies.attention.contrasts import Classes, Thresholds
+from matchlens.studies.attention.matching import Seen, find, outstanding, too_few
+from matchlens.studies.attention.profiles import layer_depths, negatives
+from matchlens.studies.attention.watching import Reader
+from matchlens.studies.claims.claims import CLAIMS
+from matchlens.studies.claims.decisions import resampled_contrast
 from test_effects import proofs
 
 SHUFFLES = 500

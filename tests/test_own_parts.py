@@ -96,7 +96,7 @@ def test_controls_take_the_own_parts_edges(tiny, own_pairs):
 def test_meters_measure_own_parts_behind_the_five(tiny, own_pairs):
     few = of_one_query(own_pairs)
     studied = PairSet(tuple(few), {}, own_pairs.sampling, {}, ())
-    from matchlens.studies.watching import Reader, watch
+    from matchlens.studies.attention.watching import Reader, watch
 
     watched = watch(tiny, studied, ["mass", "peak"])
     reader = Reader(watched.arrays, watched.parts)

@@ -81,7 +81,7 @@ def test_importing_a_submodule_does_not_replace_a_public_function():
         "    importlib.import_module(f'matchlens.{name}')\n"
         "import matchlens.circuits as algebra\n"
         "assert isinstance(matchlens.circuits, types.FunctionType), matchlens.circuits\n"
-        "assert matchlens.circuits.__module__ == 'matchlens.studies.circuits'\n"
+        "assert matchlens.circuits.__module__ == 'matchlens.studies.circuits.circuits'\n"
         "assert algebra is matchlens.circuits\n"
         "assert isinstance(matchlens.qk, types.ModuleType)\n"
     )

@@ -11,7 +11,7 @@ import pytest
 import matchlens
 from matchlens import InputError
 from matchlens.showing import Bar
-from matchlens.studies.contrasts import Thresholds
+from matchlens.studies.attention.contrasts import Thresholds
 from test_looking import graded as with_easy
 from test_own_parts import graded, thirds
 

@@ -51,7 +51,7 @@ class Toy(StudySpec[ToySettings]):
         import pandas as pd
 
         from matchlens.results import Result
-        from matchlens.studies.ablation import ablation
+        from matchlens.studies.cuts.ablation import ablation
 
         base = ablation(model, inputs.pairs, cuts=["Q->D"], **inputs.common, **how)
         parts = inputs.settings.of or ["query", "text"]

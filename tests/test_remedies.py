@@ -58,9 +58,9 @@ from matchlens.models.words import Static
 from matchlens.plan import Control, Plan
 from matchlens.ranking import Candidates, evaluate, parse_measure
 from matchlens.report import page
+from matchlens.studies.attention.contrasts import Thresholds
+from matchlens.studies.claims.evidence import evidence
 from matchlens.studies.compare_runs import check_new
-from matchlens.studies.contrasts import Thresholds
-from matchlens.studies.evidence import evidence
 from matchlens.studies.sizes import chosen_studies, size
 from matchlens.studies.study import Shared
 from matchlens.studies.wexir25 import beside_the_paper
@@ -726,7 +726,10 @@ def another(m: str) -> list[str]:
 
 
 MEASURES = "ranking/measures.py:"
-SWEEP_POINTS, PLAIN = "studies/sweeps.py:sweep_points", "studies/cut_modes.py:plain_directions"
+SWEEP_POINTS, PLAIN = (
+    "studies/cuts/sweeps.py:sweep_points",
+    "studies/cuts/cut_modes.py:plain_directions",
+)
 RANKING = [
     C(
         "ranking/evaluation.py:evaluate",
@@ -1089,14 +1092,14 @@ STUDIES = [
         example,
     ),
     C(
-        "studies/contrasts.py:Thresholds.__post_init__",
+        "studies/attention/contrasts.py:Thresholds.__post_init__",
         "from 0 to 1",
         lambda _, v: Thresholds(q=v),
         2.0,
         lambda m: list(map(float, numbers(m))),
     ),
     C(
-        "studies/contrasts.py:Thresholds.__post_init__",
+        "studies/attention/contrasts.py:Thresholds.__post_init__",
         "from 1 on",
         lambda _, v: Thresholds(lexical=v),
         0.5,
@@ -1114,7 +1117,7 @@ STUDIES = [
         [lambda result: result],
     ),
     C(
-        "studies/evidence.py:evidence",
+        "studies/claims/evidence.py:evidence",
         "",
         lambda w, v: evidence(w.model, w.pairs, **v),
         {"redraws": [graded(2)], "rank_easy": True},
@@ -1128,21 +1131,21 @@ STUDIES = [
         [{"meters": ["mass"]}],
     ),
     C(
-        "studies/contrasts.py:checked_names",
+        "studies/attention/contrasts.py:checked_names",
         "is not known",
         attends,
         ((), {"meters": ["luck"]}),
         lambda m: [((), {"meters": listed(m)}), *(((), {"meters": [name]}) for name in listed(m))],
     ),
     C(
-        "studies/contrasts.py:checked_directions",
+        "studies/attention/contrasts.py:checked_directions",
         "",
         attends,
         ((), {"directions": []}),
         lambda m: [((), {"directions": example(m)})],
     ),
     C(
-        "studies/contrasts.py:places",
+        "studies/attention/contrasts.py:places",
         "",
         attends,
         ((), {"directions": ["Q->All"]}),
@@ -1150,7 +1153,7 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/circuits.py:checked",
+            "studies/circuits/circuits.py:checked",
             f"{name} ",
             lambda w, v: matchlens.circuits(w.model, w.pairs, **{"top": 0, **v}),
             {name: wrong},
@@ -1165,7 +1168,7 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/circuits.py:named_heads",
+            "studies/circuits/circuits.py:named_heads",
             words,
             lambda w, v: matchlens.circuits(w.model, w.pairs, heads=v),
             wrong,
@@ -1175,7 +1178,7 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/circuits.py:checked_halves",
+            "studies/circuits/circuits.py:checked_halves",
             words,
             halves,
             (which, [0]),
@@ -1184,7 +1187,7 @@ STUDIES = [
         for words, which in (("mean states", 1), ("colours", 0))
     ),
     C(
-        "studies/circuits.py:check_shapes",
+        "studies/circuits/circuits.py:check_shapes",
         "",
         lambda w, v: matchlens.circuits(w.model, w.pairs, top=0, base=w.saved(**v)),
         {"hidden_size": 64},
@@ -1238,7 +1241,7 @@ STUDIES = [
     ),
     *(
         C(
-            "studies/contrasts.py:Classes.check",
+            "studies/attention/contrasts.py:Classes.check",
             words,
             attends,
             wrong,
@@ -1255,21 +1258,21 @@ STUDIES = [
         )
     ),
     C(
-        "studies/contrasts.py:sides",
+        "studies/attention/contrasts.py:sides",
         "",
         attends,
         ((), {"contrasts": ["easy"]}),
         lambda m: [((), {"contrasts": [one]}) for one in listed(m)],
     ),
     C(
-        "studies/contrasts.py:contrast_table",
+        "studies/attention/contrasts.py:contrast_table",
         "",
         attends,
         ((), {"aggregate": "mode"}),
         lambda m: [((), {"aggregate": one}) for one in listed(m)],
     ),
     C(
-        "studies/attention.py:attention",
+        "studies/attention/attention.py:attention",
         "",
         lambda w, v: matchlens.attention(
             w.model, w.pairs, **{**Q_A, "contrasts": ["relevant-easy"], "preset": v}
@@ -1278,21 +1281,21 @@ STUDIES = [
         ["default"],
     ),
     C(
-        "studies/controls.py:control_conditions",
+        "studies/cuts/controls.py:control_conditions",
         "draws is",
         lambda w, v: matchlens.controls(w.model, graded(1, 1), ["Q->D"], draws=v),
         0,
         least,
     ),
     C(
-        "studies/controls.py:controls",
+        "studies/cuts/controls.py:controls",
         "",
         lambda w, v: matchlens.controls(w.decoder, w.pairs, [v], draws=1),
         "Q->D",
         ["D->Q"],
     ),
     *(
-        C("studies/head_sets.py:" + place, words, sets_of, wrong, right)
+        C("studies/cuts/head_sets.py:" + place, words, sets_of, wrong, right)
         for place, words, wrong, right in (
             (
                 "checked_sets",
@@ -1322,21 +1325,21 @@ STUDIES = [
         )
     ),
     C(
-        "studies/head_sets.py:head_sets",
+        "studies/cuts/head_sets.py:head_sets",
         "",
         lambda w, v: matchlens.head_sets(w.decoder, w.pairs, {"a": "0.1"}, directions=v),
         ["Q->D", "D->Q"],
         [["D->Q"]],
     ),
     C(
-        "studies/cut_modes.py:expand_modes",
+        "studies/cuts/cut_modes.py:expand_modes",
         "how {",
         study(matchlens.ablation, cuts=["Q->D"]),
         {"hows": ["gone"]},
         lambda m: [{"hows": listed(m)}],
     ),
     C(
-        "studies/cut_modes.py:expand_modes",
+        "studies/cuts/cut_modes.py:expand_modes",
         "names its own",
         study(matchlens.ablation, hows=["zero", "mask"]),
         {"cuts": ["Q->D~mean"]},
@@ -1372,7 +1375,7 @@ STUDIES = [
         lambda m: [(one.strip(" '"), "q0", "p0") for one in after("collections ", m)],
     ),
     C(
-        "studies/cut_study.py:Scored.of",
+        "studies/cuts/cut_study.py:Scored.of",
         "have no column",
         lambda w, v: look(w, {"scored": scores_of(w)[v]}),
         ["cut"],
@@ -1387,8 +1390,8 @@ STUDIES = [
             [None],
         )
         for place, words, wrong in (
-            ("studies/cut_study.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
-            ("studies/cut_study.py:Scored.of", "NaN", {"score": np.nan}),
+            ("studies/cuts/cut_study.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
+            ("studies/cuts/cut_study.py:Scored.of", "NaN", {"score": np.nan}),
             ("studies/looking.py:_received", "stored score", {"score": np.arange(48.0)}),
         )
     ),
@@ -1409,23 +1412,23 @@ STUDIES = [
         ["room"],
     ),
     C(
-        "studies/watching.py:_measure",
+        "studies/attention/watching.py:_measure",
         "",
         lambda w, v: w.with_tmpdir(
-            "matchlens.studies.watching.PairArray", v, lambda: attends(w, ((), {}))
+            "matchlens.studies.attention.watching.PairArray", v, lambda: attends(w, ((), {}))
         ),
         "full",
         ["room"],
     ),
     C(
-        "studies/cut_study.py:conditions_of",
+        "studies/cuts/cut_study.py:conditions_of",
         "given twice",
         study(matchlens.ablation),
         {"cuts": ["Q->D", "Q->D"]},
         [{"cuts": ["Q->D"]}],
     ),
     C(
-        "studies/cut_study.py:conditions_of",
+        "studies/cuts/cut_study.py:conditions_of",
         "no cut given",
         study(matchlens.ablation),
         {"cuts": []},
@@ -1460,14 +1463,14 @@ STUDIES = [
         lambda m: [{"rel": int(re.search(r"--rel (\d+)", m)[1])}, {"rel": 1}],
     ),
     C(
-        "studies/contrasts.py:Classes.check",
+        "studies/attention/contrasts.py:Classes.check",
         "no contrast given",
         attends,
         ((), {"contrasts": []}),
         lambda m: [((), {"contrasts": after("one or more of ", m)})],
     ),
     C(
-        "studies/cut_modes.py:expand_modes",
+        "studies/cuts/cut_modes.py:expand_modes",
         "no how given",
         study(matchlens.ablation, cuts=["Q->D"]),
         {"hows": []},
@@ -1481,7 +1484,7 @@ STUDIES = [
         [{"chosen": [("q0", "p0")]}],
     ),
     C(
-        "studies/controls.py:control_conditions",
+        "studies/cuts/controls.py:control_conditions",
         "no cut given",
         lambda w, v: matchlens.controls(w.model, graded(1, 1), v, draws=1),
         [],
@@ -1977,7 +1980,7 @@ COMMANDS = [
         [lambda folder: None],
     ),
     C(
-        "studies/contrasts.py:Classes.check",
+        "studies/attention/contrasts.py:Classes.check",
         "both classes",
         lambda w, v: matchlens.attention(w.model, v(w), **{**Q_A, "contrasts": ["relevant-easy"]}),
         lambda w: pair_set([one for one in w.pairs.pairs if (one.qid == "q0") == (one.grade < 0)]),
@@ -2103,7 +2106,7 @@ ELSEWHERE = {
     ("__init__.py:__getattr__", ""): "test_package.py:test_old_names_work_with_a_warning",
     ("circuits.py:__getattr__", ""): "test_package.py:test_old_names_work_with_a_warning",
     (
-        "studies/circuits.py:_moved.forward",
+        "studies/circuits/circuits.py:_moved.forward",
         "",
     ): "test_package.py:test_old_names_work_with_a_warning",
 }
@@ -2113,7 +2116,7 @@ ELSEWHERE = {
 SLOW = (
     *("cli/comparing", "cli/job", "cli/candidates", "cli/reproduce", "cli/study"),
     *("settings", "studies/spec"),
-    *("figures/files", "report/page", "studies/contrasts.py:checked_names"),
+    *("figures/files", "report/page", "studies/attention/contrasts.py:checked_names"),
     *("studies/compar", "studies/controls", "studies/looking.py:ids_of"),
 )
 """Places whose cases run commands and whole studies."""

@@ -19,7 +19,7 @@ from matchlens.report.table import Table, tex
 from matchlens.report.texts import NONE, printed
 from matchlens.report.views import files_of, view_of
 from matchlens.results import Result
-from matchlens.studies.contrasts import Thresholds
+from matchlens.studies.attention.contrasts import Thresholds
 from test_looking import graded
 
 

@@ -24,8 +24,8 @@ from matchlens.corpora import thin
 from matchlens.report import conclusions
 from matchlens.runners import ShardedRunner
 from matchlens.studies import sizes, wexir25
-from matchlens.studies.claims import CLAIMS
-from matchlens.studies.evidence import evidence
+from matchlens.studies.claims.claims import CLAIMS
+from matchlens.studies.claims.evidence import evidence
 from matchlens.studies.study import Shared
 from test_cli import call, files_of, write_collection
 

@@ -13,7 +13,7 @@ from matchlens.engine import Shard, other_pairs, term_means
 from matchlens.plan import Plan
 from matchlens.ranking import benjamini_hochberg
 from matchlens.runners import run
-from matchlens.studies.sweeps import KINDS, sweep_points
+from matchlens.studies.cuts.sweeps import KINDS, sweep_points
 
 
 @pytest.fixture(scope="module")

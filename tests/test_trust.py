@@ -15,11 +15,11 @@ from matchlens.directions import Cut
 from matchlens.parts import Part
 from matchlens.ranking import compare, holm
 from matchlens.report.views import text_of
+from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import half
-from matchlens.studies.cut_modes import agreement, expand_modes
-from matchlens.studies.head_sets import random_sets
-from matchlens.studies.sweeps import select
-from matchlens.studies.watching import watch
+from matchlens.studies.cuts.cut_modes import agreement, expand_modes
+from matchlens.studies.cuts.head_sets import random_sets
+from matchlens.studies.cuts.sweeps import select
 
 
 @pytest.fixture(scope="module")

@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from matchlens.report.views.ablation import latex as table_latex
     from matchlens.report.views.ablation import text as table_text
     from matchlens.results import Result
-    from matchlens.studies.ablation import ablation
-    from matchlens.studies.attention import attention
-    from matchlens.studies.circuits import circuits
-    from matchlens.studies.claims import claims
+    from matchlens.studies.attention.attention import attention
+    from matchlens.studies.circuits.circuits import circuits
+    from matchlens.studies.claims.claims import claims
     from matchlens.studies.comparing import compare, compare_heads
-    from matchlens.studies.controls import controls
+    from matchlens.studies.cuts.ablation import ablation
+    from matchlens.studies.cuts.controls import controls
+    from matchlens.studies.cuts.head_sets import head_sets
+    from matchlens.studies.cuts.sweeps import sweep, sweep_points
     from matchlens.studies.explaining import explain
-    from matchlens.studies.head_sets import head_sets
     from matchlens.studies.looking import look
     from matchlens.studies.presets import table1
     from matchlens.studies.scoring import rank, score
     from matchlens.studies.screening import screen
     from matchlens.studies.study import Study, study
-    from matchlens.studies.sweeps import sweep, sweep_points
 
 _PLACES = {
     "Cut": "matchlens.directions",
@@ -58,19 +58,19 @@ _PLACES = {
     "Reranker": "matchlens.models.load",
     "Result": "matchlens.results",
     "Study": "matchlens.studies.study",
-    "ablation": "matchlens.studies.ablation",
-    "attention": "matchlens.studies.attention",
+    "ablation": "matchlens.studies.cuts.ablation",
+    "attention": "matchlens.studies.attention.attention",
     "beir": "matchlens.corpora",
     "choose": "matchlens.corpora",
-    "circuits": "matchlens.studies.circuits",
-    "claims": "matchlens.studies.claims",
+    "circuits": "matchlens.studies.circuits.circuits",
+    "claims": "matchlens.studies.claims.claims",
     "compare": "matchlens.studies.comparing",
     "compare_heads": "matchlens.studies.comparing",
-    "controls": "matchlens.studies.controls",
+    "controls": "matchlens.studies.cuts.controls",
     "demo": "matchlens.corpora",
     "explain": "matchlens.studies.explaining",
     "frame": "matchlens.corpora",
-    "head_sets": "matchlens.studies.head_sets",
+    "head_sets": "matchlens.studies.cuts.head_sets",
     "irds": "matchlens.corpora",
     "load": "matchlens.models.load",
     "look": "matchlens.studies.looking",
@@ -79,8 +79,8 @@ _PLACES = {
     "screen": "matchlens.studies.screening",
     "serve": "matchlens.live.server",
     "study": "matchlens.studies.study",
-    "sweep": "matchlens.studies.sweeps",
-    "sweep_points": "matchlens.studies.sweeps",
+    "sweep": "matchlens.studies.cuts.sweeps",
+    "sweep_points": "matchlens.studies.cuts.sweeps",
     "table1": "matchlens.studies.presets",
     "table_latex": "matchlens.report.views.ablation:latex",
     "table_text": "matchlens.report.views.ablation:text",

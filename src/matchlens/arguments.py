@@ -43,7 +43,7 @@ WORDS: Mapping[str, str] = {
     "Mapping": "a dict",
     "Thresholds": "Thresholds",
     "Base": "what matchlens.models.base.load_base returns",
-    "Watched": "what matchlens.studies.watching.watch returns",
+    "Watched": "what matchlens.studies.attention.watching.watch returns",
     "Collection": "a collection: what matchlens.demo.load, trec.load or irds.load returns",
     "Progress": "True (a progress bar), False or a function",
     "Stage": "True (a progress bar), False or a function",

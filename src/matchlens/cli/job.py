@@ -157,7 +157,7 @@ class Job:
 
     def _draw(self, result: Result) -> None:
         from matchlens.report.views import files_of
-        from matchlens.studies.ablation import trec_runs
+        from matchlens.studies.cuts.ablation import trec_runs
 
         arrays = result.arrays
         result.texts.update(files_of(result))

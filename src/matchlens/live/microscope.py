@@ -31,7 +31,7 @@ from matchlens.report.views.explain import completeness_sentence, swap_sentence
 from matchlens.results import Result, records
 from matchlens.runners import run
 from matchlens.studies.common import TIE_TOL
-from matchlens.studies.cut_modes import reason
+from matchlens.studies.cuts.cut_modes import reason
 from matchlens.studies.explaining import Sharing, explain_pairs
 
 LIVE_POINTS, MOST_LIVE_POINTS = 8, 16

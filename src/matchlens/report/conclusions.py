@@ -14,7 +14,7 @@ from matchlens.report.views.ablation import costliest
 from matchlens.report.views.study import latex, text
 from matchlens.results import Result, read_manifest, records, to_json
 from matchlens.saving import locked
-from matchlens.studies.claims import claims, headline, summary
+from matchlens.studies.claims.claims import claims, headline, summary
 
 NAME = "study"
 FORMAT = 1

@@ -17,9 +17,9 @@ from matchlens.errors import InputError, visible
 from matchlens.ranking import compare as over_queries
 from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
-from matchlens.studies.contrasts import EARLIER, is_earlier
-from matchlens.studies.cut_modes import starred
-from matchlens.studies.cut_study import RANDOM
+from matchlens.studies.attention.contrasts import EARLIER, is_earlier
+from matchlens.studies.cuts.cut_modes import starred
+from matchlens.studies.cuts.cut_study import RANDOM
 
 RANKING = ("measure", "rel", "rank_easy", "pairs_run", "most_pairs")
 """Options that must agree where rankings are tested against each other."""

@@ -13,9 +13,9 @@ from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan, bound
-from matchlens.studies.circuits import TOP
-from matchlens.studies.evidence import further
-from matchlens.studies.head_sets import RANDOM_SETS
+from matchlens.studies.circuits.circuits import TOP
+from matchlens.studies.claims.evidence import further
+from matchlens.studies.cuts.head_sets import RANDOM_SETS
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.sizes import REDRAWN, SCREENED, Size
 from matchlens.studies.study import study_conditions, sweeps

@@ -26,6 +26,7 @@ from matchlens.parts import Part
 from matchlens.plan import Condition, bound
 from matchlens.results import Result, records
 from matchlens.sets import cut_sets
+from matchlens.studies.attention.contrasts import CLASSES, Classes
 from matchlens.studies.common import (
     TIE_TOL,
     Execution,
@@ -35,9 +36,8 @@ from matchlens.studies.common import (
     run_options,
     tolerance,
 )
-from matchlens.studies.contrasts import CLASSES, Classes
-from matchlens.studies.cut_modes import expand_modes, note, reason
-from matchlens.studies.cut_study import Scored, conditions_of, score_table, sets_option
+from matchlens.studies.cuts.cut_modes import expand_modes, note, reason
+from matchlens.studies.cuts.cut_study import Scored, conditions_of, score_table, sets_option
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
 

@@ -24,8 +24,8 @@ from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
 from matchlens.studies.common import Execution, half, relevant_grade
-from matchlens.studies.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
-from matchlens.studies.sweeps import MOST, Point, select
+from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
+from matchlens.studies.cuts.sweeps import MOST, Point, select
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress

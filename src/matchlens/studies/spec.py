@@ -161,7 +161,7 @@ def check_base(folder: ModelFolder, name: str | None) -> ModelFolder | None:
     if name is None:
         return None
     from matchlens.models.folder import find
-    from matchlens.studies.circuits import check_base as check
+    from matchlens.studies.circuits.circuits import check_base as check
 
     base = find(name, scores=False)
     check(folder, base)

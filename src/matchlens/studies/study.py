@@ -19,23 +19,23 @@ from matchlens.plan import Condition
 from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
 from matchlens.studies import sizes
-from matchlens.studies.ablation import ablation
-from matchlens.studies.attention import attention
-from matchlens.studies.circuits import checked_halves, circuits, document_parts
-from matchlens.studies.claims import claims
+from matchlens.studies.attention.attention import attention
+from matchlens.studies.attention.contrasts import CONTRASTS, Classes
+from matchlens.studies.attention.watching import Watched, watch
+from matchlens.studies.circuits.circuits import checked_halves, circuits, document_parts
+from matchlens.studies.claims.claims import claims
+from matchlens.studies.claims.evidence import evidence, evidence_cuts
 from matchlens.studies.common import ranked, relevant_grade
-from matchlens.studies.contrasts import CONTRASTS, Classes
-from matchlens.studies.controls import control_conditions, controls
-from matchlens.studies.cut_modes import expand_modes
-from matchlens.studies.cut_study import conditions_of
-from matchlens.studies.evidence import evidence, evidence_cuts
+from matchlens.studies.cuts.ablation import ablation
+from matchlens.studies.cuts.controls import control_conditions, controls
+from matchlens.studies.cuts.cut_modes import expand_modes
+from matchlens.studies.cuts.cut_study import conditions_of
+from matchlens.studies.cuts.sweeps import WHOLE_HEAD, sweep, sweep_points
 from matchlens.studies.looking import look
 from matchlens.studies.presets import Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.screening import screen
 from matchlens.studies.sizes import Size
-from matchlens.studies.sweeps import WHOLE_HEAD, sweep, sweep_points
-from matchlens.studies.watching import Watched, watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

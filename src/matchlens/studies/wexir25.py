@@ -9,7 +9,7 @@ import pandas as pd
 
 from matchlens.errors import InputError
 from matchlens.results import Result, records
-from matchlens.studies.decisions import number
+from matchlens.studies.claims.decisions import number
 
 NAME = "wexir25"
 MODEL = "castorini/monobert-large-msmarco"

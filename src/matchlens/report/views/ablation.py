@@ -39,7 +39,7 @@ from matchlens.report.texts import (
     what_is_cut,
 )
 from matchlens.results import Result, records
-from matchlens.studies.cut_modes import feasible, random_by_construction, starred
+from matchlens.studies.cuts.cut_modes import feasible, random_by_construction, starred
 
 PARTS = tuple(str(part) for part in NAMED)
 COLUMNS = (DECODER, *PARTS, "All")

@@ -46,9 +46,9 @@ from matchlens.report.texts import (
     wrapped,
 )
 from matchlens.results import Result, records
-from matchlens.studies.circuit_tables import COMPANIONS, VARIANTS, colour_of, most_aligned
-from matchlens.studies.circuits import TOP
-from matchlens.studies.contrasts import Thresholds
+from matchlens.studies.attention.contrasts import Thresholds
+from matchlens.studies.circuits.circuits import TOP
+from matchlens.studies.circuits.tables import COMPANIONS, VARIANTS, colour_of, most_aligned
 
 FAR = 3.0
 """Standard deviations of a null beyond which an alignment is no chance."""

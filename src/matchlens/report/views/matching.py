@@ -33,7 +33,7 @@ from matchlens.report.texts import (
 )
 from matchlens.report.views.controls import head_sets as set_table
 from matchlens.results import Result, records
-from matchlens.studies.contrasts import EARLIER, Thresholds, is_earlier
+from matchlens.studies.attention.contrasts import EARLIER, Thresholds, is_earlier
 
 TEXTS = {
     "length": "passage length",

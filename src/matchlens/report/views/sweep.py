@@ -50,7 +50,7 @@ from matchlens.report.views.ablation import (
     tip,
 )
 from matchlens.results import Result, records
-from matchlens.studies.cut_modes import feasible, starred
+from matchlens.studies.cuts.cut_modes import feasible, starred
 
 KINDS = {
     "up-to": ("up to each layer", "n: layers 0 to n − 1 are cut (0: none)"),

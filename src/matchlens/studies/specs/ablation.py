@@ -45,7 +45,7 @@ Examples:
 
     def check(self, settings: AblationSettings) -> None:
         """Check cuts and how they are made."""
-        from matchlens.studies.cut_modes import expand_modes
+        from matchlens.studies.cuts.cut_modes import expand_modes
 
         if settings.cut or settings.how:
             expand_modes(settings.cut or ["Q->D"], settings.how)
@@ -58,7 +58,7 @@ Examples:
 
     def conditions(self, inputs: Inputs[AblationSettings]) -> Mapping[str, Condition]:
         """A condition for each cut and way of cutting."""
-        from matchlens.studies.cut_modes import expand_modes
+        from matchlens.studies.cuts.cut_modes import expand_modes
 
         chosen = preset_of(inputs.settings.preset, inputs.folder.decodes)
         cuts, sets = inputs.settings.cut, inputs.settings.sets
@@ -68,7 +68,7 @@ Examples:
 
     def run(self, model: Reranker, inputs: Inputs[AblationSettings], **how: Any) -> Result:
         """Run the study."""
-        from matchlens.studies.ablation import ablation
+        from matchlens.studies.cuts.ablation import ablation
 
         return ablation(
             model,

@@ -83,8 +83,8 @@ Examples:
 
     def check(self, settings: AttentionSettings) -> None:
         """Check meters, directions and thresholds."""
-        from matchlens.studies.contrasts import checked_directions, checked_names
-        from matchlens.studies.head_sets import checked_random
+        from matchlens.studies.attention.contrasts import checked_directions, checked_names
+        from matchlens.studies.cuts.head_sets import checked_random
 
         if settings.meter is not None:
             checked_names(settings.meter)
@@ -95,7 +95,7 @@ Examples:
 
     def ready(self, inputs: Inputs[AttentionSettings]) -> None:
         """Check that the contrasts have passages."""
-        from matchlens.studies.contrasts import Classes
+        from matchlens.studies.attention.contrasts import Classes
 
         Classes.of(inputs.pairs.pairs, inputs.rel).check(self._contrasts(inputs.settings))
 
@@ -104,19 +104,19 @@ Examples:
         return settings.most(COSTLY_PAIRS)
 
     def _thresholds(self, settings: AttentionSettings) -> Any:
-        from matchlens.studies.contrasts import Thresholds
+        from matchlens.studies.attention.contrasts import Thresholds
 
         names = ("q", "auc", "length", "lexical", "query_words", "semantic")
         return Thresholds(**{name: getattr(settings, name) for name in names})
 
     def _contrasts(self, settings: AttentionSettings) -> list[str]:
-        from matchlens.studies.contrasts import CONTRASTS
+        from matchlens.studies.attention.contrasts import CONTRASTS
 
         return settings.contrast or list(CONTRASTS)
 
     def cost(self, inputs: Inputs[AttentionSettings]) -> str:
         """The untouched pass, and what the meters add."""
-        from matchlens.studies.contrasts import checked_names
+        from matchlens.studies.attention.contrasts import checked_names
         from matchlens.studies.cost import meters_cost
 
         meters = inputs.settings.meter or preset_of(inputs.settings.preset).meters
@@ -128,8 +128,8 @@ Examples:
 
     def run(self, model: Reranker, inputs: Inputs[AttentionSettings], **how: Any) -> Result:
         """Run the study."""
-        from matchlens.studies.attention import attention
-        from matchlens.studies.contrasts import checked_directions
+        from matchlens.studies.attention.attention import attention
+        from matchlens.studies.attention.contrasts import checked_directions
 
         settings = inputs.settings
         return attention(

@@ -70,14 +70,14 @@ Examples:
 
     def check(self, settings: CircuitsSettings) -> None:
         """Check contrast, variant and heads."""
-        from matchlens.studies.circuits import checked, named_heads
+        from matchlens.studies.circuits.circuits import checked, named_heads
 
         checked(settings.contrast, settings.variant, settings.top, settings.matches)
         named_heads(settings.head)
 
     def ready(self, inputs: Inputs[CircuitsSettings]) -> None:
         """Check heads, the second model and both halves of the queries."""
-        from matchlens.studies.circuits import checked_halves, named_heads, other_half
+        from matchlens.studies.circuits.circuits import checked_halves, named_heads, other_half
 
         settings = inputs.settings
         named_heads(settings.head, *inputs.folder.shape)
@@ -91,7 +91,7 @@ Examples:
 
     def cost(self, inputs: Inputs[CircuitsSettings]) -> str:
         """The untouched pass, the terms of the logits and the vocabulary."""
-        from matchlens.studies.circuits import named_heads, other_half
+        from matchlens.studies.circuits.circuits import named_heads, other_half
         from matchlens.studies.cost import circuits_cost
 
         settings = inputs.settings
@@ -109,7 +109,7 @@ Examples:
     def run(self, model: Reranker, inputs: Inputs[CircuitsSettings], **how: Any) -> Result:
         """Run the study."""
         from matchlens.models.base import load_base
-        from matchlens.studies.circuits import circuits, named_heads
+        from matchlens.studies.circuits.circuits import circuits, named_heads
 
         settings = inputs.settings
         base = check_base(inputs.folder, settings.base)

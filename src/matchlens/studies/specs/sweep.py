@@ -90,8 +90,8 @@ Examples:
                 "--set NAME=HEADS and the sweep head-sets go together; give both or neither"
             )
         if settings.kind == "head-sets":
-            from matchlens.studies.cut_modes import expand_modes, plain_directions
-            from matchlens.studies.head_sets import checked_sets
+            from matchlens.studies.cuts.cut_modes import expand_modes, plain_directions
+            from matchlens.studies.cuts.head_sets import checked_sets
 
             checked_sets(_sets(settings), 10**6, 10**6, settings.random)
             expand_modes(
@@ -118,7 +118,7 @@ Examples:
         return self._conditions(settings, preset, *inputs.folder.shape)
 
     def _directions(self, settings: SweepSettings, preset: Preset) -> Sequence[str]:
-        from matchlens.studies.sweeps import WHOLE_HEAD
+        from matchlens.studies.cuts.sweeps import WHOLE_HEAD
 
         whole = settings.kind in ("heads", "head-sets")
         return settings.direction or ((WHOLE_HEAD,) if whole else preset.directions)
@@ -129,16 +129,16 @@ Examples:
         directions = self._directions(settings, preset)
         hows = settings.how or [preset.how]
         if settings.kind == "controls":
-            from matchlens.studies.controls import control_conditions
+            from matchlens.studies.cuts.controls import control_conditions
 
             return control_conditions(directions, hows, settings.draws)[0]
         if settings.kind == "head-sets":
-            from matchlens.studies.head_sets import set_conditions
+            from matchlens.studies.cuts.head_sets import set_conditions
 
             hows, random = settings.how or ["zero"], settings.random
             named = _sets(settings)
             return set_conditions(named, directions, hows, random, settings.seed, layers, heads)[0]
-        from matchlens.studies.sweeps import sweep_points
+        from matchlens.studies.cuts.sweeps import sweep_points
 
         points, _ = sweep_points(
             settings.kind,
@@ -161,7 +161,7 @@ Examples:
             **how,
         }
         if settings.kind == "head-sets":
-            from matchlens.studies.head_sets import head_sets
+            from matchlens.studies.cuts.head_sets import head_sets
 
             return head_sets(
                 model,
@@ -173,7 +173,7 @@ Examples:
                 **shared,
             )
         if settings.kind == "controls":
-            from matchlens.studies.controls import controls
+            from matchlens.studies.cuts.controls import controls
 
             return controls(
                 model,
@@ -183,7 +183,7 @@ Examples:
                 draws=settings.draws,
                 **shared,
             )
-        from matchlens.studies.sweeps import sweep
+        from matchlens.studies.cuts.sweeps import sweep
 
         return sweep(
             model,

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from matchlens.corpora import Pair
 from matchlens.parts import Part
-from matchlens.studies.contrasts import head_grid
+from matchlens.studies.attention.contrasts import head_grid
 
 if TYPE_CHECKING:
     from matchlens.models.load import Reranker

@@ -20,7 +20,16 @@ from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
 from matchlens.parts import Part
 from matchlens.results import Result
-from matchlens.studies.circuit_tables import (
+from matchlens.studies.attention.contrasts import (
+    CLASSES,
+    Classes,
+    by_half,
+    class_means,
+    contrast_table,
+    shared,
+)
+from matchlens.studies.attention.watching import Reader, Watched, watch
+from matchlens.studies.circuits.tables import (
     COMPANIONS,
     CONTRASTS,
     CROSS,
@@ -45,18 +54,9 @@ from matchlens.studies.common import (
     relevant_grade,
     run_options,
 )
-from matchlens.studies.contrasts import (
-    CLASSES,
-    Classes,
-    by_half,
-    class_means,
-    contrast_table,
-    shared,
-)
-from matchlens.studies.cut_study import score_table
+from matchlens.studies.cuts.cut_study import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.watching import Reader, Watched, watch
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress, Run
@@ -222,7 +222,7 @@ def circuits(
         most_pairs: at most so many pairs for the hypothesis; all of the half where None.
         preset: ``default``, ``paper``, or ``authors``, whose document has its SEP2.
         watched: the untouched pass over these pairs with the mean states of
-            :func:`matchlens.studies.circuits.checked_halves`' first half, where another
+            :func:`matchlens.studies.circuits.circuits.checked_halves`' first half, where another
             study shares it; it is made where None.
 
     The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of

@@ -17,9 +17,8 @@ import pandas as pd
 from matchlens.arguments import typed
 from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, decide
 from matchlens.results import Result, records
-from matchlens.studies.contrasts import is_earlier
-from matchlens.studies.cut_modes import random_by_construction
-from matchlens.studies.decisions import (
+from matchlens.studies.attention.contrasts import is_earlier
+from matchlens.studies.claims.decisions import (
     Found,
     Results,
     early_cls,
@@ -32,6 +31,7 @@ from matchlens.studies.decisions import (
     separators,
     upper_right,
 )
+from matchlens.studies.cuts.cut_modes import random_by_construction
 
 HEADLINE_COLUMNS = ("id", "value", "unit", "n", "definition", "study", "table", "row", "column")
 

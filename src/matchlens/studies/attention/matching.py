@@ -16,8 +16,7 @@ from matchlens.parts import Part
 from matchlens.plan import Condition
 from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.ranking.effects import Evidence, both
-from matchlens.studies.common import Execution, half, half_of, ranked
-from matchlens.studies.contrasts import (
+from matchlens.studies.attention.contrasts import (
     Classes,
     Thresholds,
     by_half,
@@ -29,9 +28,10 @@ from matchlens.studies.contrasts import (
     places,
     shared,
 )
-from matchlens.studies.cut_study import corrected, measured, prepare
-from matchlens.studies.head_sets import against, possible, set_conditions
-from matchlens.studies.watching import Reader, Values
+from matchlens.studies.attention.watching import Reader, Values
+from matchlens.studies.common import Execution, half, half_of, ranked
+from matchlens.studies.cuts.cut_study import corrected, measured, prepare
+from matchlens.studies.cuts.head_sets import against, possible, set_conditions
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)

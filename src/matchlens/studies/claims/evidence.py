@@ -25,7 +25,7 @@ from matchlens.errors import InputError
 from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
 from matchlens.studies.common import Execution, ranked
-from matchlens.studies.cut_study import RANDOM, CutStudy, Settings, conditions_of, conduct
+from matchlens.studies.cuts.cut_study import RANDOM, CutStudy, Settings, conditions_of, conduct
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress

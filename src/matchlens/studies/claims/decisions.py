@@ -25,10 +25,10 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.results import Result, records
-from matchlens.studies import evidence as cuts
-from matchlens.studies.circuits import RESAMPLED
-from matchlens.studies.contrasts import EARLIER, is_earlier
-from matchlens.studies.matching import above_layer, outstanding, too_few
+from matchlens.studies.attention.contrasts import EARLIER, is_earlier
+from matchlens.studies.attention.matching import above_layer, outstanding, too_few
+from matchlens.studies.circuits.circuits import RESAMPLED
+from matchlens.studies.claims import evidence as cuts
 
 UNTESTED = Evidence(float("nan"), float("nan"), "nothing was tested")
 

@@ -21,16 +21,8 @@ from matchlens.plan import Condition, bound
 from matchlens.ranking import parse_measure
 from matchlens.ranking.effects import ALPHA
 from matchlens.results import Result
-from matchlens.studies import matching, profiles
-from matchlens.studies.common import (
-    Execution,
-    identity,
-    own_notes,
-    pair_table,
-    relevant_grade,
-    run_options,
-)
-from matchlens.studies.contrasts import (
+from matchlens.studies.attention import matching, profiles
+from matchlens.studies.attention.contrasts import (
     CONTRASTS,
     MATCHING,
     Classes,
@@ -40,14 +32,28 @@ from matchlens.studies.contrasts import (
     contrast_table,
     places,
 )
-from matchlens.studies.cut_modes import reason
-from matchlens.studies.cut_study import score_table
-from matchlens.studies.head_sets import RANDOM_SETS, checked_random
-from matchlens.studies.matching import Causal
+from matchlens.studies.attention.matching import Causal
+from matchlens.studies.attention.profiles import (
+    distributions,
+    layer_depths,
+    moments,
+    negatives,
+    taken,
+)
+from matchlens.studies.attention.watching import DERIVED, Reader, Watched, watch
+from matchlens.studies.common import (
+    Execution,
+    identity,
+    own_notes,
+    pair_table,
+    relevant_grade,
+    run_options,
+)
+from matchlens.studies.cuts.cut_modes import reason
+from matchlens.studies.cuts.cut_study import score_table
+from matchlens.studies.cuts.head_sets import RANDOM_SETS, checked_random
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.profiles import distributions, layer_depths, moments, negatives, taken
-from matchlens.studies.watching import DERIVED, Reader, Watched, watch
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress, Run

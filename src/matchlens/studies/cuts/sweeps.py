@@ -16,7 +16,7 @@ from matchlens.errors import InputError
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
 from matchlens.studies.common import half
-from matchlens.studies.cut_modes import (
+from matchlens.studies.cuts.cut_modes import (
     agreement,
     expand_modes,
     feasible,
@@ -24,7 +24,7 @@ from matchlens.studies.cut_modes import (
     plain_directions,
     starred,
 )
-from matchlens.studies.cut_study import Settings, conduct, pairs_run
+from matchlens.studies.cuts.cut_study import Settings, conduct, pairs_run
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from matchlens.corpora import PairSet
 from matchlens.directions import Cut
 from matchlens.results import Result
 from matchlens.sets import cut_sets
-from matchlens.studies.cut_modes import agreement, expand_modes, feasible, left_out, starred
-from matchlens.studies.cut_study import Settings, conditions_of, conduct, sets_option
+from matchlens.studies.cuts.cut_modes import agreement, expand_modes, feasible, left_out, starred
+from matchlens.studies.cuts.cut_study import Settings, conditions_of, conduct, sets_option
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ from matchlens.studies.common import (
     relevant_grade,
     tolerance,
 )
-from matchlens.studies.cut_modes import note, reason
+from matchlens.studies.cuts.cut_modes import note, reason
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:

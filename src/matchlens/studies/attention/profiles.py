@@ -16,8 +16,7 @@ from matchlens.meters.names import PARTS
 from matchlens.meters.streams import Histogram, Moments
 from matchlens.parts import AnyPart, Part
 from matchlens.ranking import benjamini_hochberg
-from matchlens.studies.common import half
-from matchlens.studies.contrasts import (
+from matchlens.studies.attention.contrasts import (
     CLASSES,
     Classes,
     class_means,
@@ -27,7 +26,8 @@ from matchlens.studies.contrasts import (
     paired,
     places,
 )
-from matchlens.studies.watching import Reader
+from matchlens.studies.attention.watching import Reader
+from matchlens.studies.common import half
 
 BINS = 40
 SHOWN = 6

@@ -28,8 +28,8 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.results import Result, records
-from matchlens.studies.cut_modes import ModedCut, expand_modes, feasible, note
-from matchlens.studies.cut_study import RANDOM, CutStudy, Settings, conduct
+from matchlens.studies.cuts.cut_modes import ModedCut, expand_modes, feasible, note
+from matchlens.studies.cuts.cut_study import RANDOM, CutStudy, Settings, conduct
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 

@@ -19,11 +19,17 @@ from matchlens.errors import InputError
 from matchlens.plan import Condition
 from matchlens.ranking import holm
 from matchlens.results import Result
-from matchlens.studies.cut_modes import expand_modes, feasible, left_out, note, plain_directions
-from matchlens.studies.cut_study import Settings, conduct, pairs_run
+from matchlens.studies.attention.watching import watch
+from matchlens.studies.cuts.cut_modes import (
+    expand_modes,
+    feasible,
+    left_out,
+    note,
+    plain_directions,
+)
+from matchlens.studies.cuts.cut_study import Settings, conduct, pairs_run
+from matchlens.studies.cuts.sweeps import WHOLE_HEAD
 from matchlens.studies.presets import COSTLY_PAIRS
-from matchlens.studies.sweeps import WHOLE_HEAD
-from matchlens.studies.watching import watch
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress

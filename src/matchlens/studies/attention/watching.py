@@ -19,8 +19,8 @@ from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import ACROSS, COMPANIONS, KINDS, NAMES, PARTS, SURFACE, shape_of
 from matchlens.parts import AnyPart, OwnPart, Part
+from matchlens.studies.attention.contrasts import CLASSES, Classes
 from matchlens.studies.common import Execution
-from matchlens.studies.contrasts import CLASSES, Classes
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress, Run

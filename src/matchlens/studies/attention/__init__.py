@@ -1,0 +1,1 @@
+"""Where attention goes, how it differs with relevance, and which heads match."""

@@ -1,0 +1,1 @@
+"""What the query-key matrices say of each head."""

@@ -1,0 +1,1 @@
+"""The paper's claims, the cuts that they rest on, and how they are decided."""

@@ -1,0 +1,1 @@
+"""What cutting attention does to the ranking."""
