@@ -178,9 +178,7 @@ class CollectionSettings(Settings):
 
     demo: bool = option(default=False, help="The built-in collection.")
     dataset: list[str] | None = option(
-        default=None,
-        metavar="ID",
-        help="An ir_datasets id, or a BEIR folder. Repeatable.",
+        default=None, metavar="ID", help="An ir_datasets id, or a BEIR folder. Repeatable."
     )
     topics: list[Path] | None = option(
         default=None, metavar="FILE", help="Queries: qid<TAB>query on each line. Repeatable."
@@ -305,9 +303,7 @@ class CutSets(Settings):
         effect=Effect.RUN,  # what is in it is recorded, as cut_set
     )
     cut_set: list[str] | None = option(
-        default=None,
-        metavar="JSON",
-        help=f"One such set: '{SET_EXAMPLE[1:-1]}'. Repeatable.",
+        default=None, metavar="JSON", help=f"One such set: '{SET_EXAMPLE[1:-1]}'. Repeatable."
     )
 
     def __post_init__(self) -> None:

@@ -160,10 +160,7 @@ def vocabulary_operations(folder: ModelFolder, heads: int) -> float:
 
 
 def looks_cost(
-    folder: ModelFolder,
-    pairs: PairSet,
-    rows: Sequence[int],
-    conditions: Mapping[str, Condition],
+    folder: ModelFolder, pairs: PairSet, rows: Sequence[int], conditions: Mapping[str, Condition]
 ) -> str:
     """What looking into pairs costs where no stored scores are at hand."""
     mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))

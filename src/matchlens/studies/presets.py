@@ -116,11 +116,7 @@ PRESETS: Mapping[str, Preset] = {
         whose="those of its authors' research code",
     ),
     "zhan2020": Preset(
-        "zhan2020",
-        cuts=SEGMENTS,
-        directions=SEGMENTS,
-        how="mask",
-        whose="after Zhan et al. 2020",
+        "zhan2020", cuts=SEGMENTS, directions=SEGMENTS, how="mask", whose="after Zhan et al. 2020"
     ),
 }
 

@@ -201,12 +201,7 @@ def attention(
             ) from None
     reader = Reader(arrays, watched.parts)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
-    notes = [
-        *pairs.notes,
-        *model.notes,
-        *_notes(out, pairs, classes),
-        *_unread(model, out, named),
-    ]
+    notes = [*pairs.notes, *model.notes, *_notes(out, pairs, classes), *_unread(model, out, named)]
     lengths = _passage_lengths(model, pairs, out)
     found, counts = [], []
     for text in texts:

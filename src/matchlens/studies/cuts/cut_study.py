@@ -55,8 +55,7 @@ ALPHA = 0.05
 
 
 def conditions_of(
-    cuts: Sequence[str | Cut],
-    sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None,
+    cuts: Sequence[str | Cut], sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None
 ) -> dict[str, Condition]:
     """Conditions by the text as given, the untouched model first; sets of cuts by their names."""
     conditions: dict[str, Condition] = {ORIGINAL: []}

@@ -20,8 +20,7 @@ class CircuitsSettings(StudySettings, MostPairs, Base):
 
     contrast: str = option(default="QD-DD", metavar="CONTRAST", help="The x axis of Figure 2.")
     variant: str = option(
-        default="all",
-        help="all, positive or above: all singular triplets, u.v > 0, or u.v > 0.3.",
+        default="all", help="all, positive or above: all singular triplets, u.v > 0, or u.v > 0.3."
     )
     divided: bool = option(default=False, help="Divide the logits by sqrt(d_h).")
     biases: bool = option(default=False, help="With the biases b_Q and b_K.")

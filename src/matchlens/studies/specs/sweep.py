@@ -141,12 +141,7 @@ Examples:
         from matchlens.studies.cuts.sweeps import sweep_points
 
         points, _ = sweep_points(
-            settings.kind,
-            directions,
-            layers=layers,
-            heads=heads,
-            window=settings.window,
-            hows=hows,
+            settings.kind, directions, layers=layers, heads=heads, window=settings.window, hows=hows
         )
         return {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
 
