@@ -17,7 +17,7 @@ from matchlens.directions import Cut
 from matchlens.models.folder import find
 from matchlens.runners import ShardedRunner, shards
 from matchlens.studies import sizes
-from matchlens.studies.cost import stage_work
+from matchlens.studies.cost import WholeWork
 from test_cli import collection_options, write_collection
 from test_looking import graded
 
@@ -75,7 +75,7 @@ def test_a_whole_study_is_done_only_when_its_last_part_is(size, tiny32, tiny_fol
     pairs = graded(queries=6, each=2)
     how_much = sizes.size(size)
     names = sizes.chosen_studies(None, how_much)
-    parts = stage_work(names, how_much, "default", find(str(tiny_folder)), pairs)
+    parts = WholeWork(names, how_much, "default", find(str(tiny_folder)), pairs).progress_parts()
     course, heard = Course(parts, Clock()), []
 
     def stage(what, done, total) -> None:

@@ -278,11 +278,7 @@ class StudySettings(
 
     @property
     def only_measure(self) -> str:
-        """The measure of a study that takes one.
-
-        Raises:
-            InputError: if there are several.
-        """
+        """The measure of a study that takes one."""
         if len(self.measures) > 1:
             raise InputError(
                 f"--measure came {len(self.measures)} times; expected one: give several to "

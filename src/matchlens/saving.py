@@ -69,9 +69,6 @@ class Lock:
         Args:
             folder: the results folder; it is made where it is missing, and may be reached by links.
             inside: whether a thread that holds the lock already may take it again.
-
-        Raises:
-            InputError: if another writer holds the lock, or the folder cannot be written.
         """
         target = Path(os.path.realpath(folder))
         made = [path for path in (target, *target.parents) if not path.exists()]
@@ -273,11 +270,7 @@ def locked(folder: str | Path) -> Iterator[Lock]:
 
 
 def put(folder: str | Path, files: Mapping[str, bytes]) -> None:
-    """Write files into a results folder that is there, such as its page.
-
-    Raises:
-        InputError: if it is in use, no results folder, or cannot be written.
-    """
+    """Write files into a results folder that is there, such as its page."""
     Snapshot.open(folder).close()
     with locked(folder) as lock, writing(folder), lock.saving() as save:
         before = Snapshot.of(lock.out)
@@ -288,11 +281,7 @@ def put(folder: str | Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def writing(folder: str | Path) -> Iterator[None]:
-    """Faults of the disk as one line with a remedy.
-
-    Raises:
-        InputError: in place of an OSError.
-    """
+    """Faults of the disk as one line with a remedy."""
     try:
         yield
     except OSError as error:

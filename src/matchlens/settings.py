@@ -89,11 +89,7 @@ class Option:
         return [f"{self.flag}={one}" if self.flags else str(one) for one in values]
 
     def from_json(self, value: Any) -> Any:
-        """A value from JSON.
-
-        Raises:
-            InputError: if it does not have the option's type.
-        """
+        """A value from JSON."""
         types = {int: int, float: (int, float), bool: bool}.get(self.kind, str)
         values = value if isinstance(value, list) else [value]
         if self.name == "measure":  # one text in manifests of earlier versions
@@ -202,11 +198,7 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 @settings
 class Settings:
-    """The options of one command.
-
-    Raises:
-        InputError: if a value is out of range.
-    """
+    """The options of one command."""
 
     def __post_init__(self) -> None:
         """Check each value alone."""
@@ -271,9 +263,6 @@ def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> An
         cls: the class of the settings.
         values: the options that are not at their default.
         more: values of options that a manifest never contains.
-
-    Raises:
-        InputError: if there is no such option, or a value has another type or is out of range.
 
     >>> from matchlens.options import ModelSettings
     >>> from_json(ModelSettings, {"max_length": 64}, quiet=True).words()

@@ -20,9 +20,6 @@ def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
 
     Several collections in files are called by the topics' file names, with as many folders before
     them as are needed to tell them apart.
-
-    Raises:
-        InputError: if the options do not go together, or a collection cannot be read.
     """
     from matchlens.corpora import beir, irds
     from matchlens.corpora import demo as built_in
@@ -109,11 +106,7 @@ def _names(topics: Sequence[Path]) -> list[str | None]:
 
 
 def check_own_parts(settings: Settings) -> None:
-    """Check that the parts of one's own that cuts and directions name are given.
-
-    Raises:
-        InputError: if one is not, or a cut cannot be read.
-    """
+    """Check that the parts of one's own that cuts and directions name are given."""
     from matchlens.corpora.own import read_parts
     from matchlens.directions import Cut
     from matchlens.parts import Part
@@ -140,9 +133,6 @@ def draw(
         preset: gives the size of the sample where the options do not.
         easy: easy negatives for each query.
         seed: seed of the sample.
-
-    Raises:
-        InputError: if the options do not go together, or nothing is left.
     """
     from matchlens.corpora import PairSet, choose
     from matchlens.corpora.own import read_parts, spans_by_id

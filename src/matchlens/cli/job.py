@@ -65,9 +65,6 @@ class Job:
 
         Args:
             easy: whether easy negatives may stand in the rankings.
-
-        Raises:
-            InputError: if none can; it says why and what to do.
         """
         from matchlens.studies.common import ranked
 
@@ -128,11 +125,7 @@ class Job:
         self._draw(result)
 
     def finish(self, result: Result) -> None:
-        """Save the tables of a result, show its main table, then save what is drawn from them.
-
-        Raises:
-            InputError: if the folder cannot be written.
-        """
+        """Save the tables of a result, show its main table, then save what is drawn from them."""
         out, failure = self.settings.out, None
         try:  # the tables first: a fault in a drawing loses nothing
             self._save_tables(result)
@@ -230,9 +223,6 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
         command: the command's name.
         settings: the study's options, with its own defaults filled in.
         typed: the command's options as they were given, for the manifest.
-
-    Raises:
-        InputError: if an option, the model's folder or a collection cannot be used.
     """
     from matchlens.models.folder import check_dtype, check_length, find
     from matchlens.ranking import parse_measure
@@ -278,11 +268,7 @@ def with_easy(settings: Any) -> Any:
 
 
 def need_out(settings: Any) -> None:
-    """Check that there is a folder for the results, if there will be any.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Check that there is a folder for the results, if there will be any."""
     check_own_parts(settings)  # what is wrong comes before what is missing
     if settings.out is None and not settings.dry_run:
         raise InputError("Missing option '--out': expected a folder for the results")
@@ -316,11 +302,7 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
 
 
 def check_placement(settings: Placement) -> None:
-    """Check that Ray is installed where it is asked for.
-
-    Raises:
-        InputError: if it is not.
-    """
+    """Check that Ray is installed where it is asked for."""
     if settings.runner == "ray" and find_spec("ray") is None:
         raise InputError(
             "--runner ray needs Ray, which is not installed; install it: "

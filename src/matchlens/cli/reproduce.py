@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from matchlens.cli import study
-from matchlens.cli.job import need_out, prepare
+from matchlens.cli.job import prepare
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError
 from matchlens.options import (
@@ -71,15 +71,11 @@ class ReproduceSettings(
 
 def reproduce(settings: ReproduceSettings) -> None:
     """Reproduce a paper."""
-    from matchlens.studies import sizes, wexir25
-    from matchlens.studies.cost import study_cost
+    from matchlens.studies import wexir25
     from matchlens.studies.presets import preset
 
-    need_out(settings)
-    study.check_margin(settings.margin)
-    size = sizes.size(settings.size)
-    names = sizes.chosen_studies(settings.named, size)
-    if "ablation" not in names:
+    whole = study.Whole.of(settings)
+    if "ablation" not in whole.names:
         raise InputError("--studies leaves out ablation, whose Table 1 is compared; add it")
     shared = {one.name for one in fields(StudySettings)} & {one.name for one in fields(settings)}
     filled = StudySettings(
@@ -87,7 +83,7 @@ def reproduce(settings: ReproduceSettings) -> None:
             **{name: getattr(settings, name) for name in shared},
             "model": settings.model or wexir25.MODEL,
             "easy": preset(wexir25.PRESET).easy,
-            "queries": size.queries if settings.queries is None else settings.queries,
+            "queries": whole.queries,
             "preset": wexir25.PRESET,
         }
     )
@@ -97,12 +93,8 @@ def reproduce(settings: ReproduceSettings) -> None:
     if not _allow(settings, filled, [] if here else filled.dataset or []):
         return
     job = prepare("reproduce", filled, settings)
-    job.check_ranking(easy=False)
-    costs = study_cost(names, size, wexir25.PRESET, job.inputs.folder, job.inputs.pairs)
-    if settings.dry_run:
-        show(f"{costs}\n")
+    if not whole.ready(job):
         return
-    say(costs, settings.quiet)
     from matchlens.report.views import files_of, text_of
 
     def beside_the_paper(results: Mapping[str, Result]) -> None:
@@ -112,7 +104,7 @@ def reproduce(settings: ReproduceSettings) -> None:
         beside.save(str(settings.out))
         show(f"\n{text_of(beside)}")
 
-    study.run_all(job, settings, after=beside_the_paper)
+    whole.run(job, after=beside_the_paper)
 
 
 def _allow(settings: ReproduceSettings, filled: StudySettings, datasets: list[str]) -> bool:
@@ -120,9 +112,6 @@ def _allow(settings: ReproduceSettings, filled: StudySettings, datasets: list[st
 
     Returns:
         Whether to go on; False where only the costs are estimated and something is missing.
-
-    Raises:
-        InputError: if it cannot be reached, there is no room, or nobody says yes.
     """
     from matchlens.models.hub import download_size
 

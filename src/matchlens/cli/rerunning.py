@@ -134,11 +134,7 @@ def rerun(settings: RerunSettings) -> int:
 
 
 def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:
-    """Refuse what differs from the manifest, or warn of it where a person wants it anyway.
-
-    Raises:
-        InputError: if something differs, unless ``anyway``.
-    """
+    """Refuse what differs from the manifest, or warn of it where a person wants it anyway."""
     if differs and not anyway:
         raise InputError(
             f"{str(folder)!r} was made of something else: {listed(differs)}; make it the same, or "
@@ -149,11 +145,7 @@ def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:
 
 
 def _allow(folder: Path, commands: Sequence[Recorded], yes: bool) -> None:
-    """Show what would be run and what it would reach, and ask.
-
-    Raises:
-        InputError: if a person says no, or nobody is there to say yes.
-    """
+    """Show what would be run and what it would reach, and ask."""
     if yes:
         return
     reached = list(dict.fromkeys(place for command in commands for place in reaches(command)))
@@ -217,9 +209,6 @@ def commands_of(
         manifest: as it was read.
         folder: where it lies.
         device: takes the place of the commands' own.
-
-    Raises:
-        InputError: if there is none, or one that cannot be run again.
     """
     from matchlens.cli.commands import commands
 
@@ -261,11 +250,7 @@ def commands_of(
 
 
 def checked(record: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
-    """A manifest's entry for a command, after a check of its shape: a stranger may have written it.
-
-    Raises:
-        InputError: if it cannot be run again.
-    """
+    """A manifest's entry for a command, checked: a stranger may have written it."""
     from matchlens.cli.commands import commands
 
     shape = {"command": str, "asked": dict, "folder": str, "files": dict, "models": dict}

@@ -86,11 +86,7 @@ def score(settings: ScoreSettings) -> None:
 
 
 def read_pairs(name: str, query_prefix: str = "", passage_prefix: str = "") -> Iterator[Pair]:
-    """The pairs of a JSON lines file, one at a time; lines with one query text are of one query.
-
-    Raises:
-        InputError: if the file or a line cannot be used; it names the line.
-    """
+    """The pairs of a JSON lines file, one at a time; lines with one query text are of one query."""
     number, path, name = 0, name, "standard input" if name == "-" else name
     for number, line in _lines(path):
         try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from matchlens.corpora import PairSet
     from matchlens.models.folder import ModelFolder
     from matchlens.results import Result
-    from matchlens.studies.study import Stage
+    from matchlens.studies.cost import WholeWork
+    from matchlens.studies.sizes import Size
 
 HELP = """Run every study of the paper on one sampling of pairs, and write the page.
 
@@ -116,75 +116,110 @@ class ReportSettings(_Folder, Margin, Quiet):
 def study(settings: WholeSettings) -> None:
     """Run all studies, and write the page."""
     from matchlens.studies import sizes
-    from matchlens.studies.cost import study_cost
     from matchlens.studies.spec import check_base
 
-    need_out(settings)
-    size = sizes.size(settings.size)
-    names = sizes.chosen_studies(settings.named, size)
-    check_margin(settings.margin)
-    queries = size.queries if settings.queries is None else settings.queries
-    job = prepare("study", replace(with_easy(settings), queries=queries), settings)
-    if set(names) & set(sizes.CUTTING):
-        job.check_ranking(easy=False)
+    whole = Whole.of(settings)
+    filled = replace(with_easy(settings), queries=whole.queries)
+    job = prepare("study", filled, settings)
     base = check_base(job.inputs.folder, settings.base)
-    redraws = job.redraws((settings.samples or sizes.SAMPLES) - 1 if "evidence" in names else 0)
-    folder, pairs = job.inputs.folder, job.inputs.pairs
-    costs = study_cost(names, size, settings.preset, folder, pairs, redraws)
-    if settings.dry_run:
-        show(f"{costs}\n")
-        return
-    say(costs, job.quiet)
-    run_all(job, settings, base=base, redraws=redraws)
+    samples = settings.samples or sizes.SAMPLES
+    redraws = job.redraws(samples - 1 if "evidence" in whole.names else 0)
+    if whole.ready(job, redraws):
+        whole.run(job, base=base, redraws=redraws)
 
 
-def run_all(
-    job: Job,
-    sizing: SizeSettings,
-    *,
-    base: ModelFolder | None = None,
-    redraws: Sequence[PairSet] = (),
-    after: Callable[[Mapping[str, Result]], None] | None = None,
-) -> None:
-    """Run the studies, save each as soon as it is done, then write the page.
+@dataclass(frozen=True)
+class Whole:
+    """A whole study of the command ``study`` or ``reproduce``, whose options are checked."""
 
-    Args:
-        job: the model and the pairs.
-        sizing: how much is run, and the margin of the claims.
-        base: the folder of the model before fine-tuning, if any.
-        redraws: other draws of the sample, for the claims.
-        after: called with the results by study before the page is written.
-    """
-    out = job.settings.out
-    with job.running() as (model, runner):
-        from matchlens.models.base import load_base
-        from matchlens.report import conclusions
-        from matchlens.studies.study import study as run_studies
+    settings: Any
+    size: Size
+    names: Sequence[str]
 
-        options = {**job.inputs.common, "measure": job.settings.only_measure}
-        with stages(job, sizing, redraws) as stage:
-            done = run_studies(
-                model,
-                job.inputs.pairs,
-                size=sizing.size,
-                studies=sizing.named,
-                base=None if base is None else load_base(base),
-                progress=stage,
-                keep=job.save,
-                runner=runner,
-                redraws=redraws,
-                **options,
-            )
-        for name, why in done.skipped.items():
-            say(f"matchlens: {name} was left out: {why}", job.quiet)
-        about = {"size": sizing.size, "studies": [*done.results], "skipped": dict(done.skipped)}
-        result = conclusions.conclude(out, margin=sizing.margin, about={**about, **options})
-        result.command = job.record
-        result.save(out)
-        show(conclusions.text(result))
-        if after is not None:
-            after(done.results)
-        write_page(out, job.quiet)
+    @classmethod
+    def of(cls, settings: Any) -> Whole:
+        """Check the options that say how much is run."""
+        from matchlens.studies import sizes
+
+        need_out(settings)
+        size = sizes.size(settings.size)
+        names = sizes.chosen_studies(settings.named, size)
+        check_margin(settings.margin)
+        return cls(settings, size, names)
+
+    @property
+    def queries(self) -> int | None:
+        """The number of queries that are drawn."""
+        wanted = self.settings.queries
+        return self.size.queries if wanted is None else wanted
+
+    def ready(self, job: Job, redraws: Sequence[PairSet] = ()) -> bool:
+        """Check the rankings and print the costs; False where only these are wanted."""
+        from matchlens.studies import sizes
+
+        if set(self.names) & set(sizes.CUTTING):
+            job.check_ranking(easy=False)
+        costs = self._work(job, redraws).in_words()
+        if self.settings.dry_run:
+            show(f"{costs}\n")
+        else:
+            say(costs, job.quiet)
+        return not self.settings.dry_run
+
+    def _work(self, job: Job, redraws: Sequence[PairSet]) -> WholeWork:
+        from matchlens.studies.cost import WholeWork
+
+        folder, pairs = job.inputs.folder, job.inputs.pairs
+        return WholeWork(self.names, self.size, job.settings.preset, folder, pairs, redraws)
+
+    def run(
+        self,
+        job: Job,
+        *,
+        base: ModelFolder | None = None,
+        redraws: Sequence[PairSet] = (),
+        after: Callable[[Mapping[str, Result]], None] | None = None,
+    ) -> None:
+        """Run the studies, save each as soon as it is done, then write the page.
+
+        Args:
+            job: the model and the pairs.
+            base: the folder of the model before fine-tuning, if any.
+            redraws: other draws of the sample, for the claims.
+            after: called with the results by study before the page is written.
+        """
+        out, size = job.settings.out, self.settings.size
+        with job.running() as (model, runner):
+            from matchlens.models.base import load_base
+            from matchlens.report import conclusions
+            from matchlens.studies.study import study as run_studies
+
+            options = {**job.inputs.common, "measure": job.settings.only_measure}
+            parts = self._work(job, redraws).progress_parts
+            with progress("study", job.quiet, parts) as bar:
+                done = run_studies(
+                    model,
+                    job.inputs.pairs,
+                    size=size,
+                    studies=self.settings.named,
+                    base=None if base is None else load_base(base),
+                    progress=bar and (lambda what, done, total: bar(done, total, what)),
+                    keep=job.save,
+                    runner=runner,
+                    redraws=redraws,
+                    **options,
+                )
+            for name, why in done.skipped.items():
+                say(f"matchlens: {name} was left out: {why}", job.quiet)
+            about = {"size": size, "studies": [*done.results], "skipped": dict(done.skipped)}
+            margin = self.settings.margin
+            result = conclusions.conclude(out, margin=margin, about={**about, **options})
+            result.command = job.record
+            result.save(out)
+            show(conclusions.text(result))
+            if after is not None:
+                after(done.results)
+            write_page(out, job.quiet)
 
 
 def write_page(folder: Path, quiet: bool) -> None:
@@ -208,33 +243,8 @@ def report(settings: ReportSettings) -> None:
 
 
 def check_margin(margin: float | None) -> None:
-    """Check that a margin is a share.
-
-    Raises:
-        InputError: if it is not.
-    """
+    """Check that a margin is a share."""
     if margin is not None:
         from matchlens.report import conclusions
 
         conclusions.check_margin(margin)
-
-
-@contextmanager
-def stages(
-    job: Job, sizing: SizeSettings, redraws: Sequence[PairSet] = ()
-) -> Iterator[Stage | None]:
-    """Show which part runs and how long all of them take, on a terminal."""
-
-    def parts() -> list[tuple[str, float]]:
-        from matchlens.studies import sizes
-        from matchlens.studies.cost import stage_work
-
-        size, inputs = sizes.size(sizing.size), job.inputs
-        names = sizes.chosen_studies(sizing.named, size)
-        return stage_work(names, size, job.settings.preset, inputs.folder, inputs.pairs, redraws)
-
-    with progress("study", job.quiet, parts) as bar:
-        if bar is None:
-            yield None
-            return
-        yield lambda what, done, total: bar(done, total, what)

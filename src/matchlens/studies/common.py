@@ -111,11 +111,7 @@ def own_notes(out: Run, pairs: int) -> list[str]:
 
 
 def tolerance(tie_tol: float | None, dtype: str) -> float:
-    """Scores closer than this (logits) are tied; by the type of the weights where None.
-
-    Raises:
-        InputError: if it is negative or not finite.
-    """
+    """Scores closer than this (logits) are tied; by the type of the weights where None."""
     tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
     if not 0 <= tol < float("inf"):
         raise InputError(f"tie_tol is {tol}; expected 0 or more logits")

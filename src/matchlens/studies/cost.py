@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,13 +65,8 @@ def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSe
 class Work:
     """What running conditions on pairs amounts to.
 
-    Args:
-        conditions: their number.
-        pairs: number of pairs.
-        passes: layer passes a pair, what conditions share counted once.
-        unshared: layer passes a pair with one forward pass a condition.
-        tokens: mean tokens a pair, estimated from words.
-        operations: floating-point operations in all.
+    Layer passes are for each pair, ``unshared`` with a forward pass for each condition; operations
+    are floating-point ones in all; tokens are the mean, estimated from words.
     """
 
     conditions: int
@@ -86,15 +82,8 @@ class Work:
         plan = Plan.build(bound(conditions, own_parts(pairs.pairs)), *folder.shape)
         tokens = token_counts(folder, pairs)
         operations = layer_operations(folder, tokens) * plan.passes
-        number = len(plan.conditions)
-        return cls(
-            number,
-            len(pairs.pairs),
-            plan.passes,
-            plan.passes_unshared,
-            float(tokens.mean()),
-            operations,
-        )
+        sizes = len(plan.conditions), len(pairs.pairs), plan.passes, plan.passes_unshared
+        return cls(*sizes, float(tokens.mean()), operations)
 
 
 def token_counts(folder: ModelFolder, pairs: PairSet) -> np.ndarray:
@@ -123,38 +112,47 @@ def memory(folder: ModelFolder) -> float:
 
 def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
     """What an attention study costs: the untouched pass, and what its meters add."""
-    layers, heads = folder.shape
-    number = len(pairs.pairs)
-    lines = [cost({"": []}, folder, pairs)]
-    for name in names:
-        size = number * layers * heads * 25 * 4 / 2**20
-        lines.append(f"{name}: {METER_COSTS[name]}; {size:.1f} MiB on disk")
-    lines.append("then each matching head and 100 random sets of heads are cut (see sweep heads)")
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            *_untouched_lines(names, folder, pairs, "on disk"),
+            "then each matching head and 100 random sets of heads are cut (see sweep heads)",
+        ]
+    )
 
 
 def circuits_cost(
     folder: ModelFolder, pairs: PairSet, few: PairSet, *, same_token: bool, heads: int
 ) -> str:
     """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary."""
-    layers, number = folder.shape
     names = ("mass", "same_token") if same_token else ("mass",)
-    lines = [cost({"": []}, folder, pairs)]
-    for name in names:
-        size = len(pairs.pairs) * layers * number * 25 * 4 / 2**20
-        lines.append(f"{name}: {METER_COSTS[name]}; {size:.1f} MiB on disk while it runs")
-    lines.append("mean states: a mean over each pair's tokens and layer in the same pass")
-    lines.append(f"hypothesis: a second pass over {len(few.pairs)} pairs of the other half")
     tokens = _size(folder, "vocab_size")
-    lines.append(
-        f"vocabulary: {tokens} x {tokens} logits for {heads} heads, "
-        f"{vocabulary_operations(folder, heads) / 1e12:.1f} TFLOP in float64"
+    operations = vocabulary_operations(folder, heads) / 1e12
+    return "\n".join(
+        [
+            *_untouched_lines(names, folder, pairs, "on disk while it runs"),
+            "mean states: a mean over each pair's tokens and layer in the same pass",
+            f"hypothesis: a second pass over {len(few.pairs)} pairs of the other half",
+            f"vocabulary: {tokens} x {tokens} logits for {heads} heads, {operations:.1f} TFLOP in "
+            "float64",
+        ]
     )
-    return "\n".join(lines)
+
+
+def _untouched_lines(
+    names: Sequence[str], folder: ModelFolder, pairs: PairSet, where: str
+) -> list[str]:
+    size = _meter_bytes(folder, pairs) / 2**20
+    lines = [f"{name}: {METER_COSTS[name]}; {size:.1f} MiB {where}" for name in names]
+    return [cost({"": []}, folder, pairs), *lines]
+
+
+def _meter_bytes(folder: ModelFolder, pairs: PairSet) -> int:
+    layers, heads = folder.shape
+    return len(pairs.pairs) * layers * heads * 25 * 4
 
 
 def vocabulary_operations(folder: ModelFolder, heads: int) -> float:
-    """Operations of looking at the whole vocabulary through some heads."""
+    """Operations of a search of the whole vocabulary through some heads."""
     _, number = folder.shape
     return 2.0 * _size(folder, "vocab_size") ** 2 * (_width(folder) // number) * heads
 
@@ -162,10 +160,10 @@ def vocabulary_operations(folder: ModelFolder, heads: int) -> float:
 def looks_cost(
     folder: ModelFolder, pairs: PairSet, rows: Sequence[int], conditions: Mapping[str, Condition]
 ) -> str:
-    """What looking into pairs costs where no stored scores are at hand."""
-    mine = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
-    said = "then the untouched model once more on the pairs to look into, weights looked at"
-    return f"{cost(conditions, folder, mine)}\n{said}"
+    """What a look into pairs costs where no scores are stored."""
+    chosen = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows))
+    last = "then the untouched model once more on the pairs to look into, weights looked at"
+    return f"{cost(conditions, folder, chosen)}\n{last}"
 
 
 def _size(folder: ModelFolder, key: str) -> int:
@@ -194,7 +192,7 @@ def rate() -> float:
 
 
 def in_words(seconds: float) -> str:
-    """A time as a person says it.
+    """A time in words.
 
     >>> in_words(30.2), in_words(600), in_words(20000)
     ('30 s', '10 minutes', '5.6 hours')
@@ -217,75 +215,6 @@ DIRECTIONS = 2
 FLOAT64 = 2.0
 
 
-def study_cost(
-    names: Sequence[str],
-    size: Size,
-    preset: str,
-    folder: ModelFolder,
-    pairs: PairSet,
-    redraws: Sequence[PairSet] = (),
-) -> str:
-    """Operations, time and memory of a whole study, part by part, in words.
-
-    Returns:
-        Lines of text. Times are rough estimates for this machine's CPU, from a matrix product
-        measured now; how many heads match is not known before.
-    """
-    parts = list(_parts(names, size, preset, folder, pairs, redraws))
-    lines = [
-        f"{what}: {number} pairs, {passes:.0f} layer passes a pair, "
-        f"{operations / 1e12:.1f} TFLOP, about {in_words(operations / rate())}"
-        for what, number, passes, operations in parts
-    ]
-    total = sum(operations for *_, operations in parts)
-    layers, heads = folder.shape
-    meters = len(preset_of(preset).meters) if "attention" in names else 1
-    disk = len(pairs.pairs) * layers * heads * 25 * 4 * meters / 2**20
-    return "\n".join(
-        [
-            *lines,
-            f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
-            "(a rough estimate)",
-            f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs; "
-            f"{disk:.0f} MiB of meters on disk",
-        ]
-    )
-
-
-def stage_work(
-    names: Sequence[str],
-    size: Size,
-    preset: str,
-    folder: ModelFolder,
-    pairs: PairSet,
-    redraws: Sequence[PairSet] = (),
-) -> list[tuple[str, float]]:
-    """The stages of a whole study as its progress names them, in order, each with its operations.
-
-    Studies that cut the same pairs share one run, which is the first one's.
-    """
-    kinds = [
-        f"cut {kind.replace('-', ' ')} each layer" for kind, _ in sweeps(size, preset_of(preset))
-    ]
-    stages = {
-        "Figure 1a": kinds,
-        "attention and mean states": ["attention"],
-        "matching heads cut": ["matching heads, cut"],
-    }
-    out: list[tuple[str, float]] = []
-    first: dict[int, int] = {}
-    for what, number, _, operations in _parts(names, size, preset, folder, pairs, redraws):
-        shared = first.get(number) if what in CUT_WORDS.values() else None
-        if what in CUT_WORDS.values():
-            first.setdefault(number, len(out))
-        if shared is not None:
-            out[shared] = out[shared][0], out[shared][1] + operations
-        labels = stages.get(what, [what])
-        out += [(labels[0], 0.0 if shared is not None else operations)]
-        out += [(label, 0.0) for label in labels[1:]]
-    return out
-
-
 CUT_WORDS = {
     "ablation": "Table 1",
     "evidence": "cuts for the claims",
@@ -293,54 +222,110 @@ CUT_WORDS = {
     "heads": "every head alone",
     "controls": "random edges",
 }
-Part = tuple[str, int, float, float]
 
 
-def _parts(
-    names: Sequence[str],
-    size: Size,
-    preset: str,
-    folder: ModelFolder,
-    pairs: PairSet,
-    redraws: Sequence[PairSet] = (),
-) -> list[Part]:
-    chosen, (layers, heads) = preset_of(preset, folder.decodes), folder.shape
-    ranked = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
-    every, _ = thin(pairs, ranked)
-    few, _ = thin(pairs, min(size.pairs or ranked, ranked))
-    out: list[Part] = []
+class Stage(NamedTuple):
+    """A part of a whole study: layer passes for each pair, floating-point operations in all."""
 
-    def cut(what: str, conditions: dict[str, Condition], some: PairSet, factor: float) -> None:
-        work = Work.of(conditions, folder, some)
-        out.append((what, work.pairs, float(work.passes) * factor, work.operations * factor))
+    name: str
+    pairs: int
+    passes: float
+    operations: float
 
-    def untouched(what: str, some: PairSet, passes: float | int) -> None:
-        operations = layer_operations(folder, token_counts(folder, some)) * passes
-        out.append((what, len(some.pairs), float(passes), operations))
 
-    for name, what in CUT_WORDS.items():
-        if name in names:
-            conditions, most = study_conditions(name, size, chosen, layers, heads)
-            some, _ = thin(pairs, min(most or ranked, ranked))
-            cut(what, conditions, some, EDGES if name == "controls" else 1.0)
-            if name == "evidence" and (new := further(pairs, redraws)[1]):
-                cut(REDRAWN, conditions, replace(pairs, pairs=tuple(new)), 1.0)
-    if "screen" in names:
-        checks = SCREEN_CUTS * min(1.0, SCREEN_PAIRS / max(1, len(few.pairs))) * layers / 2
-        untouched(SCREENED, few, SCREEN * layers + checks)
-    if {"attention", "circuits"} & set(names):
-        untouched("attention and mean states", pairs, METERS * layers)
-    if "attention" in names and size.causal:
-        half = max(1, ranked // 2)
-        some, _ = thin(every, min(size.causal_pairs or half, half))
-        alone = MATCHING * layers * heads * layers / 2
-        untouched(
-            "matching heads cut", some, DIRECTIONS * (alone + (RANDOM_SETS + 1) * layers * 0.85)
+@dataclass(frozen=True)
+class WholeWork:
+    """The work of a whole study: of its parts, by name, in a size and preset."""
+
+    names: Sequence[str]
+    size: Size
+    preset: str
+    folder: ModelFolder
+    pairs: PairSet
+    redraws: Sequence[PairSet] = ()
+
+    def in_words(self) -> str:
+        """Operations, time and memory, stage by stage; how many heads match is a guess."""
+        stages = list(self.stages())
+        lines = [
+            f"{stage.name}: {stage.pairs} pairs, {stage.passes:.0f} layer passes a pair, "
+            f"{stage.operations / 1e12:.1f} TFLOP, about {in_words(stage.operations / rate())}"
+            for stage in stages
+        ]
+        total = sum(stage.operations for stage in stages)
+        meters = len(preset_of(self.preset).meters) if "attention" in self.names else 1
+        disk = _meter_bytes(self.folder, self.pairs) * meters / 2**20
+        return "\n".join(
+            [
+                *lines,
+                f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
+                "(a rough estimate)",
+                f"memory: about {memory(self.folder):.1f} GiB, whatever the number of pairs; "
+                f"{disk:.0f} MiB of meters on disk",
+            ]
         )
-    if "circuits" in names:
-        untouched("terms of the logits", few, FLOAT64 * METERS * layers)
-        operations = FLOAT64 * vocabulary_operations(folder, TOP)
-        out.append(("vocabulary", 0, 0.0, operations))
-    if "looking" in names:
-        untouched("pairs to look into", few, METERS)
-    return out
+
+    def progress_parts(self) -> list[tuple[str, float]]:
+        """The parts as the study's progress names them, in order, each with its operations.
+
+        Studies that cut the same pairs share one run, which is the first one's.
+        """
+        kinds = [kind.replace("-", " ") for kind, _ in sweeps(self.size, preset_of(self.preset))]
+        labels = {
+            "Figure 1a": [f"cut {kind} each layer" for kind in kinds],
+            "attention and mean states": ["attention"],
+            "matching heads cut": ["matching heads, cut"],
+        }
+        parts: list[tuple[str, float]] = []
+        first: dict[int, int] = {}
+        """By number of pairs, the place of the part that runs all cuts on these."""
+        for stage in self.stages():
+            operations = stage.operations
+            cuts = stage.name in CUT_WORDS.values()
+            if cuts and (place := first.setdefault(stage.pairs, len(parts))) < len(parts):
+                parts[place] = parts[place][0], parts[place][1] + operations
+                operations = 0.0
+            name, *others = labels.get(stage.name, [stage.name])
+            parts += [(name, operations), *((other, 0.0) for other in others)]
+        return parts
+
+    def stages(self) -> Iterator[Stage]:
+        """The passes over the pairs, in order."""
+        folder, pairs, size = self.folder, self.pairs, self.size
+        chosen, (layers, heads) = preset_of(self.preset, folder.decodes), folder.shape
+        ranked = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
+        few, _ = thin(pairs, min(size.pairs or ranked, ranked))
+
+        def cut(
+            name: str, conditions: dict[str, Condition], used: PairSet, factor: float = 1.0
+        ) -> Stage:
+            work = Work.of(conditions, folder, used)
+            return Stage(name, work.pairs, work.passes * factor, work.operations * factor)
+
+        def untouched(name: str, used: PairSet, passes: float) -> Stage:
+            operations = layer_operations(folder, token_counts(folder, used)) * passes
+            return Stage(name, len(used.pairs), passes, operations)
+
+        for name, words in CUT_WORDS.items():
+            if name in self.names:
+                conditions, most = study_conditions(name, size, chosen, layers, heads)
+                used, _ = thin(pairs, min(most or ranked, ranked))
+                yield cut(words, conditions, used, EDGES if name == "controls" else 1.0)
+                if name == "evidence" and (new := further(pairs, self.redraws)[1]):
+                    yield cut(REDRAWN, conditions, replace(pairs, pairs=tuple(new)))
+        if "screen" in self.names:
+            checks = SCREEN_CUTS * min(1.0, SCREEN_PAIRS / max(1, len(few.pairs))) * layers / 2
+            yield untouched(SCREENED, few, SCREEN * layers + checks)
+        if {"attention", "circuits"} & set(self.names):
+            yield untouched("attention and mean states", pairs, METERS * layers)
+        if "attention" in self.names and size.causal:
+            half = max(1, ranked // 2)
+            used, _ = thin(thin(pairs, ranked)[0], min(size.causal_pairs or half, half))
+            alone = MATCHING * layers * heads * layers / 2
+            passes = DIRECTIONS * (alone + (RANDOM_SETS + 1) * layers * 0.85)
+            yield untouched("matching heads cut", used, passes)
+        if "circuits" in self.names:
+            yield untouched("terms of the logits", few, FLOAT64 * METERS * layers)
+            yield Stage("vocabulary", 0, 0.0, FLOAT64 * vocabulary_operations(folder, TOP))
+        if "looking" in self.names:
+            yield untouched("pairs to look into", few, METERS)

@@ -74,18 +74,10 @@ class StudySpec(ABC, Generic[S]):
     ranks: ClassVar[bool] = False
 
     def check(self, settings: S) -> None:
-        """Check the options alone, before any file is read.
-
-        Raises:
-            InputError: if one cannot be used.
-        """
+        """Check the options alone, before any file is read; InputError where one is unusable."""
 
     def ready(self, inputs: Inputs[S]) -> None:
-        """Check the options against the model's shape and the pairs.
-
-        Raises:
-            InputError: if they do not fit.
-        """
+        """Check the options against the model's shape and the pairs, likewise."""
 
     def most_pairs(self, settings: S) -> int | None:
         """The largest number of pairs that are cut; None for all."""
@@ -116,18 +108,11 @@ class StudySpec(ABC, Generic[S]):
             model: the loaded model.
             inputs: pairs and options.
             how: ``runner`` and ``progress``, as every study's function takes them.
-
-        Raises:
-            InputError: if the model or the pairs cannot be used.
         """
 
 
 def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = None) -> None:
-    """Check cuts and sets of cuts against a model's shape, before it is loaded.
-
-    Raises:
-        InputError: on a syntax error, a layer or head out of range, or a text given twice.
-    """
+    """Check cuts and sets of cuts against a model's shape, before it is loaded."""
     layers, heads = folder.shape
     for name, cuts in (sets or {}).items():
         for cut in cuts:
@@ -145,19 +130,16 @@ def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = No
 
 def stages_of(study: str, inputs: Inputs[Any], number: int) -> list[tuple[str, float]]:
     """The first passes of a study, as the whole study's estimate has them."""
-    from matchlens.studies.cost import stage_work
+    from matchlens.studies.cost import WholeWork
     from matchlens.studies.sizes import size
 
-    work = stage_work([study], size("default"), inputs.settings.preset, inputs.folder, inputs.pairs)
-    return [(study, operations) for _, operations in work][:number]
+    preset = inputs.settings.preset
+    work = WholeWork([study], size("default"), preset, inputs.folder, inputs.pairs)
+    return [(study, operations) for _, operations in work.progress_parts()][:number]
 
 
 def check_base(folder: ModelFolder, name: str | None) -> ModelFolder | None:
-    """The folder of the model before fine-tuning, checked against the model's shape.
-
-    Raises:
-        InputError: if it is not there or has another shape.
-    """
+    """The folder of the model before fine-tuning, checked against the model's shape."""
     if name is None:
         return None
     from matchlens.models.folder import find

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -65,8 +66,8 @@ def study_conditions(
     """
     how = preset.how
     if name == "ablation":
-        made, _ = expand_modes(preset.cuts, None if how == "zero" else [how])
-        return dict(conditions_of([way.cut for way in made])), None
+        cuts, _ = expand_modes(preset.cuts, None if how == "zero" else [how])
+        return dict(conditions_of([moded.cut for moded in cuts])), None
     if name == "evidence":
         return dict(conditions_of(evidence_cuts(layers))), None
     if name == "controls":
@@ -86,10 +87,10 @@ Key = tuple[tuple[str, str, str], ...]
 
 
 class Shared:
-    """Runs what several studies will ask of the same pairs when the first of them asks.
+    """A runner that runs all that studies announced for the same pairs when the first one asks.
 
     A condition that two studies name is run once, and so are the layers that two conditions share.
-    What is asked of other pairs, or beyond what was announced, is run by itself.
+    Other pairs, conditions that were not announced, and measurements are run by themselves.
 
     Args:
         runner: runs what is shared, and what is not.
@@ -110,14 +111,14 @@ class Shared:
         return self.runner.scratch
 
     def announce(self, pairs: Sequence[Pair], conditions: Mapping[str, Condition]) -> None:
-        """Say what will be asked of some pairs."""
-        held = self._announced.setdefault(_key(pairs), {})
+        """Announce conditions under which some pairs will be run."""
+        announced = self._announced.setdefault(_key(pairs), {})
         for name, cuts in conditions.items():
-            if name in held and list(held[name]) != list(cuts):
+            if name in announced and list(announced[name]) != list(cuts):
                 raise InputError(
                     f"condition {name!r} stands for two things; give each a name of its own"
                 )
-            held[name] = cuts
+            announced[name] = cuts
 
     def __call__(
         self,
@@ -125,35 +126,23 @@ class Shared:
         pairs: Sequence[Pair],
         conditions: Mapping[str, Condition],
         *,
-        seed: int = 0,
-        batch_tokens: int | None = None,
-        progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
+        **options: Any,
     ) -> Run:
-        """Score the pairs under every condition, from the shared run where it has them.
-
-        What is measured, too, is run by itself.
-        """
+        """Score the pairs under every condition, from the shared run where it has them."""
         key = _key(pairs)
-        held = self._announced.get(key, {})
-        common = not asked and all(
-            list(held.get(name, ("",))) == list(cuts) for name, cuts in conditions.items()
+        announced = self._announced.get(key, {})
+        shared = not asked and all(
+            list(announced.get(name, ("",))) == list(cuts) for name, cuts in conditions.items()
         )
-        if not common or key not in self._done:
-            out = self.runner(
-                model,
-                pairs,
-                held if common else conditions,
-                seed=seed,
-                batch_tokens=batch_tokens,
-                progress=progress,
-                asked=asked,
-            )
-            self.passes += out.plan.passes * len(pairs)
-            if not common:
-                return out
-            self._done[key] = out
-        return self._done[key].only(conditions, model)
+        if shared and key in self._done:
+            return self._done[key].only(conditions, model)
+        out = self.runner(model, pairs, announced if shared else conditions, asked=asked, **options)
+        self.passes += out.plan.passes * len(pairs)
+        if not shared:
+            return out
+        self._done[key] = out
+        return out.only(conditions, model)
 
 
 def _key(pairs: Sequence[Pair]) -> Key:
@@ -314,33 +303,30 @@ def study(
     >>> found["ablation"].to_frame()["queries"].iloc[0]
     np.int64(4)
     """
-    how_much = sizes.size(size)
-    names = sizes.chosen_studies(studies, how_much)
+    chosen_size = sizes.size(size)
+    names = sizes.chosen_studies(studies, chosen_size)
     rel = relevant_grade(pairs, rel)
     if set(names) & set(sizes.CUTTING):
         ranked(pairs, measure, rel)
-    whole = _Whole(
-        model,
-        pairs,
-        how_much,
-        base,
-        {"preset": preset, "measure": measure, "rel": rel, "seed": seed},
-        tie_tol,
-        batch_tokens,
-        progress,
-        Shared(runner),
-        redraws,
-    )
-    skipped = dict(whole.impossible(names))
+    options = {
+        "preset": preset,
+        "measure": measure,
+        "rel": rel,
+        "tie_tol": tie_tol,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+        "runner": Shared(runner),
+    }
+    whole = _Whole(model, pairs, chosen_size, options, base, redraws, progress)
+    skipped = whole.impossible(names)
     if studies is not None and skipped:
         name, why = next(iter(skipped.items()))
         raise InputError(f"study {name!r} cannot be run: {why}")
-    whole.announce([name for name in names if name not in skipped])
+    whole.names = tuple(name for name in names if name not in skipped)
+    whole.announce()
     results: dict[str, Result] = {}
-    for name in names:
-        if name in skipped:
-            continue
-        for result in getattr(whole, name)(names, results):
+    for name in whole.names:
+        for result in whole.run(name, results):
             results[result.study] = result
             if keep is not None:
                 keep(result)
@@ -349,153 +335,151 @@ def study(
 
 @dataclass
 class _Whole:
-    """The parts of one whole study, and what they share."""
+    """One whole study: its options, and what its parts share."""
 
     model: Reranker
     pairs: PairSet
-    size: sizes.Size
+    size: Size
+    options: Mapping[str, Any]
     base: Base | str | Path | None
-    common: Mapping[str, Any]
-    tie_tol: float | None
-    batch_tokens: int | None
+    redraws: Sequence[PairSet]
     stage: Stage | None
-    shared: Shared
-    redraws: Sequence[PairSet] = ()
+    names: tuple[str, ...] = ()
     watched: Watched | None = None
 
     def __post_init__(self) -> None:
-        self.preset = preset_of(str(self.common["preset"]), self.model.decodes)
-        self.classes = Classes.of(self.pairs.pairs, int(self.common["rel"]))
+        self.preset = preset_of(self.options["preset"], self.model.decodes)
+        self.classes = Classes.of(self.pairs.pairs, self.options["rel"])
         self.contrasts = []
         for contrast in CONTRASTS:
             with suppress(InputError):
                 self.classes.check([contrast])
                 self.contrasts.append(contrast)
 
-    def impossible(self, names: Sequence[str]) -> list[tuple[str, str]]:
+    def impossible(self, names: Sequence[str]) -> dict[str, str]:
         """Studies that this model or these pairs do not allow, and why."""
-        found = []
-        if "attention" in names and not self.contrasts:
-            try:
-                self.classes.check(CONTRASTS[:1])
-            except InputError as error:
-                found.append(("attention", str(error)))
-        if "screen" in names:
+
+        def check_circuits() -> None:
+            self.model.family.qk(0)  # raises where a model has no such matrices
+            self._halves()
+
+        def check_screen() -> None:
             from matchlens import gating
 
-            try:
-                gating.check_gates(self.model)
-            except InputError as error:
-                found.append(("screen", str(error)))
-        if "circuits" in names:
-            try:
-                self.model.family.qk(0)  # it says where a model has no such matrices
-                self._halves()
-            except InputError as error:
-                found.append(("circuits", str(error)))
-        return found
+            gating.check_gates(self.model)
+
+        def check_attention() -> None:
+            if not self.contrasts:
+                self.classes.check(CONTRASTS[:1])
+
+        checks = {
+            "attention": check_attention,
+            "screen": check_screen,
+            "circuits": check_circuits,
+        }
+        reasons = {}
+        for name, check in checks.items():
+            if name in names:
+                try:
+                    check()
+                except InputError as error:
+                    reasons[name] = str(error)
+        return reasons
 
     def _halves(self) -> tuple[Classes, Classes]:
-        return checked_halves(self.pairs.pairs, int(self.common["rel"]), int(self.common["seed"]))
+        return checked_halves(self.pairs.pairs, self.options["rel"], self.options["seed"])
 
-    def announce(self, names: Sequence[str]) -> None:
-        """Tell the shared run what will be asked of which pairs."""
+    def announce(self) -> None:
+        """Tell the shared runner which conditions will be run on which pairs."""
         ranked = sum(pair.grade != EASY_GRADE for pair in self.pairs.pairs)
-        seed = int(self.common["seed"])
-        family = self.model.family
-        for name in names:
+        shape = self.model.family.n_layers, self.model.family.n_heads
+        for name in self.names:
             if name in sizes.CUTTING:
-                conditions, most = study_conditions(
-                    name, self.size, self.preset, family.n_layers, family.n_heads
-                )
-                used, _ = thin(self.pairs, most or ranked, seed=seed)
-                self.shared.announce(used.pairs, conditions)
+                conditions, most = study_conditions(name, self.size, self.preset, *shape)
+                used, _ = thin(self.pairs, most or ranked, seed=self.options["seed"])
+                self.options["runner"].announce(used.pairs, conditions)
 
     def _progress(self, what: str) -> Progress | None:
         return None if self.stage is None else partial(self.stage, what)
 
-    def _options(self, what: str, *without: str) -> dict[str, Any]:
-        """The options that the studies share, but for those that one does not take."""
-        options = {
-            **self.common,
-            "tie_tol": self.tie_tol,
-            "batch_tokens": self.batch_tokens,
-            "progress": self._progress(what),
-            "runner": self.shared,
-        }
-        return {name: value for name, value in options.items() if name not in without}
+    def _call(self, study: Callable[..., Result], what: str, *kind: str, **own: Any) -> Result:
+        """Call the function of a study with its own options, and the shared ones that it takes."""
+        shared = {**self.options, "progress": self._progress(what)}
+        takes = inspect.signature(study).parameters
+        if "options" not in takes:
+            shared = {name: value for name, value in shared.items() if name in takes}
+        return study(self.model, self.pairs, *kind, **shared, **own)
 
-    def ablation(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Table 1."""
-        return [ablation(self.model, self.pairs, **self._options("Table 1"))]
+    def run(self, name: str, done: Mapping[str, Result]) -> Iterator[Result]:
+        """The results of one part of the whole.
 
-    def evidence(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """The cuts that the claims rest on."""
-        options = self._options("cuts for the claims")
-        options |= {"redraws": self.redraws, "redraw_progress": self._progress(sizes.REDRAWN)}
-        return [evidence(self.model, self.pairs, **options)]
+        Args:
+            name: of :data:`matchlens.studies.sizes.STUDIES`.
+            done: the results of the parts before it.
+        """
+        size = self.size
+        if name == "ablation":
+            yield self._call(ablation, "Table 1")
+        elif name == "evidence":
+            redraw_progress = self._progress(sizes.REDRAWN)
+            own = {"redraws": self.redraws, "redraw_progress": redraw_progress}
+            yield self._call(evidence, "cuts for the claims", **own)
+        elif name == "sweep":
+            for kind, directions in sweeps(size, self.preset):
+                label = f"cut {kind.replace('-', ' ')} each layer"
+                yield self._call(sweep, label, kind, directions=directions, most_pairs=size.swept)
+        elif name == "heads":
+            yield self._call(sweep, "every head alone", "heads", most_pairs=size.pairs)
+        elif name == "controls":
+            yield self._call(controls, "random edges", draws=size.draws, most_pairs=size.pairs)
+        elif name == "screen":
+            yield self._call(screen, sizes.SCREENED, most_pairs=size.pairs)
+        elif name == "attention":
+            yield self._call(
+                attention,
+                "matching heads, cut",
+                contrasts=self.contrasts,
+                causal=size.causal,
+                most_pairs=size.causal_pairs,
+                watched=self._untouched(),
+            )
+        elif name == "circuits":
+            yield self._call(
+                circuits,
+                "terms of the logits",
+                base=self.base,
+                same_token="same_token" in self.preset.meters,
+                most_pairs=size.pairs,
+                watched=self._untouched(),
+            )
+        else:
+            yield self._look(done)
 
-    def sweep(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Figure 1a, and CLS cut from each layer on."""
-        results = []
-        for kind, directions in sweeps(self.size, self.preset):
-            options = self._options(f"cut {kind.replace('-', ' ')} each layer")
-            options |= {"directions": directions, "most_pairs": self.size.swept}
-            results.append(sweep(self.model, self.pairs, kind, **options))
-        return results
-
-    def heads(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Every head alone."""
-        options = self._options("every head alone")
-        return [sweep(self.model, self.pairs, "heads", most_pairs=self.size.pairs, **options)]
-
-    def controls(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Directions beside their controls."""
-        options = self._options("random edges")
-        options |= {"draws": self.size.draws, "most_pairs": self.size.pairs}
-        return [controls(self.model, self.pairs, **options)]
-
-    def screen(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Every head in every direction, to first order."""
-        options = self._options(sizes.SCREENED, "preset", "batch_tokens")
-        return [screen(self.model, self.pairs, most_pairs=self.size.pairs, **options)]
-
-    def _untouched(self, names: Sequence[str]) -> Watched:
+    def _untouched(self) -> Watched:
         """The one untouched pass, with what the studies that are run need of it."""
         if self.watched is None:
-            wanted = "circuits" in names and not self.impossible(["circuits"])
             self.watched = watch(
                 self.model,
                 self.pairs,
                 list(dict.fromkeys(("mass", *self.preset.meters))),
-                means_of=self._halves()[0] if wanted else None,
+                means_of=self._halves()[0] if "circuits" in self.names else None,
                 document=document_parts(self.preset.name),
-                batch_tokens=self.batch_tokens,
+                batch_tokens=self.options["batch_tokens"],
                 progress=self._progress("attention"),
-                runner=self.shared,
+                runner=self.options["runner"],
             )
         return self.watched
 
-    def attention(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """Where attention goes, and the matching heads."""
-        options = self._options("matching heads, cut", "tie_tol")
-        options |= {"contrasts": self.contrasts, "causal": self.size.causal}
-        options |= {"most_pairs": self.size.causal_pairs, "watched": self._untouched(names)}
-        return [attention(self.model, self.pairs, **options)]
-
-    def circuits(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """The query-key matrices."""
-        options = self._options("terms of the logits", "tie_tol", "measure")
-        options |= {"base": self.base, "same_token": "same_token" in self.preset.meters}
-        options |= {"most_pairs": self.size.pairs, "watched": self._untouched(names)}
-        return [circuits(self.model, self.pairs, **options)]
-
-    def looking(self, names: Sequence[str], done: Mapping[str, Result]) -> list[Result]:
-        """A few pairs, token by token."""
-        cut = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
-        options = self._options("pairs to look into", "tie_tol", "measure", "preset", "rel")
-        options |= {"looks": self.size.looks}
-        options["scored"] = pd.concat(cut, ignore_index=True) if cut else None
-        if "attention" in done:
-            options["matching"] = done["attention"].tables["matching"]
-        return [look(self.model, self.pairs, **options)]
+    def _look(self, done: Mapping[str, Result]) -> Result:
+        """Pairs token by token, by the scores and the matching heads that there are already."""
+        scores = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
+        options = {name: self.options[name] for name in ("seed", "batch_tokens", "runner")}
+        return look(
+            self.model,
+            self.pairs,
+            looks=self.size.looks,
+            scored=pd.concat(scores, ignore_index=True) if scores else None,
+            matching=done["attention"].tables["matching"] if "attention" in done else None,
+            progress=self._progress("pairs to look into"),
+            **options,
+        )
