@@ -1,4 +1,4 @@
-"""What every study says about its pairs and where its numbers come from."""
+"""What every study records of its pairs and its run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
 
 
 def run_options(model: Reranker, out: Run) -> dict[str, object]:
-    """What the manifest says of the model and the run."""
+    """What the manifest records of the model and the run."""
     return {
         "layers": model.family.n_layers,
         "heads": model.family.n_heads,
@@ -101,8 +101,14 @@ def run_options(model: Reranker, out: Run) -> dict[str, object]:
     }
 
 
+def truncation_note(out: Run) -> list[str]:
+    """The note on pairs that were cut to the length limit."""
+    short = int(out.truncated.sum())
+    return [f"{short} of {len(out.truncated)} pairs were cut to the length limit"] if short else []
+
+
 def own_notes(out: Run, pairs: int) -> list[str]:
-    """How many pairs have no token of a part of one's own."""
+    """The notes on user-defined parts that have no token in some pairs."""
     return [
         f"part {name} has no token in {pairs - there} of {pairs} pairs"
         for name, there in out.own.items()
@@ -130,10 +136,10 @@ def half(qid: str, seed: int) -> int:
 
 def half_of(pairs: PairSet, which: int, seed: int) -> PairSet:
     """The pairs of one half of the queries."""
-    mine = tuple(pair for pair in pairs.pairs if half(pair.qid, seed) == which)
-    keys = {(pair.collection, pair.qid) for pair in mine}
+    kept = tuple(pair for pair in pairs.pairs if half(pair.qid, seed) == which)
+    keys = {(pair.collection, pair.qid) for pair in kept}
     ideals = {key: grades for key, grades in pairs.ideals.items() if key in keys}
-    return replace(pairs, pairs=mine, ideals=ideals)
+    return replace(pairs, pairs=kept, ideals=ideals)
 
 
 def pair_table(
@@ -143,15 +149,11 @@ def pair_table(
     seed: int,
 ) -> pd.DataFrame:
     """One row for each pair: ids, grade, kind, tokens, truncated, half."""
+    names = ("collection", "qid", "docid", "grade", "judged", "kind")
     return pd.DataFrame(
         {
             "pair": np.arange(len(pairs)),
-            "collection": [pair.collection for pair in pairs],
-            "qid": [pair.qid for pair in pairs],
-            "docid": [pair.docid for pair in pairs],
-            "grade": [pair.grade for pair in pairs],
-            "judged": [pair.judged for pair in pairs],
-            "kind": [pair.kind for pair in pairs],
+            **{name: [getattr(pair, name) for pair in pairs] for name in names},
             "tokens": tokens,
             "truncated": truncated,
             "half": [half(pair.qid, seed) for pair in pairs],
@@ -165,18 +167,17 @@ def candidates(pairs: PairSet, *, rank_easy: bool = False) -> list[Candidates]:
     for row, pair in enumerate(pairs.pairs):
         if rank_easy or pair.grade != EASY_GRADE:
             rows.setdefault((pair.collection, pair.qid), []).append(row)
-    out = []
-    for (collection, qid), places in rows.items():
-        one = Candidates(
+    queries = (
+        Candidates(
             collection=collection,
             qid=qid,
             rows=np.array(places, dtype=np.int64),
             grades=np.array([pairs.pairs[row].grade for row in places], dtype=np.int64),
             ideal=np.array(pairs.ideals[collection, qid], dtype=np.int64),
         )
-        if has_gain(one):
-            out.append(one)
-    return out
+        for (collection, qid), places in rows.items()
+    )
+    return [query for query in queries if has_gain(query)]
 
 
 RELEVANT = 2
@@ -207,7 +208,7 @@ def relevant_grade(pairs: PairSet, rel: int | None = None) -> int:
 def ranked(
     pairs: PairSet, measure: str, rel: int, *, rank_easy: bool = False
 ) -> tuple[Measure, list[Candidates], tuple[str, ...]]:
-    """The measure, the queries whose ranking can move it, and what to say of the others.
+    """The measure, the queries whose ranking can move it, and a note on the others.
 
     A query whose candidates give one value in every order shows neither damage nor its absence.
 
@@ -230,16 +231,11 @@ def ranked(
         raise InputError(_cannot_move(parsed, queries))
     kept = [query for query, can in zip(queries, moves, strict=True) if can]
     left = len(queries) - len(kept)
-    if not left:
-        return parsed, kept, ()
-    return (
-        parsed,
-        kept,
-        (
-            f"{left} of {len(queries)} queries were left out: every order of their candidates has "
-            f"the same {parsed}, so that no cut could change it",
-        ),
+    note = (
+        f"{left} of {len(queries)} queries were left out: every order of their candidates has "
+        f"the same {parsed}, so that no cut could change it"
     )
+    return parsed, kept, (note,) if left else ()
 
 
 def _cannot_move(measure: Measure, queries: Sequence[Candidates]) -> str:
@@ -249,25 +245,20 @@ def _cannot_move(measure: Measure, queries: Sequence[Candidates]) -> str:
     rel = measure.rel
     if all((gain <= 0).all() for gain in gains):
         why = f"no candidate has grade {rel} or more" if rel else "no candidate has a gain"
-        what = f"lower the relevant grade (--rel {top})" if rel and top >= 1 else _MORE
+        remedy = f"lower the relevant grade (--rel {top})" if rel and top >= 1 else _MORE
     elif all((gain == gain[0]).all() for gain in gains):
-        why = (
-            f"all candidates of a query have grade {rel} or more"
-            if rel
-            else "all candidates of a query have the same grade"
-        )
+        same = f"grade {rel} or more" if rel else "the same grade"
+        why = f"all candidates of a query have {same}"
         higher = rel is not None and any((query.grades < top).any() for query in queries)
-        what = f"raise the relevant grade (--rel {top}), or {_MORE}" if higher else _MORE
+        remedy = f"raise the relevant grade (--rel {top}), or {_MORE}" if higher else _MORE
     else:
-        why = (
-            f"every query has at most {measure.cutoff} candidates"
-            if measure.cutoff
-            else ("it ignores the order of the candidates")
-        )
-        what = "take a measure that weighs ranks, such as nDCG@10"
+        why = "it ignores the order of the candidates"
+        if measure.cutoff:
+            why = f"every query has at most {measure.cutoff} candidates"
+        remedy = "take a measure that weighs ranks, such as nDCG@10"
     return (
         f"{measure} has one value for every order of the candidates ({why}), so that no cut could "
-        f"change it; {what}"
+        f"change it; {remedy}"
     )
 
 

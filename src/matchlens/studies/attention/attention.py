@@ -48,6 +48,7 @@ from matchlens.studies.common import (
     pair_table,
     relevant_grade,
     run_options,
+    truncation_note,
 )
 from matchlens.studies.cuts.cut_modes import reason
 from matchlens.studies.cuts.cut_study import score_table
@@ -73,21 +74,21 @@ LISTS: Mapping[str, str] = {
 
 
 def beside_published(identity: Mapping[str, object], matching: pd.DataFrame) -> pd.DataFrame | None:
-    """The heads of Lu et al. 2025 next to ours, where the model is ms-marco-MiniLM-L-12-v2.
+    """The heads of Lu et al. 2025 beside those of the study, for ms-marco-MiniLM-L-12-v2.
 
-    Theirs are found by path patching on pairs that differ in one query term; what they read is not
-    tied to one direction. The list of matching heads is that of their linear model's code; the
-    other two were taken from their paper at second hand.
+    They were identified by path patching on pairs that differ in one query term and belong to no
+    direction. The list of matching heads is that of the authors' code for the linear model; the
+    other two were taken from the paper at second hand.
 
     Returns:
-        One row for each of their heads and our direction: list, layer, head, direction, matching,
-        held, kind, auc. None for another model, or where no heads were looked for.
+        One row for each published head and direction of the study: list, layer, head, direction,
+        matching, held, kind, auc. None for another model, or where no heads were searched.
 
     Source: Lu, Chen & Eickhoff 2025 (arXiv 2502.04645), mlu108/CrossEncoderBM25.
     """
     if identity.get("name") not in MINILM or matching.empty:
         return None
-    theirs = pd.DataFrame(
+    published = pd.DataFrame(
         [
             (name, *map(int, head.split(".")))
             for name, heads in LISTS.items()
@@ -96,7 +97,7 @@ def beside_published(identity: Mapping[str, object], matching: pd.DataFrame) -> 
         columns=pd.Index(["list", "layer", "head"]),
     )
     columns = ["layer", "head", "direction", "matching", "held", "kind", "auc"]
-    return theirs.merge(matching[columns], on=["layer", "head"], how="left")
+    return published.merge(matching[columns], on=["layer", "head"], how="left")
 
 
 NAME = "attention"
@@ -131,19 +132,19 @@ def attention(
         pairs: queries with passages of several grades, with easy negatives for their contrasts
             (``matchlens.choose(collection, easy=10)``).
         meters: some of ``mass``, ``norm_mass``, ``same_token``, ``same_stem``, ``peak``,
-            ``entropy``; the preset's where None. ``mass`` is always measured; ``same_stem`` brings
-            what tells the kinds of matching heads.
+            ``entropy``; the preset's where None. ``mass`` is always measured; with ``same_stem``
+            come the masses that distinguish the kinds of matching heads.
         contrasts: some of ``relevant-easy``, ``relevant-hard``, ``hard-easy``.
-        directions: directions in which matching heads are looked for.
+        directions: directions in which matching heads are searched.
         preset: ``default`` (all meters, mean over queries, all pairs), ``paper`` (mass, the same),
             ``authors`` (peak; median over queries; pairs classified rightly; at most 20 a class).
         aggregate: ``mean`` or ``median`` over queries; the preset's where None.
-        thresholds: what makes a head a matching head.
+        thresholds: the conditions for a matching head.
         causal: whether the matching heads are cut.
         random: random sets of heads beside each set of matching heads.
         measure: of the rankings under those cuts.
         most_pairs: at most so many pairs for those cuts; all where None.
-        watched: the untouched pass over these pairs, where another study shares it; it is made
+        watched: the untouched pass over these pairs, where another study shares it; it is run
             where None.
 
     The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of
@@ -174,7 +175,7 @@ def attention(
     """
     chosen = preset_of(preset)
     names = checked_names(["mass", *(chosen.meters if meters is None else meters)])
-    middle = aggregate or chosen.aggregate
+    average = aggregate or chosen.aggregate
     texts = checked_directions(directions)
     named = bound({text: [Cut.parse(text)] for text in texts}, own_parts(pairs.pairs))
     limits, rel = thresholds or Thresholds(), relevant_grade(pairs, rel)
@@ -200,23 +201,23 @@ def attention(
                 "passages that the model classifies rightly"
             ) from None
     reader = Reader(arrays, watched.parts)
-    tables = {"contrasts": _contrasts(reader, classes, contrasts, middle)}
-    notes = [*pairs.notes, *model.notes, *_notes(out, pairs, classes), *_unread(model, out, named)]
+    tables = {"contrasts": _contrasts(reader, classes, contrasts, average)}
+    notes = [*pairs.notes, *model.notes, *_notes(model, out, classes, named)]
     lengths = _passage_lengths(model, pairs, out)
-    found, counts = [], []
+    heads, counts = [], []
     for text in texts:
-        seen = matching.Seen.of(reader, text, lengths)
-        table, conditions, said = matching.find(seen, classes, text, seed, limits)
-        found.append(table)
+        numbers = matching.Seen.of(reader, text, lengths)
+        table, conditions, more = matching.find(numbers, classes, text, seed, limits)
+        heads.append(table)
         counts.append(conditions)
-        notes += said
+        notes += more
         if "references" not in tables and not table.empty:
-            tables["references"] = matching.references(seen, classes, seed, limits)
-    every = pd.concat(found, ignore_index=True)
+            tables["references"] = matching.references(numbers, classes, seed, limits)
+    every = pd.concat(heads, ignore_index=True)
     tables["matching"] = every
     tables["conditions"] = pd.concat(counts, ignore_index=True)
-    if (lists := beside_published(model.identity, every)) is not None:
-        tables["published"] = lists
+    if (published := beside_published(model.identity, every)) is not None:
+        tables["published"] = published
     effect = None
     if used is not None and not every.empty and bool(every["matching"].to_numpy().any()):
         effect = matching.cut(
@@ -245,7 +246,7 @@ def attention(
             "directions": texts,
             "preset": chosen.name,
             "digits": chosen.digits,
-            "aggregate": middle,
+            "aggregate": average,
             "rel": rel,
             "per_class": chosen.per_class,
             "thresholds": asdict(limits),
@@ -270,7 +271,7 @@ def attention(
 
 
 def _passage_lengths(model: Reranker, pairs: PairSet, out: Run) -> Float[np.ndarray, " pair"]:
-    """Tokens of each passage; what stands beside it is as long in all pairs of a query."""
+    """Tokens of each passage; the rest of the input is as long in all pairs of a query."""
     firsts: dict[tuple[str, str], int] = {}
     for number, pair in enumerate(pairs.pairs):
         firsts.setdefault((pair.collection, pair.qid), number)
@@ -302,7 +303,7 @@ def _contrasts(
 
 
 def _quantities(reader: Reader) -> Iterable[tuple[str, AnyPart, AnyPart]]:
-    """Every meter in every direction in which it says something."""
+    """Every meter in every direction in which it is defined."""
     among = (Part.Q, Part.D)
     derived = DERIVED if "same_stem" in reader.arrays else ()
     for name in (*(name for name in NAMES if name in reader.arrays), *derived):
@@ -337,7 +338,7 @@ def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.
     tables = {"noop": profiles.noop(mass, norm)}
     if "same_stem" in reader.arrays:
         tables["lexical"] = profiles.lexical(mass, between("same_stem", qd, qd), classes)
-    told = []
+    by_kind = []
     for x, y in ((Part.Q, Part.D), (Part.D, Part.Q)):
         names = ["mass", *(("same_stem", *DERIVED) if "same_stem" in reader.arrays else ())]
         table = profiles.kinds(
@@ -348,30 +349,24 @@ def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.
         )
         if not table.empty:
             table.insert(0, "direction", f"{x}->{y}")
-            told.append(table)
-    if told:
-        tables["kinds"] = pd.concat(told, ignore_index=True)
+            by_kind.append(table)
+    if by_kind:
+        tables["kinds"] = pd.concat(by_kind, ignore_index=True)
     return tables
 
 
-def _unread(model: Reranker, out: Run, directions: Mapping[str, Condition]) -> list[str]:
-    """What must be known of a direction whose attention is 0 since there can be none."""
-    said = own_notes(out, len(out.tokens))
+def _notes(
+    model: Reranker, out: Run, classes: Classes, directions: Mapping[str, Condition]
+) -> list[str]:
+    counts = [int((classes.of_pair == side).sum()) for side in range(3)]
+    notes = [f"{counts[0]} relevant, {counts[1]} hard and {counts[2]} easy passages"]
+    notes += [*truncation_note(out), *own_notes(out, len(out.tokens))]
     for text, cuts in directions.items():
         if why := reason(cuts, out.reach, out.causal):
-            said.append(f"nothing is measured in {text}, whose mass is 0 in every pair: {why}")
+            notes.append(f"nothing is measured in {text}, whose mass is 0 in every pair: {why}")
     if model.cls_note:
-        said.append(
+        notes.append(
             f"{model.cls_note}; what goes to the prompt's words is in no part, and no sink is "
             "looked for among them"
         )
-    return said
-
-
-def _notes(out: Run, pairs: PairSet, classes: Classes) -> list[str]:
-    counts = [int((classes.of_pair == side).sum()) for side in range(3)]
-    said = [f"{counts[0]} relevant, {counts[1]} hard and {counts[2]} easy passages"]
-    cut_short = int(out.truncated.sum())
-    if cut_short:
-        said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")
-    return said
+    return notes

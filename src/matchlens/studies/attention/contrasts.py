@@ -1,9 +1,10 @@
-"""How a quantity differs between classes of passages, query by query; the options of that."""
+"""How a quantity differs between classes of passages, query by query."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,18 +16,19 @@ from matchlens.errors import InputError
 from matchlens.meters.names import NAMES
 from matchlens.parts import AnyPart
 from matchlens.ranking import benjamini_hochberg
+from matchlens.studies.common import half
 
 CLASSES = ("relevant", "hard", "easy")
 CONTRASTS = ("relevant-easy", "relevant-hard", "hard-easy")
 EQUAL = 1e-12
-"""Differences up to this are none."""
+"""Differences up to this are 0."""
 EARLIER = (
     "they were found by an earlier definition, without its controls (passages of like length, CLS "
     "and SEP1); run the study again"
 )
-"""What is said of matching heads in a results folder of an earlier version."""
+"""Why matching heads of a results folder of an earlier version are not used."""
 MATCHING = ("Q->D", "D->Q")
-"""Directions in which matching heads are looked for, where nothing else is said."""
+"""Directions in which matching heads are searched by default."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,8 @@ class Classes:
                 of_pair[place] = 1
             elif pair.grade == EASY_GRADE:
                 of_pair[place] = 2
-        return cls(
-            of_pair,
-            query,
-            tuple(collection for collection, _ in numbers),
-            tuple(qid for _, qid in numbers),
-        )
+        collections = tuple(collection for collection, _ in numbers)
+        return cls(of_pair, query, collections, tuple(qid for _, qid in numbers))
 
     def only(self, pairs: Sequence[bool] | np.ndarray) -> Classes:
         """The same queries, with only these pairs in a class."""
@@ -72,19 +70,21 @@ class Classes:
         return Classes(of_pair, self.query, self.collections, self.qids)
 
     def check(self, contrasts: Sequence[str]) -> None:
-        """See that every contrast has pairs."""
+        """Check that every contrast has pairs."""
         if not contrasts:
             raise InputError(f"no contrast given; expected one or more of {', '.join(CONTRASTS)}")
         for name in contrasts:
             first, second = sides(name)
             for side in (first, second):
                 if not (self.of_pair == side).any():
-                    remedy = {
-                        0: "expected one: choose queries with relevant passages",
-                        1: "expected one: choose passages that are judged 0",
-                        2: "expected one: ask for random passages (easy=10, --easy 10)",
-                    }[side]
-                    raise InputError(f"contrast {name!r} has no {CLASSES[side]} passage; {remedy}")
+                    remedy = (
+                        "choose queries with relevant passages",
+                        "choose passages that are judged 0",
+                        "ask for random passages (easy=10, --easy 10)",
+                    )[side]
+                    raise InputError(
+                        f"contrast {name!r} has no {CLASSES[side]} passage; expected one: {remedy}"
+                    )
             if not len(np.intersect1d(self._queries(first), self._queries(second))):
                 raise InputError(
                     f"contrast {name!r}: no query has passages of both classes; expected at "
@@ -93,6 +93,17 @@ class Classes:
 
     def _queries(self, side: int) -> np.ndarray:
         return self.query[self.of_pair == side]
+
+    def rows(self) -> list[Int[np.ndarray, " pair"]]:
+        """The pairs of each query, in order."""
+        order = np.argsort(self.query, kind="stable")
+        bounds = np.searchsorted(self.query[order], np.arange(1, len(self.qids)))
+        return np.split(order, bounds)[: len(self.qids)]
+
+    def half(self, which: int, seed: int) -> Classes:
+        """The classes of one half of the queries."""
+        inside = np.array([half(qid, seed) == which for qid in self.qids])
+        return self.only(inside[self.query])
 
 
 def sides(contrast: str) -> tuple[int, int]:
@@ -142,10 +153,7 @@ def pairwise(
     """
     first, second = sides(contrast)
     apart, auc = (np.full((len(classes.qids), values.shape[1]), np.nan) for _ in range(2))
-    order = np.argsort(classes.query, kind="stable")
-    bounds = np.searchsorted(classes.query[order], np.arange(len(classes.qids) + 1))
-    for query in range(len(classes.qids)):
-        rows = order[bounds[query] : bounds[query + 1]]
+    for query, rows in enumerate(classes.rows()):
         high, low = (rows[classes.of_pair[rows] == side] for side in (first, second))
         between = values[high][:, None] - values[low][None]
         known = ~np.isnan(between)
@@ -154,8 +162,8 @@ def pairwise(
             known &= (far <= within * lengths[high][:, None])[..., None]
         count = known.sum((0, 1))
         wins = (between > 0) + 0.5 * (between == 0)
-        for out, one in ((apart, between), (auc, wins)):
-            total = np.where(known, one, 0.0).sum((0, 1))
+        for out, values_of in ((apart, between), (auc, wins)):
+            total = np.where(known, values_of, 0.0).sum((0, 1))
             out[query] = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
     return apart, auc
 
@@ -186,8 +194,8 @@ def contrast_table(
         means = class_means(flat, classes)
         apart = means[:, first] - means[:, second]
     p = paired(apart)
-    middle = {"mean": np.nanmean, "median": np.nanmedian}
-    if aggregate not in middle:
+    averages = {"mean": np.nanmean, "median": np.nanmedian}
+    if aggregate not in averages:
         raise InputError(f"aggregate {aggregate!r} is not known; expected one of mean, median")
     queries = (~np.isnan(apart)).sum(0)
     return pd.DataFrame(
@@ -195,8 +203,8 @@ def contrast_table(
             "contrast": contrast,
             **head_grid(layers, heads),
             "queries": queries,
-            "diff": _known(middle[aggregate], apart),
-            "sd": _known(lambda one, axis: np.nanstd(one, axis=axis, ddof=1), apart, least=2),
+            "diff": _known(averages[aggregate], apart),
+            "sd": _known(partial(np.nanstd, ddof=1), apart, least=2),
             "p": p,
             "q": benjamini_hochberg(p),
             "auc": _known(np.nanmean, auc),
@@ -226,7 +234,7 @@ def paired(
 def _known(
     function: object, values: Float[np.ndarray, "query element"], least: int = 1
 ) -> Float[np.ndarray, " element"]:
-    """A NaN-skipping function over queries, NaN without a warning where too few are known."""
+    """A NaN-skipping function over queries; NaN without a warning where too few are known."""
     enough = (~np.isnan(values)).sum(0) >= least
     out = np.full(values.shape[1], np.nan)
     if enough.any():
@@ -235,7 +243,7 @@ def _known(
 
 
 def known_mean(values: np.ndarray) -> np.ndarray:
-    """Over the first axis, NaN left out, NaN where nothing is known."""
+    """The mean over the first axis without NaN; NaN where nothing is known."""
     known = (~np.isnan(values)).sum(0)
     total = np.nansum(values, axis=0)
     return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
@@ -250,12 +258,6 @@ def head_grid(layers: int, heads: int) -> pd.DataFrame:
 def is_earlier(tables: Mapping[str, pd.DataFrame]) -> bool:
     """Whether an attention study's matching heads are those of an earlier definition."""
     return bool(len(tables.get("matching", ()))) and "conditions" not in tables
-
-
-def by_half(halves: Mapping[str, int], classes: Classes, which: int) -> Classes:
-    """The classes of one half of the queries."""
-    mine = np.array([halves[qid] == which for qid in classes.qids])
-    return classes.only(mine[classes.query])
 
 
 def shared(
@@ -318,12 +320,12 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 def checked_directions(texts: Sequence[str | Direction] | None) -> list[str]:
     """The directions of matching heads in their canonical text, each once."""
-    given = [Direction.parse(str(text)) for text in (MATCHING if texts is None else texts)]
-    if not given:
+    parsed = [str(Direction.parse(str(text))) for text in (MATCHING if texts is None else texts)]
+    if not parsed:
         raise InputError("no direction given; expected at least one, for example 'Q->D'")
-    for direction in given:
-        places(str(direction))
-    return list(dict.fromkeys(str(direction) for direction in given))
+    for text in parsed:
+        places(text)
+    return list(dict.fromkeys(parsed))
 
 
 def places(text: str) -> tuple[AnyPart, AnyPart]:

@@ -19,7 +19,6 @@ from matchlens.ranking.effects import Evidence, both
 from matchlens.studies.attention.contrasts import (
     Classes,
     Thresholds,
-    by_half,
     class_means,
     contrast_table,
     known_mean,
@@ -29,7 +28,7 @@ from matchlens.studies.attention.contrasts import (
     shared,
 )
 from matchlens.studies.attention.watching import Reader, Values
-from matchlens.studies.common import Execution, half, half_of, ranked
+from matchlens.studies.common import Execution, half_of, ranked
 from matchlens.studies.cuts.cut_study import corrected, measured, prepare
 from matchlens.studies.cuts.head_sets import against, possible, set_conditions
 
@@ -47,7 +46,7 @@ UNEXPLAINED, UNKNOWN = "unexplained", "unknown"
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What matching heads are found by, in one direction.
+    """What identifies matching heads, in one direction.
 
     Args:
         mass: [pair, layer, head] mass in the direction.
@@ -55,8 +54,8 @@ class Seen:
             ``CLS->D`` for Q->D.
         lengths: [pair] tokens of the passages.
         shares: ``same_token`` and ``same_stem``, [pair, layer, head], where they were measured.
-        kinds: the masses that tell kinds, by name; empty where they were not measured.
-        surface: what the texts alone say of each pair, by name.
+        kinds: the masses that distinguish kinds, by name; empty where they were not measured.
+        surface: numbers of each pair that need no attention, by name.
     """
 
     mass: Values
@@ -68,7 +67,7 @@ class Seen:
 
     @classmethod
     def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> Seen:
-        """What a pass measured."""
+        """The numbers of a direction that a pass measured."""
         x, y = places(direction)
         texts = {Part.Q, Part.D}
         among = {reader.whole(x), reader.whole(y)} <= texts
@@ -102,47 +101,45 @@ def find(
 
     Source: science 4, "Matching heads".
     """
-    halves = {qid: half(qid, seed) for qid in classes.qids}
-    one, two = (by_half(halves, classes, which) for which in (0, 1))
+    first, second = (classes.half(which, seed) for which in (0, 1))
     alike = {"lengths": seen.lengths, "within": thresholds.length}
     flat = seen.mass.reshape(len(seen.mass), -1)
-    compared = [pairwise(flat, part, CONTRAST, **alike)[1] for part in (one, two)]
-    known = [int((~np.isnan(auc)).any(1).sum()) for auc in compared]
-    both = [int((~np.isnan(pairwise(flat, part, CONTRAST)[1])).any(1).sum()) for part in (one, two)]
+    compared = [pairwise(flat, part, CONTRAST, **alike)[1] for part in (first, second)]
+    known = [_queries(auc) for auc in compared]
+    both = [_queries(pairwise(flat, part, CONTRAST)[1]) for part in (first, second)]
     if min(known) < 2:
         few = "relevant and easy passages" + (" of like length" if min(both) >= 2 else "")
-        said = (
+        note = (
             f"half {int(np.argmin(known))} of the queries has fewer than two with {few}; no "
             f"matching heads are looked for {direction}"
         )
-        return pd.DataFrame(), pd.DataFrame(), [said]
-    loose = contrast_table(seen.mass, one, CONTRAST)
-    found = contrast_table(seen.mass, one, CONTRAST, **alike)
-    described = contrast_table(seen.mass, two, CONTRAST, **alike)
-    table = found[["layer", "head"]].copy()
+        return pd.DataFrame(), pd.DataFrame(), [note]
+    loose = contrast_table(seen.mass, first, CONTRAST)
+    selected = contrast_table(seen.mass, first, CONTRAST, **alike)
+    described = contrast_table(seen.mass, second, CONTRAST, **alike)
+    table = selected[["layer", "head"]].copy()
     table.insert(0, "direction", direction)
     for name in ("diff", "q", "auc"):
-        table[f"{name}_found"] = found[name]
-    passed = _apart(loose, thresholds)
-    counts = [("relevant above easy passages of any length", passed, both[0])]
-    passed = _apart(found, thresholds)
-    counts.append(("relevant above easy passages of like length", passed, known[0]))
+        table[f"{name}_found"] = selected[name]
+    passed = _apart(selected, thresholds)
+    counts = [
+        ("relevant above easy passages of any length", _apart(loose, thresholds), both[0]),
+        ("relevant above easy passages of like length", passed, known[0]),
+    ]
     over = np.ones(len(table), dtype=bool)
     for rival, values in seen.rivals.items():
         name = "cls" if rival.startswith("CLS") else "sep"
-        theirs = [
-            pairwise(values.reshape(len(values), -1), part, CONTRAST, **alike)[1]
-            for part in (one, two)
-        ]
-        if np.isnan(theirs[0]).all():  # the input has no such part
+        flat_rival = values.reshape(len(values), -1)
+        auc = [pairwise(flat_rival, part, CONTRAST, **alike)[1] for part in (first, second)]
+        if np.isnan(auc[0]).all():  # the input has no such part
             table[f"over_{name}"] = table[f"q_{name}"] = np.nan
             continue
-        more = compared[0] - theirs[0]
+        more = compared[0] - auc[0]
         table[f"over_{name}"] = known_mean(more)
         q = benjamini_hochberg(paired(more, above=True))
         table[f"q_{name}"] = q
         passed = passed & (q <= thresholds.q) & (known_mean(more) > 0)
-        over &= known_mean(compared[1] - theirs[1]) > 0
+        over &= known_mean(compared[1] - auc[1]) > 0
         counts.append((f"above {rival}", passed, known[0]))
     table["matching"] = passed
     for name in ("diff", "p", "auc"):
@@ -156,43 +153,35 @@ def find(
         & over
     )
     counts.append(("holding on the other half", np.asarray(table["held"]), known[1]))
-    relevant = two.of_pair == 0
+    relevant = second.of_pair == 0
     for name in ("same_token", "same_stem"):
         share = seen.shares.get(name)
         table[name] = np.nan if share is None else shared(seen.mass[relevant], share[relevant])
     for name, values in {"length": seen.lengths, **seen.surface}.items():
-        left = beside(flat, values, two)
-        table[f"beside_{name}"] = known_mean(pairwise(left, two, CONTRAST, **alike)[1])
-    table = pd.concat([table, kinds_of(seen, two, passed, thresholds)], axis=1)
+        left = beside(flat, values, second)
+        table[f"beside_{name}"] = known_mean(pairwise(left, second, CONTRAST, **alike)[1])
+    table = pd.concat([table, kinds_of(seen, second, passed, thresholds)], axis=1)
     conditions = pd.DataFrame(
-        [
-            {
-                "direction": direction,
-                "condition": name,
-                "heads": int(passes.sum()),
-                "of": len(table),
-                "queries": queries,
-            }
-            for name, passes, queries in counts
-        ]
+        [(direction, name, int(passes.sum()), len(table), n) for name, passes, n in counts],
+        columns=pd.Index(["direction", "condition", "heads", "of", "queries"]),
     )
-    return table, conditions, _left_out(direction, both, known)
+    lost = sum(both) - sum(known)
+    note = (
+        f"{lost} of {sum(both)} queries have no easy passage of like length and are left out of "
+        f"the matching heads {direction}"
+    )
+    return table, conditions, [note] if lost else []
+
+
+def _queries(auc: Float[np.ndarray, "query element"]) -> int:
+    """The number of queries with something to compare."""
+    return int((~np.isnan(auc)).any(1).sum())
 
 
 def _apart(table: pd.DataFrame, thresholds: Thresholds) -> Bool[np.ndarray, " head"]:
     """Whether a head has more mass in relevant passages than in easy ones."""
     q, auc, diff = (table[name].to_numpy() for name in ("q", "auc", "diff"))
     return (q <= thresholds.q) & (auc >= thresholds.auc) & (diff > 0)
-
-
-def _left_out(direction: str, both: Sequence[int], known: Sequence[int]) -> list[str]:
-    lost = sum(both) - sum(known)
-    if not lost:
-        return []
-    return [
-        f"{lost} of {sum(both)} queries have no easy passage of like length and are left out of "
-        f"the matching heads {direction}"
-    ]
 
 
 def kinds_of(
@@ -222,8 +211,8 @@ def kinds_of(
         if not seen.kinds:
             continue
         observed, expected = (
-            class_means(one.reshape(len(one), -1), classes)[:, 0]
-            for one in (seen.kinds[name], seen.kinds[f"{name}_expected"])
+            class_means(mass.reshape(len(mass), -1), classes)[:, 0]
+            for mass in (seen.kinds[name], seen.kinds[f"{name}_expected"])
         )
         means = known_mean(observed), known_mean(expected)
         table[f"{name}_ratio"] = np.divide(
@@ -245,44 +234,47 @@ def kinds_of(
 
 
 def beside(
-    values: Float[np.ndarray, "pair element"], given: Float[np.ndarray, " pair"], classes: Classes
+    values: Float[np.ndarray, "pair element"],
+    covariate: Float[np.ndarray, " pair"],
+    classes: Classes,
 ) -> Float[np.ndarray, "pair element"]:
-    """What is left of each head's mass beside a number of the pairs.
+    """Each head's mass less what a covariate of the pairs explains.
 
-    The slope is that inside the classes of the queries (analysis of covariance), so that what tells
-    the classes apart does not make it.
+    The slope is that within the classes of each query (analysis of covariance): a difference
+    between classes does not contribute to it.
     """
-    used = np.isin(classes.of_pair, (0, 2)) & ~np.isnan(given)
+    used = np.isin(classes.of_pair, (0, 2)) & ~np.isnan(covariate)
     cell = classes.query[used] * 3 + classes.of_pair[used]
-    inside = []
-    for one in (given[used, None], np.nan_to_num(values[used])):
-        total, count = np.zeros((cell.max(initial=0) + 1, one.shape[1])), np.bincount(cell)
-        np.add.at(total, cell, one)
-        inside.append(one - total[cell] / count[cell, None])
-    spread = float((inside[0] ** 2).sum())
-    slope = (inside[0] * inside[1]).sum(0) / spread if spread > 0 else np.zeros(values.shape[1])
-    return values - given[:, None] * slope
+
+    def within(column: np.ndarray) -> np.ndarray:
+        total, count = np.zeros((cell.max(initial=0) + 1, column.shape[1])), np.bincount(cell)
+        np.add.at(total, cell, column)
+        return column - total[cell] / count[cell, None]
+
+    x, y = within(covariate[used, None]), within(np.nan_to_num(values[used]))
+    spread = float((x**2).sum())
+    slope = (x * y).sum(0) / spread if spread > 0 else np.zeros(values.shape[1])
+    return values - covariate[:, None] * slope
 
 
 def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) -> pd.DataFrame:
-    """How well the texts alone tell relevant from easy passages, without any attention.
+    """How well the texts alone separate relevant from easy passages, without any attention.
 
     Returns:
         One row for each number (length, overlap, similarity): quantity, auc (mean over the queries
         of half 1, passages of like length), auc_all (all passages), queries.
     """
-    halves = {qid: half(qid, seed) for qid in classes.qids}
-    two, rows = by_half(halves, classes, 1), []
+    second, rows = classes.half(1, seed), []
     for name, values in {"length": seen.lengths, **seen.surface}.items():
         column = values[:, None]
-        alike = pairwise(column, two, CONTRAST, seen.lengths, thresholds.length)[1]
-        every = pairwise(column, two, CONTRAST)[1]
+        alike = pairwise(column, second, CONTRAST, seen.lengths, thresholds.length)[1]
+        every = pairwise(column, second, CONTRAST)[1]
         rows.append(
             {
                 "quantity": name,
                 "auc": float(known_mean(alike)[0]),
                 "auc_all": float(known_mean(every)[0]),
-                "queries": int((~np.isnan(alike)).sum()),
+                "queries": _queries(alike),
             }
         )
     return pd.DataFrame(rows)
@@ -290,7 +282,7 @@ def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) 
 
 @dataclass(frozen=True)
 class Causal:
-    """What cutting the matching heads does.
+    """The effect of cutting the matching heads.
 
     Args:
         heads: a row for each matching head, cut alone in its direction.
@@ -298,7 +290,6 @@ class Causal:
             :func:`matchlens.head_sets`.
         points: a row for each set and draw.
         pairs: number of pairs that were run, all of half 1.
-        queries: number of their queries.
         passes: layer passes a pair.
         notes: what a person should know.
     """
@@ -307,7 +298,6 @@ class Causal:
     sets: pd.DataFrame
     points: pd.DataFrame
     pairs: int
-    queries: int
     passes: int
     notes: tuple[str, ...]
 
@@ -355,11 +345,15 @@ def cut(
         conditions[text] = [Cut.parse(text)]
     singles = [name for name in conditions if name]
     points: list[dict[str, object]] = []
-    said: list[str] = []
+    notes: list[str] = []
     chosen: dict[str, tuple[tuple[int, int], ...]] = {}
-    for direction, members in _sets(matching):
+    for name, group in matching.groupby("direction", sort=False):
+        direction = str(name)
+        members = tuple(
+            sorted((int(layer), int(head)) for layer, head in group[["layer", "head"]].to_numpy())
+        )
         if possible(members, heads) < 2:
-            said.append(
+            notes.append(
                 f"the matching heads {direction} are all heads of their layers; no random set is "
                 "like them"
             )
@@ -382,37 +376,19 @@ def cut(
     if len(named):
         own = corrected(drawn.iloc[named].reset_index(drop=True), ["set"] * len(named))
         drawn.loc[named, "p_holm"] = own["p_holm"].to_numpy()
-    return Causal(
-        single,
-        against(drawn, chosen),
-        drawn,
-        len(used.pairs),
-        len(queries),
-        out.plan.passes,
-        tuple(said),
-    )
+    sets = against(drawn, chosen)
+    return Causal(single, sets, drawn, len(used.pairs), out.plan.passes, tuple(notes))
 
 
 def masses_of(
     reader: Reader, pairs: PairSet, used: PairSet, directions: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "layer head"]]:
-    """By direction the attention that each head gives it, the mean over the pairs that are used."""
+    """By direction the attention of each head in it, the mean over the pairs that are used."""
     rows = {(pair.collection, pair.qid, pair.docid): row for row, pair in enumerate(pairs.pairs)}
-    mine = [rows[pair.collection, pair.qid, pair.docid] for pair in used.pairs]
+    kept = [rows[pair.collection, pair.qid, pair.docid] for pair in used.pairs]
     return {
-        text: np.nan_to_num(reader.of("mass", *places(text))[mine]).mean(0) for text in directions
+        text: np.nan_to_num(reader.of("mass", *places(text))[kept]).mean(0) for text in directions
     }
-
-
-def _sets(matching: pd.DataFrame) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
-    """Each direction's matching heads."""
-    out = []
-    for direction, group in matching.groupby("direction", sort=False):
-        heads = zip(group["layer"], group["head"], strict=True)
-        out.append(
-            (str(direction), tuple(sorted((int(layer), int(head)) for layer, head in heads)))
-        )
-    return out
 
 
 def inside_layers(
@@ -420,8 +396,8 @@ def inside_layers(
 ) -> tuple[float, float, float]:
     """Whether marked heads have higher values than the other heads of their own layers.
 
-    The marks are permuted among the heads of each layer, so that what differs from layer to layer
-    decides nothing.
+    The marks are permuted among the heads of each layer, so that differences between layers do not
+    count.
 
     Returns:
         The mean over marked heads of the value minus the mean of its layer; p of "not above", p of
@@ -430,7 +406,7 @@ def inside_layers(
     Source: science 5, "Figure 2".
     """
     values = above_layer(values, layers)
-    seen = values[marked].mean()
+    observed = values[marked].mean()
     draw = np.random.default_rng([4, int(seed < 0), abs(seed)])
     total = np.zeros(draws)
     for layer in np.unique(layers):
@@ -441,9 +417,9 @@ def inside_layers(
             total += own[order].sum(axis=1)
     mean = total / marked.sum()
     close = 1e-12 * np.abs(values).max()
-    above = (np.count_nonzero(mean >= seen - close) + 1) / (draws + 1)
-    below = (np.count_nonzero(mean <= seen + close) + 1) / (draws + 1)
-    return float(seen), above, below
+    above = (np.count_nonzero(mean >= observed - close) + 1) / (draws + 1)
+    below = (np.count_nonzero(mean <= observed + close) + 1) / (draws + 1)
+    return float(observed), above, below
 
 
 def outstanding(
@@ -460,7 +436,7 @@ def outstanding(
         heads: a row for each head: layer, alignment, QD-DD.
         marked: `[head]`, whether it is one of those that shall stand out.
         resampled: `[resample, head]`, the contrast in resamples of the queries that it is made of;
-            it counts where given.
+            it is tested, too, where it is known.
         seed: of the permutations.
         draws: permutations.
 
@@ -468,18 +444,18 @@ def outstanding(
         By quantity what :func:`inside_layers` returns, and the evidence that both are higher.
     """
     layers = np.array([row["layer"] for row in heads], dtype=np.int64)
-    seen = {}
+    tests = {}
     for name, what in (("alignment", "alignment"), ("QD-DD", "contrast QD-DD")):
         values = np.array([row[name] for row in heads], dtype=np.float64)
-        seen[what] = inside_layers(values, marked, layers, seed=seed, draws=draws)
-    first, second = (Evidence(above, below) for _, above, below in seen.values())
+        tests[what] = inside_layers(values, marked, layers, seed=seed, draws=draws)
+    first, second = (Evidence(above, below) for _, above, below in tests.values())
     if resampled is not None:
         moved = above_layer(resampled, layers)[:, marked].mean(axis=1)
         shares = [
             (np.count_nonzero(side) + 1) / (len(moved) + 1) for side in (moved <= 0, moved >= 0)
         ]
         second = Evidence(max(second.p_holds, shares[0]), max(second.p_not, shares[1]))
-    return seen, both(first, second)
+    return tests, both(first, second)
 
 
 def above_layer(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
@@ -491,7 +467,7 @@ def above_layer(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
 
 
 def too_few(marked: np.ndarray) -> str:
-    """Why these heads cannot be held against the others; empty where they can."""
+    """Why these heads cannot be compared with the others; empty where they can."""
     if marked.sum() < 2 or (~marked).sum() < 2:
         return f"{int(marked.sum())} of {len(marked)} heads are matching heads Q->D"
     return ""

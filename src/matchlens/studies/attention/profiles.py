@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 
 from matchlens.corpora import Pair
 from matchlens.corpora.collection import Draw
-from matchlens.directions import Direction
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import PARTS
 from matchlens.meters.streams import Histogram, Moments
@@ -29,9 +28,10 @@ from matchlens.studies.attention.contrasts import (
 from matchlens.studies.attention.watching import Reader
 from matchlens.studies.common import half
 
+RELEVANT, HARD, EASY = range(3)
 BINS = 40
 SHOWN = 6
-"""Heads a direction whose distributions are kept."""
+"""Heads of each direction whose distributions are kept."""
 
 
 def taken(
@@ -41,18 +41,17 @@ def taken(
     per_class: int,
     seed: int,
 ) -> Classes:
-    """The authors' choice of pairs: classified rightly (p > .5), at most so many a class and query.
+    """The authors' choice of pairs: classified correctly, at most so many of each class and query.
 
-    A relevant passage is classified rightly where its probability, the logistic function of its
-    relevance logit, is above .5, the others where it is not.
+    A relevant passage is classified correctly where the logistic function of its relevance logit is
+    above .5, the others where it is not.
     """
     right = np.where(classes.of_pair == 0, scores > 0, scores <= 0)
     kept = np.zeros(len(pairs), dtype=bool)
     groups: dict[tuple[int, int], list[int]] = {}
     for place in np.flatnonzero(right & (classes.of_pair >= 0)).tolist():
-        groups.setdefault((int(classes.query[place]), int(classes.of_pair[place])), []).append(
-            place
-        )
+        key = int(classes.query[place]), int(classes.of_pair[place])
+        groups.setdefault(key, []).append(place)
     for (_, side), rows in groups.items():
         draw = Draw(seed, "class", pairs[rows[0]].qid, side)
         rows.sort(key=lambda place: draw.key(pairs[place].docid))
@@ -66,33 +65,30 @@ def moments(
     """Count, mean and standard deviation of every meter, direction and head, class by class."""
     tables = []
     for name, array in arrays.items():
-        seen = {side: Moments.empty(*array.shape[1:]) for side in range(len(CLASSES))}
+        by_class = [Moments.empty(*array.shape[1:]) for _ in CLASSES]
         for rows, block in array.blocks():
-            for side, one in seen.items():
-                mine = classes.of_pair[rows] == side
-                if mine.any():
-                    one.observe(block[mine])
+            for side, observed in enumerate(by_class):
+                inside = classes.of_pair[rows] == side
+                if inside.any():
+                    observed.observe(block[inside])
         _, layers, heads, parts, _ = array.shape
         layer, head, row, column = (
             axis.ravel() for axis in np.indices((layers, heads, parts, parts))
         )
         names = np.array([str(part) for part in between], dtype=object)
-        for side, one in seen.items():
-            known = one.count.ravel() > 0
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "meter": name,
-                        "class": CLASSES[side],
-                        "direction": names[row[known]] + "->" + names[column[known]],
-                        "layer": layer[known],
-                        "head": head[known],
-                        "count": one.count.ravel()[known],
-                        "mean": one.mean.ravel()[known],
-                        "sd": np.sqrt(one.variance).ravel()[known],
-                    }
-                )
-            )
+        for label, observed in zip(CLASSES, by_class, strict=True):
+            known = observed.count.ravel() > 0
+            columns = {
+                "meter": name,
+                "class": label,
+                "direction": names[row[known]] + "->" + names[column[known]],
+                "layer": layer[known],
+                "head": head[known],
+                "count": observed.count.ravel()[known],
+                "mean": observed.mean.ravel()[known],
+                "sd": np.sqrt(observed.variance).ravel()[known],
+            }
+            tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -103,7 +99,7 @@ def distributions(
     directions: Sequence[str],
     meter: str = "mass",
 ) -> pd.DataFrame:
-    """Histograms of a meter in the heads that tell relevant passages best, class by class.
+    """Histograms of a meter in the heads that separate relevant passages best, class by class.
 
     Returns:
         A row for each direction, head, class and bin: direction, layer, head, class, low, high,
@@ -112,36 +108,27 @@ def distributions(
     """
     rows = []
     for text in directions:
-        mine = [row for row in heads.to_dict("records") if row["direction"] == text]
-        mine.sort(key=lambda row: (row["matching"], row["auc"]), reverse=True)
-        if not mine:
+        ranked = [row for row in heads.to_dict("records") if row["direction"] == text]
+        ranked.sort(key=lambda row: (row["matching"], row["auc"]), reverse=True)
+        if not ranked:
             continue
-        direction = Direction.parse(text)
-        assert direction.right is not None  # noqa: S101
-        values = read(meter, direction.left[0], direction.right[0])
+        values = read(meter, *places(text))
         auc = contrast_table(values, classes, "relevant-easy").set_index(["layer", "head"])["auc"]
-        for layer, head in [(int(row["layer"]), int(row["head"])) for row in mine[:SHOWN]]:
-            one = values[:, layer, head]
-            top = float(np.nanmax(one[classes.of_pair >= 0], initial=0.0)) or 1.0
+        for layer, head in [(int(row["layer"]), int(row["head"])) for row in ranked[:SHOWN]]:
+            of_head = values[:, layer, head]
+            top = float(np.nanmax(of_head[classes.of_pair >= 0], initial=0.0)) or 1.0
             edges = np.linspace(0.0, top, BINS + 1)
-            distance = ks(one[classes.of_pair == 0], one[classes.of_pair == 2])
-            for side, name in enumerate(CLASSES):
+            by_class = [of_head[classes.of_pair == side] for side in range(len(CLASSES))]
+            tests = {"auc": float(auc.to_dict()[layer, head])}
+            tests["ks"] = ks(by_class[RELEVANT], by_class[EASY])
+            for label, sample in zip(CLASSES, by_class, strict=True):
                 counted = Histogram.empty(edges, 1)
-                counted.observe(one[classes.of_pair == side][:, None])
-                for place, count in enumerate(counted.counts[0]):
-                    rows.append(
-                        {
-                            "direction": text,
-                            "layer": layer,
-                            "head": head,
-                            "class": name,
-                            "low": edges[place],
-                            "high": edges[place + 1],
-                            "count": int(count),
-                            "auc": float(auc.to_dict()[layer, head]),
-                            "ks": distance,
-                        }
-                    )
+                counted.observe(sample[:, None])
+                about = {"direction": text, "layer": layer, "head": head, "class": label}
+                rows += [
+                    {**about, "low": low, "high": high, "count": int(count), **tests}
+                    for low, high, count in zip(edges, edges[1:], counted.counts[0], strict=False)
+                ]
     return pd.DataFrame(rows)
 
 
@@ -159,7 +146,6 @@ def ks(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " m"]) -> float
     return float(ks_2samp(first, second).statistic)  # type: ignore[attr-defined]
 
 
-RELEVANT, HARD, EASY = range(3)
 DRAWS = 1000
 """Permutations of relevance within queries."""
 
@@ -167,14 +153,14 @@ DRAWS = 1000
 def layer_depths(
     reader: Reader, classes: Classes, directions: Sequence[str], seed: int, draws: int = DRAWS
 ) -> pd.DataFrame:
-    """How deep same-stem and other matching lie, against relevance shuffled within queries.
+    """The depths of same-stem and other matching, against relevance shuffled within queries.
 
     Each head's difference of mass, relevant minus easy passages (means of a query, then over
     queries), is split into the mass on words of the reader's own stem and the rest. The positive
     differences are summed by layer; the depth is the point at which half of their sum is reached.
-    Since more heads of upper layers differ by chance, too, and since the two kinds have different
-    sizes, the difference of the depths is not 0 without relevance: the null is the same number
-    with the labels relevant and easy shuffled within each query.
+    Without relevance the depths differ, too: more heads of upper layers differ by chance, and the
+    two kinds have different sizes. So the null is the same statistic with the labels relevant and
+    easy shuffled within each query.
 
     Returns:
         One row for each direction: direction, queries (with both classes), lexical and semantic
@@ -218,12 +204,12 @@ def layer_depths(
                 "negative": negative,
             }
         )
-    columns = ["direction", "queries", "lexical", "semantic", "later", "null"]
-    return pd.DataFrame(rows, columns=pd.Index([*columns, "p_later", "p_earlier", "negative"]))
+    columns = ["direction", "queries", "lexical", "semantic", "later", "null", "p_later"]
+    return pd.DataFrame(rows, columns=pd.Index([*columns, "p_earlier", "negative"]))
 
 
 def depth(sums: Float[np.ndarray, "draw layer"]) -> Float[np.ndarray, " draw"]:
-    """The point on the way through the layers at which half of a sum over layers is reached.
+    """The depth in the layers at which half of a sum over layers is reached.
 
     Returns:
         `[draw]`, in layers from the bottom, interpolated inside a layer; NaN where the sum is 0.
@@ -248,11 +234,8 @@ def _shuffled(
     draw = np.random.default_rng([5, int(seed < 0), abs(seed)])
     taken = (classes.of_pair == RELEVANT) | (classes.of_pair == EASY)
     pairs, weights = [], []
-    order = np.argsort(classes.query, kind="stable")
-    bounds = np.searchsorted(classes.query[order], np.arange(len(classes.qids) + 1))
-    for query in range(len(classes.qids)):
-        own = order[bounds[query] : bounds[query + 1]]
-        own = own[taken[own]]
+    for rows in classes.rows():
+        own = rows[taken[rows]]
         relevant = classes.of_pair[own] == RELEVANT
         high, low = int(relevant.sum()), int((~relevant).sum())
         if not (high and low):
@@ -261,7 +244,7 @@ def _shuffled(
         shuffled = draw.permuted(np.tile(observed, (draws, 1)), axis=1)
         pairs.append(own)
         weights.append(np.vstack([observed, shuffled]))
-    return pairs, [one / len(pairs) for one in weights], len(pairs)
+    return pairs, [weight / len(pairs) for weight in weights], len(pairs)
 
 
 def negatives(
@@ -286,34 +269,22 @@ def negatives(
         means = class_means(values.reshape(number, -1), classes)
         chosen = np.zeros(layers * heads, dtype=bool)
         if not matching.empty:
-            of = matching["direction"].to_numpy() == direction
+            inside = matching["direction"].to_numpy() == direction
             semantic = matching["kind"].str.contains("semantic").to_numpy(dtype=bool)
-            found = matching[of & semantic]
-            chosen[(found["layer"] * heads + found["head"]).to_numpy(dtype=np.int64)] = True
+            kept = matching[inside & semantic]
+            chosen[(kept["layer"] * heads + kept["head"]).to_numpy(dtype=np.int64)] = True
         sets = [(False, np.ones(layers * heads, dtype=bool))]
         sets += [(True, chosen)] if chosen.any() else []
         for selected, over in sets:
             for query, qid in enumerate(classes.qids):
                 hard, easy = (means[query, side][over] for side in (HARD, EASY))
-                if (
-                    np.isnan(hard).all()
-                    or np.isnan(easy).all()
-                    or (selected and not half(qid, seed))
-                ):
+                if np.isnan(hard).all() or np.isnan(easy).all():
                     continue
+                if selected and not half(qid, seed):  # it took part in the selection
+                    continue
+                about = (direction, selected, int(over.sum()), classes.collections[query], qid)
                 high, low = float(np.nanmean(hard)), float(np.nanmean(easy))
-                rows.append(
-                    {
-                        "direction": direction,
-                        "selected": selected,
-                        "heads": int(over.sum()),
-                        "collection": classes.collections[query],
-                        "qid": qid,
-                        "hard": high,
-                        "easy": low,
-                        "more": high - low,
-                    }
-                )
+                rows.append((*about, high, low, high - low))
     columns = ["direction", "selected", "heads", "collection", "qid", "hard", "easy", "more"]
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
@@ -328,14 +299,14 @@ Values = Float[np.ndarray, "pair layer head"]
 def noop(
     mass: Mapping[tuple[Part, Part], Values], norm: Mapping[tuple[Part, Part], Values] | None
 ) -> pd.DataFrame:
-    """How much of what Q and D read is read from CLS, SEP1 and SEP2, by mass and by norm.
+    """The shares of what Q and D read that come from CLS, SEP1 and SEP2, by mass and by norm.
 
     Returns:
         A row for each head: layer, head; then for each special part its mass (mean over the pairs,
         Q's and D's rows weighted alike) and norm_share (share of the norm mass), their sums
         mass_special and norm_special, sink (mass_special >= .5), and noop (sink, and
-        norm_special < .5: it looks where nothing is written). Shares are of what is read from the
-        five parts, a part that the input does not have is NaN.
+        norm_special < .5: it attends where nothing is written). Shares are of what is read from
+        the five parts; that of a part that the input does not have is NaN.
 
     Source: science 4, "No-op"; Kobayashi et al. 2020.
     """
@@ -345,16 +316,8 @@ def noop(
         total = {x: sum(np.nan_to_num(values[x, y]) for y in PARTS) for x in READERS}
         special = np.zeros(len(table))
         for part in SINKS:
-            each = [
-                np.divide(
-                    values[x, part],
-                    total[x],
-                    out=np.full(values[x, part].shape, np.nan),
-                    where=np.asarray(total[x]) > 0,
-                )
-                for x in READERS
-            ]
-            share = known_mean(np.stack([known_mean(one) for one in each])).ravel()
+            each = [known_mean(_over(values[x, part], np.asarray(total[x]))) for x in READERS]
+            share = known_mean(np.stack(each)).ravel()
             table[f"{name}_{part}"] = share
             special = special + np.nan_to_num(share)  # NaN: the input has no such part
         table[f"{name}_special"] = special
@@ -378,15 +341,13 @@ def lexical(
     for (x, y), share in same.items():
         weight = mass[x, y]
         for side, name in enumerate(CLASSES):
-            mine = classes.of_pair == side
-            if not mine.any():
+            inside = classes.of_pair == side
+            if not inside.any():
                 continue
-            known = ~np.isnan(share[mine])
-            by_head = np.where(known, weight[mine], 0.0).sum(0)
-            lexical_mass = np.where(known, weight[mine] * share[mine], 0.0).sum(0)
-            each = np.divide(
-                lexical_mass, by_head, out=np.full(by_head.shape, np.nan), where=by_head > 0
-            )
+            known = ~np.isnan(share[inside])
+            by_head = np.where(known, weight[inside], 0.0).sum(0)
+            lexical_mass = np.where(known, weight[inside] * share[inside], 0.0).sum(0)
+            each = _over(lexical_mass, by_head)
             total = by_head.sum(1)
             for layer in range(share.shape[1]):
                 rows.append(
@@ -399,7 +360,7 @@ def lexical(
                         else np.nan,
                         "low": _quantile(each[layer], 25),
                         "high": _quantile(each[layer], 75),
-                        "mass": float(np.nanmean(weight[mine][:, layer])),
+                        "mass": float(np.nanmean(weight[inside][:, layer])),
                     }
                 )
     return pd.DataFrame(rows)
@@ -422,23 +383,23 @@ def kinds(
         the collection has no such kinds.
     """
     kind, grade = np.array(pair_kinds, dtype=object), np.array(grades)
-    if not all((kind == one).any() for one in pair_of):
+    if not all((kind == name).any() for name in pair_of):
         return pd.DataFrame()
     tables = []
-    for quantity, one in values.items():
-        flat = one.reshape(len(one), -1)
+    for quantity, masses in values.items():
+        flat = masses.reshape(len(masses), -1)
         apart = np.full((len(classes.qids), flat.shape[1]), np.nan)
         for query in range(len(classes.qids)):
-            mine = classes.query == query
-            found = []
-            for each in np.unique(grade[mine]):
-                sides = [flat[mine & (grade == each) & (kind == name)] for name in pair_of]
+            inside = classes.query == query
+            by_grade = []
+            for each in np.unique(grade[inside]):
+                sides = [flat[inside & (grade == each) & (kind == name)] for name in pair_of]
                 if all(len(side) for side in sides):
                     first, second = (known_mean(side) for side in sides)
-                    found.append(first - second)
-            if found:
-                apart[query] = known_mean(np.stack(found))
-        table = head_grid(*one.shape[1:])
+                    by_grade.append(first - second)
+            if by_grade:
+                apart[query] = known_mean(np.stack(by_grade))
+        table = head_grid(*masses.shape[1:])
         table.insert(0, "quantity", quantity)
         table["queries"] = (~np.isnan(apart)).sum(0)
         table["diff"] = known_mean(apart)
@@ -448,7 +409,12 @@ def kinds(
     return pd.concat(tables, ignore_index=True)
 
 
+def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """A share; NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
 def _quantile(values: np.ndarray, percent: int) -> float:
-    """Of what is known; NaN where nothing is."""
+    """A percentile without NaN; NaN where nothing is known."""
     known = values[~np.isnan(values)]
     return float(np.percentile(known, percent)) if len(known) else float("nan")

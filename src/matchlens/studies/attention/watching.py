@@ -35,15 +35,15 @@ Values = Float[np.ndarray, "pair layer head"]
 
 @dataclass(frozen=True)
 class Watched:
-    """What one pass of the untouched model over all pairs gave.
+    """The numbers of one pass of the untouched model over all pairs.
 
     Args:
         out: the run.
         arrays: a meter's numbers [pair, layer, head, row part, column part], by its name.
-        means: the mean states, where they were asked for.
+        means: the mean states, where they were requested.
         held: the temporary folder that holds the arrays.
         seconds: wall time.
-        parts: the row and column parts of the arrays: the five, and those of one's own.
+        parts: the row and column parts of the arrays: the five, and user-defined ones.
     """
 
     out: Run
@@ -135,7 +135,7 @@ def _measure(
 
 
 class Reader:
-    """Reads a meter between two parts from its array; what was read last is kept.
+    """Reads a meter between two parts from its array; what was read last is cached.
 
     Args:
         arrays: the meters' arrays by name.
@@ -146,7 +146,7 @@ class Reader:
         self.arrays, self.parts = arrays, tuple(parts)
 
     def whole(self, part: AnyPart) -> AnyPart | None:
-        """The part of the input that a part is, or is of."""
+        """The part of the input that a part is, or lies in."""
         known = self.parts[self.parts.index(part)]
         return known.of if isinstance(known, OwnPart) else known
 
@@ -160,8 +160,8 @@ class Reader:
         return self.arrays[name].of((every, every, self.parts.index(x), self.parts.index(y)))
 
     def kinds(self, x: AnyPart, y: AnyPart) -> dict[str, Values]:
-        """The masses that tell the kinds of heads, each [pair, layer, head]; empty where they were
-        not measured in this direction."""
+        """The masses that distinguish the kinds of heads, each [pair, layer, head]; empty where
+        they were not measured in this direction."""
         if "kinds" not in self.arrays or (x, y) not in ACROSS:
             return {}
         every = slice(None)
@@ -169,7 +169,7 @@ class Reader:
         return {name: values[..., place] for place, name in enumerate(KINDS)}
 
     def surface(self) -> dict[str, Float[np.ndarray, " pair"]]:
-        """What the two texts alone say of each pair; empty where it was not measured."""
+        """Numbers of each pair that need the texts alone; empty where they were not measured."""
         if "surface" not in self.arrays:
             return {}
         return {name: self.arrays["surface"].of((at,)) for at, name in enumerate(SURFACE)}

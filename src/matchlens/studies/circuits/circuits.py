@@ -1,4 +1,4 @@
-"""What the query-key matrices make of queries and documents (Figure 2), and the hypothesis."""
+"""The query-key matrices of queries and documents (Figure 2), and the hypothesis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from matchlens.results import Result
 from matchlens.studies.attention.contrasts import (
     CLASSES,
     Classes,
-    by_half,
     class_means,
     contrast_table,
     shared,
@@ -47,12 +46,12 @@ from matchlens.studies.circuits.tables import (
 )
 from matchlens.studies.common import (
     Execution,
-    half,
     half_of,
     identity,
     pair_table,
     relevant_grade,
     run_options,
+    truncation_note,
 )
 from matchlens.studies.cuts.cut_study import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
@@ -72,13 +71,13 @@ COLOURING = "relevant-easy"
 RESAMPLED = "contrast_resampled"
 """The array that holds the contrast QD-DD in resamples of the queries."""
 TOP = 6
-"""Heads whose vocabulary is looked at, where none is named."""
+"""Heads whose vocabulary is searched, where none is named."""
 MATCHES = 50
-"""Token pairs kept a head."""
+"""Token pairs kept for each head."""
 
 
 def checked(contrast: str, variant: str, top: int, matches: int) -> None:
-    """See that the study's own options can be used."""
+    """Check the study's own options."""
     if contrast not in CONTRASTS:
         raise InputError(
             f"contrast {contrast!r} is not known; expected one of {', '.join(CONTRASTS)}"
@@ -92,18 +91,18 @@ def checked(contrast: str, variant: str, top: int, matches: int) -> None:
 
 
 def named_heads(
-    given: Iterable[str | tuple[int, int]] | None, layers: int | None = None, heads: int = 0
+    names: Iterable[str | tuple[int, int]] | None, layers: int | None = None, heads: int = 0
 ) -> Heads | None:
     """Heads named as ``layer.head``, several with commas between them, each once.
 
     >>> named_heads(["8.1,4.9", (0, 3)])
     ((8, 1), (4, 9), (0, 3))
     """
-    if given is None:
+    if names is None:
         return None
-    found: list[tuple[int, int]] = []
-    for one in given:
-        whole = one if isinstance(one, str) else f"{one[0]}.{one[1]}"
+    parsed: list[tuple[int, int]] = []
+    for name in names:
+        whole = name if isinstance(name, str) else f"{name[0]}.{name[1]}"
         for text in whole.split(","):  # one by one, since a cut's heads are sorted
             try:
                 cut = Cut.parse(f"Q->D#{text}")
@@ -111,10 +110,10 @@ def named_heads(
                 raise InputError(f"head {whole!r}: expected layer.head, as in '8.1,4.9'") from None
             if layers is not None:
                 cut.check(layers, heads)
-            found += [(int(layer), int(head)) for layer, head in cut.heads or ()]
-    if not found:
+            parsed += [(int(layer), int(head)) for layer, head in cut.heads or ()]
+    if not parsed:
         raise InputError("no head is named; expected at least one as layer.head, as in '8.1,4.9'")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(parsed))
 
 
 def document_parts(preset: str) -> tuple[Part, ...]:
@@ -129,8 +128,7 @@ def checked_halves(pairs: Sequence[Pair], rel: int, seed: int) -> tuple[Classes,
     """The classes of both halves of the queries: half 0 gives the means, half 1 the colours."""
     classes = Classes.of(pairs, rel)
     classes.check([COLOURING])
-    halves = {qid: half(qid, seed) for qid in classes.qids}
-    first, second = (by_half(halves, classes, which) for which in (0, 1))
+    first, second = (classes.half(which, seed) for which in (0, 1))
     number = len(classes.qids)
     if not (first.of_pair >= 0).any():
         raise InputError(
@@ -154,18 +152,18 @@ def other_half(pairs: PairSet, seed: int, most: int | None) -> PairSet:
 
 
 def check_base(folder: ModelFolder, base: ModelFolder) -> None:
-    """See that a second model has the shape of the first."""
-    ours, theirs = ((*one.shape, one.config.hidden_size) for one in (folder, base))
-    check_shapes(ours, theirs, base.name)
+    """Check that a second model has the shape of the first."""
+    shapes = [(*each.shape, each.config.hidden_size) for each in (folder, base)]
+    check_shapes(*shapes, base.name)
 
 
-def check_shapes(ours: tuple[object, ...], theirs: tuple[object, ...], name: str) -> None:
-    """See that two shapes (layers, heads, width) are equal."""
-    if ours != theirs:
-        one, other = (" x ".join(map(str, shape)) for shape in (ours, theirs))
+def check_shapes(shape: tuple[object, ...], base_shape: tuple[object, ...], name: str) -> None:
+    """Check that two shapes (layers, heads, width) are equal."""
+    if shape != base_shape:
+        wanted, came = (" x ".join(map(str, each)) for each in (shape, base_shape))
         raise InputError(
-            f"base model {name!r} has {other} (layers x heads x width), the model {one}; expected "
-            "the model before it was fine-tuned, which has the same shape"
+            f"base model {name!r} has {came} (layers x heads x width), the model {wanted}; "
+            "expected the model before it was fine-tuned, which has the same shape"
         )
 
 
@@ -214,7 +212,7 @@ def circuits(
             (only singular triplets with u_k . v_k > 0, or > 0.3).
         divided: whether the logits of the means are divided by sqrt(d_h).
         biases: whether the biases take part in them, and in what a head matches.
-        top: how many of the most aligned heads are looked at in the vocabulary; 0: none.
+        top: how many of the most aligned heads are searched for in the vocabulary; 0: none.
         heads: these heads instead, as ``layer.head`` or (layer, head).
         matches: token pairs kept for each of them.
         same_token: whether the heads' same-token share in context (Q->D) is measured, too; this
@@ -223,7 +221,7 @@ def circuits(
         preset: ``default``, ``paper``, or ``authors``, whose document has its SEP2.
         watched: the untouched pass over these pairs with the mean states of
             :func:`matchlens.studies.circuits.circuits.checked_halves`' first half, where another
-            study shares it; it is made where None.
+            study shares it; it is run where None.
 
     The arguments ``rel``, ``seed``, ``batch_tokens``, ``progress`` and ``runner`` are those of
     :func:`matchlens.ablation`.
@@ -263,7 +261,7 @@ def circuits(
     checked(contrast, variant, top, matches)
     family = model.family
     named = named_heads(heads, family.n_layers, family.n_heads)
-    family.qk(0)  # it says where a model has no such matrices, before anything runs
+    family.qk(0)  # raises where a model has no such matrices, before anything runs
     table_shape = (family.n_layers, family.n_heads)
     rel = relevant_grade(pairs, rel)
     first, second = checked_halves(pairs.pairs, rel, seed)
@@ -274,35 +272,35 @@ def circuits(
     )
     layers = statement.layers
     before = _base(base, layers)
-    said = statement.notes
+    notes = statement.notes
     if not statement.possible(contrast) and statement.possible(COMPANIONS[contrast]):
-        said.append(f"contrast {COMPANIONS[contrast]} in the place of {contrast}, which is absent")
+        notes.append(f"contrast {COMPANIONS[contrast]} in the place of {contrast}, which is absent")
         contrast = COMPANIONS[contrast]
 
     table = weight_table(layers, seed)
-    seen = _watch(execution, pairs, first, document, same_token, watched)
+    passed = _watch(execution, pairs, first, document, same_token, watched)
     held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
     options = {"biases": biases, "divided": divided}
-    query, mean_document = seen.means.query, seen.means.document
+    query, mean_document = passed.means.query, passed.means.document
     logits = statement.logits(lambda each: mean_logits(each, query, mean_document, **options))
-    table = table.assign(**logit_columns(logits), **_colours(seen, second))
+    table = table.assign(**logit_columns(logits), **_colours(passed, second))
     table = table.assign(**statement.spreads(query, mean_document, biases))
     if before is not None:
         table = table.assign(**base_columns(table, before.layers))
-    drawn = _resampled(statement, seen, second, seed, options)
+    drawn = _resampled(statement, passed, second, seed, options)
     associations, uncorrelated = association_table(table, contrast, variant, seed, drawn)
-    said += uncorrelated
+    notes += uncorrelated
     tables = {"heads": table, "associations": associations}
     looked_at = named or most_aligned(table, variant, top)
     if not statement.reading:
-        found = _hypothesis(execution, seen.means, few, document)
-        tables["shares"], tables["logits"] = share_tables(found)
+        shares = _hypothesis(execution, passed.means, few, document)
+        tables["shares"], tables["logits"] = share_tables(shares)
     if looked_at and not statement.reading:
         words = vocabulary(model)
         tables["matches"], tables["vocabulary"] = match_tables(
             layers, looked_at, words, matches, biases=biases
         )
-        said.append(
+        notes.append(
             f"{words.left_out} special and unused tokens of the vocabulary were left out; static "
             "embeddings stand for the tokens in every layer"
         )
@@ -328,33 +326,33 @@ def circuits(
             "most_pairs": most_pairs,
             **({"distances_of": statement.reading} if statement.reading else {}),
             "pairs_of_hypothesis": 0 if statement.reading else len(few.pairs),
-            "queries_of_means": seen.means.queries,
+            "queries_of_means": passed.means.queries,
             "queries_of_colours": _queries(second),
             "seed": seed,
-            **run_options(model, seen.out),
+            **run_options(model, passed.out),
         },
         notes=(
             *pairs.notes,
             *model.notes,
-            *_notes(seen, pairs, second, None if statement.reading else few),
+            *_notes(passed, second, None if statement.reading else few),
             *sorted({qk.beside for qk in layers} - {""}),
-            *said,
+            *notes,
         ),
-        pairs=pair_table(pairs.pairs, seen.out.tokens, seen.out.truncated, seed),
-        scores=score_table(seen.out, range(len(pairs.pairs))),
+        pairs=pair_table(pairs.pairs, passed.out.tokens, passed.out.truncated, seed),
+        scores=score_table(passed.out, range(len(pairs.pairs))),
         tables=tables,
         log=(
             f"{NAME}: {len(pairs.pairs)} pairs, then {len(few.pairs)}: "
             f"{time.perf_counter() - started:.1f} s",
         ),
-        arrays=_saved(seen.means, drawn["QD-DD"].reshape(-1, *table_shape), Path(held.name)),
+        arrays=_saved(passed.means, drawn["QD-DD"].reshape(-1, *table_shape), Path(held.name)),
         held=held,
     )
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the pass over all pairs gave."""
+class _Pass:
+    """The numbers of the pass over all pairs."""
 
     out: Run
     means: Means
@@ -364,11 +362,11 @@ class _Seen:
 def _base(base: Base | str | Path | None, layers: Sequence[QK]) -> Base | None:
     from matchlens.models.base import load_base
 
-    found = load_base(base) if isinstance(base, str | Path) else base
-    if found is not None:
-        ours, theirs = ((len(one), one[0].n_heads, one[0].width) for one in (layers, found.layers))
-        check_shapes(ours, theirs, found.name)
-    return found
+    loaded = load_base(base) if isinstance(base, str | Path) else base
+    if loaded is not None:
+        shapes = [(len(qk), qk[0].n_heads, qk[0].width) for qk in (layers, loaded.layers)]
+        check_shapes(*shapes, loaded.name)
+    return loaded
 
 
 def _watch(
@@ -378,7 +376,7 @@ def _watch(
     document: tuple[Part, ...],
     same_token: bool,
     watched: Watched | None,
-) -> _Seen:
+) -> _Pass:
     """The one pass of the untouched model over all pairs: attention mass and mean states."""
     names = ["mass", "same_token"] if same_token else ["mass"]
     if watched is None:
@@ -398,36 +396,36 @@ def _watch(
     values = {name: reader.of("mass", x, y) for name, (x, y) in READINGS.items()}
     if same_token:
         values["same_token"] = reader.of("same_token", Part.Q, Part.D)
-    return _Seen(watched.out, watched.means, values)
+    return _Pass(watched.out, watched.means, values)
 
 
-def _colours(seen: _Seen, second: Classes) -> dict[str, np.ndarray]:
-    """Figure 1b's differences on the second half, tested over its queries, a value a head."""
+def _colours(passed: _Pass, second: Classes) -> dict[str, np.ndarray]:
+    """Figure 1b's differences on the second half of the queries, a value for each head."""
     columns: dict[str, np.ndarray] = {}
     for name in READINGS:
-        found = contrast_table(seen.values[name], second, COLOURING)
-        columns[name] = found["diff"].to_numpy()
-        columns |= {f"{name}_{key}": found[key].to_numpy() for key in ("p", "q", "auc")}
-    if "same_token" in seen.values:
-        mine = second.of_pair >= 0
-        mass, share = seen.values["mass_QD"][mine], seen.values["same_token"][mine]
+        table = contrast_table(passed.values[name], second, COLOURING)
+        columns[name] = table["diff"].to_numpy()
+        columns |= {f"{name}_{key}": table[key].to_numpy() for key in ("p", "q", "auc")}
+    if "same_token" in passed.values:
+        inside = second.of_pair >= 0
+        mass, share = passed.values["mass_QD"][inside], passed.values["same_token"][inside]
         columns["same_token_QD"] = shared(mass, share)
     return columns
 
 
 def _resampled(
-    statement: Statement, seen: _Seen, second: Classes, seed: int, options: Mapping[str, bool]
+    statement: Statement, passed: _Pass, second: Classes, seed: int, options: Mapping[str, bool]
 ) -> dict[str, np.ndarray]:
-    """What depends on queries, in resamples of these: [resample, head], by its column."""
+    """The columns that depend on queries, in resamples of these: [resample, head]."""
     from matchlens.qk import resampled_logits
 
     # Each half of the queries is drawn by itself, as it is used by itself.
-    means = seen.means
+    means = passed.means
     weights = resamples_of([str(name[0]) for name in means.names], seed)  # type: ignore[index]
     logits = statement.logits(lambda each: resampled_logits(each, means.apart, weights, **options))
     drawn = {name: logits.contrast(name).reshape(len(weights), -1) for name in CONTRASTS}
     for name in READINGS:
-        values = seen.values[name]
+        values = passed.values[name]
         by_class = class_means(values.reshape(len(values), -1), second)
         apart = by_class[:, CLASSES.index("relevant")] - by_class[:, CLASSES.index("easy")]
         kept = np.flatnonzero(~np.isnan(apart).any(1))
@@ -467,15 +465,13 @@ def _queries(classes: Classes) -> int:
     return len(np.unique(classes.query[classes.of_pair >= 0]))
 
 
-def _notes(seen: _Seen, pairs: PairSet, second: Classes, few: PairSet | None) -> list[str]:
+def _notes(passed: _Pass, second: Classes, few: PairSet | None) -> list[str]:
     shares = "" if few is None else f"; shares of variance from {len(few.pairs)} pairs of those"
-    said = [
-        f"mean states from {seen.means.queries} queries, differences of attention from "
+    sources = (
+        f"mean states from {passed.means.queries} queries, differences of attention from "
         f"{_queries(second)} others{shares}"
-    ]
-    if cut_short := int(seen.out.truncated.sum()):
-        said.append(f"{cut_short} of {len(pairs.pairs)} pairs were cut to the length limit")
-    return said
+    )
+    return [sources, *truncation_note(passed.out)]
 
 
 _MOVED = (

@@ -1,4 +1,4 @@
-"""Tables of circuits, a row for each head: what its weights say, its logits, what it matches."""
+"""Tables of circuits, a row for each head: its weights, its logits, what it matches."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def colour_of(contrast: str) -> str:
 
 
 def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
-    """What the weights alone say of every head: alignment, nulls, crossed heads, symmetry."""
+    """What follows from every head's weights: alignment, nulls, crossed heads, symmetry."""
     from matchlens import qk as algebra
 
     tables = []
     for qk in layers:
-        found = algebra.triplets(qk)
-        null, turned = algebra.gaussian_null(qk, seed=seed), algebra.rotation_null(found)
+        triplets = algebra.triplets(qk)
+        null, turned = algebra.gaussian_null(qk, seed=seed), algebra.rotation_null(triplets)
         apart = algebra.crossed(qk) if len(qk.key) > 1 else None
         trace = algebra.alignment(qk)
         mean, sd = (apart.mean, apart.sd) if apart else (np.nan, np.nan)
@@ -70,12 +70,12 @@ def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
             {
                 "alignment": trace,
                 **{
-                    column: found.alignment(variant)  # type: ignore[arg-type]
+                    column: triplets.alignment(variant)  # type: ignore[arg-type]
                     for variant, column in VARIANTS.items()
                     if variant != "all"
                 },
-                "normalised": found.normalised(),
-                "singular_sum": found.values.sum(1),
+                "normalised": triplets.normalised(),
+                "singular_sum": triplets.values.sum(1),
                 "null_sd": null.alignment_sd,
                 "z": _over(trace, null.alignment_sd),
                 "normalised_null_sd": null.normalised_sd,
@@ -95,7 +95,7 @@ def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
 
 
 def logit_columns(logits: MeanLogits) -> dict[str, np.ndarray]:
-    """The four logits of the means and all their contrasts, a value a head."""
+    """The four logits of the means and all their contrasts, a value for each head."""
     columns = {name: values.ravel() for name, values in logits.logits.items()}
     return columns | {name: logits.contrast(name).ravel() for name in CONTRASTS}
 
@@ -127,8 +127,9 @@ def resamples_of(
     names = np.array(collections)
     out = np.zeros((number, len(names)))
     for name in np.unique(names):
-        mine = np.flatnonzero(names == name)
-        out[:, mine] = draw.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), number)
+        inside = np.flatnonzero(names == name)
+        share = np.full(len(inside), 1 / len(inside))
+        out[:, inside] = draw.multinomial(len(inside), share, number)
     return out / len(names)
 
 
@@ -164,26 +165,30 @@ def association_table(
             if x.size < 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
                 notes.append(f"{first} and {second} ({name}) are not correlated: too few heads")
                 continue
-            found = spearman(x, y, seed=seed)
-            fixed = {key: np.tile(one.ravel(), (RESAMPLES, 1)) for key, one in values.items()}
-            moved = (drawn.get(quantities[one], fixed[one]) for one in (first, second))
-            ends = _ends(spearman_of_rows(*moved))
-            row = {"contrast": name, "first": first, "second": second, **vars(found)}
-            rows.append({**row, "query_low": ends[0], "query_high": ends[1]})
+            resampled = (
+                drawn[column]
+                if (column := quantities[key]) in drawn
+                else np.tile(values[key].ravel(), (RESAMPLES, 1))
+                for key in (first, second)
+            )
+            low, high = _ends(spearman_of_rows(*resampled))
+            row = {"contrast": name, "first": first, "second": second}
+            row |= vars(spearman(x, y, seed=seed))
+            rows.append({**row, "query_low": low, "query_high": high})
     names = ["contrast", "first", "second", "rho", "p", "by_layer", "low", "high"]
     names += ["query_low", "query_high", "heads"]
     return pd.DataFrame(rows, columns=pd.Index(names)), notes
 
 
-def _ends(found: Float[np.ndarray, " resample"]) -> tuple[float, float]:
+def _ends(values: Float[np.ndarray, " resample"]) -> tuple[float, float]:
     """The 95% percentile interval; NaN where more than 5% of the resamples have no number."""
-    if np.isnan(found).mean() > 0.05:
+    if np.isnan(values).mean() > 0.05:
         return float("nan"), float("nan")
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def share_tables(found: Shares) -> tuple[pd.DataFrame, pd.DataFrame]:
+def share_tables(moments: Shares) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Shares of the logits' variance: a row for each term, and for each head and reading direction.
 
     Returns:
@@ -191,37 +196,28 @@ def share_tables(found: Shares) -> tuple[pd.DataFrame, pd.DataFrame]:
         constant, mean, variance, token_pairs, cross, biases, matching, holds), of which cross and
         biases are sums of two shares, and holds says whether each cross term's is near 0.
     """
-    layers, directions, heads, terms = found.share.shape
-    layer, head, direction, term = (
-        axis.ravel() for axis in np.indices((layers, heads, directions, terms))
-    )
-    ordered = found.share.transpose(0, 2, 1, 3)
-    shares = pd.DataFrame(
-        {
-            "layer": layer,
-            "head": head,
-            "direction": np.array(found.directions, dtype=object)[direction],
-            "term": np.array(found.terms, dtype=object)[term],
-            "share": ordered.ravel(),
-        }
-    )
-    layer, head, direction = (axis.ravel() for axis in np.indices((layers, heads, directions)))
-    by_term = {name: ordered[..., place].ravel() for place, name in enumerate(found.terms)}
+    layers, directions, heads, terms = moments.share.shape
+    ordered = moments.share.transpose(0, 2, 1, 3)
+
+    def index(*more: int) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        layer, head, direction, *rest = (
+            axis.ravel() for axis in np.indices((layers, heads, directions, *more))
+        )
+        names = np.array(moments.directions, dtype=object)[direction]
+        return {"layer": layer, "head": head, "direction": names}, rest
+
+    columns, (term,) = index(terms)
+    term_names = np.array(moments.terms, dtype=object)[term]
+    shares = pd.DataFrame({**columns, "term": term_names, "share": ordered.ravel()})
+    by_term = {name: ordered[..., place].ravel() for place, name in enumerate(moments.terms)}
     crosses = np.stack([by_term["cross_reader"], by_term["cross_read"]])
     logits = pd.DataFrame(
         {
-            "layer": layer,
-            "head": head,
-            "direction": np.array(found.directions, dtype=object)[direction],
-            **{
-                name: values.transpose(0, 2, 1).ravel()
-                for name, values in (
-                    ("constant", found.constant),
-                    ("mean", found.mean),
-                    ("variance", found.variance),
-                )
-            },
-            "token_pairs": np.repeat(found.token_pairs[:, None], heads, axis=1).ravel(),
+            **index()[0],
+            "constant": moments.constant.transpose(0, 2, 1).ravel(),
+            "mean": moments.mean.transpose(0, 2, 1).ravel(),
+            "variance": moments.variance.transpose(0, 2, 1).ravel(),
+            "token_pairs": np.repeat(moments.token_pairs[:, None], heads, axis=1).ravel(),
             "cross": crosses.sum(0),
             "biases": by_term["bias_key"] + by_term["bias_query"],
             "matching": by_term["matching"],
@@ -244,16 +240,15 @@ def match_tables(
 
     rows, rates = [], []
     for layer, head in heads:
-        found = strongest_matches(
+        strongest = strongest_matches(
             layers[layer], head, words.query, words.document, top=matches, biases=biases
         )
-        about = {"layer": layer, "head": head}
-        rates.append({**about, "tokens": len(words.tokens), "self_rate": found.self_rate})
-        for rank, (reader, read, logit) in enumerate(
-            zip(found.readers.tolist(), found.read.tolist(), found.logits.tolist(), strict=True)
-        ):
-            texts = {"reader": words.tokens[reader], "read": words.tokens[read]}
-            rows.append({**about, "rank": rank + 1, **texts, "logit": logit})
+        rates.append((layer, head, len(words.tokens), strongest.self_rate))
+        triples = zip(strongest.readers, strongest.read, strongest.logits.tolist(), strict=True)
+        rows += [
+            (layer, head, rank, words.tokens[reader], words.tokens[read], logit)
+            for rank, (reader, read, logit) in enumerate(triples, start=1)
+        ]
     return (
         pd.DataFrame(rows, columns=pd.Index(["layer", "head", "rank", "reader", "read", "logit"])),
         pd.DataFrame(rates, columns=pd.Index(["layer", "head", "tokens", "self_rate"])),
@@ -273,11 +268,11 @@ def _over(values: Float[np.ndarray, " head"], sd: np.ndarray) -> Float[np.ndarra
 
 @dataclass(frozen=True)
 class Statement:
-    """The query-key weights of all layers, as the study takes them.
+    """The query-key weights of all layers, as the study uses them.
 
     Args:
-        layers: whose alignment is taken: the model's own, of a rotary model averaged over the
-            distances at which ``reading`` occurs.
+        layers: the weights of which the alignment is computed: the model's own, of a rotary model
+            averaged over the distances at which ``reading`` occurs.
         by_direction: of a rotary model the same for each reading direction.
         absent: by direction the layers in which no such token pair is allowed.
         weights: by direction and layer the share of each distance.
@@ -315,20 +310,20 @@ class Statement:
         turns = [rotary.Turns.of(*family.turns(n, longest)) for n in range(len(own))]
         apart = np.arange(-longest, longest + 1)
         occurring = rotary.distances(parts, longest, document)
-        here = (apart == 0).astype(float)  # stands where nothing is: the numbers become NaN
+        here = (apart == 0).astype(float)  # a placeholder where nothing is: NaN in the end
         by_direction: dict[str, list[QK]] = {}
         absent: dict[str, np.ndarray] = {}
         weights: dict[str, list[np.ndarray]] = {}
         for direction in DIRECTIONS:
-            found = []
+            allowed = []
             for layer in range(len(own)):
                 mask = family.band(layer)
                 forbidden = (apart < 0) & mask.causal
                 if mask.window is not None:
                     forbidden |= abs(apart) > mask.window
-                found.append(rotary.allowed(occurring[direction], forbidden))
-            absent[direction] = np.array([one is None for one in found])
-            weights[direction] = [here if one is None else one for one in found]
+                allowed.append(rotary.allowed(occurring[direction], forbidden))
+            absent[direction] = np.array([shares is None for shares in allowed])
+            weights[direction] = [here if shares is None else shares for shares in allowed]
             by_direction[direction] = [
                 rotary.averaged(*each) for each in zip(own, turns, weights[direction], strict=True)
             ]
@@ -337,18 +332,18 @@ class Statement:
 
     def possible(self, contrast: str) -> bool:
         """Whether in each layer some token pair reads as the contrast's logits do."""
-        return not any(self.absent[one].any() for one in contrast.split("-") if self.absent)
+        return not any(self.absent[name].any() for name in contrast.split("-") if self.absent)
 
     def logits(self, compute: Callable[[Sequence[QK]], MeanLogits]) -> MeanLogits:
         """The logits of the means, each direction by its own weights."""
         if not self.by_direction:
             return compute(self.layers)
-        found = {direction: compute(layers) for direction, layers in self.by_direction.items()}
+        computed = {direction: compute(layers) for direction, layers in self.by_direction.items()}
         logits = {}
-        for direction, one in found.items():
-            logits[direction] = one.logits[direction].copy()
+        for direction, means in computed.items():
+            logits[direction] = means.logits[direction].copy()
             logits[direction][..., self.absent[direction], :] = np.nan
-        return replace(next(iter(found.values())), logits=logits)
+        return replace(next(iter(computed.values())), logits=logits)
 
     def spreads(
         self, query: np.ndarray, document: np.ndarray, biases: bool
@@ -378,7 +373,7 @@ class Statement:
 
     @property
     def notes(self) -> list[str]:
-        """What must be known of the distances."""
+        """The notes on distances."""
         if not self.by_direction:
             return []
         return [

@@ -49,12 +49,12 @@ def ablation(
     Args:
         model: a loaded reranker.
         pairs: candidates of graded queries, as :func:`matchlens.choose` makes them.
-        cuts: the cuts to make, as texts or values; the preset's (30 cells) where None and there
-            are no sets. Results are keyed by the text as given.
-        sets: cuts that are made together, by the name of their set, or a file that
+        cuts: the cuts, as texts or values; the preset's (30 cells) where None and there are no
+            sets. Results are keyed by the text as it was passed.
+        sets: cuts that hold together, by the name of their set, or a file that
             :func:`matchlens.sets.cut_sets` reads. Results are keyed by the name.
-        hows: ways of cutting, each applied to every cut; where they are several, stars are
-            corrected for each way apart and the table ``agreement`` says where they agree.
+        hows: modes of cutting, each applied to every cut; where there are several, stars are
+            corrected for each mode by itself and the table ``agreement`` shows where they agree.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
             ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name, or several: the pairs are run once, the first is
@@ -87,16 +87,18 @@ def ablation(
     ['', 'random', 'Q->D', 'D->D']
     """
     chosen = preset_of(preset, model.decodes)
-    together = cut_sets(sets)
-    preset_cuts = cuts is None and not together
-    given = [str(cut) for cut in (chosen.cuts if preset_cuts else cuts or ())]
+    named_sets = cut_sets(sets)
+    preset_cuts = cuts is None and not named_sets
+    texts = [str(cut) for cut in (chosen.cuts if preset_cuts else cuts or ())]
     if hows is None and preset_cuts and chosen.how != "zero":
         hows = [chosen.how]
-    made, impossible = expand_modes(given, hows)
-    conditions = conditions_of([way.cut for way in made], together)
+    expanded, impossible = expand_modes(texts, hows)
+    names = [moded.cut for moded in expanded]
+    modes = [moded.how for moded in expanded]
+    conditions = conditions_of(names, named_sets)
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
-    several = hows is not None and len({way.how for way in made}) > 1
-    families = {way.cut: way.how for way in made} | dict.fromkeys(together, "sets")
+    several = hows is not None and len(set(modes)) > 1
+    families = dict(zip(names, modes, strict=True)) | dict.fromkeys(named_sets, "sets")
     done = conduct(
         model,
         pairs,
@@ -108,22 +110,18 @@ def ablation(
     )
     tables = {"table1": done.table, "queries": done.queries}
     if several:
-        by_cut = done.table.set_index("cut").loc[[way.cut for way in made]].reset_index(drop=True)
-        by_cut.insert(0, "base", [way.base for way in made])
-        by_cut.insert(1, "how", [way.how for way in made])
+        by_cut = done.table.set_index("cut").loc[names].reset_index(drop=True)
+        by_cut.insert(0, "base", [moded.base for moded in expanded])
+        by_cut.insert(1, "how", modes)
         by_cut = feasible(by_cut)
         if len(by_cut):
             tables["agreement"] = agreement(by_cut, starred(by_cut, chosen.stars))
-    return done.result(
-        NAME,
-        {
-            "cuts": list(conditions)[1:],
-            **sets_option(together),
-            "hows": list(dict.fromkeys(way.how for way in made)) if several else None,
-        },
-        tables,
-        left_out(impossible),
-    )
+    options = {
+        "cuts": list(conditions)[1:],
+        **sets_option(named_sets),
+        "hows": list(dict.fromkeys(modes)) if several else None,
+    }
+    return done.result(NAME, options, tables, left_out(impossible))
 
 
 def trec_runs(result: Result) -> dict[str, str]:

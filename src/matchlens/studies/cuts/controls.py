@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from matchlens.ranking.effects import (
     MARGIN,
     NOT,
     UNDECIDED,
+    Effect,
     Evidence,
     decide,
     effect,
@@ -53,20 +55,20 @@ def control_conditions(
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
     if not 1 <= draws <= MOST_DRAWS:
         raise InputError(f"draws is {draws}; expected 1 to {MOST_DRAWS}")
-    made, _ = expand_modes(list(dict.fromkeys(cuts)), hows)
+    modes, _ = expand_modes(list(dict.fromkeys(cuts)), hows)
     conditions: dict[str, Condition] = {"": []}
     about: list[dict[str, object]] = []
-    for way in made:
-        cut = Cut.parse(way.cut)
-        conditions[way.cut] = [cut]
+    for text in (moded.cut for moded in modes):
+        cut = Cut.parse(text)
+        conditions[text] = [cut]
         for kind in CONTROLS:
             if kind in OF_ROWS and cut.how != How.ZERO:
                 continue
             for draw in range(1 if kind == "scaled" else draws):
-                name = f"{way.cut} | {kind} {draw}"
+                name = f"{text} | {kind} {draw}"
                 conditions[name] = [Control(cut, kind, draw)]
-                about.append({"of": way.cut, "control": kind, "draw": draw, "cut": name})
-    return conditions, made, about
+                about.append({"of": text, "control": kind, "draw": draw, "cut": name})
+    return conditions, modes, about
 
 
 PRIMARY = "rows"
@@ -147,42 +149,38 @@ def controls(
     ['D->D']
     """
     chosen = preset_of(preset, model.decodes)
-    given = [str(cut) for cut in (chosen.directions if cuts is None else cuts)]
-    ways_given = hows or (None if cuts is not None else [chosen.how])
-    conditions, made, about = control_conditions(given, ways_given, draws)
-    families = {name: "control" if "|" in name else "cut" for name in conditions}
+    texts = [str(cut) for cut in (chosen.directions if cuts is None else cuts)]
+    if not hows and cuts is None:
+        hows = [chosen.how]
+    conditions, modes, about = control_conditions(texts, hows or None, draws)
     done = conduct(
         model,
         pairs,
         conditions,
         Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs),
-        families=families,
+        families={name: "control" if "|" in name else "cut" for name in conditions},
         progress=progress,
         runner=runner,
     )
-    own = pd.DataFrame([{"base": way.base, "how": way.how, "cut": way.cut} for way in made]).merge(
-        done.table, on="cut", how="left", validate="one_to_one"
-    )
-    own = feasible(own)
+    named = pd.DataFrame([asdict(moded) for moded in modes])
+    own = feasible(named.merge(done.table, on="cut", how="left", validate="one_to_one"))
     if own.empty:
         raise InputError(
             f"none of the cuts removes anything: {'; '.join(note(done.reasons))}; give other cuts"
         )
-    drawn = pd.DataFrame(about).merge(done.table, on="cut", how="left", validate="one_to_one")
-    return done.result(
-        "controls",
-        {
-            "cuts": given,
-            "hows": list(dict.fromkeys(way.how for way in made)),
-            "draws": draws,
-            "margin": margin,
-        },
-        {
-            "controls": _beside(own, pd.DataFrame(about), done, margin),
-            "draws": drawn,
-            "queries": done.queries,
-        },
-    )
+    drawn = pd.DataFrame(about)
+    tables = {
+        "controls": _beside(own, drawn, done, margin),
+        "draws": drawn.merge(done.table, on="cut", how="left", validate="one_to_one"),
+        "queries": done.queries,
+    }
+    options = {
+        "cuts": texts,
+        "hows": list(dict.fromkeys(moded.how for moded in modes)),
+        "draws": draws,
+        "margin": margin,
+    }
+    return done.result("controls", options, tables)
 
 
 def _beside(own: pd.DataFrame, about: pd.DataFrame, done: CutStudy, margin: float) -> pd.DataFrame:
@@ -202,23 +200,17 @@ def _beside(own: pd.DataFrame, about: pd.DataFrame, done: CutStudy, margin: floa
             control = wide[drawn["cut"].tolist()].mean(axis=1).to_numpy()
             test = compare(wide[[cut]].to_numpy().T.copy(), control, collections, seed=seed).iloc[0]
             alone = compare(control[None].copy(), original, collections, seed=seed).iloc[0]
-            rows.append(
-                {
-                    **{name: alone[name] for name in ("diff", "ci_low", "ci_high")},
-                    "diff_p": alone["p"],
-                    "beyond": test["diff"],
-                    "low": test["ci_low"],
-                    "high": test["ci_high"],
-                    "p": test["p"],
-                    **_overlap(done, drawn["cut"].tolist()),
-                }
+            values = (
+                *(alone[name] for name in ("diff", "ci_low", "ci_high", "p")),
+                *(test[name] for name in ("diff", "ci_low", "ci_high", "p")),
+                *_overlap(done, drawn["cut"].tolist()),
             )
-        found = pd.DataFrame(rows, columns=pd.Index(_OF_A_CONTROL), dtype=np.float64)
+            rows.append(dict(zip(_OF_A_CONTROL, values, strict=True)))
+        columns = pd.DataFrame(rows, columns=pd.Index(_OF_A_CONTROL), dtype=np.float64)
         for name in ("p", "diff_p"):
-            found[f"{name}_holm"] = holm(found[name].to_numpy())
-        out = out.join(found.add_prefix(f"{kind}_"))
-    better = original - wide[RANDOM].to_numpy()
-    return out.join(_verdicts(out, about, wide, better, collections, margin, seed))
+            columns[f"{name}_holm"] = holm(columns[name].to_numpy())
+        out = out.join(columns.add_prefix(f"{kind}_"))
+    return out.join(_verdicts(out, about, wide, margin, seed))
 
 
 _OF_A_CONTROL = (
@@ -227,30 +219,28 @@ _OF_A_CONTROL = (
 )
 
 
-def _overlap(done: CutStudy, names: list[str]) -> dict[str, float]:
+def _overlap(done: CutStudy, names: list[str]) -> Iterator[float]:
     """The share of what controls took that lies in the direction: of edges, and of attention."""
     from matchlens.models.random_edges import TAKEN
 
     places = [done.out.plan.controls.index(name) for name in names]
     total = dict(zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True))
-    couples = {
-        "overlap_edges": (total["edges_inside"], total["edges"]),
-        "overlap_mass": (total["mass_inside"], total["mass"]),
-    }
-    return {name: part / all_ if all_ else float("nan") for name, (part, all_) in couples.items()}
+    for name in ("edges", "mass"):
+        taken = total[name]
+        yield total[f"{name}_inside"] / taken if taken else float("nan")
 
 
 def _verdicts(
-    rows: pd.DataFrame,
-    about: pd.DataFrame,
-    wide: pd.DataFrame,
-    better: np.ndarray,
-    collections: list[str],
-    margin: float,
-    seed: int,
+    rows: pd.DataFrame, about: pd.DataFrame, wide: pd.DataFrame, margin: float, seed: int
 ) -> pd.DataFrame:
     """Whether each cut does more than its row-matched control, no more, or less; see `controls`."""
-    proofs, effects, reasons = [], [], []
+    collections = [str(name) for name in wide.index.get_level_values("collection")]
+    original = wide[""].to_numpy()
+    better = original - wide[RANDOM].to_numpy()
+    test = partial(effect, better=better, collections=collections, margin=margin, interval=False)
+    proofs: list[Evidence] = []
+    effects: list[Effect | None] = []
+    reasons: list[str] = []
     short = unready(better)
     for row in records(rows):
         drawn = about[(about["of"] == row["cut"]) & (about["control"] == PRIMARY)]
@@ -260,12 +250,9 @@ def _verdicts(
             reasons.append("a cut by mask takes nothing from a row as a whole")
             continue
         cut = wide[str(row["cut"])].to_numpy()
-        change = cut - wide[drawn["cut"].tolist()].mean(axis=1).to_numpy()
-        one = effect(change, better, collections, margin=margin, seed=seed, interval=False)
-        alone = effect(
-            cut - wide[""].to_numpy(), better, collections, margin=margin, interval=False
-        )
-        proof, why = of_effect([one]), short
+        beyond = test(cut - wide[drawn["cut"].tolist()].mean(axis=1).to_numpy(), seed=seed)
+        alone = test(cut - original)
+        proof, why = of_effect([beyond]), short
         if not short and not alone.shown(-1) <= ALPHA < alone.p_none:
             why = "the cut itself is not shown to lower the measure"
         proof = replace(proof, lacking=why)
@@ -273,26 +260,26 @@ def _verdicts(
         if not why and isinstance(inside, float) and inside > MOST_OVERLAP:
             # a control that is nearly the cut itself cannot show that only the amount counts
             why = f"{inside:.0%} of what the control takes lies in the direction itself"
-            proof = replace(proof, p_not=one.shown(1))
-        effects.append(one)
+            proof = replace(proof, p_not=beyond.shown(1))
+        effects.append(beyond)
         proofs.append(proof)
         reasons.append(why or "neither test is passed")
-    out = []
-    for one, why, found in zip(effects, reasons, decide(proofs), strict=True):
-        said = found.verdict
-        if said == HOLDS:
-            said = BEYOND
-        elif said == NOT and one is not None:
-            said = ONLY if one.p_none <= one.shown(1) else LESS
-        out.append(
+    verdicts = []
+    for beyond, why, decided in zip(effects, reasons, decide(proofs), strict=True):
+        verdict = decided.verdict
+        if verdict == HOLDS:
+            verdict = BEYOND
+        elif verdict == NOT and beyond is not None:
+            verdict = ONLY if beyond.p_none <= beyond.shown(1) else LESS
+        verdicts.append(
             {
-                "verdict": said,
-                "verdict_p": found.p,
-                "verdict_p_holm": found.p_corrected,
-                "p_beyond": np.nan if one is None else one.shown(-1),
-                "p_only": np.nan if one is None else one.p_none,
-                "margin": np.nan if one is None else one.margin,
-                "lacking": why if said == UNDECIDED else "",
+                "verdict": verdict,
+                "verdict_p": decided.p,
+                "verdict_p_holm": decided.p_corrected,
+                "p_beyond": np.nan if beyond is None else beyond.shown(-1),
+                "p_only": np.nan if beyond is None else beyond.p_none,
+                "margin": np.nan if beyond is None else beyond.margin,
+                "lacking": why if verdict == UNDECIDED else "",
             }
         )
-    return pd.DataFrame(out)
+    return pd.DataFrame(verdicts)

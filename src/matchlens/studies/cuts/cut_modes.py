@@ -1,4 +1,4 @@
-"""Ways of cutting: the same cut by several, where they agree, and cuts that remove nothing."""
+"""The modes of a cut (zero, mask, mean, ...): where they agree, and cuts that remove nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BLIND = 1e-9
 
 @dataclass(frozen=True)
 class ModedCut:
-    """A cut made in one way.
+    """A cut in one mode.
 
     Args:
-        base: the cut as given, which has no way of its own where several are asked for.
-        how: the way.
+        base: the cut's text without the mode.
+        how: the mode.
         cut: the text by which results are keyed.
     """
 
@@ -38,14 +38,14 @@ class ModedCut:
 def expand_modes(
     cuts: Sequence[str], hows: Sequence[str] | None
 ) -> tuple[list[ModedCut], list[str]]:
-    """Every cut in every way.
+    """Every cut in every mode.
 
     Returns:
-        The ways in order of ``hows``, and the cuts that a way cannot make (``sink`` cannot move
+        The cuts in order of ``hows``, and those that a mode cannot make (``sink`` cannot move
         what is removed to SEP2 from SEP2 itself).
 
-    >>> found, impossible = expand_modes(["Q->D", "Q->SEP2"], ["zero", "sink"])
-    >>> [way.cut for way in found], impossible
+    >>> cuts, impossible = expand_modes(["Q->D", "Q->SEP2"], ["zero", "sink"])
+    >>> [moded.cut for moded in cuts], impossible
     (['Q->D', 'Q->SEP2', 'Q->D~sink'], ['Q->SEP2~sink'])
     """
     if hows is None:
@@ -55,9 +55,9 @@ def expand_modes(
     for how in hows:
         if how not in list(How):
             raise InputError(f"how {how!r} is not known; expected one of {', '.join(How)}")
-    found: list[ModedCut] = []
+    expanded: list[ModedCut] = []
     impossible: list[str] = []
-    reason: InputError | None = None
+    refusal: InputError | None = None
     for how in dict.fromkeys(hows):
         for text in cuts:
             Cut.parse(text)
@@ -71,16 +71,16 @@ def expand_modes(
                 Cut.parse(cut)
             except InputError as error:
                 impossible.append(cut)
-                reason = error
+                refusal = error
                 continue
-            found.append(ModedCut(text, how, cut))
-    if not found and reason is not None:
-        raise reason
-    return found, impossible
+            expanded.append(ModedCut(text, how, cut))
+    if not expanded and refusal is not None:
+        raise refusal
+    return expanded, impossible
 
 
 def plain_directions(directions: Sequence[str]) -> list[str]:
-    """The directions, checked to have no layers, heads or way of their own."""
+    """The directions, each once, checked to name no layers, heads or mode."""
     for text in directions:
         cut = Cut.parse(text)
         if not cut.directions or cut != Cut(cut.directions):
@@ -128,15 +128,14 @@ def random_by_construction(row: Mapping[str, object], options: Mapping[str, obje
 
 
 def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
-    """Where several ways of cutting agree in sign and significance.
+    """Where several modes of a cut agree in sign and significance.
 
     Returns:
-        A row for each cut: cut, hows (number of ways), lower and higher (ways under which the
-        measure changes so), significant (ways with a star), same_sign, same_significance, and
-        verdict: ``falls`` or ``rises`` (a star and one sign under all ways), ``no effect`` (no star
-            under
-        any), ``contradiction`` (stars with both signs), ``depends`` (a star under some ways);
-        then a column for each way with the change, NaN where it cannot be made.
+        A row for each cut: cut, hows (number of modes), lower and higher (modes under which the
+        measure changes so), significant (modes with a star), same_sign, same_significance, and
+        verdict: ``falls`` or ``rises`` (a star and one sign under all modes), ``no effect`` (a star
+        under none), ``contradiction`` (stars with both signs), ``depends`` (a star under some);
+        then a column for each mode with the change, NaN where it cannot be made.
     """
     starred = table.assign(star=list(stars))
     rows = []
@@ -163,7 +162,7 @@ def agreement(table: pd.DataFrame, stars: Sequence[bool]) -> pd.DataFrame:
                 "same_significance": bool(star.all() or not star.any()),
                 "verdict": verdict,
                 **dict(zip(group["how"], diff, strict=True)),
-                **{f"{how}_star": bool(one) for how, one in zip(group["how"], star, strict=True)},
+                **{f"{how}_star": bool(has) for how, has in zip(group["how"], star, strict=True)},
             }
         )
     out = pd.DataFrame(rows)
@@ -182,11 +181,10 @@ Reach = Bool[np.ndarray, "layer row_part column_part"]
 
 
 def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
-    """Why a condition removes nothing that was there; None where it removes something, or nothing.
+    """Why a condition can remove nothing in this model; None where it can, or cuts nothing.
 
-    It is asked of the edges that the layers allowed in the pairs that were run, not of the model's
-    name. A cut of no layer (``@0:0``) is judged as if it were of all: its direction is what it
-    names.
+    It is decided by the edges that the layers allowed in the pairs that were run. A cut of no layer
+    (``@0:0``) is judged as if it were of all.
 
     >>> from matchlens.directions import Cut
     >>> reach = np.ones((1, 6, 6), dtype=bool)
@@ -196,15 +194,15 @@ def reason(condition: Condition, reach: Reach, causal: bool) -> str | None:
     >>> reason([Cut.parse("D->Q")], reach, causal=True)
     """
     cuts = [cut.cut if isinstance(cut, Control) else cut for cut in condition]
-    said: list[str] = []
+    reasons: list[str] = []
     for cut in cuts:
         layers = [layer for layer in range(len(reach)) if cut.edges(layer)]
         for direction in cut.directions:
             why = _why(direction, layers or list(range(len(reach))), reach, causal)
             if why is None:
                 return None
-            said.append(why)
-    return "; ".join(dict.fromkeys(said)) or None
+            reasons.append(why)
+    return "; ".join(dict.fromkeys(reasons)) or None
 
 
 def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool) -> str | None:
@@ -235,7 +233,7 @@ def _why(direction: Direction, layers: Sequence[int], reach: Reach, causal: bool
 
 
 def _whole(part: AnyPart) -> int:
-    """The part of the input that a part of one's own is of: what reaches that may reach it."""
+    """The part that a user-defined part lies in: what reaches that may reach it."""
     return int(part.of if isinstance(part, OwnPart) and part.of is not None else Part(part))
 
 
@@ -245,10 +243,9 @@ def feasible(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def note(reasons: Sequence[str | None]) -> list[str]:
-    """The note on conditions that removed nothing that was there."""
-    found = [why for why in reasons if why is not None]
-    if not found:
+    """The note on conditions that can remove nothing."""
+    known = [why for why in reasons if why is not None]
+    if not known:
         return []
-    kinds = "; ".join(dict.fromkeys(found))
-    number = "1 cut is" if len(found) == 1 else f"{len(found)} cuts are"
-    return [f"{number} impossible, n/a and in no test: {kinds}"]
+    number = "1 cut is" if len(known) == 1 else f"{len(known)} cuts are"
+    return [f"{number} impossible, n/a and in no test: {'; '.join(dict.fromkeys(known))}"]

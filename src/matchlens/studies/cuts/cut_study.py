@@ -19,6 +19,7 @@ from matchlens.errors import InputError
 from matchlens.plan import Condition, bound
 from matchlens.ranking import (
     Candidates,
+    Evaluation,
     Measure,
     benjamini_hochberg,
     compare,
@@ -38,6 +39,7 @@ from matchlens.studies.common import (
     ranked,
     relevant_grade,
     tolerance,
+    truncation_note,
 )
 from matchlens.studies.cuts.cut_modes import note, reason
 from matchlens.studies.presets import preset as preset_of
@@ -57,7 +59,7 @@ ALPHA = 0.05
 def conditions_of(
     cuts: Sequence[str | Cut], sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None
 ) -> dict[str, Condition]:
-    """Conditions by the text as given, the untouched model first; sets of cuts by their names."""
+    """Conditions by the cut's text, the untouched model first; sets of cuts by their names."""
     conditions: dict[str, Condition] = {ORIGINAL: []}
     for cut in cuts:
         name = str(cut)
@@ -71,7 +73,7 @@ def conditions_of(
 
 
 def sets_option(sets: Mapping[str, Sequence[Cut]]) -> dict[str, object]:
-    """What a result's options say of sets of cuts; nothing where there are none."""
+    """The option of a result that names sets of cuts; none where there are none."""
     named = {name: [str(cut) for cut in cuts] for name, cuts in sets.items()}
     return {"sets": named} if named else {}
 
@@ -99,84 +101,56 @@ def measured(
     marks = [
         evaluate(measure, queries, out.scores.of(name), tie_tol=tol, seed=seed) for name in names
     ]
-    shifts = [shift(queries, out.scores.of(name), original, tie_tol=tol) for name in names]
     base = marks[0].values
     tested = [place for place in range(1, len(names)) if not reasons.get(names[place])]
-    lose = float(base.mean() - random.values.mean())
+    ids = {
+        "collection": [query.collection for query in queries],
+        "qid": [query.qid for query in queries],
+    }
     tests = pd.DataFrame()
     if tested:
-        tests = compare(
-            np.stack([marks[place].values for place in tested]),
-            base,
-            [query.collection for query in queries],
-            seed=seed,
-        )
-    if families is not None and tested:
-        tests = corrected(tests, [families[names[place]] for place in tested])
+        values = np.stack([marks[place].values for place in tested])
+        tests = compare(values, base, ids["collection"], seed=seed)
+        if families is not None:
+            tests = corrected(tests, [families[names[place]] for place in tested])
+        tests = tests.drop(columns=["n", "original"], errors="ignore")
+
+    def row(name: str, mark: Evaluation, **more: object) -> dict[str, object]:
+        return {
+            "cut": name,
+            "queries": len(queries),
+            "mean": float(mark.values.mean()),
+            "original": float(base.mean()),
+            **more,
+            "estimated": mark.estimated,
+            "stderr": float(np.sqrt((mark.stderr**2).sum()) / len(queries)),
+        }
+
+    def by_query(name: str, mark: Evaluation) -> dict[str, object]:
+        values = {"value": mark.values, "stderr": mark.stderr, "diff": mark.values - base}
+        return {"cut": name, **ids, **values}
+
     rows: list[Mapping[str, object]] = []
     frames = []
-    for place, (name, mark, moved) in enumerate(zip(names, marks, shifts, strict=True)):
+    for place, (name, mark) in enumerate(zip(names, marks, strict=True)):
         if why := reasons.get(name):
-            original_mean = float(base.mean())
-            known = {"cut": name, "queries": len(queries), "original": original_mean}
+            known = {"cut": name, "queries": len(queries), "original": float(base.mean())}
             rows.append({**known, "estimated": False, "impossible": why})
             continue
-        found = dict(tests.iloc[tested.index(place)]) if place else {}
-        rows.append(
-            {
-                "cut": name,
-                "queries": len(queries),
-                "mean": float(mark.values.mean()),
-                "original": float(base.mean()),
-                **{key: value for key, value in found.items() if key not in {"n", "original"}},
-                "kept": _ratio(float(mark.values.mean()), float(base.mean())),
-                "score_change": float(moved.score_change.mean()),
-                "score_sd": float(moved.score_sd.mean()),
-                "tau_b": _mean_of_known(moved.tau_b),
-                "overlap": float(moved.overlap.mean()),
-                "estimated": mark.estimated,
-                "stderr": float(np.sqrt((mark.stderr**2).sum()) / len(queries)),
-                "wide_ties": mark.wide_ties,
-            }
-        )
-        frames.append(
-            pd.DataFrame(
-                {
-                    "cut": name,
-                    "collection": [query.collection for query in queries],
-                    "qid": [query.qid for query in queries],
-                    "value": mark.values,
-                    "stderr": mark.stderr,
-                    "diff": mark.values - base,
-                    "score_change": moved.score_change,
-                    "score_sd": moved.score_sd,
-                    "tau_b": moved.tau_b,
-                    "overlap": moved.overlap,
-                }
-            )
-        )
-    frames.append(
-        pd.DataFrame(
-            {
-                "cut": RANDOM,
-                "collection": [query.collection for query in queries],
-                "qid": [query.qid for query in queries],
-                "value": random.values,
-                "stderr": random.stderr,
-                "diff": random.values - base,
-            }
-        )
+        moved = vars(shift(queries, out.scores.of(name), original, tie_tol=tol))
+        means = {key: _mean_of_known(values) for key, values in moved.items()}
+        test = dict(tests.iloc[tested.index(place)]) if place else {}
+        kept = _ratio(float(mark.values.mean()), float(base.mean()))
+        rows.append({**row(name, mark, **test, kept=kept, **means), "wide_ties": mark.wide_ties})
+        frames.append(pd.DataFrame({**by_query(name, mark), **moved}))
+    frames.append(pd.DataFrame(by_query(RANDOM, random)))
+    chance = row(
+        RANDOM,
+        random,
+        diff=float((random.values - base).mean()),
+        kept=_ratio(float(random.values.mean()), float(base.mean())),
     )
-    chance = {
-        "cut": RANDOM,
-        "queries": len(queries),
-        "mean": float(random.values.mean()),
-        "original": float(base.mean()),
-        "diff": float((random.values - base).mean()),
-        "kept": _ratio(float(random.values.mean()), float(base.mean())),
-        "estimated": random.estimated,
-        "stderr": float(np.sqrt((random.stderr**2).sum()) / len(queries)),
-    }
+    lose = float(base.mean() - random.values.mean())
     table = pd.DataFrame([rows[0], chance, *rows[1:]])
     for column in ("p", "p_holm", "q", "p_unpaired", "ci_low", "ci_high", "diff"):
         if column not in table:  # nothing could be tested
@@ -300,15 +274,16 @@ class Scored:
 
     def ranks(self, cut: str, queries: Iterable[Sequence[int]], tol: float) -> dict[int, float]:
         """The rank of each candidate in its query, from 1; ties share their mean rank."""
-        found: dict[int, float] = {}
+        ranks: dict[int, float] = {}
         none = np.zeros(0, dtype=np.int64)
+        scores = self.values[self.cuts.index(cut)]
         for rows in queries:
             grades = np.zeros(len(rows), dtype=np.int64)
-            one = Candidates("", "", np.array(rows, dtype=np.int64), grades, none)
-            ranked = rank([one], self.values[self.cuts.index(cut)], tol)
+            candidates = Candidates("", "", np.array(rows, dtype=np.int64), grades, none)
+            ranked = rank([candidates], scores, tol)
             places = ranked.unranked(ranked.spread(ranked.unranked(ranked.place + 1.0)))
-            found |= dict(zip(rows, places.tolist(), strict=True))
-        return found
+            ranks |= dict(zip(rows, places.tolist(), strict=True))
+        return ranks
 
 
 def _is_whole(name: str) -> bool:
@@ -325,21 +300,18 @@ def notes(
     out: Run, pairs: Sequence[Pair], queries: Sequence[Candidates], table: pd.DataFrame
 ) -> list[str]:
     """What a person should know before believing the table."""
-    said = []
-    cut_short = int(out.truncated.sum())
-    if cut_short:
-        said.append(f"{cut_short} of {len(pairs)} pairs were cut to the length limit")
+    notes = truncation_note(out)
     if len(queries) == 1:
-        said.append("one query only: no test is possible, so no cell has a star")
+        notes.append("one query only: no test is possible, so no cell has a star")
     for name, wide in zip(table["cut"], table["wide_ties"], strict=True):
         if wide:
-            said.append(
+            notes.append(
                 f"under {name or 'no cut'!r}, {wide} queries have a chain of ties wider than ten "
                 "times tie_tol; their order is treated as random"
             )
     if bool(table["estimated"].any()):
-        said.append("under ties the measure was estimated from 1,000 seeded permutations")
-    return said
+        notes.append("under ties the measure was estimated from 1,000 seeded permutations")
+    return notes
 
 
 @dataclass(frozen=True)
@@ -366,7 +338,7 @@ class CutStudy:
     """Measured conditions.
 
     Args:
-        model: what was run.
+        model: the model that was run.
         pairs: all pairs of the study.
         rows: the places of those that were run.
         settings: the options.
@@ -375,7 +347,7 @@ class CutStudy:
         table: a row for each condition, the untouched model first, the random ranking second.
         queries: a row for each condition and query.
         more: the tables of all measures, where there are several.
-        options: what the manifest says of the settings and the run.
+        options: what the manifest records of the settings and the run.
         notes: what a person should know.
         seconds: wall time of the run.
     """
@@ -400,7 +372,7 @@ class CutStudy:
         tables: Mapping[str, pd.DataFrame],
         more: Sequence[str] = (),
     ) -> Result:
-        """The study's result."""
+        """The study's result, with its own options, tables and notes beside the common ones."""
         from matchlens.engine import lengths
 
         number = len(self.pairs.pairs)
@@ -423,7 +395,7 @@ class CutStudy:
 
 
 def pairs_run(pairs: PairSet, settings: Settings) -> tuple[PairSet, list[int]]:
-    """The pairs that a study runs, and their places: what is not ranked is not run."""
+    """The pairs that a study runs, and their places; easy negatives run only where they rank."""
     most = settings.most_pairs
     if most is None and not settings.rank_easy:
         most = sum(pair.grade != EASY_GRADE for pair in pairs.pairs)
@@ -435,40 +407,23 @@ def pairs_run(pairs: PairSet, settings: Settings) -> tuple[PairSet, list[int]]:
 def prepare(
     pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
 ) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
-    """The measure, the tie tolerance and the queries of a study, and what to say of the others."""
+    """The measure, the tie tolerance, the queries that are ranked, and a note on the others."""
     tol = tolerance(tie_tol, dtype)
-    parsed, queries, said = ranked(pairs, measure, rel, rank_easy=rank_easy)
-    return parsed, tol, queries, said
+    parsed, queries, left_out = ranked(pairs, measure, rel, rank_easy=rank_easy)
+    return parsed, tol, queries, left_out
 
 
-Ranked = tuple[Measure, list[Candidates], tuple[str, ...]]
-
-
-def _ranks(pairs: PairSet, settings: Settings, rel: int) -> list[Ranked]:
-    """Each measure, the queries whose ranking can move it, and what to say of the others."""
+def _ranks(
+    pairs: PairSet, settings: Settings, rel: int
+) -> list[tuple[Measure, list[Candidates], tuple[str, ...]]]:
+    """Each measure, the queries whose ranking can move it, and a note on the others."""
     if not settings.measures:
         raise InputError("no measure came; expected at least one: give 'nDCG@10', for example")
-    found = [ranked(pairs, one, rel, rank_easy=settings.rank_easy) for one in settings.measures]
-    names = [str(measure) for measure, _, _ in found]
+    ranks = [ranked(pairs, name, rel, rank_easy=settings.rank_easy) for name in settings.measures]
+    names = [str(measure) for measure, _, _ in ranks]
     if twice := [name for at, name in enumerate(names) if name in names[:at]]:
         raise InputError(f"measure {twice[0]} is given twice; give each measure once")
-    return found
-
-
-def _all_measures(
-    names: Sequence[str], found: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
-) -> dict[str, pd.DataFrame]:
-    """The tables of conditions and of queries under each measure; none where there is one."""
-    if len(names) == 1:
-        return {}
-    stacked = {}
-    for place, title in enumerate(("measures", "measure_queries")):
-        tables = [
-            tables[place].assign(measure=name) for name, tables in zip(names, found, strict=True)
-        ]
-        whole = pd.concat(tables, ignore_index=True)
-        stacked[title] = whole[["measure", *(key for key in whole if key != "measure")]]
-    return stacked
+    return ranks
 
 
 def conduct(
@@ -481,39 +436,59 @@ def conduct(
     progress: Progress | None = None,
     runner: Runner | None = None,
 ) -> CutStudy:
-    """Run conditions on pairs and measure the rankings."""
+    """Run conditions on pairs and measure the rankings.
+
+    Args:
+        model: a loaded reranker.
+        pairs: all pairs of the study.
+        conditions: name to cuts, the untouched model (``""``) first.
+        settings: the options.
+        families: by condition the family of tests that Holm corrects over; one where None.
+        progress: called with pairs done and pairs in all.
+        runner: runs the pairs; this process where None.
+    """
     chosen = preset_of(settings.preset)
     conditions = bound(conditions, own_parts(pairs.pairs))
     used, rows = pairs_run(pairs, settings)
     rel = relevant_grade(pairs, settings.rel)
     tol = tolerance(settings.tie_tol, model.dtype)
     ranks = _ranks(used, settings, rel)
-    parsed, queries, left_out = ranks[0]
+    names = [str(measure) for measure, _, _ in ranks]
     started = time.perf_counter()
-    out = Execution(model, settings.batch_tokens, progress, runner)(
-        used.pairs, conditions, seed=settings.seed
-    )
+    execution = Execution(model, settings.batch_tokens, progress, runner)
+    out = execution(used.pairs, conditions, seed=settings.seed)
     seconds = time.perf_counter() - started
-    impossible = {
+    reasons = {
         name: reason(condition, out.reach, out.causal) for name, condition in conditions.items()
     }
-    found = [
-        measured(out, some, one, tol, settings.seed, families, impossible=impossible)
-        for one, some, _ in ranks
+    tables = [
+        measured(out, queries, measure, tol, settings.seed, families, impossible=reasons)
+        for measure, queries, _ in ranks
     ]
-    table, per_query = found[0]
-    said = [*left_out, *notes(out, used.pairs, queries, table), *note(list(impossible.values()))]
-    said += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
+    more: dict[str, pd.DataFrame] = {}
+    if len(ranks) > 1:
+        for title, of_measures in zip(
+            ("measures", "measure_queries"), zip(*tables, strict=True), strict=True
+        ):
+            stacked = [
+                table.assign(measure=name) for name, table in zip(names, of_measures, strict=True)
+            ]
+            whole = pd.concat(stacked, ignore_index=True)
+            more[title] = whole[["measure", *(key for key in whole if key != "measure")]]
+    (table, per_query), (_, queries, left_out) = tables[0], ranks[0]
+    texts = [*left_out, *notes(out, used.pairs, queries, table), *note(list(reasons.values()))]
+    texts += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
     if model.cls_note:
-        said.append(model.cls_note)
+        texts.append(model.cls_note)
     if len(rows) < len(pairs.pairs):
-        said.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
+        texts.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
+    batches = {"batch_tokens": out.batch_tokens, "number": len(out.batches)}
     options = {
         "preset": chosen.name,
         "stars": chosen.stars,
         "digits": chosen.digits,
-        "measure": str(parsed),
-        **({"measures": [str(one) for one, _, _ in ranks]} if len(ranks) > 1 else {}),
+        "measure": names[0],
+        **({"measures": names} if len(names) > 1 else {}),
         "rel": rel,
         "tie_tol": tol,
         "rank_easy": settings.rank_easy,
@@ -527,11 +502,7 @@ def conduct(
         "random": float(table["mean"].iloc[1]),
         "layer_passes": out.plan.passes,
         "layer_passes_unshared": out.plan.passes_unshared,
-        "batches": {
-            "batch_tokens": out.batch_tokens,
-            "number": len(out.batches),
-            "pairs": list(out.batches),
-        },
+        "batches": {**batches, "pairs": list(out.batches)},
         "check": dict(model.checks),
     }
     return CutStudy(
@@ -540,11 +511,11 @@ def conduct(
         rows,
         settings,
         out,
-        tuple(impossible.values()),
+        tuple(reasons.values()),
         table,
         per_query,
-        _all_measures([str(one) for one, _, _ in ranks], found),
+        more,
         options,
-        tuple(said),
+        tuple(texts),
         seconds,
     )

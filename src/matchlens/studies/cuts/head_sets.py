@@ -65,25 +65,25 @@ def set_conditions(
         of the named heads that stand in it, and, where it was matched, mass); and the notes.
     """
     chosen = checked_sets(sets, layers, heads, random)
-    made, impossible = expand_modes(
+    cuts, impossible = expand_modes(
         plain_directions((WHOLE_HEAD,) if directions is None else directions), hows
     )
     points: list[dict[str, object]] = []
-    for way in made:
-        mass = None if masses is None else masses[way.base]
+    for moded in cuts:
+        mass = None if masses is None else masses[moded.base]
         for name, named in chosen.items():
             drawn = random_sets(named, heads, random, seed, mass)
             points += [
                 {
                     "set": name,
-                    "direction": way.base,
-                    "how": way.how,
+                    "direction": moded.base,
+                    "how": moded.how,
                     "draw": draw,
-                    "cut": f"{way.base}#{spelled(one)}{way.cut.removeprefix(way.base)}",
-                    "shared": len(set(one) & set(named)) / len(named),
-                    **({} if mass is None else {"mass": total(one, mass)}),
+                    "cut": f"{moded.base}#{spelled(members)}{moded.cut.removeprefix(moded.base)}",
+                    "shared": len(set(members) & set(named)) / len(named),
+                    **({} if mass is None else {"mass": total(members, mass)}),
                 }
-                for draw, one in [(-1, named), *enumerate(drawn)]
+                for draw, members in [(-1, named), *enumerate(drawn)]
             ]
     conditions: dict[str, Condition] = {"": []}
     for point in points:
@@ -102,8 +102,8 @@ def checked_sets(
         )
     checked_random(random)
     out = {}
-    for name, given in sets.items():
-        text = given if isinstance(given, str) else spelled(tuple(given))
+    for name, members in sets.items():
+        text = members if isinstance(members, str) else spelled(tuple(members))
         try:
             cut = Cut.parse(f"{WHOLE_HEAD}#{text}")
         except InputError:
@@ -121,7 +121,7 @@ def checked_sets(
 
 
 def checked_random(number: int) -> None:
-    """See that enough random sets are asked for."""
+    """Check that the number of random sets is within bounds."""
     if number > MOST_SETS:
         raise InputError(f"random is {number}; expected at most {MOST_SETS} random sets")
     if number < RANDOM_SETS:
@@ -140,21 +140,20 @@ def random_sets(
 ) -> list[Heads]:
     """Different random sets with as many heads in each layer as a named one, and not it.
 
-    Candidates hang on the seed and the number of heads in each layer, so that sets that are alike
-    in this have the same ones. Where there are no more others than asked for, all of them come.
-    Where attention is matched, 20 candidates are drawn for each set, and those that come nearest to
-    the named set are kept.
+    Candidates depend on the seed and the number of heads in each layer only. Where there are no
+    more than ``number``, all are returned. Where attention is matched, 20 candidates are drawn for
+    each set, and those nearest to the named set are kept.
     """
     wanted = number
     if mass is not None:
         wanted = max(number, min(CANDIDATES * number, MOST_CANDIDATES))
-    found = _candidates(named, heads, wanted, seed)
-    if mass is None or len(found) <= number:
-        return found
+    candidates = _candidates(named, heads, wanted, seed)
+    if mass is None or len(candidates) <= number:
+        return candidates
     # The nearest candidates, in the order in which they were drawn: sorting them by distance would
     # tie the number of a draw to its mass.
-    off = np.abs([total(one, mass) - total(named, mass) for one in found])
-    return [found[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
+    off = np.abs([total(members, mass) - total(named, mass) for members in candidates])
+    return [candidates[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
 
 
 def total(heads: Iterable[tuple[int, int]], mass: Float[np.ndarray, "layer head"]) -> float:
@@ -166,26 +165,26 @@ def _candidates(named: Heads, heads: int, number: int, seed: int) -> list[Heads]
     sizes = Counter(layer for layer, _ in named)
     if possible(named, heads) - 1 <= number:
         per_layer = [
-            [tuple((layer, head) for head in some) for some in combinations(range(heads), size)]
+            [tuple((layer, head) for head in chosen) for chosen in combinations(range(heads), size)]
             for layer, size in sizes.items()
         ]
         every = (tuple(sorted(sum(parts, ()))) for parts in product(*per_layer))
-        return [one for one in every if one != named]
+        return [members for members in every if members != named]
     # Seeded by the sizes in each layer: sets of one shape share their candidates, and so the runs.
     words = [abs(seed), int(seed < 0), *(word for pair in sorted(sizes.items()) for word in pair)]
     generator = np.random.default_rng(words)
-    found: dict[Heads, None] = {}
+    candidates: dict[Heads, None] = {}
     for _ in range(MOST_TRIES * number):
-        one = tuple(
+        members = tuple(
             (layer, int(head))
             for layer, size in sorted(sizes.items())
             for head in sorted(generator.choice(heads, size, replace=False))
         )
-        if one != named:
-            found[one] = None
-        if len(found) == number:
+        if members != named:
+            candidates[members] = None
+        if len(candidates) == number:
             break
-    return list(found)
+    return list(candidates)
 
 
 def possible(named: Heads, heads: int) -> int:
@@ -235,8 +234,8 @@ def head_sets(
         pairs: candidates of graded queries.
         sets: name to heads, as text (``"8.1,4.9"``) or (layer, head) couples.
         directions: what is cut in these heads; the whole head where None.
-        hows: ways of cutting.
-        random: random sets a named one, at least 100; all there are where those are fewer.
+        hows: modes of cutting.
+        random: random sets for each named one, at least 100; all that exist where those are fewer.
 
     The arguments ``preset``, ``measure``, ``rel``, ``tie_tol``, ``rank_easy``, ``seed``,
     ``most_pairs``, ``batch_tokens``, ``progress`` and ``runner`` are those of
@@ -265,7 +264,7 @@ def head_sets(
     [11]
     """
     layers, heads = model.family.n_layers, model.family.n_heads
-    texts = [str(one) for one in ((WHOLE_HEAD,) if directions is None else directions)]
+    texts = [str(text) for text in ((WHOLE_HEAD,) if directions is None else directions)]
     chosen = checked_sets(sets, layers, heads, random)
     expand_modes(plain_directions(texts), hows)
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
@@ -273,8 +272,8 @@ def head_sets(
     conditions, points, impossible = set_conditions(
         sets, texts, hows, random, seed, layers, heads, masses
     )
-    families = {str(point["cut"]): "random" for point in points}
-    families.update({str(point["cut"]): "named" for point in points if point["draw"] == -1})
+    named = dict.fromkeys((str(point["cut"]) for point in points if point["draw"] == -1), "named")
+    families = {str(point["cut"]): "random" for point in points} | named
     done = conduct(
         model, pairs, conditions, settings, families=families, progress=progress, runner=runner
     )
@@ -283,22 +282,19 @@ def head_sets(
         raise InputError(
             f"a direction cannot be cut: {'; '.join(note(done.reasons))}; leave this direction out"
         )
-    kept = done.queries[done.queries["cut"].isin(["", *_named(points)])]
-    return done.result(
-        "head-sets",
-        {
-            "sets": {name: spelled(one) for name, one in chosen.items()},
-            "directions": list(dict.fromkeys(texts)),
-            "hows": list(dict.fromkeys(str(point["how"]) for point in points)),
-            "random": random,
-        },
-        {
-            "sets": against(table, chosen),
-            "points": table,
-            "queries": pd.DataFrame(kept).reset_index(drop=True),
-        },
-        left_out(impossible),
-    )
+    queries = done.queries[done.queries["cut"].isin(["", *named])]
+    options = {
+        "sets": {name: spelled(members) for name, members in chosen.items()},
+        "directions": list(dict.fromkeys(texts)),
+        "hows": list(dict.fromkeys(str(point["how"]) for point in points)),
+        "random": random,
+    }
+    tables = {
+        "sets": against(table, chosen),
+        "points": table,
+        "queries": pd.DataFrame(queries).reset_index(drop=True),
+    }
+    return done.result("head-sets", options, tables, left_out(impossible))
 
 
 def _masses(
@@ -308,21 +304,17 @@ def _masses(
     batch_tokens: int | None,
     runner: Runner | None,
 ) -> dict[str, np.ndarray]:
-    """By direction what attention each head gives it, [layer, head]: the mean over the pairs."""
+    """By direction the attention of each head in it, [layer, head]: the mean over the pairs."""
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
     every, shape = slice(None), (model.family.n_layers, model.family.n_heads)
-    parts, found = watched.parts, {}
-    for text in directions:
-        found[text] = np.zeros(shape)
+    parts = watched.parts
+    masses = {text: np.zeros(shape) for text in directions}
+    for text in masses:
         for x, y in Cut.parse(text).edges(0):
             if x in parts and y in parts:
                 mass = watched.arrays["mass"].of((every, every, parts.index(x), parts.index(y)))
-                found[text] += np.nan_to_num(mass).mean(0)
-    return found
-
-
-def _named(points: Sequence[Mapping[str, object]]) -> list[str]:
-    return [str(point["cut"]) for point in points if point["draw"] == -1]
+                masses[text] += np.nan_to_num(mass).mean(0)
+    return masses
 
 
 def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
@@ -331,13 +323,17 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
         return pd.DataFrame()
     rows = []
     for key, group in table.groupby(["set", "direction", "how"], sort=False):
-        name, direction, how = (str(one) for one in cast(tuple[object, ...], key))
+        name, direction, how = map(str, cast(tuple[object, ...], key))
         named = group[group["draw"] == -1].iloc[0]
         others = pd.DataFrame(group[group["draw"] >= 0])
         diff, tau = others["diff"].to_numpy(), np.nan_to_num(others["tau_b"].to_numpy())
         own_tau = 0.0 if pd.isna(named["tau_b"]) else named["tau_b"]
-        total = len(others) + 1
         low, high = np.percentile(diff, [2.5, 97.5])
+        tails = {
+            "p_random": diff <= named["diff"] + TIE,
+            "p_random_two": np.abs(diff) >= abs(named["diff"]) - TIE,
+            "p_tau": tau <= own_tau + TIE,
+        }
         matched = {}
         if "mass" in group:
             mass = others["mass"].to_numpy(dtype=np.float64)
@@ -356,24 +352,14 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
                 "how": how,
                 "heads": spelled(sets[name]),
                 "size": len(sets[name]),
-                "cut": named["cut"],
-                "mean": named["mean"],
-                "original": named["original"],
-                "diff": named["diff"],
-                "ci_low": named["ci_low"],
-                "ci_high": named["ci_high"],
-                "p": named["p"],
-                "p_holm": named["p_holm"],
-                "tau_b": named["tau_b"],
+                **{column: named[column] for column in _OF_A_SET},
                 "random_mean": float(diff.mean()),
                 "random_sd": float(diff.std(ddof=1)) if len(diff) > 1 else float("nan"),
                 "random_low": float(low),
                 "random_high": float(high),
                 "random_tau_b": float(tau.mean()),
                 "draws": len(others),
-                "p_random": (1 + int((diff <= named["diff"] + TIE).sum())) / total,
-                "p_random_two": (1 + int((np.abs(diff) >= abs(named["diff"]) - TIE).sum())) / total,
-                "p_tau": (1 + int((tau <= own_tau + TIE).sum())) / total,
+                **{p: (1 + int(tail.sum())) / (len(others) + 1) for p, tail in tails.items()},
                 **matched,
             }
         )
@@ -381,3 +367,6 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
     for name in ("p_random", "p_tau"):
         out[f"{name}_holm"] = holm(out[name].to_numpy())
     return out
+
+
+_OF_A_SET = ("cut", "mean", "original", "diff", "ci_low", "ci_high", "p", "p_holm", "tau_b")

@@ -42,8 +42,8 @@ class Point:
     """One condition of a sweep.
 
     Args:
-        direction: the direction that is cut, as given.
-        how: the way of cutting.
+        direction: the direction that is cut, as it was passed.
+        how: the mode of the cut.
         n: up-to: number of layers cut from the bottom; from: first layer cut; only: the layer;
             window: its first layer; heads: the layer.
         head: the head, where heads are cut alone; -1 elsewhere.
@@ -76,11 +76,11 @@ def sweep_points(
         layers: layers of the model.
         heads: heads a layer.
         window: layers of a window.
-        hows: ways of cutting.
+        hows: modes of cutting.
 
     Returns:
         One point for each condition, where directions and hows that stand twice count once; and the
-        cuts that a how cannot make (``sink`` where SEP2 is cut).
+        cuts that a mode cannot make (``sink`` where SEP2 is cut).
 
     Raises:
         InputError: if the kind, a direction, the window or a how cannot be used.
@@ -102,23 +102,23 @@ def sweep_points(
         "window": [(n, -1, f"@{n}:{n + window}") for n in range(layers - window + 1)],
         "heads": [(n, head, f"#{n}.{head}") for n in range(layers) for head in range(heads)],
     }[kind]
-    made, impossible = expand_modes(plain, hows)
+    cuts, impossible = expand_modes(plain, hows)
     points = [
-        Point(way.base, way.how, n, head, f"{way.base}{where}{way.cut.removeprefix(way.base)}")
-        for way in made
+        Point(cut.base, cut.how, n, head, f"{cut.base}{where}{cut.cut.removeprefix(cut.base)}")
+        for cut in cuts
         for n, head, where in spots
     ]
     return points, impossible
 
 
 MOST = 10
-"""Heads selected at most."""
+"""Most heads that are selected."""
 
 
 def select(
     points: pd.DataFrame, queries: pd.DataFrame, seed: int
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The heads whose cut moves the measure most on half 0 of the queries, seen on half 1.
+    """The heads whose cut moves the measure most on half 0 of the queries, tested on half 1.
 
     The halves are by a hash of the query's id and the seed. On half 0 the heads with
     Benjamini-Hochberg's q <= .05 are taken, at most ten, the largest change first; where there is
@@ -147,28 +147,22 @@ def select(
     order = np.argsort(-tests[0]["diff"].abs().to_numpy(), kind="stable")
     significant = tests[0]["q"].to_numpy() <= 0.05
     chosen = [place for place in order if significant[place] or not significant.any()][:MOST]
-    found = points.loc[chosen, columns].reset_index(drop=True)
-    first, second = (one.loc[chosen].reset_index(drop=True) for one in tests)
-    found["diff_select"], found["q_select"] = first["diff"], first["q"]
-    found["diff_report"] = second["diff"]
-    found["ci_low"], found["ci_high"] = second["ci_low"], second["ci_high"]
-    found["p_report"] = second["p"]
-    found["p_report_holm"] = holm(second["p"].to_numpy())
-    found["held"] = (found["p_report_holm"] <= 0.05) & (
-        np.sign(found["diff_select"]) == np.sign(found["diff_report"])
+    selected = points.loc[chosen, columns].reset_index(drop=True)
+    first, second = (test.loc[chosen].reset_index(drop=True) for test in tests)
+    selected["diff_select"], selected["q_select"] = first["diff"], first["q"]
+    selected["diff_report"] = second["diff"]
+    selected["ci_low"], selected["ci_high"] = second["ci_low"], second["ci_high"]
+    selected["p_report"] = second["p"]
+    selected["p_report_holm"] = holm(second["p"].to_numpy())
+    selected["held"] = (selected["p_report_holm"] <= 0.05) & (
+        np.sign(selected["diff_select"]) == np.sign(selected["diff_report"])
     )
-    return found, []
+    return selected, []
 
 
 _REPORTED = (
-    "diff_select",
-    "q_select",
-    "diff_report",
-    "ci_low",
-    "ci_high",
-    "p_report",
-    "p_report_holm",
-    "held",
+    *("diff_select", "q_select", "diff_report", "ci_low", "ci_high"),
+    *("p_report", "p_report_holm", "held"),
 )
 
 
@@ -205,8 +199,8 @@ def sweep(
         directions: what is cut; the preset's where None (the nine directions of Figure 1a), for
             ``heads`` the whole head.
         window: layers of a window.
-        hows: ways of cutting, each a curve of its own, corrected by itself; the preset's where
-            None. A cut that a way cannot make is left out and noted.
+        hows: modes of cutting, each a curve of its own, corrected by itself; the preset's where
+            None. A cut that a mode cannot make is left out and noted.
         screened: for ``heads``: of each direction only so many heads are cut, those of the largest
             first-order effect on the scores (:func:`matchlens.screen`); all where None.
 
@@ -244,20 +238,16 @@ def sweep(
         hows=(chosen.how,) if hows is None else hows,
     )
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
-    screening: list[str] = []
+    notes = left_out(impossible)
     if screened is not None:
         from matchlens.studies.screening import put_forward
 
-        points, screening = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
+        points, more = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
+        notes += more
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    families = {point.cut: point.how for point in points}
     done = conduct(
-        model,
-        pairs,
-        conditions,
-        settings,
-        families={point.cut: point.how for point in points},
-        progress=progress,
-        runner=runner,
+        model, pairs, conditions, settings, families=families, progress=progress, runner=runner
     )
     about = pd.DataFrame([asdict(point) for point in points])
     by_cut = pd.DataFrame(done.table[~done.table["cut"].isin(["", "random"])])
@@ -265,24 +255,19 @@ def sweep(
     tables = {"points": table, "queries": done.queries}
     measured = feasible(table)
     stars = "q" if costly and chosen.stars == "holm" else chosen.stars
-    made = list(dict.fromkeys(point.how for point in points))
-    if len(made) > 1 and len(measured):
+    modes = list(dict.fromkeys(point.how for point in points))
+    if len(modes) > 1 and len(measured):
         base = [cut.partition("~")[0] for cut in measured["cut"]]
         tables["agreement"] = agreement(measured.assign(base=base), starred(measured, stars))
-    more = [*left_out(impossible), *screening]
     if costly and len(measured):
-        tables["selected"], said = select(measured, done.queries, seed)
-        more += said
-    return done.result(
-        f"sweep-{kind}",
-        {
-            "kind": kind,
-            "directions": list(dict.fromkeys(point.direction for point in points)),
-            "hows": made,
-            "window": window if kind == "window" else None,
-            **({} if screened is None else {"screened": screened}),
-            "stars": stars,
-        },
-        tables,
-        more,
-    )
+        tables["selected"], more = select(measured, done.queries, seed)
+        notes += more
+    options = {
+        "kind": kind,
+        "directions": list(dict.fromkeys(point.direction for point in points)),
+        "hows": modes,
+        "window": window if kind == "window" else None,
+        **({} if screened is None else {"screened": screened}),
+        "stars": stars,
+    }
+    return done.result(f"sweep-{kind}", options, tables, notes)
