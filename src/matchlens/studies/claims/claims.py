@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, de
 from matchlens.results import Result, records
 from matchlens.studies.attention.contrasts import is_earlier
 from matchlens.studies.claims.decisions import (
-    Found,
+    Decision,
+    Finding,
     Results,
     early_cls,
     gathered_last,
@@ -50,18 +51,18 @@ def headline(results: Results) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads cells of stored tables; each table is turned into rows once."""
+    """Reads cells of stored tables; each table becomes rows once."""
 
     results: Results
     rows: dict[tuple[str, str], list[dict[str, object]]] = field(default_factory=dict)
 
     def of(self, study: str, table: str) -> list[dict[str, object]]:
-        """The rows of a table; none where it was not made."""
-        held = self.results.get(study)
-        if held is None or table not in held.tables:
+        """The rows of a table; none where there is no such table."""
+        result = self.results.get(study)
+        if result is None or table not in result.tables:
             return []
         if (study, table) not in self.rows:
-            self.rows[study, table] = records(held.tables[table])
+            self.rows[study, table] = records(result.tables[table])
         return self.rows[study, table]
 
     def numbers(
@@ -148,23 +149,23 @@ def _measure(result: Result) -> str:
 
 
 def summary(results: Results, claims: pd.DataFrame) -> pd.DataFrame:
-    """What was asked and what was found, in plain sentences made of the numbers.
+    """The question and the findings, in plain sentences made of the numbers.
 
     Returns:
         Columns kind (``asked`` or ``found``) and sentence, in reading order.
     """
-    said = [("asked", one) for one in _asked(results)]
-    said += [("found", one) for one in _found(results, claims)]
-    return pd.DataFrame(said, columns=pd.Index(["kind", "sentence"]))
+    sentences = [("asked", sentence) for sentence in _question(results)]
+    sentences += [("found", sentence) for sentence in _findings(results, claims)]
+    return pd.DataFrame(sentences, columns=pd.Index(["kind", "sentence"]))
 
 
-def _asked(results: Results) -> Iterator[str]:
-    one = next(iter(results.values()))
-    model, pairs = one.identity["model"], one.identity["pairs"]
+def _question(results: Results) -> Iterator[str]:
+    first = next(iter(results.values()))
+    model, pairs = first.identity["model"], first.identity["pairs"]
     assert isinstance(model, Mapping)  # noqa: S101
     assert isinstance(pairs, Mapping)  # noqa: S101
     names = ", ".join(str(source["collection"]) for source in pairs["sources"])
-    rows = records(one.pairs)
+    rows = records(first.pairs)
     ranked = [row for row in rows if number(row, "grade") >= 0]
     queries = len({(row["collection"], row["qid"]) for row in ranked})
     easy = len(rows) - len(ranked)
@@ -188,20 +189,20 @@ def _printed(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
-def _found(results: Results, claims: pd.DataFrame) -> Iterator[str]:
+def _findings(results: Results, claims: pd.DataFrame) -> Iterator[str]:
     if "ablation" in results:
         yield from _table_1(results["ablation"])
     if "attention" in results and not is_earlier(results["attention"].tables):
         rows = records(results["attention"].tables["matching"])
         parts = []
         for direction in dict.fromkeys(row["direction"] for row in rows):
-            mine = [row for row in rows if row["direction"] == direction and row["matching"]]
-            kinds = Counter(kind for row in mine for kind in str(row["kind"]).split(", "))
-            told = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind)
-            held = sum(bool(row["held"]) for row in mine)
+            heads = [row for row in rows if row["direction"] == direction and row["matching"]]
+            kinds = Counter(kind for row in heads for kind in str(row["kind"]).split(", "))
+            listed = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind)
+            confirmed = sum(bool(row["held"]) for row in heads)
             parts.append(
-                f"{len(mine)} match in {direction}{f' ({told})' if told else ''}, of which {held} "
-                "hold on the other half of the queries"
+                f"{len(heads)} match in {direction}{f' ({listed})' if listed else ''}, of which "
+                f"{confirmed} hold on the other half of the queries"
             )
         if parts:
             yield f"Of {len(rows) // len(parts)} heads, {', and '.join(parts)}."
@@ -285,7 +286,7 @@ class Claim:
     id: str
     claim: str
     definition: str
-    decide: Callable[[Results, float, int], Found]
+    decide: Decision
     redrawn: bool = False
 
 
@@ -322,31 +323,29 @@ def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataF
     >>> table.set_index("id").loc["cls-last", "verdict"]
     'undecided'
     """
-    seed = _seed(results)
-    found = [one.decide(results, margin, seed) for one in CLAIMS]
+    seed = next((int(str(result.options["seed"])) for result in results.values()), 0)
+    findings = [claim.decide(results, margin, seed) for claim in CLAIMS]
+    verdicts = decide([finding.evidence for finding in findings])
+    others = _on_redraws(results, findings, margin, seed)
+    sample = results["evidence"].options if "evidence" in results else None
     rows = []
-    verdicts = decide([one.evidence for one in found])
-    others = _on_redraws(results, found, margin, seed)
-    rests = results["evidence"].options if "evidence" in results else None
-    for place, (claim, one, verdict) in enumerate(zip(CLAIMS, found, verdicts, strict=True)):
+    for place, (claim, finding, verdict) in enumerate(zip(CLAIMS, findings, verdicts, strict=True)):
         draws = [verdict.verdict]
-        draws += [said[place] for said in others] if claim.redrawn else []
-        words = one.found
-        if verdict.verdict == UNDECIDED:
-            words = f"{_undecided(one, verdict)} {words}".strip()
-        about = {field.name: getattr(one, field.name) for field in fields(one)}
+        draws += [other[place] for other in others] if claim.redrawn else []
+        undecided = verdict.verdict == UNDECIDED
+        words = f"{_undecided(finding, verdict)} {finding.found}" if undecided else finding.found
         rows.append(
             {
-                **about,
+                **vars(finding),
                 "id": claim.id,
                 "claim": claim.claim,
                 "verdict": verdict.verdict,
-                "found": words,
+                "found": words.strip(),
                 "p": known(verdict.p),
                 "p_holm": known(verdict.p_corrected),
-                "needed": _needed(one, verdict) if verdict.verdict == UNDECIDED else None,
+                "needed": _needed(finding, verdict) if undecided else None,
                 "draws": ", ".join(draws),
-                "agreement": _agreement(draws, rests if claim.redrawn else None),
+                "agreement": _agreement(draws, sample if claim.redrawn else None),
                 "definition": claim.definition.format(margin=f"{margin:.0%}"),
             }
         )
@@ -357,28 +356,28 @@ def claims(results: Mapping[str, Result], *, margin: float = MARGIN) -> pd.DataF
 
 
 def _on_redraws(
-    results: Results, found: Sequence[Found], margin: float, seed: int
+    results: Results, findings: Sequence[Finding], margin: float, seed: int
 ) -> list[list[str]]:
     """The verdicts on each further draw of the sample."""
     first = results.get("evidence")
     if first is None or "redraws" not in first.tables:
         return []
-    table, out = first.tables["redraws"], []
+    table, verdicts = first.tables["redraws"], []
     for draw in sorted(set(table["draw"])):
-        own = pd.DataFrame(table[table["draw"] == draw])
-        drawn = replace(first, tables={**first.tables, "queries": own})
-        held = {**results, "evidence": drawn}
+        queries = pd.DataFrame(table[table["draw"] == draw])
+        drawn = {**results, "evidence": replace(first, tables={**first.tables, "queries": queries})}
         # what ran on the first draw only keeps its evidence: Holm corrects over the same claims
         again = [
-            claim.decide(held, margin, seed) if claim.redrawn else one
-            for claim, one in zip(CLAIMS, found, strict=True)
+            claim.decide(drawn, margin, seed) if claim.redrawn else finding
+            for claim, finding in zip(CLAIMS, findings, strict=True)
         ]
-        out.append([one.verdict for one in decide([one.evidence for one in again])])
-    return out
+        decided = decide([finding.evidence for finding in again])
+        verdicts.append([verdict.verdict for verdict in decided])
+    return verdicts
 
 
 def _agreement(verdicts: Sequence[str], options: Mapping[str, object] | None) -> str:
-    """What the verdicts on several draws of the sample say together."""
+    """Whether the verdicts on several draws of the sample agree."""
     if options is None:
         return "one draw: what it rests on was not run on others"
     if len(verdicts) == 1:
@@ -391,40 +390,32 @@ def _agreement(verdicts: Sequence[str], options: Mapping[str, object] | None) ->
     return f"draws disagree: {', '.join(verdicts)}"
 
 
-def _undecided(found: Found, verdict: Verdict) -> str:
+def _undecided(finding: Finding, verdict: Verdict) -> str:
     """What is lacking for a decision."""
-    if found.evidence.lacking:
-        why = found.evidence.lacking
-        return (
-            "Not decided."
-            if found.found.rstrip(".").lower() == why.lower()
-            else (f"Not decided: {why}.")
-        )
-    needed, corrected = _needed(found, verdict), verdict.p_corrected
-    said = "" if np.isnan(corrected) else f" (the nearest has a corrected p of {corrected:.3f})"
+    if why := finding.evidence.lacking:
+        known_already = finding.found.rstrip(".").lower() == why.lower()
+        return "Not decided." if known_already else f"Not decided: {why}."
+    needed, corrected = _needed(finding, verdict), verdict.p_corrected
+    nearest = "" if np.isnan(corrected) else f" (the nearest has a corrected p of {corrected:.3f})"
     if needed:
         more = f"About {needed:,} queries would probably decide it."
-    elif found.n_of == "heads":
+    elif finding.n_of == "heads":
         more = "The test is over the heads that the model has, whatever the number of queries."
     else:
         more = "How many queries would decide it cannot be told from these."
-    return f"Not decided: neither test is passed{said}. {more}"
+    return f"Not decided: neither test is passed{nearest}. {more}"
 
 
-def _needed(found: Found, verdict: Verdict) -> int | None:
+def _needed(finding: Finding, verdict: Verdict) -> int | None:
     """How many queries would probably decide it, corrected as here; None where that is unknown."""
     # The estimate is of the cut that the number comes from; where that cut needs no more queries,
     # another one is what is lacking, and nothing is known of how many it needs.
-    there = found.n if found.n_of == "queries" and found.n else 0
+    number = finding.n if finding.n_of == "queries" and finding.n else 0
     times = verdict.p_corrected / verdict.p if verdict.p > 0 else float("nan")
     if not verdict.p_corrected < 1:  # it is cut off there: as many tests as there are claims
         times = float("nan")
-    needed = found.needed(times if np.isfinite(times) else float(len(CLAIMS)))
-    return needed if needed and needed > there else None
-
-
-def _seed(results: Results) -> int:
-    return next((int(str(one.options["seed"])) for one in results.values()), 0)
+    needed = finding.needed(times if np.isfinite(times) else float(len(CLAIMS)))
+    return needed if needed and needed > number else None
 
 
 _TESTED = (

@@ -34,11 +34,11 @@ UNTESTED = Evidence(float("nan"), float("nan"), "nothing was tested")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the numbers say of one claim, before the correction over the claims.
+class Finding:
+    """The numbers on one claim, before the correction over the claims.
 
     Args:
-        found: one plain sentence made of the numbers.
+        found: plain sentences made of the numbers.
         evidence: its tests.
         value: the claim's number.
         low: lower end of its 95% interval.
@@ -46,8 +46,8 @@ class Found:
         unit: what it is measured in.
         n: how many things the tests are over.
         n_of: what they are: queries or heads.
-        needed: takes by how much the correction over the claims multiplies p, and gives about how
-            many queries would decide it with 80% power, judged by this sample; None where unknown.
+        needed: from the factor of the correction over the claims to about how many queries would
+            decide it with 80% power, judged by this sample; None where unknown.
         source: the tables that it was read from.
     """
 
@@ -63,9 +63,9 @@ class Found:
     source: str | None = None
 
 
-def lacking(what: str) -> Found:
-    """Nothing can be said, since something was not run or measured."""
-    return Found(f"{what[0].upper()}{what[1:]}.", Evidence(float("nan"), float("nan"), what))
+def lacking(what: str) -> Finding:
+    """Nothing can be decided, since something was not run or measured."""
+    return Finding(f"{what[0].upper()}{what[1:]}.", Evidence(float("nan"), float("nan"), what))
 
 
 Row = Mapping[str, object]
@@ -115,21 +115,15 @@ class Mean:
 
 def mean_of(values: Sequence[float], collections: Sequence[str], seed: int) -> Mean:
     """The mean of one number for each query, tested against 0."""
-    one = np.array(values, dtype=np.float64)
-    low, high = bootstrap_t(one[None], list(collections), seed=seed)
-    return Mean(
-        float(one.mean()),
-        float(low[0]),
-        float(high[0]),
-        one_sided(one, 1),
-        one_sided(one, -1),
-        len(one),
-    )
+    sample = np.array(values, dtype=np.float64)
+    (low,), (high,) = bootstrap_t(sample[None], list(collections), seed=seed)
+    tails = one_sided(sample, 1), one_sided(sample, -1)
+    return Mean(float(sample.mean()), float(low), float(high), *tails, len(sample))
 
 
 Results = Mapping[str, Result]
 SINK = 0.5
-"""A head gives a part half of its attention, or more: the part is a sink of that head."""
+"""A part that gets at least this share of a head's attention is a sink of that head."""
 
 
 def plain(value: float) -> str:
@@ -164,7 +158,7 @@ def chance(p: float) -> str:
 
 @dataclass(frozen=True)
 class Changes:
-    """What the cuts did to the measure, query by query.
+    """The changes of the measure under the cuts, query by query.
 
     Args:
         of: cut to the change for each query.
@@ -198,29 +192,30 @@ class Changes:
         return unready(self.better, self.measure)
 
     def backup(self, path: cuts.Path) -> tuple[str, str]:
-        """The cut that a claim uses for a path, and what to say of the choice.
+        """The cut that a claim uses for a path, and a sentence on the choice.
 
         The backup path is shown where the joint cut does more damage than each single one.
         """
         joint = self.of[path.joint]
         p = max(one_sided(joint - self.of[cut], -1) for cut in (path.main, *path.others))
-        if p <= ALPHA:
-            return path.joint, (
-                f"A backup path is shown: {path.joint} does more damage than each single cut "
-                f"(uncorrected p {chance(p)}), so it is used in place of {path.main}."
-            )
-        return path.main, ""
+        if p > ALPHA:
+            return path.main, ""
+        return path.joint, (
+            f"A backup path is shown: {path.joint} does more damage than each single cut "
+            f"(uncorrected p {chance(p)}), so it is used in place of {path.main}."
+        )
 
-    def said(self, cut: str, one: Effect) -> str:
-        """A cut and its effect in words."""
+    def sentence(self, cut: str) -> str:
+        """A cut and its effect in words, without the full stop."""
+        tested = self.effect(cut)
         lose = float(self.better.mean())
-        part = round(one.mean / lose, 2) + 0.0 if lose > 0 else 0.0  # no minus before a zero
+        part = round(tested.mean / lose, 2) + 0.0 if lose > 0 else 0.0  # no minus before a zero
         share = f", {part:.0%} of (original - random)" if lose > 0 else ""
         return (
-            f"{cut} changes {self.measure} by {plain(one.mean)} "
-            f"{between(one.low, one.high, plain)}{share} (margin "
-            f"{plain(one.margin)}; uncorrected p: change {chance(one.p_change)}, no change beyond "
-            f"the margin {chance(one.p_none)})"
+            f"{cut} changes {self.measure} by {plain(tested.mean)} "
+            f"{between(tested.low, tested.high, plain)}{share} (margin "
+            f"{plain(tested.margin)}; uncorrected p: change {chance(tested.p_change)}, no change "
+            f"beyond the margin {chance(tested.p_none)})"
         )
 
     def needed(self, cut: str, times: float) -> int | None:
@@ -228,7 +223,7 @@ class Changes:
 
         Args:
             cut: the cut.
-            times: by how much the correction over the claims multiplies p.
+            times: the factor by which the correction over the claims multiplies p.
         """
         change, inside = self.of[cut], self.margin * self.better
         none = inside - np.sign(change.mean()) * change
@@ -238,19 +233,19 @@ class Changes:
         ]
         return min((count for count in counts if count is not None), default=None)
 
-    def found(
+    def finding(
         self, proof: Evidence, words: str, cut: str, source: str = "evidence/queries"
-    ) -> Found:
-        """A claim whose number is the change of the measure under one cut."""
-        one = self.effect(cut)
-        return Found(
+    ) -> Finding:
+        """The finding whose number is the change of the measure under one cut."""
+        tested = self.effect(cut)
+        return Finding(
             words,
             proof,
-            one.mean,
-            known(one.low),
-            known(one.high),
+            tested.mean,
+            known(tested.low),
+            known(tested.high),
             f"change of {self.measure}",
-            one.n,
+            tested.n,
             "queries",
             lambda times: self.needed(cut, times),
             source,
@@ -258,7 +253,7 @@ class Changes:
 
 
 def changes(results: Results, margin: float, seed: int) -> Changes | None:
-    """What the cuts of the study ``evidence`` did; None where it was not run."""
+    """The changes under the cuts of the study ``evidence``; None where it was not run."""
     if "evidence" not in results:
         return None
     result = results["evidence"]
@@ -283,30 +278,45 @@ def changes(results: Results, margin: float, seed: int) -> Changes | None:
     )
 
 
-Decision = Callable[[Results, float, int], Found]
+Decision = Callable[[Results, float, int], Finding]
 _NOT_CUT = "the cuts that the claims rest on were not made (study evidence)"
 
 
 def one_cut(cut: str, matters: bool) -> Decision:
     """A claim that one cut lowers the measure, or that it does not change it."""
 
-    def decide(results: Results, margin: float, seed: int) -> Found:
-        held = changes(results, margin, seed)
-        if held is None:
-            return lacking(_NOT_CUT)
-        if cut in held.impossible:
-            return lacking(held.why_not([cut]))
-        one = held.effect(cut)
-        proof = of_effect([one]) if matters else of_none([one])
-        proof = replace(proof, lacking=held.why_not([cut]))
-        words = f"Cutting {held.said(cut, one)}.{_beyond(results, cut)}"
-        return held.found(proof, words, cut)
+    def decide(results: Results, measured: Changes) -> Finding:
+        tested = measured.effect(cut)
+        proof = of_effect([tested]) if matters else of_none([tested])
+        words = f"Cutting {measured.sentence(cut)}.{_beyond(results, cut)}"
+        return measured.finding(replace(proof, lacking=measured.why_not([cut])), words, cut)
 
-    return decide
+    return _of_cuts(lambda results: [cut], decide)
+
+
+def _of_cuts(
+    names: Callable[[Results], Sequence[str]], decide: Callable[[Results, Changes], Finding]
+) -> Decision:
+    """A decision from the changes under some cuts; nothing is decided where one was not made."""
+
+    def decision(results: Results, margin: float, seed: int) -> Finding:
+        measured = changes(results, margin, seed)
+        if measured is None:
+            return lacking(_NOT_CUT)
+        wanted = names(results)
+        if any(name in measured.impossible for name in wanted):
+            return lacking(measured.why_not(wanted))
+        return decide(results, measured)
+
+    return decision
+
+
+def _cuts_of(paths: Sequence[cuts.Path]) -> list[str]:
+    return [cut for path in paths for cut in path.cuts]
 
 
 def _beyond(results: Results, cut: str) -> str:
-    """What the study of controls says of a cut; described, the claim does not rest on it."""
+    """A sentence on the cut from the study of controls; the claim does not rest on it."""
     table = results["controls"].tables["controls"] if "controls" in results else None
     rows = [] if table is None or "verdict" not in table else records(table)
     for row in rows:
@@ -320,57 +330,47 @@ def _beyond(results: Results, cut: str) -> str:
     return ""
 
 
-def separators(results: Results, margin: float, seed: int) -> Found:
-    """Query and document read SEP for nothing."""
-    held = changes(results, margin, seed)
-    if held is None:
-        return lacking(_NOT_CUT)
-    paths = cuts.read_sep(_layers(results))
-    return _no_op(results, held, paths, ("SEP1", "SEP2"), None)
+def _separators(results: Results, measured: Changes) -> Finding:
+    """Query and document read SEP without effect."""
+    return _no_op(results, measured, cuts.read_sep(_layers(results)), ("SEP1", "SEP2"), None)
 
 
-def early_cls(results: Results, margin: float, seed: int) -> Found:
-    """Query and document read CLS for nothing in the early layers."""
-    held = changes(results, margin, seed)
-    if held is None:
-        return lacking(_NOT_CUT)
+def _early_cls(results: Results, measured: Changes) -> Finding:
+    """Query and document read CLS without effect in the early layers."""
     layers = _layers(results)
-    return _no_op(results, held, [cuts.read_cls(layers)], ("CLS",), cuts.early(layers))
+    return _no_op(results, measured, [cuts.read_cls(layers)], ("CLS",), cuts.early(layers))
 
 
 def _no_op(
     results: Results,
-    held: Changes,
+    measured: Changes,
     paths: Sequence[cuts.Path],
     parts: tuple[str, ...],
     below: int | None,
-) -> Found:
-    """Being read does nothing: no cut of it changes the measure, whatever is written from there."""
-    names = [cut for path in paths for cut in path.cuts]
-    if any(name in held.impossible for name in names):
-        return lacking(held.why_not(names))
-    used, said = zip(*(held.backup(path) for path in paths), strict=True)
+) -> Finding:
+    """Reading some parts has no effect: no cut of it changes the measure."""
+    used, sentences = zip(*(measured.backup(path) for path in paths), strict=True)
     used = tuple(dict.fromkeys(used))
-    effects = {cut: held.effect(cut) for cut in used}
-    worst = max(used, key=lambda cut: abs(effects[cut].mean))
+    effects = {cut: measured.effect(cut) for cut in used}
+    largest = max(used, key=lambda cut: abs(effects[cut].mean))
     written = _sinks(results, parts, below)
-    why = held.why_not(names)
+    why = measured.why_not(_cuts_of(paths))
     if not why and written is None:
         why = "what is written from there (norm mass) was not measured (study attention)"
-    words = [f"{held.said(cut, one)}." for cut, one in effects.items()]
-    words += [*dict.fromkeys(one for one in said if one), *([written] if written else [])]
+    words = [f"{measured.sentence(cut)}." for cut in used]
+    words += [*dict.fromkeys(filter(None, sentences)), *([written] if written else [])]
     proof = replace(of_none(list(effects.values())), lacking=why)
-    return held.found(proof, " ".join(words), worst, "evidence/queries, attention/noop")
+    return measured.finding(proof, " ".join(words), largest, "evidence/queries, attention/noop")
 
 
 def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -> str | None:
-    """How much is read and how much is written from some parts; None where it was not measured."""
+    """The shares that are read and written from some parts; None where they were not measured."""
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
         return None
     rows = records(results["attention"].tables["noop"])
-    mine = [row for row in rows if below is None or number(row, "layer") < below]
+    heads = [row for row in rows if below is None or number(row, "layer") < below]
     mass, norm = (
-        np.array([sum(number(row, f"{kind}_{part}") for part in parts) for row in mine])
+        np.array([sum(number(row, f"{kind}_{part}") for part in parts) for row in heads])
         for kind in ("mass", "norm")
     )
     names = " and ".join(parts)
@@ -388,94 +388,85 @@ def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -
 
 
 def _layers(results: Results) -> int:
-    return next(
-        int(str(one.options["layers"])) for one in results.values() if "layers" in one.options
-    )
+    options = (result.options for result in results.values())
+    return next(int(str(known["layers"])) for known in options if "layers" in known)
 
 
-def gathered_last(results: Results, margin: float, seed: int) -> Found:
+def _gathered_last(results: Results, measured: Changes) -> Finding:
     """CLS can be blind to query and document in the lower half, and not in the upper."""
-    held = changes(results, margin, seed)
-    if held is None:
-        return lacking(_NOT_CUT)
     paths = cuts.gathering(_layers(results))
-    names = [cut for path in paths for cut in path.cuts]
-    if any(name in held.impossible for name in names):
-        return lacking(held.why_not(names))
-    (low, first), (high, second) = (held.backup(path) for path in paths)
-    below, above = held.effect(low), held.effect(high)
-    proof = replace(both(of_none([below]), of_effect([above])), lacking=held.why_not(names))
-    words = [f"{held.said(low, below)}.", f"{held.said(high, above)}.", first, second]
-    return held.found(proof, " ".join(one for one in words if one), low)
+    (low, first), (high, second) = (measured.backup(path) for path in paths)
+    proof = both(of_none([measured.effect(low)]), of_effect([measured.effect(high)]))
+    words = [f"{measured.sentence(low)}.", f"{measured.sentence(high)}.", first, second]
+    proof = replace(proof, lacking=measured.why_not(_cuts_of(paths)))
+    return measured.finding(proof, " ".join(filter(None, words)), low)
+
+
+separators = _of_cuts(lambda results: _cuts_of(cuts.read_sep(_layers(results))), _separators)
+early_cls = _of_cuts(lambda results: _cuts_of([cuts.read_cls(_layers(results))]), _early_cls)
+gathered_last = _of_cuts(lambda results: _cuts_of(cuts.gathering(_layers(results))), _gathered_last)
 
 
 def _per_query(results: Results, table: str, direction: str) -> list[Row]:
-    """The rows of a direction in one of the attention study's tables of queries."""
+    """The rows of a direction in one of the attention study's tables."""
     if "attention" not in results or table not in results["attention"].tables:
         return []
     rows = records(results["attention"].tables[table])
     return [row for row in rows if row["direction"] == direction]
 
 
-def _ready(results: Results, rows: Sequence[Row], measure_needed: bool = True) -> str:
-    """Why a claim over these queries cannot be decided; empty where it can."""
-    held = changes(results, 0.0, 0)
-    if held is None and measure_needed:
+def _ready(results: Results, queries: int) -> str:
+    """Why a claim over so many queries cannot be decided; empty where it can."""
+    measured = changes(results, 0.0, 0)
+    if measured is None:
         return f"whether the model is better than random is not known: {_NOT_CUT}"
-    queries = len({(row["collection"], row["qid"]) for row in rows})
-    if short := unready(np.linspace(1, 2, queries)):
-        return short
-    return "" if held is None else unready(held.better, held.measure)
+    return unready(np.linspace(1, 2, queries)) or unready(measured.better, measured.measure)
 
 
-def hard_negatives(results: Results, margin: float, seed: int) -> Found:
+def hard_negatives(results: Results, margin: float, seed: int) -> Finding:
     """Hard negatives get more semantic mass than easy ones, over all heads."""
-    rows = [row for row in _per_query(results, "negatives", "Q->D") if not row["selected"]]
+    every = _per_query(results, "negatives", "Q->D")
+    rows = [row for row in every if not row["selected"]]
     if len(rows) < 2:
         return lacking("semantic mass in hard and easy negatives was not measured on two queries")
-    one: Mean = mean_of(
-        [number(row, "more") for row in rows], [str(row["collection"]) for row in rows], seed
-    )
     values = np.array([number(row, "more") for row in rows])
-    chosen = [row for row in _per_query(results, "negatives", "Q->D") if row["selected"]]
+    mean = mean_of(values.tolist(), [str(row["collection"]) for row in rows], seed)
+    chosen = [row for row in every if row["selected"]]
     more = (
         f" In {chosen[0]['heads']} semantic matching heads, selected on the other half of the "
         f"queries: {average(chosen, 'more'):.4f} more (described, not tested)."
         if chosen
         else ""
     )
-    return Found(
+    queries = len({(row["collection"], row["qid"]) for row in rows})
+    return Finding(
         f"Semantic mass Q->D, all heads: {average(rows, 'hard'):.4f} in hard and "
-        f"{average(rows, 'easy'):.4f} in easy negatives, {one.value:.4f} more "
-        f"{between(one.low, one.high, '{:.4f}'.format)}.{more}",
-        replace(one.evidence, lacking=_ready(results, rows)),
-        one.value,
-        known(one.low),
-        known(one.high),
+        f"{average(rows, 'easy'):.4f} in easy negatives, {mean.value:.4f} more "
+        f"{between(mean.low, mean.high, '{:.4f}'.format)}.{more}",
+        replace(mean.evidence, lacking=_ready(results, queries)),
+        mean.value,
+        known(mean.low),
+        known(mean.high),
         "attention mass",
-        one.n,
+        mean.n,
         "queries",
         lambda times: queries_needed(np.sign(values.mean()) * values, alpha=ALPHA / 2 / times),
         "attention/negatives",
     )
 
 
-def lexical_first(results: Results, margin: float, seed: int) -> Found:
+def lexical_first(results: Results, margin: float, seed: int) -> Finding:
     """Lexical matching lies in lower layers than other matching, beyond what shuffling gives."""
     if "attention" not in results or "stages" not in results["attention"].tables:
         return lacking("the same-stem share was not measured (study attention)")
-    rows = [
-        row for row in records(results["attention"].tables["stages"]) if row["direction"] == "Q->D"
-    ]
+    rows = _per_query(results, "stages", "Q->D")
     if not rows:
         return lacking("no query has both relevant and easy passages (study attention)")
     (row,) = rows
     observed, null = number(row, "later"), number(row, "null")
     if np.isnan([observed, null]).any():
         return lacking("no head reads relevant passages more, on its own stem and on others")
-    why = _ready(
-        results, [{"collection": "", "qid": n} for n in range(int(number(row, "queries")))]
-    )
+    why = _ready(results, int(number(row, "queries")))
     if not why and number(row, "negative") > 0.2:
         why = (
             f"{number(row, 'negative'):.0%} of the weight is negative (heads that read random "
@@ -488,7 +479,7 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
         f"Relevance shuffled within queries gives {plain(null)}; the excess is "
         f"{plain(observed - null)} (uncorrected permutation p {chance(number(row, 'p_later'))})."
     )
-    return Found(
+    return Finding(
         words,
         Evidence(number(row, "p_later"), number(row, "p_earlier"), why),
         known(observed - null),
@@ -501,11 +492,11 @@ def lexical_first(results: Results, margin: float, seed: int) -> Found:
     )
 
 
-def upper_right(results: Results, margin: float, seed: int) -> Found:
+def upper_right(results: Results, margin: float, seed: int) -> Finding:
     """Matching heads have the higher alignment and the higher contrast, inside their layers.
 
-    The contrast also hangs on the queries whose mean states it was made of: it must be higher in
-    resamples of these, too. The alignment is made of weights alone.
+    The contrast also depends on the queries that give the mean states: it must be higher in
+    resamples of these, too. The alignment depends on weights alone.
     """
     if "circuits" not in results or "attention" not in results:
         return lacking("Figure 2 needs the studies circuits and attention")
@@ -515,14 +506,14 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
         return lacking("no matching heads were looked for")
     if is_earlier(results["attention"].tables):
         return lacking(f"matching heads cannot be used: {EARLIER}")
-    mine = {
+    kept = {
         (row["layer"], row["head"]) for row in matched if row["direction"] == "Q->D" and row["held"]
     }
-    marked = np.array([(row["layer"], row["head"]) in mine for row in heads])
+    marked = np.array([(row["layer"], row["head"]) in kept for row in heads])
     if few := too_few(marked):
         return lacking(few)
     resampled = resampled_contrast(results["circuits"])
-    seen, proof = outstanding(heads, marked, resampled, seed=seed)
+    tests, proof = outstanding(heads, marked, resampled, seed=seed)
     low = high = None
     more = "The contrast was not measured in resamples of the queries."
     if resampled is not None:
@@ -535,17 +526,17 @@ def upper_right(results: Results, margin: float, seed: int) -> Found:
             f"{plain(high)}], and above it in {(moved > 0).mean():.1%} of them."
         )
     queries = results["attention"].pairs[["collection", "qid"]].drop_duplicates()
-    why = _ready(results, [{"collection": "", "qid": n} for n in range(len(queries))])
+    why = _ready(results, len(queries))
     words = "; ".join(
         f"their {what} is {plain(value)} above the mean of their layer (permuted inside layers, "
         f"uncorrected p {chance(above)})"
-        for what, (value, above, _) in seen.items()
+        for what, (value, above, _) in tests.items()
     )
-    least = max(seen, key=lambda what: seen[what][1])
-    return Found(
+    least = max(tests, key=lambda what: tests[what][1])
+    return Finding(
         f"{int(marked.sum())} of {len(heads)} heads match Q->D: {words}. {more}",
         replace(proof, lacking=why),
-        seen[least][0],
+        tests[least][0],
         low if least != "alignment" else None,
         high if least != "alignment" else None,
         f"{least}, above the layer's mean",

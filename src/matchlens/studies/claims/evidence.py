@@ -1,12 +1,12 @@
-"""The cuts that the claims rest on, each with the cuts that tell whether it leaves a back door.
+"""The cuts that the claims rest on, each with the cuts that show whether it leaves a backup path.
 
-Some tokens may carry the same state (CLS, SEP1 and SEP2 do from some layer on), so that cutting one
-of them leaves the others to do its work: a backup path. So each cut of CLS or SEP stands beside its
-siblings and their joint cut, and a claim uses the joint cut where that does more damage than every
-single one.
+Some tokens may carry the same state (CLS, SEP1 and SEP2 do from some layer on), so that where one
+of them is cut the others do its work: a backup path. So each cut of CLS or SEP is run beside the
+same cut of the others and their joint cut, and a claim uses the joint cut where that does more
+damage than every single one.
 
-A sample of the judged passages is one of many. The cuts are few, so they are made on further draws
-of the sample, too: what a claim says of one draw should be so on the others.
+A sample of the judged passages is one of many. The cuts are few, so they are run on further draws
+of the sample, too: a claim should have the same verdict on all of them.
 """
 
 from __future__ import annotations
@@ -84,11 +84,12 @@ def read_cls(layers: int) -> Path:
 
 def gathering(layers: int) -> tuple[Path, Path]:
     """CLS blind to query and document in the lower half, and from there on."""
-    found = []
-    for where in (f"@0:{half(layers)}", f"@{half(layers)}:{layers}"):
+
+    def path(where: str) -> Path:
         single = [f"{part}->{{Q,D}}{where}" for part in ("CLS", "SEP1", "SEP2")]
-        found.append(Path(single[0], tuple(single[1:]), f"{{CLS,SEP1,SEP2}}->{{Q,D}}{where}"))
-    return found[0], found[1]
+        return Path(single[0], tuple(single[1:]), f"{{CLS,SEP1,SEP2}}->{{Q,D}}{where}")
+
+    return path(f"@0:{half(layers)}"), path(f"@{half(layers)}:{layers}")
 
 
 def evidence_cuts(layers: int) -> tuple[str, ...]:
@@ -111,13 +112,13 @@ def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], 
     (1, 8)
     """
     known = set(_ranked(pairs))
-    seen, draws, new = [known], [], []
-    for one in redraws:
-        own = _ranked(one)
-        if set(own) in seen:
+    samples, draws, new = [known], [], []
+    for redraw in redraws:
+        own = _ranked(redraw)
+        if set(own) in samples:
             continue
-        seen.append(set(own))
-        draws.append(replace(one, pairs=tuple(own.values())))
+        samples.append(set(own))
+        draws.append(replace(redraw, pairs=tuple(own.values())))
         new += [pair for key, pair in own.items() if key not in known]
         known |= set(own)
     return draws, new
@@ -139,7 +140,7 @@ def evidence(
     redraw_progress: Progress | None = None,
     **options: object,
 ) -> Result:
-    """Make the cuts that the claims rest on.
+    """Run the cuts that the claims rest on.
 
     Returns:
         Tables ``cuts`` (one row for each cut) and ``queries`` (one row for each cut and query, the
@@ -158,7 +159,7 @@ def evidence(
     if settings.rank_easy:
         raise InputError("redraws hold no easy negatives; leave out redraws or rank_easy")
     if settings.most_pairs is not None:
-        redraws = [thin(one, settings.most_pairs, seed=settings.seed)[0] for one in redraws]
+        redraws = [thin(draw, settings.most_pairs, seed=settings.seed)[0] for draw in redraws]
     used = replace(pairs, pairs=tuple(pairs.pairs[row] for row in done.rows))
     draws, new = further(used, redraws)
     values = done.out.scores.values
@@ -168,14 +169,14 @@ def evidence(
         out = execution(new, conditions, seed=settings.seed)
         values = np.hstack([values, out.scores.values])
     scored = [*used.pairs, *new]
-    place = {(one.collection, one.qid, one.docid): row for row, one in enumerate(scored)}
-    frames, said, about = [], [], [_about(used, done.queries)]
+    place = {(pair.collection, pair.qid, pair.docid): row for row, pair in enumerate(scored)}
+    frames, notes, about = [], [], [_about(used, done.queries)]
     for number, draw in enumerate(draws, start=1):
-        rows = [place[one.collection, one.qid, one.docid] for one in draw.pairs]
+        rows = [place[pair.collection, pair.qid, pair.docid] for pair in draw.pairs]
         try:
             frames.append(_measured(done, draw, values[:, rows]).assign(draw=number))
         except InputError as error:  # none of its queries can move the measure
-            said.append(f"draw {number} of the sample was left out: {error}")
+            notes.append(f"draw {number} of the sample was left out: {error}")
             continue
         about.append(_about(draw, frames[-1]))
     if frames:
@@ -186,7 +187,7 @@ def evidence(
         "draws_that_differ": 1 + len(draws),
         "pairs_scored": len(scored),
     }
-    return done.result(NAME, drawn, tables, said)
+    return done.result(NAME, drawn, tables, notes)
 
 
 def _about(draw: PairSet, queries: pd.DataFrame) -> dict[str, object]:
@@ -221,12 +222,3 @@ def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame
         ],
         ignore_index=True,
     )
-
-
-def named(cuts: Sequence[str]) -> str:
-    """Cuts in a sentence.
-
-    >>> named(["D->D", "D->Q", "Q->D"])
-    'D->D, D->Q and Q->D'
-    """
-    return " and ".join([", ".join(cuts[:-1]), cuts[-1]] if len(cuts) > 1 else list(cuts))

@@ -224,10 +224,11 @@ def _overlap(done: CutStudy, names: list[str]) -> Iterator[float]:
     from matchlens.models.random_edges import TAKEN
 
     places = [done.out.plan.controls.index(name) for name in names]
-    total = dict(zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True))
+    total: dict[str, float] = dict(
+        zip(TAKEN, done.out.taken[places].sum((0, 1)).tolist(), strict=True)
+    )
     for name in ("edges", "mass"):
-        taken = total[name]
-        yield total[f"{name}_inside"] / taken if taken else float("nan")
+        yield total[f"{name}_inside"] / total[name] if total[name] else float("nan")
 
 
 def _verdicts(

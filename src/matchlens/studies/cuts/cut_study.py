@@ -474,7 +474,8 @@ def conduct(
                 table.assign(measure=name) for name, table in zip(names, of_measures, strict=True)
             ]
             whole = pd.concat(stacked, ignore_index=True)
-            more[title] = whole[["measure", *(key for key in whole if key != "measure")]]
+            columns = ["measure", *(key for key in whole if key != "measure")]
+            more[title] = pd.DataFrame(whole[columns])
     (table, per_query), (_, queries, left_out) = tables[0], ranks[0]
     texts = [*left_out, *notes(out, used.pairs, queries, table), *note(list(reasons.values()))]
     texts += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
