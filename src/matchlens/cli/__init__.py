@@ -58,8 +58,8 @@ def _run(parsed: Any) -> int:
     if getattr(parsed, "explain", False):
         say("matchlens: --explain is now called --dry-run", quiet=False)
         parsed = replace(parsed, dry_run=True, explain=False)  # type: ignore[call-arg]
-    (command,) = (one for one in commands().values() if one.settings is type(parsed))
-    return command.run(parsed) or 0
+    by_settings = {command.settings: command for command in commands().values()}
+    return by_settings[type(parsed)].run(parsed) or 0
 
 
 def _status_after(error: BaseException, words: Sequence[str]) -> int | None:

@@ -30,10 +30,10 @@ def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
         "--passages": settings.passages,
     }
     named = [name for name, paths in {**files, "--run": settings.run}.items() if paths]
-    ways = [settings.demo, bool(settings.dataset), bool(named)]
-    if sum(ways) != 1:
+    number = sum((settings.demo, bool(settings.dataset), bool(named)))
+    if number != 1:
         raise InputError(
-            f"{sum(ways)} collections named; expected exactly one of: --demo; --dataset ID; "
+            f"{number} collections named; expected exactly one of: --demo; --dataset ID; "
             "--topics FILE --qrels FILE --passages FILE [--run FILE]"
         )
     query_field, doc_fields = settings.query_field, settings.doc_fields
@@ -80,8 +80,8 @@ def _from_files(settings: StudySettings, preset: Preset) -> list[Collection]:
             "or --easy N for random passages outside it, or leave it out"
         )
     return [
-        trec.load(topic, qrel, settings.passages or [], one, name=name)
-        for topic, qrel, one, name in zip(
+        trec.load(topic, qrel, settings.passages or [], ranking, name=name)
+        for topic, qrel, ranking, name in zip(
             topics, qrels, run or [None] * len(topics), _names(topics), strict=True
         )
     ]
@@ -106,7 +106,7 @@ def _names(topics: Sequence[Path]) -> list[str | None]:
 
 
 def check_own_parts(settings: Settings) -> None:
-    """Check that the parts of one's own that cuts and directions name are given."""
+    """Check that the user-defined parts in cuts and directions are defined."""
     from matchlens.corpora.own import read_parts
     from matchlens.directions import Cut
     from matchlens.parts import Part
@@ -115,7 +115,7 @@ def check_own_parts(settings: Settings) -> None:
     texts = [*(getattr(settings, "cut", None) or ()), *(getattr(settings, "direction", None) or ())]
     cuts = {text: [Cut.parse(text)] for text in texts}
     sets = getattr(settings, "sets", None)  # the sweep's option of that name is a list
-    cuts |= {name: list(some) for name, some in sets.items()} if isinstance(sets, dict) else {}
+    cuts |= {name: list(group) for name, group in sets.items()} if isinstance(sets, dict) else {}
     fields, parts = getattr(settings, "fields", None), getattr(settings, "parts", None)
     own = {} if parts is None else dict.fromkeys(read_parts(parts), Part.D)
     own |= {name.strip().upper(): Part.D for name in (fields or "").split(",") if name.strip()}
@@ -123,12 +123,12 @@ def check_own_parts(settings: Settings) -> None:
 
 
 def draw(
-    found: Sequence[Collection], settings: StudySettings, preset: Preset, *, easy: int, seed: int
+    read: Sequence[Collection], settings: StudySettings, preset: Preset, *, easy: int, seed: int
 ) -> PairSet:
     """Draw the candidates that the options choose, over all collections.
 
     Args:
-        found: the collections.
+        read: the collections.
         settings: the options.
         preset: gives the size of the sample where the options do not.
         easy: easy negatives for each query.
@@ -138,15 +138,15 @@ def draw(
     from matchlens.corpora.own import read_parts, spans_by_id
 
     per_grade, depth = settings.per_grade, settings.depth
-    ways = {
+    flags = {
         "--per-grade": per_grade is not None,
         "--all-judged": settings.all_judged,
         "--depth": depth is not None,
     }
-    chosen = [name for name, is_given in ways.items() if is_given]
-    if len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} exclude each other; give only one of them")
-    if not chosen:
+    typed = [flag for flag, is_typed in flags.items() if is_typed]
+    if len(typed) > 1:
+        raise InputError(f"{' and '.join(typed)} exclude each other; give only one of them")
+    if not typed:
         depth = preset.depth
     most = preset.per_grade if per_grade is None else per_grade
     parts = {} if settings.parts is None else read_parts(settings.parts)
@@ -161,7 +161,7 @@ def draw(
 
     sets = [
         choose(
-            one,
+            collection,
             per_grade=None if settings.all_judged or depth is not None else most,
             all_judged=settings.all_judged,
             depth=depth,
@@ -172,7 +172,7 @@ def draw(
             easy=easy,
             seed=seed,
         )
-        for one in found
+        for collection in read
     ]
-    sets = [with_own(chosen, one) for chosen, one in zip(sets, found, strict=True)]
+    sets = [with_own(pairs, collection) for pairs, collection in zip(sets, read, strict=True)]
     return sets[0] if len(sets) == 1 else PairSet.join(sets)

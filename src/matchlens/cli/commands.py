@@ -103,11 +103,10 @@ class GroupedHelp(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options, each group under its name."""
         cls: Any = inspect.unwrap(self.callback)  # type: ignore[arg-type]
-        names = [one.name for one in options_of(cls)]
+        names = [option.name for option in options_of(cls)]
         groups: dict[str, list[tuple[str, str]]] = {}
-        for param in sorted(
-            self.get_params(ctx), key=lambda one: [*names, one.name].index(one.name)
-        ):
+        params = self.get_params(ctx)
+        for param in sorted(params, key=lambda each: [*names, each.name].index(each.name)):
             line = param.get_help_record(ctx)
             if line is not None:
                 panel = getattr(param, "rich_help_panel", None) or RUNNING

@@ -14,13 +14,14 @@ from matchlens.cli.candidates import check_own_parts, collections, draw
 from matchlens.cli.recording import machine, record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError, Interrupted
-from matchlens.options import Placement, StudySettings
+from matchlens.options import ModelSettings, Placement, StudySettings
 from matchlens.settings import Effect, Settings, options_of
 from matchlens.studies.registry import STUDIES
 from matchlens.studies.spec import Inputs
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet
+    from matchlens.models.folder import ModelFolder
     from matchlens.models.load import Reranker
     from matchlens.results import Result
     from matchlens.runners import Runner
@@ -53,7 +54,7 @@ class Job:
 
     @property
     def quiet(self) -> bool:
-        """Whether stderr stays empty."""
+        """Whether nothing is printed to stderr."""
         return self.settings.quiet
 
     def redraws(self, number: int) -> list[PairSet]:
@@ -156,18 +157,17 @@ class Job:
         result.texts.update(files_of(result))
         if self.settings.runs and (self.command != "study" or result.study == "ablation"):
             result.texts.update(trec_runs(result))
-        result.log, result.arrays = (), {}  # both are saved with the tables
+        result.log, result.arrays = (), {}  # both are saved already, with the tables
         result.save(self.settings.out)
         result.arrays = arrays
 
     def _about(self) -> dict[str, object]:
-        """What an unfinished run would make: a run with other options cannot go on with it."""
+        """What identifies an unfinished run: a run with other options cannot resume it."""
         from matchlens.studies.common import identity
 
         options, inputs = self.settings.recorded(), self.inputs
-        affecting = [
-            one.name for one in options_of(type(self.settings)) if one.effect is Effect.RESULT
-        ]
+        known = options_of(type(self.settings))
+        affecting = [option.name for option in known if option.effect is Effect.RESULT]
         model = inputs.folder.identity(self.settings.dtype, self.limit, self.settings.negate)
         return {
             "command": self.command,
@@ -192,20 +192,9 @@ class Job:
         )
 
     def _load(self) -> Reranker:
-        """Load and check the model; torch is imported here."""
-        folder, settings = self.inputs.folder, self.settings
-        say(f"loading and checking model {folder.name!r} ...", self.quiet)
-        from matchlens.models.load import load
-        from matchlens.models.packed import keep_memory
-
-        keep_memory()
-        model = load(
-            folder,
-            device=settings.device,
-            dtype=settings.dtype,
-            max_length=self.limit,
-            negate=settings.negate,
-        )
+        settings = self.settings
+        say(f"loading and checking model {self.inputs.folder.name!r} ...", self.quiet)
+        model = load_model(self.inputs.folder, settings, self.limit)
         if self.record:
             self.record["machine"] = machine(model)
             self.record["options"] |= {
@@ -216,15 +205,38 @@ class Job:
         return model
 
 
+def model_folder(settings: ModelSettings) -> ModelFolder:
+    """The folder of the model that the options name, with their prompt and label."""
+    from matchlens.models.folder import find
+
+    folder = find(settings.model, settings.revision).asked(settings.prompt)
+    return folder.labelled(settings.label, negate=settings.negate)
+
+
+def load_model(folder: ModelFolder, settings: ModelSettings, limit: int | None) -> Reranker:
+    """Load and check the model for a whole process; torch is imported here."""
+    from matchlens.models.load import load
+    from matchlens.models.packed import keep_memory
+
+    keep_memory()
+    return load(
+        folder,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_length=limit,
+        negate=settings.negate,
+    )
+
+
 def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     """Check every option that can be checked without loading the model, and draw the pairs.
 
     Args:
         command: the command's name.
         settings: the study's options, with its own defaults filled in.
-        typed: the command's options as they were given, for the manifest.
+        typed: the command's options as they were typed, for the manifest.
     """
-    from matchlens.models.folder import check_dtype, check_length, find
+    from matchlens.models.folder import check_dtype, check_length
     from matchlens.ranking import parse_measure
     from matchlens.results import MANIFEST, check_folder
     from matchlens.studies.common import identity, relevant_grade
@@ -237,12 +249,11 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     check_dtype(settings.dtype)
     if out is not None:
         check_folder(out)
-    found = collections(settings, preset)
-    folder = find(settings.model, settings.revision).asked(settings.prompt)
-    folder = folder.labelled(settings.label, negate=settings.negate)
+    read = collections(settings, preset)
+    folder = model_folder(settings)
     limit = preset.max_length if settings.max_length is None else settings.max_length
     check_length(limit)
-    pairs = draw(found, settings, preset, easy=settings.easy or 0, seed=settings.seed)
+    pairs = draw(read, settings, preset, easy=settings.easy or 0, seed=settings.seed)
     rel = relevant_grade(pairs, settings.rel)
     if out is not None and (out / MANIFEST).exists():
         check_folder(out, identity(folder.identity(settings.dtype, limit, settings.negate), pairs))
@@ -250,7 +261,7 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
         command,
         Inputs(settings, folder, pairs, rel),
         limit,
-        lambda seed: draw(found, settings, preset, easy=0, seed=seed),
+        lambda seed: draw(read, settings, preset, easy=0, seed=seed),
     )
     if out is None:
         return job

@@ -34,14 +34,14 @@ def record(
     resolved: Mapping[str, Any] | None = None,
     model: ModelFolder | None = None,
 ) -> dict[str, object]:
-    """A command as a manifest keeps it.
+    """A command as a manifest records it.
 
-    Paths are kept as they were given, with the folder that they start from; no hash and no
+    Paths are recorded as they were typed, with the folder that they start from; no hash and no
     comparison depends on them.
 
     Args:
         name: the command's name, such as ``sweep``.
-        settings: its options as they were given.
+        settings: its options as they were typed.
         resolved: values that took the place of None, by option.
         model: the model's folder, where the command takes a model.
 
@@ -56,9 +56,9 @@ def record(
     >>> record("demo", DemoSettings(out=Path("x"), seed=3, quiet=True))["asked"]
     {'seed': 3}
     """
-    known = [one for one in options_of(type(settings)) if one.recorded]
+    known = [option for option in options_of(type(settings)) if option.recorded]
     models = dict(_models(model, getattr(settings, "base", None)))
-    paths = {one.name: getattr(settings, one.name) for one in known if one.kind is Path}
+    paths = {each.name: getattr(settings, each.name) for each in known if each.kind is Path}
     short: dict[str, Any] = {key: _short(value) for key, value in paths.items()}
     local = [key for key, about in models.items() if about["local"] is True]
     short |= {key: str(_short(Path(getattr(settings, key) or "demo"))) for key in local}
@@ -81,11 +81,12 @@ def place_in(settings: Settings, folder: Path, **own: Any) -> Any:
     Args:
         settings: the options of the command.
         folder: where the results go.
-        own: options that say how it runs; those that are not named, or that the command does not
-            have, are left at their defaults.
+        own: options on how it runs; those that are not named, or that the command does not have,
+            are left at their defaults.
     """
-    run = {one.name: one for one in options_of(type(settings)) if one.effect is Effect.RUN}
-    changed = {name: own.get(name, one.default) for name, one in run.items()}
+    known = options_of(type(settings))
+    run = {option.name: option for option in known if option.effect is Effect.RUN}
+    changed = {name: own.get(name, option.default) for name, option in run.items()}
     changed |= {name: folder for name in ("out", "folder") if name in run}
     device = {"device": own["device"]} if own.get("device") and hasattr(settings, "device") else {}
     return replace(settings, **changed, **device)
@@ -109,7 +110,7 @@ def machine(model: Reranker) -> dict[str, object]:
 def _short(value: Any) -> Any:
     """Paths without their folders."""
     if isinstance(value, list):
-        return [_short(one) for one in value]
+        return [_short(path) for path in value]
     return Path(value.name or str(value)) if isinstance(value, Path) else value
 
 
@@ -117,9 +118,9 @@ def _digests(value: Any) -> Iterator[str]:
     """The SHA-256 of each file that an option names."""
     from matchlens.corpora.lines import digest
 
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, Path):
-            yield digest(one)
+    for path in value if isinstance(value, list) else [value]:
+        if isinstance(path, Path):
+            yield digest(path)
 
 
 def _models(model: ModelFolder | None, base: object) -> Iterator[tuple[str, dict[str, object]]]:

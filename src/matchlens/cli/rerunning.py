@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
 import re
 import shlex
 import sys
@@ -58,7 +56,6 @@ REPORT = "report"
 """It takes the results folder as its argument, and changes its claims by --margin."""
 COLLECTIONS = ("topics", "qrels", "passages", "demo", "dataset")
 """Options that name a collection."""
-VERSIONED = ("torch", "transformers", "tokenizers", "numpy", "ir_measures")
 MOST_COMMANDS = 100
 """Commands of a manifest, at most."""
 DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")
@@ -107,7 +104,7 @@ def rerun(settings: RerunSettings) -> int:
     from matchlens.cli.commands import commands
     from matchlens.reading import MANIFEST, read_back, read_manifest
     from matchlens.results import check_folder
-    from matchlens.studies.compare_runs import check_new, file_diffs, said
+    from matchlens.studies.compare_runs import check_new, file_diffs, lines
 
     check_placement(settings)
     folder, quiet, anyway = settings.folder, settings.quiet, settings.anyway
@@ -118,30 +115,32 @@ def rerun(settings: RerunSettings) -> int:
     goes_on = (new / MANIFEST).exists() and not anyway
     check_folder(new, manifest["identity"] if goes_on else None)
     own = {name: getattr(settings, name) for name in (*PLACEMENT, "device", "quiet", "yes")}
-    shown = [replace(one, settings=place_in(one.settings, new)) for one in recorded]
-    _judge(folder, [*_versions(manifest["identity"].get("versions")), *_machines(recorded)], anyway)
-    _allow(folder, shown, settings.yes)
+    placed = [replace(command, settings=place_in(command.settings, new)) for command in recorded]
+    before = [command for command in recorded if not command.value("device")]
+    machines = [line for command in before for line in _machine(command.record.get("machine"))]
+    _judge(folder, [*_versions(manifest["identity"].get("versions")), *machines], anyway)
+    _allow(folder, placed, settings.yes)
     _judge(folder, list(differences(recorded)), anyway)
-    for one in recorded:
-        _set_threads(one.record, quiet)
-    for one in shown:
-        say(f"matchlens: running: {typed(one)}", quiet)
-        commands()[one.name].run(place_in(one.settings, new, **own))
+    for command in recorded:
+        _set_threads(command.record, quiet)
+    for command in placed:
+        say(f"matchlens: running: {typed(command)}", quiet)
+        commands()[command.name].run(place_in(command.settings, new, **own))
     with read_back(folder):
-        found = file_diffs(folder, new)
-    show("\n".join([*said(found), ""]))
-    return 0 if all(one.same for one in found) else 1
+        diffs = file_diffs(folder, new)
+    show("\n".join([*lines(diffs), ""]))
+    return 0 if all(diff.same for diff in diffs) else 1
 
 
 def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:
-    """Refuse what differs from the manifest, or warn of it where a person wants it anyway."""
+    """Refuse differences from the manifest, or warn of them where a person runs it anyway."""
     if differs and not anyway:
         raise InputError(
             f"{str(folder)!r} was made of something else: {listed(differs)}; make it the same, or "
             "give --anyway"
         )
-    for one in differs:
-        warnings.warn(f"not as it was: {one}", MatchlensWarning, stacklevel=2)
+    for difference in differs:
+        warnings.warn(f"not as it was: {difference}", MatchlensWarning, stacklevel=2)
 
 
 def _allow(folder: Path, commands: Sequence[Recorded], yes: bool) -> None:
@@ -149,8 +148,9 @@ def _allow(folder: Path, commands: Sequence[Recorded], yes: bool) -> None:
     if yes:
         return
     reached = list(dict.fromkeys(place for command in commands for place in reaches(command)))
-    lines = [f"{str(folder)!r} would run:", *(f"  {typed(one)}" for one in commands), "and reach:"]
-    say("\n".join([*lines, *(f"  {visible(one)}" for one in reached)]), quiet=False)
+    lines = [f"{str(folder)!r} would run:", *(f"  {typed(each)}" for each in commands)]
+    lines += ["and reach:", *(f"  {visible(place)}" for place in reached)]
+    say("\n".join(lines), quiet=False)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError("nobody is there to be asked, so nothing was run: add --yes to run it")
     if not typer.confirm("run it?", err=True):
@@ -190,7 +190,7 @@ def reaches(command: Recorded) -> Iterator[str]:
     for name in datasets:
         yield f"collection {name!r} of ir_datasets (downloaded if it is not here)"
     for key in files_of(type(command.settings)):
-        yield from (f"file {str(one)!r}" for one in _paths(command, key))
+        yield from (f"file {str(path)!r}" for path in _paths(command, key))
 
 
 def _paths(command: Recorded, option: str) -> list[Path]:
@@ -223,30 +223,30 @@ def commands_of(
             f"{str(folder)!r} holds {len(records):,} commands; expected at most {MOST_COMMANDS}: "
             "run the study anew"
         )
-    found = []
-    for one in records:
-        record = checked(one, folder)
-        left = sorted(key for key in record["asked"] if key in PLACEMENT)
-        if left:
+    recorded = []
+    for entry in records:
+        record = checked(entry, folder)
+        ignored = sorted(key for key in record["asked"] if key in PLACEMENT)
+        if ignored:
             warnings.warn(
-                f"{str(folder)!r} asks for {', '.join(left)}, which is left out: where it runs is "
-                "yours to say (--runner, --workers, --ray-address)",
+                f"{str(folder)!r} asks for {', '.join(ignored)}, which is left out: where it runs "
+                "is yours to say (--runner, --workers, --ray-address)",
                 MatchlensWarning,
                 stacklevel=2,
             )
-        asked = {key: value for key, value in record["asked"].items() if key not in PLACEMENT}
+        values = {key: value for key, value in record["asked"].items() if key not in PLACEMENT}
         if device is not None:
-            asked.pop("device", None)
-        elif not DEVICE.fullmatch(str(asked.get("device", "cpu"))):
+            values.pop("device", None)
+        elif not DEVICE.fullmatch(str(values.get("device", "cpu"))):
             raise InputError(
-                f"{str(folder)!r} asks for the device {str(asked['device'])[:60]!r}; expected cpu, "
-                "cuda or mps: say where it runs by --device"
+                f"{str(folder)!r} asks for the device {str(values['device'])[:60]!r}; expected "
+                "cpu, cuda or mps: say where it runs by --device"
             )
         name, kind = record["command"], commands()[record["command"]].settings
-        placed = {key: _placed(record, kind, key, value) for key, value in asked.items()}
+        placed = {key: _placed(record, kind, key, value) for key, value in values.items()}
         required = {"folder": folder} if name == REPORT else {}
-        found.append(Recorded(name, from_json(kind, placed, **required), record))
-    return found
+        recorded.append(Recorded(name, from_json(kind, placed, **required), record))
+    return recorded
 
 
 def checked(record: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -260,7 +260,7 @@ def checked(record: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
         wrong = ["command"]
     for key in ("files", "models"):
         kind = list if key == "files" else dict
-        if key not in wrong and not all(isinstance(one, kind) for one in record[key].values()):
+        if key not in wrong and not all(isinstance(item, kind) for item in record[key].values()):
             wrong.append(key)
     if wrong:
         raise InputError(
@@ -276,7 +276,7 @@ def _placed(record: Mapping[str, Any], kind: type[Settings], key: str, value: An
     if key not in files_of(kind) and not (about is not None and about.get("local") is True):
         return value
     if isinstance(value, list):
-        return [_placed(record, kind, key, one) for one in value]
+        return [_placed(record, kind, key, item) for item in value]
     if not isinstance(value, str) or "\0" in value or value == "demo":
         return value
     inside = not os.path.isabs(value) and ".." not in Path(value).parts
@@ -291,26 +291,19 @@ def differences(commands: Sequence[Recorded]) -> Iterator[str]:
     Args:
         commands: of :func:`commands_of`, which a person has allowed.
     """
-    for place, one in enumerate(commands):
-        if one not in commands[:place]:
-            yield from _files(one)
-            yield from _models(one)
+    for place, command in enumerate(commands):
+        if command not in commands[:place]:
+            yield from _files(command)
+            yield from _models(command)
 
 
-def _machines(commands: Sequence[Recorded]) -> Iterator[str]:
-    for one in commands:
-        yield from () if one.value("device") else _machine(one.record.get("machine"))
+def _versions(recorded: Any) -> Iterator[str]:
+    from matchlens.studies.common import versions
 
-
-def _versions(held: Any) -> Iterator[str]:
-    from matchlens import __version__
-
-    now = {"matchlens": __version__, "python": platform.python_version()}
-    now |= {name: importlib.metadata.version(name) for name in VERSIONED}
-    held = held if isinstance(held, Mapping) else {}
-    for name, version in now.items():
-        if held.get(name) != version:
-            yield f"{name} was {held.get(name)}, is {version}"
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    for name, version in versions().items():
+        if recorded.get(name) != version:
+            yield f"{name} was {recorded.get(name)}, is {version}"
 
 
 def _files(command: Recorded) -> Iterator[str]:
@@ -347,11 +340,11 @@ def _models(command: Recorded) -> Iterator[str]:
             yield f"{key} {name} had sha256 {str(before)[:12]}, has {now[:12]}"
 
 
-def _machine(held: Any) -> Iterator[str]:
-    """Where it ran: another device is refused, another processor may change a last digit."""
+def _machine(machine: Any) -> Iterator[str]:
+    """Another device is refused; another processor may change a last digit."""
     import torch
 
-    device = held.get("device") if isinstance(held, Mapping) else None
+    device = machine.get("device") if isinstance(machine, Mapping) else None
     now = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and now != "cuda":
         yield "it ran on a CUDA device, and there is none here"
@@ -363,8 +356,8 @@ def _set_threads(record: Mapping[str, Any], quiet: bool) -> None:
     """As many threads as before: sums over another number of threads differ in the last digit."""
     import torch
 
-    held = record.get("machine")
-    threads = held.get("threads") if isinstance(held, Mapping) else None
+    machine = record.get("machine")
+    threads = machine.get("threads") if isinstance(machine, Mapping) else None
     if isinstance(threads, int) and 1 <= threads <= 1024 and threads != torch.get_num_threads():
         say(f"matchlens: {threads} threads, as before", quiet)
         torch.set_num_threads(threads)

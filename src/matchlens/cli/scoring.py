@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+from matchlens.cli.job import load_model, model_folder
 from matchlens.cli.terminal import progress
 from matchlens.corpora import Pair
 from matchlens.corpora.lines import MAX_LINE, is_unicode, numbered
@@ -43,33 +44,23 @@ class ScoreSettings(ModelSettings, Prefixes, BatchTokens, Cuts):
 
 def score(settings: ScoreSettings) -> None:
     """Score pairs under cuts."""
-    from matchlens.models.folder import check_dtype, check_length, find
+    from matchlens.models.folder import check_dtype, check_length
     from matchlens.studies.spec import check_cuts
 
     check_dtype(settings.dtype)
     cuts, total = settings.cut or [], 0
     if settings.pairs != "-":  # every line is checked before the model is loaded
         total = sum(1 for _ in read_pairs(settings.pairs))
-    folder = find(settings.model, settings.revision).asked(settings.prompt)
-    folder = folder.labelled(settings.label, negate=settings.negate)
+    folder = model_folder(settings)
     check_length(settings.max_length)
     check_cuts(cuts, folder, settings.sets)
     rows = read_pairs(settings.pairs, settings.query_prefix, settings.passage_prefix)
     every = [*map(Cut.parse, cuts), *chain.from_iterable(settings.sets.values())]
     size = None if any(cut.how in OVER_ALL for cut in every) else CHUNK
     chunk, done = list(islice(rows, size)), 0
-    from matchlens.models.load import load
-    from matchlens.models.packed import keep_memory
     from matchlens.studies.scoring import score as score_pairs
 
-    keep_memory()
-    loaded = load(
-        folder,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_length=settings.max_length,
-        negate=settings.negate,
-    )
+    loaded = load_model(folder, settings, settings.max_length)
     with progress("score", settings.quiet) as bar:
         while chunk:
             table = score_pairs(

@@ -1,4 +1,4 @@
-"""What a command shows on a terminal: notes, tables, and a progress bar over all of its work."""
+"""Output on a terminal: notes, tables, and a progress bar over all of a command's work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def inert(text: str) -> str:
     True
     """
     pieces = _OURS.split(text)
-    return "".join(one if place % 2 else visible(one) for place, one in enumerate(pieces))
+    return "".join(text if place % 2 else visible(text) for place, text in enumerate(pieces))
 
 
 class Course:

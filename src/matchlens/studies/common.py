@@ -76,7 +76,6 @@ class Execution:
 
 def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
     """Model, pairs and versions: what results must share to stand in one folder."""
-    versions = {name: importlib.metadata.version(name) for name in VERSIONED}
     return {
         "model": dict(model),
         "pairs": {
@@ -86,8 +85,14 @@ def identity(model: Mapping[str, object], pairs: PairSet) -> dict[str, object]:
             "counts": dict(pairs.counts),
             "sources": [dict(source) for source in pairs.sources],
         },
-        "versions": {"matchlens": __version__, "python": platform.python_version(), **versions},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of matchlens, Python and the libraries that numbers depend on."""
+    libraries = {name: importlib.metadata.version(name) for name in VERSIONED}
+    return {"matchlens": __version__, "python": platform.python_version(), **libraries}
 
 
 def run_options(model: Reranker, out: Run) -> dict[str, object]:

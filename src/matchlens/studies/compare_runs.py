@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class FileDiff:
-    """How one file of numbers is like the one from before.
+    """How one file of numbers differs from the one from before.
 
     Args:
         file: its name in the folder.
@@ -53,40 +54,43 @@ class FileDiff:
 def file_diffs(old: Path, new: Path) -> list[FileDiff]:
     """Compare the tables and arrays of two results folders, file by file."""
     with Snapshot.open(old) as before, Snapshot.open(new) as after:
-        held = [set(_numbers(one)) for one in (before, after)]
-        return [_likeness(file, before, after, held) for file in sorted(held[0] | held[1])]
+        names = [set(_numbers(snapshot)) for snapshot in (before, after)]
+        return [
+            FileDiff(file, MISSING)
+            if file not in names[1]
+            else FileDiff(file, MORE)
+            if file not in names[0]
+            else _diff(file, before, after)
+            for file in sorted(names[0] | names[1])
+        ]
 
 
-def _numbers(held: Snapshot) -> Iterator[str]:
-    """The files that hold numbers: every table once, every array."""
-    names = [PAIRS, SCORES, *(f"{METERS}/{name}.npy" for name in held.meters())]
-    for study in held.manifest["studies"]:
-        names += [f"{study}/{table}.parquet" for table in held.tables(study)]
+def _numbers(snapshot: Snapshot) -> Iterator[str]:
+    """The files of numbers: every table once, every array."""
+    names = [PAIRS, SCORES, *(f"{METERS}/{name}.npy" for name in snapshot.meters())]
+    for study in snapshot.manifest["studies"]:
+        names += [f"{study}/{table}.parquet" for table in snapshot.tables(study)]
     for name in names:
         with suppress(OSError):  # a file that is missing is named by the comparison
-            held.stream(name).close()
+            snapshot.stream(name).close()
             yield name
 
 
-def _likeness(file: str, old: Snapshot, new: Snapshot, held: list[set[str]]) -> FileDiff:
-    """How a file is like the one from before; neither is held against its manifest."""
-    if file not in held[1]:
-        return FileDiff(file, MISSING)
-    if file not in held[0]:
-        return FileDiff(file, MORE)
+def _diff(file: str, old: Snapshot, new: Snapshot) -> FileDiff:
+    """The difference of a file that both folders have, whatever their manifests list."""
     with old.stream(file) as before, new.stream(file) as after:
         if stamp_of(before) == stamp_of(after):
             return FileDiff(file, BYTES)
-        made = []
+        values = []
         for stream, snapshot in ((before, old), (after, new)):
             stream.seek(0)
             with reading(snapshot.out.path / file):
-                made.append((array if file.endswith(".npy") else parquet)(stream))
+                values.append((array if file.endswith(".npy") else parquet)(stream))
     if file.endswith(".npy"):
-        where, largest = _arrays(made[0], made[1])
+        where, largest = _arrays(values[0], values[1])
     else:
         about = old.manifest["studies"].get(file.partition("/")[0], {"options": {}})
-        where, largest = tables(made[0], made[1], about["options"].get("digits", 3))
+        where, largest = tables(values[0], values[1], about["options"].get("digits", 3))
     return FileDiff(file, DIFFERS if where else DIGITS, where, largest)
 
 
@@ -133,37 +137,36 @@ def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
         return f"{old.dtype} {list(old.shape)}, now {new.dtype} {list(new.shape)}", 0.0
     largest, step = 0.0, max(1, BLOCK // max(1, old[:1].size))
     for start in range(0, len(old), step):
-        a, b = (np.asarray(one[start : start + step], dtype=float) for one in (old, new))
+        a, b = (np.asarray(array[start : start + step], dtype=float) for array in (old, new))
         wrong, most = _numbers_differ(a, b, 3)
         largest = max(largest, most)
         if wrong.any():
-            place = [int(one) for one in np.argwhere(wrong)[0]]
+            place = [int(index) for index in np.argwhere(wrong)[0]]
             was, now = a[tuple(place)], b[tuple(place)]
             return f"{[start + place[0], *place[1:]]}: {was:.6g}, now {now:.6g}", largest
     return "", largest
 
 
-def said(found: list[FileDiff]) -> Iterator[str]:
+def lines(diffs: list[FileDiff]) -> Iterator[str]:
     """A line for each file that is not the same to the byte, and one on all of them.
 
-    >>> list(said([FileDiff("scores.parquet", BYTES)]))
+    >>> list(lines([FileDiff("scores.parquet", BYTES)]))
     ['1 file of numbers: 1 the same bytes']
     """
-    for one in found:
-        if one.verdict == BYTES:
-            continue
-        more = (
-            f" (largest difference {one.largest:.2g})" if one.verdict in (DIGITS, DIFFERS) else ""
-        )
-        yield f"{one.file}: {one.verdict}{', first in ' if one.where else ''}{one.where}{more}"
+    for diff in diffs:
+        if diff.verdict != BYTES:
+            largest = f" (largest difference {diff.largest:.2g})"
+            more = largest if diff.verdict in (DIGITS, DIFFERS) else ""
+            first = f", first in {diff.where}" if diff.where else ""
+            yield f"{diff.file}: {diff.verdict}{first}{more}"
+    counts = Counter(diff.verdict for diff in diffs)
     verdicts = (BYTES, DIGITS, DIFFERS, MISSING, MORE)
-    counts = [(sum(one.verdict == verdict for one in found), verdict) for verdict in verdicts]
-    listed = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
-    yield f"{len(found)} file{'s' * (len(found) != 1)} of numbers: {listed}"
+    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if counts[verdict])
+    yield f"{len(diffs)} file{'s' * (len(diffs) != 1)} of numbers: {listed}"
 
 
 def check_new(old: Path, new: Path) -> None:
-    """See that the second folder is another one."""
+    """Check that the second folder is another one."""
     inner, outer = new.resolve(), old.resolve()
     if inner == outer or outer in inner.parents:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,11 +27,11 @@ MEASURE = "nDCG@10"
 
 @dataclass(frozen=True)
 class Printed:
-    """What the paper prints of a cell.
+    """The numbers that the paper prints in a cell.
 
     Args:
-        low: the number, or the least that it says of the cell.
-        high: the number, or the most.
+        low: the number, or the lower end of the range that the text gives.
+        high: the number, or the upper end.
         star: whether it is starred.
     """
 
@@ -40,7 +41,7 @@ class Printed:
 
     @property
     def words(self) -> str:
-        """As it is said.
+        """The cell as text.
 
         >>> Printed(0.66, 0.66, True).words, Printed(0.78, 0.82, False).words
         ('.66*', '.78 to .82')
@@ -67,7 +68,7 @@ def beside_the_paper(ablation: Result) -> Result:
     """Table 1 of a study beside the paper's.
 
     Returns:
-        The table ``comparison``, a row for each cell: cut, paper (as it is said), paper_low,
+        The table ``comparison``, a row for each cell: cut, paper (as text), paper_low,
         paper_high, paper_star, ours, difference (ours minus the nearest number the paper allows; 0
         inside its range), drop_paper and drop_ours (share of the original that is lost; from the
         middle of the paper's range), star (unpaired, uncorrected, as the paper's), star_agrees,
@@ -85,24 +86,24 @@ def beside_the_paper(ablation: Result) -> Result:
         )
     out = []
     for cut in ("", "random", *table1()):
-        theirs, row = CELLS.get(cut, OTHER), rows[cut]
+        printed, row = CELLS.get(cut, OTHER), rows[cut]
         ours, original = float(str(row["mean"])), float(str(rows[""]["mean"]))
-        apart = ours - theirs.high if ours > theirs.high else min(ours - theirs.low, 0.0)
+        apart = ours - printed.high if ours > printed.high else min(ours - printed.low, 0.0)
         tested = cut not in ("", "random")
         star = bool(row["significant_paper"])
         out.append(
             {
                 "cut": cut,
-                "paper": theirs.words,
-                "paper_low": theirs.low,
-                "paper_high": theirs.high,
-                "paper_star": theirs.star,
+                "paper": printed.words,
+                "paper_low": printed.low,
+                "paper_high": printed.high,
+                "paper_star": printed.star,
                 "ours": ours,
                 "difference": apart,
-                "drop_paper": 1 - (theirs.low + theirs.high) / 2 / CELLS[""].low,
+                "drop_paper": 1 - (printed.low + printed.high) / 2 / CELLS[""].low,
                 "drop_ours": 1 - ours / original if original else float("nan"),
                 "star": star if tested else None,
-                "star_agrees": star == theirs.star if tested else None,
+                "star_agrees": star == printed.star if tested else None,
                 "star_holm": bool(row["significant"]) if tested else None,
             }
         )
@@ -126,36 +127,36 @@ def honestly(ablation: Result) -> list[str]:
     assert isinstance(model, Mapping)  # noqa: S101
     assert isinstance(pairs, Mapping)  # noqa: S101
     shape = f"{ablation.options['layers']} layers of {ablation.options['heads']} heads"
-    said = []
+    notes = []
     if model["name"] == MODEL:
-        said.append(f"the model is the paper's, {MODEL}")
+        notes.append(f"the model is the paper's, {MODEL}")
     else:
-        said.append(
+        notes.append(
             f"another model: {model['name']} ({model['type']}, {shape}) instead of {MODEL_WORDS}"
         )
     names = [str(source["collection"]) for source in pairs["sources"]]
-    theirs = [name for name in names if name in DATASETS]
+    shared = [name for name in names if name in DATASETS]
     ranked = {
         (str(row["collection"]), row["qid"])
         for row in records(ablation.pairs)
         if number(row, "grade") >= 0
     }
-    numbers = {name: sum(one == name for one, _ in ranked) for name in names}
+    numbers = Counter(collection for collection, _ in ranked)
     counts = ", ".join(
-        f"{name} ({count} {'query' if count == 1 else 'queries'})"
-        for name, count in numbers.items()
+        f"{name} ({numbers[name]} {'query' if numbers[name] == 1 else 'queries'})"
+        for name in dict.fromkeys(names)
     )
-    if len(theirs) == len(DATASETS) == len(names):
-        said.append(f"the collections are the paper's: {counts}")
+    if len(shared) == len(DATASETS) == len(names):
+        notes.append(f"the collections are the paper's: {counts}")
     else:
-        said.append(
+        notes.append(
             f"other collections: {counts} instead of TREC DL 2019 to 2022"
-            + (f"; {len(theirs)} of its 4 are among them" if theirs else "")
+            + (f"; {len(shared)} of its 4 are among them" if shared else "")
         )
     if ablation.options["measure"] != MEASURE:
-        said.append(f"another measure: {ablation.options['measure']} instead of {MEASURE}")
+        notes.append(f"another measure: {ablation.options['measure']} instead of {MEASURE}")
     if model["max_length"] != 512:
-        said.append(f"pairs of at most {model['max_length']} tokens instead of 512")
+        notes.append(f"pairs of at most {model['max_length']} tokens instead of 512")
     if (dtype := model["dtype"]) != "float32":
-        said.append(f"weights in {dtype}")
-    return said
+        notes.append(f"weights in {dtype}")
+    return notes

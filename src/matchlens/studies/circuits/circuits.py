@@ -154,7 +154,7 @@ def other_half(pairs: PairSet, seed: int, most: int | None) -> PairSet:
 def check_base(folder: ModelFolder, base: ModelFolder) -> None:
     """Check that a second model has the shape of the first."""
     shapes = [(*each.shape, each.config.hidden_size) for each in (folder, base)]
-    check_shapes(*shapes, base.name)
+    check_shapes(shapes[0], shapes[1], base.name)
 
 
 def check_shapes(shape: tuple[object, ...], base_shape: tuple[object, ...], name: str) -> None:
@@ -365,7 +365,7 @@ def _base(base: Base | str | Path | None, layers: Sequence[QK]) -> Base | None:
     loaded = load_base(base) if isinstance(base, str | Path) else base
     if loaded is not None:
         shapes = [(len(qk), qk[0].n_heads, qk[0].width) for qk in (layers, loaded.layers)]
-        check_shapes(*shapes, loaded.name)
+        check_shapes(shapes[0], shapes[1], loaded.name)
     return loaded
 
 
