@@ -2,7 +2,7 @@
 
 A results folder is the same for every study::
 
-    manifest.json            what was asked and of what: model, pairs, versions, options, the check
+    manifest.json            provenance: model, pairs, versions, options, the check of the model
     pairs.parquet            one row for each pair
     scores.parquet           cut, pair, score (logits)
     meters/<name>.npy        [pair, layer, head, row part, column part], for numpy's mmap_mode
@@ -59,7 +59,7 @@ SCORE_COLUMNS = {"cut", "pair", "score"}
 
 @dataclass(repr=False)
 class Result(Shows):
-    """What a study found, with all that is needed to say where it came from.
+    """The results of a study, with their provenance.
 
     Args:
         study: the study's name, such as ``ablation``.
@@ -72,9 +72,9 @@ class Result(Shows):
         texts: file name to content, such as the LaTeX table or a figure.
         log: lines for run.log, the only place for times.
         arrays: the meters' files, [pair, layer, head, row part, column part], by name.
-        held: the temporary folder that holds them until they are saved.
-        source: the results folder that the result was loaded from; none where it was just made.
-        command: the command that found it, as the manifest keeps it; none from Python.
+        held: the temporary folder that contains them until they are saved.
+        source: the results folder that the result was loaded from; none where it is new.
+        command: the command that computed it, as the manifest records it; none from Python.
 
     >>> import matchlens
     >>> pairs = matchlens.choose(matchlens.demo.load(), queries=2, per_grade=1)
@@ -111,8 +111,7 @@ class Result(Shows):
 
         Args:
             name: the meter.
-            direction: such as ``Q->D``: only what these rows give these columns, [pair, layer,
-                head].
+            direction: such as ``Q->D``: only these rows and columns, [pair, layer, head].
 
         Raises:
             InputError: if there is no such meter or direction.
@@ -121,21 +120,19 @@ class Result(Shows):
             axes = self.axes(name)
             parts = direction.split("->")
             known = [axes.get("row", []), axes.get("column", [])]
-            if len(parts) != 2 or any(
-                one not in some for one, some in zip(parts, known, strict=True)
-            ):
+            if len(parts) != 2 or parts[0] not in known[0] or parts[1] not in known[1]:
                 raise InputError(
                     f"meter {name!r} has no direction {direction!r}; expected two of its parts, "
                     f"such as 'Q->D': {', '.join(map(str, axes.get('row', []))) or 'none'}"
                 )
-            row, column = (some.index(one) for one, some in zip(parts, known, strict=True))
+            row, column = (axis.index(part) for part, axis in zip(parts, known, strict=True))
             return self.array(name)[..., row, column]
         if name not in self.arrays:
-            held = ", ".join(self.arrays) or "none"
-            raise InputError(f"no meter {name!r} was kept; expected one of: {held}")
+            listed = ", ".join(self.arrays) or "none"
+            raise InputError(f"no meter {name!r} was kept; expected one of: {listed}")
         if self.source is None:
             return read_array(self.arrays[name])
-        return steadily(self.source, lambda held: held.array(f"{METERS}/{name}.npy"))
+        return steadily(self.source, lambda snapshot: snapshot.array(f"{METERS}/{name}.npy"))
 
     @typed
     def axes(self, name: str) -> dict[str, list]:
@@ -150,8 +147,8 @@ class Result(Shows):
             InputError: if there is no such meter.
         """
         shape = self.array(name).shape
-        given = self.options.get("parts")
-        parts = [*map(str, given)] if isinstance(given, list | tuple) else [*FIVE]
+        named = self.options.get("parts")
+        parts = [*map(str, named)] if isinstance(named, list | tuple) else [*FIVE]
         ends = {
             "surface": ("quantity",),
             "kinds": ("layer", "head", "direction", "quantity"),
@@ -334,17 +331,17 @@ def _is_ours(out: Folder, shown: str) -> bool:
     if out.kind(UNFINISHED) == "other":
         raise InputError(f"{str(out.path / UNFINISHED)!r} is no folder; take it out")
     finished = bool(out.kind(MANIFEST) or out.kind(f"{UNFINISHED}/{COMMIT}/{MANIFEST}"))
-    held = [entry.name for entry in out.entries() if entry.name != UNFINISHED]
-    if held and not finished and not out.kind(UNFINISHED):
+    others = [entry.name for entry in out.entries() if entry.name != UNFINISHED]
+    if others and not finished and not out.kind(UNFINISHED):
         raise InputError(
             f"--out {shown} holds files that matchlens did not write (no {MANIFEST}); "
             "give a new or empty folder"
         )
     check_inside(out)
     if finished:
-        held = Snapshot.of(out)
-        if len(held.manifest["studies"]) > 1:  # one study alone writes all scores anew
-            held.table(SCORES)
+        snapshot = Snapshot.of(out)
+        if len(snapshot.manifest["studies"]) > 1:  # one study alone writes all scores anew
+            snapshot.table(SCORES)
     return finished
 
 

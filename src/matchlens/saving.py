@@ -54,11 +54,11 @@ class Lock:
         out: the results folder.
         work: the work folder in it.
         descriptor: of the lock's file.
-        made: folders that were made for it, the innermost first.
+        new_folders: folders that were created for it, the innermost first.
     """
 
-    def __init__(self, out: Folder, work: Folder, descriptor: int, made: list[Path]) -> None:
-        self.out, self.work, self.made = out, work, made
+    def __init__(self, out: Folder, work: Folder, descriptor: int, new_folders: list[Path]) -> None:
+        self.out, self.work, self.new_folders = out, work, new_folders
         self._descriptor, self._times = descriptor, 1
         self._owner = _me()
 
@@ -67,11 +67,11 @@ class Lock:
         """Lock a results folder, and put right what a killed writer left.
 
         Args:
-            folder: the results folder; it is made where it is missing, and may be reached by links.
+            folder: the results folder, created where it is missing; links may lead to it.
             inside: whether a thread that holds the lock already may take it again.
         """
         target = Path(os.path.realpath(folder))
-        made = [path for path in (target, *target.parents) if not path.exists()]
+        new_folders = [path for path in (target, *target.parents) if not path.exists()]
         try:
             target.mkdir(parents=True, exist_ok=True)
             out = Folder.open(target)
@@ -80,7 +80,7 @@ class Lock:
             if inside and known is not None and known._owner == _me():
                 known._times += 1
                 return known
-            lock = cls(out, *_locked(out, folder), made)
+            lock = cls(out, *_locked(out, folder), new_folders)
             _HELD[key] = lock
             try:
                 lock._put_right()
@@ -88,12 +88,12 @@ class Lock:
                 lock.leave()
                 raise
         except OSError as error:
-            _remove_empty(made)
+            _remove_empty(new_folders)
             raise InputError(
                 f"{str(folder)!r} cannot be written ({_why(error)}); {remedy(error)}"
             ) from None
         except InputError:
-            _remove_empty(made)
+            _remove_empty(new_folders)
             raise
         return lock
 
@@ -112,10 +112,10 @@ class Lock:
             os.close(self._descriptor)
             self.work.close()
             self.out.close()
-            _remove_empty(self.made)
+            _remove_empty(self.new_folders)
 
     def _put_right(self) -> None:
-        """Finish a save that was switched on, and delete what was only being prepared."""
+        """Finish a save that was switched on, and delete one that was being prepared."""
         for entry in self.work.entries():
             if _SAVE.fullmatch(entry.name):
                 self.work.remove_tree(entry.name)
@@ -311,8 +311,8 @@ def _me() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
 
 
-def _remove_empty(made: list[Path]) -> None:
-    for path in made:
+def _remove_empty(folders: list[Path]) -> None:
+    for path in folders:
         with suppress(OSError):  # there is something in it
             path.rmdir()
 

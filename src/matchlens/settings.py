@@ -1,7 +1,7 @@
 """The options of every command: declared once, for the command line, the manifest and ``rerun``.
 
-A class of settings declares its options with :func:`option` and :func:`argument`. The command line
-is made from it, a manifest stores it as JSON (:meth:`Settings.asked`), and ``rerun`` reads it back
+A class of settings declares its options with :func:`option` and :func:`argument`. It defines the
+command line, a manifest stores it as JSON (:meth:`Settings.as_json`), and ``rerun`` reads it back
 (:func:`from_json`), so that no option is described twice.
 """
 
@@ -50,12 +50,12 @@ class Option:
     Args:
         name: of its field.
         kind: type of one value.
-        several: whether it may be given several times.
-        default: its value where it is not given; ``...`` where it must be.
+        several: whether it may be repeated.
+        default: its value where it is absent; ``...`` where it is required.
         flags: such as ``--model`` and ``-m``; empty for an argument.
         help: one line.
         panel: its group in ``--help``.
-        metavar: what stands for the value in ``--help``.
+        metavar: the placeholder of the value in ``--help``.
         effect: what it changes.
         check: called with the flag and a value; raises InputError.
     """
@@ -82,11 +82,11 @@ class Option:
         return self.effect is not Effect.RUN
 
     def words(self, value: Any) -> list[str]:
-        """The option as it is typed in a shell."""
+        """The option as typed in a shell."""
         if self.kind is bool:
             return [(self.flag if value else self.flags[0].rpartition("/")[2])]
         values = value if self.several else [value]
-        return [f"{self.flag}={one}" if self.flags else str(one) for one in values]
+        return [f"{self.flag}={each}" if self.flags else str(each) for each in values]
 
     def from_json(self, value: Any) -> Any:
         """A value from JSON."""
@@ -95,10 +95,11 @@ class Option:
         if self.name == "measure":  # one text in manifests of earlier versions
             value = values
         fits = isinstance(value, list) == self.several and len(values) <= MOST_VALUES
-        for one in values:
-            fits = fits and isinstance(one, types) and isinstance(one, bool) == (self.kind is bool)
-            fits = fits and not (isinstance(one, str) and (len(one) > LONGEST or "\0" in one))
-            fits = fits and not (isinstance(one, int) and abs(one) >= 2**63)
+        for item in values:
+            fits = fits and isinstance(item, types)
+            fits = fits and isinstance(item, bool) == (self.kind is bool)
+            fits = fits and not (isinstance(item, str) and (len(item) > LONGEST or "\0" in item))
+            fits = fits and not (isinstance(item, int) and abs(item) >= 2**63)
         if not fits:
             words = {int: "a whole number", float: "a number", bool: "true or false"}
             expected = "a list, each " * self.several + words.get(self.kind, "a text")
@@ -108,7 +109,7 @@ class Option:
                 "value, or run the study anew"
             )
         if self.kind in (Path, float):
-            values = [self.kind(one) for one in values]
+            values = [self.kind(item) for item in values]
         return values if self.several else values[0]
 
 
@@ -125,9 +126,9 @@ def option(
 
     Args:
         flags: such as ``"--model", "-m"``; made from the field's name where there are none.
-        default: its value where it is not given; ``...`` where it must be.
-        help: one line for ``--help``; a default that is computed stands in brackets.
-        metavar: what stands for the value in ``--help``.
+        default: its value where it is absent; ``...`` where it is required.
+        help: one line for ``--help``; a computed default stands in brackets.
+        metavar: the placeholder of the value in ``--help``.
         panel: its group in ``--help``, one of :data:`PANELS`; that of the class where None.
         effect: what it changes; that of the class where None.
         check: called with the flag and a value that is not None; raises InputError.
@@ -137,10 +138,10 @@ def option(
 
 
 def argument(metavar: str, *, help: str, check: Check | None = None) -> Any:
-    """Declare an argument without a flag, which must be given.
+    """Declare an argument without a flag, which is required.
 
     Args:
-        metavar: what stands for it in ``--help``.
+        metavar: its placeholder in ``--help``.
         help: one line.
         check: called with the metavar and the value; raises InputError.
     """
@@ -159,7 +160,7 @@ def settings(cls: Any = None, *, panel: str = STUDY, effect: Effect = Effect.RES
     >>> @settings
     ... class Small(Settings):
     ...     seed: int = option(default=0, help="Seed of the sample.")
-    >>> Small(seed=3).asked(), Small().words()
+    >>> Small(seed=3).as_json(), Small().words()
     ({'seed': 3}, [])
     """
     if cls is None:
@@ -170,19 +171,21 @@ def settings(cls: Any = None, *, panel: str = STUDY, effect: Effect = Effect.RES
         if not isinstance(declared, dict):
             raise TypeError(f"{cls.__name__}.{name} is no option; declare it with option()")
         kind, several = _kind(hint)
-        given = {key: value for key, value in declared.items() if value is not None}
-        flags = tuple(one or f"--{name.replace('_', '-')}" for one in declared.get("flags", ()))
-        own = {"panel": panel, "effect": effect, **given, "default": declared["default"]}
-        one = Option(name, kind, several, **{**own, "flags": flags})
-        texts: Any = {"help": one.help, "metavar": one.metavar}
+        stated = {key: value for key, value in declared.items() if value is not None}
+        flags = tuple(flag or f"--{name.replace('_', '-')}" for flag in declared.get("flags", ()))
+        own = {"panel": panel, "effect": effect, **stated, "default": declared["default"]}
+        parsed = Option(name, kind, several, **{**own, "flags": flags})
+        texts: Any = {"help": parsed.help, "metavar": parsed.metavar}
         typed = (
-            typer.Option(*flags, **texts, rich_help_panel=one.panel, hidden=one.panel == HIDDEN)
+            typer.Option(
+                *flags, **texts, rich_help_panel=parsed.panel, hidden=parsed.panel == HIDDEN
+            )
             if flags
             else typer.Argument(**texts)
         )
         hints[name] = Annotated[hint, typed]
-        default = dataclasses.MISSING if one.default is ... else one.default
-        setattr(cls, name, dataclasses.field(default=default, metadata={"option": one}))
+        default = dataclasses.MISSING if parsed.default is ... else parsed.default
+        setattr(cls, name, dataclasses.field(default=default, metadata={"option": parsed}))
     cls.__annotations__ = hints
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
@@ -192,7 +195,7 @@ def _kind(hint: Any) -> tuple[type, bool]:
     several = False
     while get_args(hint):
         several |= get_origin(hint) is list
-        hint = next(one for one in get_args(hint) if one is not type(None))
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
     return hint, several
 
 
@@ -202,32 +205,32 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check each value alone."""
-        for one in options_of(type(self)):
-            value = getattr(self, one.name)
-            if one.check is not None and value is not None:
-                one.check(one.flag, value)
+        for known in options_of(type(self)):
+            value = getattr(self, known.name)
+            if known.check is not None and value is not None:
+                known.check(known.flag, value)
 
-    def given(self) -> dict[str, Any]:
-        """The options that are not at their default, by name, in the order of ``--help``."""
-        values = {one.name: (getattr(self, one.name), one) for one in options_of(type(self))}
-        return {name: value for name, (value, one) in values.items() if value != one.default}
+    def _changed(self) -> list[Option]:
+        """The options that are not at their default, in the order of ``--help``."""
+        return [each for each in options_of(type(self)) if getattr(self, each.name) != each.default]
 
-    def asked(self) -> dict[str, Any]:
-        """The same as JSON, without those that a manifest never contains."""
+    def as_json(self) -> dict[str, Any]:
+        """The options that are not at their default and that a manifest contains, as JSON."""
         recorded = self.recorded()
-        return {name: recorded[name] for name in self.given() if name in recorded}
+        return {each.name: recorded[each.name] for each in self._changed() if each.recorded}
 
     def recorded(self) -> dict[str, Any]:
         """All options that a manifest contains, as JSON."""
-        known = (one.name for one in options_of(type(self)) if one.recorded)
-        return {name: plain(getattr(self, name)) for name in known}
+        names = (each.name for each in options_of(type(self)) if each.recorded)
+        return {name: plain(getattr(self, name)) for name in names}
 
     def words(self) -> list[str]:
-        """The options that are not at their default, as they are typed in a shell."""
-        known, given = options_of(type(self)), self.given()
-        typed = [(one, one.words(given[one.name])) for one in known if one.name in given]
-        words = [word for one, words in typed if one.flags for word in words]
-        places = [word for one, words in typed if not one.flags for word in words]
+        """The options that are not at their default, as typed in a shell."""
+        typed = [
+            (bool(each.flags), each.words(getattr(self, each.name))) for each in self._changed()
+        ]
+        words = [word for has_flag, texts in typed if has_flag for word in texts]
+        places = [word for has_flag, texts in typed if not has_flag for word in texts]
         return [*words, *(["--", *places] if places else [])]
 
 
@@ -240,10 +243,10 @@ def options_of(cls: type[Settings]) -> list[Option]:
     ['workers', 'runner', 'ray_address']
     """
     fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
-    options: dict[str, Option] = {one.name: one.metadata["option"] for one in fields}
+    options: dict[str, Option] = {field.name: field.metadata["option"] for field in fields}
     names = [name for base in cls.__mro__ for name in inspect.get_annotations(base)]
-    found = [options[name] for name in dict.fromkeys(names) if name in options]
-    return sorted(found, key=lambda one: (bool(one.flags), PANELS.index(one.panel)))
+    own_first = [options[name] for name in dict.fromkeys(names) if name in options]
+    return sorted(own_first, key=lambda each: (bool(each.flags), PANELS.index(each.panel)))
 
 
 def files_of(cls: type[Settings]) -> list[str]:
@@ -253,11 +256,11 @@ def files_of(cls: type[Settings]) -> list[str]:
     >>> files_of(ModelSettings)
     ['prompt']
     """
-    return [one.name for one in options_of(cls) if one.kind is Path and one.recorded]
+    return [each.name for each in options_of(cls) if each.kind is Path and each.recorded]
 
 
 def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> Any:
-    """Settings from the JSON of :meth:`Settings.asked`, which a stranger may have written.
+    """Settings from the JSON of :meth:`Settings.as_json`, which a stranger may have written.
 
     Args:
         cls: the class of the settings.
@@ -268,8 +271,8 @@ def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> An
     >>> from_json(ModelSettings, {"max_length": 64}, quiet=True).words()
     ['--max-length=64', '--quiet']
     """
-    known = {one.name: one for one in options_of(cls) if one.recorded}
-    missing = {name for name, one in known.items() if one.default is ...} - {*values}
+    known = {each.name: each for each in options_of(cls) if each.recorded}
+    missing = {name for name, each in known.items() if each.default is ...} - {*values}
     for name in [*(name for name in values if name not in known), *sorted(missing)]:
         raise InputError(
             f"a command with{'out' * (name in missing)} an option {str(name)[:60]!r} cannot be run "
@@ -279,13 +282,13 @@ def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> An
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it.
+    """A value as JSON stores it.
 
     >>> plain([Path("a/b")]), plain(None), plain(2)
     (['a/b'], None, 2)
     """
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -315,6 +318,3 @@ def unicode_text(flag: str, value: str) -> None:
     """Accept text that can be encoded."""
     if not is_unicode(value):
         raise InputError(f"{flag} {shown(value)} is not UTF-8; expected text in UTF-8")
-
-
-# Options that several commands take

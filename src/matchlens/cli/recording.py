@@ -65,7 +65,7 @@ def record(
     line = [name, *place_in(replace(settings, **short), Path("DIR")).words()]
     return {
         "command": name,
-        "asked": settings.asked(),
+        "asked": settings.as_json(),
         "line": shlex.join(["matchlens", *line]),
         "options": {**settings.recorded(), **{k: plain(v) for k, v in (resolved or {}).items()}},
         "folder": os.getcwd(),

@@ -271,11 +271,15 @@ def from_frame(
         seed=0,
         ideal=ideal or ("sample" if qrels is None else "full"),
         queries=None,
+    )
+    ungraded = qrels is None and not graded
+    options = replace(
+        options,
+        candidates="given",
+        ideal="none" if ungraded else options.ideal,
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
     )
-    ungraded = qrels is None and not graded
-    options = replace(options, candidates="given", ideal="none" if ungraded else options.ideal)
     chosen = choose_with(collection, options)
     pairs = tuple(replace(pair, judged=pair.judged and not ungraded) for pair in chosen.pairs)
     return replace(chosen, pairs=pairs, sampling={**chosen.sampling, "depth": None})

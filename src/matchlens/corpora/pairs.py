@@ -394,10 +394,9 @@ def choose(
         seed=seed,
         ideal=ideal,
         queries=queries,
-        query_prefix=query_prefix,
-        passage_prefix=passage_prefix,
     )
-    return choose_with(collection, options)
+    prefixes = {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
+    return choose_with(collection, replace(options, **prefixes))
 
 
 def choose_with(collection: Collection, options: Options) -> PairSet:

@@ -55,8 +55,8 @@ class Options:
     seed: int
     ideal: str
     queries: int | None
-    query_prefix: str
-    passage_prefix: str
+    query_prefix: str = ""
+    passage_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,6 @@ def checked(
     seed: int,
     ideal: str | None,
     queries: int | None,
-    query_prefix: str,
-    passage_prefix: str,
 ) -> Options:
     """The options of `choose`, or an InputError where they are out of range or contradictory."""
     least = {"per_grade": (per_grade, 1), "depth": (depth, 1), "easy": (easy, 0)}
@@ -116,8 +114,6 @@ def checked(
         seed=seed,
         ideal=ideal or ("full" if depth else "sample"),
         queries=queries,
-        query_prefix=query_prefix,
-        passage_prefix=passage_prefix,
     )
 
 

@@ -98,7 +98,6 @@ def attend(
     value: Float[Tensor, "batch key_head column width"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    dropout: float = 0.0,
     softcap: float | None = None,
     matchlens: Call | None = None,
     **kwargs: object,
@@ -115,7 +114,6 @@ def attend(
             (``matchlens`` is None); otherwise padding is read from the parts, and what the layer
             allows from the call's band.
         scaling: factor of the logits; 1 / sqrt(width) where None.
-        dropout: not used: models are in evaluation mode.
         softcap: logits are squeezed into (-softcap, softcap) by a tanh (Gemma 2).
         matchlens: parts and cuts.
 

@@ -26,7 +26,7 @@ def table1() -> tuple[str, ...]:
 
 
 COSTLY_PAIRS = 450
-"""Pairs that a costly study takes at most, where nothing else is said.
+"""Most pairs of a costly study by default.
 
 Whole queries of TREC DL at ten passages a grade: at least ten, without which nothing is decided.
 """
@@ -48,9 +48,9 @@ SEGMENTS = (
     "{D,SEP2}->{CLS,Q,SEP1}",
     "{D,SEP2}->{Q,SEP1}",
 )
-"""Whole segments instead of parts, after Zhan et al. 2020, who ask whether the query's side reads
-the document's and the other way round: special tokens go with their segment, with CLS as part of
-the query's and without it. Their text leaves the masks' edges open; this is our reading of it."""
+"""Whole segments instead of parts, after Zhan et al. 2020, who test whether the query's side reads
+the document's and vice versa: special tokens go with their segment, with CLS as part of the query's
+and without it. The paper does not define the edges of its masks; this is our reading."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Preset:
         max_length: most tokens of a pair; the model's own limit where None.
         cuts: the cuts of an ablation.
         directions: the directions of a sweep over layers.
-        how: the way of cutting.
+        how: the mode of the cuts.
         stars: which test puts the star: ``holm`` (paired t-test, Holm-corrected over the table's
             cells) or ``unpaired`` (Student's t-test, uncorrected).
         digits: decimals printed.

@@ -41,15 +41,15 @@ def score(
         pairs: pairs, (query, passage) couples of texts, or a DataFrame with the columns query and
             text, whose rows are scored in order; those with one query text are of one query (for
             ``resample``). ``mean`` takes its means over all of them.
-        cuts: cuts, as texts or values; columns are keyed by the text as given.
-        sets: cuts that are made together, by the name of their set, or a file that
+        cuts: cuts, as texts or values; columns are keyed by the text as it was passed.
+        sets: cuts that hold together, by the name of their set, or a file that
             :func:`matchlens.sets.cut_sets` reads; columns are keyed by the name.
         batch_tokens: most places of one layer call.
         progress: called with pairs done and pairs in all.
         runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
 
     Returns:
-        Relevance logits, a row for each pair in the order given, a column for each cut; the column
+        Relevance logits, a row for each pair, in order, a column for each cut; the column
         ``""`` (no cut) is always there and stands first.
 
     Raises:
@@ -90,7 +90,7 @@ def rank(
         batch_tokens: most places of one layer call.
 
     Returns:
-        By falling score a dict for each passage: ``corpus_id`` (its place among those given),
+        By falling score a dict for each passage: ``corpus_id`` (its place in ``passages``),
         ``score`` (relevance logit) and ``text``.
 
     Raises:

@@ -52,7 +52,7 @@ class Size:
         causal_pairs: pairs of that, from one half of the queries; all of the half where None.
         draws: random draws of each control.
         looks: pairs to look into.
-        queries: queries that are drawn where the person says nothing; all where None.
+        queries: queries that are drawn by default; all where None.
     """
 
     name: str

@@ -281,11 +281,10 @@ def study(
             (everything on all pairs).
         studies: some of ``ablation``, ``evidence``, ``sweep``, ``heads``, ``controls``,
             ``screen``, ``attention``, ``circuits``, ``looking``; those of the size where None. One
-            that was asked for by name and cannot be run is an error; else it is skipped with its
-            reason.
+            that is named here and cannot be run is an error; else it is skipped with its reason.
         base: a model before fine-tuning, for the circuits.
         progress: called with what runs, pairs done and pairs in all.
-        keep: called with each result as soon as it is there, to save it.
+        keep: called with each result as soon as it is complete, to save it.
         redraws: other draws of the same sample (``choose`` with another seed). The claims that
             rest on few cuts (study ``evidence``) are decided on each of them, too.
 

@@ -44,7 +44,7 @@ Examples:
     ranks = True
 
     def check(self, settings: AblationSettings) -> None:
-        """Check cuts and how they are made."""
+        """Check cuts and their modes."""
         from matchlens.studies.cuts.cut_modes import expand_modes
 
         if settings.cut or settings.how:
@@ -57,14 +57,14 @@ Examples:
         check_cuts(inputs.settings.cut or (), inputs.folder, inputs.settings.sets)
 
     def conditions(self, inputs: Inputs[AblationSettings]) -> Mapping[str, Condition]:
-        """A condition for each cut and way of cutting."""
+        """A condition for each cut and mode, and for each set of cuts."""
         from matchlens.studies.cuts.cut_modes import expand_modes
 
         chosen = preset_of(inputs.settings.preset, inputs.folder.decodes)
         cuts, sets = inputs.settings.cut, inputs.settings.sets
         hows = inputs.settings.how or (None if cuts or sets else [chosen.how])
-        made, _ = expand_modes(cuts or ([] if sets else list(chosen.cuts)), hows)
-        return {"": [], **{way.cut: [Cut.parse(way.cut)] for way in made}, **sets}
+        modes, _ = expand_modes(cuts or ([] if sets else list(chosen.cuts)), hows)
+        return {"": [], **{moded.cut: [Cut.parse(moded.cut)] for moded in modes}, **sets}
 
     def run(self, model: Reranker, inputs: Inputs[AblationSettings], **how: Any) -> Result:
         """Run the study."""
