@@ -115,12 +115,12 @@ def test_an_empty_class_is_named(side, contrast, fragment):
         contrast_table(mass, classes.only(classes.of_pair != side), contrast)
 
 
-def seen(mass, **more) -> matching.Seen:
+def seen(mass, **more) -> matching.HeadMasses:
     """The mass of a direction beside rivals that tell nothing, all passages of one length."""
     draw = np.random.default_rng(9)
     rivals = {name: draw.uniform(0, 1, mass.shape) for name in ("CLS->D", "SEP1->D")}
     settings = {"rivals": rivals, "lengths": np.full(len(mass), 50.0), **more}
-    return matching.Seen(mass, **settings)
+    return matching.HeadMasses(mass, **settings)
 
 
 def matched(table) -> list[tuple[int, int]]:
@@ -332,7 +332,7 @@ def test_synthetic_heads_are_of_their_kind(tiny, attention, is_kind, is_not, mon
     classes = Classes.of(pairs)
     reader = synthetic(tiny, pairs, attention, tmp_path)
     kinds = matching.kinds_of(
-        matching.Seen.of(reader, "Q->D", np.ones(len(pairs))),
+        matching.HeadMasses.of(reader, "Q->D", np.ones(len(pairs))),
         classes, np.array([True]), Thresholds(),
     )["kind"].iloc[0].split(", ")  # fmt: skip
     assert is_kind in kinds

@@ -25,7 +25,7 @@ from matchlens.ranking.effects import Evidence, decide, one_sided
 from matchlens.ranking.ties import rank
 from matchlens.results import records
 from matchlens.studies.attention.contrasts import Classes, Thresholds
-from matchlens.studies.attention.matching import Seen, find, outstanding, too_few
+from matchlens.studies.attention.matching import HeadMasses, find, outstanding, too_few
 from matchlens.studies.attention.profiles import layer_depths, negatives
 from matchlens.studies.attention.watching import Reader
 from matchlens.studies.claims.claims import CLAIMS
@@ -188,7 +188,7 @@ class Figure2:
         self.heads = records(circuits.tables["heads"])
         self.layers = np.array([row["layer"] for row in self.heads])
         self.resampled = resampled_contrast(circuits)
-        self.seen = Seen.of(reader, "Q->D", pairs["tokens"].to_numpy(dtype=np.float64))
+        self.seen = HeadMasses.of(reader, "Q->D", pairs["tokens"].to_numpy(dtype=np.float64))
 
     def of(self, marked: np.ndarray, seed: int) -> Evidence:
         if few := too_few(marked):

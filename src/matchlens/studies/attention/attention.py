@@ -206,7 +206,7 @@ def attention(
     lengths = _passage_lengths(model, pairs, out)
     heads, counts = [], []
     for text in texts:
-        numbers = matching.Seen.of(reader, text, lengths)
+        numbers = matching.HeadMasses.of(reader, text, lengths)
         table, conditions, more = matching.find(numbers, classes, text, seed, limits)
         heads.append(table)
         counts.append(conditions)

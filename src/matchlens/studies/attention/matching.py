@@ -45,7 +45,7 @@ UNEXPLAINED, UNKNOWN = "unexplained", "unknown"
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class HeadMasses:
     """What identifies matching heads, in one direction.
 
     Args:
@@ -66,7 +66,7 @@ class Seen:
     surface: Mapping[str, Float[np.ndarray, " pair"]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> Seen:
+    def of(cls, reader: Reader, direction: str, lengths: Float[np.ndarray, " pair"]) -> HeadMasses:
         """The numbers of a direction that a pass measured."""
         x, y = places(direction)
         texts = {Part.Q, Part.D}
@@ -84,7 +84,7 @@ class Seen:
 
 
 def find(
-    seen: Seen, classes: Classes, direction: str, seed: int, thresholds: Thresholds
+    masses: HeadMasses, classes: Classes, direction: str, seed: int, thresholds: Thresholds
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """The matching heads of a direction, and every head's numbers on both halves.
 
@@ -102,8 +102,8 @@ def find(
     Source: science 4, "Matching heads".
     """
     first, second = (classes.half(which, seed) for which in (0, 1))
-    alike = {"lengths": seen.lengths, "within": thresholds.length}
-    flat = seen.mass.reshape(len(seen.mass), -1)
+    alike = {"lengths": masses.lengths, "within": thresholds.length}
+    flat = masses.mass.reshape(len(masses.mass), -1)
     compared = [pairwise(flat, part, CONTRAST, **alike)[1] for part in (first, second)]
     known = [_queries(auc) for auc in compared]
     both = [_queries(pairwise(flat, part, CONTRAST)[1]) for part in (first, second)]
@@ -114,9 +114,9 @@ def find(
             f"matching heads are looked for {direction}"
         )
         return pd.DataFrame(), pd.DataFrame(), [note]
-    loose = contrast_table(seen.mass, first, CONTRAST)
-    selected = contrast_table(seen.mass, first, CONTRAST, **alike)
-    described = contrast_table(seen.mass, second, CONTRAST, **alike)
+    loose = contrast_table(masses.mass, first, CONTRAST)
+    selected = contrast_table(masses.mass, first, CONTRAST, **alike)
+    described = contrast_table(masses.mass, second, CONTRAST, **alike)
     table = selected[["layer", "head"]].copy()
     table.insert(0, "direction", direction)
     for name in ("diff", "q", "auc"):
@@ -127,7 +127,7 @@ def find(
         ("relevant above easy passages of like length", passed, known[0]),
     ]
     over = np.ones(len(table), dtype=bool)
-    for rival, values in seen.rivals.items():
+    for rival, values in masses.rivals.items():
         name = "cls" if rival.startswith("CLS") else "sep"
         flat_rival = values.reshape(len(values), -1)
         auc = [pairwise(flat_rival, part, CONTRAST, **alike)[1] for part in (first, second)]
@@ -155,12 +155,12 @@ def find(
     counts.append(("holding on the other half", np.asarray(table["held"]), known[1]))
     relevant = second.of_pair == 0
     for name in ("same_token", "same_stem"):
-        share = seen.shares.get(name)
-        table[name] = np.nan if share is None else shared(seen.mass[relevant], share[relevant])
-    for name, values in {"length": seen.lengths, **seen.surface}.items():
+        share = masses.shares.get(name)
+        table[name] = np.nan if share is None else shared(masses.mass[relevant], share[relevant])
+    for name, values in {"length": masses.lengths, **masses.surface}.items():
         left = beside(flat, values, second)
         table[f"beside_{name}"] = known_mean(pairwise(left, second, CONTRAST, **alike)[1])
-    table = pd.concat([table, kinds_of(seen, second, passed, thresholds)], axis=1)
+    table = pd.concat([table, kinds_of(masses, second, passed, thresholds)], axis=1)
     conditions = pd.DataFrame(
         [(direction, name, int(passes.sum()), len(table), n) for name, passes, n in counts],
         columns=pd.Index(["direction", "condition", "heads", "of", "queries"]),
@@ -185,7 +185,10 @@ def _apart(table: pd.DataFrame, thresholds: Thresholds) -> Bool[np.ndarray, " he
 
 
 def kinds_of(
-    seen: Seen, classes: Classes, matching: Bool[np.ndarray, " element"], thresholds: Thresholds
+    masses: HeadMasses,
+    classes: Classes,
+    matching: Bool[np.ndarray, " element"],
+    thresholds: Thresholds,
 ) -> pd.DataFrame:
     """The kinds of the matching heads, each by a test of its own over the queries.
 
@@ -208,11 +211,11 @@ def kinds_of(
     p = np.full((len(KINDS), len(matching)), np.nan)
     for place, name in enumerate(KINDS):
         table[f"{name}_ratio"] = np.nan
-        if not seen.kinds:
+        if not masses.kinds:
             continue
         observed, expected = (
             class_means(mass.reshape(len(mass), -1), classes)[:, 0]
-            for mass in (seen.kinds[name], seen.kinds[f"{name}_expected"])
+            for mass in (masses.kinds[name], masses.kinds[f"{name}_expected"])
         )
         means = known_mean(observed), known_mean(expected)
         table[f"{name}_ratio"] = np.divide(
@@ -227,7 +230,7 @@ def kinds_of(
     kinds = []
     for head, matches in enumerate(matching.tolist()):
         own = [KINDS[name] for place, name in enumerate(KINDS) if passes[place, head]]
-        kind = ", ".join(own) or (UNEXPLAINED if seen.kinds else UNKNOWN)
+        kind = ", ".join(own) or (UNEXPLAINED if masses.kinds else UNKNOWN)
         kinds.append(kind if matches else "")
     table["kind"] = kinds
     return table
@@ -257,7 +260,9 @@ def beside(
     return values - covariate[:, None] * slope
 
 
-def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) -> pd.DataFrame:
+def references(
+    masses: HeadMasses, classes: Classes, seed: int, thresholds: Thresholds
+) -> pd.DataFrame:
     """How well the texts alone separate relevant from easy passages, without any attention.
 
     Returns:
@@ -265,9 +270,9 @@ def references(seen: Seen, classes: Classes, seed: int, thresholds: Thresholds) 
         of half 1, passages of like length), auc_all (all passages), queries.
     """
     second, rows = classes.half(1, seed), []
-    for name, values in {"length": seen.lengths, **seen.surface}.items():
+    for name, values in {"length": masses.lengths, **masses.surface}.items():
         column = values[:, None]
-        alike = pairwise(column, second, CONTRAST, seen.lengths, thresholds.length)[1]
+        alike = pairwise(column, second, CONTRAST, masses.lengths, thresholds.length)[1]
         every = pairwise(column, second, CONTRAST)[1]
         rows.append(
             {
