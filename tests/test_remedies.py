@@ -1248,13 +1248,13 @@ STUDIES = [
             [right],
         )
         for words, wrong, right in (
-            ("passage; {", ((0, -1), {}), ((), {})),
+            ("passage; expected one: {", ((0, -1), {}), ((), {})),
             (
-                "passage; {",
+                "passage; expected one: {",
                 ((3, -1), {"contrasts": ["relevant-hard"]}),
                 ((), {"contrasts": ["relevant-hard"]}),
             ),
-            ("passage; {", ((3, 0), {}), ((), {})),
+            ("passage; expected one: {", ((3, 0), {}), ((), {})),
         )
     ),
     C(
@@ -2117,7 +2117,7 @@ SLOW = (
     *("cli/comparing", "cli/job", "cli/candidates", "cli/reproduce", "cli/study"),
     *("settings", "studies/spec"),
     *("figures/files", "report/page", "studies/attention/contrasts.py:checked_names"),
-    *("studies/compar", "studies/controls", "studies/looking.py:ids_of"),
+    *("studies/compar", "studies/cuts/controls", "studies/looking.py:ids_of"),
 )
 """Places whose cases run commands and whole studies."""
 TABLE: list[C] = [
