@@ -35,7 +35,11 @@ def serve(pairs: int, dtype: str, threads: int) -> None:
     import matchlens
     from benchmarks.subjects import judged, spread
     from benchmarks.works import FIGURE1A, TABLE1
-    from matchlens.studies.attention.watching import watch
+
+    try:
+        from matchlens.studies.attention.watching import watch
+    except ModuleNotFoundError:  # an older version
+        from matchlens.studies.watching import watch
 
     torch.set_num_threads(threads)
     _, chosen = judged()
