@@ -278,7 +278,7 @@ class StudySettings(
 
     @property
     def only_measure(self) -> str:
-        """The measure of a study that takes one."""
+        """The measure of a study of a single one."""
         if len(self.measures) > 1:
             raise InputError(
                 f"--measure came {len(self.measures)} times; expected one: give several to "
@@ -289,7 +289,7 @@ class StudySettings(
 
 @settings
 class CutSets(Settings):
-    """Cuts that are made together."""
+    """Sets of cuts that hold together."""
 
     cut_file: list[Path] | None = option(
         default=None,
@@ -364,7 +364,7 @@ class MostPairs(Settings):
     )
 
     def most(self, default: int | None) -> int | None:
-        """The largest number of pairs, None for all; ``default`` where the option is not given."""
+        """The largest number of pairs, None for all; ``default`` where the option is absent."""
         return default if self.pairs is None else self.pairs or None
 
 

@@ -38,7 +38,7 @@ from matchlens.reading import (
 
 LOCK = "lock"
 PROBE = ".matchlens-"
-"""How the empty folders are called that tell whether a folder can be written."""
+"""Prefix of the empty folders that test whether a folder can be written."""
 _SAVE = re.compile(r"save-[0-9a-f]{8}")
 _PROBE = re.compile(r"\.matchlens-[a-z0-9_]{8}")
 TRIES = 100

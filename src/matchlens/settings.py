@@ -125,7 +125,7 @@ def option(
     """Declare an option of a class of :func:`settings`.
 
     Args:
-        flags: such as ``"--model", "-m"``; made from the field's name where there are none.
+        flags: such as ``"--model", "-m"``; derived from the field's name where there are none.
         default: its value where it is absent; ``...`` where it is required.
         help: one line for ``--help``; a computed default stands in brackets.
         metavar: the placeholder of the value in ``--help``.

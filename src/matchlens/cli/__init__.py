@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: Any) -> int:
-    """Run the command whose settings the command line has given; a status is passed on."""
+    """Run the command of the parsed settings; typer's own status is passed on."""
     if not isinstance(parsed, Settings):
         return parsed if isinstance(parsed, int) else 0
     if getattr(parsed, "explain", False):

@@ -1,4 +1,4 @@
-"""All commands by name, and the typer application that is made of them."""
+"""All commands by name, and the typer application of them."""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
 
 
 def check_placement(settings: Placement) -> None:
-    """Check that Ray is installed where it is asked for."""
+    """Check that Ray is installed where it is needed."""
     if settings.runner == "ray" and find_spec("ray") is None:
         raise InputError(
             "--runner ray needs Ray, which is not installed; install it: "

@@ -77,7 +77,7 @@ def reproduce(settings: ReproduceSettings) -> None:
     whole = study.Whole.of(settings)
     if "ablation" not in whole.names:
         raise InputError("--studies leaves out ablation, whose Table 1 is compared; add it")
-    shared = {one.name for one in fields(StudySettings)} & {one.name for one in fields(settings)}
+    shared = {field.name for field in fields(settings)} & {f.name for f in fields(StudySettings)}
     filled = StudySettings(
         **{
             **{name: getattr(settings, name) for name in shared},

@@ -86,7 +86,7 @@ class SizeSettings(Margin):
 
     @property
     def named(self) -> list[str] | None:
-        """The studies that are asked for by name."""
+        """The studies that are named; None for those of the size."""
         return None if self.studies is None else [w.strip() for w in self.studies.split(",") if w]
 
 

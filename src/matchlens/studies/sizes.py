@@ -24,7 +24,7 @@ STUDIES: Mapping[str, str] = {
 CUTTING = ("ablation", "evidence", "sweep", "heads", "controls")
 """The studies that cut and rank, whose conditions are known before anything runs."""
 GATHERING = "CLS->{Q,D}"
-"""The cut whose effect from and up to each layer tells when CLS gathers relevance."""
+"""The cut whose effect from and up to each layer shows when CLS gathers relevance."""
 FROM = ("CLS->Q", "CLS->D", GATHERING)
 """What is cut from each layer on."""
 

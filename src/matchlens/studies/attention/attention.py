@@ -156,7 +156,7 @@ def attention(
         ``conditions`` (heads left after each condition), ``references`` (what the texts alone
         tell), ``published`` (the heads of Lu et al. 2025, where the model is theirs), ``sets``
         and ``set_points`` (the matching heads against random sets), ``noop``, ``lexical``,
-        ``kinds`` (where the collection tells exact words from paraphrases), ``stages`` and
+        ``kinds`` (where the collection marks exact words and paraphrases), ``stages`` and
         ``negatives`` (depth of lexical and semantic matching; semantic mass of
         negatives), ``moments`` and ``distributions``; and the meters' arrays
         (:meth:`Result.array`).

@@ -1,4 +1,4 @@
-"""Matching heads: found on one half of the queries, described on the other, then cut there."""
+"""Matching heads: selected on one half of the queries, described and cut on the other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from matchlens.studies.cuts.head_sets import against, possible, set_conditions
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)
-"""Tokens that hold no query word: a matching head's attention tells more than theirs."""
+"""Tokens without query words: a matching head separates the passages better than they do."""
 KINDS: Mapping[str, str] = {
     "stem": "lexical",
     "query_words": "query-word reader",

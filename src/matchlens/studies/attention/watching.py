@@ -1,4 +1,4 @@
-"""The untouched pass: scores, meters and mean states, made once for every study that wants them."""
+"""The untouched pass: scores, meters and mean states, run once for all studies that need them."""
 
 from __future__ import annotations
 

@@ -357,15 +357,15 @@ class Statement:
         by_layer = zip(each, self.weights[self.reading], strict=True)
         columns = {
             "alignment_spread": np.concatenate(
-                [rotary.spread(rotary.alignment_at(*one), share) for one, share in by_layer]
+                [rotary.spread(rotary.alignment_at(*pair), share) for pair, share in by_layer]
             )
         }
         means = {"Q": query, "D": document}
         for direction, weights in self.weights.items():
             reader, read = (means[side] for side in direction)
             rows = []
-            for layer, (one, share) in enumerate(zip(each, weights, strict=True)):
-                values = rotary.logits_at(*one, reader[layer], read[layer], biases=biases)
+            for layer, (pair, share) in enumerate(zip(each, weights, strict=True)):
+                values = rotary.logits_at(*pair, reader[layer], read[layer], biases=biases)
                 row = rotary.spread(values, share)
                 rows.append(np.full_like(row, np.nan) if self.absent[direction][layer] else row)
             columns[f"{direction}_spread"] = np.concatenate(rows)

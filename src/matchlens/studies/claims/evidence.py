@@ -106,8 +106,8 @@ def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], 
     """The draws that differ, without easy negatives, and their pairs beyond those of the first.
 
     >>> from matchlens.corpora import choose, demo
-    >>> one, other = (choose(demo.load(), queries=2, per_grade=1, seed=seed) for seed in (0, 1))
-    >>> draws, new = further(one, [one, other, other])
+    >>> first, other = (choose(demo.load(), queries=2, per_grade=1, seed=seed) for seed in (0, 1))
+    >>> draws, new = further(first, [first, other, other])
     >>> len(draws), len(new)
     (1, 8)
     """

@@ -94,7 +94,7 @@ def plain_directions(directions: Sequence[str]) -> list[str]:
 
 
 def left_out(impossible: Sequence[str]) -> list[str]:
-    """The note that says which cuts were not made."""
+    """The note on cuts that a mode cannot make."""
     if not impossible:
         return []
     shown = ", ".join(impossible[:4]) + (" ..." if len(impossible) > 4 else "")
