@@ -252,6 +252,60 @@ def test_a_list_of_pairs_is_a_set_of_them(tiny_pairs, tiny):
     assert listed.equals(matchlens.ablation(tiny, pairs, cuts=["Q->D"]).to_frame())
 
 
+def listed(*changed: Pair) -> list[Pair]:
+    """Six graded pairs of two queries, and more of them."""
+    first = [Pair("q", f"d{n}", "a cat", f"the cat {n}", grade=n % 3) for n in range(4)]
+    return [*first, *(Pair("r", f"d{n}", "tea", f"tea {n}", grade=n) for n in range(2)), *changed]
+
+
+def test_pairs_that_come_twice_in_a_list_are_taken_once_and_counted(tiny):
+    once, twice = as_pairs(listed()), as_pairs([*listed(), *listed()[:3]])
+    assert twice.pairs == once.pairs
+    assert twice.ideals == once.ideals
+    assert [note.split(",")[0] for note in twice.notes] == [
+        "passages listed again in the run of the same query: 3 (taken once)"
+    ]
+    result = matchlens.ablation(tiny, [*listed(), *listed()[:3]], cuts=["Q->D"])
+    assert result.to_frame().equals(matchlens.ablation(tiny, once, cuts=["Q->D"]).to_frame())
+    assert twice.notes[0] in result.notes
+    couples = [("warm tea", "tea"), ("warm tea", "tea")]
+    assert len(matchlens.score(tiny, couples)) == len(as_pairs(couples)) == 2  # ids are made up
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (Pair("q", "d0", "a cat", "the cat 0", 2), "passage 'd0' .* query 'q' with another grade"),
+        (Pair("r", "d1", "tea", "tea 0", 1), "passage 'd1' .* query 'r' with another text"),
+        (Pair("q", "d9", "a dog", "the cat", 0), "query id 'q' .* with another text"),
+        (
+            Pair("q", "d9", "a cat", "the cat", -2),
+            "passage .* has the grade -2; expected 0 or more, or -1",
+        ),
+    ],
+)
+def test_pairs_of_a_list_that_contradict_each_other_are_refused_by_place(tiny, changed, message):
+    with pytest.raises(InputError, match=f"pairs, item 7: {message}"):
+        matchlens.ablation(tiny, listed(changed), cuts=["Q->D"])
+    other = replace(changed, collection="elsewhere", grade=1)
+    assert len(as_pairs(listed(other))) == 7  # its ids are of another collection
+
+
+def test_a_query_may_have_passages_of_another_query_s_ids():
+    assert len(as_pairs(listed())) == 6  # d0 and d1 are of both, with texts of their own
+
+
+def test_the_grade_that_marks_random_passages_is_stated(tiny):
+    given = listed(Pair("q", "d9", "a cat", "the sun", -1))
+    assert (
+        "pairs of a list whose grade is -1: 1 (taken for random passages"
+        in as_pairs(given).notes[0]
+    )
+    assert any(
+        "grade is -1" in note for note in matchlens.ablation(tiny, given, cuts=["Q->D"]).notes
+    )
+
+
 def test_without_pyterrier_its_reranker_says_what_to_install(tiny, monkeypatch):
     import matchlens.pyterrier
 

@@ -328,12 +328,16 @@ def as_pairs(given: Any) -> Any:
         return from_frame(given)
     if not isinstance(given, list | tuple) or not given:
         return given
-    pairs = pairs_of(given)
+    odd = Oddities()
+    pairs = rule.listed(pairs_of(given), rule.Door("pairs, item"), odd)
     grades: dict[tuple[str, str], list[int]] = {}
     for pair in pairs:
         grades.setdefault((pair.collection, pair.qid), []).append(pair.grade)
     names = dict.fromkeys(pair.collection for pair in pairs)
     options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
+    sources = [{"collection": name, "format": "list"} for name in names]
+    if odd.examples:
+        sources[0] |= {"examples": odd.examples}
     return PairSet(
         pairs=tuple(pairs),
         ideals={
@@ -341,8 +345,8 @@ def as_pairs(given: Any) -> Any:
             for key, some in grades.items()
         },
         sampling={**options, "candidates": "given", "ideal": "sample", "easy": 0, "seed": 0},
-        counts={"queries": len(grades), "pairs": len(pairs)},
-        sources=tuple({"collection": name, "format": "list"} for name in names),
+        counts={"queries": len(grades), "pairs": len(pairs), **odd.counts},
+        sources=tuple(sources),
     )
 
 

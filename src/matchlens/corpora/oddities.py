@@ -11,11 +11,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from matchlens.errors import InputError
 
 from .lines import odd_id, shown
 
+if TYPE_CHECKING:
+    from .pairs import Pair
+
+EASY_GRADE = -1
+"""The grade of a random passage, which is not ranked."""
 MAX_GRADE = 1000  # a larger number is no grade; it is often an id in the wrong column
 EXAMPLES = 3
 """How many examples of each oddity are kept."""
@@ -60,6 +66,10 @@ NOTES: Mapping[str, tuple[str, str]] = {
         "left out",
     ),
     "negative_grades": ("candidates with a negative grade", "taken as 0"),
+    "grades_of_easy": (
+        "pairs of a list whose grade is -1",
+        "taken for random passages, which are not ranked",
+    ),
 }
 """What is counted: what it is, and what happens to it."""
 
@@ -322,6 +332,43 @@ def ranking(
             odd.add("contradicted_ranks", shown(qid))
     several = [set(of_run.values()) for of_run in places.values() if len(of_run) > 1]
     return run, not several or any(len(keys) > 1 for keys in several)
+
+
+def listed(pairs: Iterable[Pair], door: Door, odd: Oddities) -> list[Pair]:
+    """The pairs of a list: repeated ones once, contradictions refused.
+
+    Ids of passages need not be those of one text in several queries.
+
+    >>> from matchlens.corpora import Pair
+    >>> pair = Pair("q1", "d1", "warm tea", "Tea is hot.", grade=1)
+    >>> len(listed([pair, pair], Door("pairs, item"), Oddities()))
+    1
+    """
+    queries: dict[tuple[str, str], str] = {}
+    known: dict[tuple[str, str, str], Pair] = {}
+    for number, pair in enumerate(pairs, 1):
+        query, passage = shown(pair.qid), f"passage {shown(pair.docid)}"
+        example = _of_query(pair.docid, pair.qid)
+        if pair.grade < EASY_GRADE:
+            came = f"{passage} of query {query} has the grade {pair.grade}"
+            expected = f"0 or more, or {EASY_GRADE} for a random passage that is not ranked"
+            raise door.refusal(number, came, expected, "write 0 for what is not relevant")
+        ids = (pair.collection, pair.qid, pair.docid)
+        repeated, earlier = ids in known, known.setdefault(ids, pair)
+        again = f"comes a second time for query {query} with another"
+        for came, first, second, what in (
+            (f"query id {query} comes a second time with another text",
+             queries.setdefault(ids[:2], pair.query), pair.query, "text for each id"),
+            (f"{passage} {again} text", earlier.text, pair.text, "text for each id"),
+            (f"{passage} {again} grade", earlier.grade, pair.grade, "grade for each passage"),
+        ):  # fmt: skip
+            if first != second:
+                raise door.refusal(number, came, f"one {what}", "keep one of the two")
+        if repeated:
+            odd.add("repeated_run_lines", example)
+        elif pair.grade == EASY_GRADE:
+            odd.add("grades_of_easy", example)
+    return [*known.values()]
 
 
 def _score(given: object) -> float:

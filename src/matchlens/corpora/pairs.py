@@ -17,7 +17,7 @@ from . import own
 from .collection import Collection, Draw
 from .collection import checked as tidy
 from .lines import shown
-from .oddities import Oddities, notes
+from .oddities import EASY_GRADE, Oddities, notes
 from .sampling import (
     COUNTS,
     PER_GRADE,
@@ -32,7 +32,6 @@ from .sampling import (
     with_text,
 )
 
-EASY_GRADE = -1
 EASY_KIND = "easy"
 
 
