@@ -1,5 +1,6 @@
 """Odd collections: what is left out or merged is counted and stated, what is a guess is refused."""
 
+import bz2
 import gzip
 import io
 import json
@@ -341,6 +342,22 @@ def test_the_remedy_for_a_dataset_works(name, remedy, file, old, new, tmp_path):
     assert choose(load(tmp_path, run="r.run" if made.run else None)).pairs
 
 
+@pytest.mark.parametrize("text", ["\u200b", "\0", "\ufeff \u00ad", "\u3000\u00a0"])
+def test_a_passage_with_nothing_to_read_is_left_out_and_counted(tmp_path, text):
+    lines = jsonl({"id": "a", "text": text}, {"id": "b", "text": "\u200btea"})
+    write(tmp_path, {**GOOD, "p.jsonl": lines, "qrels": b"q1 0 a 0\nq1 0 b 1\n"})
+    chosen = choose(load(tmp_path, run=None))
+    assert [pair.docid for pair in chosen.pairs] == ["b"]
+    assert chosen.counts["judged_without_text"] == 1
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_text_under_another_key_is_taken_where_the_first_is_empty(tmp_path, empty):
+    lines = jsonl({"id": "a", "text": empty, "contents": "warm tea"}, {"id": "b", "text": empty})
+    write(tmp_path, {**GOOD, "p.jsonl": lines, "qrels": b"q1 0 a 1\nq1 0 b 1\n"})
+    assert [pair.text for pair in choose(load(tmp_path, run=None)).pairs] == ["warm tea"]
+
+
 def test_the_remedy_for_a_dataset_without_its_passages_works(tmp_path):
     made = Records(TOPICS, [("q1", "gone", 1)], TEXTS)
     with (
@@ -395,6 +412,21 @@ REMEDIES = {
         {"p.jsonl": jsonl({"key": "a", "text": "x"})},
         "(or doc_id, _id, id, docno, pid",
         {"p.jsonl": jsonl({"pid": "a", "text": "x"})},
+    ),
+    "unpack bzip2": (
+        {"qrels": bz2.compress(GOOD["qrels"])},
+        "unpack it (bunzip2)",
+        {"qrels": GOOD["qrels"]},
+    ),
+    "a pointer": (
+        {"p.jsonl": b"version https://git-lfs.github.com/spec/v1\n"},
+        "git lfs pull",
+        {"p.jsonl": GOOD["p.jsonl"]},
+    ),
+    "a text once": (
+        {"p.jsonl": b'{"id": "a", "text": "x", "text": "y"}\n'},
+        "correct it",
+        {"p.jsonl": jsonl({"id": "a", "text": "x"})},
     ),
     "unpack": (
         {"p.jsonl": gzip.compress(GOOD["p.jsonl"])},

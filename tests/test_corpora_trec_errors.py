@@ -1,7 +1,12 @@
 """Collections in files: what is refused and with which words."""
 
+import bz2
+import codecs
 import gzip
+import io
+import lzma
 import os
+import tarfile
 import tempfile
 import warnings
 from pathlib import Path
@@ -24,6 +29,15 @@ def refusal(folder: Path, files: dict[str, bytes], **options) -> str:
     assert len(message) < 600
     assert ";" in message  # what came; what was expected and what to do
     return message
+
+
+def tarred(content: bytes) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as made:
+        entry = tarfile.TarInfo("qrels")
+        entry.size = len(content)
+        made.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
 
 
 BAD_LINES = {
@@ -71,7 +85,25 @@ BAD_LINES = {
         "'a' comes a second time with another text",
     ),
     "not UTF-8": ("t.tsv", b"q1\tx\nq2\tcaf\xe9\n", 2, "byte 7 of the line (0xe9) is not UTF-8"),
-    "UTF-16": ("t.tsv", "q1\tx\n".encode("utf-16"), 1, "is not UTF-8"),
+    "UTF-16": ("t.tsv", "q1\tx\n".encode("utf-16"), 1, "this is UTF-16 text"),
+    "UTF-16 the other way": ("qrels", codecs.BOM_UTF16_BE + b"\0q", 1, "this is UTF-16 text"),
+    "bzip2": ("qrels", bz2.compress(b"q1 0 a 2\n"), 1, "this is bzip2 data"),
+    "xz": ("r.run", lzma.compress(b"q1 Q0 a 1 2 x\n"), 1, "this is xz data"),
+    "Zstandard": ("p.jsonl", b"\x28\xb5\x2f\xfd\x24\x09", 1, "this is Zstandard data"),
+    "a zip archive": ("qrels", b"PK\x03\x04\x14\0\0\0", 1, "this is a zip archive"),
+    "a Parquet file": ("p.jsonl", b"PAR1\x15\x04\x15\xff", 1, "this is a Parquet file"),
+    "a tar archive": ("qrels", tarred(b"q1 0 a 2\n"), 1, "this is a tar archive"),
+    "a pointer": ("p.jsonl", b"version https://git-lfs.github.com/spec/v1\n", 1, "of Git LFS"),
+    "a web page": ("t.tsv", b"<!DOCTYPE HTML>\n<html>\n", 1, "this is a web page"),
+    "a web page without a type": ("qrels", b" <html lang=en>\n", 1, "this is a web page"),
+    "a key twice": (
+        "p.jsonl",
+        b'{"id": "a", "text": "x", "text": "y"}\n',
+        1,
+        "'text' stands twice",
+    ),
+    "an id twice": ("p.jsonl", b'{"_id": "b", "_id": "a", "text": "x"}\n', 1, "'_id' stands twice"),
+    "an array on several lines": ("p.jsonl", b'[\n {"id": "a"}\n]\n', 1, "a JSON array begins"),
     "gzip without its name": ("t.tsv", gzip.compress(b"q1\tx\n", mtime=0), 1, "gzip inside"),
 }
 
@@ -81,6 +113,39 @@ def test_a_bad_line_is_refused_by_file_and_number(tmp_path, file, content, numbe
     message = refusal(tmp_path, {file: content})
     assert f"{tmp_path / file}, line {number}: " in message
     assert came in message
+
+
+def test_ids_that_begin_as_other_files_do_are_ids(tmp_path):
+    names = ["BZh9", "bzip", "PAR1x", "PKa", "version", "html", "ustar"]
+    write(tmp_path, GOOD)
+    (tmp_path / "t.tsv").write_text("".join(f"{name}\twarm tea\n" for name in names))
+    (tmp_path / "qrels").write_text("".join(f"{name} 0 a 1\n" for name in names))
+    assert {pair.qid for pair in choose(load(tmp_path, run=None)).pairs} == {*names}
+
+
+def test_a_key_that_stands_twice_with_one_value_is_a_key(tmp_path):
+    line = b'{"id": "a", "id": "a", "text": "x", "url": "u", "url": "v"}\n'
+    write(tmp_path, {**GOOD, "p.jsonl": line, "qrels": b"q1 0 a 1\n"})
+    assert [pair.text for pair in choose(load(tmp_path, run=None)).pairs] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.jsonl", b'{"_id": "q1", "text": "tea", "text": "rust"}\n'),
+        ("t.jsonl", b'{"_id": "q0", "_id": "q1", "text": "tea"}\n'),
+    ],
+)
+def test_a_topic_s_key_twice_is_refused(tmp_path, name, content):
+    message = refusal(tmp_path, {name: content}, topics=name)
+    assert "stands twice, with different values" in message
+
+
+def test_passages_whose_ids_cannot_be_used_are_not_called_an_empty_file(tmp_path):
+    spaced = b'{"id": "a ", "text": "x"}\n{"id": "b\\u200b", "text": "y"}\n'
+    message = refusal(tmp_path, {"p.jsonl": spaced})
+    assert "no passage has an id that can be used" in message
+    assert "is empty" not in message
 
 
 @pytest.mark.parametrize("name", ["t.tsv", "qrels", "r.run", "p.jsonl"])

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import matchlens
@@ -56,6 +57,8 @@ def test_a_grade_that_no_judgement_reaches_is_refused():
         ([NO_ZERO], "P@3", 1, "all candidates of a query have grade 1 or more", {"rel": 2}),
         ([POSITIVES, POSITIVES], "nDCG@10", 1, "have the same grade", None),
         ([BINARY], "P@10", 1, "at most 10 candidates", {"measure": "nDCG@10"}),
+        ([[2, 2, 0]], "Success@2", 2, "same value of the first 2", {"measure": "nDCG@10"}),
+        ([[2, 2, 2, 1], [2, 2, 2, 2, 1]], "P@9", 2, "at most 9 candidates", {"measure": "P@2"}),
         ([BINARY], "SetP", 1, "it ignores the order", {"measure": "nDCG@10"}),
     ],
 )
@@ -70,6 +73,20 @@ def test_a_measure_that_cannot_move_is_refused_with_a_remedy_that_works(
     _, kept, said = ranked(pairs, **{"measure": measure, "rel": rel, **remedy})
     assert len(kept) == len(queries)
     assert said == ()
+
+
+@pytest.mark.parametrize("measure", ["nDCG@10", "RR@10"])
+def test_candidates_none_of_which_is_judged_are_told_by_their_ids(measure):
+    rows = [(f"q{q}", f"tea {q}", f"d{n}", f"tea {n} {q}") for q in range(2) for n in range(3)]
+    frame = pd.DataFrame(rows, columns=["qid", "query", "docno", "text"])
+    frame["docno"] += frame["qid"]
+    padded = {f"q{q}": {f"d00{n}q{q}": n for n in range(3)} for q in range(2)}
+    with pytest.raises(InputError, match="no candidate is judged, such as 'd0q0' of query 'q0'"):
+        ranked(PairSet.from_frame(frame, padded), measure, 1)
+    alike = {
+        qid: {docno.replace("00", ""): g for docno, g in of.items()} for qid, of in padded.items()
+    }
+    assert len(ranked(PairSet.from_frame(frame, alike), measure, 1)[1]) == 2
 
 
 def test_queries_that_cannot_move_it_are_left_out_and_counted(tiny):

@@ -10,6 +10,7 @@ import numpy as np
 
 from matchlens.arguments import typed
 from matchlens.corpora.frame import pairs_of
+from matchlens.corpora.lines import blank
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import load
@@ -90,7 +91,7 @@ class Reranker(Transformer):
         texts = [inp["query"], inp[self.text_field]]
         usable = ~(texts[0].isna() | texts[1].isna())
         for column in texts:
-            empty = [isinstance(text, str) and not text.strip() for text in column]
+            empty = [isinstance(text, str) and blank(text) for text in column]
             usable &= ~np.array(empty, dtype=bool)
         kept = inp.loc[usable]
         if len(kept) < len(inp):

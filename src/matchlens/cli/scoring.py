@@ -11,7 +11,7 @@ from pathlib import Path
 from matchlens.cli.job import load_model, model_folder
 from matchlens.cli.terminal import progress
 from matchlens.corpora import Pair
-from matchlens.corpora.lines import MAX_LINE, is_unicode, numbered
+from matchlens.corpora.lines import MAX_LINE, is_unicode, json_line, numbered
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 from matchlens.options import BatchTokens, Cuts, ModelSettings, Prefixes
@@ -81,11 +81,13 @@ def read_pairs(name: str, query_prefix: str = "", passage_prefix: str = "") -> I
     number, path, name = 0, name, "standard input" if name == "-" else name
     for number, line in _lines(path):
         try:
-            row = json.loads(line)
+            row, twice = json_line(line)
         except (ValueError, RecursionError):
             raise _wrong(name, number, "is not JSON") from None
         if not isinstance(row, dict):
             raise _wrong(name, number, "is not a JSON object")
+        if read := [key for key in twice if key in ("query", "text")]:
+            raise _wrong(name, number, f"{read[0]!r} stands twice, with different values")
         texts = []
         for key in ("query", "text"):
             value = row.get(key)

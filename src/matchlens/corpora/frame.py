@@ -14,7 +14,7 @@ from matchlens.errors import InputError
 
 from . import oddities as rule
 from .collection import Collection, Draw, digest_of
-from .lines import shown
+from .lines import blank, shown
 from .oddities import Oddities
 from .pairs import EASY_GRADE, Pair, PairSet, choose_with
 from .sampling import checked
@@ -99,7 +99,7 @@ class FrameCollection(Collection):
         """
         if isinstance(self.passages, Collection):
             return self.passages.random_docids(n, seed)
-        some = (docid for docid, text in self.passages.items() if text.strip())
+        some = (docid for docid, text in self.passages.items() if not blank(text))
         return Draw(seed, "collection").order(some)[: max(n, 0)]
 
 

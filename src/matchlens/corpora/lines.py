@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError
 
@@ -23,6 +26,21 @@ the variable lifts this limit, too."""
 UNPACKED = "MATCHLENS_MAX_UNPACKED"
 GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
+
+
+_CONVERT = "convert it (iconv -f UTF-16 -t UTF-8)"
+OTHERS = {
+    rb"\x28\xb5\x2f\xfd": ("Zstandard data", "unpack it (zstd -d)"),
+    rb"BZh[1-9]1AY&SY": ("bzip2 data", "unpack it (bunzip2)"),
+    rb"\xfd7zXZ\x00": ("xz data", "unpack it (unxz)"),
+    rb"PK\x03\x04": ("a zip archive", "unpack it (unzip)"),
+    rb"PAR1[\x00-\x1f]": ("a Parquet file", "read it by pandas, for matchlens.frame.load"),
+    rb"\xff\xfe|\xfe\xff": ("UTF-16 text", _CONVERT),
+    rb"version https://git-lfs": ("a pointer of Git LFS, not the file", "fetch it (git lfs pull)"),
+    rb"(?i)\s*<(!doctype\s+)?html": ("a web page", "download the file itself"),
+    rb"(?s).{257}ustar": ("a tar archive", "unpack it (tar -xf)"),
+}
+"""How files begin that are something else than lines of text: what they are, and what to do."""
 
 
 def shown(value: str, width: int = 60) -> str:
@@ -67,6 +85,34 @@ def odd_id(text: str) -> str | None:
     if " " in text or not text.isprintable():
         return "it has a space or an invisible character in it"
     return None
+
+
+def blank(text: str) -> bool:
+    """Whether a text has nothing to read: white space, control and format characters alone.
+
+    >>> blank(" \\u200b"), blank("a")
+    (True, False)
+    """
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+
+
+def json_line(line: str, **options: Any) -> tuple[Any, list[str]]:
+    """What a JSON line holds, and the keys of an object that stand twice with different values.
+
+    Args:
+        options: of ``json.loads``.
+
+    >>> json_line('{"text": "tea", "text": "rust"}')
+    ({'text': 'rust'}, ['text'])
+    """
+    twice: list[str] = []
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        record = dict(pairs)
+        twice[:] = () if len(record) == len(pairs) else (k for k, v in pairs if record[k] != v)
+        return record
+
+    return json.loads(line, object_pairs_hook=made, **options), twice
 
 
 def is_unicode(text: str) -> bool:
@@ -213,4 +259,7 @@ def _without_mark(piece: bytes, path: Path) -> bytes:
             "this is gzip inside, by its first bytes",
             "expected text because of the name: unpack it, or end its name with .gz",
         )
+    for pattern, (what, remedy) in OTHERS.items():
+        if re.match(pattern, piece):
+            raise bad_line(path, 1, f"this is {what}", f"expected lines of text: {remedy}")
     return piece.removeprefix(BOM)

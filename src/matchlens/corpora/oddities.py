@@ -188,6 +188,22 @@ def grade_of(given: object) -> int | None:
     return number if abs(number) <= MAX_GRADE else None
 
 
+def no_usable_id(place: str, what: str, odd: Oddities, mend: str = "") -> InputError:
+    """The error of records none of which has an id that fits a column of a TREC file.
+
+    >>> odd = Oddities()
+    >>> odd.usable("d 1")
+    False
+    >>> str(no_usable_id("a.tsv", "passage", odd))[:49]
+    'a.tsv: no passage has an id that can be used: the'
+    """
+    return InputError(
+        f"{place}: no {what} has an id that can be used: they have spaces or invisible "
+        f"characters, such as {odd.examples['unusable_ids'][-1]}; expected ids that fit a column "
+        f"of a TREC file: {mend}rename them everywhere"
+    )
+
+
 def topics(
     rows: Iterable[tuple[int, str, str | None]], door: Door, odd: Oddities
 ) -> dict[str, str]:
@@ -218,11 +234,7 @@ def topics(
                 "remove or rename one",
             )
     if not queries and odd.counts["unusable_ids"]:
-        raise InputError(
-            f"{door.place} {number}: no query has an id that can be used: they have spaces or "
-            f"invisible characters, such as {odd.examples['unusable_ids'][0]}; expected ids that "
-            f"fit a column of a TREC file: {door.mend}rename them everywhere"
-        )
+        raise no_usable_id(f"{door.place} {number}", "query", odd, door.mend)
     return queries
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from matchlens.errors import InputError
 
-from .lines import bad_line, is_unicode, numbered, odd_id, shown
+from .lines import bad_line, is_unicode, json_line, numbered, odd_id, shown
 from .oddities import Oddities
 
 ID_KEYS = ("docid", "doc_id", "_id", "id", "docno", "pid", "passage_id", "document_id")
@@ -165,11 +166,15 @@ def _tsv(path: Path, number: int, line: str) -> Passage:
 
 def _json(path: Path, number: int, line: str) -> Passage:
     try:
-        record = json.loads(line, parse_float=_Number)
+        record, twice = json_line(line, parse_float=_Number)
     except (ValueError, RecursionError) as error:
+        if re.match(r"\s*\[\s*(\{|$)", line):
+            raise _bad(path, number, "a JSON array begins, not an object for each line") from error
         raise _bad(path, number, f"{shown(line)} is not JSON ({shown(str(error))})") from error
     if not isinstance(record, dict):
         raise _bad(path, number, f"{shown(line)} is JSON but no object")
+    if read := [key for key in twice if key in (*ID_KEYS, *TEXT_KEYS, "title", "kind")]:
+        raise _bad(path, number, f"the key {read[0]!r} stands twice, with different values")
     given = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
     ids = {
         key: str(value)
@@ -187,6 +192,7 @@ def _json(path: Path, number: int, line: str) -> Passage:
     texts = [key for key in TEXT_KEYS if key in record]
     if not texts:
         raise _bad(path, number, f"no text in {whose}")
+    texts = [key for key in texts if record[key] not in (None, "")] or texts[:1]
     if "text" not in texts and len(texts) > 1:
         raise _bad(path, number, f"{' and '.join(texts)} and no text in {whose}")
     fields = dict.fromkeys(("title", "kind", texts[0]), "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matchlens.errors import InputError
 
 from .collection import Collection, Draw
-from .lines import is_unicode, shown
+from .lines import blank, is_unicode, shown
 from .oddities import NOTES, Oddities, notes
 
 PER_GRADE = 10
@@ -154,7 +154,7 @@ def usable_queries(
         grades = collection.qrels.get(qid)
         if not grades:
             odd.add("topics_without_qrels", shown(qid))
-        elif not query.strip():
+        elif blank(query):
             odd.add("empty_queries", shown(qid))
         elif not (candidates := _candidates(collection, qid, options.depth)):
             odd.add("queries_without_candidates", shown(qid))
@@ -190,7 +190,7 @@ def with_text(
     kept = []
     for candidate in ranked:
         text = texts.get(candidate.docid) or ""
-        if not text.strip():
+        if blank(text):
             kind = "judged_without_text" if candidate.judged else "retrieved_without_text"
             odd.add(kind, f"{shown(candidate.docid)} of query {shown(qid)}")
             continue
@@ -328,7 +328,7 @@ def easy_negatives(
     negatives: list[str] = []
     for docid in Draw(options.seed, "easy", qid).order(pool):
         words = _words(texts.get(docid) or "")
-        if docid in taken or words in seen or not words or not is_unicode(words):
+        if docid in taken or words in seen or blank(words) or not is_unicode(words):
             continue
         if docid == qid and _is_own(collection.queries[qid], words):
             continue

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .lines import bad_line, is_unicode, shown
+from .lines import bad_line, is_unicode, json_line, shown
 
 ID_KEYS = ("qid", "query_id", "_id", "id", "topic_id", "number")
 TEXT_KEYS = ("query", "text", "title")
@@ -33,11 +32,14 @@ def json_topic(path: Path, number: int, line: str) -> tuple[str, str]:
     ('7', 'warm tea')
     """
     try:
-        record = json.loads(line)
+        record, twice = json_line(line)
     except (ValueError, RecursionError):
         raise bad_line(path, number, f"{shown(line)} is not JSON", EXPECTED) from None
     if not isinstance(record, dict):
         raise bad_line(path, number, f"{shown(line)} is JSON but no object", EXPECTED)
+    if read := [key for key in twice if key in (*ID_KEYS, *TEXT_KEYS)]:
+        came = f"the key {read[0]!r} stands twice, with different values"
+        raise bad_line(path, number, came, EXPECTED)
     qid = next((record[key] for key in ID_KEYS if record.get(key) is not None), None)
     if not isinstance(qid, str | int) or isinstance(qid, bool):
         came = f"no id that is text or a whole number in {shown(line)}"

@@ -16,7 +16,7 @@ from matchlens.errors import InputError, MatchlensWarning
 
 from . import oddities as rule
 from .collection import Collection, Draw
-from .lines import bad_line, digest, numbered, shown, stamp
+from .lines import bad_line, blank, digest, numbered, shown, stamp
 from .oddities import Oddities
 from .passages import Passage, check_format, deciding_key, stream
 from .topics import json_topic, top_topics
@@ -98,7 +98,7 @@ class TrecCollection(Collection):
         heap: list[tuple[int, str]] = []  # the n smallest keys so far, negated: the largest on top
         for passage in self._passages() if n > 0 else ():
             docid = passage.docid
-            if docid in kept or not passage.text.strip():
+            if docid in kept or blank(passage.text):
                 continue
             entry = (-int.from_bytes(draw.key(docid)), docid)
             if len(heap) < n:
@@ -319,7 +319,7 @@ def _scan(
     keys: dict[Path, str] = {}
     count = 0
     for path in stamps:
-        before, undecided = count, True
+        before, undecided, unusable = count, True, odd.counts["unusable_ids"]
         for record in stream(path, odd=odd):
             count += 1
             if record.ids and undecided:
@@ -339,7 +339,12 @@ def _scan(
                     {(qid, passage.docid): passage.kind for qid in judging.get(passage.docid, ())}
                 )
         if count == before:
-            raise _empty(path, "one passage a line")
+            named = odd.counts["unusable_ids"] > unusable
+            raise (
+                rule.no_usable_id(f"{path}", "passage", odd)
+                if named
+                else _empty(path, "one passage a line")
+            )
     if differing:
         first = differing[0]
         warnings.warn(

@@ -233,7 +233,7 @@ def ranked(
         )
     moves = movable(parsed, queries)
     if not moves.any():
-        raise InputError(_cannot_move(parsed, queries))
+        raise InputError(_cannot_move(parsed, queries, pairs.pairs))
     kept = [query for query, can in zip(queries, moves, strict=True) if can]
     left = len(queries) - len(kept)
     note = (
@@ -243,12 +243,17 @@ def ranked(
     return parsed, kept, (note,) if left else ()
 
 
-def _cannot_move(measure: Measure, queries: Sequence[Candidates]) -> str:
+def _cannot_move(measure: Measure, queries: Sequence[Candidates], pairs: Sequence[Pair]) -> str:
     """Why no order of any query's candidates changes a measure, and what to do."""
     gains = [measure.gains(query.grades) for query in queries]
     top = max(int(query.grades.max()) for query in queries)
     rel = measure.rel
-    if all((gain <= 0).all() for gain in gains):
+    if not any(pair.judged for pair in pairs):
+        why = (
+            f"no candidate is judged, such as {pairs[0].docid!r:.60} of query {pairs[0].qid!r:.60}"
+        )
+        remedy = "write the ids of passages alike in candidates and judgements, or " + _MORE
+    elif all((gain <= 0).all() for gain in gains):
         why = f"no candidate has grade {rel} or more" if rel else "no candidate has a gain"
         remedy = f"lower the relevant grade (--rel {top})" if rel and top >= 1 else _MORE
     elif all((gain == gain[0]).all() for gain in gains):
@@ -257,9 +262,11 @@ def _cannot_move(measure: Measure, queries: Sequence[Candidates]) -> str:
         higher = rel is not None and any((query.grades < top).any() for query in queries)
         remedy = f"raise the relevant grade (--rel {top}), or {_MORE}" if higher else _MORE
     else:
-        why = "it ignores the order of the candidates"
+        why, most = "it ignores the order of the candidates", max(map(len, gains))
         if measure.cutoff:
-            why = f"every query has at most {measure.cutoff} candidates"
+            why = f"every order has the same value of the first {measure.cutoff}"
+            if most <= measure.cutoff:
+                why = f"every query has at most {measure.cutoff} candidates"
         remedy = "take a measure that weighs ranks, such as nDCG@10"
     return (
         f"{measure} has one value for every order of the candidates ({why}), so that no cut could "

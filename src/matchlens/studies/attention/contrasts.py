@@ -84,6 +84,7 @@ class Classes:
                     )[side]
                     raise InputError(
                         f"contrast {name!r} has no {CLASSES[side]} passage; expected one: {remedy}"
+                        ", or take other contrasts (contrasts=[...])"
                     )
             if not len(np.intersect1d(self._queries(first), self._queries(second))):
                 raise InputError(
