@@ -693,10 +693,14 @@ ELSEWHERE = {
     ("models/convert.py:_convert", "Expected weights alone"): PICKLED
     + "test_a_whole_module_is_named_and_the_remedy_works",
     ("models/files.py:changed", ""): "test_folder.py:test_a_file_that_is_exchanged_is_noticed",
+    ("models/folder.py:ModelFolder.asked", ""): "test_tokens.py:"
+    "test_a_causal_model_that_makes_embeddings_is_no_reranker",
     ("models/folder.py:ModelFolder.say_converted", ""): "test_hub.py:"
     "test_pickled_weights_load_from_the_cache_offline",
     ("models/load.py:unpadded", ""): SLOW
     + "test_a_slow_tokenizer_that_cannot_be_converted_is_refused",
+    ("models/load.py:Reranker._warn_of_long_queries", ""): "test_loading.py:"
+    "test_a_query_that_a_library_would_cut_is_told_once",
     ("models/load.py:_module", "left out"): "test_folder.py:"
     "test_a_pretraining_head_is_left_out_and_named",
     ("models/serving.py:FileSettings.refuse", ""): "test_tokens.py:"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import matchlens
@@ -213,6 +215,29 @@ def test_a_tie_is_not_shared_out(model):
     assert result.options["points"] == 4
     assert result.to_frame("margin")["share"].isna().all()
     assert any("tied" in note for note in result.notes)
+
+
+def test_passages_that_were_cut_are_told(model):
+    short = replace(model, max_length=12)
+    texts = [("long", "sun rain " * 9), ("short", "cold tea"), ("longer", "sun rain " * 9 + "mat")]
+    notes = matchlens.explain(short, "warm tea", texts, points=8, swap=False).notes
+    assert "2 of 3 passages were cut to the length limit ('long', 'longer')" in notes
+    assert not [
+        note
+        for note in matchlens.explain(model, "tea", texts, points=8, swap=False).notes
+        if "cut to" in note
+    ]
+
+
+@pytest.mark.parametrize("made", [iter, np.array, lambda texts: pd.Series(texts, index=[7, 8])])
+def test_passages_may_come_from_anything_that_is_walked(model, made):
+    texts = ["tea is warm", "a red dog"]
+    plain = matchlens.explain(model, "warm tea", texts, points=8, swap=False)
+    walked = matchlens.explain(model, "warm tea", made(texts), points=8, swap=False)
+    assert walked.to_frame("passages").equals(plain.to_frame("passages"))
+    assert matchlens.rank(model, "warm tea", made(texts)) == matchlens.rank(
+        model, "warm tea", texts
+    )
 
 
 def test_a_margin_the_other_way_round_is_turned(model, result):

@@ -128,7 +128,7 @@ def test_what_a_family_does_not_compute_is_a_weight_that_nothing_uses(family, ke
     refused(with_weights(folder, **{key: torch.zeros(2)}), f"1 of its weights are not used .{key}")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "bert.bert.", "a.b.c."])
 def test_weights_of_a_wrapper_are_told_by_their_names_beginning(prefix, folder):
     held = load_file(folder / "model.safetensors")
     renamed = {f"{prefix}{key}": one for key, one in held.items()}

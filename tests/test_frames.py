@@ -339,6 +339,17 @@ def test_rows_in_a_list_keep_their_ids_and_grades_as_in_a_frame():
         assert made.ideals == expected.ideals
 
 
+def test_numbers_that_pandas_made_floats_say_how_they_become_ids(tiny):
+    rows = [{"query": "a cat", "text": f"tea {n}", "docno": n, "grade": n} for n in (1.0, 2.0)]
+    frame = pd.DataFrame(rows)
+    with pytest.raises(InputError, match=r"passage id '1.0' is no text; .*astype\('Int64'\)"):
+        PairSet.from_frame(frame)
+    pairs = PairSet.from_frame(frame.astype({"docno": "Int64"}))
+    assert [pair.docid for pair in pairs] == ["1", "2"]
+    texts = [(np.str_("a cat"), np.str_("tea"))]
+    assert matchlens.score(tiny, texts).equals(matchlens.score(tiny, [("a cat", "tea")]))
+
+
 def test_what_is_no_pair_is_named_by_its_place():
     for bad in (("a", "b", "c"), "ab", ("a", 3)):
         with pytest.raises(InputError, match=r"pair 2 is .*write both as text"):

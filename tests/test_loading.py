@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
 import pickle
 import re
 import threading
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -287,6 +289,33 @@ def test_the_query_is_cut_only_where_it_alone_is_too_long(tiny):
         found = texts(tiny.tokenizer, encoded, 0)
         assert (found[Part.Q], found[Part.D]) == (q, "dog")
         assert encoded.truncated.all()
+
+
+def cut_by_the_library(tokenizer, pair: Pair, limit: int, how: str | bool = True) -> list[int]:
+    return tokenizer(pair.query, pair.text, truncation=how, max_length=limit)["input_ids"]
+
+
+@pytest.mark.parametrize(("q", "d"), [(3, 30), (13, 14), (14, 13), (30, 3), (30, 30), (1, 1)])
+def test_a_query_that_a_library_would_cut_is_told_once(tiny_folder, q, d):
+    model = matchlens.load(tiny_folder, device="cpu", max_length=24)
+    pair = one("cat " * q, "dog " * d)
+    tokenizer = copy.deepcopy(model.tokenizer)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = model.encode([pair]).ids[0].tolist()
+        model.encode([pair])
+    said = [str(one.message) for one in caught if "longer text first" in str(one.message)]
+    assert len(said) == (found != cut_by_the_library(tokenizer, pair, 24))
+    assert all("query 'q7'" in text and "passage 'd8'" in text for text in said)
+    if q < 20:  # the library refuses to leave nothing of a passage
+        assert found == cut_by_the_library(tokenizer, pair, 24, "only_second")
+
+
+def test_a_folder_that_cuts_passages_alone_needs_no_warning(tiny_folder, recwarn):
+    model = matchlens.load(tiny_folder, device="cpu", max_length=24)
+    model.serving = replace(model.serving, call={"truncation": "only_second"})
+    model.encode([one("cat " * 14, "dog " * 9)])
+    assert not [w for w in recwarn if "longer text first" in str(w.message)]
 
 
 def test_a_pair_that_does_not_fit_is_named(tiny):

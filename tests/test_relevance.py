@@ -277,6 +277,9 @@ def plainly(first: str, second: str) -> dict[str, object]:
         (["not_relevant"], {}, "a high score would mean less relevant"),
         (["relevant", "irrelevant"], plainly("relevant", "irrelevant"), "mean less relevant"),
         (["yes", "no"], plainly("yes", "no"), "mean less relevant"),
+        (["1", "0"], {}, "mean less relevant"),
+        (["LABEL_1", "LABEL_0"], {}, "mean less relevant"),
+        (["no", "yes"], {"label2id": {"yes": 0, "no": 1}}, "label2id gives them other numbers"),
     ],
 )
 def test_labels_that_need_a_choice(names, config, says, tmp_path, tiny_pairs, capsys):

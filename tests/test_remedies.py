@@ -1854,6 +1854,7 @@ COMMANDS = [
             ("not a JSON object", b"[1]\n"),
             ("{value} {value}", b'{"query": "a cat"}\n'),
             ("half a surrogate", b'{"query": "a", "text": "a\\ud800"}\n'),
+            ("stands twice", b'{"query": "a", "text": "a", "text": "b"}\n'),
             ("no pairs", b""),
         )
     ),

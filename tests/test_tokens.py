@@ -438,6 +438,27 @@ def test_answers_of_the_folder_are_the_prompt_s(tmp_path):
     matchlens.load(folder, device="cpu", prompt=replace(QWEN3, yes="Yes"))
 
 
+POOLED = [
+    {"path": "", "type": "sentence_transformers.models.Transformer"},
+    {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+
+
+@pytest.mark.parametrize("about", [None, {"prompts": {"query": "Q: "}}])
+def test_a_causal_model_that_makes_embeddings_is_no_reranker(tmp_path, about):
+    folder = decoder(tmp_path, labels=None)
+    (folder / "modules.json").write_text(json.dumps(POOLED))
+    if about is not None:
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"makes embeddings: modules\.json pools"):
+        matchlens.load(folder, device="cpu")
+    assert matchlens.load(folder, device="cpu", prompt=QWEN3).chosen  # as the message says
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink(missing_ok=True)
+    assert matchlens.load(folder, device="cpu").prompt == QWEN3
+
+
 # --- the check
 
 

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import numbers
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from matchlens.errors import InputError, one_line
@@ -59,6 +59,7 @@ CONVERTED: Mapping[str, tuple[str, str]] = {
     "Stage": ("matchlens.showing", "stage_of"),
 }
 """What makes the right thing of what people have instead, by module and name: these stand above."""
+LISTS = ("Sequence", "list")
 MANY = {
     "Sequence": "a list",
     "Iterable": "a list",
@@ -140,7 +141,8 @@ def converted(value: object, hint: ast.expr) -> object:
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left
     if isinstance(hint, ast.Subscript):
-        if _name(hint.value) in ("Sequence", "list") and isinstance(value, list | tuple):
+        walked = isinstance(value, Iterable) and not _is_one(value)
+        if _name(hint.value) in LISTS and walked:
             return [converted(item, hint.slice) for item in value]
         return value
     if _name(hint) not in CONVERTED:
@@ -197,12 +199,18 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
             return False
         return all(map(fits, value, kinds))
     if base in MANY:
-        one = isinstance(value, (str, bytes, Mapping)) or hasattr(value, "columns")
-        if one or not isinstance(value, Iterable):  # a frame would give the names of its columns
+        # What can be walked once, or an array, is no Sequence: it is made a list.
+        if _is_one(value) or not isinstance(value, Sequence if base in LISTS else Iterable):
             return False
         known = value if isinstance(value, (list, tuple, set, frozenset)) else ()
         return all(fits(item, kinds[0]) for item in known)
     return base != "Callable" or callable(value)
+
+
+def _is_one(value: object) -> bool:
+    """Whether a value is one thing, although it can be walked."""
+    # A frame would give the names of its columns.
+    return isinstance(value, (str, bytes, Mapping)) or hasattr(value, "columns")
 
 
 def _yes_no(value: object) -> bool:

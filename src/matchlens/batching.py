@@ -134,6 +134,23 @@ def encode(
     return Encoded(ids, types, parts, truncated, pairing.last, own if any(own) else ())
 
 
+def long_query(encoded: Encoded, pairs: Sequence[Pair], limit: int, library: str) -> str:
+    """What to warn of where a library would have cut a query, too; empty where it would not.
+
+    Libraries shorten the longer text first: a query that is longer than what the limit leaves of
+    its passage.
+    """
+    for number in np.flatnonzero(encoded.truncated).tolist():
+        parts, pair = encoded.parts[number], pairs[number]
+        if (parts == Part.D).sum() < np.isin(parts, (Part.Q, Part.OTHER)).sum():
+            return (
+                f"query {pair.qid!r:.40} is longer than what the limit of {limit} tokens leaves of "
+                f"passage {pair.docid!r:.40}: here passages are cut first, {library} cuts the "
+                "longer text first and scores such pairs otherwise"
+            )
+    return ""
+
+
 def own_tokens(
     pair: Pair,
     parts: Int[np.ndarray, " place"],

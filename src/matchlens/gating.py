@@ -308,7 +308,7 @@ def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> 
         raise InputError(
             f"the score of query {pair.qid!r} and passage {pair.docid!r} by model {model.name!r} "
             f"is not finite in {model.dtype}; expected a number: load it with dtype='float32' "
-            "(--dtype float32)"
+            "(--dtype float32); weights that hold NaN in it are damaged: download them again"
         )
 
 

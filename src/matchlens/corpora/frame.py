@@ -300,7 +300,8 @@ def pairs_of(given: Any) -> list[Pair]:
     if not hasattr(given, "columns"):
         given = [*given]
         for number, item in enumerate(given, 1):
-            couple = isinstance(item, tuple | list) and [type(text) for text in item] == [str, str]
+            couple = isinstance(item, tuple | list) and len(item) == 2
+            couple = couple and all(isinstance(text, str) for text in item)
             if not couple and not isinstance(item, Pair):
                 raise InputError(
                     f"pair {number} is {shown_value(item)}; expected a matchlens.Pair or a "

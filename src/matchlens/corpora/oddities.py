@@ -163,7 +163,10 @@ class Door:
         """
         if not isinstance(given, str):
             came = f"the {what} id {shown(repr(given))} is no text"
-            raise self.refusal(number, came, "text, as in files", "write str(id) everywhere")
+            remedy = "write str(id) everywhere"
+            if isinstance(given, float):  # pandas makes them of whole numbers that have gaps
+                remedy = "make whole numbers of them (pandas: astype('Int64')) or read them as text"
+            raise self.refusal(number, came, "text, as in files", remedy)
         if not given:
             raise self.refusal(number, f"the {what} id is empty", "an id", "write one")
 

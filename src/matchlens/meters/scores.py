@@ -43,7 +43,8 @@ class Scores:
             raise InputError(
                 f"the model's score of {pair} under cut {conditions[0]!r} is "
                 f"{scores[wrong][0]} ({int(wrong.sum())} such in its batch); expected a finite "
-                "logit: load the model with dtype float32"
+                "logit: load the model with dtype float32 (weights that hold NaN in that are "
+                "damaged: download or save them again)"
             )
         for name in conditions:
             self.values[self.conditions.index(name), pairs] = scores

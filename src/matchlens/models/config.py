@@ -125,9 +125,12 @@ def _check_type(model_type: object, name: str, types: Collection[str]) -> None:
 
 
 def _refused(name: str, key: str) -> InputError:
+    expected = "the model saved without it (load it with transformers, then save_pretrained)"
+    if key == "quantization_config":
+        expected = "weights in float32, bfloat16 or float16: the model from before that"
     return InputError(
         f"model {name!r}: {key} in config.json {_REFUSED[key]}, which matchlens does not follow; "
-        "expected the model saved without it (load it with transformers, then save_pretrained)"
+        f"expected {expected}"
     )
 
 

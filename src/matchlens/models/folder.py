@@ -266,6 +266,12 @@ class ModelFolder(ModelFacts):
             return replace(self, prompt=own, prompt_from="given", chosen=True)
         if self.chosen or self.prompt_from == TEMPLATE:
             return self
+        if self.serving.embeds and not self.classifies:
+            raise InputError(
+                f"model {self.name!r} makes embeddings: modules.json pools the states of each text "
+                "by itself, so that nothing was trained to answer a prompt; expected a reranker, "
+                "or the prompt in which it is asked (--prompt FILE)"
+            )
         if self.serving.chat and FAMILIES[self.model_type].asked:
             from matchlens.models.load import template_of
 

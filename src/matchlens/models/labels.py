@@ -94,10 +94,10 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
             f"model {name!r} has two labels that are no opposites (problem_type {problem!r}); "
             f"{remedy}"
         )
-    if not negate and _reversed(called):
+    why = "" if negate else _against(config, called, shown)
+    if why:
         raise InputError(
-            f"model {name!r} calls its labels {shown}, so a high score would mean less relevant; "
-            f"{remedy}"
+            f"model {name!r} {why}, so a high score would mean less relevant; {remedy}"
         )
     return None
 
@@ -122,7 +122,8 @@ def doubt(config: Any) -> str:
     called = names(config)
     if len(called) != 2 or all(_PLAIN.fullmatch(one.strip()) for one in called):
         return ""
-    if _meaning(called[1]) > 0 or _meaning(called[0]) < 0 or _negates(called[0], called[1]):
+    first, second = map(_meaning, called)
+    if (first != second and (second > 0 or first < 0)) or _negates(called[0], called[1]):
         return ""
     return (
         f"its labels are called {called[0][:40]!r} and {called[1][:40]!r}; the score takes the "
@@ -160,11 +161,28 @@ def _negates(one: str, other: str) -> bool:
     return bool(_NOT.match(words)) and _NOT.sub("", words, count=1) == whole
 
 
+def _numeral(name: str) -> int:
+    """The number in a name such as LABEL_1."""
+    return int(re.sub(r"\D", "", name))
+
+
+def _against(config: Any, called: Sequence[str], shown: str) -> str:
+    """Why the last label may not be relevance, by the names; empty where nothing says so."""
+    numbers = getattr(config, "label2id", None) or {}
+    if any(str(numbers.get(one, place)) != str(place) for place, one in enumerate(called)):
+        return f"calls its labels {shown} in id2label, and label2id gives them other numbers"
+    if _reversed(called):
+        return f"calls its labels {shown}"
+    return ""
+
+
 def _reversed(called: Sequence[str]) -> bool:
     """Whether the names say that a higher score means less relevant."""
     if len(called) == 1:
         return _meaning(called[0]) < 0
     first, second = called
+    if _PLAIN.fullmatch(first.strip()) and _PLAIN.fullmatch(second.strip()):
+        return _numeral(first) > _numeral(second)
     if _meaning(first) == _meaning(second):
         return _negates(second, first)
     return _meaning(first) > 0 or _meaning(second) < 0

@@ -15,7 +15,7 @@ import torch
 from transformers import MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
-from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, spans
+from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, long_query, spans
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import check
@@ -62,6 +62,7 @@ class Reranker:
         chosen: whether a person chose the prompt, so that it is not held against the folder's own.
         limits: each limit of a pair's tokens, by what sets it.
         adapted: the weights in the files, where an adapter was merged into them.
+        told_of_long_queries: whether a warning said that a library cuts long queries otherwise.
 
     >>> model = load("demo")
     >>> model.max_length, model.family.n_layers, model.family.n_heads
@@ -84,6 +85,7 @@ class Reranker:
     chosen: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
     adapted: Adapted | None = None
+    told_of_long_queries: bool = False
 
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
@@ -102,6 +104,7 @@ class Reranker:
         """
         if self.prompt is None:
             encoded = encode(self.tokenizer, pairs, self.max_length, self.pairing)
+            self._warn_of_long_queries(pairs, encoded)
         else:
             prompt, start = self.prompt, self.family.start
             encoded = encode_prompted(self.tokenizer, pairs, self.max_length, prompt, start)
@@ -115,6 +118,13 @@ class Reranker:
                         f"weights know {known} tokens; expected a text without it: leave it out"
                     )
         return encoded
+
+    def _warn_of_long_queries(self, pairs: Sequence[Pair], encoded: Encoded) -> None:
+        if self.told_of_long_queries or self.serving.call.get("truncation") == "only_second":
+            return
+        if note := long_query(encoded, pairs, self.max_length, self.serving.library):
+            self.told_of_long_queries = True
+            warnings.warn(f"model {self.name!r}: {note}", MatchlensWarning, stacklevel=3)
 
     @typed
     def spans(self, pair: Pair) -> Spans:
@@ -320,8 +330,10 @@ def proved(reranker: Reranker) -> Reranker:
         MatchlensWarning: if built-in pairs are all the wrong way round.
     """
     with refusing(reranker.name, "it cannot score two built-in pairs"):
+        reranker.told_of_long_queries = True  # the built-in pairs are nobody's queries
         _check_tokenizer(reranker)
         reranker.checks = check.check(reranker)
+        reranker.told_of_long_queries = False
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
         note = doubt(reranker.family.module.config)
         reranker.said += (note,) if note else ()
@@ -410,9 +422,10 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
             text = labels_differ(wanted[0], stored[0])
             raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {text}")
     unexpected = {str(key) for key in report.get("unexpected_keys") or ()}
-    wrapper = min(unexpected, default="").partition(".")[0]
-    missing = {f"{wrapper}.{key}" for key in report.get("missing_keys") or ()}
-    if missing and missing <= unexpected:
+    missing = {str(key) for key in report.get("missing_keys") or ()}
+    ends = f".{min(missing, default='')}"
+    wrapper = next((key.removesuffix(ends) for key in sorted(unexpected) if key.endswith(ends)), "")
+    if missing and {f"{wrapper}.{key}" for key in missing} <= unexpected:
         raise InputError(
             f"model {folder.name!r}: the names of its weights begin with '{wrapper[:40]}.', as "
             "where a wrapper around the model was saved; expected the model inside it: save that "

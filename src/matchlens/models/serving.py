@@ -92,6 +92,7 @@ class Serving:
         head: the pooling and the modules behind a body without a head; None for other models.
         files: its files in the folder.
         used: whether it uses what they say; else it loads the model with defaults of its own.
+        embeds: whether its modules make an embedding of each text, as a bi-encoder's do.
     """
 
     sentence_transformers: bool = False
@@ -105,6 +106,7 @@ class Serving:
     head: Head | None = None
     files: tuple[str, ...] = ()
     used: bool = True
+    embeds: bool = False
 
     @property
     def library(self) -> str:
@@ -158,7 +160,8 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     """
     _check_activations(config, "config.json", name)
     files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
-    unused = Serving(bool(files), files=files, used=False)
+    pooled = MODULES in files and any(kind == "Pooling" for kind, _ in _modules(path, name))
+    unused = Serving(bool(files), files=files, used=False, embeds=pooled)
     if not {MODULES, ABOUT} <= set(files):
         return unused
     about = read_json(path, ABOUT, name)

@@ -55,7 +55,7 @@ class T5(Bert):
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
-        self.start = self.module.config.decoder_start_token_id
+        self.start = getattr(self.module.config, "decoder_start_token_id", None)
         if self.start is None:
             raise InputError(
                 "config.json has no decoder_start_token_id, so that nothing says what the decoder "

@@ -361,7 +361,8 @@ def _compare(reranker: Reranker, predicted: Tensor, kind: str) -> None:
     whole = predicted.shape[1] in ((1, 2) if label is None else (label.count,))
     logits = (relevance(predicted, label) if whole else predicted.flatten()).double().cpu()
     worst = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
-    most = SCORES[reranker.dtype] * max(1.0, float(own.abs().max()))
+    coarse = SCORES.get(str(predicted.dtype).removeprefix("torch."), 0.0)  # float32 of float64
+    most = max(SCORES[reranker.dtype], coarse) * max(1.0, float(own.abs().max()))
     if not worst <= most:
         theirs, ours = (
             ", ".join(f"{value:.4f}" for value in values.tolist()) for values in (logits, own)

@@ -156,6 +156,9 @@ def explain_pairs(
         *ready.notes,
         *_said(ready, margin, missed, used, tol, pairs[first].docid, pairs[second].docid),
     ]
+    if short := [pairs[n].docid for n, one in enumerate(shares) if one.truncated]:
+        ids = ", ".join(f"{docid!r:.40}" for docid in short[:3])
+        notes.append(f"{len(short)} of {len(pairs)} passages were cut to the length limit ({ids})")
     table = tables["margin"]
     small = abs(margin) <= tol or missed > SMALL_ERROR * abs(margin)
     table["share"] = np.nan if small else table["contribution"] / margin
