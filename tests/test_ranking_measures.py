@@ -167,3 +167,22 @@ def test_checking_a_measure_loads_no_heavy_library():
         check=True,
     )
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("other", "here"),
+    [
+        ("ndcg_cut_10", "nDCG@10"),
+        ("recip_rank", "RR"),
+        ("P_10", "P@10"),
+        ("recall_100", "R@100"),
+        ("map", "AP"),
+        ("hit@5", "Success"),
+        ("hit_rate@5", "Success"),
+        ("mrr@10", "RR"),
+    ],
+)
+def test_a_measure_s_name_in_another_tool_is_translated(other, here):
+    with pytest.raises(InputError, match=f"; expected {here}, spelt so"):
+        parse_measure(other)
+    parse_measure(here if "@" in here or here in ("RR", "AP") else f"{here}@5")

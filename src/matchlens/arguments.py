@@ -141,8 +141,8 @@ def converted(value: object, hint: ast.expr) -> object:
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left
     if isinstance(hint, ast.Subscript):
-        walked = isinstance(value, Iterable) and not _is_one(value)
-        if _name(hint.value) in LISTS and walked:
+        many = _name(hint.value) in LISTS and not _is_one(value)
+        if many and isinstance(value, Iterable):
             return [converted(item, hint.slice) for item in value]
         return value
     if _name(hint) not in CONVERTED:

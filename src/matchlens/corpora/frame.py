@@ -336,7 +336,7 @@ def as_pairs(given: Any) -> Any:
         grades.setdefault((pair.collection, pair.qid), []).append(pair.grade)
     names = dict.fromkeys(pair.collection for pair in pairs)
     options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
-    sources = [{"collection": name, "format": "list"} for name in names]
+    sources: list[dict[str, object]] = [{"collection": name, "format": "list"} for name in names]
     if odd.examples:
         sources[0] |= {"examples": odd.examples}
     return PairSet(

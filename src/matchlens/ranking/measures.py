@@ -221,15 +221,33 @@ def _kind(text: str, name: str) -> tuple[str, Mapping[str, Any], str, dict[str, 
         return "DCG", registry["nDCG"].SUPPORTED_PARAMS, "cutoff", {}
     if name not in registry:
         names = {n.lower(): kind.NAME for n, kind in registry.items() if kind.NAME not in _REFUSED}
-        near = [name.lower()] if name.lower() in names else []
-        near = near or difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
-        choice = sorted({names[n] for n in near} or {"DCG", *names.values()})
+        near = [names[name.lower()]] if name.lower() in names else _of_trec(name)
+        close = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+        near = near or sorted({names[n] for n in close})
+        choice = near or sorted({"DCG", *names.values()})
         expected = f"expected {' or '.join(choice) if near else 'one of ' + ', '.join(choice)}"
         raise _wrong(text, f"no measure is called {name!r}", f"{expected}, spelt so")
     kind = registry[name]
     if kind.NAME in _REFUSED:
         raise _wrong(text, f"{name} is refused: {_REFUSED[kind.NAME]}", "take another measure")
     return kind.NAME, kind.SUPPORTED_PARAMS, kind.AT_PARAM, dict(kind.params)
+
+
+_OTHERS = {"hit": "Success", "hits": "Success", "hit_rate": "Success"}
+"""Measures by ranx's and BEIR's names."""
+
+
+def _of_trec(name: str) -> list[str]:
+    """What a measure of trec_eval or ranx is called here; empty where it is none of theirs."""
+    import ir_measures
+
+    if name.lower() in _OTHERS:
+        return [_OTHERS[name.lower()]]
+    try:
+        found = ir_measures.parse_trec_measure(name)
+    except (ValueError, KeyError):
+        return []
+    return [str(one) for one in found[:2] if one.NAME not in _REFUSED]
 
 
 def _checked(text: str, name: str, key: str, value: Any, info: Any) -> Option:
