@@ -413,6 +413,11 @@ REMEDIES = {
         "(or doc_id, _id, id, docno, pid",
         {"p.jsonl": jsonl({"pid": "a", "text": "x"})},
     ),
+    "a header": (
+        {"qrels": b"corpus-id\tquery-id\tscore\na\tq1\t2\n"},
+        "in this order",
+        {"qrels": b"query-id\tcorpus-id\tscore\nq1\ta\t2\n"},
+    ),
     "unpack bzip2": (
         {"qrels": bz2.compress(GOOD["qrels"])},
         "unpack it (bunzip2)",

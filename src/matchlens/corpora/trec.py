@@ -272,6 +272,14 @@ def _qrels(path: Path) -> Iterator[tuple[int, str, str, str]]:
             count = 3 if len(_columns(line, 4)) == 3 and line.count("\t") == 2 else 4
             if count == 3 and HEADER.fullmatch(line):
                 continue
+            if re.fullmatch(r"[A-Za-z_-]+([\t ,]+[A-Za-z_-]+)+", line):
+                raise bad_line(
+                    path,
+                    number,
+                    f"{shown(line)} is a header of other columns",
+                    "expected query-id, corpus-id and score apart by tabs, in this order, or no "
+                    "header and qid iteration docid grade: put the columns so",
+                )
         columns = _columns(line, count)
         if len(columns) != count:
             names = "qid iteration docid grade" if count == 4 else "qid docid grade, as in line 1"
