@@ -89,6 +89,18 @@ def test_candidates_none_of_which_is_judged_are_told_by_their_ids(measure):
     assert len(ranked(PairSet.from_frame(frame, alike), measure, 1)[1]) == 2
 
 
+def test_queries_none_of_whose_candidates_is_judged_are_counted(tiny):
+    rows = [("q", "tea", f"d{n}", f"tea {n}") for n in range(3)]
+    rows += [("r", "sun", f"e{n}", f"sun {n}") for n in range(3)]
+    frame = pd.DataFrame(rows, columns=["qid", "query", "docno", "text"])
+    judged = {"q": {"d0": 2, "d1": 0}, "r": {"E0": 2, "E1": 0}}
+    notes = matchlens.ablation(tiny, PairSet.from_frame(frame, judged), cuts=["Q->D"]).notes
+    told = "queries none of whose candidates is judged: 1 (all their candidates have grade 0)"
+    assert f"{told}, such as 'r'" in notes
+    ungraded = PairSet.from_frame(frame)
+    assert "queries_without_judged" not in ungraded.counts or not ungraded.notes
+
+
 def test_queries_that_cannot_move_it_are_left_out_and_counted(tiny):
     pairs = pair_set(BINARY, POSITIVES, BINARY, [0, 0])
     result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], measure="RR@10")

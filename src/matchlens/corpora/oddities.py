@@ -52,6 +52,10 @@ NOTES: Mapping[str, tuple[str, str]] = {
         "left out of the candidates",
     ),
     "queries_without_texts": ("queries none of whose candidates has a text", "left out"),
+    "queries_without_judged": (
+        "queries none of whose candidates is judged",
+        "all their candidates have grade 0",
+    ),
     "own_passages": (
         "queries that are passages of the collection themselves",
         "a query's own passage is left out of its candidates",

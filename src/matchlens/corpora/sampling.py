@@ -205,6 +205,8 @@ def with_text(
     if not _has_gain(collection, qid, kept, options):
         odd.add("queries_without_positive_gain", shown(qid))
         return []
+    if options.ideal != "none" and not any(candidate.judged for candidate in kept):
+        odd.add("queries_without_judged", shown(qid))
     if options.depth:
         inside = sum(candidate.judged for candidate in (*ranked, *own))
         odd.counts["judged_outside_the_run"] += len(collection.qrels[qid]) - inside
