@@ -368,7 +368,8 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     sha256, marks = digest(path, name, before or weights.files)
     base = None
     if adapter is not None:
-        weights, base = adapter.onto(weights), (path, marks)
+        ties = adapter.head != HEADS["SEQ_CLS"] and bool(config.tie_word_embeddings)
+        weights, base = adapter.onto(weights, ties), (path, marks)
         changes, marks = digest(own, name, adapter.weights.files)
         sha256 = hashlib.sha256(f"{sha256}\n{changes}\n".encode()).hexdigest()
         _adapt(config, adapter)
