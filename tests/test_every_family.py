@@ -13,14 +13,16 @@ import tiny_decoders
 import tiny_t5
 from matchlens import InputError
 from matchlens.corpora import Pair, PairSet
+from matchlens.gating import gated_scores
 from matchlens.models.folder import FAMILIES
 from matchlens.models.load import Reranker
+from matchlens.parts import Part
 from matchlens.studies.sizes import STUDIES
 
 QUICK = ("bert", "llama")
 HEADS = 2
-UNNAMED = ("llama", "mistral", "gemma3_text")
-"""Types of which no prompt is shipped: a person gives it."""
+NORMALISED = ("gemma2", "gemma3_text")
+"""Types that normalise what attention writes: half a contribution is as good as a whole one."""
 WITHOUT_CIRCUITS = {
     **dict.fromkeys(("t5", "mt5"), "not computed for an encoder-decoder"),
     **dict.fromkeys(("qwen3", "gemma3_text"), "normalises each query and key"),
@@ -38,9 +40,7 @@ def saved(folder: Path, family: str) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in FAMILIES
-    ],
+    params=[pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in FAMILIES],
 )
 def family(request) -> str:
     return request.param
@@ -48,7 +48,7 @@ def family(request) -> str:
 
 @pytest.fixture(scope="module")
 def model(family, tmp_path_factory) -> Reranker:
-    prompt = tiny_decoders.PROMPTS[family] if family in UNNAMED else None
+    prompt = tiny_decoders.PLAIN if family in tiny_decoders.FAMILIES else None
     folder = saved(tmp_path_factory.mktemp(family), family)
     return matchlens.load(folder, device="cpu", prompt=prompt)
 
@@ -78,18 +78,31 @@ def test_every_study(model, family, pairs):
     assert len(circuits.to_frame("heads")) == model.family.n_layers * HEADS
 
 
-def test_the_screen_estimates_exact_cuts(model, pairs):
-    result = matchlens.screen(model, pairs, others=10)
-    agreement = result.to_frame("agreement").set_index("scope")
-    assert agreement.loc["all pairs", "pearson"] > 0.5
-    assert len(result.to_frame("check")) == 20
+def test_screen(model, pairs):
+    result = matchlens.screen(model, pairs, others=6)
+    assert len(result.to_frame("check")) >= 10
+    slopes = result.array("slopes")[:3]
+    draw = np.random.default_rng(0)
+    for _ in range(6):  # a slope is what a small change of its gate does
+        at = tuple(int(draw.integers(size)) for size in slopes.shape[1:])
+        changed = []
+        for step in (0.01, -0.01):
+            gates = np.ones((*slopes.shape[1:3], len(Part), len(Part)))
+            gates[at] += step
+            changed.append(np.array(gated_scores(model, pairs.pairs[:3], gates)))
+        expected = (changed[0] - changed[1]) / 0.02
+        np.testing.assert_allclose(slopes[(slice(None), *at)], expected, atol=2e-3)
 
 
-def test_explain_shares_out_the_margin(model):
+def test_explain_shares_out_the_margin(model, family):
     texts = ["the tea is warm and the cat sat", "a dog ran far in cold rain"]
     both = [Pair("q", str(number), "warm tea", text, 0) for number, text in enumerate(texts)]
     first, second = matchlens.score(model, both)[""]
-    units = matchlens.explain(model, "warm tea", texts, points=64).to_frame("margin")
+    result = matchlens.explain(model, "warm tea", texts, points=64)
+    units = result.to_frame("margin")
+    if any("too small to share out" in note for note in result.notes):
+        assert family in NORMALISED
+        return
     whole = units.loc[units["kind"].isin(("direction", "outside attention"))]
     assert abs(whole["contribution"].sum() - (first - second)) < 0.05 * abs(first - second) + 0.01
     assert whole["margin_cut"].notna().sum() > 3
