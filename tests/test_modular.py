@@ -11,11 +11,12 @@ import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
-from transformers import AutoModel
+from transformers import AutoModel, T5EncoderModel
 
 import matchlens
 import tiny
 import tiny_decoders
+import tiny_t5
 from matchlens import InputError, Pair
 from matchlens.models.check import CheckError
 from test_cli import call
@@ -180,6 +181,20 @@ def test_what_modules_cannot_do_is_refused(tmp_path, file, change, says):
 def test_an_encoder_with_position_embeddings_has_no_last_row(tmp_path):
     with pytest.raises(InputError, match="last token of an encoder with position embeddings"):
         matchlens.load(served(tmp_path, "bert", "lasttoken"), device="cpu")
+
+
+def test_the_encoder_of_a_t5_is_refused_by_its_name(tmp_path):
+    tiny_t5.save(tmp_path / "plain")
+    body = T5EncoderModel.from_pretrained(tmp_path / "plain")
+    body.save_pretrained(tmp_path / "body")
+    tiny_t5.tokenizer().save_pretrained(tmp_path / "body")
+    first = Transformer(str(tmp_path / "body"), transformer_task="feature-extraction")
+    modules = [first, Pooling(WIDE, "mean"), *head(torch.nn.GELU())]
+    encoder = CrossEncoder(modules=modules, device="cpu")
+    encoder.save_pretrained(str(tmp_path / "served"))
+    for use in (matchlens.wrap, lambda _: matchlens.load(tmp_path / "served", device="cpu")):
+        with pytest.raises(InputError, match="its Transformer is the encoder of a t5"):
+            use(encoder)
 
 
 def test_other_weights_of_a_module_are_another_digest(tmp_path):
