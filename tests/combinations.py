@@ -247,7 +247,7 @@ CONFIG = [
     *_config(
         T5S,
         d_kv=(4, 16), d_ff=(24,), relative_attention_num_buckets=(4, 32),
-        relative_attention_max_distance=(6, 128), num_decoder_layers=(1, 3), dropout_rate=(0.5,),
+        relative_attention_max_distance=(12, 128), num_decoder_layers=(1, 3), dropout_rate=(0.5,),
         layer_norm_epsilon=(1e-3,), initializer_factor=(0.5,), classifier_dropout=(0.5,),
         feed_forward_proj=("relu", "gated-gelu", "gated-silu"), scale_decoder_outputs=(True, False),
         dense_act_fn=("relu",), is_gated_act=(True, False),
