@@ -13,6 +13,7 @@ from typing import Any
 
 import tiny
 import tiny_decoders
+import tiny_t5
 
 Combination = Mapping[str, Any]
 """``family`` and, by name, the settings that differ from a sound tiny model's."""
@@ -23,11 +24,12 @@ GONE = "(left out)"
 BERTS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 WITH_TYPES = (*BERTS, "albert", "deberta-v2")
 ENCODERS = tiny.FAMILIES
-DECODERS = tuple(one for one in tiny_decoders.FAMILIES if one != "gemma3_text")
-PROMPTED = ("llama", "mistral")
+DECODERS = tiny_decoders.FAMILIES
+T5S = tuple(tiny_t5.CLASSES)
+PROMPTED = ("llama", "mistral", "gemma3_text")
 """Types without a prompt of their own: their causal models are asked in one that a person gives."""
-FAMILIES = (*ENCODERS, *DECODERS)
-ROTARY = ("modernbert", *DECODERS)
+FAMILIES = (*ENCODERS, *DECODERS, *T5S)
+ROTARY = ("modernbert", *(one for one in DECODERS if one != "gemma3_text"))
 ACTIVATIONS = ("relu", "gelu_new", "silu", "tanh", "quick_gelu", "gelu_pytorch_tanh", "mish")
 YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}
 LLAMA = {
@@ -136,7 +138,7 @@ CONFIG = [
         (*WITH_TYPES, "mpnet", "gemma", "llama", "mistral", "qwen2", "qwen3"),
         hidden_act=ACTIVATIONS,
     ),
-    *_config(("modernbert", "gemma2"), hidden_activation=ACTIVATIONS),
+    *_config(("modernbert", "gemma2", "gemma3_text"), hidden_activation=ACTIVATIONS),
     *_config(
         (*WITH_TYPES, "mpnet"),
         hidden_dropout_prob=(0, 0.5), attention_probs_dropout_prob=(0.5,), layer_norm_eps=(1e-3,),
@@ -197,14 +199,17 @@ CONFIG = [
         rope_parameters=({"full_attention": DYNAMIC, "sliding_attention": STEADY[0]},),
     ),
     *_config(
-        DECODERS,
+        ROTARY[1:],
         rope_parameters=STEADY, rope_theta=(1e3,), rope_scaling=({"type": "linear",
         "factor": 2.0},),
+    ),
+    *_config(
+        DECODERS,
         head_dim=(8, 16), num_key_value_heads=(1, 4), rms_norm_eps=(1e-3,), attention_bias=(True,),
         attention_dropout=(0.5,), pretraining_tp=(2,),
     ),
     *_config(
-        DECODERS, ("rotary",), True,
+        ROTARY[1:], ("rotary",), True,
         rope_parameters=(DYNAMIC,), rope_scaling=({"type": "dynamic", "factor": 2.0},),
     ),
     *_config(
@@ -223,7 +228,29 @@ CONFIG = [
         layer_types=(["full_attention"] * 2,), cache_implementation=("hybrid",),
     ),
     *_config(  # windows may hide both texts from the last token: then all have one score
-        ("gemma2",), ("one score",), True, layer_types=(["sliding_attention"] * 2,)
+        ("gemma2", "gemma3_text"), ("one score",), True, layer_types=(["sliding_attention"] * 2,)
+    ),
+    *_config(
+        ("gemma3_text",),
+        query_pre_attn_scalar=(64,), attn_logit_softcapping=(None, 30.0),
+        final_logit_softcapping=(None, 30.0), sliding_window=(8, 400),
+        layer_types=(["full_attention"] * 2,), use_bidirectional_attention=(False, True),
+        rope_parameters=tuple(
+            {"full_attention": one, "sliding_attention": STEADY[0]} for one in STEADY
+        ),
+        rope_local_base_freq=(1e3,),
+    ),
+    *_config(
+        ("gemma3_text",), ("rotary",), True,
+        rope_parameters=({"full_attention": DYNAMIC, "sliding_attention": STEADY[0]},),
+    ),
+    *_config(
+        T5S,
+        d_kv=(4, 16), d_ff=(24,), relative_attention_num_buckets=(4, 32),
+        relative_attention_max_distance=(12, 128), num_decoder_layers=(1, 3), dropout_rate=(0.5,),
+        layer_norm_epsilon=(1e-3,), initializer_factor=(0.5,), classifier_dropout=(0.5,),
+        feed_forward_proj=("relu", "gated-gelu", "gated-silu"), scale_decoder_outputs=(True, False),
+        dense_act_fn=("relu",), is_gated_act=(True, False),
     ),
 ]  # fmt: skip
 

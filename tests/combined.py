@@ -31,6 +31,7 @@ from tokenizers import (
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerFast,
@@ -38,7 +39,9 @@ from transformers import (
 
 import tiny
 import tiny_decoders
-from combinations import DECODERS, ENCODERS, GONE, Combination, prompted
+import tiny_t5
+from combinations import DECODERS, ENCODERS, GONE, T5S, Combination, prompted
+from matchlens.prompts import Prompt, known_prompt
 
 
 class Impossible(Exception):
@@ -103,7 +106,10 @@ def _trained(kind: str, special: tuple[str, ...]) -> str:
 
 def _tokenizer(combination: Combination) -> PreTrainedTokenizerFast:
     family, given = combination["family"], settings_of(combination, "tokenizer")
-    sound = (tiny_decoders if family in DECODERS else tiny).tokenizer(family)
+    if family in T5S:
+        sound = tiny_t5.tokenizer()
+    else:
+        sound = (tiny_decoders if family in DECODERS else tiny).tokenizer(family)
     backend = sound.backend_tokenizer
     named = {
         name: getattr(sound, name)
@@ -142,6 +148,8 @@ def _tokenizer(combination: Combination) -> PreTrainedTokenizerFast:
         "model_max_length": sound.model_max_length, "padding_side": sound.padding_side,
         "model_input_names": sound.model_input_names, **named, **given,
     }  # fmt: skip
+    if family in T5S:
+        settings.setdefault("extra_special_tokens", ["<extra_id_10>"])
     if family in tiny_decoders.QWENS:
         settings.setdefault("extra_special_tokens", ["<|im_start|>"])
     out = PreTrainedTokenizerFast(
@@ -157,7 +165,9 @@ def _tokenizer(combination: Combination) -> PreTrainedTokenizerFast:
 
 def _template(family: str, named: dict[str, str], kind: str, backend: Tokenizer) -> Any:
     """What the tokenizer puts around a pair."""
-    if family in DECODERS:
+    if family in T5S:
+        first = last = named["eos_token"]
+    elif family in DECODERS:
         first, last = named.get("bos_token", named["eos_token"]), named["eos_token"]
     else:
         first, last = named["cls_token"], named["sep_token"]
@@ -186,6 +196,7 @@ def _template(family: str, named: dict[str, str], kind: str, backend: Tokenizer)
 
 ENCODER_NAMES = {
     "distilbert": {"num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"},
+    **{one: {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"} for one in T5S},
 }
 
 
@@ -202,6 +213,8 @@ def _model(combination: Combination, vocabulary: int) -> Any:
     if "id2label" in given:
         labels = len(given["id2label"])
     given = {ENCODER_NAMES.get(family, {}).get(key, key): value for key, value in given.items()}
+    if family in T5S:
+        return tiny_t5.model(family, **{**given, "num_labels": labels})
     for key in ("max_position_embeddings", "type_vocab_size", "pad_token_id", "bos_token_id"):
         sound = AutoConfig.for_model(family)
         if combination.get(f"file:config.json:{key}") == GONE and hasattr(sound, key):
@@ -464,9 +477,11 @@ def _classifies(combination: Combination) -> bool:
 
 
 def _loaded(folder: Path, combination: Combination) -> tuple[Any, dict[str, Any]]:
-    auto: Any = (
-        AutoModelForSequenceClassification if _classifies(combination) else AutoModelForCausalLM
-    )
+    auto: Any = AutoModelForCausalLM
+    if _classifies(combination):
+        auto = AutoModelForSequenceClassification
+    elif combination["family"] in T5S:
+        auto = AutoModelForSeq2SeqLM
     module, report = auto.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True,
         ignore_mismatched_sizes=True, local_files_only=True,
@@ -479,6 +494,8 @@ def _limit(module: Any, tokenizer: Any) -> int:
     table = next(
         (one for name, one in module.named_modules() if name.endswith("position_embeddings")), None
     )
+    if module.config.model_type in T5S:
+        return min(tokenizer.model_max_length, 512)  # what they were trained with
     places = module.config.max_position_embeddings
     if table is not None:
         places = table.num_embeddings
@@ -494,18 +511,26 @@ def _each(module: Any, tokenizer: Any, combination: Combination, pair: tuple[str
         inputs = tokenizer(*pair, truncation=cut, max_length=limit, return_tensors="pt")
     else:
         inputs = _prompted(tokenizer, pair, limit, combination)
+    if combination["family"] in T5S:
+        inputs["decoder_input_ids"] = torch.tensor([[module.config.decoder_start_token_id]])
     with torch.inference_mode():
         out = module(**inputs)
     logits = (out[0] if isinstance(out, tuple) else out.logits).double()
     if _classifies(combination):
         return _relevance(logits[0].tolist())
-    prompt = tiny_decoders.PROMPTS[combination["family"]]
+    prompt = _prompt_of(combination)
     total = 0.0
     for word, sign in ((prompt.yes, 1), (prompt.no, -1)):
         if word is not None:
             (answer,) = tokenizer(word, add_special_tokens=False)["input_ids"]
             total += sign * float(logits[0, -1, answer])
     return total
+
+
+def _prompt_of(combination: Combination) -> Prompt:
+    family = combination["family"]
+    known = known_prompt(family)
+    return known.prompt if family in T5S and known else tiny_decoders.PROMPTS[family]
 
 
 def _relevance(row: list[float]) -> float:
@@ -523,7 +548,7 @@ def _prompted(
     tokenizer: Any, pair: tuple[str, str], limit: int, combination: Combination
 ) -> dict[str, Any]:
     """Token ids as the models' own code makes them, texts as text."""
-    prompt, (query, text) = tiny_decoders.PROMPTS[combination["family"]], pair
+    prompt, (query, text) = _prompt_of(combination), pair
 
     def control(one: str) -> list[int]:
         return tokenizer(one, add_special_tokens=False)["input_ids"]
@@ -534,6 +559,8 @@ def _prompted(
 
     begin = tokenizer.bos_token_id
     start = [begin] if prompt.begin and begin not in (None, tokenizer.pad_token_id) else []
+    if combination["family"] in T5S:
+        return _monot5(tokenizer, pair, limit, prompt, plain)
     if combination["family"] == "qwen3":
         before, after = control(prompt.pieces[0]), control(prompt.pieces[2])
         middle = f"<Instruct>: {prompt.instruction}\n<Query>: {query}\n<Document>: {text}"
@@ -554,6 +581,29 @@ def _prompted(
     if room <= len(plain(middle.partition(text)[0], **more)):
         raise ValueError("no token of the passage fits")
     ids = [*before, *plain(middle, truncation=True, max_length=room, **more), *after]
+    return {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+    }
+
+
+def _monot5(
+    tokenizer: Any, pair: tuple[str, str], limit: int, prompt: Prompt, plain: Callable[..., Any]
+) -> dict[str, Any]:
+    """monoT5's one text; where it is too long, tokens at the passage's end are left out."""
+    query, text = pair
+    (whole,) = prompt.pieces
+    filled = whole.replace("{query}", query).replace("{passage}", text)
+    encoding = tokenizer(
+        filled, split_special_tokens=True, return_offsets_mapping=True, return_tensors=None
+    )
+    first = filled.index(text, whole.index("{passage}") - len("{query}") + len(query))
+    ids, places = encoding["input_ids"], encoding["offset_mapping"]
+    inside = [n for n, (a, b) in enumerate(places) if a < first + len(text) and b > first]
+    if (over := len(ids) - limit) > 0:
+        if over >= len(inside):
+            raise ValueError("no token of the passage fits")
+        ids = [one for n, one in enumerate(ids) if n not in inside[-over:]]
     return {
         "input_ids": torch.tensor([ids]),
         "attention_mask": torch.ones(1, len(ids), dtype=torch.long),

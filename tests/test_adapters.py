@@ -87,13 +87,17 @@ def rankllama(tmp_path) -> Path:
             "alpha_pattern": {"layers.1.self_attn.q_proj": 20},
         }),
         ("bert", "SEQ_CLS", {"target_modules": ["query", "value"], "bias": "all"}),
-        ("t5", "SEQ_2_SEQ_LM", {"target_modules": ["q", "v"]}),
+        ("t5", "SEQ_2_SEQ_LM", {"target_modules": ["q", "v"], "modules_to_save": ["lm_head"]}),
+        ("distilbert", "SEQ_CLS", {"target_modules": ["q_lin"]}),  # it has a pre_classifier, too
+        ("qwen3", "CAUSAL_LM", {
+            "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"],
+        }),
     ],
 )  # fmt: skip
 def test_scores_are_those_of_what_peft_merges(kind, task, settings, tmp_path):
     base = tmp_path / "base"
-    if kind == "bert":
-        tiny.save(base)
+    if kind in tiny.FAMILIES:
+        tiny.save(base, kind)
     elif kind == "t5":
         tiny_t5.save(base)
     elif kind == "llama":
@@ -106,6 +110,32 @@ def test_scores_are_those_of_what_peft_merges(kind, task, settings, tmp_path):
     np.testing.assert_allclose(got, expected, atol=1e-5)
     if task != "SEQ_CLS":
         assert np.abs(got - scores(base)).max() > 1e-2
+
+
+def test_fan_in_fan_out_means_nothing_for_linear_layers(tmp_path):
+    """It is for GPT-2's Conv1D: peft warns and ignores it."""
+    base = tiny.save(tmp_path / "base")
+    adapter = tuned(tmp_path / "lora", base, "SEQ_CLS", target_modules=["query"])
+    edited(adapter, fan_in_fan_out=True)
+    with pytest.warns(UserWarning, match="fan_in_fan_out"):
+        whole = by_peft(adapter, base, "SEQ_CLS", tmp_path / "whole")
+    np.testing.assert_allclose(scores(adapter), scores(whole), atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("qwen3", "embed_tokens"), ("t5", "shared")])
+def test_one_of_two_shared_weights_is_not_replaced(kind, module, tmp_path):
+    """peft unties word embeddings that it saves from a head that shares them."""
+    base, task = tmp_path / "base", "SEQ_2_SEQ_LM" if kind == "t5" else "CAUSAL_LM"
+    if kind == "t5":
+        tiny_t5.save(base)
+    else:
+        tiny_decoders.save(base, kind, tie_word_embeddings=True)
+    target = "q" if kind == "t5" else "q_proj"
+    adapter = tuned(
+        tmp_path / "lora", base, task, target_modules=[target], modules_to_save=[module]
+    )
+    with pytest.raises(InputError, match=rf"{module}.weight, which its base shares .*LM as M"):
+        matchlens.load(adapter, device="cpu")
 
 
 def test_rankllama_reads_the_last_token_of_each_pair(rankllama):
@@ -241,8 +271,8 @@ def merged_by_half(monkeypatch):
 def one_weight_forgotten(monkeypatch):
     whole = adapters.Adapter.onto
 
-    def onto(self, base):
-        out = whole(self, base)
+    def onto(self, *given):
+        out = whole(self, *given)
         kept = dict(list(out.products.items())[1:])
         read = type(out)(
             *(

@@ -11,11 +11,12 @@ import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
-from transformers import AutoModel
+from transformers import AutoModel, T5EncoderModel
 
 import matchlens
 import tiny
 import tiny_decoders
+import tiny_t5
 from matchlens import InputError, Pair
 from matchlens.models.check import CheckError
 from test_cli import call
@@ -95,23 +96,37 @@ def test_every_activation_of_torch_s(tmp_path, activation):
     exact(served(tmp_path, modules=head(activation)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("prompt", ["", "find: "], ids=["plain", "prompt"])
+@pytest.mark.parametrize("activation", ["Tanh", "SiLU", "Identity", "ReLU", "Sigmoid", "Softplus"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "lasttoken"])
+def test_every_pooling_with_every_activation_and_prompt(tmp_path, pooling, activation, prompt):
+    about = {"prompts": {"web": prompt}, "default_prompt_name": "web"} if prompt else {}
+    modules = head(getattr(torch.nn, activation)())
+    exact(served(tmp_path, pooling=pooling, modules=modules, **about))
+
+
 def test_a_residual_dense(tmp_path):
     torch.manual_seed(1)
     last = head(torch.nn.GELU(), deep=False)
     exact(served(tmp_path, modules=[Dense(WIDE, WIDE, use_residual=True), *last]))
 
 
+BIDIRECTIONAL = {"is_causal": False}
+QUICK = [("bert", "mean", {}), ("qwen3", "lasttoken", {}), ("llama", "mean", BIDIRECTIONAL)]
+BODIES = [
+    *((family, pooling, {}) for family in tiny.FAMILIES for pooling in ("cls", "mean")),
+    *((family, how, {}) for family in tiny_decoders.FAMILIES for how in ("mean", "lasttoken")),
+    *((family, "cls", BIDIRECTIONAL) for family in ("llama", "mistral")),
+    *((family, "mean", BIDIRECTIONAL) for family in ("llama", "mistral", "qwen2", "qwen3")),
+]
+
+
 @pytest.mark.parametrize(
     ("family", "pooling", "config"),
-    [
-        ("bert", "mean", {}),
-        ("roberta", "cls", {}),
-        ("deberta-v2", "cls", {}),
-        ("qwen3", "lasttoken", {}),
-        ("llama", "mean", {"is_causal": False}),
-    ],
+    [pytest.param(*one, marks=() if one in QUICK else pytest.mark.slow) for one in BODIES],
 )
-def test_other_bodies(tmp_path, family, pooling, config):
+def test_every_body(tmp_path, family, pooling, config):
     exact(served(tmp_path, family, pooling, config=config), PAIRS[:2])
 
 
@@ -145,7 +160,10 @@ def edited(folder: Path, file: str, **change) -> Path:
 @pytest.mark.parametrize(
     ("file", "change", "says"),
     [
-        ("1_Pooling/config.json", {"pooling_mode": "max"}, "pooling_mode.*cls, mean, lasttoken"),
+        *(
+            ("1_Pooling/config.json", {"pooling_mode": mode}, "pooling_mode.*cls, mean, lasttoken")
+            for mode in ("max", "mean_sqrt_len_tokens", "weightedmean", ["cls", "mean"])
+        ),
         ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt"),
         ("2_Dense/config.json", {"out_features": 31}, "weights in 2_Dense do not fit"),
         ("2_Dense/config.json", {"in_features": "x"}, "in_features.*a whole number above 0"),
@@ -163,6 +181,20 @@ def test_what_modules_cannot_do_is_refused(tmp_path, file, change, says):
 def test_an_encoder_with_position_embeddings_has_no_last_row(tmp_path):
     with pytest.raises(InputError, match="last token of an encoder with position embeddings"):
         matchlens.load(served(tmp_path, "bert", "lasttoken"), device="cpu")
+
+
+def test_the_encoder_of_a_t5_is_refused_by_its_name(tmp_path):
+    tiny_t5.save(tmp_path / "plain")
+    body = T5EncoderModel.from_pretrained(tmp_path / "plain")
+    body.save_pretrained(tmp_path / "body")
+    tiny_t5.tokenizer().save_pretrained(tmp_path / "body")
+    first = Transformer(str(tmp_path / "body"), transformer_task="feature-extraction")
+    modules = [first, Pooling(WIDE, "mean"), *head(torch.nn.GELU())]
+    encoder = CrossEncoder(modules=modules, device="cpu")
+    encoder.save_pretrained(str(tmp_path / "served"))
+    for use in (matchlens.wrap, lambda _: matchlens.load(tmp_path / "served", device="cpu")):
+        with pytest.raises(InputError, match="its Transformer is the encoder of a t5"):
+            use(encoder)
 
 
 def test_other_weights_of_a_module_are_another_digest(tmp_path):

@@ -14,12 +14,12 @@ from sentence_transformers import CrossEncoder
 import matchlens
 import tiny
 import tiny_decoders
-from matchlens import InputError, Pair
+from matchlens import InputError, MatchlensWarning, Pair
 from matchlens.models import load as loading
 from matchlens.models import prompted
 from matchlens.models.check import CheckError
 from matchlens.models.folder import TEMPLATE, find
-from matchlens.prompts import KNOWN, Prompt, known_prompt
+from matchlens.prompts import KNOWN, QWEN3, Prompt, known_prompt
 from test_cli import call
 
 JUDGE = (
@@ -102,13 +102,50 @@ def test_places_of_stripped_texts_are_those_of_the_texts(tmp_path):
 def test_a_shipped_prompt_is_chosen_by_what_the_folder_says(tmp_path):
     """By its name, else by where config.json says it comes from, else by its type."""
     plain = tiny_decoders.save(tmp_path / "mine", "qwen3")
-    assert find(plain).prompt_from == "shipped, of Qwen3-Reranker"
+    assert find(plain).prompt_from == "shipped, of Qwen3-Reranker, by its type alone"
     named = shutil.copytree(plain, tmp_path / "zerank-2-copy")
     assert find(named).prompt == known_prompt("qwen3", "zerank").prompt
     config = json.loads((plain / "config.json").read_text())
     config["_name_or_path"] = "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b"
     (plain / "config.json").write_text(json.dumps(config))
     assert find(plain).prompt_from == "shipped, of ctxl-rerank-v2"
+
+
+def test_a_prompt_that_nothing_in_the_folder_asks_for_is_warned_of(tmp_path):
+    plain = tiny_decoders.save(tmp_path / "mine", "qwen3")
+    with pytest.warns(MatchlensWarning, match=r"in the prompt of Qwen3-Reranker: if it was .*"):
+        model = matchlens.load(plain, device="cpu")
+    assert any("nothing in its files says how it is asked" in note for note in model.notes)
+    named = shutil.copytree(plain, tmp_path / "Qwen3-Reranker-mine")
+    assert not matchlens.load(named, device="cpu").notes
+    assert not matchlens.load(plain, device="cpu", prompt=QWEN3).notes
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "shipped"),
+    [
+        ("t5", "unicamp-dl/ptt5-base-pt-msmarco-100k-v2", "PTT5 of mMARCO"),
+        ("t5", "unicamp-dl/monoptt5-base", None),
+        ("t5", "castorini/duot5-base-msmarco", None),
+        ("t5", "unicamp-dl/InRanker-base", "monoT5"),
+        ("mt5", "unicamp-dl/mt5-13b-mmarco-100k", None),
+        ("mt5", "unicamp-dl/mt5-base-mmarco-v2", "mT5 of mMARCO"),
+        ("qwen3", "/data/zerank/experiments/mine/checkpoint-5", "Qwen3-Reranker"),
+        ("qwen3", "/data/zerank-2-mine/checkpoint-5", "zerank"),
+        ("qwen3", "/x/models--zeroentropy--zerank-1-small/snapshots/ab", "zerank"),
+    ],
+)
+def test_models_that_answer_otherwise_are_not_asked_in_their_type_s_prompt(
+    model_type, name, shipped
+):
+    known = known_prompt(model_type, name)
+    assert (known and known.name) == shipped
+
+
+def test_what_rankllama_s_makers_put_before_the_texts_is_warned_of(tmp_path):
+    folder = tiny_decoders.save(tmp_path / "rankllama-mine", "llama", labels=1)
+    with pytest.warns(MatchlensWarning, match="give --query-prefix 'query: ' and --passage-prefix"):
+        matchlens.load(folder, device="cpu")
 
 
 def test_passages_may_stand_before_queries(tmp_path):

@@ -511,7 +511,8 @@ def test_the_check_shows_tokens_limit_and_prompt(tmp_path):
     assert line.startswith("LOOK")
     done = call("check", "--model", decoder(tmp_path / "d", None), "--device", "cpu")
     assert (
-        "asked in a prompt (shipped, of Qwen3-Reranker), answers read: 'yes' and 'no':" in done.out
+        "prompt (shipped, of Qwen3-Reranker, by its type alone), answers read: 'yes' and 'no':"
+        in done.out
     )
     assert "<Query>: {query}" in done.out
 

@@ -211,6 +211,8 @@ class KnownPrompt:
         source: where the prompt comes from.
         prompt: the prompt.
         default: whether a causal model of the type that nothing else is known of is asked in it.
+        never: lower-case words of models of the type that are asked otherwise.
+        note: what the source says, and where it was read.
     """
 
     name: str
@@ -219,12 +221,25 @@ class KnownPrompt:
     source: str
     prompt: Prompt
     default: bool = False
+    never: tuple[str, ...] = ()
+    note: str = ""
+
+    def names_one_of(self, words: str) -> bool:
+        """Whether a model that is called so is one of these."""
+        return any(name in words for name in self.names)
 
 
 def _known() -> tuple[KnownPrompt, ...]:
     text = Path(__file__).with_name("known_prompts.json").read_text(encoding="utf-8")
     return tuple(
-        KnownPrompt(**{**entry, "names": tuple(entry["names"]), "prompt": _prompt(entry["prompt"])})
+        KnownPrompt(
+            **{
+                **entry,
+                "names": tuple(entry["names"]),
+                "never": tuple(entry.get("never", ())),
+                "prompt": _prompt(entry["prompt"]),
+            }
+        )
         for entry in json.loads(text)
     )
 
@@ -247,11 +262,37 @@ def known_prompt(model_type: str, *origins: str) -> KnownPrompt | None:
     >>> known_prompt("qwen3", "someone/zerank-2-copy").name, known_prompt("qwen3", "mine").name
     ('zerank', 'Qwen3-Reranker')
     """
-    same_type = [entry for entry in KNOWN if entry.type == model_type]
-    words = " ".join(origins).lower()
-    named = [entry for entry in same_type if any(word in words for word in entry.names)]
+    words = _called(origins)
+    same_type = [
+        entry
+        for entry in KNOWN
+        if entry.type == model_type and not any(word in words for word in entry.never)
+    ]
+    named = [entry for entry in same_type if entry.names_one_of(words)]
     return next(iter([*named, *(entry for entry in same_type if entry.default)]), None)
 
+
+def shipped_from(model_type: str, *origins: str) -> str:
+    """Where a causal model's own prompt comes from, in words; empty where none is shipped.
+
+    >>> shipped_from("qwen3", "someone/zerank-2-copy"), shipped_from("qwen3", "mine")
+    ('shipped, of zerank', 'shipped, of Qwen3-Reranker, by its type alone')
+    """
+    known = known_prompt(model_type, *origins)
+    if known is None:
+        return ""
+    return f"shipped, of {known.name}" + ("" if known.names_one_of(_called(origins)) else BY_TYPE)
+
+
+def _called(origins: Sequence[str]) -> str:
+    """What a model is called: the ends of paths and ids, and its name in the hub's cache."""
+    parts = [part for one in origins for part in one.lower().split("/")[-2:]]
+    cached = [part for one in origins for part in one.split("/") if part.startswith("models--")]
+    return " ".join([*parts, *cached]).lower()
+
+
+BY_TYPE = ", by its type alone"
+"""How the source of a prompt ends that nothing in a model's folder asks for."""
 
 QWEN3 = next(entry.prompt for entry in KNOWN if entry.name == "Qwen3-Reranker")
 """Qwen3-Reranker's, after its model card: the middle is turned into tokens as one text."""

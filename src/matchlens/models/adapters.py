@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from matchlens.errors import InputError
 from matchlens.models.checks.item import HALF, Item
-from matchlens.models.diagnosis import ADAPTER, adapter_refusal
+from matchlens.models.diagnosis import ADAPTER, adapter_refusal, scoring_weight
 from matchlens.models.files import read_json
 from matchlens.models.weights import Weights
 
@@ -43,6 +43,8 @@ HEADS = {
 SCORES, HALF_SCORES = 1e-3, 0.5
 """Largest share of the adapter's effect that may be missing; in half precision rounding is."""
 
+_SHARED = ("shared.weight", "embed_tokens.weight")
+"""Word embeddings that T5 shares with its stacks, and others with the head of the answers."""
 _LORA = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?")
 _OTHER = re.compile(r"\.(lora_\w+|ranknum|vera_\w+|ia3_\w+)(\.|$)")
 _WRAPPED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
@@ -118,19 +120,20 @@ class Adapter:
     @property
     def labels(self) -> int | None:
         """Rows of the head that it brings; None where it brings none."""
-        rows = [
-            stored.shape[0]
-            for key, stored in self.weights.tensors.items()
-            if re.search(r"(classifier|score|out_proj)(\.\w+)*\.weight$", key) and stored.shape
-            if "lora_" not in key
-        ]
-        return rows[-1] if rows else None
+        shapes = {key: stored.shape for key, stored in self.weights.tensors.items()}
+        name = scoring_weight(shapes)
+        return shapes[name][0] if name and shapes[name] else None
 
-    def onto(self, base: Weights) -> Adapted:
+    def onto(self, base: Weights, ties: bool = False) -> Adapted:
         """The base's weights, with this adapter's products added when they are read.
 
+        Args:
+            base: the weights of the base.
+            ties: whether the answers' logits are made of the word embeddings.
+
         Raises:
-            InputError: if a tensor belongs to no weight of the base, or lacks its other factor.
+            InputError: if a tensor belongs to no weight of the base, lacks its other factor, or
+                replaces only one of two weights that the base shares.
         """
         pairs: dict[tuple[str, bool], dict[str, str]] = {}
         saved: dict[str, str] = {}
@@ -151,9 +154,17 @@ class Adapter:
                     self.path, self.name, f"nothing in {self.base[:60]!r} fits its {module[:80]!r}"
                 )
             rank = self.weights.tensors[each["A"]].shape[0]
-            turned = embeds or bool(self.settings.get("fan_in_fan_out"))
-            products[weight] = Product(self._scale(module, rank), (each["B"], each["A"]), turned)
+            # fan_in_fan_out is for GPT-2's Conv1D; peft ignores it for the library's Linear, too
+            products[weight] = Product(self._scale(module, rank), (each["B"], each["A"]), embeds)
         stand = {_named(key, base) or key: own for key, own in saved.items()}
+        shared = [key for key in stand if key.endswith(_SHARED if ties else _SHARED[:1])]
+        if shared and "lm_head.weight" not in stand:
+            raise adapter_refusal(
+                self.path,
+                self.name,
+                f"modules_to_save replaces {shared[0][:60]}, which its base shares with another "
+                "weight that stays as it was",
+            )
         tensors = {key: self.weights.tensors[own] for key, own in stand.items()}
         every = {**base.tensors, **tensors}
         return Adapted(base.path, base.name, base.files, every, base, self, products, stand)

@@ -35,14 +35,15 @@ _REFUSED = {
 }
 """Keys of config.json that the library follows and matchlens does not."""
 _NEAREST = {
-    "new": "Alibaba-NLP/gte-reranker-modernbert-base",
-    "jina": "BAAI/bge-reranker-v2-m3",
-    "jinaai": "BAAI/bge-reranker-v2-m3",
-    "minicpm": "BAAI/bge-reranker-v2-gemma",
-    "layerwise": "BAAI/bge-reranker-v2-gemma",
+    r"jinaforranking|jina-reranker-v3": "Qwen/Qwen3-Reranker-0.6B",
+    r"jina|xlmrobertaflash|bidirec": "BAAI/bge-reranker-v2-m3",
+    r"minicpm|layerwise|costwise|cost_wise": "BAAI/bge-reranker-v2-gemma",
+    r"\bnew\b": "Alibaba-NLP/gte-reranker-modernbert-base",
 }
-"""Words in the names of known models' own code, to the nearest model that needs none."""
+"""Patterns of the names of known models' own code, to the nearest model that needs none."""
 _DECODES = ("is_decoder", "add_cross_attention")
+ENCODER_DECODERS = ("t5", "mt5")
+"""Types of an encoder with a decoder behind it."""
 
 
 def load_config(path: Path, name: str, types: Collection[str]) -> Any:
@@ -89,6 +90,8 @@ def check_config(config: Any, name: str, types: Collection[str]) -> None:
     for key, value in odd.items():
         if value:
             raise _refused(name, key)
+    if config.model_type in ENCODER_DECODERS:
+        return  # the library's stacks say of themselves what they are
     known = {field.name for field in dataclasses.fields(config)}
     for key in _DECODES:
         if key in known and getattr(config, key):  # other types ignore the key
@@ -97,8 +100,8 @@ def check_config(config: Any, name: str, types: Collection[str]) -> None:
 
 def _refuse_early(raw: Mapping[str, object], name: str, types: Collection[str]) -> None:
     if raw.get("auto_map"):
-        words = re.findall(r"[a-z]+", f"{raw.get('model_type')} {raw['auto_map']}".lower())
-        near = next((_NEAREST[one] for word in words for one in _NEAREST if word == one), None)
+        words = f"{raw.get('model_type')} {raw['auto_map']} {name.rpartition('/')[2]}".lower()
+        near = next((model for one, model in _NEAREST.items() if re.search(one, words)), None)
         instead = "use" if near is None else f"the nearest supported model is {near}; or use"
         raise InputError(
             f"model {name!r} wants to run code of its own (auto_map in config.json), which "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,9 @@ TOKENIZERS = (
 )
 SENTENCEPIECE_INSTALL = "pip install 'matchlens[sentencepiece]'"
 
+_MERGES = {"CAUSAL_LM": "CausalLM", "SEQ_2_SEQ_LM": "Seq2SeqLM"}
+"""How peft's class ends for tasks whose models have no labels."""
+_HEAD = r"(^|\.)(classifier|score)(\.\w+)*\.weight$"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _OTHERS = {
     "TensorFlow": r"tf_model.*\.h5|.*\.h5|.*\.ckpt(-\d+)?\.(index|meta|data.*)|saved_model\.pb",
@@ -203,19 +206,27 @@ def adapter_refusal(path: Path, name: str, why: str) -> InputError:
     try:
         about = json.loads(read_text(path / ADAPTER))
         kind, base = str(about.get("peft_type")), str(about.get("base_model_name_or_path"))
+        task = str(about.get("task_type"))
     except (OSError, ValueError, RecursionError, AttributeError):
-        kind, base = "PEFT", "?"
-    labels = _adapter_labels(path)
+        kind, base, task = "PEFT", "?", ""
+    merges = _MERGES.get(task, "SequenceClassification")
+    labels = _adapter_labels(path) if task not in _MERGES else None
     count = f", num_labels={labels}" if labels else ""
     own = has_tokenizer(path)
     return InputError(
         f"model {name!r} is an adapter ({kind[:12]}) of {base[:40]!r}, and {why}. Merge it "
         "once, after pip install peft, in Python: "
-        "from peft import AutoPeftModelForSequenceClassification as M; "
+        f"from peft import AutoPeftModelFor{merges} as M; "
         "from transformers import AutoTokenizer as T; "
         f"M.from_pretrained({name!r}{count}).merge_and_unload().save_pretrained('merged'); "
         f"T.from_pretrained({name if own else base[:200]!r}).save_pretrained('merged')"
     )
+
+
+def scoring_weight(names: Iterable[str]) -> str | None:
+    """The weight of an adapter that writes a classifier's labels; None where it brings none."""
+    heads = [one for one in names if re.search(_HEAD, one) and "lora_" not in one]
+    return max(heads, key=lambda one: "out_proj" in one, default=None)
 
 
 def _adapter_labels(path: Path) -> int | None:
@@ -223,8 +234,7 @@ def _adapter_labels(path: Path) -> int | None:
     try:
         with (path / "adapter_model.safetensors").open("rb") as file:
             header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 2**24)))
-        heads = [key for key in header if re.search(r"(classifier|score)(\.\w+)*\.weight$", key)]
-        return int(header[max(key for key in heads if "lora" not in key)]["shape"][0])
+        return int(header[scoring_weight(header)]["shape"][0])
     except (OSError, ValueError, RecursionError, KeyError, TypeError, IndexError):
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class KnownModel:
         prompt: where the shipped prompt comes from, for one that is asked in words.
         refused: why it is refused; empty for one that is supported.
         nearest: for one that is refused, a supported one.
+        prefixes: what its makers put before each query and each passage; empty for nothing.
     """
 
     name: str
@@ -88,6 +89,7 @@ class KnownModel:
     prompt: str = ""
     refused: str = ""
     nearest: str = ""
+    prefixes: Sequence[str] = ()
 
     @property
     def real(self) -> bool:
@@ -121,6 +123,19 @@ def known_models() -> tuple[KnownModel, ...]:
     """
     text = (Path(__file__).parents[1] / "known_models.json").read_text(encoding="utf-8")
     return tuple(KnownModel(**entry) for entry in json.loads(text))
+
+
+def prefixed(model_type: str, name: str) -> KnownModel | None:
+    """The known model whose makers put words before the texts, where a model is called like it.
+
+    >>> prefixed("llama", "someone/rankllama-13b").prefixes, prefixed("llama", "someone/mine")
+    (['query: ', 'document: '], None)
+    """
+    for model in known_models():
+        word = model.name.rpartition("/")[2].partition("-")[0].lower()
+        if model.prefixes and model.type == model_type and word in name.lower():
+            return model
+    return None
 
 
 def known_as_text() -> Iterator[str]:
@@ -179,6 +194,8 @@ def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") 
         return Proof(model, "refused", str(error))
     if model.refused:
         return Proof(model, "FAILED", f"it loads, and the list says: {model.refused}")
+    if folder.model_type != model.type:
+        return Proof(model, "FAILED", f"it is of type {folder.model_type}, not {model.type}")
     layers, heads = folder.shape
     apart = loaded.checks["scores_together"]["seen"]
     return Proof(model, "ok", f"{layers} layers of {heads} heads, scores within {apart}")

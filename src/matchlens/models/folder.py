@@ -28,7 +28,7 @@ from matchlens.models.hub import HUB_ID, download, snapshot
 from matchlens.models.labels import Label, choose, no_labels
 from matchlens.models.serving import PLAIN, Serving, serving_of
 from matchlens.models.weights import Weights
-from matchlens.prompts import Prompt, known_prompt
+from matchlens.prompts import Prompt, known_prompt, shipped_from
 
 
 @dataclass(frozen=True)
@@ -374,7 +374,8 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     sha256, marks = digest(path, name, before or weights.files)
     base = None
     if adapter is not None:
-        weights, base = adapter.onto(weights), (path, marks)
+        ties = adapter.head != HEADS["SEQ_CLS"] and bool(config.tie_word_embeddings)
+        weights, base = adapter.onto(weights, ties), (path, marks)
         changes, marks = digest(own, name, adapter.weights.files)
         sha256 = hashlib.sha256(f"{sha256}\n{changes}\n".encode()).hexdigest()
         _adapt(config, adapter)
@@ -403,8 +404,10 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
         serving=serving,
     )
     _ = folder.shape, folder.places
-    prompt = asked_prompt(folder, None)
-    return replace(folder, prompt=prompt, prompt_from=shipped_from(folder) if prompt else "")
+    if (prompt := asked_prompt(folder, None)) is None:
+        return folder
+    source = shipped_from(folder.model_type, folder.name, folder.origin)
+    return replace(folder, prompt=prompt, prompt_from=source)
 
 
 def _base(adapter: Adapter, path: Path) -> Path:
@@ -532,12 +535,6 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
             "it out (--prompt)"
         )
     return Prompt.read(prompt, own) if isinstance(prompt, Path) else prompt
-
-
-def shipped_from(model: ModelFacts) -> str:
-    """Where a causal model's own prompt comes from, in words."""
-    known = known_prompt(model.model_type, model.name, model.origin)
-    return "" if known is None else f"shipped, of {known.name}"
 
 
 def no_prompt(model: ModelFacts) -> InputError:

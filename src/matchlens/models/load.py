@@ -6,7 +6,7 @@ import copy
 import importlib
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
 from matchlens.models.labels import doubt
-from matchlens.models.modules import modular, modular_family
+from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import pack
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.models.serving import PLAIN as PLAINLY
@@ -36,7 +36,7 @@ from matchlens.models.serving import Serving
 from matchlens.models.templates import template_prompt
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
-from matchlens.prompts import Prompt
+from matchlens.prompts import BY_TYPE, Prompt
 from matchlens.showing import drawing
 from matchlens.tokenizing import guarded, named
 
@@ -254,6 +254,7 @@ def load(
             )
         library = library_of(family_class, folder.classifies)
         if (head := folder.serving.head) is not None:
+            check_body(folder.model_type, folder.name)
             library = MODEL_MAPPING[type(folder.config)]
             family_class = modular_family(family_class, head, folder.name)
         module: Any = _module(folder, library, getattr(torch, dtype))
@@ -337,11 +338,32 @@ def proved(reranker: Reranker) -> Reranker:
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
         note = doubt(reranker.family.module.config)
         reranker.said += (note,) if note else ()
+    reranker.said += tuple(_unsure_texts(reranker))
     labels = reranker.family.module.config.id2label
     order = check.reversed_order(reranker.checks, reranker.negate, labels)
     for note in (*reranker.said, *((order,) if order else ())):
         warnings.warn(f"model {reranker.name!r}: {note}", MatchlensWarning, stacklevel=3)
     return reranker
+
+
+def _unsure_texts(reranker: Reranker) -> Iterator[str]:
+    """What to say where nothing in the folder tells which words stand around the texts."""
+    from matchlens.models.families import prefixed
+
+    source = str(reranker.identity.get("prompt_from", ""))
+    if source.endswith(BY_TYPE):
+        known = source.removesuffix(BY_TYPE).removeprefix("shipped, of ")
+        yield (
+            f"nothing in its files says how it is asked; it is asked in the prompt of {known}: if "
+            "it was trained in another, give that (--prompt)"
+        )
+    model = prefixed(reranker.family.module.config.model_type, reranker.name)
+    if reranker.prompt is None and model is not None:
+        query, passage = model.prefixes
+        yield (
+            f"its makers put {query!r} before each query and {passage!r} before each passage, its "
+            f"title first: give --query-prefix {query!r} and --passage-prefix {passage!r}"
+        )
 
 
 def _device(name: str | None) -> torch.device:

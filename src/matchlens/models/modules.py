@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
-from matchlens.models.config import refusing
+from matchlens.models.config import ENCODER_DECODERS, refusing
 from matchlens.models.rotary import Rotary
 from matchlens.models.serving import Head
 from matchlens.models.weights import Weights
@@ -183,6 +183,24 @@ def _activation(about: Mapping[str, Any], folder: str, name: str) -> nn.Module:
         )
     with refusing(name, f"activation_function in {folder}/config.json cannot be made"):
         return kind()
+
+
+def check_body(model_type: str, name: str) -> None:
+    """Refuse a body of which the modules read the encoder alone.
+
+    Args:
+        model_type: as config.json names it.
+        name: the model's name, for errors.
+
+    Raises:
+        InputError: if it is an encoder-decoder.
+    """
+    if model_type in ENCODER_DECODERS:
+        raise InputError(
+            f"model {name!r}: its Transformer is the encoder of a {model_type}, which matchlens "
+            "runs with its decoder only; expected modules over an encoder such as modernbert or a "
+            "decoder such as qwen3"
+        )
 
 
 def modular_family(family_class: Any, head: Head, name: str) -> Any:

@@ -209,8 +209,9 @@ def answer(tokenizer: PreTrainedTokenizerFast, word: str, name: str) -> int:
     ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
         raise InputError(
-            f"model {name!r}: the answer {word!r} is {len(ids)} tokens {ids} of its tokenizer; "
-            "expected one known token; set the prompt's answers (--prompt) to what the model was "
-            "trained with"
+            f"model {name!r}: the answer {word!r} is {len(ids)} tokens {ids} of its tokenizer, a "
+            f"{type(tokenizer).__name__}; expected one known token; set the prompt's answers "
+            "(--prompt) to what the model was trained with, or give it the tokenizer of its "
+            "training (tokenizer_class in tokenizer_config.json, its vocabulary)"
         )
     return int(ids[0])

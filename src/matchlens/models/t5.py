@@ -12,7 +12,7 @@ bias for all heads and no way to compute some rows; the walk goes through the li
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -52,6 +52,8 @@ class T5(Bert):
     rounded = True
     splittable = False
     classifies = False
+    scales: ClassVar[bool] = True
+    """Whether the library follows ``scale_decoder_outputs``."""
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
@@ -167,7 +169,7 @@ class T5(Bert):
     ) -> Float[Tensor, " batch"]:
         """The decoder's row, normalised, against the answers' rows of the head only."""
         last = self.module.decoder.final_layer_norm(states[:, 0])
-        if getattr(self.module.config, "scale_decoder_outputs", False):  # mT5 never does
+        if self.scales and getattr(self.module.config, "scale_decoder_outputs", False):
             last = last * self.module.config.d_model**-0.5
         wide = torch.promote_types(last.dtype, torch.float32)
         head = self.module.lm_head.weight[self._answers()]
@@ -207,3 +209,4 @@ class MT5(T5):
     """Walks an ``MT5ForConditionalGeneration``."""
 
     library = MT5ForConditionalGeneration
+    scales = False

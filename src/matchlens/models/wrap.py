@@ -31,7 +31,6 @@ from matchlens.models.folder import (
     ModelFacts,
     asked_prompt,
     no_prompt,
-    shipped_from,
     smallest,
 )
 from matchlens.models.labels import choose, no_labels
@@ -44,11 +43,11 @@ from matchlens.models.load import (
     proved,
     unpadded,
 )
-from matchlens.models.modules import modular_family, modular_object
+from matchlens.models.modules import check_body, modular_family, modular_object
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Head, serving_object
 from matchlens.models.templates import template_prompt
-from matchlens.prompts import Prompt
+from matchlens.prompts import Prompt, shipped_from
 
 _SAYS_NOTHING = (
     "_name_or_path",
@@ -143,7 +142,8 @@ def wrap(
     predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
-        source = "given" if prompt is not None else shipped_from(facts)
+        shipped = shipped_from(facts.model_type, facts.name, facts.origin)
+        source = shipped if prompt is None else "given"
         if prompt is None and serving.chat and FAMILIES[facts.model_type].asked:
             written = template_prompt(own, serving)
             asked, source = (asked, source) if written is None else (written, TEMPLATE)
@@ -238,6 +238,7 @@ def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFact
     facts = ModelFacts(name=shown, config=config, architecture=type(module).__name__)
     library: Any = library_of(class_of_family(facts.model_type), facts.classifies)
     if head is not None:
+        check_body(facts.model_type, shown)
         config = copy.deepcopy(config)
         config.num_labels = head.labels
         library = cast(Any, MODEL_MAPPING[type(config)])
