@@ -27,9 +27,10 @@ from matchlens.errors import InputError
 
 with install_import_hook("matchlens", "beartype.beartype"):
     from matchlens import figures
+    from matchlens.figures.colours import MEANING, PALETTE, places
     from matchlens.figures.labels import beside, spread
     from matchlens.figures.lines import KINDS
-    from matchlens.figures.page import MEANING, MINUS, PALETTE, Page, places, written
+    from matchlens.figures.page import MINUS, Page, written
 
 PARTS = ("CLS", "Q", "SEP1", "D", "SEP2")
 LONG = "{Q,SEP1,D,SEP2}->{Q,SEP1,D,SEP2}"

@@ -11,8 +11,9 @@ from matplotlib.colors import to_hex
 
 from matchlens import figures
 from matchlens.errors import InputError
+from matchlens.figures.colours import NEUTRAL, PALETTE
 from matchlens.figures.heads import ATTENTION_NOTE
-from matchlens.figures.page import NEUTRAL, PALETTE, unit
+from matchlens.figures.page import unit
 from test_figures import check, head_table, texts, words
 
 NAN = float("nan")

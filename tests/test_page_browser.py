@@ -238,7 +238,7 @@ def test_every_chart_can_be_downloaded_as_svg_in_light_colours(browser, download
     root = ElementTree.fromstring(file.read_text("utf-8"))
     assert root.tag.endswith("svg")
     assert "nDCG@10" in "".join(root.itertext())
-    lines = [e.get("style") for e in root.iter() if e.tag.endswith("polyline")]
+    lines = [e.get("style") for e in root.iter() if e.tag.endswith("}g")]
     assert any("stroke: rgb(51, 34, 136)" in style for style in lines)  # as on paper, in the dark
     assert not any(e.get("class") for e in root.iter())
     assert browser.run("return document.documentElement.dataset.theme") is None

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
+from matchlens.figures.colours import PALETTE, places
 from matchlens.figures.page import (
     EDGE,
     NORMAL,
-    PALETTE,
     READS,
     SMALL,
     TICK,
@@ -26,7 +26,6 @@ from matchlens.figures.page import (
     arrows,
     integers,
     numbers,
-    places,
     required,
     style,
     unit,
@@ -164,6 +163,10 @@ def class_distributions(
         for sign, (x, y) in zip(signs, key.write(top), strict=True):
             page.line([x, x + _SIGN - 3], [y, y], **sign)
         page.y_label(drawn[0], "density", page.bottom + whole / 2)
+        panels_in_words = "; ".join(f"{head.name} {head.apart}" for head in heads)
+        page.describe(
+            "rows", f"Distributions of {arrows(quantity)}, {', '.join(classes)}: {panels_in_words}."
+        )
         return page.finish(drawn[0], left + (page.width - left - EDGE - 5.0) / 2)
 
 

@@ -12,21 +12,17 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from matchlens.errors import InputError
+from matchlens.figures.colours import COLOURS, GREY, INK, INVERSE, NEUTRAL, PALE, PALETTE, TINTS
 from matchlens.figures.labels import beside, outstanding, spread, toward
 from matchlens.figures.page import (
     EDGE,
-    GREY,
-    INK,
     LINES,
-    NEUTRAL,
     NORMAL,
-    PALE,
-    PALETTE,
     READS,
     SMALL,
     TICK,
@@ -40,16 +36,11 @@ from matchlens.figures.page import (
     required,
     style,
     ticks,
+    tips,
     unit,
     written,
 )
 
-COLOURS = LinearSegmentedColormap.from_list(
-    "matchlens",
-    ["#14104f", "#3f4ba0", "#94a6d8", "#f7f7f5", "#f6c98f", "#e39a3b", "#bd6f10"],
-)
-"""Blue (lower) to white to orange (higher). Blue ends darker than orange does, so that the darkest
-cells of a grey print are decreases."""
 BAR = 6.0
 """A colour bar's height (points)."""
 MAP_NOTE = (
@@ -73,13 +64,14 @@ def head_map(
     measure: str | None = None,
     words: str | None = None,
     note: str = MAP_NOTE,
+    signed: bool = True,
     **look: Unpack[Look],
 ) -> Figure:
     """Draw a number for each head as a cell, centred at 0: by default the effect of cutting it.
 
-    Layer 0 is at the bottom. The colours are centred at 0. Significant cells bear a dot (the
-    number is negative: the measure falls without the head) or a triangle (it rises), so that the
-    sign shows in grey, too. The heads of the largest numbers are named.
+    Layer 0 is at the bottom. The colours are centred at 0, or begin there. Significant cells bear a
+    dot (the number is negative: the measure falls without the head) or a triangle (it rises), so
+    that the sign shows in grey, too. The heads of the largest numbers are named.
 
     Args:
         table: one row for each head. Columns: layer, head (from 0), diff (what is drawn: the change
@@ -90,6 +82,7 @@ def head_map(
         words: what the numbers are, such as ``Q->D attention mass, relevant − easy``, where they
             are something else than a measure's change.
         note: what the signs mean, for the caption; ``ATTENTION_NOTE`` for classes of passages.
+        signed: whether numbers may be negative; else the colours begin at 0.
         look: see :class:`Look`.
 
     Raises:
@@ -120,6 +113,9 @@ def head_map(
     significant = np.zeros((rows, columns), dtype=bool)
     significant[layer, head] = table["significant"].eq(True).to_numpy(dtype=bool)
     most = max(float(np.nanmax(np.abs(effect))), 1e-4)
+    scale = ScalarMappable(Normalize(-most, most), COLOURS)
+    if not signed:
+        scale = ScalarMappable(Normalize(0, most), TINTS)
     order = np.lexsort((head, layer, -np.abs(effect[layer, head])))[:NAMED]
     largest = [(int(layer[i]), int(head[i])) for i in order if effect[layer[i], head[i]] != 0]
     page = Page(**look)
@@ -132,22 +128,13 @@ def head_map(
         left = EDGE + page.measure("layer", NORMAL)[1] + 2 + TICK
         left += page.widest([str(rows - 1)], SMALL)
         names = [f"{row}.{column}" for row, column in largest]
-        aside = page.widest(names, SMALL) + LEADER + 3.0
-
-        def cell(right: float) -> tuple[float, float]:
-            across = min((page.width - left - EDGE - right) / columns, 40.0)
-            return across, max(min(max(0.75 * across, 9.6), 15.0), 22.0 / rows)
-
-        (across, up), size = cell(1.0), 0.0
-        if page.height is None or up * rows <= page.height - page.bottom - page.top:
-            size = _fits(page, names, across, up)
-        if names and not size:
-            across, up = cell(aside)
-            up = max(up, (len(names) * (page.measure("0", SMALL)[1] + 1.5) + 2.0) / rows)
+        across, up, size = _cell_size(page, names, left, (rows, columns))
         high = page.grow(up * rows)
         up = high / rows
         axes = page.axes(left, page.bottom, across * columns, high)
-        mesh = _cells(axes, effect, most)
+        tips_of = np.full((rows, columns), "", dtype=object)
+        tips_of[layer, head] = tips(table)
+        page.mark(_cells(axes, effect, scale), tips_of.ravel())
         for axis, each, needed, count in (
             (axes.xaxis, across, page.widest([str(columns - 1)], SMALL) + 3, columns),
             (axes.yaxis, up, page.measure("0", SMALL)[1], rows),
@@ -155,22 +142,50 @@ def head_map(
             step = next(s for s in (1, 2, 4, 8, 16, 32, count) if s * each >= needed or s >= count)
             axis.set_ticks(np.arange(0, count, step), [str(n) for n in range(0, count, step)])
         page.y_label(axes, "layer", page.bottom + high / 2)
-        _dots(axes, effect, significant, most, largest if size else (), min(across, up))
+        inks = np.array([[_ink(v / most, signed=signed) for v in row] for row in effect], object)
+        _dots(axes, effect, inks, significant, largest if size else (), min(across, up))
         if size:
             for (row, column), name in zip(largest, names, strict=True):
                 raised = 0.17 if significant[row, column] else -0.03
                 axes.text(
                     column, row + raised, name, fontsize=size, va="center", ha="center",
-                    color=_ink(effect[row, column], most), linespacing=LINES,
+                    color=inks[row, column], linespacing=LINES,
                 )  # fmt: skip
         else:
             _names_aside(axes, page, largest, (left, across, up), columns)
         long = max(across * columns, min(page.width * 0.45, page.width - left - EDGE))
-        _bar(page, mesh, label, left, long)
+        _bar(page, scale, label, left, long)
+        stars = effect[significant]
+        summary = (
+            f"{label}, layers by heads: {len(table)} heads, {(stars > 0).sum()} marked as higher, "
+            f"{(stars < 0).sum()} as lower; the largest: {', '.join(names) or 'none'}."
+        )
+        page.describe("map", summary, -columns)
         return page.finish(axes, left + across * columns / 2)
 
 
-def _cells(axes: Axes, effect: Float[np.ndarray, "layers heads"], most: float) -> QuadMesh:
+def _cell_size(
+    page: Page, names: Sequence[str], left: float, shape: tuple[int, int]
+) -> tuple[float, float, float]:
+    """A cell's width and height, and the size of the names in it; 0 where they stand aside."""
+    rows, columns = shape
+
+    def cell(right: float) -> tuple[float, float]:
+        across = min((page.width - left - EDGE - right) / columns, 40.0)
+        return across, max(min(max(0.75 * across, 9.6), 15.0), 22.0 / rows)
+
+    (across, up), size = cell(1.0), 0.0
+    if page.height is None or up * rows <= page.height - page.bottom - page.top:
+        size = _fits(page, names, across, up)
+    if names and not size:
+        across, up = cell(page.widest(names, SMALL) + LEADER + 3.0)
+        up = max(up, (len(names) * (page.measure("0", SMALL)[1] + 1.5) + 2.0) / rows)
+    return across, up, size
+
+
+def _cells(
+    axes: Axes, effect: Float[np.ndarray, "layers heads"], scale: ScalarMappable
+) -> QuadMesh:
     axes.set_facecolor(PALE)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -179,24 +194,24 @@ def _cells(axes: Axes, effect: Float[np.ndarray, "layers heads"], most: float) -
         np.arange(columns + 1) - 0.5,
         np.arange(rows + 1) - 0.5,
         np.ma.masked_invalid(effect),
-        cmap=COLOURS,
-        norm=Normalize(-most, most),
+        cmap=scale.get_cmap(),
+        norm=Normalize(*scale.get_clim()),
         edgecolors="white",
         linewidth=0.4,
     )
 
 
-def _ink(effect: float, most: float) -> str:
-    """Black or white, whichever is read better on a cell's colour."""
-    red, green, blue, _ = COLOURS((effect / most + 1) / 2)
-    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.56 else "white"
+def _ink(share: float, *, signed: bool) -> str:
+    """Black, or white on the darkest cells; share is of the largest number."""
+    dark = signed and (share <= -0.5625 or share >= 0.8125)  # from the page's n5 and p7 on
+    return INVERSE if dark else INK
 
 
 def _dots(
     axes: Axes,
     effect: Float[np.ndarray, "layers heads"],
+    inks: np.ndarray,
     significant: Bool[np.ndarray, "layers heads"],
-    most: float,
     named: Sequence[tuple[int, int]],
     cell: float,
 ) -> None:
@@ -204,8 +219,7 @@ def _dots(
     size = min(0.26 * cell, 3.2)
     groups: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for row, column in np.argwhere(significant).tolist():
-        value = float(effect[row, column])
-        sign = ("o" if value <= 0 else "^", _ink(value, most))
+        sign = ("o" if effect[row, column] <= 0 else "^", inks[row, column])
         low = 0.28 if (row, column) in named else 0.0
         groups.setdefault(sign, []).append((column, row - low))
     for (marker, colour), places in groups.items():
@@ -253,6 +267,7 @@ class _Points:
     colour: Float[np.ndarray, " heads"]
     filled: Bool[np.ndarray, " heads"]
     units: tuple[str, str, str]
+    tips: np.ndarray
 
 
 def head_scatter(
@@ -339,12 +354,18 @@ def head_scatter(
             )  # fmt: skip
         size = 4.4 if len(at_x) <= 200 or page.wide else 3.6
         colours = _colours(points.colour) if colour else None
-        _draw(axes, points, colours, size)
+        _draw(axes, page, points, colours, size)
         if colours is not None:
             _bar(page, colours, words, left, across)
         scale = np.array([(high_x - low_x) / across, (high_y - low_y) / room])
         places = np.column_stack([at_x - low_x, at_y - low_y]) / scale
-        _names(axes, page, points, places, (across, room), size)
+        names = _names(axes, page, points, places, (across, room), size)
+        right = int(((at_x > 0) & (at_y > 0)).sum())
+        page.describe(
+            "scatter",
+            f"{y_words} against {x_words}, {len(at_x)} heads, {right} to the upper right; "
+            f"outstanding: {', '.join(names) or 'none'}.",
+        )
         return page.finish(axes, left + across / 2)
 
 
@@ -366,7 +387,8 @@ def _points(table: pd.DataFrame, x: str, y: str, colour: str, stars: Sequence[st
         values[rows] / scale for values, (scale, _) in zip((at_x, at_y, shade), units, strict=True)
     )
     names = [f"{layer[i]}.{head[i]}" for i in rows]
-    return _Points(names, across, up, tint, filled[rows], tuple(words for _, words in units))  # type: ignore[arg-type]
+    words = tuple(words for _, words in units)
+    return _Points(names, across, up, tint, filled[rows], words, tips(table)[rows])  # type: ignore[arg-type]
 
 
 def _note(points: _Points, more: str, *, stars: bool, coloured: bool) -> str:
@@ -388,7 +410,9 @@ def _colours(values: Float[np.ndarray, " heads"]) -> ScalarMappable:
     return ScalarMappable(Normalize(-most, most), COLOURS)
 
 
-def _draw(axes: Axes, points: _Points, colours: ScalarMappable | None, size: float) -> None:
+def _draw(
+    axes: Axes, page: Page, points: _Points, colours: ScalarMappable | None, size: float
+) -> None:
     """The points; hollow ones below filled ones."""
     x, y, known = points.x, points.y, np.isfinite(points.colour)
     face = np.tile(to_rgb(PALETTE[NEUTRAL][0]), (len(x), 1))
@@ -396,26 +420,28 @@ def _draw(axes: Axes, points: _Points, colours: ScalarMappable | None, size: flo
     above = np.zeros(len(x), dtype=bool)
     if colours is not None:
         face[known] = colours.to_rgba(points.colour[known])[:, :3]
-        edge = 0.68 * face  # the palest points keep a rim
+        edge = 0.55 * face  # the palest points keep a rim
         above = known & (points.colour > 0)
-        axes.plot(
+        (crosses,) = axes.plot(
             x[~known], y[~known], ls="", marker="x", ms=0.8 * size, mec=GREY, mew=0.7,
             label="unknown", zorder=2,
         )  # fmt: skip
+        page.mark(crosses, points.tips[~known])
     rim = np.where(points.filled[:, None], edge, face if colours is None else edge)
     if colours is not None and not points.filled.all():
         rim[points.filled] = to_rgb(INK)
     face[~points.filled] = 1.0
-    drawn = known | (colours is None)
+    shown = known | (colours is None)
     for filled in (False, True):
         for sign, marker in ((False, "o"), (True, "^")):
-            rows = drawn & (points.filled == filled) & (above == sign)
+            rows = shown & (points.filled == filled) & (above == sign)
             if rows.any():
-                axes.scatter(
+                drawn = axes.scatter(
                     x[rows], y[rows], s=size**2, marker=marker, c=face[rows],
                     edgecolors=rim[rows].tolist(), linewidths=0.5 if filled else 0.8,
                     zorder=3 if filled else 2.5, label="filled" if filled else "hollow",
                 )  # fmt: skip
+                page.mark(drawn, points.tips[rows])
 
 
 def _names(
@@ -425,11 +451,11 @@ def _names(
     places: Float[np.ndarray, "heads 2"],
     whole: tuple[float, float],
     size: float,
-) -> None:
-    """Names beside their points, a line to each that stands apart."""
+) -> list[str]:
+    """Name the outstanding points, with a line to each name that stands apart."""
     named = outstanding(points.x, points.y)
     if not len(named):
-        return
+        return []
     names = [points.names[i] for i in named]
     cells = np.hstack([places[named], np.full((len(named), 2), size + 2.5)])
     sizes = np.array([page.measure(name, SMALL) for name in names]) + np.array([1.5, 1.0])
@@ -444,6 +470,7 @@ def _names(
         ends = np.array([toward(cell, box), toward(box, cell)])
         if np.hypot(*(ends[1] - ends[0])) > 2.0:
             axes.plot(*(ends / whole).T, color=GREY, lw=0.5, label="leader", **how)
+    return names
 
 
 def _bar_height(page: Page, words: str) -> float:
@@ -455,13 +482,16 @@ def _bar(page: Page, colours: ScalarMappable, words: str, left: float, long: flo
     """Draw a colour bar above the caption, with ticks inside its ends, and its words below it."""
     at = page.extra + page.measure(words, NORMAL)[1] + 2 + page.measure("0", SMALL)[1] + TICK
     axes = page.axes(left, at, long, BAR)
-    drawn = page.figure.colorbar(colours, cax=axes, orientation="horizontal")
-    drawn.outline.set_visible(False)  # type: ignore[attr-defined]
-    if drawn.solids is not None:
-        drawn.solids.set_edgecolor("face")  # no seams between the colours
     low, high = (float(end or 0.0) for end in colours.get_clim())
-    shown, labels = page.ticks((low, high), long, 6, over=EDGE)
-    drawn.set_ticks(shown, labels=labels)
+    edges = np.linspace(low, high, 65)
+    axes.pcolormesh(
+        edges, [0, 1], (edges[1:] + edges[:-1])[None] / 2, cmap=colours.get_cmap(),
+        norm=Normalize(low, high), edgecolors="face", linewidth=0.2,
+    )  # fmt: skip
+    axes.spines[:].set_visible(False)
+    axes.set_xlim(low, high)
+    axes.set_yticks([])
+    axes.set_xticks(*page.ticks((low, high), long, 6, over=EDGE, sign=low < 0))
     half = page.measure(words, NORMAL)[0] / 2
     x = min(max(left + long / 2, EDGE + half), page.width - EDGE - half)
     page.text(x, page.extra, words, va="bottom", ha="center", fontsize=NORMAL)

@@ -13,16 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from matchlens.errors import InputError
+from matchlens.figures.colours import GREY, INK, PALE, PALETTE, places
 from matchlens.figures.labels import spread
 from matchlens.figures.page import (
     DASHES,
     EDGE,
-    GREY,
-    INK,
     MINUS,
     NORMAL,
-    PALE,
-    PALETTE,
     READS,
     SMALL,
     TICK,
@@ -31,11 +28,11 @@ from matchlens.figures.page import (
     arrows,
     integers,
     numbers,
-    places,
     reach,
     required,
     style,
     ticks,
+    tips,
     unit,
     written,
 )
@@ -76,6 +73,7 @@ class _Line:
     value: Float[np.ndarray, " points"]
     low: Float[np.ndarray, " points"]
     high: Float[np.ndarray, " points"]
+    tips: np.ndarray
     significant: Bool[np.ndarray, " points"] | None = None
 
 
@@ -267,7 +265,20 @@ def _drawn(
                 axes.tick_params(labelbottom=False)
             top = bottom - _APART
         page.y_label(drawn[0], y_label, page.bottom + stack / 2)
+        page.describe("curves", f"{y_words} by {label}: {_courses(panels)}.")
         return page.finish(drawn[-1], left + across / 2)
+
+
+def _courses(panels: Sequence[_Panel]) -> str:
+    """Each line's first and last number, and the levels."""
+    courses = []
+    for panel in panels:
+        for line in panel.lines:
+            known = line.value[np.isfinite(line.value)]
+            name = arrows(" ".join(filter(None, (panel.name, line.name))))
+            courses.append(f"{name} {known[0]:.3g} to {known[-1]:.3g}")
+        courses += [f"{name} {value:.3g}" for name, value in panel.levels.items()]
+    return "; ".join(courses)
 
 
 def _panel(
@@ -295,12 +306,12 @@ def _panel(
         return bottom + (value - panel.low) / (panel.high - panel.low) * room
 
     labels = []
-    for line in panel.lines:
-        _draw(axes, line, crowded=len(panel.lines) > 4)
+    for number, line in enumerate(panel.lines):
+        _draw(page, axes, line, number, crowded=len(panel.lines) > 4)
         end = np.flatnonzero(np.isfinite(line.value))[-1]
         x = left + float(line.layer[end] - first + pad) / (last - first + 2 * pad) * across
         start, rank = (x, up(float(line.value[end]))), float(np.nanmean(line.value))
-        labels.append(_EndLabel(names[line.name], start, rank, *_sign(line.sign)))
+        labels.append(_EndLabel(names[line.name], start, rank, *_sign(line.sign), number))
     for name, value in panel.levels.items():
         labels.append(_EndLabel(name, (left + across, up(value)), value, GREY, ""))
     if labels:
@@ -318,6 +329,7 @@ class _EndLabel:
     rank: float
     colour: str
     marker: str
+    series: int | None = None
 
 
 def _end_labels(page: Page, labels: list[_EndLabel], edge: float, low: float, high: float) -> None:
@@ -327,17 +339,21 @@ def _end_labels(page: Page, labels: list[_EndLabel], edge: float, low: float, hi
     heights = np.array([page.measure(label.text, SMALL)[1] + 1.5 for label in labels])
     x = edge + LEADER
     for label, y in zip(labels, spread(wanted, heights, low, high), strict=True):
-        page.line(
+        leader = page.line(
             [label.start[0], edge + 1, x], [label.start[1], label.start[1], y],
             color=label.colour, lw=0.5, alpha=0.8, solid_joinstyle="round",
         )  # fmt: skip
+        artists = [leader]
         if label.marker:
-            page.line([x + 2.5], [y], color=label.colour, marker=label.marker, ms=3.6, ls="")
+            sign = {"color": label.colour, "marker": label.marker, "ms": 3.6, "ls": ""}
+            artists.append(page.line([x + 2.5], [y], **sign))
         indent = KEY - 2.0 if label.marker else 2.0
-        page.text(
+        words = page.text(
             x + indent, y, label.text, va="center", fontsize=SMALL,
             color=INK if label.marker else GREY,
         )  # fmt: skip
+        for artist in (*artists, words):
+            page.mark(artist, series=label.series)
 
 
 def _layer_ticks(page: Page, axes: Axes, first: int, last: int, across: float) -> None:
@@ -360,7 +376,7 @@ def _curves(table: pd.DataFrame) -> list[_Line]:
     for name, sign in places(list(dict.fromkeys(map(str, names)))).items():
         rows = np.flatnonzero(names == name)
         rows = rows[np.argsort(n[rows], kind="stable")]
-        parts = (values[rows] for values in (n, mean, low, high, significant))
+        parts = (values[rows] for values in (n, mean, low, high, tips(table), significant))
         curves.append(_Line(str(name), sign, *parts))
     return curves
 
@@ -380,7 +396,7 @@ def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
             rows = rows[np.argsort(layer[rows], kind="stable")]
             value, low, high = (values[rows] for values in columns)
             if np.isfinite(value).any():
-                lines.append(_Line(name, sign, layer[rows], value, low, high))
+                lines.append(_Line(name, sign, layer[rows], value, low, high, tips(table)[rows]))
                 seen += [value, low, high]
         least, most = reach(np.concatenate(seen), 0.04) if lines else (0.0, 1.0)
         panels.append(_Panel(str(panel), lines, least, most, ticks(least, most, 5), {}))
@@ -391,26 +407,33 @@ def _sign(i: int) -> tuple[str, str]:
     return PALETTE[i % len(PALETTE)]
 
 
-def _draw(axes: Axes, line: _Line, *, crowded: bool) -> None:
+def _draw(page: Page, axes: Axes, line: _Line, number: int, *, crowded: bool) -> None:
     """A line, its band, and its marks; an interval without neighbours is a bar."""
     colour, marker = _sign(line.sign)
     layer, value, low, high = line.layer, line.value, line.low, line.high
     known = np.isfinite(low) & np.isfinite(high)
-    axes.fill_between(
+    band = axes.fill_between(
         layer, low, high, where=known.tolist(), color=colour, alpha=0.09 if crowded else 0.16,
         lw=0, zorder=1.5,
     )  # fmt: skip
     beside = np.r_[False, known[:-1]] | np.r_[known[1:], False]
     lone = known & ~beside
-    axes.vlines(layer[lone], low[lone], high[lone], color=colour, lw=0.8, alpha=0.5, zorder=1.5)
+    bars = axes.vlines(
+        layer[lone], low[lone], high[lone], color=colour, lw=0.8, alpha=0.5, zorder=1.5
+    )
+    for artist in (band, bars):
+        page.mark(artist, series=number, kind="band")
     how = {"color": colour, "lw": 1.1, "ls": DASHES[line.sign % len(DASHES)], "zorder": 2}
     if line.significant is None:
-        axes.plot(layer, value, marker=marker, ms=3.0, mew=0, label=line.name, **how)
+        (drawn,) = axes.plot(layer, value, marker=marker, ms=3.0, mew=0, label=line.name, **how)
+        page.mark(drawn, line.tips[np.isfinite(value)], number)
         return
-    axes.plot(layer, value, label=line.name, **how)
+    (drawn,) = axes.plot(layer, value, label=line.name, **how)
+    page.mark(drawn, series=number)
     size = 3.0 if crowded else 3.6
     for rows, face in ((~line.significant, "white"), (line.significant, colour)):
-        axes.plot(
+        (marks,) = axes.plot(
             layer[rows], value[rows], ls="", marker=marker, ms=size, mec=colour, mew=0.7, mfc=face,
             zorder=3, label="_" + line.name,
         )  # fmt: skip
+        page.mark(marks, line.tips[rows & np.isfinite(value)], number)

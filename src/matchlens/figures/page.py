@@ -6,15 +6,17 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypedDict
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
@@ -23,6 +25,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from matchlens.errors import InputError
+from matchlens.figures.colours import GREY, INK
 
 DPI = 300
 SCREEN = 96
@@ -31,11 +34,11 @@ LEAST = 30.0
 """Height of the inside of axes at least (points)."""
 WIDTHS = {"column": 3.35 * 72, "page": 7.0 * 72}
 """Points: one column of a paper and its whole page."""
+LEAST_WIDTH, MOST_WIDTH = 144.0, 1440.0
 SMALL, NORMAL = 7.0, 8.0
 """Sizes of type in points."""
 LINES = 1.1
 """From line to line, in heights of a line."""
-INK, GREY, PALE = "#1a1a1a", "#666666", "#d9d9d9"
 EDGE = 3.0
 """Points that stay empty at the sheet's edges."""
 MINUS = "\N{MINUS SIGN}"
@@ -50,47 +53,6 @@ BREAKS = (
 _GAP = 9.0
 TICK = 5.0
 """Points from an axis to its tick labels: the tick and a gap."""
-PALETTE = (
-    ("#332288", "o"),
-    ("#CC6677", "s"),
-    ("#117733", "^"),
-    ("#AA4499", "D"),
-    ("#3E9BC4", "v"),
-    ("#882255", "P"),
-    ("#999933", "X"),
-    ("#44AA99", "<"),
-    ("#A67C00", ">"),
-    ("#777777", "p"),
-    ("#4d6a8a", "h"),
-    ("#8a8f99", "d"),
-    ("#1a1a1a", "o"),
-)
-"""Colours that colour-blind readers tell apart (after Paul Tol's muted scheme, its two palest
-darkened) and greys, each with a marker for those who print in grey."""
-NEUTRAL = 12
-"""The place in the palette of what is no direction, class or part."""
-MEANING: Mapping[str, int] = {
-    **{"Q->D": 0, "D->Q": 1, "D->D": 2, "Q->Q": 3, "CLS->All": 4, "CLS->Q": 5, "CLS->D": 6},
-    **{"relevant": 7, "hard": 8, "easy": 9, "CLS": 4, "SEP1": 10, "SEP2": 11},
-    **{"zero": NEUTRAL, "the cut": NEUTRAL},
-}
-"""Places in the palette that mean one thing in all figures and on the page."""
-_FREE = (3, 5, 6, 8, 7, 4, 2, 1, 0, 9, 10, 11)
-"""The others' places, those first that most figures leave free."""
-
-
-def places(names: Sequence[str]) -> dict[str, int]:
-    """The place in the palette of each name; those with a meaning of their own keep it.
-
-    >>> places(["D->D", "Q->SEP1", "Q->D"])
-    {'D->D': 2, 'Q->SEP1': 3, 'Q->D': 0}
-    """
-    found = {name: MEANING[name] for name in names if name in MEANING}
-    free = [place for place in _FREE if place not in found.values()] or list(_FREE)
-    others = itertools.cycle(free)
-    return {name: found[name] if name in found else next(others) for name in dict.fromkeys(names)}
-
-
 DASHES: tuple[tuple[int, tuple[float, ...]], ...] = (
     (0, ()),
     (0, (5, 1.2)),
@@ -143,11 +105,30 @@ def style() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What a page needs to know of an artist.
+
+    Args:
+        tips: a text for each of its shapes, in the order in which they are drawn.
+        series: the number of its series; a page draws the parts of a series together.
+        kind: a class, for the page's style sheet.
+    """
+
+    tips: Sequence[str] = ()
+    series: int | None = None
+    kind: str = ""
+
+
 class PaperFigure(Figure):
     """A figure that shows itself in a notebook, without ``%matplotlib``, and keeps its caption."""
 
     caption: str = ""
     """What its signs mean; :func:`render` writes it into the files' metadata."""
+    kind, columns, summary = "", 0, ""
+    """For a page: a class, the marks in a row of a grid, and a sentence for screen readers."""
+    marks: Mapping[str, Mark] = MappingProxyType({})
+    """What a page needs to know of the artists, by their group ids."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         stream, dots = io.BytesIO(), 2 * SCREEN
@@ -162,7 +143,7 @@ class Look(TypedDict, total=False):
 
     Args:
         title: above the figure; none by default.
-        width: ``column`` (3.35 inch, the default) or ``page`` (7 inch).
+        width: ``column`` (3.35 inch, the default), ``page`` (7 inch), or points (1/72 inch).
         caption: whether the sentences that explain the signs stand below the figure; by default
             they are only its attribute ``caption``, for the caption of the paper.
         ax: axes to draw into, in place of a sheet of the figure's own: all that belongs to the
@@ -170,7 +151,7 @@ class Look(TypedDict, total=False):
     """
 
     title: str
-    width: str
+    width: str | float
     caption: bool
     ax: Axes | None
 
@@ -189,23 +170,30 @@ class Page:
     """
 
     def __init__(
-        self, *, title: str = "", width: str = "column", caption: bool = False,
+        self, *, title: str = "", width: str | float = "column", caption: bool = False,
         ax: Axes | None = None,
     ) -> None:  # fmt: skip
-        if width not in WIDTHS:
-            raise InputError(f"width {width!r} is not known; expected one of {', '.join(WIDTHS)}")
+        points = WIDTHS.get(width) if isinstance(width, str) else float(width)
+        if points is None or not LEAST_WIDTH <= points <= MOST_WIDTH:
+            raise InputError(
+                f"width {width!r} is not known; expected one of {', '.join(WIDTHS)}, or "
+                f"{LEAST_WIDTH:g} to {MOST_WIDTH:g} points"
+            )
         if ax is not None and not isinstance(ax, Axes):
             raise InputError(
                 f"ax is {type(ax).__name__}; expected matplotlib axes: give ax=figure.subplots()"
             )
         self._given, self._captioned, self.title = ax, caption, title
+        self.figure: Figure
         self._left = self._bottom = 0.0
         self.height: float | None = None
-        self.wide = width == "page"
+        self.wide = points > (WIDTHS["column"] + WIDTHS["page"]) / 2
+        self.marks: dict[str, Mark] = {}
         if ax is None:
-            self.width = WIDTHS[width]
+            self.width = points
             size = (self.width / 72, self.width / 72)
-            self.figure: Figure = PaperFigure(figsize=size, dpi=DPI, facecolor="white")
+            figure = PaperFigure(figsize=size, dpi=DPI, facecolor="white")
+            figure.marks, self.figure = self.marks, figure
             FigureCanvasAgg(self.figure)
         else:
             self.figure = ax.figure.figure if isinstance(ax.figure, SubFigure) else ax.figure
@@ -215,6 +203,19 @@ class Page:
             )
             self.wide = bool(self.width > (WIDTHS["column"] + WIDTHS["page"]) / 2)
         self._canvas = FigureCanvasAgg(Figure(dpi=DPI))
+
+    def mark(
+        self, artist: Artist, tips: Iterable[str] = (), series: int | None = None, kind: str = ""
+    ) -> None:
+        """Say what a page needs to know of an artist; see :class:`Mark`."""
+        name = f"mark-{len(self.marks)}"
+        artist.set_gid(name)
+        self.marks[name] = Mark(list(tips), series, kind)
+
+    def describe(self, kind: str, summary: str, columns: int = 0) -> None:
+        """Say what a page needs to know of the figure; see :class:`PaperFigure`."""
+        if isinstance(self.figure, PaperFigure):
+            self.figure.kind, self.figure.summary, self.figure.columns = kind, summary, columns
 
     def measure(self, text: str, size: float) -> tuple[float, float]:
         """Width and height of a text, of several lines where it has line breaks."""
@@ -343,11 +344,11 @@ class Page:
         """Put a text at a place."""
         return self.figure.text(*self.place(x, y), text, linespacing=LINES, **how)  # type: ignore[arg-type]
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], **how: object) -> None:
+    def line(self, xs: Sequence[float], ys: Sequence[float], **how: object) -> Artist:
         """Draw a line from place to place."""
         x, y = zip(*map(self.place, xs, ys), strict=True)
         line = Line2D(x, y, transform=self.figure.transFigure, **how)  # type: ignore[arg-type]
-        self.figure.add_artist(line)
+        return self.figure.add_artist(line)
 
     def finish(self, axes: Axes, centre: float) -> Figure:
         """Put title, caption and the x axis' label, centred as far as the sheet's edges allow."""
@@ -423,6 +424,11 @@ def numbers(table: pd.DataFrame, column: str, *, known: bool = True) -> Float[np
             "expected a number in every row"
         )
     return values
+
+
+def tips(table: pd.DataFrame) -> np.ndarray:
+    """The texts of the rows' marks on a page: the column ``tip``; empty where there is none."""
+    return np.array(table["tip"] if "tip" in table else [""] * len(table), dtype=object)
 
 
 def integers(table: pd.DataFrame, column: str) -> Int[np.ndarray, " rows"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -13,12 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from matchlens.errors import InputError
+from matchlens.figures.colours import FILLS, GREY, INK, PALETTE, STRIPE, places
 from matchlens.figures.page import (
     EDGE,
-    GREY,
-    INK,
     LINES,
-    PALETTE,
     READS,
     SMALL,
     TICK,
@@ -28,9 +27,9 @@ from matchlens.figures.page import (
     arrows,
     integers,
     numbers,
-    places,
     required,
     style,
+    tips,
     unit,
 )
 
@@ -48,17 +47,6 @@ BARS = 40
 """How many bars a figure holds, at most."""
 _MARK, _BOX, _STEP, _LANE = 7.0, 16.0, 11.5, 17.0
 """Points: of a key's sign, of its box, from bar to bar, from set to set at least."""
-_FILLS: tuple[tuple[str, str], ...] = (
-    ("#2e3440", ""),
-    ("#b9bfc9", "////"),
-    ("#eceae2", ".."),
-    ("#8d939e", "\\\\\\\\"),
-    ("#ffffff", ""),
-    ("#d4d8de", "xxx"),
-    ("#b7b7b7", "--"),
-    ("#c8ccd2", "||"),
-)
-"""Greys, which mean no direction and no class, each with its hatching."""
 
 
 def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Figure:
@@ -126,16 +114,19 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
             ends = low[rows][known], high[rows][known]
             axes.hlines(y[known], *ends, color=colour, lw=0.8, zorder=2)
             for some, face in ((~significant[rows], "white"), (significant[rows], colour)):
-                axes.plot(
+                (marks,) = axes.plot(
                     diff[rows][some], y[some], ls="", marker=marker, ms=3.0, mec=colour, mew=0.7,
                     mfc=face, zorder=3, label=name if face != "white" else f"_{name}",
                 )  # fmt: skip
+                page.mark(marks, tips(table)[rows[some]])
         axes.set_xticks(*page.ticks((least, most), across, 9 if page.wide else 6, over=6.0))
         if signs is not None:
             marks = zip(signs.write(page.bottom + room), hows.values(), strict=True)
             for (x, y), place in marks:
                 colour, marker = PALETTE[place]
                 page.line([x + 2.5], [y], color=colour, marker=marker, ms=4.0, ls="")
+        courses = (f"{arrows(c)}, {h} {d:+.3g}" for c, h, d in zip(cut, how, diff, strict=True))
+        page.describe("rows", f"Change of {measure}: {'; '.join(courses)}.")
         return page.finish(axes, left + across / 2)
 
 
@@ -214,14 +205,18 @@ def set_effects(
             _draw_set(axes, diff[random] / scale, y)
             if np.isfinite(low[at]) and np.isfinite(high[at]):
                 axes.hlines([y], low[at] / scale, high[at] / scale, color=INK, lw=1.2, zorder=3)
-            axes.plot(
+            (named_set,) = axes.plot(
                 [diff[at] / scale], [y], ls="", marker="D", ms=5.0, mfc=INK, mec="white", mew=0.6,
                 zorder=4, label="named",
             )  # fmt: skip
+            page.mark(named_set, tips(table)[[at]])
             if chances[name]:
                 height = page.bottom + room * (1 - y / float(sum(heights)))
                 page.text(left + across + 4.0, height, chances[name], va="center", fontsize=SMALL)
         axes.set_xticks(*page.ticks((least, most), across, 9 if page.wide else 5, over=6.0))
+        effects = "; ".join(f"{arrows(name)} {diff[at]:+.3g}" for name, (at, _) in sets.items())
+        about = f"Change of {measure}, sets of heads beside random ones: {effects}."
+        page.describe("rows", about)
         return page.finish(axes, left + across / 2)
 
 
@@ -295,7 +290,7 @@ def shares(
     required(table, columns, columns[:4], "shares")
     terms = [str(name) for name in dict.fromkeys(table["term"].astype(str))]
     bars, unknown = _bars(table, terms)
-    for count, most, what in ((len(terms), len(_FILLS), "terms"), (len(bars), BARS, "bars")):
+    for count, most, what in ((len(terms), len(FILLS), "terms"), (len(bars), BARS, "bars")):
         if count > most:
             raise InputError(
                 f"the table for shares has {count} {what}; expected at most {most}: choose those "
@@ -311,16 +306,17 @@ def shares(
         across = page.width - left - EDGE - 6
         key = Key.lay(page, terms, left, across, _BOX)
         axes, middle, room = _lanes(page, list(bars), [_STEP] * len(bars), (left, across))
-        low = min((float(np.minimum(bar, 0).sum()) for bar in bars.values()), default=0.0)
-        high = max((float(np.maximum(bar, 0).sum()) for bar in bars.values()), default=1.0)
+        low = min((float(np.minimum(bar.shares, 0).sum()) for bar in bars.values()), default=0.0)
+        high = max((float(np.maximum(bar.shares, 0).sum()) for bar in bars.values()), default=1.0)
         margin = 0.02 * (max(high, 1.0) - low)
         low, high = (low - margin if low < 0 else 0.0), max(high, 1.0) + margin
         axes.set_xlim(low, high)
         for bar, y in zip(bars.values(), middle.tolist(), strict=True):
             right = start = 0.0
-            for i, (term, share) in enumerate(zip(terms, bar.tolist(), strict=True)):
+            for i, (term, share) in enumerate(zip(terms, bar.shares.tolist(), strict=True)):
                 begin = right if share >= 0 else start
-                axes.barh(y, share, 8.0, left=begin, zorder=2, label=term, **_fill(i))
+                (box,) = axes.barh(y, share, 8.0, left=begin, zorder=2, label=term, **_fill(i))
+                page.mark(box, [bar.tips[i]])
                 right, start = right + max(share, 0.0), start + min(share, 0.0)
         axes.axvline(1.0, color=GREY, lw=0.7, zorder=4)
         count = 9 if page.wide else 5
@@ -332,15 +328,25 @@ def shares(
                 transform=page.figure.transFigure, **_fill(i),
             )  # fmt: skip
             page.figure.add_artist(box)
+        first = (f"{name} {bar.shares[0]:.2f}" for name, bar in bars.items())
+        page.describe("rows", f"{arrows(words)}; {terms[0]}: {'; '.join(first)}.")
         return page.finish(axes, left + across / 2)
 
 
 def _fill(i: int) -> dict[str, Any]:
-    face, hatch = _FILLS[i]
+    face, hatch = FILLS[i]
     return {"facecolor": face, "edgecolor": INK, "hatch": hatch, "lw": 0.4}
 
 
-def _bars(table: pd.DataFrame, terms: list[str]) -> tuple[Mapping[str, np.ndarray], int]:
+@dataclass(frozen=True)
+class _Bar:
+    """A bar's shares by term, and what a page says of each."""
+
+    shares: Float[np.ndarray, " terms"]
+    tips: list[str]
+
+
+def _bars(table: pd.DataFrame, terms: list[str]) -> tuple[Mapping[str, _Bar], int]:
     """The bars' shares by their names, in the table's order, and how many are not known."""
     layer, head = (integers(table, name) for name in ("layer", "head"))
     direction, term = (table[n].astype(str).to_numpy(dtype=object) for n in ("direction", "term"))
@@ -356,8 +362,10 @@ def _bars(table: pd.DataFrame, terms: list[str]) -> tuple[Mapping[str, np.ndarra
             raise InputError(
                 f"the shares of {name} sum to {total:.4g}; expected 1: give every term of a head"
             )
-        bars[name] = np.zeros(len(terms))
-        bars[name][[terms.index(str(t)) for t in term[rows]]] = share[rows]
+        bar = bars[name] = _Bar(np.zeros(len(terms)), [""] * len(terms))
+        for row, words in zip(rows, tips(table)[rows], strict=True):
+            at_term = terms.index(str(term[row]))
+            bar.shares[at_term], bar.tips[at_term] = share[row], words
     return bars, unknown
 
 
@@ -380,7 +388,7 @@ def _lanes(
     axes = page.axes(place[0], page.bottom, place[1], room)
     axes.set_ylim(float(edges[-1]) if names else room, 0)
     for i in range(0, len(names), 2):
-        axes.axhspan(edges[i], edges[i + 1], color="#f3f3f3", lw=0, zorder=0)
+        axes.axhspan(edges[i], edges[i + 1], color=STRIPE, lw=0, zorder=0)
     axes.axvline(0, color=GREY, lw=0.7, zorder=1)
     middle = (edges[1:] + edges[:-1]) / 2
     axes.set_yticks(middle, names, linespacing=LINES)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from markupsafe import Markup
 
-from matchlens.figures.page import places
+from matchlens.figures import Drawing
+from matchlens.figures.colours import places
+from matchlens.figures.svg import inline, tag
 from matchlens.report.definitions import DEFINITIONS
-from matchlens.report.table import Table, tag
+from matchlens.report.table import Table
 from matchlens.report.texts import ARROW, notes, prose, shown, spelled
 from matchlens.results import Result
 
 HIDDEN = {"check", "batches", "parts", "digits", "original", "random_value"}
 """Options that are shown elsewhere, or only steer printing."""
+WIDE, SQUARE, NARROW = 470.0, 364.0, 240.0
+"""Widths of charts in points: a line's, a large one's with others beside it, a map's."""
 ROWS = 500
 """Rows of a table that are shown on the page at most."""
 
@@ -26,32 +31,30 @@ class Detail:
     Args:
         heads: how many matching heads of a pair can be chosen alone; all heads where None.
         links: links of each head of an explained pair; all where None.
-        distributions: heads for each direction whose distributions are drawn.
         rows: rows of a table that are shown at most; longer tables are files alone.
     """
 
     heads: int | None = None
     links: int | None = None
-    distributions: int = 6
     rows: int = ROWS
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A drawing with its caption."""
+def chart(draw: Drawing, caption: str = "", width: float = WIDE, **look: Any) -> Markup:
+    """Draw a figure for the page.
 
-    svg: Markup
-    caption: str = ""
-    wide: bool = False
-
-    def html(self) -> Markup:
-        """Make the chart's figure."""
-        return tag(
-            "figure",
-            tag("div", self.svg, class_="scroll"),
-            tag("figcaption", self.caption) if self.caption else Markup(""),
-            class_="drawing wide" if self.wide else "drawing",
-        )
+    Args:
+        draw: the drawing, as the study's files have it.
+        caption: a sentence below it.
+        width: its width in points; a ``WIDE`` one has a line of its own.
+        look: what else :class:`matchlens.figures.Look` has, and the drawing's own arguments.
+    """
+    svg = inline(draw(width=width, **{"title": "", **look}))
+    return tag(
+        "figure",
+        tag("div", svg, class_="scroll"),
+        tag("figcaption", caption) if caption else Markup(""),
+        class_="drawing wide" if width >= WIDE else "drawing",
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Panel:
 
     id: str
     label: str
-    charts: tuple[Chart, ...]
+    charts: tuple[Markup, ...] = ()
     note: str | Markup = ""
     beside: bool = False
     chooser: Markup | None = None
@@ -77,7 +80,7 @@ class Panel:
     def html(self, tabs: bool) -> Markup:
         """Make the panel; with a heading where it is one of several."""
         note = tag("p", self.note, class_="panel-note") if self.note else Markup("")
-        charts = Markup("").join(chart.html() for chart in self.charts)
+        charts = Markup("").join(self.charts)
         if self.chooser is not None:
             inside = tag("div", self.chooser, note, charts, class_="chooser-frame")
         else:
@@ -107,25 +110,6 @@ def words(text: str | Markup, kind: str = "caption") -> Markup:
 def titled(title: str, *blocks: Markup) -> Markup:
     """Put a heading above blocks."""
     return Markup("").join([tag("h3", title), *blocks])
-
-
-def key(names: Sequence[str], sign: str = "dot") -> Markup:
-    """Explain the colours of a chart: by a ``dot``, a ``share``'s box, or the line of ``steps``."""
-    items, colours = [], places(names)
-    for n, name in enumerate(names):
-        if sign == "share":
-            drawn = tag("rect", width="10", height="10", class_="share")
-        elif sign == "steps":
-            drawn = tag("polyline", points="1,9 1,3 21,3 21,9", class_=f"steps k{n}")
-        else:
-            line = tag("line", x1="1", x2="21", y1="5", y2="5", class_="bar")
-            drawn = line + tag("circle", cx="11", cy="5", r="4", class_="dot")
-        box = "0 0 10 10" if sign == "share" else "0 0 22 10"
-        svg = tag("svg", drawn, viewBox=box, aria_hidden="true")
-        items.append(
-            tag("li", svg, name, class_=f"g{n}" if sign == "share" else f"c{colours[name]}")
-        )
-    return tag("ul", *items, class_="key boxes" if sign == "share" else "key")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup, escape
 
 from matchlens.errors import visible
+from matchlens.figures.svg import tag
 from matchlens.report import texts
 from matchlens.report.texts import LONG, arrow, chance, num, printed, reads, shown
 
@@ -28,31 +29,6 @@ _TEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }
-
-
-def tag(name: str, *inside: str, **attributes: object) -> Markup:
-    """Make an element; texts that are no Markup are escaped, ``class_`` is ``class``.
-
-    >>> tag("text", "a<b", class_="x", stroke_width=1.50)
-    Markup('<text class="x" stroke-width="1.5">a&lt;b</text>')
-    """
-    own = "".join(
-        f' {key if key == "viewBox" else key.rstrip("_").replace("_", "-")}="{escape(text)}"'
-        for key, value in attributes.items()
-        if value is not None
-        for text in [short(value) if isinstance(value, float) else str(value)]
-    )
-    return Markup(f"<{name}{own}>{''.join(map(escape, inside))}</{name}>")  # noqa: S704 - escaped above
-
-
-def short(value: float) -> str:
-    """Write a coordinate with one decimal at most.
-
-    >>> short(3.04), short(-0.01), short(12.25)
-    ('3', '0', '12.2')
-    """
-    text = f"{value:.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text
 
 
 def tex(plain: object) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
-from matchlens.report.exhibits import Detail
+from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.page.overview import made, opening
 from matchlens.report.page.pair_view import asset, environment
+from matchlens.report.page.sections.explaining import explaining
 from matchlens.report.page.sections.looking import looking
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.texts import embedded
@@ -37,9 +39,8 @@ LADDER = (
     Detail(heads=100, links=15),
     Detail(heads=20, links=8),
     Detail(heads=0, links=3),
-    Detail(heads=0, links=0, distributions=3),
-    Detail(heads=0, links=0, distributions=0),
-    Detail(heads=0, links=0, distributions=0, rows=100),
+    Detail(heads=0, links=0),
+    Detail(heads=0, links=0, rows=100),
 )
 """What is dropped, in this order, where a page would be larger than it may be."""
 
@@ -80,9 +81,9 @@ def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
 
 def _fitting(held: ResultsFolder, name: str, limit: int) -> str:
     """The page in as much detail as the limit allows."""
-    size = 0
+    size, studies = 0, [one for view in VIEWS.values() for one in view.exhibits(held)]
     for detail in LADDER:
-        text = _render(held, detail)
+        text = _render(held, studies, detail)
         size = len(text.encode("utf-8"))
         if size <= limit:
             return text
@@ -108,9 +109,9 @@ def write(folder: Path) -> Path:
     return Path(folder) / NAME
 
 
-def _render(held: ResultsFolder, detail: Detail) -> str:
-    exhibits = [one for view in VIEWS.values() for one in view.exhibits(held, detail)]
-    exhibits.append(looking(held, detail.heads))
+def _render(held: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -> str:
+    pairs = (*explaining(held, detail.links), looking(held, detail.heads))
+    exhibits = [*studies, *pairs]
     only_pairs = bool(held.studies) and not set(held.studies) - PAIRS
     absent = [] if only_pairs else [exhibit.absent for exhibit in exhibits if exhibit.absent]
     exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]

@@ -15,7 +15,7 @@ from math import isfinite
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from matchlens.report.charts import step
+from matchlens.figures.colours import step
 from matchlens.report.texts import NONE, embedded, num, shown
 
 PARTS = {"CLS": "CLS", "Q": "query", "SEP1": "SEP1", "D": "passage", "SEP2": "SEP2"}

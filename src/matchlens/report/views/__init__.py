@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from matchlens import figures
 from matchlens.figures import Drawing
-from matchlens.report.exhibits import Detail, Exhibit
+from matchlens.report.exhibits import Exhibit
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Table
 from matchlens.report.views import (
@@ -34,7 +34,7 @@ def _no_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     return iter(())
 
 
-def _no_exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def _no_exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     return iter(())
 
 
@@ -59,7 +59,7 @@ class View:
     table: Callable[[Result], Table] = first_table
     text: Callable[[Result], str] | None = None
     figures: Callable[[Result], Iterable[tuple[str, Drawing]]] = _no_figures
-    exhibits: Callable[[ResultsFolder, Detail], Iterable[Exhibit]] = _no_exhibits
+    exhibits: Callable[[ResultsFolder], Iterable[Exhibit]] = _no_exhibits
     printed: str = ""
     latex: tuple[str, Callable[[Result], str]] | None = None
     numbered: bool = False
@@ -164,7 +164,6 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             explain.margin_table,
             explain.explain_text,
             explain.explain_figures,
-            explain.exhibits,
             files=explain.explain_files,
         ),
         "looking": View("Pairs to look into", study.looks, _looking_text, printed="looking.txt"),

@@ -15,9 +15,9 @@ from matchlens import figures
 from matchlens.arguments import typed
 from matchlens.directions import Cut, Direction
 from matchlens.figures import Drawing
+from matchlens.figures.colours import step
 from matchlens.parts import DECODER, NAMED
-from matchlens.report.charts import step
-from matchlens.report.exhibits import Detail, Exhibit, titled, words
+from matchlens.report.exhibits import Exhibit, titled, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, stored, tag
 from matchlens.report.texts import (
@@ -331,7 +331,7 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     yield "table1", partial(figures.comparison, table, measure=str(result.options["measure"]))
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show Table 1 on the page."""
     subtitle = "What is lost when one part no longer reads another, in all layers"
     base = ("table-1", "What each cut costs", subtitle, "Table 1")

@@ -6,25 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
-from markupsafe import Markup
 
 from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.figures.heads import ATTENTION_NOTE
 from matchlens.figures.lines import WEIGHTED_NOTE
-from matchlens.report.charts import distribution, head_map, scatter
-from matchlens.report.exhibits import (
-    Chart,
-    Detail,
-    Exhibit,
-    Panel,
-    key,
-    panels,
-    titled,
-    words,
-)
+from matchlens.report.exhibits import NARROW, SQUARE, Exhibit, Panel, chart, panels, titled, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, stored, tag
+from matchlens.report.table import Column, Row, Table, stored
 from matchlens.report.texts import (
     arrow,
     both,
@@ -38,12 +27,10 @@ from matchlens.report.texts import (
     subject,
 )
 from matchlens.report.views import matching, profiles
-from matchlens.report.views.profiles import CLASSES, DIRECTIONS, NOT_RUN, starred
+from matchlens.report.views.profiles import DIRECTIONS, NOT_RUN, starred
 from matchlens.results import Result, records
 
 WORDS = {"mass": "attention mass", "peak": "largest attention"}
-CELL = 17.5
-"""A map's cell beside the scatter."""
 MOST_BESIDE = 14
 """Layers of which two maps stand beside the scatter, one above the other."""
 Heads = Mapping[tuple[int, int], Row]
@@ -193,9 +180,7 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
             "lexical",
             partial(figures.layer_profile, table, quantity=quantity, note=WEIGHTED_NOTE),
         )
-    if "set_points" in result.tables and len(result.tables["set_points"]):
-        measure = str(result.options["measure"])
-        yield "sets", partial(figures.set_effects, matching.set_points(result), measure=measure)
+    yield from matching.drawn(result)
 
 
 def _drawn_1b(by: Keyed, contrast: str, ending: str) -> Iterator[tuple[str, Drawing]]:
@@ -237,17 +222,19 @@ def _drawn_1c(by: Keyed, contrast: str, direction: str) -> Drawing:
     )
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show the study's exhibits on the page, in the order of the paper."""
+    result = held.get("attention")
     by = keyed(held.rows("attention", "contrasts"))
-    yield _figure_1b(held, by)
-    yield _figure_1c(held, by, detail.distributions)
+    drawings = dict(drawn(result)) if by and result is not None else {}
+    yield _figure_1b(held, by, drawings)
+    yield _figure_1c(held, by, drawings)
     yield profiles.no_ops(held)
     yield profiles.lexical(held)
-    yield from matching.exhibits(held, detail)
+    yield from matching.exhibits(held)
 
 
-def _figure_1b(held: ResultsFolder, by: Keyed) -> Exhibit:
+def _figure_1b(held: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) -> Exhibit:
     subtitle = "Which heads read more, and which less, in relevant passages"
     base = ("figure-1b", "Attention and relevance", subtitle, "Figure 1b")
     result = held.get("attention")
@@ -258,7 +245,7 @@ def _figure_1b(held: ResultsFolder, by: Keyed) -> Exhibit:
         *base,
         lead=tuple(_lead_1b(contrast, sides(by, contrast)) for contrast in contrasts),
         body=(
-            panels("figure-1b", [_panel_1b(by, contrast) for contrast in contrasts]),
+            panels("figure-1b", [_panel_1b(by, name, drawings) for name in contrasts]),
             words(
                 "Each point is a head; filled where one of the two differences is significant "
                 "(q ≤ .05), named layer.head where it stands out. Maps: ▲ significantly more in "
@@ -270,17 +257,15 @@ def _figure_1b(held: ResultsFolder, by: Keyed) -> Exhibit:
     )
 
 
-def _panel_1b(by: Keyed, contrast: str) -> Panel:
-    compared, rows = _contrast(contrast), both_sides(by, contrast)
-    axes = (f"Q → D attention mass, {compared}", f"D → Q attention mass, {compared}")
-    charts = [Chart(scatter(rows, *axes, size=(560.0, 520.0)))]
+def _panel_1b(by: Keyed, contrast: str, drawings: Mapping[str, Drawing]) -> Panel:
+    ending = f"-{contrast}" if f"1b-{contrast}" in drawings else ""
+    charts = [chart(drawings[f"1b{ending}"], width=SQUARE)]
     for direction in DIRECTIONS:
-        cells = mapped(by, contrast, direction)
-        if cells:
-            label = f"{arrow(direction)} mass, {compared}"
-            charts.append(Chart(head_map(cells, label, largest=CELL)))
-    beside = max(int(number(row["layer"])) for row in rows) < MOST_BESIDE
-    return Panel(f"figure-1b-{slug(contrast)}", compared, tuple(charts), beside=beside)
+        name = f"1b-{direction.replace('->', '-')}{ending}"
+        charts += [chart(drawings[name], width=NARROW)] if name in drawings else []
+    layers = 1 + max(layer for layer, _ in by["mass", contrast, "Q->D"])
+    small = layers <= MOST_BESIDE
+    return Panel(f"figure-1b-{slug(contrast)}", _contrast(contrast), tuple(charts), beside=small)
 
 
 def _lead_1b(contrast: str, side_of: Mapping[str, Heads]) -> str:
@@ -313,7 +298,7 @@ def _table_1b(contrast: str, side_of: Mapping[str, Heads]) -> Table:
     return Table(f"figure-1b-{slug(contrast)}", label, tuple(columns), tuple(rows))
 
 
-def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
+def _figure_1c(held: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) -> Exhibit:
     subtitle = "How peaked the reading is, and how well single heads tell passages apart"
     base = ("figure-1c", "Peaks and distributions", subtitle, "Figure 1c")
     result = held.get("attention")
@@ -325,7 +310,9 @@ def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
     for direction in DIRECTIONS if "entropy" in meters else ():
         across, rows = peaked(by, contrast, direction)
         if rows:
-            views.append(_panel_1c(contrast, direction, across, rows))
+            draw = drawings[f"1c-{direction.replace('->', '-')}"]
+            panel = (chart(draw, width=SQUARE),)
+            views.append(Panel(f"figure-1c-{slug(direction)}", both(direction), panel))
             label = f"Changes by head, {arrow(direction)}, {_contrast(contrast)}"
             name = f"figure-1c-{slug(direction)}"
             keys = f"layer head {across} {across}_q entropy entropy_q same_token"
@@ -333,7 +320,7 @@ def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
     if "entropy" not in meters:
         notes.append("Entropy was not measured, so that the scatter is not drawn.")
     bins = held.rows("attention", "distributions")
-    groups = _distributions(bins, most)
+    groups = _best(bins)
     if groups:
         label = "Distributions of attention mass, pairs a bin"
         keys = "direction layer head class low high count auc ks"
@@ -350,20 +337,19 @@ def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
         f"{', coloured by the change of the same-token share' * ('same_token' in meters)}."
     )
     body = [panels("figure-1c", views), words(caption)]
-    for direction, charts in groups.items():
-        small = tag("div", *(tag("figure", svg) for _, svg in charts), class_="small-multiples")
-        heading = f"Distributions: {both(direction)}"
-        body.append(titled(heading, key(CLASSES, "steps"), small))
+    for direction in groups:
+        draw = drawings[f"1c-distributions-{direction.replace('->', '-')}"]
+        body.append(titled(f"Distributions: {both(direction)}", chart(draw)))
     if groups:
         body.append(
             words(
-                "Attention mass of single pairs along x, share of the class's pairs in a bin along "
-                "y; the heads that tell relevant from easy passages best."
+                "Attention mass of single pairs along x, density of each class along y; the heads "
+                "that tell relevant from easy passages best."
             )
         )
     best = [
-        f"{charts[0][0]} where {both(direction).partition(': ')[2] or direction}"
-        for direction, charts in groups.items()
+        f"{name} where {both(direction).partition(': ')[2] or direction}"
+        for direction, name in groups.items()
     ]
     lead = f"Heads that tell relevant from easy passages best: {listed(best)}." if best else ""
     return Exhibit(
@@ -376,37 +362,10 @@ def _figure_1c(held: ResultsFolder, by: Keyed, most: int) -> Exhibit:
     )
 
 
-def _panel_1c(contrast: str, direction: str, across: str, rows: list[dict[str, object]]) -> Panel:
-    compared = _contrast(contrast)
-    coloured = any(row["colour"] is not None for row in rows)
-    svg = scatter(
-        rows,
-        f"{arrow(direction)} {WORDS[across]}, {compared}",
-        f"entropy (nats), {compared}",
-        colour_words="same-token share" if coloured else "",
-    )
-    return Panel(f"figure-1c-{slug(direction)}", both(direction), (Chart(svg),))
-
-
-def _distributions(rows: Sequence[Row], most: int) -> dict[str, list[tuple[str, Markup]]]:
-    """Small charts by direction, each with its head's name; at most so many heads in each."""
-    by: dict[str, dict[str, list[Row]]] = {}
+def _best(rows: Sequence[Row]) -> dict[str, str]:
+    """The first head of each direction, with what separates its classes."""
+    first: dict[str, str] = {}
     for row in rows:
-        name = f"{row['layer']}.{row['head']}"
-        by.setdefault(str(row["direction"]), {}).setdefault(name, []).append(row)
-    found = {
-        direction: [_distribution(*item) for item in list(heads.items())[:most]]
-        for direction, heads in by.items()
-    }
-    return {direction: charts for direction, charts in found.items() if charts}
-
-
-def _distribution(name: str, rows: list[Row]) -> tuple[str, Markup]:
-    classes = {}
-    for name_of_class in CLASSES:
-        counts = [number(row["count"]) for row in rows if row["class"] == name_of_class]
-        classes[name_of_class] = [count / (sum(counts) or 1.0) for count in counts]
-    auc, ks = num(rows[0]["auc"], 2), num(rows[0]["ks"], 2)
-    low, high = (f([number(row[k]) for row in rows]) for f, k in ((min, "low"), (max, "high")))
-    svg = distribution(classes, low, high, f"{name}: AUC {auc}, KS {ks}")
-    return f"{name} (AUC {auc}, KS {ks})", svg
+        name = f"{row['layer']}.{row['head']} (AUC {num(row['auc'], 2)}, KS {num(row['ks'], 2)})"
+        first.setdefault(str(row["direction"]), name)
+    return first

@@ -13,17 +13,7 @@ from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.figures.rows import BARS
 from matchlens.qk import CONTRASTS
-from matchlens.report.charts import head_map, scatter, stacked
-from matchlens.report.exhibits import (
-    Chart,
-    Detail,
-    Exhibit,
-    Panel,
-    key,
-    panels,
-    titled,
-    words,
-)
+from matchlens.report.exhibits import NARROW, SQUARE, Exhibit, Panel, chart, panels, titled, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, stored, tag
 from matchlens.report.texts import (
@@ -341,25 +331,16 @@ def bars(result: Result, most: int) -> list[dict[str, object]]:
         for row in records(result.to_frame("shares"))
         if f"{row['layer']}.{row['head']}" in names and str(row["term"]) in TERMS
     ]
-    places = [list(ARROWS), list(TERMS)]
-    rows.sort(
-        key=lambda row: (
-            names.index(str(row["name"])),
-            places[0].index(str(row["direction"])),
-            places[1].index(str(row["term"])),
-        )
-    )
-    return [
-        row
-        | {
-            "term": TERMS[str(row["term"])],
-            "direction": ARROWS[str(row["direction"])],
-            "kind": places[1].index(str(row["term"])),
-            "tip": f"head {row['name']}, {arrow(ARROWS[str(row['direction'])])}\n"
-            f"{TERMS[str(row['term'])]}: {num(row['share'], 3)} of the variance",
-        }
-        for row in rows
-    ]
+    order = [names, list(ARROWS), list(TERMS)]
+    rows.sort(key=lambda row: [
+        place.index(str(row[key]))
+        for place, key in zip(order, ("name", "direction", "term"), strict=True)
+    ])  # fmt: skip
+    for row in rows:
+        row |= {"term": TERMS[str(row["term"])], "direction": ARROWS[str(row["direction"])]}
+        share = f"{row['term']}: {num(row['share'], 3)} of the variance"
+        row["tip"] = f"head {row['name']}, {arrow(row['direction'])}\n{share}"
+    return rows
 
 
 def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
@@ -412,7 +393,7 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
         yield "shares", partial(figures.shares, table)
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show Figure 2 and the hypothesis."""
     yield _figure_2(held)
     yield _hypothesis(held)
@@ -424,15 +405,21 @@ def _figure_2(held: ResultsFolder) -> Exhibit:
     result, rows = held.get("circuits"), held.rows("circuits", "heads")
     if result is None or not rows:
         return Exhibit(*base, absent=f"Figure 2 was not made: {NOT_RUN}")
-    contrast, variant = str(result.options["contrast"]), str(result.options["variant"])
-    column, y_words = VARIANTS[variant], VARIANT_WORDS[variant]
-    views = [
-        _panel(rows, one, column, y_words, f"{name}: {one.replace('-', f' {MINUS} ')}")
-        for name, one in (("the contrast", contrast), ("its companion", COMPANIONS[contrast]))
-    ]
-    nulls = _panel(rows, contrast, "z", "trace(A) in standard deviations of the null", "")
-    charts = (*nulls.charts, _map(rows))
-    views.append(Panel("figure-2-nulls", "against the null", charts, nulls.note))
+    contrast = str(result.options["contrast"])
+    drawings, views = dict(drawn(result)), []
+    for label, name, measured in (
+        ("the contrast", "2", contrast),
+        ("its companion", "2-companion", COMPANIONS[contrast]),
+        ("against the null", "2-nulls", contrast),
+    ):
+        spelled = measured.replace("-", f" {MINUS} ")
+        charts = [chart(drawings[name], width=SQUARE)]
+        if name == "2-nulls" and "alignment" in drawings:
+            charts.append(chart(drawings["alignment"], _MAP, width=NARROW))
+        place = "nulls" if name == "2-nulls" else slug(measured)
+        tab = label if name == "2-nulls" else f"{label}: {spelled}"
+        note = f"{spelled}: {CONTRASTS[measured]}."
+        views.append(Panel(f"figure-2-{place}", tab, tuple(charts), note))
     far = {name: sum(number(row[name]) >= FAR for row in rows) for name in ("z", "rotation_z")}
     couples = associations(result)
     caption = (
@@ -465,18 +452,7 @@ def _figure_2(held: ResultsFolder) -> Exhibit:
     )
 
 
-def _panel(rows: Sequence[Row], contrast: str, column: str, y_words: str, label: str) -> Panel:
-    marks, across = points(rows, contrast, column), contrast.replace("-", f" {MINUS} ")
-    colour = f"{arrow(ARROWS[contrast[:2]])} mass, relevant − easy"
-    size = (560.0, 440.0)
-    svg = scatter(marks, f"{across} (logit)", y_words, colour_words=colour, size=size)
-    note = f"{across}: {CONTRASTS[contrast]}."
-    return Panel(f"figure-2-{slug(contrast)}", label, (Chart(svg),), note)
-
-
-def _map(rows: Sequence[Row]) -> Chart:
-    caption = f"▲ {FAR:g} standard deviations or more above both nulls, ● as far below both."
-    return Chart(head_map(cells(rows), "alignment, trace(A)", digits=1), caption)
+_MAP = f"▲ {FAR:g} standard deviations or more above both nulls, ● as far below both."
 
 
 def _rho(rows: Sequence[Row], contrast: str) -> tuple[str, ...]:
@@ -541,12 +517,14 @@ def _hypothesis(held: ResultsFolder) -> Exhibit:
         "Shares of the variance of single heads' logits, pooled over token pairs; they sum to 1, "
         "negative ones stand to the left of 0."
     )
-    drawings = [_shares_panel(marks, name) for name in ARROWS.values()]
-    blocks = (
-        key(list(TERMS.values()), "share"),
-        panels("hypothesis", [panel for panel in drawings if panel is not None]),
-        words(caption),
-    )
+    views = [
+        Panel(f"hypothesis-{slug(name.replace('->', ''))}", both(name), (chart(draw),))
+        for name in ARROWS.values()
+        if (own := [mark for mark in marks if mark["direction"] == name])
+        for label in [f"share of the {arrow(name)} logits' variance"]
+        for draw in [partial(figures.shares, pd.DataFrame(own), words=label)]
+    ]
+    blocks = (panels("hypothesis", views), words(caption))
     return Exhibit(
         *base,
         lead=(lead,),
@@ -565,12 +543,3 @@ _LOGITS = (
     "layer head direction matching cross_reader cross_read bias_query bias_key constant mean "
     "variance token_pairs holds"
 )
-
-
-def _shares_panel(marks: Sequence[Row], direction: str) -> Panel | None:
-    own = [mark for mark in marks if mark["direction"] == direction]
-    if not own:
-        return None
-    chart = Chart(stacked(own, f"share of the {arrow(direction)} logits' variance"), wide=True)
-    name = f"hypothesis-{slug(direction.replace('->', ''))}"
-    return Panel(name, both(direction), (chart,))

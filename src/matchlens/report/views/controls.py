@@ -12,16 +12,7 @@ from markupsafe import Markup
 from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.plan import CONTROLS
-from matchlens.report.charts import whiskers
-from matchlens.report.exhibits import (
-    Chart,
-    Detail,
-    Exhibit,
-    Panel,
-    key,
-    panels,
-    words,
-)
+from matchlens.report.exhibits import Exhibit, chart, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, tag
 from matchlens.report.texts import (
@@ -166,7 +157,7 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     yield "controls", partial(figures.comparison, table, measure=str(result.options["measure"]))
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show the cuts and their controls."""
     base = (
         "controls",
@@ -180,13 +171,6 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         return
     digits, measure = digits_of(result), shown(result.options["measure"])
     kinds = [kind for kind in CONTROLS if any(kind in controls_of(row) for row in rows)]
-    marks = compared(rows)
-    marks.sort(key=lambda mark: ["the cut", *CONTROLS.values()].index(str(mark["how"])))
-    said = "; ".join(
-        f"{arrow(mark['cut'])}, {mark['how']} {num(mark['diff'], digits, sign=True)}"
-        for mark in marks
-    )
-    svg = whiskers(marks, f"Change of {measure}: {said}.", f"change of {measure}")
     table, verdicts = controls(result), [verdict_of(row) for row in rows if _judged(row)]
     caption = (
         f"Change of {measure} under each cut and under its controls (mean of "
@@ -194,8 +178,7 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         "change against the original."
     )
     body = [
-        key(["the cut", *(CONTROLS[kind] for kind in kinds)]),
-        panels("controls", [Panel("controls-all", "", (Chart(svg, wide=True),))]),
+        *(chart(draw) for _, draw in drawn(result)),
         words(caption),
         table.html(),
         words(prose(table.notes[0]), "legend"),

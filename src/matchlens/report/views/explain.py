@@ -11,9 +11,7 @@ import pandas as pd
 from matchlens import figures
 from matchlens.directions import Cut
 from matchlens.figures import Drawing
-from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.looking import plain
-from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table
 from matchlens.report.texts import listed, note_lines, number, printed, wrapped
 from matchlens.results import Result, records
@@ -206,10 +204,3 @@ def explain_files(result: Result) -> dict[str, str | bytes]:
             files[f"explain/figures/{name}.{ending}"] = content
         break  # the others are drawn with .plot(direction)
     return files
-
-
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
-    """The explained margin on the page."""
-    from matchlens.report.page.sections.explaining import explaining
-
-    yield from explaining(held, detail.links)

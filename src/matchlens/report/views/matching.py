@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-import pandas as pd
 from markupsafe import Markup
 
-from matchlens.report.charts import strips
-from matchlens.report.exhibits import (
-    Chart,
-    Detail,
-    Exhibit,
-    titled,
-    words,
-)
+from matchlens import figures
+from matchlens.figures import Drawing
+from matchlens.report.exhibits import Exhibit, chart, titled, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, tag
 from matchlens.report.texts import (
@@ -231,7 +226,7 @@ def sets_lines(result: Result) -> list[str]:
     return ["", table.title, "", *table.text(), "", *table.notes] if table.rows else []
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show the matching heads."""
     base = (
         "matching",
@@ -270,8 +265,9 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         _published(held.rows("attention", "published")),
     ]
     if together.rows:
-        drawing = _strips(held, together.rows, measure)
-        blocks = [*drawing, together.html(), words(prose(together.notes[0]), "legend")]
+        caption = "Diamonds: the set; dots: random sets with as many heads in each layer."
+        blocks = [chart(draw, caption) for _, draw in drawn(result)]
+        blocks += [together.html(), words(prose(together.notes[0]), "legend")]
         body.append(titled("All matching heads of a direction cut together", *blocks))
     elif causal:
         body.append(words("No set of matching heads was cut beside random sets.", "absent"))
@@ -382,31 +378,6 @@ def _published(rows: Sequence[Row]) -> Markup:
     return titled(title, table.html(), words(legend, "legend"))
 
 
-def _strips(held: ResultsFolder, rows: Sequence[Row], measure: str) -> list[Markup]:
-    points = held.rows("attention", "set_points")
-    if not points:
-        return []
-    tips = {
-        row["set"]: f"{arrow(row['set'])}: {counted(int(number(row['size'])), 'matching head')} "
-        f"together\nchange {num(row['diff'], 3, sign=True)}, 95% "
-        f"{interval(row['ci_low'], row['ci_high'], 3)}\nrandom sets: mean "
-        f"{num(row['random_mean'], 3, sign=True)}, 95% "
-        f"{interval(row['random_low'], row['random_high'], 3)}; "
-        f"{equals('uncorrected p', row['p_random'])}"
-        for row in rows
-    }
-    marks = [row | {"tip": tips[row["set"]]} for row in points if row["set"] in tips]
-    said = "; ".join(
-        f"{arrow(row['set'])} {num(row['diff'], 3)} against {num(row['random_mean'], 3)}, "
-        f"{equals('uncorrected p', row['p_random'])}"
-        for row in rows
-    )
-    summary = f"Sets of matching heads (diamonds) beside random sets (dots): {said}."
-    svg = strips(marks, summary, f"change of {measure} when the set is cut")
-    caption = "Diamonds: the set; dots: random sets with as many heads in each layer."
-    return [Chart(svg, caption, wide=True).html()]
-
-
 def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str, ...]:
     if not every:
         return ("No matching heads were looked for; the notes say why.",)
@@ -428,8 +399,23 @@ def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str,
     return tuple(said)
 
 
-def set_points(result: Result) -> pd.DataFrame:
-    """Return the effects of the sets and their random draws, as the figure draws them."""
+def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
+    """Draw the sets of matching heads beside random sets."""
+    if not len(result.tables.get("set_points", ())):
+        return
     table = result.to_frame("set_points")
-    own = result.to_frame("sets").set_index("set")["p_random"]
-    return table.assign(p_random=[own.get(name) for name in table["set"]])
+    rows = {row["set"]: row for row in records(result.to_frame("sets"))}
+    table["p_random"] = [rows[name]["p_random"] for name in table["set"]]
+    table["tip"] = [_tip(rows[name]) for name in table["set"]]
+    yield "sets", partial(figures.set_effects, table, measure=str(result.options["measure"]))
+
+
+def _tip(row: Row) -> str:
+    return (
+        f"{arrow(row['set'])}: {counted(int(number(row['size'])), 'matching head')} "
+        f"together\nchange {num(row['diff'], 3, sign=True)}, 95% "
+        f"{interval(row['ci_low'], row['ci_high'], 3)}\nrandom sets: mean "
+        f"{num(row['random_mean'], 3, sign=True)}, 95% "
+        f"{interval(row['random_low'], row['random_high'], 3)}; "
+        f"{equals('uncorrected p', row['p_random'])}"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from matchlens.report.exhibits import Detail, Exhibit, notes_of, words
+from matchlens.report.exhibits import Exhibit, notes_of, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Table
 from matchlens.report.texts import counted
@@ -58,7 +58,7 @@ def latex(result: Result) -> str:
     return cells.latex(notes=result.notes)
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show the comparison; nothing where it was not asked for."""
     result, rows = held.get("wexir25"), held.rows("wexir25", "comparison")
     if result is None or not rows:

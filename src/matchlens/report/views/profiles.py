@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from statistics import quantiles
 
+import pandas as pd
 from markupsafe import Markup
 
-from matchlens.report.charts import curves, head_map
-from matchlens.report.exhibits import (
-    Chart,
-    Exhibit,
-    Panel,
-    panels,
-    titled,
-    words,
-)
+from matchlens import figures
+from matchlens.report.exhibits import NARROW, SQUARE, Exhibit, Panel, chart, panels, titled, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, stored
 from matchlens.report.texts import (
@@ -181,13 +176,12 @@ def no_ops(held: ResultsFolder) -> Exhibit:
 
 
 def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
-    y_words, marks = SHARES[kind], special(rows, kind)
-    chart = curves(marks, "layer", y_words, size=(520.0, 330.0))
     cells = [
         {
             "layer": row["layer"],
             "head": row["head"],
             "diff": row[f"{kind}_special"],
+            "q": None,
             "significant": number(row[f"{kind}_special"]) >= 0.5,
             "tip": f"head {row['layer']}.{row['head']}\n"
             + ", ".join(f"{part} {num(row[f'{kind}_{part}'], 3)}" for part in SPECIAL)
@@ -195,9 +189,17 @@ def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
         }
         for row in rows
     ]
-    maps = head_map(cells, f"CLS, SEP1, SEP2 together, {y_words}", digits=2, signed=False)
+    profile = partial(figures.layer_profile, pd.DataFrame(special(rows, kind)))
     label = "by mass" if kind == "mass" else "by norm mass (what is written)"
-    return Panel(f"no-op-{kind}", label, (Chart(chart), Chart(maps)))
+    drawings = (
+        chart(partial(profile, quantity=SHARES[kind]), width=SQUARE),
+        chart(
+            partial(figures.head_map, pd.DataFrame(cells).dropna(subset=["diff"]), signed=False),
+            width=NARROW,
+            words=f"CLS, SEP1, SEP2 together, {SHARES[kind]}",
+        ),
+    )
+    return Panel(f"no-op-{kind}", label, drawings)
 
 
 def lexical(held: ResultsFolder) -> Exhibit:
@@ -247,9 +249,9 @@ _NEGATIVES = "direction selected heads collection qid hard easy more"
 
 
 def _lexical_panel(rows: Sequence[Row], direction: str) -> Panel:
-    marks = stems(rows, direction)
-    svg = curves(marks, "layer", "same-stem share of the mass", size=(720.0, 330.0))
-    return Panel(f"lexical-{slug(direction)}", both(direction), (Chart(svg, wide=True),))
+    shares = pd.DataFrame(stems(rows, direction)).drop(columns="panel")
+    draw = partial(figures.layer_profile, shares, quantity="same-stem share of the mass")
+    return Panel(f"lexical-{slug(direction)}", both(direction), (chart(draw),))
 
 
 def _lexical_lead(rows: Sequence[Row]) -> list[str]:

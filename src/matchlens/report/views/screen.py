@@ -9,15 +9,7 @@ import pandas as pd
 
 from matchlens import figures
 from matchlens.figures import Drawing
-from matchlens.report.charts import head_map
-from matchlens.report.exhibits import (
-    Chart,
-    Detail,
-    Exhibit,
-    Panel,
-    panels,
-    words,
-)
+from matchlens.report.exhibits import NARROW, Exhibit, Panel, chart, panels, words
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, stored
 from matchlens.report.texts import (
@@ -122,6 +114,7 @@ def screen_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     gates = pd.DataFrame(gates[gates["size"] > 0])
     gates["diff"], gates["q"] = gates["change"], gates["q_change"]
     gates["significant"] = gates["q"] <= 0.05
+    gates["tip"] = [_tip(row) for row in records(gates)]
     there = set(gates["direction"])
     for name in dict.fromkeys((*DRAWN, *sorted(there))):
         if name in there:
@@ -144,16 +137,14 @@ def screen_files(result: Result) -> dict[str, str | bytes]:
     return files
 
 
-def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show the screen: a map of the heads for each direction, and its check."""
     result, rows = held.get("screen"), held.rows("screen", "gates")
     if result is None or not rows:
         return
-    there = {str(row["direction"]) for row in rows if number(row["size"]) > 0}
     views = [
-        _panel(name, [row for row in rows if row["direction"] == name])
-        for name in dict.fromkeys((*DRAWN, *sorted(there)))
-        if name in there
+        Panel(f"screen-{slug(name)}", arrow(name), (chart(draw, width=NARROW),), both(name))
+        for name, draw in screen_figures(result)
     ]
     title, label = "Every head in every direction", "measure, cut"
     every = stored("screen", title, rows, STORED, 3, diff=label)
@@ -171,20 +162,9 @@ def exhibits(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     )
 
 
-def _panel(name: str, rows: list[Row]) -> Panel:
-    cells = [
-        {
-            **row,
-            "diff": row["change"],
-            "significant": number(row["q_change"]) <= 0.05,
-            "tip": f"head {row['layer']}.{row['head']}: {num(row['change'], 3, sign=True)} logits "
-            f"screened{_cut(row)}; {equals('q', row['q_change'])}; {shown(row['status'], 40)}",
-        }
-        for row in rows
-    ]
-    title = f"Screened change of the score (logits), {arrow(name)}"
-    return Panel(f"screen-{slug(name)}", arrow(name), (Chart(head_map(cells, title)),), both(name))
-
-
-def _cut(row: Row) -> str:
-    return "" if row["exact"] is None else f", {num(row['exact'], 3, sign=True)} when cut"
+def _tip(row: Row) -> str:
+    cut = "" if row["exact"] is None else f", {num(row['exact'], 3, sign=True)} when cut"
+    return (
+        f"head {row['layer']}.{row['head']}: {num(row['change'], 3, sign=True)} logits "
+        f"screened{cut}; {equals('q', row['q_change'])}; {shown(row['status'], 40)}"
+    )

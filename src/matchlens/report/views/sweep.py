@@ -11,12 +11,11 @@ import pandas as pd
 
 from matchlens import figures
 from matchlens.figures import Drawing
-from matchlens.report.charts import curves, head_map
 from matchlens.report.exhibits import (
-    Chart,
-    Detail,
+    NARROW,
     Exhibit,
     Panel,
+    chart,
     chooser,
     notes_of,
     panels,
@@ -53,10 +52,10 @@ from matchlens.results import Result, records
 from matchlens.studies.cuts.cut_modes import feasible, starred
 
 KINDS = {
-    "up-to": ("up to each layer", "n: layers 0 to n − 1 are cut (0: none)"),
-    "from": ("from each layer to the top", "n: layers n to the top are cut (last: none)"),
-    "only": ("in one layer alone", "the one layer that is cut"),
-    "window": ("in a window of layers", "first layer of the window that is cut"),
+    "up-to": "up to each layer",
+    "from": "from each layer to the top",
+    "only": "in one layer alone",
+    "window": "in a window of layers",
 }
 FIRST = ("Q->D", "D->Q", "D->D", "CLS->All")
 """Directions whose curves are shown at first."""
@@ -201,32 +200,44 @@ def text(result: Result) -> str:
 
 def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw a sweep: Figure 1a for each way of cutting, or a map for each direction and way."""
-    table = result.to_frame("points")
-    kind, measure = str(result.options["kind"]), str(result.options["measure"])
-    table["significant"] = starred(table, str(result.options["stars"]))
+    table, options = result.to_frame("points"), result.options
+    kind, measure = str(options["kind"]), str(options["measure"])
+    table["significant"] = starred(table, str(options["stars"]))
+    rows = marked(result, "points")
+    if kind == "heads":
+        table["layer"] = table["n"]
+        table["tip"] = [_head_tip(row, digits_of(result) + 1, shown(measure)) for row in rows]
+    else:
+        table["tip"] = [row["tip"] for row in rows]
     by = ["direction", "how"] if kind == "heads" else ["how"]
     for key, group in table.groupby(by, sort=False):
-        named = ", ".join(str(part) for part in (key if isinstance(key, tuple) else (key,)))
+        name = ", ".join(str(part) for part in (key if isinstance(key, tuple) else (key,)))
         frame = feasible(pd.DataFrame(group))
         if frame.empty:
             continue
         if kind == "heads":
-            frame["layer"] = frame["n"]
-            yield named, partial(figures.head_map, frame, measure=measure, title=named)
+            yield name, partial(figures.head_map, frame, measure=measure, title=name)
             continue
-        figure = partial(
-            figures.layer_curves,
-            frame,
-            measure=measure,
-            random=float(str(result.options["random"])),
-            kind=kind,
-            title="" if named == "zero" else named,
-            impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
+        yield (
+            name,
+            partial(
+                figures.layer_curves,
+                frame,
+                measure=measure,
+                random=float(str(options["random"])),
+                kind=kind,
+                title="" if name == "zero" else name,
+                impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
+            ),
         )
-        yield named, figure
 
 
-def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def _head_tip(row: Row, digits: int, measure: str) -> str:
+    explained = f"{tip(row, digits, measure)}; {equals('q', row.get('q'))}"
+    return f"head {row['n']}.{row['head']}: {explained}"
+
+
+def layers(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show curves by layer, a panel for each kind of sweep and way of cutting."""
     subtitle = "How the ranking falls with the layers in which a direction is cut"
     base = ("figure-1a", "Cuts layer by layer", subtitle, "Figure 1a")
@@ -243,16 +254,16 @@ def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     views, tables, lead, notes, lacking = [], [], [], [], []
     for kind, result in there.items():
         rows = marked(result, "points")
-        for how in dict.fromkeys(str(row["how"]) for row in rows):
-            views += _panels(kind, how, [row for row in rows if row["how"] == how], result)
+        for how, draw in drawn(result):
+            views += _panels(result, how, [row for row in rows if row["how"] == how], draw)
         rows_ = held.rows(f"sweep-{kind}", "points")
         keys = f"direction how n cut queries {NUMBERS}"
-        name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind][0]}"
+        name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind]}"
         tables.append(stored(name, title, rows_, keys, digits_of(result)))
         lead += _lead(kind, rows, digits_of(result))
         notes += notes_of(result)
         lacking += impossible(rows)
-    missing = [KINDS[kind][0] for kind, result in sweeps.items() if result is None]
+    missing = [KINDS[kind] for kind, result in sweeps.items() if result is None]
     lacking += [f"Not run: cuts {listed(missing)}."] if missing else []
     first = next(iter(there.values()))
     yield Exhibit(
@@ -264,8 +275,8 @@ def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
                 f"{shown(first.options['measure'])} against the layers that are cut, a curve for "
                 "each direction. Filled points: significant change, as Table 1's star; hollow: "
                 "not. Bands: 95% interval of the change, drawn around the original. Lines: the "
-                "original and the random ranking. With more than four curves, only the one that "
-                "you point at shows its band."
+                "original and the random ranking. With more than four curves, only the one "
+                "under the pointer shows its band."
             ),
         ),
         tables=tuple(tables),
@@ -274,39 +285,26 @@ def layers(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     )
 
 
-def _panels(kind: str, how: str, rows: list[dict[str, object]], result: Result) -> list[Panel]:
+def _panels(result: Result, how: str, rows: Sequence[Row], draw: Drawing) -> list[Panel]:
     """The curves with the random ranking; where that leaves them little room, also without."""
-    measure = shown(result.options["measure"])
-    marks = [
-        {
-            "series": row["direction"],
-            "layer": row["n"],
-            "value": row["mean"],
-            "low": number(row["original"]) + number(row["ci_low"]),
-            "high": number(row["original"]) + number(row["ci_high"]),
-            "significant": row["star"],
-            "tip": row["tip"],
-        }
-        for row in sorted(rows, key=lambda row: number(row["n"]))
-    ]
-    names = list(dict.fromkeys(str(row["direction"]) for row in rows))
-    marks.sort(key=lambda mark: names.index(str(mark["series"])))
-    ends = [("original", number(rows[0]["original"])), ("random", number(result.options["random"]))]
-    words_, x_words = KINDS[kind]
+    names = list(dict.fromkeys(str(row["direction"]) for row in rows if isfinite(_mean(row))))
     first = [name for name in names if name in FIRST] or names
     switches = chooser([(arrow(name), reads(name), name in first) for name in names])
-    lines = [end for end in ends if isfinite(end[1])]
+    kind, by = str(result.options["kind"]), "" if how == "zero" else f", by {shown(how, 40)}"
     name = f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}")
-    label = words_ + ("" if how == "zero" else f", by {shown(how, 40)}")
-    whole = Chart(curves(marks, x_words, measure, lines=lines), wide=True)
-    found = [Panel(name, label, (whole,), chooser=switches)]
-    seen = known([mark[key] for mark in marks for key in ("value", "low", "high")])
-    every = [*seen, *(value for _, value in lines)]
-    if seen and max(seen) - min(seen) < CLOSE * (max(every) - min(every)):
-        near = curves(marks, x_words, measure, lines=lines[:1])
-        chart = Chart(near, wide=True)
-        found.append(Panel(f"{name}-close", f"{label}, close up", (chart,), chooser=switches))
-    return found
+    label = KINDS[kind] + by
+    panels_ = [Panel(name, label, (chart(draw),), chooser=switches)]
+    ends = [number(row["original"]) + number(row[k]) for row in rows for k in ("ci_low", "ci_high")]
+    near = known([*map(_mean, rows), *ends])
+    levels = known([rows[0]["original"], result.options["random"]])
+    if near and max(near) - min(near) < CLOSE * (max(*near, *levels) - min(*near, *levels)):
+        close_up = (chart(draw, random=float("nan")),)
+        panels_.append(Panel(f"{name}-close", f"{label}, close up", close_up, chooser=switches))
+    return panels_
+
+
+def _mean(row: Row) -> float:
+    return number(row["mean"])
 
 
 def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
@@ -318,7 +316,7 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
     stars = [int(number(row["n"])) for row in same if row["star"]]
     sentence = (
-        f"Cut {KINDS[kind][0]}, {both(deepest['direction'])} costs most: down to "
+        f"Cut {KINDS[kind]}, {both(deepest['direction'])} costs most: down to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:
@@ -328,7 +326,7 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     return [f"{sentence}."]
 
 
-def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
+def heads(held: ResultsFolder) -> Iterator[Exhibit]:
     """Show a map of every head cut alone, a panel for each direction and way."""
     base = ("heads", "Every head cut alone", "What is lost when one head is cut")
     result, every = held.get("sweep-heads"), held.rows("sweep-heads", "points")
@@ -336,23 +334,17 @@ def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
         yield Exhibit(*base, absent="Heads were not cut one by one (matchlens sweep heads).")
         return
     digits, measure = digits_of(result) + 1, shown(result.options["measure"])
-    rows = marked(result, "points")
-    for row in rows:
-        explained = f"{tip(row, digits, measure)}; {equals('q', row.get('q'))}"
-        explained = f"head {row['n']}.{row['head']}: {explained}"
-        row |= {"layer": row["n"], "significant": row["star"], "tip": explained}
-    views = [
-        _map(key, [row for row in rows if (row["direction"], row["how"]) == key], measure, digits)
-        for key in dict.fromkeys((str(row["direction"]), str(row["how"])) for row in rows)
-    ]
+    rows, maps = marked(result, "points"), dict(drawn(result))
+    keys = dict.fromkeys((str(row["direction"]), str(row["how"])) for row in rows)
+    views = [_map(*key, maps[name]) for key in keys if (name := ", ".join(key)) in maps]
     measured = [row for row in rows if isfinite(number(row["diff"]))]
     worst = ", ".join(
         f"{row['n']}.{row['head']} ({num(row['diff'], digits, sign=True)})"
         for row in sorted(measured, key=lambda row: number(row["diff"]))[:3]
     )
     place = "direction how n head"
-    keys = f"{place} queries mean diff share ci_low ci_high p p_holm q"
-    tables = [stored("heads", "Each head cut alone", every, keys, digits, n="layer")]
+    columns = f"{place} queries mean diff share ci_low ci_high p p_holm q"
+    tables = [stored("heads", "Each head cut alone", every, columns, digits, n="layer")]
     chosen = held.rows("sweep-heads", "selected")
     lead = [
         f"{sum(bool(row['star']) for row in rows)} of {counted(len(rows), 'head')} change "
@@ -364,8 +356,8 @@ def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
             f"{sum(bool(row['held']) for row in chosen)} hold on the other (same sign, "
             "Holm-corrected p ≤ .05)."
         )
-        keys = f"{place} diff_select q_select diff_report ci_low ci_high p_report_holm held"
-        tables.append(stored("heads-selected", lead[-1], chosen, keys, 4, n="layer"))
+        columns = f"{place} diff_select q_select diff_report ci_low ci_high p_report_holm held"
+        tables.append(stored("heads-selected", lead[-1], chosen, columns, 4, n="layer"))
     caption = "● significantly lower without the head, ▲ significantly higher (q ≤ .05)."
     yield Exhibit(
         *base,
@@ -377,11 +369,8 @@ def heads(held: ResultsFolder, detail: Detail) -> Iterator[Exhibit]:
     )
 
 
-def _map(key: tuple[str, str], rows: list[dict[str, object]], measure: str, digits: int) -> Panel:
-    direction, how = key
+def _map(direction: str, how: str, draw: Drawing) -> Panel:
     label = "the whole head" if direction == WHOLE else arrow(direction)
     label += "" if how == "zero" else f", by {shown(how, 40)}"
-    title = f"Change of {measure}, {label}"
-    chart = Chart(head_map(rows, title, digits=digits))
     note = both(direction) if direction != WHOLE else "The head reads nothing at all."
-    return Panel(f"heads-{slug(label)}", label, (chart,), note)
+    return Panel(f"heads-{slug(label)}", label, (chart(draw, width=NARROW),), note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from matchlens.report.charts import step
+from matchlens.figures.colours import step
 from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.exhibits import Exhibit
 from matchlens.report.page.pair_view import (

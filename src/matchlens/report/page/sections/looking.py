@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from matchlens.errors import InputError
-from matchlens.report.charts import level
+from matchlens.figures.colours import level
 from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.exhibits import Exhibit
 from matchlens.report.page.pair_view import (
