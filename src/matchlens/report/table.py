@@ -291,40 +291,50 @@ class Table:
 
 _LABELS = {
     "mean": "value", "diff": "change", "share": "share of original − random", "queries": "queries",
-    "ci_low": "95% low", "ci_high": "95% high", "p": "p (uncorrected)", "p_holm": "p Holm",
-    "p_flip": "p flip (uncorrected)", "tau_b": "tau-b", "overlap": "top-10 overlap",
-    "score_change": "score change", "q": "q (BH)", "diff_select": "change, half 0",
-    "q_select": "q (BH), half 0", "diff_report": "change, half 1", "p_report_holm": "p Holm",
-    "z": "/ null sd", "rotation_z": "/ rotation", "crossed_z": "/ crossed",
-    "cross_reader": "cross (x)", "cross_read": "cross (y)", "bias_query": "b_Q", "bias_key": "b_K",
-    "mean_logit": "mean logit", "token_pairs": "token pairs", "holds": "cross near 0",
-    "low": "95% low", "high": "95% high", "auc": "AUC", "ks": "KS", "count": "pairs",
-    "peak_q": "q (BH)", "mass_q": "q (BH)", "entropy_q": "q (BH)", "peak": "largest attention",
-    "mass": "attention mass", "same_token": "same-token share", "same_stem": "same-stem share",
+    "ci_low": "95% low", "ci_high": "95% high", "ci": "95%", "p": "p (uncorrected)",
+    "p_holm": "p (Holm)", "p_flip": "p flip (uncorrected)", "tau_b": "tau-b",
+    "overlap": "top-10 overlap", "score_change": "score change", "q": "q (BH)",
+    "diff_select": "change, half 0", "q_select": "q (BH), half 0", "diff_report": "change, half 1",
+    "p_report_holm": "p (Holm)", "z": "/ null sd", "rotation_z": "/ rotation",
+    "crossed_z": "/ crossed", "cross_reader": "cross (x)", "cross_read": "cross (y)",
+    "bias_query": "b_Q", "bias_key": "b_K", "mean_logit": "mean logit",
+    "token_pairs": "token pairs", "holds": "cross near 0", "low": "95% low", "high": "95% high",
+    "auc": "AUC", "ks": "KS", "count": "pairs", "peak_q": "q (BH)", "mass_q": "q (BH)",
+    "entropy_q": "q (BH)", "peak": "largest attention", "mass": "attention mass",
+    "same_token": "same-token share", "same_stem": "same-stem share",
     "change": "score, screened", "change_low": "95% low", "change_high": "95% high",
     "q_change": "q (BH)", "exact": "score, cut", "predicted": "measure, predicted",
     "later": "semantic later by", "null": "with relevance shuffled", "qid": "query",
     "p_later": "p later (permutations, uncorrected)", "p_earlier": "p earlier (uncorrected)",
     "negative": "negative share", "selected": "heads selected", "more": "more in hard",
-    "n_of": "of", "needed": "queries needed", "noop": "no-op",
+    "n_of": "of", "needed": "queries needed", "noop": "no-op", "name": "head",
     "draws": "verdict on each draw", "agreement": "draws of the sample",
+    "p_random": "p measure (uncorrected)", "p_tau": "p order (uncorrected)",
+    "p_random_holm": "(Holm)", "p_tau_holm": "(Holm)", "auc_found": "AUC found",
+    "q_found": "q found", "random_low": "random 2.5%", "random_high": "random 97.5%",
+    "effect_ci": "95% interval", "verdict_p": "verdict p (uncorrected)",
+    "verdict_p_holm": "verdict p (Holm)",
 }  # fmt: skip
-"""Labels of stored columns; the others are called as they are stored."""
+"""Labels of columns; the others are called by their keys."""
 _KINDS = {
-    **dict.fromkeys(("cut", "direction"), "cut"),
+    **dict.fromkeys(("cut", "direction", "condition", "couple"), "cut"),
+    **dict.fromkeys(("ci", "effect_ci", "query_ci", "random_ci", "interval"), "interval"),
     **dict.fromkeys(
         ("how", "contrast", "first", "second", "reader", "read", "class", "status", "selected",
          "collection", "qid", "id", "claim", "verdict", "unit", "n_of", "draws", "agreement",
-         "found", "definition", "source"), "text",
+         "found", "definition", "source", "control", "folder", "list", "kind", "set", "lacking",
+         "model", "collections", "docid", "why", "look", "sign"), "text",
     ),
-    **dict.fromkeys(("held", "holds", "sink", "noop"), "flag"),
+    **dict.fromkeys(("held", "holds", "sink", "noop", "star_agrees"), "flag"),
+    **dict.fromkeys(("name",), "head"),
 }  # fmt: skip
 _WHOLE = {
-    *("layer", "head", "n", "queries", "heads", "rank", "token_pairs", "count", "needed"),
+    *("layer", "head", "n", "queries", "heads", "rank", "token_pairs", "count", "needed", "size"),
+    *("both", "top", "of", "pairs", "grade"),
 }
 _DIGITS = {
     **dict.fromkeys(("share", "overlap", "auc", "ks", "mean_logit", "variance", "logit"), 2),
-    **dict.fromkeys(("lexical", "semantic", "later", "null", "alignment"), 2),
+    **dict.fromkeys(("lexical", "semantic", "later", "null", "alignment", "rho"), 2),
     **dict.fromkeys(("z", "rotation_z", "crossed_z"), 1),
     **dict.fromkeys(("hard", "easy", "more", "entropy", "peak", "mass", "same_token"), 4),
     **dict.fromkeys(("diff_select", "diff_report", "predicted"), 4),
@@ -333,6 +343,31 @@ _SIGNED = {
     *("diff", "share", "ci_low", "ci_high", "score_change", "diff_select", "diff_report"),
     *("change", "change_low", "change_high", "exact", "predicted", "later", "null", "more"),
 }
+_COLUMN = re.compile(r"(\+?)(.+?)(?:=(\w+))?(?::(\d))?")
+
+
+def columns_of(keys: str, digits: int = 3, **labels: str) -> tuple[Column, ...]:
+    """Lay out columns by their keys, with the labels, kinds and digits that they usually have.
+
+    Args:
+        keys: the keys, separated by spaces: ``key``, ``+key`` (positive numbers have a plus),
+            ``key=kind``, ``key:2`` (decimals).
+        digits: decimals of the measure and its changes.
+        labels: other labels of some columns.
+
+    >>> [column.label for column in columns_of("direction +diff:2 p_holm", diff="effect")]
+    ['direction', 'effect', 'p (Holm)']
+    """
+    columns = []
+    for word in keys.split():
+        sign, key, kind, places = re.fullmatch(_COLUMN, word).groups()  # type: ignore[union-attr]
+        p_value = key in {"p", "q"} or key.startswith(("p_", "q_")) or key.endswith("_q")
+        kind = kind or _KINDS.get(key, "p" if p_value else "number")
+        usual = 3 if kind == "p" else 0 if key in _WHOLE else _DIGITS.get(key, digits)
+        label = labels[key] if key in labels else _LABELS.get(key, key.replace("_", " "))
+        number = int(places) if places else usual
+        columns.append(Column(key, label, number, kind, bool(sign) or key in _SIGNED))
+    return tuple(columns)
 
 
 def stored(
@@ -344,19 +379,13 @@ def stored(
         name: the CSV file's name without its ending.
         title: what it shows.
         rows: its rows.
-        keys: its columns in order, separated by spaces.
+        keys: its columns in order; see :func:`columns_of`.
         digits: decimals of the measure and its changes.
         labels: other labels of some columns.
     """
-    columns = []
-    for key in keys.split():
-        if not rows or key in rows[0]:
-            p_value = key in {"p", "q"} or key.startswith(("p_", "q_")) or key.endswith("_q")
-            kind = _KINDS.get(key, "p" if p_value else "number")
-            places = 0 if key in _WHOLE else _DIGITS.get(key, digits)
-            label = labels.get(key) or _LABELS.get(key, key.replace("_", " "))
-            columns.append(Column(key, label, places, kind, key in _SIGNED))
-    return Table(name, title, tuple(columns), tuple(rows))
+    columns = columns_of(keys, digits, **labels)
+    kept = tuple(column for column in columns if not rows or column.key in rows[0])
+    return Table(name, title, kept, tuple(rows))
 
 
 def _latex(column: Column, row: Row, bold: bool = False) -> str:

@@ -19,7 +19,7 @@ from matchlens.figures.colours import step
 from matchlens.parts import DECODER, NAMED
 from matchlens.report.exhibits import Exhibit, titled, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, stored, tag
+from matchlens.report.table import Column, Row, Table, columns_of, stored, tag
 from matchlens.report.texts import (
     SHARE,
     arrow,
@@ -138,14 +138,9 @@ def table1(result: Result) -> Table:
             for x in parts
         ]
     else:
-        columns = [
-            Column("cut", "cut", kind="reads"),
-            Column("shown", measure, digits),
-            Column("diff", "change", digits, sign=True),
-            Column("share", "share", 2, sign=True),
-            Column("ci", "95%", digits, kind="interval"),
-            Column("p_holm", "p (Holm)", 4, kind="p"),
-        ]
+        columns = [*columns_of(
+            "cut=reads shown diff share ci p_holm:4", digits, shown=measure, share="share"
+        )]  # fmt: skip
         marks = {f"shown{end}": key for end, key in _CELL if end}
         body = [
             row | {end: row[key] for end, key in marks.items()}

@@ -15,7 +15,7 @@ from matchlens.figures.rows import BARS
 from matchlens.qk import CONTRASTS
 from matchlens.report.exhibits import NARROW, SQUARE, Exhibit, Panel, chart, panels, titled, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, stored, tag
+from matchlens.report.table import Row, Table, columns_of, stored, tag
 from matchlens.report.texts import (
     MINUS,
     arrow,
@@ -89,14 +89,10 @@ def associations(result: Result) -> Table:
             "query_ci": (row.get("query_low"), row.get("query_high")),
         }
         rows.append({**row, **ends, "couple": couple})
-    columns = (
-        Column("couple", "Spearman over heads", kind="cut"),
-        Column("rho", "rho", 2),
-        Column("ci", "95% (heads)", 2, kind="interval"),
-        Column("query_ci", "95% (queries)", 2, kind="interval"),
-        Column("by_layer", "layers alone", 2),
-        Column("p", "p (uncorrected)", 4, kind="p"),
-    )
+    columns = columns_of(
+        "couple rho ci:2 query_ci:2 by_layer:2 p:4", couple="Spearman over heads",
+        ci="95% (heads)", query_ci="95% (queries)", by_layer="layers alone",
+    )  # fmt: skip
     notes = (
         "p: permutations inside layers, uncorrected; layers alone: the mean under them. 95%: heads "
         "drawn anew inside their layers; queries drawn anew, on which contrast and colour depend.",
@@ -114,20 +110,14 @@ def aligned(result: Result, most: int = MOST) -> Table:
         by[name] | {"name": name}
         for name in ((int(layer), int(head)) for layer, head in most_aligned(heads, variant, most))
     ]
-    columns = [
-        Column("name", "head", kind="head"),
-        Column(VARIANTS[variant], "alignment", 1),
-        Column("z", "/null sd", 1),
-        Column("rotation_z", "/rotation", 1),
-        Column("crossed_z", "/crossed", 1),
-        Column("normalised", "trace/sum s", 2),
-        Column(contrast, contrast, 1),
-        Column(companion, companion, 1),
-        Column(colour, ARROWS[contrast[:2]], 3, sign=True),
-        Column(f"{colour}_q", "q", kind="p"),
-    ]
-    if "base_alignment" in heads:
-        columns += [Column("base_alignment", "before", 1), Column("base_change", "change", 1)]
+    base = " base_alignment:1 base_change:1" if "base_alignment" in heads else ""
+    columns = columns_of(
+        f"name {VARIANTS[variant]}:1 z rotation_z crossed_z normalised:2 {contrast}:1 "
+        f"{companion}:1 +{colour}:3 {colour}_q{base}",
+        **{VARIANTS[variant]: "alignment", "z": "/null sd", "rotation_z": "/rotation"},
+        **{"crossed_z": "/crossed", "normalised": "trace/sum s", colour: ARROWS[contrast[:2]]},
+        **{f"{colour}_q": "q", "base_alignment": "before", "base_change": "change"},
+    )
     note = (
         f"{contrast}, {companion}: contrasts of the mean tokens' logits. {ARROWS[contrast[:2]]}: "
         "attention mass, relevant less easy passages; q: Benjamini-Hochberg over heads."
@@ -155,11 +145,10 @@ def medians(result: Result) -> Table:
         count = sum(bool(row["holds"]) for row in own)
         near = {"near": f"{count} of {len(own)}", "count": count, "heads": len(own)}
         rows.append({"direction": ARROWS[direction], **middle, **near})
-    columns = (
-        Column("direction", "median over heads", kind="reads"),
-        *(Column(name, name, 2) for name in ("matching", "cross", "biases", "constant")),
-        Column("near", "near 0"),
-    )
+    columns = columns_of(
+        "direction=reads matching:2 cross:2 biases:2 constant:2 near",
+        direction="median over heads", near="near 0",
+    )  # fmt: skip
     note = (
         f"near 0: heads in which the share of each cross term, which the paper takes for 0, is "
         f"at most {result.options['cross']} either way. constant: apart, "
@@ -472,7 +461,7 @@ _HEADS = (
     f"layer head alignment z rotation_z crossed_z normalised {' '.join(CONTRASTS)} mass_QD mass_DQ "
     "base_alignment base_change"
 )
-_SPEARMAN = "contrast first second rho low high query_low query_high by_layer p heads"
+_SPEARMAN = "contrast first second rho:3 low high query_low query_high by_layer p heads"
 _MATCHES = "layer head rank reader read logit"
 
 

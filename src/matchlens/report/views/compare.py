@@ -13,7 +13,7 @@ from matchlens import figures
 from matchlens.errors import visible
 from matchlens.figures import Drawing
 from matchlens.report import html
-from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.table import Column, Row, Table, columns_of, tag
 from matchlens.report.texts import digits_of, printed, prose
 from matchlens.results import Result, records
 
@@ -120,13 +120,8 @@ def _cells(rows: Sequence[Row]) -> list[Column]:
 
 def _folders(rows: Sequence[Row], digits: int) -> Table:
     body = [{**row, "shape": f"{_whole(row['layers'])} x {_whole(row['heads'])}"} for row in rows]
-    columns = (
-        *(Column(name, name, kind="text") for name in ("folder", "model", "collections")),
-        Column("shape", "layers x heads"),
-        Column("pairs", "pairs", 0),
-        Column("measure", "measure"),
-        Column("original", "original", digits),
-    )
+    columns = columns_of("folder model collections shape pairs measure original", digits,
+                         shape="layers x heads")  # fmt: skip
     return Table("folders", "The folders", columns, tuple(body))
 
 
@@ -158,16 +153,10 @@ def _paired(rows: Sequence[Row], digits: int) -> Table:
         }
         for row in map(dict, rows)
     ]
-    columns = (
-        Column("first", "first", kind="text"),
-        Column("second", "second", kind="text"),
-        Column("condition", "condition", kind="cut"),
-        Column("first_mean", "first", digits),
-        Column("second_mean", "second", digits),
-        Column("diff", "difference", digits, sign=True),
-        Column("ci", "95%", digits, kind="interval"),
-        Column("p_holm", "p (Holm)", kind="p"),
-    )
+    columns = columns_of(
+        "first second condition first_mean second_mean diff ci p_holm", digits,
+        first_mean="first", second_mean="second", diff="difference",
+    )  # fmt: skip
     note = (
         "original: the measure without a cut; else its change under the cut. difference: second "
         "less first, over the same queries; 95%: bootstrap over queries; p (Holm): two-tailed "
@@ -205,19 +194,10 @@ def _named(direction: object, how: object) -> str:
 
 def _overlaps(rows: Sequence[Row], digits: int) -> Table:
     body = [{**row, "ci": (row["rho_low"], row["rho_high"])} for row in rows]
-    columns = (
-        Column("first", "first", kind="text"),
-        Column("second", "second", kind="text"),
-        Column("direction", "direction", kind="cut"),
-        Column("heads", "heads", 0),
-        Column("first_heads", "found", 0),
-        Column("second_heads", "found", 0),
-        Column("both", "both", 0),
-        Column("expected", "by chance", 1),
-        Column("p", "p (uncorrected)", kind="p"),
-        Column("rho", "rho", 2),
-        Column("ci", "95%", 2, kind="interval"),
-    )
+    columns = columns_of(
+        "first second direction heads first_heads:0 second_heads:0 both expected:1 p rho ci:2",
+        first_heads="found", second_heads="found", expected="by chance",
+    )  # fmt: skip
     note = (
         "both: matching heads that both folders found; by chance: of two lists drawn at random; p: "
         "of an overlap as large (hypergeometric); rho: Spearman's, of the AUC over all heads."
@@ -235,6 +215,7 @@ def _heads(rows: Sequence[Row], digits: int) -> Table:
         kept = "" if row["held"] else "?"
         line[keys[str(row["folder"])]] = f"{row['kind']} {printed(row['auc'], 2)}{kept}"
     order = sorted(found, key=lambda name: (name[0], -len(found[name]), *name[1:]))
+    columns = (*columns_of("direction name"), *_cells(rows))
     columns = (
         Column("direction", "direction", kind="cut"),
         Column("name", "head", kind="head"),
@@ -248,17 +229,10 @@ def _heads(rows: Sequence[Row], digits: int) -> Table:
 
 
 def _screens(rows: Sequence[Row], digits: int) -> Table:
-    columns = (
-        Column("first", "first", kind="text"),
-        Column("second", "second", kind="text"),
-        Column("direction", "direction", kind="cut"),
-        Column("heads", "heads", 0),
-        Column("rho", "rho", 2),
-        Column("both", "both", 0),
-        Column("top", "of", 0),
-        Column("first_mean", "first", 3, sign=True),
-        Column("second_mean", "second", 3, sign=True),
-    )
+    columns = columns_of(
+        "first second direction heads rho both top +first_mean +second_mean",
+        top="of", first_mean="first", second_mean="second",
+    )  # fmt: skip
     note = (
         "rho: Spearman's, over heads, of the mean screened change of the score; both: heads that "
         "are among the largest changes in both; first, second: the mean over heads, in logits. "

@@ -14,7 +14,7 @@ from matchlens.figures import Drawing
 from matchlens.plan import CONTROLS
 from matchlens.report.exhibits import Exhibit, chart, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.table import Row, Table, columns_of, tag
 from matchlens.report.texts import (
     arrow,
     both,
@@ -73,17 +73,10 @@ def controls(result: Result) -> Table:
             star = (of["p_holm"] or 1.0) <= 0.05  # type: ignore[operator]
             line = {"cut": row["cut"], "control": CONTROLS[kind], "ci": ends, "beyond*": star}
             body.append({**of, **line})
-    columns = (
-        Column("cut", "cut", kind="cut"),
-        Column("control", "control", kind="text"),
-        Column("diff", "change", digits, sign=True),
-        Column("beyond", "beyond", digits, sign=True),
-        Column("ci", "95%", digits, kind="interval"),
-        Column("p", "p (uncorrected)", kind="p"),
-        Column("p_holm", "p (Holm)", kind="p"),
-        Column("overlap_edges", "edges", kind="share"),
-        Column("overlap_mass", "mass", kind="share"),
-    )
+    columns = columns_of(
+        "cut control diff +beyond ci p p_holm overlap_edges=share overlap_mass=share", digits,
+        overlap_edges="edges", overlap_mass="mass",
+    )  # fmt: skip
     notes = (
         "change: of the measure. beyond: the cut's change minus the control's. p: two-tailed "
         "paired t-test over queries, uncorrected and by Holm over the cuts; *: p (Holm) <= .05. "
@@ -184,18 +177,15 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
         words(prose(table.notes[0]), "legend"),
         tag("ul", *(tag("li", prose(verdict)) for verdict in verdicts)) if verdicts else Markup(""),
     ]
-    columns = [*_STORED]
+    columns = [*columns_of("cut diff verdict lacking verdict_p=p verdict_p_holm=p")]
     for kind in kinds:
-        columns += [
-            Column(f"{kind}_diff", CONTROLS[kind], digits, sign=True),
-            Column(f"{kind}_beyond", "beyond it", digits, sign=True),
-            Column(f"{kind}_low", "95% low", digits, sign=True),
-            Column(f"{kind}_high", "95% high", digits, sign=True),
-            Column(f"{kind}_p", "p, uncorrected", kind="p"),
-            Column(f"{kind}_p_holm", "p Holm", kind="p"),
-            Column(f"{kind}_overlap_edges", "its edges in the direction", 2),
-            Column(f"{kind}_overlap_mass", "its attention in the direction", 2),
-        ]
+        labels = dict(zip(_OF_A_CONTROL, (CONTROLS[kind], *_STORED), strict=True))
+        columns += columns_of(
+            f"+{kind}_diff +{kind}_beyond +{kind}_low +{kind}_high {kind}_p=p {kind}_p_holm=p "
+            f"{kind}_overlap_edges:2 {kind}_overlap_mass:2",
+            digits,
+            **{f"{kind}_{key}": label for key, label in labels.items()},
+        )
     there = tuple(column for column in columns if column.key in rows[0])
     yield Exhibit(
         *base,
@@ -207,13 +197,10 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
 
 
 _STORED = (
-    Column("cut", "cut", kind="cut"),
-    Column("diff", "change", 3, sign=True),
-    Column("verdict", "verdict", kind="text"),
-    Column("lacking", "lacking", kind="text"),
-    Column("verdict_p", "verdict p, uncorrected", kind="p"),
-    Column("verdict_p_holm", "verdict p, Holm", kind="p"),
+    *("beyond it", "95% low", "95% high", "p (uncorrected)", "p (Holm)"),
+    *("its edges in the direction", "its attention in the direction"),
 )
+"""Labels of a control's numbers on the page, but for the first."""
 
 
 def _lead(rows: Sequence[Row], digits: int) -> tuple[str, ...]:
@@ -249,22 +236,11 @@ def head_sets(result: Result) -> Table:
             mean, low, high = (printed(one, 3) for one in (row["random_mass"], least, most))
             ends["random_mass"] = f"{mean} [{low}, {high}]"
         rows.append({**row, **ends, "diff*": number(row["p_random_holm"]) <= 0.05})
-    columns = (
-        Column("set", "set", kind="text"),
-        Column("size", "size", 0),
-        Column("direction", "direction", kind="cut"),
-        Column("how", "how", kind="text"),
-        Column("diff", "change", digits, sign=True),
-        Column("random_mean", "random mean", digits, sign=True),
-        Column("random_ci", "random 95%", digits, kind="interval"),
-        Column("p_random", "p measure (uncorrected)", kind="p"),
-        Column("p_random_holm", "(Holm)", kind="p"),
-        Column("p_tau", "p order (uncorrected)", kind="p"),
-        Column("p_tau_holm", "(Holm)", kind="p"),
-        Column("mass", "mass"),
-        Column("random_mass", "random mass"),
-        Column("random_shared", "shared", kind="share"),
-    )
+    columns = columns_of(
+        "set size direction how diff +random_mean random_ci p_random p_random_holm p_tau "
+        "p_tau_holm mass:3 random_mass random_shared=share", digits,
+        random_ci="random 95%", mass="mass", random_shared="shared",
+    )  # fmt: skip
     notes = (
         f"p measure: share of sets, the named one among {rows[0]['draws']} random ones, whose "
         "cut lowers the measure at least as much (exact where all sets were tried). p order: "

@@ -13,7 +13,7 @@ from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.report.exhibits import Exhibit, chart, titled, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, tag
+from matchlens.report.table import Column, Row, Table, columns_of, tag
 from matchlens.report.texts import (
     arrow,
     both,
@@ -65,25 +65,12 @@ def heads(result: Result) -> Table:
         if causal:
             line |= {"effect_ci": (row.get("effect_low"), row.get("effect_high"))}
         body.append({**row, **line})
-    columns = [
-        Column("direction", "direction", kind="cut"),
-        Column("name", "head", kind="head"),
-        Column("auc_found", "AUC found", 2),
-        Column("q_found", "q found", kind="p"),
-        Column("auc", "AUC", 2),
-        Column("p_holm", "p (Holm)", kind="p"),
-        *([Column("beside_overlap", "beside words", 2)] if measured else []),
-        Column("same_stem", "same stem", 2),
-        Column("kind", "kind", kind="text"),
-        Column("held", "held", kind="flag"),
-    ]
-    if causal:
-        columns += [
-            Column("effect", "effect", 3, sign=True),
-            Column("effect_ci", "95% interval", 3, kind="interval"),
-            Column("effect_q", "q", kind="p"),
-            Column("causal", "causal", kind="flag"),
-        ]
+    beside = "beside_overlap:2 " if measured else ""
+    effect = " +effect:3 effect_ci effect_q causal=flag" if causal else ""
+    columns = columns_of(
+        f"direction name auc_found:2 q_found auc p_holm {beside}same_stem:2 kind held{effect}",
+        beside_overlap="beside words", same_stem="same stem", effect_q="q",
+    )  # fmt: skip
     note = (
         "Found on one half of the queries, described on the other; ?: does not hold there. "
         "p (Holm): over these heads; q: Benjamini-Hochberg."
@@ -105,10 +92,9 @@ def main(result: Result) -> Table:
 
 def conditions(result: Result) -> Table:
     """Lay out how many heads are left after each condition."""
-    columns = (
-        Column("direction", "direction", kind="reads"),
-        Column("condition", "condition (like length and all below it add up)", kind="cut"),
-        *(Column(key, key, 0) for key in ("heads", "of", "queries")),
+    columns = columns_of(
+        "direction=reads condition heads of queries",
+        condition="condition (like length and all below it add up)",
     )
     rows = records(result.to_frame("conditions")) if "conditions" in result.tables else []
     return Table("conditions", "Heads left after each condition", columns, tuple(rows))
@@ -274,8 +260,9 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     tables = [Table("matching-heads", "Every head on both halves", _stored(table.rows, causal),
                     tuple(every))]  # fmt: skip
     if together.rows:
-        stored = tuple(held.rows("attention", "sets"))
-        tables.append(Table("matching-sets", "Sets beside random sets", _SETS, stored))
+        columns = columns_of(_SETS, draws="random sets", random_mean="random mean")
+        every_set = tuple(held.rows("attention", "sets"))
+        tables.append(Table("matching-sets", "Sets beside random sets", columns, every_set))
     yield Exhibit(
         *base,
         lead=_lead(table.rows, every, causal),
@@ -291,64 +278,27 @@ _PAGE = (
     *("same_stem", "kind", "held", "effect", "effect_ci", "effect_q"),
 )
 _SETS = (
-    Column("set", "set", kind="cut"),
-    Column("heads", "heads", kind="text"),
-    Column("size", "size", 0),
-    Column("mean", "value", 3),
-    Column("diff", "change", 3, sign=True),
-    Column("ci_low", "95% low", 3, sign=True),
-    Column("ci_high", "95% high", 3, sign=True),
-    Column("p_holm", "p Holm", kind="p"),
-    Column("random_mean", "random mean", 3, sign=True),
-    Column("random_low", "random 2.5%", 3, sign=True),
-    Column("random_high", "random 97.5%", 3, sign=True),
-    Column("draws", "random sets", 0),
-    Column("p_random", "p measure (uncorrected)", kind="p"),
-    Column("p_tau", "p order (uncorrected)", kind="p"),
+    "set=cut heads=text size mean diff ci_low ci_high p_holm +random_mean +random_low "
+    "+random_high draws=number:0 p_random p_tau"
 )
 
 
 def _stored(rows: Sequence[Row], causal: bool) -> tuple[Column, ...]:
     """The columns of every stored number of a head."""
-    beside = [name for name in TEXTS if rows and f"beside_{name}" in rows[0]]
-    return (
-        Column("direction", "direction", kind="cut"),
-        Column("layer", "layer", 0),
-        Column("head", "head", 0),
-        Column("auc_found", "AUC found", 3),
-        Column("q_found", "q found", kind="p"),
-        Column("auc", "AUC", 3),
-        Column("diff", "mass change", 4, sign=True),
-        Column("p_holm", "p Holm", kind="p"),
-        Column("over_cls", "AUC above CLS", 3, sign=True),
-        Column("q_cls", "q CLS", kind="p"),
-        Column("over_sep", "AUC above SEP1", 3, sign=True),
-        Column("q_sep", "q SEP1", kind="p"),
-        Column("same_token", "same-token share", 3),
-        Column("same_stem", "same-stem share", 3),
-        *(Column(f"beside_{name}", f"AUC beside {TEXTS[name]}", 3) for name in beside),
-        *(
-            column
-            for name, words_ in RATIOS.items()
-            for column in (
-                Column(f"{name}_ratio", f"{words_} by expected", 2),
-                Column(f"{name}_p_holm", f"p Holm ({words_})", kind="p"),
-            )
-        ),
-        Column("kind", "kind", kind="text"),
-        Column("matching", "matching", kind="flag"),
-        Column("held", "held", kind="flag"),
-        *(_EFFECT if causal else ()),
-    )
-
-
-_EFFECT = (
-    Column("effect", "effect", 4, sign=True),
-    Column("effect_low", "95% low", 4, sign=True),
-    Column("effect_high", "95% high", 4, sign=True),
-    Column("effect_q", "effect q", kind="p"),
-    Column("causal", "causal", kind="flag"),
-)
+    beside = {f"beside_{name}": f"AUC beside {TEXTS[name]}" for name in TEXTS}
+    beside = {key: label for key, label in beside.items() if rows and key in rows[0]}
+    ratios = {f"{name}_ratio": f"{words_} by expected" for name, words_ in RATIOS.items()}
+    tests = {f"{name}_p_holm": f"p (Holm, {words_})" for name, words_ in RATIOS.items()}
+    pairs_of = [f"{a}:2 {b}=p" for a, b in zip(ratios, tests, strict=True)]
+    effect = "+effect:4 +effect_low:4 +effect_high:4 effect_q causal=flag" if causal else ""
+    return columns_of(
+        "direction layer head auc_found q_found auc:3 diff:4 p_holm +over_cls q_cls +over_sep "
+        f"q_sep same_token:3 same_stem {' '.join(beside)} {' '.join(pairs_of)} kind matching=flag "
+        f"held {effect}",
+        diff="mass change", over_cls="AUC above CLS", q_cls="q CLS", over_sep="AUC above SEP1",
+        q_sep="q SEP1", effect_low="95% low", effect_high="95% high", effect_q="effect q",
+        **beside, **ratios, **tests,
+    )  # fmt: skip
 
 
 def _published(rows: Sequence[Row]) -> Markup:
@@ -363,11 +313,7 @@ def _published(rows: Sequence[Row]) -> Markup:
         {"list": key[0], "head": (key[1], key[2]), "here": "; ".join(here) or "no"}
         for key, here in by.items()
     ]
-    columns = (
-        Column("list", "their list", kind="text"),
-        Column("head", "head", kind="head"),
-        Column("here", "matches here", kind="text"),
-    )
+    columns = columns_of("list head=head here=text", list="their list", here="matches here")
     title = "Heads of Lu et al. 2025 for this model"
     legend = (
         "Theirs are found by path patching on pairs that differ in one query term (Lu, Chen and "

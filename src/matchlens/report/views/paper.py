@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from matchlens.report.exhibits import Exhibit, notes_of, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Table
+from matchlens.report.table import Column, Table, columns_of
 from matchlens.report.texts import counted
 from matchlens.results import Result, records
 
@@ -19,15 +19,10 @@ def table(result: Result) -> Table:
         row | {"cut": NAMES.get(str(row["cut"]), row["cut"]), "ours*": bool(row["star"])}
         for row in records(result.to_frame("comparison"))
     ]
-    columns = (
-        Column("cut", "cut", kind="reads"),
-        Column("paper", "paper"),
-        Column("ours", "ours", 2),
-        Column("difference", "difference", 2, sign=True),
-        Column("drop_paper", "lost, paper", 2),
-        Column("drop_ours", "lost, ours", 2),
-        Column("star_agrees", "stars agree", kind="flag"),
-    )
+    columns = columns_of(
+        "cut=reads paper ours:2 +difference:2 drop_paper:2 drop_ours:2 star_agrees",
+        drop_paper="lost, paper", drop_ours="lost, ours", star_agrees="stars agree",
+    )  # fmt: skip
     tested = [row for row in rows if row["star_agrees"] is not None]
     agree = sum(bool(row["star_agrees"]) for row in tested)
     note = (

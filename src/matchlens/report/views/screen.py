@@ -11,7 +11,7 @@ from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.report.exhibits import NARROW, Exhibit, Panel, chart, panels, words
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, stored
+from matchlens.report.table import Row, Table, columns_of, stored
 from matchlens.report.texts import (
     arrow,
     both,
@@ -79,15 +79,10 @@ def screen_table(result: Result) -> Table:
     """List the gates of the largest screened effect, with what their cuts do where known."""
     digits, measure = digits_of(result) + 1, str(result.options["measure"])
     rows = records(result.to_frame("gates"))
-    columns = (
-        Column("cut", "cut", kind="cut"),
-        Column("change", "score, screened"),
-        Column("interval", "95%", kind="interval"),
-        Column("exact", "score, cut"),
-        Column("predicted", f"{measure}, predicted", digits),
-        Column("diff", f"{measure}, cut", digits),
-        Column("status", "status", kind="text"),
-    )
+    columns = columns_of(
+        f"cut change interval exact predicted:{digits} diff:{digits} status",
+        interval="95%", predicted=f"{measure}, predicted", diff=f"{measure}, cut",
+    )  # fmt: skip
     body = tuple(
         {
             **row,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from matchlens.report.table import Column, Table
+from matchlens.report.table import Column, Table, columns_of
 from matchlens.report.texts import model_name, number
 from matchlens.results import Result, records
 
@@ -38,19 +38,10 @@ def claims(result: Result) -> Table:
             "alike": f"{draws.count(draws[0])} of {len(draws)}",
         }
         rows.append({**row, **line})
-    columns = (
-        Column("claim", "claim", kind="prose"),
-        Column("verdict", "verdict", kind="text"),
-        Column("agreement", "draws of the sample", kind="text"),
-        Column("value", "number"),
-        Column("ci", "95% interval", kind="interval"),
-        Column("unit", "unit", kind="text"),
-        Column("count", "n"),
-        Column("p", "p (uncorrected)", kind="p"),
-        Column("p_holm", "p (Holm)", kind="p"),
-        Column("alike", "draws"),
-        Column("found", "found", kind="prose"),
-    )
+    columns = columns_of(
+        "claim=prose verdict agreement value ci unit count p p_holm alike found=prose",
+        value="number", ci="95% interval", count="n", alike="draws",
+    )  # fmt: skip
     return Table("claims", "The paper's claims", columns, tuple(rows))
 
 
@@ -89,13 +80,5 @@ def looks(result: Result) -> Table:
         {**row, "place": f"{float(str(row['rank'])):g} of {row['candidates']}"}
         for row in records(result.to_frame("looks"))
     ]
-    columns = (
-        Column("look", "look", kind="text"),
-        Column("qid", "query", kind="text"),
-        Column("docid", "passage", kind="text"),
-        Column("why", "why", kind="text"),
-        Column("grade", "grade", 0),
-        Column("score", "score"),
-        Column("place", "rank"),
-    )
+    columns = columns_of("look qid docid why grade score place", docid="passage", place="rank")
     return Table("looks", "Pairs to look into", columns, tuple(rows))

@@ -22,7 +22,7 @@ from matchlens.report.exhibits import (
     words,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table, stored
+from matchlens.report.table import Column, Row, Table, columns_of, stored
 from matchlens.report.texts import (
     SHARE,
     arrow,
@@ -131,15 +131,7 @@ def foremost(result: Result) -> Table:
         rows[at] | {"name": (rows[at]["n"], rows[at]["head"]), "diff*": rows[at]["star"]}
         for at in order
     ]
-    columns = (
-        Column("direction", "direction", kind="cut"),
-        Column("how", "how", kind="text"),
-        Column("name", "head", kind="head"),
-        Column("diff", "change", digits, sign=True),
-        Column("share", "share", 2, sign=True),
-        Column("ci", "95%", digits, kind="interval"),
-        Column("q", "q (BH)", kind="p"),
-    )
+    columns = columns_of("direction how name diff share ci q", digits, share="share")
     title = (
         f"Change of {result.options['measure']} when a head is cut alone: the largest of "
         f"{len(rows)}"
@@ -159,14 +151,10 @@ def selected(result: Result) -> Table:
         row | {"ci": (row["ci_low"], row["ci_high"]), "diff_report*": bool(row["held"])}
         for row in records(result.to_frame("selected"))
     ]
-    columns = (
-        Column("cut", "cut", kind="cut"),
-        Column("diff_select", "half 0", digits, sign=True),
-        Column("q_select", "q (BH)", kind="p"),
-        Column("diff_report", "half 1", digits, sign=True),
-        Column("ci", "95% interval", digits, kind="interval"),
-        Column("p_report_holm", "p (Holm)", kind="p"),
-    )
+    columns = columns_of(
+        f"cut diff_select:{digits} q_select diff_report:{digits} ci p_report_holm", digits,
+        diff_select="half 0", q_select="q (BH)", diff_report="half 1", ci="95% interval",
+    )  # fmt: skip
     found = any((row["q_select"] or 0.0) <= 0.05 for row in rows)  # type: ignore[operator]
     none = [] if found else ["None has q <= .05 on half 0; these are the largest changes there."]
     held = sum(bool(row["held"]) for row in rows)
