@@ -415,7 +415,7 @@ def test_the_check_is_a_table_whatever_its_shape(folder, tmp_path):
         "at most 0.001",
         "✓ right",
         "✗ wrong",
-        "not asked",
+        "not tested",
     ):
         assert words in said
     assert "our attention function is called once a layer" in page(folder)

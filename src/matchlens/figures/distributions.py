@@ -141,9 +141,9 @@ def class_distributions(
         key = Key.lay(page, classes, left, page.width - left - EDGE, _SIGN)
         room = min(max(each * 0.62, 62.0), 150.0)
         between = line + TICK + _ROWS  # from a row of panels to the next one's heading
-        asked = (heading + room) * rows + between * (rows - 1)
-        whole = page.grow(asked)
-        room += (whole - asked) / rows
+        inner = (heading + room) * rows + between * (rows - 1)
+        whole = page.grow(inner)
+        room += (whole - inner) / rows
         top, drawn = page.bottom + whole, []
         for i, (head, name, told) in enumerate(zip(heads, names, apart, strict=True)):
             x = left + (i % columns) * (each + _BETWEEN)
@@ -173,13 +173,13 @@ def class_distributions(
 def _apart(separation: pd.DataFrame) -> dict[tuple[int, int, str], str]:
     """What separates the classes of each head, as its panel says it."""
     layer, head = (integers(separation, name) for name in ("layer", "head"))
-    found = {}
+    texts = {}
     values = [(word, numbers(separation, word.lower(), known=False)) for word in ("AUC", "KS")]
     for i, direction in enumerate(separation["direction"].astype(str)):
         known = [(word, float(each[i])) for word, each in values if np.isfinite(each[i])]
-        said = [f"{word} {value:.2f}".replace(" 0.", " .") for word, value in known]
-        found[int(layer[i]), int(head[i]), direction] = ", ".join(said)
-    return found
+        parts = [f"{word} {value:.2f}".replace(" 0.", " .") for word, value in known]
+        texts[int(layer[i]), int(head[i]), direction] = ", ".join(parts)
+    return texts
 
 
 def _heads(

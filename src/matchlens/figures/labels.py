@@ -75,19 +75,19 @@ def beside(
         The labels' rectangles; NaN for a label that finds no place.
     """
     steps = np.mgrid[-20:21, -20:21].reshape(2, -1).T / 2
-    taken, found = np.vstack([cells, marks]), []
+    taken, boxes = np.vstack([cells, marks]), []
     for cell, size in zip(cells, sizes, strict=True):
         places = np.empty((len(steps), 4))
         places[:, :2], places[:, 2:] = cell[:2] + steps * cell[2:], size
         inside = 2 * np.abs(places[:, :2] - sheet[:2]) <= sheet[2:] - size
         free = inside.all(1) & ~_meet(places, taken).any(1)
         if not free.any():
-            found.append(np.full(4, np.nan))
+            boxes.append(np.full(4, np.nan))
             continue
         far = np.hypot(*(places[:, :2] - cell[:2]).T)
-        found.append(places[np.where(free, far, np.inf).argmin()])
-        taken = np.vstack([taken, found[-1]])
-    return np.array(found).reshape(-1, 4)
+        boxes.append(places[np.where(free, far, np.inf).argmin()])
+        taken = np.vstack([taken, boxes[-1]])
+    return np.array(boxes).reshape(-1, 4)
 
 
 def _meet(

@@ -148,8 +148,10 @@ def layer_curves(
         )
     lines, levels = _curves(table), {"original": float(originals[0]), "random": float(random)}
     levels = {name: value for name, value in levels.items() if np.isfinite(value)}
-    seen = np.concatenate([list(levels.values()), *(np.r_[c.value, c.low, c.high] for c in lines)])
-    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    values = np.concatenate(
+        [list(levels.values()), *(np.r_[c.value, c.low, c.high] for c in lines)]
+    )
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = max((high - low) * 0.04, (0.02 - (high - low)) / 2, abs(high) * 1e-6)
     low, high = low - margin, high + margin
     panel = _Panel("", lines, low, high, ticks(low, high, 6), levels)
@@ -199,8 +201,10 @@ def layer_profile(
     """
     split = "panel" in table.columns
     required(table, PROFILE, [*(["panel"] if split else []), "series", "layer"], "layer_profile")
-    seen = np.concatenate([numbers(table, name, known=False) for name in ("value", "low", "high")])
-    scale, in_units = unit(*seen)
+    values = np.concatenate(
+        [numbers(table, name, known=False) for name in ("value", "low", "high")]
+    )
+    scale, in_units = unit(*values)
     panels = _panels(table, scale, split=split)
     names = "".join(name for panel in panels for name in (panel.name, *panel.labels))
     explained = "→" in arrows(note) or "→" not in arrows(names + look.get("title", ""))
@@ -250,11 +254,11 @@ def _drawn(
         across = page.width - left - right
         heads = [page.wrap(arrows(p.name), across, SMALL) if split else "" for p in panels]
         above = [page.measure(name, SMALL)[1] + 5.0 if name else 0.0 for name in heads]
-        asked = sum(rooms) + sum(above) + gaps
-        stack = page.grow(asked)
+        inner = sum(rooms) + sum(above) + gaps
+        stack = page.grow(inner)
         top, drawn = page.bottom + stack, []
         for panel, name, high, wanted in zip(panels, heads, above, rooms, strict=True):
-            room = wanted + (stack - asked) / len(panels)
+            room = wanted + (stack - inner) / len(panels)
             if name:
                 page.text(left, top - 2.0, name, va="top", fontsize=SMALL)
             bottom = top - high - room
@@ -390,15 +394,15 @@ def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
     signs = places(list(dict.fromkeys(map(str, series))))
     panels = []
     for panel in dict.fromkeys(where):
-        lines, seen = [], [np.zeros(0)]
+        lines, values = [], [np.zeros(0)]
         for name, sign in signs.items():
             rows = np.flatnonzero((where == panel) & (series == name))
             rows = rows[np.argsort(layer[rows], kind="stable")]
             value, low, high = (values[rows] for values in columns)
             if np.isfinite(value).any():
                 lines.append(_Line(name, sign, layer[rows], value, low, high, tips(table)[rows]))
-                seen += [value, low, high]
-        least, most = reach(np.concatenate(seen), 0.04) if lines else (0.0, 1.0)
+                values += [value, low, high]
+        least, most = reach(np.concatenate(values), 0.04) if lines else (0.0, 1.0)
         panels.append(_Panel(str(panel), lines, least, most, ticks(least, most, 5), {}))
     return panels
 

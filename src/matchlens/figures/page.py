@@ -395,9 +395,9 @@ def required(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str], wh
     twice = table.duplicated(list(key)).to_numpy(dtype=bool)
     if twice.any():
         row = table[list(key)].to_numpy()[twice][0]
-        said = ", ".join(f"{name} {value}" for name, value in zip(key, row, strict=True))
+        of = ", ".join(f"{name} {value}" for name, value in zip(key, row, strict=True))
         raise InputError(
-            f"the table for {what} has several rows for {said}; expected one row for each"
+            f"the table for {what} has several rows for {of}; expected one row for each"
         )
 
 
@@ -490,9 +490,9 @@ def left_out(number: int, what: str) -> str:
 
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers between two numbers, with at most that many spaces between them."""
-    found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    places = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     slack = (high - low) * 1e-9
-    return [float(tick) for tick in found if low - slack <= tick <= high + slack]
+    return [float(tick) for tick in places if low - slack <= tick <= high + slack]
 
 
 def reach(values: Float[np.ndarray, " n"], margin: float) -> tuple[float, float]:
@@ -533,14 +533,14 @@ class Key:
         wide = [sign + size[0] for size in sizes]
         if sum(wide) + _GAP * (len(wide) - 1) > across:
             left, across = EDGE, page.width - 2 * EDGE
-        found: list[tuple[float, int]] = []
+        placed: list[tuple[float, int]] = []
         x, line = left, 0
         for needed in wide:
-            if found and x + needed > left + across:
+            if placed and x + needed > left + across:
                 x, line = left, line + 1
-            found.append((x, line))
+            placed.append((x, line))
             x += needed + _GAP
-        key = cls(page, names, found, max(size[1] for size in sizes) + 1.0, sign)
+        key = cls(page, names, placed, max(size[1] for size in sizes) + 1.0, sign)
         page.top += key.line * (line + 1) + 3.0
         return key
 

@@ -100,8 +100,8 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
         heights = [max(page.measure(name, SMALL)[1], apart * len(hows)) + 2.4 for name in names]
         signs = Key.lay(page, list(hows), left, across, _MARK) if hows != {"zero": 12} else None
         axes, middle, room = _lanes(page, names, heights, (left, across))
-        seen = np.concatenate([diff, low, high, [0.0]])
-        least, most = float(np.nanmin(seen)), float(np.nanmax(seen))
+        ends = np.concatenate([diff, low, high, [0.0]])
+        least, most = float(np.nanmin(ends)), float(np.nanmax(ends))
         margin = max((most - least) * 0.04, (0.01 - (most - least)) / 2)
         least, most = least - margin, most + margin
         axes.set_xlim(least, most)

@@ -149,7 +149,7 @@ class _Renderer(RendererBase):
         """The elements, a group for each series; what neighbours share stands once."""
         out = []
         for series, row in self.drawn.items():
-            made = []
+            parts = []
             for shared, some in groupby(row, key=lambda one: one[2][1:]):
                 shapes = [
                     tag(name, *([tag("title", tip)] if tip else []), *text,
@@ -157,8 +157,8 @@ class _Renderer(RendererBase):
                     for name, place, paint, tip, *text in some
                 ]  # fmt: skip
                 how = {name: value for name, value in shared if value is not None}
-                made += [tag("g", *shapes, **how)] if how else shapes
-            out += made if series is None else [tag("g", *made, class_=f"series s{series}")]
+                parts += [tag("g", *shapes, **how)] if how else shapes
+            out += parts if series is None else [tag("g", *parts, class_=f"series s{series}")]
         return out
 
 

@@ -23,7 +23,7 @@ OTHERS = (NAME, "comparison", "wexir25")
 MODEL = ("name", "sha256", "type", "dtype", "max_length")
 
 
-def held(folder: str | Path) -> dict[str, Result]:
+def load_studies(folder: str | Path) -> dict[str, Result]:
     """Load the results of a folder's studies, in the order in which they were run.
 
     Raises:
@@ -59,7 +59,7 @@ def conclude(
     Raises:
         InputError: if the folder cannot be read, or the margin is not between 0 and 1.
     """
-    results = held(folder)
+    results = load_studies(folder)
     before = read_manifest(Path(folder))["studies"].get(NAME, {}).get("options", {})
     options = dict(before if about is None else about)
     if margin is None:
@@ -164,8 +164,8 @@ def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
             "collections": [str(source["collection"]) for source in pairs["sources"]],
         },
         "studies": {
-            name: {"notes": list(one.notes), "seed": one.options.get("seed")}
-            for name, one in results.items()
+            name: {"notes": list(study.notes), "seed": study.options.get("seed")}
+            for name, study in results.items()
         },
         "summary": [str(row["sentence"]) for row in records(result.tables["summary"])],
         "claims": records(result.tables["claims"]),

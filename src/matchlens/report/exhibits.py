@@ -177,17 +177,17 @@ def notes_of(result: Result) -> tuple[str, ...]:
 def chooser(curves: Sequence[tuple[str, str, bool]]) -> Markup:
     """Make switches for curves: name, words, and whether it is shown at first."""
     if len(curves) == 1:
-        name, said, _ = curves[0]
-        return tag("p", tag("span", name, class_="cut"), f": {said}", class_="panel-note")
+        name, words_, _ = curves[0]
+        return tag("p", tag("span", name, class_="cut"), f": {words_}", class_="panel-note")
     labels, colours = [], places([name.replace(ARROW, "->") for name, _, _ in curves])
-    for n, ((name, said, on), colour) in enumerate(zip(curves, colours.values(), strict=True)):
+    for n, ((name, words_, on), colour) in enumerate(zip(curves, colours.values(), strict=True)):
         line = tag("line", x1="1", x2="21", y1="5", y2="5", class_="line")
         dot = tag("circle", cx="11", cy="5", r="4", class_="dot")
         box = {"type": "checkbox", "class_": f"choose x{n}", "checked": "" if on else None}
         inside = (
             Markup(str(tag("input", **box)).removesuffix("</input>")),  # noqa: S704 - made by tag
             tag("svg", line, dot, viewBox="0 0 22 10", aria_hidden="true"),
-            tag("span", tag("span", name, class_="cut"), " ", tag("span", said, class_="soft")),
+            tag("span", tag("span", name, class_="cut"), " ", tag("span", words_, class_="soft")),
         )
         labels.append(tag("label", *inside, class_=f"c{colour}"))
     choices = tag("div", *labels, class_="choices")

@@ -77,10 +77,10 @@ def _view(result: Result, row: Mapping[str, object], received: np.ndarray) -> li
 def _most_read(
     tokens: pd.DataFrame, values: np.ndarray, reader: str, part: str, named: str = ""
 ) -> list[str]:
-    mine = pd.DataFrame(tokens[tokens["part"] == part])
-    places = mine["place"].to_numpy()
+    in_part = pd.DataFrame(tokens[tokens["part"] == part])
+    places = in_part["place"].to_numpy()
     shares = values[places]
-    words = dict(zip(places.tolist(), mine["token"], strict=True))
+    words = dict(zip(places.tolist(), in_part["token"], strict=True))
     order = np.argsort(-shares, kind="stable")[:MOST]
     listed = [f"{plain(str(words[int(places[at])]), 20)} {shares[at]:.3f}" for at in order]
     total = f"{named or f'{reader}->{part}'} ({shares.sum():.2f}): "

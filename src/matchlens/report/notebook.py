@@ -71,8 +71,8 @@ def pairs_html(pairs: PairSet) -> str:
         pairs: of any collection.
     """
     names = {str(pair.collection): None for pair in pairs}
-    said = f"{len(pairs):,} pairs of {len(pairs.ideals):,} queries"
-    pieces = [tag("h2", "Pairs"), tag("p", html.line(f"{said}: {', '.join(names)}", 300))]
+    count = f"{len(pairs):,} pairs of {len(pairs.ideals):,} queries"
+    pieces = [tag("h2", "Pairs"), tag("p", html.line(f"{count}: {', '.join(names)}", 300))]
     own = own_parts(pairs)
     if own:
         listed = ", ".join(f"{name} (of {part})" for name, part in own.items())

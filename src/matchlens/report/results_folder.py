@@ -63,15 +63,15 @@ class ResultsFolder:
         Returns:
             For each figure its name, and the addresses of its SVG and PDF files.
         """
-        found = []
+        files = []
         for study, start, but in FIGURES.get(exhibit, ()):
             places = self.folder.glob(f"{study}/figures/{start}*.svg") if self.folder else ()
             for path in sorted(places):
                 if (but and path.name.startswith(but)) or not path.with_suffix(".pdf").is_file():
                     continue
                 address = quote(f"{study}/figures/{path.stem}")
-                found.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))
-        return found
+                files.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))
+        return files
 
     def get(self, study: str) -> Result | None:
         """Return a study, None where it was not run."""
@@ -101,7 +101,9 @@ class ResultsFolder:
         """The collections' names."""
         sources = self.about("pairs").get("sources")
         listed = sources if isinstance(sources, list) else []
-        return [str(one.get("collection", "?")) for one in listed if isinstance(one, Mapping)]
+        return [
+            str(source.get("collection", "?")) for source in listed if isinstance(source, Mapping)
+        ]
 
     def option(self, study: str, key: str) -> object:
         """Return an option of a study, None where it has none."""

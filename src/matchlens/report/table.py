@@ -132,8 +132,8 @@ class Column:
             inside = tag("bdi", inside)
         elif self.kind in {"cut", "reads"} and value:
             inside = tag("span", inside, class_="cut")
-            if self.kind == "reads" and (said := reads(value)):
-                inside = inside + Markup(" ") + tag("span", said, class_="soft")
+            if self.kind == "reads" and (words := reads(value)):
+                inside = inside + Markup(" ") + tag("span", words, class_="soft")
         star = tag("sup", "*") if mark is True else Markup("") if not mark else escape(str(mark))
         kinds = [*([] if self.left else ["num"]), *(["lower"] if row.get(f"{self.key}!") else [])]
         place = _order(value) if self.kind == "head" else None
@@ -202,7 +202,7 @@ class Table:
                 if row.get(f"{column.key}!") and bold is not None:
                     lower.add((place, n))
                     mark = mark if bold else f"v{mark}"
-                elif bold is False and any(one.get(f"{column.key}!") for one in self.rows):
+                elif bold is False and any(other.get(f"{column.key}!") for other in self.rows):
                     mark = f"{mark} "
                 cells.append(visible(column.plain(row)) + mark)
             body.append(cells)
@@ -226,7 +226,7 @@ class Table:
             notes: in place of the table's own.
             bold: whether lower numbers are bold.
         """
-        said = ("\\usepackage{booktabs}", title or self.title, *(notes or self.notes))
+        comments = ("\\usepackage{booktabs}", title or self.title, *(notes or self.notes))
         aligns = [
             "p{.5\\linewidth}" if column.kind == "prose" else "l" if column.left else "r"
             for column in self.columns
@@ -234,7 +234,7 @@ class Table:
         body = [[_latex(column, row, bold) for column in self.columns] for row in self.rows]
         foot = f"\\midrule\n\\multicolumn{{{len(aligns)}}}{{l}}{{{self.foot}}} \\\\"
         lines = [
-            *(f"% {' '.join(line.split())}" for line in said),
+            *(f"% {' '.join(line.split())}" for line in comments),
             f"\\begin{{tabular}}{{{''.join(aligns)}}}",
             "\\toprule",
             " & ".join(tex(column.label) for column in self.columns) + r" \\",

@@ -251,13 +251,13 @@ def both(text: object) -> str:
     return f"{arrow(text)}: {words}" if words else arrow(text)
 
 
-def counted(number: int, one: str, many: str = "") -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """Count a noun.
 
     >>> counted(1, "query", "queries"), counted(12, "pair")
     ('1 query', '12 pairs')
     """
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:
@@ -300,7 +300,7 @@ def spelled(value: object) -> str:
         text = f"{value:.6g}"
         return text.replace("0.", ".", 1) if abs(value) < 1 else text
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spelled(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {spelled(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(spelled, value))
     return shown(value)

@@ -15,7 +15,7 @@ from pathlib import Path
 from matchlens._version import __version__
 from matchlens.errors import InputError
 from matchlens.report.exhibits import Detail, Exhibit
-from matchlens.report.page.overview import made, opening
+from matchlens.report.page.overview import opening, provenance
 from matchlens.report.page.pair_view import asset, environment
 from matchlens.report.page.sections.explaining import explaining
 from matchlens.report.page.sections.looking import looking
@@ -79,11 +79,11 @@ def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
     return _fitting(ResultsFolder(manifest, {result.study: result}), result.study, limit)
 
 
-def _fitting(held: ResultsFolder, name: str, limit: int) -> str:
+def _fitting(folder: ResultsFolder, name: str, limit: int) -> str:
     """The page in as much detail as the limit allows."""
-    size, studies = 0, [one for view in VIEWS.values() for one in view.exhibits(held)]
+    size, studies = 0, [exhibit for view in VIEWS.values() for exhibit in view.exhibits(folder)]
     for detail in LADDER:
-        text = _render(held, studies, detail)
+        text = _render(folder, studies, detail)
         size = len(text.encode("utf-8"))
         if size <= limit:
             return text
@@ -109,13 +109,13 @@ def write(folder: Path) -> Path:
     return Path(folder) / NAME
 
 
-def _render(held: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -> str:
-    pairs = (*explaining(held, detail.links), looking(held, detail.heads))
+def _render(folder: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -> str:
+    pairs = (*explaining(folder, detail.links), looking(folder, detail.heads))
     exhibits = [*studies, *pairs]
-    only_pairs = bool(held.studies) and not set(held.studies) - PAIRS
+    only_pairs = bool(folder.studies) and not set(folder.studies) - PAIRS
     absent = [] if only_pairs else [exhibit.absent for exhibit in exhibits if exhibit.absent]
     exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]
-    first = opening(held, {exhibit.id: exhibit.lead for exhibit in exhibits})
+    first = opening(folder, {exhibit.id: exhibit.lead for exhibit in exhibits})
     tables = [*first["tables"], *(table for exhibit in exhibits for table in exhibit.tables)]
     style, script = (asset(f"pair.{kind}") + asset(f"page.{kind}") for kind in ("css", "js"))
     content = {"tables": {table.name: table.data() for table in tables}}
@@ -127,8 +127,8 @@ def _render(held: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -> 
             exhibits=exhibits,
             only_pairs=only_pairs,
             most_rows=detail.rows,
-            made=made(held, absent),
-            paper_figures=held.figures,
+            provenance=provenance(folder, absent),
+            paper_figures=folder.figures,
             version=__version__,
             style=style,
             script=script,

@@ -59,23 +59,23 @@ _CLAIMS = (
 )
 
 
-def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+def opening(folder: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return the page's opening, from the study's summary, else from the exhibits.
 
     Args:
         held: the folder.
         leads: what the page's exhibits say, by their id, where there is no summary.
     """
-    model = model_name(held.model)
-    alone = set(held.studies) == {"explain"}
-    names = [shown(name, 80) for name in held.collections]
+    model = model_name(folder.model)
+    alone = set(folder.studies) == {"explain"}
+    names = [shown(name, 80) for name in folder.collections]
     title = f"Why {model} ranks A above B"
     title = title if alone else f"How {model} matches queries and documents"
     sentences: dict[object, list[str]] = {"first": [], "asked": [], "found": []}
-    for row in held.rows("study", "summary"):
+    for row in folder.rows("study", "summary"):
         sentences.setdefault(row["kind"], []).append(prose(row["sentence"]))
-    ablation = held.get("ablation")
-    if not sentences["first"] and ablation is not None and held.rows("ablation", "table1"):
+    ablation = folder.get("ablation")
+    if not sentences["first"] and ablation is not None and folder.rows("ablation", "table1"):
         sentences["first"] = [prose(costliest(ablation))]
     first = [
         sentence
@@ -83,15 +83,16 @@ def opening(held: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[s
         for sentence in leads.get(name, ())[: 2 if name == "table-1" else 1]
     ]
     nothing = ["No study in this folder has a table that this page knows."]
-    claims = held.rows("study", "claims")
+    claims = folder.rows("study", "claims")
     absent = "The paper's claims were not judged here (matchlens study does that)."
     subject = model if names or not alone else ""
     return {
         "title": title,
         "sentence": next(filter(None, sentences["first"]), title),
         "subject": f"{subject} on {listed(names)}" if names else subject,
-        "facts": _facts(held),
-        "run": sentences["asked"] or _run(held, model, listed(names or ["an unnamed collection"])),
+        "facts": _facts(folder),
+        "run": sentences["asked"]
+        or _run(folder, model, listed(names or ["an unnamed collection"])),
         "found": sentences["found"] or first or nothing,
         "claims": list(map(_claim, claims)),
         "tables": [stored("claims", "The claims", claims, _CLAIMS)] if claims else [],
@@ -128,118 +129,122 @@ def _place(source: str) -> str:
     return PLACES.get(source) or PLACES.get(source.partition("/")[0], "")
 
 
-def _measure(held: ResultsFolder) -> tuple[str, str, str] | None:
+def _measure(folder: ResultsFolder) -> tuple[str, str, str] | None:
     """The measure with the original and the random ranking, the ablation's where it was run."""
-    for name in ("ablation", *held.studies):
-        original, random = (held.option(name, key) for key in ("original", "random"))
+    for name in ("ablation", *folder.studies):
+        original, random = (folder.option(name, key) for key in ("original", "random"))
         if original is not None:
-            digits, measure = held.digits(name), held.option(name, "measure") or "the measure"
+            digits, measure = folder.digits(name), folder.option(name, "measure") or "the measure"
             return shown(measure, 40), num(original, digits), num(random, digits)
     return None
 
 
-def _facts(held: ResultsFolder) -> tuple[tuple[str, str], ...]:
+def _facts(folder: ResultsFolder) -> tuple[tuple[str, str], ...]:
     facts: list[tuple[str, str]] = []
-    queries, pairs = _queries(held), held.about("pairs").get("number")
+    queries, pairs = _queries(folder), folder.about("pairs").get("number")
     facts += [("queries", f"{queries:,}")] if queries else []
     facts += [("pairs", f"{pairs:,}")] if isinstance(pairs, int) else []
     layers, heads = (
-        next((held.option(n, key) for n in held.studies if held.option(n, key)), None)
+        next((folder.option(n, key) for n in folder.studies if folder.option(n, key)), None)
         for key in ("layers", "heads")
     )
     facts += [("layers × heads", f"{layers} × {heads}")] if layers and heads else []
-    if (measure := _measure(held)) is not None:
+    if (measure := _measure(folder)) is not None:
         facts += [(f"{measure[0]}, original", measure[1]), ("random ranking", measure[2])]
     return tuple(facts)
 
 
-def _queries(held: ResultsFolder) -> int:
-    frames = [one.pairs for one in held.studies.values() if {"collection", "qid"} <= set(one.pairs)]
+def _queries(folder: ResultsFolder) -> int:
+    frames = [
+        result.pairs
+        for result in folder.studies.values()
+        if {"collection", "qid"} <= set(result.pairs)
+    ]
     return len(frames[0][["collection", "qid"]].drop_duplicates()) if frames else 0
 
 
-def _run(held: ResultsFolder, model: str, collections: str) -> tuple[str, ...]:
-    pairs = held.about("pairs")
+def _run(folder: ResultsFolder, model: str, collections: str) -> tuple[str, ...]:
+    pairs = folder.about("pairs")
     sentences = [
-        f"How does {model} match a query with a document? It was asked on {collections}: "
-        f"{counted(_queries(held), 'query', 'queries')} with "
+        f"How does {model} match a query with a document? It was run on {collections}: "
+        f"{counted(_queries(folder), 'query', 'queries')} with "
         f"{counted(int(number(pairs.get('number') or 0)), 'passage')}"
         f"{_sampling(pairs.get('sampling'))}."
     ]
-    if (measure := _measure(held)) is not None:
+    if (measure := _measure(folder)) is not None:
         sentences.append(
             f"Rankings are measured by {measure[0]}: the untouched model reaches {measure[1]}, a "
             f"random ranking {measure[2]} (expected value)."
         )
-    studies = listed([shown(name, 40) for name in held.studies] or ["none"])
+    studies = listed([shown(name, 40) for name in folder.studies] or ["none"])
     return (*sentences, f"Studies in this folder: {studies}.")
 
 
-def _sampling(given: object) -> str:
-    if not isinstance(given, Mapping):
+def _sampling(sampling: object) -> str:
+    if not isinstance(sampling, Mapping):
         return ""
     how = {
-        "per_grade": f"at most {given.get('per_grade')} a grade and query",
-        "run": f"the run's top {given.get('depth')}",
+        "per_grade": f"at most {sampling.get('per_grade')} a grade and query",
+        "run": f"the run's top {sampling.get('depth')}",
         "given": "as given",
-    }.get(str(given.get("candidates")), "all judged ones")
-    easy = given.get("easy")
+    }.get(str(sampling.get("candidates")), "all judged ones")
+    easy = sampling.get("easy")
     more = f", and {easy} random ones for each query as easy negatives" if easy else ""
-    return f" ({how}{more}; seed {given.get('seed')})"
+    return f" ({how}{more}; seed {sampling.get('seed')})"
 
 
-def made(held: ResultsFolder, absent: Sequence[str]) -> dict[str, object]:
+def provenance(folder: ResultsFolder, absent: Sequence[str]) -> dict[str, object]:
     """Return what the last section shows: identity, checks, notes, commands, how to cite.
 
     Args:
         held: the folder.
         absent: why some sections are not on the page.
     """
-    versions = held.about("versions")
-    pairs = {key: value for key, value in held.about("pairs").items() if key != "sources"}
-    sources = held.about("pairs").get("sources")
+    versions = folder.about("versions")
+    pairs = {key: value for key, value in folder.about("pairs").items() if key != "sources"}
+    sources = folder.about("pairs").get("sources")
     seeds = {
         str(result.options["seed"])
-        for result in held.studies.values()
+        for result in folder.studies.values()
         if result.options.get("seed") is not None
     }
-    commands = held.manifest.get("commands")
+    commands = folder.manifest.get("commands")
     lines = [
-        shown(one["line"], 4000)
-        for one in (commands if isinstance(commands, list) else [])
-        if isinstance(one, Mapping) and isinstance(one.get("line"), str)
+        shown(item["line"], 4000)
+        for item in (commands if isinstance(commands, list) else [])
+        if isinstance(item, Mapping) and isinstance(item.get("line"), str)
     ]
     return {
         "groups": [
-            ("Model", _flat(held.about("model"))),
+            ("Model", _flat(folder.about("model"))),
             ("Pairs", _flat(pairs)),
             *[
-                (f"Collection {shown(one.get('collection', ''), 80)}", _flat(one))
-                for one in (sources if isinstance(sources, list) else [])
-                if isinstance(one, Mapping)
+                (f"Collection {shown(item.get('collection', ''), 80)}", _flat(item))
+                for item in (sources if isinstance(sources, list) else [])
+                if isinstance(item, Mapping)
             ],
             ("Versions", _flat(versions)),
         ],
-        "checks": _checks(held),
+        "checks": _checks(folder),
         "seeds": ", ".join(sorted(seeds)) or "none",
-        "truncated": _truncated(held),
+        "truncated": _truncated(folder),
         "absent": absent,
-        "notes": [(shown(n, 60), notes_of(result)) for n, result in held.studies.items()],
+        "notes": [(shown(n, 60), notes_of(result)) for n, result in folder.studies.items()],
         "commands": lines[:MOST],
         "cite": f"matchlens {shown(versions.get('matchlens', '?'), 40)}, report on "
-        f"{model_name(held.model)}.",
+        f"{model_name(folder.model)}.",
         "paper": PAPER,
     }
 
 
-def _checks(held: ResultsFolder) -> list[dict[str, object]]:
+def _checks(folder: ResultsFolder) -> list[dict[str, object]]:
     """The check's outcomes, equal ones once: the studies that saw them, a row for each question."""
-    found: dict[tuple[tuple[str, ...], ...], list[str]] = {}
-    for name, result in held.studies.items():
+    outcomes: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for name, result in folder.studies.items():
         rows = tuple(_check_rows(result.options.get("check")))
         if rows:
-            found.setdefault(rows, []).append(shown(name, 60))
-    return [{"studies": ", ".join(names), "rows": rows} for rows, names in found.items()]
+            outcomes.setdefault(rows, []).append(shown(name, 60))
+    return [{"studies": ", ".join(names), "rows": rows} for rows, names in outcomes.items()]
 
 
 def _check_rows(check: object) -> list[tuple[str, ...]]:
@@ -252,15 +257,17 @@ def _check_rows(check: object) -> list[tuple[str, ...]]:
             key = shown(str(name).replace("_", " "), 120)
             rows.append((key, shown(spelled(value), 400), "", ""))
             continue
-        seen, right = value.get("seen"), value.get("ok")
-        verdict = "not asked" if seen is None else "right" if right is True else "wrong"
-        said = NONE if seen is None else shown(spelled(seen), 200)
-        rows.append((prose(value["what"]), said, shown(value.get("expected") or "", 200), verdict))
+        observed, right = value.get("seen"), value.get("ok")
+        verdict = "not tested" if observed is None else "right" if right is True else "wrong"
+        spelled_out = NONE if observed is None else shown(spelled(observed), 200)
+        rows.append(
+            (prose(value["what"]), spelled_out, shown(value.get("expected") or "", 200), verdict)
+        )
     return rows
 
 
-def _truncated(held: ResultsFolder) -> str:
-    for result in held.studies.values():
+def _truncated(folder: ResultsFolder) -> str:
+    for result in folder.studies.values():
         if "truncated" in result.pairs and len(result.pairs):
             count = int(result.pairs["truncated"].to_numpy(dtype=bool).sum())
             return f"{count:,} of {len(result.pairs):,} pairs were cut to the length limit."
@@ -271,10 +278,10 @@ def _flat(value: object, path: str = "") -> list[tuple[str, str]]:
     """Nested mappings as names and texts."""
     items: list[tuple[str, object]] = []
     if isinstance(value, Mapping):
-        items = [(f"{path}, {key}" if path else str(key), one) for key, one in value.items()]
-        items = [(shown(name.replace("_", " "), 120), one) for name, one in items]
-    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-        items = [(f"{path} {place}", one) for place, one in enumerate(value, start=1)]
+        items = [(f"{path}, {key}" if path else str(key), part) for key, part in value.items()]
+        items = [(shown(name.replace("_", " "), 120), part) for name, part in items]
+    elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        items = [(f"{path} {place}", part) for place, part in enumerate(value, start=1)]
     elif value is not None or path:
         return [(path or "outcome", shown(spelled(value), 400))]
-    return [pair for name, one in items for pair in _flat(one, name)][:MOST]
+    return [pair for name, part in items for pair in _flat(part, name)][:MOST]

@@ -81,15 +81,15 @@ def colour(value: float, most: float) -> str:
 
 def blocks(words: Sequence[Word]) -> list[dict[str, object]]:
     """Words by part, in reading order, each with its place."""
-    made: list[dict[str, object]] = []
+    groups: list[dict[str, object]] = []
     for place, word in enumerate(words):
-        if not made or made[-1]["part"] != word.part:
+        if not groups or groups[-1]["part"] != word.part:
             name = PARTS.get(word.part, "other")
-            made.append({"part": word.part, "name": name, "words": [], "after": "", "rest": ""})
-        inside = made[-1]["words"]
+            groups.append({"part": word.part, "name": name, "words": [], "after": "", "rest": ""})
+        inside = groups[-1]["words"]
         assert isinstance(inside, list)  # noqa: S101
         inside.append((place, word))
-    return made
+    return groups
 
 
 def listed(value: object) -> list[object]:
@@ -122,7 +122,7 @@ def bar_rows(
     low, high = min((0.0, *drawn)), max((0.0, *drawn))
     scale = (WIDE - 2) / ((high - low) or 1.0)
     zero = round(1 - low * scale, 1)
-    made: list[dict[str, object]] = []
+    out: list[dict[str, object]] = []
     for key, label, words, cells in rows:
         shown_cells: list[dict[str, object]] = []
         for (number, text, tip), bar in zip(cells, bars, strict=True):
@@ -138,8 +138,8 @@ def bar_rows(
                     "zero": zero,
                 }
             )
-        made.append({"key": key, "label": label, "words": words, "cells": shown_cells})
-    return made
+        out.append({"key": key, "label": label, "words": words, "cells": shown_cells})
+    return out
 
 
 def signed(value: object, digits: int = 3) -> tuple[float, str, str]:
@@ -173,8 +173,8 @@ def notebook_block(view: str) -> str:
 
 def colours() -> str:
     """The page's colours as declarations, each for light and dark by ``color-scheme``."""
-    found = re.search(r":root \{\s*color-scheme: light dark;(.*?)\}", asset("page.css"), re.DOTALL)
-    return found[1] if found else ""
+    match = re.search(r":root \{\s*color-scheme: light dark;(.*?)\}", asset("page.css"), re.DOTALL)
+    return match[1] if match else ""
 
 
 def steps(where: str = "") -> str:

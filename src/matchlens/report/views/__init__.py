@@ -34,7 +34,7 @@ def _no_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     return iter(())
 
 
-def _no_exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def _no_exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     return iter(())
 
 

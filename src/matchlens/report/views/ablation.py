@@ -211,9 +211,9 @@ def all_measures(result: Result) -> Table:
     for row, star in zip(records(table), stars, strict=True):
         cut = str(row["cut"])
         label = {"": "original"}.get(cut, cut)
-        one = rows.setdefault(cut, {"cut": label})
-        one[str(row["measure"])] = NOT_APPLICABLE if row.get("impossible") else row["mean"]
-        one[f"{row['measure']}*"] = star
+        line = rows.setdefault(cut, {"cut": label})
+        line[str(row["measure"])] = NOT_APPLICABLE if row.get("impossible") else row["mean"]
+        line[f"{row['measure']}*"] = star
     notes = ("*: significant, corrected within its measure and family.",)
     title = f"{', '.join(map(str, names))} of the same run"
     return Table("measures", title, tuple(columns), tuple(rows.values()), notes)
@@ -326,12 +326,12 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     yield "table1", partial(figures.comparison, table, measure=str(result.options["measure"]))
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show Table 1 on the page."""
     subtitle = "What is lost when one part no longer reads another, in all layers"
     base = ("table-1", "What each cut costs", subtitle, "Table 1")
-    result = held.get("ablation")
-    if result is None or not any(row["cut"] == "" for row in held.rows("ablation", "table1")):
+    result = folder.get("ablation")
+    if result is None or not any(row["cut"] == "" for row in folder.rows("ablation", "table1")):
         yield Exhibit(
             *base, absent="Table 1 was not made: the folder holds no ablation (matchlens ablation)."
         )
@@ -363,7 +363,7 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
             stored(
                 "table-1",
                 f"{measure} under each cut",
-                held.rows("ablation", "table1"),
+                folder.rows("ablation", "table1"),
                 f"cut queries {NUMBERS}",
                 digits,
             ),

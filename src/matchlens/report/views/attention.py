@@ -222,22 +222,22 @@ def _drawn_1c(by: Keyed, contrast: str, direction: str) -> Drawing:
     )
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the study's exhibits on the page, in the order of the paper."""
-    result = held.get("attention")
-    by = keyed(held.rows("attention", "contrasts"))
+    result = folder.get("attention")
+    by = keyed(folder.rows("attention", "contrasts"))
     drawings = dict(drawn(result)) if by and result is not None else {}
-    yield _figure_1b(held, by, drawings)
-    yield _figure_1c(held, by, drawings)
-    yield profiles.no_ops(held)
-    yield profiles.lexical(held)
-    yield from matching.exhibits(held)
+    yield _figure_1b(folder, by, drawings)
+    yield _figure_1c(folder, by, drawings)
+    yield profiles.no_ops(folder)
+    yield profiles.lexical(folder)
+    yield from matching.exhibits(folder)
 
 
-def _figure_1b(held: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) -> Exhibit:
+def _figure_1b(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) -> Exhibit:
     subtitle = "Which heads read more, and which less, in relevant passages"
     base = ("figure-1b", "Attention and relevance", subtitle, "Figure 1b")
-    result = held.get("attention")
+    result = folder.get("attention")
     contrasts = list(dict.fromkeys(key[1] for key in by if key[0] == "mass"))
     if result is None or not contrasts:
         return Exhibit(*base, absent=f"Figure 1b was not made: {NOT_RUN}")
@@ -298,10 +298,10 @@ def _table_1b(contrast: str, side_of: Mapping[str, Heads]) -> Table:
     return Table(f"figure-1b-{slug(contrast)}", label, tuple(columns), tuple(rows))
 
 
-def _figure_1c(held: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) -> Exhibit:
+def _figure_1c(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) -> Exhibit:
     subtitle = "How peaked the reading is, and how well single heads tell passages apart"
     base = ("figure-1c", "Peaks and distributions", subtitle, "Figure 1c")
-    result = held.get("attention")
+    result = folder.get("attention")
     if result is None:
         return Exhibit(*base, absent=f"Figure 1c was not made: {NOT_RUN}")
     meters = {key[0] for key in by}
@@ -319,7 +319,7 @@ def _figure_1c(held: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]) 
             tables.append(stored(name, label, rows, keys))
     if "entropy" not in meters:
         notes.append("Entropy was not measured, so that the scatter is not drawn.")
-    bins = held.rows("attention", "distributions")
+    bins = folder.rows("attention", "distributions")
     groups = _best(bins)
     if groups:
         label = "Distributions of attention mass, pairs a bin"

@@ -114,6 +114,7 @@ def aligned(result: Result, most: int = MOST) -> Table:
     columns = columns_of(
         f"name {VARIANTS[variant]}:1 z rotation_z crossed_z normalised:2 {contrast}:1 "
         f"{companion}:1 +{colour}:3 {colour}_q{base}",
+        3,
         **{VARIANTS[variant]: "alignment", "z": "/null sd", "rotation_z": "/rotation"},
         **{"crossed_z": "/crossed", "normalised": "trace/sum s", colour: ARROWS[contrast[:2]]},
         **{f"{colour}_q": "q", "base_alignment": "before", "base_change": "change"},
@@ -309,8 +310,8 @@ def cells(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 def bars(result: Result, most: int) -> list[dict[str, object]]:
     """Return the shares of the heads that were looked at, else of the most aligned ones."""
-    given = result.options["heads_looked_at"]
-    names = [str(name) for name in given] if isinstance(given, list | tuple) else []
+    looked_at = result.options["heads_looked_at"]
+    names = [str(name) for name in looked_at] if isinstance(looked_at, list | tuple) else []
     if not names:
         best = most_aligned(result.to_frame("heads"), str(result.options["variant"]), TOP)
         names = [f"{layer}.{head}" for layer, head in best]
@@ -337,7 +338,7 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     rows, variant = records(result.to_frame("heads")), str(result.options["variant"])
     contrast, note = str(result.options["contrast"]), "Logits of the mean tokens: "
     note += f"{logit_words(result)}."
-    for name, one, column, y_words in (
+    for name, pair, column, y_words in (
         ("2", contrast, VARIANTS[variant], VARIANT_WORDS[variant]),
         ("2-companion", COMPANIONS[contrast], VARIANTS[variant], VARIANT_WORDS[variant]),
         ("2-nulls", contrast, "z", NULLS),
@@ -346,13 +347,13 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
             name,
             partial(
                 figures.head_scatter,
-                pd.DataFrame(points(rows, one, column)),
+                pd.DataFrame(points(rows, pair, column)),
                 x="x",
                 y="y",
                 labels={
-                    "x": f"{one.replace('-', f' {MINUS} ')}: {CONTRASTS[one]}",
+                    "x": f"{pair.replace('-', f' {MINUS} ')}: {CONTRASTS[pair]}",
                     "y": y_words,
-                    "colour": f"{ARROWS[one[:2]]} attention mass, relevant {MINUS} easy",
+                    "colour": f"{ARROWS[pair[:2]]} attention mass, relevant {MINUS} easy",
                 },
                 colour="colour",
                 note=note,
@@ -382,16 +383,16 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
         yield "shares", partial(figures.shares, table)
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show Figure 2 and the hypothesis."""
-    yield _figure_2(held)
-    yield _hypothesis(held)
+    yield _figure_2(folder)
+    yield _hypothesis(folder)
 
 
-def _figure_2(held: ResultsFolder) -> Exhibit:
+def _figure_2(folder: ResultsFolder) -> Exhibit:
     subtitle = "Alignment of the query-key matrices against what mean tokens read"
     base = ("figure-2", "What the weights match", subtitle, "Figure 2")
-    result, rows = held.get("circuits"), held.rows("circuits", "heads")
+    result, rows = folder.get("circuits"), folder.rows("circuits", "heads")
     if result is None or not rows:
         return Exhibit(*base, absent=f"Figure 2 was not made: {NOT_RUN}")
     contrast = str(result.options["contrast"])
@@ -420,8 +421,8 @@ def _figure_2(held: ResultsFolder) -> Exhibit:
     if couples.rows:
         legend = words(prose(couples.notes[0]), "legend")
         body.append(titled(couples.title, couples.html(), legend))
-    matches = held.rows("circuits", "matches")
-    body += [_pairs(held.rows("circuits", "vocabulary"), matches)]
+    matches = folder.rows("circuits", "matches")
+    body += [_pairs(folder.rows("circuits", "vocabulary"), matches)]
     lead = (
         f"Of {counted(len(rows), 'head')}, {far['z']} lie {FAR:g} standard deviations or more "
         f"above random Gaussian factors in alignment, {far['rotation_z']} above random singular "
@@ -429,12 +430,12 @@ def _figure_2(held: ResultsFolder) -> Exhibit:
     )
     tables = (
         stored("figure-2", "Every head's circuits", rows, _HEADS),
-        stored("figure-2-spearman", "Spearman", held.rows("circuits", "associations"), _SPEARMAN),
+        stored("figure-2-spearman", "Spearman", folder.rows("circuits", "associations"), _SPEARMAN),
         stored("figure-2-matches", "Strongest token pairs", matches, _MATCHES),
     )
     return Exhibit(
         *base,
-        lead=(*_rho(held.rows("circuits", "associations"), contrast), lead),
+        lead=(*_rho(folder.rows("circuits", "associations"), contrast), lead),
         body=tuple(body),
         tables=tuple(table for table in tables if table.rows),
         result=result,
@@ -484,10 +485,10 @@ def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
     return titled(heading, tag("dl", *items, class_="matches"))
 
 
-def _hypothesis(held: ResultsFolder) -> Exhibit:
+def _hypothesis(folder: ResultsFolder) -> Exhibit:
     base = ("hypothesis", "The hypothesis", "What the query-key logits vary with")
-    result, logits = held.get("circuits"), held.rows("circuits", "logits")
-    shares = held.rows("circuits", "shares")
+    result, logits = folder.get("circuits"), folder.rows("circuits", "logits")
+    shares = folder.rows("circuits", "shares")
     if result is None or not logits or not shares:
         return Exhibit(*base, absent=f"The hypothesis was not tested: {NOT_RUN}")
     table, marks = medians(result), bars(result, MOST_HEADS)

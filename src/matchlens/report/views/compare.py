@@ -40,15 +40,15 @@ def text(result: Result) -> str:
 
 def files(result: Result) -> dict[str, str | bytes]:
     """Return the comparison's text, LaTeX, figures and page, file name to content."""
-    found: dict[str, str | bytes] = {"compare.txt": text(result)}
-    found |= {f"comparison/{table.name}.tex": table.latex() for table in tables(result)}
+    content_of: dict[str, str | bytes] = {"compare.txt": text(result)}
+    content_of |= {f"comparison/{table.name}.tex": table.latex() for table in tables(result)}
     pictures = {}
     for name, draw in drawn(result):
         for ending, content in figures.render(draw()).items():
-            found[f"comparison/figures/{name}.{ending}"] = content
+            content_of[f"comparison/figures/{name}.{ending}"] = content
             if ending == "svg":
                 pictures[caption_of(name)] = content.decode()
-    return {**found, "compare.html": page(result, pictures)}
+    return {**content_of, "compare.html": page(result, pictures)}
 
 
 def page(result: Result, pictures: Mapping[str, str]) -> str:
@@ -207,14 +207,14 @@ def _overlaps(rows: Sequence[Row], digits: int) -> Table:
 
 
 def _heads(rows: Sequence[Row], digits: int) -> Table:
-    found: dict[tuple[str, int, int], dict[str, object]] = {}
+    lines: dict[tuple[str, int, int], dict[str, object]] = {}
     keys = _keys(rows)
     for row in rows:
         name = str(row["direction"]), int(str(row["layer"])), int(str(row["head"]))
-        line = found.setdefault(name, {"direction": name[0], "name": name[1:]})
+        line = lines.setdefault(name, {"direction": name[0], "name": name[1:]})
         kept = "" if row["held"] else "?"
         line[keys[str(row["folder"])]] = f"{row['kind']} {printed(row['auc'], 2)}{kept}"
-    order = sorted(found, key=lambda name: (name[0], -len(found[name]), *name[1:]))
+    order = sorted(lines, key=lambda name: (name[0], -len(lines[name]), *name[1:]))
     columns = (*columns_of("direction name"), *_cells(rows))
     columns = (
         Column("direction", "direction", kind="cut"),
@@ -225,7 +225,7 @@ def _heads(rows: Sequence[Row], digits: int) -> Table:
         "kind and AUC (relevant against easy) on the half of the queries that describes; ?: does "
         "not hold there; -: not found."
     )
-    return Table("heads", "Matching heads", columns, tuple(found[n] for n in order), (note,))
+    return Table("heads", "Matching heads", columns, tuple(lines[n] for n in order), (note,))
 
 
 def _screens(rows: Sequence[Row], digits: int) -> Table:

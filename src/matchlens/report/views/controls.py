@@ -51,7 +51,9 @@ def controls_of(row: Row) -> list[str]:
 
 def verdict_of(row: Row) -> str:
     """Say what the row-matched control shows of a cut."""
-    said = _VERDICTS.get(str(row["verdict"]), f"undecided ({row.get('lacking') or 'not tested'})")
+    sentence = _VERDICTS.get(
+        str(row["verdict"]), f"undecided ({row.get('lacking') or 'not tested'})"
+    )
     tests = ""
     if isinstance(row.get("p_beyond"), float):
         tests = (
@@ -59,7 +61,7 @@ def verdict_of(row: Row) -> str:
             f"{printed(row['p_only'], 3)}; of the deciding test corrected over the cuts: "
             f"{printed(row['verdict_p_holm'], 3)}]"
         )
-    return f"{row['cut']}: {said.format(margin=printed(row.get('margin'), 3))}.{tests}"
+    return f"{row['cut']}: {sentence.format(margin=printed(row.get('margin'), 3))}.{tests}"
 
 
 def controls(result: Result) -> Table:
@@ -150,14 +152,14 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     yield "controls", partial(figures.comparison, table, measure=str(result.options["measure"]))
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the cuts and their controls."""
     base = (
         "controls",
         "Cuts beside their controls",
         "Whether the direction matters, or only the amount that is cut",
     )
-    result, rows = held.get("controls"), held.rows("controls", "controls")
+    result, rows = folder.get("controls"), folder.rows("controls", "controls")
     if result is None or not rows:
         absent = "Cuts were not compared with controls (matchlens sweep controls)."
         yield Exhibit(*base, absent=absent)
@@ -206,7 +208,7 @@ _STORED = (
 def _lead(rows: Sequence[Row], digits: int) -> tuple[str, ...]:
     if not any(map(_judged, rows)):
         return ("These controls are from before the same rows' loss was controlled for.",)
-    said = []
+    sentences = []
     for verdict, begin in (
         ("beyond the amount", "More than the amount of attention lost is shown to matter for"),
         ("only the amount", "Only the amount of attention lost is shown to matter for"),
@@ -218,11 +220,13 @@ def _lead(rows: Sequence[Row], digits: int) -> tuple[str, ...]:
             for row in rows
             if row.get("verdict") == verdict
         )
-        said += [f"{begin} {names}."] if names else []
+        sentences += [f"{begin} {names}."] if names else []
     open_ = [arrow(row["cut"]) for row in rows if row.get("verdict") == "undecided"]
     if open_:
-        said.append(f"{len(open_)} of {counted(len(rows), 'cut')} undecided: {', '.join(open_)}.")
-    return (" ".join(said),)
+        sentences.append(
+            f"{len(open_)} of {counted(len(rows), 'cut')} undecided: {', '.join(open_)}."
+        )
+    return (" ".join(sentences),)
 
 
 def head_sets(result: Result) -> Table:
@@ -233,7 +237,7 @@ def head_sets(result: Result) -> Table:
         least, most = (row.get(f"random_mass_{end}") for end in ("low", "high"))
         ends: dict[str, object] = {"random_ci": (row["random_low"], row["random_high"])}
         if row.get("random_mass") is not None:
-            mean, low, high = (printed(one, 3) for one in (row["random_mass"], least, most))
+            mean, low, high = (printed(value, 3) for value in (row["random_mass"], least, most))
             ends["random_mass"] = f"{mean} [{low}, {high}]"
         rows.append({**row, **ends, "diff*": number(row["p_random_holm"]) <= 0.05})
     columns = columns_of(

@@ -38,7 +38,7 @@ TEXTS = {
 RATIOS = {"stem": "same stem", "query_words": "query words", "near": "near words"}
 
 
-def found(result: Result) -> list[dict[str, object]]:
+def matching_rows(result: Result) -> list[dict[str, object]]:
     """Return the rows of the matching heads, by direction and AUC."""
     rows = [row for row in records(result.to_frame("matching")) if row.get("matching")]
     rows.sort(key=lambda row: (str(row["direction"]), -number(row["auc"] or 0.0)))
@@ -49,17 +49,17 @@ def heads(result: Result) -> Table:
     """Lay out the matching heads."""
     if is_earlier(result.tables):
         return Table("matching", "Matching heads", (), (), (f"Not shown: {EARLIER}.",))
-    rows = found(result)
+    rows = matching_rows(result)
     causal, measured = ("effect" in rows[0], "beside_overlap" in rows[0]) if rows else (False,) * 2
     body = []
     for row in rows:
         names = [shown(kind, 20) for kind in str(row["kind"]).split(", ")]
         chips = Markup(" ").join(tag("span", name, class_=f"kind {name}") for name in names)
-        held = ("✓ held", "yes") if row["held"] else ("not held", "soft")
+        verdict = ("✓ held", "yes") if row["held"] else ("not held", "soft")
         line = {
             "name": (row["layer"], row["head"]),
             "kind~": chips,
-            "held~": tag("span", held[0], class_=held[1]),
+            "held~": tag("span", verdict[0], class_=verdict[1]),
         }
         line |= {"auc*": "" if row["held"] else "?"}
         if causal:
@@ -143,13 +143,13 @@ def published(result: Result) -> list[str]:
 def texts_alone(result: Result) -> str:
     """Say what AUC the texts have that need no attention."""
     rows = records(result.to_frame("references")) if "references" in result.tables else []
-    said = ", ".join(
+    aucs = ", ".join(
         f"{TEXTS.get(str(row['quantity']), shown(row['quantity']))} {printed(row['auc'], 2)} "
         f"({printed(row['auc_all'], 2)})"
         for row in rows
     )
-    return said and (
-        f"AUC of the texts alone, passages of like length (all passages): {said}; overlap: of the "
+    return aucs and (
+        f"AUC of the texts alone, passages of like length (all passages): {aucs}; overlap: of the "
         "query's words with the passage; similarity: of static embeddings."
     )
 
@@ -158,9 +158,9 @@ def lines(result: Result) -> list[str]:
     """Print the matching heads and how they were found."""
     if is_earlier(result.tables):
         return ["", f"Matching heads are not shown: {EARLIER}"]
-    given = result.options["thresholds"]
-    assert isinstance(given, Mapping)  # noqa: S101
-    limits = Thresholds(**given)
+    thresholds = result.options["thresholds"]
+    assert isinstance(thresholds, Mapping)  # noqa: S101
+    limits = Thresholds(**thresholds)
     out = [
         "",
         f"Matching heads: relevant above easy passages of like length (within {limits.length:.0%}) "
@@ -177,12 +177,12 @@ def lines(result: Result) -> list[str]:
         *("direction", "name", "auc_found", "q_found", "auc", "p_holm", "beside_overlap"),
         *("same_stem", "effect", "effect_q", "causal", "kind"),
     )
-    held = sum(bool(row["held"]) for row in table.rows)
+    holding = sum(bool(row["held"]) for row in table.rows)
     out += [
         *text.text(),
         "",
-        f"{len(table.rows)} found, {held} hold on the other half (? marks the others). p (Holm): "
-        "over them; q: Benjamini-Hochberg over all heads.",
+        f"{len(table.rows)} found, {holding} hold on the other half (? marks the others). "
+        "p (Holm): over them; q: Benjamini-Hochberg over all heads.",
     ]
     if any(column.key == "beside_overlap" for column in table.columns):
         out.append(
@@ -212,14 +212,14 @@ def sets_lines(result: Result) -> list[str]:
     return ["", table.title, "", *table.text(), "", *table.notes] if table.rows else []
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the matching heads."""
     base = (
         "matching",
         "Matching heads",
         "Heads that tell relevant passages apart, and what the ranking loses with them",
     )
-    result = held.get("attention")
+    result = folder.get("attention")
     if result is None:
         absent = "attention was not measured (matchlens attention)."
         yield Exhibit(*base, absent=f"Matching heads were not looked for: {absent}")
@@ -227,7 +227,7 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
     if is_earlier(result.tables):
         yield Exhibit(*base, absent=f"Matching heads are not shown: {EARLIER}.")
         return
-    every, table = held.rows("attention", "matching"), heads(result)
+    every, table = folder.rows("attention", "matching"), heads(result)
     causal = bool(table.rows) and "effect" in table.rows[0]
     notes = []
     if table.rows and not causal:
@@ -248,7 +248,7 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
         words(prose(texts_alone(result)), "legend") if texts_alone(result) else Markup(""),
         table.pick(*_PAGE).html(tall=True) if table.rows else Markup(""),
         words(caption),
-        _published(held.rows("attention", "published")),
+        _published(folder.rows("attention", "published")),
     ]
     if together.rows:
         caption = "Diamonds: the set; dots: random sets with as many heads in each layer."
@@ -261,7 +261,7 @@ def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
                     tuple(every))]  # fmt: skip
     if together.rows:
         columns = columns_of(_SETS, draws="random sets", random_mean="random mean")
-        every_set = tuple(held.rows("attention", "sets"))
+        every_set = tuple(folder.rows("attention", "sets"))
         tables.append(Table("matching-sets", "Sets beside random sets", columns, every_set))
     yield Exhibit(
         *base,
@@ -294,7 +294,7 @@ def _stored(rows: Sequence[Row], causal: bool) -> tuple[Column, ...]:
     return columns_of(
         "direction layer head auc_found q_found auc:3 diff:4 p_holm +over_cls q_cls +over_sep "
         f"q_sep same_token:3 same_stem {' '.join(beside)} {' '.join(pairs_of)} kind matching=flag "
-        f"held {effect}",
+        f"held {effect}", 3,
         diff="mass change", over_cls="AUC above CLS", q_cls="q CLS", over_sep="AUC above SEP1",
         q_sep="q SEP1", effect_low="95% low", effect_high="95% high", effect_q="effect q",
         **beside, **ratios, **tests,
@@ -329,20 +329,20 @@ def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str,
         return ("No matching heads were looked for; the notes say why.",)
     if not rows:
         return ("No head is a matching head under these thresholds.",)
-    said = []
+    sentences = []
     for direction in dict.fromkeys(str(row["direction"]) for row in every):
         own = [row for row in rows if row["direction"] == direction]
-        held = sum(bool(row["held"]) for row in own)
+        holding = sum(bool(row["held"]) for row in own)
         kinds = Counter(kind for row in own for kind in str(row["kind"]).split(", "))
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        said.append(
-            f"{both(direction)}: {counted(len(own), 'matching head')}, {held} hold on the other "
+        sentences.append(
+            f"{both(direction)}: {counted(len(own), 'matching head')}, {holding} hold on the other "
             f"half{f' ({told})' if told else ''}."
         )
     if causal:
         star = sum(number(row["effect_q"]) <= 0.05 for row in rows)
-        said.append(f"Cut alone, {star} of {len(rows)} change the ranking (q ≤ .05).")
-    return tuple(said)
+        sentences.append(f"Cut alone, {star} of {len(rows)} change the ranking (q ≤ .05).")
+    return tuple(sentences)
 
 
 def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:

@@ -53,9 +53,9 @@ def latex(result: Result) -> str:
     return cells.latex(notes=result.notes)
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the comparison; nothing where it was not asked for."""
-    result, rows = held.get("wexir25"), held.rows("wexir25", "comparison")
+    result, rows = folder.get("wexir25"), folder.rows("wexir25", "comparison")
     if result is None or not rows:
         return
     cells = table(result)

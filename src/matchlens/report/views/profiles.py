@@ -79,8 +79,8 @@ def semantic(contrasts: Sequence[Row]) -> list[str]:
 
 
 def _of(rows: Sequence[Row], meter: str, contrast: str, direction: str) -> list[Row]:
-    asked = {"meter": meter, "contrast": contrast, "direction": direction}
-    return [row for row in rows if all(row[name] == value for name, value in asked.items())]
+    key = {"meter": meter, "contrast": contrast, "direction": direction}
+    return [row for row in rows if all(row[name] == value for name, value in key.items())]
 
 
 def starred(rows: Sequence[Row]) -> tuple[int, int]:
@@ -147,11 +147,11 @@ def stems(rows: Sequence[Row], direction: str) -> list[dict[str, object]]:
     ]
 
 
-def no_ops(held: ResultsFolder) -> Exhibit:
+def no_ops(folder: ResultsFolder) -> Exhibit:
     """Show how much is read from the special tokens."""
     subtitle = "How much is read from the special tokens, and how much of it is written"
     base = ("no-op", "Attention to special tokens", subtitle)
-    result, rows = held.get("attention"), held.rows("attention", "noop")
+    result, rows = folder.get("attention"), folder.rows("attention", "noop")
     if result is None or not rows:
         return Exhibit(*base, absent=f"No-ops were not looked for: {NOT_RUN}")
     there = [kind for kind in SHARES if f"{kind}_CLS" in rows[0]]
@@ -202,18 +202,18 @@ def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
     return Panel(f"no-op-{kind}", label, drawings)
 
 
-def lexical(held: ResultsFolder) -> Exhibit:
+def lexical(folder: ResultsFolder) -> Exhibit:
     """Show the same-stem share by layer and class, and matching in hard and easy passages."""
     subtitle = "How much is read from the same word, layer by layer"
     base = ("lexical", "Lexical and semantic matching", subtitle)
-    result, rows = held.get("attention"), held.rows("attention", "lexical")
+    result, rows = folder.get("attention"), folder.rows("attention", "lexical")
     if result is None:
         return Exhibit(*base, absent=f"Lexical matching was not looked for: {NOT_RUN}")
     if not rows or "same_stem" not in rows[0]:
         return Exhibit(*base, absent="The same-stem share was not measured (meter same_stem).")
     order = list(dict.fromkeys([*DIRECTIONS, *(str(row["direction"]) for row in rows)]))
     there = {str(row["direction"]) for row in rows}
-    compared, notes = kinds(held.rows("attention", "kinds")), ()
+    compared, notes = kinds(folder.rows("attention", "kinds")), ()
     if not compared.rows:
         lacking = "The collection does not tell exact words from paraphrases, so that these are "
         notes = (*notes, f"{lacking}not compared.")
@@ -224,15 +224,15 @@ def lexical(held: ResultsFolder) -> Exhibit:
     shares = [_lexical_panel(rows, direction) for direction in order if direction in there]
     body = [panels("lexical", shares), words(caption)]
     body += [titled(prose(table.title), table.html()) for table in (compared,) if table.rows]
-    body += _by_query(held)
+    body += _by_query(folder)
     keys = "direction class layer same_stem low high mass"
     ends = {"low": "lower quartile", "high": "upper quartile"}
     tables = [stored("lexical", "Same-stem share by layer", rows, keys, 3, **ends)]
     for name, label, keys in (("stages", "Depth of matching", f"{_STAGES} p_earlier negative"),
                               ("negatives", "Semantic mass by query", _NEGATIVES)):  # fmt: skip
-        some = held.rows("attention", name)
+        some = folder.rows("attention", name)
         tables += [stored(f"lexical-{name}", label, some, keys)] if some else []
-    sentences = map(prose, semantic(held.rows("attention", "contrasts")))
+    sentences = map(prose, semantic(folder.rows("attention", "contrasts")))
     return Exhibit(
         *base,
         lead=(*_lexical_lead(rows), *sentences),
@@ -270,9 +270,9 @@ def _lexical_lead(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _by_query(held: ResultsFolder) -> list[Markup]:
+def _by_query(folder: ResultsFolder) -> list[Markup]:
     """The depth of both kinds of matching, and semantic mass of hard and easy negatives."""
-    out, stages = [], held.rows("attention", "stages")
+    out, stages = [], folder.rows("attention", "stages")
     if stages:
         table = stored("stages", "Depth of matching", stages, _STAGES, direction=_DEPTH)
         legend = (
@@ -282,7 +282,7 @@ def _by_query(held: ResultsFolder) -> list[Markup]:
         heading = "Where matching lies on the way through the layers"
         out.append(titled(heading, table.html(), words(legend, "legend")))
     by: dict[tuple[object, bool], list[Row]] = {}
-    for row in held.rows("attention", "negatives"):
+    for row in folder.rows("attention", "negatives"):
         by.setdefault((row["direction"], bool(row.get("selected"))), []).append(row)
     body = []
     for (direction, chosen), rows in by.items():

@@ -132,9 +132,9 @@ def screen_files(result: Result) -> dict[str, str | bytes]:
     return files
 
 
-def exhibits(held: ResultsFolder) -> Iterator[Exhibit]:
+def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the screen: a map of the heads for each direction, and its check."""
-    result, rows = held.get("screen"), held.rows("screen", "gates")
+    result, rows = folder.get("screen"), folder.rows("screen", "gates")
     if result is None or not rows:
         return
     views = [

@@ -155,12 +155,16 @@ def selected(result: Result) -> Table:
         f"cut diff_select:{digits} q_select diff_report:{digits} ci p_report_holm", digits,
         diff_select="half 0", q_select="q (BH)", diff_report="half 1", ci="95% interval",
     )  # fmt: skip
-    found = any((row["q_select"] or 0.0) <= 0.05 for row in rows)  # type: ignore[operator]
-    none = [] if found else ["None has q <= .05 on half 0; these are the largest changes there."]
-    held = sum(bool(row["held"]) for row in rows)
+    any_selected = any((row["q_select"] or 0.0) <= 0.05 for row in rows)  # type: ignore[operator]
+    none = (
+        []
+        if any_selected
+        else ["None has q <= .05 on half 0; these are the largest changes there."]
+    )
+    holding = sum(bool(row["held"]) for row in rows)
     holds = "hold: the same sign and Holm-corrected p <= .05 on half 1."
     title = "Selected on one half of the queries (half 0), reported on the other (half 1)"
-    notes = (*none, f"{held} of {len(rows)} {holds}")
+    notes = (*none, f"{holding} of {len(rows)} {holds}")
     return Table("heads-selected", title, columns, tuple(rows), notes)
 
 
@@ -225,15 +229,15 @@ def _head_tip(row: Row, digits: int, measure: str) -> str:
     return f"head {row['n']}.{row['head']}: {explained}"
 
 
-def layers(held: ResultsFolder) -> Iterator[Exhibit]:
+def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show curves by layer, a panel for each kind of sweep and way of cutting."""
     subtitle = "How the ranking falls with the layers in which a direction is cut"
     base = ("figure-1a", "Cuts layer by layer", subtitle, "Figure 1a")
-    sweeps = {kind: held.get(f"sweep-{kind}") for kind in KINDS}
+    sweeps = {kind: folder.get(f"sweep-{kind}") for kind in KINDS}
     there = {
         kind: result
         for kind, result in sweeps.items()
-        if result is not None and held.rows(f"sweep-{kind}", "points")
+        if result is not None and folder.rows(f"sweep-{kind}", "points")
     }
     if not there:
         absent = "Figure 1a was not made: the folder holds no sweep over layers (matchlens sweep)."
@@ -244,7 +248,7 @@ def layers(held: ResultsFolder) -> Iterator[Exhibit]:
         rows = marked(result, "points")
         for how, draw in drawn(result):
             views += _panels(result, how, [row for row in rows if row["how"] == how], draw)
-        rows_ = held.rows(f"sweep-{kind}", "points")
+        rows_ = folder.rows(f"sweep-{kind}", "points")
         keys = f"direction how n cut queries {NUMBERS}"
         name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind]}"
         tables.append(stored(name, title, rows_, keys, digits_of(result)))
@@ -314,10 +318,10 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     return [f"{sentence}."]
 
 
-def heads(held: ResultsFolder) -> Iterator[Exhibit]:
+def heads(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show a map of every head cut alone, a panel for each direction and way."""
     base = ("heads", "Every head cut alone", "What is lost when one head is cut")
-    result, every = held.get("sweep-heads"), held.rows("sweep-heads", "points")
+    result, every = folder.get("sweep-heads"), folder.rows("sweep-heads", "points")
     if result is None or not every:
         yield Exhibit(*base, absent="Heads were not cut one by one (matchlens sweep heads).")
         return
@@ -333,7 +337,7 @@ def heads(held: ResultsFolder) -> Iterator[Exhibit]:
     place = "direction how n head"
     columns = f"{place} queries mean diff share ci_low ci_high p p_holm q"
     tables = [stored("heads", "Each head cut alone", every, columns, digits, n="layer")]
-    chosen = held.rows("sweep-heads", "selected")
+    chosen = folder.rows("sweep-heads", "selected")
     lead = [
         f"{sum(bool(row['star']) for row in rows)} of {counted(len(rows), 'head')} change "
         f"{measure} significantly when cut alone. The largest losses: {worst}."

@@ -46,7 +46,7 @@ class View:
     heads: tuple[tuple[int, int], ...]
 
 
-def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
+def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
     """The exhibit of the pairs that were looked into.
 
     Args:
@@ -60,8 +60,8 @@ def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
         "subtitle": "What single heads read in it, and how its score moves under each cut",
         "definition": DEFINITIONS["pair"],
     }
-    result, looks = held.get("looking"), held.rows("looking", "looks")
-    if result is None or not looks or not held.rows("looking", "tokens"):
+    result, looks = folder.get("looking"), folder.rows("looking", "looks")
+    if result is None or not looks or not folder.rows("looking", "tokens"):
         return Exhibit(**base, absent="No pair was kept to look into (matchlens study does that).")
     received, notes = _received(result), []
     if received is None:
@@ -80,7 +80,7 @@ def looking(held: ResultsFolder, heads: int | None = None) -> Exhibit:
         Column("score_original", "original score", 3),
         Column("rank_original", "original rank", 0),
     )
-    cuts = tuple(held.rows("looking", "cuts"))
+    cuts = tuple(folder.rows("looking", "cuts"))
     return Exhibit(
         **base,
         lead=(f"{counted(len(looks), 'pair')}; each says why it was chosen.",),
@@ -119,12 +119,14 @@ def looked(result: Result, heads: int | None = None, *, alone: bool = False) -> 
     for places in by_query.values():
         cards, some = [], [looks[place] for place in places]
         for place, look in zip(places, some, strict=True):
-            mine = tokens.get(look["look"], [])
-            seen = {} if received is None else _seen(received[place], len(mine), views)
-            values = seen[first][order[0]] if seen else None
+            words_of = tokens.get(look["look"], [])
+            attention = (
+                {} if received is None else _attention(received[place], len(words_of), views)
+            )
+            values = attention[first][order[0]] if attention else None
             badge = LETTERS[len(cards) % len(LETTERS)]
-            cards.append(_card(len(data), f"pair-{place + 1}", badge, look, mine, values))
-            data.append({key: [_packed(row) for row in value] for key, value in seen.items()})
+            cards.append(_card(len(data), f"pair-{place + 1}", badge, look, words_of, values))
+            data.append({key: [_packed(row) for row in value] for key, value in attention.items()})
         bars = _bars(cuts, some, [str(card["badge"]) for card in cards])
         scenes.append(
             {
@@ -173,8 +175,8 @@ def _views(result: Result, received: np.ndarray, heads: int | None) -> list[View
     if matching:
         views.append(View(MATCHING, f"the {counted(len(matching), 'matching head')}", matching))
     for layer in range(layers):
-        mine = tuple((layer, head) for head in range(per_layer))
-        views.append(View(f"L{layer}", f"layer {layer}", mine))
+        layer_heads = tuple((layer, head) for head in range(per_layer))
+        views.append(View(f"L{layer}", f"layer {layer}", layer_heads))
     single = every if heads is None else matching[:heads]
     return views + [
         View(f"{a}.{b}", f"head {a}.{b}{about.get((a, b), '')}", ((a, b),)) for a, b in single
@@ -186,10 +188,12 @@ def _about(row: Row) -> str:
     return arrow(row["directions"]) + (f", {kind}" if kind else "")
 
 
-def _seen(received: np.ndarray, places: int, views: Sequence[View]) -> Mapping[str, np.ndarray]:
+def _attention(
+    received: np.ndarray, places: int, views: Sequence[View]
+) -> Mapping[str, np.ndarray]:
     """View to [reader, place], means over its heads; nothing known is 0."""
-    mine = np.nan_to_num(np.asarray(received[..., :places], dtype=np.float64), nan=0.0)
-    return {view.key: mine[tuple(np.array(view.heads).T)].mean(axis=0) for view in views}
+    known = np.nan_to_num(np.asarray(received[..., :places], dtype=np.float64), nan=0.0)
+    return {view.key: known[tuple(np.array(view.heads).T)].mean(axis=0) for view in views}
 
 
 def _packed(values: np.ndarray) -> list[object]:
@@ -258,9 +262,9 @@ def _card(
         )
         colour = "" if values is None else level(min(float(values[k]), most), most)
         tip = "" if values is None else f"receives {num(float(values[k]), 4)} when the query reads"
-        said = f"{token} ({PARTS.get(part, 'other')})"
+        label = f"{token} ({PARTS.get(part, 'other')})"
         words.append(
-            Word(shown(row["text"] or row["token"], TOKEN), part, " " * apart, colour, said, tip)
+            Word(shown(row["text"] or row["token"], TOKEN), part, " " * apart, colour, label, tip)
         )
     return {
         "number": place,
@@ -286,18 +290,18 @@ def _bars(cuts: Sequence[Row], looks: Sequence[Row], badges: Sequence[str]) -> l
         some = [_change(cells.get((cut, look["look"]))) for look in looks]
         if any(isfinite(change) for change, _, _ in some):
             rows.append(("", arrow(cut), reads(cut), some))
-    made = []
+    tables = []
     for layered in (False, True):
-        mine = [row for row in rows if layered == any(sign in row[1] for sign in "@#")]
-        if not mine:
+        chosen = [row for row in rows if layered == any(sign in row[1] for sign in "@#")]
+        if not chosen:
             continue
         if not layered:
-            mine.sort(key=lambda row: min((c for c, _, _ in row[3] if isfinite(c)), default=0.0))
-        drawn = bar_rows(mine, [True] * len(looks))
-        folded = f"Cuts of some layers ({len(mine)})" if layered else ""
+            chosen.sort(key=lambda row: min((c for c, _, _ in row[3] if isfinite(c)), default=0.0))
+        drawn = bar_rows(chosen, [True] * len(looks))
+        folded = f"Cuts of some layers ({len(chosen)})" if layered else ""
         caption = f"Change of the score under cuts {'of some' if layered else 'in all'} layers"
-        made.append(Bars(caption, "cut", tuple(badges), drawn, folded))
-    return made
+        tables.append(Bars(caption, "cut", tuple(badges), drawn, folded))
+    return tables
 
 
 def _change(row: Row | None) -> tuple[float, str, str]:

@@ -3,7 +3,7 @@
   const root = document.documentElement;
   root.classList.add("js");
   const all = (query, where = document) => [...where.querySelectorAll(query)];
-  const held = JSON.parse(document.getElementById("data").textContent);
+  const data = JSON.parse(document.getElementById("data").textContent);
   const minus = "\u2212";
 
   // Tooltips: what an element's title says, when it is pointed at or focused.
@@ -65,7 +65,7 @@
   for (const group of all("svg.chart, [data-marks]")) {
     const marks = all("[data-tipped]", group);
     if (!marks.length) continue;
-    const seen = (mark) => mark.getClientRects().length > 0;
+    const visible = (mark) => mark.getClientRects().length > 0;
     const columns = Number(group.dataset.columns) || 0;
     marks.forEach((mark, place) => mark.setAttribute("tabindex", place ? "-1" : "0"));
     group.addEventListener("keydown", (event) => {
@@ -80,7 +80,7 @@
       else if (!step) return;
       event.preventDefault();
       do to += step;
-      while (marks[to] && !seen(marks[to]));
+      while (marks[to] && !visible(marks[to]));
       if (!marks[to]) return;
       marks[from].setAttribute("tabindex", "-1");
       marks[to].setAttribute("tabindex", "0");
@@ -151,7 +151,7 @@
       head.append(button);
       button.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
-        heads.forEach((one) => one.removeAttribute("aria-sort"));
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", up ? "ascending" : "descending");
         const body = table.tBodies[0];
         const rows = [...body.rows].map((row) => [worth(row.cells[column]), row]);
@@ -176,7 +176,7 @@
   for (const button of all("[data-csv]")) {
     button.hidden = false;
     button.addEventListener("click", () => {
-      const table = held.tables[button.dataset.csv];
+      const table = data.tables[button.dataset.csv];
       const lines = [table.columns, ...table.rows].map((row) => row.map(quoted).join(","));
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([lines.join("\r\n"), "\r\n"], { type: "text/csv" }));
@@ -234,7 +234,7 @@
       button.className = "quiet";
       button.textContent = words;
       button.addEventListener("click", () => {
-        all("input", box).forEach((one) => (one.checked = on));
+        all("input", box).forEach((input) => (input.checked = on));
         count();
       });
       bulk.append(button);
@@ -304,9 +304,9 @@
   // On paper everything is open, but for long tables.
   const folded = [];
   addEventListener("beforeprint", () => {
-    for (const one of all("details:not([open]):not([data-long])")) {
-      one.open = true;
-      folded.push(one);
+    for (const details of all("details:not([open]):not([data-long])")) {
+      details.open = true;
+      folded.push(details);
     }
   });
   addEventListener("afterprint", () => {
