@@ -251,6 +251,16 @@ def both(text: object) -> str:
     return f"{arrow(text)}: {words}" if words else arrow(text)
 
 
+def glossed(text: object) -> str:
+    """Write a direction in symbols, with its words in parentheses, for the middle of a sentence.
+
+    >>> glossed("Q->D")
+    'Q\\xa0→\\xa0D (the query reads the document)'
+    """
+    words = reads(text)
+    return f"{arrow(text)} ({words})" if words else arrow(text)
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Count a noun.
 

@@ -318,7 +318,7 @@ def _figure_1c(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]
             keys = f"layer head {across} {across}_q entropy entropy_q same_token"
             tables.append(stored(name, label, rows, keys))
     if "entropy" not in meters:
-        notes.append("Entropy was not measured, so that the scatter is not drawn.")
+        notes.append("Entropy was not measured, so the scatter is not drawn.")
     bins = folder.rows("attention", "distributions")
     groups = _best(bins)
     if groups:

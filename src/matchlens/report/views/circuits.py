@@ -23,6 +23,7 @@ from matchlens.report.texts import (
     chance,
     counted,
     equals,
+    glossed,
     interval,
     known,
     note_lines,
@@ -258,7 +259,7 @@ def _matches(result: Result) -> list[str]:
     rows, matches = (records(result.to_frame(name)) for name in ("vocabulary", "matches"))
     for name, row, some in vocabulary(rows, matches):
         sentence = (
-            f"itself the best match for {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
+            f"match themselves best: {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
         )
         head = heads[row["layer"], row["head"]]
         if "same_token_QD" in head:
@@ -471,7 +472,7 @@ def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
     items = []
     for name, row, some in vocabulary(rows, matches):
         tokens = f"{int(number(row['tokens'])):,}"
-        sentence = f"itself the best match for {num(row['self_rate'], 3)} of {tokens} tokens."
+        sentence = f"Match themselves best: {num(row['self_rate'], 3)} of {tokens} tokens."
         couples = []
         for match in some[:PAIRS]:
             reader, read = (tag("bdi", shown(match[side], 40)) for side in ("reader", "read"))
@@ -499,8 +500,8 @@ def _hypothesis(folder: ResultsFolder) -> Exhibit:
         by.setdefault(name, {})[str(row["term"])] = row["share"]
     every = [{**row, **by.get((row["layer"], row["head"], row["direction"]), {})} for row in logits]
     lead = (
-        f"{both(first['direction'])}: the share of each cross term, which the paper takes for 0, "
-        f"is at most {num(result.options.get('cross'), 2)} either way in {first['count']} of "
+        f"{glossed(first['direction'])}: the share of each cross term, which the paper takes for "
+        f"0, is at most {num(result.options.get('cross'), 2)} either way in {first['count']} of "
         f"{counted(int(number(first['heads'])), 'head')}."
     )
     caption = (
@@ -521,7 +522,7 @@ def _hypothesis(folder: ResultsFolder) -> Exhibit:
         body=(
             table.html(),
             words(prose(table.notes[0]), "legend"),
-            titled("Heads that were looked at", *blocks),
+            titled("The heads examined", *blocks),
         ),
         tables=(stored("hypothesis", "Shares by head and direction", every, _LOGITS, 3, **_NAMES),),
         result=result,

@@ -57,10 +57,12 @@ def verdict_of(row: Row) -> str:
     tests = ""
     if isinstance(row.get("p_beyond"), float):
         tests = (
-            f" [uncorrected p: beyond {printed(row['p_beyond'], 3)}, only "
-            f"{printed(row['p_only'], 3)}; of the deciding test corrected over the cuts: "
-            f"{printed(row['verdict_p_holm'], 3)}]"
+            f"uncorrected p: beyond {printed(row['p_beyond'], 3)}, only {printed(row['p_only'], 3)}"
         )
+        if row.get("verdict_p_holm") is not None:
+            corrected = printed(row["verdict_p_holm"], 3)
+            tests += f"; of the deciding test corrected over the cuts: {corrected}"
+        tests = f" [{tests}]"
     return f"{row['cut']}: {sentence.format(margin=printed(row.get('margin'), 3))}.{tests}"
 
 
@@ -169,8 +171,8 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     table, verdicts = controls(result), [verdict_of(row) for row in rows if _judged(row)]
     caption = (
         f"Change of {measure} under each cut and under its controls (mean of "
-        f"{shown(result.options.get('draws'))} draws), with 95% intervals. Filled: significant "
-        "change against the original."
+        f"{counted(int(number(result.options['draws'])), 'draw')}), with 95% intervals. Filled: "
+        "significant change against the original."
     )
     body = [
         *(chart(draw) for _, draw in drawn(result)),

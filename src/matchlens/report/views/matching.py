@@ -16,9 +16,9 @@ from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table, columns_of, tag
 from matchlens.report.texts import (
     arrow,
-    both,
     counted,
     equals,
+    glossed,
     interval,
     num,
     number,
@@ -217,12 +217,12 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     base = (
         "matching",
         "Matching heads",
-        "Heads that tell relevant passages apart, and what the ranking loses with them",
+        "Heads that separate relevant passages, and what the ranking loses without them",
     )
     result = folder.get("attention")
     if result is None:
         absent = "attention was not measured (matchlens attention)."
-        yield Exhibit(*base, absent=f"Matching heads were not looked for: {absent}")
+        yield Exhibit(*base, absent=f"Matching heads were not searched for: {absent}")
         return
     if is_earlier(result.tables):
         yield Exhibit(*base, absent=f"Matching heads are not shown: {EARLIER}.")
@@ -231,7 +231,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     causal = bool(table.rows) and "effect" in table.rows[0]
     notes = []
     if table.rows and not causal:
-        notes.append("The heads were not cut, so that nothing is known of their effect.")
+        notes.append("The heads were not cut, so their effect is unknown.")
     measure = shown(result.options.get("measure", "the measure"))
     caption = (
         "Found on one half of the queries (AUC found, q found), described on the other. "
@@ -326,7 +326,7 @@ def _published(rows: Sequence[Row]) -> Markup:
 
 def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str, ...]:
     if not every:
-        return ("No matching heads were looked for; the notes say why.",)
+        return ("Matching heads were not searched for; the notes say why.",)
     if not rows:
         return ("No head is a matching head under these thresholds.",)
     sentences = []
@@ -336,8 +336,8 @@ def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str,
         kinds = Counter(kind for row in own for kind in str(row["kind"]).split(", "))
         told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         sentences.append(
-            f"{both(direction)}: {counted(len(own), 'matching head')}, {holding} hold on the other "
-            f"half{f' ({told})' if told else ''}."
+            f"{glossed(direction)}: {counted(len(own), 'matching head')}, {holding} hold on the "
+            f"other half{f' ({told})' if told else ''}."
         )
     if causal:
         star = sum(number(row["effect_q"]) <= 0.05 for row in rows)

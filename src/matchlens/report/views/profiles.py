@@ -17,6 +17,7 @@ from matchlens.report.texts import (
     arrow,
     both,
     counted,
+    glossed,
     known,
     num,
     number,
@@ -153,11 +154,11 @@ def no_ops(folder: ResultsFolder) -> Exhibit:
     base = ("no-op", "Attention to special tokens", subtitle)
     result, rows = folder.get("attention"), folder.rows("attention", "noop")
     if result is None or not rows:
-        return Exhibit(*base, absent=f"No-ops were not looked for: {NOT_RUN}")
+        return Exhibit(*base, absent=f"Attention to special tokens was not analysed: {NOT_RUN}")
     there = [kind for kind in SHARES if f"{kind}_CLS" in rows[0]]
     notes: tuple[str, ...] = ()
     if "norm" not in there:
-        notes = (*notes, "Norm mass was not measured, so nothing is known of what heads write.")
+        notes = (*notes, "Norm mass was not measured, so what heads write is unknown.")
     keys = " ".join(f"{kind}_{part}" for kind in there for part in (*SPECIAL, "special"))
     every = stored("no-op", "Special tokens by head", rows, f"layer head {keys} sink noop")
     lead = no_op_words(rows).removeprefix("No-op: ")
@@ -208,15 +209,14 @@ def lexical(folder: ResultsFolder) -> Exhibit:
     base = ("lexical", "Lexical and semantic matching", subtitle)
     result, rows = folder.get("attention"), folder.rows("attention", "lexical")
     if result is None:
-        return Exhibit(*base, absent=f"Lexical matching was not looked for: {NOT_RUN}")
+        return Exhibit(*base, absent=f"Lexical matching was not analysed: {NOT_RUN}")
     if not rows or "same_stem" not in rows[0]:
         return Exhibit(*base, absent="The same-stem share was not measured (meter same_stem).")
     order = list(dict.fromkeys([*DIRECTIONS, *(str(row["direction"]) for row in rows)]))
     there = {str(row["direction"]) for row in rows}
     compared, notes = kinds(folder.rows("attention", "kinds")), ()
     if not compared.rows:
-        lacking = "The collection does not tell exact words from paraphrases, so that these are "
-        notes = (*notes, f"{lacking}not compared.")
+        notes = ("The collection marks no paraphrases, so they are not compared with exact words.",)
     caption = (
         "Share of the mass on words of the row's own stem by layer, one curve for each class. "
         "Bands: quartiles over heads; the curve weights heads by mass and may lie outside."
@@ -263,7 +263,7 @@ def _lexical_lead(rows: Sequence[Row]) -> list[str]:
             peak = max(own, key=lambda row: number(row["same_stem"]))
             last = max(own, key=lambda row: number(row["layer"]))
             sentences.append(
-                f"{both(direction)}: the same-stem share is highest in layer {peak['layer']} "
+                f"{glossed(direction)}: the same-stem share is highest in layer {peak['layer']} "
                 f"({num(peak['same_stem'], 2)}) and {num(last['same_stem'], 2)} in the last, in "
                 "relevant passages."
             )
@@ -279,7 +279,7 @@ def _by_query(folder: ResultsFolder) -> list[Markup]:
             "Matching: the mass that relevant passages get beyond easy ones. Depth: where half of "
             "the positive differences, summed over the layers, is reached."
         )
-        heading = "Where matching lies on the way through the layers"
+        heading = "At which depth matching happens"
         out.append(titled(heading, table.html(), words(legend, "legend")))
     by: dict[tuple[object, bool], list[Row]] = {}
     for row in folder.rows("attention", "negatives"):

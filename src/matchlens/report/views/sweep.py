@@ -30,6 +30,7 @@ from matchlens.report.texts import (
     counted,
     digits_of,
     equals,
+    glossed,
     known,
     listed,
     note_lines,
@@ -308,7 +309,7 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
     stars = [int(number(row["n"])) for row in same if row["star"]]
     sentence = (
-        f"Cut {KINDS[kind]}, {both(deepest['direction'])} costs most: down to "
+        f"Cut {KINDS[kind]}, {glossed(deepest['direction'])} costs most: the measure falls to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:

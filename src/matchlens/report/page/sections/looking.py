@@ -56,16 +56,18 @@ def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
     """
     base = {
         "id": "pair",
-        "title": "A pair to look into",
+        "title": "Pairs to look into",
         "subtitle": "What single heads read in it, and how its score moves under each cut",
         "definition": DEFINITIONS["pair"],
     }
     result, looks = folder.get("looking"), folder.rows("looking", "looks")
     if result is None or not looks or not folder.rows("looking", "tokens"):
-        return Exhibit(**base, absent="No pair was kept to look into (matchlens study does that).")
+        return Exhibit(
+            **base, absent="No pairs to look into were kept (matchlens study keeps some)."
+        )
     received, notes = _received(result), []
     if received is None:
-        notes.append("What heads read was not kept (array received), so that no token is shaded.")
+        notes.append("What heads read was not kept (array received), so no token is shaded.")
     elif heads is not None:
         alone = sum(len(view.heads) == 1 for view in _views(result, received, heads))
         notes.append(
