@@ -259,7 +259,7 @@ def _matches(result: Result) -> list[str]:
     rows, matches = (records(result.to_frame(name)) for name in ("vocabulary", "matches"))
     for name, row, some in vocabulary(rows, matches):
         sentence = (
-            f"match themselves best: {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
+            f"itself the best match for {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
         )
         head = heads[row["layer"], row["head"]]
         if "same_token_QD" in head:
