@@ -19,6 +19,7 @@ import pytest
 import matchlens
 import page_results as given
 from matchlens import figures
+from matchlens.figures.colours import step
 from matchlens.figures.labels import NAMED
 from matchlens.figures.svg import inline
 from matchlens.report import page as page_module
@@ -526,6 +527,30 @@ def test_a_chart_is_the_papers_figure_with_a_title_for_each_mark():
     assert 'aria-label="up against Q→D, 20 heads, ' in text
     assert not re.search(r" (id|style|xlink:href)=|#[0-9a-f]{6}", text)
     assert tag("a", "<", href='"') == '<a href="&#34;">&lt;</a>'
+
+
+def test_a_cell_and_a_point_have_the_title_of_their_row():
+    heads = pd.DataFrame(
+        [{"layer": k // 3, "head": k % 3, "diff": k - 4.0, "q": 0.5, "significant": k == 2,
+          "tip": f"cell {k}"} for k in range(9) if k != 5]
+    ).sample(frac=1, random_state=1)  # fmt: skip
+    text = str(inline(figures.head_map(heads, words="what")))
+    titles = re.findall("<path d=.([^<]*)<title>cell (\\d)</title>", text)
+    assert [int(number) for _, number in titles] == [0, 1, 2, 3, 4, 6, 7, 8]
+    fills = [re.search(r"var\(--(\w+)\)", path)[1] for path, _ in titles]
+    assert fills == [step(k - 4.0, 4.0) for k in range(9) if k != 5]
+    assert 'data-columns="-3"' in text
+    rows = [{"direction": name, "n": n, "mean": 0.5, "original": 0.6, "ci_low": -0.2,
+             "ci_high": 0.0, "significant": n == 1, "tip": f"{name} {n}"}
+            for name in ("Q->D", "D->Q") for n in range(3)]  # fmt: skip
+    text = str(inline(figures.layer_curves(pd.DataFrame(rows), measure="P@1", random=0.4)))
+    groups = re.findall('<g class="series s([01])">(.*?)(?=<g class="series|</svg>)', text, re.S)
+    for (number, group), name in zip(groups, ("Q-&gt;D", "D-&gt;Q"), strict=True):
+        assert sorted(re.findall("<title>(.*?)</title>", group)) == [
+            f"{name} {n}" for n in range(3)
+        ]
+        assert 'class="band"' in group
+        assert f">{name.replace('-&gt;', '→')}</text>" in group, number
 
 
 def test_texts_are_spelled_out():
