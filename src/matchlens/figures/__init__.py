@@ -1,6 +1,8 @@
 """Figures for a paper: a table in, a matplotlib figure out; nothing else is read or changed.
 
-matplotlib is used through its objects only: no pyplot, no global settings, no window.
+matplotlib is used through its objects only: no pyplot, no global settings, no window. The page of a
+results folder draws the same figures (``svg.py``); a table's column ``tip`` holds what it says of
+each row's mark.
 
 >>> import pandas as pd
 >>> from matchlens import figures
