@@ -35,6 +35,7 @@ LEAST = 30.0
 WIDTHS = {"column": 3.35 * 72, "page": 7.0 * 72}
 """Points: one column of a paper and its whole page."""
 LEAST_WIDTH, MOST_WIDTH = 144.0, 1440.0
+"""Points that a sheet is wide, at least and at most."""
 SMALL, NORMAL = 7.0, 8.0
 """Sizes of type in points."""
 LINES = 1.1
@@ -143,7 +144,7 @@ class Look(TypedDict, total=False):
 
     Args:
         title: above the figure; none by default.
-        width: ``column`` (3.35 inch, the default), ``page`` (7 inch), or points (1/72 inch).
+        width: ``column`` (3.35 inch, the default), ``page`` (7 inch), or 144 to 1440 points.
         caption: whether the sentences that explain the signs stand below the figure; by default
             they are only its attribute ``caption``, for the caption of the paper.
         ax: axes to draw into, in place of a sheet of the figure's own: all that belongs to the
@@ -175,10 +176,7 @@ class Page:
     ) -> None:  # fmt: skip
         points = WIDTHS.get(width) if isinstance(width, str) else float(width)
         if points is None or not LEAST_WIDTH <= points <= MOST_WIDTH:
-            raise InputError(
-                f"width {width!r} is not known; expected one of {', '.join(WIDTHS)}, or "
-                f"{LEAST_WIDTH:g} to {MOST_WIDTH:g} points"
-            )
+            raise InputError(f"width {width!r} is not known; expected one of {', '.join(WIDTHS)}")
         if ax is not None and not isinstance(ax, Axes):
             raise InputError(
                 f"ax is {type(ax).__name__}; expected matplotlib axes: give ax=figure.subplots()"
