@@ -624,7 +624,7 @@ def test_an_unknown_kind_and_an_unknown_width_are_refused():
     with pytest.raises(InputError, match="kind 'upto' is not known; expected one of up-to, from"):
         curves(curve_table(["Q->D"]), kind="upto")
     for draw, table in GOOD:
-        with pytest.raises(InputError, match="width .wide. is not known; expected one of column"):
+        with pytest.raises(InputError, match="width 'wide' is not known; expected one of column"):
             draw(table, width="wide")
 
 
