@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.models.part_layout import PartLayout
-from matchlens.parts import PADDING, OwnPart, Part
+from matchlens.parts import PADDING, OwnPart
 
 PARTS = int(PADDING)
 """Parts that rows and columns of a table of gates stand for."""
@@ -99,6 +99,7 @@ def united(
         slopes: as :func:`by_parts` gives them.
         own: the parts behind the six others, in order.
 
+    >>> from matchlens.parts import Part
     >>> united(np.eye(7), [OwnPart("TITLE", Part.D)])[3:7:3, 3:7:3].tolist()
     [[2.0, 1.0], [1.0, 1.0]]
     """

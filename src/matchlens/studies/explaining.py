@@ -263,8 +263,8 @@ def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair]) -> list
         if isinstance(passage, Pair):
             if passage.query != query:
                 raise InputError(
-                    f"passage {number} is a pair of the query {passage.query!r:.60}; expected pairs "
-                    f"of the query {query!r:.60}, or their texts"
+                    f"passage {number} is a pair of the query {passage.query!r:.60}; expected "
+                    f"pairs of the query {query!r:.60}, or their texts"
                 )
             docid, text, parts = passage.docid, passage.text, passage.parts
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,6 +136,13 @@ def screen(
     agreement = _agreement(check, pooled, len(largest))
     withheld = bool(agreement["withheld"].iloc[-1])
     gates = _gate_table(screened, found, checked)
+    own = own_parts(used.pairs)
+    if own:
+        said = [
+            *said,
+            f"gates of {', '.join(own)} are within those of {' and '.join(_wholes(own))}: their "
+            "effects are a share of these",
+        ]
     if len(queries) < LEAST_QUERIES:
         said = [*said, f"intervals need {LEAST_QUERIES} queries; here are {len(queries)}"]
     notes = [*left_out, *said, *_said(agreement, withheld, len(cuts), len(screened.names))]
@@ -151,7 +158,7 @@ def screen(
             "pairs_run": len(rows),
             "pairs_checked": len(checked.rows),
             "gates": len(screened.names),
-            **({"parts": [*map(str, screened.parts)]} if own_parts(used.pairs) else {}),
+            **({"parts": [*map(str, screened.parts)]} if own else {}),
             "withheld": withheld,
         },
         {
@@ -611,6 +618,10 @@ def put_forward(
         "the largest first-order effect on the scores; the others are screened, not cut, and not "
         "in the table"
     ]
+
+
+def _wholes(own: Mapping[str, Part]) -> list[str]:
+    return sorted({str(of) for of in own.values()})
 
 
 def _edges(
