@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import matchlens
-
 from test_cli import call, collection_options, well, write_collection
 
 

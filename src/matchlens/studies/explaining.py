@@ -43,7 +43,7 @@ OUTSIDE = "outside attention"
 def explain(
     model: Any,
     query: str,
-    passages: Sequence[str | tuple[str, str] | Pair],
+    passages: Sequence[str | tuple[str, str] | Pair] | PairSet,
     *,
     compare: tuple[int, int] = (0, 1),
     points: int = POINTS,
@@ -247,7 +247,7 @@ class _Steps:
             self.progress(min(self.done, self.total), self.total)
 
 
-def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair]) -> list[Pair]:
+def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSet) -> list[Pair]:
     """The pairs, each passage with its id or its number.
 
     Raises:
