@@ -11,8 +11,9 @@ import matchlens
 from matchlens import Pair, PairSet
 from matchlens.corpora import frame
 from matchlens.corpora.own import own_parts, read_parts
+from matchlens.live.experiment import Experiment, KnownParts
 from matchlens.options import StudySettings
-from matchlens.parts import OwnPart
+from matchlens.parts import OwnPart, PartSpan
 from remedies import C, after
 
 LABELLED, CHECKED, SPANS = (
@@ -97,6 +98,21 @@ def ranked(w, value: dict) -> object:
     return matchlens.rank(w.model, "tea", **{"passages": ["warm tea"], **value})
 
 
+def explained(w, change: dict) -> object:
+    """Two pairs, the second one changed."""
+    texts = ["warm tea", "red dog"]
+    first, second = (Pair("q", text, "tea", text, 0) for text in texts)
+    few = [first, replace(second, **change)]
+    return matchlens.explain(w.model, "tea", few, points=1, swap=False)
+
+
+def known(w, cuts: list[str]) -> object:
+    pair = Pair("q", "d", "tea", "warm tea", 0, parts=(PartSpan("TITLE", "D", 0, 4),))
+    made = tuple(matchlens.Cut.parse(cut) for cut in cuts)
+    passage = "warm tea" if cuts != ["Q->TITLE@0"] else "edited"
+    return KnownParts([pair]).on(Experiment(0, "tea", (passage,), made))
+
+
 def json_of(message: str) -> list[str]:
     return [message.rpartition("such as ")[2]]
 
@@ -132,6 +148,11 @@ OWN = [
     C(READ, "'spans' alone", file_of, json.dumps({"TITLE": []}), json_of),
     C("parts.py:OwnPart.__post_init__", "", lambda w, name: OwnPart(name), "title",
       lambda m: re.findall("write ([A-Z]+),", m)),
+    C("studies/explaining.py:_pairs", "is a pair of", explained, {"query": "dog"},
+      [{"query": "tea"}]),
+    C("studies/explaining.py:_pairs", "different characters", explained,
+      {"parts": (PartSpan("ASKED", "Q", 0, 3),)}, [{"parts": ()}]),
+    C("live/experiment.py:KnownParts.on", "", known, ["Q->TITLE@0"], [["Q->TITLE"], []]),
     C("plan.py:bound.part", "", cut_of, "Q->TITEL", ["Q->TITLE", "Q->D"]),
     C("runners/runner.py:_Tokenized.check", "", limited, 12, [64]),
     C("options.py:StudySettings.only_measure", "",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import matchlens
 from test_cli import call, collection_options, well, write_collection
 
 
@@ -47,6 +48,46 @@ def test_fields_and_parts_files_are_cut_recorded_and_run_again(words, tmp_path):
     assert '"own_parts": {"BODY": "D", "RARE": "Q", "TITLE": "D"}' in text
     assert '"fields": "title,body"' in text
     again = call("rerun", out, "--out", tmp_path / "again", "--yes", "-q")
+    assert again.status == 0, again
+
+
+def good(*words: object) -> str:
+    done = call(*words, "--quiet")
+    assert (done.status, done.err) == (0, "")
+    return done.out
+
+
+def test_screen_and_its_page_show_the_gates_of_fields(words, tmp_path):
+    out = tmp_path / "out"
+    printed = good("screen", *words, "--fields", "title,body", "--others", "4", "--out", out)
+    gates = pd.read_parquet(next(out.rglob("gates.parquet")))
+    assert {"Q->TITLE", "BODY->Q", "TITLE->BODY"} <= set(gates["direction"])
+    assert "gates of BODY, TITLE are within those of D" in " ".join(printed.split())
+    assert call("report", out, "-q").status == 0
+    page = (out / "report.html").read_text()
+    assert "Q\xa0→\xa0TITLE: the query reads TITLE" in page
+    assert matchlens.Result.load(out, "screen").axes("slopes")["row"][-2:] == ["BODY", "TITLE"]
+
+
+def test_explain_takes_parts_by_the_passages_numbers(words, tmp_path):
+    spans = {"0": [[0, 3]], "1": [[0, 4]]}
+    parts = {"START": {"of": "D", "spans": spans}, "CAT": {"of": "Q", "spans": {"query": [[2, 5]]}}}
+    (tmp_path / "parts.json").write_text(json.dumps(parts))
+    texts = ["--query", "a cat", "--passage", "the cat sat", "--passage", "rain on a dog"]
+    few = ["--points", "4", "--query-prefix", "q: ", "--parts", tmp_path / "parts.json"]
+    out = tmp_path / "out"
+    printed = good("explain", *words[:2], *texts, *few, "--out", out)
+    assert "Directions with your own parts" in printed
+    assert "Q->START" in printed
+    inside = matchlens.Result.load(out, "explain").to_frame("words").query("own != ''")
+    assert inside.groupby(["passage", "own"])["text"].agg("".join).to_dict() == {
+        (0, "CAT"): "cat", (0, "START"): "the", (1, "CAT"): "cat", (1, "START"): "rain",
+    }  # fmt: skip
+    page = (out / "explain.html").read_text()
+    assert "Contribution of your own parts" in page
+    assert "(passage, START)" in page
+    again = call("rerun", out, "--out", tmp_path / "again", "--yes", "-q")
+    assert "the same bytes" in again.out
     assert again.status == 0, again
 
 

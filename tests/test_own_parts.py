@@ -261,3 +261,129 @@ def test_a_bound_cut_keeps_its_text():
     for text in ("DEC->TITLE", "{Q,TITLE}->All@1", "TITLE->D#0.1~mask"):
         (cut,) = bound({"": [Cut.parse(text)]}, {"TITLE": Part.D})[""]
         assert str(cut) == text
+
+
+# --- explain and screen
+
+
+def test_explain_shares_out_over_own_parts(tiny, own_pairs):
+    few = of_one_query(own_pairs)
+    plain = matchlens.explain(tiny, few[0].query, [p.text for p in few], swap=False)
+    result = matchlens.explain(tiny, few[0].query, few, points=plain.options["points"])
+    words, units = result.to_frame("words"), result.to_frame("units")
+    assert set(words["own"]) == {"", "TITLE", "BODY", "RARE"}
+    assert set(words["part"][words["own"] == "RARE"]) == {"Q"}
+    # Parts that cover D share out what D has, and change nothing of it.
+    for passage in (0, 1):
+        of_passage = units[units["passage"] == passage]
+        kinds = dict(iter(of_passage.groupby("kind")))
+        own = kinds["own_direction"].set_index("unit")["contribution"]
+        whole = kinds["direction"].set_index("unit")["contribution"]
+        assert len(whole) == 25
+        assert len(own) == 8 * 8 - 25
+        for unit, value in whole.items():
+            left, right = str(unit).split("->")
+            if right == "D":
+                assert own[f"{left}->TITLE"] + own[f"{left}->BODY"] == pytest.approx(value)
+            if left == "D":
+                assert own[f"TITLE->{right}"] + own[f"BODY->{right}"] == pytest.approx(value)
+        before = plain.to_frame("units").query("passage == @passage")
+        same = of_passage[~of_passage["kind"].str.startswith("own")]
+        assert same["unit"].tolist() == before["unit"].tolist()
+        np.testing.assert_allclose(same["contribution"], before["contribution"], atol=1e-9)
+        heads = kinds["own_head_direction"].groupby("direction")["contribution"].sum()
+        np.testing.assert_allclose(heads.sort_index(), own.sort_index(), atol=1e-9)
+    # What is cut is the part: the cut's own scores.
+    margin = result.to_frame("margin").set_index(["kind", "unit"])["margin_cut"]
+    cuts = ["Q->TITLE", "RARE->BODY"]
+    cuts += margin["own_head_direction"].dropna().index[:2].tolist()
+    scores = matchlens.score(tiny, few, cuts)
+    for cut in cuts:
+        kind = "own_head_direction" if "#" in cut else "own_direction"
+        assert margin[kind, cut] == pytest.approx(scores[cut].iloc[0] - scores[cut].iloc[1])
+
+
+def test_a_part_that_one_passage_lacks_counts_nothing_there(tiny, own_pairs):
+    a, b = of_one_query(own_pairs)
+    texts = [matchlens.Pair(p.qid, p.docid, p.query, p.text, p.grade) for p in (a, b)]
+    for few in ([texts[0], b], [a, texts[1]]):
+        with pytest.raises(InputError, match="different characters of the query"):
+            matchlens.explain(tiny, a.query, few, points=2, swap=False)
+    one = texts[0], PairSet((texts[1],), {}, {}, {}, ()).with_parts({"TITLE": thirds})[0]
+    margin = matchlens.explain(tiny, a.query, one, points=2, swap=False).to_frame("margin")
+    assert "Q->TITLE" in set(margin["unit"])
+    turned = matchlens.explain(tiny, a.query, one[::-1], points=2, swap=False).to_frame("margin")
+    of = [table.set_index("unit")["contribution"]["Q->TITLE"] for table in (margin, turned)]
+    assert of[0] == pytest.approx(-of[1])
+    with pytest.raises(InputError, match="passage 1 is a pair of the query"):
+        matchlens.explain(tiny, "another", ["a text", b], points=2, swap=False)
+
+
+def test_a_word_is_split_where_a_part_ends_in_it(tiny):
+    from matchlens.models.words import stretches
+
+    text = "playing cat"
+    pair = matchlens.Pair("q", "d", "cat", text, 0, parts=(("STEM", "D", 0, 4),))
+    plain = matchlens.Pair("q", "d", "cat", text, 0)
+    tokens = [t for t in tiny.spans(pair).tokens if t.startswith("##")]
+    found = [(one.text, one.own) for one in stretches(tiny, pair)]
+    assert "".join(word for word, _ in found) == "".join(w.text for w in stretches(tiny, plain))
+    assert [word for word, own in found if own == "STEM"] == (["play"] if tokens else ["playing"])
+
+
+def test_own_parts_are_screened_as_their_cuts(tiny, own_pairs):
+    """The slope of a part's gate is that of the scores between cuts, and D's stays the union."""
+    from matchlens.gating import gate_slopes, walk_gated
+    from matchlens.models.gates import Gate
+    from matchlens.models.part_layout import PartLayout
+
+    graded_pairs = tiny_models.graded_by_cats(queries=10, passages=4)
+    labelled = graded_pairs.with_parts({"TITLE": thirds}).with_parts({"RARE": last_word}, "Q")
+    result = matchlens.screen(tiny, labelled, others=12)
+    axes = result.axes("slopes")
+    assert axes["row"] == axes["column"] == ["CLS", "Q", "SEP1", "D", "SEP2", "RARE", "TITLE"]
+    plain = gate_slopes(tiny, graded_pairs.pairs).slopes[..., :5, :5]
+    np.testing.assert_allclose(result.array("slopes")[..., :5, :5], plain, rtol=1e-5, atol=1e-7)
+    gates = result.to_frame("gates")
+    layers, heads = tiny.family.n_layers, tiny.family.n_heads
+    assert len(gates) == layers * heads * 49
+    assert result.options["gates"] == len(gates)
+    assert gates["direction"].isin(["Q->TITLE", "RARE->TITLE"]).any()
+    # Differences: a gate on the part's token pairs alone, a little below and above 1.
+    from matchlens.engine import collated
+
+    pair = labelled[0]
+    batch = collated(tiny, [pair])
+    grid, step = PartLayout(batch.parts), 1e-4
+    import torch
+
+    inside = batch.own["RARE"][0][:, None] & batch.own["TITLE"][0][None, :]
+    assert inside.any()
+    for layer, head in ((0, 1), (layers - 2, 0)):
+        ends = []
+        for moved in (-step, step):
+            gates_at = torch.ones((1, heads, *inside.shape), dtype=torch.float64)
+            gates_at[0, head] += moved * inside
+            one = torch.ones((1, 1, 1, 1), dtype=torch.float64)
+
+            def gate(at, layer=layer, gates_at=gates_at, one=one):
+                return Gate(gates_at if at == layer else one)
+
+            with torch.inference_mode():
+                ends.append(float(walk_gated(tiny, grid, tiny.family.embed(batch), 1, gate)[0, 0]))
+        slope = (ends[1] - ends[0]) / (2 * step)
+        stored = result.array("slopes", "RARE->TITLE")[0, layer, head]
+        assert stored == pytest.approx(slope, rel=1e-3, abs=1e-7)
+
+
+def test_a_sweep_of_own_parts_cuts_what_the_screen_puts_forward(tiny):
+    pairs = tiny_models.graded_by_cats(queries=10, passages=4).with_parts(
+        {"TITLE": thirds, "BODY": the_rest}
+    )
+    both = "Q->{TITLE,BODY}"
+    some = matchlens.sweep(tiny, pairs, "heads", directions=["Q->TITLE", both, "Q->D"], screened=1)
+    points = some.to_frame("points").set_index("direction")
+    assert points.loc[both, ["n", "head"]].tolist() == points.loc["Q->D", ["n", "head"]].tolist()
+    slopes = np.asarray(matchlens.screen(tiny, pairs, others=4).array("slopes", "Q->TITLE"))
+    largest = np.unravel_index(np.abs(slopes).mean(0).argmax(), slopes.shape[1:])
+    assert points.loc["Q->TITLE", ["n", "head"]].tolist() == list(largest)

@@ -264,6 +264,56 @@ def test_cuts_as_text_become_cells_and_heads(page):
     assert "made in 2 ways" in read("Q->D;D->Q~mask")["error"]
 
 
+def test_parts_of_the_collection_are_rows_and_are_cut(tiny32):
+    plain = PairSet.from_frame([{"query": QUERY, "text": text} for text in PASSAGES])
+    pairs = plain.with_parts({"START": lambda p: [(0, 3)] if "dog" not in p.text else []})
+    pairs = pairs.with_parts({"WARM": lambda p: [(0, 4)]}, of="Q")
+    cuts = ["WARM->START#0.1,2.3", "Q->START@1"]
+    with matchlens.serve(tiny32, pairs, sets={"title": ["Q->START"]}) as page:
+        about = page.microscope.about()["models"][0]
+        rows = [one["name"] for one in about["directions"]]
+        assert len(rows) == 49
+        assert {"Q->START", "WARM->START"} <= set(rows)
+        assert [one["own"] for one in about["directions"]].count(False) == 25
+        assert about["sets"][-1]["part"]["cells"] == {"Q->START": [0, 1, 2]}
+
+        found = asked(page, cuts=cuts)
+        sets = {"both": [Cut.parse(cut) for cut in cuts]}
+        expected = matchlens.score(tiny32, pairs, sets=sets)["both"]
+        np.testing.assert_allclose(found["scores"], expected, atol=1e-5)
+        assert found["scores"][2] == pytest.approx(found["plain"][2], abs=1e-6)
+        edited = asked(page, cuts=cuts, passages=[*PASSAGES[:2], PASSAGES[3] + "!"])
+        np.testing.assert_allclose(edited["scores"][:2], expected[:2], atol=1e-5)
+        assert edited["scores"][2] == pytest.approx(edited["plain"][2], abs=1e-6)
+
+        lines = json.loads(send(page, path="/api/lines", body={**TO_TEXT, "cuts": cuts})[2])
+        names: dict[str, object] = {}
+        exec(lines["lines"].replace("print(", "_ = ("), names)
+        np.testing.assert_allclose(np.array(names["_"])[:, -1], expected, atol=1e-5)
+
+        lines = told(page, kind="words", passages=PASSAGES[:2], cuts=cuts[:1])
+        first, last = (next(one[k] for one in lines if k in one) for k in ("heads", "result"))
+        result = matchlens.explain(tiny32, QUERY, pairs[:2], points=16, swap=False)
+        alone = told(page, kind="words", passages=PASSAGES[:2])[-1]["result"]["shares"]
+        share = np.array(alone["Q->START"]).sum()
+        margin = result.to_frame("margin").set_index("unit")["contribution"]
+        assert share == pytest.approx(margin["Q->START"], rel=0.05, abs=0.01)
+        assert np.array(last["shares"]["WARM->START"])[0, 1] == 0  # it is cut
+        slopes = matchlens.screen(tiny32, tiny_models.graded_by_cats(2, 3), others=1)
+        assert set(first["screened"]) >= {"Q->START"} | set(slopes.to_frame("gates")["direction"])
+        mass = [np.array(first["attention"][f"Q->{part}"]) for part in (*NAMED, "START")]
+        np.testing.assert_allclose(sum(mass[:5])[:-1], 1, atol=0.02)
+        assert (mass[5] > 0)[:-1].all()
+        assert (mass[5] < mass[3])[:-1].all()
+
+        error = told(page, cuts=cuts, query="another")[-1]["error"]
+        assert "names START, and none of these texts has it" in error or "names WARM" in error
+        body = {"model": 0, "text": "Q->TITLE"}
+        error = json.loads(send(page, path="/api/cuts", body=body)[2])["error"]
+        assert "has no row" in error
+        assert "START, WARM" in error
+
+
 def test_the_collection_can_be_browsed(page):
     def read(path, **body):
         return json.loads(send(page, path=path, body=body)[2])

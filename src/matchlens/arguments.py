@@ -202,7 +202,8 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
         # What can be walked once, or an array, is no Sequence: it is made a list.
         if _is_one(value) or not isinstance(value, Sequence if base in LISTS else Iterable):
             return False
-        known = value if isinstance(value, (list, tuple, set, frozenset)) else ()
+        array = hasattr(value, "tolist")  # an iterator is read once, so not here
+        known = value if array or isinstance(value, (list, tuple, set, frozenset)) else ()
         return all(fits(item, kinds[0]) for item in known)
     return base != "Callable" or callable(value)
 
@@ -210,7 +211,7 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
 def _is_one(value: object) -> bool:
     """Whether a value is one thing, although it can be walked."""
     # A frame would give the names of its columns.
-    return isinstance(value, (str, bytes, Mapping)) or hasattr(value, "columns")
+    return isinstance(value, (str, bytes, Mapping, type)) or hasattr(value, "columns")
 
 
 def _yes_no(value: object) -> bool:

@@ -166,7 +166,7 @@ class Cut:
     def __post_init__(self) -> None:
         unique = sorted(set(self.directions), key=_direction_key)
         object.__setattr__(self, "directions", tuple(unique))
-        if self.how not in list(How):
+        if not isinstance(self.how, str) or self.how not in list(How):
             raise InputError(f"how {self.how!r} is not known; expected one of {', '.join(How)}")
         object.__setattr__(self, "how", How(self.how))
         if self.layers is not None and self.heads is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,8 +24,8 @@ from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
-from matchlens.parts import Part
-from matchlens.plan import Condition, LayerCut
+from matchlens.parts import OwnPart, Part
+from matchlens.plan import Condition, LayerCut, own_parts
 from matchlens.signals import check_cancelled
 
 POINT_TOKENS, SLOPE_TOKENS = 2048, 8192
@@ -83,7 +84,7 @@ def walk_gated(
     for layer in range(family.n_layers):
         check_cancelled()
         rows = family.score_rows if layer == family.n_layers - 1 else None
-        made = [LayerCut.of(cuts, layer, family.n_heads, tuple(Part))] * conditions
+        made = [LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)] * conditions
         states = family.layer(layer, states, Call(grid, made, rows, gate=gate(layer)))
     logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
@@ -213,17 +214,20 @@ def stream_slopes(
     batch_tokens: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cuts: Condition = (),
+    own: Sequence[OwnPart] = (),
 ) -> Float[np.ndarray, " pair"]:
     """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
 
     Args:
         model: a loaded reranker whose gates have been checked.
         pairs: queries with passages.
-        keep: takes places of pairs and their derivatives, as in :class:`Slopes`.
+        keep: takes places of pairs and their derivatives, as in :class:`Slopes`; parts of one's own
+            stand behind the six others, which lack their tokens.
         tables: the gates; all at 1 where None.
         batch_tokens: most places of a batch; the model's default where None.
         progress: called with pairs done and pairs in all.
         cuts: see :func:`walk_gated`.
+        own: the parts of one's own that have gates.
 
     Raises:
         InputError: if a pair cannot be encoded, or a score is not finite.
@@ -233,7 +237,8 @@ def stream_slopes(
     done = 0
     with differentiable(model):
         budget = batch_tokens or min(model.batch_tokens, SLOPE_TOKENS)
-        for rows, scores, slopes in _in_smaller_batches(model, pairs, tables, cuts, budget):
+        differentiated = partial(_differentiated, model, tables=tables, cuts=cuts, own=own)
+        for rows, scores, slopes in _in_smaller_batches(model, pairs, differentiated, budget):
             check_finite(model, scores, [pairs[row] for row in rows.tolist()])
             out[rows] = scores
             keep(rows, slopes)
@@ -246,8 +251,7 @@ def stream_slopes(
 def _in_smaller_batches(
     model: Reranker,
     pairs: Sequence[Pair],
-    tables: Tensor | None,
-    cuts: Condition,
+    differentiated: Callable[[EncodedBatch], tuple[np.ndarray, np.ndarray]],
     budget: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Places of pairs, their scores and derivatives; a batch that memory is short for is halved."""
@@ -257,7 +261,7 @@ def _in_smaller_batches(
             rows = waiting.pop()
             batch = collate(encoded, rows, pad_id=model.pad_id, device=model.device)
             try:
-                found = _differentiated(model, batch, tables, cuts)
+                found = differentiated(batch)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -276,10 +280,14 @@ def _in_smaller_batches(
 
 
 def _differentiated(
-    model: Reranker, batch: EncodedBatch, tables: Tensor | None, cuts: Condition
+    model: Reranker,
+    batch: EncodedBatch,
+    tables: Tensor | None,
+    cuts: Condition,
+    own: Sequence[OwnPart],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scores of a batch, and their derivatives by the gates."""
-    family, grid = model.family, PartLayout(batch.parts)
+    family, grid = model.family, PartLayout.of(batch, own)
     last = family.n_layers - 1
     one = torch.ones((1, 1, 1, 1), device=model.device)
     found: list[np.ndarray] = [np.empty(0)] * family.n_layers
@@ -368,7 +376,7 @@ def integrate(
     check_gates(model)
     family = model.family
     batch = collated(model, [pair])
-    grid, last = PartLayout(batch.parts), family.n_layers - 1
+    grid, last = PartLayout.of(batch, own_parts({"": cuts})), family.n_layers - 1
     one_hot = _one_hot(model, batch, words)
     kind, count = one_hot.dtype, one_hot.shape[1]
     shape = (family.n_layers, family.n_heads, count, count)
@@ -421,7 +429,7 @@ def word_attention(
     """
     family = model.family
     batch = collated(model, [pair])
-    grid, last = PartLayout(batch.parts), family.n_layers - 1
+    grid, last = PartLayout.of(batch, own_parts({"": cuts})), family.n_layers - 1
     one_hot = _one_hot(model, batch, words)
     out: list[np.ndarray] = []
 
@@ -436,7 +444,7 @@ def word_attention(
         for layer in range(family.n_layers):
             rows = family.score_rows if layer == last else None
             check_cancelled()
-            cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part))
+            cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
             states = family.layer(layer, states, Call(grid, [cut], rows, watch=watch))
     return np.stack(out)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from matchlens.cli.recording import record
 from matchlens.cli.scoring import read_pairs
 from matchlens.cli.terminal import progress, say, show
+from matchlens.corpora import Pair
 from matchlens.corpora.lines import numbered
+from matchlens.corpora.own import labelled, read_parts, spans_by_id
 from matchlens.errors import InputError
 from matchlens.options import ModelSettings, Out, Prefixes, Seed
 from matchlens.settings import STUDY, Effect, option, settings
@@ -44,6 +46,13 @@ class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
         help='Query and passages instead: JSON lines with "query" and "text" (- for stdin), or a '
         ".tsv with query<TAB>passage lines.",
     )
+    parts: Path | None = option(
+        default=None,
+        metavar="FILE",
+        help="Parts of your own that get their share as well: JSON such as "
+        '{"TITLE": {"of": "D", "spans": {"0": [[0, 12]], "1": [[0, 8]]}}}, by the passages\' '
+        'numbers; the query is "query".',
+    )
     compare: str = option(
         default="0,1",
         metavar="A,B",
@@ -75,6 +84,7 @@ def explain(settings: ExplainSettings) -> None:
     chosen = compared(_numbers(settings.compare), len(passages))
     points = POINTS if settings.points is None else settings.points
     check_points(points)
+    pairs = _labelled(text, passages, settings)
     if settings.out is not None:
         check_folder(settings.out)
     folder = find(settings.model, settings.revision).asked(settings.prompt)
@@ -94,8 +104,8 @@ def explain(settings: ExplainSettings) -> None:
     with progress("explain", settings.quiet) as bar:
         result = explain_passages(
             loaded,
-            settings.query_prefix + text,
-            [settings.passage_prefix + one for one in passages],
+            pairs[0].query,
+            pairs,
             compare=chosen,
             points=points,
             swap=not settings.no_swap,
@@ -112,6 +122,17 @@ def explain(settings: ExplainSettings) -> None:
         result.save(settings.out)
         page = settings.out / "explain.html"
         say(f"results in {settings.out}; look at {page}", settings.quiet)
+
+
+def _labelled(query: str, passages: Sequence[str], settings: ExplainSettings) -> tuple[Pair, ...]:
+    """The pairs, each passage with its number, and their parts of one's own."""
+    prefixes = {"Q": settings.query_prefix, "D": settings.passage_prefix}
+    asked, pairs = prefixes["Q"] + query, ()
+    for number, passage in enumerate(passages):
+        pairs += (Pair("query", str(number), asked, prefixes["D"] + passage, 0, judged=False),)
+    for name, (of, spans) in ({} if settings.parts is None else read_parts(settings.parts)).items():
+        pairs = labelled(pairs, {name: spans_by_id(of, spans, prefixes[of])}, of)
+    return pairs
 
 
 def _texts(

@@ -192,11 +192,13 @@ class Whole:
         with job.running() as (model, runner):
             from matchlens.models.base import load_base
             from matchlens.report import conclusions
+            from matchlens.studies.cost import rate
             from matchlens.studies.study import study as run_studies
 
             options = {**job.inputs.common, "measure": job.settings.only_measure}
             parts = self._work(job, redraws).progress_parts
-            with progress("study", job.quiet, parts) as bar:
+            pace = rate if model.device.type == "cpu" else None
+            with progress("study", job.quiet, parts, pace) as bar:
                 done = run_studies(
                     model,
                     job.inputs.pairs,

@@ -15,6 +15,8 @@ from matchlens.errors import visible
 
 Reports = Callable[..., None]
 """Called with pairs done, pairs in all and, where parts have names, the name of the part."""
+GUESS = 0.01
+"""Share of the work that an estimate made beforehand counts as."""
 _OURS = re.compile("(\n|\x1b\\[[01]m)")
 
 
@@ -50,18 +52,24 @@ class Course:
         parts: name and work of each, in any unit; parts that are reported without being listed are
             put at the end, with the mean work of a part.
         clock: returns seconds.
+        seconds: what all parts are estimated to take, where that is known; it counts as much as
+            :data:`GUESS` of the work, so that what is measured soon takes its place.
 
-    >>> now = iter([0.0, 10.0])
+    >>> now = iter([0.0, 10.0, 11.0])
     >>> course = Course([("a", 1.0), ("b", 3.0)], lambda: next(now))
     >>> course.report(0, 8, "a"), course.report(8, 8, "a"), course.share
     (None, None, 0.25)
     >>> course.left
-    30.0
+    29.0
     """
 
     def __init__(
-        self, parts: Sequence[tuple[str, float]] = (), clock: Callable[[], float] = time.monotonic
+        self,
+        parts: Sequence[tuple[str, float]] = (),
+        clock: Callable[[], float] = time.monotonic,
+        seconds: float | None = None,
     ) -> None:
+        self._guess = seconds
         self._names = [name for name, _ in parts]
         self._work = [max(0.0, float(work)) for _, work in parts]
         self._clock = clock
@@ -100,11 +108,21 @@ class Course:
 
     @property
     def left(self) -> float | None:
-        """Seconds left at the pace so far; None where they cannot be estimated."""
-        if self._first is None or self.share >= 1:
+        """Seconds left at the pace so far; None where they cannot be estimated.
+
+        They fall between two reports, too.
+        """
+        if self.share >= 1:
             return None
-        seconds, share = (last - first for last, first in zip(self._last, self._first, strict=True))
-        return None if share <= 0 else seconds * (1 - self.share) / share
+        seconds, share = self._last[0] - (self._first or self._last)[0], 0.0
+        if self._first is not None:
+            share = self._last[1] - self._first[1]
+        if self._guess is not None:
+            seconds, share = seconds + GUESS * self._guess, share + GUESS
+        if share <= 0:
+            return None
+        since = self._clock() - self._last[0] if self._first is not None else 0.0
+        return max(0.0, seconds * (1 - self.share) / share - since)
 
     @property
     def left_in_words(self) -> str:
@@ -116,7 +134,10 @@ class Course:
 
 @contextmanager
 def progress(
-    what: str, quiet: bool, parts: Callable[[], Sequence[tuple[str, float]]] | None = None
+    what: str,
+    quiet: bool,
+    parts: Callable[[], Sequence[tuple[str, float]]] | None = None,
+    pace: Callable[[], float] | None = None,
 ) -> Iterator[Reports | None]:
     """Show a bar with the time left on stderr, where that is a terminal.
 
@@ -124,6 +145,7 @@ def progress(
         what: the name of the work.
         quiet: whether to show nothing.
         parts: returns the parts of the work, where there are several; see :class:`Course`.
+        pace: returns the work that is done in a second, about, where that is known.
     """
     if quiet or not sys.stderr.isatty():
         yield None
@@ -132,7 +154,9 @@ def progress(
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.text import Text
 
-    course = Course(() if parts is None else parts())
+    stages = () if parts is None else parts()
+    work = sum(amount for _, amount in stages)
+    course = Course(stages, seconds=work / pace() if pace is not None and work else None)
 
     class Left(ProgressColumn):
         """The time left."""

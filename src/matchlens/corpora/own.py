@@ -46,6 +46,11 @@ def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
     return {name: Part.parse(found[name]) for name in sorted(found)}
 
 
+def named_parts(pairs: Iterable[Pair]) -> tuple[OwnPart, ...]:
+    """The parts of one's own that pairs have, by name."""
+    return tuple(OwnPart(name, of) for name, of in own_parts(pairs).items())
+
+
 def labelled(
     pairs: Sequence[Pair], parts: Mapping[str, Spans | Sequence[Any]], of: str
 ) -> tuple[Pair, ...]:

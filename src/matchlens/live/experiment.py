@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from matchlens.corpora import Pair
 from matchlens.corpora.lines import is_unicode
+from matchlens.corpora.own import named_parts
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
-from matchlens.parts import NAMED, Part
+from matchlens.parts import NAMED, Part, PartSpan
 
 MOST_PASSAGES = 20
 MOST_CHARACTERS = 100_000
@@ -29,12 +30,14 @@ class Experiment:
         query: the query's text.
         passages: the passages' texts, A first.
         cuts: the cuts that hold together.
+        parts: for each passage its parts of one's own and the query's, where they are known.
     """
 
     model: int
     query: str
     passages: tuple[str, ...]
     cuts: tuple[Cut, ...]
+    parts: tuple[tuple[PartSpan, ...], ...] = ()
 
     @classmethod
     def of(cls, asked: Mapping[str, object], models: int) -> Experiment:
@@ -64,9 +67,10 @@ class Experiment:
     @property
     def pairs(self) -> list[Pair]:
         """The pairs, in order, each with its letter."""
+        parts = self.parts or ((),) * len(self.passages)
         return [
-            Pair("query", f"passage {LETTERS[place]}", self.query, text, grade=0, judged=False)
-            for place, text in enumerate(self.passages)
+            Pair("query", f"passage {letter}", self.query, text, 0, judged=False, parts=some)
+            for letter, text, some in zip(LETTERS, self.passages, parts, strict=False)
         ]
 
     def only(self, count: int) -> Experiment:
@@ -83,7 +87,46 @@ class Experiment:
                 f"{len(self.passages)} passage is there; expected {count} or more, so that one "
                 "ranks above another: add a passage"
             )
-        return Experiment(self.model, self.query, self.passages[:count], self.cuts)
+        return replace(self, passages=self.passages[:count], parts=self.parts[:count])
+
+
+class KnownParts:
+    """The parts of one's own that the texts of a collection have.
+
+    Args:
+        pairs: queries with candidates.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.own = named_parts(pairs)
+        self._of_pair = {(one.query, one.text): one.parts for one in pairs if one.parts}
+        self._of_query = {
+            query: tuple(span for span in spans if span.of == "Q")
+            for (query, _), spans in self._of_pair.items()
+        }
+
+    def on(self, experiment: Experiment) -> Experiment:
+        """An experiment with the parts of its texts: those that stand in the collection have some.
+
+        Args:
+            experiment: texts and cuts.
+
+        Raises:
+            InputError: if a cut names a part that none of its texts has.
+        """
+        query = experiment.query
+        of_query = self._of_query.get(query, ())
+        parts = tuple(self._of_pair.get((query, text), of_query) for text in experiment.passages)
+        there = {span.name for spans in parts for span in spans}
+        for cut in experiment.cuts:
+            for part in cut.own_parts:
+                if part.name not in there:
+                    raise InputError(
+                        f"cut {str(cut)!r:.80} names {part.name}, and none of these texts has it; "
+                        "expected a query of the collection with its passages, as they stand: "
+                        "choose one, or take the cut away"
+                    )
+        return replace(experiment, parts=parts if there else ())
 
 
 def _text(what: str, text: object) -> str:

@@ -89,10 +89,23 @@ def python_lines(model: Reranker, experiment: Experiment) -> str:
         f"query = {experiment.query!r}",
         f"passages = [\n{passages}]",
         f"sets = {sets!r}",
-        "pairs = [(query, text) for text in passages]",
+        *_python_pairs(experiment),
         "print(matchlens.score(model, pairs, sets=sets))",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _python_pairs(experiment: Experiment) -> list[str]:
+    if not any(cut.own_parts for cut in experiment.cuts):
+        return ["pairs = [(query, text) for text in passages]"]
+    listed = "".join(f"    {tuple(map(tuple, some))!r},\n" for some in experiment.parts)
+    return [
+        f"parts = [\n{listed}]",
+        "pairs = [",
+        '    matchlens.Pair("query", str(n), query, text, 0, parts=parts[n])',
+        "    for n, text in enumerate(passages)",
+        "]",
+    ]
 
 
 def page_of(

@@ -10,19 +10,31 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from matchlens import gating
-from matchlens.corpora import PairSet
+from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.lines import shown
+from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
-from matchlens.live.experiment import HOWS, MOST_PASSAGES, Experiment, directions, parsed
+from matchlens.live.experiment import (
+    HOWS,
+    MOST_PASSAGES,
+    Experiment,
+    KnownParts,
+    directions,
+    parsed,
+)
 from matchlens.live.exporting import Ranking, page_of, python_lines
 from matchlens.live.work import Tell
+from matchlens.models.gates import united
 from matchlens.models.load import Reranker
-from matchlens.parts import NAMED, Part
+from matchlens.parts import NAMED, OwnPart, Part
+from matchlens.plan import Condition, bound
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
 from matchlens.report.page.sections.explaining import explained
@@ -113,6 +125,7 @@ class Microscope:
         self.models, self.sets = tuple(models), dict(sets or {})
         self.queries: OrderedDict[tuple[str, str], list[int]] = OrderedDict()
         self.pairs = pairs.pairs if pairs is not None else ()
+        self.known = KnownParts(self.pairs)
         for place, pair in enumerate(self.pairs):
             self.queries.setdefault((pair.collection, pair.qid), []).append(place)
         # Once, and here: the tokenizer may be at work in the thread that runs the model.
@@ -145,6 +158,8 @@ class Microscope:
         pairs = Experiment(place, *EXAMPLE, ()).pairs
         parts = self.parts(place)
         reach = run(model, pairs[:1], {"": []})
+        rows = {name: [Cut.parse(name)] for name in rows_of(parts, self.known.own)}
+        whole = bound(rows, {part.name: part.of for part in self.known.own if part.of is not None})
         score_parts = {str(part) for part in model.family.score_parts}
         return {
             "name": shown_name(model),
@@ -154,12 +169,14 @@ class Microscope:
                 {
                     "name": name,
                     "words": _said(Direction.parse(name)),
-                    "impossible": reason([Cut.parse(name)], reach.reach, reach.causal) or "",
+                    "impossible": reason(whole[name], reach.reach, reach.causal) or "",
+                    "own": bool(cut.own_parts),
                 }
-                for name in rows_of(parts)
+                for name, (cut,) in rows.items()
             ],
             "parts": {
-                str(part): part.words.replace("the document", "the passage") for part in parts
+                str(part): part.words.replace("the document", "the passage")
+                for part in (*parts, *self.known.own)
             },
             "reads": sorted(score_parts),
             "sets": [self._set(place, name, texts) for name, texts in self._named()],
@@ -271,7 +288,7 @@ class Microscope:
             )
         reranker = self.models[experiment.model]
         parts = self.parts(experiment.model)
-        known = rows_of(parts)
+        known = rows_of(parts, self.known.own)
         cells: dict[str, list[int]] = {}
         heads: dict[str, list[str]] = {}
         for cut in cuts:
@@ -280,7 +297,8 @@ class Microscope:
                 if name not in known:
                     raise InputError(
                         f"cut {str(cut)!r:.80} names {name!r}, for which this page has no row; "
-                        f"expected parts of the model's input: {', '.join(map(str, parts))}"
+                        "expected parts of the model's input or of the collection (--fields, "
+                        f"--parts): {', '.join(map(str, (*parts, *self.known.own)))}"
                     )
                 if cut.heads is not None:
                     heads.setdefault(name, []).extend(f"{at}.{head}" for at, head in cut.heads)
@@ -306,6 +324,7 @@ class Microscope:
         Raises:
             InputError: if a cut does not fit the model or a pair cannot be encoded.
         """
+        experiment = self.known.on(experiment)
         plain = self._logits(experiment, ())
         under = self._logits(experiment, experiment.cuts)
         tol = TIE_TOL[self.models[experiment.model].dtype]
@@ -327,12 +346,13 @@ class Microscope:
         condition = tuple(sorted(map(str, cuts)))
         # What `mean` puts in depends on all passages.
         together = experiment.passages if any(cut.how is How.MEAN for cut in cuts) else ()
+        of_some = any(cut.own_parts for cut in cuts)  # that not each passage may have
         keys = [
             (experiment.model, experiment.query, text, condition, together)
             for text in experiment.passages
         ]
         missing = [place for place, key in enumerate(keys) if key not in self._scores]
-        if missing and together:
+        if missing and (together or of_some):
             missing = list(range(len(keys)))
         found = {key: self._scores[key] for key in keys if key in self._scores}
         if missing:
@@ -359,7 +379,7 @@ class Microscope:
         Raises:
             InputError: if there are no two passages, or the cuts' way has no contributions.
         """
-        experiment = experiment.only(2)
+        experiment = self.known.on(experiment.only(2))
         key = _key("words", experiment)
         heads = self._kept.get(f"heads {key}")
         if heads is None:
@@ -382,8 +402,7 @@ class Microscope:
         Raises:
             InputError: if there are no two passages.
         """
-        experiment = experiment.only(2)
-        plain = Experiment(experiment.model, experiment.query, experiment.passages, ())
+        plain = self.known.on(replace(experiment.only(2), cuts=()))
         key = _key("why", plain)
         answer = self._kept.get(key)
         if answer is None:
@@ -430,11 +449,11 @@ class Microscope:
         Args:
             experiment: texts, cuts, model.
         """
-        return python_lines(self.models[experiment.model], experiment)
+        return python_lines(self.models[experiment.model], self.known.on(experiment))
 
     def _explain(self, experiment: Experiment, sharing: Sharing) -> Result:
         self.runs += 1
-        options = Sharing(sharing.points, sharing.most_points, experiment.cuts)
+        options = replace(sharing, cuts=experiment.cuts)
         return explain_pairs(
             self.models[experiment.model], experiment.pairs, (0, 1), options, swap=False
         )
@@ -444,7 +463,7 @@ class Microscope:
         layers, heads = (int(number(result.options[name])) for name in ("layers", "heads"))
         shares: dict[str, list[list[float]]] = {}
         for row in records(result.to_frame("margin")):
-            if row["kind"] == "head_direction":
+            if row["kind"] in ("head_direction", "own_head_direction"):
                 grid = shares.setdefault(
                     str(row["direction"]), [[0.0] * heads for _ in range(layers)]
                 )
@@ -477,25 +496,37 @@ class Microscope:
         def keep(rows: np.ndarray, values: np.ndarray) -> None:
             slopes.update(zip(rows.tolist(), values, strict=True))
 
-        gating.stream_slopes(model, pairs, keep, cuts=experiment.cuts)
-        screened = slopes[1] - slopes[0]  # cutting takes the slope away, in A less in B
-        masses = np.mean([self._masses(model, pair, experiment.cuts) for pair in pairs], axis=0)
-        labels = [int(part) for part in self.parts(experiment.model)]
+        own = named_parts(pairs)
+        cuts = bound({"": experiment.cuts}, own_parts(pairs))[""]
+        gating.stream_slopes(model, pairs, keep, cuts=cuts, own=own)
+        # Cutting takes the slope away, in A less in B.
+        screened = united(slopes[1] - slopes[0], own)
+        masses = np.mean([_masses(model, pair, cuts, own) for pair in pairs], axis=0)
+        labels = {str(part): int(part) for part in self.parts(experiment.model)}
+        labels |= {part.name: gating.PARTS + at for at, part in enumerate(own)}
         return {
             what: {
-                f"{Part(x)}->{Part(y)}": _grid(table[:, :, x, y]) for x in labels for y in labels
+                f"{x}->{y}": _grid(table[:, :, row, column])
+                for x, row in labels.items()
+                for y, column in labels.items()
             }
             for what, table in (("screened", screened), ("attention", masses))
         }
 
-    def _masses(self, model: Reranker, pair: object, cuts: Sequence[Cut]) -> np.ndarray:
-        """Mean over a part's rows of the attention on another part, [layer, head, part, part]."""
-        labels = model.encode([pair]).parts[0]  # type: ignore[list-item]
-        there, numbers = np.unique(labels, return_inverse=True)
-        found = gating.word_attention(model, pair, numbers, cuts)  # type: ignore[arg-type]
-        whole = np.zeros((*found.shape[:2], len(Part), len(Part)))
-        whole[:, :, there[:, None], there[None, :]] = found
-        return whole
+
+def _masses(
+    model: Reranker, pair: Pair, cuts: Condition, own: Sequence[OwnPart]
+) -> Float[np.ndarray, "layer head row_part column_part"]:
+    """Mean over a part's rows of the attention on another part."""
+    encoded = model.encode([pair])
+    members = np.eye(gating.PARTS + len(own))[encoded.parts[0]]
+    for at, part in enumerate(own, start=gating.PARTS):
+        members[encoded.own[0].get(part.name, []) if encoded.own else [], at] = 1
+    groups, numbers = np.unique(members, axis=0, return_inverse=True)
+    found = gating.word_attention(model, pair, numbers, cuts)
+    rows = groups * np.bincount(numbers)[:, None]
+    rows /= np.maximum(rows.sum(0), 1)
+    return rows.T @ (found @ groups)
 
 
 def _check(cut: Cut, model: Reranker) -> None:
@@ -504,14 +535,16 @@ def _check(cut: Cut, model: Reranker) -> None:
     cut.check(layers, heads, repr(model.name), decoder=model.decodes)
 
 
-def rows_of(parts: Sequence[Part]) -> list[str]:
-    """The directions between the parts of a model's input; a prompt's words are in ``All`` alone.
+def rows_of(parts: Sequence[Part], own: Sequence[OwnPart] = ()) -> list[str]:
+    """The directions between the parts of a model's input and parts of one's own.
+
+    A prompt's words are in ``All`` alone.
 
     >>> rows_of([Part.Q, Part.D])
     ['Q->Q', 'Q->D', 'D->Q', 'D->D']
     """
     named = [part for part in parts if part in NAMED]
-    rows = [f"{x}->{y}" for x in named for y in named]
+    rows = [f"{x}->{y}" for x in (*named, *own) for y in (*named, *own)]
     return rows + ([f"{x}->All" for x in named] if Part.OTHER in parts else [])
 
 

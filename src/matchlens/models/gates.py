@@ -7,15 +7,16 @@ pass gives it for all token pairs at once and no array of gates need exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.models.part_layout import PartLayout
-from matchlens.parts import PADDING
+from matchlens.parts import PADDING, OwnPart
 
 PARTS = int(PADDING)
 """Parts that rows and columns of a table of gates stand for."""
@@ -61,7 +62,8 @@ def spread(
         grid: the parts of the batch.
     """
     whole = torch.nn.functional.pad(tables, (0, 1, 0, 1), value=1.0)
-    edges = grid.parts[:, :, None] * (PARTS + 1) + grid.parts[:, None, :]
+    parts = grid.parts if grid.base is None else grid.base
+    edges = parts[:, :, None] * (PARTS + 1) + parts[:, None, :]
     return whole.flatten(2)[:, :, edges].transpose(1, 2).flatten(0, 1)
 
 
@@ -70,16 +72,38 @@ def by_parts(
 ) -> Float[Tensor, "batch head row_part column_part"]:
     """Derivatives by the gates of token pairs, summed to those by head and direction.
 
+    Parts of one's own stand behind the six others, which lack their tokens: see :func:`united`.
+
     Args:
         slopes: what :class:`Gate` collects.
         grid: the parts of the batch.
         rows: the tokens whose rows were computed, all of them where None.
     """
     conditions = len(slopes) // len(grid.parts)
+    labels = [label for label in range(grid.size) if label != PADDING]
     left, right = (
-        torch.nn.functional.one_hot(parts, PARTS + 1)[..., :PARTS]
+        torch.nn.functional.one_hot(parts, grid.size)[..., labels]
         .to(slopes.dtype)
         .repeat(conditions, 1, 1)[:, None]
         for parts in (grid.row_parts(rows), grid.parts)
     )
     return left.mT @ (slopes @ right)
+
+
+def united(
+    slopes: Float[np.ndarray, "... row_part column_part"], own: Sequence[OwnPart]
+) -> Float[np.ndarray, "... row_part column_part"]:
+    """Derivatives by direction in which Q and D have the tokens of their own parts again.
+
+    Args:
+        slopes: as :func:`by_parts` gives them.
+        own: the parts behind the six others, in order.
+
+    >>> from matchlens.parts import Part
+    >>> united(np.eye(7), [OwnPart("TITLE", Part.D)])[3:7:3, 3:7:3].tolist()
+    [[2.0, 1.0], [1.0, 1.0]]
+    """
+    whole = np.eye(PARTS + len(own))
+    for at, part in enumerate(own, start=PARTS):
+        whole[at, int(part.of or 0)] = 1
+    return (whole.T @ slopes @ whole).astype(slopes.dtype) if own else slopes

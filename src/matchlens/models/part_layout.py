@@ -95,12 +95,12 @@ class PartLayout:
         parts: [pair, token] part numbers, ``PADDING`` where there is no token; tokens of parts of
             one's own have labels of their own, from ``LABELS`` on.
         base: the same without such labels; ``parts`` itself where None.
-        size: number of labels.
+        own: the parts of one's own, in the order of their labels.
     """
 
     parts: Int[Tensor, "pair token"]
     base: Int[Tensor, "pair token"] | None = None
-    size: int = LABELS
+    own: tuple[OwnPart, ...] = ()
     padding: Tensor | None = field(init=False)
     _spread: dict[object, Edges] = field(init=False, default_factory=dict)
     _rows: dict[frozenset[int], Rows] = field(init=False, default_factory=dict)
@@ -114,7 +114,12 @@ class PartLayout:
         for at, part in enumerate(own):
             if part.name in batch.own:
                 labels[batch.own[part.name]] = LABELS + at
-        return cls(labels, batch.parts, LABELS + len(own))
+        return cls(labels, batch.parts, tuple(own))
+
+    @property
+    def size(self) -> int:
+        """The number of labels."""
+        return LABELS + len(self.own)
 
     def __post_init__(self) -> None:
         padded = self.parts == PADDING

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matchlens.batching import Spans
+from matchlens.batching import Spans, own_tokens
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
@@ -132,19 +132,21 @@ class Stretch:
         text: as it stands in the query or the passage, or as the tokenizer writes it.
         start: the first token.
         stop: one past the last token.
+        own: name of the part of one's own that it belongs to; empty where there is none.
     """
 
     part: int
     text: str
     start: int
     stop: int
+    own: str = ""
 
 
 def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
     """The whole words of a pair in reading order, with what stands between them; every token once.
 
     Tokens outside query and passage are one stretch a part, and so are tokens that share a
-    character, such as the bytes of an emoji.
+    character, such as the bytes of an emoji. A word is split where a part of one's own ends in it.
 
     Args:
         model: a loaded reranker.
@@ -161,10 +163,13 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
     """
     spans = model.spans(pair)
     word = split(spans, pair).word
+    own = np.full(len(word), "", dtype=object)
+    for name, places in own_tokens(pair, spans.parts, spans.starts, spans.ends).items():
+        own[places] = name
     texts = {Part.Q: pair.query, Part.D: pair.text}
     starts = [0]
     for at in range(1, len(word)):
-        if spans.parts[at] == spans.parts[at - 1]:
+        if spans.parts[at] == spans.parts[at - 1] and own[at] == own[at - 1]:
             if spans.parts[at] not in texts or word[at] == word[at - 1] >= 0:
                 continue
             if word[at] == word[at - 1] and spans.starts[at] < spans.ends[at - 1]:
@@ -177,7 +182,7 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
             text = texts[part][spans.starts[start] : spans.ends[stop - 1]].strip()
         else:
             text = model.tokenizer.convert_tokens_to_string(spans.tokens[start:stop]).strip()
-        found.append(Stretch(int(part), text or spans.tokens[start], start, stop))
+        found.append(Stretch(int(part), text or spans.tokens[start], start, stop, own[start]))
     return found
 
 

@@ -381,8 +381,7 @@ class _Done:
         self._sizes, self._progress = sizes, progress
         self._done = sum(sizes[number] for number in there)
         self._total = sum(sizes)
-        if there:
-            self.within(0, 0)
+        self.within(0, 0)  # so that the total is shown, and time is counted, from the start
 
     def within(self, done: int, of: int) -> None:
         """Some pairs of the shard in work are done."""

@@ -18,7 +18,7 @@ from matchlens.studies.circuits.circuits import TOP
 from matchlens.studies.claims.evidence import further
 from matchlens.studies.cuts.head_sets import RANDOM_SETS
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.sizes import REDRAWN, SCREENED, Size
+from matchlens.studies.sizes import CHECKED, REDRAWN, SCREENED, Size
 from matchlens.studies.study import study_conditions, sweeps
 
 TOKENS_A_WORD = 1.35
@@ -275,6 +275,7 @@ class WholeWork:
             "Figure 1a": [f"cut {kind} each layer" for kind in kinds],
             "attention and mean states": ["attention"],
             "matching heads cut": ["matching heads, cut"],
+            CHECKED: [SCREENED],
         }
         parts: list[tuple[str, float]] = []
         first: dict[int, int] = {}
@@ -315,7 +316,8 @@ class WholeWork:
                     yield cut(REDRAWN, conditions, replace(pairs, pairs=tuple(new)))
         if "screen" in self.names:
             checks = SCREEN_CUTS * min(1.0, SCREEN_PAIRS / max(1, len(few.pairs))) * layers / 2
-            yield untouched(SCREENED, few, SCREEN * layers + checks)
+            yield untouched(SCREENED, few, SCREEN * layers)
+            yield untouched(CHECKED, few, checks)
         if {"attention", "circuits"} & set(self.names):
             yield untouched("attention and mean states", pairs, METERS * layers)
         if "attention" in self.names and size.causal:

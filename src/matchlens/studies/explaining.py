@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from jaxtyping import Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
+from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut, How
 from matchlens.errors import InputError
 from matchlens.parts import NAMED, Part
+from matchlens.plan import bound
 from matchlens.results import Result
 from matchlens.studies.common import TIE_TOL, identity, pair_table
 from matchlens.studies.swaps import Swap, Unit, smallest_swap
@@ -41,7 +43,7 @@ OUTSIDE = "outside attention"
 def explain(
     model: Any,
     query: str,
-    passages: Sequence[str | tuple[str, str]],
+    passages: Sequence[str | tuple[str, str] | Pair] | PairSet,
     *,
     compare: tuple[int, int] = (0, 1),
     points: int = POINTS,
@@ -59,7 +61,8 @@ def explain(
         model: a loaded reranker, a sentence-transformers CrossEncoder, or what
             :func:`matchlens.load` takes.
         query: the query's text.
-        passages: two or more passages, as texts or (passage id, text).
+        passages: two or more passages, as texts, as (passage id, text) or as pairs of the query,
+            whose parts of one's own get their share as well.
         compare: the numbers of the passages A and B, from 0.
         points: least number of points of the integral; it doubles, to 256 at most, until the
             contributions miss less than 2% of the margin.
@@ -69,11 +72,13 @@ def explain(
 
     Returns:
         Tables ``passages``, ``words``, ``units``, ``margin``, ``query_words``, ``links``, ``swap``
-        and ``random_swaps``. Contributions and margins are logits.
+        and ``random_swaps``. Contributions and margins are logits. Units of the kinds
+        ``own_direction`` and ``own_head_direction`` are in those of Q and D: do not add them up
+        with these.
 
     Raises:
-        InputError: if the model cannot be loaded, fewer than two passages came, or a passage cannot
-            be encoded.
+        InputError: if the model cannot be loaded, fewer than two passages came, one is of another
+            query, or one cannot be encoded.
 
     Source: science 9; Sundararajan et al. 2017.
 
@@ -133,6 +138,9 @@ def explain_pairs(
             or a pair cannot be encoded.
     """
     started = time.perf_counter()
+    own = own_parts(pairs)
+    bound_cuts = [*bound({"": sharing.cuts}, own)[""]]
+    sharing = replace(sharing, cuts=tuple(cut for cut in bound_cuts if isinstance(cut, Cut)))
     for cut in sharing.cuts:
         if cut.how in (How.MEAN, How.RESAMPLE):
             raise InputError(
@@ -239,22 +247,36 @@ class _Steps:
             self.progress(min(self.done, self.total), self.total)
 
 
-def _pairs(query: str, passages: Sequence[str | tuple[str, str]]) -> list[Pair]:
+def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSet) -> list[Pair]:
     """The pairs, each passage with its id or its number.
 
     Raises:
-        InputError: if there are fewer than two, or two have one id.
+        InputError: if there are fewer than two, two have one id, or one is of another query.
     """
     if len(passages) < 2:
         raise InputError(
             f"{len(passages)} passages came; expected two or more, so that one ranks above another"
         )
-    pairs = []
+    pairs: list[Pair] = []
     for number, passage in enumerate(passages):
-        docid, text = (str(number), passage) if isinstance(passage, str) else passage
+        parts = ()
+        if isinstance(passage, Pair):
+            if passage.query != query:
+                raise InputError(
+                    f"passage {number} is a pair of the query {passage.query!r:.60}; expected "
+                    f"pairs of the query {query!r:.60}, or their texts"
+                )
+            docid, text, parts = passage.docid, passage.text, passage.parts
+        else:
+            docid, text = (str(number), passage) if isinstance(passage, str) else passage
         if any(pair.docid == docid for pair in pairs):
             raise InputError(f"two passages have the id {docid!r:.60}; expected an id for each")
-        pairs.append(Pair("query", docid, query, text, grade=0, judged=False))
+        pairs.append(Pair("query", docid, query, text, grade=0, judged=False, parts=parts))
+    if len({tuple(span for span in pair.parts if span.of == "Q") for pair in pairs}) > 1:
+        raise InputError(
+            "the pairs have different characters of the query in its parts; expected the same in "
+            "each, since it is one query: give them by with_parts(..., of='Q') from the query alone"
+        )
     return pairs
 
 
@@ -322,9 +344,16 @@ class _Share:
         """Part number of each word."""
         return np.array([word.part for word in self.words], dtype=np.int64)
 
+    @property
+    def own(self) -> list[str]:
+        """The parts of one's own that have a word, by name."""
+        return sorted({word.own for word in self.words} - {""})
+
     def by_direction(self) -> Float[np.ndarray, "layer head row_part column_part"]:
-        """Contributions by layer, head and direction."""
-        one_hot = np.eye(len(Part))[self.parts]
+        """Contributions by layer, head and direction; parts of one's own behind the others."""
+        words = np.array([word.own for word in self.words], dtype=object)
+        inside = [(words == name).astype(np.float64)[:, None] for name in self.own]
+        one_hot = np.hstack([np.eye(len(Part))[self.parts], *inside])
         return one_hot.T @ (self.integral.contributions.astype(np.float64) @ one_hot)
 
 
@@ -399,10 +428,11 @@ def _tables(
     a, b = shares[first], shares[second]
     units = [_units(number, share) for number, share in enumerate(shares)]
     missed = abs(a.integral.missed - b.integral.missed)
+    labelled = any(one.own for one in shares)
     return {
         "passages": pd.DataFrame([_passage(number, one) for number, one in enumerate(shares)]),
         "words": pd.DataFrame(
-            [row for number, one in enumerate(shares) for row in _words(number, one)]
+            [row for number, one in enumerate(shares) for row in _words(number, one, labelled)]
         ),
         "units": pd.concat(units, ignore_index=True),
         "margin": _margin(units[first], units[second]),
@@ -428,7 +458,7 @@ def _passage(number: int, share: _Share) -> dict[str, object]:
     }
 
 
-def _words(number: int, share: _Share) -> list[dict[str, object]]:
+def _words(number: int, share: _Share, labelled: bool) -> list[dict[str, object]]:
     read = share.integral.contributions.sum((0, 1, 2), dtype=np.float64)
     reads = share.integral.contributions.sum((0, 1, 3), dtype=np.float64)
     return [
@@ -441,6 +471,7 @@ def _words(number: int, share: _Share) -> list[dict[str, object]]:
             "reads": reads[at],
             "start": word.start,
             "stop": word.stop,
+            **({"own": word.own} if labelled else {}),
         }
         for at, word in enumerate(share.words)
     ]
@@ -450,18 +481,29 @@ def _units(number: int, share: _Share) -> pd.DataFrame:
     """Contributions by direction, layer, head, and head in one direction."""
     table = share.by_direction()
     layers, heads = table.shape[:2]
-    there = np.flatnonzero(np.bincount(share.parts, minlength=len(Part)))
-    directions = [(f"{Part(x)!s}->{Part(y)!s}", x, y) for x in there for y in there]
+    names = [*map(str, Part), *share.own]
+    there = [*np.flatnonzero(np.bincount(share.parts, minlength=len(Part))).tolist()]
+    there += range(len(Part), len(names))
+    directions = [
+        ("own_" if max(x, y) >= len(Part) else "", f"{names[x]}->{names[y]}", x, y)
+        for x in there
+        for y in there
+    ]
+    directions.sort(key=lambda one: one[0])
     rows: list[tuple[str, str, int | None, int | None, str | None, float]] = []
-    rows += [("direction", d, None, None, d, table[:, :, x, y].sum()) for d, x, y in directions]
-    rows += [("layer", str(at), at, None, None, table[at].sum()) for at in range(layers)]
+    rows += [
+        (f"{own}direction", d, None, None, d, table[:, :, x, y].sum())
+        for own, d, x, y in directions
+    ]
+    whole = table[:, :, : len(Part), : len(Part)]  # parts of one's own are within these
+    rows += [("layer", str(at), at, None, None, whole[at].sum()) for at in range(layers)]
     for layer in range(layers):
         for head in range(heads):
-            own, name = table[layer, head], f"{layer}.{head}"
-            rows.append(("head", name, layer, head, None, own.sum()))
+            values, name = table[layer, head], f"{layer}.{head}"
+            rows.append(("head", name, layer, head, None, whole[layer, head].sum()))
             rows += [
-                ("head_direction", f"{d}#{name}", layer, head, d, own[x, y])
-                for d, x, y in directions
+                (f"{prefix}head_direction", f"{d}#{name}", layer, head, d, values[x, y])
+                for prefix, d, x, y in directions
             ]
     rows.append((OUTSIDE, OUTSIDE, None, None, None, share.integral.without))
     columns = ["kind", "unit", "layer", "head", "direction", "contribution"]
@@ -479,7 +521,7 @@ def _margin(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     for name in ("layer", "head", "direction"):
         both[name] = both[name].where(both[name].notna(), both[f"{name}_b"])
     both["contribution"] = both["contribution"].fillna(0.0) - both["contribution_b"].fillna(0.0)
-    kinds = {kind: at for at, kind in enumerate(dict.fromkeys(first["kind"]))}
+    kinds = {kind: at for at, kind in enumerate(dict.fromkeys([*first["kind"], *second["kind"]]))}
     order = pd.DataFrame(
         {"kind": [kinds[kind] for kind in both["kind"]], "size": -both["contribution"].abs()}
     )
@@ -555,6 +597,7 @@ def _cut_units(margin: pd.DataFrame) -> list[Unit]:
     other = str(Part.OTHER)
     made = []
     most = {"head": CUT_HEADS, "head_direction": CUT_HEAD_DIRECTIONS}
+    most["own_head_direction"] = CUT_HEAD_DIRECTIONS
     for kind, rows in margin.groupby("kind", sort=False):
         if kind == OUTSIDE:
             continue

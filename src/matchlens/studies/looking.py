@@ -393,7 +393,7 @@ def look(
     pairs: PairSet,
     *,
     looks: int = LOOKS,
-    chosen: Iterable[Given] | None = None,
+    chosen: Iterable[tuple[str, str] | tuple[str, str, str]] | None = None,
     scored: pd.DataFrame | None = None,
     matching: pd.DataFrame | None = None,
     cuts: Sequence[str | Cut] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,12 @@ from jaxtyping import Float
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
+from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.parts import NAMED, PADDING
+from matchlens.parts import NAMED, PADDING, AnyPart, OwnPart, Part
+from matchlens.plan import Condition, LayerCut, bound
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
 from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
@@ -88,7 +90,8 @@ def screen(
         (screen and exact cuts over all pairs and within queries), ``check`` (a row for each gate
         that was cut), ``selected`` (gates chosen on one half of the queries, seen on the other)
         and ``queries`` (the measure under the exact cuts); and the array ``slopes`` [pair, layer,
-        head, row part, column part], derivatives of the score by the gates.
+        head, row part, column part], derivatives of the score by the gates. Parts of one's own are
+        screened as well: their gates are in those of Q or D.
 
     Raises:
         InputError: if an option or the pairs cannot be used.
@@ -133,6 +136,13 @@ def screen(
     agreement = _agreement(check, pooled, len(largest))
     withheld = bool(agreement["withheld"].iloc[-1])
     gates = _gate_table(screened, found, checked)
+    own = own_parts(used.pairs)
+    if own:
+        said = [
+            *said,
+            f"gates of {', '.join(own)} are within those of {' and '.join(_wholes(own))}: their "
+            "effects are a share of these",
+        ]
     if len(queries) < LEAST_QUERIES:
         said = [*said, f"intervals need {LEAST_QUERIES} queries; here are {len(queries)}"]
     notes = [*left_out, *said, *_said(agreement, withheld, len(cuts), len(screened.names))]
@@ -148,6 +158,7 @@ def screen(
             "pairs_run": len(rows),
             "pairs_checked": len(checked.rows),
             "gates": len(screened.names),
+            **({"parts": [*map(str, screened.parts)]} if own else {}),
             "withheld": withheld,
         },
         {
@@ -171,6 +182,7 @@ class Screened:
 
     Args:
         pairs: what was screened.
+        parts: row and column parts of the gates; those of one's own, which are in Q or D, last.
         names: layer, head and direction of each gate, in the order of the array's axes.
         scores: untouched, logits.
         slopes: [pair, layer, head, row part, column part].
@@ -178,6 +190,7 @@ class Screened:
     """
 
     pairs: PairSet
+    parts: tuple[AnyPart, ...]
     names: list[tuple[int, int, str]]
     scores: Float[np.ndarray, " pair"]
     slopes: PairArray
@@ -189,33 +202,37 @@ class Screened:
     ) -> Screened:
         """Screen pairs; the derivatives go to a file."""
         from matchlens import gating
+        from matchlens.models.gates import united
 
-        family, parts = model.family, len(NAMED)
-        shape = (len(pairs.pairs), family.n_layers, family.n_heads, parts, parts)
+        family, own = model.family, named_parts(pairs.pairs)
+        parts: list[AnyPart] = [*NAMED, *own]
+        labels = [*map(int, NAMED), *range(gating.PARTS, gating.PARTS + len(own))]
+        shape = (len(pairs.pairs), family.n_layers, family.n_heads, len(parts), len(parts))
         names = [
             (layer, head, f"{x!s}->{y!s}")
             for layer in range(family.n_layers)
             for head in range(family.n_heads)
-            for x in NAMED
-            for y in NAMED
+            for x in parts
+            for y in parts
         ]
         total = np.zeros(len(names))
         try:
             array = PairArray(folder / "slopes.npy", shape)
 
             def keep(rows: np.ndarray, values: np.ndarray) -> None:
-                named = values[..., : PADDING - 1, : PADDING - 1]
+                named = united(values, own)[..., labels, :][..., labels]
                 array.write(rows, named)
                 np.add(total, np.abs(named).sum(0).ravel(), out=total)
 
-            scores = gating.stream_slopes(model, pairs.pairs, keep, progress=progress)
+            scores = gating.stream_slopes(model, pairs.pairs, keep, progress=progress, own=own)
         except OSError as error:
             raise InputError(
                 f"the derivatives cannot be kept in {str(folder)!r} ({error.strerror or error}); "
                 f"they need {int(np.prod(shape)) * 4 / 2**20:.0f} MiB there: set TMPDIR to a "
                 "folder with room"
             ) from None
-        return cls(pairs, names, scores.astype(np.float64), array, total / len(scores))
+        size = total / len(scores)
+        return cls(pairs, tuple(parts), names, scores.astype(np.float64), array, size)
 
     def estimates(self, rows: np.ndarray | Sequence[int]) -> Float[np.ndarray, "pair gate"]:
         """What cutting each gate alone would do to some pairs' scores, to first order, logits."""
@@ -574,22 +591,24 @@ def put_forward(
 
     if most < 1:
         raise InputError(f"screened is {most}; expected 1 or more heads to cut")
-    parsed = [Cut.parse(point.cut) for point in points]
-    for cut in parsed:
+    texts = {point.cut: [Cut.parse(point.cut)] for point in points}
+    conditions = bound(texts, own_parts(pairs.pairs))
+    for (cut,) in texts.values():
         if cut.heads is None or cut.how != "zero":
             raise InputError(
                 f"cut {str(cut)!r} cannot be screened; expected single heads, cut by zero: leave "
                 "out screened, or sweep heads by zero alone"
             )
     gating.check_gates(model)
-    total = np.zeros(len(parsed))
+    own, heads = named_parts(pairs.pairs), model.family.n_heads
+    edges = [_edges(conditions[point.cut], point, heads, own) for point in points]
+    total = np.zeros(len(points))
 
     def keep(rows: np.ndarray, values: np.ndarray) -> None:
-        for at, (point, cut) in enumerate(zip(points, parsed, strict=True)):
-            x, y = np.array(sorted(cut.edges(point.n)), dtype=np.int64).T
+        for at, (point, (x, y)) in enumerate(zip(points, edges, strict=True)):
             total[at] += np.abs(values[:, point.n, point.head, x, y].sum(1)).sum()
 
-    gating.stream_slopes(model, pairs.pairs, keep)
+    gating.stream_slopes(model, pairs.pairs, keep, own=own)
     kept: set[int] = set()
     for direction in dict.fromkeys(point.direction for point in points):
         own = np.array([at for at, point in enumerate(points) if point.direction == direction])
@@ -599,3 +618,15 @@ def put_forward(
         "the largest first-order effect on the scores; the others are screened, not cut, and not "
         "in the table"
     ]
+
+
+def _wholes(own: Mapping[str, Part]) -> list[str]:
+    return sorted({str(of) for of in own.values()})
+
+
+def _edges(
+    cuts: Condition, point: Point, heads: int, own: Sequence[OwnPart]
+) -> tuple[np.ndarray, ...]:
+    """The parts between which a cut removes the attention of its head, without padding's label."""
+    table = LayerCut.of(cuts, point.n, heads, tuple(Part), own).table[point.head] > 0
+    return np.nonzero(np.delete(np.delete(table, PADDING, 0), PADDING, 1))

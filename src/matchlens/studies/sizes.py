@@ -32,6 +32,8 @@ SAMPLES = 3
 """Draws of the sample on which the claims that rest on few cuts are decided."""
 SCREENED = "all heads screened"
 """What the screen is called in the progress and the costs."""
+CHECKED = "cuts that check the screen"
+"""What its exact cuts are called in the costs; in the progress they are a part of the screen."""
 REDRAWN = "cuts for the claims, other draws"
 """What the cuts on the other draws are called."""
 

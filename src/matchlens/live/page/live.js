@@ -72,7 +72,7 @@
     return [...groups].map(([where, names]) => names.join("+") + where + how);
   }
   const everything = (of) => {
-    const parts = [...new Set(about.models[of].directions.map((one) => one.name.split("->")[0]))];
+    const parts = [...new Set(about.models[of].directions.filter((one) => !one.own).map((one) => one.name.split("->")[0]))];
     return `${parts.length > 1 ? `{${parts.join(",")}}` : parts[0]}->All`;
   };
   const byLayer = (a, b) => a - b;
@@ -511,7 +511,7 @@
     const head = el("tr", {}, el("th"), el("th"));
     for (let layer = 0; layer < layers; layer++) {
       const name = el("th", { scope: "col", role: "button", "aria-label": `Layer ${layer}: all directions`, title: `Layer ${layer}: all directions` }, layers > 16 && layer % 2 ? "" : String(layer));
-      name.addEventListener("click", () => paint(directions.map((one) => [one.name, layer])));
+      name.addEventListener("click", () => paint(directions.filter((one) => !one.own).map((one) => [one.name, layer])));
       names.push(name);
       head.append(name);
     }

@@ -120,7 +120,7 @@ def margin_table(
         "A, B: contribution to each passage's score; share: of the margin; margin when cut: the "
         "unit is really cut in both. A contribution shares out the score; only a cut is causal."
     )
-    unit = Column("unit", kinds[0].replace("_", " x "), kind="cut")
+    unit = Column("unit", kinds[0].removeprefix("own_").replace("_", " x "), kind="cut")
     return Table("margin", title, (unit, *NUMBERS), tuple(rows), (note,))
 
 
@@ -147,8 +147,10 @@ def explain_text(result: Result, *, bold: bool = False) -> str:
     lines += [*wrapped(completeness_sentence(result), "  ", ""), ""]
     for title, kinds in (
         ("Directions (X->Y: X reads Y)", MAIN),
+        ("Directions with your own parts, each within that of Q or D", ("own_direction",)),
         ("Heads, over all directions", ("head",)),
         ("Heads in one direction", ("head_direction",)),
+        ("Heads in one direction with your own parts", ("own_head_direction",)),
     ):
         lines += _largest(margin_table(result, kinds), f"{on}{title}{off}")
     words = tuple(
@@ -175,8 +177,9 @@ def explain_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     table = result.to_frame("margin").rename(columns={"contribution": "diff"})
     table["q"], table["significant"] = float("nan"), False
     for name in ("heads", *dict.fromkeys(table["direction"].dropna())):
-        kind = "head" if name == "heads" else "head_direction"
-        some = table[(table["kind"] == kind) & ((name == "heads") | (table["direction"] == name))]
+        kinds = ["head"] if name == "heads" else ["head_direction", "own_head_direction"]
+        of_kind = table["kind"].isin(kinds)
+        some = table[of_kind & ((name == "heads") | (table["direction"] == name))]
         if len(some):
             words = "contribution to the margin A \N{MINUS SIGN} B (logits)"
             words = words if name == "heads" else f"{name}: {words}"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from matchlens.corpora import PairSet
-from matchlens.corpora.own import own_parts
+from matchlens.corpora.own import named_parts, own_parts
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import ACROSS, COMPANIONS, KINDS, NAMES, PARTS, SURFACE, shape_of
@@ -101,8 +101,8 @@ def watch(
     )
     out, arrays = _measure(execution, pairs, measured(names), Path(held.name), more)
     means = None if states is None else states.result()
-    own = tuple(OwnPart(name, of) for name, of in own_parts(pairs.pairs).items())
-    return Watched(out, arrays, means, held, time.perf_counter() - started, (*PARTS, *own))
+    parts = (*PARTS, *named_parts(pairs.pairs))
+    return Watched(out, arrays, means, held, time.perf_counter() - started, parts)
 
 
 def _measure(

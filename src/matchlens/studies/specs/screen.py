@@ -9,7 +9,7 @@ from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.options import MostPairs, StudySettings
 from matchlens.settings import option, settings
-from matchlens.studies.spec import Inputs, StudySpec
+from matchlens.studies.spec import Inputs, StudySpec, stages_of
 
 if TYPE_CHECKING:
     from matchlens.models.load import Reranker
@@ -72,6 +72,10 @@ Examples:
                 cost(conditions, inputs.folder, few),
             ]
         )
+
+    def stages(self, inputs: Inputs[ScreenSettings]) -> list[tuple[str, float]]:
+        """The screen, and the cuts that check it."""
+        return stages_of("screen", inputs, 2)
 
     def run(self, model: Reranker, inputs: Inputs[ScreenSettings], **how: Any) -> Result:
         """Run the study."""

@@ -149,7 +149,11 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
         for keys in [[f"{layer}.{head}" for layer in range(layers) for head in range(heads)]]
         for name in (
             "",
-            *dict.fromkeys(str(r["unit"]) for r in tables["units"] if r["kind"] == "direction"),
+            *dict.fromkeys(
+                str(r["unit"])
+                for r in tables["units"]
+                if r["kind"] in ("direction", "own_direction")
+            ),
         )
     }
     context = {
@@ -166,7 +170,10 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
         "most": most,
         "cards": [
             {
-                "words": [[row["part"], _few(row["read"]), _few(row["reads"])] for row in some],
+                "words": [
+                    [row["part"], _few(row["read"]), _few(row["reads"]), *_own_name(row)]
+                    for row in some
+                ],
                 "links": _links(tables["links"], at, links),
             }
             for some, at in zip(words, order, strict=True)
@@ -216,7 +223,8 @@ def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: floa
             f"contributes {num(row['read'], 3, sign=True)} as it is read, "
             f"{num(row['reads'], 3, sign=True)} as it reads"
         )
-        name = f"{shown(text, TOKEN)} ({PARTS.get(part, 'other')})"
+        of = ", ".join([PARTS.get(part, "other"), *_own_name(row)])
+        name = f"{shown(text, TOKEN)} ({of})"
         made.append(
             Word(
                 shown(text, 200),
@@ -247,6 +255,11 @@ def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: floa
     }
 
 
+def _own_name(word: Row) -> list[str]:
+    name = word.get("own")
+    return [shown(name, TOKEN)] if name else []
+
+
 def _name(passage: Row) -> object:
     number_alone = str(passage["docid"]) == str(passage["passage"])
     return f"passage {passage['passage']}" if number_alone else passage["docid"]
@@ -275,7 +288,20 @@ def _directions(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -
         [_unit_row(row, units, reads(row["unit"])) for row in some], (False, False, True, False)
     )
     caption = "Contribution of each direction"
-    tables = [Bars(caption, "direction", COMPARED, made[:SHOWN])]
+    tables = [*_own(rows, units), Bars(caption, "direction", COMPARED, made[:SHOWN])]
+    if made[SHOWN:]:
+        more = counted(len(made) - SHOWN, "more direction")
+        tables.append(Bars(f"{caption}, the others", "direction", COMPARED, made[SHOWN:], more))
+    return tables
+
+
+def _own(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -> list[Bars]:
+    some = [row for row in rows if row["kind"] == "own_direction"]
+    made = bar_rows(
+        [_unit_row(row, units, reads(row["unit"])) for row in some], (False, False, True, False)
+    )
+    caption = "Contribution of your own parts, each within that of the query or the passage"
+    tables = [Bars(caption, "direction", COMPARED, made[:SHOWN])] if made else []
     if made[SHOWN:]:
         more = counted(len(made) - SHOWN, "more direction")
         tables.append(Bars(f"{caption}, the others", "direction", COMPARED, made[SHOWN:], more))
@@ -300,7 +326,7 @@ def _query_words(rows: Sequence[Row]) -> Bars:
 
 def _strongest(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -> list[Bars]:
     some = sorted(
-        (row for row in rows if row["kind"] == "head_direction"),
+        (row for row in rows if row["kind"] in ("head_direction", "own_head_direction")),
         key=lambda r: -abs(number(r["contribution"])),
     )[:SHOWN]
     made = bar_rows([_unit_row(row, units, "") for row in some], (False, False, True, False))

@@ -95,6 +95,9 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   }
   const pressed = (node, on) => node.setAttribute("aria-pressed", String(on));
 
+  // A word is of a part of the input, and perhaps of a part that the user made within it.
+  const within = (word, part) => word[0] === part || word[3] === part;
+
   // The links that are chosen: who reads whom.
   function links(card) {
     if (!explains || card.node.closest(".scene") !== scene) return [];
@@ -105,7 +108,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     const [reader, read] = state.unit.split("->");
     return (kept[state.head] || []).filter(
       ([row, column]) =>
-        (!state.unit || (words[row][0] === reader && words[column][0] === read)) &&
+        (!state.unit || (within(words[row], reader) && within(words[column], read))) &&
         (word === null || row === word || column === word)
     );
   }
