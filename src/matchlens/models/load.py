@@ -282,7 +282,7 @@ def load(
 
         fuse_norms(module)  # here, not in the family: wrap leaves its owner's module as it is
     with refusing(folder.name, "its config cannot be followed"):
-        family: Any = family_class(module)
+        family: Family = family_class(module)
     if rounded and not round_products(family.layers):
         raise InputError(
             f"model {folder.name!r}: none of its layers' products can be rounded to bfloat16 on a "
