@@ -65,6 +65,10 @@ shares lies outside torch's operators and in padding: tokenizing, Python, the la
 batches; it weighs the more, the fewer pairs there are."""
 
 
+APART = "## Measured apart"
+"""From this heading on the page is not written anew."""
+
+
 def page(held: Measurements) -> str:
     """The page.
 
@@ -298,7 +302,10 @@ def main(words: Sequence[str] | None = None) -> None:
     held: dict[str, Any] = {}
     for file in options.files:
         held |= json.loads(file.read_text())
-    options.out.write_text(page(held))
+    text = page(held)
+    if options.out.exists():  # figures of other runs, written by hand
+        text += "".join(options.out.read_text().partition(f"\n{APART}\n")[1:])
+    options.out.write_text(text)
     print(options.out)
 
 
