@@ -42,8 +42,8 @@ from matchlens.studies.common import (
     truncation_note,
 )
 from matchlens.studies.cuts.cut_modes import note, reason
+from matchlens.studies.cuts.rounding import Sample, compared, offered
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.rounding import Sample, compared, offered
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress, Run

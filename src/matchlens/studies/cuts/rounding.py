@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,20 @@ from matchlens.corpora import Pair
 from matchlens.errors import MatchlensWarning
 from matchlens.plan import Condition
 from matchlens.ranking import Candidates, Measure, evaluate
-from matchlens.studies.common import TIE_TOL, Execution, half
+from matchlens.studies.common import TIE_TOL, Execution
 
 if TYPE_CHECKING:
     from matchlens.engine import Run
 
 MOST = 0.002
 """Largest change of a measure's mean that is no cause for concern."""
-SAMPLED = 16
-"""Most queries of a sample."""
+FEWEST, SAMPLED = 8, 16
+"""A sample is a tenth of the queries, so many at least and at most."""
 HALF = ("bfloat16", "float16")
+
+
+def _draw(qid: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\0{qid}".encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,14 @@ class Sample:
         tie_tol: float | None,
         seed: int,
     ) -> Sample:
-        """At most :data:`SAMPLED` queries, half of them from each half where there are more."""
-        halves = [[one for one in queries if half(one.qid, seed) == which] for which in (0, 1)]
-        few = len(queries) <= SAMPLED
-        chosen = queries if few else [one for each in halves for one in each[: SAMPLED // 2]]
-        rows = [row for one in chosen for row in one.rows.tolist()]
+        """A tenth of the queries, drawn by a hash of their ids and the seed."""
+        number = min(SAMPLED, max(FEWEST, len(queries) // 10))
+        chosen = sorted(queries, key=lambda query: _draw(query.qid, seed))[:number]
+        rows = [row for query in chosen for row in query.rows.tolist()]
         place = {row: at for at, row in enumerate(rows)}
-        own = [replace(one, rows=np.array([place[row] for row in one.rows])) for one in chosen]
+        own = [
+            replace(query, rows=np.array([place[row] for row in query.rows])) for query in chosen
+        ]
         return cls(rows, [pairs[row] for row in rows], own, measure, tie_tol, seed)
 
     def mean(self, scores: np.ndarray, dtype: str) -> float:
