@@ -43,7 +43,7 @@ def serve(pairs: int, dtype: str, threads: int) -> None:
     try:
         from matchlens.studies.attention.watching import watch
     except ModuleNotFoundError:  # an older version
-        from matchlens.studies.watching import watch
+        from matchlens.studies.watching import watch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(threads)
     _, chosen = judged()

@@ -143,6 +143,21 @@ def test_auto_runs_float32_and_says_what_bfloat16_would_do(tiny_folder, tiny32, 
     np.testing.assert_array_equal(result.scores["score"], expected.scores["score"])
 
 
+def test_auto_says_where_nothing_else_is_measured(tiny_folder, judged, monkeypatch):
+    monkeypatch.setattr("matchlens.models.packed.MOST_ROUNDED", 1)
+    model = matchlens.load(tiny_folder, dtype="auto", device="cpu")
+    with pytest.warns(MatchlensWarning, match="nothing else is measured"):
+        matchlens.ablation(model, judged, cuts=["Q->D"])
+
+
+def test_a_large_model_is_in_bfloat16_throughout_and_says_so(tiny_folder, judged, monkeypatch):
+    monkeypatch.setattr("matchlens.models.packed.MOST_ROUNDED", 1)
+    model = matchlens.load(tiny_folder, dtype="bfloat16", device="cpu")
+    assert {each.dtype for each in model.family.module.parameters()} == {torch.bfloat16}
+    result = matchlens.ablation(model, judged, cuts=["Q->D"])
+    assert any("its scores were not compared" in note for note in result.notes)
+
+
 def test_a_processor_without_instructions_says_so(tiny_folder, monkeypatch):
     monkeypatch.setattr("matchlens.models.load.multiplies_bfloat16", lambda: False)
     with pytest.warns(MatchlensWarning, match="no instructions for bfloat16"):

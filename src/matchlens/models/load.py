@@ -283,11 +283,7 @@ def load(
         fuse_norms(module)  # here, not in the family: wrap leaves its owner's module as it is
     with refusing(folder.name, "its config cannot be followed"):
         family: Family = family_class(module)
-    if rounded and not round_products(family.layers):
-        raise InputError(
-            f"model {folder.name!r}: none of its layers' products can be rounded to bfloat16 on a "
-            "CPU; expected --dtype float32"
-        )
+    products = round_products(family.layers) if rounded else 0
     family.label = folder.label
     reranker = Reranker(
         family,
@@ -306,7 +302,11 @@ def load(
         adapted=folder.weights if isinstance(folder.weights, Adapted) else None,
         auto=auto,
     )
-    if rounded and not multiplies_bfloat16():
+    if rounded and not products:
+        reranker.said += (
+            "none of its layers' products can be rounded to bfloat16: it is run in float32",
+        )
+    elif rounded and not multiplies_bfloat16():
         reranker.said += (
             "this processor has no instructions for bfloat16, which is slower here than float32",
         )
