@@ -89,6 +89,7 @@ kill-test: $(READY)
 ray-test: $(READY)
 	MATCHLENS_RAY=1 $(BIN)/python -m pytest tests/test_ray.py
 	$(BIN)/python benchmarks/ray_pace.py
+	$(BIN)/python benchmarks/ray_pace.py --many 20000
 
 # 100,000 pairs: flat memory, progress, a stop half way.
 big-test: $(READY)

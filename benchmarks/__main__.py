@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +27,7 @@ from benchmarks.profiled import profile
 from benchmarks.reference import reference
 from benchmarks.works import AMOUNTS, Work, peak, triplets, works
 
-KEYS = ("plain", "table1", "up-to", "heads", "masses", "triplets", "growth")
+KEYS = ("plain", "table1", "up-to", "heads", "masses", "triplets", "growth", "gates")
 LIMIT = 128
 """Length limit of all contenders, and the length to which the authors' loop pads."""
 
@@ -88,6 +89,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if "growth" in only:
             print("growth", flush=True)
             held["growth"] = grow(amount.growth, rounds, options.threads, folder, _say)
+        if "gates" in only:
+            held["gates"] = _gates(rounds, options.threads, folder)
         if "plain" in only:
             held["profile"] = profile(pairs)
     write()
@@ -128,6 +131,23 @@ def _done(work: Work, shape: str, checked: int, rounds: int) -> dict[str, Any]:
         "tokens": {"mean": sum(tokens) / len(tokens), "most": max(tokens)} if tokens else {},
         "checked": len(places),
         "contenders": {one.contender.name: one.record() for one in standings},
+    }
+
+
+def _gates(rounds: int, threads: int, folder: Path) -> dict[str, list[float]]:
+    """The screen's CPU seconds over those of plain scoring, and those of explanations."""
+    _say("gates")
+    found = {}
+    for what in ("cost", "explain"):
+        out = folder / f"{what}.json"
+        words = [what, "--number", str(rounds), "--threads", str(threads), "--out", str(out)]
+        # Without the judged pairs there is nothing to measure on: the page says so.
+        subprocess.run([sys.executable, "-m", "benchmarks.gates", *words], check=False)
+        found[what] = json.loads(out.read_text()) if out.exists() else {}
+    swaps = [value for key, value in found["explain"].items() if key.startswith("with the swap")]
+    return {
+        "screen": found["cost"].get("ratios", []),
+        "explain": [value["cpu_seconds"] for value in swaps],
     }
 
 

@@ -1,9 +1,10 @@
 """CPU seconds of this version against an earlier one, on the same conditions of the same pairs.
 
-``python -m benchmarks.against COMMIT`` checks the commit out beside the working tree, starts one
-process for each version and lets them take turns. Each ratio is the earlier version's CPU seconds
-over this version's: above 1, this version is faster. It needs the TREC DL files in the folder of
-``MATCHLENS_TREC_DL``.
+``python -m benchmarks.against COMMIT`` checks the commit out beside the working tree, starts a
+process of the earlier version and two of this one, in float32 and in bfloat16, and lets them take
+turns. Each ratio is the earlier version's CPU seconds over this version's: above 1, this version is
+faster. "prepare" starts a fresh process that imports, loads, checks and packs the demo model. It
+needs the TREC DL files in the folder of ``MATCHLENS_TREC_DL``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKS = ("load", "table 1", "figure 1a", "heads", "masses")
+WORKS = ("prepare", "load", "plain", "table 1", "figure 1a", "heads", "masses")
+GOALS = {"float32": 1.15, "bfloat16": 1.5}
+"""How many times faster than the earlier version's float32 the cuts and the attention should be."""
+LOADS = "import matchlens, time; matchlens.load('demo', dtype={!r}); print(time.process_time())"
 
 
 def serve(pairs: int, dtype: str, threads: int) -> None:
@@ -39,7 +43,7 @@ def serve(pairs: int, dtype: str, threads: int) -> None:
     try:
         from matchlens.studies.attention.watching import watch
     except ModuleNotFoundError:  # an older version
-        from matchlens.studies.watching import watch
+        from matchlens.studies.watching import watch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(threads)
     _, chosen = judged()
@@ -52,6 +56,7 @@ def serve(pairs: int, dtype: str, threads: int) -> None:
     few = collection.pairs[: max(2, pairs // 4)]
     works: dict[str, Callable[[], object]] = {
         "load": lambda: matchlens.load("demo", dtype=dtype),
+        "plain": lambda: matchlens.score(model, collection.pairs),
         "table 1": lambda: matchlens.score(model, collection.pairs, TABLE1),
         "figure 1a": lambda: matchlens.score(model, few, figure),
         "heads": lambda: matchlens.score(model, few, heads),
@@ -70,17 +75,28 @@ class Version:
 
     Args:
         source: the folder that holds its package.
-        options: those of :func:`serve`.
+        pairs: how many pairs it runs.
+        dtype: of the weights.
+        threads: how many it may use.
     """
 
-    def __init__(self, source: Path, options: list[str]) -> None:
+    def __init__(self, source: Path, pairs: int, dtype: str, threads: int) -> None:
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(source), str(ROOT)]),
+            "OMP_NUM_THREADS": str(threads),
+        }
+        self.dtype = dtype
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.against", "serve", *options],
+            [
+                *(sys.executable, "-m", "benchmarks.against", "serve"),
+                *(str(pairs), dtype, str(threads)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(ROOT)])},
+            env=self.environment,
         )
         self.texts = self._line("load")
 
@@ -93,6 +109,9 @@ class Version:
 
     def seconds(self, work: str) -> float:
         """CPU seconds of one work."""
+        if work == "prepare":
+            words = [sys.executable, "-c", LOADS.format(self.dtype)]
+            return float(subprocess.check_output(words, text=True, env=self.environment))
         assert self.process.stdin is not None
         print(work, file=self.process.stdin, flush=True)
         return float(self._line(work))
@@ -104,11 +123,10 @@ def main() -> None:
     parser.add_argument("commit", help="the earlier version; or a folder that holds its package")
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", action="append", choices=WORKS)
     parser.add_argument("--out", type=Path, default=Path("out", "bench", "against.json"))
     options = parser.parse_args()
-    arguments = [str(options.pairs), options.dtype, str(options.threads)]
     with tempfile.TemporaryDirectory(prefix="matchlens-against-") as folder:
         source = Path(options.commit)
         if not source.is_dir():
@@ -117,32 +135,39 @@ def main() -> None:
             subprocess.run(["tar", "-xf", archive, "-C", folder], check=True)
             source = Path(folder) / "src"
         versions = {
-            "earlier": Version(source.resolve(), arguments),
-            "now": Version(ROOT / "src", arguments),
+            "earlier": Version(source.resolve(), options.pairs, "float32", options.threads),
+            **{
+                dtype: Version(ROOT / "src", options.pairs, dtype, options.threads)
+                for dtype in GOALS
+            },
         }
-        if versions["earlier"].texts != versions["now"].texts:
-            sys.exit("the two versions choose different pairs; expected the same texts")
+        if len({version.texts for version in versions.values()}) > 1:
+            sys.exit("the versions choose different pairs; expected the same texts")
         seconds: dict[str, dict[str, list[float]]] = {}
-        print(f"{'work':12}{'earlier':>10}{'now':>10}{'ratio':>8}   lowest and highest", flush=True)
-        for work in WORKS:
-            taken = {name: [] for name in versions}
+        for work in options.only or WORKS:
+            taken: dict[str, list[float]] = {name: [] for name in versions}
             for turn in range(options.rounds + 1):
-                # Who goes first alternates; the first round warms both up.
+                # Who goes first alternates; the first round warms all up.
                 order = list(versions) if turn % 2 else list(versions)[::-1]
                 for name in order:
                     spent = versions[name].seconds(work)
                     if turn:
                         taken[name].append(spent)
             seconds[work] = taken
-            ratios = [a / b for a, b in zip(taken["earlier"], taken["now"], strict=True)]
-            earlier, now = (statistics.median(taken[name]) for name in ("earlier", "now"))
-            print(
-                f"{work:12}{earlier:10.2f}{now:10.2f}{statistics.median(ratios):8.2f}"
-                f"   {min(ratios):.2f} to {max(ratios):.2f}",
-                flush=True,
-            )
+            print(f"{work:12}earlier {statistics.median(taken['earlier']):.2f} s", end="")
+            for dtype in GOALS:
+                ratios = [a / b for a, b in zip(taken["earlier"], taken[dtype], strict=True)]
+                print(
+                    f"   {dtype} {statistics.median(taken[dtype]):.2f} s, "
+                    f"{statistics.median(ratios):.2f} times ({min(ratios):.2f} to "
+                    f"{max(ratios):.2f})",
+                    end="",
+                )
+            print(flush=True)
         for version in versions.values():
             version.process.kill()
+    goals = ", ".join(f"{goal:g} in {dtype}" for dtype, goal in GOALS.items())
+    print(f"goals for plain scoring, cuts and masses: at least {goals}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({**vars(options), "seconds": seconds}, default=str))
 

@@ -2,10 +2,15 @@
 
 Rounds alternate; each worker has one thread, and the shards are CPU-bound. The cluster has a node a
 core, so that two workers are on two nodes.
+
+``--many 20000`` runs so many pairs with 4 workers on two nodes instead: the pace, the memory of the
+driver as it goes on, and a node that is killed half way. A tiny model, so that what grows with the
+pairs is seen; the scores must be those of this process alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -36,6 +41,61 @@ class Pinned(RayWorker):
         place = nodes.index(ray.get_runtime_context().get_node_id())
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[place]})
         return super().ready()
+
+
+def many(number: int) -> None:
+    """Run pairs on two nodes, one of which is killed, and tell pace and memory."""
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory(prefix="matchlens-") as made:
+        folder = tiny.save(Path(made), layers=2, heads=2)
+        model = matchlens.load(folder, device="cpu")
+        pairs = tiny.pairs(number, queries=max(1, number // 50))
+        conditions = {"": [], "Q->D": [Cut.parse("Q->D")], "D->D": [Cut.parse("D->D")]}
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        spec = ModelSpec(str(folder), str(model.identity["sha256"]), device="cpu")
+        executor = RayExecutor(spec, cluster.address, number=4, cores=1)
+        runner = ShardedRunner(executor=executor)
+        seen: list[tuple[int, float, float]] = []
+        try:
+            while not seen or len(executor._idle) < 4:  # the workers load the model
+                runner(model, pairs[:4], {"": []})
+                seen = [(0, 0.0, resident())]
+            begun, killed = time.perf_counter(), False
+
+            def progress(done: int, total: int) -> None:
+                nonlocal killed
+                if done - seen[-1][0] >= number // 10 or done == total:
+                    seen.append((done, time.perf_counter() - begun, resident()))
+                    print(
+                        "  {:7d} pairs, {:6.1f} s, driver {:5.0f} MiB".format(*seen[-1]), flush=True
+                    )
+                if done >= number // 2 and not killed:
+                    killed = True
+                    print("  a node is killed", flush=True)
+                    cluster.remove_node(nodes[1], allow_graceful=False)
+
+            out = runner(model, pairs, conditions, progress=progress)
+        finally:
+            executor.close()
+            cluster.shutdown()
+        alone = ShardedRunner()(model, pairs, conditions)
+    if not (out.scores.values == alone.scores.values).all():
+        sys.exit("the scores are not those of one process")
+    print(
+        f"{number} pairs, {len(conditions)} conditions, 4 workers on 2 nodes, one killed half way: "
+        f"{seen[-1][1]:.1f} s, {number / seen[-1][1]:.0f} pairs a second; the driver grew by "
+        f"{seen[-1][2] - seen[1][2]:+.0f} MiB after its first tenth; the same scores as one process"
+    )
+
+
+def resident() -> float:
+    """MiB of memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main() -> None:
@@ -83,4 +143,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--many", type=int, help="pairs of the run on two nodes")
+    many_pairs = parser.parse_args().many
+    many(many_pairs) if many_pairs else main()

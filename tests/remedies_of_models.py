@@ -659,6 +659,15 @@ MODELS = [*FOLDERS, *WRAPPED, *PROMPTS]
 FOLDER, PICKLED, SLOW = "test_model_folders.py:", "test_pickled.py:", "test_slow_tokenizers.py:"
 DIAGNOSIS = "models/diagnosis.py:"
 ELSEWHERE = {
+    ("studies/cuts/rounding.py:compared", "moves the measure"): (
+        "test_rounding.py:test_a_run_that_bfloat16_moves_is_flagged"
+    ),
+    ("studies/cuts/rounding.py:offered", "nothing else is measured"): (
+        "test_rounding.py:test_auto_says_where_nothing_else_is_measured"
+    ),
+    ("studies/cuts/rounding.py:offered", "takes"): (
+        "test_rounding.py:test_auto_runs_float32_and_says_what_bfloat16_would_do"
+    ),
     ("models/folder.py:_base", "which is an adapter itself"): "test_adapters.py:"
     "test_an_adapter_of_an_adapter_is_refused",
     ("models/folder.py:_base", "neither a folder"): "test_adapters.py:"

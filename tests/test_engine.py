@@ -316,3 +316,18 @@ def test_cudnn_s_attention_is_off_while_layers_run_and_then_as_it_was(before, ti
         cuda.enable_cudnn_sdp(own)
     assert seen == [False]
     assert after is before
+
+
+@pytest.mark.parametrize("cuts", [["Q->D", "D->Q@1"], ["Q->D~resample"], ["Q->D~mean"]])
+def test_a_run_tokenizes_each_pair_once(tiny, tiny_pairs, monkeypatch, cuts):
+    """Lengths, batches, means and what is taken from other pairs come from one encoding."""
+    real, pairs_encoded = batching._tokenized, []
+
+    def counting(tokenizer, pairs, *args, **kwargs):
+        pairs_encoded.extend(pairs)
+        return real(tokenizer, pairs, *args, **kwargs)
+
+    monkeypatch.setattr(batching, "_tokenized", counting)
+    conditions = {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}
+    run(tiny, tiny_pairs, conditions, batch_tokens=100)
+    assert len(pairs_encoded) == len(tiny_pairs)

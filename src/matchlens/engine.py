@@ -101,6 +101,7 @@ class Shard:
         longest: tokens of the longest.
         others: for each pair the other one that ``resample`` takes.
         encoded: the pairs' tokens, where they are known; they are encoded where None.
+        others_encoded: likewise those of ``others``.
     """
 
     number: int
@@ -109,6 +110,7 @@ class Shard:
     longest: int
     others: Sequence[Pair] | None = None
     encoded: Encoded | None = None
+    others_encoded: Encoded | None = None
 
 
 def checked_budget(model: Reranker, batch_tokens: int | None) -> int:
@@ -165,7 +167,9 @@ def run_shard(
     if meters and plan.untouched is None:
         raise ValueError("meters watch the untouched model; expected a condition without cuts")
     family, count = model.family, len(shard.pairs)
-    encoded = _encoded(model, shard)
+    encoded, others = _encoded(model, shard), shard.others_encoded
+    if others is None and shard.others is not None:
+        others = model.encode(shard.others)
     masks = _layer_masks(model)
     reached = {mask: np.zeros((PADDING, PADDING), dtype=bool) for mask in masks}
     scores = Scores.empty(plan.conditions, count, model.score_dtype)
@@ -179,9 +183,9 @@ def run_shard(
         for mask in reached:
             reached[mask] |= layout.reach(mask)
         replacements = Replacements(means)
-        if shard.others is not None:
-            others = collated(model, [shard.others[row] for row in batch.pairs.tolist()])
-            _watch_terms(model, others, plan, others=replacements.others)
+        if others is not None:
+            taken_from = collate(others, batch.pairs, pad_id=model.pad_id, device=model.device)
+            _watch_terms(model, taken_from, plan, others=replacements.others)
         record = _BatchRecord(model, plan, shard, batch, encoded, seed, scores, taken)
         width = max(1, budget // batch.tokens)
         walk = Walk(model, plan, layout, replacements, width, record, meters, counts)

@@ -128,7 +128,10 @@ class Precision(Settings):
     revision: str | None = option(
         default=None, help="Branch, tag or commit of a Hugging Face model."
     )
-    dtype: str = option(default="float32", help="float32, float64, bfloat16 or float16.")
+    dtype: str = option(
+        default="float32",
+        help="float32, float64, bfloat16, float16, or auto: float32, and what bfloat16 would gain.",
+    )
 
 
 @settings(panel=MODEL, effect=Effect.INPUT)

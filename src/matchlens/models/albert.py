@@ -55,7 +55,7 @@ class Albert(Bert):
         """What a layer makes of the context and its input, by the library's modules."""
         layer = self.layers[index]
         mixed = layer.attention.LayerNorm(layer.attention.dense(context) + states)
-        wide = activated(layer.ffn, layer.activation, mixed)
+        wide = activated(layer.ffn, layer.activation, mixed, layer.ffn_output)
         return layer.full_layer_layer_norm(layer.ffn_output(wide) + mixed)
 
     def score(

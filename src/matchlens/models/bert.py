@@ -110,7 +110,8 @@ class Bert:
         layer: Any = self.layers[index]
         mixed = layer.attention.output(context, states)
         wide = layer.intermediate
-        return layer.output(activated(wide.dense, wide.intermediate_act_fn, mixed), mixed)
+        out = layer.output
+        return out(activated(wide.dense, wide.intermediate_act_fn, mixed, out.dense), mixed)
 
     def attention_input(
         self, index: int, states: Float[Tensor, "batch token width"]

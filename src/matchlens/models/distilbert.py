@@ -40,8 +40,9 @@ class DistilBert(Bert):
         """What a layer makes of the context and its input, by the library's modules."""
         layer = self.layers[index]
         mixed = layer.sa_layer_norm(layer.attention.out_lin(context) + states)
-        wide = activated(layer.ffn.lin1, layer.ffn.activation, mixed)
-        return layer.output_layer_norm(layer.ffn.lin2(wide) + mixed)
+        ffn = layer.ffn
+        wide = activated(ffn.lin1, ffn.activation, mixed, ffn.lin2)
+        return layer.output_layer_norm(ffn.lin2(wide) + mixed)
 
     def score(
         self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]

@@ -38,6 +38,8 @@ class Family(Protocol):
     """Whether the library computes some steps in float32 even where the weights are float64."""
     module: Any
     """The library's model."""
+    layers: Any
+    """The library's layers, in the order in which they are passed."""
     n_layers: int
     n_heads: int
     start: int | None

@@ -100,7 +100,7 @@ TEMPLATE = "the folder's chat template"
 READ_SAFELY = "pytorch_model.bin, read without running code"
 """What the manifest says of pickled weights."""
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")
+DTYPES = ("float32", "float64", "bfloat16", "float16", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +336,7 @@ class ModelFolder(ModelFacts):
         return {
             **asked,
             **self.files(),
-            "dtype": dtype,
+            "dtype": check_dtype(dtype),
             "max_length": limit,
             "max_length_from": source,
             "relevance": self.scored(self.prompt, negate),
@@ -563,7 +563,7 @@ def check_length(asked: int | None) -> None:
 
 
 def check_dtype(dtype: str) -> str:
-    """The type's name, if weights can be of that type."""
+    """The type of the weights; ``auto`` is float32."""
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
-    return dtype
+    return "float32" if dtype == "auto" else dtype

@@ -29,7 +29,7 @@ from matchlens.models.family import Family
 from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
-from matchlens.models.packed import pack
+from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
 from matchlens.models.prompted import answer, encode_prompted, prompted_spans
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
@@ -63,6 +63,7 @@ class Reranker:
         limits: each limit of a pair's tokens, by what sets it.
         adapted: the weights in the files, where an adapter was merged into them.
         told_of_long_queries: whether a warning said that a library cuts long queries otherwise.
+        auto: whether the person left the type of the weights open.
 
     >>> model = load("demo")
     >>> model.max_length, model.family.n_layers, model.family.n_heads
@@ -86,6 +87,7 @@ class Reranker:
     limits: Mapping[str, int] = field(default_factory=dict)
     adapted: Adapted | None = None
     told_of_long_queries: bool = False
+    auto: bool = False
 
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
@@ -179,6 +181,13 @@ class Reranker:
         return last and not self.decodes
 
     @property
+    def rounded_layers(self) -> list[Any]:
+        """The layers whose products are rounded, the weights being float32; else none."""
+        if self.dtype != "bfloat16" or self.family.output(0).weight.dtype != torch.float32:
+            return []
+        return list(self.family.layers)
+
+    @property
     def pad_id(self) -> int:
         """Token id of padding; 0 where the weights do not know the tokenizer's own."""
         token = int(str(self.tokenizer.pad_token_id or 0))
@@ -214,7 +223,9 @@ def load(
             ``Path`` is always a local folder.
         revision: branch, tag or commit on the hub.
         device: a torch device such as ``cpu`` or ``cuda:0``; CUDA if present where None.
-        dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``.
+        dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``; ``auto`` is float32, and
+            studies of cuts say what bfloat16 would gain and cost. On a CPU, bfloat16 rounds the
+            products of the layers; sums, norms, attention and the head stay in float32.
         max_length: most tokens of a pair; never more than the tokenizer and the position table
             allow.
         prompt: how a decoder is asked, or a JSON file that names what differs from its type's own
@@ -239,7 +250,7 @@ def load(
     folder = model if isinstance(model, ModelFolder) else find(model, revision)
     folder = folder.asked(prompt).labelled(label, negate=negate)
     check_length(max_length)
-    check_dtype(dtype)
+    dtype, auto = check_dtype(dtype), dtype == "auto"
     folder.say_converted()
     place = _device(device)
     with quiet_library():
@@ -257,12 +268,14 @@ def load(
             check_body(folder.model_type, folder.name)
             library = MODEL_MAPPING[type(folder.config)]
             family_class = modular_family(family_class, head, folder.name)
-        module: Any = _module(folder, library, getattr(torch, dtype))
+        rounded = dtype == "bfloat16" and rounds_products(place, folder.weights.numbers)
+        kept = torch.float32 if rounded else getattr(torch, dtype)
+        module: Any = _module(folder, library, kept)
         if head is not None:
-            module = modular(module, head, folder.path, folder.name, getattr(torch, dtype))
+            module = modular(module, head, folder.path, folder.name, kept)
         module = module.to(place)
     folder.check_unchanged()
-    if dtype == "float32" and place.type == "cpu":
+    if kept == torch.float32 and place.type == "cpu":
         pack(module)
     if place.type == "cuda":
         from matchlens.models.decoder import fuse_norms
@@ -270,6 +283,7 @@ def load(
         fuse_norms(module)  # here, not in the family: wrap leaves its owner's module as it is
     with refusing(folder.name, "its config cannot be followed"):
         family: Family = family_class(module)
+    products = round_products(family.layers) if rounded else 0
     family.label = folder.label
     reranker = Reranker(
         family,
@@ -286,7 +300,16 @@ def load(
         chosen=folder.chosen,
         limits=limits,
         adapted=folder.weights if isinstance(folder.weights, Adapted) else None,
+        auto=auto,
     )
+    if rounded and not products:
+        reranker.said += (
+            "none of its layers' products can be rounded to bfloat16: it is run in float32",
+        )
+    elif rounded and not multiplies_bfloat16():
+        reranker.said += (
+            "this processor has no instructions for bfloat16, which is slower here than float32",
+        )
     return proved(reranker)
 
 

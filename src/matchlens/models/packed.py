@@ -4,13 +4,16 @@ The library's ``nn.Linear`` multiplies by the BLAS that torch was built with. On
 that BLAS knows half of the vector unit (MKL on AMD's with AVX-512), and everywhere it packs the
 weights anew in each call. A packed weight is a second copy in memory; the first stays what it is,
 and is what everything but the product reads.
+
+The packed copy may be in bfloat16 (:func:`round_products`): then states are rounded where they are
+multiplied and sums are kept in float32, as are the residual stream, norms, softmax and the head.
 """
 
 from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -24,6 +27,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 TOGETHER = 32
 """Rows are rounded up to a multiple of this: oneDNN keeps code for each number of rows that it has
 seen, a quarter of a MiB."""
+MOST_ROUNDED = 2**30
+"""Most parameters of a model whose weights stay in float32 beside those in bfloat16."""
 _AS_THE_LIBRARY = ContextVar("as_the_library", default=False)
 """Whether packed layers multiply as the library's do."""
 
@@ -38,19 +43,29 @@ class Packed(nn.Linear):
 
     Args:
         linear: the layer that it stands for.
+        product_dtype: the type of the packed copy, float32 or bfloat16.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, product_dtype: torch.dtype = torch.float32) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self.training = linear.training
+        self.product_dtype = product_dtype
         self._pack()
 
     def _pack(self) -> None:
         weight = self.weight.detach()
-        self._packed: list[Tensor] = [_ops()._reorder_linear_weight(weight)]
+        self._packed: dict[torch.dtype, Tensor] = {}
+        self._in(self.product_dtype)
         self._of, self._seen = self._mark(), _glance(weight)
+
+    def _in(self, dtype: torch.dtype) -> Tensor:
+        """The packed weight in a type."""
+        if dtype not in self._packed:
+            weight = self.weight.detach().to(dtype)
+            self._packed[dtype] = _ops()._reorder_linear_weight(weight)
+        return self._packed[dtype]
 
     def _mark(self) -> tuple[int, int]:
         """What changes where torch knows that the weight has changed."""
@@ -70,18 +85,22 @@ class Packed(nn.Linear):
         plain.weight = copy.deepcopy(self.weight, memo)
         plain.bias = copy.deepcopy(self.bias, memo)
         plain.training = self.training
-        return Packed(plain)
+        return Packed(plain, self.product_dtype)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("packed weights cannot be pickled; save the model with save_pretrained")
 
     def forward(self, input: Tensor) -> Tensor:
-        """The product, and the bias."""
-        return self.product(input) if self.packs(input) else super().forward(input)
+        """The product, and the bias, in float32."""
+        if not self.packs(input):
+            return super().forward(input)
+        return self.product(self.rows(input), input.shape).to(torch.float32)
 
     def packs(self, states: Tensor) -> bool:
         """Whether these states go the packed way."""
-        if _AS_THE_LIBRARY.get() or not _fits(states) or not _fits(self.weight):
+        if _AS_THE_LIBRARY.get() or not _fits(self.weight):
+            return False
+        if not _fits(states) and states.dtype != self.product_dtype:
             return False
         if torch.is_grad_enabled() and (states.requires_grad or self.weight.requires_grad):
             return False
@@ -89,25 +108,56 @@ class Packed(nn.Linear):
             self._pack()
         return True
 
-    def product(self, states: Tensor, then: str = "none") -> Tensor:
-        """The packed way: the product, the bias, and a GELU (by erf) where one follows."""
-        rows = _rounded(states)
-        out = _product(rows, self._packed[0], self.bias, then)
-        number = states.numel() // self.in_features
-        return out[:number].view(*states.shape[:-1], self.out_features)
+    def rows(self, states: Tensor) -> Tensor:
+        """The rows that :meth:`product` takes."""
+        return _rounded(states, self.product_dtype)
+
+    def product(self, rows: Tensor, shape: torch.Size, then: str = "none") -> Tensor:
+        """The packed way: the product, the bias, and a GELU (by erf) where one follows.
+
+        Args:
+            rows: what :meth:`rows` makes of states.
+            shape: the states' shape.
+            then: ``gelu`` or ``none``.
+
+        Returns:
+            The products, in their type.
+        """
+        bias = None if self.bias is None else self.bias.to(rows.dtype)
+        out = _product(rows, self._in(rows.dtype), bias, then)
+        return out[: shape[:-1].numel()].view(*shape[:-1], self.out_features)
 
 
 def activated(
-    linear: Callable[[Tensor], Tensor], activation: Callable[[Tensor], Tensor], states: Tensor
+    linear: Callable[[Tensor], Tensor],
+    activation: Callable[[Tensor], Tensor],
+    states: Tensor,
+    into: object = None,
 ) -> Tensor:
     """A linear layer and what follows it, in one step where the layer is packed and it is a GELU.
 
     Args:
         states: [..., width].
+        into: the layer that takes the result, which stays in the type of its products.
     """
     if isinstance(linear, Packed) and _by_erf(activation) and linear.packs(states):
-        return linear.product(states, "gelu")
+        out = linear.product(linear.rows(states), states.shape, "gelu")
+        chained = isinstance(into, Packed) and into.product_dtype == out.dtype
+        return out if chained else out.to(torch.float32)
     return activation(linear(states))
+
+
+def products(linears: Sequence[Callable[[Tensor], Tensor]], states: Tensor) -> tuple[Tensor, ...]:
+    """What several linear layers make of the same states, whose rows are made ready once.
+
+    Args:
+        states: [..., width].
+    """
+    packed = [each for each in linears if isinstance(each, Packed) and each.packs(states)]
+    if len(packed) < len(linears) or len({each.product_dtype for each in packed}) > 1:
+        return tuple(linear(states) for linear in linears)
+    rows = packed[0].rows(states)
+    return tuple(each.product(rows, states.shape).to(torch.float32) for each in packed)
 
 
 def pack(module: nn.Module) -> int:
@@ -131,6 +181,55 @@ def pack(module: nn.Module) -> int:
                     done[id(child)] = Packed(child)
                 setattr(parent, name, done[id(child)])
     return len(done)
+
+
+def rounds_products(place: torch.device, numbers: int) -> bool:
+    """Whether a model in bfloat16 keeps its weights in float32 and rounds its layers' products.
+
+    Args:
+        place: where it runs.
+        numbers: how many parameters it has; with very many, the memory for both is not spent.
+    """
+    return place.type == "cpu" and numbers <= MOST_ROUNDED and usable()
+
+
+def round_products(layers: Iterable[nn.Module]) -> int:
+    """Let the packed linear modules of some layers multiply in bfloat16.
+
+    Args:
+        layers: what is changed in place: a model's layers, without its head.
+
+    Returns:
+        How many linear modules were changed.
+    """
+    packed = {each for layer in layers for each in layer.modules() if isinstance(each, Packed)}
+    for each in packed:
+        each.product_dtype = torch.bfloat16
+        each._pack()  # drops the copy in float32
+    return len(packed)
+
+
+@contextmanager
+def products_in(dtype: torch.dtype, layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Let the packed linear modules of some layers multiply in another type meanwhile."""
+    packed = {each for layer in layers for each in layer.modules() if isinstance(each, Packed)}
+    before = {each: each.product_dtype for each in packed}
+    for each in packed:
+        each.product_dtype = dtype
+    try:
+        yield
+    finally:
+        for each, own in before.items():
+            each.product_dtype = own
+            for other in set(each._packed) - {own}:
+                del each._packed[other]
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16."""
+    cpu: Any = torch.cpu
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(cpu, name, lambda: False)() for name in names)
 
 
 def refresh(module: nn.Module) -> None:
@@ -197,7 +296,7 @@ def _by_erf(activation: object) -> bool:
     return type(activation) is GELUActivation and activation.act is nn.functional.gelu
 
 
-def _rounded(states: Tensor) -> Tensor:
+def _rounded(states: Tensor, dtype: torch.dtype) -> Tensor:
     """The rows of some states, and others behind them up to a multiple of :data:`TOGETHER`."""
     # What stands behind them does not matter: where they are part of a longer storage it is what
     # stands there, without a copy.
@@ -205,11 +304,14 @@ def _rounded(states: Tensor) -> Tensor:
     number, width = flat.shape
     lacking = -number % TOGETHER
     if not lacking:
-        return flat
+        return flat.to(dtype)
     room = flat.untyped_storage().nbytes() // flat.element_size() - flat.storage_offset()
     if flat.is_contiguous() and room >= (number + lacking) * width:
-        return flat.as_strided((number + lacking, width), (width, 1))
-    return nn.functional.pad(flat, (0, 0, 0, lacking))
+        return flat.as_strided((number + lacking, width), (width, 1)).to(dtype)
+    out = flat.new_empty((number + lacking, width), dtype=dtype)
+    out[:number] = flat
+    out[number:] = 0
+    return out
 
 
 def _fits(tensor: Tensor) -> bool:

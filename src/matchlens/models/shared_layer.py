@@ -24,6 +24,7 @@ from torch import Tensor
 from matchlens.models.attend import Call, attend, attend_absorbed, attend_again
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Splittable
+from matchlens.models.packed import products
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import PADDING
 from matchlens.plan import LayerCut
@@ -193,7 +194,7 @@ class SharedLayer:
         """Queries, keys and values of all parents' tokens, [parent * pair, token, width]."""
         if self._asked is None:
             linears = self.family.projections(self.index)
-            self._asked = tuple(linear(self.states) for linear in linears)
+            self._asked = products(linears, self.states)
             self.counts.projected += self.states.shape[0] * self.states.shape[1]
         return self._asked
 

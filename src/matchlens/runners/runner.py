@@ -318,14 +318,15 @@ class _Tokenized:
             )
 
     def shard(self, number: int, rows: Int[np.ndarray, " pair"]) -> Shard:
-        others = None if self.others is None else self.others[rows].tolist()
+        others = None if self.others is None else self.others[rows]
         return Shard(
             number,
             rows,
             [self.pairs[row] for row in rows.tolist()],
             int(self.tokens[rows].max()),
-            None if others is None else [self.pairs[other] for other in others],
+            None if others is None else [self.pairs[other] for other in others.tolist()],
             None if self.encoded is None else self.encoded.of(rows),
+            None if self.encoded is None or others is None else self.encoded.of(others),
         )
 
 

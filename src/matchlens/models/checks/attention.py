@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -277,12 +278,13 @@ def apart(trial: Trial) -> Iterator[Item]:
         return
     most, layout, last = OUTPUTS[trial.reranker.dtype], PartLayout(batch.parts), family.n_layers - 1
     worst, text = 0.0, ""
-    for layer, states in enumerate(trial.entering[0][: family.n_layers]):
+    for layer, (states, uncut) in enumerate(itertools.pairwise(trial.entering[0])):
         parts = family.score_parts if layer == last else tuple(Part)
         cuts = [removal.at(layer, family.n_heads, parts) for removal in (NOTHING, *CUTS)]
         slots = [0] * len(cuts)
         rows = family.score_rows if layer == last else None
-        own = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(layout, cuts, rows))
+        below = states.repeat(len(CUTS), 1, 1)
+        own = torch.cat([uncut, family.layer(layer, below, Call(layout, cuts[1:], rows))])
         real = (layout.row_parts(rows).repeat(len(cuts), 1) < len(Part))[..., None]
         shared = SharedLayer(split, layer, states, layout, Counts())
         if layer == last:

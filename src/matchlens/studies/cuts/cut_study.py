@@ -42,6 +42,7 @@ from matchlens.studies.common import (
     truncation_note,
 )
 from matchlens.studies.cuts.cut_modes import note, reason
+from matchlens.studies.cuts.rounding import Sample, compared, offered
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:
@@ -454,8 +455,12 @@ def conduct(
     tol = tolerance(settings.tie_tol, model.dtype)
     ranks = _ranks(used, settings, rel)
     names = [str(measure) for measure, _, _ in ranks]
-    started = time.perf_counter()
+    measure, ranked_queries, _ = ranks[0]
+    sample = Sample.of(used.pairs, ranked_queries, measure, settings.tie_tol, settings.seed)
     execution = Execution(model, settings.batch_tokens, progress, runner)
+    if model.auto:
+        offered(execution, sample)
+    started = time.perf_counter()
     out = execution(used.pairs, conditions, seed=settings.seed)
     seconds = time.perf_counter() - started
     reasons = {
@@ -479,6 +484,7 @@ def conduct(
     (table, per_query), (_, queries, left_out) = tables[0], ranks[0]
     texts = [*left_out, *notes(out, used.pairs, queries, table), *note(list(reasons.values()))]
     texts += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
+    texts += compared(execution, out, sample, conditions)
     if model.cls_note:
         texts.append(model.cls_note)
     if len(rows) < len(pairs.pairs):
