@@ -149,14 +149,14 @@ GATES = [
         ["room"],
     ),
     C(
-        "studies/screening.py:put_forward",
+        "studies/cuts/sweeps.py:put_forward",
         "heads to cut",
         sweeps,
         {"screened": 0},
         lambda m: [{"screened": one} for one in least(m)],
     ),
     C(
-        "studies/screening.py:put_forward",
+        "studies/cuts/sweeps.py:put_forward",
         "cannot be screened",
         sweeps,
         {"hows": ["mask"]},

@@ -378,11 +378,17 @@ def test_a_table_that_cannot_be_saved_is_shown_all_the_same(words, tmp_path, mon
     assert "No space left on device (the table above is not saved" in line
 
 
+def without_long_queries(err: str) -> str:
+    """The lines without the warning of a query that is long for a limit of 64 tokens."""
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if "cuts the longer text first" not in line)
+
+
 def test_demo_shows_the_built_in_collection(tiny_folder, tmp_path, monkeypatch):
     """The command's own model needs the demo extra: here the tiny one stands in for it."""
     monkeypatch.setattr("matchlens.models.convert.demo_folder", lambda: tiny_folder)
     done = call("demo", "--queries", "3", "--cut", "Q->D", "-q")
-    assert (done.status, done.err) == (0, "")
+    assert (done.status, without_long_queries(done.err)) == (0, "")
     assert "\nnDCG@10 of demo on demo: 3 queries, 36 pairs" in done.out
     out = tmp_path / "out"
     again = call("demo", "--queries", "3", "--cut", "Q->D", "-q", "--out", out)

@@ -14,7 +14,7 @@ from matchlens.models.checks.item import WHAT as ALL
 from matchlens.models.checks.item import Item
 from matchlens.models.families import supported
 from matchlens.models.folder import FAMILIES
-from matchlens.report.page.overview import made
+from matchlens.report.page.overview import provenance
 from matchlens.report.results_folder import ResultsFolder
 from test_cli import call
 
@@ -119,7 +119,9 @@ def test_negated_runs_do_not_mix(tiny_folder, tmp_path):
     check = manifest["studies"]["ablation"]["options"]["check"]
     assert set(check) == set(WHAT)
     assert all(one["ok"] for one in check.values())
-    (shown,) = made(ResultsFolder.load(tmp_path / "out"), [])["checks"]  # the page's last section
+    (shown,) = provenance(ResultsFolder.load(tmp_path / "out"), [])[
+        "checks"
+    ]  # the page's last section
     rows = {what: rest for what, *rest in shown["rows"]}
     assert len(rows) == len(WHAT)
     assert rows[WHAT["attention_calls"]] == ["3", "exactly 3", "right"]

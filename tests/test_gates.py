@@ -304,11 +304,11 @@ def test_a_batch_that_memory_is_short_for_is_halved(bert, pairs, monkeypatch):
     expected = gate_slopes(bert, pairs)
     real, sizes = gating._differentiated, []
 
-    def short(model, batch, tables, cuts):
+    def short(model, batch, tables, cuts, **own):
         sizes.append(len(batch.pairs))
         if len(batch.pairs) > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, batch, tables, cuts)
+        return real(model, batch, tables, cuts, **own)
 
     monkeypatch.setattr(gating, "_differentiated", short)
     most = 2
@@ -320,7 +320,7 @@ def test_a_batch_that_memory_is_short_for_is_halved(bert, pairs, monkeypatch):
     most = 0
     with pytest.raises(InputError, match="out of memory with one pair of"):
         gate_slopes(bert, pairs)
-    monkeypatch.setattr(gating, "_differentiated", lambda *args: 1 / 0)
+    monkeypatch.setattr(gating, "_differentiated", lambda *args, **own: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         gate_slopes(bert, pairs)
 

@@ -27,7 +27,9 @@ POSSIBLE = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tiny_decoders.save(tmp_path_factory.mktemp("qwen"), "qwen3", sliding_window=300)
+    return tiny_decoders.save(
+        tmp_path_factory.mktemp("qwen3-reranker"), "qwen3", sliding_window=300
+    )
 
 
 @pytest.fixture(scope="module")

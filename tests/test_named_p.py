@@ -14,6 +14,7 @@ import matchlens
 import page_results
 from matchlens.report.page import page
 from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.table import columns_of
 from matchlens.report.views import text_of, view_of
 
 ROOT = Path(__file__).parent.parent
@@ -81,23 +82,38 @@ def test_every_printed_p_is_named_and_no_interval_is_nan(folder, more):
     assert list(hurt) == []
 
 
+P_KEY = re.compile(r"[pq](_\w+)?|\w+_[pq]")
+KEYS = re.compile(r"\+?(\w+)(?:=\w+)?(?::\d)?")
+
+
 def test_every_column_of_a_p_has_a_heading_that_names_it():
-    """Headings are read in the source, so that no column can be forgotten."""
-    found, bad = 0, []
+    """Lists of columns are read in the source, so that none can be forgotten."""
+    count, bad = 0, []
     for path in (ROOT / "src/matchlens/report").rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Column"):
+        tree = ast.parse(path.read_text())
+        labels = {
+            keyword.arg: keyword.value.value
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call)
+            for keyword in call.keywords
+            if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
                 continue
-            kinds = [k.value for k in call.keywords if k.arg == "kind"] + call.args[3:4]
-            if [getattr(kind, "value", "") for kind in kinds] != ["p"]:
+            words = node.value.split()
+            if len(words) < 2 or not all(map(KEYS.fullmatch, words)):
                 continue
-            found += 1
-            label = call.args[1]
-            parts = label.values if isinstance(label, ast.JoinedStr) else [label]
-            words = " ".join(str(getattr(part, "value", "")) for part in parts)
-            if not LABELS.search(words):
-                bad.append(f"{path.name}:{call.lineno}: {words}")
-    assert found > 30
+            for word in words:
+                key = KEYS.fullmatch(word)[1]
+                (column,) = columns_of(word)
+                if not (P_KEY.fullmatch(key) and column.kind == "p"):
+                    continue
+                count += 1
+                label = labels.get(key, column.label)
+                if not LABELS.search(label):
+                    bad.append(f"{path.name}:{node.lineno}: {key}: {label}")
+    assert count > 30
     assert bad == []
 
 

@@ -1064,7 +1064,7 @@ STUDIES = [
         "",
         lambda w, v: matchlens.score(w.scaled(v), w.pairs.pairs),
         "float16",
-        lambda m: [m.rpartition("dtype ")[2]],
+        lambda m: [re.search(r"dtype (\w+)", m)[1]],
     ),
     C(
         "report/notebook.py:result_figure",
@@ -1475,13 +1475,6 @@ STUDIES = [
         study(matchlens.ablation, cuts=["Q->D"]),
         {"hows": []},
         lambda m: [{"hows": after("one or more of ", m)}],
-    ),
-    C(
-        "studies/looking.py:named",
-        "names a pair as",
-        look,
-        {"chosen": ["q0"]},
-        [{"chosen": [("q0", "p0")]}],
     ),
     C(
         "studies/cuts/controls.py:control_conditions",
@@ -1960,7 +1953,7 @@ COMMANDS = [
     ),
     C("report/page/__init__.py:_fitting", "", page_of, "attention", ["ablation"]),
     C(
-        "report/conclusions.py:held",
+        "report/conclusions.py:load_studies",
         "",
         lambda w, v: matchlens.write_report(w.results(v)),
         "comparison",

@@ -381,7 +381,7 @@ def test_beside_the_paper(words, tmp_path):
     shown = (out / "report.html").read_text("utf-8")
     assert 'id="paper"' in shown
     assert "Another model" in shown
-    assert conclusions.held(out).keys() == {"ablation"}
+    assert conclusions.load_studies(out).keys() == {"ablation"}
     assert len(wexir25.DATASETS) == 4
 
 

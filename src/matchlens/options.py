@@ -26,6 +26,11 @@ from matchlens.settings import (
     within,
 )
 
+PARTS_HELP = (
+    "Parts of one's own, by characters: JSON such as "
+    '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}; explain numbers the passages from 0.'
+)
+
 
 @settings(panel=RUNNING, effect=Effect.RUN)
 class Quiet(Settings):
@@ -218,8 +223,7 @@ class Fields(Settings):
     parts: Path | None = option(
         default=None,
         metavar="FILE",
-        help="Parts of one's own, by characters: JSON such as "
-        '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}.',
+        help=PARTS_HELP,
     )
     run: list[Path] | None = option(
         default=None, metavar="FILE", help="A TREC run (for --depth and --easy). Repeatable."

@@ -14,7 +14,7 @@ from matchlens.corpora import Pair
 from matchlens.corpora.lines import numbered
 from matchlens.corpora.own import labelled, read_parts, spans_by_id
 from matchlens.errors import InputError
-from matchlens.options import ModelSettings, Out, Prefixes, Seed
+from matchlens.options import PARTS_HELP, ModelSettings, Out, Prefixes, Seed
 from matchlens.settings import STUDY, Effect, option, settings
 
 HELP = """Explain why a model ranks one passage above another: no grades, no collection needed.
@@ -49,9 +49,7 @@ class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
     parts: Path | None = option(
         default=None,
         metavar="FILE",
-        help="Parts of your own that get their share as well: JSON such as "
-        '{"TITLE": {"of": "D", "spans": {"0": [[0, 12]], "1": [[0, 8]]}}}, by the passages\' '
-        'numbers; the query is "query".',
+        help=PARTS_HELP,
     )
     compare: str = option(
         default="0,1",

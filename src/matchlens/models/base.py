@@ -10,8 +10,8 @@ import torch
 
 from matchlens.errors import InputError
 from matchlens.models.config import quiet_library, refusing
-from matchlens.models.folder import ModelFolder, find
-from matchlens.models.load import assembled, class_of_family
+from matchlens.models.folder import ModelFolder, class_of_family, find
+from matchlens.models.load import assembled
 from matchlens.models.qk import QK
 from matchlens.models.weights import few, leftover
 

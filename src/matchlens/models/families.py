@@ -6,10 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matchlens.errors import InputError
-from matchlens.models.folder import FAMILIES
-from matchlens.models.load import class_of_family
+from matchlens.models.folder import FAMILIES, class_of_family
+from matchlens.prompts import BY_TYPE
+
+if TYPE_CHECKING:
+    from matchlens.models.load import Reranker
 
 TYPES = {
     0: "none",
@@ -199,3 +203,21 @@ def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") 
     layers, heads = folder.shape
     apart = loaded.checks["scores_together"]["seen"]
     return Proof(model, "ok", f"{layers} layers of {heads} heads, scores within {apart}")
+
+
+def unsure_texts(reranker: Reranker) -> Iterator[str]:
+    """What to say where nothing in the folder tells which words stand around the texts."""
+    source = str(reranker.identity.get("prompt_from", ""))
+    if source.endswith(BY_TYPE):
+        known = source.removesuffix(BY_TYPE).removeprefix("shipped, of ")
+        yield (
+            f"nothing in its files says how it is asked; it is asked in the prompt of {known}: if "
+            "it was trained in another, give that (--prompt)"
+        )
+    model = prefixed(reranker.family.module.config.model_type, reranker.name)
+    if reranker.prompt is None and model is not None:
+        query, passage = model.prefixes
+        yield (
+            f"its makers put {query!r} before each query and {passage!r} before each passage, its "
+            f"title first: give --query-prefix {query!r} and --passage-prefix {passage!r}"
+        )

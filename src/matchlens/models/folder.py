@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -567,3 +568,14 @@ def check_dtype(dtype: str) -> str:
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype!r} is not known; expected one of {', '.join(DTYPES)}")
     return "float32" if dtype == "auto" else dtype
+
+
+def class_of_family(model_type: str) -> Any:
+    """The family class of a model type."""
+    module, name = FAMILIES[model_type].family_class.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def library_of(family: Any, classifies: bool) -> Any:
+    """The library's class that holds the weights: a classifier's or a causal model's."""
+    return (getattr(family, "classifier", None) if classifies else None) or family.library

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,15 @@ from matchlens.models.checks.scores import labels_differ
 from matchlens.models.config import quiet_library, refusing
 from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
-from matchlens.models.folder import FAMILIES, ModelFolder, check_dtype, check_length, find, smallest
+from matchlens.models.folder import (
+    ModelFolder,
+    check_dtype,
+    check_length,
+    class_of_family,
+    find,
+    library_of,
+    smallest,
+)
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
@@ -36,7 +43,7 @@ from matchlens.models.serving import Serving
 from matchlens.models.templates import template_prompt
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
-from matchlens.prompts import BY_TYPE, Prompt
+from matchlens.prompts import Prompt
 from matchlens.showing import drawing
 from matchlens.tokenizing import guarded, named
 
@@ -353,6 +360,8 @@ def proved(reranker: Reranker) -> Reranker:
     Warns:
         MatchlensWarning: if built-in pairs are all the wrong way round.
     """
+    from matchlens.models.families import unsure_texts
+
     with refusing(reranker.name, "it cannot score two built-in pairs"):
         reranker.told_of_long_queries = True  # the built-in pairs are nobody's queries
         _check_tokenizer(reranker)
@@ -361,32 +370,12 @@ def proved(reranker: Reranker) -> Reranker:
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
         note = doubt(reranker.family.module.config)
         reranker.said += (note,) if note else ()
-    reranker.said += tuple(_unsure_texts(reranker))
+    reranker.said += tuple(unsure_texts(reranker))
     labels = reranker.family.module.config.id2label
     order = check.reversed_order(reranker.checks, reranker.negate, labels)
     for note in (*reranker.said, *((order,) if order else ())):
         warnings.warn(f"model {reranker.name!r}: {note}", MatchlensWarning, stacklevel=3)
     return reranker
-
-
-def _unsure_texts(reranker: Reranker) -> Iterator[str]:
-    """What to say where nothing in the folder tells which words stand around the texts."""
-    from matchlens.models.families import prefixed
-
-    source = str(reranker.identity.get("prompt_from", ""))
-    if source.endswith(BY_TYPE):
-        known = source.removesuffix(BY_TYPE).removeprefix("shipped, of ")
-        yield (
-            f"nothing in its files says how it is asked; it is asked in the prompt of {known}: if "
-            "it was trained in another, give that (--prompt)"
-        )
-    model = prefixed(reranker.family.module.config.model_type, reranker.name)
-    if reranker.prompt is None and model is not None:
-        query, passage = model.prefixes
-        yield (
-            f"its makers put {query!r} before each query and {passage!r} before each passage, its "
-            f"title first: give --query-prefix {query!r} and --passage-prefix {passage!r}"
-        )
 
 
 def _device(name: str | None) -> torch.device:
@@ -528,17 +517,6 @@ def _shown(key: object) -> str:
         return str(key)
     name, stored, wanted = key
     return f"{name}: {' x '.join(map(str, stored))} instead of {' x '.join(map(str, wanted))}"
-
-
-def class_of_family(model_type: str) -> Any:
-    """The family class of a model type."""
-    module, name = FAMILIES[model_type].family_class.split(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def library_of(family: Any, classifies: bool) -> Any:
-    """The library's class that holds the weights: a classifier's or a causal model's."""
-    return (getattr(family, "classifier", None) if classifies else None) or family.library
 
 
 def _check_vocabulary(reranker: Reranker) -> None:

@@ -30,14 +30,14 @@ from matchlens.models.folder import (
     TEMPLATE,
     ModelFacts,
     asked_prompt,
+    class_of_family,
+    library_of,
     no_prompt,
     smallest,
 )
 from matchlens.models.labels import choose, no_labels
 from matchlens.models.load import (
     Reranker,
-    class_of_family,
-    library_of,
     load,
     pairing_of,
     proved,

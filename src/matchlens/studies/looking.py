@@ -105,11 +105,6 @@ def named(pairs: Sequence[Pair], chosen: Iterable[Given]) -> list[int]:
         places.setdefault((pair.collection, pair.qid, pair.docid), []).append(row)
     rows: list[int] = []
     for key in given:
-        if not isinstance(key, tuple) or len(key) not in (2, 3):
-            raise InputError(
-                f"chosen names a pair as {key!r:.60}; expected a query's and a passage's id, for "
-                "example ('q1', 'd7')"
-            )
         words = f"pair of query {shown(key[-2])} and passage {shown(key[-1])}"
         found = places.get(tuple(key), [])
         if not found:

@@ -19,15 +19,14 @@ from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.parts import NAMED, PADDING, AnyPart, OwnPart, Part
-from matchlens.plan import Condition, LayerCut, bound
+from matchlens.parts import NAMED, AnyPart, Part
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
 from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
 from matchlens.studies.common import Execution, half, relevant_grade
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
-from matchlens.studies.cuts.sweeps import MOST, Point, select
+from matchlens.studies.cuts.sweeps import MOST, select
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress
@@ -573,60 +572,5 @@ def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list
     return said
 
 
-def put_forward(
-    model: Reranker, pairs: PairSet, points: Sequence[Point], most: int
-) -> tuple[list[Point], list[str]]:
-    """Of each direction the heads of the largest first-order effect, and a note on it.
-
-    Args:
-        model: a loaded reranker.
-        pairs: what is screened.
-        points: each of one head, cut by ``zero``.
-        most: how many heads of a direction are put forward.
-
-    Raises:
-        InputError: if ``most`` is below 1, or a point is no head that is cut by ``zero``.
-    """
-    from matchlens import gating
-
-    if most < 1:
-        raise InputError(f"screened is {most}; expected 1 or more heads to cut")
-    texts = {point.cut: [Cut.parse(point.cut)] for point in points}
-    conditions = bound(texts, own_parts(pairs.pairs))
-    for (cut,) in texts.values():
-        if cut.heads is None or cut.how != "zero":
-            raise InputError(
-                f"cut {str(cut)!r} cannot be screened; expected single heads, cut by zero: leave "
-                "out screened, or sweep heads by zero alone"
-            )
-    gating.check_gates(model)
-    own, heads = named_parts(pairs.pairs), model.family.n_heads
-    edges = [_edges(conditions[point.cut], point, heads, own) for point in points]
-    total = np.zeros(len(points))
-
-    def keep(rows: np.ndarray, values: np.ndarray) -> None:
-        for at, (point, (x, y)) in enumerate(zip(points, edges, strict=True)):
-            total[at] += np.abs(values[:, point.n, point.head, x, y].sum(1)).sum()
-
-    gating.stream_slopes(model, pairs.pairs, keep, own=own)
-    kept: set[int] = set()
-    for direction in dict.fromkeys(point.direction for point in points):
-        own = np.array([at for at, point in enumerate(points) if point.direction == direction])
-        kept |= set(own[np.argsort(-total[own], kind="stable")[:most]].tolist())
-    return [points[at] for at in sorted(kept)], [
-        f"screened: of {len(points)} heads {len(kept)} were cut, in each direction the {most} of "
-        "the largest first-order effect on the scores; the others are screened, not cut, and not "
-        "in the table"
-    ]
-
-
 def _wholes(own: Mapping[str, Part]) -> list[str]:
     return sorted({str(of) for of in own.values()})
-
-
-def _edges(
-    cuts: Condition, point: Point, heads: int, own: Sequence[OwnPart]
-) -> tuple[np.ndarray, ...]:
-    """The parts between which a cut removes the attention of its head, without padding's label."""
-    table = LayerCut.of(cuts, point.n, heads, tuple(Part), own).table[point.head] > 0
-    return np.nonzero(np.delete(np.delete(table, PADDING, 0), PADDING, 1))

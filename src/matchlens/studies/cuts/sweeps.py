@@ -11,8 +11,11 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
+from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
+from matchlens.parts import PADDING, OwnPart, Part
+from matchlens.plan import Condition, LayerCut, bound
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
 from matchlens.studies.common import half
@@ -240,8 +243,6 @@ def sweep(
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     notes = left_out(impossible)
     if screened is not None:
-        from matchlens.studies.screening import put_forward
-
         points, more = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
         notes += more
     conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
@@ -271,3 +272,58 @@ def sweep(
         "stars": stars,
     }
     return done.result(f"sweep-{kind}", options, tables, notes)
+
+
+def put_forward(
+    model: Reranker, pairs: PairSet, points: Sequence[Point], most: int
+) -> tuple[list[Point], list[str]]:
+    """Of each direction the heads of the largest first-order effect, and a note on it.
+
+    Args:
+        model: a loaded reranker.
+        pairs: what is screened.
+        points: each of one head, cut by ``zero``.
+        most: how many heads of a direction are put forward.
+
+    Raises:
+        InputError: if ``most`` is below 1, or a point is no head that is cut by ``zero``.
+    """
+    from matchlens import gating
+
+    if most < 1:
+        raise InputError(f"screened is {most}; expected 1 or more heads to cut")
+    texts = {point.cut: [Cut.parse(point.cut)] for point in points}
+    conditions = bound(texts, own_parts(pairs.pairs))
+    for (cut,) in texts.values():
+        if cut.heads is None or cut.how != "zero":
+            raise InputError(
+                f"cut {str(cut)!r} cannot be screened; expected single heads, cut by zero: leave "
+                "out screened, or sweep heads by zero alone"
+            )
+    gating.check_gates(model)
+    own, heads = named_parts(pairs.pairs), model.family.n_heads
+    edges = [_edges(conditions[point.cut], point, heads, own) for point in points]
+    total = np.zeros(len(points))
+
+    def keep(rows: np.ndarray, values: np.ndarray) -> None:
+        for at, (point, (x, y)) in enumerate(zip(points, edges, strict=True)):
+            total[at] += np.abs(values[:, point.n, point.head, x, y].sum(1)).sum()
+
+    gating.stream_slopes(model, pairs.pairs, keep, own=own)
+    kept: set[int] = set()
+    for direction in dict.fromkeys(point.direction for point in points):
+        own = np.array([at for at, point in enumerate(points) if point.direction == direction])
+        kept |= set(own[np.argsort(-total[own], kind="stable")[:most]].tolist())
+    return [points[at] for at in sorted(kept)], [
+        f"screened: of {len(points)} heads {len(kept)} were cut, in each direction the {most} of "
+        "the largest first-order effect on the scores; the others are screened, not cut, and not "
+        "in the table"
+    ]
+
+
+def _edges(
+    cuts: Condition, point: Point, heads: int, own: Sequence[OwnPart]
+) -> tuple[np.ndarray, ...]:
+    """The parts between which a cut removes the attention of its head, without padding's label."""
+    table = LayerCut.of(cuts, point.n, heads, tuple(Part), own).table[point.head] > 0
+    return np.nonzero(np.delete(np.delete(table, PADDING, 0), PADDING, 1))
