@@ -51,7 +51,8 @@ def online(words: str, address: str, cache: Path, *, offline: bool = False) -> s
     """What a line of Python prints in a process that may reach the fake hub."""
     unset = {"HF_HUB_OFFLINE": "1" if offline else "0", "HF_ENDPOINT": address}
     where = {"HF_HUB_CACHE": str(cache), "MATCHLENS_CACHE": str(cache.parent / "cache")}
-    line = f"import matchlens; from matchlens.models.folder import *; {words}"
+    names = "from matchlens.models.folder import *; from matchlens.models.hub import *"
+    line = f"import matchlens; {names}; {words}"
     quiet = {
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_XET": "1",

@@ -1649,8 +1649,10 @@ class Terminal(io.StringIO):
 def page_of(w: World, given: tuple[str, int]) -> str:
     """The page of two folders, of which one is too large for the limit."""
     small, large = (w.results(name) for name in ("ablation", "attention"))
-    least = page.LADDER[-1]
-    sizes = [len(page._render(page.ResultsFolder.load(one), least)) for one in (small, large)]
+    sizes = []
+    for folder in map(page.ResultsFolder.load, (small, large)):
+        studies = [each for view in page.VIEWS.values() for each in view.exhibits(folder)]
+        sizes.append(len(page._render(folder, studies, page.LADDER[-1])))
     assert sizes[0] < sizes[1]
     return page.page(w.results(given), limit=sum(sizes) // 2)
 
