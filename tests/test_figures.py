@@ -272,6 +272,20 @@ def test_an_interval_without_neighbours_is_a_bar():
     assert segment.ravel() == pytest.approx([1, 0.58, 1, 0.61])
 
 
+def test_a_band_ends_where_the_measure_does():
+    table = curve_rows("Q->D", [0.7, 0.6, 0.5])
+    table["ci_high"], table["ci_low"] = 3.0, -2.0  # few queries: the mean may not be beyond 0 and 1
+    figure = curves(table, caption=True)
+    low, high = figure.axes[0].get_ylim()
+    assert -0.1 < low < 0
+    assert 1 < high < 1.1
+    assert "Bands are drawn between 0 and 1." in " ".join(
+        " ".join(text.get_text() for text in figure.texts).split()
+    )
+    table["mean"] = 40.0  # a count
+    assert curves(table).axes[0].get_ylim()[1] > 3
+
+
 def test_curves_differ_in_grey():
     lines = [line for line in curves(curve_table(NINE)).axes[0].lines if line.get_label() in NINE]
     assert len({shape for _, shape in PALETTE[:12]}) == 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 import numpy as np
@@ -148,6 +148,7 @@ def layer_curves(
         )
     lines, levels = _curves(table), {"original": float(originals[0]), "random": float(random)}
     levels = {name: value for name, value in levels.items() if np.isfinite(value)}
+    lines, bounded = _within_measure(lines, list(levels.values()))
     values = np.concatenate(
         [list(levels.values()), *(np.r_[c.value, c.low, c.high] for c in lines)]
     )
@@ -157,6 +158,7 @@ def layer_curves(
     panel = _Panel("", lines, low, high, ticks(low, high, 6), levels)
     absent = ", ".join(arrows(name) for name in impossible)
     note = f"{CURVE_NOTE} Impossible, so not drawn: {absent}." if absent else CURVE_NOTE
+    note += " Bands are drawn between 0 and 1." if bounded else ""
     n, words = integers(table, "n"), (KINDS[kind], measure, note)
     return _drawn(Page(**look), [panel], (int(n.min()), int(n.max())), words, (0.58, 0.36))
 
@@ -409,6 +411,21 @@ def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
 
 def _sign(i: int) -> tuple[str, str]:
     return PALETTE[i % len(PALETTE)]
+
+
+def _within_measure(lines: list[_Line], levels: list[float]) -> tuple[list[_Line], bool]:
+    """The lines with bands from 0 to 1 where the measure lies there, and whether one was cut.
+
+    Few queries have intervals far beyond what the measure can be, which would flatten the curves.
+    """
+    values = np.concatenate([levels, *(line.value for line in lines)])
+    if np.nanmin(values) < 0 or np.nanmax(values) > 1:
+        return lines, False
+    cut = [replace(line, low=line.low.clip(0, 1), high=line.high.clip(0, 1)) for line in lines]
+    beyond = any(
+        np.nanmin(line.low, initial=0) < 0 or np.nanmax(line.high, initial=1) > 1 for line in lines
+    )
+    return cut, beyond
 
 
 def _draw(page: Page, axes: Axes, line: _Line, number: int, *, crowded: bool) -> None:

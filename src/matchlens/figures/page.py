@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -203,7 +203,11 @@ class Page:
         self._canvas = FigureCanvasAgg(Figure(dpi=DPI))
 
     def mark(
-        self, artist: Artist, tips: Iterable[str] = (), series: int | None = None, kind: str = ""
+        self,
+        artist: Artist,
+        tips: Sequence[str] | np.ndarray = (),
+        series: int | None = None,
+        kind: str = "",
     ) -> None:
         """Say what a page needs to know of an artist; see :class:`Mark`."""
         name = f"mark-{len(self.marks)}"

@@ -77,8 +77,9 @@ def subject(result: Result) -> str:
     model, pairs = result.identity.get("model"), result.identity.get("pairs")
     if not isinstance(model, Mapping) or not isinstance(pairs, Mapping):
         return ""
-    sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
-    return f"{model['name']} on {sources}: {pairs['number']} pairs"
+    names = [str(source["collection"]) for source in pairs["sources"] if source["collection"]]
+    where = f" on {', '.join(names)}" if names else ""
+    return f"{model['name']}{where}: {pairs['number']} pairs"
 
 
 def number(value: object) -> float:
