@@ -189,6 +189,7 @@ def beirs(_: object, folder: str) -> object:
 
 SAMPLING = "corpora/sampling.py:"
 FRAMES = "corpora/frame.py:"
+RECORDS = "corpora/records.py:"
 COLLECTIONS = [
     C("corpora/beir.py:_file", "", beirs, "wrong", ["right"]),
     C(FRAMES + "load", "missing", loaded, {"qrels": None}, [{}, {"qrels": None, "collection": M}]),
@@ -238,28 +239,28 @@ COLLECTIONS = [
         [{"qrels": {"q1": {"d1": 1}}}],
     ),
     C(
-        FRAMES + "_columns_of",
+        RECORDS + "columns_of",
         "",
         framed,
         (NotPandas, None),
         [(FRAME, None)],
     ),
     C(
-        FRAMES + "_column",
+        RECORDS + "column",
         "may all be",
         framed,
         (FRAME.rename(columns={"docno": "pid"}).assign(docid="x"), None),
         renamed,
     ),
     C(
-        FRAMES + "_column",
+        RECORDS + "column",
         "two columns",
         framed,
         (pd.concat([FRAME, FRAME[["text"]]], axis=1), None),
         [(FRAME, None)],
     ),
     C(
-        FRAMES + "_records.places",
+        RECORDS + "records.places",
         "",
         framed,
         (FRAME.rename(columns={"text": "words"}), None),
@@ -269,14 +270,14 @@ COLLECTIONS = [
         ],
     ),
     C(
-        FRAMES + "_records",
+        RECORDS + "records",
         "a dict or a list",
         loaded,
         {"topics": 3},
         [{}, {"topics": [("q1", "x")]}],
     ),
     C(
-        FRAMES + "_records",
+        RECORDS + "records",
         "a dict or a tuple",
         loaded,
         {"qrels": ["q1"]},

@@ -23,7 +23,7 @@ from matchlens.models.words import stretches
 from matchlens.parts import NAMED
 from matchlens.runners import run
 from matchlens.sets import cut_sets
-from matchlens.studies import explaining, swaps
+from matchlens.studies import explained_tables, explaining, swaps
 from matchlens.studies.swaps import Unit, smallest_swap
 
 QUERY = "cat sat"
@@ -128,7 +128,7 @@ def test_links_are_the_strongest(result):
     count = int((words["passage"] == 0).sum())
     assert whole[["row_word", "column_word"]].to_numpy().max() < count
     some = links[(links["passage"] == 0) & (links["layer"] == 0) & (links["head"] == 1)]
-    assert 0 < len(some) <= explaining.HEAD_LINKS
+    assert 0 < len(some) <= explained_tables.HEAD_LINKS
     assert links["attention"].between(0, 1 + 1e-9).all()
 
 

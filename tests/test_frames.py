@@ -263,7 +263,7 @@ def test_pairs_that_come_twice_in_a_list_are_taken_once_and_counted(tiny):
     assert twice.pairs == once.pairs
     assert twice.ideals == once.ideals
     assert [note.split(",")[0] for note in twice.notes] == [
-        "passages listed again in the run of the same query: 3 (taken once)"
+        "passages listed again for the same query: 3 (taken once)"
     ]
     result = matchlens.ablation(tiny, [*listed(), *listed()[:3]], cuts=["Q->D"])
     assert result.to_frame().equals(matchlens.ablation(tiny, once, cuts=["Q->D"]).to_frame())

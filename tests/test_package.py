@@ -18,7 +18,7 @@ import matchlens
 
 SOURCE = Path(matchlens.__file__).parent
 ROOT = Path(__file__).parents[1]
-MOST_LINES = 625
+MOST_LINES = 600
 MOST_PARAMETERS = 8
 MANY_PARAMETERS = {
     *("ablation", "attention", "choose", "circuits", "controls", "head_sets", "look", "screen"),

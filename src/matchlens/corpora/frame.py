@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -17,35 +16,16 @@ from .collection import Collection, Draw, digest_of
 from .lines import blank, shown
 from .oddities import Oddities
 from .pairs import EASY_GRADE, Pair, PairSet, choose_with
+from .records import (
+    NAMES,  # noqa: F401 - the documented frame.NAMES
+    as_id,
+    column,
+    columns_of,
+    is_frame,
+    records,
+    whole_number,
+)
 from .sampling import checked
-
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "qid": ("qid", "query_id", "q_id", "query-id", "topic_id"),
-    "query": ("query", "query_text", "question"),
-    "docno": ("docno", "doc_id", "docid", "pid", "passage_id", "corpus-id", "document_id", "_id"),
-    "text": ("text", "passage", "contents", "segment", "body"),
-    "title": ("title",),
-    "grade": ("grade", "label", "relevance", "rel"),
-    "score": ("score",),
-    "rank": ("rank",),
-    "kind": ("kind",),
-}
-"""A column -> its names in PyTerrier, ranx, ir_measures, ir_datasets, BEIR and Pyserini; the first
-one is taken where others stand beside it (PyTerrier's docid is a number of its index)."""
-WORDS = {
-    "qid": "the query's id",
-    "query": "the query's text",
-    "docno": "the passage's id",
-    "text": "the passage's text",
-    "grade": "the grade",
-    "score": "the score",
-}
-ALSO = {
-    "topics": {"query": ("text", "title")},
-    "qrels": {"grade": ("score",)},
-    "passages": {"docno": ("id",)},
-}
-"""Names that a column has in one part of a collection only: BEIR and ranx call a grade score."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -224,7 +204,7 @@ def from_frame(
     """
     frame = frame if hasattr(frame, "columns") or not _walks(frame) else [*frame]
     columns = _pair_columns(frame)
-    graded = _column("grade", columns, "the frame") is not None
+    graded = column("grade", columns, "the frame") is not None
     if graded and qrels is not None:
         raise InputError(
             "qrels came and the frame has grades of its own; expected one of them: leave qrels "
@@ -325,7 +305,7 @@ def as_pairs(given: Any) -> Any:
     >>> len(as_pairs([("warm tea", "Tea is hot."), ("warm tea", "Rust is red.")]))
     2
     """
-    if _is_frame(given):
+    if is_frame(given):
         return from_frame(given)
     if not isinstance(given, list | tuple) or not given:
         return given
@@ -374,7 +354,7 @@ def _walks(given: Any) -> bool:
 
 def _pair_columns(given: Any) -> list[object]:
     """The columns of a frame of pairs, or those that any of its records has."""
-    if columns := _columns_of(given, "the frame"):
+    if columns := columns_of(given, "the frame"):
         return columns
     known: dict[object, None] = {}
     for record in given if isinstance(given, list | tuple) else ():
@@ -389,9 +369,9 @@ def _pair_columns(given: Any) -> list[object]:
 def _pair_rows(given: Any) -> Iterator[_Row]:
     """The rows of a frame of pairs; ids that the frame does not have are made up."""
     columns, names = _pair_columns(given), PAIR_NAMES
-    has = {name: _column(name, columns, "the frame") is not None for name in names}
+    has = {name: column(name, columns, "the frame") is not None for name in names}
     made: dict[Any, str] = {}
-    for number, values in enumerate(_records(given, names, 2, "the frame"), 1):
+    for number, values in enumerate(records(given, names, 2, "the frame"), 1):
         query, text, qid, docno, grade, score, rank, kind = values
         if not isinstance(query, str | None):
             raise rule.Door("frame, row").refusal(
@@ -400,11 +380,11 @@ def _pair_rows(given: Any) -> Iterator[_Row]:
         place: tuple[Any, str] = (0, str(number))
         if has["score"] or has["rank"]:
             known = math.nan if score is None else score
-            place = (known if has["score"] else 0, _whole(rank) if has["rank"] else "0")
+            place = (known if has["score"] else 0, whole_number(rank) if has["rank"] else "0")
         yield _Row(
             number,
-            _id(qid) if has["qid"] else made.setdefault(query, f"q{len(made) + 1}"),
-            _id(docno) if has["docno"] else f"d{number}",
+            as_id(qid) if has["qid"] else made.setdefault(query, f"q{len(made) + 1}"),
+            as_id(docno) if has["docno"] else f"d{number}",
             query,
             text,
             grade,
@@ -438,25 +418,25 @@ def _pair(row: _Row) -> Pair:
 def _topics(given: Any) -> Iterator[tuple[int, str, Any]]:
     if isinstance(given, Mapping):
         given = given.items()
-    for number, (qid, query) in enumerate(_records(given, ("qid", "query"), 2, "topics"), 1):
-        yield number, _id(qid), query
+    for number, (qid, query) in enumerate(records(given, ("qid", "query"), 2, "topics"), 1):
+        yield number, as_id(qid), query
 
 
 def _judgements(given: Any) -> Iterator[tuple[int, str, str, Any]]:
     if isinstance(given, Mapping):
         given = _nested(given, "qrels", "{qid: {docno: grade}}")
-    found = _records(given, ("qid", "docno", "grade"), 3, "qrels")
+    found = records(given, ("qid", "docno", "grade"), 3, "qrels")
     for number, (qid, docno, grade) in enumerate(found, 1):
-        yield number, _id(qid), _id(docno), math.nan if grade is None else grade
+        yield number, as_id(qid), as_id(docno), math.nan if grade is None else grade
 
 
 def _ranking(given: Any) -> Iterator[tuple[int, str, str, Any, str]]:
     if isinstance(given, Mapping):
         given = _nested(given, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
-    found = _records(given, ("qid", "docno", "score", "rank"), 3, "run")
+    found = records(given, ("qid", "docno", "score", "rank"), 3, "run")
     for number, (qid, docno, score, rank) in enumerate(found, 1):
-        place = "0" if rank is None else _whole(rank)
-        yield number, _id(qid), _id(docno), math.nan if score is None else score, place
+        place = "0" if rank is None else whole_number(rank)
+        yield number, as_id(qid), as_id(docno), math.nan if score is None else score, place
 
 
 def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
@@ -479,11 +459,11 @@ def _passage_rows(given: Any, titles: dict[str, str]) -> Iterator[tuple[int, str
             (docno, one.get("text"), one.get("title")) if isinstance(one, Mapping) else (docno, one)
             for docno, one in given.items()
         )
-    found = _records(given, ("docno", "text", "title"), 2, "passages")
+    found = records(given, ("docno", "text", "title"), 2, "passages")
     for number, (docno, text, title) in enumerate(found, 1):
-        if isinstance(title, str) and isinstance(docno := _id(docno), str):
+        if isinstance(title, str) and isinstance(docno := as_id(docno), str):
             titles.setdefault(docno, title.strip())
-        yield number, _id(docno), _joined(title, text)
+        yield number, as_id(docno), _joined(title, text)
 
 
 def _passages(
@@ -514,108 +494,3 @@ def _joined(title: Any, text: Any) -> Any:
     if not isinstance(title, str | None) or not isinstance(text, str | None):
         return text if isinstance(title, str | None) else title
     return " ".join(filter(None, ((title or "").strip(), (text or "").strip())))
-
-
-# --- records of any form
-
-
-def _is_frame(given: Any) -> bool:
-    """Whether it is a pandas DataFrame; pandas is not imported for it."""
-    return any(
-        (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
-        for kind in type(given).__mro__
-    )
-
-
-def _columns_of(given: Any, what: str) -> list[object]:
-    """The columns of a frame; none where it is something else."""
-    if not _is_frame(given):
-        if hasattr(given, "columns"):
-            raise InputError(
-                f"{what} is {shown_value(given)}; expected a pandas DataFrame: convert it, for "
-                "instance with to_pandas()"
-            )
-        return []
-    return [*given.columns]
-
-
-def _column(name: str, columns: Sequence[object], what: str) -> int | None:
-    """The place of a column under any of its names; None where there is none."""
-    names = [*NAMES[name], *(ALSO.get(what, {}).get(name, ()))]
-    found = [alias for alias in names if alias in columns]
-    if not found:
-        return None
-    if len(found) > 1 and found[0] != name and found[1] in NAMES[name]:
-        raise InputError(
-            f"{what}: the columns {' and '.join(map(repr, found))} may all be {WORDS[name]}; "
-            f"expected one: rename the right one to {name!r}"
-        )
-    if columns.count(found[0]) > 1:
-        raise InputError(
-            f"{what}: two columns are called {found[0]!r}; expected one: drop or rename the other"
-        )
-    return columns.index(found[0])
-
-
-def _records(given: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
-    """The values of each record in the order of names; what is missing is None.
-
-    Only the first few names are needed.
-    """
-
-    def places(columns: list[object]) -> list[int | None]:
-        found = [_column(name, columns, what) for name in names]
-        if lacking := [name for name, at in zip(names[:needed], found, strict=False) if at is None]:
-            shown_columns = ", ".join(str(column)[:30] for column in columns[:10])
-            raise InputError(
-                f"{what}: no column for {' and '.join(WORDS[name] for name in lacking)} among "
-                f"{shown(shown_columns, 100)}; expected {' and '.join(map(repr, lacking))}: rename "
-                "the columns"
-            )
-        return found
-
-    if columns := _columns_of(given, what):
-        values = [None if at is None else given.iloc[:, at].tolist() for at in places(columns)]
-        for row in range(len(given)):
-            yield tuple(None if some is None else _known(some[row]) for some in values)
-        return
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable) or _is_frame(given):
-        raise InputError(
-            f"{what} is {shown_value(given)}; expected a DataFrame with the columns "
-            f"{', '.join(names[:needed])}, a dict or a list of records: give one of them"
-        )
-    seen: dict[tuple[object, ...], list[int | None]] = {}
-    for number, record in enumerate(given, 1):
-        fields = record._asdict() if hasattr(record, "_asdict") else record
-        if isinstance(fields, Mapping):
-            keys, found = tuple(fields), tuple(fields.values())
-            if keys not in seen:
-                seen[keys] = places([*keys])
-            yield tuple(None if at is None else _known(found[at]) for at in seen[keys])
-        elif isinstance(record, tuple | list) and needed <= len(record) <= len(names):
-            padded = (*record, *[None] * (len(names) - len(record)))
-            yield tuple(map(_known, padded))
-        else:
-            raise InputError(
-                f"{what}, record {number} is {shown_value(record)}; expected a dict or a tuple "
-                f"({', '.join(names[:needed])}): write it so"
-            )
-
-
-def _known(value: Any) -> Any:
-    """The value; None where it stands for a missing one."""
-    if type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    return None if isinstance(value, numbers.Real) and math.isnan(value) else value
-
-
-def _id(value: Any) -> Any:
-    """An id as text: whole numbers as they are written; others are refused where it is read."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return str(int(value)) if whole else "" if value is None else value
-
-
-def _whole(value: Any) -> str:
-    """A rank as it would stand in a file."""
-    number = float(value) if isinstance(value, numbers.Real) else math.nan
-    return str(int(number)) if number.is_integer() else str(value)

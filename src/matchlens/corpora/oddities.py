@@ -31,7 +31,7 @@ NOTES: Mapping[str, tuple[str, str]] = {
     "unusable_ids": ("records whose id has a space or an invisible character", "left out"),
     "repeated_topics": ("topics listed again with the same text", "taken once"),
     "repeated_judgements": ("judgements listed again with the same grade", "taken once"),
-    "repeated_run_lines": ("passages listed again in the run of the same query", "taken once"),
+    "repeated_run_lines": ("passages listed again for the same query", "taken once"),
     "repeated_passages": ("passages listed again with the same text", "taken once"),
     "differing_passages": (
         "passages with another text in a later file",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,7 @@ CHECKED = (
 HEADS = ("model", "type", "score", "prompt", "run here on", "note")
 
 
+@cache  # every load asks
 def known_models() -> tuple[KnownModel, ...]:
     """The published rerankers that are known by name.
 

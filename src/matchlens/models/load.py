@@ -37,7 +37,7 @@ from matchlens.models.folder import (
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
-from matchlens.models.prompted import answer, encode_prompted, prompted_spans
+from matchlens.models.prompted import encode_prompted, prompted_spans
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
 from matchlens.models.templates import template_prompt
@@ -364,7 +364,7 @@ def proved(reranker: Reranker) -> Reranker:
 
     with refusing(reranker.name, "it cannot score two built-in pairs"):
         reranker.told_of_long_queries = True  # the built-in pairs are nobody's queries
-        _check_tokenizer(reranker)
+        tokens.check_tokenizer(reranker)
         reranker.checks = check.check(reranker)
         reranker.told_of_long_queries = False
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
@@ -517,106 +517,3 @@ def _shown(key: object) -> str:
         return str(key)
     name, stored, wanted = key
     return f"{name}: {' x '.join(map(str, stored))} instead of {' x '.join(map(str, wanted))}"
-
-
-def _check_vocabulary(reranker: Reranker) -> None:
-    """The weights must know every token of the tokenizer but those that were added to it."""
-    tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
-    unknown = {word: n for word, n in tokenizer.get_vocab().items() if n >= known}
-    if not unknown:
-        return
-    shown = ", ".join(f"{word!r:.30}" for word in sorted(unknown)[:3])
-    if not unknown.keys() <= tokenizer.get_added_vocab().keys():
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer, a {type(tokenizer).__name__}, has token ids "
-            f"up to {max(unknown.values())}, its weights know {known} tokens; expected the "
-            "tokenizer that the model was trained with, tokenizer_config.json included"
-        )
-    reranker.said += (
-        f"its tokenizer has {len(unknown)} added tokens that its weights do not know ({shown}): a "
-        "text that makes one is refused",
-    )
-
-
-def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
-    """The tokenizer must make one token of each answer, the ones that the folder names."""
-    family: Any = reranker.family
-    if reranker.tokenizer.truncation_side == "left":
-        raise InputError(
-            f"model {reranker.name!r}: truncation_side of its tokenizer is 'left', which would cut "
-            "a prompt's own words; expected 'right'; correct it in tokenizer_config.json"
-        )
-    if family.classifies:
-        return
-    family.yes, family.no = (
-        None if word is None else answer(reranker.tokenizer, word, reranker.name)
-        for word in (prompt.yes, prompt.no)
-    )
-    named = reranker.serving.answers
-    if named is not None and named != (family.yes, family.no):
-        yes, no = reranker.tokenizer.convert_ids_to_tokens([named[0], named[1] or 0])
-        answers = f'{{"yes": {yes!r}, "no": {None if named[1] is None else no!r}}}'
-        raise InputError(
-            f"model {reranker.name!r}: its LogitScore reads the tokens {named[0]} and {named[1]}, "
-            f"the prompt's answers are {family.yes} and {family.no}; expected the same; give the "
-            f"prompt the answers {answers:.120} (--prompt)"
-        )
-
-
-def _check_tokenizer(reranker: Reranker) -> None:
-    """The tokenizer must make a query, a passage and what the score reads, in known types."""
-    family = reranker.family
-    _check_vocabulary(reranker)
-    if reranker.prompt is not None:
-        _check_prompt(reranker, reranker.prompt)
-    try:
-        encoded = reranker.encode([Pair("check", "check", "a", "a b", 0), *tokens.pairs(reranker)])
-    except InputError as error:
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer, a {type(reranker.tokenizer).__name__}, "
-            f"cannot be used for pairs of {reranker.max_length} tokens "
-            f"({smallest(reranker.limits)[1]}): {error}"
-        ) from None
-    parts = encoded.parts[0]
-    if Part.CLS not in parts and family.score_parts == (Part.CLS,):
-        shown = " ".join(str(Part(int(part))) for part in parts)
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer encodes a pair as {shown}, and the score is "
-            f"read off a token before the query; expected, for example, {family.template}; save "
-            "the tokenizer that the model was trained with"
-        )
-    unused = reranker.serving.files and not reranker.serving.used
-    if unused and not reranker.chosen and getattr(reranker.tokenizer, "chat_template", None):
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer has a chat_template, by which "
-            "sentence-transformers would write a pair and transformers would not, and "
-            f"{', '.join(reranker.serving.files)} does not say which; take chat_template or that "
-            "file out, or give a decoder's prompt (--prompt)"
-        )
-    plain = reranker.prompt is None and reranker.pairing.last and not reranker.serving.chat
-    if plain and getattr(reranker.tokenizer, "chat_template", None):
-        reranker.said += (
-            f"its tokenizer has a chat template, which {reranker.serving.library} does not use "
-            "here: query and passage are paired without a prompt; if it was trained in one, give "
-            "that (--prompt)",
-        )
-    if reranker.tokenizer.padding_side == "left" and not reranker.reads_last:
-        reranker.said += (
-            "its tokenizer pads on the left, so that in the library's batches positions move; "
-            "scores here are those of each pair alone",
-        )
-    if not family.token_types or reranker.prompt is not None:
-        return
-    segments = family.module.config.type_vocab_size
-    if encoded.types[0].max() >= segments > 0:
-        raise InputError(
-            f"model {reranker.name!r}: its tokenizer marks two segments, its weights know "
-            f"{segments}; expected the tokenizer that the model was trained with"
-        )
-    types = encoded.types[0][parts == Part.D]
-    if family.token_types > 1 and segments > 1 and not (types == 1).all():
-        reranker.said += (
-            "its tokenizer does not mark the passage: all tokens have token type 0, as the "
-            f"library that serves it ({reranker.serving.library}) has it; if it was trained with "
-            "two types, add token_type_ids to model_input_names in tokenizer_config.json",
-        )

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matchlens.corpora.pairs import Pair
+from matchlens.errors import InputError
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import PAIRS
+from matchlens.models.folder import smallest
+from matchlens.models.prompted import answer
 from matchlens.models.templates import messages, template_suffix
 from matchlens.parts import Part
 from matchlens.tokenizing import guarded
+
+if TYPE_CHECKING:
+    from matchlens.models.load import Reranker
+    from matchlens.prompts import Prompt
 
 _DECIDES = {
     *("add_special_tokens", "max_length", "return_token_type_ids", "split_special_tokens"),
@@ -160,3 +167,106 @@ def _own(reranker: Any, pair: Pair, most: int | None) -> Tokens:
         suffix = template_suffix(tokenizer, serving)  # the library puts it back over the cut end
         ids = ids[: len(ids) - len(suffix)] + suffix[-len(ids) :]
     return ids, list(encoding.get("token_type_ids", [0] * len(ids)))
+
+
+def check_tokenizer(reranker: Reranker) -> None:
+    """The tokenizer must make a query, a passage and what the score reads, in known types."""
+    family = reranker.family
+    _check_vocabulary(reranker)
+    if reranker.prompt is not None:
+        _check_prompt(reranker, reranker.prompt)
+    try:
+        encoded = reranker.encode([Pair("check", "check", "a", "a b", 0), *pairs(reranker)])
+    except InputError as error:
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer, a {type(reranker.tokenizer).__name__}, "
+            f"cannot be used for pairs of {reranker.max_length} tokens "
+            f"({smallest(reranker.limits)[1]}): {error}"
+        ) from None
+    parts = encoded.parts[0]
+    if Part.CLS not in parts and family.score_parts == (Part.CLS,):
+        shown = " ".join(str(Part(int(part))) for part in parts)
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer encodes a pair as {shown}, and the score is "
+            f"read off a token before the query; expected, for example, {family.template}; save "
+            "the tokenizer that the model was trained with"
+        )
+    unused = reranker.serving.files and not reranker.serving.used
+    if unused and not reranker.chosen and getattr(reranker.tokenizer, "chat_template", None):
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer has a chat_template, by which "
+            "sentence-transformers would write a pair and transformers would not, and "
+            f"{', '.join(reranker.serving.files)} does not say which; take chat_template or that "
+            "file out, or give a decoder's prompt (--prompt)"
+        )
+    plain = reranker.prompt is None and reranker.pairing.last and not reranker.serving.chat
+    if plain and getattr(reranker.tokenizer, "chat_template", None):
+        reranker.said += (
+            f"its tokenizer has a chat template, which {reranker.serving.library} does not use "
+            "here: query and passage are paired without a prompt; if it was trained in one, give "
+            "that (--prompt)",
+        )
+    if reranker.tokenizer.padding_side == "left" and not reranker.reads_last:
+        reranker.said += (
+            "its tokenizer pads on the left, so that in the library's batches positions move; "
+            "scores here are those of each pair alone",
+        )
+    if not family.token_types or reranker.prompt is not None:
+        return
+    segments = family.module.config.type_vocab_size
+    if encoded.types[0].max() >= segments > 0:
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer marks two segments, its weights know "
+            f"{segments}; expected the tokenizer that the model was trained with"
+        )
+    types = encoded.types[0][parts == Part.D]
+    if family.token_types > 1 and segments > 1 and not (types == 1).all():
+        reranker.said += (
+            "its tokenizer does not mark the passage: all tokens have token type 0, as the "
+            f"library that serves it ({reranker.serving.library}) has it; if it was trained with "
+            "two types, add token_type_ids to model_input_names in tokenizer_config.json",
+        )
+
+
+def _check_vocabulary(reranker: Reranker) -> None:
+    """The weights must know every token of the tokenizer but those that were added to it."""
+    tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
+    unknown = {word: n for word, n in tokenizer.get_vocab().items() if n >= known}
+    if not unknown:
+        return
+    shown = ", ".join(f"{word!r:.30}" for word in sorted(unknown)[:3])
+    if not unknown.keys() <= tokenizer.get_added_vocab().keys():
+        raise InputError(
+            f"model {reranker.name!r}: its tokenizer, a {type(tokenizer).__name__}, has token ids "
+            f"up to {max(unknown.values())}, its weights know {known} tokens; expected the "
+            "tokenizer that the model was trained with, tokenizer_config.json included"
+        )
+    reranker.said += (
+        f"its tokenizer has {len(unknown)} added tokens that its weights do not know ({shown}): a "
+        "text that makes one is refused",
+    )
+
+
+def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
+    """The tokenizer must make one token of each answer, the ones that the folder names."""
+    family: Any = reranker.family
+    if reranker.tokenizer.truncation_side == "left":
+        raise InputError(
+            f"model {reranker.name!r}: truncation_side of its tokenizer is 'left', which would cut "
+            "a prompt's own words; expected 'right'; correct it in tokenizer_config.json"
+        )
+    if family.classifies:
+        return
+    family.yes, family.no = (
+        None if word is None else answer(reranker.tokenizer, word, reranker.name)
+        for word in (prompt.yes, prompt.no)
+    )
+    named = reranker.serving.answers
+    if named is not None and named != (family.yes, family.no):
+        yes, no = reranker.tokenizer.convert_ids_to_tokens([named[0], named[1] or 0])
+        answers = f'{{"yes": {yes!r}, "no": {None if named[1] is None else no!r}}}'
+        raise InputError(
+            f"model {reranker.name!r}: its LogitScore reads the tokens {named[0]} and {named[1]}, "
+            f"the prompt's answers are {family.yes} and {family.no}; expected the same; give the "
+            f"prompt the answers {answers:.120} (--prompt)"
+        )
