@@ -43,7 +43,7 @@ FORBIDDEN_CALLS = {
     "np.loadtxt", "np.fromfile", "tempfile.mktemp", "os.posix_spawn", "os.posix_spawnp",
 }  # fmt: skip
 ALLOWED = {
-    ("models/load.py", "importlib.import_module"): "the walkers of FAMILIES, a constant",
+    ("models/folder.py", "importlib.import_module"): "the walkers of FAMILIES, a constant",
     ("showing.py", "importlib.import_module"): "a constant",
     ("arguments.py", "importlib.import_module"): "the functions of CONVERTED, a constant",
     ("__init__.py", "importlib.import_module"): "the public names, a constant",

@@ -18,6 +18,7 @@ from matchlens import InputError, MatchlensWarning, Pair
 from matchlens.models import load as loading
 from matchlens.models import prompted
 from matchlens.models.check import CheckError
+from matchlens.models.checks import tokens
 from matchlens.models.folder import TEMPLATE, find
 from matchlens.prompts import KNOWN, QWEN3, Prompt, known_prompt
 from test_cli import call
@@ -199,7 +200,7 @@ def wrong_answer(monkeypatch):
     def answer(tokenizer, word, name):
         return real(tokenizer, {"1": "2", "yes": "Yes"}.get(word, word), name)
 
-    monkeypatch.setattr(loading, "answer", answer)
+    monkeypatch.setattr(tokens, "answer", answer)
 
 
 def prompt_dropped(monkeypatch):
