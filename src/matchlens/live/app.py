@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from markupsafe import Markup
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,7 +63,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str, port: int, inside: bool) -> None:
         self.app, self.token, self.inside = app, token.encode(), inside
-        self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        names = ("127.0.0.1", "localhost")
+        # browsers leave out HTTP's own port
+        self.hosts = {f"{name}:{port}" for name in names} | ({*names} if port == 80 else set())
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,7 +120,7 @@ class Guard:
             return 403, "Another site asked; only this server's own page may."
         if site not in ("", "same-origin", "none") and not page:
             return 403, "Another site asked; only this server's own page may."
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         given = query.get("token", "") if page else one("x-matchlens-token")
         if not hmac.compare_digest(given.encode(), self.token):
             return 403, "The token is missing or wrong: open the address that matchlens printed."
@@ -266,12 +268,15 @@ async def _asked(request: Request) -> Mapping[str, Any]:
     Raises:
         UnreadableError: if it is none.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
         raise UnreadableError("expected Content-Type: application/json")
     try:
         asked = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise UnreadableError("expected JSON") from None
+    except ClientDisconnect:  # nobody reads the answer
+        raise UnreadableError("the request ended before its body did") from None
     if not isinstance(asked, dict):
         raise UnreadableError("expected a JSON object")
     return asked

@@ -61,8 +61,9 @@ class Experiment:
                 f"{len(listed)} passages came; expected 1 to {MOST_PASSAGES}: add or remove some"
             )
         texts = [_text(f"passage {place}", text) for place, text in enumerate(listed, 1)]
-        words = cuts if isinstance(cuts, list) else []
-        return cls(number, _text("the query", query), tuple(texts), parsed(words))
+        if cuts is not None and not isinstance(cuts, list):
+            raise InputError(f"the cuts are {cuts!r:.60}; expected a list of texts: ['Q->D']")
+        return cls(number, _text("the query", query), tuple(texts), parsed(cuts or []))
 
     @property
     def pairs(self) -> list[Pair]:
