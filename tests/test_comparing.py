@@ -167,6 +167,34 @@ def test_other_options_are_not_tested_against_each_other(place, tmp_path, tiny32
     assert "curves" not in result.tables
 
 
+@pytest.mark.parametrize(
+    ("ideal", "kept", "reason"),
+    [
+        ("full", 4, None),
+        ("sample", 4, "ideal is full and sample"),
+        ("full", 3, "their ideal rankings are of different judgements"),
+        ("sample", 3, "ideal is full and sample"),
+    ],
+)
+def test_one_ideal_ranking_is_tested_against_the_same_one(ideal, kept, reason, tmp_path, tiny32):
+    """The same pairs with the same grades have other values where another order is ideal."""
+    queries = {f"q{number}": f"tea {number}" for number in range(3)}
+    passages = {f"d{number}": f"tea {number} rain" for number in range(6)}
+    grades = {f"d{number}": number % 4 for number in range(5)}
+    run = {qid: {f"d{number}": -number for number in range(3)} for qid in queries}
+    for name, of, judged in (("first", "full", 5), ("second", ideal, kept + 1)):
+        qrels = {qid: dict(list(grades.items())[:judged]) for qid in queries}
+        collection = matchlens.frame.load(queries, qrels, passages, run)
+        pairs = matchlens.choose(collection, depth=3, ideal=of)
+        matchlens.ablation(tiny32, pairs, cuts=["Q->D"]).save(tmp_path / name)
+    result = matchlens.compare([tmp_path / "first", tmp_path / "second"])
+    words = "\n".join(said(result))
+    assert "same: the same pairs in all folders" in words
+    assert ("paired" in result.tables) == (reason is None)
+    assert reason is None or f"first and second are not tested: {reason}" in words
+    assert ("ideal (first: full; second: sample)" in words) == (ideal == "sample")
+
+
 def test_figures_have_a_line_a_folder(both):
     found = dict(drawn(both))
     assert set(found) == {"table1", "curves-0"}

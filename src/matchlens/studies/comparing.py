@@ -398,6 +398,13 @@ class _Comparison:
                 "a head is matched up by its layer and number, which models trained apart from "
                 "each other need not share",
             )
+        ideals = {folder.name: _ideal(folder)[0] for folder in folders}
+        if not _equal(ideals.values()):
+            listed = "; ".join(f"{folder}: {ideal}" for folder, ideal in ideals.items())
+            self._say(
+                "differs",
+                f"ideal ({listed}): values by different ideal rankings are not comparable",
+            )
         for name, consequence in (
             ("measure", "values of different measures are not comparable"),
             ("stars", "stars are of different tests"),
@@ -547,11 +554,29 @@ def _other_pairs(first: ComparedFolder, second: ComparedFolder) -> str | None:
     """Why two folders' rankings cannot be tested against each other; None where they can."""
     if first.part("pairs")["sha256"] != second.part("pairs")["sha256"]:
         return "their pairs differ"
+    ideals = [_ideal(folder) for folder in (first, second)]
+    if ideals[0][0] != ideals[1][0]:
+        return f"ideal is {ideals[0][0]} and {ideals[1][0]}"
+    if ideals[0] != ideals[1]:
+        return "their ideal rankings are of different judgements"
     options = [folder.studies["ablation"].options for folder in (first, second)]
     for name in RANKING:
         if options[0].get(name) != options[1].get(name):
             return f"{name} is {options[0].get(name)} and {options[1].get(name)}"
     return None
+
+
+def _ideal(folder: ComparedFolder) -> tuple[str, list[str]]:
+    """What ideal rankings are of, and the digests of the judgements where it is all of these."""
+    pairs = folder.part("pairs")
+    sampling = pairs.get("sampling")
+    ideal = str(sampling.get("ideal", "sample")) if isinstance(sampling, Mapping) else "sample"
+    if ideal != "full":
+        return ideal, []
+    files = [(source.get("qrels"), source.get("qrels_sha256")) for source in pairs["sources"]]
+    return ideal, [
+        str(file.get("sha256") if isinstance(file, Mapping) else own) for file, own in files
+    ]
 
 
 def _wide(folder: ComparedFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
