@@ -72,7 +72,7 @@ def test_the_claims_on_three_collections_are_those_of_the_stored_studies():
 def test_table_1_is_the_stored_one():
     cells = hooks.cells("dl19-table1")
     cells["random ranking"] = cells["random"]
-    told = {cut: ours for cut, _, ours in rows("Table 1, beside the paper's")}
+    told = {cut: ours for cut, _, ours in rows("Table 1, next to the paper's")}
     assert len(told) == 8
     assert told == {cut: cells[cut] for cut in told}
 
@@ -90,7 +90,7 @@ def test_numbers_in_the_text_are_those_of_the_stored_tables():
 
 def test_layer_by_layer_is_what_stands_on_record():
     record = (RESULTS / "README.md").read_text()
-    for cut, *values in rows("Up to each layer, beside the authors' code"):
+    for cut, *values in rows("Up to each layer, next to the authors' code"):
         assert f"| {' | '.join(values)} |" in record, cut
 
 
