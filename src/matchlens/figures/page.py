@@ -44,12 +44,7 @@ EDGE = 3.0
 """Points that stay empty at the sheet's edges."""
 MINUS = "\N{MINUS SIGN}"
 READS = "X→Y: X reads Y."
-BREAKS = (
-    r"(?<=\s)",
-    r"(?<=[\s+])",
-    r"(?<=[\s+→])|(?=[@#~])",
-    r"(?<=[\s+→,])|(?=[@#~])",
-)
+BREAKS = (r"(?<=\s)", r"(?<=[\s+])", r"(?<=[\s+→])|(?=[@#~])", r"(?<=[\s+→,])|(?=[@#~])")
 """Where a text may be broken, the better places first."""
 _GAP = 9.0
 TICK = 5.0

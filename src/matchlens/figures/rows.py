@@ -131,11 +131,7 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
 
 
 def set_effects(
-    table: pd.DataFrame,
-    *,
-    measure: str,
-    note: str = SETS_NOTE,
-    **look: Unpack[Look],
+    table: pd.DataFrame, *, measure: str, note: str = SETS_NOTE, **look: Unpack[Look]
 ) -> Figure:
     """Draw the change of the measure when sets of heads are cut, against random sets.
 

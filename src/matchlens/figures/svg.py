@@ -176,10 +176,7 @@ def _paint(gc: GraphicsContextBase, face: Any) -> tuple[tuple[str, Any], ...]:
         ("fill-opacity", f"{face_alpha:.2g}" if face is not None and 0 < face_alpha < 1 else None),
         ("stroke-width", f"{wide:.2g}" if stroked else None),
         ("stroke-opacity", f"{edge[3]:.2g}" if stroked and edge[3] < 1 else None),
-        (
-            "stroke-dasharray",
-            " ".join(f"{dash:.2g}" for dash in dashes) or None,
-        ),
+        ("stroke-dasharray", " ".join(f"{dash:.2g}" for dash in dashes) or None),
     )
 
 

@@ -39,10 +39,7 @@ def load_studies(folder: str | Path) -> dict[str, Result]:
 
 
 def conclude(
-    folder: str | Path,
-    *,
-    margin: float | None = None,
-    about: Mapping[str, object] | None = None,
+    folder: str | Path, *, margin: float | None = None, about: Mapping[str, object] | None = None
 ) -> Result:
     """Decide the claims and gather the headline numbers of a results folder, from its tables alone.
 
@@ -108,10 +105,7 @@ def check_margin(margin: float) -> None:
 
 @typed
 def write_report(
-    folder: str | Path,
-    *,
-    margin: float | None = None,
-    command: Mapping[str, object] | None = None,
+    folder: str | Path, *, margin: float | None = None, command: Mapping[str, object] | None = None
 ) -> Path:
     """Rebuild a results folder's claims, ``results.json`` and page from its stored tables.
 

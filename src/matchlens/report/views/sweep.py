@@ -175,7 +175,7 @@ def text(result: Result) -> str:
     heads = options["kind"] == "heads"
     lines = [
         f"{options['measure']}: original {printed(options['original'], digits)}, "
-        f"random ranking {printed(options['random'], digits)} (expected value)",
+        f"random ranking {printed(options['random'], digits)} (expected value)"
     ]
     for title, table in grid(result):
         lines += ["", title, *(f"  {line}" for line in table.text()[1:])]

@@ -24,11 +24,7 @@ from matchlens.report.page.pair_view import (
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table
 from matchlens.report.texts import arrow, counted, num, number, prose, reads, shown
-from matchlens.report.views.explain import (
-    completeness_sentence,
-    margin_sentence,
-    swap_sentence,
-)
+from matchlens.report.views.explain import completeness_sentence, margin_sentence, swap_sentence
 from matchlens.results import Result, records
 
 SHOWN = 10

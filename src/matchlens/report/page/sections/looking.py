@@ -245,12 +245,7 @@ def _grid(received: np.ndarray | None, views: Sequence[View]) -> dict[str, objec
 
 
 def _card(
-    place: int,
-    name: str,
-    badge: str,
-    look: Row,
-    tokens: Sequence[Row],
-    values: np.ndarray | None,
+    place: int, name: str, badge: str, look: Row, tokens: Sequence[Row], values: np.ndarray | None
 ) -> dict[str, object]:
     inside = [k for k, row in enumerate(tokens) if row["part"] in {"Q", "D"}]
     most = max((float(values[k]) for k in inside), default=0.0) if values is not None else 0.0
