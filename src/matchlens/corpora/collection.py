@@ -162,9 +162,6 @@ def checked(collection: Collection) -> Collection:
 def digest_of(value: object) -> str:
     """SHA-256 of what JSON can hold, in hexadecimal digits.
 
-    Args:
-        value: queries, judgements or a run.
-
     >>> len(digest_of({"q1": "warm tea"}))
     64
     """

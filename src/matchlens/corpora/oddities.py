@@ -97,11 +97,7 @@ class Oddities:
         )
 
     def add(self, kind: str, example: str, number: int = 1) -> None:
-        """Count one more.
-
-        Args:
-            example: what it is, fit to be printed; the first few are kept.
-        """
+        """Count one more."""
         self.counts[kind] += number
         some = self.examples.setdefault(kind, [])
         if number and len(some) < EXAMPLES and example not in some:
@@ -118,9 +114,6 @@ class Oddities:
 
 def notes(counts: Mapping[str, int], examples: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """One line for each oddity that occurred.
-
-    Args:
-        counts: how often, by the names of `NOTES`; other names are passed over.
 
     >>> notes({"judged_without_text": 5}, {"judged_without_text": ["'d7' of query 'q2'"]})
     ("judged passages without a text: 5 (left out of the candidates), such as 'd7' of query 'q2'",)
@@ -150,21 +143,13 @@ class Door:
         self.place, self.mend = place, mend
 
     def refusal(self, number: int, came: str, expected: str, remedy: str) -> InputError:
-        """An error about one record.
-
-        Args:
-            number: the record's, counted from 1.
-        """
+        """An error about one record."""
         return InputError(
             f"{self.place} {number}: {came}; expected {expected}: {self.mend}{remedy}"
         )
 
     def check_id(self, number: int, what: str, given: object) -> None:
-        """Refuses a record without an id; odd ids are counted, see :meth:`Oddities.usable`.
-
-        Args:
-            number: the record's, counted from 1.
-        """
+        """Refuses a record without an id; odd ids are counted, see :meth:`Oddities.usable`."""
         if not isinstance(given, str):
             came = f"the {what} id {shown(repr(given))} is no text"
             remedy = "write str(id) everywhere"

@@ -28,9 +28,6 @@ Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
 def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
     """The parts of one's own that pairs have, by name, and what each is a part of.
 
-    Raises:
-        InputError: one has characters of queries and of passages.
-
     >>> from matchlens.corpora import Pair
     >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("TITLE", "D", 0, 3),))])
     {'TITLE': <Part.D: 3>}

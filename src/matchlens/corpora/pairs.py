@@ -399,15 +399,7 @@ def choose(
 
 
 def choose_with(collection: Collection, options: Options) -> PairSet:
-    """The pairs that checked options choose.
-
-    Args:
-        collection: where queries, grades and passages come from.
-        options: of `choose`.
-
-    Raises:
-        InputError: as `choose`.
-    """
+    """The pairs that checked options choose."""
     collection = tidy(collection)
     odd = Oddities(collection.oddities)
     candidates, texts, pools = _readable(collection, options, odd)

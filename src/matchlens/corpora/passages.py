@@ -52,9 +52,6 @@ class Passage(NamedTuple):
     def agrees(self, seen: dict[str, tuple[Path, int]]) -> bool:
         """Whether no earlier file has another text under this id; the same file must not.
 
-        Args:
-            seen: passage id -> file and hash of the text that came first; this one's is added.
-
         >>> Passage(Path("a.tsv"), 2, "d1", "rust").agrees({})
         True
         """
@@ -72,9 +69,6 @@ class Passage(NamedTuple):
 
     def under(self, key: str | None) -> Passage:
         """The passage by the id of another key, where its line has several.
-
-        Args:
-            key: of the JSON line; None, or a key that the line lacks, changes nothing.
 
         >>> ids = {"docid": "d1", "id": "7"}
         >>> Passage(Path("a.jsonl"), 1, "d1", "rust", ids=ids).under("id").docid
@@ -117,11 +111,7 @@ def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> I
 
 
 def deciding_key(path: Path, needed: Set[str], odd: Oddities) -> str | None:
-    """The key whose ids the judgements and the run use, in a file whose lines have several.
-
-    Returns:
-        The key; None if no id of such a line is needed.
-    """
+    """The key whose ids the judgements and the run use, in a file whose lines have several."""
     agreed: list[str] = []
     first = several = 0
     for passage in stream(path):

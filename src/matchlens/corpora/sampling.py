@@ -145,9 +145,6 @@ def usable_queries(
     """The queries that may be drawn, in collection order, each with all its possible candidates.
 
     Candidates are in order of passage id, or in the run's order where they come from a run.
-
-    Args:
-        collection: whose queries; no passage is read here.
     """
     usable: dict[str, list[Candidate]] = {}
     for qid, query in collection.queries.items():

@@ -224,15 +224,7 @@ def _drawn(
     words: tuple[str, str, str],
     shape: tuple[float, float],
 ) -> Figure:
-    """Draw panels one below the other, which share the layers, with labels at the lines' ends.
-
-    Args:
-        page: the sheet.
-        panels: the panels.
-        layers: the first and the last one.
-        words: what x counts, what y is, the caption.
-        shape: a panel's height by the sheet's width, in a column and on a page.
-    """
+    """Draw panels one below the other, which share the layers, with labels at the lines' ends."""
     label, y_words, note = words
     with style():
         page.frame(label, note)

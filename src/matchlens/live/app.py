@@ -261,11 +261,7 @@ def _refused(error: Exception) -> JSONResponse:
 
 
 async def _asked(request: Request) -> Mapping[str, Any]:
-    """The JSON object of a request.
-
-    Raises:
-        UnreadableError: if it is none.
-    """
+    """The JSON object of a request."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise UnreadableError("expected Content-Type: application/json")
     try:
@@ -280,14 +276,6 @@ async def _asked(request: Request) -> Mapping[str, Any]:
 def application(
     microscope: Microscope, worker: Worker, token: str, port: int, *, inside: bool = False
 ) -> ASGIApp:
-    """The guarded application.
-
-    Args:
-        microscope: what is asked.
-        worker: runs what needs a model.
-        token: what the page's address must have.
-        port: where the server listens.
-        inside: whether a notebook may show the page inside it.
-    """
+    """The guarded application."""
     live = Live(microscope, worker, inside)
     return Guard(Starlette(routes=live.routes()), token, port, inside)

@@ -41,15 +41,7 @@ class Experiment:
 
     @classmethod
     def of(cls, asked: Mapping[str, object], models: int) -> Experiment:
-        """Check an experiment.
-
-        Args:
-            asked: what a browser has sent.
-            models: how many models there are.
-
-        Raises:
-            InputError: if something in it cannot be used.
-        """
+        """Check an experiment."""
         number, query, passages, cuts = (
             asked.get(name) for name in ("model", "query", "passages", "cuts")
         )
@@ -74,14 +66,7 @@ class Experiment:
         ]
 
     def only(self, count: int) -> Experiment:
-        """The first passages alone.
-
-        Args:
-            count: how many.
-
-        Raises:
-            InputError: if there are fewer.
-        """
+        """The first passages alone."""
         if len(self.passages) < count:
             raise InputError(
                 f"{len(self.passages)} passage is there; expected {count} or more, so that one "
@@ -107,12 +92,6 @@ class KnownParts:
 
     def on(self, experiment: Experiment) -> Experiment:
         """An experiment with the parts of its texts: those that stand in the collection have some.
-
-        Args:
-            experiment: texts and cuts.
-
-        Raises:
-            InputError: if a cut names a part that none of its texts has.
         """
         query = experiment.query
         of_query = self._of_query.get(query, ())
@@ -142,14 +121,7 @@ def _text(what: str, text: object) -> str:
 
 
 def parsed(texts: list[object]) -> tuple[Cut, ...]:
-    """The cuts that texts describe.
-
-    Args:
-        texts: the cuts' texts, from a browser.
-
-    Raises:
-        InputError: if one cannot be read or made here.
-    """
+    """The cuts that texts describe."""
     if len(texts) > MOST_CUTS or any(
         not isinstance(text, str) or len(text) > LONGEST_CUT for text in texts
     ):
@@ -169,10 +141,6 @@ def parsed(texts: list[object]) -> tuple[Cut, ...]:
 
 def directions(cut: Cut, parts: tuple[Part, ...]) -> list[str]:
     """The single directions that a cut names, as rows of the page's matrix.
-
-    Args:
-        cut: the cut.
-        parts: the parts of the model's input.
 
     >>> directions(Cut.parse("{Q,D}->Q"), NAMED), directions(Cut.parse("Q->All"), NAMED)[:2]
     (['Q->Q', 'D->Q'], ['Q->CLS', 'Q->Q'])

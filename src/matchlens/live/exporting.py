@@ -65,12 +65,7 @@ def merged(cuts: tuple[Cut, ...]) -> tuple[Cut, ...]:
 
 
 def python_lines(model: Reranker, experiment: Experiment) -> str:
-    """The lines of Python that print the same scores.
-
-    Args:
-        model: the model.
-        experiment: texts and cuts.
-    """
+    """The lines of Python that print the same scores."""
     cuts = merged(experiment.cuts)
     options: dict[str, object] = {}
     if model.dtype != "float32":
@@ -111,19 +106,7 @@ def _python_pairs(experiment: Experiment) -> list[str]:
 def page_of(
     title: str, model: str, experiment: Experiment, ranking: Ranking, lines: str, view: str
 ) -> str:
-    """The page that is saved: one file, which asks no server for anything.
-
-    Args:
-        title: what it is called.
-        model: the model's name.
-        experiment: texts and cuts.
-        ranking: scores and ranks.
-        lines: lines of Python that give the same numbers.
-        view: the pair view's HTML; empty where there is none.
-
-    Raises:
-        InputError: if it would be too large.
-    """
+    """The page that is saved: one file, which asks no server for anything."""
     every = (*ranking.scores, *ranking.plain)
     low = min(every) - max(0.06 * (max(every) - min(every)), 0.1)
     width = 100 / (max(every) - low)

@@ -195,11 +195,7 @@ class Microscope:
             return {"name": name, "text": text, "error": str(error)}
 
     def parts(self, model: int) -> tuple[Part, ...]:
-        """The parts that a model's input has.
-
-        Args:
-            model: its number.
-        """
+        """The parts that a model's input has."""
         return self._parts[model]
 
     @staticmethod
@@ -210,11 +206,7 @@ class Microscope:
     # --- the collection
 
     def list_queries(self, search: str = "") -> dict[str, object]:
-        """The collection's queries that hold some words.
-
-        Args:
-            search: the words.
-        """
+        """The collection's queries that hold some words."""
         words = search.casefold().split()
         found, more = [], 0
         for place, ((collection, qid), rows) in enumerate(self.queries.items()):
@@ -235,14 +227,7 @@ class Microscope:
         return {"queries": found, "more": more - len(found)}
 
     def candidates(self, query: object) -> dict[str, object]:
-        """One query's candidates, those of all grades mixed at first.
-
-        Args:
-            query: its number.
-
-        Raises:
-            InputError: if there is no such query.
-        """
+        """One query's candidates, those of all grades mixed at first."""
         if not isinstance(query, int) or not 0 <= query < len(self.queries):
             raise InputError(
                 f"query {query!r:.40} is not there; expected a number below {len(self.queries)}"
@@ -265,15 +250,7 @@ class Microscope:
     # --- cuts
 
     def read_cuts(self, model: object, text: object) -> dict[str, object]:
-        """Cuts as cells of the page's matrix and of its grid of heads.
-
-        Args:
-            model: the model's number.
-            text: cuts, with semicolons or line breaks between them.
-
-        Raises:
-            InputError: if they cannot be read, do not fit the model, or are cut in several ways.
-        """
+        """Cuts as cells of the page's matrix and of its grid of heads."""
         experiment = Experiment.of(
             {"model": model, "query": "q", "passages": ["p"], "cuts": []}, self.count
         )
@@ -316,14 +293,7 @@ class Microscope:
     # --- what runs a model
 
     def score(self, experiment: Experiment) -> dict[str, object]:
-        """Scores and ranks, without cuts and under them.
-
-        Args:
-            experiment: texts, cuts, model.
-
-        Raises:
-            InputError: if a cut does not fit the model or a pair cannot be encoded.
-        """
+        """Scores and ranks, without cuts and under them."""
         experiment = self.known.on(experiment)
         plain = self._logits(experiment, ())
         under = self._logits(experiment, experiment.cuts)
@@ -370,15 +340,7 @@ class Microscope:
         return [found[key] for key in keys]
 
     def words(self, experiment: Experiment, tell: Tell) -> Mapping[str, object]:
-        """Heads and words of the first two passages under the cuts.
-
-        Args:
-            experiment: texts, cuts, model.
-            tell: takes the heads' numbers, which come first.
-
-        Raises:
-            InputError: if there are no two passages, or the cuts' way has no contributions.
-        """
+        """Heads and words of the first two passages under the cuts."""
         experiment = self.known.on(experiment.only(2))
         key = _key("words", experiment)
         heads = self._kept.get(f"heads {key}")
@@ -393,15 +355,7 @@ class Microscope:
         return answer
 
     def why(self, experiment: Experiment, tell: Tell) -> Mapping[str, object]:
-        """Why the first passage scores otherwise than the second, and the smallest swap, uncut.
-
-        Args:
-            experiment: texts and model.
-            tell: takes the progress.
-
-        Raises:
-            InputError: if there are no two passages.
-        """
+        """Why the first passage scores otherwise than the second, and the smallest swap, uncut."""
         plain = self.known.on(replace(experiment.only(2), cuts=()))
         key = _key("why", plain)
         answer = self._kept.get(key)
@@ -420,15 +374,7 @@ class Microscope:
         return answer
 
     def page(self, experiment: Experiment, title: str = "") -> Mapping[str, object]:
-        """The page that is saved: ranking, cuts, lines of Python, and the pair view.
-
-        Args:
-            experiment: texts, cuts, model.
-            title: what it is called.
-
-        Raises:
-            InputError: see :meth:`words`.
-        """
+        """The page that is saved: ranking, cuts, lines of Python, and the pair view."""
         ranking = Ranking(
             **{  # type: ignore[arg-type]
                 name: value
@@ -444,11 +390,7 @@ class Microscope:
         return {"page": page_of(title, name, experiment, ranking, lines, view)}
 
     def lines(self, experiment: Experiment) -> str:
-        """The lines of Python that give the same numbers.
-
-        Args:
-            experiment: texts, cuts, model.
-        """
+        """The lines of Python that give the same numbers."""
         return python_lines(self.models[experiment.model], self.known.on(experiment))
 
     def _explain(self, experiment: Experiment, sharing: Sharing) -> Result:

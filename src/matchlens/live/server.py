@@ -179,11 +179,7 @@ def _loaded(model: Any) -> Reranker:
 
 
 def check_extra() -> None:
-    """Refuse to start where the extra is not installed.
-
-    Raises:
-        InputError: if it is not.
-    """
+    """Refuse to start where the extra is not installed."""
     missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         raise InputError(
@@ -193,20 +189,12 @@ def check_extra() -> None:
 
 
 def check_port(port: int) -> None:
-    """Refuse a number that is no port.
-
-    Raises:
-        InputError: if it is none.
-    """
+    """Refuse a number that is no port."""
     if not 0 <= port <= 65535:
         raise InputError(f"port is {port}; expected 0 (any) to 65535")
 
 
 def check_models(count: int) -> None:
-    """Refuse more models than the page compares.
-
-    Raises:
-        InputError: if there are none or more than two.
-    """
+    """Refuse more models than the page compares."""
     if not 1 <= count <= 2:
         raise InputError(f"{count} models came; expected one, or two to compare")

@@ -24,11 +24,7 @@ MODEL = ("name", "sha256", "type", "dtype", "max_length")
 
 
 def load_studies(folder: str | Path) -> dict[str, Result]:
-    """Load the results of a folder's studies, in the order in which they were run.
-
-    Raises:
-        InputError: if there is no results folder, no study in it, or a file cannot be read.
-    """
+    """Load the results of a folder's studies, in the order in which they were run."""
     results = Result.load_all(folder, without=OTHERS)
     if not results:
         raise InputError(
@@ -91,11 +87,7 @@ def conclude(
 
 
 def check_margin(margin: float) -> None:
-    """Check a margin.
-
-    Raises:
-        InputError: if it is not between 0 and 1.
-    """
+    """Check a margin."""
     if not 0 < margin < 1:
         raise InputError(
             f"margin is {margin}; expected a share of (original - random) between 0 and 1, such as "

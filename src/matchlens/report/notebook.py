@@ -65,11 +65,7 @@ def result_html(result: Result) -> str:
 
 
 def pairs_html(pairs: PairSet) -> str:
-    """Show pairs as HTML: how many, what was left out, and the first of them.
-
-    Args:
-        pairs: of any collection.
-    """
+    """Show pairs as HTML: how many, what was left out, and the first of them."""
     names = {str(pair.collection): None for pair in pairs}
     count = f"{len(pairs):,} pairs of {len(pairs.ideals):,} queries"
     pieces = [tag("h2", "Pairs"), tag("p", html.line(f"{count}: {', '.join(names)}", 300))]
@@ -106,11 +102,7 @@ _OF_A_PAIR = (
 
 
 def model_html(model: Any) -> str:
-    """Show a model as HTML: its size, its input, and what its check at load found.
-
-    Args:
-        model: a loaded reranker.
-    """
+    """Show a model as HTML: its size, its input, and what its check at load found."""
     family = model.family
     facts = {
         "model": model.name,
@@ -130,26 +122,13 @@ def model_html(model: Any) -> str:
 
 
 def result_latex(result: Result) -> str:
-    """The LaTeX of a study's main table, as the command writes it.
-
-    Args:
-        result: of any study.
-    """
+    """The LaTeX of a study's main table, as the command writes it."""
     view = view_of(result)
     return view.table(result).latex() if view.latex is None else view.latex[1](result)
 
 
 def result_figure(result: Result, name: str | None = None, **look: Unpack[Look]) -> Figure:
-    """Draw a figure of a result.
-
-    Args:
-        result: of a study that has figures.
-        name: which; the study's main figure where None.
-        look: title, width, caption and axes; see :class:`matchlens.figures.Look`.
-
-    Raises:
-        InputError: if the study has no figure, or none of that name; it names those there are.
-    """
+    """Draw a figure of a result."""
     names = []
     for known, draw in view_of(result).figures(result):
         if name is None or name == known:

@@ -47,22 +47,11 @@ class ResultsFolder:
 
     @classmethod
     def load(cls, folder: Path) -> ResultsFolder:
-        """Read all studies of a folder.
-
-        Raises:
-            InputError: if it is no results folder, or a file cannot be read.
-        """
+        """Read all studies of a folder."""
         return cls(read_manifest(folder), Result.load_all(folder), folder=folder)
 
     def figures(self, exhibit: str) -> list[tuple[str, list[str]]]:
-        """Return the figures for papers that lie beside the page.
-
-        Args:
-            exhibit: the exhibit's id.
-
-        Returns:
-            For each figure its name, and the addresses of its SVG and PDF files.
-        """
+        """Return the figures for papers that lie beside the page."""
         files = []
         for study, start, but in FIGURES.get(exhibit, ()):
             places = self.folder.glob(f"{study}/figures/{start}*.svg") if self.folder else ()

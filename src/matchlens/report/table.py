@@ -219,13 +219,7 @@ class Table:
         return lines
 
     def latex(self, title: str = "", notes: Sequence[str] = (), *, bold: bool = False) -> str:
-        """Write the table with booktabs; its title and notes are comments before it.
-
-        Args:
-            title: in place of the table's own.
-            notes: in place of the table's own.
-            bold: whether lower numbers are bold.
-        """
+        """Write the table with booktabs; its title and notes are comments before it."""
         comments = ("\\usepackage{booktabs}", title or self.title, *(notes or self.notes))
         aligns = [
             "p{.5\\linewidth}" if column.kind == "prose" else "l" if column.left else "r"
@@ -248,12 +242,7 @@ class Table:
         return "\n".join(lines)
 
     def html(self, most: int | None = None, tall: bool = False) -> Markup:
-        """Make a table that scrolls and sorts, with headings for a screen reader.
-
-        Args:
-            most: rows at most; the others are counted below. All where None.
-            tall: whether it scrolls in its own frame.
-        """
+        """Make a table that scrolls and sorts, with headings for a screen reader."""
         head = [
             tag("th", shown(column.label), scope="col", class_=None if column.left else "num")
             for column in self.columns
@@ -373,16 +362,7 @@ def columns_of(keys: str, digits: int = 3, **labels: str) -> tuple[Column, ...]:
 def stored(
     name: str, title: str, rows: Sequence[Row], keys: str, digits: int = 3, **labels: str
 ) -> Table:
-    """Lay out a stored table, to look at and download; columns that it lacks are left out.
-
-    Args:
-        name: the CSV file's name without its ending.
-        title: what it shows.
-        rows: its rows.
-        keys: its columns in order; see :func:`columns_of`.
-        digits: decimals of the measure and its changes.
-        labels: other labels of some columns.
-    """
+    """Lay out a stored table, to look at and download; columns that it lacks are left out."""
     columns = columns_of(keys, digits, **labels)
     kept = tuple(column for column in columns if not rows or column.key in rows[0])
     return Table(name, title, kept, tuple(rows))

@@ -66,15 +66,7 @@ def page(folder: Path, limit: int = LIMIT) -> str:
 
 
 def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
-    """The page of one result, without a results folder.
-
-    Args:
-        result: of a study of single pairs.
-        limit: most bytes; see :func:`page`.
-
-    Raises:
-        InputError: if the page would be too large even with the least detail.
-    """
+    """The page of one result, without a results folder."""
     manifest = {"identity": result.identity, "commands": [result.command] if result.command else []}
     return _fitting(ResultsFolder(manifest, {result.study: result}), result.study, limit)
 
@@ -94,17 +86,7 @@ def _fitting(folder: ResultsFolder, name: str, limit: int) -> str:
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a results folder; it is there whole or not at all.
-
-    Args:
-        folder: the results folder.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        InputError: see :func:`page`; also if it cannot be written.
-    """
+    """Write ``report.html`` into a results folder; it is there whole or not at all."""
     put(folder, {NAME: page(folder).encode("utf-8")})
     return Path(folder) / NAME
 

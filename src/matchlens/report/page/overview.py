@@ -60,12 +60,7 @@ _CLAIMS = (
 
 
 def opening(folder: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return the page's opening, from the study's summary, else from the exhibits.
-
-    Args:
-        held: the folder.
-        leads: what the page's exhibits say, by their id, where there is no summary.
-    """
+    """Return the page's opening, from the study's summary, else from the exhibits."""
     model = model_name(folder.model)
     alone = set(folder.studies) == {"explain"}
     names = [shown(name, 80) for name in folder.collections]
@@ -194,12 +189,7 @@ def _sampling(sampling: object) -> str:
 
 
 def provenance(folder: ResultsFolder, absent: Sequence[str]) -> dict[str, object]:
-    """Return what the last section shows: identity, checks, notes, commands, how to cite.
-
-    Args:
-        held: the folder.
-        absent: why some sections are not on the page.
-    """
+    """Return what the last section shows: identity, checks, notes, commands, how to cite."""
     versions = folder.about("versions")
     pairs = {key: value for key, value in folder.about("pairs").items() if key != "sources"}
     sources = folder.about("pairs").get("sources")

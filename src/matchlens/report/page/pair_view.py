@@ -164,9 +164,6 @@ def notebook_block(view: str) -> str:
     """A view with its style and script, for a notebook.
 
     The same rules stand in every such block, and apply to views alone.
-
-    Args:
-        view: the view's HTML.
     """
     return f"<style>{_scoped_style()}</style>{view}<script>{asset('pair.js')}</script>"
 
@@ -178,11 +175,7 @@ def colours() -> str:
 
 
 def steps(where: str = "") -> str:
-    """Rules that make a class of each step of the colour scales.
-
-    Args:
-        where: what stands before the class in a selector.
-    """
+    """Rules that make a class of each step of the colour scales."""
     names = [*(f"{side}{k}" for side in "np" for k in range(1, 9)), *(f"t{k}" for k in range(10))]
     return "".join(f"{where}.{name}{{--m:var(--{name})}}" for name in (*names, "z", "u"))
 

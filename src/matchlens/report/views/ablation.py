@@ -61,12 +61,7 @@ VERDICTS = {
 
 
 def marked(result: Result, name: str) -> list[dict[str, object]]:
-    """Return a table's rows with stars, interval, what is lower, and what is impossible.
-
-    Args:
-        result: a study of cuts.
-        name: its table of conditions.
-    """
+    """Return a table's rows with stars, interval, what is lower, and what is impossible."""
     table, digits = result.to_frame(name), digits_of(result)
     stars = starred(table, str(result.options["stars"]))
     rows = records(table)
@@ -198,11 +193,7 @@ def agreement(result: Result) -> Table:
 
 
 def all_measures(result: Result) -> Table:
-    """Lay every condition out under each of several measures, a column each.
-
-    Args:
-        result: a study of cuts with the table ``measures``.
-    """
+    """Lay every condition out under each of several measures, a column each."""
     table, digits = result.to_frame("measures"), digits_of(result)
     names = list(dict.fromkeys(table["measure"]))
     columns = [Column("cut", "cut", kind="cut"), *(Column(name, name, digits) for name in names)]

@@ -97,12 +97,7 @@ def compared(result: Result) -> tuple[Row, Row]:
 def margin_table(
     result: Result, kinds: Sequence[str] = ("direction", "outside attention")
 ) -> Table:
-    """List the units of some kinds by their contribution to the margin.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-        kinds: which kinds of units.
-    """
+    """List the units of some kinds by their contribution to the margin."""
     a, b = (int(number(row["passage"])) for row in compared(result))
     parts = {
         (row["unit"], row["passage"]): row["contribution"]
@@ -125,12 +120,7 @@ def margin_table(
 
 
 def explain_text(result: Result, *, bold: bool = False) -> str:
-    """What is printed: scores, margin, directions, heads, query words, the smallest swap.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-        bold: whether headings are in bold type, for a terminal.
-    """
+    """What is printed: scores, margin, directions, heads, query words, the smallest swap."""
     on, off = ("\033[1m", "\033[0m") if bold else ("", "")
     model = result.identity["model"]
     name = plain(str(model["name"]), 60) if isinstance(model, Mapping) else "the model"

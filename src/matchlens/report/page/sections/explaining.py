@@ -69,12 +69,7 @@ LABELS = {
 
 
 def explaining(held: ResultsFolder, links: int | None = None) -> tuple[Exhibit, ...]:
-    """The exhibit of an explained margin; none where ``explain`` was not run.
-
-    Args:
-        held: the folder.
-        links: how many links of a head can be shown; all that were kept where None.
-    """
+    """The exhibit of an explained margin; none where ``explain`` was not run."""
     result = held.get("explain")
     if result is None:
         return ()
@@ -97,13 +92,7 @@ def explaining(held: ResultsFolder, links: int | None = None) -> tuple[Exhibit, 
 
 
 def explained(result: Result, links: int | None = None, *, alone: bool = False) -> str:
-    """The pair view of an explained margin.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-        links: how many links of a head can be shown; all that were kept where None.
-        alone: whether it stands outside a page, as in a notebook.
-    """
+    """The pair view of an explained margin."""
     tables = {name: records(table) for name, table in result.tables.items()}
     passages = {int(number(row["passage"])): row for row in tables["passages"]}
     pair = [int(number(place)) for place in listed(result.options["compare"])][:2]

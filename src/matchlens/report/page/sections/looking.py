@@ -47,13 +47,7 @@ class View:
 
 
 def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
-    """The exhibit of the pairs that were looked into.
-
-    Args:
-        held: the folder.
-        heads: how many matching heads, in the study's order, can be chosen alone; all heads,
-            matching or not, where None.
-    """
+    """The exhibit of the pairs that were looked into."""
     base = {
         "id": "pair",
         "title": "Pairs to look into",
@@ -97,13 +91,7 @@ def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
 
 
 def looked(result: Result, heads: int | None = None, *, alone: bool = False) -> str:
-    """The pair view of the pairs that were looked into: those of a query side by side.
-
-    Args:
-        result: what :func:`matchlens.looking` returned.
-        heads: see :func:`looking`.
-        alone: whether it stands outside a page, as in a notebook.
-    """
+    """The pair view of the pairs that were looked into: those of a query side by side."""
     looks = records(result.to_frame("looks"))
     tokens: dict[object, list[Row]] = {}
     for row in records(result.to_frame("tokens")):
