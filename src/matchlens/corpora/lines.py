@@ -243,11 +243,9 @@ def _read(file: BufferedReader | gzip.GzipFile, path: Path, number: int, packed:
 
 def _without_mark(piece: bytes, path: Path) -> bytes:
     if piece.startswith(GZIP_MAGIC):
+        came = "this is gzip inside, by its first bytes"
         raise bad_line(
-            path,
-            1,
-            "this is gzip inside, by its first bytes",
-            "expected text because of the name: unpack it, or end its name with .gz",
+            path, 1, came, "expected text because of the name: unpack it, or end its name with .gz"
         )
     for pattern, (what, remedy) in OTHERS.items():
         if re.match(pattern, piece):

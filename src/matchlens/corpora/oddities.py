@@ -219,12 +219,8 @@ def topics(
         elif queries[qid] == text:
             odd.add("repeated_topics", shown(qid))
         else:
-            raise door.refusal(
-                number,
-                f"query id {shown(qid)} comes a second time with another text",
-                "one text for each id",
-                "remove or rename one",
-            )
+            came = f"query id {shown(qid)} comes a second time with another text"
+            raise door.refusal(number, came, "one text for each id", "remove or rename one")
     if not queries and odd.counts["unusable_ids"]:
         raise no_usable_id(f"{door.place} {number}", "query", odd, door.mend)
     return queries

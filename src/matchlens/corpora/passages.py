@@ -59,11 +59,9 @@ class Passage(NamedTuple):
         if before == hash(self.text):
             return True
         if path == self.path:
+            came = f"passage id {shown(self.docid)} comes a second time with another text"
             raise bad_line(
-                self.path,
-                self.number,
-                f"passage id {shown(self.docid)} comes a second time with another text",
-                "expected one text an id: keep one of the two",
+                self.path, self.number, came, "expected one text an id: keep one of the two"
             )
         return False
 
@@ -145,11 +143,9 @@ def _suffix(path: Path) -> str:
 def _tsv(path: Path, number: int, line: str) -> Passage:
     columns = line.split("\t")
     if len(columns) != 2:
+        came = f"{len(columns)} columns in {shown(line)}"
         raise bad_line(
-            path,
-            number,
-            f"{len(columns)} columns in {shown(line)}",
-            "expected docid<TAB>text: write .jsonl where there are more fields",
+            path, number, came, "expected docid<TAB>text: write .jsonl where there are more fields"
         )
     return Passage(path, number, columns[0], columns[1].strip())
 

@@ -283,12 +283,8 @@ def _qrels(path: Path) -> Iterator[tuple[int, str, str, str]]:
         columns = _columns(line, count)
         if len(columns) != count:
             names = "qid iteration docid grade" if count == 4 else "qid docid grade, as in line 1"
-            raise bad_line(
-                path,
-                number,
-                f"{len(columns)} columns in {shown(line)}",
-                f"expected {count}: {names}",
-            )
+            came = f"{len(columns)} columns in {shown(line)}"
+            raise bad_line(path, number, came, f"expected {count}: {names}")
         yield number, columns[0], columns[-2], columns[-1]
 
 
@@ -296,12 +292,8 @@ def _run(path: Path) -> Iterator[tuple[int, str, str, str, str]]:
     for number, line in _lines(path, "qid Q0 docid rank score tag"):
         columns = _columns(line, 6)
         if len(columns) < 6:
-            raise bad_line(
-                path,
-                number,
-                f"{len(columns)} columns in {shown(line)}",
-                "expected 6: qid Q0 docid rank score tag",
-            )
+            came = f"{len(columns)} columns in {shown(line)}"
+            raise bad_line(path, number, came, "expected 6: qid Q0 docid rank score tag")
         if len(columns) > 6 and not columns[3].isdecimal():  # a tag may have spaces, an id not
             raise bad_line(
                 path,

@@ -138,11 +138,8 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
             raise _wrong(text, f"it gives {at_name} twice", "write it once, behind @")
         written[at_name] = at
     if unknown := sorted(written.keys() - known.keys()):
-        raise _wrong(
-            text,
-            f"{name} has no option {unknown[0]!r}",
-            f"expected {', '.join(known)}" if known else "expected none",
-        )
+        came = f"{name} has no option {unknown[0]!r}"
+        raise _wrong(text, came, f"expected {', '.join(known)}" if known else "expected none")
     if written.pop("judged_only", False):
         raise _wrong(text, f"judged_only is refused: {_JUDGED}", "leave it out")
     if "rel" in known:
@@ -286,11 +283,8 @@ def _check_whole(text: str, measure: Measure) -> None:
     import ir_measures
 
     if not ir_measures.DefaultPipeline.supports(measure.build()):
-        raise _wrong(
-            text,
-            f"no installed library computes {measure}",
-            "pip install cwl-eval for the C/W/L measures, or take another",
-        )
+        came = f"no installed library computes {measure}"
+        raise _wrong(text, came, "pip install cwl-eval for the C/W/L measures, or take another")
 
 
 def _text(value: Option) -> str:
