@@ -15,7 +15,7 @@ from . import oddities as rule
 from .collection import Collection, Draw, digest_of
 from .lines import blank, shown
 from .oddities import Oddities
-from .pairs import EASY_GRADE, Pair, PairSet, choose_with
+from .pairs import Pair, PairSet, choose_with, sample_ideals
 from .records import (
     NAMES,  # noqa: F401 - the documented frame.NAMES
     as_id,
@@ -126,18 +126,10 @@ def load(
             "collection=..., which has them"
         )
     odd = Oddities(collection.oddities if collection else None)
-    called = name or (collection.name if collection else "frame")
-    queries = rule.topics(
-        _topics(collection.queries if topics is None and collection else topics),
-        rule.Door("topics, record"),
-        odd,
-    )
-    judged = rule.judgements(
-        _judgements(collection.qrels if qrels is None and collection else qrels),
-        queries,
-        rule.Door("qrels, record"),
-        odd,
-    )
+    topics = collection.queries if topics is None and collection else topics
+    qrels = collection.qrels if qrels is None and collection else qrels
+    queries = rule.topics(_topics(topics), rule.Door("topics, record"), odd)
+    judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     ranked = collection.run if run is None and collection else None
     if run is not None:
         ranked, orders = rule.ranking(_ranking(run), queries, rule.Door("run, record"), odd)
@@ -146,16 +138,14 @@ def load(
                 "the run gives all passages of a query the same score and the same rank; expected "
                 "a ranking: give scores that differ, or leave the run out"
             )
-    needed = {docno for grades in judged.values() for docno in grades}
-    needed |= {docno for docnos in (ranked or {}).values() for docno in docnos}
-    texts: Mapping[str, str] | Collection
+    needed = {docno for docnos in (*judged.values(), *(ranked or {}).values()) for docno in docnos}
     titles: dict[str, str] = {}
+    texts: Mapping[str, str] | Collection
     if passages is None and collection:
         texts = collection
     else:
-        texts = _passages(
-            _passage_rows(passages, titles), needed, rule.Door("passages, record"), odd
-        )
+        rows = _passage_rows(passages, titles)
+        texts = _passages(rows, needed, rule.Door("passages, record"), odd)
     source: dict[str, object] = {
         "format": "frame",
         "queries_sha256": digest_of(queries),
@@ -165,7 +155,7 @@ def load(
     if collection is not None:
         source |= {"from": {"collection": collection.name, **collection.source}}
     return FrameCollection(
-        called,
+        name or (collection.name if collection else "frame"),
         queries,
         judged,
         ranked,
@@ -202,7 +192,8 @@ def from_frame(
     >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
     <PairSet: 1 pairs of 1 queries, 'frame'>
     """
-    frame = frame if hasattr(frame, "columns") or not _walks(frame) else [*frame]
+    if isinstance(frame, Iterable) and not isinstance(frame, str | bytes | Mapping):
+        frame = frame if hasattr(frame, "columns") else [*frame]  # an iterator is read twice
     columns = _pair_columns(frame)
     graded = column("grade", columns, "the frame") is not None
     if graded and qrels is not None:
@@ -224,8 +215,11 @@ def from_frame(
     if qrels is not None:
         judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     else:
-        known = (row for row in rows if not (graded and row.grade is None))
-        grades = ((row.number, row.qid, row.docno, row.grade if graded else 0) for row in known)
+        grades = (
+            (row.number, row.qid, row.docno, row.grade if graded else 0)
+            for row in rows
+            if not (graded and row.grade is None)
+        )
         judged = rule.judgements(grades, queries, door, odd)
         odd.counts.pop("repeated_judgements", None)  # the run counts a row that comes twice
     places = ((row.number, row.qid, row.docno, *row.place) for row in rows)
@@ -242,16 +236,8 @@ def from_frame(
         oddities=odd,
         passages=texts,
     )
-    options = checked(
-        collection=collection,
-        per_grade=None,
-        all_judged=False,
-        depth=max(len(rows), 1),
-        easy=0,
-        seed=0,
-        ideal=ideal or ("sample" if qrels is None else "full"),
-        queries=None,
-    )
+    ideal = ideal or ("sample" if qrels is None else "full")
+    options = checked(collection, per_grade=None, depth=max(len(rows), 1), ideal=ideal)
     ungraded = qrels is None and not graded
     options = replace(
         options,
@@ -311,22 +297,16 @@ def as_pairs(given: Any) -> Any:
         return given
     odd = Oddities()
     pairs = rule.listed(pairs_of(given), rule.Door("pairs, item"), odd)
-    grades: dict[tuple[str, str], list[int]] = {}
-    for pair in pairs:
-        grades.setdefault((pair.collection, pair.qid), []).append(pair.grade)
-    names = dict.fromkeys(pair.collection for pair in pairs)
+    ideals, names = sample_ideals(pairs), dict.fromkeys(pair.collection for pair in pairs)
     options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
     sources: list[dict[str, object]] = [{"collection": name, "format": "list"} for name in names]
     if odd.examples:
         sources[0] |= {"examples": odd.examples}
     return PairSet(
         pairs=tuple(pairs),
-        ideals={
-            key: tuple(sorted((g for g in some if g != EASY_GRADE), reverse=True))
-            for key, some in grades.items()
-        },
+        ideals=ideals,
         sampling={**options, "candidates": "given", "ideal": "sample", "easy": 0, "seed": 0},
-        counts={"queries": len(grades), "pairs": len(pairs), **odd.counts},
+        counts={"queries": len(ideals), "pairs": len(pairs), **odd.counts},
         sources=tuple(sources),
     )
 
@@ -346,10 +326,6 @@ class _Row(NamedTuple):
 
 PAIR_NAMES = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
 """The columns of a frame of pairs, in the order of a tuple."""
-
-
-def _walks(given: Any) -> bool:
-    return isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
 
 
 def _pair_columns(given: Any) -> list[object]:
@@ -425,16 +401,16 @@ def _topics(given: Any) -> Iterator[tuple[int, str, Any]]:
 def _judgements(given: Any) -> Iterator[tuple[int, str, str, Any]]:
     if isinstance(given, Mapping):
         given = _nested(given, "qrels", "{qid: {docno: grade}}")
-    found = records(given, ("qid", "docno", "grade"), 3, "qrels")
-    for number, (qid, docno, grade) in enumerate(found, 1):
+    rows = records(given, ("qid", "docno", "grade"), 3, "qrels")
+    for number, (qid, docno, grade) in enumerate(rows, 1):
         yield number, as_id(qid), as_id(docno), math.nan if grade is None else grade
 
 
 def _ranking(given: Any) -> Iterator[tuple[int, str, str, Any, str]]:
     if isinstance(given, Mapping):
         given = _nested(given, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
-    found = records(given, ("qid", "docno", "score", "rank"), 3, "run")
-    for number, (qid, docno, score, rank) in enumerate(found, 1):
+    rows = records(given, ("qid", "docno", "score", "rank"), 3, "run")
+    for number, (qid, docno, score, rank) in enumerate(rows, 1):
         place = "0" if rank is None else whole_number(rank)
         yield number, as_id(qid), as_id(docno), math.nan if score is None else score, place
 
@@ -456,11 +432,13 @@ def _passage_rows(given: Any, titles: dict[str, str]) -> Iterator[tuple[int, str
     """Numbered passages, title and text joined; the titles are kept."""
     if isinstance(given, Mapping):
         given = (
-            (docno, one.get("text"), one.get("title")) if isinstance(one, Mapping) else (docno, one)
-            for docno, one in given.items()
+            (docno, text.get("text"), text.get("title"))
+            if isinstance(text, Mapping)
+            else (docno, text)
+            for docno, text in given.items()
         )
-    found = records(given, ("docno", "text", "title"), 2, "passages")
-    for number, (docno, text, title) in enumerate(found, 1):
+    rows = records(given, ("docno", "text", "title"), 2, "passages")
+    for number, (docno, text, title) in enumerate(rows, 1):
         if isinstance(title, str) and isinstance(docno := as_id(docno), str):
             titles.setdefault(docno, title.strip())
         yield number, as_id(docno), _joined(title, text)

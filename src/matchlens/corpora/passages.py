@@ -161,16 +161,16 @@ def _json(path: Path, number: int, line: str) -> Passage:
         raise _bad(path, number, f"{shown(line)} is JSON but no object")
     if read := [key for key in twice if key in (*ID_KEYS, *TEXT_KEYS, "title", "kind")]:
         raise _bad(path, number, f"the key {read[0]!r} stands twice, with different values")
-    given = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
+    values = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
     ids = {
         key: str(value)
-        for key, value in given.items()
+        for key, value in values.items()
         if isinstance(value, str | int) and not isinstance(value, bool)
     }
-    if not given:
+    if not values:
         raise _bad(path, number, f"no id among the keys {shown(', '.join(record))}")
     if not ids:
-        odd = str(next(iter(given.values())))
+        odd = str(next(iter(values.values())))
         raise _bad(path, number, f"the id {shown(odd)} is neither text nor a number")
     ids = {key: docid for key, docid in ids.items() if docid} or ids
     docid = next(iter(ids.values()))

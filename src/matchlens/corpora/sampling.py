@@ -69,15 +69,15 @@ class Candidate:
 
 
 def checked(
-    *,
     collection: Collection,
-    per_grade: int | None,
-    all_judged: bool,
-    depth: int | None,
-    easy: int,
-    seed: int,
-    ideal: str | None,
-    queries: int | None,
+    *,
+    per_grade: int | None = PER_GRADE,
+    all_judged: bool = False,
+    depth: int | None = None,
+    easy: int = 0,
+    seed: int = 0,
+    ideal: str | None = None,
+    queries: int | None = None,
 ) -> Options:
     """The options of `choose`, or an InputError where they are out of range or contradictory."""
     least = {"per_grade": (per_grade, 1), "depth": (depth, 1), "easy": (easy, 0)}

@@ -71,13 +71,13 @@ class TrecCollection(Collection):
         Args:
             docids: passage ids.
         """
-        wanted, out = set(docids), {}
+        wanted, fields = set(docids), {}
         for passage in self._passages() if wanted else ():
-            if passage.docid in wanted and passage.docid not in out:
+            if passage.docid in wanted and passage.docid not in fields:
                 title = passage.title
                 text = passage.text[len(title) + bool(title) :]
-                out[passage.docid] = {"title": title, "text": text}
-        return out
+                fields[passage.docid] = {"title": title, "text": text}
+        return fields
 
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct ids drawn uniformly from the passages that have a text, by one pass.
@@ -159,8 +159,8 @@ def load(
     """
     topics, qrels = Path(topics), Path(qrels)
     run = None if run is None else Path(run)
-    listed = [passages] if isinstance(passages, str | Path) else passages
-    passages = [Path(file) for file in listed]
+    passages = [passages] if isinstance(passages, str | Path) else passages
+    passages = [Path(file) for file in passages]
     if not passages:
         raise InputError("no passages file came; expected at least one: name a .jsonl or .tsv file")
     chosen = topics.name.lstrip(".").split(".")[0] if name is None else name
@@ -334,17 +334,12 @@ def _scan(
                     odd.add("differing_passages", shown(passage.docid))
                 elif again:
                     odd.add("repeated_passages", shown(passage.docid))
-            if passage.kind:
-                kinds.update(
-                    {(qid, passage.docid): passage.kind for qid in judging.get(passage.docid, ())}
-                )
+            for qid in judging.get(passage.docid, ()) if passage.kind else ():
+                kinds[qid, passage.docid] = passage.kind
         if count == before:
             named = odd.counts["unusable_ids"] > unusable
-            raise (
-                rule.no_usable_id(f"{path}", "passage", odd)
-                if named
-                else _empty(path, "one passage a line")
-            )
+            error = rule.no_usable_id(f"{path}", "passage", odd) if named else None
+            raise error or _empty(path, "one passage a line")
     if differing:
         first = differing[0]
         warnings.warn(

@@ -85,11 +85,6 @@ def class_distributions(
         note: what is seen, for the caption.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if a table is empty or lacks a column, if the first holds two rows for one
-            bin, more than six panels or five classes, bins that differ between a head's classes,
-            or negative counts, or if the width is unknown.
-
     Source: the paper's Figure 1c and section 4.
 
     >>> import pandas as pd

@@ -376,7 +376,7 @@ def arrows(text: str) -> str:
 
 
 def required(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str], what: str) -> None:
-    """Check a table before it is drawn."""
+    """Refuse a table without rows or a column, or with two rows for one key."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(

@@ -63,12 +63,6 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
         measure: the measure's name, such as ``nDCG@10``.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for a cut and a way,
-            or if the width is unknown.
-
-    Source: science 2, the five hows; the paper cuts by ``zero`` only.
-
     >>> import pandas as pd
     >>> table = pd.DataFrame(
     ...     {"cut": ["Q->D", "Q->D", "D->D", "D->D"], "how": ["zero", "mask"] * 2,
@@ -147,12 +141,6 @@ def set_effects(
         measure: the measure's name, such as ``nDCG@10``.
         note: what the marks mean, for the caption.
         look: see :class:`Look`.
-
-    Raises:
-        InputError: if the table is empty, lacks a column, holds two rows for a set and a draw or
-            no row of a set itself, or if the width is unknown.
-
-    Source: science 4, matching heads, cut as in section 2.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame(
@@ -266,12 +254,7 @@ def shares(
         note: what is seen, for the caption.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column, holds two rows for one share or more
-            bars or terms than can be drawn, if the shares of a bar do not sum to 1, or if the
-            width is unknown.
-
-    Source: science 5, the hypothesis; the paper's section on circuits takes cross terms for 0.
+    Source: the paper's section on circuits, which takes cross terms for 0.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -61,21 +62,19 @@ def conclude(
     options["margin"] = margin
     decided = claims(results, margin=margin)
     first = next(iter(results.values()))
-    scores = first.scores
     result = Result(
         NAME,
         first.identity,
         options,
         (f"changes within {margin:.0%} of (original - random) count as none in the claims",),
         first.pairs,
-        pd.DataFrame(scores[scores["cut"] == ""]),
+        pd.DataFrame(first.scores[first.scores["cut"] == ""]),
         {"claims": decided},
     )
     numbers = headline({**results, NAME: result})
     sentences = summary(results, decided)
-    first = costliest(results["ablation"]) if "ablation" in results else ""
-    if first:
-        row = pd.DataFrame({"kind": ["first"], "sentence": [first]})
+    if "ablation" in results and (costs := costliest(results["ablation"])):
+        row = pd.DataFrame({"kind": ["first"], "sentence": [costs]})
         sentences = pd.concat([row, sentences], ignore_index=True)
     result.tables = {"claims": decided, "headline": numbers, "summary": sentences}
     result.texts = {
@@ -133,12 +132,8 @@ def write_report(
 
 def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
     """Return the content of ``results.json``; its schema stands in ``results.schema.json``."""
-    identity = result.identity
+    identity: Mapping[str, Any] = result.identity
     model, pairs, versions = (identity[key] for key in ("model", "pairs", "versions"))
-    assert isinstance(model, Mapping)  # noqa: S101
-    assert isinstance(pairs, Mapping)  # noqa: S101
-    assert isinstance(versions, Mapping)  # noqa: S101
-    numbers = records(result.tables["headline"])
     return {
         "format": FORMAT,
         "matchlens": versions["matchlens"],
@@ -155,5 +150,5 @@ def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
         },
         "summary": [str(row["sentence"]) for row in records(result.tables["summary"])],
         "claims": records(result.tables["claims"]),
-        "headline": numbers,
+        "headline": records(result.tables["headline"]),
     }

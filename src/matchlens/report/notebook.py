@@ -12,7 +12,7 @@ from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError
 from matchlens.figures import Look
 from matchlens.report import html
-from matchlens.report.table import Column, Table, tag
+from matchlens.report.table import Table, columns_of, tag
 from matchlens.report.texts import arrow, subject
 from matchlens.report.views import ablation, compare, files_of, view_of
 from matchlens.results import Result
@@ -75,7 +75,7 @@ def pairs_html(pairs: PairSet) -> str:
         pieces.append(tag("p", html.line(f"Parts of one's own: {listed}", 300)))
     notes = [tag("li", html.line(f"{note}.")) for note in pairs.notes[:MOST]]
     pieces += [tag("ul", *notes)] if notes else []
-    columns = [Column(key, key, 0 if key == "grade" else 3, kind) for key, kind in _OF_A_PAIR]
+    columns = columns_of("qid docid grade query=text passage=text", qid="qid")
     rows = tuple(
         {
             "qid": html.line(pair.qid, 30),
@@ -86,19 +86,10 @@ def pairs_html(pairs: PairSet) -> str:
         }
         for pair in pairs.pairs[:MOST]
     )
-    pieces.append(Table("pairs", "", tuple(columns), rows).html(MOST))
+    pieces.append(Table("pairs", "", columns, rows).html(MOST))
     if len(pairs) > MOST:
         pieces.append(tag("p", f"{len(pairs) - MOST:,} more pairs.", class_="soft"))
     return html.block(Markup("").join(pieces))
-
-
-_OF_A_PAIR = (
-    ("qid", "text"),
-    ("docid", "text"),
-    ("grade", "number"),
-    ("query", "text"),
-    ("passage", "text"),
-)
 
 
 def model_html(model: Any) -> str:

@@ -42,7 +42,7 @@ def tex(plain: object) -> str:
 
 
 def columns(rows: Iterable[Sequence[str]], text: int = 1) -> list[str]:
-    """Align rows of cells: so many columns of words to the left, the others to the right.
+    """Align rows of cells: the first columns, of words, to the left; the others to the right.
 
     >>> columns([["cut", "diff"], ["Q->D", "-.1"]])
     ['cut   diff', 'Q->D   -.1']
@@ -136,7 +136,9 @@ class Column:
                 inside = inside + Markup(" ") + tag("span", words, class_="soft")
         star = tag("sup", "*") if mark is True else Markup("") if not mark else escape(str(mark))
         kinds = [*([] if self.left else ["num"]), *(["lower"] if row.get(f"{self.key}!") else [])]
-        place = _order(value) if self.kind == "head" else None
+        order = None
+        if self.kind == "head" and isinstance(value, tuple):
+            order = int(value[0]) * 1000 + int(value[1])
         return tag(
             name,
             inside,
@@ -145,13 +147,8 @@ class Column:
             scope="row" if name == "th" else None,
             title="\n".join(map(shown, str(tip).split("\n"))) if tip else None,
             data_mark="" if tip else None,
-            data_order=place,
+            data_order=order,
         )
-
-
-def _order(head: object) -> int | None:
-    """The number by which a head sorts."""
-    return int(head[0]) * 1000 + int(head[1]) if isinstance(head, tuple) else None
 
 
 def _mark(row: Row, key: str) -> str:
@@ -217,6 +214,11 @@ class Table:
             line = f"{line[:start]}{_BOLD}{line[start:end]}{_PLAIN}{line[end:]}"
             lines[place] = line.rstrip()
         return lines
+
+    def lines(self, end: str = "") -> list[str]:
+        """Return the table for a terminal, between its title and its notes."""
+        notes = ["", *self.notes] if self.notes else []
+        return [f"{self.title}{end}", "", *self.text(), *notes]
 
     def latex(self, title: str = "", notes: Sequence[str] = (), *, bold: bool = False) -> str:
         """Write the table with booktabs; its title and notes are comments before it."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matchlens.report.exhibits import notes_of
-from matchlens.report.results_folder import ResultsFolder, Row
+from matchlens.report.results_folder import ResultsFolder, Row, listed_mappings
 from matchlens.report.table import stored
 from matchlens.report.texts import (
     NONE,
@@ -192,27 +192,25 @@ def provenance(folder: ResultsFolder, absent: Sequence[str]) -> dict[str, object
     """Return what the last section shows: identity, checks, notes, commands, how to cite."""
     versions = folder.about("versions")
     pairs = {key: value for key, value in folder.about("pairs").items() if key != "sources"}
-    sources = folder.about("pairs").get("sources")
     seeds = {
         str(result.options["seed"])
         for result in folder.studies.values()
         if result.options.get("seed") is not None
     }
-    commands = folder.manifest.get("commands")
     lines = [
         shown(item["line"], 4000)
-        for item in (commands if isinstance(commands, list) else [])
-        if isinstance(item, Mapping) and isinstance(item.get("line"), str)
+        for item in listed_mappings(folder.manifest.get("commands"))
+        if isinstance(item.get("line"), str)
+    ]
+    collections = [
+        (f"Collection {shown(item.get('collection', ''), 80)}", _flat(item))
+        for item in listed_mappings(folder.about("pairs").get("sources"))
     ]
     return {
         "groups": [
             ("Model", _flat(folder.about("model"))),
             ("Pairs", _flat(pairs)),
-            *[
-                (f"Collection {shown(item.get('collection', ''), 80)}", _flat(item))
-                for item in (sources if isinstance(sources, list) else [])
-                if isinstance(item, Mapping)
-            ],
+            *collections,
             ("Versions", _flat(versions)),
         ],
         "checks": _checks(folder),

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from matchlens import figures
 from matchlens.errors import visible
 from matchlens.figures import Drawing
+from matchlens.figures.lines import KINDS as LAYERS_CUT
 from matchlens.report import html
 from matchlens.report.table import Column, Row, Table, columns_of, tag
 from matchlens.report.texts import digits_of, printed, prose
@@ -286,14 +287,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
         views = list(dict.fromkeys(table["panel"]))
         for start in range(0, len(views), PANELS):
             part = pd.DataFrame(table[table["panel"].isin(views[start : start + PANELS])])
-            figure = partial(
-                figures.layer_profile,
-                part,
-                quantity=measure,
-                note=CURVE,
-                label="n: layers 0 to n\N{MINUS SIGN}1 are cut (at 0: none)",
-            )
-            yield f"curves-{start // PANELS}", figure
+            draw = partial(figures.layer_profile, part, quantity=measure, note=CURVE, bounded=True)
+            yield f"curves-{start // PANELS}", partial(draw, label=LAYERS_CUT["up-to"])
 
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:
