@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import socket
 from dataclasses import replace
@@ -80,6 +81,13 @@ SERVE = [
         experiments,
         {"passages": []},
         lambda m: [{"passages": ["tea"] * number} for number in numbers(m)],
+    ),
+    C(
+        f"{EXPERIMENT}:Experiment.of",
+        "the cuts are",
+        experiments,
+        {"cuts": "Q->D"},
+        lambda m: [{"cuts": ast.literal_eval(m.rpartition(": ")[2])}],
     ),
     C(
         f"{EXPERIMENT}:Experiment.only",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,11 @@ from matchlens import Cut, InputError, gating
 from matchlens.corpora import Pair
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED
+from matchlens.report.views.explain import explain_text
 from matchlens.runners import run
 from matchlens.sets import cut_sets
 from matchlens.studies import explained_tables, explaining, swaps
+from matchlens.studies.common import TIE_TOL
 from matchlens.studies.swaps import Unit, smallest_swap
 
 QUERY = "cat sat"
@@ -215,6 +218,32 @@ def test_a_tie_is_not_shared_out(model):
     assert result.options["points"] == 4
     assert result.to_frame("margin")["share"].isna().all()
     assert any("tied" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("passages", [["dog", "dog"], PASSAGES[:2], PASSAGES[1::-1]])
+def test_what_is_said_of_a_tie_ranks_nobody(model, passages, monkeypatch):
+    """Scores within the tolerance are no order, so that no set of cuts can swap it."""
+    monkeypatch.setitem(TIE_TOL, "float64", 10.0)
+    result = matchlens.explain(model, QUERY, passages, points=2)
+    text = " ".join(explain_text(result).split())
+    assert "they are tied." in text
+    assert "Tied passages have no order that cuts could swap." in text
+    assert not re.search("A ranks|ranks (above|below) [AB]|swaps the two", text)
+    assert not result.options["swapped"]
+    assert result.tables["swap"].empty
+    assert result.to_frame("margin")["margin_cut"].notna().any()  # single cuts are still made
+
+
+def test_a_margin_that_is_not_shared_out_is_small_or_the_score_jumps(tmp_path):
+    """Gemma 2 norms what its attention writes, so that half of it counts like the whole."""
+    folder = tiny_decoders.save(tmp_path / "gemma2", "gemma2", labels=1)
+    texts = ["tea in the cold rain", "the dog ran far"]
+    jumping = matchlens.explain(matchlens.load(folder), "warm tea", texts, swap=False)
+    assert not jumping.options["shared_out"]
+    assert abs(jumping.options["margin"]) > 1
+    (note,) = [one for one in jumping.notes if "contributions miss" in one]
+    assert "is not shared out" in note
+    assert "too small" not in note
 
 
 def test_passages_that_were_cut_are_told(model):

@@ -19,14 +19,16 @@ from types import FunctionType
 
 import numpy as np
 import pytest
+from starlette.responses import PlainTextResponse
 
 import matchlens
 import tiny as tiny_models
 import tiny_decoders
 from matchlens import Cut, InputError, gating
 from matchlens.corpora import PairSet
+from matchlens.live.app import Guard
 from matchlens.live.experiment import MOST_PASSAGES, Experiment
-from matchlens.live.exporting import LIMIT, merged
+from matchlens.live.exporting import LIMIT, merged, python_lines
 from matchlens.live.microscope import EXAMPLE, Kept, Microscope
 from matchlens.live.server import LivePage
 from matchlens.live.work import MOST_WAITING, Job, Worker
@@ -184,6 +186,24 @@ def test_the_lines_of_python_give_the_same_numbers(page, tiny_folder, tiny32, cu
     value = names["_"]
     np.testing.assert_allclose(found["scores"], np.array(value)[:, -1], atol=1e-5)
     assert out.getvalue()
+
+
+def test_the_lines_of_python_name_all_that_decides_the_scores(tiny, tiny_folder, tmp_path):
+    """Label, revision and the object that was wrapped: without them the lines give other scores."""
+    folder = tiny_models.save(tmp_path / "three", labels=3)
+    labelled = matchlens.load(folder, label=0)
+    names: dict[str, object] = {}
+    exec(python_lines(labelled, experiment()).replace("print(", "_ = ("), names)
+    expected = matchlens.score(labelled, [(QUERY, text) for text in PASSAGES])
+    np.testing.assert_allclose(np.array(names["_"]), expected, atol=1e-6)
+    of_branch = replace(tiny, identity={**tiny.identity, "revision": "v2"})
+    assert ", revision='v2')" in python_lines(of_branch, experiment())
+    module = tiny_models.model()
+    module.config._name_or_path = module.name_or_path = str(tiny_folder)  # trained further since
+    wrapped = matchlens.wrap(module, tiny_models.tokenizer())
+    lines = python_lines(wrapped, experiment())
+    assert "load(" not in lines
+    assert "BertForSequenceClassification that the server got" in lines
 
 
 def test_directions_of_the_same_layers_are_one_cut():
@@ -403,6 +423,15 @@ def test_a_name_that_somebody_points_here_gets_nothing(page):
     assert send(page, body={**TO_TEXT, "cuts": []}, Host=f"localhost:{page.port}")[0] == 200
 
 
+@pytest.mark.parametrize(("port", "allowed"), [(80, True), (8080, False)])
+def test_browsers_leave_out_http_s_own_port(port, allowed):
+    guard = Guard(PlainTextResponse(""), "token", port, False)
+    for host in ("127.0.0.1", "localhost"):
+        headers = [(b"host", host.encode()), (b"origin", f"http://{host}".encode())]
+        scope = {"headers": headers, "path": "/", "query_string": b"token=token"}
+        assert guard._refusal(scope)[0] == (0 if allowed else 421)
+
+
 def test_another_site_s_page_gets_nothing(page):
     here = f"http://127.0.0.1:{page.port}"
     for origin in (
@@ -481,6 +510,8 @@ def test_outside_a_notebook_no_page_may_show_it_inside(tiny32):
         ({"model": -1}, "the model is -1"),
         ({"cuts": ["Q->D"] * 101}, "101 cuts came"),
         ({"cuts": [3]}, "1 cuts came"),
+        ({"cuts": "Q->D"}, "the cuts are 'Q->D'; expected a list of texts"),
+        ({"cuts": {"0": "Q->D"}}, "expected a list of texts"),
         ({"cuts": ["Q->D" + " " * 20_000]}, "1 cuts came"),
         ({"cuts": ["Q->D~resample"]}, "is made by resample"),
         ({"cuts": ["Q->SEP2~sink"]}, "moves the removed mass to SEP2"),
@@ -506,6 +537,10 @@ def test_requests_are_bounded(page):
     assert send(page, body={**TO_TEXT, "kind": "rm -rf"})[0] == 400
     assert send(page, "GET", "/api/run")[0] == 405
     assert send(page, "GET", "/api/../../etc/passwd")[0] == 404
+    many = "&".join(f"a{number}=1" for number in range(500))
+    assert send(page, "GET", f"/?{many}")[0] == 403
+    assert send(page, "GET", f"/?{many}&token={page.token}")[0] == 200
+    assert send(page, body={}, Content_Type="Application/JSON ; charset=utf-8")[0] == 400
     assert asked(page)["scores"]
 
 
@@ -591,6 +626,17 @@ def test_a_browser_that_goes_leaves_no_work_behind(own):
         go.set()
     until(lambda: own.worker.load == 0)
     assert own.microscope.runs == 0
+
+
+@pytest.mark.parametrize("path", ["/api/run", "/api/queries"])
+def test_a_browser_that_goes_before_its_request_has_ended_leaves_no_traceback(page, caplog, path):
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{page.port}\r\nContent-Length: 500\r\n"
+    head += f"Content-Type: application/json\r\nX-Matchlens-Token: {page.token}\r\n\r\n{{"
+    with contextlib.closing(socket.create_connection(("127.0.0.1", page.port))) as browser:
+        browser.sendall(head.encode())
+        time.sleep(0.1)
+    assert asked(page)["scores"]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_work_in_hand_is_cancelled_when_its_browser_goes(own):

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from markupsafe import Markup
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,7 +56,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str, port: int, inside: bool) -> None:
         self.app, self.token, self.inside = app, token.encode(), inside
-        self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        names = ("127.0.0.1", "localhost")
+        # browsers leave out HTTP's own port
+        self.hosts = {f"{name}:{port}" for name in names} | ({*names} if port == 80 else set())
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,7 +112,7 @@ class Guard:
         foreign = site not in ("", "same-origin", "none") and not page
         if foreign or (origin and origin not in self.origins):
             return 403, "Another site asked; only this server's own page may."
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         token = query.get("token", "") if page else header("x-matchlens-token")
         if not hmac.compare_digest(token.encode(), self.token):
             return 403, "The token is missing or wrong: open the address that matchlens printed."
@@ -243,12 +245,15 @@ def _refused(error: Exception) -> JSONResponse:
 
 async def _body(request: Request) -> Mapping[str, Any]:
     """The JSON object of a request."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
         raise UnreadableError("expected Content-Type: application/json")
     try:
         body = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise UnreadableError("expected JSON") from None
+    except ClientDisconnect:  # nobody reads the answer
+        raise UnreadableError("the request ended before its body did") from None
     if not isinstance(body, dict):
         raise UnreadableError("expected a JSON object")
     return body

@@ -51,8 +51,10 @@ class Experiment:
                 f"{len(passages)} passages came; expected 1 to {MOST_PASSAGES}: add or remove some"
             )
         texts = [_text(f"passage {place}", text) for place, text in enumerate(passages, 1)]
+        if cuts is not None and not isinstance(cuts, list):
+            raise InputError(f"the cuts are {cuts!r:.60}; expected a list of texts: ['Q->D']")
         query = _text("the query", body.get("query"))
-        return cls(number, query, tuple(texts), parsed(cuts if isinstance(cuts, list) else []))
+        return cls(number, query, tuple(texts), parsed(cuts or []))
 
     @property
     def pairs(self) -> list[Pair]:

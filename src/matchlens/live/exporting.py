@@ -52,10 +52,17 @@ def python_lines(model: Reranker, experiment: Experiment) -> str:
         options["max_length"] = max_length
     if model.negate:
         options["negate"] = True
+    if (label := getattr(model.family, "label", None)) is not None:
+        options["label"] = label.number
+    if (revision := model.identity.get("revision")) is not None:
+        options["revision"] = revision
     loading = "".join(f", {name}={value!r}" for name, value in options.items())
-    lines = ["import matchlens", "", f"model = matchlens.load({model.name!r}{loading})"]
-    if model.chosen or model.family.label is not None:
-        lines.append("# The server chose a prompt or a label: give load() the same.")
+    loaded = f"matchlens.load({model.name!r}{loading})"
+    if (wrapped := model.identity.get("object")) is not None:  # its weights need not be the hub's
+        loaded = f"...  # the {wrapped} that the server got: give it here"
+    lines = ["import matchlens", "", f"model = {loaded}"]
+    if model.chosen:
+        lines.append("# The server was given a prompt: give load() the same.")
     passages = "".join(f"    {text!r},\n" for text in experiment.passages)
     sets = {"together": [str(cut) for cut in cuts]} if cuts else {}
     lines += [

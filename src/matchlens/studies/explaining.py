@@ -157,7 +157,7 @@ def explain_pairs(
     used = shares[first].points
     notes = [
         *ready.notes,
-        *_said(ready, margin, missed, used, tol, pairs[first].docid, pairs[second].docid),
+        *_said(ready, (shares[first], shares[second]), missed, tol),
     ]
     if short := [pairs[n].docid for n, one in enumerate(shares) if one.truncated]:
         ids = ", ".join(f"{docid!r:.40}" for docid in short[:3])
@@ -185,7 +185,8 @@ def explain_pairs(
         by_key = {(unit.kind, unit.unit): margins[unit.text] for unit in units}
         keys = zip(table["kind"], table["unit"], strict=True)
         table["margin_cut"] = [by_key.get(key, np.nan) for key in keys]
-        found = smallest_swap(ready, both_pairs, units, margins, tol, seed)
+        if abs(margin) > tol:  # tied passages have no order to swap
+            found = smallest_swap(ready, both_pairs, units, margins, tol, seed)
         steps.step()
     else:
         table["margin_cut"] = np.nan
@@ -354,17 +355,22 @@ def _integrated(
     return out
 
 
-def _said(
-    model: Reranker, margin: float, missed: float, points: int, tol: float, a: str, b: str
-) -> list[str]:
+def _said(model: Reranker, both: tuple[Share, Share], missed: float, tol: float) -> list[str]:
     """What a person should know before believing the numbers."""
     said = []
+    a, b = (share.pair.docid for share in both)
+    margin = both[0].integral.score - both[1].integral.score
+    shared = max(abs(share.integral.score - share.integral.without) for share in both)
     if abs(margin) <= tol:
         said.append(f"passages {a!r} and {b!r} are tied: there is no margin to share out")
     elif missed > SMALL_ERROR * abs(margin):
+        # of a model that norms what its attention writes, scores jump where attention vanishes
+        small = missed <= SMALL_ERROR * shared
+        why = "is too small to share out" if small else "is not shared out"
+        so = "" if small else ": the score does not fade as attention does, so that cuts alone tell"
         said.append(
-            f"the margin of {margin:.3g} logits is too small to share out: with {points} points "
-            f"the contributions miss {missed:.2g} logits of it"
+            f"the margin of {margin:.3g} logits {why}: with {both[0].points} points the "
+            f"contributions miss {missed:.2g} logits of it{so}"
         )
     if margin < -tol:
         said.append(

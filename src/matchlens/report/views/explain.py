@@ -36,15 +36,21 @@ def margin_sentence(result: Result) -> str:
     """Both scores and the margin."""
     a, b = compared(result)
     margin = number(result.options["margin"])
+    scores = f"A scores {printed(a['score'], 3)} and B {printed(b['score'], 3)}"
+    if _tied(result):
+        return f"{scores}: they are tied."
     place = "above" if margin > 0 else "below"
-    return (
-        f"A scores {printed(a['score'], 3)} and B {printed(b['score'], 3)}: A ranks {place} B by "
-        f"{printed(abs(margin), 3)} logits."
-    )
+    return f"{scores}: A ranks {place} B by {printed(abs(margin), 3)} logits."
+
+
+def _tied(result: Result) -> bool:
+    return abs(number(result.options["margin"])) <= number(result.options.get("tie_tol", 0.0))
 
 
 def swap_sentence(result: Result) -> str:
     """The smallest set of cuts that swaps the two passages."""
+    if _tied(result):
+        return "Tied passages have no order that cuts could swap."
     if "swap" not in result.tables or not len(result.tables["swap"]):
         return "The smallest set of cuts that swaps the two passages was not searched for."
     rows = records(result.to_frame("swap"))
