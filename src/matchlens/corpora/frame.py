@@ -79,8 +79,8 @@ class FrameCollection(Collection):
         """
         if isinstance(self.passages, Collection):
             return self.passages.random_docids(n, seed)
-        some = (docid for docid, text in self.passages.items() if not blank(text))
-        return Draw(seed, "collection").order(some)[: max(n, 0)]
+        with_text = (docid for docid, text in self.passages.items() if not blank(text))
+        return Draw(seed, "collection").order(with_text)[: max(n, 0)]
 
 
 @typed
@@ -120,7 +120,7 @@ def load(
     ('frame', {'d2': 'A red dog.'})
     """
     parts = {"topics": topics, "qrels": qrels, "passages": passages}
-    if missing := [part for part, given in parts.items() if given is None and collection is None]:
+    if missing := [part for part, value in parts.items() if value is None and collection is None]:
         raise InputError(
             f"{' and '.join(missing)} missing; expected topics, qrels and passages: give them, or "
             "collection=..., which has them"
@@ -328,12 +328,12 @@ PAIR_NAMES = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
 """The columns of a frame of pairs, in the order of a tuple."""
 
 
-def _pair_columns(given: Any) -> list[object]:
+def _pair_columns(data: Any) -> list[object]:
     """The columns of a frame of pairs, or those that any of its records has."""
-    if columns := columns_of(given, "the frame"):
+    if columns := columns_of(data, "the frame"):
         return columns
     known: dict[object, None] = {}
-    for record in given if isinstance(given, list | tuple) else ():
+    for record in data if isinstance(data, list | tuple) else ():
         fields = record._asdict() if hasattr(record, "_asdict") else record
         if isinstance(fields, Mapping):
             known |= dict.fromkeys(fields)
@@ -342,12 +342,12 @@ def _pair_columns(given: Any) -> list[object]:
     return [*known]
 
 
-def _pair_rows(given: Any) -> Iterator[_Row]:
+def _pair_rows(data: Any) -> Iterator[_Row]:
     """The rows of a frame of pairs; ids that the frame does not have are made up."""
-    columns, names = _pair_columns(given), PAIR_NAMES
+    columns, names = _pair_columns(data), PAIR_NAMES
     has = {name: column(name, columns, "the frame") is not None for name in names}
-    made: dict[Any, str] = {}
-    for number, values in enumerate(records(given, names, 2, "the frame"), 1):
+    ids: dict[Any, str] = {}
+    for number, values in enumerate(records(data, names, 2, "the frame"), 1):
         query, text, qid, docno, grade, score, rank, kind = values
         if not isinstance(query, str | None):
             raise rule.Door("frame, row").refusal(
@@ -359,7 +359,7 @@ def _pair_rows(given: Any) -> Iterator[_Row]:
             place = (known if has["score"] else 0, whole_number(rank) if has["rank"] else "0")
         yield _Row(
             number,
-            as_id(qid) if has["qid"] else made.setdefault(query, f"q{len(made) + 1}"),
+            as_id(qid) if has["qid"] else ids.setdefault(query, f"q{len(ids) + 1}"),
             as_id(docno) if has["docno"] else f"d{number}",
             query,
             text,
@@ -391,32 +391,32 @@ def _pair(row: _Row) -> Pair:
 # --- the parts of a collection, as numbered records
 
 
-def _topics(given: Any) -> Iterator[tuple[int, str, Any]]:
-    if isinstance(given, Mapping):
-        given = given.items()
-    for number, (qid, query) in enumerate(records(given, ("qid", "query"), 2, "topics"), 1):
+def _topics(data: Any) -> Iterator[tuple[int, str, Any]]:
+    if isinstance(data, Mapping):
+        data = data.items()
+    for number, (qid, query) in enumerate(records(data, ("qid", "query"), 2, "topics"), 1):
         yield number, as_id(qid), query
 
 
-def _judgements(given: Any) -> Iterator[tuple[int, str, str, Any]]:
-    if isinstance(given, Mapping):
-        given = _nested(given, "qrels", "{qid: {docno: grade}}")
-    rows = records(given, ("qid", "docno", "grade"), 3, "qrels")
+def _judgements(data: Any) -> Iterator[tuple[int, str, str, Any]]:
+    if isinstance(data, Mapping):
+        data = _nested(data, "qrels", "{qid: {docno: grade}}")
+    rows = records(data, ("qid", "docno", "grade"), 3, "qrels")
     for number, (qid, docno, grade) in enumerate(rows, 1):
         yield number, as_id(qid), as_id(docno), math.nan if grade is None else grade
 
 
-def _ranking(given: Any) -> Iterator[tuple[int, str, str, Any, str]]:
-    if isinstance(given, Mapping):
-        given = _nested(given, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
-    rows = records(given, ("qid", "docno", "score", "rank"), 3, "run")
+def _ranking(data: Any) -> Iterator[tuple[int, str, str, Any, str]]:
+    if isinstance(data, Mapping):
+        data = _nested(data, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
+    rows = records(data, ("qid", "docno", "score", "rank"), 3, "run")
     for number, (qid, docno, score, rank) in enumerate(rows, 1):
         place = "0" if rank is None else whole_number(rank)
         yield number, as_id(qid), as_id(docno), math.nan if score is None else score, place
 
 
-def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
-    for qid, inner in given.items():
+def _nested(data: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
+    for qid, inner in data.items():
         if isinstance(inner, Mapping):
             yield from ((qid, docno, value) for docno, value in inner.items())
         elif what == "run" and isinstance(inner, list | tuple):
@@ -428,16 +428,16 @@ def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[A
             )
 
 
-def _passage_rows(given: Any, titles: dict[str, str]) -> Iterator[tuple[int, str, Any]]:
+def _passage_rows(data: Any, titles: dict[str, str]) -> Iterator[tuple[int, str, Any]]:
     """Numbered passages, title and text joined; the titles are kept."""
-    if isinstance(given, Mapping):
-        given = (
+    if isinstance(data, Mapping):
+        data = (
             (docno, text.get("text"), text.get("title"))
             if isinstance(text, Mapping)
             else (docno, text)
-            for docno, text in given.items()
+            for docno, text in data.items()
         )
-    rows = records(given, ("docno", "text", "title"), 2, "passages")
+    rows = records(data, ("docno", "text", "title"), 2, "passages")
     for number, (docno, text, title) in enumerate(rows, 1):
         if isinstance(title, str) and isinstance(docno := as_id(docno), str):
             titles.setdefault(docno, title.strip())

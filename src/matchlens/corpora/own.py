@@ -136,14 +136,14 @@ def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
     return tuple(apart)
 
 
-def _spans_of(name: str, of: str, given: Any, pair: Pair) -> list[PartSpan]:
+def _spans_of(name: str, of: str, spans: Any, pair: Pair) -> list[PartSpan]:
     """The spans of a part in one pair."""
     try:
-        return [PartSpan(name, of, start, end) for start, end in given]
+        return [PartSpan(name, of, start, end) for start, end in spans]
     except (TypeError, ValueError):
         raise InputError(
             f"part {name} of query {shown(pair.qid)} and passage {shown(pair.docid)} has the spans "
-            f"{shown(repr(given))}; expected a list of couples (start, end), empty where it has "
+            f"{shown(repr(spans))}; expected a list of couples (start, end), empty where it has "
             "none: return such a list"
         ) from None
 

@@ -127,8 +127,8 @@ class PairSet:
         """
         examples: dict[str, list[str]] = {}
         for source in self.sources:
-            some: Any = source.get("examples", {})
-            for kind, texts in some.items():
+            kept: Any = source.get("examples", {})
+            for kind, texts in kept.items():
                 examples.setdefault(kind, []).extend(texts)
         return notes(self.counts, examples)
 
@@ -289,15 +289,15 @@ class PairSet:
         """
         if not sets:
             raise InputError("no set of pairs came; expected at least one: choose some pairs first")
-        seen: set[str] = set()
+        taken: set[str] = set()
         for number, pair_set in enumerate(sets, 1):
             names = {name for name, _ in pair_set.ideals}
-            if names & seen:
+            if names & taken:
                 raise InputError(
-                    f"two collections are called {shown(min(names & seen))}; expected different "
+                    f"two collections are called {shown(min(names & taken))}; expected different "
                     "names: load one of them with another name"
                 )
-            seen |= names
+            taken |= names
             for option, value in pair_set.sampling.items():
                 if value != sets[0].sampling.get(option):
                     raise InputError(
@@ -430,7 +430,7 @@ def choose_with(collection: Collection, options: Options) -> PairSet:
             )
     counts["pairs"] = len(pairs)
     source: dict[str, object] = {"collection": collection.name, **collection.source}
-    if examples := {kind: some for kind, some in odd.examples.items() if some}:
+    if examples := {kind: texts_ for kind, texts_ in odd.examples.items() if texts_}:
         source["examples"] = examples
     return PairSet(
         pairs=tuple(pairs),

@@ -49,13 +49,13 @@ class Passage(NamedTuple):
     ids: Mapping[str, str] = MappingProxyType({})
     title: str = ""
 
-    def agrees(self, seen: dict[str, tuple[Path, int]]) -> bool:
+    def agrees(self, first_texts: dict[str, tuple[Path, int]]) -> bool:
         """Whether no earlier file has another text under this id; the same file must not.
 
         >>> Passage(Path("a.tsv"), 2, "d1", "rust").agrees({})
         True
         """
-        path, before = seen.setdefault(self.docid, (self.path, hash(self.text)))
+        path, before = first_texts.setdefault(self.docid, (self.path, hash(self.text)))
         if before == hash(self.text):
             return True
         if path == self.path:

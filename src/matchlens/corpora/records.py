@@ -41,24 +41,24 @@ ALSO = {
 """Names that a column has in one part of a collection only: BEIR and ranx call a grade score."""
 
 
-def is_frame(given: Any) -> bool:
+def is_frame(data: Any) -> bool:
     """Whether it is a pandas DataFrame; pandas is not imported for it."""
     return any(
         (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
-        for kind in type(given).__mro__
+        for kind in type(data).__mro__
     )
 
 
-def columns_of(given: Any, what: str) -> list[object]:
+def columns_of(data: Any, what: str) -> list[object]:
     """The columns of a frame; none where it is something else."""
-    if not is_frame(given):
-        if hasattr(given, "columns"):
+    if not is_frame(data):
+        if hasattr(data, "columns"):
             raise InputError(
-                f"{what} is {shown_value(given)}; expected a pandas DataFrame: convert it, for "
+                f"{what} is {shown_value(data)}; expected a pandas DataFrame: convert it, for "
                 "instance with to_pandas()"
             )
         return []
-    return [*given.columns]
+    return [*data.columns]
 
 
 def column(name: str, columns: Sequence[object], what: str) -> int | None:
@@ -79,7 +79,7 @@ def column(name: str, columns: Sequence[object], what: str) -> int | None:
     return columns.index(matches[0])
 
 
-def records(given: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
+def records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
     """The values of each record in the order of names; what is missing is None.
 
     Only the first few names are needed.
@@ -96,18 +96,18 @@ def records(given: Any, names: Sequence[str], needed: int, what: str) -> Iterato
             )
         return at
 
-    if columns := columns_of(given, what):
-        values = [None if at is None else given.iloc[:, at].tolist() for at in places(columns)]
-        for row in range(len(given)):
-            yield tuple(None if some is None else _known(some[row]) for some in values)
+    if columns := columns_of(data, what):
+        values = [None if at is None else data.iloc[:, at].tolist() for at in places(columns)]
+        for row in range(len(data)):
+            yield tuple(None if cells is None else _known(cells[row]) for cells in values)
         return
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable) or is_frame(given):
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable) or is_frame(data):
         raise InputError(
-            f"{what} is {shown_value(given)}; expected a DataFrame with the columns "
+            f"{what} is {shown_value(data)}; expected a DataFrame with the columns "
             f"{', '.join(names[:needed])}, a dict or a list of records: give one of them"
         )
     places_of: dict[tuple[object, ...], list[int | None]] = {}
-    for number, record in enumerate(given, 1):
+    for number, record in enumerate(data, 1):
         fields = record._asdict() if hasattr(record, "_asdict") else record
         if isinstance(fields, Mapping):
             keys, values = tuple(fields), tuple(fields.values())

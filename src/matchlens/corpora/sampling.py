@@ -323,15 +323,15 @@ def easy_negatives(
     if not options.easy:
         return []
     taken = _taken(collection, qid)
-    seen = {_words(texts[candidate.docid]) for candidate in candidates}
+    texts_taken = {_words(texts[candidate.docid]) for candidate in candidates}
     negatives: list[str] = []
     for docid in Draw(options.seed, "easy", qid).order(pool):
         words = _words(texts.get(docid) or "")
-        if docid in taken or words in seen or blank(words) or not is_unicode(words):
+        if docid in taken or words in texts_taken or blank(words) or not is_unicode(words):
             continue
         if docid == qid and _is_own(collection.queries[qid], words):
             continue
-        seen.add(words)
+        texts_taken.add(words)
         negatives.append(docid)
         if len(negatives) == options.easy:
             return sorted(negatives)

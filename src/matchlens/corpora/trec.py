@@ -58,10 +58,10 @@ class TrecCollection(Collection):
         2
         """
         wanted = set(docids)
-        seen: dict[str, tuple[Path, int]] = {}
+        first_texts: dict[str, tuple[Path, int]] = {}
         texts: dict[str, str] = {}
         for passage in self._passages() if wanted else ():
-            if passage.docid in wanted and passage.agrees(seen):
+            if passage.docid in wanted and passage.agrees(first_texts):
                 texts[passage.docid] = passage.text
         return texts
 
@@ -313,7 +313,7 @@ def _scan(
         for docid in grades:
             judging[docid].append(qid)
     needed = judging.keys() | {docid for docids in run.values() for docid in docids}
-    seen: dict[str, tuple[Path, int]] = {}
+    first_texts: dict[str, tuple[Path, int]] = {}
     differing: list[Passage] = []
     kinds: dict[tuple[str, str], str] = {}
     keys: dict[Path, str] = {}
@@ -328,8 +328,8 @@ def _scan(
                     keys[path] = key
             passage = record.under(keys.get(path))
             if passage.docid in needed:
-                again = passage.docid in seen
-                if not passage.agrees(seen):
+                again = passage.docid in first_texts
+                if not passage.agrees(first_texts):
                     differing.append(passage)
                     odd.add("differing_passages", shown(passage.docid))
                 elif again:

@@ -111,7 +111,8 @@ def variable(colour: tuple[float, ...]) -> str:
     exact, scales = _variables()
     rgb = np.array(colour[:3])
     name = exact.get(tuple(np.round(rgb * 255).astype(int).tolist()))
-    return f"var(--{name or min(scales, key=lambda one: float(((scales[one] - rgb) ** 2).sum()))})"
+    name = name or min(scales, key=lambda step: float(((scales[step] - rgb) ** 2).sum()))
+    return f"var(--{name})"
 
 
 @cache

@@ -107,12 +107,12 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
             known = np.isfinite(low[rows]) & np.isfinite(high[rows])
             ends = low[rows][known], high[rows][known]
             axes.hlines(y[known], *ends, color=colour, lw=0.8, zorder=2)
-            for some, face in ((~significant[rows], "white"), (significant[rows], colour)):
+            for kept, face in ((~significant[rows], "white"), (significant[rows], colour)):
                 (marks,) = axes.plot(
-                    diff[rows][some], y[some], ls="", marker=marker, ms=3.0, mec=colour, mew=0.7,
+                    diff[rows][kept], y[kept], ls="", marker=marker, ms=3.0, mec=colour, mew=0.7,
                     mfc=face, zorder=3, label=name if face != "white" else f"_{name}",
                 )  # fmt: skip
-                page.mark(marks, tips(table)[rows[some]])
+                page.mark(marks, tips(table)[rows[kept]])
         axes.set_xticks(*page.ticks((least, most), across, 9 if page.wide else 6, over=6.0))
         if signs is not None:
             marks = zip(signs.write(page.bottom + room), hows.values(), strict=True)

@@ -186,12 +186,12 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
             digits,
             **{f"{kind}_{key}": label for key, label in labels.items()},
         )
-    there = tuple(column for column in columns if column.key in rows[0])
+    known_columns = tuple(column for column in columns if column.key in rows[0])
     yield Exhibit(
         *base,
         lead=_lead(rows, digits),
         body=tuple(body),
-        tables=(Table("controls", "Cuts beside controls", there, tuple(rows)),),
+        tables=(Table("controls", "Cuts beside controls", known_columns, tuple(rows)),),
         result=result,
     )
 
