@@ -304,7 +304,7 @@ COLLECTIONS = [
         ("x", "https://host"),
         [("files", "")],
     ),
-    C("corpora/irds.py:_asked", "", reached, False, [True]),
+    C("corpora/irds.py:_requested", "", reached, False, [True]),
     C(
         "corpora/irds.py:_dataset",
         "knows no",

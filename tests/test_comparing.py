@@ -211,6 +211,15 @@ def test_figures_have_a_line_a_folder(both):
     assert render(found["table1"]())["svg"]
 
 
+def test_bands_end_where_the_measure_does(both):
+    wide = replace(both, tables={**both.tables})
+    wide.tables["curves"] = both.to_frame("curves").assign(ci_low=-2.0, ci_high=3.0)
+    for axes in dict(drawn(wide))["curves-0"]().axes:
+        low, high = axes.get_ylim()
+        assert -0.1 < low < 0
+        assert 1 < high < 1.1
+
+
 @pytest.mark.slow
 def test_the_command_prints_and_writes(place, tmp_path):
     done = call("compare", place / "a", place / "b", "--out", tmp_path / "out", "--quiet")

@@ -14,7 +14,8 @@ import page_results as given
 from matchlens.report.page import MOST_OF_A_PAIR, page, page_of
 from matchlens.report.page.pair_view import colour
 from matchlens.report.texts import num
-from matchlens.report.views.explain import explain_files, explain_text, margin_table, swap_sentence
+from matchlens.report.views import files_of as written_files
+from matchlens.report.views.explain import explain_text, margin_table, swap_sentence
 from matchlens.results import Result
 from test_cli import call, files_of
 from test_page import Tree
@@ -200,7 +201,7 @@ def test_what_is_not_known_is_left_out_not_guessed(tiny32):
 
 
 def test_files_figures_and_the_page_of_a_folder(result, tmp_path):
-    result.texts = dict(explain_files(result))
+    result.texts = dict(written_files(result))
     result.save(tmp_path / "out")
     held = files_of(tmp_path / "out")
     figures = {f"explain/figures/heads.{kind}" for kind in ("svg", "pdf", "png")}

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -284,6 +285,20 @@ def test_a_band_ends_where_the_measure_does():
     )
     table["mean"] = 40.0  # a count
     assert curves(table).axes[0].get_ylim()[1] > 3
+
+
+def test_a_profile_of_a_measure_ends_its_bands_there_too():
+    table = pd.DataFrame(
+        {"layer": [0, 1], "series": "a", "value": [0.7, 0.5], "low": -2.0, "high": 3.0}
+    )
+    draw = partial(figures.layer_profile, table, quantity="nDCG@10")
+    low, high = draw(bounded=True).axes[0].get_ylim()
+    assert -0.1 < low < 0
+    assert 1 < high < 1.1
+    assert "Bands are drawn between 0 and 1." in draw(bounded=True).caption
+    assert draw().axes[0].get_ylim()[1] > 3  # any other quantity
+    table["value"] = 40.0  # a count
+    assert draw(bounded=True).axes[0].get_ylim()[1] > 3
 
 
 def test_curves_differ_in_grey():

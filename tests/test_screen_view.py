@@ -12,11 +12,11 @@ from scipy import stats
 import matchlens
 import tiny as tiny_models
 from matchlens.report.page import page
+from matchlens.report.views import files_of
 from matchlens.report.views.compare import text as compare_text
 from matchlens.report.views.screen import (
     check_line,
     finding,
-    screen_files,
     screen_table,
     screen_text,
 )
@@ -56,7 +56,7 @@ def test_the_first_sentence_names_the_largest_changes(result):
 
 
 def test_files_figures_and_the_section_of_the_page(result, tmp_path):
-    files = screen_files(result)
+    files = files_of(result)
     assert {"screen/screen.txt", "screen/gates.tex", "screen/figures/Q-D.svg"} < set(files)
     assert r"$\rightarrow$" in str(files["screen/gates.tex"])
     with pytest.raises(matchlens.InputError, match="expected one of: Q->D, D->Q, D->D"):

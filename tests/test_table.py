@@ -104,4 +104,4 @@ def test_columns_are_picked_and_long_tables_cut_and_rounded():
 def test_every_view_says_what_it_is():
     assert all(view.title and callable(view.table) for view in VIEWS.values())
     files = [f"{name}/{view.printed}" for name, view in VIEWS.items() if view.printed]
-    assert len(files) == len(set(files)) == 12
+    assert len(files) == len(set(files)) == 14

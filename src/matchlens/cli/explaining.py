@@ -89,7 +89,8 @@ def explain(settings: ExplainSettings) -> None:
     folder = folder.labelled(settings.label, negate=settings.negate)
     check_length(settings.max_length)
     from matchlens.models.load import load
-    from matchlens.report.views.explain import explain_files, explain_text
+    from matchlens.report.views import files_of
+    from matchlens.report.views.explain import explain_text
     from matchlens.studies.explaining import explain as explain_passages
 
     loaded = load(
@@ -115,7 +116,7 @@ def explain(settings: ExplainSettings) -> None:
         result.save(settings.out)
     show(explain_text(result, bold=sys.stdout.isatty()))
     if settings.out is not None:
-        result.texts.update(explain_files(result))
+        result.texts.update(files_of(result))
         result.log = ()
         result.save(settings.out)
         page = settings.out / "explain.html"

@@ -58,7 +58,7 @@ def _file(folder: Path, name: str) -> Path:
     packed = path.with_name(f"{path.name}.gz")
     if path.is_file() or packed.is_file():
         return path if path.is_file() else packed
-    splits = sorted(one.name.split(".")[0] for one in folder.glob("qrels/*.tsv*"))[:10]
+    splits = sorted(path_.name.split(".")[0] for path_ in folder.glob("qrels/*.tsv*"))[:10]
     known = f" (its qrels/ has {shown(', '.join(splits))}: give split=...)" if splits else ""
     raise InputError(
         f"{shown(str(folder), 200)} has no {shown(name)}; expected a folder in BEIR's form, with "

@@ -95,12 +95,12 @@ class Collection(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Checked(Collection):
-    """A collection made in Python, after the rule for odd collections went over it."""
+    """A collection made in Python, checked by the rule for odd collections."""
 
-    made: Collection
+    inner: Collection
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
-        texts = self.made.texts(docids)
+        texts = self.inner.texts(docids)
         for docid, text in texts.items():
             if not isinstance(text, str | None):
                 raise InputError(
@@ -110,14 +110,14 @@ class _Checked(Collection):
         return {docid: (text or "").strip() for docid, text in texts.items()}
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
-        return self.made.field_texts(docids)
+        return self.inner.field_texts(docids)
 
     def random_docids(self, n: int, seed: int) -> list[str]:
-        return [docid for docid in self.made.random_docids(n, seed) if odd_id(docid) is None]
+        return [docid for docid in self.inner.random_docids(n, seed) if odd_id(docid) is None]
 
 
 def checked(collection: Collection) -> Collection:
-    """The collection, by the rule that files and ir_datasets follow, unless it is checked already.
+    """Check a collection by the rule that files and ir_datasets follow, unless it was checked.
 
     >>> from matchlens.corpora import demo
     >>> checked(demo.load()).name
@@ -127,43 +127,22 @@ def checked(collection: Collection) -> Collection:
         return collection
     odd = Oddities()
     where = f"collection {shown(collection.name)}"
-    given = enumerate(collection.queries.items(), 1)
-    queries = rule.topics(
-        ((number, qid, text) for number, (qid, text) in given), rule.Door(f"{where}, query"), odd
-    )
-    judged = ((qid, *one) for qid, grades in collection.qrels.items() for one in grades.items())
-    qrels = rule.judgements(
-        ((number, *one) for number, one in enumerate(judged, 1)),
-        queries,
-        rule.Door(f"{where}, judgement"),
-        odd,
-    )
+    topics = ((n, *topic) for n, topic in enumerate(collection.queries.items(), 1))
+    queries = rule.topics(topics, rule.Door(f"{where}, query"), odd)
+    grades = ((qid, *grade) for qid, own in collection.qrels.items() for grade in own.items())
+    judged = ((n, *grade) for n, grade in enumerate(grades, 1))
+    qrels = rule.judgements(judged, queries, rule.Door(f"{where}, judgement"), odd)
     run = collection.run
     if run is not None:
-        listed = ((qid, *one) for qid, docids in run.items() for one in enumerate(docids))
-        run, _ = rule.ranking(
-            ((n, qid, docid, -place, "0") for n, (qid, place, docid) in enumerate(listed, 1)),
-            queries,
-            rule.Door(f"{where}, passage of the run"),
-            odd,
-        )
-    return _Checked(
-        collection.name,
-        queries,
-        qrels,
-        run,
-        collection.kinds,
-        collection.source,
-        oddities=odd,
-        made=collection,
-    )
+        places = ((qid, *place) for qid, docids in run.items() for place in enumerate(docids))
+        rows = ((n, qid, docid, -place, "0") for n, (qid, place, docid) in enumerate(places, 1))
+        run, _ = rule.ranking(rows, queries, rule.Door(f"{where}, passage of the run"), odd)
+    about = (collection.kinds, collection.source)
+    return _Checked(collection.name, queries, qrels, run, *about, oddities=odd, inner=collection)
 
 
 def digest_of(value: object) -> str:
     """SHA-256 of what JSON can hold, in hexadecimal digits.
-
-    Args:
-        value: queries, judgements or a run.
 
     >>> len(digest_of({"q1": "warm tea"}))
     64

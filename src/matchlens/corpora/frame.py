@@ -15,7 +15,7 @@ from . import oddities as rule
 from .collection import Collection, Draw, digest_of
 from .lines import blank, shown
 from .oddities import Oddities
-from .pairs import EASY_GRADE, Pair, PairSet, choose_with
+from .pairs import Pair, PairSet, choose_with, sample_ideals
 from .records import (
     NAMES,  # noqa: F401 - the documented frame.NAMES
     as_id,
@@ -79,8 +79,8 @@ class FrameCollection(Collection):
         """
         if isinstance(self.passages, Collection):
             return self.passages.random_docids(n, seed)
-        some = (docid for docid, text in self.passages.items() if not blank(text))
-        return Draw(seed, "collection").order(some)[: max(n, 0)]
+        with_text = (docid for docid, text in self.passages.items() if not blank(text))
+        return Draw(seed, "collection").order(with_text)[: max(n, 0)]
 
 
 @typed
@@ -120,24 +120,16 @@ def load(
     ('frame', {'d2': 'A red dog.'})
     """
     parts = {"topics": topics, "qrels": qrels, "passages": passages}
-    if missing := [part for part, given in parts.items() if given is None and collection is None]:
+    if missing := [part for part, value in parts.items() if value is None and collection is None]:
         raise InputError(
             f"{' and '.join(missing)} missing; expected topics, qrels and passages: give them, or "
             "collection=..., which has them"
         )
     odd = Oddities(collection.oddities if collection else None)
-    called = name or (collection.name if collection else "frame")
-    queries = rule.topics(
-        _topics(collection.queries if topics is None and collection else topics),
-        rule.Door("topics, record"),
-        odd,
-    )
-    judged = rule.judgements(
-        _judgements(collection.qrels if qrels is None and collection else qrels),
-        queries,
-        rule.Door("qrels, record"),
-        odd,
-    )
+    topics = collection.queries if topics is None and collection else topics
+    qrels = collection.qrels if qrels is None and collection else qrels
+    queries = rule.topics(_topics(topics), rule.Door("topics, record"), odd)
+    judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     ranked = collection.run if run is None and collection else None
     if run is not None:
         ranked, orders = rule.ranking(_ranking(run), queries, rule.Door("run, record"), odd)
@@ -146,16 +138,14 @@ def load(
                 "the run gives all passages of a query the same score and the same rank; expected "
                 "a ranking: give scores that differ, or leave the run out"
             )
-    needed = {docno for grades in judged.values() for docno in grades}
-    needed |= {docno for docnos in (ranked or {}).values() for docno in docnos}
-    texts: Mapping[str, str] | Collection
+    needed = {docno for docnos in (*judged.values(), *(ranked or {}).values()) for docno in docnos}
     titles: dict[str, str] = {}
+    texts: Mapping[str, str] | Collection
     if passages is None and collection:
         texts = collection
     else:
-        texts = _passages(
-            _passage_rows(passages, titles), needed, rule.Door("passages, record"), odd
-        )
+        rows = _passage_rows(passages, titles)
+        texts = _passages(rows, needed, rule.Door("passages, record"), odd)
     source: dict[str, object] = {
         "format": "frame",
         "queries_sha256": digest_of(queries),
@@ -165,7 +155,7 @@ def load(
     if collection is not None:
         source |= {"from": {"collection": collection.name, **collection.source}}
     return FrameCollection(
-        called,
+        name or (collection.name if collection else "frame"),
         queries,
         judged,
         ranked,
@@ -202,7 +192,8 @@ def from_frame(
     >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
     <PairSet: 1 pairs of 1 queries, 'frame'>
     """
-    frame = frame if hasattr(frame, "columns") or not _walks(frame) else [*frame]
+    if isinstance(frame, Iterable) and not isinstance(frame, str | bytes | Mapping):
+        frame = frame if hasattr(frame, "columns") else [*frame]  # an iterator is read twice
     columns = _pair_columns(frame)
     graded = column("grade", columns, "the frame") is not None
     if graded and qrels is not None:
@@ -224,8 +215,11 @@ def from_frame(
     if qrels is not None:
         judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     else:
-        known = (row for row in rows if not (graded and row.grade is None))
-        grades = ((row.number, row.qid, row.docno, row.grade if graded else 0) for row in known)
+        grades = (
+            (row.number, row.qid, row.docno, row.grade if graded else 0)
+            for row in rows
+            if not (graded and row.grade is None)
+        )
         judged = rule.judgements(grades, queries, door, odd)
         odd.counts.pop("repeated_judgements", None)  # the run counts a row that comes twice
     places = ((row.number, row.qid, row.docno, *row.place) for row in rows)
@@ -242,16 +236,8 @@ def from_frame(
         oddities=odd,
         passages=texts,
     )
-    options = checked(
-        collection=collection,
-        per_grade=None,
-        all_judged=False,
-        depth=max(len(rows), 1),
-        easy=0,
-        seed=0,
-        ideal=ideal or ("sample" if qrels is None else "full"),
-        queries=None,
-    )
+    ideal = ideal or ("sample" if qrels is None else "full")
+    options = checked(collection, per_grade=None, depth=max(len(rows), 1), ideal=ideal)
     ungraded = qrels is None and not graded
     options = replace(
         options,
@@ -311,22 +297,16 @@ def as_pairs(given: Any) -> Any:
         return given
     odd = Oddities()
     pairs = rule.listed(pairs_of(given), rule.Door("pairs, item"), odd)
-    grades: dict[tuple[str, str], list[int]] = {}
-    for pair in pairs:
-        grades.setdefault((pair.collection, pair.qid), []).append(pair.grade)
-    names = dict.fromkeys(pair.collection for pair in pairs)
+    ideals, names = sample_ideals(pairs), dict.fromkeys(pair.collection for pair in pairs)
     options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
     sources: list[dict[str, object]] = [{"collection": name, "format": "list"} for name in names]
     if odd.examples:
         sources[0] |= {"examples": odd.examples}
     return PairSet(
         pairs=tuple(pairs),
-        ideals={
-            key: tuple(sorted((g for g in some if g != EASY_GRADE), reverse=True))
-            for key, some in grades.items()
-        },
+        ideals=ideals,
         sampling={**options, "candidates": "given", "ideal": "sample", "easy": 0, "seed": 0},
-        counts={"queries": len(grades), "pairs": len(pairs), **odd.counts},
+        counts={"queries": len(ideals), "pairs": len(pairs), **odd.counts},
         sources=tuple(sources),
     )
 
@@ -348,16 +328,12 @@ PAIR_NAMES = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
 """The columns of a frame of pairs, in the order of a tuple."""
 
 
-def _walks(given: Any) -> bool:
-    return isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
-
-
-def _pair_columns(given: Any) -> list[object]:
+def _pair_columns(data: Any) -> list[object]:
     """The columns of a frame of pairs, or those that any of its records has."""
-    if columns := columns_of(given, "the frame"):
+    if columns := columns_of(data, "the frame"):
         return columns
     known: dict[object, None] = {}
-    for record in given if isinstance(given, list | tuple) else ():
+    for record in data if isinstance(data, list | tuple) else ():
         fields = record._asdict() if hasattr(record, "_asdict") else record
         if isinstance(fields, Mapping):
             known |= dict.fromkeys(fields)
@@ -366,12 +342,12 @@ def _pair_columns(given: Any) -> list[object]:
     return [*known]
 
 
-def _pair_rows(given: Any) -> Iterator[_Row]:
+def _pair_rows(data: Any) -> Iterator[_Row]:
     """The rows of a frame of pairs; ids that the frame does not have are made up."""
-    columns, names = _pair_columns(given), PAIR_NAMES
+    columns, names = _pair_columns(data), PAIR_NAMES
     has = {name: column(name, columns, "the frame") is not None for name in names}
-    made: dict[Any, str] = {}
-    for number, values in enumerate(records(given, names, 2, "the frame"), 1):
+    ids: dict[Any, str] = {}
+    for number, values in enumerate(records(data, names, 2, "the frame"), 1):
         query, text, qid, docno, grade, score, rank, kind = values
         if not isinstance(query, str | None):
             raise rule.Door("frame, row").refusal(
@@ -383,7 +359,7 @@ def _pair_rows(given: Any) -> Iterator[_Row]:
             place = (known if has["score"] else 0, whole_number(rank) if has["rank"] else "0")
         yield _Row(
             number,
-            as_id(qid) if has["qid"] else made.setdefault(query, f"q{len(made) + 1}"),
+            as_id(qid) if has["qid"] else ids.setdefault(query, f"q{len(ids) + 1}"),
             as_id(docno) if has["docno"] else f"d{number}",
             query,
             text,
@@ -415,32 +391,32 @@ def _pair(row: _Row) -> Pair:
 # --- the parts of a collection, as numbered records
 
 
-def _topics(given: Any) -> Iterator[tuple[int, str, Any]]:
-    if isinstance(given, Mapping):
-        given = given.items()
-    for number, (qid, query) in enumerate(records(given, ("qid", "query"), 2, "topics"), 1):
+def _topics(data: Any) -> Iterator[tuple[int, str, Any]]:
+    if isinstance(data, Mapping):
+        data = data.items()
+    for number, (qid, query) in enumerate(records(data, ("qid", "query"), 2, "topics"), 1):
         yield number, as_id(qid), query
 
 
-def _judgements(given: Any) -> Iterator[tuple[int, str, str, Any]]:
-    if isinstance(given, Mapping):
-        given = _nested(given, "qrels", "{qid: {docno: grade}}")
-    found = records(given, ("qid", "docno", "grade"), 3, "qrels")
-    for number, (qid, docno, grade) in enumerate(found, 1):
+def _judgements(data: Any) -> Iterator[tuple[int, str, str, Any]]:
+    if isinstance(data, Mapping):
+        data = _nested(data, "qrels", "{qid: {docno: grade}}")
+    rows = records(data, ("qid", "docno", "grade"), 3, "qrels")
+    for number, (qid, docno, grade) in enumerate(rows, 1):
         yield number, as_id(qid), as_id(docno), math.nan if grade is None else grade
 
 
-def _ranking(given: Any) -> Iterator[tuple[int, str, str, Any, str]]:
-    if isinstance(given, Mapping):
-        given = _nested(given, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
-    found = records(given, ("qid", "docno", "score", "rank"), 3, "run")
-    for number, (qid, docno, score, rank) in enumerate(found, 1):
+def _ranking(data: Any) -> Iterator[tuple[int, str, str, Any, str]]:
+    if isinstance(data, Mapping):
+        data = _nested(data, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
+    rows = records(data, ("qid", "docno", "score", "rank"), 3, "run")
+    for number, (qid, docno, score, rank) in enumerate(rows, 1):
         place = "0" if rank is None else whole_number(rank)
         yield number, as_id(qid), as_id(docno), math.nan if score is None else score, place
 
 
-def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
-    for qid, inner in given.items():
+def _nested(data: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
+    for qid, inner in data.items():
         if isinstance(inner, Mapping):
             yield from ((qid, docno, value) for docno, value in inner.items())
         elif what == "run" and isinstance(inner, list | tuple):
@@ -452,15 +428,17 @@ def _nested(given: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[A
             )
 
 
-def _passage_rows(given: Any, titles: dict[str, str]) -> Iterator[tuple[int, str, Any]]:
+def _passage_rows(data: Any, titles: dict[str, str]) -> Iterator[tuple[int, str, Any]]:
     """Numbered passages, title and text joined; the titles are kept."""
-    if isinstance(given, Mapping):
-        given = (
-            (docno, one.get("text"), one.get("title")) if isinstance(one, Mapping) else (docno, one)
-            for docno, one in given.items()
+    if isinstance(data, Mapping):
+        data = (
+            (docno, text.get("text"), text.get("title"))
+            if isinstance(text, Mapping)
+            else (docno, text)
+            for docno, text in data.items()
         )
-    found = records(given, ("docno", "text", "title"), 2, "passages")
-    for number, (docno, text, title) in enumerate(found, 1):
+    rows = records(data, ("docno", "text", "title"), 2, "passages")
+    for number, (docno, text, title) in enumerate(rows, 1):
         if isinstance(title, str) and isinstance(docno := as_id(docno), str):
             titles.setdefault(docno, title.strip())
         yield number, as_id(docno), _joined(title, text)

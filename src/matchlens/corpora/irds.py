@@ -51,14 +51,10 @@ class IrdsCollection(Collection):
         Raises:
             InputError: ir_datasets cannot give them, or a field holds something else than text.
         """
-        wanted = set(docids)
-        if not wanted:
-            return {}
-        with _asked(self.name, "passages"):
-            many = self.dataset.docs_store().get_many(sorted(wanted))
-            by_id = {str(docid): doc for docid, doc in many.items()}
-        # The store cuts an id to the length of its longest: what was not asked for is dropped.
-        return {docid: self._text(by_id[docid]) for docid in sorted(wanted & by_id.keys())}
+        return {
+            docid: _text(doc, self.doc_fields, f"passage {shown(str(doc.doc_id))} of {self.name}")
+            for docid, doc in self._docs(docids)
+        }
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
         """The fields of these passages; as :meth:`Collection.field_texts`.
@@ -71,14 +67,10 @@ class IrdsCollection(Collection):
         """
         if self.doc_fields is None:
             return super().field_texts(docids)
-        wanted = set(docids)
-        with _asked(self.name, "passages"):
-            many = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
-            by_id = {str(docid): doc for docid, doc in many.items()}
         whose = f"a passage of {self.name}"
         return {
-            docid: {field: _text(by_id[docid], (field,), whose) for field in self.doc_fields}
-            for docid in sorted(wanted & by_id.keys())
+            docid: {field: _text(doc, (field,), whose) for field in self.doc_fields}
+            for docid, doc in self._docs(docids)
         }
 
     def random_docids(self, n: int, seed: int) -> list[str]:
@@ -91,7 +83,7 @@ class IrdsCollection(Collection):
         Raises:
             InputError: the dataset does not tell how many passages it has, or gives none by place.
         """
-        with _asked(self.name, "passages by their place"):
+        with _requested(self.name, "passages by their place"):
             size = self.dataset.docs_count()
             if size is None:
                 size = self.dataset.docs_store().count()
@@ -102,8 +94,13 @@ class IrdsCollection(Collection):
             }
         return [ids[place] for place in places if odd_id(ids[place]) is None]
 
-    def _text(self, doc: Any) -> str:
-        return _text(doc, self.doc_fields, f"passage {shown(str(doc.doc_id))} of {self.name}")
+    def _docs(self, docids: Iterable[str]) -> list[tuple[str, Any]]:
+        wanted = set(docids)
+        with _requested(self.name, "passages"):
+            many = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
+            by_id = {str(docid): doc for docid, doc in many.items()}
+        # The store cuts an id to the length of its longest: ids that were not wanted are dropped.
+        return [(docid, by_id[docid]) for docid in sorted(wanted & by_id.keys())]
 
 
 @typed
@@ -135,20 +132,22 @@ def load(
         ...
     matchlens.errors.InputError: ir_datasets knows no 'msmarco-passage/trec-dl-2091'; ...
     """
+    import ir_datasets
+
     dataset = _dataset(dataset_id)
     if isinstance(doc_fields, str):
         doc_fields = [doc_fields]
     of_query = _fields(dataset.queries_cls(), None if query_field is None else [query_field])
     of_doc = _fields(dataset.docs_cls(), doc_fields)
     odd = Oddities()
-    with _asked(dataset_id, "queries"):
+    with _requested(dataset_id, "queries"):
         door = _door(dataset_id, "query")
         queries = rule.topics(_queries(dataset_id, dataset, of_query), door, odd)
-    with _asked(dataset_id, "qrels"):
+    with _requested(dataset_id, "qrels"):
         qrels = rule.judgements(_qrels(dataset), queries, _door(dataset_id, "judgement"), odd)
     run, note = None, "ir_datasets has no scored docs for it"
     if dataset.has_scoreddocs():
-        with _asked(dataset_id, "scored docs"):
+        with _requested(dataset_id, "scored docs"):
             door = _door(dataset_id, "scored doc")
             run, orders = rule.ranking(_run(dataset), queries, door, odd)
         note = "scored docs of ir_datasets"
@@ -164,7 +163,7 @@ def load(
         source={
             "format": "ir_datasets",
             "dataset": dataset_id,
-            "version": _library().__version__,
+            "version": ir_datasets.__version__,
             "query_field": query_field,
             "doc_fields": None if doc_fields is None else list(doc_fields),
             "queries_sha256": digest_of(queries),
@@ -178,15 +177,9 @@ def load(
     )
 
 
-def _library() -> Any:
-    import ir_datasets
-
-    return ir_datasets
-
-
 @contextmanager
-def _asked(dataset_id: str, what: str) -> Iterator[None]:
-    """Whatever ir_datasets raises, as one line that says what was asked for."""
+def _requested(dataset_id: str, what: str) -> Iterator[None]:
+    """Turn whatever ir_datasets raises into one line that says what was requested."""
     try:
         yield
     except InputError:
@@ -201,10 +194,11 @@ def _asked(dataset_id: str, what: str) -> Iterator[None]:
 
 
 def _dataset(dataset_id: str) -> Any:
-    library = _library()
-    known = sorted(library.registry)
+    import ir_datasets
+
+    known = sorted(ir_datasets.registry)
     try:
-        dataset = library.load(dataset_id)
+        dataset = ir_datasets.load(dataset_id)
     except KeyError:
         near = _alike(dataset_id, known)
         hint = f"did you mean {', '.join(near)}?" if near else "see https://ir-datasets.com"
@@ -227,31 +221,30 @@ def _alike(dataset_id: str, known: Sequence[str]) -> list[str]:
     words = set(_words(dataset_id))
     matcher = difflib.SequenceMatcher(b=dataset_id.lower())
     likeness: dict[str, float] = {}
-    for one in known:
-        matcher.set_seq1(one.lower())
-        shared = len(words.intersection(_words(one))) / max(len(words), 1)
-        likeness[one] = shared + matcher.ratio()
-    best = sorted(known, key=lambda one: -likeness[one])[:3]
-    return [one for one in best if likeness[one] >= ALIKE]
+    for name in known:
+        matcher.set_seq1(name.lower())
+        shared = len(words.intersection(_words(name))) / max(len(words), 1)
+        likeness[name] = shared + matcher.ratio()
+    best = sorted(known, key=lambda name: -likeness[name])[:3]
+    return [name for name in best if likeness[name] >= ALIKE]
 
 
 def _words(dataset_id: str) -> list[str]:
     return re.findall("[a-z]+|[0-9]+", dataset_id.lower())
 
 
-def _fields(record: Any, asked: Sequence[str] | None) -> tuple[str, ...] | None:
+def _fields(record: Any, names: Sequence[str] | None) -> tuple[str, ...] | None:
     """The fields to join; None stands for the record's own `default_text()`."""
-    if asked is None:
-        if hasattr(record, "default_text"):
-            return None
-        asked = ["text"]
-    unknown = [field for field in asked if field not in record._fields]
-    if unknown or not asked:
+    if names is None and hasattr(record, "default_text"):
+        return None
+    names = ["text"] if names is None else names
+    unknown = [field for field in names if field not in record._fields]
+    if unknown or not names:
         raise InputError(
             f"{record.__name__} has no field {shown(', '.join(unknown))}; expected some of "
             f"{', '.join(record._fields)}: name one of them"
         )
-    return tuple(asked)
+    return tuple(names)
 
 
 def _text(record: Any, fields: tuple[str, ...] | None, whose: str) -> str:
@@ -324,8 +317,8 @@ def needed(dataset_ids: Sequence[str]) -> list[tuple[str, int]]:
     import ir_datasets
     from ir_datasets.util import home_path
 
-    listed = Path(ir_datasets.__file__).parent / "etc" / "downloads.json"
-    known = json.loads(listed.read_text("utf-8"))
+    downloads = Path(ir_datasets.__file__).parent / "etc" / "downloads.json"
+    known = json.loads(downloads.read_text("utf-8"))
     archives = []
     for name in dict.fromkeys(dataset_id.partition("/")[0] for dataset_id in dataset_ids):
         if name not in PASSAGES:

@@ -46,10 +46,6 @@ OTHERS = {
 def shown(value: str, width: int = 60) -> str:
     """Something that came from a file, fit for one line of an error.
 
-    Args:
-        value: any text: an id, a line, a query.
-        width: characters that are shown at most.
-
     >>> shown("a\\tb")
     "'a\\\\tb'"
     >>> shown("x" * 100, width=5)
@@ -62,9 +58,6 @@ def shown(value: str, width: int = 60) -> str:
 
 def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
     """An error about one line of a file.
-
-    Args:
-        number: the line, counted from 1.
 
     >>> print(bad_line(Path("a.tsv"), 3, "no tab", "write a tab"))
     a.tsv, line 3: no tab; write a tab
@@ -98,9 +91,6 @@ def blank(text: str) -> bool:
 
 def json_line(line: str, **options: Any) -> tuple[Any, list[str]]:
     """What a JSON line holds, and the keys of an object that stand twice with different values.
-
-    Args:
-        options: of ``json.loads``.
 
     >>> json_line('{"text": "tea", "text": "rust"}')
     ({'text': 'rust'}, ['text'])
@@ -253,11 +243,9 @@ def _read(file: BufferedReader | gzip.GzipFile, path: Path, number: int, packed:
 
 def _without_mark(piece: bytes, path: Path) -> bytes:
     if piece.startswith(GZIP_MAGIC):
+        came = "this is gzip inside, by its first bytes"
         raise bad_line(
-            path,
-            1,
-            "this is gzip inside, by its first bytes",
-            "expected text because of the name: unpack it, or end its name with .gz",
+            path, 1, came, "expected text because of the name: unpack it, or end its name with .gz"
         )
     for pattern, (what, remedy) in OTHERS.items():
         if re.match(pattern, piece):

@@ -91,21 +91,16 @@ class Oddities:
     """
 
     def __init__(self, other: Oddities | None = None) -> None:
-        self.counts: Counter[str] = Counter() if other is None else Counter(other.counts)
-        self.examples: dict[str, list[str]] = (
-            {} if other is None else {kind: [*some] for kind, some in other.examples.items()}
-        )
+        self.counts = Counter(other.counts if other else ())
+        examples = other.examples if other else {}
+        self.examples = {kind: [*texts] for kind, texts in examples.items()}
 
     def add(self, kind: str, example: str, number: int = 1) -> None:
-        """Count one more.
-
-        Args:
-            example: what it is, fit to be printed; the first few are kept.
-        """
+        """Count one more."""
         self.counts[kind] += number
-        some = self.examples.setdefault(kind, [])
-        if number and len(some) < EXAMPLES and example not in some:
-            some.append(example)
+        examples = self.examples.setdefault(kind, [])
+        if number and len(examples) < EXAMPLES and example not in examples:
+            examples.append(example)
 
     def usable(self, *ids: str) -> bool:
         """Whether a record's ids fit a column of a TREC file; one that does not is counted."""
@@ -119,19 +114,15 @@ class Oddities:
 def notes(counts: Mapping[str, int], examples: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """One line for each oddity that occurred.
 
-    Args:
-        counts: how often, by the names of `NOTES`; other names are passed over.
-
     >>> notes({"judged_without_text": 5}, {"judged_without_text": ["'d7' of query 'q2'"]})
     ("judged passages without a text: 5 (left out of the candidates), such as 'd7' of query 'q2'",)
     """
     lines = []
-    for kind, (what, done) in NOTES.items():
+    for kind, (what, treatment) in NOTES.items():
         if counts.get(kind):
             such = ", ".join([*examples.get(kind, ())][:EXAMPLES])
-            lines.append(
-                f"{what}: {counts[kind]:,} ({done})" + (f", such as {such}" if such else "")
-            )
+            line = f"{what}: {counts[kind]:,} ({treatment})"
+            lines.append(f"{line}, such as {such}" if such else line)
     return tuple(lines)
 
 
@@ -150,49 +141,39 @@ class Door:
         self.place, self.mend = place, mend
 
     def refusal(self, number: int, came: str, expected: str, remedy: str) -> InputError:
-        """An error about one record.
-
-        Args:
-            number: the record's, counted from 1.
-        """
+        """An error about one record."""
         return InputError(
             f"{self.place} {number}: {came}; expected {expected}: {self.mend}{remedy}"
         )
 
-    def check_id(self, number: int, what: str, given: object) -> None:
-        """Refuses a record without an id; odd ids are counted, see :meth:`Oddities.usable`.
-
-        Args:
-            number: the record's, counted from 1.
-        """
-        if not isinstance(given, str):
-            came = f"the {what} id {shown(repr(given))} is no text"
+    def check_id(self, number: int, what: str, record_id: object) -> None:
+        """Refuse a record without an id; odd ids are counted, see :meth:`Oddities.usable`."""
+        if not isinstance(record_id, str):
+            came = f"the {what} id {shown(repr(record_id))} is no text"
             remedy = "write str(id) everywhere"
-            if isinstance(given, float):  # pandas makes them of whole numbers that have gaps
+            if isinstance(record_id, float):  # pandas makes them of whole numbers that have gaps
                 remedy = "make whole numbers of them (pandas: astype('Int64')) or read them as text"
             raise self.refusal(number, came, "text, as in files", remedy)
-        if not given:
+        if not record_id:
             raise self.refusal(number, f"the {what} id is empty", "an id", "write one")
 
 
-def grade_of(given: object) -> int | None:
+def grade_of(value: object) -> int | None:
     """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2.
 
     >>> grade_of("-2"), grade_of("2.0"), grade_of(0.5), grade_of("good")
     (-2, 2, None, None)
     """
-    if isinstance(given, str):
-        if not re.fullmatch(r"[+-]?[0-9]{1,9}(\.0{0,9})?", given):
-            return None
-        number = int(given.partition(".")[0])
+    if isinstance(value, str):
+        written = re.fullmatch(r"([+-]?[0-9]{1,9})(\.0{0,9})?", value)
+        number = int(written[1]) if written else None
     else:
         try:
-            number = int(given)  # type: ignore[call-overload]
+            number = int(value)  # type: ignore[call-overload]
         except (TypeError, ValueError, OverflowError):
             return None
-        if number != given:
-            return None
-    return number if abs(number) <= MAX_GRADE else None
+        number = number if number == value else None
+    return None if number is None or abs(number) > MAX_GRADE else number
 
 
 def no_usable_id(place: str, what: str, odd: Oddities, mend: str = "") -> InputError:
@@ -221,25 +202,21 @@ def topics(
     """
     queries: dict[str, str] = {}
     number = 0
-    for number, qid, given in rows:
+    for number, qid, words in rows:
         door.check_id(number, "query", qid)
         if not odd.usable(qid):
             continue
-        if not isinstance(given, str | None):
-            came = f"query {shown(qid)} is {shown(repr(given))}"
+        if not isinstance(words, str | None):
+            came = f"query {shown(qid)} is {shown(repr(words))}"
             raise door.refusal(number, came, "text", "give the query's words")
-        text = (given or "").strip()
+        text = (words or "").strip()
         if qid not in queries:
             queries[qid] = text
         elif queries[qid] == text:
             odd.add("repeated_topics", shown(qid))
         else:
-            raise door.refusal(
-                number,
-                f"query id {shown(qid)} comes a second time with another text",
-                "one text for each id",
-                "remove or rename one",
-            )
+            came = f"query id {shown(qid)} comes a second time with another text"
+            raise door.refusal(number, came, "one text for each id", "remove or rename one")
     if not queries and odd.counts["unusable_ids"]:
         raise no_usable_id(f"{door.place} {number}", "query", odd, door.mend)
     return queries
@@ -259,17 +236,13 @@ def judgements(
     """
     qrels: dict[str, dict[str, int]] = {}
     unlisted: dict[str, int] = {}
-    for number, qid, docid, given in rows:
+    for number, qid, docid, value in rows:
         door.check_id(number, "query", qid)
         door.check_id(number, "passage", docid)
-        grade = grade_of(given)
+        grade = grade_of(value)
         if grade is None:
-            raise door.refusal(
-                number,
-                f"the grade is {shown(str(given))}",
-                f"a whole number from -{MAX_GRADE} to {MAX_GRADE} in the last column",
-                "correct it",
-            )
+            expected = f"a whole number from -{MAX_GRADE} to {MAX_GRADE} in the last column"
+            raise door.refusal(number, f"the grade is {shown(str(value))}", expected, "correct it")
         if not odd.usable(qid, docid):
             continue
         if qid not in queries:
@@ -281,13 +254,12 @@ def judgements(
         elif of_query[docid] == grade:
             odd.add("repeated_judgements", _of_query(docid, qid))
         else:
-            raise door.refusal(
-                number,
+            came = (
                 f"passage {shown(docid)} is judged a second time for query {shown(qid)}, with "
-                f"grade {grade} after {of_query[docid]}",
-                "one grade for each (several may stand for subtopics)",
-                "keep one of the two",
+                f"grade {grade} after {of_query[docid]}"
             )
+            expected = "one grade for each (several may stand for subtopics)"
+            raise door.refusal(number, came, expected, "keep one of the two")
     _count_unlisted("unlisted_queries_judged", unlisted, queries, qrels, door, odd)
     return qrels
 
@@ -312,23 +284,21 @@ def ranking(
     """
     places: dict[str, dict[str, tuple[float, int]]] = {}
     unlisted: dict[str, int] = {}
-    for number, qid, docid, given, rank in rows:
+    for number, qid, docid, value, rank in rows:
         door.check_id(number, "query", qid)
         door.check_id(number, "passage", docid)
-        score = _score(given)
+        score = _score(value)
         if math.isnan(score):
-            raise door.refusal(
-                number, f"the score is {shown(str(given))}", "a number", "correct it"
-            )
+            came = f"the score is {shown(str(value))}"
+            raise door.refusal(number, came, "a number", "correct it")
         if not odd.usable(qid, docid):
             continue
         if qid not in queries:
             unlisted.setdefault(qid, number)
             continue
-        place = (-score, 0)
-        if re.fullmatch(r"-?[0-9]{1,18}", rank):
-            place = (-score, int(rank))
-        else:
+        ranked = re.fullmatch(r"-?[0-9]{1,18}", rank)
+        place = (-score, int(rank) if ranked else 0)
+        if not ranked:
             odd.add("unranked_run_lines", _of_query(docid, qid))
         of_query = places.setdefault(qid, {})
         if docid not in of_query:
@@ -337,13 +307,12 @@ def ranking(
             odd.add("repeated_run_lines", _of_query(docid, qid))
             of_query[docid] = min(of_query[docid], place)
         else:
-            raise door.refusal(
-                number,
+            came = (
                 f"passage {shown(docid)} comes a second time for query {shown(qid)}, with score "
-                f"{score:g} after {-of_query[docid][0]:g}",
-                "one score for each passage of a query",
-                "keep one of the two",
+                f"{score:g} after {-of_query[docid][0]:g}"
             )
+            expected = "one score for each passage of a query"
+            raise door.refusal(number, came, expected, "keep one of the two")
     _count_unlisted("unlisted_queries_in_run", unlisted, queries, places, door, odd)
     run = {qid: sorted(of_run, key=lambda docid: of_run[docid]) for qid, of_run in places.items()}
     for qid, docids in run.items() if not odd.counts["unranked_run_lines"] else ():
@@ -390,14 +359,13 @@ def listed(pairs: Iterable[Pair], door: Door, odd: Oddities) -> list[Pair]:
     return [*known.values()]
 
 
-def _score(given: object) -> float:
-    """A score, or NaN where it is none; infinite ones have their place, first or last."""
-    if isinstance(given, str) and not re.fullmatch(
-        r"[+-]?([0-9.]+([eE][+-]?[0-9]+)?|inf|infinity)", given, re.IGNORECASE
-    ):
+def _score(value: object) -> float:
+    """A score, NaN where it is none; infinite scores rank first or last."""
+    pattern = r"[+-]?([0-9.]+([eE][+-]?[0-9]+)?|inf|infinity)"
+    if isinstance(value, str) and not re.fullmatch(pattern, value, re.IGNORECASE):
         return math.nan
     try:
-        return float(given)  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return math.nan
 
@@ -419,10 +387,9 @@ def _count_unlisted(
         odd.add(kind, shown(qid))
     if unlisted and not listed:
         qid, number = next(iter(unlisted.items()))
-        raise door.refusal(
-            number,
+        came = (
             f"query id {shown(qid)} is not among the topics (whose first is "
-            f"{shown(next(iter(queries), ''))}), nor is any of the {len(unlisted):,} queries here",
-            "queries of the topics",
-            "give the topics that belong to them",
+            f"{shown(next(iter(queries), ''))}), nor is any of the {len(unlisted):,} queries here"
         )
+        remedy = "give the topics that belong to them"
+        raise door.refusal(number, came, "queries of the topics", remedy)

@@ -28,22 +28,19 @@ Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
 def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
     """The parts of one's own that pairs have, by name, and what each is a part of.
 
-    Raises:
-        InputError: one has characters of queries and of passages.
-
     >>> from matchlens.corpora import Pair
     >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("TITLE", "D", 0, 3),))])
     {'TITLE': <Part.D: 3>}
     """
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     for pair in pairs:
         for span in pair.parts:
-            if found.setdefault(span.name, span.of) != span.of:
+            if known.setdefault(span.name, span.of) != span.of:
                 raise InputError(
                     f"part {span.name} has characters of queries and of passages; expected one of "
                     f"them: call it Q{span.name} in queries and D{span.name} in passages"
                 )
-    return {name: Part.parse(found[name]) for name in sorted(found)}
+    return {name: Part.parse(known[name]) for name in sorted(known)}
 
 
 def named_parts(pairs: Iterable[Pair]) -> tuple[OwnPart, ...]:
@@ -83,18 +80,16 @@ def labelled(
                 f"part {name} has spans for {len(listed)} pairs; expected a list for each of the "
                 f"{len(pairs)} pairs, empty where a pair has none: write one for each"
             )
-        spans_of_pair = [
-            _spans_of(name, of, some, pair) for pair, some in zip(pairs, listed, strict=True)
-        ]
-        if not any(span.start != span.end for some in spans_of_pair for span in some):
+        new = [_spans_of(name, of, own, pair) for pair, own in zip(pairs, listed, strict=True)]
+        if not any(span.start != span.end for own in new for span in own):
             raise InputError(
                 f"no pair has a character of part {name}; expected one at least: check the spans, "
                 "or leave the part out"
             )
-        added = [[*before, *some] for before, some in zip(added, spans_of_pair, strict=True)]
+        added = [[*before, *own] for before, own in zip(added, new, strict=True)]
     return tuple(
-        replace(pair, parts=(*pair.parts, *some)) if some else pair
-        for pair, some in zip(pairs, added, strict=True)
+        replace(pair, parts=(*pair.parts, *own)) if own else pair
+        for pair, own in zip(pairs, added, strict=True)
     )
 
 
@@ -102,13 +97,13 @@ def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
     """The spans of parts of one's own that hold characters, in order; overlapping ones refused."""
     whose = f"pair of query {shown(pair.qid)} and passage {shown(pair.docid)}"
     spans = []
-    for given in pair.parts:
-        if not isinstance(given, tuple) or len(given) != 4:
+    for part in pair.parts:
+        if not isinstance(part, tuple) or len(part) != 4:
             raise InputError(
-                f"{whose}: a part's characters are {shown(repr(given))}; expected a tuple (name, "
+                f"{whose}: a part's characters are {shown(repr(part))}; expected a tuple (name, "
                 "'Q' or 'D', start, end), as PairSet.with_parts makes it: use that"
             )
-        span = PartSpan(*given)
+        span = PartSpan(*part)
         if span.of not in ("Q", "D"):
             raise InputError(
                 f"{whose}: part {span.name} is of {shown(str(span.of))}; expected 'Q' or 'D': say "
@@ -141,14 +136,14 @@ def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
     return tuple(apart)
 
 
-def _spans_of(name: str, of: str, given: Any, pair: Pair) -> list[PartSpan]:
+def _spans_of(name: str, of: str, spans: Any, pair: Pair) -> list[PartSpan]:
     """The spans of a part in one pair."""
     try:
-        return [PartSpan(name, of, start, end) for start, end in given]
+        return [PartSpan(name, of, start, end) for start, end in spans]
     except (TypeError, ValueError):
         raise InputError(
             f"part {name} of query {shown(pair.qid)} and passage {shown(pair.docid)} has the spans "
-            f"{shown(repr(given))}; expected a list of couples (start, end), empty where it has "
+            f"{shown(repr(spans))}; expected a list of couples (start, end), empty where it has "
             "none: return such a list"
         ) from None
 
@@ -175,8 +170,8 @@ def field_spans(
                 "expected the pairs that were chosen from it: choose them from this collection"
             )
         start = len(prefix)
-        for one, text in fields.items():
-            if one == wanted:
+        for name_, text in fields.items():
+            if name_ == wanted:
                 return [(start, start + len(text))] if text else []
             start += len(text) + bool(text)
         return []
@@ -232,11 +227,11 @@ def spans_by_id(of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
         prefix: what stands before each such text.
     """
 
-    def found(pair: Pair) -> Any:
-        given = spans.get(pair.docid if of == "D" else pair.qid, [])
+    def of_pair(pair: Pair) -> Any:
+        own = spans.get(pair.docid if of == "D" else pair.qid, [])
         try:
-            return [(start + len(prefix), end + len(prefix)) for start, end in given]
+            return [(start + len(prefix), end + len(prefix)) for start, end in own]
         except (TypeError, ValueError):
-            return given  # refused by name where it is used
+            return own  # refused by name where it is used
 
-    return found
+    return of_pair

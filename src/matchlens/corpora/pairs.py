@@ -84,8 +84,8 @@ def digest(pairs: Sequence[Pair]) -> str:
         fields = (pair.collection, pair.qid, pair.docid, str(pair.grade), pair.query, pair.text)
         if pair.parts:
             fields = (*fields, str([tuple(span) for span in pair.parts]))
-        told = "\0".join(f"{len(field)}:{field}" for field in fields)
-        total.update(told.encode("utf-8", "surrogatepass"))  # the tokenizer refuses those by name
+        text = "\0".join(f"{len(field)}:{field}" for field in fields)
+        total.update(text.encode("utf-8", "surrogatepass"))  # the tokenizer refuses those by name
     return total.hexdigest()
 
 
@@ -127,8 +127,8 @@ class PairSet:
         """
         examples: dict[str, list[str]] = {}
         for source in self.sources:
-            some: Any = source.get("examples", {})
-            for kind, texts in some.items():
+            kept: Any = source.get("examples", {})
+            for kind, texts in kept.items():
                 examples.setdefault(kind, []).extend(texts)
         return notes(self.counts, examples)
 
@@ -151,16 +151,10 @@ class PairSet:
         if not isinstance(place, slice):
             return self.pairs[place]
         pairs = self.pairs[place]
-        keys = dict.fromkeys((pair.collection, pair.qid) for pair in pairs)
-        ideals = {key: self.ideals[key] for key in keys}
-        if self.sampling.get("ideal") == "sample":
-            ideals = {
-                key: tuple(
-                    sorted((pair.grade for pair in pairs if _counts(pair, key)), reverse=True)
-                )
-                for key in keys
-            }
-        counts = {**self.counts, "queries": len(keys), "pairs": len(pairs)}
+        ideals = sample_ideals(pairs)
+        if self.sampling.get("ideal") != "sample":
+            ideals = {key: self.ideals[key] for key in ideals}
+        counts = {**self.counts, "queries": len(ideals), "pairs": len(pairs)}
         return replace(self, pairs=pairs, ideals=ideals, counts=counts)
 
     def __repr__(self) -> str:
@@ -223,9 +217,10 @@ class PairSet:
         prefix = str(self.sampling.get("passage_prefix", ""))
         ids = {pair.docid for pair in self.pairs if pair.collection == collection.name}
         texts = collection.field_texts(ids)
-        named, spans = collection.name, own.field_spans
-        words = [field.strip() for field in fields]
-        return self.with_parts({one.upper(): spans(one, named, texts, prefix) for one in words})
+        names = [field.strip() for field in fields]
+        return self.with_parts(
+            {name.upper(): own.field_spans(name, collection.name, texts, prefix) for name in names}
+        )
 
     @staticmethod
     @typed
@@ -294,15 +289,15 @@ class PairSet:
         """
         if not sets:
             raise InputError("no set of pairs came; expected at least one: choose some pairs first")
-        seen: set[str] = set()
+        taken: set[str] = set()
         for number, pair_set in enumerate(sets, 1):
             names = {name for name, _ in pair_set.ideals}
-            if names & seen:
+            if names & taken:
                 raise InputError(
-                    f"two collections are called {shown(min(names & seen))}; expected different "
+                    f"two collections are called {shown(min(names & taken))}; expected different "
                     "names: load one of them with another name"
                 )
-            seen |= names
+            taken |= names
             for option, value in pair_set.sampling.items():
                 if value != sets[0].sampling.get(option):
                     raise InputError(
@@ -385,7 +380,7 @@ def choose(
     (8, 16)
     """
     options = checked(
-        collection=collection,
+        collection,
         per_grade=per_grade,
         all_judged=all_judged,
         depth=depth,
@@ -399,15 +394,7 @@ def choose(
 
 
 def choose_with(collection: Collection, options: Options) -> PairSet:
-    """The pairs that checked options choose.
-
-    Args:
-        collection: where queries, grades and passages come from.
-        options: of `choose`.
-
-    Raises:
-        InputError: as `choose`.
-    """
+    """The pairs that checked options choose."""
     collection = tidy(collection)
     odd = Oddities(collection.oddities)
     candidates, texts, pools = _readable(collection, options, odd)
@@ -443,7 +430,7 @@ def choose_with(collection: Collection, options: Options) -> PairSet:
             )
     counts["pairs"] = len(pairs)
     source: dict[str, object] = {"collection": collection.name, **collection.source}
-    if examples := {kind: some for kind, some in odd.examples.items() if some}:
+    if examples := {kind: texts_ for kind, texts_ in odd.examples.items() if texts_}:
         source["examples"] = examples
     return PairSet(
         pairs=tuple(pairs),
@@ -454,9 +441,13 @@ def choose_with(collection: Collection, options: Options) -> PairSet:
     )
 
 
-def _counts(pair: Pair, key: tuple[str, str]) -> bool:
-    """Whether a pair's grade stands in its query's ideal ranking."""
-    return (pair.collection, pair.qid) == key and pair.grade != EASY_GRADE
+def sample_ideals(pairs: Sequence[Pair]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The ideal rankings of a sample: each query's grades, without its easy negatives."""
+    grades: dict[tuple[str, str], list[int]] = {}
+    for pair in pairs:
+        own = grades.setdefault((pair.collection, pair.qid), [])
+        own += [pair.grade] if pair.grade != EASY_GRADE else []
+    return {key: tuple(sorted(own, reverse=True)) for key, own in grades.items()}
 
 
 def _readable(
@@ -472,9 +463,9 @@ def _readable(
     kept: dict[str, list[Candidate]] = {}
     texts: dict[str, str] = {}
     pools: dict[str, list[str]] = {}
-    looked = 0
-    while len(kept) < most and looked < len(order):
-        batch = order[looked : max(2 * looked, most)]
+    examined = 0
+    while len(kept) < most and examined < len(order):
+        batch = order[examined : max(2 * examined, most)]
         pools |= random_pools(collection, batch, options)
         wanted = {candidate.docid for qid in batch for candidate in usable[qid]}
         wanted |= {docid for qid in batch for docid in pools.get(qid, [])}
@@ -482,12 +473,12 @@ def _readable(
         for qid in batch:
             if len(kept) == most:
                 break
-            looked += 1
+            examined += 1
             if readable := with_text(qid, usable[qid], collection, texts, options, odd):
                 kept[qid] = readable
     odd.counts["topics"] = len(collection.queries)
     odd.counts["queries"] = len(kept)
-    odd.counts["queries_not_drawn"] = len(order) - looked
+    odd.counts["queries_not_drawn"] = len(order) - examined
     if not kept:
         refuse_nothing(collection, odd)
     return {qid: kept[qid] for qid in usable if qid in kept}, texts, pools
@@ -539,18 +530,10 @@ def thin(
         raise InputError(
             f"at most {most} pairs were asked for, fewer than one query has; ask for more"
         )
-    ideals = {key: pairs.ideals[key] for key in groups}
-    if pairs.sampling.get("ideal", "sample") == "sample":
-        ideals = {
-            key: tuple(sorted((g for g in _grades(pairs.pairs, group)), reverse=True))
-            for key, group in groups.items()
-        }
-    kept = replace(pairs, pairs=tuple(pairs.pairs[row] for row in rows), ideals=ideals)
-    return kept, rows
-
-
-def _grades(pairs: Sequence[Pair], rows: Sequence[int]) -> list[int]:
-    return [pairs[row].grade for row in rows if pairs[row].grade != EASY_GRADE]
+    kept = tuple(pairs.pairs[row] for row in rows)
+    of_sample = pairs.sampling.get("ideal", "sample") == "sample"
+    ideals = sample_ideals(kept) if of_sample else pairs.ideals
+    return replace(pairs, pairs=kept, ideals={key: ideals[key] for key in groups}), rows
 
 
 def _fewer(
@@ -562,14 +545,14 @@ def _fewer(
     if from_run:
         groups = _shallower(groups, most)
     kept: dict[tuple[str, str], list[int]] = {}
-    left = most
+    free = most
     for key in sorted(groups, key=lambda key: (place[key[1]], key[0])):
-        if len(groups[key]) > left:
-            if not from_run and (part := _evenly(pairs.pairs, groups[key], left, seed)):
+        if len(groups[key]) > free:
+            if not from_run and (part := _evenly(pairs.pairs, groups[key], free, seed)):
                 kept[key] = part
             break
         kept[key] = groups[key]
-        left -= len(groups[key])
+        free -= len(groups[key])
     return {key: kept[key] for key in groups if key in kept}
 
 

@@ -49,32 +49,24 @@ class Passage(NamedTuple):
     ids: Mapping[str, str] = MappingProxyType({})
     title: str = ""
 
-    def agrees(self, seen: dict[str, tuple[Path, int]]) -> bool:
+    def agrees(self, first_texts: dict[str, tuple[Path, int]]) -> bool:
         """Whether no earlier file has another text under this id; the same file must not.
-
-        Args:
-            seen: passage id -> file and hash of the text that came first; this one's is added.
 
         >>> Passage(Path("a.tsv"), 2, "d1", "rust").agrees({})
         True
         """
-        path, before = seen.setdefault(self.docid, (self.path, hash(self.text)))
+        path, before = first_texts.setdefault(self.docid, (self.path, hash(self.text)))
         if before == hash(self.text):
             return True
         if path == self.path:
+            came = f"passage id {shown(self.docid)} comes a second time with another text"
             raise bad_line(
-                self.path,
-                self.number,
-                f"passage id {shown(self.docid)} comes a second time with another text",
-                "expected one text an id: keep one of the two",
+                self.path, self.number, came, "expected one text an id: keep one of the two"
             )
         return False
 
     def under(self, key: str | None) -> Passage:
         """The passage by the id of another key, where its line has several.
-
-        Args:
-            key: of the JSON line; None, or a key that the line lacks, changes nothing.
 
         >>> ids = {"docid": "d1", "id": "7"}
         >>> Passage(Path("a.jsonl"), 1, "d1", "rust", ids=ids).under("id").docid
@@ -117,11 +109,7 @@ def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> I
 
 
 def deciding_key(path: Path, needed: Set[str], odd: Oddities) -> str | None:
-    """The key whose ids the judgements and the run use, in a file whose lines have several.
-
-    Returns:
-        The key; None if no id of such a line is needed.
-    """
+    """The key whose ids the judgements and the run use, in a file whose lines have several."""
     agreed: list[str] = []
     first = several = 0
     for passage in stream(path):
@@ -155,11 +143,9 @@ def _suffix(path: Path) -> str:
 def _tsv(path: Path, number: int, line: str) -> Passage:
     columns = line.split("\t")
     if len(columns) != 2:
+        came = f"{len(columns)} columns in {shown(line)}"
         raise bad_line(
-            path,
-            number,
-            f"{len(columns)} columns in {shown(line)}",
-            "expected docid<TAB>text: write .jsonl where there are more fields",
+            path, number, came, "expected docid<TAB>text: write .jsonl where there are more fields"
         )
     return Passage(path, number, columns[0], columns[1].strip())
 
@@ -175,16 +161,16 @@ def _json(path: Path, number: int, line: str) -> Passage:
         raise _bad(path, number, f"{shown(line)} is JSON but no object")
     if read := [key for key in twice if key in (*ID_KEYS, *TEXT_KEYS, "title", "kind")]:
         raise _bad(path, number, f"the key {read[0]!r} stands twice, with different values")
-    given = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
+    values = {key: record[key] for key in ID_KEYS if record.get(key) is not None}
     ids = {
         key: str(value)
-        for key, value in given.items()
+        for key, value in values.items()
         if isinstance(value, str | int) and not isinstance(value, bool)
     }
-    if not given:
+    if not values:
         raise _bad(path, number, f"no id among the keys {shown(', '.join(record))}")
     if not ids:
-        odd = str(next(iter(given.values())))
+        odd = str(next(iter(values.values())))
         raise _bad(path, number, f"the id {shown(odd)} is neither text nor a number")
     ids = {key: docid for key, docid in ids.items() if docid} or ids
     docid = next(iter(ids.values()))

@@ -41,79 +41,79 @@ ALSO = {
 """Names that a column has in one part of a collection only: BEIR and ranx call a grade score."""
 
 
-def is_frame(given: Any) -> bool:
+def is_frame(data: Any) -> bool:
     """Whether it is a pandas DataFrame; pandas is not imported for it."""
     return any(
         (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
-        for kind in type(given).__mro__
+        for kind in type(data).__mro__
     )
 
 
-def columns_of(given: Any, what: str) -> list[object]:
+def columns_of(data: Any, what: str) -> list[object]:
     """The columns of a frame; none where it is something else."""
-    if not is_frame(given):
-        if hasattr(given, "columns"):
+    if not is_frame(data):
+        if hasattr(data, "columns"):
             raise InputError(
-                f"{what} is {shown_value(given)}; expected a pandas DataFrame: convert it, for "
+                f"{what} is {shown_value(data)}; expected a pandas DataFrame: convert it, for "
                 "instance with to_pandas()"
             )
         return []
-    return [*given.columns]
+    return [*data.columns]
 
 
 def column(name: str, columns: Sequence[object], what: str) -> int | None:
     """The place of a column under any of its names; None where there is none."""
     names = [*NAMES[name], *(ALSO.get(what, {}).get(name, ()))]
-    found = [alias for alias in names if alias in columns]
-    if not found:
+    matches = [alias for alias in names if alias in columns]
+    if not matches:
         return None
-    if len(found) > 1 and found[0] != name and found[1] in NAMES[name]:
+    if len(matches) > 1 and matches[0] != name and matches[1] in NAMES[name]:
         raise InputError(
-            f"{what}: the columns {' and '.join(map(repr, found))} may all be {WORDS[name]}; "
+            f"{what}: the columns {' and '.join(map(repr, matches))} may all be {WORDS[name]}; "
             f"expected one: rename the right one to {name!r}"
         )
-    if columns.count(found[0]) > 1:
+    if columns.count(matches[0]) > 1:
         raise InputError(
-            f"{what}: two columns are called {found[0]!r}; expected one: drop or rename the other"
+            f"{what}: two columns are called {matches[0]!r}; expected one: drop or rename the other"
         )
-    return columns.index(found[0])
+    return columns.index(matches[0])
 
 
-def records(given: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
+def records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
     """The values of each record in the order of names; what is missing is None.
 
     Only the first few names are needed.
     """
 
     def places(columns: list[object]) -> list[int | None]:
-        found = [column(name, columns, what) for name in names]
-        if lacking := [name for name, at in zip(names[:needed], found, strict=False) if at is None]:
+        at = [column(name, columns, what) for name in names]
+        if lacking := [name for name, n in zip(names[:needed], at, strict=False) if n is None]:
             shown_columns = ", ".join(str(column)[:30] for column in columns[:10])
             raise InputError(
                 f"{what}: no column for {' and '.join(WORDS[name] for name in lacking)} among "
                 f"{shown(shown_columns, 100)}; expected {' and '.join(map(repr, lacking))}: rename "
                 "the columns"
             )
-        return found
+        return at
 
-    if columns := columns_of(given, what):
-        values = [None if at is None else given.iloc[:, at].tolist() for at in places(columns)]
-        for row in range(len(given)):
-            yield tuple(None if some is None else _known(some[row]) for some in values)
+    if columns := columns_of(data, what):
+        values = [None if at is None else data.iloc[:, at].tolist() for at in places(columns)]
+        for row in range(len(data)):
+            yield tuple(None if cells is None else _known(cells[row]) for cells in values)
         return
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable) or is_frame(given):
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable) or is_frame(data):
         raise InputError(
-            f"{what} is {shown_value(given)}; expected a DataFrame with the columns "
+            f"{what} is {shown_value(data)}; expected a DataFrame with the columns "
             f"{', '.join(names[:needed])}, a dict or a list of records: give one of them"
         )
-    seen: dict[tuple[object, ...], list[int | None]] = {}
-    for number, record in enumerate(given, 1):
+    places_of: dict[tuple[object, ...], list[int | None]] = {}
+    for number, record in enumerate(data, 1):
         fields = record._asdict() if hasattr(record, "_asdict") else record
         if isinstance(fields, Mapping):
-            keys, found = tuple(fields), tuple(fields.values())
-            if keys not in seen:
-                seen[keys] = places([*keys])
-            yield tuple(None if at is None else _known(found[at]) for at in seen[keys])
+            keys, values = tuple(fields), tuple(fields.values())
+            if keys not in places_of:
+                places_of[keys] = places([*keys])
+            yield tuple(None if at is None else _known(values[at]) for at in places_of[keys])
         elif isinstance(record, tuple | list) and needed <= len(record) <= len(names):
             padded = (*record, *[None] * (len(names) - len(record)))
             yield tuple(map(_known, padded))

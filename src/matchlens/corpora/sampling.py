@@ -69,15 +69,15 @@ class Candidate:
 
 
 def checked(
-    *,
     collection: Collection,
-    per_grade: int | None,
-    all_judged: bool,
-    depth: int | None,
-    easy: int,
-    seed: int,
-    ideal: str | None,
-    queries: int | None,
+    *,
+    per_grade: int | None = PER_GRADE,
+    all_judged: bool = False,
+    depth: int | None = None,
+    easy: int = 0,
+    seed: int = 0,
+    ideal: str | None = None,
+    queries: int | None = None,
 ) -> Options:
     """The options of `choose`, or an InputError where they are out of range or contradictory."""
     least = {"per_grade": (per_grade, 1), "depth": (depth, 1), "easy": (easy, 0)}
@@ -145,9 +145,6 @@ def usable_queries(
     """The queries that may be drawn, in collection order, each with all its possible candidates.
 
     Candidates are in order of passage id, or in the run's order where they come from a run.
-
-    Args:
-        collection: whose queries; no passage is read here.
     """
     usable: dict[str, list[Candidate]] = {}
     for qid, query in collection.queries.items():
@@ -326,15 +323,15 @@ def easy_negatives(
     if not options.easy:
         return []
     taken = _taken(collection, qid)
-    seen = {_words(texts[candidate.docid]) for candidate in candidates}
+    texts_taken = {_words(texts[candidate.docid]) for candidate in candidates}
     negatives: list[str] = []
     for docid in Draw(options.seed, "easy", qid).order(pool):
         words = _words(texts.get(docid) or "")
-        if docid in taken or words in seen or blank(words) or not is_unicode(words):
+        if docid in taken or words in texts_taken or blank(words) or not is_unicode(words):
             continue
         if docid == qid and _is_own(collection.queries[qid], words):
             continue
-        seen.add(words)
+        texts_taken.add(words)
         negatives.append(docid)
         if len(negatives) == options.easy:
             return sorted(negatives)

@@ -20,14 +20,6 @@ _LABELS = {"num": re.compile(r"(?i)^\s*number:\s*"), "title": re.compile(r"(?i)^
 def json_topic(path: Path, number: int, line: str) -> tuple[str, str]:
     """Id and text of a topic in a JSON line.
 
-    Args:
-        path: the file.
-        number: the line, counted from 1.
-        line: what it holds.
-
-    Raises:
-        InputError: it holds no topic.
-
     >>> json_topic(Path("queries.jsonl"), 1, '{"_id": 7, "text": "warm tea"}')
     ('7', 'warm tea')
     """
@@ -57,13 +49,6 @@ def top_topics(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[i
 
     Tags need not be closed, and a title may go on over several lines; other fields (<desc>,
     <narr>) are passed over.
-
-    Args:
-        path: the file.
-        lines: its lines with their numbers.
-
-    Raises:
-        InputError: a record lacks <num> or <title>, or the file has something else before <top>.
 
     >>> list(top_topics(Path("t"), [(1, "<top><num> Number: 301"), (2, "<title> tea </top>")]))
     [(1, '301', 'tea')]

@@ -58,10 +58,10 @@ class TrecCollection(Collection):
         2
         """
         wanted = set(docids)
-        seen: dict[str, tuple[Path, int]] = {}
+        first_texts: dict[str, tuple[Path, int]] = {}
         texts: dict[str, str] = {}
         for passage in self._passages() if wanted else ():
-            if passage.docid in wanted and passage.agrees(seen):
+            if passage.docid in wanted and passage.agrees(first_texts):
                 texts[passage.docid] = passage.text
         return texts
 
@@ -71,13 +71,13 @@ class TrecCollection(Collection):
         Args:
             docids: passage ids.
         """
-        wanted, out = set(docids), {}
+        wanted, fields = set(docids), {}
         for passage in self._passages() if wanted else ():
-            if passage.docid in wanted and passage.docid not in out:
+            if passage.docid in wanted and passage.docid not in fields:
                 title = passage.title
                 text = passage.text[len(title) + bool(title) :]
-                out[passage.docid] = {"title": title, "text": text}
-        return out
+                fields[passage.docid] = {"title": title, "text": text}
+        return fields
 
     def random_docids(self, n: int, seed: int) -> list[str]:
         """Distinct ids drawn uniformly from the passages that have a text, by one pass.
@@ -159,8 +159,8 @@ def load(
     """
     topics, qrels = Path(topics), Path(qrels)
     run = None if run is None else Path(run)
-    listed = [passages] if isinstance(passages, str | Path) else passages
-    passages = [Path(file) for file in listed]
+    passages = [passages] if isinstance(passages, str | Path) else passages
+    passages = [Path(file) for file in passages]
     if not passages:
         raise InputError("no passages file came; expected at least one: name a .jsonl or .tsv file")
     chosen = topics.name.lstrip(".").split(".")[0] if name is None else name
@@ -283,12 +283,8 @@ def _qrels(path: Path) -> Iterator[tuple[int, str, str, str]]:
         columns = _columns(line, count)
         if len(columns) != count:
             names = "qid iteration docid grade" if count == 4 else "qid docid grade, as in line 1"
-            raise bad_line(
-                path,
-                number,
-                f"{len(columns)} columns in {shown(line)}",
-                f"expected {count}: {names}",
-            )
+            came = f"{len(columns)} columns in {shown(line)}"
+            raise bad_line(path, number, came, f"expected {count}: {names}")
         yield number, columns[0], columns[-2], columns[-1]
 
 
@@ -296,12 +292,8 @@ def _run(path: Path) -> Iterator[tuple[int, str, str, str, str]]:
     for number, line in _lines(path, "qid Q0 docid rank score tag"):
         columns = _columns(line, 6)
         if len(columns) < 6:
-            raise bad_line(
-                path,
-                number,
-                f"{len(columns)} columns in {shown(line)}",
-                "expected 6: qid Q0 docid rank score tag",
-            )
+            came = f"{len(columns)} columns in {shown(line)}"
+            raise bad_line(path, number, came, "expected 6: qid Q0 docid rank score tag")
         if len(columns) > 6 and not columns[3].isdecimal():  # a tag may have spaces, an id not
             raise bad_line(
                 path,
@@ -321,7 +313,7 @@ def _scan(
         for docid in grades:
             judging[docid].append(qid)
     needed = judging.keys() | {docid for docids in run.values() for docid in docids}
-    seen: dict[str, tuple[Path, int]] = {}
+    first_texts: dict[str, tuple[Path, int]] = {}
     differing: list[Passage] = []
     kinds: dict[tuple[str, str], str] = {}
     keys: dict[Path, str] = {}
@@ -336,23 +328,18 @@ def _scan(
                     keys[path] = key
             passage = record.under(keys.get(path))
             if passage.docid in needed:
-                again = passage.docid in seen
-                if not passage.agrees(seen):
+                again = passage.docid in first_texts
+                if not passage.agrees(first_texts):
                     differing.append(passage)
                     odd.add("differing_passages", shown(passage.docid))
                 elif again:
                     odd.add("repeated_passages", shown(passage.docid))
-            if passage.kind:
-                kinds.update(
-                    {(qid, passage.docid): passage.kind for qid in judging.get(passage.docid, ())}
-                )
+            for qid in judging.get(passage.docid, ()) if passage.kind else ():
+                kinds[qid, passage.docid] = passage.kind
         if count == before:
             named = odd.counts["unusable_ids"] > unusable
-            raise (
-                rule.no_usable_id(f"{path}", "passage", odd)
-                if named
-                else _empty(path, "one passage a line")
-            )
+            error = rule.no_usable_id(f"{path}", "passage", odd) if named else None
+            raise error or _empty(path, "one passage a line")
     if differing:
         first = differing[0]
         warnings.warn(

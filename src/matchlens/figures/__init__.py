@@ -2,7 +2,7 @@
 
 matplotlib is used through its objects only: no pyplot, no global settings, no window. The page of a
 results folder draws the same figures (``svg.py``); a table's column ``tip`` holds what it says of
-each row's mark.
+each row's mark. A table that cannot be drawn, or an unknown width, is an :class:`InputError`.
 
 >>> import pandas as pd
 >>> from matchlens import figures

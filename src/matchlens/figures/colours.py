@@ -52,8 +52,7 @@ FILLS: tuple[tuple[str, str], ...] = (
 )
 """Greys, which mean no direction and no class, each with its hatching."""
 COLOURS = LinearSegmentedColormap.from_list(
-    "matchlens",
-    ["#14104f", "#3f4ba0", "#94a6d8", "#f7f7f5", "#f6c98f", "#e39a3b", "#bd6f10"],
+    "matchlens", ["#14104f", "#3f4ba0", "#94a6d8", "#f7f7f5", "#f6c98f", "#e39a3b", "#bd6f10"]
 )
 """Blue (lower) to white to orange (higher). Blue ends darker than orange does, so that the darkest
 cells of a grey print are decreases."""
@@ -112,7 +111,8 @@ def variable(colour: tuple[float, ...]) -> str:
     exact, scales = _variables()
     rgb = np.array(colour[:3])
     name = exact.get(tuple(np.round(rgb * 255).astype(int).tolist()))
-    return f"var(--{name or min(scales, key=lambda one: float(((scales[one] - rgb) ** 2).sum()))})"
+    name = name or min(scales, key=lambda step: float(((scales[step] - rgb) ** 2).sum()))
+    return f"var(--{name})"
 
 
 @cache

@@ -85,11 +85,6 @@ def class_distributions(
         note: what is seen, for the caption.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if a table is empty or lacks a column, if the first holds two rows for one
-            bin, more than six panels or five classes, bins that differ between a head's classes,
-            or negative counts, or if the width is unknown.
-
     Source: the paper's Figure 1c and section 4.
 
     >>> import pandas as pd
@@ -135,8 +130,8 @@ def class_distributions(
         apart = [page.wrap(head.apart, each, SMALL) for head in heads]
         line = page.measure("X", SMALL)[1]
         heading = max(
-            page.measure(name, NORMAL)[1] + page.measure(told or "X", SMALL)[1] + 4.0
-            for name, told in zip(names, apart, strict=True)
+            page.measure(name, NORMAL)[1] + page.measure(words or "X", SMALL)[1] + 4.0
+            for name, words in zip(names, apart, strict=True)
         )
         key = Key.lay(page, classes, left, page.width - left - EDGE, _SIGN)
         room = min(max(each * 0.62, 62.0), 150.0)
@@ -145,13 +140,13 @@ def class_distributions(
         whole = page.grow(inner)
         room += (whole - inner) / rows
         top, drawn = page.bottom + whole, []
-        for i, (head, name, told) in enumerate(zip(heads, names, apart, strict=True)):
+        for i, (head, name, words) in enumerate(zip(heads, names, apart, strict=True)):
             x = left + (i % columns) * (each + _BETWEEN)
             y = top - (i // columns) * (heading + room + between)
             page.text(x, y, name, va="top", fontsize=NORMAL)
-            if told:
+            if words:
                 below = y - page.measure(name, NORMAL)[1] - 1
-                page.text(x, below, told, va="top", fontsize=SMALL)
+                page.text(x, below, words, va="top", fontsize=SMALL)
             axes = page.axes(x, y - heading - room, each, room)
             drawn.append(axes)
             _draw(axes, head, dict(zip(classes, signs, strict=True)))

@@ -85,10 +85,6 @@ def head_map(
         signed: whether numbers may be negative; else the colours begin at 0.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for one head, if the
-            width is unknown, or if not exactly one of measure and words is given.
-
     Source: the paper's Figure 1b, as a map; with a measure, its causal counterpart.
 
     >>> import pandas as pd
@@ -108,14 +104,16 @@ def head_map(
     required(table, ("layer", "head", "diff", "q", "significant"), ("layer", "head"), "head_map")
     layer, head = (integers(table, name) for name in ("layer", "head"))
     rows, columns = int(layer.max()) + 1, int(head.max()) + 1
-    effect = np.full((rows, columns), np.nan)
-    effect[layer, head] = numbers(table, "diff")
-    significant = np.zeros((rows, columns), dtype=bool)
-    significant[layer, head] = table["significant"].eq(True).to_numpy(dtype=bool)
+
+    def grid(values: np.ndarray, empty: object) -> np.ndarray:
+        cells = np.full((rows, columns), empty, dtype=values.dtype)
+        cells[layer, head] = values
+        return cells
+
+    effect = grid(numbers(table, "diff"), np.nan)
+    significant = grid(table["significant"].eq(True).to_numpy(dtype=bool), False)
     most = max(float(np.nanmax(np.abs(effect))), 1e-4)
-    scale = ScalarMappable(Normalize(-most, most), COLOURS)
-    if not signed:
-        scale = ScalarMappable(Normalize(0, most), TINTS)
+    scale = ScalarMappable(Normalize(-most if signed else 0, most), COLOURS if signed else TINTS)
     order = np.lexsort((head, layer, -np.abs(effect[layer, head])))[:NAMED]
     largest = [(int(layer[i]), int(head[i])) for i in order if effect[layer[i], head[i]] != 0]
     page = Page(**look)
@@ -132,9 +130,7 @@ def head_map(
         high = page.grow(up * rows)
         up = high / rows
         axes = page.axes(left, page.bottom, across * columns, high)
-        tips_of = np.full((rows, columns), "", dtype=object)
-        tips_of[layer, head] = tips(table)
-        page.mark(_cells(axes, effect, scale), tips_of.ravel())
+        page.mark(_cells(axes, effect, scale), grid(tips(table), "").ravel())
         for axis, each, needed, count in (
             (axes.xaxis, across, page.widest([str(columns - 1)], SMALL) + 3, columns),
             (axes.yaxis, up, page.measure("0", SMALL)[1], rows),
@@ -220,8 +216,8 @@ def _dots(
     groups: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for row, column in np.argwhere(significant).tolist():
         sign = ("o" if effect[row, column] <= 0 else "^", inks[row, column])
-        low = 0.28 if (row, column) in named else 0.0
-        groups.setdefault(sign, []).append((column, row - low))
+        below = 0.28 if (row, column) in named else 0.0  # of the name in the cell
+        groups.setdefault(sign, []).append((column, row - below))
     for (marker, colour), places in groups.items():
         x, y = zip(*places, strict=True)
         axes.plot(x, y, ls="", ms=size, mew=0, marker=marker, color=colour, label="significant")
@@ -300,10 +296,6 @@ def head_scatter(
         note: a sentence more for the caption.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for one head, or if
-            the width is unknown.
-
     Source: the paper's Figures 1b, 1c and 2.
 
     >>> import pandas as pd
@@ -348,10 +340,8 @@ def head_scatter(
         axes.axvline(0, color=PALE, lw=0.7, zorder=0.5)
         page.y_label(axes, y_label, page.bottom + room / 2)
         if not len(at_x):
-            axes.text(
-                0.5, 0.6, "no head has both numbers", transform=axes.transAxes, va="center",
-                ha="center", fontsize=SMALL,
-            )  # fmt: skip
+            middle = {"transform": axes.transAxes, "va": "center", "ha": "center"}
+            axes.text(0.5, 0.6, "no head has both numbers", fontsize=SMALL, **middle)
         size = 4.4 if len(at_x) <= 200 or page.wide else 3.6
         colours = _colours(points.colour) if colour else None
         _draw(axes, page, points, colours, size)

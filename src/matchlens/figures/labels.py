@@ -91,16 +91,16 @@ def beside(
 
 
 def _meet(
-    ones: Float[np.ndarray, "m 4"], others: Float[np.ndarray, "n 4"]
+    boxes: Float[np.ndarray, "m 4"], others: Float[np.ndarray, "n 4"]
 ) -> Bool[np.ndarray, "m n"]:
     """Which rectangles overlap; touching is none."""
-    apart = 2 * np.abs(ones[:, None, :2] - others[None, :, :2])
-    return np.all(apart < ones[:, None, 2:] + others[None, :, 2:] - 0.01, axis=-1)
+    apart = 2 * np.abs(boxes[:, None, :2] - others[None, :, :2])
+    return np.all(apart < boxes[:, None, 2:] + others[None, :, 2:] - 0.01, axis=-1)
 
 
 def toward(box: Float[np.ndarray, " 4"], other: Float[np.ndarray, " 4"]) -> Float[np.ndarray, " 2"]:
     """Where the line to another rectangle's centre leaves a rectangle."""
-    way = other[:2] - box[:2]
+    line = other[:2] - box[:2]
     with np.errstate(divide="ignore"):
-        part = (box[2:] / 2 / np.abs(way)).min()
-    return box[:2] + min(float(part), 1.0) * way
+        part = (box[2:] / 2 / np.abs(line)).min()
+    return box[:2] + min(float(part), 1.0) * line

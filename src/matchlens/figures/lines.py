@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -121,10 +121,6 @@ def layer_curves(
         impossible: directions that could not be cut, for the caption: they have no curve.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for one point, or if
-            kind or width is unknown.
-
     Source: the paper's Figure 1a.
 
     >>> import pandas as pd
@@ -140,26 +136,29 @@ def layer_curves(
     if kind not in KINDS:
         raise InputError(f"kind {kind!r} is not known; expected one of {', '.join(KINDS)}")
     required(table, CURVE, ("direction", "n"), "layer_curves")
-    originals = numbers(table, "original")
+    mean, originals = numbers(table, "mean"), numbers(table, "original")
     if np.ptp(originals) > 1e-9:
         raise InputError(
             f"column 'original' has several numbers, {originals.min()} to {originals.max()}; "
             "expected one: the value of the ranking without a cut in every row"
         )
-    lines, levels = _curves(table), {"original": float(originals[0]), "random": float(random)}
+    levels = {"original": float(originals[0]), "random": float(random)}
     levels = {name: value for name, value in levels.items() if np.isfinite(value)}
-    lines, bounded = _within_measure(lines, list(levels.values()))
-    values = np.concatenate(
-        [list(levels.values()), *(np.r_[c.value, c.low, c.high] for c in lines)]
-    )
+    ends = (originals + numbers(table, name, known=False) for name in ("ci_low", "ci_high"))
+    *bands, bounded = _within_measure(np.r_[mean, list(levels.values())], *ends)
+    values = np.r_[mean, *bands, list(levels.values())]
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = max((high - low) * 0.04, (0.02 - (high - low)) / 2, abs(high) * 1e-6)
     low, high = low - margin, high + margin
+    names = table["direction"].astype(str).to_numpy(dtype=object)
+    n = integers(table, "n")
+    significant = table["significant"].eq(True).to_numpy(dtype=bool)
+    columns = (n.astype(np.float64), mean, *bands, tips(table), significant)
+    lines = _lines(names, places(list(dict.fromkeys(names))), columns)
     panel = _Panel("", lines, low, high, ticks(low, high, 6), levels)
     absent = ", ".join(arrows(name) for name in impossible)
     note = f"{CURVE_NOTE} Impossible, so not drawn: {absent}." if absent else CURVE_NOTE
-    note += " Bands are drawn between 0 and 1." if bounded else ""
-    n, words = integers(table, "n"), (KINDS[kind], measure, note)
+    words = (KINDS[kind], measure, note + bounded)
     return _drawn(Page(**look), [panel], (int(n.min()), int(n.max())), words, (0.58, 0.36))
 
 
@@ -169,6 +168,7 @@ def layer_profile(
     quantity: str,
     note: str = PROFILE_NOTE,
     label: str = "layer",
+    bounded: bool = False,
     **look: Unpack[Look],
 ) -> Figure:
     """Draw a quantity over the layers, a line for each series, with a band around each.
@@ -184,13 +184,10 @@ def layer_profile(
         quantity: what the values are, such as ``share of a row's attention``.
         note: what lines and bands are, for the caption.
         label: what the x axis counts, in words.
+        bounded: whether the values are a measure's: their bands end at 0 and 1, as in Figure 1a.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for one point, or if
-            the width is unknown.
-
-    Source: science 4, the no-op profile and same-token shares; the paper's section 4.
+    Source: the paper's section 4.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame(
@@ -203,17 +200,25 @@ def layer_profile(
     """
     split = "panel" in table.columns
     required(table, PROFILE, [*(["panel"] if split else []), "series", "layer"], "layer_profile")
-    values = np.concatenate(
-        [numbers(table, name, known=False) for name in ("value", "low", "high")]
-    )
-    scale, in_units = unit(*values)
-    panels = _panels(table, scale, split=split)
+    value, *bands = (numbers(table, name, known=False) for name in ("value", "low", "high"))
+    if bounded:
+        *bands, cut = _within_measure(value, *bands)
+        note += cut
+    scale, in_units = unit(*value, *bands[0], *bands[1])
+    layers, series = integers(table, "layer"), table["series"].astype(str).to_numpy(dtype=object)
+    columns = (layers.astype(np.float64), *(part / scale for part in (value, *bands)), tips(table))
+    panel_of = table["panel"].astype(str) if split else pd.Series("", index=table.index)
+    signs, panels = places(list(dict.fromkeys(series))), []
+    for name in dict.fromkeys(panel_of):
+        lines = _lines(series, signs, columns, (panel_of == name).to_numpy(dtype=bool))
+        values = [part for line in lines for part in (line.value, line.low, line.high)]
+        least, most = reach(np.concatenate(values), 0.04) if lines else (0.0, 1.0)
+        panels.append(_Panel(name, lines, least, most, ticks(least, most, 5), {}))
     names = "".join(name for panel in panels for name in (panel.name, *panel.labels))
     explained = "→" in arrows(note) or "→" not in arrows(names + look.get("title", ""))
     caption = note if explained else f"{note} {READS}"
     shape = (0.36, 0.24) if len(panels) > 1 else (0.5, 0.34)
     words = (label, arrows(quantity) + in_units, caption)
-    layers = integers(table, "layer")
     return _drawn(Page(**look), panels, (int(layers.min()), int(layers.max())), words, shape)
 
 
@@ -224,15 +229,7 @@ def _drawn(
     words: tuple[str, str, str],
     shape: tuple[float, float],
 ) -> Figure:
-    """Draw panels one below the other, which share the layers, with labels at the lines' ends.
-
-    Args:
-        page: the sheet.
-        panels: the panels.
-        layers: the first and the last one.
-        words: what x counts, what y is, the caption.
-        shape: a panel's height by the sheet's width, in a column and on a page.
-    """
+    """Draw panels one below the other, which share the layers, with labels at the lines' ends."""
     label, y_words, note = words
     with style():
         page.frame(label, note)
@@ -317,7 +314,7 @@ def _panel(
         end = np.flatnonzero(np.isfinite(line.value))[-1]
         x = left + float(line.layer[end] - first + pad) / (last - first + 2 * pad) * across
         start, rank = (x, up(float(line.value[end]))), float(np.nanmean(line.value))
-        labels.append(_EndLabel(names[line.name], start, rank, *_sign(line.sign), number))
+        labels.append(_EndLabel(names[line.name], start, rank, *PALETTE[line.sign], number))
     for name, value in panel.levels.items():
         labels.append(_EndLabel(name, (left + across, up(value)), value, GREY, ""))
     if labels:
@@ -371,66 +368,36 @@ def _layer_ticks(page: Page, axes: Axes, first: int, last: int, across: float) -
     axes.set_xticks(shown, [str(n) for n in shown])
 
 
-def _curves(table: pd.DataFrame) -> list[_Line]:
-    """The curves in the table's order, each by rising n."""
-    names = table["direction"].astype(str).to_numpy(dtype=object)
-    n = integers(table, "n").astype(np.float64)
-    mean, original = numbers(table, "mean"), numbers(table, "original")
-    low, high = (original + numbers(table, name, known=False) for name in ("ci_low", "ci_high"))
-    significant = table["significant"].eq(True).to_numpy(dtype=bool)
-    curves = []
-    for name, sign in places(list(dict.fromkeys(map(str, names)))).items():
-        rows = np.flatnonzero(names == name)
-        rows = rows[np.argsort(n[rows], kind="stable")]
-        parts = (values[rows] for values in (n, mean, low, high, tips(table), significant))
-        curves.append(_Line(str(name), sign, *parts))
-    return curves
+def _lines(
+    names: np.ndarray,
+    signs: dict[str, int],
+    columns: Sequence[np.ndarray],
+    own: np.ndarray | bool = True,
+) -> list[_Line]:
+    """Lines by rising layer, from a :class:`_Line`'s columns; one without a number is left out."""
+    lines = []
+    for name, sign in signs.items():
+        rows = np.flatnonzero(own & (names == name))
+        rows = rows[np.argsort(columns[0][rows], kind="stable")]
+        line = _Line(name, sign, *(column[rows] for column in columns))
+        lines += [line] if np.isfinite(line.value).any() else []
+    return lines
 
 
-def _panels(table: pd.DataFrame, scale: float, *, split: bool) -> list[_Panel]:
-    """The panels and their lines in the table's order; a series has one sign in all panels."""
-    layer = integers(table, "layer").astype(np.float64)
-    series = table["series"].astype(str).to_numpy(dtype=object)
-    where = table["panel"].astype(str).to_numpy(dtype=object) if split else np.full(len(table), "")
-    columns = [numbers(table, name, known=False) / scale for name in ("value", "low", "high")]
-    signs = places(list(dict.fromkeys(map(str, series))))
-    panels = []
-    for panel in dict.fromkeys(where):
-        lines, values = [], [np.zeros(0)]
-        for name, sign in signs.items():
-            rows = np.flatnonzero((where == panel) & (series == name))
-            rows = rows[np.argsort(layer[rows], kind="stable")]
-            value, low, high = (values[rows] for values in columns)
-            if np.isfinite(value).any():
-                lines.append(_Line(name, sign, layer[rows], value, low, high, tips(table)[rows]))
-                values += [value, low, high]
-        least, most = reach(np.concatenate(values), 0.04) if lines else (0.0, 1.0)
-        panels.append(_Panel(str(panel), lines, least, most, ticks(least, most, 5), {}))
-    return panels
-
-
-def _sign(i: int) -> tuple[str, str]:
-    return PALETTE[i % len(PALETTE)]
-
-
-def _within_measure(lines: list[_Line], levels: list[float]) -> tuple[list[_Line], bool]:
-    """The lines with bands from 0 to 1 where the measure lies there, and whether one was cut.
-
-    Few queries have intervals far beyond what the measure can be, which would flatten the curves.
-    """
-    values = np.concatenate([levels, *(line.value for line in lines)])
-    if np.nanmin(values) < 0 or np.nanmax(values) > 1:
-        return lines, False
-    cut = [replace(line, low=line.low.clip(0, 1), high=line.high.clip(0, 1)) for line in lines]
-    beyond = any(
-        np.nanmin(line.low, initial=0) < 0 or np.nanmax(line.high, initial=1) > 1 for line in lines
-    )
-    return cut, beyond
+def _within_measure(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Bands that end at 0 and 1 where the measure's values do, and a sentence where one was cut."""
+    # Intervals of few queries reach far beyond what a measure can be, which flattens the curves.
+    if np.nanmin(values, initial=0) < 0 or np.nanmax(values, initial=1) > 1:
+        return low, high, ""
+    beyond = np.nanmin(low, initial=0) < 0 or np.nanmax(high, initial=1) > 1
+    return low.clip(0, 1), high.clip(0, 1), " Bands are drawn between 0 and 1." if beyond else ""
 
 
 def _draw(page: Page, axes: Axes, line: _Line, number: int, *, crowded: bool) -> None:
     """A line, its band, and its marks; an interval without neighbours is a bar."""
-    colour, marker = _sign(line.sign)
+    colour, marker = PALETTE[line.sign]
     layer, value, low, high = line.layer, line.value, line.low, line.high
     known = np.isfinite(low) & np.isfinite(high)
     band = axes.fill_between(

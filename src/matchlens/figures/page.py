@@ -44,12 +44,7 @@ EDGE = 3.0
 """Points that stay empty at the sheet's edges."""
 MINUS = "\N{MINUS SIGN}"
 READS = "X→Y: X reads Y."
-BREAKS = (
-    r"(?<=\s)",
-    r"(?<=[\s+])",
-    r"(?<=[\s+→])|(?=[@#~])",
-    r"(?<=[\s+→,])|(?=[@#~])",
-)
+BREAKS = (r"(?<=\s)", r"(?<=[\s+])", r"(?<=[\s+→])|(?=[@#~])", r"(?<=[\s+→,])|(?=[@#~])")
 """Where a text may be broken, the better places first."""
 _GAP = 9.0
 TICK = 5.0
@@ -381,11 +376,7 @@ def arrows(text: str) -> str:
 
 
 def required(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str], what: str) -> None:
-    """Check a table before it is drawn.
-
-    Raises:
-        InputError: if it has no rows, lacks a column, or says two things of one key.
-    """
+    """Refuse a table without rows or a column, or with two rows for one key."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise InputError(
@@ -404,16 +395,7 @@ def required(table: pd.DataFrame, columns: Sequence[str], key: Sequence[str], wh
 
 
 def numbers(table: pd.DataFrame, column: str, *, known: bool = True) -> Float[np.ndarray, " rows"]:
-    """A column as numbers.
-
-    Args:
-        table: the table.
-        column: the column's name.
-        known: whether every number must be known (no NaN, no infinity).
-
-    Raises:
-        InputError: if it holds something else, or nothing where a number must be.
-    """
+    """A column as numbers."""
     try:
         values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError) as error:
@@ -434,11 +416,7 @@ def tips(table: pd.DataFrame) -> np.ndarray:
 
 
 def integers(table: pd.DataFrame, column: str) -> Int[np.ndarray, " rows"]:
-    """A column as whole numbers from 0.
-
-    Raises:
-        InputError: if it holds something else.
-    """
+    """A column as whole numbers from 0."""
     values = numbers(table, column)
     if (values < 0).any() or (values != np.floor(values)).any():
         raise InputError(

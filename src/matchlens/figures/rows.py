@@ -63,12 +63,6 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
         measure: the measure's name, such as ``nDCG@10``.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column or holds two rows for a cut and a way,
-            or if the width is unknown.
-
-    Source: science 2, the five hows; the paper cuts by ``zero`` only.
-
     >>> import pandas as pd
     >>> table = pd.DataFrame(
     ...     {"cut": ["Q->D", "Q->D", "D->D", "D->D"], "how": ["zero", "mask"] * 2,
@@ -113,12 +107,12 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
             known = np.isfinite(low[rows]) & np.isfinite(high[rows])
             ends = low[rows][known], high[rows][known]
             axes.hlines(y[known], *ends, color=colour, lw=0.8, zorder=2)
-            for some, face in ((~significant[rows], "white"), (significant[rows], colour)):
+            for kept, face in ((~significant[rows], "white"), (significant[rows], colour)):
                 (marks,) = axes.plot(
-                    diff[rows][some], y[some], ls="", marker=marker, ms=3.0, mec=colour, mew=0.7,
+                    diff[rows][kept], y[kept], ls="", marker=marker, ms=3.0, mec=colour, mew=0.7,
                     mfc=face, zorder=3, label=name if face != "white" else f"_{name}",
                 )  # fmt: skip
-                page.mark(marks, tips(table)[rows[some]])
+                page.mark(marks, tips(table)[rows[kept]])
         axes.set_xticks(*page.ticks((least, most), across, 9 if page.wide else 6, over=6.0))
         if signs is not None:
             marks = zip(signs.write(page.bottom + room), hows.values(), strict=True)
@@ -131,11 +125,7 @@ def comparison(table: pd.DataFrame, *, measure: str, **look: Unpack[Look]) -> Fi
 
 
 def set_effects(
-    table: pd.DataFrame,
-    *,
-    measure: str,
-    note: str = SETS_NOTE,
-    **look: Unpack[Look],
+    table: pd.DataFrame, *, measure: str, note: str = SETS_NOTE, **look: Unpack[Look]
 ) -> Figure:
     """Draw the change of the measure when sets of heads are cut, against random sets.
 
@@ -151,12 +141,6 @@ def set_effects(
         measure: the measure's name, such as ``nDCG@10``.
         note: what the marks mean, for the caption.
         look: see :class:`Look`.
-
-    Raises:
-        InputError: if the table is empty, lacks a column, holds two rows for a set and a draw or
-            no row of a set itself, or if the width is unknown.
-
-    Source: science 4, matching heads, cut as in section 2.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame(
@@ -270,12 +254,7 @@ def shares(
         note: what is seen, for the caption.
         look: see :class:`Look`.
 
-    Raises:
-        InputError: if the table is empty, lacks a column, holds two rows for one share or more
-            bars or terms than can be drawn, if the shares of a bar do not sum to 1, or if the
-            width is unknown.
-
-    Source: science 5, the hypothesis; the paper's section on circuits takes cross terms for 0.
+    Source: the paper's section on circuits, which takes cross terms for 0.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame(

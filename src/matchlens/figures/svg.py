@@ -150,11 +150,11 @@ class _Renderer(RendererBase):
         out = []
         for series, row in self.drawn.items():
             parts = []
-            for shared, some in groupby(row, key=lambda one: one[2][1:]):
+            for shared, items in groupby(row, key=lambda item: item[2][1:]):
                 shapes = [
                     tag(name, *([tag("title", tip)] if tip else []), *text,
                         **dict(place), fill=paint[0][1])
-                    for name, place, paint, tip, *text in some
+                    for name, place, paint, tip, *text in items
                 ]  # fmt: skip
                 how = {name: value for name, value in shared if value is not None}
                 parts += [tag("g", *shapes, **how)] if how else shapes
@@ -176,10 +176,7 @@ def _paint(gc: GraphicsContextBase, face: Any) -> tuple[tuple[str, Any], ...]:
         ("fill-opacity", f"{face_alpha:.2g}" if face is not None and 0 < face_alpha < 1 else None),
         ("stroke-width", f"{wide:.2g}" if stroked else None),
         ("stroke-opacity", f"{edge[3]:.2g}" if stroked and edge[3] < 1 else None),
-        (
-            "stroke-dasharray",
-            " ".join(f"{dash:.2g}" for dash in dashes) or None,
-        ),
+        ("stroke-dasharray", " ".join(f"{dash:.2g}" for dash in dashes) or None),
     )
 
 
@@ -197,12 +194,12 @@ def _commands(points: np.ndarray, codes: Any) -> str:
             k += 1
             continue
         count = _LENGTHS.get(codes[k], 1)
-        some = [(short(x), short(y)) for x, y in points[k : k + count].tolist()]
-        if codes[k] == Path.LINETO and last[1] == some[0][1]:
-            out.append(f"H{some[0][0]}")
-        elif codes[k] == Path.LINETO and last[0] == some[0][0]:
-            out.append(f"V{some[0][1]}")
+        ends = [(short(x), short(y)) for x, y in points[k : k + count].tolist()]
+        if codes[k] == Path.LINETO and last[1] == ends[0][1]:
+            out.append(f"H{ends[0][0]}")
+        elif codes[k] == Path.LINETO and last[0] == ends[0][0]:
+            out.append(f"V{ends[0][1]}")
         else:
-            out.append(_LETTERS[codes[k]] + " ".join(f"{x},{y}" for x, y in some))
-        last, k = some[-1], k + count
+            out.append(_LETTERS[codes[k]] + " ".join(f"{x},{y}" for x, y in ends))
+        last, k = ends[-1], k + count
     return "".join(out)

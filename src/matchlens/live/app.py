@@ -26,10 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from matchlens._version import __version__
 from matchlens.errors import InputError
 from matchlens.live.experiment import Experiment
-from matchlens.live.exporting import environment, own, theme
+from matchlens.live.exporting import theme
 from matchlens.live.microscope import Microscope
 from matchlens.live.work import Job, Tell, Worker
-from matchlens.report.page.pair_view import asset
+from matchlens.report.html import LIVE, asset, environment
 from matchlens.report.texts import embedded
 
 MOST_BYTES = 4 * 2**20
@@ -52,14 +52,7 @@ SHARED = {
 
 
 class Guard:
-    """Lets in only who knows the token and comes from this server's own page.
-
-    Args:
-        app: what is guarded.
-        token: what the page's address has after ``?token=``.
-        port: where the server listens.
-        inside: whether a notebook may show the page inside it.
-    """
+    """Admit only requests that know the token and come from this server's own page."""
 
     def __init__(self, app: ASGIApp, token: str, port: int, inside: bool) -> None:
         self.app, self.token, self.inside = app, token.encode(), inside
@@ -69,7 +62,7 @@ class Guard:
         self.origins = {f"http://{host}" for host in self.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on with a bound on the body and headers of our own."""
+        """Refuse, or pass on with a limit on the body and security headers on the answer."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -109,22 +102,21 @@ class Guard:
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
 
-        def one(name: str) -> str:
+        def header(name: str) -> str:
             return ",".join(headers.get(name, []))
 
-        if one("host") not in self.hosts:
+        if header("host") not in self.hosts:
             return 421, "This server answers as 127.0.0.1 and localhost alone."
-        origin, site = one("origin"), one("sec-fetch-site")
+        origin, site = header("origin"), header("sec-fetch-site")
         page = scope["path"] == "/"
-        if origin and origin not in self.origins:
-            return 403, "Another site asked; only this server's own page may."
-        if site not in ("", "same-origin", "none") and not page:
+        foreign = site not in ("", "same-origin", "none") and not page
+        if foreign or (origin and origin not in self.origins):
             return 403, "Another site asked; only this server's own page may."
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-        given = query.get("token", "") if page else one("x-matchlens-token")
-        if not hmac.compare_digest(given.encode(), self.token):
+        token = query.get("token", "") if page else header("x-matchlens-token")
+        if not hmac.compare_digest(token.encode(), self.token):
             return 403, "The token is missing or wrong: open the address that matchlens printed."
-        length = one("content-length")
+        length = header("content-length")
         if length and (not length.isdecimal() or int(length[:12]) > MOST_BYTES):
             return 413, f"More than {MOST_BYTES:,} bytes; expected fewer or shorter passages."
         return 0, ""
@@ -139,26 +131,27 @@ class UnreadableError(ValueError):
 
 
 class Live:
-    """The application's answers.
-
-    Args:
-        microscope: what is asked.
-        worker: runs what needs a model.
-        inside: whether a notebook may show the page inside it.
-    """
+    """The application's answers; ``inside`` says whether a notebook may frame the page."""
 
     def __init__(self, microscope: Microscope, worker: Worker, inside: bool) -> None:
         self.microscope, self.worker, self.inside = microscope, worker, inside
         self.about = {**microscope.about(), "version": __version__}
 
     def routes(self) -> list[Route]:
-        """Where each question is asked."""
+        """The address of each question; all but ``run`` are answered without a model run."""
+        scope = self.microscope
+        answers: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {
+            "queries": lambda body: scope.list_queries(str(body.get("search", ""))[:400]),
+            "candidates": lambda body: scope.candidates(body.get("query")),
+            "cuts": lambda body: scope.read_cuts(body.get("model"), body.get("text")),
+            "lines": lambda body: {"lines": scope.lines(Experiment.of(body, scope.count))},
+        }
         return [
             Route("/", self.page),
-            Route("/api/queries", self.plain(self._queries), methods=["POST"]),
-            Route("/api/candidates", self.plain(self._candidates), methods=["POST"]),
-            Route("/api/cuts", self.plain(self._cuts), methods=["POST"]),
-            Route("/api/lines", self.plain(self._lines), methods=["POST"]),
+            *(
+                Route(f"/api/{name}", self.plain(answer), methods=["POST"])
+                for name, answer in answers.items()
+            ),
             Route("/api/run", self.run, methods=["POST"]),
         ]
 
@@ -166,13 +159,13 @@ class Live:
         """The page, whole; its script and styles carry a nonce."""
         nonce = secrets.token_urlsafe(16)
         text = (
-            environment()
+            environment(LIVE)
             .get_template("live.html.j2")
             .render(
                 nonce=nonce,
-                style=Markup(f"{theme()}{asset('pair.css')}{own('live.css')}"),  # noqa: S704 - ours
+                style=Markup(f"{theme()}{asset('pair.css')}{asset('live.css', LIVE)}"),  # noqa: S704 - ours
                 pair=Markup(asset("pair.js")),  # noqa: S704 - ours
-                script=Markup(own("live.js")),  # noqa: S704 - ours
+                script=Markup(asset("live.js", LIVE)),  # noqa: S704 - ours
                 data=Markup(embedded(self.about)),  # noqa: S704 - it closes no element
             )
         )
@@ -189,49 +182,37 @@ class Live:
 
         async def endpoint(request: Request) -> JSONResponse:
             try:
-                return JSONResponse(answer(await _asked(request)))
+                return JSONResponse(answer(await _body(request)))
             except (InputError, UnreadableError, TooLargeError) as error:
                 return _refused(error)
 
         return endpoint
 
-    def _queries(self, asked: Mapping[str, Any]) -> Mapping[str, object]:
-        return self.microscope.list_queries(str(asked.get("search", ""))[:400])
-
-    def _candidates(self, asked: Mapping[str, Any]) -> Mapping[str, object]:
-        return self.microscope.candidates(asked.get("query"))
-
-    def _cuts(self, asked: Mapping[str, Any]) -> Mapping[str, object]:
-        return self.microscope.read_cuts(asked.get("model"), asked.get("text"))
-
-    def _lines(self, asked: Mapping[str, Any]) -> Mapping[str, object]:
-        return {"lines": self.microscope.lines(Experiment.of(asked, self.microscope.count))}
-
     async def run(self, request: Request) -> StreamingResponse | JSONResponse:
-        """What runs a model: a line of JSON for each thing to tell, the result in the last."""
+        """Run a model; stream a line of JSON for each message, the result in the last."""
         try:
-            asked = await _asked(request)
-            kind, client = str(asked.get("kind")), str(asked.get("client", ""))[:64]
+            body = await _body(request)
+            kind, client = str(body.get("kind")), str(body.get("client", ""))[:64]
             if kind not in REPLACED:
                 raise UnreadableError(f"no request is of the kind {kind!r:.40}")
-            experiment = Experiment.of(asked, self.microscope.count)
+            experiment = Experiment.of(body, self.microscope.count)
             works: dict[str, Callable[[Tell], Mapping[str, object]]] = {
                 "score": lambda tell: self.microscope.score(experiment),
                 "words": lambda tell: self.microscope.words(experiment, tell),
                 "why": lambda tell: self.microscope.why(experiment, tell),
                 "page": lambda tell: self.microscope.page(
-                    experiment, str(asked.get("title", ""))[:200]
+                    experiment, str(body.get("title", ""))[:200]
                 ),
             }
-            loop, told = asyncio.get_running_loop(), asyncio.Queue[Mapping[str, object]]()
+            loop, messages = asyncio.get_running_loop(), asyncio.Queue[Mapping[str, object]]()
 
-            def tell(what: Mapping[str, object]) -> None:
+            def tell(message: Mapping[str, object]) -> None:
                 with suppress(RuntimeError):  # the server has stopped meanwhile
-                    loop.call_soon_threadsafe(told.put_nowait, what)
+                    loop.call_soon_threadsafe(messages.put_nowait, message)
 
             replaced = set(REPLACED[kind])
             if kind == "score":  # each model, old texts and new: none of these replaces another
-                replaced = {f"score {(slot := int(asked.get('slot') == 1) + 2 * experiment.model)}"}
+                replaced = {f"score {(slot := int(body.get('slot') == 1) + 2 * experiment.model)}"}
                 replaced |= {"words", "why"} if slot % 2 == 0 else set()
                 kind = f"score {slot}"
             urgent = kind.startswith("score")
@@ -239,60 +220,48 @@ class Live:
             self.worker.submit(job)
         except (InputError, UnreadableError, TooLargeError) as error:
             return _refused(error)
-        return StreamingResponse(self._told(job, told), media_type="application/x-ndjson")
+        return StreamingResponse(self._stream(job, messages), media_type="application/x-ndjson")
 
-    async def _told(
-        self, job: Job, told: asyncio.Queue[Mapping[str, object]]
+    async def _stream(
+        self, job: Job, messages: asyncio.Queue[Mapping[str, object]]
     ) -> AsyncIterator[bytes]:
         try:
             while True:
-                what = await told.get()
-                yield json.dumps(what, separators=(",", ":")).encode() + b"\n"
-                if what.keys() & {"result", "error", "cancelled"}:
+                message = await messages.get()
+                yield json.dumps(message, separators=(",", ":")).encode() + b"\n"
+                if message.keys() & {"result", "error", "cancelled"}:
                     return
         finally:  # also where the browser has gone
             self.worker.cancel(job)
 
 
 def _refused(error: Exception) -> JSONResponse:
-    """What a person typed and cannot be used is an answer like others; the page shows it."""
+    """The error as JSON. Input that cannot be used has status 200: the page shows the message."""
     if isinstance(error, TooLargeError):
-        said = f"more than {MOST_BYTES:,} bytes came; expected fewer or shorter passages"
-        return JSONResponse({"error": said}, 413)
+        message = f"more than {MOST_BYTES:,} bytes came; expected fewer or shorter passages"
+        return JSONResponse({"error": message}, 413)
     return JSONResponse({"error": str(error)}, 400 if isinstance(error, UnreadableError) else 200)
 
 
-async def _asked(request: Request) -> Mapping[str, Any]:
-    """The JSON object of a request.
-
-    Raises:
-        UnreadableError: if it is none.
-    """
+async def _body(request: Request) -> Mapping[str, Any]:
+    """The JSON object of a request."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise UnreadableError("expected Content-Type: application/json")
     try:
-        asked = json.loads(await request.body())
+        body = json.loads(await request.body())
     except (ValueError, RecursionError):
         raise UnreadableError("expected JSON") from None
     except ClientDisconnect:  # nobody reads the answer
         raise UnreadableError("the request ended before its body did") from None
-    if not isinstance(asked, dict):
+    if not isinstance(body, dict):
         raise UnreadableError("expected a JSON object")
-    return asked
+    return body
 
 
 def application(
     microscope: Microscope, worker: Worker, token: str, port: int, *, inside: bool = False
 ) -> ASGIApp:
-    """The guarded application.
-
-    Args:
-        microscope: what is asked.
-        worker: runs what needs a model.
-        token: what the page's address must have.
-        port: where the server listens.
-        inside: whether a notebook may show the page inside it.
-    """
+    """The guarded application."""
     live = Live(microscope, worker, inside)
     return Guard(Starlette(routes=live.routes()), token, port, inside)

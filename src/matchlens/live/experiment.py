@@ -40,49 +40,33 @@ class Experiment:
     parts: tuple[tuple[PartSpan, ...], ...] = ()
 
     @classmethod
-    def of(cls, asked: Mapping[str, object], models: int) -> Experiment:
-        """Check an experiment.
-
-        Args:
-            asked: what a browser has sent.
-            models: how many models there are.
-
-        Raises:
-            InputError: if something in it cannot be used.
-        """
-        number, query, passages, cuts = (
-            asked.get(name) for name in ("model", "query", "passages", "cuts")
-        )
+    def of(cls, body: Mapping[str, object], models: int) -> Experiment:
+        """Check the experiment that a browser has sent."""
+        number, passages, cuts = (body.get(name) for name in ("model", "passages", "cuts"))
         if not isinstance(number, int) or not 0 <= number < models:
             raise InputError(f"the model is {number!r:.40}; expected a number below {models}")
-        listed = passages if isinstance(passages, list) else []
-        if not 1 <= len(listed) <= MOST_PASSAGES:
+        passages = passages if isinstance(passages, list) else []
+        if not 1 <= len(passages) <= MOST_PASSAGES:
             raise InputError(
-                f"{len(listed)} passages came; expected 1 to {MOST_PASSAGES}: add or remove some"
+                f"{len(passages)} passages came; expected 1 to {MOST_PASSAGES}: add or remove some"
             )
-        texts = [_text(f"passage {place}", text) for place, text in enumerate(listed, 1)]
+        texts = [_text(f"passage {place}", text) for place, text in enumerate(passages, 1)]
         if cuts is not None and not isinstance(cuts, list):
             raise InputError(f"the cuts are {cuts!r:.60}; expected a list of texts: ['Q->D']")
-        return cls(number, _text("the query", query), tuple(texts), parsed(cuts or []))
+        query = _text("the query", body.get("query"))
+        return cls(number, query, tuple(texts), parsed(cuts or []))
 
     @property
     def pairs(self) -> list[Pair]:
         """The pairs, in order, each with its letter."""
         parts = self.parts or ((),) * len(self.passages)
         return [
-            Pair("query", f"passage {letter}", self.query, text, 0, judged=False, parts=some)
-            for letter, text, some in zip(LETTERS, self.passages, parts, strict=False)
+            Pair("query", f"passage {letter}", self.query, text, 0, judged=False, parts=spans)
+            for letter, text, spans in zip(LETTERS, self.passages, parts, strict=False)
         ]
 
     def only(self, count: int) -> Experiment:
-        """The first passages alone.
-
-        Args:
-            count: how many.
-
-        Raises:
-            InputError: if there are fewer.
-        """
+        """The first passages alone."""
         if len(self.passages) < count:
             raise InputError(
                 f"{len(self.passages)} passage is there; expected {count} or more, so that one "
@@ -92,42 +76,31 @@ class Experiment:
 
 
 class KnownParts:
-    """The parts of one's own that the texts of a collection have.
-
-    Args:
-        pairs: queries with candidates.
-    """
+    """The parts of one's own that the texts of a collection have."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.own = named_parts(pairs)
-        self._of_pair = {(one.query, one.text): one.parts for one in pairs if one.parts}
+        self._of_pair = {(pair.query, pair.text): pair.parts for pair in pairs if pair.parts}
         self._of_query = {
             query: tuple(span for span in spans if span.of == "Q")
             for (query, _), spans in self._of_pair.items()
         }
 
     def on(self, experiment: Experiment) -> Experiment:
-        """An experiment with the parts of its texts: those that stand in the collection have some.
-
-        Args:
-            experiment: texts and cuts.
-
-        Raises:
-            InputError: if a cut names a part that none of its texts has.
-        """
+        """The experiment, with the parts of those of its texts that are in the collection."""
         query = experiment.query
         of_query = self._of_query.get(query, ())
         parts = tuple(self._of_pair.get((query, text), of_query) for text in experiment.passages)
-        there = {span.name for spans in parts for span in spans}
+        names = {span.name for spans in parts for span in spans}
         for cut in experiment.cuts:
             for part in cut.own_parts:
-                if part.name not in there:
+                if part.name not in names:
                     raise InputError(
                         f"cut {str(cut)!r:.80} names {part.name}, and none of these texts has it; "
                         "expected a query of the collection with its passages, as they stand: "
                         "choose one, or take the cut away"
                     )
-        return replace(experiment, parts=parts if there else ())
+        return replace(experiment, parts=parts if names else ())
 
 
 def _text(what: str, text: object) -> str:
@@ -143,14 +116,7 @@ def _text(what: str, text: object) -> str:
 
 
 def parsed(texts: list[object]) -> tuple[Cut, ...]:
-    """The cuts that texts describe.
-
-    Args:
-        texts: the cuts' texts, from a browser.
-
-    Raises:
-        InputError: if one cannot be read or made here.
-    """
+    """The cuts that texts describe."""
     if len(texts) > MOST_CUTS or any(
         not isinstance(text, str) or len(text) > LONGEST_CUT for text in texts
     ):
@@ -171,10 +137,6 @@ def parsed(texts: list[object]) -> tuple[Cut, ...]:
 def directions(cut: Cut, parts: tuple[Part, ...]) -> list[str]:
     """The single directions that a cut names, as rows of the page's matrix.
 
-    Args:
-        cut: the cut.
-        parts: the parts of the model's input.
-
     >>> directions(Cut.parse("{Q,D}->Q"), NAMED), directions(Cut.parse("Q->All"), NAMED)[:2]
     (['Q->Q', 'D->Q'], ['Q->CLS', 'Q->Q'])
     """
@@ -184,7 +146,7 @@ def directions(cut: Cut, parts: tuple[Part, ...]) -> list[str]:
             if direction.right is None and Part.OTHER in parts:
                 out.append(f"{left}->All")  # a prompt's words have no column of their own
             else:
-                there = tuple(part for part in NAMED if part in parts)
-                right = there if direction.right is None else direction.right
-                out += [f"{left}->{one}" for one in right]
+                named = (part for part in NAMED if part in parts)
+                right = named if direction.right is None else direction.right
+                out += [f"{left}->{part}" for part in right]
     return list(dict.fromkeys(out))

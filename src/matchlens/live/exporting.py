@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from matchlens._version import __version__
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.live.experiment import LETTERS, Experiment
-from matchlens.report.page.pair_view import asset, colours, steps
+from matchlens.report.html import LIVE, asset, environment, source_hash
+from matchlens.report.page.pair_view import colours, steps
 from matchlens.report.texts import num, shown
 
 if TYPE_CHECKING:
@@ -24,24 +20,6 @@ if TYPE_CHECKING:
 
 LIMIT = 2_000_000
 """Most bytes of the saved page."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Scores and ranks of the passages.
-
-    Args:
-        scores: under the cuts, logits.
-        ranks: under the cuts, each with how many share it.
-        plain: without cuts, logits.
-        plain_ranks: without cuts.
-    """
-
-    scores: list[float]
-    ranks: list[list[int]]
-    plain: list[float]
-    plain_ranks: list[list[int]]
-    FIELDS: ClassVar = ("scores", "ranks", "plain", "plain_ranks")
 
 
 def merged(cuts: tuple[Cut, ...]) -> tuple[Cut, ...]:
@@ -65,18 +43,13 @@ def merged(cuts: tuple[Cut, ...]) -> tuple[Cut, ...]:
 
 
 def python_lines(model: Reranker, experiment: Experiment) -> str:
-    """The lines of Python that print the same scores.
-
-    Args:
-        model: the model.
-        experiment: texts and cuts.
-    """
+    """The lines of Python that print the same scores."""
     cuts = merged(experiment.cuts)
     options: dict[str, object] = {}
     if model.dtype != "float32":
         options["dtype"] = model.dtype
-    if (asked := model.limits.get("--max-length")) is not None:
-        options["max_length"] = asked
+    if (max_length := model.limits.get("--max-length")) is not None:
+        options["max_length"] = max_length
     if model.negate:
         options["negate"] = True
     if (label := getattr(model.family, "label", None)) is not None:
@@ -84,10 +57,10 @@ def python_lines(model: Reranker, experiment: Experiment) -> str:
     if (revision := model.identity.get("revision")) is not None:
         options["revision"] = revision
     loading = "".join(f", {name}={value!r}" for name, value in options.items())
-    made = f"matchlens.load({model.name!r}{loading})"
+    loaded = f"matchlens.load({model.name!r}{loading})"
     if (wrapped := model.identity.get("object")) is not None:  # its weights need not be the hub's
-        made = f"...  # the {wrapped} that the server got: give it here"
-    lines = ["import matchlens", "", f"model = {made}"]
+        loaded = f"...  # the {wrapped} that the server got: give it here"
+    lines = ["import matchlens", "", f"model = {loaded}"]
     if model.chosen:
         lines.append("# The server was given a prompt: give load() the same.")
     passages = "".join(f"    {text!r},\n" for text in experiment.passages)
@@ -105,7 +78,7 @@ def python_lines(model: Reranker, experiment: Experiment) -> str:
 def _python_pairs(experiment: Experiment) -> list[str]:
     if not any(cut.own_parts for cut in experiment.cuts):
         return ["pairs = [(query, text) for text in passages]"]
-    listed = "".join(f"    {tuple(map(tuple, some))!r},\n" for some in experiment.parts)
+    listed = "".join(f"    {tuple(map(tuple, spans))!r},\n" for spans in experiment.parts)
     return [
         f"parts = [\n{listed}]",
         "pairs = [",
@@ -116,7 +89,12 @@ def _python_pairs(experiment: Experiment) -> list[str]:
 
 
 def page_of(
-    title: str, model: str, experiment: Experiment, ranking: Ranking, lines: str, view: str
+    title: str,
+    model: str,
+    experiment: Experiment,
+    ranking: Mapping[str, Any],
+    lines: str,
+    view: str,
 ) -> str:
     """The page that is saved: one file, which asks no server for anything.
 
@@ -124,34 +102,34 @@ def page_of(
         title: what it is called.
         model: the model's name.
         experiment: texts and cuts.
-        ranking: scores and ranks.
+        ranking: what :meth:`Microscope.score` returned: ``scores``, ``ranks`` and, without cuts,
+            ``plain``, ``plain_ranks``.
         lines: lines of Python that give the same numbers.
         view: the pair view's HTML; empty where there is none.
-
-    Raises:
-        InputError: if it would be too large.
     """
-    every = (*ranking.scores, *ranking.plain)
-    low = min(every) - max(0.06 * (max(every) - min(every)), 0.1)
-    width = 100 / (max(every) - low)
+    scores: Sequence[float] = ranking["scores"]
+    plain: Sequence[float] = ranking["plain"]
+    low, high = min(*scores, *plain), max(*scores, *plain)
+    low -= max(0.06 * (high - low), 0.1)
+    width = 100 / (high - low)
     rows = [
         {
             "letter": LETTERS[place],
             "text": shown(experiment.passages[place]),
-            "rank": _rank(ranking.ranks[place]),
-            "plain_rank": _rank(ranking.plain_ranks[place]),
-            "score": num(ranking.scores[place], 3),
-            "plain": num(ranking.plain[place], 3),
-            "change": num(ranking.scores[place] - ranking.plain[place], 3, sign=True),
-            "wide": round((ranking.scores[place] - low) * width, 2),
-            "tick": round((ranking.plain[place] - low) * width, 2),
+            "rank": _rank(*ranking["ranks"][place]),
+            "plain_rank": _rank(*ranking["plain_ranks"][place]),
+            "score": num(scores[place], 3),
+            "plain": num(plain[place], 3),
+            "change": num(scores[place] - plain[place], 3, sign=True),
+            "wide": round((scores[place] - low) * width, 2),
+            "tick": round((plain[place] - low) * width, 2),
         }
-        for place in sorted(range(len(experiment.passages)), key=lambda n: ranking.ranks[n][0])
+        for place in sorted(range(len(scores)), key=lambda n: ranking["ranks"][n][0])
     ]
     script = asset("pair.js") if view else ""
-    style = f"{theme()}{asset('pair.css')}{own('export.css')}"
+    style = f"{theme()}{asset('pair.css')}{asset('export.css', LIVE)}"
     text = (
-        environment()
+        environment(LIVE)
         .get_template("export.html.j2")
         .render(
             title=shown(title, 200) or shown(experiment.query, 200),
@@ -163,8 +141,8 @@ def page_of(
             view=Markup(view),  # noqa: S704 - its own template escaped it
             style=Markup(style),  # noqa: S704 - ours
             script=Markup(script),  # noqa: S704 - ours
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=source_hash(style),
+            script_hash=source_hash(script),
             version=__version__,
         )
     )
@@ -176,9 +154,8 @@ def page_of(
     return text
 
 
-def _rank(place: list[int]) -> str:
-    first, many = place
-    return f"{first}" if many == 1 else f"{first}="
+def _rank(first: int, sharing: int) -> str:
+    return f"{first}" if sharing == 1 else f"{first}="
 
 
 def theme() -> str:
@@ -187,24 +164,3 @@ def theme() -> str:
         f":root{{color-scheme:light dark;{colours()}}}:root[data-theme=light]{{color-scheme:light}}"
         f":root[data-theme=dark]{{color-scheme:dark}}{steps()}"
     )
-
-
-@cache
-def environment() -> Environment:
-    """Templates in which every text is escaped."""
-    return Environment(
-        loader=PackageLoader("matchlens.live", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def own(name: str) -> str:
-    """A style sheet or a script of the live page."""
-    return files("matchlens.live").joinpath("page", name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -29,7 +29,7 @@ from matchlens.live.experiment import (
     directions,
     parsed,
 )
-from matchlens.live.exporting import Ranking, page_of, python_lines
+from matchlens.live.exporting import page_of, python_lines
 from matchlens.live.work import Tell
 from matchlens.models.gates import united
 from matchlens.models.load import Reranker
@@ -51,9 +51,9 @@ LIVE_POINTS, MOST_LIVE_POINTS = 8, 16
 VIEW_LINKS = 15
 """Links of a head that the pair view can show."""
 KEPT_SCORES, KEPT_BYTES = 20_000, 48 * 2**20
-"""Scores, and bytes of other answers, that are kept to be given again."""
+"""Scores, and bytes of other answers, in the caches."""
 MOST_QUERIES, MOST_CANDIDATES = 400, 200
-"""Queries and candidates that a browser is told at once."""
+"""Most queries and candidates in one answer."""
 EXAMPLE = (
     "why does meat brown when seared",
     (
@@ -80,7 +80,7 @@ Score = tuple[float, int, bool]
 
 
 class Kept:
-    """Answers by what was asked, the oldest forgotten first."""
+    """A cache of answers by request, limited in bytes: the least recently used goes first."""
 
     def __init__(self, most: int = KEPT_BYTES) -> None:
         self._most, self._bytes = most, 0
@@ -88,7 +88,7 @@ class Kept:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Mapping[str, object] | None:
-        """An answer that was given before."""
+        """The answer to an earlier request; None where it is not kept."""
         with self._lock:
             if key not in self._answers:
                 return None
@@ -96,7 +96,7 @@ class Kept:
             return self._answers[key][0]
 
     def put(self, key: str, answer: Mapping[str, object]) -> None:
-        """Keep an answer; those that are too old or too large are forgotten."""
+        """Keep an answer, and drop the oldest while all are larger than the limit."""
         size = len(key) + len(json.dumps(answer))
         with self._lock:
             self._bytes += size - self._answers.pop(key, ({}, 0))[1]
@@ -128,23 +128,20 @@ class Microscope:
         self.known = KnownParts(self.pairs)
         for place, pair in enumerate(self.pairs):
             self.queries.setdefault((pair.collection, pair.qid), []).append(place)
-        # Once, and here: the tokenizer may be at work in the thread that runs the model.
-        self._parts = tuple(self._parts_of(model) for model in self.models)
+        # Encoded once, here: later the tokenizer may be at work in the thread that runs the model.
+        self._parts = tuple(_parts_of(model) for model in self.models)
         self._scores: OrderedDict[tuple[object, ...], Score] = OrderedDict()
         self._kept = Kept()
-        self.runs = 0
-        """How often a model has been run."""
+        self.runs = 0  # of a model
 
     def about(self) -> dict[str, object]:
-        """What the page must know before anything is asked."""
+        """What the page needs before its first request."""
         query, passages = EXAMPLE
         grades: list[int | None] = [None] * len(passages)
-        first = next(iter(self.queries.values()), None)
-        if first is not None:
-            rows = _mixed([(place, self.pairs[place].grade) for place in first])[:8]
-            query = self.pairs[first[0]].query
-            passages = tuple(self.pairs[place].text for place in rows)
-            grades = [self.pairs[place].grade for place in rows]
+        if first := next(iter(self.queries.values()), None):
+            shown_pairs = [self.pairs[place] for place in self._first_shown(first)]
+            query, passages = shown_pairs[0].query, tuple(pair.text for pair in shown_pairs)
+            grades = [pair.grade for pair in shown_pairs]
         return {
             "models": [self._model(place) for place in range(len(self.models))],
             "hows": list(HOWS),
@@ -153,6 +150,9 @@ class Microscope:
             "start": {"query": query, "passages": list(passages), "grades": grades},
         }
 
+    def _first_shown(self, rows: Sequence[int]) -> list[int]:
+        return _mixed([(place, self.pairs[place].grade) for place in rows])[:8]
+
     def _model(self, place: int) -> dict[str, object]:
         model = self.models[place]
         pairs = Experiment(place, *EXAMPLE, ()).pairs
@@ -160,7 +160,7 @@ class Microscope:
         reach = run(model, pairs[:1], {"": []})
         rows = {name: [Cut.parse(name)] for name in rows_of(parts, self.known.own)}
         whole = bound(rows, {part.name: part.of for part in self.known.own if part.of is not None})
-        score_parts = {str(part) for part in model.family.score_parts}
+        named_sets = SETS | {name: "; ".join(map(str, cuts)) for name, cuts in self.sets.items()}
         return {
             "name": shown_name(model),
             "layers": model.family.n_layers,
@@ -168,7 +168,7 @@ class Microscope:
             "directions": [
                 {
                     "name": name,
-                    "words": _said(Direction.parse(name)),
+                    "words": _words(Direction.parse(name)),
                     "impossible": reason(whole[name], reach.reach, reach.causal) or "",
                     "own": bool(cut.own_parts),
                 }
@@ -178,15 +178,11 @@ class Microscope:
                 str(part): part.words.replace("the document", "the passage")
                 for part in (*parts, *self.known.own)
             },
-            "reads": sorted(score_parts),
-            "sets": [self._set(place, name, texts) for name, texts in self._named()],
+            "reads": sorted({str(part) for part in model.family.score_parts}),
+            "sets": [self._set(place, name, text) for name, text in named_sets.items()],
             "tokens": model.max_length,
             "notes": list(model.notes),
         }
-
-    def _named(self) -> list[tuple[str, str]]:
-        given = ((name, "; ".join(map(str, cuts))) for name, cuts in self.sets.items())
-        return [*SETS.items(), *given]
 
     def _set(self, model: int, name: str, text: str) -> dict[str, object]:
         try:
@@ -195,85 +191,40 @@ class Microscope:
             return {"name": name, "text": text, "error": str(error)}
 
     def parts(self, model: int) -> tuple[Part, ...]:
-        """The parts that a model's input has.
-
-        Args:
-            model: its number.
-        """
+        """The parts that a model's input has."""
         return self._parts[model]
-
-    @staticmethod
-    def _parts_of(model: Reranker) -> tuple[Part, ...]:
-        labels = model.encode(Experiment(0, *EXAMPLE, ()).pairs[:1]).parts[0]
-        return tuple(part for part in Part if (labels == part).any())
 
     # --- the collection
 
     def list_queries(self, search: str = "") -> dict[str, object]:
-        """The collection's queries that hold some words.
-
-        Args:
-            search: the words.
-        """
-        words = search.casefold().split()
-        found, more = [], 0
-        for place, ((collection, qid), rows) in enumerate(self.queries.items()):
+        """The collection's queries that hold some words."""
+        words, matches = search.casefold().split(), []
+        for number_, ((collection, qid), rows) in enumerate(self.queries.items()):
             query = self.pairs[rows[0]].query
-            if not all(word in f"{qid} {query}".casefold() for word in words):
-                continue
-            more += 1
-            if len(found) < MOST_QUERIES:
-                found.append(
-                    {
-                        "number": place,
-                        "qid": qid,
-                        "collection": collection,
-                        "query": query[:400],
-                        "candidates": len(rows),
-                    }
-                )
-        return {"queries": found, "more": more - len(found)}
+            if all(word in f"{qid} {query}".casefold() for word in words):
+                about = {"number": number_, "qid": qid, "collection": collection}
+                matches.append({**about, "query": query[:400], "candidates": len(rows)})
+        return {"queries": matches[:MOST_QUERIES], "more": len(matches[MOST_QUERIES:])}
 
     def candidates(self, query: object) -> dict[str, object]:
-        """One query's candidates, those of all grades mixed at first.
-
-        Args:
-            query: its number.
-
-        Raises:
-            InputError: if there is no such query.
-        """
+        """One query's candidates; those chosen at first mix all grades."""
         if not isinstance(query, int) or not 0 <= query < len(self.queries):
             raise InputError(
                 f"query {query!r:.40} is not there; expected a number below {len(self.queries)}"
             )
         rows = list(self.queries.values())[query]
-        first = set(_mixed([(place, self.pairs[place].grade) for place in rows])[:8])
-        return {
-            "query": self.pairs[rows[0]].query,
-            "candidates": [
-                {
-                    "docid": self.pairs[place].docid,
-                    "grade": self.pairs[place].grade,
-                    "text": self.pairs[place].text,
-                    "chosen": place in first,
-                }
-                for place in rows[:MOST_CANDIDATES]
-            ],
-        }
+        chosen = set(self._first_shown(rows))
+        candidates = [
+            {"docid": pair.docid, "grade": pair.grade, "text": pair.text, "chosen": place in chosen}
+            for place in rows[:MOST_CANDIDATES]
+            for pair in [self.pairs[place]]
+        ]
+        return {"query": self.pairs[rows[0]].query, "candidates": candidates}
 
     # --- cuts
 
     def read_cuts(self, model: object, text: object) -> dict[str, object]:
-        """Cuts as cells of the page's matrix and of its grid of heads.
-
-        Args:
-            model: the model's number.
-            text: cuts, with semicolons or line breaks between them.
-
-        Raises:
-            InputError: if they cannot be read, do not fit the model, or are cut in several ways.
-        """
+        """Cuts as cells of the page's matrix and of its grid of heads."""
         experiment = Experiment.of(
             {"model": model, "query": "q", "passages": ["p"], "cuts": []}, self.count
         )
@@ -281,13 +232,12 @@ class Microscope:
             piece for line in str(text)[:200_000].splitlines() for piece in line.split(";")
         ]
         cuts = parsed([piece for piece in pieces if str(piece).strip()])
-        if len({cut.how for cut in cuts}) > 1:
+        if len(hows := {cut.how for cut in cuts}) > 1:
             raise InputError(
-                f"the cuts are made in {len({cut.how for cut in cuts})} ways; expected one for all "
+                f"the cuts are made in {len(hows)} ways; expected one for all "
                 "that hold together: give each the same '~how'"
             )
-        reranker = self.models[experiment.model]
-        parts = self.parts(experiment.model)
+        reranker, parts = self.models[experiment.model], self.parts(experiment.model)
         known = rows_of(parts, self.known.own)
         cells: dict[str, list[int]] = {}
         heads: dict[str, list[str]] = {}
@@ -316,69 +266,54 @@ class Microscope:
     # --- what runs a model
 
     def score(self, experiment: Experiment) -> dict[str, object]:
-        """Scores and ranks, without cuts and under them.
-
-        Args:
-            experiment: texts, cuts, model.
-
-        Raises:
-            InputError: if a cut does not fit the model or a pair cannot be encoded.
-        """
+        """Scores and ranks, without cuts and under them."""
         experiment = self.known.on(experiment)
-        plain = self._logits(experiment, ())
-        under = self._logits(experiment, experiment.cuts)
+        plain, tokens, truncated = zip(*self._logits(experiment, ()), strict=True)
+        scores, _, _ = zip(*self._logits(experiment, experiment.cuts), strict=True)
         tol = TIE_TOL[self.models[experiment.model].dtype]
         return {
-            "scores": [score for score, _, _ in under],
-            "ranks": _ranks([score for score, _, _ in under], tol),
-            "plain": [score for score, _, _ in plain],
-            "plain_ranks": _ranks([score for score, _, _ in plain], tol),
-            "tokens": [tokens for _, tokens, _ in plain],
-            "truncated": [cut for _, _, cut in plain],
+            "scores": [*scores],
+            "ranks": _ranks(scores, tol),
+            "plain": [*plain],
+            "plain_ranks": _ranks(plain, tol),
+            "tokens": [*tokens],
+            "truncated": [*truncated],
             "words": [cut.words for cut in experiment.cuts],
         }
 
     def _logits(self, experiment: Experiment, cuts: Sequence[Cut]) -> list[Score]:
-        """Scores under cuts; of pairs that were scored before, those."""
+        """Scores under cuts; pairs that were scored before are not scored again."""
         model = self.models[experiment.model]
         for cut in cuts:
             _check(cut, model)
         condition = tuple(sorted(map(str, cuts)))
-        # What `mean` puts in depends on all passages.
+        # `mean` puts in a mean over all passages, and a passage may lack a part of one's own: both
+        # need all passages in one run.
         together = experiment.passages if any(cut.how is How.MEAN for cut in cuts) else ()
-        of_some = any(cut.own_parts for cut in cuts)  # that not each passage may have
         keys = [
             (experiment.model, experiment.query, text, condition, together)
             for text in experiment.passages
         ]
         missing = [place for place, key in enumerate(keys) if key not in self._scores]
-        if missing and (together or of_some):
+        if missing and (together or any(cut.own_parts for cut in cuts)):
             missing = list(range(len(keys)))
-        found = {key: self._scores[key] for key in keys if key in self._scores}
+        scores = {key: self._scores[key] for key in keys if key in self._scores}
         if missing:
             self.runs += 1
             pairs = experiment.pairs
             out = run(model, [pairs[place] for place in missing], {"cut": list(cuts)})
             rows = zip(out.scores.of("cut").tolist(), out.tokens, out.truncated, strict=True)
             for place, (score, tokens, truncated) in zip(missing, rows, strict=True):
-                found[keys[place]] = (float(score), int(tokens), bool(truncated))
+                scores[keys[place]] = (float(score), int(tokens), bool(truncated))
         for key in keys:
-            self._scores[key] = found[key]
+            self._scores[key] = scores[key]
             self._scores.move_to_end(key)
         while len(self._scores) > KEPT_SCORES:
             self._scores.popitem(last=False)
-        return [found[key] for key in keys]
+        return [scores[key] for key in keys]
 
     def words(self, experiment: Experiment, tell: Tell) -> Mapping[str, object]:
-        """Heads and words of the first two passages under the cuts.
-
-        Args:
-            experiment: texts, cuts, model.
-            tell: takes the heads' numbers, which come first.
-
-        Raises:
-            InputError: if there are no two passages, or the cuts' way has no contributions.
-        """
+        """Heads and words of the first two passages under the cuts."""
         experiment = self.known.on(experiment.only(2))
         key = _key("words", experiment)
         heads = self._kept.get(f"heads {key}")
@@ -393,15 +328,7 @@ class Microscope:
         return answer
 
     def why(self, experiment: Experiment, tell: Tell) -> Mapping[str, object]:
-        """Why the first passage scores otherwise than the second, and the smallest swap, uncut.
-
-        Args:
-            experiment: texts and model.
-            tell: takes the progress.
-
-        Raises:
-            InputError: if there are no two passages.
-        """
+        """Why the first passage scores otherwise than the second, and the smallest swap, uncut."""
         plain = self.known.on(replace(experiment.only(2), cuts=()))
         key = _key("why", plain)
         answer = self._kept.get(key)
@@ -420,35 +347,16 @@ class Microscope:
         return answer
 
     def page(self, experiment: Experiment, title: str = "") -> Mapping[str, object]:
-        """The page that is saved: ranking, cuts, lines of Python, and the pair view.
-
-        Args:
-            experiment: texts, cuts, model.
-            title: what it is called.
-
-        Raises:
-            InputError: see :meth:`words`.
-        """
-        ranking = Ranking(
-            **{  # type: ignore[arg-type]
-                name: value
-                for name, value in self.score(experiment).items()
-                if name in Ranking.FIELDS
-            }
-        )
-        view = ""
+        """The page that is saved: ranking, cuts, lines of Python, and the pair view."""
+        ranking, view = self.score(experiment), ""
         if len(experiment.passages) > 1 and not any(cut.how is How.MEAN for cut in experiment.cuts):
-            view = str(self.words(experiment, lambda told: None)["view"])
+            view = str(self.words(experiment, lambda message: None)["view"])
         name = shown_name(self.models[experiment.model])
         lines = self.lines(experiment)
         return {"page": page_of(title, name, experiment, ranking, lines, view)}
 
     def lines(self, experiment: Experiment) -> str:
-        """The lines of Python that give the same numbers.
-
-        Args:
-            experiment: texts, cuts, model.
-        """
+        """The lines of Python that give the same numbers."""
         return python_lines(self.models[experiment.model], self.known.on(experiment))
 
     def _explain(self, experiment: Experiment, sharing: Sharing) -> Result:
@@ -523,10 +431,15 @@ def _masses(
     for at, part in enumerate(own, start=gating.PARTS):
         members[encoded.own[0].get(part.name, []) if encoded.own else [], at] = 1
     groups, numbers = np.unique(members, axis=0, return_inverse=True)
-    found = gating.word_attention(model, pair, numbers, cuts)
+    attention = gating.word_attention(model, pair, numbers, cuts)
     rows = groups * np.bincount(numbers)[:, None]
     rows /= np.maximum(rows.sum(0), 1)
-    return rows.T @ (found @ groups)
+    return rows.T @ (attention @ groups)
+
+
+def _parts_of(model: Reranker) -> tuple[Part, ...]:
+    labels = model.encode(Experiment(0, *EXAMPLE, ()).pairs[:1]).parts[0]
+    return tuple(part for part in Part if (labels == part).any())
 
 
 def _check(cut: Cut, model: Reranker) -> None:
@@ -548,8 +461,7 @@ def rows_of(parts: Sequence[Part], own: Sequence[OwnPart] = ()) -> list[str]:
     return rows + ([f"{x}->All" for x in named] if Part.OTHER in parts else [])
 
 
-def _said(direction: Direction) -> str:
-    """A direction in the page's words."""
+def _words(direction: Direction) -> str:
     (left,) = direction.left
     words = f"{left.words} reads itself" if direction.right == (left,) else direction.words
     return words.replace("the document", "the passage")
@@ -569,7 +481,7 @@ def _grid(table: np.ndarray) -> list[list[float]]:
 
 
 def shown_name(model: Reranker) -> str:
-    """A model's name for a person."""
+    """A model's name, shortened and escaped where it is long or unprintable."""
     return model.name if len(model.name) <= 80 and model.name.isprintable() else shown(model.name)
 
 
@@ -580,7 +492,7 @@ def _mixed(graded: Sequence[tuple[int, int]]) -> list[int]:
     [0, 3, 2, 1]
     """
     grades: dict[int, list[int]] = {}
-    for place, grade in sorted(graded, key=lambda one: -one[1]):
+    for place, grade in sorted(graded, key=lambda place: -place[1]):
         grades.setdefault(grade, []).append(place)
     out: list[int] = []
     while any(grades.values()):
@@ -590,9 +502,9 @@ def _mixed(graded: Sequence[tuple[int, int]]) -> list[int]:
 
 def _ranks(scores: Sequence[float], tol: float) -> list[list[int]]:
     """Each passage's rank, and with how many it shares it."""
-    nothing = np.zeros(len(scores), dtype=np.int64)
-    one = Candidates("", "query", np.arange(len(scores)), nothing, ideal=nothing)
-    found = rank([one], np.array(scores, dtype=np.float64), tol)
-    first = found.unranked(found.first[found.group] + 1)
-    size = found.unranked(found.size[found.group])
+    grades = np.zeros(len(scores), dtype=np.int64)
+    query = Candidates("", "query", np.arange(len(scores)), grades, ideal=grades)
+    ranked = rank([query], np.array(scores, dtype=np.float64), tol)
+    first = ranked.unranked(ranked.first[ranked.group] + 1)
+    size = ranked.unranked(ranked.size[ranked.group])
     return [[int(place), int(many)] for place, many in zip(first, size, strict=True)]

@@ -162,12 +162,12 @@ def serve(
     """
     check_extra()
     check_port(port)
-    listed = list(model) if isinstance(model, list | tuple) else [model]
-    check_models(len(listed))
-    cuts = {name: tuple(Cut.of(cut) for cut in some) for name, some in (sets or {}).items()}
+    models = list(model) if isinstance(model, list | tuple) else [model]
+    check_models(len(models))
+    cuts = {name: tuple(Cut.of(cut) for cut in texts) for name, texts in (sets or {}).items()}
     from matchlens.live.microscope import Microscope
 
-    return LivePage(Microscope([_loaded(one) for one in listed], pairs, cuts), port)
+    return LivePage(Microscope([_loaded(model) for model in models], pairs, cuts), port)
 
 
 def _loaded(model: Any) -> Reranker:
@@ -179,11 +179,7 @@ def _loaded(model: Any) -> Reranker:
 
 
 def check_extra() -> None:
-    """Refuse to start where the extra is not installed.
-
-    Raises:
-        InputError: if it is not.
-    """
+    """Refuse to start without the extra ``serve``."""
     missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         raise InputError(
@@ -193,20 +189,12 @@ def check_extra() -> None:
 
 
 def check_port(port: int) -> None:
-    """Refuse a number that is no port.
-
-    Raises:
-        InputError: if it is none.
-    """
+    """Refuse a number that is not a port."""
     if not 0 <= port <= 65535:
         raise InputError(f"port is {port}; expected 0 (any) to 65535")
 
 
 def check_models(count: int) -> None:
-    """Refuse more models than the page compares.
-
-    Raises:
-        InputError: if there are none or more than two.
-    """
+    """Refuse more models than the page compares."""
     if not 1 <= count <= 2:
         raise InputError(f"{count} models came; expected one, or two to compare")

@@ -65,11 +65,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Queue a job, and cancel what it makes pointless.
-
-        Raises:
-            InputError: if too many wait already.
-        """
+        """Queue a job, and cancel what it makes pointless."""
         with self._changed:
             for other in self._jobs():
                 if other.client == job.client and other.kind in job.replaces:

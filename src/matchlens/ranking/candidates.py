@@ -25,8 +25,6 @@ class Candidates:
         ValueError: there is no candidate, a row is negative or occurs twice, the lengths differ,
             or the ideal ranking lacks a relevant candidate.
 
-    Reference: the science page, section 3, "Ideal".
-
     >>> import numpy as np
     >>> grades = np.array([0, 3, 1])
     >>> Candidates("dl19", "19335", rows=np.arange(3), grades=grades, ideal=grades).name
@@ -79,11 +77,6 @@ def has_gain(candidates: Candidates) -> bool:
     """Whether any ranking of the query can earn something: a positive grade in its ideal.
 
     Queries without are left out of every mean, counted and reported by the caller.
-
-    Args:
-        candidates: one query.
-
-    Reference: the science page, section 3, "Ideal".
 
     >>> import numpy as np
     >>> grades = np.array([0, -1])

@@ -85,7 +85,7 @@ def effect(
         seed: of the interval's resamples.
         interval: whether the interval is computed.
 
-    Source: science 3, "A statement about a model"; Schuirmann 1987 (two one-sided tests).
+    Source: Schuirmann 1987 (two one-sided tests).
 
     >>> import numpy as np
     >>> nothing = effect(np.tile([0.01, -0.01], 8), np.full(16, 0.5), ["a"] * 16)
@@ -155,23 +155,15 @@ def of_effect(effects: Sequence[Effect], sign: int = -1) -> Evidence:
 
     It does not hold where one cut shows no effect, or the opposite one. These two exclude each
     other, so that the smaller of their p needs no correction; the smallest over the cuts does.
-
-    Args:
-        effects: one for each cut.
-        sign: -1 where the measure shall fall.
     """
-    against = np.array([min(one.p_none, one.shown(-sign)) for one in effects])
-    return Evidence(max(one.shown(sign) for one in effects), float(holm(against).min()))
+    against = np.array([min(effect.p_none, effect.shown(-sign)) for effect in effects])
+    return Evidence(max(effect.shown(sign) for effect in effects), float(holm(against).min()))
 
 
 def of_none(effects: Sequence[Effect]) -> Evidence:
-    """Evidence for the claim that no one of some cuts changes the measure beyond the margin.
-
-    Args:
-        effects: one for each cut.
-    """
-    beyond = np.array([one.p_beyond for one in effects])
-    return Evidence(max(one.p_none for one in effects), float(holm(beyond).min()))
+    """Evidence for the claim that no one of some cuts changes the measure beyond the margin."""
+    beyond = np.array([effect.p_beyond for effect in effects])
+    return Evidence(max(effect.p_none for effect in effects), float(holm(beyond).min()))
 
 
 def both(first: Evidence, second: Evidence) -> Evidence:
@@ -209,39 +201,36 @@ def decide(evidence: Sequence[Evidence], alpha: float = ALPHA) -> list[Verdict]:
         evidence: one for each claim.
         alpha: level of both families.
 
-    Source: science 3; Holm 1979.
+    Source: Holm 1979.
 
     >>> [one.verdict for one in decide([Evidence(0.001, 0.9), Evidence(0.9, 0.01)])]
     ['holds', 'does not hold']
     >>> decide([Evidence(0.001, 0.9, "only 6 queries")])[0].verdict
     'undecided'
     """
-    able = [not one.lacking for one in evidence]
-    families = []
-    for p in ([one.p_holds for one in evidence], [one.p_not for one in evidence]):
-        families.append(holm(np.where(able, np.array(p, dtype=np.float64), np.nan)))
-    out = []
-    for one, holds, fails in zip(evidence, *families, strict=True):
+    decidable = [not claim.lacking for claim in evidence]
+    p_holds, p_not = (
+        np.array([getattr(claim, name) for claim in evidence], dtype=np.float64)
+        for name in ("p_holds", "p_not")
+    )
+    verdicts = []
+    families = (holm(np.where(decidable, p, np.nan)) for p in (p_holds, p_not))
+    for claim, holds, fails in zip(evidence, *families, strict=True):
         if fails <= alpha:
-            out.append(Verdict(NOT, one.p_not, float(fails)))
+            verdicts.append(Verdict(NOT, claim.p_not, float(fails)))
         elif holds <= alpha:
-            out.append(Verdict(HOLDS, one.p_holds, float(holds)))
+            verdicts.append(Verdict(HOLDS, claim.p_holds, float(holds)))
         else:
-            nearer = one.p_not < one.p_holds or np.isnan(one.p_holds)
-            p, corrected = (one.p_not, fails) if nearer else (one.p_holds, holds)
-            out.append(Verdict(UNDECIDED, p, float(corrected)))
-    return out
+            nearer = claim.p_not < claim.p_holds or np.isnan(claim.p_holds)
+            p, corrected = (claim.p_not, fails) if nearer else (claim.p_holds, holds)
+            verdicts.append(Verdict(UNDECIDED, p, float(corrected)))
+    return verdicts
 
 
 def unready(
     better: Float[np.ndarray, " q"], measure: str = "the measure", alpha: float = ALPHA
 ) -> str:
     """Why no claim about a model can be decided on these queries; empty where one can.
-
-    Args:
-        better: `[q]`, the original minus the random ranking.
-        measure: its name, for the sentence.
-        alpha: level of the test that the model is better than random.
 
     >>> import numpy as np
     >>> unready(np.ones(6))

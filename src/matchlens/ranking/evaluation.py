@@ -63,7 +63,7 @@ def evaluate(
             above 4.
         ValueError: a candidate's row is outside the scores.
 
-    Reference: the science page, section 3, "Ties"; McSherry & Najork 2008.
+    Source: McSherry & Najork 2008.
 
     >>> import numpy as np
     >>> from matchlens.ranking import parse_measure
@@ -90,17 +90,6 @@ def random_expectation(
 ) -> Evaluation:
     """Evaluate the random ranking: all candidates of a query are one tie group.
 
-    Args:
-        measure: what to compute.
-        queries: the candidates of each query.
-        seed: of the permutations, where the measure needs them.
-        permutations: orders drawn for each query, at least 2.
-
-    Raises:
-        InputError: an option is out of range, or ERR meets a grade above 4.
-
-    Reference: the science page, section 3, "Ties".
-
     >>> import numpy as np
     >>> from matchlens.ranking import parse_measure
     >>> grades = np.array([0, 3, 2, 0])
@@ -121,17 +110,8 @@ def movable(measure: Measure, queries: Sequence[Candidates]) -> Bool[np.ndarray,
     without a relevant or without a non-relevant candidate, graded ones where all gains are equal,
     cutoffs that all candidates fit into where the measure ignores the order above the cutoff.
 
-    Args:
-        measure: what would be computed.
-        queries: the candidates of each query.
-
     Returns:
         `[q]`, True where some order differs from another.
-
-    Raises:
-        InputError: ERR meets a grade above 4.
-
-    Source: the science page, section 3, "Measures that cannot move".
 
     >>> import numpy as np
     >>> from matchlens.ranking import parse_measure

@@ -121,7 +121,7 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
         InputError: the text is no measure, a parameter is missing or wrong, or the measure
             cannot be had per query from rankings and grades.
 
-    Reference: the science page, section 3; MacAvaney, Macdonald & Ounis 2022 (ir_measures).
+    Source: MacAvaney, Macdonald & Ounis 2022 (ir_measures).
 
     >>> [str(parse_measure(text)) for text in ("P@10", "RR(rel=1)@10", "nDCG@10")]
     ['P(rel=2)@10', 'RR(rel=1)@10', 'nDCG@10']
@@ -138,11 +138,8 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
             raise _wrong(text, f"it gives {at_name} twice", "write it once, behind @")
         written[at_name] = at
     if unknown := sorted(written.keys() - known.keys()):
-        raise _wrong(
-            text,
-            f"{name} has no option {unknown[0]!r}",
-            f"expected {', '.join(known)}" if known else "expected none",
-        )
+        came = f"{name} has no option {unknown[0]!r}"
+        raise _wrong(text, came, f"expected {', '.join(known)}" if known else "expected none")
     if written.pop("judged_only", False):
         raise _wrong(text, f"judged_only is refused: {_JUDGED}", "leave it out")
     if "rel" in known:
@@ -173,9 +170,6 @@ def measure_text(measure: Any) -> Any:
 
     The library's own text leaves out ``rel=1``, which here is another measure than none.
 
-    Args:
-        measure: of ir_measures, or what else a caller passed.
-
     >>> import ir_measures
     >>> measure_text(ir_measures.P(rel=1) @ 10), measure_text(ir_measures.RR @ 10)
     ('P(rel=1)@10', 'RR@10')
@@ -199,13 +193,9 @@ def _split(text: str) -> tuple[str, dict[str, Any], Any]:
         if match is None:
             raise ValueError
         call = ast.parse(f"f({match[2] or ''})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
+        if not isinstance(call, ast.Call) or call.args or not all(k.arg for k in call.keywords):
             raise ValueError
-        options: dict[str, Any] = {}
-        for keyword in call.keywords:
-            if keyword.arg is None:
-                raise ValueError
-            options[keyword.arg] = ast.literal_eval(keyword.value)
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
         at = None if match[3] is None else ast.literal_eval(match[3])
     except (ValueError, TypeError, SyntaxError):
         remedy = "expected Name(option=value, ...)@cutoff"
@@ -244,10 +234,10 @@ def _of_trec(name: str) -> list[str]:
     if name.lower() in _OTHERS:
         return [_OTHERS[name.lower()]]
     try:
-        found = ir_measures.parse_trec_measure(name)
+        measures = ir_measures.parse_trec_measure(name)
     except (ValueError, KeyError):
         return []
-    return [str(one) for one in found[:2] if one.NAME not in _REFUSED]
+    return [str(measure) for measure in measures[:2] if measure.NAME not in _REFUSED]
 
 
 def _checked(text: str, name: str, key: str, value: Any, info: Any) -> Option:
@@ -286,11 +276,8 @@ def _check_whole(text: str, measure: Measure) -> None:
     import ir_measures
 
     if not ir_measures.DefaultPipeline.supports(measure.build()):
-        raise _wrong(
-            text,
-            f"no installed library computes {measure}",
-            "pip install cwl-eval for the C/W/L measures, or take another",
-        )
+        came = f"no installed library computes {measure}"
+        raise _wrong(text, came, "pip install cwl-eval for the C/W/L measures, or take another")
 
 
 def _text(value: Option) -> str:

@@ -23,18 +23,8 @@ def by_orders(
 ) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"], bool]:
     """Evaluate every query on its order, or on permutations of its tie groups.
 
-    Args:
-        measure: what to compute.
-        queries: the candidates of each query.
-        ranked: their order and tie groups.
-        seed: of the permutations.
-        permutations: orders drawn for a query with a tie that the measure can see.
-
     Returns:
         `[q]` mean values, `[q]` their standard errors, and whether any value was estimated.
-
-    Raises:
-        InputError: ERR meets a grade above 4, or a measure has no value for a query.
     """
     if measure.name == "ERR":
         _check_err(queries)

@@ -57,7 +57,7 @@ def shift(
         InputError: a score is NaN or infinite, or an option is out of range.
         ValueError: a candidate's row is outside the scores.
 
-    Reference: the science page, section 3; Kendall 1945 (tau-b).
+    Source: Kendall 1945 (tau-b).
 
     >>> import numpy as np
     >>> grades = np.array([0, 3, 1])

@@ -63,7 +63,7 @@ def compare(
         InputError: there is no query, or an option is out of range.
         ValueError: lengths differ, or a value is NaN or infinite.
 
-    Reference: the science page, section 3, "Tests"; Smucker, Allan & Carterette 2007; Holm 1979;
+    Source: Smucker, Allan & Carterette 2007; Holm 1979;
     Efron & Tibshirani 1993.
 
     >>> import numpy as np
@@ -132,7 +132,7 @@ def holm(p: Float[np.ndarray, " c"]) -> Float[np.ndarray, " c"]:
     Args:
         p: `[c]`, probabilities of the tests of one family.
 
-    Reference: Holm 1979.
+    Source: Holm 1979.
 
     >>> import numpy as np
     >>> holm(np.array([0.03, np.nan, 0.01, 0.04])).round(3)
@@ -147,7 +147,7 @@ def benjamini_hochberg(p: Float[np.ndarray, " c"]) -> Float[np.ndarray, " c"]:
     Args:
         p: `[c]`, probabilities of the tests of one family.
 
-    Reference: Benjamini and Hochberg 1995.
+    Source: Benjamini and Hochberg 1995.
 
     >>> import numpy as np
     >>> benjamini_hochberg(np.array([0.03, np.nan, 0.01, 0.04])).round(3)
@@ -186,7 +186,7 @@ def sign_flip(
     Returns:
         `[c]`, probabilities.
 
-    Reference: Smucker, Allan & Carterette 2007; Phipson & Smyth 2010 (the estimate).
+    Source: Smucker, Allan & Carterette 2007; Phipson & Smyth 2010 (the estimate).
 
     >>> import numpy as np
     >>> sign_flip(np.array([[0.1, 0.2, 0.3], [0.1, -0.2, 0.3]]))

@@ -59,7 +59,7 @@ def rank(
     group may so grow beyond `tie_tol` link by link. Nothing is rounded, since rounding separates
     neighbours that straddle a boundary.
 
-    Reference: the science page, section 3, "Ties"; McSherry & Najork 2008.
+    Source: McSherry & Najork 2008.
 
     >>> import numpy as np
     >>> grades = np.array([0, 3, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,11 +25,7 @@ MODEL = ("name", "sha256", "type", "dtype", "max_length")
 
 
 def load_studies(folder: str | Path) -> dict[str, Result]:
-    """Load the results of a folder's studies, in the order in which they were run.
-
-    Raises:
-        InputError: if there is no results folder, no study in it, or a file cannot be read.
-    """
+    """Load the results of a folder's studies, in the order in which they were run."""
     results = Result.load_all(folder, without=OTHERS)
     if not results:
         raise InputError(
@@ -39,10 +36,7 @@ def load_studies(folder: str | Path) -> dict[str, Result]:
 
 
 def conclude(
-    folder: str | Path,
-    *,
-    margin: float | None = None,
-    about: Mapping[str, object] | None = None,
+    folder: str | Path, *, margin: float | None = None, about: Mapping[str, object] | None = None
 ) -> Result:
     """Decide the claims and gather the headline numbers of a results folder, from its tables alone.
 
@@ -68,21 +62,19 @@ def conclude(
     options["margin"] = margin
     decided = claims(results, margin=margin)
     first = next(iter(results.values()))
-    scores = first.scores
     result = Result(
         NAME,
         first.identity,
         options,
         (f"changes within {margin:.0%} of (original - random) count as none in the claims",),
         first.pairs,
-        pd.DataFrame(scores[scores["cut"] == ""]),
+        pd.DataFrame(first.scores[first.scores["cut"] == ""]),
         {"claims": decided},
     )
     numbers = headline({**results, NAME: result})
     sentences = summary(results, decided)
-    first = costliest(results["ablation"]) if "ablation" in results else ""
-    if first:
-        row = pd.DataFrame({"kind": ["first"], "sentence": [first]})
+    if "ablation" in results and (costs := costliest(results["ablation"])):
+        row = pd.DataFrame({"kind": ["first"], "sentence": [costs]})
         sentences = pd.concat([row, sentences], ignore_index=True)
     result.tables = {"claims": decided, "headline": numbers, "summary": sentences}
     result.texts = {
@@ -94,11 +86,7 @@ def conclude(
 
 
 def check_margin(margin: float) -> None:
-    """Check a margin.
-
-    Raises:
-        InputError: if it is not between 0 and 1.
-    """
+    """Check a margin."""
     if not 0 < margin < 1:
         raise InputError(
             f"margin is {margin}; expected a share of (original - random) between 0 and 1, such as "
@@ -108,10 +96,7 @@ def check_margin(margin: float) -> None:
 
 @typed
 def write_report(
-    folder: str | Path,
-    *,
-    margin: float | None = None,
-    command: Mapping[str, object] | None = None,
+    folder: str | Path, *, margin: float | None = None, command: Mapping[str, object] | None = None
 ) -> Path:
     """Rebuild a results folder's claims, ``results.json`` and page from its stored tables.
 
@@ -147,12 +132,8 @@ def write_report(
 
 def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
     """Return the content of ``results.json``; its schema stands in ``results.schema.json``."""
-    identity = result.identity
+    identity: Mapping[str, Any] = result.identity
     model, pairs, versions = (identity[key] for key in ("model", "pairs", "versions"))
-    assert isinstance(model, Mapping)  # noqa: S101
-    assert isinstance(pairs, Mapping)  # noqa: S101
-    assert isinstance(versions, Mapping)  # noqa: S101
-    numbers = records(result.tables["headline"])
     return {
         "format": FORMAT,
         "matchlens": versions["matchlens"],
@@ -169,5 +150,5 @@ def as_json(result: Result, results: Mapping[str, Result]) -> dict[str, object]:
         },
         "summary": [str(row["sentence"]) for row in records(result.tables["summary"])],
         "claims": records(result.tables["claims"]),
-        "headline": numbers,
+        "headline": records(result.tables["headline"]),
     }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
-from importlib import resources
+import hashlib
+from functools import cache
+from importlib.resources import files
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from matchlens.report.table import tag
@@ -28,6 +31,33 @@ STYLE = """
 """The colours are the surroundings' own, so that a page or a notebook may be light or dark."""
 _STYLE = Markup(STYLE)  # noqa: S704 - a constant
 PAGE = "main{max-width:80rem;margin:auto;padding:2rem 1.2rem}.matchlens{font-size:15px}"
+
+
+REPORT, LIVE = ("matchlens.report.page", "templates"), ("matchlens.live", "page")
+"""The package and folder of the report's and of the live page's templates, styles and scripts."""
+
+
+@cache
+def environment(place: tuple[str, str] = REPORT) -> Environment:
+    """Templates in which every text is escaped."""
+    return Environment(
+        loader=PackageLoader(*place),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def asset(name: str, place: tuple[str, str] = REPORT) -> str:
+    """A style sheet or a script."""
+    return files(place[0]).joinpath(place[1], name).read_text("utf-8")
+
+
+def source_hash(text: str) -> str:
+    """What a content security policy calls an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def line(text: object, most: int = 2000) -> str:
@@ -54,14 +84,12 @@ def page(title: str, *pieces: Markup) -> str:
         title: its title, a text.
         pieces: HTML.
     """
-    folder = resources.files("matchlens.report.page").joinpath("templates")
-    sheet = folder.joinpath("page.css").read_text("utf-8")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"{tag('title', line(title))}<style>{sheet}{PAGE}</style></head>"
+        f"{tag('title', line(title))}<style>{asset('page.css')}{PAGE}</style></head>"
         f"<body><main>{block(*pieces)}</main></body></html>\n"
     )

@@ -12,7 +12,7 @@ from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError
 from matchlens.figures import Look
 from matchlens.report import html
-from matchlens.report.table import Column, Table, tag
+from matchlens.report.table import Table, columns_of, tag
 from matchlens.report.texts import arrow, subject
 from matchlens.report.views import ablation, compare, files_of, view_of
 from matchlens.results import Result
@@ -65,11 +65,7 @@ def result_html(result: Result) -> str:
 
 
 def pairs_html(pairs: PairSet) -> str:
-    """Show pairs as HTML: how many, what was left out, and the first of them.
-
-    Args:
-        pairs: of any collection.
-    """
+    """Show pairs as HTML: how many, what was left out, and the first of them."""
     names = {str(pair.collection): None for pair in pairs}
     count = f"{len(pairs):,} pairs of {len(pairs.ideals):,} queries"
     pieces = [tag("h2", "Pairs"), tag("p", html.line(f"{count}: {', '.join(names)}", 300))]
@@ -79,7 +75,7 @@ def pairs_html(pairs: PairSet) -> str:
         pieces.append(tag("p", html.line(f"Parts of one's own: {listed}", 300)))
     notes = [tag("li", html.line(f"{note}.")) for note in pairs.notes[:MOST]]
     pieces += [tag("ul", *notes)] if notes else []
-    columns = [Column(key, key, 0 if key == "grade" else 3, kind) for key, kind in _OF_A_PAIR]
+    columns = columns_of("qid docid grade query=text passage=text", qid="qid")
     rows = tuple(
         {
             "qid": html.line(pair.qid, 30),
@@ -90,27 +86,14 @@ def pairs_html(pairs: PairSet) -> str:
         }
         for pair in pairs.pairs[:MOST]
     )
-    pieces.append(Table("pairs", "", tuple(columns), rows).html(MOST))
+    pieces.append(Table("pairs", "", columns, rows).html(MOST))
     if len(pairs) > MOST:
         pieces.append(tag("p", f"{len(pairs) - MOST:,} more pairs.", class_="soft"))
     return html.block(Markup("").join(pieces))
 
 
-_OF_A_PAIR = (
-    ("qid", "text"),
-    ("docid", "text"),
-    ("grade", "number"),
-    ("query", "text"),
-    ("passage", "text"),
-)
-
-
 def model_html(model: Any) -> str:
-    """Show a model as HTML: its size, its input, and what its check at load found.
-
-    Args:
-        model: a loaded reranker.
-    """
+    """Show a model as HTML: its size, its input, and what its check at load found."""
     family = model.family
     facts = {
         "model": model.name,
@@ -130,26 +113,13 @@ def model_html(model: Any) -> str:
 
 
 def result_latex(result: Result) -> str:
-    """The LaTeX of a study's main table, as the command writes it.
-
-    Args:
-        result: of any study.
-    """
+    """The LaTeX of a study's main table, as the command writes it."""
     view = view_of(result)
     return view.table(result).latex() if view.latex is None else view.latex[1](result)
 
 
 def result_figure(result: Result, name: str | None = None, **look: Unpack[Look]) -> Figure:
-    """Draw a figure of a result.
-
-    Args:
-        result: of a study that has figures.
-        name: which; the study's main figure where None.
-        look: title, width, caption and axes; see :class:`matchlens.figures.Look`.
-
-    Raises:
-        InputError: if the study has no figure, or none of that name; it names those there are.
-    """
+    """Draw a figure of a result."""
     names = []
     for known, draw in view_of(result).figures(result):
         if name is None or name == known:

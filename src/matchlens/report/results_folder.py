@@ -5,72 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from matchlens.report.texts import shown
 from matchlens.results import Result, read_manifest, records
 
 Row = dict[str, object]
-FIGURES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "table-1": (("ablation", "", ""),),
-    "figure-1a": tuple((f"sweep-{kind}", "", "") for kind in ("up-to", "from", "only", "window")),
-    "heads": (("sweep-heads", "", ""),),
-    "screen": (("screen", "", ""),),
-    "figure-1b": (("attention", "1b", ""),),
-    "figure-1c": (("attention", "1c", ""),),
-    "no-op": (("attention", "no-op", ""),),
-    "lexical": (("attention", "lexical", ""),),
-    "matching": (("attention", "sets", ""),),
-    "figure-2": (("circuits", "", "shares"),),
-    "hypothesis": (("circuits", "shares", ""),),
-    "controls": (("controls", "", ""),),
-    "explain": (("explain", "", ""),),
+FIGURES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "table-1": (("ablation", "*"),),
+    "figure-1a": tuple((f"sweep-{kind}", "*") for kind in ("up-to", "from", "only", "window")),
+    "heads": (("sweep-heads", "*"),),
+    "screen": (("screen", "*"),),
+    "figure-1b": (("attention", "1b*"),),
+    "figure-1c": (("attention", "1c*"),),
+    "no-op": (("attention", "no-op*"),),
+    "lexical": (("attention", "lexical*"),),
+    "matching": (("attention", "sets*"),),
+    "figure-2": (("circuits", "[!s]*"),),
+    "hypothesis": (("circuits", "shares*"),),
+    "controls": (("controls", "*"),),
+    "explain": (("explain", "*"),),
 }
-"""The files of an exhibit's figures: the study, how their names begin, and how they do not."""
+"""The files of an exhibit's figures: the study and a pattern of their names."""
+
+
+def listed_mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the mappings of a list; a manifest may hold anything."""
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, Mapping)]
 
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """A results folder's studies.
-
-    Args:
-        manifest: the manifest.
-        studies: the results by study, in the manifest's order.
-        seen: rows of tables that were read before.
-        folder: where they lie; None for a result that was not saved.
-    """
+    """A results folder's studies, in the manifest's order; ``folder`` is None if not saved."""
 
     manifest: Mapping[str, object]
     studies: Mapping[str, Result]
-    seen: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
+    read: dict[tuple[str, str], list[Row]] = field(default_factory=dict)
     folder: Path | None = None
 
     @classmethod
     def load(cls, folder: Path) -> ResultsFolder:
-        """Read all studies of a folder.
-
-        Raises:
-            InputError: if it is no results folder, or a file cannot be read.
-        """
+        """Read all studies of a folder."""
         return cls(read_manifest(folder), Result.load_all(folder), folder=folder)
 
     def figures(self, exhibit: str) -> list[tuple[str, list[str]]]:
-        """Return the figures for papers that lie beside the page.
-
-        Args:
-            exhibit: the exhibit's id.
-
-        Returns:
-            For each figure its name, and the addresses of its SVG and PDF files.
-        """
+        """Return the figures for papers that lie beside the page."""
         files = []
-        for study, start, but in FIGURES.get(exhibit, ()):
-            places = self.folder.glob(f"{study}/figures/{start}*.svg") if self.folder else ()
-            for path in sorted(places):
-                if (but and path.name.startswith(but)) or not path.with_suffix(".pdf").is_file():
-                    continue
-                address = quote(f"{study}/figures/{path.stem}")
-                files.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))
+        for study, start in FIGURES.get(exhibit, ()) if self.folder else ():
+            for path in sorted(self.folder.glob(f"{study}/figures/{start}.svg")):
+                if path.with_suffix(".pdf").is_file():
+                    address = quote(f"{study}/figures/{path.stem}")
+                    files.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))
         return files
 
     def get(self, study: str) -> Result | None:
@@ -79,11 +66,11 @@ class ResultsFolder:
 
     def rows(self, study: str, table: str) -> list[Row]:
         """Return a table's rows; empty where there is none."""
-        if (study, table) not in self.seen:
+        if (study, table) not in self.read:
             result = self.get(study)
-            there = result is not None and table in result.tables
-            self.seen[study, table] = records(result.to_frame(table)) if there else []  # type: ignore[union-attr]
-        return list(self.seen[study, table])
+            known = result is not None and table in result.tables
+            self.read[study, table] = records(result.to_frame(table)) if known else []  # type: ignore[union-attr]
+        return list(self.read[study, table])
 
     def about(self, key: str) -> Mapping[str, object]:
         """Return a part of the identity; empty where it has none."""
@@ -99,11 +86,8 @@ class ResultsFolder:
     @property
     def collections(self) -> list[str]:
         """The collections' names."""
-        sources = self.about("pairs").get("sources")
-        listed = sources if isinstance(sources, list) else []
-        return [
-            str(source.get("collection", "?")) for source in listed if isinstance(source, Mapping)
-        ]
+        sources = listed_mappings(self.about("pairs").get("sources"))
+        return [str(source.get("collection", "?")) for source in sources]
 
     def option(self, study: str, key: str) -> object:
         """Return an option of a study, None where it has none."""

@@ -42,7 +42,7 @@ def tex(plain: object) -> str:
 
 
 def columns(rows: Iterable[Sequence[str]], text: int = 1) -> list[str]:
-    """Align rows of cells: so many columns of words to the left, the others to the right.
+    """Align rows of cells: the first columns, of words, to the left; the others to the right.
 
     >>> columns([["cut", "diff"], ["Q->D", "-.1"]])
     ['cut   diff', 'Q->D   -.1']
@@ -136,7 +136,9 @@ class Column:
                 inside = inside + Markup(" ") + tag("span", words, class_="soft")
         star = tag("sup", "*") if mark is True else Markup("") if not mark else escape(str(mark))
         kinds = [*([] if self.left else ["num"]), *(["lower"] if row.get(f"{self.key}!") else [])]
-        place = _order(value) if self.kind == "head" else None
+        order = None
+        if self.kind == "head" and isinstance(value, tuple):
+            order = int(value[0]) * 1000 + int(value[1])
         return tag(
             name,
             inside,
@@ -145,13 +147,8 @@ class Column:
             scope="row" if name == "th" else None,
             title="\n".join(map(shown, str(tip).split("\n"))) if tip else None,
             data_mark="" if tip else None,
-            data_order=place,
+            data_order=order,
         )
-
-
-def _order(head: object) -> int | None:
-    """The number by which a head sorts."""
-    return int(head[0]) * 1000 + int(head[1]) if isinstance(head, tuple) else None
 
 
 def _mark(row: Row, key: str) -> str:
@@ -218,14 +215,13 @@ class Table:
             lines[place] = line.rstrip()
         return lines
 
-    def latex(self, title: str = "", notes: Sequence[str] = (), *, bold: bool = False) -> str:
-        """Write the table with booktabs; its title and notes are comments before it.
+    def lines(self, end: str = "") -> list[str]:
+        """Return the table for a terminal, between its title and its notes."""
+        notes = ["", *self.notes] if self.notes else []
+        return [f"{self.title}{end}", "", *self.text(), *notes]
 
-        Args:
-            title: in place of the table's own.
-            notes: in place of the table's own.
-            bold: whether lower numbers are bold.
-        """
+    def latex(self, title: str = "", notes: Sequence[str] = (), *, bold: bool = False) -> str:
+        """Write the table with booktabs; its title and notes are comments before it."""
         comments = ("\\usepackage{booktabs}", title or self.title, *(notes or self.notes))
         aligns = [
             "p{.5\\linewidth}" if column.kind == "prose" else "l" if column.left else "r"
@@ -248,12 +244,7 @@ class Table:
         return "\n".join(lines)
 
     def html(self, most: int | None = None, tall: bool = False) -> Markup:
-        """Make a table that scrolls and sorts, with headings for a screen reader.
-
-        Args:
-            most: rows at most; the others are counted below. All where None.
-            tall: whether it scrolls in its own frame.
-        """
+        """Make a table that scrolls and sorts, with headings for a screen reader."""
         head = [
             tag("th", shown(column.label), scope="col", class_=None if column.left else "num")
             for column in self.columns
@@ -373,16 +364,7 @@ def columns_of(keys: str, digits: int = 3, **labels: str) -> tuple[Column, ...]:
 def stored(
     name: str, title: str, rows: Sequence[Row], keys: str, digits: int = 3, **labels: str
 ) -> Table:
-    """Lay out a stored table, to look at and download; columns that it lacks are left out.
-
-    Args:
-        name: the CSV file's name without its ending.
-        title: what it shows.
-        rows: its rows.
-        keys: its columns in order; see :func:`columns_of`.
-        digits: decimals of the measure and its changes.
-        labels: other labels of some columns.
-    """
+    """Lay out a stored table, to look at and download; columns that it lacks are left out."""
     columns = columns_of(keys, digits, **labels)
     kept = tuple(column for column in columns if not rows or column.key in rows[0])
     return Table(name, title, kept, tuple(rows))

@@ -201,9 +201,9 @@ def reads(text: object) -> str:
     if cut.layers is not None:
         words += f", in {_layers(cut.layers)}"
     if cut.heads is not None:
-        some = [f"{layer}.{head}" for layer, head in cut.heads[:6]]
+        names = [f"{layer}.{head}" for layer, head in cut.heads[:6]]
         more = f" and {len(cut.heads) - 6} more" if len(cut.heads) > 6 else ""
-        words += f", in head{'s' if len(cut.heads) > 1 else ''} {', '.join(some)}{more}"
+        words += f", in head{'s' if len(cut.heads) > 1 else ''} {', '.join(names)}{more}"
     if str(cut.how) != "zero":
         words += f" (by {cut.how})"
     return words

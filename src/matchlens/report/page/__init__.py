@@ -7,16 +7,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
 from matchlens.report.exhibits import Detail, Exhibit
+from matchlens.report.html import asset, environment, source_hash
 from matchlens.report.page.overview import opening, provenance
-from matchlens.report.page.pair_view import asset, environment
 from matchlens.report.page.sections.explaining import explaining
 from matchlens.report.page.sections.looking import looking
 from matchlens.report.results_folder import ResultsFolder
@@ -66,15 +64,7 @@ def page(folder: Path, limit: int = LIMIT) -> str:
 
 
 def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
-    """The page of one result, without a results folder.
-
-    Args:
-        result: of a study of single pairs.
-        limit: most bytes; see :func:`page`.
-
-    Raises:
-        InputError: if the page would be too large even with the least detail.
-    """
+    """The page of one result, without a results folder."""
     manifest = {"identity": result.identity, "commands": [result.command] if result.command else []}
     return _fitting(ResultsFolder(manifest, {result.study: result}), result.study, limit)
 
@@ -94,17 +84,7 @@ def _fitting(folder: ResultsFolder, name: str, limit: int) -> str:
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a results folder; it is there whole or not at all.
-
-    Args:
-        folder: the results folder.
-
-    Returns:
-        The page's path.
-
-    Raises:
-        InputError: see :func:`page`; also if it cannot be written.
-    """
+    """Write ``report.html`` into a results folder; it is there whole or not at all."""
     put(folder, {NAME: page(folder).encode("utf-8")})
     return Path(folder) / NAME
 
@@ -132,14 +112,9 @@ def _render(folder: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -
             version=__version__,
             style=style,
             script=script,
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=source_hash(style),
+            script_hash=source_hash(script),
             data=embedded(content),
         )
     )
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _hash(text: str) -> str:
-    """What the policy calls an inline style or script."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matchlens.report.exhibits import notes_of
-from matchlens.report.results_folder import ResultsFolder, Row
+from matchlens.report.results_folder import ResultsFolder, Row, listed_mappings
 from matchlens.report.table import stored
 from matchlens.report.texts import (
     NONE,
@@ -60,12 +60,7 @@ _CLAIMS = (
 
 
 def opening(folder: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return the page's opening, from the study's summary, else from the exhibits.
-
-    Args:
-        held: the folder.
-        leads: what the page's exhibits say, by their id, where there is no summary.
-    """
+    """Return the page's opening, from the study's summary, else from the exhibits."""
     model = model_name(folder.model)
     alone = set(folder.studies) == {"explain"}
     names = [shown(name, 80) for name in folder.collections]
@@ -194,35 +189,28 @@ def _sampling(sampling: object) -> str:
 
 
 def provenance(folder: ResultsFolder, absent: Sequence[str]) -> dict[str, object]:
-    """Return what the last section shows: identity, checks, notes, commands, how to cite.
-
-    Args:
-        held: the folder.
-        absent: why some sections are not on the page.
-    """
+    """Return what the last section shows: identity, checks, notes, commands, how to cite."""
     versions = folder.about("versions")
     pairs = {key: value for key, value in folder.about("pairs").items() if key != "sources"}
-    sources = folder.about("pairs").get("sources")
     seeds = {
         str(result.options["seed"])
         for result in folder.studies.values()
         if result.options.get("seed") is not None
     }
-    commands = folder.manifest.get("commands")
     lines = [
         shown(item["line"], 4000)
-        for item in (commands if isinstance(commands, list) else [])
-        if isinstance(item, Mapping) and isinstance(item.get("line"), str)
+        for item in listed_mappings(folder.manifest.get("commands"))
+        if isinstance(item.get("line"), str)
+    ]
+    collections = [
+        (f"Collection {shown(item.get('collection', ''), 80)}", _flat(item))
+        for item in listed_mappings(folder.about("pairs").get("sources"))
     ]
     return {
         "groups": [
             ("Model", _flat(folder.about("model"))),
             ("Pairs", _flat(pairs)),
-            *[
-                (f"Collection {shown(item.get('collection', ''), 80)}", _flat(item))
-                for item in (sources if isinstance(sources, list) else [])
-                if isinstance(item, Mapping)
-            ],
+            *collections,
             ("Versions", _flat(versions)),
         ],
         "checks": _checks(folder),

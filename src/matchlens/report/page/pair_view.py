@@ -6,16 +6,15 @@ The page and a notebook show the same component; ``templates/pair.js`` makes it 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from math import isfinite
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from matchlens.figures.colours import step
+from matchlens.report.html import asset, environment
 from matchlens.report.texts import NONE, embedded, num, shown
 
 PARTS = {"CLS": "CLS", "Q": "query", "SEP1": "SEP1", "D": "passage", "SEP2": "SEP2"}
@@ -142,6 +141,42 @@ def bar_rows(
     return out
 
 
+def head_grid(
+    title: str,
+    shape: tuple[int, int],
+    cell: Callable[[int, int], Mapping[str, object]],
+    *,
+    note: str,
+    presets: Sequence[tuple[str, str]] = (),
+    late: bool = False,
+) -> dict[str, object]:
+    """The grid of heads, the last layer on top.
+
+    Args:
+        title: what its colours are.
+        shape: layers, heads of a layer.
+        cell: a head's ``key``, and where it has them ``colour``, ``tip``, ``sign`` and ``mark``.
+        note: how to read it.
+        presets: key and label of heads that are chosen together.
+        late: whether the script colours it, and a layer can be chosen.
+    """
+    layers, heads = shape
+    empty = {"colour": "", "tip": "", "sign": "", "mark": False}
+    rows = [
+        (layer, [{**empty, **cell(layer, head)} for head in range(heads)])
+        for layer in reversed(range(layers))
+    ]
+    return {
+        "title": title,
+        "rows": rows,
+        "heads": range(heads),
+        "layers": late,
+        "late": late,
+        "note": note,
+        "presets": presets,
+    }
+
+
 def signed(value: object, digits: int = 3) -> tuple[float, str, str]:
     """A cell that shows a number with its sign."""
     number = float(value) if isinstance(value, int | float) else float("nan")
@@ -164,9 +199,6 @@ def notebook_block(view: str) -> str:
     """A view with its style and script, for a notebook.
 
     The same rules stand in every such block, and apply to views alone.
-
-    Args:
-        view: the view's HTML.
     """
     return f"<style>{_scoped_style()}</style>{view}<script>{asset('pair.js')}</script>"
 
@@ -178,11 +210,7 @@ def colours() -> str:
 
 
 def steps(where: str = "") -> str:
-    """Rules that make a class of each step of the colour scales.
-
-    Args:
-        where: what stands before the class in a selector.
-    """
+    """Rules that make a class of each step of the colour scales."""
     names = [*(f"{side}{k}" for side in "np" for k in range(1, 9)), *(f"t{k}" for k in range(10))]
     return "".join(f"{where}.{name}{{--m:var(--{name})}}" for name in (*names, "z", "u"))
 
@@ -201,21 +229,3 @@ def _scoped_style() -> str:
         f"@media(prefers-color-scheme:dark){{{day}{{color-scheme:dark}}}}"
         f"@media print{{.mlv.alone{{color-scheme:light}}}}{asset('pair.css')}"
     )
-
-
-@cache
-def environment() -> Environment:
-    """Templates in which every text is escaped."""
-    return Environment(
-        loader=PackageLoader("matchlens.report.page", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def asset(name: str) -> str:
-    """A style sheet or a script of the page."""
-    return files("matchlens.report.page").joinpath("templates", name).read_text("utf-8")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 
 from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.report.exhibits import Exhibit
+from matchlens.report.looking import looking_text
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Table
 from matchlens.report.views import (
@@ -28,14 +30,7 @@ from matchlens.report.views.study import first_table
 from matchlens.results import Result
 
 Files = dict[str, str | bytes]
-
-
-def _no_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
-    return iter(())
-
-
-def _no_exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
-    return iter(())
+Drawings = Iterable[tuple[str, Drawing]]
 
 
 @dataclass(frozen=True)
@@ -44,50 +39,37 @@ class View:
 
     Args:
         title: what it is, above a notebook's block.
-        table: the table by which it is known.
+        table: its main table.
         text: what is printed.
         figures: its figures by name, the main one first, each drawn when it is asked for.
         exhibits: its part of the page.
         printed: the text's file in the results folder; none where empty.
         latex: the LaTeX file and its content; none where empty.
-        numbered: whether figures' files are numbered instead of named.
-        several: whether there are files of figures only where several ways of cutting were asked.
-        files: makes the study's files in its own way, in place of all that.
+        drawn: the figures that are written to files, by their files' names; all where None.
+        files: further files.
     """
 
     title: str
     table: Callable[[Result], Table] = first_table
     text: Callable[[Result], str] | None = None
-    figures: Callable[[Result], Iterable[tuple[str, Drawing]]] = _no_figures
-    exhibits: Callable[[ResultsFolder], Iterable[Exhibit]] = _no_exhibits
+    figures: Callable[[Result], Drawings] = lambda result: ()
+    exhibits: Callable[[ResultsFolder], Iterable[Exhibit]] = lambda folder: ()
     printed: str = ""
     latex: tuple[str, Callable[[Result], str]] | None = None
-    numbered: bool = False
-    several: bool = False
-    files: Callable[[Result], Files] | None = None
+    drawn: Callable[[Result], Drawings] | None = None
+    files: Callable[[Result], Files] = lambda result: {}
 
 
-def _points(result: Result) -> str:
-    return sweep.main(result).latex()
+def _numbered(drawings: Drawings) -> Drawings:
+    return ((f"{number:02d}", draw) for number, (_, draw) in enumerate(drawings))
 
 
-def _sweep(title: str, exhibits: Callable[..., Iterable[Exhibit]] = _no_exhibits) -> View:
-    latex = ("points.tex", _points)
-    return View(title, sweep.main, sweep.text, sweep.drawn, exhibits, "points.txt", latex, True)
-
-
-def _looking_text(result: Result) -> str:
-    from matchlens.report.looking import looking_text
-
-    return looking_text(result)
-
-
-def _matching_latex(result: Result) -> str:
-    return matching.main(result).latex(attention.title(result))
-
-
-def _aligned_latex(result: Result) -> str:
-    return circuits.main(result).latex(circuits.title(result))
+def _sweep(
+    title: str, exhibits: Callable[[ResultsFolder], Iterable[Exhibit]] = lambda folder: ()
+) -> View:
+    latex = ("points.tex", lambda result: sweep.main(result).latex())
+    drawn: Callable[[Result], Drawings] = lambda result: _numbered(sweep.drawn(result))  # noqa: E731
+    return View(title, sweep.main, sweep.text, sweep.drawn, exhibits, "points.txt", latex, drawn)
 
 
 VIEWS: Mapping[str, View] = MappingProxyType(
@@ -108,8 +90,10 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             ablation.exhibits,
             "table1.txt",
             ("table1.tex", ablation.latex),
-            numbered=True,
-            several=True,
+            # Table 1 says it all, unless cuts are made in several ways.
+            lambda result: _numbered(
+                ablation.drawn(result) if "agreement" in result.tables else ()
+            ),
         ),
         "evidence": View("The cuts that the claims rest on", ablation.table1),
         "sweep-up-to": _sweep("Figure 1a: attention cut up to each layer", sweep.layers),
@@ -123,7 +107,9 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             screen.screen_text,
             screen.screen_figures,
             screen.exhibits,
-            files=screen.screen_files,
+            "screen.txt",
+            ("gates.tex", lambda result: screen.screen_table(result).latex()),
+            screen.main_maps,
         ),
         "attention": View(
             "Where attention goes, and which heads match",
@@ -132,7 +118,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             attention.drawn,
             attention.exhibits,
             "attention.txt",
-            ("matching.tex", _matching_latex),
+            ("matching.tex", lambda result: matching.main(result).latex(attention.title(result))),
         ),
         "circuits": View(
             "Query-key circuits",
@@ -141,7 +127,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             circuits.drawn,
             circuits.exhibits,
             "circuits.txt",
-            ("heads.tex", _aligned_latex),
+            ("heads.tex", lambda result: circuits.main(result).latex(circuits.title(result))),
         ),
         "controls": View(
             "Cuts beside their controls",
@@ -150,7 +136,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             controls.drawn,
             controls.exhibits,
             "controls.txt",
-            numbered=True,
+            drawn=lambda result: _numbered(controls.drawn(result)),
         ),
         "head-sets": View(
             "Sets of heads cut together",
@@ -164,14 +150,18 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             explain.margin_table,
             explain.explain_text,
             explain.explain_figures,
-            files=explain.explain_files,
+            printed="explain.txt",
+            latex=("margin.tex", lambda result: explain.margin_table(result).latex()),
+            drawn=lambda result: islice(explain.explain_figures(result), 1),
+            files=explain.page_and_cuts,
         ),
-        "looking": View("Pairs to look into", study.looks, _looking_text, printed="looking.txt"),
+        "looking": View("Pairs to look into", study.looks, looking_text, printed="looking.txt"),
         "comparison": View(
             "Results folders side by side",
             compare.main,
             compare.text,
             compare.drawn,
+            drawn=lambda result: (),
             files=compare.files,
         ),
         "study": View("The whole study", study.table, study.text),
@@ -181,32 +171,26 @@ VIEWS: Mapping[str, View] = MappingProxyType(
 
 
 def view_of(result: Result) -> View:
-    """Return how a study shows itself; an unknown one by its first table."""
+    """Return a study's view; an unknown study shows its first table."""
     return VIEWS.get(result.study, View(result.study))
 
 
 def text_of(result: Result) -> str:
     """Return what a study prints; its first table where it has no text of its own."""
-    text = view_of(result).text
-    printed = f"{result.to_frame()}\n" if text is None else text(result)
-    return printed + ablation.measures_text(result)
+    text = view_of(result).text or (lambda result: f"{result.to_frame()}\n")
+    return text(result) + ablation.measures_text(result)
 
 
 def files_of(result: Result) -> Files:
     """Return a study's text, LaTeX table and figures, file name to content."""
-    view, files = view_of(result), Files()
-    if view.files is not None:
-        return view.files(result)
+    view, folder, files = view_of(result), result.study, Files()
     if view.printed:
-        files[f"{result.study}/{view.printed}"] = text_of(result)
+        files[f"{folder}/{view.printed}"] = text_of(result)
     if "measures" in result.tables:
-        files[f"{result.study}/measures.tex"] = ablation.all_measures(result).latex()
+        files[f"{folder}/measures.tex"] = ablation.all_measures(result).latex()
     if view.latex is not None:
-        files[f"{result.study}/{view.latex[0]}"] = view.latex[1](result)
-    if view.several and "agreement" not in result.tables:
-        return files
-    for number, (name, draw) in enumerate(view.figures(result)):
-        named = f"{number:02d}" if view.numbered else name
+        files[f"{folder}/{view.latex[0]}"] = view.latex[1](result)
+    for name, draw in (view.drawn or view.figures)(result):
         for ending, content in figures.render(draw()).items():
-            files[f"{result.study}/figures/{named}.{ending}"] = content
-    return files
+            files[f"{folder}/figures/{name}.{ending}"] = content
+    return files | view.files(result)

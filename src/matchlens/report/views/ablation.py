@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import isfinite
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,6 @@ from matchlens.results import Result, records
 from matchlens.studies.cuts.cut_modes import feasible, random_by_construction, starred
 
 PARTS = tuple(str(part) for part in NAMED)
-COLUMNS = (DECODER, *PARTS, "All")
 NOT_APPLICABLE = "n/a"
 IMPOSSIBLE = (
     f"{NOT_APPLICABLE}: impossible, the cut removes nothing that was there (the note says why)."
@@ -61,12 +61,7 @@ VERDICTS = {
 
 
 def marked(result: Result, name: str) -> list[dict[str, object]]:
-    """Return a table's rows with stars, interval, what is lower, and what is impossible.
-
-    Args:
-        result: a study of cuts.
-        name: its table of conditions.
-    """
+    """Return a table's rows with stars, interval, what is lower, and what is impossible."""
     table, digits = result.to_frame(name), digits_of(result)
     stars = starred(table, str(result.options["stars"]))
     rows = records(table)
@@ -77,15 +72,10 @@ def marked(result: Result, name: str) -> list[dict[str, object]]:
         row["construction"] = random_by_construction(row, result.options)
         row["star"] = star and not impossible
         row["mark"] = DAGGER if row["construction"] else row["star"]
-        known_ = isfinite(number(row["mean"])) and isfinite(number(row["original"]))
-        below = known_ and _rounded(row["mean"], digits) < _rounded(row["original"], digits)
-        row["lower"] = bool(below and not impossible)
+        mean, original = (round(number(row[key]), digits) for key in ("mean", "original"))
+        row["lower"] = bool(mean < original and not impossible)  # False where one is NaN
         row["tip"] = tip(row, digits, shown(result.options["measure"]))
     return rows
-
-
-def _rounded(value: object, digits: int) -> float:
-    return round(number(value), digits)
 
 
 def tip(row: Row, digits: int, measure: str) -> str:
@@ -181,9 +171,8 @@ def agreement(result: Result) -> Table:
     columns += [Column(how, how, digits, sign=True) for how in hows]
     columns += [Column("sign", "sign", kind="text"), Column("verdict", "verdict", kind="text")]
     body = [
-        row
+        {**row, "sign": "same" if row["same_sign"] else "differs"}
         | {f"{how}*": bool(row[f"{how}_star"]) for how in hows}
-        | {"sign": "same" if row["same_sign"] else "differs"}
         for row in rows
     ]
     counts = Counter(str(row["verdict"]) for row in rows)
@@ -198,20 +187,15 @@ def agreement(result: Result) -> Table:
 
 
 def all_measures(result: Result) -> Table:
-    """Lay every condition out under each of several measures, a column each.
-
-    Args:
-        result: a study of cuts with the table ``measures``.
-    """
+    """Lay every condition out under each of several measures, a column each."""
     table, digits = result.to_frame("measures"), digits_of(result)
     names = list(dict.fromkeys(table["measure"]))
     columns = [Column("cut", "cut", kind="cut"), *(Column(name, name, digits) for name in names)]
     rows: dict[str, dict[str, object]] = {}
     stars = starred(table, str(result.options["stars"]))
     for row, star in zip(records(table), stars, strict=True):
-        cut = str(row["cut"])
-        label = {"": "original"}.get(cut, cut)
-        line = rows.setdefault(cut, {"cut": label})
+        cut = str(row["cut"]) or "original"
+        line = rows.setdefault(cut, {"cut": cut})
         line[str(row["measure"])] = NOT_APPLICABLE if row.get("impossible") else row["mean"]
         line[f"{row['measure']}*"] = star
     notes = ("*: significant, corrected within its measure and family.",)
@@ -223,25 +207,12 @@ def measures_text(result: Result) -> str:
     """Print the table of all measures; nothing where there is one."""
     if "measures" not in result.tables:
         return ""
-    table = all_measures(result)
-    return "\n".join(["", f"{table.title}:", "", *table.text(), "", *table.notes, ""])
-
-
-def agreement_lines(result: Result) -> list[str]:
-    """Print where several ways of cutting agree."""
-    table = agreement(result)
-    return [f"{table.title}:", "", *table.text(), "", *table.notes]
-
-
-def _model(result: Result) -> object:
-    model = result.identity["model"]
-    assert isinstance(model, Mapping)  # noqa: S101
-    return model["name"]
+    return "\n".join(["", *all_measures(result).lines(":"), ""])
 
 
 def _title(result: Result) -> str:
-    pairs, queries = result.identity["pairs"], result.to_frame("table1")["queries"].iloc[0]
-    assert isinstance(pairs, Mapping)  # noqa: S101
+    identity: Mapping[str, Any] = result.identity
+    pairs, queries = identity["pairs"], result.to_frame("table1")["queries"].iloc[0]
     sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
     sampling = pairs["sampling"]
     how = {
@@ -250,8 +221,8 @@ def _title(result: Result) -> str:
         "given": "the pairs as given",
     }.get(sampling["candidates"], "all judged passages")
     return (
-        f"{result.options['measure']} of {_model(result)} on {sources}: {int(queries)} queries, "
-        f"{pairs['number']} pairs ({how})"
+        f"{result.options['measure']} of {identity['model']['name']} on {sources}: "
+        f"{int(queries)} queries, {pairs['number']} pairs ({how})"
     )
 
 
@@ -269,18 +240,18 @@ def text(result: Result, *, bold: bool = False) -> str:
     >>> text(result).splitlines()[-1][:25]
     '†: random by construction'
     """
-    table, foot = table1(result), table1(result).foot.replace(", random", "    random ranking")
-    first, *legend = table.notes
+    table, identity = table1(result), cast(Mapping[str, Any], result.identity)
+    foot, (first, *legend) = table.foot.replace(", random", "    random ranking"), table.notes
     several = "agreement" in result.tables
     lower = f"{'Bold' if bold else 'v'}: lower than the original at the printed precision."
     lines = [
-        f"{model_name(_model(result))}: {costliest(result)}".removesuffix(": "),
+        f"{model_name(identity['model']['name'])}: {costliest(result)}".removesuffix(": "),
         "",
         _title(result),
         "",
         f"{foot} (expected value)",
         "",
-        *(agreement_lines(result) if several else table.text(bold)),
+        *(agreement(result).lines(":") if several else table.text(bold)),
         "",
         first,
         *([] if several else [lower]),
@@ -309,7 +280,8 @@ def latex(result: Result) -> str:
     bold = result.options["preset"] == "paper"
     lower = ["Bold: lower than the original at the printed precision."] if bold else []
     notes = (table.foot, *lower, *table.notes, *note_lines(result))
-    return table.pick("x", *COLUMNS, "cut", "shown").latex(_title(result), notes, bold=bold)
+    columns = ("x", DECODER, *PARTS, "All", "cut", "shown")
+    return table.pick(*columns).latex(_title(result), notes, bold=bold)
 
 
 def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
@@ -382,17 +354,16 @@ def _matrix(table: Table, rows: Mapping[str, Row], measure: str) -> Markup:
         cells = []
         for column in table.columns[1:]:
             change = number(rows[f"{line['x']}->{column.key}"].get("diff"))
-            words_ = column.show(line[column.key])
+            text_, mark = column.show(line[column.key]), line[f"{column.key}*"]
             kinds = ["cell-td", step(change, most, 4).replace("u", "")]
             kinds += ["lower"] if line[f"{column.key}!"] else []
-            kinds += ["na"] if words_ == NOT_APPLICABLE else []
-            mark = line[f"{column.key}*"]
+            kinds += ["na"] if text_ == NOT_APPLICABLE else []
             star = tag("sup", "*" if mark is True else str(mark)) if mark else Markup("")
             about = {"title": line[f"{column.key}?"], "data_mark": ""}
-            cells.append(tag("td", words_, star, class_=" ".join(kinds), **about))
+            cells.append(tag("td", text_, star, class_=" ".join(kinds), **about))
         body.append(tag("tr", head, *cells))
-    heads = [tag("th", column.label, scope="col") for column in table.columns[1:]]
     first = tag("th", tag("span", "reader", class_="sr"), scope="col")
+    heads = [tag("th", column.label, scope="col") for column in table.columns[1:]]
     caption = f"{measure} when the row's part no longer reads the column's part"
     matrix = tag(
         "table",
@@ -418,9 +389,8 @@ def _key(table: Table, square: bool) -> Markup:
 
 def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tuple[str, ...]:
     cuts = [row for row in cuts if not row["construction"]]
-    rows = sorted(
-        (row for row in cuts if isfinite(number(row.get("diff")))), key=lambda r: number(r["diff"])
-    )
+    rows = [row for row in cuts if isfinite(number(row.get("diff")))]
+    rows.sort(key=lambda row: number(row["diff"]))
     if not rows:
         return ()
     queries = counted(int(number(original["queries"])), "query", "queries")
@@ -434,10 +404,8 @@ def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tupl
         for row in rows[:3]
         if number(row["diff"]) < 0
     ]
-    if not falls:
-        return lead
-    largest = ", ".join(falls)
-    return (*lead, f"The largest losses, each with its share of original − random: {largest}.")
+    largest = f"The largest losses, each with its share of original − random: {', '.join(falls)}."
+    return (*lead, largest) if falls else lead
 
 
 def costliest(result: Result) -> str:
@@ -465,10 +433,8 @@ def impossible(rows: Sequence[Row]) -> tuple[str, ...]:
     """Say what could not be measured, and why: a sentence for each reason."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
-        reason = row.get("impossible")
-        if isinstance(reason, str) and reason:
-            name = arrow(row.get("direction", row.get("cut")))
-            reasons.setdefault(reason, []).append(name)
+        if isinstance(reason := row.get("impossible"), str) and reason:
+            reasons.setdefault(reason, []).append(arrow(row.get("direction", row.get("cut"))))
     return tuple(
         f"Not measured for {', '.join(dict.fromkeys(names))}: {shown(reason, 300)}"
         for reason, names in reasons.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from math import isfinite
+from typing import Any
 
 import pandas as pd
 
@@ -39,9 +41,8 @@ Keyed = Mapping[tuple[str, str, str], Heads]
 
 def title(result: Result) -> str:
     """Say which model and pairs, and what was measured."""
-    meters = result.options["meters"]
-    names = list(meters) if isinstance(meters, list | tuple) else []
-    measured = ", ".join(str(name).replace("_", " ") for name in names)
+    meters: Any = result.options["meters"]
+    measured = ", ".join(str(name).replace("_", " ") for name in meters)
     return f"Attention of {subject(result)}; {measured}"
 
 
@@ -57,8 +58,10 @@ def text(result: Result) -> str:
     ]
     sentences = profiles.semantic(records(result.to_frame("contrasts")))
     lines += ["", *sentences] if sentences else []
-    table = profiles.kinds(records(result.to_frame("kinds")) if "kinds" in result.tables else [])
-    lines += ["", table.title, "", *table.text()] if table.rows else []
+    table = profiles.paraphrases(
+        records(result.to_frame("kinds")) if "kinds" in result.tables else []
+    )
+    lines += ["", *table.lines()] if table.rows else []
     return "\n".join([*lines, "", *note_lines(result)]) + "\n"
 
 
@@ -175,33 +178,22 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     if "same_stem" in result.tables.get("lexical", ()):
         shares = records(result.to_frame("lexical"))
         table = pd.DataFrame([row for name in DIRECTIONS for row in profiles.stems(shares, name)])
-        quantity = "same-stem share of the mass"
-        yield (
-            "lexical",
-            partial(figures.layer_profile, table, quantity=quantity, note=WEIGHTED_NOTE),
-        )
+        draw = partial(figures.layer_profile, table, note=WEIGHTED_NOTE)
+        yield "lexical", partial(draw, quantity="same-stem share of the mass")
     yield from matching.drawn(result)
 
 
 def _drawn_1b(by: Keyed, contrast: str, ending: str) -> Iterator[tuple[str, Drawing]]:
     compared = _contrast(contrast)
-    yield (
-        f"1b{ending}",
-        partial(
-            figures.head_scatter,
-            pd.DataFrame(both_sides(by, contrast)),
-            x="x",
-            y="y",
-            labels={"x": f"Q→D mass, {compared}", "y": f"D→Q mass, {compared}"},
-        ),
-    )
+    labels = {"x": f"Q→D mass, {compared}", "y": f"D→Q mass, {compared}"}
+    points = pd.DataFrame(both_sides(by, contrast))
+    yield f"1b{ending}", partial(figures.head_scatter, points, x="x", y="y", labels=labels)
     for name in DIRECTIONS:
-        shown = pd.DataFrame(mapped(by, contrast, name))
-        shown = shown.dropna(subset=["diff"]) if len(shown) else shown
-        if len(shown):
+        cells = [row for row in mapped(by, contrast, name) if isfinite(number(row["diff"]))]
+        if cells:
             label = f"{name.replace('->', '→')} attention mass, {compared}"
-            figure = partial(figures.head_map, shown, words=label, note=ATTENTION_NOTE)
-            yield f"1b-{name.replace('->', '-')}{ending}", figure
+            draw = partial(figures.head_map, pd.DataFrame(cells), words=label, note=ATTENTION_NOTE)
+            yield f"1b-{name.replace('->', '-')}{ending}", draw
 
 
 def _drawn_1c(by: Keyed, contrast: str, direction: str) -> Drawing:
@@ -351,10 +343,10 @@ def _figure_1c(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]
         f"{name} where {both(direction).partition(': ')[2] or direction}"
         for direction, name in groups.items()
     ]
-    lead = f"Heads that tell relevant from easy passages best: {listed(best)}." if best else ""
+    lead = [f"Heads that tell relevant from easy passages best: {listed(best)}."] if best else []
     return Exhibit(
         *base,
-        lead=(lead,) if lead else (),
+        lead=tuple(lead),
         body=tuple(body),
         tables=tuple(tables),
         result=result,

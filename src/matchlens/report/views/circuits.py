@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -191,8 +192,7 @@ def text(result: Result) -> str:
         *wrapped(_standing(records(every), contrast, VARIANTS[variant])),
     ]
     if "base_alignment" in every:
-        before = result.options["base"]
-        assert isinstance(before, Mapping)  # noqa: S101
+        before: Any = result.options["base"]
         lines.append(f"before: the same head of {before['name']}; change: since then.")
     if "alignment_spread" in every:
         apart = every["alignment_spread"] / every["alignment"].abs()
@@ -250,25 +250,20 @@ def vocabulary(rows: Sequence[Row], matches: Sequence[Row]) -> Iterator[tuple[st
 def _matches(result: Result) -> list[str]:
     if "vocabulary" not in result.tables:
         return []
-    lines = [
-        "",
-        "What heads match in the vocabulary: the strongest pairs (query token -> document token)",
-        "",
-    ]
+    title = "What heads match in the vocabulary: the strongest pairs"
+    lines = ["", f"{title} (query token -> document token)", ""]
     heads = {(row["layer"], row["head"]): row for row in records(result.to_frame("heads"))}
     rows, matches = (records(result.to_frame(name)) for name in ("vocabulary", "matches"))
-    for name, row, some in vocabulary(rows, matches):
-        sentence = (
-            f"itself the best match for {printed(row['self_rate'], 3)} of {row['tokens']} tokens"
-        )
-        head = heads[row["layer"], row["head"]]
+    for name, row, strongest in vocabulary(rows, matches):
+        rate, head = printed(row["self_rate"], 3), heads[row["layer"], row["head"]]
+        sentence = f"{name}: itself the best match for {rate} of {row['tokens']} tokens"
         if "same_token_QD" in head:
             sentence += f"; same-token share in context {printed(head['same_token_QD'], 2)}"
         pairs = ", ".join(
             str(m["reader"]) if m["reader"] == m["read"] else f"{m['reader']}->{m['read']}"
-            for m in some[:8]
+            for m in strongest[:8]
         )
-        lines += [f"{name}: {sentence}", *wrapped(pairs, "  ")]
+        lines += [sentence, *wrapped(pairs, "  ")]
     return lines
 
 
@@ -311,22 +306,16 @@ def cells(rows: Sequence[Row]) -> list[dict[str, object]]:
 
 def bars(result: Result, most: int) -> list[dict[str, object]]:
     """Return the shares of the heads that were looked at, else of the most aligned ones."""
-    looked_at = result.options["heads_looked_at"]
-    names = [str(name) for name in looked_at] if isinstance(looked_at, list | tuple) else []
-    if not names:
-        best = most_aligned(result.to_frame("heads"), str(result.options["variant"]), TOP)
-        names = [f"{layer}.{head}" for layer, head in best]
-    names = names[:most]
+    examined: Any = result.options["heads_looked_at"]
+    best = most_aligned(result.to_frame("heads"), str(result.options["variant"]), TOP)
+    names = [*map(str, examined or [f"{layer}.{head}" for layer, head in best])][:most]
+    order = {"name": names, "direction": list(ARROWS), "term": list(TERMS)}
     rows = [
-        {**row, "name": f"{row['layer']}.{row['head']}"}
+        row | {"name": name}
         for row in records(result.to_frame("shares"))
-        if f"{row['layer']}.{row['head']}" in names and str(row["term"]) in TERMS
+        if (name := f"{row['layer']}.{row['head']}") in names and str(row["term"]) in TERMS
     ]
-    order = [names, list(ARROWS), list(TERMS)]
-    rows.sort(key=lambda row: [
-        place.index(str(row[key]))
-        for place, key in zip(order, ("name", "direction", "term"), strict=True)
-    ])  # fmt: skip
+    rows.sort(key=lambda row: [values.index(str(row[key])) for key, values in order.items()])
     for row in rows:
         row |= {"term": TERMS[str(row["term"])], "direction": ARROWS[str(row["direction"])]}
         share = f"{row['term']}: {num(row['share'], 3)} of the variance"
@@ -337,48 +326,36 @@ def bars(result: Result, most: int) -> list[dict[str, object]]:
 def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the study's figures, Figure 2 first."""
     rows, variant = records(result.to_frame("heads")), str(result.options["variant"])
-    contrast, note = str(result.options["contrast"]), "Logits of the mean tokens: "
-    note += f"{logit_words(result)}."
+    contrast = str(result.options["contrast"])
+    scatter = partial(
+        figures.head_scatter, x="x", y="y", colour="colour",
+        note=f"Logits of the mean tokens: {logit_words(result)}.",
+    )  # fmt: skip
     for name, pair, column, y_words in (
         ("2", contrast, VARIANTS[variant], VARIANT_WORDS[variant]),
         ("2-companion", COMPANIONS[contrast], VARIANTS[variant], VARIANT_WORDS[variant]),
         ("2-nulls", contrast, "z", NULLS),
     ):
-        yield (
-            name,
-            partial(
-                figures.head_scatter,
-                pd.DataFrame(points(rows, pair, column)),
-                x="x",
-                y="y",
-                labels={
-                    "x": f"{pair.replace('-', f' {MINUS} ')}: {CONTRASTS[pair]}",
-                    "y": y_words,
-                    "colour": f"{ARROWS[pair[:2]]} attention mass, relevant {MINUS} easy",
-                },
-                colour="colour",
-                note=note,
-            ),
-        )
+        labels = {
+            "x": f"{pair.replace('-', f' {MINUS} ')}: {CONTRASTS[pair]}",
+            "y": y_words,
+            "colour": f"{ARROWS[pair[:2]]} attention mass, relevant {MINUS} easy",
+        }
+        yield name, partial(scatter, pd.DataFrame(points(rows, pair, column)), labels=labels)
     if "base_change" in result.tables["heads"]:
-        figure = partial(
-            figures.head_scatter,
-            result.to_frame("heads"),
-            x="base_alignment",
-            y="alignment",
-            labels={
-                "base_alignment": "alignment before fine-tuning, trace(A)",
-                "alignment": "alignment, trace(A)",
-            },
-        )
-        yield "base", figure
-    shown_ = pd.DataFrame(cells(rows)).dropna(subset=["diff"])
-    if len(shown_):
+        labels = {"base_alignment": "alignment before fine-tuning, trace(A)"}
+        labels["alignment"] = "alignment, trace(A)"
+        heads = result.to_frame("heads")
+        yield "base", partial(figures.head_scatter, heads, x="base_alignment", y="alignment",
+                              labels=labels)  # fmt: skip
+    known_cells = pd.DataFrame(cells(rows)).dropna(subset=["diff"])
+    if len(known_cells):
         note = (
             f"▲ {FAR:g} standard deviations or more above both nulls (Gaussian factors, random "
             "singular vectors), ● as far below both. Named layer.head: the largest."
         )
-        yield "alignment", partial(figures.head_map, shown_, words=VARIANT_WORDS["all"], note=note)
+        draw = partial(figures.head_map, known_cells, words=VARIANT_WORDS["all"], note=note)
+        yield "alignment", draw
     if "shares" in result.tables:
         table = pd.DataFrame(bars(result, BARS // len(ARROWS)))
         yield "shares", partial(figures.shares, table)
@@ -398,18 +375,18 @@ def _figure_2(folder: ResultsFolder) -> Exhibit:
         return Exhibit(*base, absent=f"Figure 2 was not made: {NOT_RUN}")
     contrast = str(result.options["contrast"])
     drawings, views = dict(drawn(result)), []
-    for label, name, measured in (
+    for label, name, pair in (
         ("the contrast", "2", contrast),
         ("its companion", "2-companion", COMPANIONS[contrast]),
         ("against the null", "2-nulls", contrast),
     ):
-        spelled = measured.replace("-", f" {MINUS} ")
-        charts = [chart(drawings[name], width=SQUARE)]
-        if name == "2-nulls" and "alignment" in drawings:
-            charts.append(chart(drawings["alignment"], _MAP, width=NARROW))
-        place = "nulls" if name == "2-nulls" else slug(measured)
-        tab = label if name == "2-nulls" else f"{label}: {spelled}"
-        note = f"{spelled}: {CONTRASTS[measured]}."
+        spelled, charts = pair.replace("-", f" {MINUS} "), [chart(drawings[name], width=SQUARE)]
+        place, tab = slug(pair), f"{label}: {spelled}"
+        if name == "2-nulls":
+            place, tab = "nulls", label
+            if "alignment" in drawings:
+                charts.append(chart(drawings["alignment"], _MAP, width=NARROW))
+        note = f"{spelled}: {CONTRASTS[pair]}."
         views.append(Panel(f"figure-2-{place}", tab, tuple(charts), note))
     far = {name: sum(number(row[name]) >= FAR for row in rows) for name in ("z", "rotation_z")}
     couples = associations(result)
@@ -470,20 +447,18 @@ _MATCHES = "layer head rank reader read logit"
 def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
     """What heads match in the vocabulary."""
     items = []
-    for name, row, some in vocabulary(rows, matches):
+    for name, row, strongest in vocabulary(rows, matches):
         tokens = f"{int(number(row['tokens'])):,}"
         sentence = f"Match themselves best: {num(row['self_rate'], 3)} of {tokens} tokens."
         couples = []
-        for match in some[:PAIRS]:
+        for match in strongest[:PAIRS]:
             reader, read = (tag("bdi", shown(match[side], 40)) for side in ("reader", "read"))
             couple = reader if match["reader"] == match["read"] else reader + " → " + read
             couples.append(tag("span", couple, class_="pairing"))
         inside = Markup(" ").join([tag("span", sentence, class_="soft"), *couples])
         items.append(tag("div", tag("dt", name), tag("dd", inside)))
-    if not items:
-        return Markup("")
-    heading = "What heads match in the vocabulary"
-    return titled(heading, tag("dl", *items, class_="matches"))
+    matches_ = tag("dl", *items, class_="matches")
+    return titled("What heads match in the vocabulary", matches_) if items else Markup("")
 
 
 def _hypothesis(folder: ResultsFolder) -> Exhibit:
@@ -508,13 +483,13 @@ def _hypothesis(folder: ResultsFolder) -> Exhibit:
         "Shares of the variance of single heads' logits, pooled over token pairs; they sum to 1, "
         "negative ones stand to the left of 0."
     )
-    views = [
-        Panel(f"hypothesis-{slug(name.replace('->', ''))}", both(name), (chart(draw),))
-        for name in ARROWS.values()
-        if (own := [mark for mark in marks if mark["direction"] == name])
-        for label in [f"share of the {arrow(name)} logits' variance"]
-        for draw in [partial(figures.shares, pd.DataFrame(own), words=label)]
-    ]
+    views = []
+    for name in ARROWS.values():
+        if own := [mark for mark in marks if mark["direction"] == name]:
+            words_ = f"share of the {arrow(name)} logits' variance"
+            drawing = chart(partial(figures.shares, pd.DataFrame(own), words=words_))
+            place = f"hypothesis-{slug(name.replace('->', ''))}"
+            views.append(Panel(place, both(name), (drawing,)))
     blocks = (panels("hypothesis", views), words(caption))
     return Exhibit(
         *base,
@@ -524,12 +499,13 @@ def _hypothesis(folder: ResultsFolder) -> Exhibit:
             words(prose(table.notes[0]), "legend"),
             titled("The heads examined", *blocks),
         ),
-        tables=(stored("hypothesis", "Shares by head and direction", every, _LOGITS, 3, **_NAMES),),
+        tables=(
+            stored("hypothesis", "Shares by head and direction", every, _LOGITS, mean="mean logit"),
+        ),
         result=result,
     )
 
 
-_NAMES = {"mean": "mean logit"}
 _LOGITS = (
     "layer head direction matching cross_reader cross_read bias_query bias_key constant mean "
     "variance token_pairs holds"

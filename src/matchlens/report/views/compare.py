@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -12,6 +14,7 @@ from markupsafe import Markup
 from matchlens import figures
 from matchlens.errors import visible
 from matchlens.figures import Drawing
+from matchlens.figures.lines import KINDS as LAYERS_CUT
 from matchlens.report import html
 from matchlens.report.table import Column, Row, Table, columns_of, tag
 from matchlens.report.texts import digits_of, printed, prose
@@ -114,12 +117,24 @@ def _keys(rows: Sequence[Row]) -> dict[str, str]:
     return {name: f"f{place}" for place, name in enumerate(names)}
 
 
-def _cells(rows: Sequence[Row]) -> list[Column]:
-    return [Column(key, name, kind="text") for name, key in _keys(rows).items()]
+def _by_folder(
+    rows: Sequence[Row], by: tuple[str, ...], cell: Callable[[Row], str], shown: str = ""
+) -> tuple[list[dict[str, Any]], list[Column]]:
+    """A line for each value of some columns with a cell for each folder, and the cells' columns."""
+    lines: dict[tuple[object, ...], dict[str, Any]] = {}
+    keys = _keys(rows)
+    for row in rows:
+        start = {name: row[name] for name in ((shown,) if shown else by)}
+        line = lines.setdefault(tuple(row[name] for name in by), start)
+        line[keys[str(row["folder"])]] = cell(row)
+    return [*lines.values()], [Column(key, name, kind="text") for name, key in keys.items()]
 
 
 def _folders(rows: Sequence[Row], digits: int) -> Table:
-    body = [{**row, "shape": f"{_whole(row['layers'])} x {_whole(row['heads'])}"} for row in rows]
+    def whole(value: object) -> str:
+        return str(int(value)) if isinstance(value, int | float) else "-"
+
+    body = [{**row, "shape": f"{whole(row['layers'])} x {whole(row['heads'])}"} for row in rows]
     columns = columns_of("folder model collections shape pairs measure original", digits,
                          shape="layers x heads")  # fmt: skip
     return Table("folders", "The folders", columns, tuple(body))
@@ -145,13 +160,13 @@ def _table1(rows: Sequence[Row], digits: int) -> Table:
 
 def _paired(rows: Sequence[Row], digits: int) -> Table:
     body = [
-        row
-        | {
+        {
+            **row,
             "condition": row["condition"] or "original",
             "ci": (row["ci_low"], row["ci_high"]),
             "diff*": bool(row["significant"]),
         }
-        for row in map(dict, rows)
+        for row in rows
     ]
     columns = columns_of(
         "first second condition first_mean second_mean diff ci p_holm", digits,
@@ -167,25 +182,20 @@ def _paired(rows: Sequence[Row], digits: int) -> Table:
 
 def _curves(rows: Sequence[Row], digits: int) -> Table:
     lines: dict[tuple[object, ...], dict[str, object]] = {}
-    order = list(dict.fromkeys((row["direction"], row["how"]) for row in rows))
-    folders = list(_keys(rows))
-    for row in sorted(
-        rows,
-        key=lambda row: (
-            order.index((row["direction"], row["how"])),
-            folders.index(str(row["folder"])),
-        ),
-    ):
-        named = _named(row["direction"], row["how"])
-        line = lines.setdefault((named, row["folder"]), {"name": named, "folder": row["folder"]})
+    order = list(dict.fromkeys(_named(row["direction"], row["how"]) for row in rows))
+    for name, folder in product(order, _keys(rows)):  # the order of the lines
+        lines[name, folder] = {"name": name, "folder": folder}
+    for row in rows:
+        line = lines[_named(row["direction"], row["how"]), str(row["folder"])]
         line |= {str(row["n"]): row["mean"], f"{row['n']}*": bool(row["significant"])}
+    body = tuple(line for line in lines.values() if len(line) > 2)
     columns = (
         Column("name", "direction", kind="cut"),
         Column("folder", "folder", kind="text"),
         *(Column(str(n), str(n), digits) for n in sorted({int(str(row["n"])) for row in rows})),
     )
     name = "Figure 1a: the measure with layers 0 to n - 1 cut, a column for each n"
-    return Table("curves", name, columns, tuple(lines.values()), (STAR,))
+    return Table("curves", name, columns, body, (STAR,))
 
 
 def _named(direction: object, how: object) -> str:
@@ -207,25 +217,20 @@ def _overlaps(rows: Sequence[Row], digits: int) -> Table:
 
 
 def _heads(rows: Sequence[Row], digits: int) -> Table:
-    lines: dict[tuple[str, int, int], dict[str, object]] = {}
-    keys = _keys(rows)
-    for row in rows:
-        name = str(row["direction"]), int(str(row["layer"])), int(str(row["head"]))
-        line = lines.setdefault(name, {"direction": name[0], "name": name[1:]})
-        kept = "" if row["held"] else "?"
-        line[keys[str(row["folder"])]] = f"{row['kind']} {printed(row['auc'], 2)}{kept}"
-    order = sorted(lines, key=lambda name: (name[0], -len(lines[name]), *name[1:]))
-    columns = (*columns_of("direction name"), *_cells(rows))
-    columns = (
-        Column("direction", "direction", kind="cut"),
-        Column("name", "head", kind="head"),
-        *_cells(rows),
+    lines, cells = _by_folder(
+        rows,
+        ("direction", "layer", "head"),
+        lambda row: f"{row['kind']} {printed(row['auc'], 2)}{'' if row['held'] else '?'}",
     )
+    # Of a direction, the heads that most folders found come first.
+    lines.sort(key=lambda line: (line["direction"], -len(line), line["layer"], line["head"]))
+    body = tuple({**line, "name": (line["layer"], line["head"])} for line in lines)
     note = (
         "kind and AUC (relevant against easy) on the half of the queries that describes; ?: does "
         "not hold there; -: not found."
     )
-    return Table("heads", "Matching heads", columns, tuple(lines[n] for n in order), (note,))
+    columns = (*columns_of("direction name"), *cells)
+    return Table("heads", "Matching heads", columns, body, (note,))
 
 
 def _screens(rows: Sequence[Row], digits: int) -> Table:
@@ -243,31 +248,22 @@ def _screens(rows: Sequence[Row], digits: int) -> Table:
 
 
 def _claims(rows: Sequence[Row], digits: int) -> Table:
-    lines: dict[object, dict[str, object]] = {}
-    keys = _keys(rows)
-    for row in rows:
-        line = lines.setdefault(row["id"], {"claim": row["claim"]})
-        low, high = (printed(row.get(key), 3) for key in ("low", "high"))
+    def cell(row: Row) -> str:
+        if row.get("value") is None:
+            return str(row["verdict"])
+        low, value, high = (printed(row.get(key), 3) for key in ("low", "value", "high"))
         between = f" [{low}, {high}]" if row.get("low") is not None else ""
         unit = f" {row['unit']}" if row.get("unit") else ""
-        value = "" if row.get("value") is None else f": {printed(row['value'], 3)}{between}{unit}"
-        line[keys[str(row["folder"])]] = f"{row['verdict']}{value}"
-    columns = (Column("claim", "claim", kind="text"), *_cells(rows))
-    return Table("claims", "Claims", columns, tuple(lines.values()))
+        return f"{row['verdict']}: {value}{between}{unit}"
+
+    lines, cells = _by_folder(rows, ("id",), cell, "claim")
+    return Table("claims", "Claims", (*columns_of("claim"), *cells), tuple(lines))
 
 
 def _differences(rows: Sequence[Row], digits: int) -> Table:
-    lines: dict[object, dict[str, object]] = {}
-    keys = _keys(rows)
-    for row in rows:
-        line = lines.setdefault(row["aspect"], {"aspect": row["aspect"]})
-        line[keys[str(row["folder"])]] = str(row["value"])
-    columns = (Column("aspect", "", kind="text"), *_cells(rows))
-    return Table("differences", "What differs in the manifests", columns, tuple(lines.values()))
-
-
-def _whole(value: object) -> str:
-    return str(int(value)) if isinstance(value, int | float) else "-"
+    lines, cells = _by_folder(rows, ("aspect",), lambda row: str(row["value"]))
+    columns = (Column("aspect", "", kind="text"), *cells)
+    return Table("differences", "What differs in the manifests", columns, tuple(lines))
 
 
 def caption_of(name: str) -> str:
@@ -291,14 +287,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
         views = list(dict.fromkeys(table["panel"]))
         for start in range(0, len(views), PANELS):
             part = pd.DataFrame(table[table["panel"].isin(views[start : start + PANELS])])
-            figure = partial(
-                figures.layer_profile,
-                part,
-                quantity=measure,
-                note=CURVE,
-                label="n: layers 0 to n\N{MINUS SIGN}1 are cut (at 0: none)",
-            )
-            yield f"curves-{start // PANELS}", figure
+            draw = partial(figures.layer_profile, part, quantity=measure, note=CURVE, bounded=True)
+            yield f"curves-{start // PANELS}", partial(draw, label=LAYERS_CUT["up-to"])
 
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:

@@ -56,13 +56,13 @@ def verdict_of(row: Row) -> str:
     )
     tests = ""
     if isinstance(row.get("p_beyond"), float):
-        tests = (
-            f"uncorrected p: beyond {printed(row['p_beyond'], 3)}, only {printed(row['p_only'], 3)}"
+        beyond, only, corrected = (
+            printed(row.get(key), 3) for key in ("p_beyond", "p_only", "verdict_p_holm")
         )
-        if row.get("verdict_p_holm") is not None:
-            corrected = printed(row["verdict_p_holm"], 3)
+        tests = f" [uncorrected p: beyond {beyond}, only {only}"
+        if corrected != "-":
             tests += f"; of the deciding test corrected over the cuts: {corrected}"
-        tests = f" [{tests}]"
+        tests += "]"
     return f"{row['cut']}: {sentence.format(margin=printed(row.get('margin'), 3))}.{tests}"
 
 
@@ -72,11 +72,10 @@ def controls(result: Result) -> Table:
     for row in records(result.to_frame("controls")):
         body.append({"cut": row["cut"], "control": "(the cut itself)", "diff": row["diff"]})
         for kind in controls_of(row):
-            of = {key: row.get(f"{kind}_{key}") for key in _OF_A_CONTROL}
-            ends = (of["low"], of["high"])
-            star = (of["p_holm"] or 1.0) <= 0.05  # type: ignore[operator]
+            own = {key: row.get(f"{kind}_{key}") for key in _OF_A_CONTROL}
+            ends, star = (own["low"], own["high"]), number(own["p_holm"]) <= 0.05
             line = {"cut": row["cut"], "control": CONTROLS[kind], "ci": ends, "beyond*": star}
-            body.append({**of, **line})
+            body.append({**own, **line})
     columns = columns_of(
         "cut control diff +beyond ci p p_holm overlap_edges=share overlap_mass=share", digits,
         overlap_edges="edges", overlap_mass="mass",
@@ -126,7 +125,7 @@ def compared(rows: Sequence[Row]) -> list[dict[str, object]]:
         out.append({**own, "how": "the cut", "tip": _tip(row, "")})
         for kind in controls_of(row):
             numbers = {key: row[f"{kind}_{key}"] for key in ("diff", "ci_low", "ci_high")}
-            significant = (row[f"{kind}_diff_p_holm"] or 1.0) <= 0.05  # type: ignore[operator]
+            significant = number(row[f"{kind}_diff_p_holm"]) <= 0.05
             about = {"cut": row["cut"], "how": CONTROLS[kind], "tip": _tip(row, kind)}
             out.append({**about, **numbers, "significant": significant})
     return out
@@ -156,11 +155,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
 
 def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the cuts and their controls."""
-    base = (
-        "controls",
-        "Cuts beside their controls",
-        "Whether the direction matters, or only the amount that is cut",
-    )
+    subtitle = "Whether the direction matters, or only the amount that is cut"
+    base = ("controls", "Cuts beside their controls", subtitle)
     result, rows = folder.get("controls"), folder.rows("controls", "controls")
     if result is None or not rows:
         absent = "Cuts were not compared with controls (matchlens sweep controls)."
@@ -190,12 +186,12 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
             digits,
             **{f"{kind}_{key}": label for key, label in labels.items()},
         )
-    there = tuple(column for column in columns if column.key in rows[0])
+    known_columns = tuple(column for column in columns if column.key in rows[0])
     yield Exhibit(
         *base,
         lead=_lead(rows, digits),
         body=tuple(body),
-        tables=(Table("controls", "Cuts beside controls", there, tuple(rows)),),
+        tables=(Table("controls", "Cuts beside controls", known_columns, tuple(rows)),),
         result=result,
     )
 
@@ -223,11 +219,10 @@ def _lead(rows: Sequence[Row], digits: int) -> tuple[str, ...]:
             if row.get("verdict") == verdict
         )
         sentences += [f"{begin} {names}."] if names else []
-    open_ = [arrow(row["cut"]) for row in rows if row.get("verdict") == "undecided"]
-    if open_:
-        sentences.append(
-            f"{len(open_)} of {counted(len(rows), 'cut')} undecided: {', '.join(open_)}."
-        )
+    undecided = [arrow(row["cut"]) for row in rows if row.get("verdict") == "undecided"]
+    if undecided:
+        of = counted(len(rows), "cut")
+        sentences.append(f"{len(undecided)} of {of} undecided: {', '.join(undecided)}.")
     return (" ".join(sentences),)
 
 
@@ -287,9 +282,7 @@ def head_sets_drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
         own = sets[(sets["direction"] == direction) & (sets["how"] == how)]
         p = dict(zip(own["set"], own["p_random"], strict=True))
         table = group.assign(p_random=[p[name] for name in group["set"]])
+        draw = partial(figures.set_effects, measure=measure, title=f"{direction} ({how})")
         for start in range(0, len(p), SETS):
             part = pd.DataFrame(table[table["set"].isin(list(p)[start : start + SETS])])
-            figure = partial(
-                figures.set_effects, part, measure=measure, title=f"{direction} ({how})"
-            )
-            yield f"{number_ * 100 + start // SETS:02d}", figure
+            yield f"{number_ * 100 + start // SETS:02d}", partial(draw, part)

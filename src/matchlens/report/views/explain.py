@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -94,21 +95,13 @@ def completeness_sentence(result: Result) -> str:
 def compared(result: Result) -> tuple[Row, Row]:
     """The rows of the two passages that are compared."""
     rows = {int(number(row["passage"])): row for row in records(result.to_frame("passages"))}
-    pair = result.options["compare"]
-    assert isinstance(pair, list | tuple)  # noqa: S101
+    pair: Any = result.options["compare"]
     a, b = (rows[int(place)] for place in pair)
     return a, b
 
 
-def margin_table(
-    result: Result, kinds: Sequence[str] = ("direction", "outside attention")
-) -> Table:
-    """List the units of some kinds by their contribution to the margin.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-        kinds: which kinds of units.
-    """
+def margin_table(result: Result, kinds: Sequence[str] = MAIN) -> Table:
+    """List the units of some kinds by their contribution to the margin."""
     a, b = (int(number(row["passage"])) for row in compared(result))
     parts = {
         (row["unit"], row["passage"]): row["contribution"]
@@ -131,26 +124,19 @@ def margin_table(
 
 
 def explain_text(result: Result, *, bold: bool = False) -> str:
-    """What is printed: scores, margin, directions, heads, query words, the smallest swap.
-
-    Args:
-        result: what :func:`matchlens.explain` returned.
-        bold: whether headings are in bold type, for a terminal.
-    """
+    """What is printed: scores, margin, directions, heads, query words, the smallest swap."""
     on, off = ("\033[1m", "\033[0m") if bold else ("", "")
-    model = result.identity["model"]
-    name = plain(str(model["name"]), 60) if isinstance(model, Mapping) else "the model"
+    model: Any = result.identity["model"]
+    name = plain(str(model["name"]), 60)
     lines = [f"Why does A rank above B? {name} on: {plain(str(result.options['query']))}", ""]
     for letter, row in zip("AB", compared(result), strict=True):
         lines += wrapped(
             f"{letter} {plain(str(row['docid']), 60)}: {plain(str(row['text']))}", "  ", ""
         )
-    lines += [
-        "",
-        *wrapped(margin_sentence(result), "  ", ""),
-        *wrapped(swap_sentence(result), "  ", ""),
-    ]
-    lines += [*wrapped(completeness_sentence(result), "  ", ""), ""]
+    lines.append("")
+    for sentence in (margin_sentence, swap_sentence, completeness_sentence):
+        lines += wrapped(sentence(result), "  ", "")
+    lines.append("")
     for title, kinds in (
         ("Directions (X->Y: X reads Y)", MAIN),
         ("Directions with your own parts, each within that of Q or D", ("own_direction",)),
@@ -182,34 +168,22 @@ def explain_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Maps of the heads' contributions to the margin: over all directions, then in each."""
     table = result.to_frame("margin").rename(columns={"contribution": "diff"})
     table["q"], table["significant"] = float("nan"), False
-    for name in ("heads", *dict.fromkeys(table["direction"].dropna())):
-        kinds = ["head"] if name == "heads" else ["head_direction", "own_head_direction"]
-        of_kind = table["kind"].isin(kinds)
-        some = table[of_kind & ((name == "heads") | (table["direction"] == name))]
-        if len(some):
-            words = "contribution to the margin A \N{MINUS SIGN} B (logits)"
-            words = words if name == "heads" else f"{name}: {words}"
-            note = "Named layer.head: the largest contributions."
-            yield str(name), partial(figures.head_map, pd.DataFrame(some), words=words, note=note)
+    words = "contribution to the margin A \N{MINUS SIGN} B (logits)"
+    draw = partial(figures.head_map, note="Named layer.head: the largest contributions.")
+    heads = pd.DataFrame(table[table["kind"] == "head"])
+    if len(heads):
+        yield "heads", partial(draw, heads, words=words)
+    in_directions = table[table["kind"].isin(["head_direction", "own_head_direction"])]
+    for name, own in in_directions.groupby("direction", sort=False):
+        yield str(name), partial(draw, pd.DataFrame(own), words=f"{name}: {words}")
 
 
-def explain_files(result: Result) -> dict[str, str | bytes]:
-    """The text, the table in LaTeX, the map of heads and the page of an explained margin.
-
-    The smallest swap is written in the form that ``--cut-file`` reads.
-    """
+def page_and_cuts(result: Result) -> dict[str, str | bytes]:
+    """The page, and the smallest swap in the form that ``--cut-file`` reads."""
     from matchlens.report.page import page_of
 
-    files: dict[str, str | bytes] = {
-        "explain/explain.txt": explain_text(result),
-        "explain/margin.tex": margin_table(result).latex(),
-        "explain.html": page_of(result),
-    }
+    files: dict[str, str | bytes] = {"explain.html": page_of(result)}
     if result.options["swapped"]:
         kept = result.to_frame("swap").query("kept")["unit"].tolist()
         files["explain/cut-file.json"] = set_file({SET: [str(cut) for cut in kept]})
-    for name, draw in explain_figures(result):
-        for ending, content in figures.render(draw()).items():
-            files[f"explain/figures/{name}.{ending}"] = content
-        break  # the others are drawn with .plot(direction)
     return files

@@ -54,17 +54,18 @@ def heads(result: Result) -> Table:
     body = []
     for row in rows:
         names = [shown(kind, 20) for kind in str(row["kind"]).split(", ")]
-        chips = Markup(" ").join(tag("span", name, class_=f"kind {name}") for name in names)
-        verdict = ("✓ held", "yes") if row["held"] else ("not held", "soft")
-        line = {
-            "name": (row["layer"], row["head"]),
-            "kind~": chips,
-            "held~": tag("span", verdict[0], class_=verdict[1]),
-        }
-        line |= {"auc*": "" if row["held"] else "?"}
-        if causal:
-            line |= {"effect_ci": (row.get("effect_low"), row.get("effect_high"))}
-        body.append({**row, **line})
+        chips = (tag("span", name, class_=f"kind {name}") for name in names)
+        verdict, style = ("✓ held", "yes") if row["held"] else ("not held", "soft")
+        body.append(
+            {
+                **row,
+                "name": (row["layer"], row["head"]),
+                "kind~": Markup(" ").join(chips),
+                "held~": tag("span", verdict, class_=style),
+                "auc*": "" if row["held"] else "?",
+                "effect_ci": (row.get("effect_low"), row.get("effect_high")),
+            }
+        )
     beside = "beside_overlap:2 " if measured else ""
     effect = " +effect:3 effect_ci effect_q causal=flag" if causal else ""
     columns = columns_of(
@@ -76,10 +77,8 @@ def heads(result: Result) -> Table:
         "p (Holm): over these heads; q: Benjamini-Hochberg."
     )
     if causal:
-        note += (
-            f" effect: change of {result.options['measure']} when the head is cut alone in its "
-            "direction."
-        )
+        measure = result.options["measure"]
+        note += f" effect: change of {measure} when the head is cut alone in its direction."
     return Table("matching", f"{len(rows)} matching heads", tuple(columns), tuple(body), (note,))
 
 
@@ -110,34 +109,33 @@ def sets(result: Result) -> Table:
         return Table("matching-sets", title, (), ())
     every = set_table(result)
     rows = tuple({**row, "set?": shown(row["heads"], 400)} for row in every.rows)
-    there = tuple(
+    columns = tuple(
         c for c in every.columns if c.key not in ("direction", "how") and c.key in rows[0]
     )
-    return replace(every, name="matching-sets", title=title, columns=there, rows=rows)
+    return replace(every, name="matching-sets", title=title, columns=columns, rows=rows)
 
 
 def published(result: Result) -> list[str]:
     """Print how many heads of Lu et al. 2025 match here, where the model is theirs."""
     if "published" not in result.tables:
         return []
-    rows = []
-    for name, group in result.to_frame("published").groupby("list", sort=False):
-        ours: dict[str, set[object]] = {}
-        for direction in ("Q->D", "D->Q"):
-            own = group[(group["direction"] == direction) & group["matching"].astype(bool)]
-            ours[direction] = set(zip(own["layer"], own["head"], strict=True))
-        every = set(zip(group["layer"], group["head"], strict=True))
-        counts = {direction: len(heads) for direction, heads in ours.items()}
-        either = len(ours["Q->D"] | ours["D->Q"])
-        rows.append({"list": str(name), "heads": len(every), **counts, "either": either})
-    columns = (
-        Column("list", "their list", kind="text"),
-        Column("heads", "heads", 0),
-        *(Column(name, f"match {name}", 0) for name in ("Q->D", "D->Q")),
-        Column("either", "either", 0),
-    )
+    lists: dict[str, dict[str, set[object]]] = {}
+    for row in records(result.to_frame("published")):
+        names = ("heads", *((row["direction"], "either") if row["matching"] else ()))
+        of_list = lists.setdefault(str(row["list"]), {})
+        for name in names:
+            of_list.setdefault(str(name), set()).add((row["layer"], row["head"]))
+    keys = ("heads", "Q->D", "D->Q", "either")
+    rows = [
+        {"list": name, **{key: len(heads.get(key, ())) for key in keys}}
+        for name, heads in lists.items()
+    ]
+    columns = columns_of(
+        "list heads Q->D=number:0 D->Q=number:0 either:0", list="their list",
+        **{name: f"match {name}" for name in ("Q->D", "D->Q")},
+    )  # fmt: skip
     title = "Heads of Lu et al. 2025 for this model, and whether they match here"
-    return ["", title, "", *Table("published", title, columns, tuple(rows)).text()]
+    return ["", *Table("published", title, columns, tuple(rows)).lines()]
 
 
 def texts_alone(result: Result) -> str:
@@ -169,7 +167,7 @@ def lines(result: Result) -> list[str]:
         "",
     ]
     left, alone = conditions(result), [texts_alone(result)] if texts_alone(result) else []
-    out += [left.title, "", *left.text(), ""] if left.rows else []
+    out += [*left.lines(), ""] if left.rows else []
     table = heads(result)
     if not table.rows:
         return [*out, *alone, "none found"]
@@ -209,23 +207,22 @@ def lines(result: Result) -> list[str]:
 def sets_lines(result: Result) -> list[str]:
     """Print the sets of matching heads beside random ones."""
     table = sets(result)
-    return ["", table.title, "", *table.text(), "", *table.notes] if table.rows else []
+    return ["", *table.lines()] if table.rows else []
 
 
 def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show the matching heads."""
-    base = (
-        "matching",
-        "Matching heads",
-        "Heads that separate relevant passages, and what the ranking loses without them",
-    )
+    subtitle = "Heads that separate relevant passages, and what the ranking loses without them"
+    base = ("matching", "Matching heads", subtitle)
     result = folder.get("attention")
-    if result is None:
-        absent = "attention was not measured (matchlens attention)."
-        yield Exhibit(*base, absent=f"Matching heads were not searched for: {absent}")
-        return
-    if is_earlier(result.tables):
-        yield Exhibit(*base, absent=f"Matching heads are not shown: {EARLIER}.")
+    if result is None or is_earlier(result.tables):
+        absent = f"Matching heads are not shown: {EARLIER}."
+        if result is None:
+            absent = (
+                "Matching heads were not searched for: attention was not measured (matchlens "
+                "attention)."
+            )
+        yield Exhibit(*base, absent=absent)
         return
     every, table = folder.rows("attention", "matching"), heads(result)
     causal = bool(table.rows) and "effect" in table.rows[0]
@@ -334,10 +331,10 @@ def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str,
         own = [row for row in rows if row["direction"] == direction]
         holding = sum(bool(row["held"]) for row in own)
         kinds = Counter(kind for row in own for kind in str(row["kind"]).split(", "))
-        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         sentences.append(
             f"{glossed(direction)}: {counted(len(own), 'matching head')}, {holding} hold on the "
-            f"other half{f' ({told})' if told else ''}."
+            f"other half{f' ({counts})' if counts else ''}."
         )
     if causal:
         star = sum(number(row["effect_q"]) <= 0.05 for row in rows)

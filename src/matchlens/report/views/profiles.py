@@ -59,8 +59,8 @@ def lexical_lines(result: Result) -> list[str]:
         lines.setdefault(name, {"name": name})[str(row["layer"])] = row["same_stem"]
     layers = sorted({int(number(row["layer"])) for row in rows})
     columns = (Column("name", "", kind="text"), *(Column(str(n), str(n), 2) for n in layers))
-    table = Table("lexical", "", columns, tuple(lines.values()))
-    return ["", "Same-stem share of the mass by layer (lexical matching)", "", *table.text()]
+    title = "Same-stem share of the mass by layer (lexical matching)"
+    return ["", *Table("lexical", title, columns, tuple(lines.values())).lines()]
 
 
 def semantic(contrasts: Sequence[Row]) -> list[str]:
@@ -90,7 +90,7 @@ def starred(rows: Sequence[Row]) -> tuple[int, int]:
     return sum(value > 0 for value in star), sum(value < 0 for value in star)
 
 
-def kinds(rows: Sequence[Row]) -> Table:
+def paraphrases(rows: Sequence[Row]) -> Table:
     """Lay out exact words against paraphrases: heads higher and lower, by direction."""
     names = [name for name in ("mass", "same_stem", "lexical_mass", "semantic_mass")
              if any(row["quantity"] == name for row in rows)]  # fmt: skip
@@ -155,11 +155,9 @@ def no_ops(folder: ResultsFolder) -> Exhibit:
     result, rows = folder.get("attention"), folder.rows("attention", "noop")
     if result is None or not rows:
         return Exhibit(*base, absent=f"Attention to special tokens was not analysed: {NOT_RUN}")
-    there = [kind for kind in SHARES if f"{kind}_CLS" in rows[0]]
-    notes: tuple[str, ...] = ()
-    if "norm" not in there:
-        notes = (*notes, "Norm mass was not measured, so what heads write is unknown.")
-    keys = " ".join(f"{kind}_{part}" for kind in there for part in (*SPECIAL, "special"))
+    kinds = [kind for kind in SHARES if f"{kind}_CLS" in rows[0]]
+    unknown = ("Norm mass was not measured, so what heads write is unknown.",)
+    keys = " ".join(f"{kind}_{part}" for kind in kinds for part in (*SPECIAL, "special"))
     every = stored("no-op", "Special tokens by head", rows, f"layer head {keys} sink noop")
     lead = no_op_words(rows).removeprefix("No-op: ")
     caption = (
@@ -169,10 +167,10 @@ def no_ops(folder: ResultsFolder) -> Exhibit:
     return Exhibit(
         *base,
         lead=(lead,),
-        body=(panels("no-op", [_no_op_panel(kind, rows) for kind in there]), words(caption)),
+        body=(panels("no-op", [_no_op_panel(kind, rows) for kind in kinds]), words(caption)),
         tables=(every,),
         result=result,
-        notes=notes,
+        notes=() if "norm" in kinds else unknown,
     )
 
 
@@ -192,13 +190,10 @@ def _no_op_panel(kind: str, rows: list[dict[str, object]]) -> Panel:
     ]
     profile = partial(figures.layer_profile, pd.DataFrame(special(rows, kind)))
     label = "by mass" if kind == "mass" else "by norm mass (what is written)"
+    heads = partial(figures.head_map, pd.DataFrame(cells).dropna(subset=["diff"]), signed=False)
     drawings = (
         chart(partial(profile, quantity=SHARES[kind]), width=SQUARE),
-        chart(
-            partial(figures.head_map, pd.DataFrame(cells).dropna(subset=["diff"]), signed=False),
-            width=NARROW,
-            words=f"CLS, SEP1, SEP2 together, {SHARES[kind]}",
-        ),
+        chart(heads, width=NARROW, words=f"CLS, SEP1, SEP2 together, {SHARES[kind]}"),
     )
     return Panel(f"no-op-{kind}", label, drawings)
 
@@ -212,26 +207,26 @@ def lexical(folder: ResultsFolder) -> Exhibit:
         return Exhibit(*base, absent=f"Lexical matching was not analysed: {NOT_RUN}")
     if not rows or "same_stem" not in rows[0]:
         return Exhibit(*base, absent="The same-stem share was not measured (meter same_stem).")
-    order = list(dict.fromkeys([*DIRECTIONS, *(str(row["direction"]) for row in rows)]))
-    there = {str(row["direction"]) for row in rows}
-    compared, notes = kinds(folder.rows("attention", "kinds")), ()
+    directions = dict.fromkeys(str(row["direction"]) for row in rows)
+    order = sorted(directions, key=lambda name: [*DIRECTIONS, name].index(name))
+    compared, notes = paraphrases(folder.rows("attention", "kinds")), ()
     if not compared.rows:
         notes = ("The collection marks no paraphrases, so they are not compared with exact words.",)
     caption = (
         "Share of the mass on words of the row's own stem by layer, one curve for each class. "
         "Bands: quartiles over heads; the curve weights heads by mass and may lie outside."
     )
-    shares = [_lexical_panel(rows, direction) for direction in order if direction in there]
+    shares = [_lexical_panel(rows, direction) for direction in order]
     body = [panels("lexical", shares), words(caption)]
-    body += [titled(prose(table.title), table.html()) for table in (compared,) if table.rows]
+    body += [titled(prose(compared.title), compared.html())] if compared.rows else []
     body += _by_query(folder)
     keys = "direction class layer same_stem low high mass"
     ends = {"low": "lower quartile", "high": "upper quartile"}
     tables = [stored("lexical", "Same-stem share by layer", rows, keys, 3, **ends)]
     for name, label, keys in (("stages", "Depth of matching", f"{_STAGES} p_earlier negative"),
                               ("negatives", "Semantic mass by query", _NEGATIVES)):  # fmt: skip
-        some = folder.rows("attention", name)
-        tables += [stored(f"lexical-{name}", label, some, keys)] if some else []
+        stored_rows = folder.rows("attention", name)
+        tables += [stored(f"lexical-{name}", label, stored_rows, keys)] if stored_rows else []
     sentences = map(prose, semantic(folder.rows("attention", "contrasts")))
     return Exhibit(
         *base,
@@ -290,13 +285,10 @@ def _by_query(folder: ResultsFolder) -> list[Markup]:
         for name in ("hard", "easy", "more"):
             values = known([row[name] for row in rows])
             line[name] = sum(values) / len(values) if values else None
-        some = f"{rows[0].get('heads')} semantic matching heads, on the other half"
-        body.append({**line, "over": some if chosen else "all heads, all queries"})
+        selected = f"{rows[0].get('heads')} semantic matching heads, on the other half"
+        body.append({**line, "over": selected if chosen else "all heads, all queries"})
     if body:
-        heading, keys = (
-            "Semantic matches of hard and of easy negatives",
-            "direction hard easy more queries over",
-        )
-        label = "semantic mass, mean over queries"
+        heading = "Semantic matches of hard and of easy negatives"
+        keys, label = "direction hard easy more queries over", "semantic mass, mean over queries"
         out.append(titled(heading, stored("means", heading, body, keys, direction=label).html()))
     return out

@@ -59,17 +59,16 @@ def finding(result: Result) -> str:
     rows = [row for row in records(result.to_frame("gates")) if number(row["size"]) > 0]
     if not rows:
         return "No head changes a score in any direction."
-    told = []
+    clauses = [f"{len(rows):,} heads in one direction can change a score"]
     for sign, name in ((-1, "fall"), (1, "rise")):
         row = max(rows, key=lambda row: sign * number(row["change"]))
         if sign * number(row["change"]) > 0:
             exact = "not cut" if row["exact"] is None else f"{printed(row['exact'], 3)} when cut"
-            told.append(
+            clauses.append(
                 f"the largest mean {name} is {printed(row['change'], 3)} logits, by head "
                 f"{row['layer']}.{row['head']} in {row['direction']} ({exact})"
             )
-    some = f"{len(rows):,} heads in one direction can change a score"
-    return f"{'; '.join([some, *told])}."
+    return f"{'; '.join(clauses)}."
 
 
 STORED = "direction layer head change change_low change_high q_change exact predicted diff status"
@@ -110,26 +109,19 @@ def screen_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
     gates["diff"], gates["q"] = gates["change"], gates["q_change"]
     gates["significant"] = gates["q"] <= 0.05
     gates["tip"] = [_tip(row) for row in records(gates)]
-    there = set(gates["direction"])
-    for name in dict.fromkeys((*DRAWN, *sorted(there))):
-        if name in there:
-            some = pd.DataFrame(gates[gates["direction"] == name])
+    directions = set(gates["direction"])
+    for name in dict.fromkeys((*DRAWN, *sorted(directions))):
+        if name in directions:
+            own = pd.DataFrame(gates[gates["direction"] == name])
             words = f"{name}: screened change of the score (logits)"
-            yield name, partial(figures.head_map, some, words=words, note=NOTE)
+            yield name, partial(figures.head_map, own, words=words, note=NOTE)
 
 
-def screen_files(result: Result) -> dict[str, str | bytes]:
-    """Return the text, the table in LaTeX and the maps of the main directions."""
-    files: dict[str, str | bytes] = {
-        "screen/screen.txt": screen_text(result),
-        "screen/gates.tex": screen_table(result).latex(),
-    }
+def main_maps(result: Result) -> Iterator[tuple[str, Drawing]]:
+    """The maps that are files, by their files' names."""
     for name, draw in screen_figures(result):
-        if name not in DRAWN:
-            break  # the others are drawn with .plot(direction)
-        for ending, content in figures.render(draw()).items():
-            files[f"screen/figures/{name.replace('->', '-')}.{ending}"] = content
-    return files
+        if name in DRAWN:
+            yield name.replace("->", "-"), draw
 
 
 def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:

@@ -44,7 +44,7 @@ from matchlens.report.texts import (
 from matchlens.report.views.ablation import (
     IMPOSSIBLE,
     NUMBERS,
-    agreement_lines,
+    agreement,
     impossible,
     marked,
     tip,
@@ -106,9 +106,8 @@ def points(result: Result) -> Table:
     rows = marked(result, "points")
     places = sorted({int(str(row["n"])) for row in rows})
     for row in rows:
-        named = str(row["direction"])
-        named = named if row["how"] == "zero" else f"{named} ({row['how']})"
-        line = lines.setdefault(named, {"name": named})
+        name = str(row["direction"]) + ("" if row["how"] == "zero" else f" ({row['how']})")
+        line = lines.setdefault(name, {"name": name})
         line |= {str(row["n"]): row["mean"], f"{row['n']}*": row["star"]}
     options = result.options
     layers_cut = {
@@ -133,10 +132,8 @@ def foremost(result: Result) -> Table:
         for at in order
     ]
     columns = columns_of("direction how name diff share ci q", digits, share="share")
-    title = (
-        f"Change of {result.options['measure']} when a head is cut alone: the largest of "
-        f"{len(rows)}"
-    )
+    measure = result.options["measure"]
+    title = f"Change of {measure} when a head is cut alone: the largest of {len(rows)}"
     return Table("points", title, columns, tuple(body), (_star(result), SHARE))
 
 
@@ -156,17 +153,14 @@ def selected(result: Result) -> Table:
         f"cut diff_select:{digits} q_select diff_report:{digits} ci p_report_holm", digits,
         diff_select="half 0", q_select="q (BH)", diff_report="half 1", ci="95% interval",
     )  # fmt: skip
-    any_selected = any((row["q_select"] or 0.0) <= 0.05 for row in rows)  # type: ignore[operator]
-    none = (
-        []
-        if any_selected
-        else ["None has q <= .05 on half 0; these are the largest changes there."]
-    )
-    holding = sum(bool(row["held"]) for row in rows)
-    holds = "hold: the same sign and Holm-corrected p <= .05 on half 1."
+    notes = [
+        f"{sum(bool(row['held']) for row in rows)} of {len(rows)} hold: the same sign and "
+        "Holm-corrected p <= .05 on half 1."
+    ]
+    if not any((number(row["q_select"]) if row["q_select"] else 0.0) <= 0.05 for row in rows):
+        notes.insert(0, "None has q <= .05 on half 0; these are the largest changes there.")
     title = "Selected on one half of the queries (half 0), reported on the other (half 1)"
-    notes = (*none, f"{holding} of {len(rows)} {holds}")
-    return Table("heads-selected", title, columns, tuple(rows), notes)
+    return Table("heads-selected", title, columns, tuple(rows), tuple(notes))
 
 
 def text(result: Result) -> str:
@@ -175,15 +169,14 @@ def text(result: Result) -> str:
     heads = options["kind"] == "heads"
     lines = [
         f"{options['measure']}: original {printed(options['original'], digits)}, "
-        f"random ranking {printed(options['random'], digits)} (expected value)",
+        f"random ranking {printed(options['random'], digits)} (expected value)"
     ]
     for title, table in grid(result):
         lines += ["", title, *(f"  {line}" for line in table.text()[1:])]
     if "agreement" in result.tables:
-        lines += ["", *agreement_lines(result)]
+        lines += ["", *agreement(result).lines(":")]
     if "selected" in result.tables and len(result.tables["selected"]):
-        chosen = selected(result)
-        lines += ["", f"{chosen.title}:", "", *chosen.text(), "", *chosen.notes]
+        lines += ["", *selected(result).lines(":")]
     what = "Change of the measure, a column for each head" if heads else "The measure"
     lines += ["", f"{what}. {_star(result)}"]
     if any(row.get("impossible") for row in records(result.to_frame("points"))):
@@ -196,24 +189,22 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     table, options = result.to_frame("points"), result.options
     kind, measure = str(options["kind"]), str(options["measure"])
     table["significant"] = starred(table, str(options["stars"]))
-    rows = marked(result, "points")
+    table["tip"] = [row["tip"] for row in marked(result, "points")]
     if kind == "heads":
-        table["layer"] = table["n"]
-        table["tip"] = [_head_tip(row, digits_of(result) + 1, shown(measure)) for row in rows]
-    else:
-        table["tip"] = [row["tip"] for row in rows]
-    by = ["direction", "how"] if kind == "heads" else ["how"]
-    for key, group in table.groupby(by, sort=False):
-        name = ", ".join(str(part) for part in (key if isinstance(key, tuple) else (key,)))
+        table["layer"], digits = table["n"], digits_of(result) + 1
+        table["tip"] = [
+            f"head {row['n']}.{row['head']}: {tip(row, digits, shown(measure))}; "
+            f"{equals('q', row.get('q'))}"
+            for row in marked(result, "points")
+        ]
+    for key, group in table.groupby(["direction", "how"] if kind == "heads" else "how", sort=False):
+        name = ", ".join(map(str, key)) if isinstance(key, tuple) else str(key)
         frame = feasible(pd.DataFrame(group))
         if frame.empty:
             continue
-        if kind == "heads":
-            yield name, partial(figures.head_map, frame, measure=measure, title=name)
-            continue
-        yield (
-            name,
-            partial(
+        draw = partial(figures.head_map, frame, measure=measure, title=name)
+        if kind != "heads":
+            draw = partial(
                 figures.layer_curves,
                 frame,
                 measure=measure,
@@ -221,13 +212,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
                 kind=kind,
                 title="" if name == "zero" else name,
                 impossible=list(dict.fromkeys(group["direction"][group["impossible"].notna()])),
-            ),
-        )
-
-
-def _head_tip(row: Row, digits: int, measure: str) -> str:
-    explained = f"{tip(row, digits, measure)}; {equals('q', row.get('q'))}"
-    return f"head {row['n']}.{row['head']}: {explained}"
+            )
+        yield name, draw
 
 
 def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
@@ -235,17 +221,17 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
     subtitle = "How the ranking falls with the layers in which a direction is cut"
     base = ("figure-1a", "Cuts layer by layer", subtitle, "Figure 1a")
     sweeps = {kind: folder.get(f"sweep-{kind}") for kind in KINDS}
-    there = {
+    run = {
         kind: result
         for kind, result in sweeps.items()
         if result is not None and folder.rows(f"sweep-{kind}", "points")
     }
-    if not there:
+    if not run:
         absent = "Figure 1a was not made: the folder holds no sweep over layers (matchlens sweep)."
         yield Exhibit(*base, absent=absent)
         return
     views, tables, lead, notes, lacking = [], [], [], [], []
-    for kind, result in there.items():
+    for kind, result in run.items():
         rows = marked(result, "points")
         for how, draw in drawn(result):
             views += _panels(result, how, [row for row in rows if row["how"] == how], draw)
@@ -258,7 +244,7 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
         lacking += impossible(rows)
     missing = [KINDS[kind] for kind, result in sweeps.items() if result is None]
     lacking += [f"Not run: cuts {listed(missing)}."] if missing else []
-    first = next(iter(there.values()))
+    first = next(iter(run.values()))
     yield Exhibit(
         *base,
         lead=tuple(lead),
@@ -280,24 +266,23 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
 
 def _panels(result: Result, how: str, rows: Sequence[Row], draw: Drawing) -> list[Panel]:
     """The curves with the random ranking; where that leaves them little room, also without."""
-    names = list(dict.fromkeys(str(row["direction"]) for row in rows if isfinite(_mean(row))))
+    names = list(
+        dict.fromkeys(str(row["direction"]) for row in rows if isfinite(number(row["mean"])))
+    )
     first = [name for name in names if name in FIRST] or names
     switches = chooser([(arrow(name), reads(name), name in first) for name in names])
-    kind, by = str(result.options["kind"]), "" if how == "zero" else f", by {shown(how, 40)}"
-    name = f"figure-1a-{kind}" + ("" if how == "zero" else f"-{slug(how)}")
-    label = KINDS[kind] + by
-    panels_ = [Panel(name, label, (chart(draw),), chooser=switches)]
+    kind = str(result.options["kind"])
+    name, label = f"figure-1a-{kind}", KINDS[kind]
+    if how != "zero":
+        name, label = f"{name}-{slug(how)}", f"{label}, by {shown(how, 40)}"
+    views = [Panel(name, label, (chart(draw),), chooser=switches)]
     ends = [number(row["original"]) + number(row[k]) for row in rows for k in ("ci_low", "ci_high")]
-    near = known([*map(_mean, rows), *ends])
+    near = known([*(row["mean"] for row in rows), *ends])
     levels = known([rows[0]["original"], result.options["random"]])
     if near and max(near) - min(near) < CLOSE * (max(*near, *levels) - min(*near, *levels)):
         close_up = (chart(draw, random=float("nan")),)
-        panels_.append(Panel(f"{name}-close", f"{label}, close up", close_up, chooser=switches))
-    return panels_
-
-
-def _mean(row: Row) -> float:
-    return number(row["mean"])
+        views.append(Panel(f"{name}-close", f"{label}, close up", close_up, chooser=switches))
+    return views
 
 
 def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
@@ -313,9 +298,8 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:
-        sentence += f"; significant from n = {min(stars)}" if kind == "up-to" else (
-            f"; significant up to n = {max(stars)}"
-        )  # fmt: skip
+        first = f"from n = {min(stars)}" if kind == "up-to" else f"up to n = {max(stars)}"
+        sentence += f"; significant {first}"
     return [f"{sentence}."]
 
 

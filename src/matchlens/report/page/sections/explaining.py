@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from matchlens.figures.colours import step
-from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.exhibits import Exhibit
 from matchlens.report.page.pair_view import (
     LETTERS,
@@ -17,6 +16,7 @@ from matchlens.report.page.pair_view import (
     bar_rows,
     blocks,
     colour,
+    head_grid,
     listed,
     render,
     signed,
@@ -24,74 +24,73 @@ from matchlens.report.page.pair_view import (
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Row, Table
 from matchlens.report.texts import arrow, counted, num, number, prose, reads, shown
-from matchlens.report.views.explain import (
-    completeness_sentence,
-    margin_sentence,
-    swap_sentence,
-)
+from matchlens.report.views.explain import completeness_sentence, margin_sentence, swap_sentence
 from matchlens.results import Result, records
 
 SHOWN = 10
 """Units of a table before the others are folded."""
 SCALE = [f"n{k}" for k in range(8, 0, -1)] + ["z"] + [f"p{k}" for k in range(1, 9)]
-HEADS = "Heads: contribution to the margin A − B"
-COLUMNS: Mapping[str, tuple[Column, ...]] = {
+COMPARED = ("A", "B", "A − B", "margin when cut")
+TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
     "margin": (
-        Column("kind", "kind", kind="text"),
-        Column("unit", "unit", kind="cut"),
-        Column("contribution", "contribution to A − B", sign=True),
-        Column("share", "share of the margin", 3),
-        Column("margin_cut", "margin when it is cut", 3),
-        Column("lost", "margin lost", 3, sign=True),
+        "The margin by unit",
+        (
+            Column("kind", "kind", kind="text"),
+            Column("unit", "unit", kind="cut"),
+            Column("contribution", "contribution to A − B", sign=True),
+            Column("share", "share of the margin"),
+            Column("margin_cut", "margin when it is cut"),
+            Column("lost", "margin lost", sign=True),
+        ),
     ),
     "query_words": (
-        Column("word", "word", kind="text"),
-        Column("text", "query word", kind="text"),
-        Column("contribution", "contribution to A − B", sign=True),
-        Column("read_a", "in A", sign=True),
-        Column("read_b", "in B", sign=True),
+        "The margin by query word",
+        (
+            Column("word", "word", kind="text"),
+            Column("text", "query word", kind="text"),
+            Column("contribution", "contribution to A − B", sign=True),
+            Column("read_a", "in A", sign=True),
+            Column("read_b", "in B", sign=True),
+        ),
     ),
     "swap": (
-        Column("step", "step", 0),
-        Column("unit", "cut as well", kind="cut"),
-        Column("margin", "margin", 3, sign=True),
-        Column("kept", "kept", kind="flag"),
+        "The search for the smallest swap",
+        (
+            Column("step", "step", 0),
+            Column("unit", "cut as well", kind="cut"),
+            Column("margin", "margin", sign=True),
+            Column("kept", "kept", kind="flag"),
+        ),
     ),
     "random_swaps": (
-        Column("draw", "draw", 0),
-        Column("size", "units", 0),
-        Column("margin", "margin", 3, sign=True),
-        Column("swapped", "swapped", kind="flag"),
+        "Random sets of the same size and layers",
+        (
+            Column("draw", "draw", 0),
+            Column("size", "units", 0),
+            Column("margin", "margin", sign=True),
+            Column("swapped", "swapped", kind="flag"),
+        ),
     ),
 }
-LABELS = {
-    "margin": "The margin by unit",
-    "query_words": "The margin by query word",
-    "swap": "The search for the smallest swap",
-    "random_swaps": "Random sets of the same size and layers",
-}
+"""The stored tables: title and columns."""
+Units = Mapping[str, tuple[float, float]]
+"""A unit's contribution to both passages."""
 
 
-def explaining(held: ResultsFolder, links: int | None = None) -> tuple[Exhibit, ...]:
-    """The exhibit of an explained margin; none where ``explain`` was not run.
-
-    Args:
-        held: the folder.
-        links: how many links of a head can be shown; all that were kept where None.
-    """
-    result = held.get("explain")
+def explaining(folder: ResultsFolder, links: int | None = None) -> tuple[Exhibit, ...]:
+    """The exhibit of an explained margin; none where ``explain`` was not run."""
+    result = folder.get("explain")
     if result is None:
         return ()
     tables = tuple(
-        Table(name.replace("_", "-"), LABELS[name], columns, tuple(rows))
-        for name, columns in COLUMNS.items()
-        if (rows := held.rows("explain", name))
+        Table(name.replace("_", "-"), title, columns, tuple(rows))
+        for name, (title, columns) in TABLES.items()
+        if (rows := folder.rows("explain", name))
     )
     exhibit = Exhibit(
         id="explain",
         title="Why A ranks above B",
         subtitle="What each word, direction and head contributes, and what a cut really does",
-        definition=DEFINITIONS["explain"],
         template="view.html.j2",
         context={"view": explained(result, links)},
         tables=tables,
@@ -105,7 +104,7 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
 
     Args:
         result: what :func:`matchlens.explain` returned.
-        links: how many links of a head can be shown; all that were kept where None.
+        links: links of each head; all that were stored where None.
         alone: whether it stands outside a page, as in a notebook.
     """
     tables = {name: records(table) for name, table in result.tables.items()}
@@ -113,21 +112,12 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
     pair = [int(number(place)) for place in listed(result.options["compare"])][:2]
     order = [*pair, *(place for place in passages if place not in pair)]
     words = [[row for row in tables["words"] if row["passage"] == place] for place in order]
-    most = max(
-        (
-            abs(number(row["read"]))
-            for some in words[:2]
-            for row in some
-            if row["part"] in ("Q", "D")
-        ),
-        default=0.0,
-    )
+    in_texts = (row for rows in words[:2] for row in rows if row["part"] in ("Q", "D"))
+    most = max((abs(number(row["read"])) for row in in_texts), default=0.0)
     query = str(result.options["query"])
-    cards = [
-        _card(place, passages[at], words[place], query, most) for place, at in enumerate(order)
-    ]
-    units = _units(tables["units"], pair)
-    cut = {str(row["unit"]): number(row["margin_cut"]) for row in tables["margin"]}
+    units, margin = _units(tables["units"], pair), tables["margin"]
+    cut = {str(row["unit"]): number(row["margin_cut"]) for row in margin}
+    own = "Contribution of your own parts, each within that of the query or the passage"
     scene = {
         "label": shown(query, 400),
         "about": "",
@@ -135,26 +125,33 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
             prose(sentence(result))
             for sentence in (margin_sentence, completeness_sentence, swap_sentence)
         ],
-        "cards": cards,
-        "left": [*_directions(tables["margin"], units), *_strongest(tables["margin"], units)],
+        "cards": [
+            _card(place, passages[at], words[place], query, most) for place, at in enumerate(order)
+        ],
+        "left": [
+            *_bars(own, margin, units, ("own_direction",)),
+            *_bars("Contribution of each direction", margin, units,
+                   ("direction", "outside attention")),
+            *_bars("The heads that contribute most in one direction", margin, units,
+                   ("head_direction", "own_head_direction"), "head", SHOWN),
+        ],
         "right": [_query_words(tables["query_words"])],
         "absent": "",
-    }
-    layers, heads = _shape(tables["units"])
+    }  # fmt: skip
+    layers, per_layer = (
+        1 + max((int(number(r[key])) for r in tables["units"] if r["kind"] == "head"), default=-1)
+        for key in ("layer", "head")
+    )
+    directions = (
+        str(row["unit"]) for row in tables["units"] if row["kind"] in ("direction", "own_direction")
+    )
+    keys = [f"{layer}.{head}" for layer in range(layers) for head in range(per_layer)]
     maps = {
         name: [
             [units.get((f"{name}#{key}" if name else key), (0.0, 0.0))[side] for key in keys]
             for side in (0, 1)
         ]
-        for keys in [[f"{layer}.{head}" for layer in range(layers) for head in range(heads)]]
-        for name in (
-            "",
-            *dict.fromkeys(
-                str(r["unit"])
-                for r in tables["units"]
-                if r["kind"] in ("direction", "own_direction")
-            ),
-        )
+        for name in ("", *dict.fromkeys(directions))
     }
     context = {
         "alone": alone,
@@ -163,7 +160,7 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
         "modes_label": "Shade",
         "scale": SCALE,
         "scale_words": ("lowers the score (dashed line)", "raises it (solid line)"),
-        "grid": _grid(maps[""], layers, heads, cut),
+        "grid": _grid(maps[""], layers, per_layer, cut),
     }
     data = {
         "kind": "explain",
@@ -171,166 +168,117 @@ def explained(result: Result, links: int | None = None, *, alone: bool = False) 
         "cards": [
             {
                 "words": [
-                    [row["part"], _few(row["read"]), _few(row["reads"]), *_own_name(row)]
-                    for row in some
+                    [row["part"], _rounded(row["read"]), _rounded(row["reads"]), *_own_part(row)]
+                    for row in rows
                 ],
                 "links": _links(tables["links"], at, links),
             }
-            for some, at in zip(words, order, strict=True)
+            for rows, at in zip(words, order, strict=True)
         ],
-        "maps": {name: [[_few(v) for v in side] for side in some] for name, some in maps.items()},
-        "cut": {name: _few(value) for name, value in cut.items() if isfinite(value)},
+        "maps": {
+            name: [[_rounded(value) for value in side] for side in sides]
+            for name, sides in maps.items()
+        },
+        "cut": {name: _rounded(value) for name, value in cut.items() if isfinite(value)},
         "words": {name: reads(name) for name in maps if name},
     }
     return render(context, data)
 
 
-def _few(value: object) -> float:
+def _rounded(value: object) -> float:
     """Four digits, which is what a tooltip needs."""
-    plain = number(value)
-    return float(f"{plain:.4g}") if isfinite(plain) else 0.0
+    known = number(value)
+    return float(f"{known:.4g}") if isfinite(known) else 0.0
 
 
-def _units(rows: Sequence[Row], pair: Sequence[int]) -> dict[str, tuple[float, float]]:
-    """A unit's contribution in both passages."""
-    made: dict[str, list[float]] = {}
+def _units(rows: Sequence[Row], pair: Sequence[int]) -> Units:
+    units: dict[str, list[float]] = {}
     for row in rows:
         if row["passage"] in pair and row["kind"] != "layer":
-            value = number(row["contribution"])
-            made.setdefault(str(row["unit"]), [0.0, 0.0])[pair.index(row["passage"])] = value
-    return {name: (a, b) for name, (a, b) in made.items()}
-
-
-def _shape(rows: Sequence[Row]) -> tuple[int, int]:
-    heads = [row for row in rows if row["kind"] == "head"]
-    return (
-        1 + max((int(number(row["layer"])) for row in heads), default=-1),
-        1 + max((int(number(row["head"])) for row in heads), default=-1),
-    )
+            sides = units.setdefault(str(row["unit"]), [0.0, 0.0])
+            sides[pair.index(row["passage"])] = number(row["contribution"])
+    return {name: (a, b) for name, (a, b) in units.items()}
 
 
 def _card(place: int, passage: Row, words: Sequence[Row], query: str, most: float) -> dict:
-    made: list[Word] = []
+    shown_words: list[Word] = []
     texts, at = {"Q": query, "D": str(passage["text"])}, {"Q": 0, "D": 0}
     for row in words:
-        part, text = str(row["part"]), str(row["text"])
-        before = ""
-        if part in texts:
-            found = texts[part].find(text, at[part])
-            before = texts[part][at[part] : found] if found >= 0 else " "
-            at[part] = found + len(text) if found >= 0 else at[part]
-        tip = (
-            f"contributes {num(row['read'], 3, sign=True)} as it is read, "
-            f"{num(row['reads'], 3, sign=True)} as it reads"
-        )
-        of = ", ".join([PARTS.get(part, "other"), *_own_name(row)])
-        name = f"{shown(text, TOKEN)} ({of})"
-        made.append(
+        part, text, before = str(row["part"]), str(row["text"]), ""
+        if part in texts:  # what stands between two words is no word: it is shown, not shaded
+            start = texts[part].find(text, at[part])
+            before = texts[part][at[part] : start] if start >= 0 else " "
+            at[part] = start + len(text) if start >= 0 else at[part]
+        read, reads_ = (num(row[key], 3, sign=True) for key in ("read", "reads"))
+        of = ", ".join([PARTS.get(part, "other"), *_own_part(row)])
+        shown_words.append(
             Word(
                 shown(text, 200),
                 part,
                 shown(before, 400),
                 colour(number(row["read"]), most),
-                name,
-                tip,
+                f"{shown(text, TOKEN)} ({of})",
+                f"contributes {read} as it is read, {reads_} as it reads",
             )
         )
-    shown_blocks = blocks(made)
-    for block in shown_blocks:
+    parts = blocks(shown_words)
+    for block in parts:
         part = str(block["part"])
         rest = texts.get(part, "")[at.get(part, 0) :]
         block["rest" if part == "D" and passage["truncated"] else "after"] = shown(rest, 2000)
     facts = [("score", num(passage["score"], 3))]
-    if passage["truncated"]:
-        facts.append(("length", "cut to the limit"))
+    facts += [("length", "cut to the limit")] if passage["truncated"] else []
+    unnamed = str(passage["docid"]) == str(passage["passage"])
+    name = f"passage {passage['passage']}" if unnamed else passage["docid"]
     return {
         "number": place,
         "id": "",
         "badge": LETTERS[place] if place < len(LETTERS) else str(place + 1),
-        "name": shown(_name(passage), 80),
+        "name": shown(name, 80),
         "why": "",
         "facts": facts,
-        "blocks": shown_blocks,
+        "blocks": parts,
         "texts": (),
     }
 
 
-def _own_name(word: Row) -> list[str]:
+def _own_part(word: Row) -> list[str]:
     name = word.get("own")
     return [shown(name, TOKEN)] if name else []
 
 
-def _name(passage: Row) -> object:
-    number_alone = str(passage["docid"]) == str(passage["passage"])
-    return f"passage {passage['passage']}" if number_alone else passage["docid"]
-
-
-def _unit_row(
-    row: Row, units: Mapping[str, tuple[float, float]], words: str
-) -> tuple[str, str, str, list[tuple[float, str, str]]]:
-    unit = str(row["unit"])
-    a, b = units.get(unit, (float("nan"), float("nan")))
-    key = unit if "->" in unit else ""
-    cells = [signed(a), signed(b), signed(row["contribution"])]
-    margin, text, _ = signed(row["margin_cut"])
-    return key, arrow(unit), words, [*cells, (margin, text, "")]
-
-
-COMPARED = ("A", "B", "A − B", "margin when cut")
-
-
-def _directions(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -> list[Bars]:
-    kinds = {"direction", "outside attention"}
-    some = sorted(
-        (row for row in rows if row["kind"] in kinds), key=lambda r: -abs(number(r["contribution"]))
-    )
-    made = bar_rows(
-        [_unit_row(row, units, reads(row["unit"])) for row in some], (False, False, True, False)
-    )
-    caption = "Contribution of each direction"
-    tables = [*_own(rows, units), Bars(caption, "direction", COMPARED, made[:SHOWN])]
-    if made[SHOWN:]:
-        more = counted(len(made) - SHOWN, "more direction")
-        tables.append(Bars(f"{caption}, the others", "direction", COMPARED, made[SHOWN:], more))
-    return tables
-
-
-def _own(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -> list[Bars]:
-    some = [row for row in rows if row["kind"] == "own_direction"]
-    made = bar_rows(
-        [_unit_row(row, units, reads(row["unit"])) for row in some], (False, False, True, False)
-    )
-    caption = "Contribution of your own parts, each within that of the query or the passage"
-    tables = [Bars(caption, "direction", COMPARED, made[:SHOWN])] if made else []
-    if made[SHOWN:]:
-        more = counted(len(made) - SHOWN, "more direction")
-        tables.append(Bars(f"{caption}, the others", "direction", COMPARED, made[SHOWN:], more))
+def _bars(
+    caption: str,
+    rows: Sequence[Row],
+    units: Units,
+    kinds: Sequence[str],
+    heading: str = "direction",
+    most: int | None = None,
+) -> list[Bars]:
+    """Units of some kinds by their contribution, the first few apart from the others."""
+    table_rows = []
+    of_kinds = [row for row in rows if row["kind"] in kinds]
+    for row in sorted(of_kinds, key=lambda row: -abs(number(row["contribution"])))[:most]:
+        unit = str(row["unit"])
+        sides = units.get(unit, (float("nan"), float("nan")))
+        cells = [*map(signed, (*sides, row["contribution"], row["margin_cut"]))]
+        words = reads(unit) if heading == "direction" else ""
+        table_rows.append((unit if "->" in unit else "", arrow(unit), words, cells))
+    bars = bar_rows(table_rows, (False, False, True, False))
+    tables = [Bars(caption, heading, COMPARED, bars[:SHOWN])] if bars else []
+    if rest := bars[SHOWN:]:
+        more = counted(len(rest), "more direction")
+        tables.append(Bars(f"{caption}, the others", heading, COMPARED, rest, more))
     return tables
 
 
 def _query_words(rows: Sequence[Row]) -> Bars:
-    made = bar_rows(
-        [
-            (
-                "",
-                shown(row["text"], TOKEN),
-                "",
-                [signed(row["read_a"]), signed(row["read_b"]), signed(row["contribution"])],
-            )
-            for row in rows
-        ],
+    keys = ("read_a", "read_b", "contribution")
+    bars = bar_rows(
+        [("", shown(row["text"], TOKEN), "", [signed(row[key]) for key in keys]) for row in rows],
         (False, False, True),
     )
-    return Bars("Contribution of each query word as it is read", "word", ("A", "B", "A − B"), made)
-
-
-def _strongest(rows: Sequence[Row], units: Mapping[str, tuple[float, float]]) -> list[Bars]:
-    some = sorted(
-        (row for row in rows if row["kind"] in ("head_direction", "own_head_direction")),
-        key=lambda r: -abs(number(r["contribution"])),
-    )[:SHOWN]
-    made = bar_rows([_unit_row(row, units, "") for row in some], (False, False, True, False))
-    return [Bars("The heads that contribute most in one direction", "head", COMPARED, made)]
+    return Bars("Contribution of each query word as it is read", "word", ("A", "B", "A − B"), bars)
 
 
 def _grid(
@@ -340,46 +288,38 @@ def _grid(
         return None
     values = [a - b for a, b in zip(*sides, strict=True)]
     most = max(map(abs, values), default=0.0)
-    rows = []
-    for layer in range(layers - 1, -1, -1):
-        cells = []
-        for head in range(heads):
-            place, key = layer * heads + head, f"{layer}.{head}"
-            name = step(values[place], most)
-            tip = (
-                f"head {key}\nA {num(sides[0][place], 3, sign=True)}, "
-                f"B {num(sides[1][place], 3, sign=True)}, "
-                f"A − B {num(values[place], 3, sign=True)}"
-            )
-            if isfinite(cut.get(key, float("nan"))):
-                tip += f"\nmargin when cut {num(cut[key], 3, sign=True)}"
-            sign = "" if name[1:] in {"", "1", "2"} else "−" if values[place] < 0 else "+"
-            classes = colour(values[place], most)
-            cells.append({"key": key, "colour": classes, "tip": tip, "sign": sign, "mark": False})
-        rows.append((layer, cells))
-    return {
-        "title": HEADS,
-        "rows": rows,
-        "heads": range(heads),
-        "layers": False,
-        "late": False,
-        "note": "Rows are layers, columns are heads. + speaks for A, − for B.",
-        "presets": [],
-    }
+
+    def cell(layer: int, head: int) -> dict[str, object]:
+        place, key = layer * heads + head, f"{layer}.{head}"
+        value, *both = (num(x[place], 3, sign=True) for x in (values, *sides))
+        tip = f"head {key}\nA {both[0]}, B {both[1]}, A − B {value}"
+        if isfinite(cut.get(key, float("nan"))):
+            tip += f"\nmargin when cut {num(cut[key], 3, sign=True)}"
+        # The palest cells carry no sign: it would say more than their number does.
+        pale = step(values[place], most)[1:] in {"", "1", "2"}
+        sign = "" if pale else "−" if values[place] < 0 else "+"
+        return {"key": key, "colour": colour(values[place], most), "tip": tip, "sign": sign}
+
+    return head_grid(
+        "Heads: contribution to the margin A − B",
+        (layers, heads),
+        cell,
+        note="Rows are layers, columns are heads. + speaks for A, − for B.",
+    )
 
 
 def _links(
     rows: Sequence[Row], passage: int, most: int | None
 ) -> dict[str, list[list[int | float]]]:
     """The strongest links of each head and of all heads together: row, column, numbers."""
-    made: dict[str, list[list[int | float]]] = {}
+    links: dict[str, list[list[int | float]]] = {}
     for row in rows:
         if row["passage"] != passage:
             continue
         layer, head = int(number(row["layer"])), int(number(row["head"]))
-        some = made.setdefault("" if layer < 0 else f"{layer}.{head}", [])
-        if most is None or len(some) < most * (4 if layer < 0 else 1):
+        of_head = links.setdefault("" if layer < 0 else f"{layer}.{head}", [])
+        if most is None or len(of_head) < most * (4 if layer < 0 else 1):
             places = [int(number(row["row_word"])), int(number(row["column_word"]))]
             numbers = [float(f"{number(row[key]):.3g}") for key in ("contribution", "attention")]
-            some.append([*places, *numbers])
-    return made
+            of_head.append([*places, *numbers])
+    return links

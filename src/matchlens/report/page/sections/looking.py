@@ -10,7 +10,6 @@ import numpy as np
 
 from matchlens.errors import InputError
 from matchlens.figures.colours import level
-from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.exhibits import Exhibit
 from matchlens.report.page.pair_view import (
     LETTERS,
@@ -21,12 +20,13 @@ from matchlens.report.page.pair_view import (
     bar_rows,
     blocks,
     clipped,
+    head_grid,
     listed,
     render,
     signed,
 )
 from matchlens.report.results_folder import ResultsFolder
-from matchlens.report.table import Column, Row, Table
+from matchlens.report.table import Row, Table, columns_of
 from matchlens.report.texts import arrow, counted, num, number, reads, shown
 from matchlens.results import Result, records
 
@@ -47,24 +47,13 @@ class View:
 
 
 def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
-    """The exhibit of the pairs that were looked into.
-
-    Args:
-        held: the folder.
-        heads: how many matching heads, in the study's order, can be chosen alone; all heads,
-            matching or not, where None.
-    """
-    base = {
-        "id": "pair",
-        "title": "Pairs to look into",
-        "subtitle": "What single heads read in it, and how its score moves under each cut",
-        "definition": DEFINITIONS["pair"],
-    }
+    """The exhibit of the pairs that were looked into; ``heads`` as in :class:`Detail`."""
+    subtitle = "What single heads read in it, and how its score moves under each cut"
+    base = ("pair", "Pairs to look into", subtitle)
     result, looks = folder.get("looking"), folder.rows("looking", "looks")
     if result is None or not looks or not folder.rows("looking", "tokens"):
-        return Exhibit(
-            **base, absent="No pairs to look into were kept (matchlens study keeps some)."
-        )
+        absent = "No pairs to look into were kept (matchlens study keeps some)."
+        return Exhibit(*base, absent=absent)
     received, notes = _received(result), []
     if received is None:
         notes.append("What heads read was not kept (array received), so no token is shaded.")
@@ -74,36 +63,24 @@ def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
             f"To keep this page small, {counted(alone, 'head')} of "
             f"{received.shape[1] * received.shape[2]} can be chosen alone."
         )
-    columns = (
-        Column("look", "pair", 0),
-        Column("cut", "cut", kind="cut"),
-        Column("score", "score", 3),
-        Column("rank", "rank", 0),
-        Column("score_original", "original score", 3),
-        Column("rank_original", "original rank", 0),
-    )
+    columns = columns_of(
+        "look=number:0 cut score rank score_original rank_original:0", look="pair",
+        score_original="original score", rank_original="original rank",
+    )  # fmt: skip
     cuts = tuple(folder.rows("looking", "cuts"))
     return Exhibit(
-        **base,
+        *base,
         lead=(f"{counted(len(looks), 'pair')}; each says why it was chosen.",),
         template="view.html.j2",
         context={"view": looked(result, heads)},
-        tables=(Table("pair-cuts", "Score and rank under each cut", columns, cuts),)
-        if cuts
-        else (),
+        tables=(Table("pair-cuts", "Score and rank under each cut", columns, cuts),) * bool(cuts),
         result=result,
         notes=tuple(notes),
     )
 
 
 def looked(result: Result, heads: int | None = None, *, alone: bool = False) -> str:
-    """The pair view of the pairs that were looked into: those of a query side by side.
-
-    Args:
-        result: what :func:`matchlens.looking` returned.
-        heads: see :func:`looking`.
-        alone: whether it stands outside a page, as in a notebook.
-    """
+    """The pair view of the pairs that were looked into: those of a query side by side."""
     looks = records(result.to_frame("looks"))
     tokens: dict[object, list[Row]] = {}
     for row in records(result.to_frame("tokens")):
@@ -119,8 +96,8 @@ def looked(result: Result, heads: int | None = None, *, alone: bool = False) -> 
         by_query.setdefault((look.get("collection"), look["qid"]), []).append(place)
     data, scenes = [], []
     for places in by_query.values():
-        cards, some = [], [looks[place] for place in places]
-        for place, look in zip(places, some, strict=True):
+        cards, of_query = [], [looks[place] for place in places]
+        for place, look in zip(places, of_query, strict=True):
             words_of = tokens.get(look["look"], [])
             attention = (
                 {} if received is None else _attention(received[place], len(words_of), views)
@@ -129,11 +106,11 @@ def looked(result: Result, heads: int | None = None, *, alone: bool = False) -> 
             badge = LETTERS[len(cards) % len(LETTERS)]
             cards.append(_card(len(data), f"pair-{place + 1}", badge, look, words_of, values))
             data.append({key: [_packed(row) for row in value] for key, value in attention.items()})
-        bars = _bars(cuts, some, [str(card["badge"]) for card in cards])
+        bars = _bars(cuts, of_query, [str(card["badge"]) for card in cards])
         scenes.append(
             {
-                "label": shown(some[0]["query"], 400),
-                "about": f"query {shown(some[0]['qid'], 80)}",
+                "label": shown(of_query[0]["query"], 400),
+                "about": f"query {shown(of_query[0]['qid'], 80)}",
                 "lead": [],
                 "cards": cards,
                 "left": bars,
@@ -166,12 +143,12 @@ def _views(result: Result, received: np.ndarray, heads: int | None) -> list[View
     """The heads that can be chosen: all, the matching ones, a layer's, each alone."""
     layers, per_layer = received.shape[1], received.shape[2]
     every = tuple((layer, head) for layer in range(layers) for head in range(per_layer))
-    known = records(result.tables["heads"]) if "heads" in result.tables else []
-    about = {
-        (int(number(row["layer"])), int(number(row["head"]))): f" ({_about(row)})"
-        for row in known
-        if row.get("directions")
-    }
+    about = {}
+    for row in records(result.tables["heads"]) if "heads" in result.tables else ():
+        if row.get("directions"):
+            kind = shown(row.get("kind") or "", 40)
+            words = arrow(row["directions"]) + (f", {kind}" if kind else "")
+            about[int(number(row["layer"])), int(number(row["head"]))] = f" ({words})"
     matching = tuple(head for head in about if head in set(every))
     views = [View(ALL, "all heads", every)]
     if matching:
@@ -183,11 +160,6 @@ def _views(result: Result, received: np.ndarray, heads: int | None) -> list[View
     return views + [
         View(f"{a}.{b}", f"head {a}.{b}{about.get((a, b), '')}", ((a, b),)) for a, b in single
     ]
-
-
-def _about(row: Row) -> str:
-    kind = shown(row.get("kind") or "", 40)
-    return arrow(row["directions"]) + (f", {kind}" if kind else "")
 
 
 def _attention(
@@ -215,42 +187,19 @@ def _packed(values: np.ndarray) -> list[object]:
 def _grid(received: np.ndarray | None, views: Sequence[View]) -> dict[str, object] | None:
     if received is None:
         return None
-    layers, heads = received.shape[1:3]
-    marked = {head for view in views if view.key == MATCHING for head in view.heads}
-    rows = [
-        (
-            layer,
-            [
-                {
-                    "key": f"{layer}.{head}",
-                    "colour": "",
-                    "tip": "",
-                    "sign": "",
-                    "mark": (layer, head) in marked,
-                }
-                for head in range(heads)
-            ],
-        )
-        for layer in reversed(range(layers))
-    ]
-    return {
-        "title": "Heads: how much of the reader's attention crosses to the other text",
-        "rows": rows,
-        "heads": range(heads),
-        "layers": True,
-        "late": True,
-        "note": "Rows are layers, columns are heads; framed: a matching head.",
-        "presets": [(view.key, view.label) for view in views if view.key in (ALL, MATCHING)],
-    }
+    matching = {head for view in views if view.key == MATCHING for head in view.heads}
+    return head_grid(
+        "Heads: how much of the reader's attention crosses to the other text",
+        received.shape[1:3],
+        lambda *head: {"key": f"{head[0]}.{head[1]}", "mark": head in matching},
+        note="Rows are layers, columns are heads; framed: a matching head.",
+        presets=[(view.key, view.label) for view in views if view.key in (ALL, MATCHING)],
+        late=True,
+    )
 
 
 def _card(
-    place: int,
-    name: str,
-    badge: str,
-    look: Row,
-    tokens: Sequence[Row],
-    values: np.ndarray | None,
+    place: int, name: str, badge: str, look: Row, tokens: Sequence[Row], values: np.ndarray | None
 ) -> dict[str, object]:
     inside = [k for k, row in enumerate(tokens) if row["part"] in {"Q", "D"}]
     most = max((float(values[k]) for k in inside), default=0.0) if values is not None else 0.0
@@ -289,9 +238,9 @@ def _bars(cuts: Sequence[Row], looks: Sequence[Row], badges: Sequence[str]) -> l
     cells = {(row["cut"], row["look"]): row for row in cuts}
     rows = []
     for cut in dict.fromkeys(row["cut"] for row in cuts if str(row["cut"])):
-        some = [_change(cells.get((cut, look["look"]))) for look in looks]
-        if any(isfinite(change) for change, _, _ in some):
-            rows.append(("", arrow(cut), reads(cut), some))
+        changes = [_change(cells.get((cut, look["look"]))) for look in looks]
+        if any(isfinite(change) for change, _, _ in changes):
+            rows.append(("", arrow(cut), reads(cut), changes))
     tables = []
     for layered in (False, True):
         chosen = [row for row in rows if layered == any(sign in row[1] for sign in "@#")]
@@ -310,6 +259,7 @@ def _change(row: Row | None) -> tuple[float, str, str]:
     if row is None:
         return signed(None)
     change, text, _ = signed(number(row["score"]) - number(row["score_original"]))
-    was = num(row["rank_original"], 0 if number(row["rank_original"]) % 1 == 0 else 1)
-    rank = num(row["rank"], 0 if number(row["rank"]) % 1 == 0 else 1)
-    return change, text, f"score {num(row['score'], 3)}; rank {rank}, without a cut {was}"
+    rank, before = (
+        num(row[key], 0 if number(row[key]) % 1 == 0 else 1) for key in ("rank", "rank_original")
+    )
+    return change, text, f"score {num(row['score'], 3)}; rank {rank}, without a cut {before}"
