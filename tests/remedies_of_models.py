@@ -585,7 +585,7 @@ FOLDERS = [
 
 WRAP = "models/wrap.py:"
 WRAPPED = [
-    C("models/bert.py:relevance", "", wraps, lambda m, t: (headed(m, 3), t),
+    C("models/family.py:relevance", "", wraps, lambda m, t: (headed(m, 3), t),
       [lambda m, t: (m, t), lambda m, t: (headed(m, 2, 2), t)]),
     C("models/serving.py:serving_object", "", wraps,
       lambda m, t: (Encoder(m, t, torch.nn.Identity()),), [lambda m, t: (m, t)]),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from matchlens.meters.meter import Meter, probe_of
 from matchlens.models.attend import Call
-from matchlens.models.family import Family, Splittable, splittable
+from matchlens.models.family import Family
 from matchlens.models.load import Reranker
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.random_edges import RandomEdges
@@ -71,11 +70,6 @@ class Walk:
     meters: Sequence[Meter] = ()
     counts: Counts = field(default_factory=Counts)
 
-    @cached_property
-    def splittable(self) -> Splittable | None:
-        """The family, where its layers can be taken apart."""
-        return splittable(self.model.family)
-
     def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
         """Run the children of some nodes, and all below them.
 
@@ -87,12 +81,12 @@ class Walk:
             for slot, parent in enumerate(parents)
             for child in self.plan.children[level][parent]
         ]
-        if self.splittable is not None:
+        if self.model.family.splittable:
             # A score row that reads nothing any more depends on no other row: nine tenths of the
             # work of these nodes would go into rows that nobody looks at.
             isolated = [step for step in steps if self.plan.score_isolated[level][step[1]]]
             if isolated:
-                self._score_isolated(self.splittable, level, isolated, states)
+                self._score_isolated(level, isolated, states)
                 steps = [step for step in steps if step not in isolated]
         layer = _Layer(self, level, states)
         for group in self._groups(level, steps):
@@ -112,10 +106,9 @@ class Walk:
             conditions = self.plan.levels[level][child].conditions
             self.record.scored(conditions, -values if self.model.negate else values)
 
-    def _score_isolated(
-        self, family: Splittable, level: int, steps: Sequence[Step], states: Tensor
-    ) -> None:
+    def _score_isolated(self, level: int, steps: Sequence[Step], states: Tensor) -> None:
         """Run nodes above which the score rows stay fully masked: those rows alone."""
+        family = self.model.family
         rows = states[[slot for slot, _ in steps]][:, :, family.score_rows].flatten(0, 1)
         for layer in range(level, len(self.plan.levels)):
             width = family.output(layer).weight.shape[1]
@@ -163,9 +156,9 @@ class _Layer:
         self.family: Family = walk.model.family
         self.last = level == len(walk.plan.levels) - 1
         self.shared: SharedLayer | None = None
-        if walk.splittable is not None:
+        if self.family.splittable:
             flat = states.flatten(0, 1)
-            self.shared = SharedLayer(walk.splittable, level, flat, walk.layout, walk.counts)
+            self.shared = SharedLayer(self.family, level, flat, walk.layout, walk.counts)
         self.uncut: dict[int, Tensor] = {}
         """By parent what comes of it uncut, while its other children may need that."""
 

@@ -13,14 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
-from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
 from matchlens.models.config import ENCODER_DECODERS, refusing
+from matchlens.models.family import Family, PartNumbers, RowStates
 from matchlens.models.rotary import Rotary
 from matchlens.models.serving import Head
 from matchlens.models.weights import Weights
@@ -231,24 +230,15 @@ def modular_family(family_class: Any, head: Head, name: str) -> Any:
             super().__init__(module)
             self.reads, self.score_parts, self.score_rows = reads, parts, rows
 
-        def score(
-            self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
-        ) -> Float[Tensor, " batch"]:
+        def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
             """The last normalisation, the pooling and the modules."""
             norm = getattr(self.body, "final_norm", None) or getattr(self.body, "norm", None)
             states = states if norm is None else norm(states)
             real = (parts != PADDING)[..., None]
             pooled = (states * real).sum(1) / real.sum(1)  # of one row where one is read
-            return relevance(self.module.scores(pooled), self.label)
+            return self.module.scores(pooled)
 
-        def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
-            """The library's own forward pass with its eager attention, and the modules."""
-            self.ask_attention(LIBRARY_ATTENTION)
-            try:
-                out = self.module(**self.inputs(batch), attention_mask=batch.mask.long())
-            finally:
-                self.ask_attention(ATTENTION)
-            return relevance(out.logits, self.label)
+        library_inputs, library_logits = Family.library_inputs, Family.library_logits
 
     ModularFamily.__name__ = f"Modular{family_class.__name__}"
     return ModularFamily

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from matchlens.models.attend import Call, attend, attend_absorbed, attend_again
 from matchlens.models.attention_probe import AttentionProbe
-from matchlens.models.family import Splittable
+from matchlens.models.family import Family
 from matchlens.models.packed import products
 from matchlens.models.part_layout import PartLayout
 from matchlens.parts import PADDING
@@ -61,7 +61,7 @@ class SharedLayer:
 
     def __init__(
         self,
-        family: Splittable,
+        family: Family,
         index: int,
         states: Float[Tensor, "batch token width"],
         grid: PartLayout,
@@ -84,7 +84,9 @@ class SharedLayer:
             added: see :class:`~matchlens.models.attend.Call`.
         """
         few = any(any(cut.key) for cut in cuts) and sparse(cuts, self.grid, FEW_ROWS)
-        query, key, value = (self._picked(self._heads(one), slots) for one in self._linear())
+        query, key, value = (
+            self._picked(self.family.by_head(one), slots) for one in self._linear()
+        )
         plain = [LayerCut.of([], 0, self.family.n_heads, ())] * len(cuts)
         call = Call(self.grid, plain if few else cuts, added=None if few else added)
         context = attend(torch.nn.Identity(), query, key, value, None, matchlens=call)[0].flatten(2)
@@ -142,7 +144,11 @@ class SharedLayer:
                 picked=one,
                 added=None if apart is None else apart[places].flatten(0, 1),
             )
-            query, key, value = self._heads(query), self._heads(key), self._heads(value)
+            query, key, value = (
+                self.family.by_head(query),
+                self.family.by_head(key),
+                self.family.by_head(value),
+            )
             contexts = attend_again(query, key, value, call)
             for place, context in zip(places, contexts, strict=True):
                 every = context.flatten(2).flatten(0, 1)
@@ -160,7 +166,7 @@ class SharedLayer:
             probe: what measures the attention of all rows.
             rows: the rows that are wanted, all where None.
         """
-        query, key, value = (self._heads(one) for one in self._linear())
+        query, key, value = (self.family.by_head(one) for one in self._linear())
         uncut = LayerCut.of([], 0, self.family.n_heads, ())
         call = Call(self.grid, [uncut], rows, probe=probe, asking=None if rows is None else query)
         chosen = slice(None) if rows is None else rows
@@ -176,7 +182,7 @@ class SharedLayer:
         rows = self.family.score_rows
         asking, keys, values = self.family.projections(self.index)
         first = self.states[:, rows]
-        query = self._heads(asking(first))[:, :, 0]
+        query = self.family.by_head(asking(first))[:, :, 0]
         context = attend_absorbed(
             self._picked(query, slots),
             self._picked(self.states, slots),
@@ -201,9 +207,6 @@ class SharedLayer:
     def _above(self, context: Tensor, states: Tensor) -> Tensor:
         self.counts.rows += context.shape[0] * context.shape[1]
         return self.family.after_attention(self.index, context, states)
-
-    def _heads(self, states: Float[Tensor, "batch token width"]) -> Tensor:
-        return states.unflatten(-1, (self.family.n_heads, -1)).transpose(1, 2)
 
     def _picked(self, states: Tensor, slots: Sequence[int]) -> Tensor:
         """Each condition's parent's, one below the other; no copy where they are all there."""

@@ -20,10 +20,10 @@ from transformers import MODEL_MAPPING, PreTrainedTokenizerFast
 from matchlens.arguments import typed
 from matchlens.batching import batches
 from matchlens.errors import InputError
-from matchlens.models.bert import relevance
 from matchlens.models.checks.item import SCORES, Item
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.config import check_config, quiet_library, refusing, settled
+from matchlens.models.family import relevance
 from matchlens.models.folder import (
     DTYPES,
     FAMILIES,

@@ -15,7 +15,7 @@ from matchlens.models.attend import Call, Watch
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item
 from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
-from matchlens.models.family import Family, splittable
+from matchlens.models.family import Family
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.shared_layer import Counts, SharedLayer
 from matchlens.parts import NAMED, Part
@@ -273,8 +273,7 @@ def apart(trial: Trial) -> Iterator[Item]:
     own layer makes of each.
     """
     family, batch = trial.family, trial.both
-    split = splittable(family)
-    if split is None:
+    if not family.splittable:
         return
     most, layout, last = OUTPUTS[trial.reranker.dtype], PartLayout(batch.parts), family.n_layers - 1
     worst, text = 0.0, ""
@@ -286,7 +285,7 @@ def apart(trial: Trial) -> Iterator[Item]:
         below = states.repeat(len(CUTS), 1, 1)
         own = torch.cat([uncut, family.layer(layer, below, Call(layout, cuts[1:], rows))])
         real = (layout.row_parts(rows).repeat(len(cuts), 1) < len(Part))[..., None]
-        shared = SharedLayer(split, layer, states, layout, Counts())
+        shared = SharedLayer(family, layer, states, layout, Counts())
         if layer == last:
             ways = {"the score's row alone": shared.score(slots, cuts)}
         else:
