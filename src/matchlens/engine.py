@@ -95,9 +95,7 @@ class Shard:
     """The pairs of one shard.
 
     Args:
-        number: of the shard.
         numbers: the pairs' places in the run, by which meters and errors know them.
-        pairs: the pairs.
         longest: tokens of the longest.
         others: for each pair the other one that ``resample`` takes.
         encoded: the pairs' tokens, where they are known; they are encoded where None.
@@ -161,7 +159,6 @@ def run_shard(
         meters: watch the untouched model, which must be among the conditions.
 
     Raises:
-        InputError: if a pair cannot be encoded, or a score is not finite.
         ValueError: if there are meters and no untouched model to watch.
     """
     if meters and plan.untouched is None:

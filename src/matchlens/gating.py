@@ -38,11 +38,7 @@ GateOf = Callable[[int], Gate]
 
 @contextmanager
 def differentiable(model: Reranker) -> Iterator[None]:
-    """Record operations for a backward pass to the gates, and to no weight of the model.
-
-    Raises:
-        InputError: if the weights were made under ``torch.inference_mode``.
-    """
+    """Record operations for a backward pass to the gates, and to no weight of the model."""
     weights = list(model.family.module.parameters())
     if any(weight.is_inference() for weight in weights):
         raise InputError(
@@ -71,9 +67,6 @@ def walk_gated(
     """Scores under gates, through the library's own layers.
 
     Args:
-        model: a loaded reranker.
-        grid: the parts of the batch.
-        states: the input of layer 0.
         conditions: how often the batch stands side by side, each with its own gates.
         gate: the gates of each layer.
         cuts: cuts by ``zero``, ``mask`` or ``sink`` that are made before the gates.
@@ -220,17 +213,11 @@ def stream_slopes(
 
     Args:
         model: a loaded reranker whose gates have been checked.
-        pairs: queries with passages.
         keep: takes places of pairs and their derivatives, as in :class:`Slopes`; parts of one's own
             stand behind the six others, which lack their tokens.
         tables: the gates; all at 1 where None.
-        batch_tokens: most places of a batch; the model's default where None.
-        progress: called with pairs done and pairs in all.
         cuts: see :func:`walk_gated`.
         own: the parts of one's own that have gates.
-
-    Raises:
-        InputError: if a pair cannot be encoded, or a score is not finite.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)
@@ -306,11 +293,7 @@ def _differentiated(
 
 
 def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> None:
-    """Refuse scores that are not finite.
-
-    Raises:
-        InputError: if one is not; it names the pair.
-    """
+    """Refuse scores that are not finite."""
     if not np.isfinite(scores).all():
         pair = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
         raise InputError(
@@ -362,14 +345,9 @@ def integrate(
     where all gates are t, by the midpoint rule; attention is computed anew at each t.
 
     Args:
-        model: a loaded reranker.
-        pair: a query with a passage.
         words: the number of each token's word, from 0; tokens of one word are summed.
         points: how many values t takes.
         cuts: see :func:`walk_gated`; what is shared out is the score that they leave.
-
-    Raises:
-        InputError: if the pair cannot be encoded, or a score is not finite.
 
     Source: science 9; Sundararajan et al. 2017 (integrated gradients).
     """
@@ -419,13 +397,7 @@ def word_attention(
     Rows of the last layer that the score does not read are 0.
 
     Args:
-        model: a loaded reranker.
-        pair: a query with a passage.
-        words: the number of each token's word, from 0.
         cuts: see :func:`walk_gated`; what a cut removes by ``zero`` is still there.
-
-    Raises:
-        InputError: if the pair cannot be encoded.
     """
     family = model.family
     batch = collated(model, [pair])
@@ -467,12 +439,7 @@ larger one: a wrong derivative agrees with neither."""
 
 
 def check_gates(model: Reranker) -> None:
-    """Cause a change by gates in two built-in pairs and see that it is theirs, once a model.
-
-    Raises:
-        CheckError: if gates do anything but multiply the attention weights after the softmax, or
-            the derivatives by them are not those of the scores.
-    """
+    """Cause a change by gates in two built-in pairs and see that it is theirs, once a model."""
     if "gates" in model.checks:
         return
     draw = np.random.default_rng(0)

@@ -89,11 +89,7 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
     """The conditions, their parts of one's own known to be of the query or of the passage.
 
     Args:
-        conditions: cuts and controls by condition.
         own: the parts of one's own that the pairs have, and what each is of.
-
-    Raises:
-        InputError: if a cut names a part that the pairs do not have.
 
     >>> cut = bound({"": [Cut.parse("Q->TITLE")]}, {"TITLE": Part.D})[""][0]
     >>> cut.own_parts[0].of

@@ -205,11 +205,8 @@ class KnownPrompt:
     """The prompt of published models, from the data file beside this module.
 
     Args:
-        name: the models' name.
-        type: their model type, as config.json has it.
         names: lower-case words, one of which stands in the name or origin of such a model.
         source: where the prompt comes from.
-        prompt: the prompt.
         default: whether a causal model of the type that nothing else is known of is asked in it.
         never: lower-case words of models of the type that are asked otherwise.
         note: what the source says, and where it was read.
@@ -256,7 +253,6 @@ def known_prompt(model_type: str, *origins: str) -> KnownPrompt | None:
     """The shipped prompt of a causal model, by what it calls itself, else by its type.
 
     Args:
-        model_type: as config.json has it.
         origins: the model's name, and where its config says that it comes from.
 
     >>> known_prompt("qwen3", "someone/zerank-2-copy").name, known_prompt("qwen3", "mine").name

@@ -51,14 +51,10 @@ class Walk:
     Nodes go through a layer side by side as far as the budget allows.
 
     Args:
-        model: a loaded reranker.
-        plan: the conditions' tree.
         layout: the batch's parts.
         replacements: what is put in the place of removed terms.
         width: most nodes side by side.
         record: takes the scores, draws what controls remove.
-        meters: watch the untouched model.
-        counts: what is computed is added to them.
     """
 
     model: Reranker

@@ -56,7 +56,6 @@ class PairArray:
     ordinary one: ``numpy.load(path, mmap_mode="r")``.
 
     Args:
-        path: the file.
         shape: its shape, pairs first.
     """
 

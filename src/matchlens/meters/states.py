@@ -87,9 +87,6 @@ class MeanStatesMeter:
 class StatesMeter:
     """Hands on the layer inputs of all pairs.
 
-    Args:
-        target: what takes them.
-
     Source: science 5, the hypothesis.
     """
 

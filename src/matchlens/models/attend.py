@@ -180,12 +180,6 @@ def attend_again(
 
     The weights are formed once for all cuts that remove nothing before the softmax.
 
-    Args:
-        query: [pair, head, row, width] of the rows.
-        key: [pair, head, column, width].
-        value: [pair, head, column, width].
-        call: parts, rows and cuts.
-
     Returns:
         The context [pair, row, head, width] under each cut.
     """
@@ -222,11 +216,8 @@ def attend_absorbed(
     that the states themselves are read, and multiplied by W_V afterwards.
 
     Args:
-        query: [condition * pair, head, width] of the row.
-        states: [condition * pair, column, model width].
         key: W_K and b_K, head by head.
         value: W_V and b_V, head by head.
-        call: parts, the row, and cuts.
     """
     Counter.calls += 1
     exact = torch.promote_types(query.dtype, torch.float32)

@@ -178,11 +178,7 @@ def pickled_files(path: Path, name: str) -> list[str]:
 
 
 def check_files(path: Path, name: str, scores: bool = True) -> None:
-    """See that a folder has weights, and a tokenizer where it must score pairs.
-
-    Args:
-        scores: whether it must be able to score pairs.
-    """
+    """See that a folder has weights, and a tokenizer where it must score pairs."""
     if not any((path / file).exists() for file in (ONE, INDEX)) and not pickled_files(path, name):
         raise no_weights(path, name)
     if not scores:

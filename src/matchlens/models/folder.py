@@ -201,11 +201,9 @@ class ModelFolder(ModelFacts):
     """A local folder that holds a usable sequence classifier.
 
     Args:
-        path: where the files are.
         sha256: one digest over every file that can change a score.
         weights: what the headers of its weights say.
         marks: what marked each digested file when it was read.
-        revision: the hub's revision, where it came from there.
         prompt: how the model is asked, where it is asked in a prompt.
         chosen: whether a person chose the prompt.
         prompt_from: where the prompt comes from, in words.
@@ -237,12 +235,7 @@ class ModelFolder(ModelFacts):
             check_unchanged(self.base[0], self.name, self.base[1])
 
     def labelled(self, label: str | int | None = None, *, negate: bool = False) -> ModelFolder:
-        """The model, with the label whose logit is relevance.
-
-        Args:
-            label: its name or number; None where one label or two need no choice.
-            negate: whether the score is negated.
-        """
+        """The model, with the label whose logit is relevance."""
         if not self.classifies:
             if label is not None:
                 raise no_labels(self.name)
@@ -258,9 +251,6 @@ class ModelFolder(ModelFacts):
             prompt: the prompt, a JSON file that names what differs from the model's own, or None:
                 that of the folder's chat template where sentence-transformers uses it, else the
                 one that is shipped for such models.
-
-        Raises:
-            InputError: if the model takes no prompt or lacks one, or the prompt cannot be used.
         """
         if prompt is not None:
             own = asked_prompt(self, prompt)

@@ -29,7 +29,6 @@ class Label:
         name: what the config calls it.
         alone: whether its logit alone is the score (independent labels); otherwise the score is
             the log-odds of the label against all others.
-        count: number of labels.
     """
 
     number: int

@@ -56,7 +56,6 @@ class LayerMask:
 
         Args:
             tokens: places in a row of the batch; padding on one side shifts all of them alike.
-            rows: the tokens whose rows are wanted, all of them where None.
         """
         place = torch.arange(tokens, device=device)
         ahead = place[None, :] - (place if rows is None else place[rows])[:, None]

@@ -323,9 +323,6 @@ def load(
 def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
     """The length limit that a folder's tokenizer or sentence-transformers' files state.
 
-    Args:
-        folder: the folder; its tokenizer is loaded once.
-
     Returns:
         The most tokens, None where there is no limit, and what states it.
     """

@@ -34,13 +34,7 @@ _ROWS: Mapping[str, tuple[tuple[Part, ...], slice, str]] = {
 
 
 class Modular(PreTrainedModel):
-    """The library's body with the modules behind it, as sentence-transformers runs them.
-
-    Args:
-        body: the library's model without a head.
-        head: what modules.json lists behind it.
-        modules: the Dense and LayerNorm modules, in their order.
-    """
+    """The library's body with the modules behind it, as sentence-transformers runs them."""
 
     base_model_prefix = "body"
 
@@ -77,13 +71,7 @@ class Modular(PreTrainedModel):
 
 
 class Dense(nn.Module):
-    """A linear map, its activation, and what goes past both where the module is residual.
-
-    Args:
-        linear: the map.
-        activation: the activation.
-        residual: what is added, None for nothing.
-    """
+    """A linear map, its activation, and what goes past both where the module is residual."""
 
     def __init__(self, linear: nn.Linear, activation: nn.Module, residual: nn.Module | None):
         super().__init__()
@@ -112,18 +100,7 @@ class _Reader:
 
 
 def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) -> Modular:
-    """A body with the modules that a folder lists behind it.
-
-    Args:
-        body: the library's model without a head.
-        head: what modules.json lists.
-        path: the folder.
-        name: the model's name, for errors.
-        dtype: the type of the weights.
-
-    Raises:
-        InputError: if a module's weights do not fit its config.
-    """
+    """A body with the modules that a folder lists behind it."""
     reader, made = _Reader(path, name, dtype), []
     for kind, folder, about in head.behind:
         module: nn.Module
@@ -149,12 +126,7 @@ def modular_object(body: Any, head: Head, modules: Sequence[Any], name: str) -> 
 
     Args:
         body: the library's model without a head, a copy that may be changed.
-        head: what the object's modules are.
         modules: its modules behind the Pooling, copies that hold the same tensors.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if an activation is not one of torch's.
     """
     made: list[nn.Module] = []
     for (kind, place, about), module in zip(head.behind, modules, strict=True):
@@ -185,15 +157,7 @@ def _activation(about: Mapping[str, Any], folder: str, name: str) -> nn.Module:
 
 
 def check_body(model_type: str, name: str) -> None:
-    """Refuse a body of which the modules read the encoder alone.
-
-    Args:
-        model_type: as config.json names it.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if it is an encoder-decoder.
-    """
+    """Refuse a body of which the modules read the encoder alone."""
     if model_type in ENCODER_DECODERS:
         raise InputError(
             f"model {name!r}: its Transformer is the encoder of a {model_type}, which matchlens "
@@ -203,16 +167,7 @@ def check_body(model_type: str, name: str) -> None:
 
 
 def modular_family(family_class: Any, head: Head, name: str) -> Any:
-    """A family's class, with the pooling and the modules of a folder in its head's place.
-
-    Args:
-        family_class: the class that walks the body's layers.
-        head: what modules.json lists.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if the family's pairs are padded so that no last row is in one column.
-    """
+    """A family's class, with the pooling and the modules of a folder in its head's place."""
     if head.pooling == "lasttoken" and not issubclass(family_class, Rotary):
         raise InputError(
             f"model {name!r}: its Pooling reads the last token of an encoder with position "

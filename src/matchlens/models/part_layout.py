@@ -161,9 +161,6 @@ class PartLayout:
 
         Args:
             cuts: the conditions that go through the layer side by side, in order.
-            rows: the tokens whose rows are computed, all of them where None.
-            dtype: type of the weights.
-            band: the token pairs that the layer allows at all.
         """
         named = rows.parts if isinstance(rows, Rows) else str(rows)
         key = (named, dtype, band, tuple(cut.key for cut in cuts))

@@ -105,9 +105,6 @@ class Watcher:
     """Turns the weights that the attention function shows into terms, layer by layer.
 
     Args:
-        layout: the parts of the batch.
-        layer: the layer that is watched.
-        rows: the rows that are computed there.
         means: takes the terms of the batch, [pair, head, row part, column part, head width].
         others: takes the same, by layer.
     """

@@ -99,7 +99,6 @@ def turned(
         query: [head * head width, width].
         key: [key head * head width, width].
         biases: theirs, None where the model has none.
-        heads: query heads.
         scale: factor of the logits; 1 / sqrt(head width) where None.
     """
     width = len(query) // heads

@@ -52,11 +52,7 @@ class SharedLayer:
     """One layer, for the states of some parents and any of their children.
 
     Args:
-        family: the model.
-        index: the layer.
         states: [parent * pair, token, width].
-        grid: the parts of the batch.
-        counts: added to.
     """
 
     def __init__(
@@ -106,10 +102,7 @@ class SharedLayer:
         """The outcome where only the rows that are cut are computed.
 
         Args:
-            slots: the parent of each condition.
-            cuts: what each condition cuts.
             bases: what comes of each condition's parent uncut.
-            added: see :class:`~matchlens.models.attend.Call`.
         """
         context, places = self._contexts(slots, cuts, added)
         size = self.grid.parts.numel()
@@ -160,12 +153,7 @@ class SharedLayer:
     def measured(
         self, probe: AttentionProbe | None, rows: slice | None
     ) -> Float[Tensor, "pair row width"]:
-        """The outcome of the one parent uncut, measured on the way.
-
-        Args:
-            probe: what measures the attention of all rows.
-            rows: the rows that are wanted, all where None.
-        """
+        """The outcome of the one parent uncut, measured on the way."""
         query, key, value = (self.family.by_head(one) for one in self._linear())
         uncut = LayerCut.of([], 0, self.family.n_heads, ())
         call = Call(self.grid, [uncut], rows, probe=probe, asking=None if rows is None else query)

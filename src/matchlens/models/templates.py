@@ -32,10 +32,6 @@ def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
     The template writes marked texts once. Since added tokens split a text before anything else
     does, the pieces between them are turned into tokens as they are in the whole; whether they
     are is asked by the check at load.
-
-    Args:
-        tokenizer: the folder's, with its template.
-        serving: what sentence-transformers does with a pair.
     """
     words = [f" {mark} " for mark in _MARKS.values()]
     try:

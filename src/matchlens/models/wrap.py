@@ -204,12 +204,6 @@ def wrap(
 def as_model(given: Any) -> Any:
     """A model of a folder, an id or a CrossEncoder; anything else is returned as it came.
 
-    Args:
-        given: what a study got for its model.
-
-    Raises:
-        InputError: it cannot be loaded, or fails the check.
-
     >>> as_model("demo").name
     'demo'
     """

@@ -208,10 +208,6 @@ def allowed(
 ) -> Float[np.ndarray, " distance"] | None:
     """The shares of the distances that a layer allows; None where it allows none of them.
 
-    Args:
-        shares: of each distance.
-        forbidden: whether the layer forbids it.
-
     >>> allowed(np.array([0.5, 0.25, 0.25]), np.array([True, False, False]))
     array([0. , 0.5, 0.5])
     """

@@ -38,14 +38,7 @@ PAIRS = (  # both begin with one word: a convolution may let CLS read it beside 
 
 @dataclass(frozen=True)
 class Removal:
-    """Parts whose rows no longer read some parts' columns; unlike a cut's text, also ``OTHER``.
-
-    Args:
-        rows: whose rows.
-        columns: whose columns, None for all.
-        layer: in which layer, None for all.
-        head: of which head, None for all.
-    """
+    """Parts whose rows no longer read some parts' columns; unlike a cut's text, also ``OTHER``."""
 
     rows: tuple[Part, ...] = ()
     columns: tuple[Part, ...] | None = None
@@ -217,9 +210,7 @@ class Trial:
     """A loaded model on the built-in pairs; what several questions need is run once.
 
     Args:
-        reranker: the model.
         both: the pairs in one batch, padded where their lengths differ.
-        turned: the same in the other order.
         alone: each pair in a batch of its own.
     """
 
