@@ -43,6 +43,9 @@ class Edges:
 class Rows:
     """The tokens of some parts, picked out of a batch whose pairs have them in different places.
 
+    Pairs have different numbers of such tokens, so the rows are padded to the longest (``padded``,
+    ``labels``); ``flat`` and ``valid`` lead from there back to the real ones.
+
     Args:
         parts: the labels of which parts.
         padded: [pair, row] places in the batch's flat list of tokens, any place where a pair has
@@ -71,14 +74,15 @@ class Rows:
         """
         wanted = torch.zeros(size, dtype=torch.bool, device=parts.device)
         wanted[list(chosen)] = True
-        here = wanted[parts]
-        order = torch.argsort(here.int(), dim=1, descending=True, stable=True)
-        order = order[:, : int(here.sum(1).max())]
-        there = here.gather(1, order)
-        labels = parts.gather(1, order).masked_fill(~there, PADDING)
+        inside = wanted[parts]
+        # A stable sort brings the chosen tokens to the front and keeps their order.
+        order = torch.argsort(inside.int(), dim=1, descending=True, stable=True)
+        order = order[:, : int(inside.sum(1).max())]
+        real = inside.gather(1, order)
+        labels = parts.gather(1, order).masked_fill(~real, PADDING)
         start = torch.arange(len(parts), device=parts.device)[:, None] * parts.shape[1]
         padded = order + start
-        valid = there.flatten().nonzero()[:, 0]
+        valid = real.flatten().nonzero()[:, 0]
         return cls(chosen, padded, labels, padded.flatten()[valid], valid)
 
     @property
@@ -164,12 +168,13 @@ class PartLayout:
         """
         named = rows.parts if isinstance(rows, Rows) else str(rows)
         key = (named, dtype, band, tuple(cut.key for cut in cuts))
-        found = self._spread.get(key)
-        if found is None:
-            found = self._edges(cuts, rows, dtype, band)
+        edges = self._spread.get(key)
+        if edges is None:
+            edges = self._edges(cuts, rows, dtype, band)
+            # Tables that differ by head are as large as the attention itself: they are not kept.
             if all(cut.same_heads for cut in cuts) and len(self._spread) < KEPT_TABLES:
-                self._spread[key] = found
-        return found
+                self._spread[key] = edges
+        return edges
 
     def _edges(
         self,
@@ -190,30 +195,19 @@ class PartLayout:
             empty = gone.all(-1, keepdim=True)
             gone = gone & ~empty
             removed = empty.expand_as(gone) if removed is None else removed | empty
-        bias = None
-        if gone is not None:
-            bias = torch.zeros(gone.shape, dtype=dtype, device=gone.device)
-            bias.masked_fill_(gone, -torch.inf)
         keep = None if removed is None else (~removed).to(dtype)
-        return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
+        return Edges(_forbidding(gone, dtype), keep, None if sunk is None else sunk.to(dtype))
 
     def padding_bias(
         self, conditions: int, dtype: torch.dtype, band: LayerMask = OPEN
     ) -> Tensor | None:
-        """What keeps attention off the padding, and off what the layer forbids, in all rows where
-        nothing else is cut before the softmax."""
-        gone = self._unseen(conditions, None, band)
-        if gone is None:
-            return None
-        return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(
-            gone, -torch.inf
-        )
+        """What keeps all rows off the padding and off what the layer forbids; nothing is cut."""
+        return _forbidding(self._unseen(conditions, None, band), dtype)
 
     def _unseen(self, conditions: int, rows: slice | Rows | None, band: LayerMask) -> Tensor | None:
-        """What no row may read: padding, and what the layer forbids; None if there is neither.
-
-        Rows of padding read everything there: nothing might be left to them, and nobody reads them.
-        """
+        """What no row may read: padding, and what the layer forbids; None if there is neither."""
+        # Within a window nothing might be left to rows of padding, which would give NaN: these rows
+        # may read everything, since nobody reads them.
         if band.everything:
             return None if self.padding is None else self.padding.repeat(conditions, 1, 1, 1)
         if isinstance(rows, Rows):
@@ -240,10 +234,10 @@ class PartLayout:
     def removed(self, cuts: Sequence[LayerCut]) -> Tensor:
         """Whether a condition removes an edge, [condition * pair, head or 1, row, column]."""
         spread = self._spread_tables([cut.removed(*How) for cut in cuts], None)
-        if spread is None:
-            shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
-            return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
-        return spread
+        if spread is not None:
+            return spread
+        shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
+        return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
 
     def _spread_tables(
         self, tables: Sequence[np.ndarray], rows: slice | Rows | None
@@ -252,8 +246,17 @@ class PartLayout:
         stacked = np.stack(tables)
         if not stacked.any():
             return None
-        if (stacked == stacked[:, :1]).all():
+        if (stacked == stacked[:, :1]).all():  # one head stands for all: a broadcast, not a copy
             stacked = stacked[:, :1]
+        # A token pair's place in a flattened table is row part * size + column part, so that one
+        # lookup spreads the table over all token pairs.
         flat = torch.from_numpy(stacked.reshape(*stacked.shape[:2], -1)).to(self.parts.device)
         edges = self.row_parts(rows)[:, :, None] * stacked.shape[-1] + self.parts[:, None, :]
         return flat[:, :, edges].transpose(1, 2).flatten(0, 1)
+
+
+def _forbidding(gone: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A bias of the logits: -inf where nothing may be read, 0 elsewhere."""
+    if gone is None:
+        return None
+    return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(gone, -torch.inf)

@@ -24,15 +24,10 @@ from matchlens.models.part_layout import PartLayout
 from matchlens.parts import Part
 from matchlens.plan import HOWS, LayerCut
 
+_LATE = "A tax return is due in spring, and a late one is fined."
 PAIRS = (  # both begin with one word: a convolution may let CLS read it beside the attention
     Pair("check", "a", "how long do tortoises live", "Many tortoises live for over a century.", 1),
-    Pair(
-        "check",
-        "b",
-        "how hot is boiling water",
-        "A tax return is due in spring, and a late one is fined.",
-        0,
-    ),
+    Pair("check", "b", "how hot is boiling water", _LATE, 0),
 )
 
 
@@ -188,6 +183,10 @@ def scored(
     return score(family, batch, walk(family, batch, removal))
 
 
+def look_on(weights: Tensor, values: Tensor) -> None:
+    """A watch that does nothing: a watched layer forms its weights, as one that is cut does."""
+
+
 def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
     """A probe whose sums are the attention weights themselves: a column for each token.
 
@@ -242,9 +241,7 @@ class Trial:
 
     @cached_property
     def entering(self) -> tuple[list[Tensor], int]:
-        """What both pairs bring to each layer, and last the outcome, without a cut; calls of the
-        attention function for it.
-        """
+        """Uncut states of both pairs below each layer and above the last; attention calls made."""
         before, layout = Counter.calls, PartLayout(self.both.parts)
         states = [self.family.embed(self.both)]
         for layer in range(self.family.n_layers):
