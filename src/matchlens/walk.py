@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
+from matchlens.batching import EncodedBatch
+from matchlens.corpora.pairs import Pair
 from matchlens.meters.meter import Meter, probe_of
+from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call
 from matchlens.models.family import Family
 from matchlens.models.load import Reranker
@@ -27,21 +31,39 @@ Step = tuple[int, int]
 """The place of a parent among the states that are there, and the number of its child."""
 
 
-@runtime_checkable
-class Recorder(Protocol):
-    """Where a walk leaves what it yields."""
+@dataclass(frozen=True)
+class BatchRecord:
+    """Puts what a batch's walk yields into the arrays of its shard."""
+
+    plan: Plan
+    batch: EncodedBatch
+    pairs: Sequence[Pair]
+    seed: int
+    scores: Scores
+    taken: Float[np.ndarray, "control pair amount"]
 
     def scored(self, conditions: Sequence[str], logits: np.ndarray) -> None:
         """Take the logits [pair] that some conditions share."""
-        ...
+        self.scores.observe(self.batch.pairs, conditions, logits, self.pairs)
 
     def random_edges(self, cuts: Sequence[LayerCut], layer: int) -> RandomEdges:
         """Draw what the controls remove in a layer."""
-        ...
+        mask, firsts = self.batch.mask, self.batch.firsts
+        lengths = mask.sum(1).cpu().numpy()
+        tokens, device = mask.shape[1], mask.device
+        return RandomEdges.of(cuts, self.pairs, lengths, firsts, tokens, layer, self.seed, device)
 
     def removed(self, conditions: Sequence[Sequence[str]], amounts: Tensor) -> None:
         """Take what the control of each node removed, [node * pair, amount]."""
-        ...
+        rows = self.batch.pairs
+        by_node = amounts.double().cpu().numpy().reshape(len(conditions), len(rows), -1)
+        for names, amount in zip(conditions, by_node, strict=True):
+            for name in names:
+                self.taken[self._row[name], rows] += amount
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.plan.controls)}
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,7 @@ class Walk:
     layout: PartLayout
     replacements: Replacements
     width: int
-    record: Recorder
+    record: BatchRecord
     meters: Sequence[Meter] = ()
     counts: Counts = field(default_factory=Counts)
 
@@ -121,8 +143,8 @@ class Walk:
             yield watched
         # Uncut nodes first: the rows of their cut siblings are laid over a copy of their outcome.
         # Controls apart: they form the weights of all rows, which other nodes need not.
-        for kind in (_is_uncut, _is_cut, _is_control):
-            alike = [step for step in steps if kind(nodes[step[1]]) and step not in watched]
+        for kind in ("uncut", "cut", "control"):
+            alike = [step for step in steps if nodes[step[1]].kind == kind and step not in watched]
             for start in range(0, len(alike), self.width):
                 yield alike[start : start + self.width]
 
@@ -130,18 +152,6 @@ class Walk:
         """Whether meters watch a node."""
         path = self.plan.untouched
         return bool(self.meters) and path is not None and path[level] == node
-
-
-def _is_uncut(node: Node) -> bool:
-    return node.cut.control is None and not any(node.cut.key)
-
-
-def _is_cut(node: Node) -> bool:
-    return node.cut.control is None and any(node.cut.key)
-
-
-def _is_control(node: Node) -> bool:
-    return node.cut.control is not None
 
 
 class _Layer:
@@ -155,8 +165,8 @@ class _Layer:
         if self.family.splittable:
             flat = states.flatten(0, 1)
             self.shared = SharedLayer(self.family, level, flat, walk.layout, walk.counts)
+        # By parent its uncut outcome, over which its cut children write the rows that they change.
         self.uncut: dict[int, Tensor] = {}
-        """By parent what comes of it uncut, while its other children may need that."""
 
     def outcome(self, group: Sequence[Step]) -> Tensor:
         """The states [node * pair, token, width] that come of a group; of the last layer the rows
@@ -209,13 +219,13 @@ class _Layer:
         return out
 
     def _keep(self, slots: Sequence[int], nodes: Sequence[Node], out: Tensor) -> None:
-        """Keep what comes of a parent uncut, if it has other children, of which rows are cut."""
+        """Keep a parent's uncut outcome if it has other children."""
         if self.last or self.shared is None:
             return
         by_node = out.unflatten(0, (len(nodes), -1))
         for place, (slot, node) in enumerate(zip(slots, nodes, strict=True)):
             siblings = self.walk.plan.children[self.level][node.parent]
-            if not any(node.cut.key) and len(siblings) > 1:
+            if node.kind == "uncut" and len(siblings) > 1:
                 self.uncut[slot] = by_node[place]
 
 

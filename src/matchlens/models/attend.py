@@ -12,8 +12,7 @@ from torch import Tensor
 from matchlens.directions import How
 from matchlens.models.attention_probe import AttentionProbe, squeezed
 from matchlens.models.gates import Gate
-from matchlens.models.layer_mask import OPEN, LayerMask
-from matchlens.models.part_layout import Edges, PartLayout, Rows
+from matchlens.models.part_layout import OPEN, Edges, LayerMask, PartLayout, Rows
 from matchlens.models.random_edges import RandomEdges
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut

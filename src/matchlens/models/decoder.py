@@ -42,8 +42,8 @@ from transformers.models.qwen3 import modeling_qwen3
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.family import PartNumbers, RowStates, States
-from matchlens.models.layer_mask import LayerMask
 from matchlens.models.packed import imitates_the_library
+from matchlens.models.part_layout import LayerMask
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING

@@ -21,8 +21,8 @@ from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
 from matchlens.models.labels import Label
-from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.models.packed import activated
+from matchlens.models.part_layout import OPEN, LayerMask
 from matchlens.models.qk import QK
 from matchlens.parts import Part
 

@@ -12,7 +12,7 @@ from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.family import PartNumbers, RowStates, States
-from matchlens.models.layer_mask import OPEN, LayerMask
+from matchlens.models.part_layout import OPEN, LayerMask
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING, Part

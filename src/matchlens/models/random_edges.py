@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
-from matchlens.models.layer_mask import OPEN, LayerMask
+from matchlens.models.part_layout import OPEN, LayerMask
 from matchlens.plan import LayerCut
 
 TAKEN = ("edges", "edges_inside", "mass", "mass_inside")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from matchlens.errors import InputError
-from matchlens.models.files import read_json, read_list
+from matchlens.models.files import read_json
 
 MODULES = "modules.json"
 ABOUT = "config_sentence_transformers.json"
@@ -437,7 +437,7 @@ def _head(rest: Sequence[tuple[str, str, Settled]], name: str) -> Head:
 
 def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
     """Class and folder of each module."""
-    for entry in read_list(path, MODULES, name):
+    for entry in read_json(path, MODULES, name, kind=list):
         known = entry if isinstance(entry, dict) else {}
         kind = str(known.get("type"))
         own = kind.startswith("sentence_transformers.")

@@ -35,7 +35,7 @@ from matchlens.models.family import (
     RowStates,
     States,
 )
-from matchlens.models.layer_mask import LayerMask
+from matchlens.models.part_layout import LayerMask
 from matchlens.models.qk import QK
 
 DECODER_ROW = slice(0, 1)

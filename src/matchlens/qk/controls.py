@@ -12,8 +12,7 @@ from jaxtyping import Float
 
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
-from matchlens.qk.algebra import Triplets
-from matchlens.qk.factors import factors
+from matchlens.qk.algebra import Triplets, factors
 
 
 @dataclass(frozen=True, eq=False)

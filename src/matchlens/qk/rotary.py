@@ -19,7 +19,7 @@ from torch import Tensor
 
 from matchlens.models.qk import QK
 from matchlens.parts import Part
-from matchlens.qk.factors import factors
+from matchlens.qk.algebra import factors
 from matchlens.qk.mean_logits import DIRECTIONS
 
 BESIDE = (
