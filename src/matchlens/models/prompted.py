@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Spans, fit, own_tokens
+from matchlens.batching import Encoded, Row, Spans, fit, gathered, spans_of
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.serving import Serving
@@ -37,20 +36,7 @@ def encode_prompted(
     Args:
         start: id of the decoder's token, where there is a decoder.
     """
-    ids, parts, own = [], [], []
-    truncated = np.zeros(len(pairs), dtype=bool)
-    for number, (pair, row) in enumerate(
-        zip(pairs, _rows(tokenizer, pairs, max_length, prompt), strict=True)
-    ):
-        tokens, labels, starts, ends = _answering(row, start)
-        keep = _kept(pair, labels, max_length + (start is not None))
-        truncated[number] = len(keep) < len(labels)
-        ids.append(tokens[keep].astype(np.int32))
-        parts.append(labels[keep].astype(np.int8))
-        places = (labels[keep], starts[keep], ends[keep])
-        own.append(own_tokens(pair, *places) if pair.parts else {})
-    types = [np.zeros(len(one), dtype=np.int8) for one in ids]
-    return Encoded(ids, types, parts, truncated, start is None, own if any(own) else ())
+    return gathered(pairs, _rows(tokenizer, pairs, max_length, prompt, start), start is None)
 
 
 def prompted_spans(
@@ -61,34 +47,22 @@ def prompted_spans(
     start: int | None = None,
 ) -> Spans:
     """One pair's tokens as :func:`encode_prompted` makes them, with their places in the texts."""
-    (row,) = _rows(tokenizer, [pair], max_length, prompt)
-    ids, labels, starts, ends = _answering(row, start)
-    keep = _kept(pair, labels, max_length + (start is not None))
-    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[keep].tolist())]
-    return Spans(tokens, labels[keep].astype(np.int8), starts[keep], ends[keep])
+    (row,) = _rows(tokenizer, [pair], max_length, prompt, start)
+    return spans_of(tokenizer, row)
 
 
-def _answering(row: Row, start: int | None) -> Row:
-    """The row with CLS where the score is read: its last token, or the decoder's before all."""
-    ids, labels, starts, ends = row
-    if start is None:
-        labels[-1] = Part.CLS
-        return row
-    ids, labels, starts, ends = (
-        np.concatenate([[own], each])
-        for own, each in zip((start, int(Part.DEC), -1, -1), row, strict=True)
-    )
-    return ids, labels, starts, ends
-
-
-Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
 
 
 def _rows(
-    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int, prompt: Prompt
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    max_length: int,
+    prompt: Prompt,
+    start: int | None,
 ) -> Iterator[Row]:
-    """Each pair's tokens, before the length limit."""
+    """Each pair's tokens, and CLS where the score is read: the last token, or the decoder's."""
     used: list[tuple[Piece, Piece]] = []
     for pair in pairs:
         with named(pair):
@@ -102,7 +76,7 @@ def _rows(
         _piece(tokenizer, [one[place] for one in filled], prompt, pairs)
         for place in range(len(prompt.pieces))
     ]
-    begin: list[Row] = []
+    begin: list[Labelled] = []
     if prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id):
         bos, nowhere = np.array([tokenizer.bos_token_id]), np.array([-1])
         begin = [(bos, np.array([int(Part.OTHER)]), nowhere, nowhere)]
@@ -122,16 +96,20 @@ def _rows(
                     piece.places(starts[places]) + lost,
                     piece.places(ends[places]) + lost,
                 )
-        yield ids, labels, starts, ends
+            if start is None:
+                labels[-1] = Part.CLS
+            else:
+                decoder = (start, int(Part.DEC), -1, -1)
+                ids, labels, starts, ends = (
+                    np.concatenate([[own], each])
+                    for own, each in zip(decoder, (ids, labels, starts, ends), strict=True)
+                )
+            keep = fit(labels, max_length + (start is not None))  # the decoder's does not count
+        yield Row(ids, np.zeros(len(ids)), labels, keep, starts, ends)
 
 
 def _stripped(text: str, prompt: Prompt) -> str:
     return text.strip() if prompt.strip else text
-
-
-def _kept(pair: Pair, labels: Int[np.ndarray, " token"], max_length: int) -> np.ndarray:
-    with named(pair):
-        return fit(labels, max_length)
 
 
 Texts = Mapping[Part, tuple[int, int]]
@@ -148,12 +126,13 @@ def _piece(
     if not filled:
         return []
     texts = any(spans for _, spans in filled)
-    given = [text for text, _ in filled] if texts else [filled[0][0]]
+    # A piece without a text is the same for all pairs: it is tokenized once.
+    written = [text for text, _ in filled] if texts else [filled[0][0]]
     as_text: dict[str, Any] = {"split_special_tokens": True} if texts else {}
 
     def call(some: slice) -> BatchEncoding:
         return tokenizer(
-            given[some] or given,
+            written[some] or written,
             add_special_tokens=texts and prompt.added,
             **as_text,
             return_offsets_mapping=True,
@@ -165,20 +144,13 @@ def _piece(
         )
 
     encoding = guarded(tokenizer, call, pairs)
-    rows = list(
-        zip(
-            encoding["input_ids"],
-            encoding["offset_mapping"],
-            encoding["special_tokens_mask"],
-            strict=True,
-        )
-    )
-    if not texts:
-        rows = rows * len(filled)
+    columns = ("input_ids", "offset_mapping", "special_tokens_mask")
+    rows = list(zip(*(encoding[column] for column in columns), strict=True))
+    rows = rows if texts else rows * len(filled)
     return [(*row, spans) for row, (_, spans) in zip(rows, filled, strict=True)]
 
 
-def _labelled(piece: Tokens) -> Row:
+def _labelled(piece: Tokens) -> Labelled:
     """A piece's tokens and their parts, by the characters that they hold."""
     ids, offsets, added, texts = piece
     labels = np.full(len(ids), int(Part.OTHER))
@@ -186,15 +158,15 @@ def _labelled(piece: Tokens) -> Row:
     for place, (first, end) in enumerate(offsets):
         if added[place] and first == end:
             continue
-        held = [part for part, span in texts.items() if _meets(first, end, span)]
-        if len(held) > 1:
+        inside = [part for part, span in texts.items() if _meets(first, end, span)]
+        if len(inside) > 1:
             raise InputError(
                 "one token holds the end of the query and the start of the passage; expected a "
                 "prompt with words between them"
             )
-        if held:
-            labels[place] = held[0]
-            begin, close = texts[held[0]]
+        if inside:
+            labels[place] = inside[0]
+            begin, close = texts[inside[0]]
             starts[place], ends[place] = max(first, begin) - begin, min(end, close) - begin
     return np.array(ids, dtype=np.int64), labels, starts, ends
 

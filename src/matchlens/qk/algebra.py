@@ -125,10 +125,7 @@ class Triplets:
 
     def normalised(self) -> Float[np.ndarray, " head"]:
         """Trace / sum of singular values, in [-1, 1]; NaN for a head whose matrix is 0."""
-        total = self.values.sum(1)
-        return np.divide(
-            self.alignment(), total, out=np.full_like(total, np.nan), where=total > 0
-        ).clip(-1, 1)
+        return share(self.alignment(), self.values.sum(1)).clip(-1, 1)
 
 
 def alignment(qk: QK) -> Float[np.ndarray, " head"]:
@@ -214,9 +211,7 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     squares = ((pair.key @ pair.key.mT) * (pair.query @ pair.query.mT)).sum((1, 2))
     swapped = (across * across.mT).sum((1, 2))
     whole = squares.numpy()
-    share = np.full_like(whole, np.nan)
-    np.divide((whole + swapped.numpy()) / 2, whole, out=share, where=whole > 0)
-    return share.clip(0, 1)
+    return share((whole + swapped.numpy()) / 2, whole).clip(0, 1)
 
 
 def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
@@ -238,6 +233,11 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
     check_head(qk, head)
     pair = factors(qk)
     return (pair.key[head].mT @ pair.query[head]).numpy()
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """A part of a whole; NaN where the whole is not above 0."""
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 def check_head(qk: QK, head: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
 from matchlens.parts import Part
-from matchlens.qk.algebra import factors, refuse_rope
+from matchlens.qk.algebra import factors, refuse_rope, share
 from matchlens.qk.mean_logits import DIRECTIONS, check_means
 from matchlens.qk.mean_states import in_parts
 
@@ -271,9 +271,7 @@ class Hypothesis:
                 "both with the same arguments"
             )
         merged = copy.copy(self)
-        merged.counts = self.counts + other.counts
-        merged.first = self.first + other.first
-        merged.second = self.second + other.second
+        merged.add(other.counts, other.first, other.second)
         return merged
 
     def result(self) -> Shares:
@@ -297,10 +295,9 @@ class Hypothesis:
         covariances -= means[..., :, None] * means[..., None, :]
         with_logit = covariances.sum(-1)
         variance = with_logit.sum(-1)
-        share = np.full_like(with_logit, np.nan)
         # what rounding leaves of squares of this size is no variance
         varies = variance > 1e-14 * np.abs(self.second).sum((-1, -2)) / self.counts[..., None]
-        np.divide(with_logit, variance[..., None], out=share, where=varies[..., None])
+        shares = share(with_logit, np.where(varies, variance, 0)[..., None])
 
         at = [["QD".index(side) for side in direction] for direction in ORDER]
         reader, read = np.array(at).T
@@ -310,7 +307,11 @@ class Hypothesis:
         biases = biases + (self.query_biases[:, None] * (reads + self.key_biases[:, None])).sum(-1)
         mean = means.sum(-1) + constant + biases.numpy()
         square = variance.clip(0) + mean**2
-        apart = np.full_like(square, np.nan)
-        np.divide(constant**2, square, out=apart, where=square > 0)
         scale = np.array([qk.scale for qk in self.layers])[:, None, None]
-        return Shares(share, apart, mean * scale, variance.clip(0) * scale**2, self.counts.copy())
+        return Shares(
+            shares,
+            share(constant**2, square),
+            mean * scale,
+            variance.clip(0) * scale**2,
+            self.counts.copy(),
+        )
