@@ -432,13 +432,13 @@ FOLDERS = [
                            ("has sha256", "other"))),
     C("models/files.py:opened", "", finds("pickled"),
       lambda folder: linked(folder, "part-2.bin"), [copied]),
-    C("models/files.py:read_json", "", finds(), holds("config.json", []), [SAME]),
-    C("models/files.py:read_list", "", finds(),
+    C("models/files.py:read_json", "not a JSON", finds(), holds("config.json", []), [SAME]),
+    C("models/files.py:read_json", "not a JSON", finds(),
       does(sentences(), holds(MODULES, {})), [sentences()]),
-    C("models/files.py:_json", "has no {", finds("qwen3"),
+    C("models/files.py:read_json", "has no {", finds("qwen3"),
       does(logit_score(1, 2), lambda folder: without(folder, "1_Score/config.json")),
       [logit_score(1, 2)]),
-    C("models/files.py:_json", "cannot read", finds(), holds("config.json", b"{"), [SAME]),
+    C("models/files.py:read_json", "cannot read", finds(), holds("config.json", b"{"), [SAME]),
     C("models/files.py:shards_of", "has no weight_map", finds("pickled"),
       holds(PICKLE_INDEX, [1]), [SAME]),
     C("models/files.py:shards_of", "own folder", finds("sharded"),
@@ -585,7 +585,7 @@ FOLDERS = [
 
 WRAP = "models/wrap.py:"
 WRAPPED = [
-    C("models/bert.py:relevance", "", wraps, lambda m, t: (headed(m, 3), t),
+    C("models/family.py:relevance", "", wraps, lambda m, t: (headed(m, 3), t),
       [lambda m, t: (m, t), lambda m, t: (headed(m, 2, 2), t)]),
     C("models/serving.py:serving_object", "", wraps,
       lambda m, t: (Encoder(m, t, torch.nn.Identity()),), [lambda m, t: (m, t)]),

@@ -14,8 +14,7 @@ from matchlens.corpora import Pair
 from matchlens.directions import Cut, How
 from matchlens.models.attend import Call, attend
 from matchlens.models.attention_probe import AttentionProbe
-from matchlens.models.layer_mask import LayerMask
-from matchlens.models.part_layout import PartLayout
+from matchlens.models.part_layout import LayerMask, PartLayout
 from matchlens.models.random_edges import RandomEdges, edge_order
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Control, LayerCut

@@ -12,8 +12,7 @@ import tiny_decoders
 from matchlens import InputError, Part, qk
 from matchlens.batching import batches
 from matchlens.models.attend import Call
-from matchlens.models.layer_mask import LayerMask
-from matchlens.models.part_layout import PartLayout
+from matchlens.models.part_layout import LayerMask, PartLayout
 from matchlens.models.rotary import positions
 from matchlens.plan import LayerCut
 from matchlens.report.views import text_of

@@ -22,9 +22,9 @@ from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import NAMES, AttentionMeter, Reading
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.models import decoder
-from matchlens.models.layer_mask import LayerMask
 from matchlens.models.load import Reranker
 from matchlens.models.packed import as_the_library
+from matchlens.models.part_layout import LayerMask
 from matchlens.models.words import Static, words_of
 from matchlens.plan import Control
 from matchlens.prompts import Prompt

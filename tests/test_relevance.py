@@ -18,10 +18,10 @@ import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, MatchlensWarning, cli
 from matchlens.corpora import Pair
-from matchlens.models.bert import relevance
 from matchlens.models.check import CheckError, reversed_order
 from matchlens.models.checks.scores import ASKED
 from matchlens.models.convert import demo_folder
+from matchlens.models.family import relevance
 from matchlens.models.folder import find
 
 CUTS = ["Q->D", "D->All@1~mask"]

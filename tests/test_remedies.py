@@ -533,14 +533,14 @@ CIRCUITS = [
         ],
     ),
     C(
-        "qk/factors.py:factors",
+        "qk/algebra.py:factors",
         "",
         lambda w, v: circuits.alignment(w.scaled(v).family.qk(0)),
         "float16",
         ["float32"],
     ),
     C(
-        "qk/factors.py:refuse_rope",
+        "qk/algebra.py:refuse_rope",
         "",
         lambda w, v: v(w),
         lambda w: matchlens.qk.alignment(w.modernbert.family.qk(0)),

@@ -16,9 +16,10 @@ import matchlens
 import tiny as tiny_models
 from matchlens import InputError
 from matchlens.models import attend
-from matchlens.models.bert import ATTENTION, Bert
+from matchlens.models.bert import Bert
 from matchlens.models.check import CheckError
 from matchlens.models.checks.item import WHAT
+from matchlens.models.family import ATTENTION
 from matchlens.models.load import Reranker
 from matchlens.models.part_layout import PartLayout
 

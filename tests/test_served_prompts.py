@@ -274,7 +274,7 @@ def test_a_model_that_reads_both_sides_scores_as_the_library(tmp_path, family):
 def run_causally(monkeypatch):
     """The walk takes the model for a causal one."""
     from matchlens.models.decoder import Decoder
-    from matchlens.models.layer_mask import LayerMask
+    from matchlens.models.part_layout import LayerMask
 
     monkeypatch.setattr(Decoder, "band", lambda self, index: LayerMask(causal=True))
 

@@ -378,7 +378,7 @@ def wrong_answer(monkeypatch):
 
 
 def wrong_answer_everywhere(monkeypatch):
-    monkeypatch.setattr(t5.T5, "_answers", lambda self: [self.no, self.yes + 1])
+    monkeypatch.setattr(t5.T5, "answers", property(lambda self: [self.no, self.yes + 1]))
 
 
 def no_position_bias(monkeypatch):

@@ -131,12 +131,7 @@ def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
 
 
 def converted(value: object, hint: ast.expr) -> object:
-    """What a value is made into where a model or pairs are wanted; else the value as it came.
-
-    Args:
-        value: the argument.
-        hint: the annotation, parsed.
-    """
+    """What a value is made into where a model or pairs are wanted; else the value as it came."""
     if isinstance(hint, ast.BinOp):
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left

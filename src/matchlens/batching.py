@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -109,29 +109,71 @@ def encode(
     keeps at least one token. Token types are those that the tokenizer returns, 0 where it returns
     none.
     """
+    return gathered(pairs, _rows(tokenizer, pairs, max_length, pairing), pairing.last)
+
+
+class Row(NamedTuple):
+    """The tokens of one pair before the length limit, and which of them stay.
+
+    ``starts`` and ``ends`` are the places of a token's characters in the query or the passage, -1
+    where it has none; None where nobody asks for them.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+    labels: np.ndarray
+    keep: np.ndarray
+    starts: np.ndarray | None = None
+    ends: np.ndarray | None = None
+
+
+def gathered(pairs: Sequence[Pair], rows: Iterable[Row], left: bool) -> Encoded:
+    """The pairs' rows without what the length limit takes."""
     ids, types, parts, own = [], [], [], []
     truncated = np.zeros(len(pairs), dtype=bool)
+    for number, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
+        keep = row.keep
+        truncated[number] = len(keep) < len(row.labels)
+        ids.append(row.ids[keep].astype(np.int32))
+        types.append(row.types[keep].astype(np.int8))
+        parts.append(row.labels[keep].astype(np.int8))
+        if pair.parts and row.starts is not None and row.ends is not None:
+            own.append(own_tokens(pair, row.labels[keep], row.starts[keep], row.ends[keep]))
+        else:
+            own.append({})
+    return Encoded(ids, types, parts, truncated, left, own if any(own) else ())
+
+
+def spans_of(tokenizer: PreTrainedTokenizerFast, row: Row) -> Spans:
+    """The places of a pair's tokens in its texts."""
+    assert row.starts is not None and row.ends is not None  # noqa: S101, PT018
+    keep = row.keep
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(row.ids[keep].tolist())]
+    return Spans(tokens, row.labels[keep].astype(np.int8), row.starts[keep], row.ends[keep])
+
+
+def _rows(
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    max_length: int,
+    pairing: Pairing,
+    places: bool = False,
+) -> Iterator[Row]:
+    """The pairs' tokens; their places in the texts where wanted, or where a pair has own parts."""
     for start in range(0, len(pairs), TOGETHER):
         some = pairs[start : start + TOGETHER]
-        labelled = any(pair.parts for pair in some)
-        encoding, pieces = _tokenized(tokenizer, some, max_length, pairing, offsets=labelled)
-        marked = encoding.get("token_type_ids")
+        offsets = places or any(pair.parts for pair in some)
+        encoding, pieces = _tokenized(tokenizer, some, max_length, pairing, offsets=offsets)
         for i, pair in enumerate(some):
             with named(pair):
                 labels, keep = _kept(encoding, i, pieces[i][0], max_length, pairing)
-            truncated[start + i] = len(keep) < len(labels)
-            ids.append(np.array(encoding["input_ids"][i], dtype=np.int32)[keep])
-            types.append(
-                np.zeros(len(keep), dtype=np.int8)
-                if marked is None
-                else np.array(marked[i], dtype=np.int8)[keep]
-            )
-            parts.append(labels[keep])
-            own.append({})
-            if pair.parts:
-                starts, ends = _offsets(encoding, i, pieces[i], labels, pairing)
-                own[-1] = own_tokens(pair, labels[keep], starts[keep], ends[keep])
-    return Encoded(ids, types, parts, truncated, pairing.last, own if any(own) else ())
+            ids = np.array(encoding["input_ids"][i])
+            marked = encoding.get("token_type_ids")
+            types = np.zeros(len(ids)) if marked is None else np.array(marked[i])
+            characters = (None, None)
+            if places or pair.parts:
+                characters = _offsets(encoding, i, pieces[i], labels, pairing)
+            yield Row(ids, types, labels, keep, *characters)
 
 
 def long_query(encoded: Encoded, pairs: Sequence[Pair], limit: int, library: str) -> str:
@@ -204,13 +246,8 @@ def spans(
     tokenizer: PreTrainedTokenizerFast, pair: Pair, max_length: int, pairing: Pairing = PLAIN
 ) -> Spans:
     """The tokens of one pair as :func:`encode` makes them, with their places in the texts."""
-    encoding, (pieces,) = _tokenized(tokenizer, [pair], max_length, pairing, offsets=True)
-    with named(pair):
-        labels, keep = _kept(encoding, 0, pieces[0], max_length, pairing)
-    starts, ends = _offsets(encoding, 0, pieces, labels, pairing)
-    ids = np.array(encoding["input_ids"][0])[keep].tolist()
-    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
-    return Spans(tokens, labels[keep], starts[keep], ends[keep])
+    (row,) = _rows(tokenizer, [pair], max_length, pairing, places=True)
+    return spans_of(tokenizer, row)
 
 
 def _offsets(

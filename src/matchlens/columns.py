@@ -110,17 +110,13 @@ def parquet(
     names = about.schema_arrow.names
     if len(names) > MOST_COLUMNS or len(set(names)) < len(names):
         raise ValueError(f"it has {len(names):,} columns, or two of one name")
+    types = pa.types
+    plain = (types.is_integer, types.is_float32, types.is_float64, types.is_boolean, types.is_null)
     texts = []
     for one in about.schema_arrow:
-        if pa.types.is_string(one.type) or pa.types.is_large_string(one.type):
+        if types.is_string(one.type) or types.is_large_string(one.type):
             texts.append(one.name)
-        elif not (
-            pa.types.is_integer(one.type)
-            or pa.types.is_float32(one.type)
-            or pa.types.is_float64(one.type)
-            or pa.types.is_boolean(one.type)
-            or pa.types.is_null(one.type)
-        ):
+        elif not any(kind(one.type) for kind in plain):
             raise ValueError(f"column {one.name!r} holds no plain values, but {one.type}")
     needed = _decoded(stream, about.metadata, most)
     if needed > most:
@@ -180,10 +176,8 @@ def _pages(stream: BinaryIO, start: int, length: int) -> Iterator[int]:
         stream.seek(place)
         header = _struct(stream)
         unpacked, packed = (header.get(field) for field in _SIZES)
-        if (
-            not isinstance(unpacked, int)
-            or not isinstance(packed, int)
-            or min(unpacked, packed) < 0
+        if not (
+            isinstance(unpacked, int) and isinstance(packed, int) and min(unpacked, packed) >= 0
         ):
             raise ValueError("a page has no size")
         for field, encoding in _HEADERS.items():

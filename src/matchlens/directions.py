@@ -361,19 +361,15 @@ class _Parser:
         if self.take("@"):
             layers = self.layers()
         if self.peek("#"):
-            if layers is not None:
-                self.fail("'~' or the end ('@' and '#' exclude each other: heads name their layer)")
-            self.at += 1
-            heads = self.heads()
-            if self.peek("@"):
+            if layers is None:
+                self.at += 1
+                heads = self.heads()
+            if layers is not None or self.peek("@"):
                 self.fail("'~' or the end ('@' and '#' exclude each other: heads name their layer)")
         if self.take("~"):
             how = self.how()
         if self.at < len(self.chars):
-            rest = (
-                ["'~'"] if layers is not None or heads is not None else ["'+'", "'@'", "'#'", "'~'"]
-            )
-            self.fail(f"{', '.join(rest)} or the end")
+            self.fail("'+', '@', '#', '~' or the end" if layers is heads else "'~' or the end")
         return Cut(tuple(directions), layers, heads, how)
 
     def direction(self) -> Direction:
@@ -466,9 +462,9 @@ class _Parser:
         return self.chars.startswith(token, self.at)
 
     def take(self, token: str) -> bool:
-        found = self.peek(token)
-        self.at += len(token) * found
-        return found
+        there = self.peek(token)
+        self.at += len(token) * there
+        return there
 
     def fail(self, expected: str) -> NoReturn:
         if self.at < len(self.chars):

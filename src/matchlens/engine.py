@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,16 +20,15 @@ from matchlens.errors import InputError
 from matchlens.meters.meter import Meter
 from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call
-from matchlens.models.layer_mask import LayerMask
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
-from matchlens.models.part_layout import PartLayout
-from matchlens.models.random_edges import TAKEN, RandomEdges
+from matchlens.models.part_layout import LayerMask, PartLayout
+from matchlens.models.random_edges import TAKEN
 from matchlens.models.replacements import ReplacementMeans, Replacements, Watcher
 from matchlens.models.shared_layer import Counts
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Condition, Control, LayerCut, Plan, bound
-from matchlens.walk import Walk
+from matchlens.walk import BatchRecord, Walk
 
 Progress = Callable[[int, int], None]
 """Called with pairs done and pairs in all."""
@@ -95,9 +93,7 @@ class Shard:
     """The pairs of one shard.
 
     Args:
-        number: of the shard.
         numbers: the pairs' places in the run, by which meters and errors know them.
-        pairs: the pairs.
         longest: tokens of the longest.
         others: for each pair the other one that ``resample`` takes.
         encoded: the pairs' tokens, where they are known; they are encoded where None.
@@ -161,13 +157,12 @@ def run_shard(
         meters: watch the untouched model, which must be among the conditions.
 
     Raises:
-        InputError: if a pair cannot be encoded, or a score is not finite.
         ValueError: if there are meters and no untouched model to watch.
     """
     if meters and plan.untouched is None:
         raise ValueError("meters watch the untouched model; expected a condition without cuts")
     family, count = model.family, len(shard.pairs)
-    encoded, others = _encoded(model, shard), shard.others_encoded
+    encoded, others = shard.encoded or model.encode(shard.pairs), shard.others_encoded
     if others is None and shard.others is not None:
         others = model.encode(shard.others)
     masks = _layer_masks(model)
@@ -178,7 +173,7 @@ def run_shard(
     counts = Counts()
     # An optimiser or a hand may have changed the weights since they were packed.
     refresh(family.module)
-    for batch in _batches(model, encoded, budget):
+    for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
         layout = PartLayout.of(batch, plan.own)
         for mask in reached:
             reached[mask] |= layout.reach(mask)
@@ -186,7 +181,8 @@ def run_shard(
         if others is not None:
             taken_from = collate(others, batch.pairs, pad_id=model.pad_id, device=model.device)
             _watch_terms(model, taken_from, plan, others=replacements.others)
-        record = _BatchRecord(model, plan, shard, batch, encoded, seed, scores, taken)
+        pairs = [shard.pairs[row] for row in batch.pairs.tolist()]
+        record = BatchRecord(plan, batch, pairs, seed, scores, taken)
         width = max(1, budget // batch.tokens)
         walk = Walk(model, plan, layout, replacements, width, record, meters, counts)
         for meter in meters:
@@ -211,54 +207,6 @@ def run_shard(
         taken,
         counts,
     )
-
-
-@dataclass(frozen=True)
-class _BatchRecord:
-    """Puts what a batch's walk yields into the arrays of its shard."""
-
-    model: Reranker
-    plan: Plan
-    shard: Shard
-    batch: EncodedBatch
-    encoded: Encoded
-    seed: int
-    scores: Scores
-    taken: Float[np.ndarray, "control pair amount"]
-
-    @cached_property
-    def pairs(self) -> list[Pair]:
-        return [self.shard.pairs[row] for row in self.batch.pairs.tolist()]
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [f"query {pair.qid!r} and passage {pair.docid!r}" for pair in self.pairs]
-
-    @cached_property
-    def controls(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.plan.controls)}
-
-    def scored(self, conditions: Sequence[str], logits: np.ndarray) -> None:
-        self.scores.observe(self.batch.pairs, conditions, logits, named=self.names)
-
-    def random_edges(self, cuts: Sequence[LayerCut], layer: int) -> RandomEdges:
-        return RandomEdges.of(
-            cuts,
-            self.pairs,
-            self.encoded.lengths[self.batch.pairs],
-            self.batch.firsts,
-            self.batch.parts.shape[1],
-            layer,
-            self.seed,
-            self.model.device,
-        )
-
-    def removed(self, conditions: Sequence[Sequence[str]], amounts: Tensor) -> None:
-        rows = self.batch.pairs
-        by_node = amounts.double().cpu().numpy().reshape(len(conditions), len(rows), -1)
-        for names, amount in zip(conditions, by_node, strict=True):
-            for name in names:
-                self.taken[self.controls[name], rows] += amount
 
 
 @contextmanager
@@ -344,14 +292,6 @@ def collated(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
     return collate(encoded, np.arange(len(pairs)), pad_id=model.pad_id, device=model.device)
 
 
-def _encoded(model: Reranker, shard: Shard) -> Encoded:
-    return model.encode(shard.pairs) if shard.encoded is None else shard.encoded
-
-
-def _batches(model: Reranker, encoded: Encoded, budget: int) -> Iterator[EncodedBatch]:
-    return batches(encoded, budget, pad_id=model.pad_id, device=model.device)
-
-
 # --- what stands in for removed terms
 
 
@@ -384,8 +324,8 @@ def term_means(model: Reranker, plan: Plan, shard: Shard, budget: int) -> Replac
     Args:
         shard: the pairs; their means are merged with those of other shards.
     """
-    means = ReplacementMeans()
-    for batch in _batches(model, _encoded(model, shard), budget):
+    means, encoded = ReplacementMeans(), shard.encoded or model.encode(shard.pairs)
+    for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
         _watch_terms(model, batch, plan, means=means)
     return means
 

@@ -18,8 +18,9 @@ from matchlens.engine import collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
 from matchlens.models.check import CheckError
-from matchlens.models.checks.item import HALF, OUTPUTS, Item
-from matchlens.models.checks.passes import PAIRS, weighing
+from matchlens.models.checks.attention import weights_and_values, written
+from matchlens.models.checks.item import HALF, OUTPUTS, Item, Worst, within
+from matchlens.models.checks.passes import PAIRS, look_on
 from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
@@ -38,11 +39,7 @@ GateOf = Callable[[int], Gate]
 
 @contextmanager
 def differentiable(model: Reranker) -> Iterator[None]:
-    """Record operations for a backward pass to the gates, and to no weight of the model.
-
-    Raises:
-        InputError: if the weights were made under ``torch.inference_mode``.
-    """
+    """Record operations for a backward pass to the gates, and to no weight of the model."""
     weights = list(model.family.module.parameters())
     if any(weight.is_inference() for weight in weights):
         raise InputError(
@@ -71,9 +68,6 @@ def walk_gated(
     """Scores under gates, through the library's own layers.
 
     Args:
-        model: a loaded reranker.
-        grid: the parts of the batch.
-        states: the input of layer 0.
         conditions: how often the batch stands side by side, each with its own gates.
         gate: the gates of each layer.
         cuts: cuts by ``zero``, ``mask`` or ``sink`` that are made before the gates.
@@ -84,25 +78,11 @@ def walk_gated(
     for layer in range(family.n_layers):
         check_cancelled()
         rows = family.score_rows if layer == family.n_layers - 1 else None
-        made = [LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)] * conditions
-        states = family.layer(layer, states, Call(grid, made, rows, gate=gate(layer)))
+        cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
+        call = Call(grid, [cut] * conditions, rows, gate=gate(layer))
+        states = family.layer(layer, states, call)
     logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
-
-
-def _in_batches(
-    model: Reranker, pairs: Sequence[Pair], batch_tokens: int | None
-) -> Iterator[tuple[int, EncodedBatch]]:
-    """Every batch, with the number of its chunk's first pair."""
-    budget = batch_tokens or model.batch_tokens
-    for chunk, encoded in encode_all(model, pairs):
-        for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
-            yield chunk.start, batch
-
-
-def backward(scores: Float[Tensor, "condition pair"]) -> None:
-    """Run the backward pass of all scores, so that the gates collect their derivatives."""
-    scores.sum().backward()
 
 
 @dataclass(frozen=True)
@@ -153,18 +133,18 @@ def _scores(
     model: Reranker, pairs: Sequence[Pair], tables: Tensor, batch_tokens: int | None = None
 ) -> np.ndarray:
     out = np.zeros(len(pairs), dtype=model.score_dtype)
+    budget = batch_tokens or model.batch_tokens
     refresh(model.family.module)
     with torch.inference_mode():
-        for start, batch in _in_batches(model, pairs, batch_tokens):
-            grid = PartLayout(batch.parts)
-            found = walk_gated(
-                model,
-                grid,
-                model.family.embed(batch),
-                1,
-                lambda layer, grid=grid: Gate(spread(tables[layer][None], grid)),
-            )
-            out[batch.pairs + start] = found[0].cpu().numpy()
+        for chunk, encoded in encode_all(model, pairs):
+            for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
+                grid = PartLayout(batch.parts)
+
+                def gate(layer: int, grid: PartLayout = grid) -> Gate:
+                    return Gate(spread(tables[layer][None], grid))
+
+                scores = walk_gated(model, grid, model.family.embed(batch), 1, gate)
+                out[batch.pairs + chunk.start] = scores[0].cpu().numpy()
     return out
 
 
@@ -197,13 +177,9 @@ def gate_slopes(
     tables = None if gates is None else _checked(model, gates)
     check_gates(model)
     shape = (len(pairs), model.family.n_layers, model.family.n_heads, PARTS, PARTS)
-    found = np.zeros(shape, model.score_dtype)
-
-    def keep(rows: np.ndarray, values: np.ndarray) -> None:
-        found[rows] = values
-
-    scores = stream_slopes(model, pairs, keep, tables, batch_tokens, progress)
-    return Slopes(scores, found)
+    slopes = np.zeros(shape, model.score_dtype)
+    scores = stream_slopes(model, pairs, slopes.__setitem__, tables, batch_tokens, progress)
+    return Slopes(scores, slopes)
 
 
 def stream_slopes(
@@ -220,17 +196,11 @@ def stream_slopes(
 
     Args:
         model: a loaded reranker whose gates have been checked.
-        pairs: queries with passages.
         keep: takes places of pairs and their derivatives, as in :class:`Slopes`; parts of one's own
             stand behind the six others, which lack their tokens.
         tables: the gates; all at 1 where None.
-        batch_tokens: most places of a batch; the model's default where None.
-        progress: called with pairs done and pairs in all.
         cuts: see :func:`walk_gated`.
         own: the parts of one's own that have gates.
-
-    Raises:
-        InputError: if a pair cannot be encoded, or a score is not finite.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)
@@ -261,12 +231,12 @@ def _in_smaller_batches(
             rows = waiting.pop()
             batch = collate(encoded, rows, pad_id=model.pad_id, device=model.device)
             try:
-                found = differentiated(batch)
+                outcome = differentiated(batch)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                found = None  # what the error's frames hold is freed only behind this block
-            if found is None:
+                outcome = None  # what the error's frames hold is freed only after this block
+            if outcome is None:
                 free_memory()
                 if len(rows) == 1:
                     raise InputError(
@@ -276,7 +246,7 @@ def _in_smaller_batches(
                     )
                 waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
                 continue
-            yield rows + chunk.start, *found
+            yield rows + chunk.start, *outcome
 
 
 def _differentiated(
@@ -289,28 +259,24 @@ def _differentiated(
     """The scores of a batch, and their derivatives by the gates."""
     family, grid = model.family, PartLayout.of(batch, own)
     last = family.n_layers - 1
-    one = torch.ones((1, 1, 1, 1), device=model.device)
-    found: list[np.ndarray] = [np.empty(0)] * family.n_layers
+    ones = torch.ones((1, 1, 1, 1), device=model.device)
+    by_layer: list[np.ndarray] = [np.empty(0)] * family.n_layers
 
     def gate(layer: int) -> Gate:
         at = family.score_rows if layer == last else None
 
         def collect(slopes: Tensor) -> None:
-            found[layer] = by_parts(slopes, grid, at).double().cpu().numpy()
+            by_layer[layer] = by_parts(slopes, grid, at).double().cpu().numpy()
 
-        return Gate(one if tables is None else spread(tables[layer][None], grid), collect)
+        return Gate(ones if tables is None else spread(tables[layer][None], grid), collect)
 
     scores = walk_gated(model, grid, family.embed(batch), 1, gate, cuts)
-    backward(scores)
-    return scores[0].detach().cpu().numpy(), np.stack(found, axis=1)
+    scores.sum().backward()
+    return scores[0].detach().cpu().numpy(), np.stack(by_layer, axis=1)
 
 
 def check_finite(model: Reranker, scores: np.ndarray, pairs: Sequence[Pair]) -> None:
-    """Refuse scores that are not finite.
-
-    Raises:
-        InputError: if one is not; it names the pair.
-    """
+    """Refuse scores that are not finite."""
     if not np.isfinite(scores).all():
         pair = pairs[int(np.flatnonzero(~np.isfinite(scores))[0])]
         raise InputError(
@@ -362,14 +328,9 @@ def integrate(
     where all gates are t, by the midpoint rule; attention is computed anew at each t.
 
     Args:
-        model: a loaded reranker.
-        pair: a query with a passage.
         words: the number of each token's word, from 0; tokens of one word are summed.
         points: how many values t takes.
         cuts: see :func:`walk_gated`; what is shared out is the score that they leave.
-
-    Raises:
-        InputError: if the pair cannot be encoded, or a score is not finite.
 
     Source: science 9; Sundararajan et al. 2017 (integrated gradients).
     """
@@ -406,7 +367,7 @@ def integrate(
         states = family.embed(batch)
         for some in middles.split(together):
             gates = gate_at(some[:, None, None, None], True)
-            backward(walk_gated(model, grid, states, len(some), gates, cuts))
+            walk_gated(model, grid, states, len(some), gates, cuts).sum().backward()
     shared = (sums / points).cpu().numpy()
     return Integral(float(both[0]), float(both[1]), shared)
 
@@ -419,13 +380,7 @@ def word_attention(
     Rows of the last layer that the score does not read are 0.
 
     Args:
-        model: a loaded reranker.
-        pair: a query with a passage.
-        words: the number of each token's word, from 0.
         cuts: see :func:`walk_gated`; what a cut removes by ``zero`` is still there.
-
-    Raises:
-        InputError: if the pair cannot be encoded.
     """
     family = model.family
     batch = collated(model, [pair])
@@ -467,12 +422,7 @@ larger one: a wrong derivative agrees with neither."""
 
 
 def check_gates(model: Reranker) -> None:
-    """Cause a change by gates in two built-in pairs and see that it is theirs, once a model.
-
-    Raises:
-        CheckError: if gates do anything but multiply the attention weights after the softmax, or
-            the derivatives by them are not those of the scores.
-    """
+    """Cause a change by gates in two built-in pairs and see that it is theirs, once a model."""
     if "gates" in model.checks:
         return
     draw = np.random.default_rng(0)
@@ -493,47 +443,29 @@ def check_gates(model: Reranker) -> None:
 
 def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
     """What a layer's attention writes loses what the gates take away, written out by hand."""
-    family = model.family
-    batch = collated(model, PAIRS)
-    grid = PartLayout(batch.parts)
-    uncut = LayerCut.of([], 0, family.n_heads, ())
-    worst, most, said = 0.0, OUTPUTS[model.dtype], ""
-    real = batch.mask[..., None]
+    family, batch = model.family, collated(model, PAIRS)
+    grid, uncut = PartLayout(batch.parts), LayerCut.of([], 0, model.family.n_heads, ())
+    worst, real = Worst(OUTPUTS[model.dtype]), batch.mask[..., None]
     with torch.inference_mode():
         states = family.embed(batch)
         for layer in range(family.n_layers):
-            seen: list[tuple[Tensor, Tensor]] = []
-            probe = weighing(lambda weights, values, seen=seen: seen.append((weights, values)))
-            family.layer(layer, states, Call(grid, [uncut], probe=probe))
-            weights, values = seen[0]
+            ((weights, values),) = weights_and_values(family, layer, states, grid)
             gates = spread(tables[layer][None], grid)
             context = (weights.double() * (1 - gates.double())) @ values.double()
             expected = (context @ family.output_weight(layer).double()).sum(1)
-            written: list[Tensor] = []
-
-            def kept(module: object, args: object, out: Tensor, to: list[Tensor] = written) -> None:
-                to.append(out.double())
-
-            hook = family.output(layer).register_forward_hook(kept)
-            try:
-                family.layer(layer, states, Call(grid, [uncut], gate=Gate(gates)))
-                states = family.layer(layer, states, Call(grid, [uncut], watch=_nothing))
-            finally:
-                hook.remove()
-            gated, plain = (one.reshape(expected.shape) * real for one in written)
-            size = max(float(plain.abs().max()), torch.finfo(torch.float32).tiny)
-            lost = float((plain - gated - expected * real).abs().max()) / size
-            if not said and not lost <= most:
-                said = (
+            gated, _ = written(family, layer, states, Call(grid, [uncut], gate=Gate(gates)))
+            plain, states = written(family, layer, states, Call(grid, [uncut], watch=look_on))
+            before, after = (
+                outputs[0].double().reshape(expected.shape) * real for outputs in (plain, gated)
+            )
+            size = max(float(before.abs().max()), torch.finfo(torch.float32).tiny)
+            off = float((before - after - expected * real).abs().max()) / size
+            if worst.grows(off):
+                worst.said = (
                     f"with gates in layer {layer}, what its attention writes changes otherwise "
-                    f"than by what they take away: off by {lost:.2g} of the largest number in it"
+                    f"than by what they take away: off by {off:.2g} of the largest number in it"
                 )
-            worst = worst if lost <= worst else lost
-    return Item("gates", worst, most=most, said=f"{said} (at most {most:.2g} of it expected)")
-
-
-def _nothing(weights: Tensor, values: Tensor) -> None:
-    """A watch that looks away: the layer goes the way that gates go."""
+    return worst.item("gates", "of it ")
 
 
 def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
@@ -541,20 +473,17 @@ def _differences(model: Reranker, tables: Tensor) -> Iterator[Item]:
     if model.dtype in HALF:
         yield Item("slopes", None)
         return
-    one = torch.ones_like(tables)
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
-    stream_slopes(model, PAIRS, lambda rows, values: seen.append((rows, values)), None, 10**6)
-    ((rows, found),) = seen
-    found = found[np.argsort(rows)]
-    along = (found * tables.double().cpu().numpy()).sum((1, 2, 3, 4))
+    ones = torch.ones_like(tables)
+    slopes = np.zeros((len(PAIRS), *tables.shape))
+    stream_slopes(model, PAIRS, slopes.__setitem__, None, 10**6)
+    along = (slopes * tables.double().cpu().numpy()).sum((1, 2, 3, 4))
     off = np.inf
     for step in STEPS:
-        above, below = (
-            _scores(model, PAIRS, one + sign * step * tables).astype(np.float64) for sign in (1, -1)
-        )
+        gates = (ones + step * tables, ones - step * tables)
+        above, below = (_scores(model, PAIRS, each).astype(np.float64) for each in gates)
         expected = (above - below) / (2 * step)
         off = min(off, float((np.abs(along - expected) / np.maximum(1, np.abs(expected))).max()))
         if off <= NEAR:
             break
-    said = f"derivatives by the gates differ from the scores' differences by {off:.2g} of them"
-    yield Item("slopes", off, most=NEAR, said=f"{said} (at most {NEAR} expected)")
+    text = f"derivatives by the gates differ from the scores' differences by {off:.2g} of them"
+    yield within("slopes", off, NEAR, text)

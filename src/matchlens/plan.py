@@ -89,11 +89,7 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
     """The conditions, their parts of one's own known to be of the query or of the passage.
 
     Args:
-        conditions: cuts and controls by condition.
         own: the parts of one's own that the pairs have, and what each is of.
-
-    Raises:
-        InputError: if a cut names a part that the pairs do not have.
 
     >>> cut = bound({"": [Cut.parse("Q->TITLE")]}, {"TITLE": Part.D})[""][0]
     >>> cut.own_parts[0].of
@@ -226,8 +222,8 @@ class LayerCut:
         own part (None), or all of Q or D."""
         code = HOWS.index(how) + 1
         marks = {None: code, **{part: code + mark for part, mark in WHOLE.items()}}
-        found = {part: self.table == mark for part, mark in marks.items()}
-        return {part: edges for part, edges in found.items() if edges.any()}
+        by_part = {part: self.table == mark for part, mark in marks.items()}
+        return {part: edges for part, edges in by_part.items() if edges.any()}
 
 
 @dataclass(frozen=True)
@@ -243,6 +239,13 @@ class Node:
     parent: int
     cut: LayerCut
     conditions: tuple[str, ...]
+
+    @cached_property
+    def kind(self) -> str:
+        """Whether its layer is ``uncut``, ``cut``, or has a ``control`` in a cut's place."""
+        if self.cut.control is not None:
+            return "control"
+        return "cut" if any(self.cut.key) else "uncut"
 
 
 @dataclass(frozen=True)
@@ -308,22 +311,20 @@ class Plan:
                 tuple(Node(parent, cut, tuple(names)) for (parent, cut), names in nodes.items())
             )
         controls = [
-            name
-            for name, cuts in conditions.items()
-            if any(isinstance(cut, Control) for cut in cuts)
+            n for n, cuts in conditions.items() if any(isinstance(c, Control) for c in cuts)
         ]
         return cls(tuple(levels), tuple(conditions), tuple(score_rows), tuple(controls), own)
 
     @cached_property
     def children(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """For each layer and each node of the layer below, the numbers of its children."""
-        out = []
-        for layer, level in enumerate(self.levels):
-            below = 1 if layer == 0 else len(self.levels[layer - 1])
-            lists: list[list[int]] = [[] for _ in range(below)]
+        out, below = [], 1
+        for level in self.levels:
+            numbers: list[list[int]] = [[] for _ in range(below)]
             for number, node in enumerate(level):
-                lists[node.parent].append(number)
-            out.append(tuple(tuple(numbers) for numbers in lists))
+                numbers[node.parent].append(number)
+            out.append(tuple(map(tuple, numbers)))
+            below = len(level)
         return tuple(out)
 
     @cached_property
@@ -332,14 +333,11 @@ class Plan:
         path: list[int] = []
         for level in self.levels:
             below = path[-1] if path else 0
-            uncut = [
-                number
-                for number, node in enumerate(level)
-                if node.parent == below and not any(node.cut.key)
-            ]
-            if not uncut:
+            uncut = (n for n, node in enumerate(level) if node.parent == below)
+            number = next((n for n in uncut if level[n].kind == "uncut"), None)
+            if number is None:
                 return None
-            path.append(uncut[0])
+            path.append(number)
         return tuple(path)
 
     @cached_property

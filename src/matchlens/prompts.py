@@ -83,14 +83,14 @@ class Prompt:
         Yields:
             The text and, by part, the first character and the one past the last.
         """
-        given = {Part.Q: query, Part.D: passage}
+        texts = {Part.Q: query, Part.D: passage}
         for piece in self.pieces:
             text, spans = "", {}
             for words in _MARKS.split(piece):  # once: what is filled in is not looked at again
                 part = TEXTS.get(words)
                 if part is not None:
-                    spans[part] = (len(text), len(text) + len(given[part]))
-                    text += given[part]
+                    spans[part] = (len(text), len(text) + len(texts[part]))
+                    text += texts[part]
                 else:
                     text += self.instruction if words == INSTRUCTION else words
             yield text, spans
@@ -123,8 +123,8 @@ class Prompt:
                 raise InputError(
                     f"a prompt has no {name!r}; expected one of {', '.join(sorted(known))}"
                 )
-            if not _fits(name, value):
-                raise InputError(f"a prompt's {name} is {value!r:.60}; expected {_KINDS[name]}")
+            if wanted := _wanted(name, value):
+                raise InputError(f"a prompt's {name} is {value!r:.60}; expected {wanted}")
         pieces = settings.get("pieces", self.pieces)
         assert isinstance(pieces, Sequence)  # noqa: S101
         return replace(self, **{**settings, "pieces": tuple(map(str, pieces))})  # type: ignore[arg-type]
@@ -181,23 +181,15 @@ def _check_texts(prompt: Prompt) -> None:
             )
 
 
-_KINDS = {
-    "pieces": "a list of texts",
-    "yes": "a text",
-    "no": "a text or null",
-    "instruction": "a text",
-    "begin": "true or false",
-    "added": "true or false",
-    "strip": "true or false",
-}
-
-
-def _fits(name: str, value: object) -> bool:
+def _wanted(name: str, value: object) -> str:
+    """What a setting must be, in words; empty where it is that."""
     if name == "pieces":
-        return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+        fits = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+        return "" if fits else "a list of texts"
     if name in {"begin", "added", "strip"}:
-        return isinstance(value, bool)
-    return isinstance(value, str) or (name == "no" and value is None)
+        return "" if isinstance(value, bool) else "true or false"
+    fits = isinstance(value, str) or (name == "no" and value is None)
+    return "" if fits else "a text" + " or null" * (name == "no")
 
 
 @dataclass(frozen=True)
@@ -205,11 +197,8 @@ class KnownPrompt:
     """The prompt of published models, from the data file beside this module.
 
     Args:
-        name: the models' name.
-        type: their model type, as config.json has it.
         names: lower-case words, one of which stands in the name or origin of such a model.
         source: where the prompt comes from.
-        prompt: the prompt.
         default: whether a causal model of the type that nothing else is known of is asked in it.
         never: lower-case words of models of the type that are asked otherwise.
         note: what the source says, and where it was read.
@@ -231,20 +220,17 @@ class KnownPrompt:
 
 def _known() -> tuple[KnownPrompt, ...]:
     text = Path(__file__).with_name("known_prompts.json").read_text(encoding="utf-8")
+    lists = ("names", "never")
     return tuple(
         KnownPrompt(
-            **{
-                **entry,
-                "names": tuple(entry["names"]),
-                "never": tuple(entry.get("never", ())),
-                "prompt": _prompt(entry["prompt"]),
-            }
+            prompt=_prompt(entry.pop("prompt")),
+            **{key: tuple(value) if key in lists else value for key, value in entry.items()},
         )
         for entry in json.loads(text)
     )
 
 
-def _prompt(settings: dict[str, Any]) -> Prompt:
+def _prompt(settings: Mapping[str, Any]) -> Prompt:
     return Prompt(**{**settings, "pieces": tuple(settings["pieces"])})
 
 
@@ -256,7 +242,6 @@ def known_prompt(model_type: str, *origins: str) -> KnownPrompt | None:
     """The shipped prompt of a causal model, by what it calls itself, else by its type.
 
     Args:
-        model_type: as config.json has it.
         origins: the model's name, and where its config says that it comes from.
 
     >>> known_prompt("qwen3", "someone/zerank-2-copy").name, known_prompt("qwen3", "mine").name

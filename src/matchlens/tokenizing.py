@@ -212,10 +212,6 @@ def _is_failure(error: BaseException) -> bool:
 def failed(error: BaseException, *texts: str) -> InputError:
     """The error of a tokenizer that fails.
 
-    Args:
-        error: what it raised.
-        texts: what it was given.
-
     >>> print(failed(TypeError("TextEncodeInput"), "a \\ud800 b"))
     a text holds a lone surrogate (\\ud800), which is no character; take it out
     """

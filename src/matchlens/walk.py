@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
+from matchlens.batching import EncodedBatch
+from matchlens.corpora.pairs import Pair
 from matchlens.meters.meter import Meter, probe_of
+from matchlens.meters.scores import Scores
 from matchlens.models.attend import Call
-from matchlens.models.family import Family, Splittable, splittable
+from matchlens.models.family import Family
 from matchlens.models.load import Reranker
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.random_edges import RandomEdges
@@ -28,21 +31,39 @@ Step = tuple[int, int]
 """The place of a parent among the states that are there, and the number of its child."""
 
 
-@runtime_checkable
-class Recorder(Protocol):
-    """Where a walk leaves what it yields."""
+@dataclass(frozen=True)
+class BatchRecord:
+    """Puts what a batch's walk yields into the arrays of its shard."""
+
+    plan: Plan
+    batch: EncodedBatch
+    pairs: Sequence[Pair]
+    seed: int
+    scores: Scores
+    taken: Float[np.ndarray, "control pair amount"]
 
     def scored(self, conditions: Sequence[str], logits: np.ndarray) -> None:
         """Take the logits [pair] that some conditions share."""
-        ...
+        self.scores.observe(self.batch.pairs, conditions, logits, self.pairs)
 
     def random_edges(self, cuts: Sequence[LayerCut], layer: int) -> RandomEdges:
         """Draw what the controls remove in a layer."""
-        ...
+        mask, firsts = self.batch.mask, self.batch.firsts
+        lengths = mask.sum(1).cpu().numpy()
+        tokens, device = mask.shape[1], mask.device
+        return RandomEdges.of(cuts, self.pairs, lengths, firsts, tokens, layer, self.seed, device)
 
     def removed(self, conditions: Sequence[Sequence[str]], amounts: Tensor) -> None:
         """Take what the control of each node removed, [node * pair, amount]."""
-        ...
+        rows = self.batch.pairs
+        by_node = amounts.double().cpu().numpy().reshape(len(conditions), len(rows), -1)
+        for names, amount in zip(conditions, by_node, strict=True):
+            for name in names:
+                self.taken[self._row[name], rows] += amount
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.plan.controls)}
 
 
 @dataclass(frozen=True)
@@ -52,14 +73,10 @@ class Walk:
     Nodes go through a layer side by side as far as the budget allows.
 
     Args:
-        model: a loaded reranker.
-        plan: the conditions' tree.
         layout: the batch's parts.
         replacements: what is put in the place of removed terms.
         width: most nodes side by side.
         record: takes the scores, draws what controls remove.
-        meters: watch the untouched model.
-        counts: what is computed is added to them.
     """
 
     model: Reranker
@@ -67,14 +84,9 @@ class Walk:
     layout: PartLayout
     replacements: Replacements
     width: int
-    record: Recorder
+    record: BatchRecord
     meters: Sequence[Meter] = ()
     counts: Counts = field(default_factory=Counts)
-
-    @cached_property
-    def splittable(self) -> Splittable | None:
-        """The family, where its layers can be taken apart."""
-        return splittable(self.model.family)
 
     def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
         """Run the children of some nodes, and all below them.
@@ -87,12 +99,12 @@ class Walk:
             for slot, parent in enumerate(parents)
             for child in self.plan.children[level][parent]
         ]
-        if self.splittable is not None:
+        if self.model.family.splittable:
             # A score row that reads nothing any more depends on no other row: nine tenths of the
             # work of these nodes would go into rows that nobody looks at.
             isolated = [step for step in steps if self.plan.score_isolated[level][step[1]]]
             if isolated:
-                self._score_isolated(self.splittable, level, isolated, states)
+                self._score_isolated(level, isolated, states)
                 steps = [step for step in steps if step not in isolated]
         layer = _Layer(self, level, states)
         for group in self._groups(level, steps):
@@ -112,10 +124,9 @@ class Walk:
             conditions = self.plan.levels[level][child].conditions
             self.record.scored(conditions, -values if self.model.negate else values)
 
-    def _score_isolated(
-        self, family: Splittable, level: int, steps: Sequence[Step], states: Tensor
-    ) -> None:
+    def _score_isolated(self, level: int, steps: Sequence[Step], states: Tensor) -> None:
         """Run nodes above which the score rows stay fully masked: those rows alone."""
+        family = self.model.family
         rows = states[[slot for slot, _ in steps]][:, :, family.score_rows].flatten(0, 1)
         for layer in range(level, len(self.plan.levels)):
             width = family.output(layer).weight.shape[1]
@@ -132,8 +143,8 @@ class Walk:
             yield watched
         # Uncut nodes first: the rows of their cut siblings are laid over a copy of their outcome.
         # Controls apart: they form the weights of all rows, which other nodes need not.
-        for kind in (_is_uncut, _is_cut, _is_control):
-            alike = [step for step in steps if kind(nodes[step[1]]) and step not in watched]
+        for kind in ("uncut", "cut", "control"):
+            alike = [step for step in steps if nodes[step[1]].kind == kind and step not in watched]
             for start in range(0, len(alike), self.width):
                 yield alike[start : start + self.width]
 
@@ -141,18 +152,6 @@ class Walk:
         """Whether meters watch a node."""
         path = self.plan.untouched
         return bool(self.meters) and path is not None and path[level] == node
-
-
-def _is_uncut(node: Node) -> bool:
-    return node.cut.control is None and not any(node.cut.key)
-
-
-def _is_cut(node: Node) -> bool:
-    return node.cut.control is None and any(node.cut.key)
-
-
-def _is_control(node: Node) -> bool:
-    return node.cut.control is not None
 
 
 class _Layer:
@@ -163,11 +162,11 @@ class _Layer:
         self.family: Family = walk.model.family
         self.last = level == len(walk.plan.levels) - 1
         self.shared: SharedLayer | None = None
-        if walk.splittable is not None:
+        if self.family.splittable:
             flat = states.flatten(0, 1)
-            self.shared = SharedLayer(walk.splittable, level, flat, walk.layout, walk.counts)
+            self.shared = SharedLayer(self.family, level, flat, walk.layout, walk.counts)
+        # By parent its uncut outcome, over which its cut children write the rows that they change.
         self.uncut: dict[int, Tensor] = {}
-        """By parent what comes of it uncut, while its other children may need that."""
 
     def outcome(self, group: Sequence[Step]) -> Tensor:
         """The states [node * pair, token, width] that come of a group; of the last layer the rows
@@ -220,13 +219,13 @@ class _Layer:
         return out
 
     def _keep(self, slots: Sequence[int], nodes: Sequence[Node], out: Tensor) -> None:
-        """Keep what comes of a parent uncut, if it has other children, of which rows are cut."""
+        """Keep a parent's uncut outcome if it has other children."""
         if self.last or self.shared is None:
             return
         by_node = out.unflatten(0, (len(nodes), -1))
         for place, (slot, node) in enumerate(zip(slots, nodes, strict=True)):
             siblings = self.walk.plan.children[self.level][node.parent]
-            if not any(node.cut.key) and len(siblings) > 1:
+            if node.kind == "uncut" and len(siblings) > 1:
                 self.uncut[slot] = by_node[place]
 
 

@@ -56,7 +56,6 @@ class PairArray:
     ordinary one: ``numpy.load(path, mmap_mode="r")``.
 
     Args:
-        path: the file.
         shape: its shape, pairs first.
     """
 
@@ -87,7 +86,9 @@ class PairArray:
             for start in range(0, self.shape[0], step):
                 stop = min(start + step, self.shape[0])
                 stream.seek(self._start + start * self._row)
-                raw = _read_all(stream, (stop - start) * self._row)
+                raw, size = stream.read((stop - start) * self._row), (stop - start) * self._row
+                if len(raw) != size:
+                    raise OSError(f"the array's file ends early: {len(raw)} of {size} bytes")
                 block = np.frombuffer(raw, dtype="<f4").reshape(stop - start, *self.shape[1:])
                 yield slice(start, stop), block
 
@@ -105,10 +106,3 @@ def _write_all(descriptor: int, content: bytes, offset: int) -> None:
     while view:
         done = os.pwrite(descriptor, view, offset)
         view, offset = view[done:], offset + done
-
-
-def _read_all(stream: object, size: int) -> bytes:
-    content = stream.read(size)  # type: ignore[attr-defined]
-    if len(content) != size:
-        raise OSError(f"the array's file ends early: {len(content)} of {size} bytes")
-    return content

@@ -13,6 +13,7 @@ from torch import Tensor
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps
+from matchlens.meters.meter import Meter
 from matchlens.meters.names import ACROSS, COLUMNS, COMPANIONS, NAMES, PARTS
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
@@ -37,7 +38,7 @@ class Reading:
     words: Callable[[int], Words]
 
 
-class AttentionMeter:
+class AttentionMeter(Meter):
     """Measures every layer and head of the untouched model, pair by pair.
 
     For layer l, head h and attention a of a pair, ``X`` a row part and ``Y`` a column part:
@@ -124,9 +125,6 @@ class AttentionMeter:
             if "kinds" in self.names:
                 masks += [self._pairs.near, self._pairs.near.mT]
         self._masks = torch.stack(masks, -1).flatten(1, 2).float() if masks else None
-
-    def states(self, layer: int, states: Tensor) -> None:
-        """Not needed."""
 
     def probe(self, layer: int) -> AttentionProbe:
         """The value columns of a layer, and what looks at its weights."""

@@ -16,7 +16,10 @@ from matchlens.models.family import Family
 
 @runtime_checkable
 class Meter(Protocol):
-    """Sees every batch of the untouched model once, layer by layer."""
+    """Sees every batch of the untouched model once, layer by layer.
+
+    A class that derives from it leaves out what it does not need.
+    """
 
     def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
         """Called before the first layer; ``numbers`` are the pairs' places in the run."""
@@ -28,7 +31,7 @@ class Meter(Protocol):
 
     def probe(self, layer: int) -> AttentionProbe | None:
         """What to measure in the attention of a layer, if anything."""
-        ...
+        return None
 
     def end(self) -> None:
         """Called after the last layer of a batch."""

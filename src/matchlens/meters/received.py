@@ -9,13 +9,14 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.meters.arrays import Keeps
+from matchlens.meters.meter import Meter
 from matchlens.meters.names import READERS
 from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.family import Family
 from matchlens.parts import PADDING
 
 
-class ReceivedMeter:
+class ReceivedMeter(Meter):
     """Keeps, for few pairs, how much attention every place receives from each reader.
 
     For layer l, head h and reader X: the mean over rows i in X of a_ij, for every place j. Summed
@@ -40,9 +41,6 @@ class ReceivedMeter:
         is_reader = torch.stack([batch.parts == part for part in READERS], -1)
         self._rows = is_reader / is_reader.sum(1, keepdim=True).clamp(min=1)
         self._kept: list[Float[Tensor, "pair head reader place"]] = []
-
-    def states(self, layer: int, states: Tensor) -> None:
-        """Not needed."""
 
     def probe(self, layer: int) -> AttentionProbe:
         """No value columns: the weights are looked at."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 
 
@@ -30,16 +31,23 @@ class Scores:
 
     def observe(
         self,
-        pairs: Int[np.ndarray, " batch"],
+        numbers: Int[np.ndarray, " batch"],
         conditions: Sequence[str],
         scores: Float[np.ndarray, " batch"],
-        named: Sequence[str] | None = None,
+        pairs: Sequence[Pair] | None = None,
     ) -> None:
-        """Take the scores of one batch under the conditions that share them."""
+        """Take the scores of one batch under the conditions that share them.
+
+        Args:
+            numbers: the pairs' places in the run.
+            pairs: the pairs, where an error shall name one by its ids.
+        """
         wrong = ~np.isfinite(scores)
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])
-            pair = f"pair {int(pairs[place])}" if named is None else named[place]
+            pair = f"pair {int(numbers[place])}"
+            if pairs is not None:
+                pair = f"query {pairs[place].qid!r} and passage {pairs[place].docid!r}"
             raise InputError(
                 f"the model's score of {pair} under cut {conditions[0]!r} is "
                 f"{scores[wrong][0]} ({int(wrong.sum())} such in its batch); expected a finite "
@@ -47,7 +55,7 @@ class Scores:
                 "damaged: download or save them again)"
             )
         for name in conditions:
-            self.values[self.conditions.index(name), pairs] = scores
+            self.values[self.conditions.index(name), numbers] = scores
 
     def merge(self, other: Scores) -> Scores:
         """Scores of both; each pair and condition may have been observed by one of them only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,39 +11,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch
+from matchlens.meters.meter import Meter
 from matchlens.models.family import Family
 
 
-@runtime_checkable
-class TakesClasses(Protocol):
-    """What :class:`MeanStatesMeter` feeds, such as :class:`matchlens.qk.MeanStates`."""
-
-    def observe(
-        self,
-        layer: int,
-        queries: Sequence[Hashable],
-        classes: Sequence[str | None],
-        states: Tensor,
-        parts: Tensor,
-    ) -> None:
-        """Take the inputs of one layer for a batch of pairs."""
-        ...
-
-
-@runtime_checkable
-class TakesStates(Protocol):
-    """What :class:`StatesMeter` feeds, such as :class:`matchlens.qk.Hypothesis`."""
-
-    def observe(self, layer: int, states: Tensor, parts: Tensor) -> None:
-        """Take the inputs of one layer for a batch of pairs."""
-        ...
-
-
-class MeanStatesMeter:
+class MeanStatesMeter(Meter):
     """Hands on the layer inputs of the pairs that are in a class, with their queries.
 
     Args:
-        target: what takes them.
+        target: what takes them by its ``observe``, a :class:`matchlens.qk.MeanStates`.
         queries: for each pair of the run what its query is known by, such as (collection, qid).
         classes: for each pair its class, None where it is passed over.
 
@@ -51,7 +27,7 @@ class MeanStatesMeter:
     """
 
     def __init__(
-        self, target: TakesClasses, queries: Sequence[Hashable], classes: Sequence[str | None]
+        self, target: Any, queries: Sequence[Hashable], classes: Sequence[str | None]
     ) -> None:
         if len(queries) != len(classes):
             raise ValueError(f"{len(queries)} queries and {len(classes)} classes; expected as many")
@@ -77,23 +53,14 @@ class MeanStatesMeter:
             kept = self._family.attention_input(layer, states[self._rows])
             self.target.observe(layer, self._queries, self._classes, kept, self._parts)
 
-    def probe(self, layer: int) -> None:
-        """Nothing is measured in the attention."""
 
-    def end(self) -> None:
-        """Nothing is kept of the batch."""
-
-
-class StatesMeter:
-    """Hands on the layer inputs of all pairs.
-
-    Args:
-        target: what takes them.
+class StatesMeter(Meter):
+    """Hands on the layer inputs of all pairs to a :class:`matchlens.qk.Hypothesis`.
 
     Source: science 5, the hypothesis.
     """
 
-    def __init__(self, target: TakesStates) -> None:
+    def __init__(self, target: Any) -> None:
         self.target = target
 
     def begin(self, family: Family, batch: EncodedBatch, numbers: Int[np.ndarray, " pair"]) -> None:
@@ -103,9 +70,3 @@ class StatesMeter:
     def states(self, layer: int, states: Tensor) -> None:
         """Hand on the layer's input."""
         self.target.observe(layer, states, self._parts)
-
-    def probe(self, layer: int) -> None:
-        """Nothing is measured in the attention."""
-
-    def end(self) -> None:
-        """Nothing is kept of the batch."""

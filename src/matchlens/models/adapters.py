@@ -70,8 +70,6 @@ class Adapter:
     """A LoRA adapter's folder, looked at before any weight is loaded.
 
     Args:
-        path: the folder.
-        name: the model's name, for errors.
         base: the name of the model that it changes.
         settings: what its config says.
         weights: what the header of its weights says.
@@ -85,11 +83,7 @@ class Adapter:
 
     @classmethod
     def find(cls, path: Path, name: str) -> Adapter:
-        """Read an adapter's settings and the header of its weights.
-
-        Raises:
-            InputError: if it is no LoRA adapter, or does more than add products of two factors.
-        """
+        """Read an adapter's settings and the header of its weights."""
 
         def refuse(why: str) -> InputError:
             return adapter_refusal(path, name, why)
@@ -128,12 +122,7 @@ class Adapter:
         """The base's weights, with this adapter's products added when they are read.
 
         Args:
-            base: the weights of the base.
             ties: whether the answers' logits are made of the word embeddings.
-
-        Raises:
-            InputError: if a tensor belongs to no weight of the base, lacks its other factor, or
-                replaces only one of two weights that the base shares.
         """
         pairs: dict[tuple[str, bool], dict[str, str]] = {}
         saved: dict[str, str] = {}
@@ -188,8 +177,6 @@ class Adapted(Weights):
     """The weights of a base with an adapter, before any is loaded.
 
     Args:
-        base: the base's weights.
-        adapter: the adapter.
         products: by name of the base's weight what is added to it.
         saved: by name of a weight the adapter's tensor that stands in its place.
     """

@@ -12,8 +12,7 @@ from torch import Tensor
 from matchlens.directions import How
 from matchlens.models.attention_probe import AttentionProbe, squeezed
 from matchlens.models.gates import Gate
-from matchlens.models.layer_mask import OPEN, LayerMask
-from matchlens.models.part_layout import Edges, PartLayout, Rows
+from matchlens.models.part_layout import OPEN, Edges, LayerMask, PartLayout, Rows
 from matchlens.models.random_edges import RandomEdges
 from matchlens.parts import PADDING, Part
 from matchlens.plan import LayerCut
@@ -128,13 +127,11 @@ def attend(
     if call is None:
         bias = _library_bias(module, attention_mask, query, key)
         return _context(query, key, value, bias, scaling, softcap).transpose(1, 2), None
-    half = query.dtype in (torch.bfloat16, torch.float16)
+    exact = torch.promote_types(query.dtype, torch.float32)
     if call.chance is not None:
-        logits = _logits(query, key, scaling, softcap)
-        logits = logits.float() if half else logits
-        bias = call.grid.padding_bias(len(call.cuts), logits.dtype, call.band)
-        bias = call.biased(bias)
-        weights = call.emptied(torch.softmax(logits if bias is None else logits + bias, -1))
+        bias = call.biased(call.grid.padding_bias(len(call.cuts), exact, call.band))
+        logits = _logits(query, key, scaling, softcap).to(exact)
+        weights = call.emptied(_softmax(logits, bias))
         weights = call.chance.cut(weights, call.grid.removed(call.cuts), call.band)
         return torch.matmul(weights.to(query.dtype), value).transpose(1, 2), None
     if call.probe is not None:
@@ -153,21 +150,20 @@ def attend(
         )
         if context is not None:
             return context.transpose(1, 2), None
-    edges = call.grid.edges(call.cuts, call.rows, torch.float32 if half else query.dtype, call.band)
+    edges = call.grid.edges(call.cuts, call.rows, exact, call.band)
     bias = call.biased(edges.bias, None if call.asking is None else call.rows)
     if edges.keep is None and call.watch is None and call.gate is None:
         bias = None if bias is None else bias.to(query.dtype)
         context = _context(query, key, value, bias, scaling, softcap)
         return call.emptied(context).transpose(1, 2), None
-    logits = _logits(query, key, scaling, softcap)
-    weights = call.emptied(_softmax(logits.float() if half else logits, bias))
+    weights = call.emptied(_softmax(_logits(query, key, scaling, softcap).to(exact), bias))
     if call.watch is not None:
         call.watch(weights, value)
     weights = _cut(weights, edges, call.grid, len(call.cuts), kept=call.gate is not None)
     if call.gate is not None:
         weights = call.gate.through(weights, call.rows)
     context = torch.matmul(weights.to(query.dtype), value)
-    return _put_in(context, call).transpose(1, 2), None
+    return _replaced(context, call).transpose(1, 2), None
 
 
 def attend_again(
@@ -180,12 +176,6 @@ def attend_again(
 
     The weights are formed once for all cuts that remove nothing before the softmax.
 
-    Args:
-        query: [pair, head, row, width] of the rows.
-        key: [pair, head, column, width].
-        value: [pair, head, column, width].
-        call: parts, rows and cuts.
-
     Returns:
         The context [pair, row, head, width] under each cut.
     """
@@ -196,16 +186,15 @@ def attend_again(
     out = []
     for place, cut in enumerate(call.cuts):
         edges = call.grid.edges([cut], call.picked, exact, call.band)
-        if cut.removed(How.MASK).any():
+        masks = bool(cut.removed(How.MASK).any())
+        weights = None if masks else shared
+        if weights is None:
             weights = torch.softmax(logits if edges.bias is None else logits + edges.bias, -1)
-        else:
-            if shared is None:
-                shared = torch.softmax(logits if edges.bias is None else logits + edges.bias, -1)
-            weights = shared
+            shared = shared if masks else weights
         weights = _cut(weights, edges, call.grid, 1, kept=True).to(query.dtype)
         added = None if call.added is None else call.added.unflatten(0, (len(call.cuts), -1))[place]
-        one = Call(call.grid, [cut], added=added, picked=call.picked)
-        out.append(_put_in(torch.matmul(weights, value), one).transpose(1, 2))
+        alone = Call(call.grid, [cut], added=added, picked=call.picked)
+        out.append(_replaced(torch.matmul(weights, value), alone).transpose(1, 2))
     return out
 
 
@@ -222,11 +211,8 @@ def attend_absorbed(
     that the states themselves are read, and multiplied by W_V afterwards.
 
     Args:
-        query: [condition * pair, head, width] of the row.
-        states: [condition * pair, column, model width].
         key: W_K and b_K, head by head.
         value: W_V and b_V, head by head.
-        call: parts, the row, and cuts.
     """
     Counter.calls += 1
     exact = torch.promote_types(query.dtype, torch.float32)
@@ -239,7 +225,7 @@ def attend_absorbed(
     read = torch.matmul(weights, states)
     context = torch.matmul(read.transpose(0, 1), value[0].transpose(1, 2)).transpose(0, 1)
     context = context + weights.sum(-1, keepdim=True) * value[1]
-    return _put_in(context[:, :, None], call).transpose(1, 2)
+    return _replaced(context[:, :, None], call).transpose(1, 2)
 
 
 def _for_each_head(states: Tensor, heads: int) -> Tensor:
@@ -269,14 +255,12 @@ def _context(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    """Attention without a cut behind the softmax: fused, unless the logits are squeezed first."""
+    """Attention without a cut after the softmax: fused, unless the logits are squeezed first."""
     if softcap is None:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, scale=scaling
         )
-    logits = _logits(query, key, scaling, softcap)
-    weights = torch.softmax(logits if bias is None else logits + bias, -1)
-    return torch.matmul(weights, value)
+    return torch.matmul(_softmax(_logits(query, key, scaling, softcap), bias), value)
 
 
 def _logits(query: Tensor, key: Tensor, scaling: float | None, softcap: float | None) -> Tensor:
@@ -294,7 +278,7 @@ def _softmax(logits: Tensor, bias: Tensor | None) -> Tensor:
 def _cut(
     weights: Tensor, edges: Edges, grid: PartLayout, conditions: int, *, kept: bool = False
 ) -> Tensor:
-    """Attention weights after what is cut behind the softmax; overwrites them unless ``kept``."""
+    """The weights with what is cut after the softmax removed; overwrites them unless ``kept``."""
     moved = None if edges.sink is None else (weights * edges.sink).sum(-1, keepdim=True)
     if edges.keep is not None:
         weights = weights * edges.keep if kept else weights.mul_(edges.keep)
@@ -305,8 +289,8 @@ def _cut(
     return weights
 
 
-def _put_in(context: Float[Tensor, "batch head row width"], call: Call) -> Tensor:
-    """The context, with what stands in for the removed term."""
+def _replaced(context: Float[Tensor, "batch head row width"], call: Call) -> Tensor:
+    """The context, with what replaces the removed term."""
     if call.added is None:
         return context
     at = call.rows if call.picked is None else call.picked

@@ -43,12 +43,8 @@ class AttentionProbe:
         """Measure, and return the context of all rows where it is asked for.
 
         Args:
-            query: [pair, head, row, width] of all rows.
-            key: [pair, head, column, width].
-            value: [pair, head, column, width].
             bias: added to the logits, -inf on what a row may not read; None without.
             context: whether the context is wanted.
-            softcap: logits are squeezed into (-softcap, softcap); weights are formed then.
             reads: [row, 1], 0 for rows that read nothing; None where all read.
         """
         extra = self.columns(value)

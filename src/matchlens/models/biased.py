@@ -1,33 +1,38 @@
-"""Families that add to the logits what depends on the distance of two tokens.
+"""Families that add to the logits what depends on the distance of two tokens, and MPNet.
 
-The library's layers of these families hold an attention of their own and ask no interface, so
-that the walk computes queries, keys and values with the library's modules, hands the family's
-bias to matchlens's attention function, and goes on with the library's modules.
+The library's layers of these families compute attention themselves and ask no interface. The walk
+therefore computes queries, keys and values with the library's modules, hands the family's bias to
+matchlens's attention function, and goes on with the library's modules.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from operator import attrgetter
 
 from jaxtyping import Float
 from torch import Tensor
+from transformers import MPNetForSequenceClassification, PreTrainedModel
 
+from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, attend
-from matchlens.models.bert import Bert
+from matchlens.models.family import Context, Family, PartNumbers, RowStates, States
+from matchlens.models.qk import QK
+
+MPNET_BESIDE = (
+    "to each logit MPNet adds a bias that depends on the distance of the two tokens and on the "
+    "head, not on what the tokens are; it is not in these numbers"
+)
 
 
-class Biased(Bert, ABC):
-    """Walks a model whose attention has a bias; a family says which.
+class Biased(Family, ABC):
+    """Walks a model whose attention has a bias; a family says which."""
 
-    Args:
-        module: the model, in evaluation mode.
-    """
-
-    splittable = False  # the bias knows of rows in their order only
+    splittable = False  # the bias needs the rows in their order
 
     def ask_attention(self, name: str) -> None:
-        """The library's layers ask for none: its own forward pass is untouched by the walk's."""
+        """Nothing: the library's layers have their own attention, which the walk never calls."""
 
     @abstractmethod
     def bias(
@@ -47,19 +52,17 @@ class Biased(Bert, ABC):
         """Factor of the product of queries and keys."""
         return query.shape[-1] ** -0.5
 
-    def layer(
-        self, index: int, states: Float[Tensor, "batch token width"], call: Call
-    ) -> Float[Tensor, "batch row width"]:
+    def layer(self, index: int, states: States, call: Call) -> RowStates:
         """One layer, by the library's modules around matchlens's attention function."""
         asking, *reading = self.projections(index)
-        key, value = (self._heads(linear(states)) for linear in reading)
+        key, value = (self.by_head(linear(states)) for linear in reading)
         rows = slice(None) if call.rows is None else call.rows
         if call.rows is not None and call.probe is not None:
-            every = self._heads(asking(states))  # it measures the rows that go no further, too
+            every = self.by_head(asking(states))  # the probe also measures rows that go no further
             query = every[:, :, rows]
             call = replace(call, asking=every, bias=self.bias(index, every, key, None))
         else:
-            query = self._heads(asking(states[:, rows]))
+            query = self.by_head(asking(states[:, rows]))
             call = replace(call, bias=self.bias(index, query, key, call.rows))
         scaling = self.scaling(index, query)
         context, _ = attend(
@@ -67,5 +70,47 @@ class Biased(Bert, ABC):
         )
         return self.after_attention(index, context.flatten(2), states[:, rows])
 
-    def _heads(self, states: Float[Tensor, "batch token width"]) -> Tensor:
-        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+class MPNet(Biased):
+    """Walks an ``MPNetForSequenceClassification``: one bias by distance for all layers."""
+
+    library = MPNetForSequenceClassification
+    template = "<s> query </s></s> passage </s>"
+    separators = 2
+    token_types = 0
+    query_key_value = attrgetter("attention.attn.q", "attention.attn.k", "attention.attn.v")
+    context_output = attrgetter("attention.attn.o")
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        self._biases: dict[int, Tensor] = {}
+
+    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
+        """The embeddings; a new batch gets a new bias."""
+        self._biases.clear()
+        return super().embed(batch)
+
+    def bias(
+        self, index: int, query: Tensor, key: Tensor, rows: slice | None
+    ) -> Float[Tensor, "1 head row column"]:
+        """The library's bias, kept for the other layers of the batch."""
+        tokens = key.shape[2]
+        if tokens not in self._biases:
+            like = key[:1, 0]  # the library takes the number of tokens and the device from it
+            self._biases[tokens] = self.body.encoder.compute_position_bias(like)
+        whole = self._biases[tokens]
+        return whole if rows is None else whole[:, :, rows]
+
+    def after_attention(self, index: int, context: Context, states: RowStates) -> RowStates:
+        """The output of attention with its norm, and the feed-forward network."""
+        layer = self.layers[index]
+        mixed = layer.attention.LayerNorm(layer.attention.attn.o(context) + states)
+        return layer.output(layer.intermediate(mixed), mixed)
+
+    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
+        """The classification head, which reads the ``<s>`` row."""
+        return self.module.classifier(states)
+
+    def qk(self, layer: int) -> QK:
+        """The query and key weights of the layer; the bias is beside them."""
+        return replace(super().qk(layer), beside=MPNET_BESIDE)

@@ -21,12 +21,7 @@ Checks = Mapping[str, Mapping[str, object]]
 
 
 class CheckError(InputError):
-    """A model failed its check.
-
-    Args:
-        message: what was seen.
-        checks: all questions and answers.
-    """
+    """A model failed its check."""
 
     def __init__(self, message: str, checks: Checks) -> None:
         super().__init__(message)
@@ -38,9 +33,6 @@ def check(reranker: Any) -> Checks:
 
     Returns:
         What was seen, for the manifest.
-
-    Raises:
-        CheckError: if something was seen that was not expected; it says what, and what to do.
     """
     items = examine(reranker)
     checks = {item.name: item.record() for item in items}
@@ -79,12 +71,7 @@ def examine(reranker: Any) -> list[Item]:
 
 
 def reversed_order(checks: Checks, negated: bool, labels: Mapping[object, object]) -> str:
-    """What to say where every built-in pair is the wrong way round; empty where not.
-
-    Args:
-        negated: whether the score is negated already.
-        labels: what the model calls its labels; they decide nothing.
-    """
+    """What to say where every built-in pair is the wrong way round; empty where not."""
     if checks.get("relevant_above", {}).get("seen") != 0:
         return ""
     names = ", ".join(repr(str(name))[:40] for name in labels.values())

@@ -50,9 +50,6 @@ def made_once(
 
     Several processes may make it at once: each makes its own, and the first to end wins. One that
     is damaged is made again.
-
-    Args:
-        whole: whether a folder has all that it should.
     """
     if whole(target):
         return target

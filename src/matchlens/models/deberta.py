@@ -7,13 +7,13 @@ token's content with the distance (p2c). Which of the last two there are is in t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DebertaV2ForSequenceClassification, PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     make_log_bucket_position,
@@ -22,8 +22,8 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call
-from matchlens.models.bert import relevance
 from matchlens.models.biased import Biased
+from matchlens.models.family import PartNumbers, RowStates, States
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING
 
@@ -40,14 +40,13 @@ CONVOLUTION = (
 
 
 class DebertaV2(Biased):
-    """Walks a ``DebertaV2ForSequenceClassification`` through its own modules.
-
-    Args:
-        module: the model, in evaluation mode.
-    """
+    """Walks a ``DebertaV2ForSequenceClassification`` through its own modules."""
 
     library = DebertaV2ForSequenceClassification
     token_types = 0
+    query_key_value = attrgetter(
+        "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"
+    )
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
@@ -60,9 +59,7 @@ class DebertaV2(Biased):
         """The embeddings, zero on padding."""
         return self.body.embeddings(**self.inputs(batch), mask=batch.mask)
 
-    def layer(
-        self, index: int, states: Float[Tensor, "batch token width"], call: Call
-    ) -> Float[Tensor, "batch row width"]:
+    def layer(self, index: int, states: States, call: Call) -> RowStates:
         """One layer; above the first a convolution over the embeddings, where there is one."""
         out = super().layer(index, states, call)
         convolution = self.body.encoder.conv
@@ -87,8 +84,7 @@ class DebertaV2(Biased):
         so that row i, column j of a term lies at a fixed step behind row i, column j - 1: a view
         takes the place of the library's gathering of single elements.
         """
-        attention = self.layers[index].attention.self
-        kinds = [kind for kind in ("c2p", "p2c") if kind in attention.pos_att_type]
+        attention, kinds = self.layers[index].attention.self, self._kinds(index)
         if not attention.relative_attention or not kinds:
             return None
         count, tokens = query.shape[2], key.shape[2]
@@ -102,11 +98,11 @@ class DebertaV2(Biased):
             content = (query if forwards else key).transpose(0, 1)
             order = distances if forwards else distances.flip(0)
             vectors = self._vectors(attention, order, keys=forwards) * scale
-            found = torch.bmm(content.flatten(1, 2), vectors.mT)
-            heads, batch, wide = len(found), query.shape[0], found.shape[2]
+            products = torch.bmm(content.flatten(1, 2), vectors.mT)
+            heads, batch, wide = len(products), query.shape[0], products.shape[2]
             steps, start = ((wide - 1, 1), count - 1) if forwards else ((1, wide - 1), tokens - 1)
-            outer = (found.stride(0), found.stride(0) // batch)
-            terms.append(found.as_strided((heads, batch, count, tokens), (*outer, *steps), start))
+            strides = (products.stride(0), products.stride(0) // batch, *steps)
+            terms.append(products.as_strided((heads, batch, count, tokens), strides, start))
         total = terms[0] + terms[1] if len(terms) == 2 else terms[0].contiguous()
         return total.transpose(0, 1)
 
@@ -124,42 +120,28 @@ class DebertaV2(Biased):
         places = self.places(distances)
         first = int(places.min())
         table = self.body.encoder.get_rel_embedding()[first : int(places.max()) + 1]
-        if attention.share_att_key:
-            linear: Callable[[Tensor], Tensor] = (
-                attention.key_proj if keys else attention.query_proj
-            )
-        else:
-            linear = attention.pos_key_proj if keys else attention.pos_query_proj
+        name = "key_proj" if keys else "query_proj"
+        linear = getattr(attention, name if attention.share_att_key else f"pos_{name}")
         projected = linear(table)[(places - first).to(table.device)]
         return projected.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)
 
     def scaling(self, index: int, query: Tensor) -> float:
         """1 / sqrt(d_h times the number of terms), rounded as the library rounds it."""
-        terms = self._terms(index)
+        terms = 1 + len(self._kinds(index))
         return 1 / float(scaled_size_sqrt(query, terms).to(query.dtype))
 
-    def _terms(self, index: int) -> int:
+    def _kinds(self, index: int) -> list[str]:
+        """The terms with distances that a layer's logits have."""
         kinds = self.layers[index].attention.self.pos_att_type
-        return 1 + ("c2p" in kinds) + ("p2c" in kinds)
+        return [kind for kind in ("c2p", "p2c") if kind in kinds]
 
-    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        """The linear modules of a layer that make queries, keys and values."""
-        attention = self.layers[index].attention.self
-        return attention.query_proj, attention.key_proj, attention.value_proj
-
-    def score(
-        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
-    ) -> Float[Tensor, " batch"]:
+    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
         """Pooler and classifier on the CLS row."""
-        return relevance(self.module.classifier(self.module.pooler(states)), self.label)
+        return self.module.classifier(self.module.pooler(states))
 
     def qk(self, layer: int) -> QK:
         """The content-to-content weights of the layer; the terms with distances are beside them."""
-        plain = super().qk(layer)
-        attention = self.layers[layer].attention.self
-        kinds = [kind for kind in ("c2p", "p2c") if kind in attention.pos_att_type]
-        scale = self.scaling(layer, plain.query[0].mT)
-        beside = ""
-        if attention.relative_attention and kinds:
-            beside = BESIDE.format(" and ".join(kinds), self._terms(layer))
-        return replace(plain, scale=scale, beside=beside)
+        plain, kinds, beside = super().qk(layer), self._kinds(layer), ""
+        if self.layers[layer].attention.self.relative_attention and kinds:
+            beside = BESIDE.format(" and ".join(kinds), 1 + len(kinds))
+        return replace(plain, scale=self.scaling(layer, plain.query[0].mT), beside=beside)

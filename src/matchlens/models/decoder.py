@@ -8,11 +8,12 @@ prompt has one. Sequence classifiers over the same layers read the last token, t
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     Gemma2ForCausalLM,
     Gemma2ForSequenceClassification,
@@ -20,20 +21,29 @@ from transformers import (
     Gemma3TextForSequenceClassification,
     GemmaForCausalLM,
     GemmaForSequenceClassification,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralForCausalLM,
+    MistralForSequenceClassification,
     PreTrainedModel,
+    Qwen2ForCausalLM,
+    Qwen2ForSequenceClassification,
     Qwen3ForCausalLM,
     Qwen3ForSequenceClassification,
 )
 from transformers.models.gemma import modeling_gemma
 from transformers.models.gemma2 import modeling_gemma2
 from transformers.models.gemma3 import modeling_gemma3
+from transformers.models.llama import modeling_llama
+from transformers.models.mistral import modeling_mistral
+from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
-from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
-from matchlens.models.layer_mask import LayerMask
+from matchlens.models.family import PartNumbers, RowStates, States
 from matchlens.models.packed import imitates_the_library
+from matchlens.models.part_layout import LayerMask
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING
@@ -43,9 +53,6 @@ class Decoder(Rotary):
     """Walks a decoder through its own layers; pairs are padded on the left.
 
     Attention is causal unless the config says otherwise (``is_causal``).
-
-    Args:
-        module: the model, in evaluation mode.
 
     Raises:
         InputError: if the library ignores what the config says of the direction of attention, or
@@ -60,12 +67,12 @@ class Decoder(Rotary):
     rotate: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
     """The library's function that turns queries and keys."""
     score_rows = slice(-1, None)
+    query_key_value = attrgetter("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    context_output = attrgetter("self_attn.o_proj")
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
         self.classifies = isinstance(module, self.classifier)
-        self.yes: int | None = None
-        self.no: int | None = None
         self.causal = self.reads_backwards()
         if self.causal and not all(layer.self_attn.is_causal for layer in self.layers):
             raise InputError(
@@ -98,9 +105,7 @@ class Decoder(Rotary):
         """The window of a layer, as the library counts it; None: it has none."""
         return getattr(self.layers[index].self_attn, "sliding_window", None)
 
-    def attention_input(
-        self, index: int, states: Float[Tensor, "batch token width"]
-    ) -> Float[Tensor, "batch token width"]:
+    def attention_input(self, index: int, states: States) -> States:
         """The layer's input, normalised."""
         return self.layers[index].input_layernorm(states)
 
@@ -108,9 +113,7 @@ class Decoder(Rotary):
         """All layers turn by the same angles."""
         return self.body.rotary_emb(states, positions)
 
-    def heads(
-        self, index: int, states: Float[Tensor, "batch token width"], turn: Turn
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, index: int, states: States, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of all heads, keys and values of all key heads, of all tokens."""
         own: Any = self.layers[index].self_attn
         normed = self.attention_input(index, states)
@@ -123,45 +126,28 @@ class Decoder(Rotary):
         query, key = type(self).rotate(query, key, *turn)
         return query, key, value
 
-    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        """The linear modules of a layer that make queries, keys and values."""
-        own = self.layers[index].self_attn
-        return own.q_proj, own.k_proj, own.v_proj
-
-    def output(self, index: int) -> nn.Linear:
-        """The linear module that writes a layer's context into the states."""
-        return self.layers[index].self_attn.o_proj
-
-    def score(
-        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
-    ) -> Float[Tensor, " batch"]:
-        """The last token, normalised, against the answers' rows of the head only."""
+    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
+        """The labels' logits of the last token, or the answers'."""
         last = self.body.norm(states[:, -1])
         if self.classifies:
-            return relevance(self.module.score(last), self.label)
-        answers = [token for token in (self.no, self.yes) if token is not None]
-        head, wide = self.module.lm_head, torch.promote_types(last.dtype, torch.float32)
-        logits = torch.nn.functional.linear(last.to(wide), head.weight[answers].to(wide))
+            return self.module.score(last)
+        logits = self.answer_logits(last)
         cap = getattr(self.module.config, "final_logit_softcapping", None)
-        return relevance(logits if cap is None else torch.tanh(logits / cap) * cap)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
-        """The library's own forward pass with its eager attention."""
-        real = batch.parts != PADDING
-        self.module.set_attn_implementation(LIBRARY_ATTENTION)
-        try:
-            out = self.module(
-                input_ids=batch.input_ids,
-                attention_mask=real.long(),
-                position_ids=(real.long().cumsum(1) - 1).clamp(min=0),
-                use_cache=False,
-            )
-        finally:
-            self.module.set_attn_implementation(ATTENTION)
-        if self.classifies:
-            return relevance(out.logits, self.label)
-        answers = [token for token in (self.no, self.yes) if token is not None]
-        return relevance(out.logits[:, -1, answers])
+    def library_inputs(self, batch: EncodedBatch) -> dict[str, Any]:
+        """Positions are counted in each pair, from its first real token."""
+        real = (batch.parts != PADDING).long()
+        return {
+            "input_ids": batch.input_ids,
+            "attention_mask": real,
+            "position_ids": (real.cumsum(1) - 1).clamp(min=0),
+            "use_cache": False,
+        }
+
+    def library_logits(self, out: Any) -> Tensor:
+        """The labels' logits, or the answers' at the last token."""
+        return out.logits if self.classifies else out.logits[:, -1, self.answers]
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer."""
@@ -243,3 +229,31 @@ class Gemma2(Decoder):
     library = Gemma2ForCausalLM
     classifier = Gemma2ForSequenceClassification
     rotate = staticmethod(modeling_gemma2.apply_rotary_pos_emb)
+
+
+class Llama(Decoder):
+    """Walks a ``LlamaForCausalLM`` or a ``LlamaForSequenceClassification``."""
+
+    library = LlamaForCausalLM
+    classifier = LlamaForSequenceClassification
+    rotate = staticmethod(modeling_llama.apply_rotary_pos_emb)
+
+
+class Mistral(Decoder):
+    """Walks a ``MistralForCausalLM``: one window for all layers, where its config has one."""
+
+    library = MistralForCausalLM
+    classifier = MistralForSequenceClassification
+    rotate = staticmethod(modeling_mistral.apply_rotary_pos_emb)
+
+    def window(self, index: int) -> int | None:
+        """Tokens that a token may read, itself included; None: all."""
+        return self.module.config.sliding_window
+
+
+class Qwen2(Decoder):
+    """Walks a ``Qwen2ForCausalLM`` or a ``Qwen2ForSequenceClassification``."""
+
+    library = Qwen2ForCausalLM
+    classifier = Qwen2ForSequenceClassification
+    rotate = staticmethod(modeling_qwen2.apply_rotary_pos_emb)

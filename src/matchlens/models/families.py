@@ -25,17 +25,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class About:
-    """A model type in words.
-
-    Args:
-        type: as config.json names it.
-        library: the library's class that holds its weights.
-        template: how a pair is encoded.
-        reads: which rows of the last layer the score reads.
-        relevance: how the score comes of the logits.
-        token_types: which it is fed.
-        attention: how matchlens's attention function gets its turn.
-    """
+    """A model type in words."""
 
     type: str
     library: str
@@ -167,9 +157,7 @@ class Proof:
     """What trying to load a known model showed.
 
     Args:
-        model: which.
         status: ``ok``, ``FAILED``, ``refused`` or ``not here``.
-        said: in words.
     """
 
     model: KnownModel

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError
 from matchlens.files import MOST_TEXT
@@ -88,32 +89,11 @@ def opened(path: Path, file: str, name: str) -> BufferedReader:
         raise unreadable(name, file, error) from None
 
 
-def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> dict[str, object]:
-    """A JSON object of a model's folder."""
-    content = _json(path, file, name, most)
-    if not isinstance(content, dict):
-        raise InputError(
-            f"model {name!r}: {file} is not a JSON object; expected it as it was saved: copy or "
-            "download it again"
-        )
-    return content
-
-
-def read_list(path: Path, file: str, name: str) -> list[object]:
-    """A JSON list of a model's folder."""
-    content = _json(path, file, name)
-    if not isinstance(content, list):
-        raise InputError(
-            f"model {name!r}: {file} is not a JSON list; expected it as it was saved: copy or "
-            "download it again"
-        )
-    return content
-
-
-def _json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> object:
+def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT, kind: type = dict) -> Any:
+    """A JSON object, or a list by ``kind``, of a model's folder."""
     try:
         with open_regular(path / file) as stream:
-            return _parsed(stream, most)
+            content = _parsed(stream, most)
     except FileNotFoundError:
         raise InputError(
             f"model {name!r} has no {file}; expected a folder as save_pretrained writes it: copy "
@@ -124,6 +104,13 @@ def _json(path: Path, file: str, name: str, most: int = MOST_TEXT) -> object:
             f"model {name!r}: cannot read {file}: {error}; expected it as it was saved: copy or "
             "download it again"
         ) from None
+    if not isinstance(content, kind):
+        what = "object" if kind is dict else "list"
+        raise InputError(
+            f"model {name!r}: {file} is not a JSON {what}; expected it as it was saved: copy or "
+            "download it again"
+        )
+    return content
 
 
 def _parsed(stream: BufferedReader, most: int = MOST_TEXT) -> object:
@@ -178,11 +165,7 @@ def pickled_files(path: Path, name: str) -> list[str]:
 
 
 def check_files(path: Path, name: str, scores: bool = True) -> None:
-    """See that a folder has weights, and a tokenizer where it must score pairs.
-
-    Args:
-        scores: whether it must be able to score pairs.
-    """
+    """See that a folder has weights, and a tokenizer where it must score pairs."""
     if not any((path / file).exists() for file in (ONE, INDEX)) and not pickled_files(path, name):
         raise no_weights(path, name)
     if not scores:
@@ -202,8 +185,7 @@ def check_files(path: Path, name: str, scores: bool = True) -> None:
 def marks_of(path: Path, files: Sequence[str], name: str) -> dict[str, Mark]:
     """What marks pickled weights, and their index, before they are read."""
     marks = {}
-    every = [*files, *([PICKLE_INDEX] if files and (path / PICKLE_INDEX).exists() else [])]
-    for file in every:
+    for file in [*files, *([PICKLE_INDEX] if files and (path / PICKLE_INDEX).exists() else [])]:
         with opened(path, file, name) as stream:
             marks[file] = mark(stream.fileno())
     return marks

@@ -65,25 +65,25 @@ _T5 = {
     "trained": 512,
 }
 FAMILIES: Mapping[str, FamilyEntry] = {
-    "albert": FamilyEntry("matchlens.models.albert:Albert", inner="inner_group_num"),
+    "albert": FamilyEntry("matchlens.models.bert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
-    "camembert": FamilyEntry("matchlens.models.roberta:Camembert", after_padding=True),
+    "camembert": FamilyEntry("matchlens.models.bert:Camembert", after_padding=True),
     "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
-    "distilbert": FamilyEntry("matchlens.models.distilbert:DistilBert"),
-    "electra": FamilyEntry("matchlens.models.electra:Electra"),
+    "distilbert": FamilyEntry("matchlens.models.bert:DistilBert"),
+    "electra": FamilyEntry("matchlens.models.bert:Electra"),
     "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
     "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", asked=True),
     "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", asked=True),
-    "llama": FamilyEntry("matchlens.models.llama:Llama", asked=True),
-    "mistral": FamilyEntry("matchlens.models.llama:Mistral", asked=True),
+    "llama": FamilyEntry("matchlens.models.decoder:Llama", asked=True),
+    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", asked=True),
     "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
-    "mpnet": FamilyEntry("matchlens.models.mpnet:MPNet", after_padding=True, padding=1),
+    "mpnet": FamilyEntry("matchlens.models.biased:MPNet", after_padding=True, padding=1),
     "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
-    "qwen2": FamilyEntry("matchlens.models.llama:Qwen2", asked=True),
+    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", asked=True),
     "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", asked=True),
-    "roberta": FamilyEntry("matchlens.models.roberta:Roberta", after_padding=True),
+    "roberta": FamilyEntry("matchlens.models.bert:Roberta", after_padding=True),
     "t5": FamilyEntry("matchlens.models.t5:T5", **_T5),
-    "xlm-roberta": FamilyEntry("matchlens.models.roberta:XlmRoberta", after_padding=True),
+    "xlm-roberta": FamilyEntry("matchlens.models.bert:XlmRoberta", after_padding=True),
 }
 """Model type, as the model's config.json names it, to its family."""
 
@@ -201,11 +201,9 @@ class ModelFolder(ModelFacts):
     """A local folder that holds a usable sequence classifier.
 
     Args:
-        path: where the files are.
         sha256: one digest over every file that can change a score.
         weights: what the headers of its weights say.
         marks: what marked each digested file when it was read.
-        revision: the hub's revision, where it came from there.
         prompt: how the model is asked, where it is asked in a prompt.
         chosen: whether a person chose the prompt.
         prompt_from: where the prompt comes from, in words.
@@ -237,12 +235,7 @@ class ModelFolder(ModelFacts):
             check_unchanged(self.base[0], self.name, self.base[1])
 
     def labelled(self, label: str | int | None = None, *, negate: bool = False) -> ModelFolder:
-        """The model, with the label whose logit is relevance.
-
-        Args:
-            label: its name or number; None where one label or two need no choice.
-            negate: whether the score is negated.
-        """
+        """The model, with the label whose logit is relevance."""
         if not self.classifies:
             if label is not None:
                 raise no_labels(self.name)
@@ -258,9 +251,6 @@ class ModelFolder(ModelFacts):
             prompt: the prompt, a JSON file that names what differs from the model's own, or None:
                 that of the folder's chat template where sentence-transformers uses it, else the
                 one that is shipped for such models.
-
-        Raises:
-            InputError: if the model takes no prompt or lacks one, or the prompt cannot be used.
         """
         if prompt is not None:
             own = asked_prompt(self, prompt)

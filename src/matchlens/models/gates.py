@@ -76,7 +76,6 @@ def by_parts(
 
     Args:
         slopes: what :class:`Gate` collects.
-        grid: the parts of the batch.
         rows: the tokens whose rows were computed, all of them where None.
     """
     conditions = len(slopes) // len(grid.parts)
@@ -94,10 +93,6 @@ def united(
     slopes: Float[np.ndarray, "... row_part column_part"], own: Sequence[OwnPart]
 ) -> Float[np.ndarray, "... row_part column_part"]:
     """Derivatives by direction in which Q and D have the tokens of their own parts again.
-
-    Args:
-        slopes: as :func:`by_parts` gives them.
-        own: the parts behind the six others, in order.
 
     >>> from matchlens.parts import Part
     >>> united(np.eye(7), [OwnPart("TITLE", Part.D)])[3:7:3, 3:7:3].tolist()

@@ -14,7 +14,15 @@ _INDEPENDENT = ("multi_label_classification", "regression")
 _PLAIN = re.compile(r"(label[ _-]?)?\d+", re.IGNORECASE)
 """Names that say nothing, as the library makes them: LABEL_0, LABEL_1."""
 _YES = {
-    *("relevant", "relevance", "positive", "pos", "yes", "true", "match", "matching", "entailment"),
+    "relevant",
+    "relevance",
+    "positive",
+    "pos",
+    "yes",
+    "true",
+    "match",
+    "matching",
+    "entailment",
 }
 _NO = {"irrelevant", "negative", "neg", "no", "false", "mismatch", "contradiction", "other", "none"}
 _NOT = re.compile(r"(not|non|no|un|ir|in|dis|mis) ?(?=.{3})")
@@ -29,7 +37,6 @@ class Label:
         name: what the config calls it.
         alone: whether its logit alone is the score (independent labels); otherwise the score is
             the log-odds of the label against all others.
-        count: number of labels.
     """
 
     number: int
@@ -94,8 +101,12 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
             f"model {name!r} has two labels that are no opposites (problem_type {problem!r}); "
             f"{remedy}"
         )
-    why = "" if negate else _against(config, called, shown)
-    if why:
+    numbers, why = getattr(config, "label2id", None) or {}, ""
+    if any(str(numbers.get(one, place)) != str(place) for place, one in enumerate(called)):
+        why = f"calls its labels {shown} in id2label, and label2id gives them other numbers"
+    elif _reversed(called):
+        why = f"calls its labels {shown}"
+    if why and not negate:
         raise InputError(
             f"model {name!r} {why}, so a high score would mean less relevant; {remedy}"
         )
@@ -133,10 +144,9 @@ def doubt(config: Any) -> str:
 
 def _number(called: Sequence[str], label: str | int) -> int | None:
     """The place of a label, by its name or else its number."""
-    places = [place for place, one in enumerate(called) if one == label]
-    if len(places) == 1:
-        return places[0]
-    if places or isinstance(label, bool):
+    if called.count(label) == 1:
+        return called.index(label)
+    if label in called or isinstance(label, bool):
         return None
     text = str(label)
     number = int(text) if re.fullmatch(r"[0-9]{1,6}", text) else -1
@@ -161,28 +171,13 @@ def _negates(one: str, other: str) -> bool:
     return bool(_NOT.match(words)) and _NOT.sub("", words, count=1) == whole
 
 
-def _numeral(name: str) -> int:
-    """The number in a name such as LABEL_1."""
-    return int(re.sub(r"\D", "", name))
-
-
-def _against(config: Any, called: Sequence[str], shown: str) -> str:
-    """Why the last label may not be relevance, by the names; empty where nothing says so."""
-    numbers = getattr(config, "label2id", None) or {}
-    if any(str(numbers.get(one, place)) != str(place) for place, one in enumerate(called)):
-        return f"calls its labels {shown} in id2label, and label2id gives them other numbers"
-    if _reversed(called):
-        return f"calls its labels {shown}"
-    return ""
-
-
 def _reversed(called: Sequence[str]) -> bool:
     """Whether the names say that a higher score means less relevant."""
     if len(called) == 1:
         return _meaning(called[0]) < 0
     first, second = called
     if _PLAIN.fullmatch(first.strip()) and _PLAIN.fullmatch(second.strip()):
-        return _numeral(first) > _numeral(second)
+        return int(re.sub(r"\D", "", first)) > int(re.sub(r"\D", "", second))
     if _meaning(first) == _meaning(second):
         return _negates(second, first)
     return _meaning(first) > 0 or _meaning(second) < 0

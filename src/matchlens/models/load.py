@@ -37,10 +37,9 @@ from matchlens.models.folder import (
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
-from matchlens.models.prompted import encode_prompted, prompted_spans
+from matchlens.models.prompted import encode_prompted, prompted_spans, template_prompt
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
-from matchlens.models.templates import template_prompt
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
@@ -322,9 +321,6 @@ def load(
 
 def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
     """The length limit that a folder's tokenizer or sentence-transformers' files state.
-
-    Args:
-        folder: the folder; its tokenizer is loaded once.
 
     Returns:
         The most tokens, None where there is no limit, and what states it.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import ModernBertForSequenceClassification, PreTrainedModel
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from matchlens.batching import EncodedBatch
-from matchlens.models.bert import relevance
-from matchlens.models.layer_mask import OPEN, LayerMask
+from matchlens.models.family import PartNumbers, RowStates, States
+from matchlens.models.part_layout import OPEN, LayerMask
 from matchlens.models.qk import QK
 from matchlens.models.rotary import Rotary, Turn, turned
 from matchlens.parts import PADDING, Part
@@ -21,13 +22,11 @@ class ModernBert(Rotary):
     """Walks a ``ModernBertForSequenceClassification`` through its own layers.
 
     Its score reads the CLS row, or the mean of all rows (``classifier_pooling``).
-
-    Args:
-        module: the model, in evaluation mode.
     """
 
     library = ModernBertForSequenceClassification
     reads = "the CLS row, or the mean of all rows (classifier_pooling)"
+    context_output = attrgetter("attn.Wo")
 
     def __init__(self, module: PreTrainedModel) -> None:
         super().__init__(module)
@@ -49,15 +48,11 @@ class ModernBert(Rotary):
         """Global and local layers turn by angles of their own."""
         return self.body.rotary_emb(states, positions, self.layers[index].attention_type)
 
-    def attention_input(
-        self, index: int, states: Float[Tensor, "batch token width"]
-    ) -> Float[Tensor, "batch token width"]:
+    def attention_input(self, index: int, states: States) -> States:
         """The layer's input, normalised."""
         return self.layers[index].attn_norm(states)
 
-    def heads(
-        self, index: int, states: Float[Tensor, "batch token width"], turn: Turn
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, index: int, states: States, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all tokens, from one matrix."""
         layer: Any = self.layers[index]
         mixed = layer.attn.Wqkv(self.attention_input(index, states))
@@ -66,13 +61,7 @@ class ModernBert(Rotary):
         query, key = apply_rotary_pos_emb(query, key, *turn, unsqueeze_dim=1)
         return query, key, value
 
-    def output(self, index: int) -> nn.Linear:
-        """The linear module that writes a layer's context into the states."""
-        return self.layers[index].attn.Wo
-
-    def score(
-        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
-    ) -> Float[Tensor, " batch"]:
+    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
         """The last normalisation, the pooling, the head and the classifier."""
         states = self.body.final_norm(states)
         if self.pooled:
@@ -80,7 +69,7 @@ class ModernBert(Rotary):
             pooled = (states * real).sum(1) / real.sum(1)
         else:
             pooled = states[:, 0]
-        return relevance(self.module.classifier(self.module.head(pooled)), self.label)
+        return self.module.classifier(self.module.head(pooled))
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer: two thirds of one matrix."""

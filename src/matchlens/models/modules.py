@@ -13,14 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
-from matchlens.models.bert import ATTENTION, LIBRARY_ATTENTION, relevance
 from matchlens.models.config import ENCODER_DECODERS, refusing
+from matchlens.models.family import Family, PartNumbers, RowStates
 from matchlens.models.rotary import Rotary
 from matchlens.models.serving import Head
 from matchlens.models.weights import Weights
@@ -35,13 +34,7 @@ _ROWS: Mapping[str, tuple[tuple[Part, ...], slice, str]] = {
 
 
 class Modular(PreTrainedModel):
-    """The library's body with the modules behind it, as sentence-transformers runs them.
-
-    Args:
-        body: the library's model without a head.
-        head: what modules.json lists behind it.
-        modules: the Dense and LayerNorm modules, in their order.
-    """
+    """The library's body with the modules behind it, as sentence-transformers runs them."""
 
     base_model_prefix = "body"
 
@@ -78,13 +71,7 @@ class Modular(PreTrainedModel):
 
 
 class Dense(nn.Module):
-    """A linear map, its activation, and what goes past both where the module is residual.
-
-    Args:
-        linear: the map.
-        activation: the activation.
-        residual: what is added, None for nothing.
-    """
+    """A linear map, its activation, and what goes past both where the module is residual."""
 
     def __init__(self, linear: nn.Linear, activation: nn.Module, residual: nn.Module | None):
         super().__init__()
@@ -113,18 +100,7 @@ class _Reader:
 
 
 def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) -> Modular:
-    """A body with the modules that a folder lists behind it.
-
-    Args:
-        body: the library's model without a head.
-        head: what modules.json lists.
-        path: the folder.
-        name: the model's name, for errors.
-        dtype: the type of the weights.
-
-    Raises:
-        InputError: if a module's weights do not fit its config.
-    """
+    """A body with the modules that a folder lists behind it."""
     reader, made = _Reader(path, name, dtype), []
     for kind, folder, about in head.behind:
         module: nn.Module
@@ -150,12 +126,7 @@ def modular_object(body: Any, head: Head, modules: Sequence[Any], name: str) -> 
 
     Args:
         body: the library's model without a head, a copy that may be changed.
-        head: what the object's modules are.
         modules: its modules behind the Pooling, copies that hold the same tensors.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if an activation is not one of torch's.
     """
     made: list[nn.Module] = []
     for (kind, place, about), module in zip(head.behind, modules, strict=True):
@@ -186,15 +157,7 @@ def _activation(about: Mapping[str, Any], folder: str, name: str) -> nn.Module:
 
 
 def check_body(model_type: str, name: str) -> None:
-    """Refuse a body of which the modules read the encoder alone.
-
-    Args:
-        model_type: as config.json names it.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if it is an encoder-decoder.
-    """
+    """Refuse a body of which the modules read the encoder alone."""
     if model_type in ENCODER_DECODERS:
         raise InputError(
             f"model {name!r}: its Transformer is the encoder of a {model_type}, which matchlens "
@@ -204,16 +167,7 @@ def check_body(model_type: str, name: str) -> None:
 
 
 def modular_family(family_class: Any, head: Head, name: str) -> Any:
-    """A family's class, with the pooling and the modules of a folder in its head's place.
-
-    Args:
-        family_class: the class that walks the body's layers.
-        head: what modules.json lists.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if the family's pairs are padded so that no last row is in one column.
-    """
+    """A family's class, with the pooling and the modules of a folder in its head's place."""
     if head.pooling == "lasttoken" and not issubclass(family_class, Rotary):
         raise InputError(
             f"model {name!r}: its Pooling reads the last token of an encoder with position "
@@ -231,24 +185,15 @@ def modular_family(family_class: Any, head: Head, name: str) -> Any:
             super().__init__(module)
             self.reads, self.score_parts, self.score_rows = reads, parts, rows
 
-        def score(
-            self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
-        ) -> Float[Tensor, " batch"]:
+        def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
             """The last normalisation, the pooling and the modules."""
             norm = getattr(self.body, "final_norm", None) or getattr(self.body, "norm", None)
             states = states if norm is None else norm(states)
             real = (parts != PADDING)[..., None]
             pooled = (states * real).sum(1) / real.sum(1)  # of one row where one is read
-            return relevance(self.module.scores(pooled), self.label)
+            return self.module.scores(pooled)
 
-        def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
-            """The library's own forward pass with its eager attention, and the modules."""
-            self.ask_attention(LIBRARY_ATTENTION)
-            try:
-                out = self.module(**self.inputs(batch), attention_mask=batch.mask.long())
-            finally:
-                self.ask_attention(ATTENTION)
-            return relevance(out.logits, self.label)
+        library_inputs, library_logits = Family.library_inputs, Family.library_logits
 
     ModularFamily.__name__ = f"Modular{family_class.__name__}"
     return ModularFamily

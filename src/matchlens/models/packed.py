@@ -42,7 +42,6 @@ class Packed(nn.Linear):
     column.
 
     Args:
-        linear: the layer that it stands for.
         product_dtype: the type of the packed copy, float32 or bfloat16.
     """
 
@@ -148,11 +147,7 @@ def activated(
 
 
 def products(linears: Sequence[Callable[[Tensor], Tensor]], states: Tensor) -> tuple[Tensor, ...]:
-    """What several linear layers make of the same states, whose rows are made ready once.
-
-    Args:
-        states: [..., width].
-    """
+    """What several linear layers make of the same states, whose rows are made ready once."""
     packed = [each for each in linears if isinstance(each, Packed) and each.packs(states)]
     if len(packed) < len(linears) or len({each.product_dtype for each in packed}) > 1:
         return tuple(linear(states) for linear in linears)
@@ -195,9 +190,6 @@ def rounds_products(place: torch.device, numbers: int) -> bool:
 
 def round_products(layers: Iterable[nn.Module]) -> int:
     """Let the packed linear modules of some layers multiply in bfloat16.
-
-    Args:
-        layers: what is changed in place: a model's layers, without its head.
 
     Returns:
         How many linear modules were changed.

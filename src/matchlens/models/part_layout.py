@@ -1,23 +1,83 @@
-"""The parts of a batch, and what cuts do to its pairs of tokens."""
+"""The parts of a batch, what layers allow, and what cuts do to its pairs of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matchlens.directions import How
-from matchlens.models.layer_mask import OPEN, LayerMask
 from matchlens.parts import LABELS, PADDING, OwnPart
 from matchlens.plan import LayerCut
 
 if TYPE_CHECKING:
     from matchlens.batching import EncodedBatch
+
+
+@dataclass(frozen=True)
+class LayerMask:
+    """The structural mask of a layer; what it forbids is no attention that could be cut.
+
+    Args:
+        causal: whether a token reads only itself and those before it.
+        window: the largest distance of two tokens of which one reads the other; None: any.
+        stage: of an encoder-decoder, whose decoder has one token, in place 0: in an "encoder" layer
+            all others read each other, in a "decoder" layer that one reads all others.
+
+    >>> LayerMask(causal=True, window=1).forbidden(3)
+    tensor([[False,  True,  True],
+            [False, False,  True],
+            [ True, False, False]])
+    """
+
+    causal: bool = False
+    window: int | None = None
+    stage: Literal["", "encoder", "decoder"] = ""
+
+    @property
+    def everything(self) -> bool:
+        """Whether every token may read every other."""
+        return not self.causal and self.window is None and not self.stage
+
+    def reading(
+        self, tokens: int, rows: slice | None = None, device: torch.device | str = "cpu"
+    ) -> Float[Tensor, "row 1"] | None:
+        """1 for rows that may read something, 0 for those that may not; None where all may.
+
+        A softmax cannot give the zero weights of a row that reads nothing, so that they are
+        multiplied by this.
+        """
+        if not self.stage:
+            return None
+        place = torch.arange(tokens, device=device)
+        place = place if rows is None else place[rows]
+        return ((place == 0) == (self.stage == "decoder")).float()[:, None]
+
+    def forbidden(
+        self, tokens: int, rows: slice | None = None, device: torch.device | str = "cpu"
+    ) -> Bool[Tensor, "row column"]:
+        """The token pairs that are not allowed.
+
+        Args:
+            tokens: places in a row of the batch; padding on one side shifts all of them alike.
+        """
+        place = torch.arange(tokens, device=device)
+        ahead = place[None, :] - (place if rows is None else place[rows])[:, None]
+        gone = ahead > 0 if self.causal else torch.zeros_like(ahead, dtype=torch.bool)
+        if self.stage:
+            reads = self.reading(tokens, rows, device)
+            return (place == 0)[None, :] | (reads == 0)
+        return gone if self.window is None else gone | (ahead.abs() > self.window)
+
+
+OPEN = LayerMask()
+"""The mask of an encoder: every token reads every other."""
+
 
 KEPT_TABLES = 64
 """Spread tables that one batch keeps for its other layers."""
@@ -42,6 +102,9 @@ class Edges:
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The tokens of some parts, picked out of a batch whose pairs have them in different places.
+
+    Pairs have different numbers of such tokens, so the rows are padded to the longest (``padded``,
+    ``labels``); ``flat`` and ``valid`` lead from there back to the real ones.
 
     Args:
         parts: the labels of which parts.
@@ -71,14 +134,15 @@ class Rows:
         """
         wanted = torch.zeros(size, dtype=torch.bool, device=parts.device)
         wanted[list(chosen)] = True
-        here = wanted[parts]
-        order = torch.argsort(here.int(), dim=1, descending=True, stable=True)
-        order = order[:, : int(here.sum(1).max())]
-        there = here.gather(1, order)
-        labels = parts.gather(1, order).masked_fill(~there, PADDING)
+        inside = wanted[parts]
+        # A stable sort brings the chosen tokens to the front and keeps their order.
+        order = torch.argsort(inside.int(), dim=1, descending=True, stable=True)
+        order = order[:, : int(inside.sum(1).max())]
+        real = inside.gather(1, order)
+        labels = parts.gather(1, order).masked_fill(~real, PADDING)
         start = torch.arange(len(parts), device=parts.device)[:, None] * parts.shape[1]
         padded = order + start
-        valid = there.flatten().nonzero()[:, 0]
+        valid = real.flatten().nonzero()[:, 0]
         return cls(chosen, padded, labels, padded.flatten()[valid], valid)
 
     @property
@@ -161,18 +225,16 @@ class PartLayout:
 
         Args:
             cuts: the conditions that go through the layer side by side, in order.
-            rows: the tokens whose rows are computed, all of them where None.
-            dtype: type of the weights.
-            band: the token pairs that the layer allows at all.
         """
         named = rows.parts if isinstance(rows, Rows) else str(rows)
         key = (named, dtype, band, tuple(cut.key for cut in cuts))
-        found = self._spread.get(key)
-        if found is None:
-            found = self._edges(cuts, rows, dtype, band)
+        edges = self._spread.get(key)
+        if edges is None:
+            edges = self._edges(cuts, rows, dtype, band)
+            # Tables that differ by head are as large as the attention itself: they are not kept.
             if all(cut.same_heads for cut in cuts) and len(self._spread) < KEPT_TABLES:
-                self._spread[key] = found
-        return found
+                self._spread[key] = edges
+        return edges
 
     def _edges(
         self,
@@ -193,30 +255,19 @@ class PartLayout:
             empty = gone.all(-1, keepdim=True)
             gone = gone & ~empty
             removed = empty.expand_as(gone) if removed is None else removed | empty
-        bias = None
-        if gone is not None:
-            bias = torch.zeros(gone.shape, dtype=dtype, device=gone.device)
-            bias.masked_fill_(gone, -torch.inf)
         keep = None if removed is None else (~removed).to(dtype)
-        return Edges(bias, keep, None if sunk is None else sunk.to(dtype))
+        return Edges(_forbidding(gone, dtype), keep, None if sunk is None else sunk.to(dtype))
 
     def padding_bias(
         self, conditions: int, dtype: torch.dtype, band: LayerMask = OPEN
     ) -> Tensor | None:
-        """What keeps attention off the padding, and off what the layer forbids, in all rows where
-        nothing else is cut before the softmax."""
-        gone = self._unseen(conditions, None, band)
-        if gone is None:
-            return None
-        return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(
-            gone, -torch.inf
-        )
+        """What keeps all rows off the padding and off what the layer forbids; nothing is cut."""
+        return _forbidding(self._unseen(conditions, None, band), dtype)
 
     def _unseen(self, conditions: int, rows: slice | Rows | None, band: LayerMask) -> Tensor | None:
-        """What no row may read: padding, and what the layer forbids; None if there is neither.
-
-        Rows of padding read everything there: nothing might be left to them, and nobody reads them.
-        """
+        """What no row may read: padding, and what the layer forbids; None if there is neither."""
+        # Within a window nothing might be left to rows of padding, which would give NaN: these rows
+        # may read everything, since nobody reads them.
         if band.everything:
             return None if self.padding is None else self.padding.repeat(conditions, 1, 1, 1)
         if isinstance(rows, Rows):
@@ -243,10 +294,10 @@ class PartLayout:
     def removed(self, cuts: Sequence[LayerCut]) -> Tensor:
         """Whether a condition removes an edge, [condition * pair, head or 1, row, column]."""
         spread = self._spread_tables([cut.removed(*How) for cut in cuts], None)
-        if spread is None:
-            shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
-            return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
-        return spread
+        if spread is not None:
+            return spread
+        shape = (len(cuts) * len(self.parts), 1, *2 * self.parts.shape[1:])
+        return torch.zeros(shape, dtype=torch.bool, device=self.parts.device)
 
     def _spread_tables(
         self, tables: Sequence[np.ndarray], rows: slice | Rows | None
@@ -255,8 +306,17 @@ class PartLayout:
         stacked = np.stack(tables)
         if not stacked.any():
             return None
-        if (stacked == stacked[:, :1]).all():
+        if (stacked == stacked[:, :1]).all():  # one head stands for all: a broadcast, not a copy
             stacked = stacked[:, :1]
+        # A token pair's place in a flattened table is row part * size + column part, so that one
+        # lookup spreads the table over all token pairs.
         flat = torch.from_numpy(stacked.reshape(*stacked.shape[:2], -1)).to(self.parts.device)
         edges = self.row_parts(rows)[:, :, None] * stacked.shape[-1] + self.parts[:, None, :]
         return flat[:, :, edges].transpose(1, 2).flatten(0, 1)
+
+
+def _forbidding(gone: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A bias of the logits: -inf where nothing may be read, 0 elsewhere."""
+    if gone is None:
+        return None
+    return torch.zeros(gone.shape, dtype=dtype, device=gone.device).masked_fill_(gone, -torch.inf)

@@ -220,11 +220,7 @@ _Unpickler: Any = vars(pickle)["_Unpickler"]
 
 
 class _Walker(_Unpickler):
-    """Walks a pickle; nothing that it names is imported, looked up or called.
-
-    Args:
-        file: where the pickle begins.
-    """
+    """Walks a pickle; nothing that it names is imported, looked up or called."""
 
     dispatch = {  # noqa: RUF012
         code: step

@@ -1,19 +1,20 @@
-"""Encode pairs inside a prompt: tokenize each piece by itself, label every token."""
+"""Pairs inside a prompt: each piece by itself, every token labelled; chat templates as prompts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Spans, fit, own_tokens
+from matchlens.batching import Encoded, Row, Spans, fit, gathered, spans_of
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
+from matchlens.models.serving import Serving
 from matchlens.parts import Part
-from matchlens.prompts import Prompt
+from matchlens.prompts import TEXTS, Prompt
 from matchlens.tokenizing import Piece, guarded, named, usable
 
 
@@ -35,20 +36,7 @@ def encode_prompted(
     Args:
         start: id of the decoder's token, where there is a decoder.
     """
-    ids, parts, own = [], [], []
-    truncated = np.zeros(len(pairs), dtype=bool)
-    for number, (pair, row) in enumerate(
-        zip(pairs, _rows(tokenizer, pairs, max_length, prompt), strict=True)
-    ):
-        tokens, labels, starts, ends = _answering(row, start)
-        keep = _kept(pair, labels, max_length + (start is not None))
-        truncated[number] = len(keep) < len(labels)
-        ids.append(tokens[keep].astype(np.int32))
-        parts.append(labels[keep].astype(np.int8))
-        places = (labels[keep], starts[keep], ends[keep])
-        own.append(own_tokens(pair, *places) if pair.parts else {})
-    types = [np.zeros(len(one), dtype=np.int8) for one in ids]
-    return Encoded(ids, types, parts, truncated, start is None, own if any(own) else ())
+    return gathered(pairs, _rows(tokenizer, pairs, max_length, prompt, start), start is None)
 
 
 def prompted_spans(
@@ -59,34 +47,22 @@ def prompted_spans(
     start: int | None = None,
 ) -> Spans:
     """One pair's tokens as :func:`encode_prompted` makes them, with their places in the texts."""
-    (row,) = _rows(tokenizer, [pair], max_length, prompt)
-    ids, labels, starts, ends = _answering(row, start)
-    keep = _kept(pair, labels, max_length + (start is not None))
-    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids[keep].tolist())]
-    return Spans(tokens, labels[keep].astype(np.int8), starts[keep], ends[keep])
+    (row,) = _rows(tokenizer, [pair], max_length, prompt, start)
+    return spans_of(tokenizer, row)
 
 
-def _answering(row: Row, start: int | None) -> Row:
-    """The row with CLS where the score is read: its last token, or the decoder's before all."""
-    ids, labels, starts, ends = row
-    if start is None:
-        labels[-1] = Part.CLS
-        return row
-    ids, labels, starts, ends = (
-        np.concatenate([[own], each])
-        for own, each in zip((start, int(Part.DEC), -1, -1), row, strict=True)
-    )
-    return ids, labels, starts, ends
-
-
-Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
 
 
 def _rows(
-    tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], max_length: int, prompt: Prompt
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    max_length: int,
+    prompt: Prompt,
+    start: int | None,
 ) -> Iterator[Row]:
-    """Each pair's tokens, before the length limit."""
+    """Each pair's tokens, and CLS where the score is read: the last token, or the decoder's."""
     used: list[tuple[Piece, Piece]] = []
     for pair in pairs:
         with named(pair):
@@ -100,7 +76,7 @@ def _rows(
         _piece(tokenizer, [one[place] for one in filled], prompt, pairs)
         for place in range(len(prompt.pieces))
     ]
-    begin: list[Row] = []
+    begin: list[Labelled] = []
     if prompt.begin and tokenizer.bos_token_id not in (None, tokenizer.pad_token_id):
         bos, nowhere = np.array([tokenizer.bos_token_id]), np.array([-1])
         begin = [(bos, np.array([int(Part.OTHER)]), nowhere, nowhere)]
@@ -120,16 +96,20 @@ def _rows(
                     piece.places(starts[places]) + lost,
                     piece.places(ends[places]) + lost,
                 )
-        yield ids, labels, starts, ends
+            if start is None:
+                labels[-1] = Part.CLS
+            else:
+                decoder = (start, int(Part.DEC), -1, -1)
+                ids, labels, starts, ends = (
+                    np.concatenate([[own], each])
+                    for own, each in zip(decoder, (ids, labels, starts, ends), strict=True)
+                )
+            keep = fit(labels, max_length + (start is not None))  # the decoder's does not count
+        yield Row(ids, np.zeros(len(ids)), labels, keep, starts, ends)
 
 
 def _stripped(text: str, prompt: Prompt) -> str:
     return text.strip() if prompt.strip else text
-
-
-def _kept(pair: Pair, labels: Int[np.ndarray, " token"], max_length: int) -> np.ndarray:
-    with named(pair):
-        return fit(labels, max_length)
 
 
 Texts = Mapping[Part, tuple[int, int]]
@@ -146,12 +126,13 @@ def _piece(
     if not filled:
         return []
     texts = any(spans for _, spans in filled)
-    given = [text for text, _ in filled] if texts else [filled[0][0]]
+    # A piece without a text is the same for all pairs: it is tokenized once.
+    written = [text for text, _ in filled] if texts else [filled[0][0]]
     as_text: dict[str, Any] = {"split_special_tokens": True} if texts else {}
 
     def call(some: slice) -> BatchEncoding:
         return tokenizer(
-            given[some] or given,
+            written[some] or written,
             add_special_tokens=texts and prompt.added,
             **as_text,
             return_offsets_mapping=True,
@@ -163,20 +144,13 @@ def _piece(
         )
 
     encoding = guarded(tokenizer, call, pairs)
-    rows = list(
-        zip(
-            encoding["input_ids"],
-            encoding["offset_mapping"],
-            encoding["special_tokens_mask"],
-            strict=True,
-        )
-    )
-    if not texts:
-        rows = rows * len(filled)
+    columns = ("input_ids", "offset_mapping", "special_tokens_mask")
+    rows = list(zip(*(encoding[column] for column in columns), strict=True))
+    rows = rows if texts else rows * len(filled)
     return [(*row, spans) for row, (_, spans) in zip(rows, filled, strict=True)]
 
 
-def _labelled(piece: Tokens) -> Row:
+def _labelled(piece: Tokens) -> Labelled:
     """A piece's tokens and their parts, by the characters that they hold."""
     ids, offsets, added, texts = piece
     labels = np.full(len(ids), int(Part.OTHER))
@@ -184,15 +158,15 @@ def _labelled(piece: Tokens) -> Row:
     for place, (first, end) in enumerate(offsets):
         if added[place] and first == end:
             continue
-        held = [part for part, span in texts.items() if _meets(first, end, span)]
-        if len(held) > 1:
+        inside = [part for part, span in texts.items() if _meets(first, end, span)]
+        if len(inside) > 1:
             raise InputError(
                 "one token holds the end of the query and the start of the passage; expected a "
                 "prompt with words between them"
             )
-        if held:
-            labels[place] = held[0]
-            begin, close = texts[held[0]]
+        if inside:
+            labels[place] = inside[0]
+            begin, close = texts[inside[0]]
             starts[place], ends[place] = max(first, begin) - begin, min(end, close) - begin
     return np.array(ids, dtype=np.int64), labels, starts, ends
 
@@ -215,3 +189,86 @@ def answer(tokenizer: PreTrainedTokenizerFast, word: str, name: str) -> int:
             "training (tokenizer_class in tokenizer_config.json, its vocabulary)"
         )
     return int(ids[0])
+
+
+_MARKS = {text: f"zq{number}jx{number}kv" for number, text in enumerate(TEXTS, start=3)}
+"""Words that stand for query and passage while the template writes; no template holds them."""
+
+
+def messages(serving: Serving, query: str, passage: str) -> list[dict[str, Any]]:
+    """The messages that sentence-transformers makes of a pair."""
+    texts = {"system": serving.prompt, "query": query, "document": passage}
+    return [
+        {
+            "role": role,
+            "content": text if serving.chat == "flat" else [{"type": "text", "text": text}],
+        }
+        for role, text in texts.items()
+        if text
+    ]
+
+
+def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
+    """The prompt that a chat template writes, or None where it is no prompt around two texts.
+
+    The template writes marked texts once. Since added tokens split a text before anything else
+    does, the pieces between them are turned into tokens as they are in the whole; whether they
+    are is asked by the check at load.
+    """
+    words = [f" {mark} " for mark in _MARKS.values()]
+    try:
+        text = tokenizer.apply_chat_template(
+            messages(serving, *words), tokenize=False, **serving.template
+        )
+    except Exception:  # a stranger's template: the check says what the library makes of it
+        return None
+    whole = [text.count(word) for word in words]
+    bare = [text.count(mark) for mark in _MARKS.values()]
+    if bare != [1, 1] or whole not in ([1, 1], [0, 0]):
+        return None
+    strip = whole == [0, 0]
+    yes, no = _answers(tokenizer, serving)
+    try:
+        return Prompt(_pieces(tokenizer, text, strip), yes, no, strip=strip)
+    except InputError:
+        return None
+
+
+def _pieces(tokenizer: Any, text: str, strip: bool) -> tuple[str, ...]:
+    """The text in pieces: those with a query or passage, and what stands between them."""
+    added = sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True)
+    pieces = [""]
+    for part in re.split(f"({'|'.join(map(re.escape, added))})", text) if added else [text]:
+        marked = part
+        for place, mark in _MARKS.items():
+            marked = marked.replace(mark if strip else f" {mark} ", place)
+        if marked != part:
+            pieces += [marked, ""]
+        else:
+            pieces[-1] += part
+    return tuple(piece for piece in pieces if piece)
+
+
+def _answers(tokenizer: Any, serving: Serving) -> tuple[str, str | None]:
+    """The answers in words, where the score is made of their logits."""
+    if serving.answers is None:
+        return "yes", None
+    yes, no = (None if token is None else tokenizer.decode([token]) for token in serving.answers)
+    return str(yes), no
+
+
+def template_suffix(tokenizer: Any, serving: Serving) -> list[int]:
+    """The tokens behind the texts, which sentence-transformers keeps when it cuts a pair."""
+    first, second = (
+        tokenizer.apply_chat_template(
+            messages(serving, filler, filler),
+            tokenize=True,
+            return_dict=True,
+            **serving.template,
+        )["input_ids"]
+        for filler in ("0", "1 2 3 4")
+    )
+    same = 0
+    while same < min(len(first), len(second)) and first[-1 - same] == second[-1 - same]:
+        same += 1
+    return list(first[len(first) - same :]) if same < min(len(first), len(second)) else []

@@ -75,16 +75,8 @@ class QK:
         """Fill in what most models share: no bias, 1 / sqrt(d_h), key heads in equal groups.
 
         Args:
-            query: [head, d_h, d].
-            key: [key_head, d_h, d].
-            query_bias: [head, d_h]; zeros where None.
-            key_bias: [key_head, d_h]; zeros where None.
             scale: factor of the logits; 1 / sqrt(d_h) where None.
             group: for each head its key head; where None, neighbouring heads share one.
-            rope: whether rotary position embeddings are used.
-
-        Raises:
-            ValueError: if the shapes do not fit each other.
         """
         heads, keys = len(query), len(key)
         if group is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matchlens.corpora.pairs import Pair
 from matchlens.directions import How
-from matchlens.models.layer_mask import OPEN, LayerMask
+from matchlens.models.part_layout import OPEN, LayerMask
 from matchlens.plan import LayerCut
 
 TAKEN = ("edges", "edges_inside", "mass", "mass_inside")
@@ -91,23 +91,24 @@ class RandomEdges:
             band: the edges that the layer allows; no others count, and no others go.
         """
         order = self.order
-        # Only edges that the layer allows count and go. The sort is stable: among those the draw
-        # keeps its order, whatever the window of the layer is.
+        # Edges that the layer forbids carry no attention: they neither count nor go. The sort is
+        # stable, so that the allowed edges keep the draw's order whatever the layer's window is.
         if not band.everything:
             forbidden = band.forbidden(weights.shape[-1], device=weights.device)
             direction = direction & ~forbidden
             last = forbidden.flatten()[order]
             order = order.gather(-1, last.to(torch.uint8).argsort(dim=-1, stable=True))
         pairs = len(weights) // len(self.kinds)
+        by_condition = zip(
+            *(each.split(pairs) for each in (weights, direction, order)), strict=True
+        )
         gone = torch.cat(
-            [
-                _GONE[kind](*(each[at * pairs : (at + 1) * pairs] for each in given))
-                for given in ((weights, direction, order),)
-                for at, kind in enumerate(self.kinds)
-            ]
+            [_GONE[kind](*some) for kind, some in zip(self.kinds, by_condition, strict=True)]
         )
         lost = weights * gone
-        amounts = [one.sum((1, 2, 3)) for each in (gone, lost) for one in (each, each * direction)]
+        amounts = [
+            some.sum((1, 2, 3)) for each in (gone, lost) for some in (each, each * direction)
+        ]
         self.taken.append(torch.stack(amounts, -1))
         left = weights - lost
         total = left.sum(-1, keepdim=True)
@@ -128,6 +129,8 @@ def _edges(weights: Weights, direction: Direction, order: Order) -> Weights:
 
 def _mass(weights: Weights, direction: Direction, order: Order) -> Weights:
     """Random edges go until their attention is as near as can be to what the direction has."""
+    # The running sum over the drawn order says how much is gone after each edge; 0 stands first,
+    # so that removing no edge at all may be the nearest.
     flat = weights.flatten(2)
     gone = flat.gather(-1, order[:, None].expand_as(flat)).cumsum(-1)
     gone = torch.nn.functional.pad(gone, (1, 0))
@@ -145,6 +148,8 @@ def _first(weights: Weights, order: Order, number: Int[Tensor, "pair head"]) -> 
 def _rows(weights: Weights, direction: Direction, order: Order) -> Weights:
     """Each row loses what it gives to the direction, on random other columns first."""
     size = weights.shape[-1]
+    # The draw orders all edges of a pair; its inverse gives each edge a rank, so that sorting by
+    # rank inside a row yields a random order of the row's columns.
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(size**2, device=order.device).expand_as(order)
     )
@@ -152,11 +157,11 @@ def _rows(weights: Weights, direction: Direction, order: Order) -> Weights:
     # others do not hold as much attention.
     rank = rank.view(-1, 1, size, size) + size**2 * direction
     columns = rank.argsort(-1).expand_as(weights)
-    here = weights.gather(-1, columns)
+    in_order = weights.gather(-1, columns)
     lost = (weights * direction).sum(-1, keepdim=True)
     # What is still to go when a column's turn comes; the last column goes in part.
-    missing = lost - (here.cumsum(-1) - here)
-    share = torch.where(here > 0, missing / here, torch.zeros_like(here)).clamp(0, 1)
+    missing = lost - (in_order.cumsum(-1) - in_order)
+    share = torch.where(in_order > 0, missing / in_order, torch.zeros_like(in_order)).clamp(0, 1)
     return torch.zeros_like(weights).scatter_(-1, columns, share)
 
 
@@ -179,7 +184,8 @@ def edge_order(
         Edge numbers ``row * tokens + column``, edges of padding last.
     """
     name = "\0".join([str(seed), str(draw), str(layer), pair.collection, pair.qid, pair.docid])
-    # Not a generator that runs through the batch: a pair has its draw in any batch and any order.
+    # The draw is seeded by the pair, not by a generator that runs through the batch, so that a pair
+    # has the same draw in any batch and any order.
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     drawn = np.random.default_rng(int.from_bytes(digest[:16], "big")).permutation(length * length)
     real = (drawn // length + first) * tokens + drawn % length + first

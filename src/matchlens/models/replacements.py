@@ -36,21 +36,18 @@ class ReplacementMeans:
         self, layer: int, members: Float[Tensor, "pair row part"], terms: Float[Tensor, "pair ..."]
     ) -> None:
         """Take the terms of one batch in one layer."""
-        total = terms.double().sum(0)
-        there = (members > 0).any(1).sum(0)
-        self.sums[layer] = self.sums[layer] + total if layer in self.sums else total
-        self.pairs[layer] = self.pairs[layer] + there if layer in self.pairs else there
+        self._add(layer, terms.double().sum(0), (members > 0).any(1).sum(0))
 
     def merge(self, other: ReplacementMeans) -> ReplacementMeans:
         """Means over the pairs of both."""
         out = ReplacementMeans(dict(self.sums), dict(self.pairs))
-        for layer in other.sums:
-            known = layer in out.sums
-            out.sums[layer] = out.sums[layer] + other.sums[layer] if known else other.sums[layer]
-            out.pairs[layer] = (
-                out.pairs[layer] + other.pairs[layer] if known else other.pairs[layer]
-            )
+        for layer, total in other.sums.items():
+            out._add(layer, total, other.pairs[layer])
         return out
+
+    def _add(self, layer: int, total: Tensor, pairs: Tensor) -> None:
+        self.sums[layer] = self.sums.get(layer, 0) + total
+        self.pairs[layer] = self.pairs.get(layer, 0) + pairs
 
     def mean(self, layer: int) -> Float[Tensor, "head row_part column_part width"]:
         """The mean terms of a layer, zero for absent parts."""
@@ -59,7 +56,7 @@ class ReplacementMeans:
 
 @dataclass
 class Replacements:
-    """What is put in the place of removed terms, for one batch.
+    """What replaces removed terms, for one batch.
 
     Args:
         means: the run's mean terms, where a condition cuts by ``mean``.
@@ -72,7 +69,7 @@ class Replacements:
 
     def added(self, layer: int, cuts: Sequence[LayerCut], pairs: int) -> Tensor | None:
         """What is added to the rows' contexts, [condition * pair, head, row part, head width]."""
-        parts = []
+        by_cut: list[Tensor | None] = []
         for cut in cuts:
             total = None
             if (by_mean := cut.replaced(How.MEAN)) and self.means is not None:
@@ -80,24 +77,20 @@ class Replacements:
             if by_other := cut.replaced(How.RESAMPLE):
                 other = _terms(by_other, self.others[layer].double())
                 total = other if total is None else total + other
-            parts.append(total)
-        known = next((part for part in parts if part is not None), None)
-        if known is None:
+            by_cut.append(total)
+        shape_of = next((total for total in by_cut if total is not None), None)
+        if shape_of is None:
             return None
-        empty = torch.zeros_like(known)
-        return torch.cat([empty if part is None else part for part in parts])
+        return torch.cat([torch.zeros_like(shape_of) if one is None else one for one in by_cut])
 
 
 def _terms(edges: Mapping[Part | None, np.ndarray], terms: Tensor) -> Tensor:
     """The sum of the terms of some edges, [pair, head, row part, head width]."""
-    total: Tensor | None = None
+    each = []
     for whose, table in edges.items():
-        which = torch.from_numpy(table).to(terms)
         from_rows = terms if whose is None else terms[:, :, [int(whose)]].expand_as(terms)
-        one = torch.einsum("hxy,nhxyd->nhxd", which, from_rows)
-        total = one if total is None else total + one
-    assert total is not None  # noqa: S101
-    return total
+        each.append(torch.einsum("hxy,nhxyd->nhxd", torch.from_numpy(table).to(terms), from_rows))
+    return sum(each[1:], each[0])
 
 
 @dataclass(frozen=True)
@@ -105,9 +98,6 @@ class Watcher:
     """Turns the weights that the attention function shows into terms, layer by layer.
 
     Args:
-        layout: the parts of the batch.
-        layer: the layer that is watched.
-        rows: the rows that are computed there.
         means: takes the terms of the batch, [pair, head, row part, column part, head width].
         others: takes the same, by layer.
     """

@@ -1,8 +1,7 @@
-"""Families whose positions turn queries and keys (RoPE), and whose layers may allow a band only.
+"""Families whose positions turn queries and keys (RoPE), in some layers within a window only.
 
-The library's layers ask the attention interface; what they ask it with is made twice only where a
-layer is computed for some rows: there the keys and values of all tokens are made by the library's
-modules beside it.
+The library's layers call the attention interface. Where a layer is computed for some rows only,
+the keys and values of all tokens come from the library's modules, called beside the layer.
 """
 
 from __future__ import annotations
@@ -13,30 +12,26 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from matchlens.errors import InputError
 from matchlens.models.attend import Call
-from matchlens.models.bert import Bert
-from matchlens.models.layer_mask import LayerMask
+from matchlens.models.family import Family, RowStates, States
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING
 
 STEADY = ("default", "linear", "llama3", "yarn")
-"""Kinds of rotary positions that do not hang on the longest text of a batch."""
+"""Kinds of rotary positions that do not depend on the longest text of a batch."""
 
 Turn = tuple[Tensor, Tensor]
 """Cosines and sines by which queries and keys are turned, each [batch, token, head width]."""
 
 
-class Rotary(Bert, ABC):
+class Rotary(Family, ABC):
     """Walks a model with rotary positions through its own layers.
-
-    Args:
-        module: the model, in evaluation mode.
 
     Raises:
         InputError: if its positions would make a score depend on the other texts of its batch.
@@ -58,17 +53,11 @@ class Rotary(Bert, ABC):
                 )
 
     @abstractmethod
-    def band(self, index: int) -> LayerMask:
-        """The token pairs that a layer allows at all."""
-
-    @abstractmethod
     def turn(self, index: int, states: Tensor, positions: Int[Tensor, "pair token"]) -> Turn:
         """By what a layer turns the queries and keys of tokens at these positions."""
 
     @abstractmethod
-    def heads(
-        self, index: int, states: Float[Tensor, "batch token width"], turn: Turn
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, index: int, states: States, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of all tokens, turned, each [batch, head, token, head width]."""
 
     def turns(self, index: int, longest: int) -> Turn:
@@ -78,9 +67,7 @@ class Rotary(Bert, ABC):
         cos, sin = self.turn(index, weight.new_zeros(1, 1, 1), place)
         return cos[0], sin[0]
 
-    def layer(
-        self, index: int, states: Float[Tensor, "batch token width"], call: Call
-    ) -> Float[Tensor, "batch row width"]:
+    def layer(self, index: int, states: States, call: Call) -> RowStates:
         """One layer of the library's; with ``call.rows``, keys and values come from all tokens."""
         cos, sin = (
             each.repeat(len(call.cuts), 1, 1)
@@ -90,7 +77,7 @@ class Rotary(Bert, ABC):
         if call.rows is not None:
             query, key, value = self.heads(index, states, (cos, sin))
             call = replace(call, memory=(key, value))
-            if call.probe is not None:  # it measures the rows that go no further, too
+            if call.probe is not None:  # it also measures the rows that go no further
                 call = replace(call, asking=query)
             states = states[:, call.rows]
             cos, sin = cos[:, call.rows], sin[:, call.rows]
@@ -106,27 +93,20 @@ def turned(
     heads: int,
     scale: float | None = None,
 ) -> QK:
-    """Query and key weights, said to be turned by positions: what multiplies them refuses that.
+    """Query and key weights marked as turned by positions, which the algebra refuses to multiply.
 
     Args:
         query: [head * head width, width].
         key: [key head * head width, width].
         biases: theirs, None where the model has none.
-        heads: query heads.
         scale: factor of the logits; 1 / sqrt(head width) where None.
     """
     width = len(query) // heads
-    query_bias, key_bias = (
-        None if one is None else one.detach().unflatten(0, (-1, width)) for one in biases
+    each = (
+        None if one is None else one.detach().unflatten(0, (-1, width))
+        for one in (query, key, *biases)
     )
-    return QK.of(
-        query.detach().unflatten(0, (-1, width)),
-        key.detach().unflatten(0, (-1, width)),
-        query_bias,
-        key_bias,
-        scale=scale,
-        rope=True,
-    )
+    return QK.of(*each, scale=scale, rope=True)  # pyright: ignore[reportArgumentType]
 
 
 def positions(grid: PartLayout) -> Int[Tensor, "pair token"]:

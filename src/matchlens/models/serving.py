@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from matchlens.errors import InputError
-from matchlens.models.files import read_json, read_list
+from matchlens.models.files import read_json
 
 MODULES = "modules.json"
 ABOUT = "config_sentence_transformers.json"
@@ -268,13 +268,7 @@ def _settings_of(module: Any, name: str) -> Settled:
 
 @dataclass(frozen=True)
 class FileSettings:
-    """Settings of one file, with what errors must say of them.
-
-    Args:
-        values: names to values.
-        file: where they are from.
-        name: the model's name.
-    """
+    """Settings of one file, with what errors must say of them."""
 
     values: Mapping[str, Any]
     file: str
@@ -386,15 +380,7 @@ _BEHIND = {
 
 
 def head_of(path: Path, name: str) -> Head | None:
-    """The modules behind a body without a head; None where modules.json lists no Pooling.
-
-    Args:
-        path: the folder.
-        name: the model's name, for errors.
-
-    Raises:
-        InputError: if they do something that matchlens does not do.
-    """
+    """The modules behind a body without a head; None where modules.json lists no Pooling."""
     (body, root), *rest = [*_modules(path, name)] or [("", "")]
     if body != "Transformer" or root not in ("", ".") or not rest or rest[0][0] != "Pooling":
         return None
@@ -451,7 +437,7 @@ def _head(rest: Sequence[tuple[str, str, Settled]], name: str) -> Head:
 
 def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
     """Class and folder of each module."""
-    for entry in read_list(path, MODULES, name):
+    for entry in read_json(path, MODULES, name, kind=list):
         known = entry if isinstance(entry, dict) else {}
         kind = str(known.get("type"))
         own = kind.startswith("sentence_transformers.")

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import pad
 from transformers import (
     MT5ForConditionalGeneration,
     PreTrainedModel,
@@ -27,18 +27,22 @@ from transformers import (
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, attend
-from matchlens.models.bert import LIBRARY_ATTENTION, Bert, relevance
-from matchlens.models.layer_mask import LayerMask
+from matchlens.models.family import (
+    LIBRARY_ATTENTION,
+    Family,
+    Linears,
+    PartNumbers,
+    RowStates,
+    States,
+)
+from matchlens.models.part_layout import LayerMask
 from matchlens.models.qk import QK
 
 DECODER_ROW = slice(0, 1)
 
 
-class T5(Bert):
+class T5(Family):
     """Walks a ``T5ForConditionalGeneration`` through its own modules.
-
-    Args:
-        module: the model, in evaluation mode.
 
     Raises:
         InputError: if its config names no token with which the decoder begins.
@@ -63,8 +67,6 @@ class T5(Bert):
                 "config.json has no decoder_start_token_id, so that nothing says what the decoder "
                 "begins with; write the token's id into it (of T5 models that of padding)"
             )
-        self.yes: int | None = None
-        self.no: int | None = None
         self._bias: dict[int, Tensor] = {}
 
     def ask_attention(self, name: str) -> None:
@@ -86,9 +88,7 @@ class T5(Bert):
         """The encoder's tokens read each other; the decoder's reads them."""
         return LayerMask(stage="encoder" if index < self.n_encoder else "decoder")
 
-    def layer(
-        self, index: int, states: Float[Tensor, "batch token width"], call: Call
-    ) -> Float[Tensor, "batch row width"]:
+    def layer(self, index: int, states: States, call: Call) -> RowStates:
         """One layer, by the library's modules around matchlens's attention function."""
         call = replace(call, band=self.band(index))
         if index < self.n_encoder:
@@ -98,7 +98,7 @@ class T5(Bert):
     def _encoded(self, index: int, states: Tensor, call: Call) -> Tensor:
         block = self.layers[index]
         normed = block.layer[0].layer_norm(states)
-        query, key, value = (self._heads(each(normed)) for each in self.projections(index))
+        query, key, value = (self.by_head(each(normed)) for each in self.projections(index))
         context = self._attended(query, key, value, replace(call, bias=self._positions(query)))
         out = block.layer[-1](states + self.output(index)(context))
         if index == self.n_encoder - 1:
@@ -110,8 +110,8 @@ class T5(Bert):
         itself = block.layer[0].SelfAttention
         row = row + itself.o(itself.v(block.layer[0].layer_norm(row)))  # one column: weight 1
         asking, *reading = self.projections(index)
-        query = self._heads(asking(block.layer[1].layer_norm(row)))
-        key, value = (self._heads(each(states)) for each in reading)
+        query = self.by_head(asking(block.layer[1].layer_norm(row)))
+        key, value = (self.by_head(each(states)) for each in reading)
         every = pad(query, (0, 0, 0, states.shape[1] - 1))  # the others ask nothing
         seen = (call.probe, call.watch, call.chance, call.gate)
         if call.rows is None and any(each is not None for each in seen):
@@ -148,10 +148,7 @@ class T5(Bert):
             self._bias[tokens] = pad(bias, (1, 0, 1, 0))
         return self._bias[tokens]
 
-    def _heads(self, states: Float[Tensor, "batch token width"]) -> Tensor:
-        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-
-    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    def projections(self, index: int) -> Linears:
         """The linear modules that make queries, keys and values."""
         own = self._attention(index)
         return own.q, own.k, own.v
@@ -164,29 +161,25 @@ class T5(Bert):
         layers = self.layers[index].layer
         return layers[0].SelfAttention if index < self.n_encoder else layers[1].EncDecAttention
 
-    def score(
-        self, states: Float[Tensor, "batch row width"], parts: Int[Tensor, "batch row"]
-    ) -> Float[Tensor, " batch"]:
-        """The decoder's row, normalised, against the answers' rows of the head only."""
+    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
+        """The answers' logits of the decoder's row, normalised."""
         last = self.module.decoder.final_layer_norm(states[:, 0])
         if self.scales and getattr(self.module.config, "scale_decoder_outputs", False):
             last = last * self.module.config.d_model**-0.5
-        wide = torch.promote_types(last.dtype, torch.float32)
-        head = self.module.lm_head.weight[self._answers()]
-        return relevance(linear(last.to(wide), head.to(wide)))
+        return self.answer_logits(last)
 
-    def _answers(self) -> list[int]:
-        return [token for token in (self.no, self.yes) if token is not None]
+    def library_inputs(self, batch: EncodedBatch) -> dict[str, Any]:
+        """One step of the decoder."""
+        return {
+            "input_ids": batch.input_ids[:, 1:],
+            "attention_mask": batch.mask[:, 1:].long(),
+            "decoder_input_ids": batch.input_ids[:, DECODER_ROW],
+            "use_cache": False,
+        }
 
-    def library_score(self, batch: EncodedBatch) -> Float[Tensor, " pair"]:
-        """The library's own forward pass: one step of the decoder."""
-        out = self.module(
-            input_ids=batch.input_ids[:, 1:],
-            attention_mask=batch.mask[:, 1:].long(),
-            decoder_input_ids=batch.input_ids[:, DECODER_ROW],
-            use_cache=False,
-        )
-        return relevance(out.logits[:, -1, self._answers()])
+    def library_logits(self, out: Any) -> Tensor:
+        """The answers' logits."""
+        return out.logits[:, -1, self.answers]
 
     def library_maps(self, out: Any) -> tuple[Float[Tensor, "pair head row column"], ...]:
         """The encoder's maps and the decoder's cross-attention, with the decoder's token first."""

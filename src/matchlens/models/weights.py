@@ -42,9 +42,7 @@ class Stored:
     """One tensor of a safetensors file, as its header describes it.
 
     Args:
-        file: the file's name in the folder.
         dtype: torch's name of its type.
-        shape: its shape.
         begin: its first byte in the file.
         end: the byte behind its last.
     """
@@ -66,8 +64,6 @@ class Weights:
     """The weights of a folder, before any is loaded.
 
     Args:
-        path: the folder.
-        name: the model's name, for errors.
         files: every file that is used, the index included, to what marked it when it was read.
         tensors: every tensor, by its name.
     """
@@ -84,8 +80,6 @@ class Weights:
         As in the library, one whole file goes before an index with shards.
 
         Args:
-            path: the folder.
-            name: the model's name, for errors.
             one: what the one whole file is called.
         """
         files: dict[str, Mark] = {}

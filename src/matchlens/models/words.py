@@ -128,10 +128,7 @@ class Stretch:
     """Tokens of one pair that are shown as one: a word, a mark of punctuation, a special part.
 
     Args:
-        part: its part number.
         text: as it stands in the query or the passage, or as the tokenizer writes it.
-        start: the first token.
-        stop: one past the last token.
         own: name of the part of one's own that it belongs to; empty where there is none.
     """
 
@@ -147,13 +144,6 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
 
     Tokens outside query and passage are one stretch a part, and so are tokens that share a
     character, such as the bytes of an emoji. A word is split where a part of one's own ends in it.
-
-    Args:
-        model: a loaded reranker.
-        pair: a query with a passage.
-
-    Raises:
-        InputError: if the pair cannot be encoded.
 
     >>> import matchlens
     >>> pair = Pair("q", "d", "the tokenizers", "a tokenizer!", 0)

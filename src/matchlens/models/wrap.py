@@ -20,10 +20,10 @@ from transformers import MODEL_MAPPING, PreTrainedTokenizerFast
 from matchlens.arguments import typed
 from matchlens.batching import batches
 from matchlens.errors import InputError
-from matchlens.models.bert import relevance
 from matchlens.models.checks.item import SCORES, Item
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.config import check_config, quiet_library, refusing, settled
+from matchlens.models.family import relevance
 from matchlens.models.folder import (
     DTYPES,
     FAMILIES,
@@ -44,9 +44,9 @@ from matchlens.models.load import (
     unpadded,
 )
 from matchlens.models.modules import check_body, modular_family, modular_object
+from matchlens.models.prompted import template_prompt
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Head, serving_object
-from matchlens.models.templates import template_prompt
 from matchlens.prompts import Prompt, shipped_from
 
 _SAYS_NOTHING = (
@@ -203,12 +203,6 @@ def wrap(
 
 def as_model(given: Any) -> Any:
     """A model of a folder, an id or a CrossEncoder; anything else is returned as it came.
-
-    Args:
-        given: what a study got for its model.
-
-    Raises:
-        InputError: it cannot be loaded, or fails the check.
 
     >>> as_model("demo").name
     'demo'

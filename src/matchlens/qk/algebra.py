@@ -11,10 +11,65 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
-from matchlens.qk.factors import factors
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """W_Q and W_K of each head, in float64 on the CPU; `A = key^T query`.
+
+    Args:
+        query: [head, d_h, d].
+        key: [head, d_h, d], each head's own key head.
+        query_bias: [head, d_h].
+        key_bias: [head, d_h].
+    """
+
+    query: Float[Tensor, "head d_h d"]
+    key: Float[Tensor, "head d_h d"]
+    query_bias: Float[Tensor, "head d_h"]
+    key_bias: Float[Tensor, "head d_h"]
+
+
+def factors(qk: QK) -> Factors:
+    """The factors of `A = W_K^T W_Q` (d x d, rank at most d_h) of each head.
+
+    Reference: the science page, section 5.
+    """
+    refuse_rope(qk)
+    pair = Factors(
+        query=_double(qk.query),
+        key=_double(qk.keys),
+        query_bias=_double(qk.query_bias),
+        key_bias=_double(qk.key_biases),
+    )
+    for name, values in vars(pair).items():
+        if not values.isfinite().all():
+            raise InputError(
+                f"a {name.replace('_', ' ')} weight of the attention is NaN or infinite; expected "
+                "finite weights: load the model with dtype float32; if that does not help, its "
+                "files are damaged: download them again"
+            )
+    return pair
+
+
+def refuse_rope(qk: QK) -> None:
+    """Refuse weights whose product means something else at each distance of two tokens."""
+    if qk.rope:
+        raise InputError(
+            "these weights turn queries and keys by their positions (rotary position embeddings): "
+            "a head has another query-key matrix for each distance of two tokens, and no single "
+            "one; expected the weights at some distances: average them first (matchlens.qk."
+            "averaged), or run matchlens.circuits, which does"
+        )
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.detach().to("cpu", torch.float64)
+
 
 ABOVE = 0.3
 """Least u_k . v_k of the variant of one of the authors' figures (exclusive)."""
@@ -70,10 +125,7 @@ class Triplets:
 
     def normalised(self) -> Float[np.ndarray, " head"]:
         """Trace / sum of singular values, in [-1, 1]; NaN for a head whose matrix is 0."""
-        total = self.values.sum(1)
-        return np.divide(
-            self.alignment(), total, out=np.full_like(total, np.nan), where=total > 0
-        ).clip(-1, 1)
+        return share(self.alignment(), self.values.sum(1)).clip(-1, 1)
 
 
 def alignment(qk: QK) -> Float[np.ndarray, " head"]:
@@ -159,9 +211,7 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     squares = ((pair.key @ pair.key.mT) * (pair.query @ pair.query.mT)).sum((1, 2))
     swapped = (across * across.mT).sum((1, 2))
     whole = squares.numpy()
-    share = np.full_like(whole, np.nan)
-    np.divide((whole + swapped.numpy()) / 2, whole, out=share, where=whole > 0)
-    return share.clip(0, 1)
+    return share((whole + swapped.numpy()) / 2, whole).clip(0, 1)
 
 
 def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
@@ -183,6 +233,11 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
     check_head(qk, head)
     pair = factors(qk)
     return (pair.key[head].mT @ pair.query[head]).numpy()
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """A part of a whole; NaN where the whole is not above 0."""
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 def check_head(qk: QK, head: int) -> None:

@@ -12,8 +12,7 @@ from jaxtyping import Float
 
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
-from matchlens.qk.algebra import Triplets
-from matchlens.qk.factors import factors
+from matchlens.qk.algebra import Triplets, factors, share
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +104,7 @@ def rotation_null(triplets: Triplets) -> RotationNull:
     total = triplets.values.sum(1)
     d = triplets.width
     mean_cosine = math.exp(math.lgamma(d / 2) - math.lgamma((d + 1) / 2)) / math.sqrt(math.pi)
-    normalised = np.full_like(size, np.nan)
-    np.divide(size, total, out=normalised, where=total > 0)
-    return RotationNull(size, normalised, positive_mean=total * mean_cosine / 2)
+    return RotationNull(size, share(size, total), positive_mean=total * mean_cosine / 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,16 +167,14 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
     query_rest = torch.linalg.qr(query.mT, mode="r").R
     key_rest = torch.linalg.qr(key.mT, mode="r").R
     totals = np.stack([torch.linalg.svdvals(key_rest @ one.mT).sum(-1) for one in query_rest])
-    shares = np.full_like(traces, np.nan)
-    np.divide(traces, totals, out=shares, where=totals > 0)
+    shares = share(traces, totals)
     return Crossed(traces, *_mean_sd(traces), shares, *_mean_sd(shares))
 
 
 def _mean_sd(values: Float[np.ndarray, "head key_head"]) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return float("nan"), float("nan")
-    return float(known.mean()), float(known.std(ddof=1)) if len(known) > 1 else float("nan")
+    known, nan = values[~np.isnan(values)], float("nan")
+    mean = float(known.mean()) if len(known) else nan
+    return mean, float(known.std(ddof=1)) if len(known) > 1 else nan
 
 
 @lru_cache(maxsize=16)

@@ -17,10 +17,69 @@ from torch import Tensor
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
 from matchlens.parts import Part
-from matchlens.qk.factors import factors, refuse_rope
+from matchlens.qk.algebra import factors, refuse_rope, share
 from matchlens.qk.mean_logits import DIRECTIONS, check_means
 from matchlens.qk.mean_states import in_parts
-from matchlens.qk.moments import Sums, moments, project
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over the tokens of one side: how many, of the vectors, of their outer products."""
+
+    count: Float[Tensor, " pair"]
+    total: Float[Tensor, "pair head d_h"]
+    gram: Float[Tensor, "pair head d_h d_h"]
+
+    @classmethod
+    def of(cls, vectors: Float[Tensor, "pair token head d_h"], mask: Tensor) -> Sums:
+        """Sums, in float64, over the tokens that the mask [pair, token] keeps."""
+        places = mask.any(0).nonzero()
+        span = slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
+        kept = vectors[:, span].transpose(1, 2)
+        kept = kept.to(torch.float64, memory_format=torch.contiguous_format, copy=True)
+        kept.masked_fill_(~mask[:, None, span, None], 0)
+        return cls(mask.sum(1).double(), kept.sum(2), kept.mT @ kept)
+
+    def heads(self, group: Tensor) -> Sums:
+        """Key heads, repeated for the heads that they serve."""
+        return Sums(self.count, self.total[:, group], self.gram[:, group])
+
+
+def project(
+    states: Float[Tensor, "pair token d"], weights: Float[Tensor, "head d_h d"]
+) -> Float[Tensor, "pair token head d_h"]:
+    """`W x` of every token and head, in the states' type."""
+    flat = weights.to(states.device, states.dtype).flatten(0, 1)
+    return (states @ flat.mT).unflatten(-1, weights.shape[:2])
+
+
+def moments(
+    x: Sums, y: Sums, rows: Float[Tensor, "head two d_h"], columns: Float[Tensor, "head two d_h"]
+) -> tuple[Float[Tensor, "head term"], Float[Tensor, "head term term"]]:
+    """Sums over token pairs of the terms and of their products, less each term's constant.
+
+    The terms of token pair (i, j) are `rows . x_i` (two), `columns . y_j` (two) and `x_i . y_j`.
+
+    Returns:
+        [head, term] sums of the five terms, and [head, term, term] sums of their products.
+    """
+    by_row, by_column = x.count[:, None, None], y.count[:, None, None]
+    of_rows = torch.einsum("hak,phk->pha", rows, x.total)
+    of_columns = torch.einsum("hak,phk->pha", columns, y.total)
+    of_both = (x.total * y.total).sum(-1)
+    first = torch.cat([of_rows * by_column, of_columns * by_row, of_both[..., None]], -1).sum(0)
+
+    x_gram = (x.gram * by_column[..., None]).sum(0)
+    y_gram = (y.gram * by_row[..., None]).sum(0)
+    second = first.new_zeros(*first.shape, first.shape[-1])
+    second[:, :2, :2] = rows @ x_gram @ rows.mT
+    second[:, 2:4, 2:4] = columns @ y_gram @ columns.mT
+    second[:, :2, 2:4] = torch.einsum("pha,phb->hab", of_rows, of_columns)
+    second[:, :2, 4] = torch.einsum("hak,phkl,phl->ha", rows, x.gram, y.total)
+    second[:, 2:4, 4] = torch.einsum("hak,phkl,phl->ha", columns, y.gram, x.total)
+    second[:, 4, 4] = (x.gram * y.gram).sum((0, 2, 3))
+    return first, second.triu() + second.triu(1).mT
+
 
 TERMS: Mapping[str, str] = {
     "cross_reader": "what is the reader's own, on the mean of the tokens it reads: (x, d)",
@@ -212,9 +271,7 @@ class Hypothesis:
                 "both with the same arguments"
             )
         merged = copy.copy(self)
-        merged.counts = self.counts + other.counts
-        merged.first = self.first + other.first
-        merged.second = self.second + other.second
+        merged.add(other.counts, other.first, other.second)
         return merged
 
     def result(self) -> Shares:
@@ -238,10 +295,9 @@ class Hypothesis:
         covariances -= means[..., :, None] * means[..., None, :]
         with_logit = covariances.sum(-1)
         variance = with_logit.sum(-1)
-        share = np.full_like(with_logit, np.nan)
         # what rounding leaves of squares of this size is no variance
         varies = variance > 1e-14 * np.abs(self.second).sum((-1, -2)) / self.counts[..., None]
-        np.divide(with_logit, variance[..., None], out=share, where=varies[..., None])
+        shares = share(with_logit, np.where(varies, variance, 0)[..., None])
 
         at = [["QD".index(side) for side in direction] for direction in ORDER]
         reader, read = np.array(at).T
@@ -251,7 +307,11 @@ class Hypothesis:
         biases = biases + (self.query_biases[:, None] * (reads + self.key_biases[:, None])).sum(-1)
         mean = means.sum(-1) + constant + biases.numpy()
         square = variance.clip(0) + mean**2
-        apart = np.full_like(square, np.nan)
-        np.divide(constant**2, square, out=apart, where=square > 0)
         scale = np.array([qk.scale for qk in self.layers])[:, None, None]
-        return Shares(share, apart, mean * scale, variance.clip(0) * scale**2, self.counts.copy())
+        return Shares(
+            shares,
+            share(constant**2, square),
+            mean * scale,
+            variance.clip(0) * scale**2,
+            self.counts.copy(),
+        )

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
-from matchlens.qk.factors import factors
+from matchlens.qk.algebra import factors
 
 DIRECTIONS: Mapping[str, str] = {
     "QD": "a query token reads a document token",

@@ -116,10 +116,8 @@ class MeanStates:
     ]:
         """What was summed: (query, class), the sums of each layer and side, and their counts."""
         keys = list(self._sums)
-        shape = (len(keys), self.n_layers)
-        sums, counts = np.zeros((*shape, 2, self.width)), np.zeros(shape, dtype=np.int64)
-        for place, key in enumerate(keys):
-            sums[place], counts[place] = self._sums[key], self._counts[key]
+        sums = np.array(list(self._sums.values())).reshape(-1, self.n_layers, 2, self.width)
+        counts = np.array(list(self._counts.values()), dtype=np.int64).reshape(-1, self.n_layers)
         return keys, sums, counts
 
     def add(
@@ -135,8 +133,8 @@ class MeanStates:
             sums: of each layer and side (query, document).
             counts: how many pairs each layer has observed.
         """
-        for key, one, count in zip(keys, sums, counts, strict=True):
-            self._sums[key] = self._sums.get(key, 0) + one
+        for key, total, count in zip(keys, sums, counts, strict=True):
+            self._sums[key] = self._sums.get(key, 0) + total
             self._counts[key] = self._counts.get(key, 0) + count
 
     def merge(self, other: MeanStates) -> MeanStates:
@@ -151,10 +149,8 @@ class MeanStates:
                 "expected the same layers, width and parts: make both with the same arguments"
             )
         merged = MeanStates(*self._shape)
-        for one in (self, other):
-            for key, values in one._sums.items():
-                merged._sums[key] = merged._sums.get(key, 0) + values
-                merged._counts[key] = merged._counts.get(key, 0) + one._counts[key]
+        for states in (self, other):
+            merged.add(*states.sums)
         return merged
 
     def result(self, queries: Collection[Hashable] | None = None) -> Means:

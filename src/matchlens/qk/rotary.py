@@ -19,7 +19,7 @@ from torch import Tensor
 
 from matchlens.models.qk import QK
 from matchlens.parts import Part
-from matchlens.qk.factors import factors
+from matchlens.qk.algebra import factors
 from matchlens.qk.mean_logits import DIRECTIONS
 
 BESIDE = (
@@ -207,10 +207,6 @@ def allowed(
     shares: Float[np.ndarray, " distance"], forbidden: Bool[np.ndarray, " distance"]
 ) -> Float[np.ndarray, " distance"] | None:
     """The shares of the distances that a layer allows; None where it allows none of them.
-
-    Args:
-        shares: of each distance.
-        forbidden: whether the layer forbids it.
 
     >>> allowed(np.array([0.5, 0.25, 0.25]), np.array([True, False, False]))
     array([0. , 0.5, 0.5])

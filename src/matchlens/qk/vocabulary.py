@@ -11,8 +11,7 @@ from torch import Tensor
 
 from matchlens.errors import InputError
 from matchlens.models.qk import QK
-from matchlens.qk.algebra import check_head
-from matchlens.qk.factors import factors
+from matchlens.qk.algebra import check_head, factors
 
 BLOCK = 1 << 23  # logits in memory at a time
 

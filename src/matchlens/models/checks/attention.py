@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, Watch
 from matchlens.models.attention_probe import AttentionProbe
-from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item
+from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item, Worst
 from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
-from matchlens.models.family import Family, splittable
+from matchlens.models.family import Family
 from matchlens.models.part_layout import PartLayout
 from matchlens.models.shared_layer import Counts, SharedLayer
 from matchlens.parts import NAMED, Part
+from matchlens.plan import LayerCut
 
 CARRIED = (Removal((Part.D,), (Part.Q,)), Removal((Part.Q,), (Part.D,)))
 """Directions that are cut in every layer; a causal model has one of them, and 0 comes of both."""
@@ -32,7 +33,7 @@ def calls(trial: Trial) -> Iterator[Item]:
 
 
 @dataclass
-class _Seen:
+class _Shown:
     """Attention weights by layer, as often as they were shown."""
 
     layers: dict[int, list[Tensor]] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class _Seen:
 def maps(trial: Trial) -> Iterator[Item]:
     """Each head's rows are the library's, head by head, where they are cut and where measured."""
     family, batch = trial.family, trial.both
-    watched, measured = _Seen(), _Seen()
+    watched, measured = _Shown(), _Shown()
     walk(family, batch, watch=watched.watch)
     walk(family, batch, probe=measured.probe)
     yield from _ahead(trial)
@@ -80,7 +81,7 @@ def _ahead(trial: Trial) -> Iterator[Item]:
         yield Item("ahead", seen, exactly=0, said=said)
 
 
-def _shapes(shown: _Seen, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
+def _shapes(shown: _Shown, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
     pairs, tokens = batch.parts.shape
     wrong = []
     for layer, at in enumerate(rows):
@@ -92,7 +93,7 @@ def _shapes(shown: _Seen, family: Family, batch: EncodedBatch, rows: Sequence[sl
     return Item("attention_shapes", len(wrong), exactly=0, said=text)
 
 
-def _maps(name: str, trial: Trial, shown: _Seen, rows: Sequence[slice]) -> Item:
+def _maps(name: str, trial: Trial, shown: _Shown, rows: Sequence[slice]) -> Item:
     """The largest difference to the library's maps, on rows of tokens, in all columns."""
     dtype = trial.reranker.dtype
     most = MAPS[dtype]
@@ -103,7 +104,7 @@ def _maps(name: str, trial: Trial, shown: _Seen, rows: Sequence[slice]) -> Item:
             f"{len(own)}"
         )
         return Item(name, None, most=most, said=text)
-    real, worst, text = trial.both.mask.cpu(), 0.0, ""
+    real, worst = trial.both.mask.cpu(), Worst(most)
     for layer, expected in enumerate(own):
         weights, wanted = shown.layers[layer][0], expected[:, :, rows[layer]]
         if weights.shape != wanted.shape:
@@ -112,13 +113,12 @@ def _maps(name: str, trial: Trial, shown: _Seen, rows: Sequence[slice]) -> Item:
             return Item(name, None, most=most, said=text)
         at = real[:, rows[layer]]
         ours, theirs = (map_.transpose(1, 2)[at].transpose(0, 1) for map_ in (weights, wanted))
-        apart = _apart(ours, theirs, dtype)
-        head = int(apart.nan_to_num(torch.inf).argmax())
-        if not text and not float(apart[head]) <= most:  # the first: what is above it follows
-            text = _told(layer, head, _apart(ours[head], theirs, dtype), most)
-            text += _padding(weights, trial.both, at, most)
-        worst = worst if float(apart[head]) <= worst else float(apart[head])
-    return Item(name, worst, most=most, said=f"{text} (at most {most:.2g} expected)")
+        differences = _apart(ours, theirs, dtype)
+        head = int(differences.nan_to_num(torch.inf).argmax())
+        if worst.grows(float(differences[head])):
+            worst.said = _told(layer, head, _apart(ours[head], theirs, dtype), most)
+            worst.said += _padding(weights, trial.both, at, most)
+    return worst.item(name)
 
 
 def _apart(
@@ -157,22 +157,22 @@ def outputs(trial: Trial) -> Iterator[Item]:
     family, batch = trial.family, trial.alone[0]
     layout, states = PartLayout(batch.parts), family.embed(batch)
     middle, most = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
-    worst: dict[str, tuple[float, str]] = {
-        "head_output": (0.0, ""),
-        "direction_output": (0.0, ""),
-    }
+    worst = {name: Worst(most) for name in ("head_output", "direction_output")}
     for layer in range(family.n_layers):
         heads = [Removal(NAMED, None, layer, head) for head in range(family.n_heads)]
         tried = [*CARRIED, *(heads if layer == middle else ())]
-        carried = _carried(family, layer, states, layout)
-        written, states = _written(family, layer, states, layout, [NOTHING, *tried])
-        if not carried or not written:
+        carried = weights_and_values(family, layer, states, layout)
+        cuts = [one.at(layer, family.n_heads, tuple(Part)) for one in (NOTHING, *tried)]
+        below = states.repeat(len(cuts), 1, 1)
+        outputs, out = written(family, layer, below, Call(layout, cuts))
+        if not carried or not outputs:
             what = "head's attention" if not carried else "output of attention"
             text = f"no {what} was seen in layer {layer}"
             yield from (Item(name, None, most=most, said=text) for name in worst)
             return
+        states = out[: len(states)]
         weights, values = carried[0]
-        out = written[0].double().unflatten(0, (len(tried) + 1, -1))
+        out = outputs[0].double().unflatten(0, (len(cuts), -1))
         size = max(float(out[0].abs().max()), torch.finfo(torch.float32).tiny)
         each = _slices(family, layer, weights, values, batch, Removal(NAMED))
         for removal, after in zip(tried, out[1:], strict=True):
@@ -182,43 +182,36 @@ def outputs(trial: Trial) -> Iterator[Item]:
             else:
                 expected = _slices(family, layer, weights, values, batch, removal).sum(1)
             lost = out[0] - after
-            difference = float((lost - expected).abs().max()) / size
+            off = float((lost - expected).abs().max()) / size
             name = "head_output" if is_head else "direction_output"
-            before, text = worst[name]
-            if not text and not difference <= most:
-                text = _lost(removal, layer, lost, each, size, most, difference)
-            worst[name] = before if difference <= before else difference, text
-    for name, (difference, text) in worst.items():
-        yield Item(name, difference, most=most, said=f"{text} (at most {most:.2g} of it expected)")
+            if worst[name].grows(off):
+                worst[name].said = _lost(removal, layer, lost, each, size, most, off)
+    yield from (one.item(name, "of it ") for name, one in worst.items())
 
 
-def _carried(
+def weights_and_values(
     family: Family, layer: int, states: Tensor, layout: PartLayout
 ) -> list[tuple[Tensor, Tensor]]:
-    """Weights and values of a layer's heads, without a cut."""
-    weights_and_values: list[tuple[Tensor, Tensor]] = []
-    probe = weighing(lambda weights, values: weights_and_values.append((weights, values)))
-    cut = NOTHING.at(layer, family.n_heads, tuple(Part))
-    family.layer(layer, states, Call(layout, [cut], probe=probe))
-    return weights_and_values
+    """Attention weights and values of a layer's heads without a cut, as often as they are shown."""
+    shown: list[tuple[Tensor, Tensor]] = []
+    probe = weighing(lambda weights, values: shown.append((weights, values)))
+    uncut = LayerCut.of([], layer, family.n_heads, ())
+    family.layer(layer, states, Call(layout, [uncut], probe=probe))
+    return shown
 
 
-def _written(
-    family: Family, layer: int, states: Tensor, layout: PartLayout, removals: Sequence[Removal]
-) -> tuple[list[Tensor], Tensor]:
-    """What a layer's attention writes under each cut, and the layer's outcome without one."""
-    written: list[Tensor] = []
+def written(family: Family, layer: int, states: Tensor, call: Call) -> tuple[list[Tensor], Tensor]:
+    """What a layer's attention writes, as often as it does, and the layer's outcome."""
+    outputs: list[Tensor] = []
 
-    def keep(module: nn.Module, args: object, out: Tensor) -> None:
-        written.append(out)
+    def keep(module: object, args: object, out: Tensor) -> None:
+        outputs.append(out)
 
     hook = family.output(layer).register_forward_hook(keep)
-    cuts = [removal.at(layer, family.n_heads, tuple(Part)) for removal in removals]
     try:
-        out = family.layer(layer, states.repeat(len(cuts), 1, 1), Call(layout, cuts))
+        return outputs, family.layer(layer, states, call)
     finally:
         hook.remove()
-    return written, out[: len(states)]
 
 
 def _slices(
@@ -269,15 +262,12 @@ CUTS = (
 
 
 def apart(trial: Trial) -> Iterator[Item]:
-    """Where layers come apart: what conditions share is computed once, and is what the library's
-    own layer makes of each.
-    """
+    """What conditions share, computed once, is what the library's own layer makes of each."""
     family, batch = trial.family, trial.both
-    split = splittable(family)
-    if split is None:
+    if not family.splittable:
         return
     most, layout, last = OUTPUTS[trial.reranker.dtype], PartLayout(batch.parts), family.n_layers - 1
-    worst, text = 0.0, ""
+    worst = Worst(most)
     for layer, (states, uncut) in enumerate(itertools.pairwise(trial.entering[0])):
         parts = family.score_parts if layer == last else tuple(Part)
         cuts = [removal.at(layer, family.n_heads, parts) for removal in (NOTHING, *CUTS)]
@@ -286,21 +276,18 @@ def apart(trial: Trial) -> Iterator[Item]:
         below = states.repeat(len(CUTS), 1, 1)
         own = torch.cat([uncut, family.layer(layer, below, Call(layout, cuts[1:], rows))])
         real = (layout.row_parts(rows).repeat(len(cuts), 1) < len(Part))[..., None]
-        shared = SharedLayer(split, layer, states, layout, Counts())
+        shared = SharedLayer(family, layer, states, layout, Counts())
         if layer == last:
-            ways = {"the score's row alone": shared.score(slots, cuts)}
+            outcomes = {"the score's row alone": shared.score(slots, cuts)}
         else:
             whole = shared.whole(slots, cuts)
             base = whole[: len(states)]
-            laid = shared.rows(slots[1:], cuts[1:], [base] * len(cuts[1:]))
-            ways = {"all rows": whole, "the rows that are cut": torch.cat([base, laid])}
+            rows_alone = shared.rows(slots[1:], cuts[1:], [base] * len(cuts[1:]))
+            outcomes = {"all rows": whole, "the rows that are cut": torch.cat([base, rows_alone])}
         size = max(1.0, float((own * real).abs().max()))
-        for way, outcome in ways.items():
+        for which, outcome in outcomes.items():
             difference = float(((outcome - own) * real).abs().max()) / size
-            if not text and not difference <= most:
-                text = (
-                    f"in layer {layer}, {way} computed apart differ from the layer's by "
-                    f"{difference:.2g}"
-                )
-            worst = worst if difference <= worst else difference
-    yield Item("apart", worst, most=most, said=f"{text} (at most {most:.2g} of it expected)")
+            if worst.grows(difference):
+                text = f"in layer {layer}, {which} computed apart differ from the layer's by"
+                worst.said = f"{text} {difference:.2g}"
+    yield worst.item("apart", "of it ")

@@ -114,3 +114,33 @@ class Item:
             seen = float(f"{seen:.3g}") if math.isfinite(seen) else None
         what = WHAT.get(self.name) or GATED[self.name]
         return {"what": what, "seen": seen, "expected": self.expected, "ok": self.ok}
+
+
+def within(name: str, seen: float, most: float, said: str, of: str = "") -> Item:
+    """A question whose answer is a number that should be small, with its bound in the words."""
+    return Item(name, seen, most=most, said=f"{said} (at most {most:.2g} {of}expected)")
+
+
+@dataclass
+class Worst:
+    """The largest difference so far, and the first that is too large, in words.
+
+    The first one is told, since layers above a wrong one are wrong for that reason alone.
+
+    Args:
+        most: the largest difference that will do.
+    """
+
+    most: float
+    seen: float = 0.0
+    said: str = ""
+
+    def grows(self, difference: float) -> bool:
+        """Take a difference, NaN as the largest; True for the first that is too large."""
+        if not difference <= self.seen and not math.isnan(self.seen):
+            self.seen = difference
+        return not self.said and not difference <= self.most
+
+    def item(self, name: str, of: str = "") -> Item:
+        """The answer to a question."""
+        return within(name, self.seen, self.most, self.said, of)

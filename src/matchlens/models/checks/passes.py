@@ -24,28 +24,16 @@ from matchlens.models.part_layout import PartLayout
 from matchlens.parts import Part
 from matchlens.plan import HOWS, LayerCut
 
+_LATE = "A tax return is due in spring, and a late one is fined."
 PAIRS = (  # both begin with one word: a convolution may let CLS read it beside the attention
     Pair("check", "a", "how long do tortoises live", "Many tortoises live for over a century.", 1),
-    Pair(
-        "check",
-        "b",
-        "how hot is boiling water",
-        "A tax return is due in spring, and a late one is fined.",
-        0,
-    ),
+    Pair("check", "b", "how hot is boiling water", _LATE, 0),
 )
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Parts whose rows no longer read some parts' columns; unlike a cut's text, also ``OTHER``.
-
-    Args:
-        rows: whose rows.
-        columns: whose columns, None for all.
-        layer: in which layer, None for all.
-        head: of which head, None for all.
-    """
+    """Parts whose rows no longer read some parts' columns; unlike a cut's text, also ``OTHER``."""
 
     rows: tuple[Part, ...] = ()
     columns: tuple[Part, ...] | None = None
@@ -195,6 +183,10 @@ def scored(
     return score(family, batch, walk(family, batch, removal))
 
 
+def look_on(weights: Tensor, values: Tensor) -> None:
+    """A watch that does nothing: a watched layer forms its weights, as one that is cut does."""
+
+
 def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
     """A probe whose sums are the attention weights themselves: a column for each token.
 
@@ -217,9 +209,7 @@ class Trial:
     """A loaded model on the built-in pairs; what several questions need is run once.
 
     Args:
-        reranker: the model.
         both: the pairs in one batch, padded where their lengths differ.
-        turned: the same in the other order.
         alone: each pair in a batch of its own.
     """
 
@@ -251,9 +241,7 @@ class Trial:
 
     @cached_property
     def entering(self) -> tuple[list[Tensor], int]:
-        """What both pairs bring to each layer, and last the outcome, without a cut; calls of the
-        attention function for it.
-        """
+        """Uncut states of both pairs below each layer and above the last; attention calls made."""
         before, layout = Counter.calls, PartLayout(self.both.parts)
         states = [self.family.embed(self.both)]
         for layer in range(self.family.n_layers):

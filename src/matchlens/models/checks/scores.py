@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matchlens.batching import EncodedBatch, collate
+from matchlens.batching import collate
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
-from matchlens.models.checks.item import HALF, SCORES, Item
-from matchlens.models.checks.passes import Removal, Trial, library, score, scored, walk
+from matchlens.models.checks.item import HALF, SCORES, Item, within
+from matchlens.models.checks.passes import Removal, Trial, library, look_on, score, scored, walk
 from matchlens.parts import Part
 
 SHORT = 16
@@ -39,15 +39,13 @@ def scores(trial: Trial) -> Iterator[Item]:
     difference = _difference(trial.plain, own.scores)
     padded = " with padding" if not bool(trial.both.mask.all()) else ""
     text = f"scores without a cut differ from the library's own by {difference:.2g} logits{padded}"
-    yield Item(
-        "scores_together", difference, most=most, said=f"{text} (at most {most:.2g} expected)"
-    )
+    yield within("scores_together", difference, most, text)
     difference = max(
         _difference(scored(trial.family, pair), library(trial.family, pair).scores)
         for pair in trial.alone
     )
     text = f"scores of a pair alone differ from the library's own by {difference:.2g} logits"
-    yield Item("scores_alone", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
+    yield within("scores_alone", difference, most, text)
     turned = scored(trial.family, trial.turned)
     difference = _difference(turned.flip(0), trial.plain)
     text = f"in a batch turned round the same pairs score otherwise by {difference:.2g} logits"
@@ -83,9 +81,9 @@ def _answers(trial: Trial, logits: Tensor) -> Iterator[Item]:
             (token,) = backend.encode(word, add_special_tokens=False).ids
             expected = expected + sign * last[:, token]
     most = SCORES[reranker.dtype] * trial.scale
-    seen = _difference(trial.plain, expected)
-    said = f"the score is off the logits of {reranker.prompt.relevance} by {seen:.2g}"
-    yield Item("answers", seen, most=most, said=f"{said} (at most {most:.2g} expected)")
+    off = _difference(trial.plain, expected)
+    text = f"the score is off the logits of {reranker.prompt.relevance} by {off:.2g}"
+    yield within("answers", off, most, text)
 
 
 def labels_differ(declared: int, returned: int) -> str:
@@ -95,15 +93,11 @@ def labels_differ(declared: int, returned: int) -> str:
     'its config declares 2 labels and it returns 1 logit a pair'
     """
     return (
-        f"its config declares {_count(declared, 'label')} and it returns "
-        f"{_count(returned, 'logit')} a pair, so that nobody knows which is relevance (write the "
+        f"its config declares {declared} label{'s' * (declared != 1)} and it returns {returned} "
+        f"logit{'s' * (returned != 1)} a pair, so that nobody knows which is relevance (write the "
         "right id2label or num_labels into config.json, or save the head that the model was "
         "trained with)"
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def bites(trial: Trial) -> Iterator[Item]:
@@ -114,18 +108,14 @@ def bites(trial: Trial) -> Iterator[Item]:
     direction, layer = _last_reading(trial)
     cut = trial.onwards(layer, direction)
     # without a cut, both ways: weights that somebody sees are rounded as weights that are cut
-    uncut = trial.entering[0][-1], trial.onwards(layer, watch=_look_on)
+    uncut = trial.entering[0][-1], trial.onwards(layer, watch=look_on)
     moved = score(family, trial.both, cut)
     difference = min(_difference(moved, score(family, trial.both, out)) for out in uncut)
     # In half precision scores are coarse: look at what they are read off.
     if difference == 0 and trial.reranker.dtype in HALF:
         difference = min(_difference(cut, out) for out in uncut)
-    yield Item(
-        "one_cut",
-        difference,
-        above=0,
-        said=f"cutting {direction} in layer {layer} changes no score",
-    )
+    text = f"cutting {direction} in layer {layer} changes no score"
+    yield Item("one_cut", difference, above=0, said=text)
 
 
 def _last_reading(trial: Trial) -> tuple[Removal, int]:
@@ -142,10 +132,6 @@ def _last_reading(trial: Trial) -> tuple[Removal, int]:
     return Removal(family.score_parts), family.n_layers - 1
 
 
-def _look_on(weights: Tensor, values: Tensor) -> None:
-    """Weights are written out where somebody looks on."""
-
-
 def _blind(trial: Trial, rows: Removal) -> Item:
     """The rows that the score reads -> All, in all layers."""
     # Where they are tokens of the query or the passage themselves (mean pooling, or a decoder
@@ -157,7 +143,7 @@ def _blind(trial: Trial, rows: Removal) -> Item:
         scores_cut = scored(family, trial.both, rows)
         difference, most = _difference(scores_cut[:1], scores_cut[1:]), tolerance * trial.scale
         text = f"with {rows} cut, two different pairs still differ by {difference:.2g} logits"
-        return Item("blind", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
+        return within("blind", difference, most, text)
     batch, everything = trial.alone[0], Removal(tuple(Part))
     (place,) = torch.nonzero(batch.parts[0] == Part.D)[0].tolist()
     ids = batch.input_ids.clone()
@@ -170,7 +156,7 @@ def _blind(trial: Trial, rows: Removal) -> Item:
     most = tolerance * max(1.0, float(before.abs().max()))
     difference = _difference(before[others], after[others])
     text = f"with {rows} cut, a token still changes the outcome of others by {difference:.2g}"
-    return Item("blind", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
+    return within("blind", difference, most, text)
 
 
 def token_types(trial: Trial) -> Iterator[Item]:
@@ -187,22 +173,19 @@ def token_types(trial: Trial) -> Iterator[Item]:
         text = f"the model has {len(tables[0])} token types and is fed none"
         yield Item("token_types_felt", 0, above=0, said=text)
         return
-    flipped = _flipped(trial.both)
+    types = trial.both.token_type_ids
+    turned = torch.where(trial.both.parts == Part.D, 1 - types, types)
+    flipped = replace(trial.both, token_type_ids=turned)
     ours, own = scored(family, flipped), library(family, flipped).scores
     most = SCORES[trial.reranker.dtype] * max(1.0, float(own.abs().max()))
     difference = _difference(ours, own)
     flipping = "with the passage's token types flipped"
     text = f"{flipping}, scores differ from the library's by {difference:.2g}"
-    yield Item("token_types", difference, most=most, said=f"{text} (at most {most:.2g} expected)")
+    yield within("token_types", difference, most, text)
     if not torch.equal(tables[0][0], tables[0][1]):  # two equal types cannot be told apart
         difference = min(_difference(ours, trial.plain), _difference(own, trial.library.scores))
         text = "flipping the passage's token types changes no score: they are not fed to the model"
         yield Item("token_types_felt", difference, above=0, said=text)
-
-
-def _flipped(batch: EncodedBatch) -> EncodedBatch:
-    types = batch.token_type_ids
-    return replace(batch, token_type_ids=torch.where(batch.parts == Part.D, 1 - types, types))
 
 
 def _difference(one: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> float:

@@ -11,8 +11,7 @@ from matchlens.errors import InputError
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import PAIRS
 from matchlens.models.folder import smallest
-from matchlens.models.prompted import answer
-from matchlens.models.templates import messages, template_suffix
+from matchlens.models.prompted import answer, messages, template_suffix
 from matchlens.parts import Part
 from matchlens.tokenizing import guarded
 
