@@ -13,7 +13,6 @@ from typer.core import TyperCommand
 
 from matchlens.cli import (
     checking,
-    comparing,
     explaining,
     job,
     reproduce,
@@ -72,7 +71,7 @@ def commands() -> dict[str, Command]:
         **studies,
         "explain": Command(explaining.ExplainSettings, explaining.HELP, explaining.explain),
         "study": Command(study.WholeSettings, study.HELP, study.study),
-        "compare": Command(comparing.CompareSettings, comparing.HELP, comparing.compare),
+        "compare": Command(study.CompareSettings, study.COMPARE_HELP, study.compare),
         "report": Command(study.ReportSettings, study.REPORT_HELP, study.report),
         "rerun": Command(rerunning.RerunSettings, rerunning.HELP, rerunning.rerun),
         "reproduce": Command(reproduce.ReproduceSettings, reproduce.HELP, reproduce.reproduce),

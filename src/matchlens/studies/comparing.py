@@ -20,7 +20,7 @@ from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
 from matchlens.studies.attention.contrasts import EARLIER, is_earlier
 from matchlens.studies.cuts.cut_modes import starred
-from matchlens.studies.cuts.cut_study import RANDOM
+from matchlens.studies.cuts.measuring import RANDOM
 
 RANKING = ("measure", "rel", "rank_easy", "pairs_run", "most_pairs")
 """Options that must agree where rankings are tested against each other."""

@@ -37,7 +37,8 @@ from matchlens.studies.common import (
     tolerance,
 )
 from matchlens.studies.cuts.cut_modes import expand_modes, note, reason
-from matchlens.studies.cuts.cut_study import Scored, conditions_of, score_table, sets_option
+from matchlens.studies.cuts.cut_study import conditions_of, sets_option
+from matchlens.studies.cuts.measuring import Scored, score_table
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
 
@@ -498,7 +499,7 @@ def look(
         [row for row in records(tables["cuts"]) if why[str(row["cut"])] is None],
         columns=tables["cuts"].columns,
     )
-    more += note(list(why.values()))
+    more += note(why.values())
     if model.cls_note:
         more.append(model.cls_note)
     tables["heads"] = head_table(model.family.n_layers, model.family.n_heads, matching)

@@ -24,8 +24,8 @@ from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate,
 from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
-from matchlens.studies.common import Execution, half, relevant_grade
-from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
+from matchlens.studies.common import Execution, half, ranked, relevant_grade, tolerance
+from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run
 from matchlens.studies.cuts.sweeps import MOST, select
 
 if TYPE_CHECKING:
@@ -109,9 +109,8 @@ def screen(
         raise InputError(f"others is {others}; expected 1 or more gates to check the screen by")
     settings = Settings("default", measure, rel, tie_tol, seed=seed, most_pairs=most_pairs)
     used, rows = pairs_run(pairs, settings)
-    parsed, tol, queries, left_out = prepare(
-        used, measure, relevant_grade(pairs, rel), tie_tol, model.dtype, False
-    )
+    tol = tolerance(tie_tol, model.dtype)
+    parsed, queries, left_out = ranked(used, measure, relevant_grade(pairs, rel))
     gating.check_gates(model)
     started = time.perf_counter()
     held = tempfile.TemporaryDirectory(

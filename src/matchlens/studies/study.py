@@ -27,10 +27,9 @@ from matchlens.studies.circuits.circuits import checked_halves, circuits, docume
 from matchlens.studies.claims.claims import claims
 from matchlens.studies.claims.evidence import evidence, evidence_cuts
 from matchlens.studies.common import ranked, relevant_grade
-from matchlens.studies.cuts.ablation import ablation
 from matchlens.studies.cuts.controls import control_conditions, controls
 from matchlens.studies.cuts.cut_modes import expand_modes
-from matchlens.studies.cuts.cut_study import conditions_of
+from matchlens.studies.cuts.cut_study import ablation, conditions_of
 from matchlens.studies.cuts.sweeps import WHOLE_HEAD, sweep, sweep_points
 from matchlens.studies.looking import look
 from matchlens.studies.presets import Preset

@@ -28,9 +28,9 @@ from matchlens.studies.attention.contrasts import (
     shared,
 )
 from matchlens.studies.attention.watching import Reader, Values
-from matchlens.studies.common import Execution, half_of, ranked
-from matchlens.studies.cuts.cut_study import corrected, measured, prepare
+from matchlens.studies.common import TIE_TOL, Execution, half_of, ranked
 from matchlens.studies.cuts.head_sets import against, possible, set_conditions
+from matchlens.studies.cuts.measuring import corrected, measured
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)
@@ -369,10 +369,10 @@ def cut(
         )
         conditions |= more
         points += about
-    parsed, tol, queries, _ = prepare(used, measure, rel, None, model.dtype, False)
+    parsed, queries, _ = ranked(used, measure, rel)
     out = execution(used.pairs, conditions, seed=seed)
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
-    table, _ = measured(out, queries, parsed, tol, seed, families)
+    table, _ = measured(out, queries, parsed, TIE_TOL[model.dtype], seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)
     names = ["set", "direction", "how", "draw", "cut", "shared", "mass"]
     drawn = pd.DataFrame(points, columns=names)

@@ -53,7 +53,7 @@ from matchlens.studies.common import (
     run_options,
     truncation_note,
 )
-from matchlens.studies.cuts.cut_study import score_table
+from matchlens.studies.cuts.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 

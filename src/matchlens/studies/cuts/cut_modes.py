@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -242,7 +242,7 @@ def feasible(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table[table["impossible"].isna()]).reset_index(drop=True)
 
 
-def note(reasons: Sequence[str | None]) -> list[str]:
+def note(reasons: Iterable[str | None]) -> list[str]:
     """The note on conditions that can remove nothing."""
     known = [why for why in reasons if why is not None]
     if not known:

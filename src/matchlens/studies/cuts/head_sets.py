@@ -280,7 +280,8 @@ def head_sets(
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
     if len(feasible(table)) < len(table):
         raise InputError(
-            f"a direction cannot be cut: {'; '.join(note(done.reasons))}; leave this direction out"
+            f"a direction cannot be cut: {'; '.join(note(done.reasons.values()))}; leave this "
+            "direction out"
         )
     queries = done.queries[done.queries["cut"].isin(["", *named])]
     options = {
