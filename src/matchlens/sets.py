@@ -65,11 +65,7 @@ def cut_sets(
 
 
 def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
-    """Sets of cuts from JSON texts of one set each, as :func:`set_texts` writes them.
-
-    Raises:
-        InputError: if a text is no set.
-    """
+    """Sets of cuts from JSON texts of one set each, as :func:`set_texts` writes them."""
     listed = []
     for text in texts:
         try:

@@ -47,13 +47,7 @@ class DemoSettings(Out, Queries, Cuts, Seed, Quiet):
 
 @dataclass(frozen=True)
 class Command:
-    """A command.
-
-    Args:
-        settings: the class of its options.
-        help: what ``--help`` prints.
-        run: runs it; a status other than 0 is returned.
-    """
+    """A command."""
 
     settings: type[Settings]
     help: str

@@ -62,11 +62,7 @@ class Job:
         return [self.redraw(self.settings.seed + step) for step in range(1, number + 1)]
 
     def check_ranking(self, *, easy: bool = True) -> None:
-        """Check, before the model is loaded, that the ranking of some query can move the measure.
-
-        Args:
-            easy: whether easy negatives may stand in the rankings.
-        """
+        """Check, before the model is loaded, that some ranking can move the measure."""
         from matchlens.studies.common import ranked
 
         rank_easy = easy and self.inputs.rank_easy
@@ -242,13 +238,7 @@ def check_model_options(settings: ModelSettings) -> None:
 
 
 def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
-    """Check every option that can be checked without loading the model, and draw the pairs.
-
-    Args:
-        command: the command's name.
-        settings: the study's options, with its own defaults filled in.
-        typed: the command's options as they were typed, for the manifest.
-    """
+    """Check every option that can be checked without loading the model, and draw the pairs."""
     from matchlens.models.folder import check_dtype, check_length
     from matchlens.ranking import parse_measure
     from matchlens.results import MANIFEST, check_folder

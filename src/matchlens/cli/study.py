@@ -193,14 +193,7 @@ class Whole:
         redraws: Sequence[PairSet] = (),
         after: Callable[[Mapping[str, Result]], None] | None = None,
     ) -> None:
-        """Run the studies, save each as soon as it is done, then write the page.
-
-        Args:
-            job: the model and the pairs.
-            base: the folder of the model before fine-tuning, if any.
-            redraws: other draws of the sample, for the claims.
-            after: called with the results by study before the page is written.
-        """
+        """Run the studies, save each as soon as it is done, then write the page."""
         out, size = job.settings.out, self.settings.size
         with job.running() as (model, runner):
             from matchlens.models.base import load_base

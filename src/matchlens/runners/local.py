@@ -135,14 +135,7 @@ def start_deaf(process: BaseProcess) -> None:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process, seen from the driver.
-
-    Args:
-        process: the process.
-        pipe: the driver's end of its pipe.
-        ready: whether it has loaded the model.
-        shard: what it is running.
-    """
+    """A worker process, seen from the driver."""
 
     process: BaseProcess
     pipe: Connection

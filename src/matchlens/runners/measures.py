@@ -60,12 +60,7 @@ class MeasurementRequest:
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention meters' rows.
-
-    Args:
-        names: meters and companions, by :mod:`matchlens.meters.names`.
-        own: names of parts of one's own, measured beside the five others.
-    """
+    """The attention meters' rows."""
 
     names: tuple[str, ...]
     own: tuple[str, ...] = ()
@@ -94,11 +89,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Received:
-    """What every place of a pair receives.
-
-    Args:
-        places: of the longest pair.
-    """
+    """What every place of a pair receives."""
 
     places: int
 
@@ -200,11 +191,7 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class InProcess:
-    """A meter that is there already and keeps its own numbers: for runs in this process alone.
-
-    Args:
-        meter: what watches the untouched model.
-    """
+    """A meter that is there already and keeps its own numbers: for runs in this process alone."""
 
     meter: Meter
 

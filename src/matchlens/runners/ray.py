@@ -53,13 +53,7 @@ TRIES = 4
 
 
 class RayWorker:
-    """An actor: holds the model, and the task that it is at.
-
-    Args:
-        spec: how it loads the model, as JSON.
-        threads: of its own; torch's default where 0.
-        device: where the model runs, where the spec leaves that open.
-    """
+    """An actor: holds the model, and the task that it is at."""
 
     def __init__(self, spec: str, threads: int, device: str) -> None:
         if threads:
@@ -100,12 +94,7 @@ def versions() -> tuple[str, ...]:
 
 @dataclass
 class _Worker:
-    """A worker, and what it is at.
-
-    Args:
-        actor: Ray's handle.
-        shard: the shard in work; None while it loads the model.
-    """
+    """A worker, and what it is at."""
 
     actor: Any
     shard: Shard | None = None

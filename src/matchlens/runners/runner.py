@@ -103,13 +103,7 @@ class Executor(Protocol):
         stop: Stop,
         progress: Progress | None,
     ) -> Iterator[tuple[Shard, Outcome]]:
-        """The outcomes of shards as they come, in any order; it starts none after a stop.
-
-        Args:
-            task: what is run.
-            stop: says whether a person wants to stop.
-            progress: called with the pairs done of the shard that is run, where it is run here.
-        """
+        """The outcomes of shards as they come, in any order; it starts none after a stop."""
         ...
 
     def close(self) -> None:

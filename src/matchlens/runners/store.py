@@ -52,11 +52,7 @@ class Store:
         return self.folder / f"{number:06d}.shard"
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
-        """The outcome of a shard, None where it is not there.
-
-        Raises:
-            DamagedError: if it is there, and is not what was written.
-        """
+        """The outcome of a shard, None where it is not there."""
         try:
             with Folder.open(self.folder.parent) as parent:
                 raw = parent.read(f"{self.folder.name}/{self.path(number).name}", MOST_SHARD)
@@ -111,11 +107,7 @@ def kept_shards(folder: Folder, key: str) -> int:
 
 
 def clear(folder: Folder, key: str, *, shards: bool) -> None:
-    """Delete the half-written files of a task, and its shards, by their names.
-
-    Args:
-        shards: whether the shards go, too.
-    """
+    """Delete the half-written files of a task, and its shards, by their names."""
     with folder.folder(key) as of_task:
         for entry in of_task.entries():
             is_ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
@@ -159,9 +151,6 @@ class Work:
         """Lock a results folder for a run, new or to be continued.
 
         What a killed run has left half-written is cleared away.
-
-        Args:
-            out: the results folder; it need not exist.
         """
         lock = Lock.take(out, inside=False)
         try:
@@ -211,11 +200,7 @@ class Work:
         self.leave()
 
     def leave(self) -> int:
-        """Unlock the folder, and keep the shards that are done; without any, nothing is left.
-
-        Returns:
-            The number of shards kept.
-        """
+        """Unlock the folder, and keep the shards that are done; without any, nothing is left."""
         kept = self.kept
         if not kept:
             self._clear(shards=True)

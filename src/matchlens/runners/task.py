@@ -92,13 +92,7 @@ def _text(cut: object) -> str:
 
 
 class BoundTask:
-    """A task made ready on a model; its shards run one by one.
-
-    Args:
-        model: a loaded reranker.
-        task: the task.
-        plan: the conditions' plan, where it is there already.
-    """
+    """A task made ready on a model; its shards run one by one."""
 
     def __init__(self, model: Reranker, task: Task, plan: Plan | None = None) -> None:
         self.model, self.task = model, task

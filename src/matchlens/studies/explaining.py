@@ -117,21 +117,7 @@ def explain_pairs(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Explain a margin as :func:`explain` does, with the options of :class:`Sharing`.
-
-    Args:
-        ready: a loaded reranker.
-        pairs: one query with its passages.
-        compare: the numbers of the passages A and B.
-        sharing: how the margin is shared out.
-        swap: whether cuts are made at all; they cannot be where the sharing has cuts.
-        seed: of the random sets of cuts.
-        progress: called with steps done and steps in all.
-
-    Raises:
-        InputError: if a cut of the sharing puts something in by which no margin can be shared out,
-            or a pair cannot be encoded.
-    """
+    """Explain a margin as :func:`explain` does, with the options of :class:`Sharing`."""
     started = time.perf_counter()
     own = own_parts(pairs)
     bound_cuts = [*bound({"": sharing.cuts}, own)[""]]
@@ -244,11 +230,7 @@ class _Steps:
 
 
 def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSet) -> list[Pair]:
-    """The pairs, each passage with its id or its number.
-
-    Raises:
-        InputError: if there are fewer than two, two have one id, or one is of another query.
-    """
+    """The pairs, each passage with its id or its number."""
     if len(passages) < 2:
         raise InputError(
             f"{len(passages)} passages came; expected two or more, so that one ranks above another"
@@ -277,25 +259,13 @@ def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSe
 
 
 def check_points(points: int) -> None:
-    """Refuse a number of points that cannot be used.
-
-    Raises:
-        InputError: if it is not from 1 to 256.
-    """
+    """Refuse a number of points that cannot be used."""
     if not 1 <= points <= MOST_POINTS:
         raise InputError(f"points is {points}; expected 1 to {MOST_POINTS}")
 
 
 def compared(compare: Sequence[int], count: int) -> tuple[int, int]:
-    """Return the numbers of the passages A and B.
-
-    Args:
-        compare: the two numbers, from 0.
-        count: how many passages there are.
-
-    Raises:
-        InputError: if they are not two different passages.
-    """
+    """Return the numbers of the passages A and B."""
     first, second = compare
     if first == second or not all(0 <= one < count for one in (first, second)):
         raise InputError(
@@ -385,11 +355,7 @@ def _said(model: Reranker, both: tuple[Share, Share], missed: float, tol: float)
 
 
 def _cut_units(margin: pd.DataFrame) -> list[Unit]:
-    """The units that are really cut: all directions and layers, the heads of largest contribution.
-
-    Args:
-        margin: units by kind, the largest contribution first.
-    """
+    """The units that are really cut: directions, layers, and the heads of largest contribution."""
     whole = f"{{{','.join(map(str, NAMED))}}}->All"
     other = str(Part.OTHER)
     made = []

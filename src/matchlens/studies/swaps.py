@@ -28,13 +28,7 @@ SEARCHED = ("direction", "head_direction")
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of attention that can be cut.
-
-    Args:
-        kind: ``direction``, ``layer``, ``head`` or ``head_direction``.
-        unit: its name in the tables.
-        cut: what cutting it cuts.
-    """
+    """A unit of attention that can be cut."""
 
     kind: str
     unit: str
@@ -103,14 +97,6 @@ def smallest_swap(
     moves the margin most; at the end, units without which the passages are still swapped are
     taken out. No set blinds the rows that the score reads.
 
-    Args:
-        model: a loaded reranker.
-        pairs: the two passages.
-        units: what can be cut.
-        margins: the margin under each unit's condition, and without a cut (``""``), logits.
-        tol: scores closer than this are tied.
-        seed: of the random sets.
-
     Source: science 9.
     """
     search = _Search(model, pairs, margins[""], tol)
@@ -169,12 +155,7 @@ class _Search:
         return [float(first - second) for first, second in both]
 
     def greedy(self, units: Sequence[Unit], single: Mapping[str, float]) -> Swap:
-        """Add the unit that moves the margin most until the passages are swapped, then prune.
-
-        Args:
-            units: those to choose from.
-            single: the margin under each unit alone.
-        """
+        """Add the unit that moves the margin most until the passages are swapped, then prune."""
         chosen: list[Unit] = []
         margins: list[float] = []
         now = self.margin
@@ -207,14 +188,7 @@ class _Search:
 def _random_sets(
     search: _Search, kept: Sequence[Unit], directions: Sequence[Unit], seed: int
 ) -> list[list[Unit]]:
-    """Random sets of as many units in the same layers, none of which blinds the score's rows.
-
-    Args:
-        search: says what blinds them.
-        kept: the set.
-        directions: those that a unit may be drawn from.
-        seed: of the draws.
-    """
+    """Random sets of as many units in the same layers, none of which blinds the score's rows."""
     draw = np.random.default_rng([seed, len(kept)])
     heads = search.model.family.n_heads
     sets: list[list[Unit]] = []

@@ -435,19 +435,7 @@ def outstanding(
     seed: int,
     draws: int = 10_000,
 ) -> tuple[dict[str, tuple[float, float, float]], Evidence]:
-    """Whether marked heads have the higher alignment and contrast, inside their layers.
-
-    Args:
-        heads: a row for each head: layer, alignment, QD-DD.
-        marked: `[head]`, whether it is one of those that shall stand out.
-        resampled: `[resample, head]`, the contrast in resamples of the queries that it is made of;
-            it is tested, too, where it is known.
-        seed: of the permutations.
-        draws: permutations.
-
-    Returns:
-        By quantity what :func:`inside_layers` returns, and the evidence that both are higher.
-    """
+    """Whether marked heads have the higher alignment and contrast, inside their layers."""
     layers = np.array([row["layer"] for row in heads], dtype=np.int64)
     tests = {}
     for name, what in (("alignment", "alignment"), ("QD-DD", "contrast QD-DD")):

@@ -135,12 +135,7 @@ def _measure(
 
 
 class Reader:
-    """Reads a meter between two parts from its array; what was read last is cached.
-
-    Args:
-        arrays: the meters' arrays by name.
-        parts: their row and column parts.
-    """
+    """Reads a meter between two parts from its array; what was read last is cached."""
 
     def __init__(self, arrays: Mapping[str, PairArray], parts: Sequence[AnyPart] = PARTS) -> None:
         self.arrays, self.parts = arrays, tuple(parts)

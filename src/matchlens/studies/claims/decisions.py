@@ -219,12 +219,7 @@ class Changes:
         )
 
     def needed(self, cut: str, times: float) -> int | None:
-        """About how many queries would show what the cut does: an effect, or none.
-
-        Args:
-            cut: the cut.
-            times: the factor by which the correction over the claims multiplies p.
-        """
+        """About how many queries would show what the cut does: an effect, or none."""
         change, inside = self.of[cut], self.margin * self.better
         none = inside - np.sign(change.mean()) * change
         counts = [

@@ -382,11 +382,7 @@ def ablation(
 
 
 def trec_runs(result: Result) -> dict[str, str]:
-    """A TREC run for every cut, and the index that says which is which.
-
-    Returns:
-        File name to content: ``runs/0000.run`` and so on, and ``runs/index.tsv``.
-    """
+    """A TREC run for every cut, and the index that says which is which."""
     pairs = result.pairs
     several = len(set(pairs["collection"])) > 1
     names = [
