@@ -133,7 +133,11 @@ def progress(
     parts: Callable[[], Sequence[tuple[str, float]]] | None = None,
     pace: Callable[[], float] | None = None,
 ) -> Iterator[Reports | None]:
-    """Show a bar with the time left on stderr, where that is a terminal."""
+    """Show a bar with the time left on stderr, where that is a terminal.
+
+    ``parts`` returns the parts of the work (see :class:`Course`), ``pace`` how much of it is done
+    in a second, about, where these are known.
+    """
     if quiet or not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""How a worker loads the model that the driver has: the same files, or it says that they differ."""
+"""How a worker loads the driver's model: from the same files, or it is refused."""
 
 from __future__ import annotations
 

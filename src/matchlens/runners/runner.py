@@ -92,7 +92,7 @@ class Runner(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Who runs the shards."""
+    """Runs the shards of a task."""
 
     def outcomes(
         self,
@@ -103,11 +103,14 @@ class Executor(Protocol):
         stop: Stop,
         progress: Progress | None,
     ) -> Iterator[tuple[Shard, Outcome]]:
-        """The outcomes of shards as they come, in any order; it starts none after a stop."""
+        """The outcomes of shards as they come, in any order; none is started after a stop.
+
+        ``progress`` is called with the pairs done of a shard that is run in this process.
+        """
         ...
 
     def close(self) -> None:
-        """Let go of all that it holds."""
+        """Release everything that it holds."""
         ...
 
 
@@ -158,9 +161,7 @@ class ShardedRunner:
         puts in goes with each shard.
 
         Raises:
-            InputError: if a cut does not fit the model, a pair cannot be run, a score is not
-                finite, or a shard cannot be kept.
-            Stopped: if a person stopped it; what was done is kept.
+            Stopped: if a person stopped it; finished shards are kept.
             ValueError: if a measurement is requested and the untouched model is not run.
         """
         budget = checked_budget(model, batch_tokens)
@@ -303,7 +304,7 @@ class _Tokenized:
         return cls(pairs, tokens, others, joined, full, own)
 
     def check(self, plan: Plan) -> None:
-        """See that some pair has a token of every part of one's own that is cut."""
+        """Check that some pair has a token of every user-defined part that is cut."""
         if empty := [part.name for part in plan.own if not self.own[part.name]]:
             raise InputError(
                 f"no token of any of the {len(self.pairs)} pairs belongs to part {empty[0]}: its "
@@ -370,21 +371,19 @@ class _MemoryStore:
 
 
 class _Done:
-    """Says how many pairs are done: at once what is kept, then batch by batch or shard by shard."""
+    """Reports the pairs that are done: at once those of kept shards, then batch by batch."""
 
-    def __init__(self, sizes: Sequence[int], there: set[int], progress: Progress | None) -> None:
+    def __init__(self, sizes: Sequence[int], kept: set[int], progress: Progress | None) -> None:
         self._sizes, self._progress = sizes, progress
-        self._done = sum(sizes[number] for number in there)
+        self._done = sum(sizes[number] for number in kept)
         self._total = sum(sizes)
         self.within(0, 0)  # so that the total is shown, and time is counted, from the start
 
     def within(self, done: int, of: int) -> None:
-        """Some pairs of the shard in work are done."""
         if self._progress is not None and (done < of or not of):
             self._progress(self._done + done, self._total)
 
     def whole(self, number: int) -> None:
-        """A shard is done, and kept."""
         self._done += self._sizes[number]
         if self._progress is not None:
             self._progress(self._done, self._total)
@@ -412,7 +411,7 @@ class _Gathered:
         self._devices: set[str] = set()
 
     def lower(self, used: int) -> None:
-        """Take the budget of a shard; a smaller one than before is said."""
+        """Take the budget of a shard, and warn where it is smaller than before."""
         if used < self.budget:
             self.budget = used
             warnings.warn(

@@ -169,7 +169,7 @@ class Work:
         return work
 
     def _agree(self, about: Mapping[str, object], shown: str) -> None:
-        """See that the unfinished run that is there, if one is, is this one."""
+        """Check that an unfinished run in the folder, if there is one, is this run."""
         folder = self._lock.work
         try:
             before = parsed_json(folder.read(RUN_FILE, MOST_MANIFEST))
@@ -195,12 +195,12 @@ class Work:
                     clear(self._shards, entry.name, shards=shards)
 
     def finish(self) -> None:
-        """All is saved: delete what the run needed, and unlock the folder."""
+        """Delete what the run needed, and unlock the folder."""
         self._clear(shards=True)
         self.leave()
 
     def leave(self) -> int:
-        """Unlock the folder, and keep the shards that are done; without any, nothing is left."""
+        """Unlock the folder; keep finished shards and return their number. Without any, nothing is left."""
         kept = self.kept
         if not kept:
             self._clear(shards=True)

@@ -143,15 +143,15 @@ def explain_pairs(
     used = shares[first].points
     notes = [
         *ready.notes,
-        *_said(ready, (shares[first], shares[second]), missed, tol),
+        *_notes(ready, (shares[first], shares[second]), missed, tol),
     ]
-    if short := [pairs[n].docid for n, one in enumerate(shares) if one.truncated]:
+    if short := [pairs[n].docid for n, share in enumerate(shares) if share.truncated]:
         ids = ", ".join(f"{docid!r:.40}" for docid in short[:3])
         notes.append(f"{len(short)} of {len(pairs)} passages were cut to the length limit ({ids})")
     table = tables["margin"]
     small = abs(margin) <= tol or missed > SMALL_ERROR * abs(margin)
     table["share"] = np.nan if small else table["contribution"] / margin
-    cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
+    cut, best = pd.DataFrame(columns=["cut", "pair", "score"]), None
     if swap:
         from matchlens.runners import run
 
@@ -172,22 +172,22 @@ def explain_pairs(
         keys = zip(table["kind"], table["unit"], strict=True)
         table["margin_cut"] = [by_key.get(key, np.nan) for key in keys]
         if abs(margin) > tol:  # tied passages have no order to swap
-            found = smallest_swap(ready, both_pairs, units, margins, tol, seed)
+            best = smallest_swap(ready, both_pairs, units, margins, tol, seed)
         steps.step()
     else:
         table["margin_cut"] = np.nan
     table["lost"] = margin - table["margin_cut"]
-    tables["swap"], tables["random_swaps"] = Swap.tables(found)
+    tables["swap"], tables["random_swaps"] = Swap.tables(best)
     if cut.empty:
         cut = pd.DataFrame(
             {
                 "cut": pd.Series([""] * len(pairs), dtype=object),
                 "pair": np.arange(len(pairs)),
-                "score": [one.integral.score for one in shares],
+                "score": [share.integral.score for share in shares],
             }
         )
-    tokens = np.array([one.tokens for one in shares], dtype=np.int64)
-    truncated = np.array([one.truncated for one in shares], dtype=bool)
+    tokens = np.array([share.tokens for share in shares], dtype=np.int64)
+    truncated = np.array([share.truncated for share in shares], dtype=bool)
     return Result(
         study=NAME,
         identity=identity(ready.identity, pairset),
@@ -200,8 +200,8 @@ def explain_pairs(
             "shared_out": not small,
             "tie_tol": tol,
             "seed": seed,
-            "swapped": found is not None and found.swapped,
-            "swap": [] if found is None else [str(unit.cut) for unit in found.kept],
+            "swapped": best is not None and best.swapped,
+            "swap": [] if best is None else [str(unit.cut) for unit in best.kept],
             "cuts_made": swap,
             "layers": ready.family.n_layers,
             "heads": ready.family.n_heads,
@@ -267,7 +267,7 @@ def check_points(points: int) -> None:
 def compared(compare: Sequence[int], count: int) -> tuple[int, int]:
     """Return the numbers of the passages A and B."""
     first, second = compare
-    if first == second or not all(0 <= one < count for one in (first, second)):
+    if first == second or not all(0 <= number < count for number in (first, second)):
         raise InputError(
             f"compare is {tuple(compare)}; expected the numbers of two different passages, 0 to "
             f"{count - 1}"
@@ -303,9 +303,9 @@ def _integrated(
         numbers = np.concatenate(
             [np.full(word.stop - word.start, at) for at, word in enumerate(words[row])]
         )
-        found = gating.integrate(model, pairs[row], numbers, points, sharing.cuts)
+        integral = gating.integrate(model, pairs[row], numbers, points, sharing.cuts)
         length = int(encoded.lengths[row])
-        return Share(pairs[row], words[row], found, points, length, bool(encoded.truncated[row]))
+        return Share(pairs[row], words[row], integral, points, length, bool(encoded.truncated[row]))
 
     points = sharing.points
     shares = {row: of(row, points) for row in compared}
@@ -325,40 +325,40 @@ def _integrated(
     return out
 
 
-def _said(model: Reranker, both: tuple[Share, Share], missed: float, tol: float) -> list[str]:
-    """What a person should know before believing the numbers."""
-    said = []
+def _notes(model: Reranker, both: tuple[Share, Share], missed: float, tol: float) -> list[str]:
+    """Notes on ties, margins that are not shared out, and prompts."""
+    notes = []
     a, b = (share.pair.docid for share in both)
     margin = both[0].integral.score - both[1].integral.score
     shared = max(abs(share.integral.score - share.integral.without) for share in both)
     if abs(margin) <= tol:
-        said.append(f"passages {a!r} and {b!r} are tied: there is no margin to share out")
+        notes.append(f"passages {a!r} and {b!r} are tied: there is no margin to share out")
     elif missed > SMALL_ERROR * abs(margin):
         # of a model that norms what its attention writes, scores jump where attention vanishes
         small = missed <= SMALL_ERROR * shared
         why = "is too small to share out" if small else "is not shared out"
         so = "" if small else ": the score does not fade as attention does, so that cuts alone tell"
-        said.append(
+        notes.append(
             f"the margin of {margin:.3g} logits {why}: with {both[0].points} points the "
             f"contributions miss {missed:.2g} logits of it{so}"
         )
     if margin < -tol:
-        said.append(
+        notes.append(
             f"passage {a!r} ranks below {b!r}: the contributions are of {a!r} less {b!r}, and a "
             "swap lifts it above"
         )
     if model.prompt is not None:
-        said.append("the prompt's own words read in every cut: a cut names CLS, Q, SEP and D rows")
+        notes.append("the prompt's own words read in every cut: a cut names CLS, Q, SEP and D rows")
     if model.cls_note:
-        said.append(model.cls_note)
-    return said
+        notes.append(model.cls_note)
+    return notes
 
 
 def _cut_units(margin: pd.DataFrame) -> list[Unit]:
     """The units that are really cut: directions, layers, and the heads of largest contribution."""
     whole = f"{{{','.join(map(str, NAMED))}}}->All"
     other = str(Part.OTHER)
-    made = []
+    units = []
     most = {"head": CUT_HEADS, "head_direction": CUT_HEAD_DIRECTIONS}
     most["own_head_direction"] = CUT_HEAD_DIRECTIONS
     for kind, rows in margin.groupby("kind", sort=False):
@@ -371,5 +371,5 @@ def _cut_units(margin: pd.DataFrame) -> list[Unit]:
         ]
         for unit in named[: most.get(str(kind))]:
             mark = {"layer": f"{whole}@", "head": f"{whole}#"}.get(str(kind), "")
-            made.append(Unit(str(kind), unit, Cut.parse(f"{mark}{unit}")))
-    return made
+            units.append(Unit(str(kind), unit, Cut.parse(f"{mark}{unit}")))
+    return units

@@ -305,7 +305,7 @@ def _masses(
     batch_tokens: int | None,
     runner: Runner | None,
 ) -> dict[str, np.ndarray]:
-    """By direction the attention of each head in it, [layer, head]: the mean over the pairs."""
+    """The mean attention of each head over the pairs, [layer, head], by direction."""
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
     every, shape = slice(None), (model.family.n_layers, model.family.n_heads)
     parts = watched.parts
