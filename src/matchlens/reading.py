@@ -112,7 +112,7 @@ class Snapshot:
         """The files that stay where something is added; those of format 1 are stamped first."""
         if self.manifest["format"] > 1:
             return self.files
-        names = [one for one in (PAIRS, SCORES) if self.out.kind(one) == "file"]
+        names = [name for name in (PAIRS, SCORES) if self.out.kind(name) == "file"]
         names += [f"{METERS}/{name}.npy" for name in self._stems(METERS, "npy")]
         for study in self.manifest["studies"]:
             for table in self.tables(study):
@@ -213,12 +213,12 @@ def _manifest(out: Folder, settled: bool) -> tuple[Folder | None, bytes]:
 
 def check_inside(folder: Folder) -> None:
     """Check that a results folder holds files and folders only, before a long run writes to it."""
-    seen, waiting = 0, [""]
+    number, waiting = 0, [""]
     while waiting:
         name = waiting.pop()
         with folder.folder(name) if name else folder.again() as inside:
             for entry in inside.entries():
-                seen += 1
+                number += 1
                 mode = entry.stat(follow_symlinks=False).st_mode
                 here = f"{name}/{entry.name}" if name else entry.name
                 if stat.S_ISDIR(mode):
@@ -229,7 +229,7 @@ def check_inside(folder: Folder) -> None:
                         f"{str(folder.path / here)!r} is {kind}; expected files and folders only "
                         "in a results folder: take it out, or give another folder"
                     )
-        if seen > MOST_FILES:
+        if number > MOST_FILES:
             raise InputError(
                 f"{str(folder.path)!r} holds more than {MOST_FILES:,} files; expected a results "
                 "folder: give another"
@@ -331,7 +331,7 @@ def parsed_manifest(raw: bytes) -> dict:
         if not isinstance(digits, int) or isinstance(digits, bool) or not 0 <= digits <= 15:
             raise ValueError(f"study {name!r} prints {str(digits)[:20]} digits, expected 0 to 15")
         _check_number("notes", notes)
-    if not isinstance(commands, list) or not all(isinstance(one, dict) for one in commands):
+    if not isinstance(commands, list) or not all(isinstance(command, dict) for command in commands):
         raise ValueError("commands is no list of objects")
     _check_number("studies", studies)
     _check_number("commands", commands)
@@ -389,7 +389,7 @@ def read_back(*folders: Path) -> Iterator[None]:
     except Exception as error:  # content can be wrong in any way
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
-            f"what {', '.join(repr(str(one)) for one in folders)} holds cannot be used "
+            f"what {', '.join(repr(str(folder)) for folder in folders)} holds cannot be used "
             f"({type(error).__name__}: {error}; {Path(place.filename).name}, line {place.lineno}); "
             "expected tables as this version of matchlens writes them: make them anew"
         ) from error

@@ -146,8 +146,8 @@ def _texts(model: Reranker) -> Iterator[str]:
 def _lines(checks: Checks) -> Iterator[str]:
     yield f"{'':<8}{'':<60}{'seen':<11}expected"
     for name, check in checks.items():
-        status, seen = "ok" if check["ok"] else "FAILED", check["seen"]
+        status, value = "ok" if check["ok"] else "FAILED", check["seen"]
         if not check["expected"]:  # it is seen and refuses nothing
-            status = "LOOK" if name in ("relevant_above", "marked") and seen == 0 else "-"
-        shown = "nothing" if seen is None else f"{seen:.3g}"
+            status = "LOOK" if name in ("relevant_above", "marked") and value == 0 else "-"
+        shown = "nothing" if value is None else f"{value:.3g}"
         yield f"{status:<8}{check['what']:<60}{shown:<11}{check['expected']}".rstrip()

@@ -184,10 +184,9 @@ def _serve(pipe: Connection, spec: str, threads: int, place: int) -> None:
 
     with suppress(OSError, EOFError):  # the driver is gone
         pipe.send_bytes(answered(load))
-        while True:
-            pipe.send_bytes(
-                worker.work(*pipe.recv())
-            )  # from the driver, which started this process
+        while worker.model is not None:
+            task, shard = pipe.recv()  # from the driver, which started this process
+            pipe.send_bytes(worker.work(task, shard))
 
 
 def _follow() -> None:

@@ -38,10 +38,6 @@ class Store:
 
     A file is a line that says what it is, the SHA-256 of what follows, and a safetensors content,
     in which the task and the number of the shard stand, too.
-
-    Args:
-        folder: where they lie; it is made, the folder above it must be there.
-        key: of the task.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -125,11 +121,7 @@ _SCRATCH = re.compile(r"matchlens-[a-z0-9_]{8}")
 class Work:
     """The work folder of a results folder, locked; made by :meth:`open`.
 
-    Only what a run itself puts there is ever deleted, by its name; links are not followed.
-
-    Args:
-        lock: of the results folder.
-        shards: the folder of the shards, and of what else is needed until the results are saved.
+    Only files that a run itself writes there are ever deleted, by name; links are not followed.
     """
 
     def __init__(self, lock: Lock, shards: Folder) -> None:
@@ -200,7 +192,7 @@ class Work:
         self.leave()
 
     def leave(self) -> int:
-        """Unlock the folder; keep finished shards and return their number. Without any, nothing is left."""
+        """Unlock the folder; finished shards are kept, and their number is returned."""
         kept = self.kept
         if not kept:
             self._clear(shards=True)

@@ -179,21 +179,21 @@ class Worker:
     def __init__(self, spec: str, device: str | None) -> None:
         keep_memory()
         self._spec, self._device = spec, device
-        self._model: Reranker | None = None
+        self.model: Reranker | None = None
         self._bound: BoundTask | None = None
 
     def load(self) -> None:
         """Load the model, once."""
-        if self._model is None:
-            self._model = ModelSpec.of(self._spec).load(self._device)
+        if self.model is None:
+            self.model = ModelSpec.of(self._spec).load(self._device)
 
     def work(self, task: Task, shard: Shard) -> bytes:
         """The outcome of a shard, as :func:`answered` sends it."""
 
         def run() -> bytes:
-            assert self._model is not None  # noqa: S101
+            assert self.model is not None  # noqa: S101
             if self._bound is None or self._bound.task.key != task.key:
-                self._bound = BoundTask(self._model, task)
+                self._bound = BoundTask(self.model, task)
             return to_bytes(self._bound.run(shard))
 
         return answered(run)

@@ -45,13 +45,7 @@ HEAD = ("direction", "layer", "head", "kind", "held", "auc", "p_holm")
 
 @dataclass(frozen=True)
 class ComparedFolder:
-    """What one folder holds.
-
-    Args:
-        name: its name in the comparison.
-        identity: model, pairs and versions.
-        studies: the studies that can be compared, by name.
-    """
+    """What one folder holds."""
 
     name: str
     identity: Mapping[str, object]

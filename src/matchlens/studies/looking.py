@@ -444,21 +444,21 @@ def look(
     notes = [*pairs.notes]
     if stored is None:
         rows = candidates_to_run(pairs, rows_named, number, rel, seed, most_pairs)
-        seen = _run(execution, pairs, rows, conditions, seed)
+        scores_by_cut = _run(execution, pairs, rows, conditions, seed)
         notes.append(
             f"the cuts were run on {len(rows)} candidates of the queries that are looked into"
         )
     else:
-        seen = stored
-    queries = drawn(pairs.pairs, rel, seed, seen.rows)
-    ranks = seen.ranks("", queries.values(), tol)
+        scores_by_cut = stored
+    queries = drawn(pairs.pairs, rel, seed, scores_by_cut.rows)
+    ranks = scores_by_cut.ranks("", queries.values(), tol)
     if rows_named:
         of_query = {row: len(rows) for rows in queries.values() for row in rows}
         examples = [
             _named_example(pairs.pairs, row, ranks[row], of_query[row], rel) for row in rows_named
         ]
     else:
-        examples = pick(pairs.pairs, queries, ranks, seen.best, number, rel)
+        examples = pick(pairs.pairs, queries, ranks, scores_by_cut.best, number, rel)
         if not examples:
             raise InputError(
                 "no pair to look into: no passage is relevant, judged 0 or random; expected at "
@@ -467,9 +467,9 @@ def look(
         if len(examples) < number:
             notes.append(f"{len(examples)} pairs to look into: the queries offer no more")
     folder = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
-    array, out = _received(execution, pairs.pairs, examples, seen, tol, Path(folder.name))
-    tables, more = _tables(model, pairs.pairs, examples, queries, seen, ranks, tol)
-    parsed = {cut: list(together.get(cut) or [Cut.parse(cut)]) for cut in seen.cuts}
+    array, out = _received(execution, pairs.pairs, examples, scores_by_cut, tol, Path(folder.name))
+    tables, more = _tables(model, pairs.pairs, examples, queries, scores_by_cut, ranks, tol)
+    parsed = {cut: list(together.get(cut) or [Cut.parse(cut)]) for cut in scores_by_cut.cuts}
     reasons = {
         cut: reason(condition, out.reach, out.causal)
         for cut, condition in bound(parsed, own_parts(pairs.pairs)).items()
@@ -487,7 +487,7 @@ def look(
             "looks": len(examples),
             "chosen": ids or None,
             "readers": [str(part) for part in READERS],
-            "cuts": list(seen.cuts),
+            "cuts": list(scores_by_cut.cuts),
             **sets_option(together),
             "scores_at_hand": stored is not None,
             "matching_at_hand": matching is not None,
@@ -501,7 +501,7 @@ def look(
         },
         notes=tuple(notes),
         pairs=pair_table(pairs.pairs, tokens, truncated, seed),
-        scores=seen.table,
+        scores=scores_by_cut.table,
         tables=tables,
         log=(f"{NAME}: {len(examples)} pairs: {time.perf_counter() - started:.1f} s",),
         arrays={"received": array.path},

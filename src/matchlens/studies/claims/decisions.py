@@ -364,7 +364,7 @@ def _no_op(
 
 
 def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -> str | None:
-    """The attention and the norm that some parts receive, in a sentence; None where not measured."""
+    """What some parts receive by attention and by norm, in a sentence; None if not measured."""
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
         return None
     rows = records(results["attention"].tables["noop"])
