@@ -204,7 +204,6 @@ def model_folder(settings: ModelSettings, name: str | None = None) -> ModelFolde
     """The folder of a model, with the prompt and the label that the options name.
 
     Args:
-        settings: the options.
         name: the model's name; that of the options where None.
     """
     from matchlens.models.folder import find
@@ -292,8 +291,6 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     """Run one study of :data:`matchlens.studies.registry.STUDIES`.
 
     Args:
-        name: the study.
-        settings: its options.
         typed: the options of the command ``demo``, which is a study with fixed options.
     """
     spec = STUDIES[name]

@@ -40,8 +40,6 @@ def record(
     comparison depends on them.
 
     Args:
-        name: the command's name, such as ``sweep``.
-        settings: its options as they were typed.
         resolved: values that took the place of None, by option.
         model: the model's folder, where the command takes a model.
 

@@ -74,13 +74,11 @@ class Runner(Protocol):
         progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
-        """Score the pairs under every condition, and measure what is asked of the untouched model.
+        """Score the pairs under every condition, and measure what is requested of the untouched model.
 
         Args:
             pairs: queries with passages; results keep their order.
             conditions: name to the cuts that hold together under it, or to one control.
-            seed: of what is drawn.
-            batch_tokens: most places of one layer call.
             asked: measures and what takes them.
 
         Raises:
