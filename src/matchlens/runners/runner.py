@@ -74,7 +74,7 @@ class Runner(Protocol):
         progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
-        """Score the pairs under every condition, and measure what is requested of the untouched model.
+        """Score the pairs under every condition, and measure what is requested.
 
         Args:
             pairs: queries with passages; results keep their order.
