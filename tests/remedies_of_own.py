@@ -160,9 +160,10 @@ OWN = [
       [["RR@10"], None]),
     C("studies/scoring.py:rank", "top is", ranked, {"top": 0}, [{"top": 1}, {"top": None}]),
     C("studies/scoring.py:rank", "no passage", ranked, {"passages": []}, [{"passages": ["tea"]}]),
-    C("studies/cuts/cut_study.py:_ranks", "no measure came", measured, [],
+    C("studies/cuts/cut_study.py:_rankings", "no measure came", measured, [],
       lambda m: [re.findall("give '([^']+)'", m)]),
-    C("studies/cuts/cut_study.py:_ranks", "given twice", measured, ["RR@10", "RR@10"], [["RR@10"]]),
+    C("studies/cuts/cut_study.py:_rankings", "given twice", measured, ["RR@10", "RR@10"],
+      [["RR@10"]]),
     C("results.py:Result.array", "has no direction",
       lambda w, direction: matchlens.attention(
           w.model, w.pairs, meters=["mass"], causal=False, contrasts=["relevant-hard"]

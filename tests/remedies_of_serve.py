@@ -64,7 +64,7 @@ def found(w, study: bool) -> object:
     result = matchlens.explain(w.model, "tea", passages, points=1, swap=study)
     options = {**result.options, "swap": ["Q->D"], "swapped": study}
     replace(result, options=options).save(folder)
-    return serving._found(folder)
+    return serving._stored_sets(folder)
 
 
 SERVE = [
@@ -165,7 +165,7 @@ SERVE = [
         "http://127.0.0.1:1/?token=x",
         ["http://127.0.0.1:1/?token=x#s=a-b_c"],
     ),
-    C("cli/serving.py:_found", "", found, False, [True]),
+    C("cli/serving.py:_stored_sets", "", found, False, [True]),
 ]
 
 ELSEWHERE = {

@@ -41,27 +41,30 @@ class Toy(StudySpec[ToySettings]):
 
     help = "Measure lengths."
     settings = ToySettings
+    function = "toy_package.toy:toy"
 
     def check(self, settings: ToySettings) -> None:
         if settings.factor <= 0:
             raise InputError(f"--factor is {settings.factor}; expected a number above 0")
 
-    def run(self, model, inputs, **how):
-        import pandas as pd
+    def arguments(self, inputs):
+        settings = inputs.settings
+        return {"factor": settings.factor, "of": settings.of, **inputs.common}
 
-        from matchlens.results import Result
-        from matchlens.studies.cuts.ablation import ablation
 
-        base = ablation(model, inputs.pairs, cuts=["Q->D"], **inputs.common, **how)
-        parts = inputs.settings.of or ["query", "text"]
-        rows = [
-            {"part": part, "length": inputs.settings.factor * sum(map(length_of(part), pairs))}
-            for pairs in [inputs.pairs.pairs]
-            for part in parts
-        ]
-        tables = {"lengths": pd.DataFrame(rows)}
-        options = {"factor": inputs.settings.factor, "digits": 3}
-        return Result("toy", base.identity, options, (), base.pairs, base.scores, tables)
+def toy(model, pairs, *, factor, of, **options):
+    import pandas as pd
+
+    import matchlens
+
+    base = matchlens.ablation(model, pairs, cuts=["Q->D"], **options)
+    rows = [
+        {"part": part, "length": factor * sum(map(length_of(part), pairs.pairs))}
+        for part in of or ["query", "text"]
+    ]
+    tables = {"lengths": pd.DataFrame(rows)}
+    about = {"factor": factor, "digits": 3}
+    return matchlens.Result("toy", base.identity, about, (), base.pairs, base.scores, tables)
 
 
 def length_of(part):

@@ -1375,7 +1375,7 @@ STUDIES = [
         lambda m: [(one.strip(" '"), "q0", "p0") for one in after("collections ", m)],
     ),
     C(
-        "studies/cuts/cut_study.py:Scored.of",
+        "studies/cuts/measuring.py:Scored.of",
         "have no column",
         lambda w, v: look(w, {"scored": scores_of(w)[v]}),
         ["cut"],
@@ -1390,8 +1390,8 @@ STUDIES = [
             [None],
         )
         for place, words, wrong in (
-            ("studies/cuts/cut_study.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
-            ("studies/cuts/cut_study.py:Scored.of", "NaN", {"score": np.nan}),
+            ("studies/cuts/measuring.py:Scored.of", "name pairs", {"pair": np.arange(48)}),
+            ("studies/cuts/measuring.py:Scored.of", "NaN", {"score": np.nan}),
             ("studies/looking.py:_received", "stored score", {"score": np.arange(48.0)}),
         )
     ),

@@ -812,18 +812,18 @@ def test_a_wrong_option_is_refused_at_once(tmp_path, monkeypatch, tiny_folder, w
 
 
 def test_sets_come_from_a_results_folder(tmp_path, tiny32):
-    from matchlens.cli.serving import _found
+    from matchlens.cli.serving import _stored_sets
 
     result = matchlens.explain(tiny32, QUERY, PASSAGES[:2], points=2)
     assert result.options["swapped"]
     result.save(tmp_path / "why")
-    (one,) = _found(tmp_path / "why").items()
+    (one,) = _stored_sets(tmp_path / "why").items()
     assert one == ("smallest swap", tuple(Cut.parse(str(cut)) for cut in result.options["swap"]))
     Result.save(
         matchlens.explain(tiny32, QUERY, PASSAGES[:2], points=2, swap=False), tmp_path / "no"
     )
     with pytest.raises(InputError, match="holds no matching heads"):
-        _found(tmp_path / "no")
+        _stored_sets(tmp_path / "no")
 
 
 @pytest.mark.slow

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from matchlens.studies.circuits.circuits import circuits
     from matchlens.studies.claims.claims import claims
     from matchlens.studies.comparing import compare, compare_heads
-    from matchlens.studies.cuts.ablation import ablation
     from matchlens.studies.cuts.controls import controls
+    from matchlens.studies.cuts.cut_study import ablation
     from matchlens.studies.cuts.head_sets import head_sets
     from matchlens.studies.cuts.sweeps import sweep, sweep_points
     from matchlens.studies.explaining import explain
@@ -58,7 +58,7 @@ _PLACES = {
     "Reranker": "matchlens.models.load",
     "Result": "matchlens.results",
     "Study": "matchlens.studies.study",
-    "ablation": "matchlens.studies.cuts.ablation",
+    "ablation": "matchlens.studies.cuts.cut_study",
     "attention": "matchlens.studies.attention.attention",
     "beir": "matchlens.corpora",
     "choose": "matchlens.corpora",

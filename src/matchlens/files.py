@@ -35,9 +35,6 @@ class OddFileError(OSError):
 def check_regular(path: Path) -> int:
     """The size of a regular file; a link to one will do.
 
-    Raises:
-        OSError: if there is none, or it is a folder, a pipe or a device, which may never end.
-
     >>> check_regular(Path(__file__)) > 0
     True
     """
@@ -70,7 +67,8 @@ class Folder:
 
     A link that somebody puts in the place of a file or folder, even between two calls, raises an
     error: nothing outside the folder is read, written, moved or deleted. Names are relative,
-    ``a/b/c`` reaches into folders.
+    ``a/b/c`` reaches into folders. Every method raises OSError where it cannot do its work, and
+    :class:`OddFileError` where a link, a pipe or a device lies in its way.
 
     Args:
         descriptor: of the folder; closed with this object.
@@ -88,22 +86,11 @@ class Folder:
 
     @classmethod
     def open(cls, path: str | Path) -> Folder:
-        """Open a folder by its path, which may lead through links.
-
-        Raises:
-            OSError: if it is no folder, or cannot be opened.
-        """
+        """Open a folder by its path, which may lead through links."""
         return cls(os.open(path, _FOLDER & ~os.O_NOFOLLOW), Path(path))
 
     def folder(self, name: str, *, make: bool = False) -> Folder:
-        """Open a folder inside this one.
-
-        Args:
-            make: whether to make it where it is missing.
-
-        Raises:
-            OSError: if it is a link or no folder, or is missing.
-        """
+        """Open a folder inside this one."""
         with self._parent(name, make) as (parent, last):
             return Folder(self._entered(parent, last, make), self.path / name)
 
@@ -140,11 +127,7 @@ class Folder:
             return sorted(entries, key=lambda entry: entry.name)
 
     def stream(self, name: str) -> BinaryIO:
-        """Open a regular file to be read.
-
-        Raises:
-            OSError: if it is missing, or no regular file.
-        """
+        """Open a regular file to be read."""
         with self._parent(name) as (parent, last):
             try:
                 descriptor = os.open(last, _READ, dir_fd=parent)
@@ -156,11 +139,7 @@ class Folder:
         return os.fdopen(descriptor, "rb")
 
     def read(self, name: str, most: int = MOST_TEXT) -> bytes:
-        """The content of a regular file.
-
-        Raises:
-            OSError: if it is missing, no regular file, or larger.
-        """
+        """The content of a regular file."""
         with self.stream(name) as stream:
             content = stream.read(most + 1)  # it may grow meanwhile
             if len(content) > most:
@@ -169,26 +148,12 @@ class Folder:
         return content
 
     def stamp(self, name: str) -> Stamp:
-        """The size and SHA-256 of a regular file.
-
-        Raises:
-            OSError: if it is missing, or no regular file.
-        """
+        """The size and SHA-256 of a regular file."""
         with self.stream(name) as stream:
             return stamp_of(stream)
 
     def create(self, name: str, content: bytes | BinaryIO) -> Stamp:
-        """Write a new file; folders on the way to it are made.
-
-        Args:
-            content: what it holds, or an open file that is copied.
-
-        Returns:
-            Its size and SHA-256.
-
-        Raises:
-            OSError: if there is one of that name, or it cannot be written.
-        """
+        """Write a new file; folders on the way to it are made."""
         source = io.BytesIO(content) if isinstance(content, bytes) else content
         digest = hashlib.sha256()
         with self._parent(name, make=True) as (parent, last):
@@ -202,11 +167,7 @@ class Folder:
                 return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file so that after any fault, of power too, it is there whole or not at all.
-
-        Raises:
-            OSError: if it cannot be written.
-        """
+        """Write a file so that after any fault, of power too, it is there whole or not at all."""
         before, _, last = name.rpartition("/")
         with self.folder(before, make=True) if before else self.again() as parent:
             part = f"{PART}{secrets.token_hex(4)}"
@@ -220,29 +181,17 @@ class Folder:
             os.fsync(parent.descriptor)
 
     def move(self, name: str, to: Folder, new: str) -> None:
-        """Move a file or folder; a file of the new name is replaced.
-
-        Raises:
-            OSError: if it cannot be moved.
-        """
+        """Move a file or folder; a file of the new name is replaced."""
         with self._parent(name) as (source, last), to._parent(new, make=True) as (target, end):
             os.replace(last, end, src_dir_fd=source, dst_dir_fd=target)
 
     def remove(self, name: str) -> None:
-        """Delete a file, where there is one.
-
-        Raises:
-            OSError: if it cannot be deleted.
-        """
+        """Delete a file, where there is one."""
         with suppress(FileNotFoundError), self._parent(name) as (parent, last):
             os.unlink(last, dir_fd=parent)
 
     def remove_empty(self, name: str, *, deep: bool = False) -> None:
-        """Delete a folder that holds nothing; any other is left.
-
-        Args:
-            deep: whether to delete empty folders in it first.
-        """
+        """Delete a folder that holds nothing; any other is left."""
         with suppress(OSError), self._parent(name) as (parent, last):
             if deep:
                 with self.folder(name) as inside:
@@ -275,11 +224,7 @@ class Folder:
         return about.st_dev, about.st_ino
 
     def own(self, name: str) -> int:
-        """The descriptor of a file that is written in place; it is made where it is missing.
-
-        Raises:
-            OSError: if it is no regular file, or has other names, by which it is somebody else's.
-        """
+        """The descriptor of a file that is written in place; it is made where it is missing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
         with self._parent(name) as (parent, last):
             try:
@@ -342,14 +287,6 @@ def stamp_of(stream: BinaryIO) -> Stamp:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after any fault, of power too, it is there whole or not at all.
-
-    Args:
-        path: the file, in a folder that is there; the folder may be reached through links.
-        content: what it holds.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Write a file so that after any fault, of power too, it is there whole or not at all."""
     with Folder.open(path.parent) as folder:
         folder.write(path.name, content)

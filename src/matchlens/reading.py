@@ -70,11 +70,7 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: str | Path) -> Snapshot:
-        """Open a results folder by its path, which may lead through links.
-
-        Raises:
-            InputError: if it is none, or its manifest cannot be used.
-        """
+        """Open a results folder by its path, which may lead through links."""
         try:
             out = Folder.open(folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -88,11 +84,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, out: Folder, *, settled: bool = False) -> Snapshot:
-        """The state of a results folder that is open.
-
-        Raises:
-            InputError: if it is no results folder, or its manifest cannot be used.
-        """
+        """The state of a results folder that is open."""
         path = out.path / MANIFEST
         try:
             commit, raw = _manifest(out, settled)
@@ -120,7 +112,7 @@ class Snapshot:
         """The files that stay where something is added; those of format 1 are stamped first."""
         if self.manifest["format"] > 1:
             return self.files
-        names = [one for one in (PAIRS, SCORES) if self.out.kind(one) == "file"]
+        names = [name for name in (PAIRS, SCORES) if self.out.kind(name) == "file"]
         names += [f"{METERS}/{name}.npy" for name in self._stems(METERS, "npy")]
         for study in self.manifest["studies"]:
             for table in self.tables(study):
@@ -148,11 +140,7 @@ class Snapshot:
         return sorted(match[1] for name in names if (match := shape.fullmatch(name)))
 
     def stream(self, name: str) -> BinaryIO:
-        """Open a file, which is not checked.
-
-        Raises:
-            OSError: if it is missing, or no regular file.
-        """
+        """Open a file, which is not checked."""
         if self._commit is not None:
             with suppress(FileNotFoundError):
                 return self._commit.stream(name)
@@ -175,12 +163,7 @@ class Snapshot:
         return self._tables[name]
 
     def array(self, name: str) -> np.ndarray:
-        """An array of numbers, such as ``meters/mass.npy``, checked, memory-mapped, read only.
-
-        Raises:
-            ChangedError: if it is not what was written.
-            InputError: if it is missing or cannot be read.
-        """
+        """An array of numbers, such as ``meters/mass.npy``, checked, memory-mapped, read only."""
         with self._checked(name) as stream:
             return array(stream)
 
@@ -229,18 +212,13 @@ def _manifest(out: Folder, settled: bool) -> tuple[Folder | None, bytes]:
 
 
 def check_inside(folder: Folder) -> None:
-    """See that a results folder holds files and folders only, before a run of hours goes into it.
-
-    Raises:
-        InputError: if there is a link, a pipe, a socket or a device in it, or too many files.
-        OSError: if it cannot be read.
-    """
-    seen, waiting = 0, [""]
+    """Check that a results folder holds files and folders only, before a long run writes to it."""
+    number, waiting = 0, [""]
     while waiting:
         name = waiting.pop()
         with folder.folder(name) if name else folder.again() as inside:
             for entry in inside.entries():
-                seen += 1
+                number += 1
                 mode = entry.stat(follow_symlinks=False).st_mode
                 here = f"{name}/{entry.name}" if name else entry.name
                 if stat.S_ISDIR(mode):
@@ -251,7 +229,7 @@ def check_inside(folder: Folder) -> None:
                         f"{str(folder.path / here)!r} is {kind}; expected files and folders only "
                         "in a results folder: take it out, or give another folder"
                     )
-        if seen > MOST_FILES:
+        if number > MOST_FILES:
             raise InputError(
                 f"{str(folder.path)!r} holds more than {MOST_FILES:,} files; expected a results "
                 "folder: give another"
@@ -259,14 +237,7 @@ def check_inside(folder: Folder) -> None:
 
 
 def steadily(folder: str | Path, read: Callable[[Snapshot], T]) -> T:
-    """Read a results folder, and anew where another process saves into it meanwhile.
-
-    Args:
-        read: reads what is wanted of one state.
-
-    Raises:
-        InputError: what ``read`` raises of a state that lasts, or if none does.
-    """
+    """Read a results folder, and anew where another process saves into it meanwhile."""
     for _ in range(AGAIN):
         with Snapshot.open(folder) as snapshot:
             try:
@@ -284,11 +255,7 @@ def steadily(folder: str | Path, read: Callable[[Snapshot], T]) -> T:
 
 
 def read_manifest(folder: str | Path) -> dict:
-    """The manifest of a results folder.
-
-    Raises:
-        InputError: if there is none, or it cannot be used.
-    """
+    """The manifest of a results folder."""
     with Snapshot.open(folder) as snapshot:
         return snapshot.manifest
 
@@ -364,7 +331,7 @@ def parsed_manifest(raw: bytes) -> dict:
         if not isinstance(digits, int) or isinstance(digits, bool) or not 0 <= digits <= 15:
             raise ValueError(f"study {name!r} prints {str(digits)[:20]} digits, expected 0 to 15")
         _check_number("notes", notes)
-    if not isinstance(commands, list) or not all(isinstance(one, dict) for one in commands):
+    if not isinstance(commands, list) or not all(isinstance(command, dict) for command in commands):
         raise ValueError("commands is no list of objects")
     _check_number("studies", studies)
     _check_number("commands", commands)
@@ -422,7 +389,7 @@ def read_back(*folders: Path) -> Iterator[None]:
     except Exception as error:  # content can be wrong in any way
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(
-            f"what {', '.join(repr(str(one)) for one in folders)} holds cannot be used "
+            f"what {', '.join(repr(str(folder)) for folder in folders)} holds cannot be used "
             f"({type(error).__name__}: {error}; {Path(place.filename).name}, line {place.lineno}); "
             "expected tables as this version of matchlens writes them: make them anew"
         ) from error
@@ -430,11 +397,7 @@ def read_back(*folders: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Faults of a table's or array's file as one line that names it.
-
-    Raises:
-        InputError: in place of them.
-    """
+    """Faults of a table's or array's file as one line that names it."""
     try:
         yield
     except InputError:
@@ -449,21 +412,13 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """An array of numbers, by its path, memory-mapped and read only; the file may be no link.
-
-    Raises:
-        InputError: if it is no such file.
-    """
+    """An array of numbers, by its path, memory-mapped and read only; the file may be no link."""
     with reading(path), Folder.open(path.parent) as folder, folder.stream(path.name) as stream:
         return array(stream)
 
 
 def array(stream: BinaryIO) -> np.ndarray:
-    """An array of numbers, memory-mapped and read only.
-
-    Raises:
-        ValueError: if it is none, or shorter than it claims.
-    """
+    """An array of numbers, memory-mapped and read only."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of .npy")

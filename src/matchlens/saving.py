@@ -48,14 +48,7 @@ _HELD: dict[tuple[int, int], Lock] = {}
 
 
 class Lock:
-    """The lock on a results folder, which every writer holds; it dies with its process.
-
-    Args:
-        out: the results folder.
-        work: the work folder in it.
-        descriptor: of the lock's file.
-        new_folders: folders that were created for it, the innermost first.
-    """
+    """The lock on a results folder, which every writer holds; it dies with its process."""
 
     def __init__(self, out: Folder, work: Folder, descriptor: int, new_folders: list[Path]) -> None:
         self.out, self.work, self.new_folders = out, work, new_folders
@@ -64,12 +57,7 @@ class Lock:
 
     @classmethod
     def take(cls, folder: str | Path, *, inside: bool = True) -> Lock:
-        """Lock a results folder, and put right what a killed writer left.
-
-        Args:
-            folder: the results folder, created where it is missing; links may lead to it.
-            inside: whether a thread that holds the lock already may take it again.
-        """
+        """Lock a results folder, and put right what a killed writer left."""
         target = Path(os.path.realpath(folder))
         new_folders = [path for path in (target, *target.parents) if not path.exists()]
         try:
@@ -197,43 +185,20 @@ class Lock:
 
 
 class Save:
-    """Files on their way into a results folder: all become visible at once, or none does.
-
-    Args:
-        folder: where they are prepared.
-        lock: of the results folder.
-        name: of the folder where they are prepared.
-    """
+    """Files on their way into a results folder: all become visible at once, or none does."""
 
     def __init__(self, folder: Folder, lock: Lock, name: str) -> None:
         self._folder, self._lock, self._name = folder, lock, name
         self.files: dict[str, Stamp] = {}
 
     def add(self, name: str, content: bytes | BinaryIO) -> None:
-        """Prepare a file.
-
-        Args:
-            name: in the results folder, such as ``ablation/table1.json``.
-            content: what it holds, or an open file that is copied.
-
-        Raises:
-            OSError: if it cannot be written.
-            ValueError: if the name leads out of the folder.
-        """
+        """Prepare a file."""
         stamp = self._folder.create(inner(name), content)
         if name != LOG:  # it holds times, and grows
             self.files[name] = stamp
 
     def commit(self, manifest: Mapping[str, object], kept: Mapping[str, Stamp]) -> None:
-        """Switch the files on.
-
-        Args:
-            kept: files of the old one that stay; the others are deleted where they are unchanged.
-
-        Raises:
-            OSError: if it cannot be written.
-            InputError: if the manifest would be too large to be read again.
-        """
+        """Switch the files on."""
         files = dict(sorted({**kept, **self.files}.items()))
         content = to_json({**manifest, "format": FORMAT, "files": files})
         raw = content.encode("utf-8", "backslashreplace")  # names of files may be no Unicode

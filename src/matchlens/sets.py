@@ -65,11 +65,7 @@ def cut_sets(
 
 
 def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
-    """Sets of cuts from JSON texts of one set each, as :func:`set_texts` writes them.
-
-    Raises:
-        InputError: if a text is no set.
-    """
+    """Sets of cuts from JSON texts of one set each, as :func:`set_texts` writes them."""
     listed = []
     for text in texts:
         try:
@@ -102,13 +98,13 @@ def _sets(listed: object, where: str) -> Sets:
             f"{where} holds no list of 1 to {MOST_SETS:,} sets; expected JSON such as {SET_EXAMPLE}"
         )
     sets: Sets = {}
-    for number, one in enumerate(listed, 1):
-        if not isinstance(one, dict) or set(one) != {"name", "cuts"}:
+    for number, entry in enumerate(listed, 1):
+        if not isinstance(entry, dict) or set(entry) != {"name", "cuts"}:
             raise InputError(
                 f"{where}, set {number} is no object with name and cuts alone; expected, for "
                 f"example, {SET_EXAMPLE[1:-1]}"
             )
-        name, texts = one["name"], one["cuts"]
+        name, texts = entry["name"], entry["cuts"]
         usable = isinstance(name, str) and name.strip() and name.isprintable()
         if not usable or name in RESERVED or "->" in name or len(name) > LONGEST:
             raise InputError(

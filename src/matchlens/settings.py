@@ -262,11 +262,6 @@ def files_of(cls: type[Settings]) -> list[str]:
 def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> Any:
     """Settings from the JSON of :meth:`Settings.as_json`, which a stranger may have written.
 
-    Args:
-        cls: the class of the settings.
-        values: the options that are not at their default.
-        more: values of options that a manifest never contains.
-
     >>> from matchlens.options import ModelSettings
     >>> from_json(ModelSettings, {"max_length": 64}, quiet=True).words()
     ['--max-length=64', '--quiet']

@@ -125,15 +125,7 @@ def check_own_parts(settings: Settings) -> None:
 def draw(
     read: Sequence[Collection], settings: StudySettings, preset: Preset, *, easy: int, seed: int
 ) -> PairSet:
-    """Draw the candidates that the options choose, over all collections.
-
-    Args:
-        read: the collections.
-        settings: the options.
-        preset: gives the size of the sample where the options do not.
-        easy: easy negatives for each query.
-        seed: seed of the sample.
-    """
+    """Draw the candidates that the options choose, over all collections."""
     from matchlens.corpora import PairSet, choose
     from matchlens.corpora.own import read_parts, spans_by_id
 

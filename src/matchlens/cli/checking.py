@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError, one_line
 from matchlens.options import ModelSettings
@@ -51,28 +52,16 @@ class FamiliesSettings(Settings):
 
 def check(settings: CheckSettings) -> None:
     """Check one model."""
-    from matchlens.models.folder import check_dtype, check_length, find
-
-    check_dtype(settings.dtype)
-    check_length(settings.max_length)
+    check_model_options(settings)
     if settings.all_known:
         _all_known(settings)
         return
-    folder = find(settings.model, settings.revision).asked(settings.prompt)
-    folder = folder.labelled(settings.label, negate=settings.negate)
-    say(f"loading and checking model {folder.name!r} ...", settings.quiet)
+    folder = model_folder(settings)
     from matchlens.models.check import CheckError
-    from matchlens.models.load import load
 
     show(_head(folder, settings) + "\n")
     try:
-        loaded = load(
-            folder,
-            device=settings.device,
-            dtype=settings.dtype,
-            max_length=settings.max_length,
-            negate=settings.negate,
-        )
+        loaded = load_model(folder, settings, settings.max_length)
     except CheckError as error:
         show("\n".join([*_lines(error.checks), ""]))
         raise
@@ -146,9 +135,9 @@ def _texts(model: Reranker) -> Iterator[str]:
     if model.prompt is None:
         yield f"pair: {model.template} (no prompt)"
         return
-    answers = model.prompt.yes, model.prompt.no
-    said = " and ".join(repr(answer) for answer in answers if answer is not None)
-    read = "" if getattr(model.family, "classifies", True) else f", answers read: {said}"
+    answers = (model.prompt.yes, model.prompt.no)
+    listed = " and ".join(repr(answer) for answer in answers if answer is not None)
+    read = "" if getattr(model.family, "classifies", True) else f", answers read: {listed}"
     yield f"asked in a prompt ({model.identity.get('prompt_from')}){read}:"
     for piece in model.prompt.pieces:
         yield f"  {piece.replace('{instruction}', model.prompt.instruction)!r}"
@@ -156,9 +145,9 @@ def _texts(model: Reranker) -> Iterator[str]:
 
 def _lines(checks: Checks) -> Iterator[str]:
     yield f"{'':<8}{'':<60}{'seen':<11}expected"
-    for name, one in checks.items():
-        status, seen = "ok" if one["ok"] else "FAILED", one["seen"]
-        if not one["expected"]:  # it is seen and refuses nothing
-            status = "LOOK" if name in ("relevant_above", "marked") and seen == 0 else "-"
-        shown = "nothing" if seen is None else f"{seen:.3g}"
-        yield f"{status:<8}{one['what']:<60}{shown:<11}{one['expected']}".rstrip()
+    for name, check in checks.items():
+        status, value = "ok" if check["ok"] else "FAILED", check["seen"]
+        if not check["expected"]:  # it is seen and refuses nothing
+            status = "LOOK" if name in ("relevant_above", "marked") and value == 0 else "-"
+        shown = "nothing" if value is None else f"{value:.3g}"
+        yield f"{status:<8}{check['what']:<60}{shown:<11}{check['expected']}".rstrip()

@@ -13,7 +13,6 @@ from typer.core import TyperCommand
 
 from matchlens.cli import (
     checking,
-    comparing,
     explaining,
     job,
     reproduce,
@@ -48,13 +47,7 @@ class DemoSettings(Out, Queries, Cuts, Seed, Quiet):
 
 @dataclass(frozen=True)
 class Command:
-    """A command.
-
-    Args:
-        settings: the class of its options.
-        help: what ``--help`` prints.
-        run: runs it; a status other than 0 is returned.
-    """
+    """A command."""
 
     settings: type[Settings]
     help: str
@@ -72,7 +65,7 @@ def commands() -> dict[str, Command]:
         **studies,
         "explain": Command(explaining.ExplainSettings, explaining.HELP, explaining.explain),
         "study": Command(study.WholeSettings, study.HELP, study.study),
-        "compare": Command(comparing.CompareSettings, comparing.HELP, comparing.compare),
+        "compare": Command(study.CompareSettings, study.COMPARE_HELP, study.compare),
         "report": Command(study.ReportSettings, study.REPORT_HELP, study.report),
         "rerun": Command(rerunning.RerunSettings, rerunning.HELP, rerunning.rerun),
         "reproduce": Command(reproduce.ReproduceSettings, reproduce.HELP, reproduce.reproduce),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from matchlens.cli.job import load_model, model_folder
 from matchlens.cli.recording import record
 from matchlens.cli.scoring import read_pairs
 from matchlens.cli.terminal import progress, say, show
@@ -73,33 +74,26 @@ class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
 
 def explain(settings: ExplainSettings) -> None:
     """Explain why one passage ranks above another."""
-    from matchlens.models.folder import check_dtype, check_length, find
+    from matchlens.models.folder import check_dtype, check_length
     from matchlens.results import check_folder
     from matchlens.studies.explaining import POINTS, check_points, compared
 
     check_dtype(settings.dtype)
-    text, passages = _texts(settings.query, settings.passage, settings.pairs)
+    query, passages = _texts(settings.query, settings.passage, settings.pairs)
     chosen = compared(_numbers(settings.compare), len(passages))
     points = POINTS if settings.points is None else settings.points
     check_points(points)
-    pairs = _labelled(text, passages, settings)
-    if settings.out is not None:
-        check_folder(settings.out)
-    folder = find(settings.model, settings.revision).asked(settings.prompt)
-    folder = folder.labelled(settings.label, negate=settings.negate)
+    pairs = _labelled(query, passages, settings)
+    out = settings.out
+    if out is not None:
+        check_folder(out)
+    folder = model_folder(settings)
     check_length(settings.max_length)
-    from matchlens.models.load import load
     from matchlens.report.views import files_of
     from matchlens.report.views.explain import explain_text
     from matchlens.studies.explaining import explain as explain_passages
 
-    loaded = load(
-        folder,
-        device=settings.device,
-        dtype=settings.dtype,
-        max_length=settings.max_length,
-        negate=settings.negate,
-    )
+    loaded = load_model(folder, settings, settings.max_length)
     with progress("explain", settings.quiet) as bar:
         result = explain_passages(
             loaded,
@@ -111,24 +105,25 @@ def explain(settings: ExplainSettings) -> None:
             seed=settings.seed,
             progress=bar,
         )
-    if settings.out is not None:  # the tables first: a fault in a drawing loses nothing
+    if out is not None:  # the tables first: a fault in a drawing loses nothing
         result.command = record("explain", settings, {"points": points}, folder)
-        result.save(settings.out)
+        result.save(out)
     show(explain_text(result, bold=sys.stdout.isatty()))
-    if settings.out is not None:
+    if out is not None:
         result.texts.update(files_of(result))
         result.log = ()
-        result.save(settings.out)
-        page = settings.out / "explain.html"
-        say(f"results in {settings.out}; look at {page}", settings.quiet)
+        result.save(out)
+        say(f"results in {out}; look at {out / 'explain.html'}", settings.quiet)
 
 
 def _labelled(query: str, passages: Sequence[str], settings: ExplainSettings) -> tuple[Pair, ...]:
-    """The pairs, each passage with its number, and their parts of one's own."""
+    """The pairs, each passage with its number, and their user-defined parts."""
     prefixes = {"Q": settings.query_prefix, "D": settings.passage_prefix}
-    asked, pairs = prefixes["Q"] + query, ()
-    for number, passage in enumerate(passages):
-        pairs += (Pair("query", str(number), asked, prefixes["D"] + passage, 0, judged=False),)
+    query = prefixes["Q"] + query
+    pairs = tuple(
+        Pair("query", str(number), query, prefixes["D"] + passage, 0, judged=False)
+        for number, passage in enumerate(passages)
+    )
     for name, (of, spans) in ({} if settings.parts is None else read_parts(settings.parts)).items():
         pairs = labelled(pairs, {name: spans_by_id(of, spans, prefixes[of])}, of)
     return pairs
@@ -137,11 +132,7 @@ def _labelled(query: str, passages: Sequence[str], settings: ExplainSettings) ->
 def _texts(
     query: str | None, passages: Sequence[str] | None, pairs: str | None
 ) -> tuple[str, list[str]]:
-    """The query and its passages, from the command line or a file.
-
-    Raises:
-        InputError: if they do not go together, or the file cannot be used.
-    """
+    """The query and its passages, from the command line or a file."""
     if pairs is not None:
         if query is not None or passages:
             raise InputError(f"--pairs came with --query or --passage; expected {EXAMPLE}")
@@ -180,9 +171,9 @@ def _lines(name: str) -> list[tuple[str, str]]:
 
 
 def _numbers(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text)
-    if found is None:
+    match = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text)
+    if match is None:
         raise InputError(
             f"--compare is {text!r:.60}; expected two numbers of passages, such as 0,1"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

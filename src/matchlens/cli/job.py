@@ -1,4 +1,4 @@
-"""What every study's command does around the study: options to a model and pairs, and results."""
+"""What every command does around its study: options to a model and pairs, and results."""
 
 from __future__ import annotations
 
@@ -62,11 +62,7 @@ class Job:
         return [self.redraw(self.settings.seed + step) for step in range(1, number + 1)]
 
     def check_ranking(self, *, easy: bool = True) -> None:
-        """Check, before the model is loaded, that the ranking of some query can move the measure.
-
-        Args:
-            easy: whether easy negatives may stand in the rankings.
-        """
+        """Check, before the model is loaded, that some ranking can move the measure."""
         from matchlens.studies.common import ranked
 
         rank_easy = easy and self.inputs.rank_easy
@@ -77,8 +73,8 @@ class Job:
     def running(self) -> Iterator[tuple[Reranker, Runner]]:
         """Load the model, and lock the results folder until the run ends.
 
-        Where the run ends early, by a fault or by a person, its shards are kept for the next run of
-        the same command; where it is complete, they are deleted.
+        Shards of a run that ends early are kept for the next run of the same command; those of a
+        complete run are deleted.
 
         Raises:
             InputError: if the folder is in use or holds another unfinished run.
@@ -151,7 +147,7 @@ class Job:
 
     def _draw(self, result: Result) -> None:
         from matchlens.report.views import files_of
-        from matchlens.studies.cuts.ablation import trec_runs
+        from matchlens.studies.cuts.cut_study import trec_runs
 
         arrays = result.arrays
         result.texts.update(files_of(result))
@@ -162,7 +158,7 @@ class Job:
         result.arrays = arrays
 
     def _about(self) -> dict[str, object]:
-        """What identifies an unfinished run: a run with other options cannot resume it."""
+        """What identifies an unfinished run: only a run with equal options resumes it."""
         from matchlens.studies.common import identity
 
         options, inputs = self.settings.recorded(), self.inputs
@@ -193,7 +189,6 @@ class Job:
 
     def _load(self) -> Reranker:
         settings = self.settings
-        say(f"loading and checking model {self.inputs.folder.name!r} ...", self.quiet)
         model = load_model(self.inputs.folder, settings, self.limit)
         if self.record:
             self.record["machine"] = machine(model)
@@ -205,12 +200,16 @@ class Job:
         return model
 
 
-def model_folder(settings: ModelSettings) -> ModelFolder:
-    """The folder of the model that the options name, with their prompt and label."""
+def model_folder(settings: ModelSettings, name: str | None = None) -> ModelFolder:
+    """The folder of a model, with the prompt and the label that the options name.
+
+    Args:
+        name: the model's name; that of the options where None.
+    """
     from matchlens.models.folder import find
 
-    folder = find(settings.model, settings.revision).asked(settings.prompt)
-    return folder.labelled(settings.label, negate=settings.negate)
+    folder = find(settings.model if name is None else name, settings.revision)
+    return folder.asked(settings.prompt).labelled(settings.label, negate=settings.negate)
 
 
 def load_model(folder: ModelFolder, settings: ModelSettings, limit: int | None) -> Reranker:
@@ -218,6 +217,7 @@ def load_model(folder: ModelFolder, settings: ModelSettings, limit: int | None) 
     from matchlens.models.load import load
     from matchlens.models.packed import keep_memory
 
+    say(f"loading and checking model {folder.name!r} ...", settings.quiet)
     keep_memory()
     return load(
         folder,
@@ -228,14 +228,16 @@ def load_model(folder: ModelFolder, settings: ModelSettings, limit: int | None) 
     )
 
 
-def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
-    """Check every option that can be checked without loading the model, and draw the pairs.
+def check_model_options(settings: ModelSettings) -> None:
+    """Check type and length before a file is opened."""
+    from matchlens.models.folder import check_dtype, check_length
 
-    Args:
-        command: the command's name.
-        settings: the study's options, with its own defaults filled in.
-        typed: the command's options as they were typed, for the manifest.
-    """
+    check_dtype(settings.dtype)
+    check_length(settings.max_length)
+
+
+def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
+    """Check every option that can be checked without loading the model, and draw the pairs."""
     from matchlens.models.folder import check_dtype, check_length
     from matchlens.ranking import parse_measure
     from matchlens.results import MANIFEST, check_folder
@@ -253,16 +255,15 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     folder = model_folder(settings)
     limit = preset.max_length if settings.max_length is None else settings.max_length
     check_length(limit)
-    pairs = draw(read, settings, preset, easy=settings.easy or 0, seed=settings.seed)
+
+    def drawn(seed: int, easy: int = 0) -> PairSet:
+        return draw(read, settings, preset, easy=easy, seed=seed)
+
+    pairs = drawn(settings.seed, settings.easy or 0)
     rel = relevant_grade(pairs, settings.rel)
     if out is not None and (out / MANIFEST).exists():
         check_folder(out, identity(folder.identity(settings.dtype, limit, settings.negate), pairs))
-    job = Job(
-        command,
-        Inputs(settings, folder, pairs, rel),
-        limit,
-        lambda seed: draw(read, settings, preset, easy=0, seed=seed),
-    )
+    job = Job(command, Inputs(settings, folder, pairs, rel), limit, drawn)
     if out is None:
         return job
     chosen = {**pairs.sampling, "model": folder.name, "rel": rel, "measure": settings.measures}
@@ -274,8 +275,9 @@ def with_easy(settings: Any) -> Any:
     """Settings with the preset's easy negatives, where the options do not say how many."""
     from matchlens.studies.presets import preset
 
-    easy = preset(settings.preset).easy if settings.easy is None else settings.easy
-    return replace(settings, easy=easy)
+    if settings.easy is not None:
+        return settings
+    return replace(settings, easy=preset(settings.preset).easy)
 
 
 def need_out(settings: Any) -> None:
@@ -289,8 +291,6 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     """Run one study of :data:`matchlens.studies.registry.STUDIES`.
 
     Args:
-        name: the study.
-        settings: its options.
         typed: the options of the command ``demo``, which is a study with fixed options.
     """
     spec = STUDIES[name]
@@ -308,7 +308,8 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
         return
     with job.running() as (model, runner):
         with progress(name, job.quiet, lambda: spec.stages(inputs)) as bar:
-            result = spec.run(model, inputs, runner=runner, progress=bar)
+            study, arguments = spec.study(filled), spec.arguments(inputs)
+            result = study(model, inputs.pairs, **arguments, runner=runner, progress=bar)
         job.finish(result)
 
 

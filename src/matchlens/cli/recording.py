@@ -40,8 +40,6 @@ def record(
     comparison depends on them.
 
     Args:
-        name: the command's name, such as ``sweep``.
-        settings: its options as they were typed.
         resolved: values that took the place of None, by option.
         model: the model's folder, where the command takes a model.
 
@@ -76,14 +74,7 @@ def record(
 
 
 def place_in(settings: Settings, folder: Path, **own: Any) -> Any:
-    """The same command with its results in another folder.
-
-    Args:
-        settings: the options of the command.
-        folder: where the results go.
-        own: options on how it runs; those that are not named, or that the command does not have,
-            are left at their defaults.
-    """
+    """The same command with its results in another folder."""
     known = options_of(type(settings))
     run = {option.name: option for option in known if option.effect is Effect.RUN}
     changed = {name: own.get(name, option.default) for name, option in run.items()}

@@ -108,11 +108,7 @@ def reproduce(settings: ReproduceSettings) -> None:
 
 
 def _allow(settings: ReproduceSettings, filled: StudySettings, datasets: list[str]) -> bool:
-    """Print what must be downloaded, and ask; nothing is downloaded before.
-
-    Returns:
-        Whether to go on; False where only the costs are estimated and something is missing.
-    """
+    """Print what must be downloaded, and ask; nothing is downloaded before."""
     from matchlens.models.hub import download_size
 
     needs = [(f"model {filled.model}", download_size(filled.model, filled.revision))]

@@ -78,13 +78,7 @@ class RerunSettings(Placement, Out, Quiet, Yes):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A command of a manifest.
-
-    Args:
-        name: the command's name.
-        settings: its options, with paths as they are used here.
-        record: the manifest's entry.
-    """
+    """A command of a manifest, with paths as they are used here, and the manifest's entry."""
 
     name: str
     settings: Settings
@@ -96,11 +90,7 @@ class Recorded:
 
 
 def rerun(settings: RerunSettings) -> int:
-    """Run the commands of a results folder again, and compare.
-
-    Returns:
-        0 where print shows no difference, else 1.
-    """
+    """Run the commands of a results folder again, and compare."""
     from matchlens.cli.commands import commands
     from matchlens.reading import MANIFEST, read_back, read_manifest
     from matchlens.results import check_folder
@@ -204,11 +194,6 @@ def commands_of(
     """The commands of a manifest, checked, with paths as they are used here.
 
     Nothing is read but the names in the folder where this command runs.
-
-    Args:
-        manifest: as it was read.
-        folder: where it lies.
-        device: takes the place of the commands' own.
     """
     from matchlens.cli.commands import commands
 
@@ -286,11 +271,7 @@ def _placed(record: Mapping[str, Any], kind: type[Settings], key: str, value: An
 
 
 def differences(commands: Sequence[Recorded]) -> Iterator[str]:
-    """What differs from the manifest: files and models. A model may be downloaded to compare it.
-
-    Args:
-        commands: of :func:`commands_of`, which a person has allowed.
-    """
+    """What differs from the manifest: files and models. A model may be downloaded to compare it."""
     for place, command in enumerate(commands):
         if command not in commands[:place]:
             yield from _files(command)
@@ -353,7 +334,7 @@ def _machine(machine: Any) -> Iterator[str]:
 
 
 def _set_threads(record: Mapping[str, Any], quiet: bool) -> None:
-    """As many threads as before: sums over another number of threads differ in the last digit."""
+    """Use as many threads as before: sums over another number differ in the last digit."""
     import torch
 
     machine = record.get("machine")

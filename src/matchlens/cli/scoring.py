@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from matchlens.cli.job import load_model, model_folder
+from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import progress
 from matchlens.corpora import Pair
 from matchlens.corpora.lines import MAX_LINE, is_unicode, json_line, numbered
@@ -44,15 +44,13 @@ class ScoreSettings(ModelSettings, Prefixes, BatchTokens, Cuts):
 
 def score(settings: ScoreSettings) -> None:
     """Score pairs under cuts."""
-    from matchlens.models.folder import check_dtype, check_length
     from matchlens.studies.spec import check_cuts
 
-    check_dtype(settings.dtype)
+    check_model_options(settings)
     cuts, total = settings.cut or [], 0
     if settings.pairs != "-":  # every line is checked before the model is loaded
         total = sum(1 for _ in read_pairs(settings.pairs))
     folder = model_folder(settings)
-    check_length(settings.max_length)
     check_cuts(cuts, folder, settings.sets)
     rows = read_pairs(settings.pairs, settings.query_prefix, settings.passage_prefix)
     every = [*map(Cut.parse, cuts), *chain.from_iterable(settings.sets.values())]

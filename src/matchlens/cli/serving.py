@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import webbrowser
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from matchlens.cli.candidates import collections, draw
+from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import say, show
 from matchlens.directions import Cut
 from matchlens.errors import InputError, Interrupted
@@ -26,7 +28,6 @@ from matchlens.settings import MODEL, RESULTS, Effect, option, options_of, setti
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet
-    from matchlens.models.folder import ModelFolder
 
 HELP = """Serve a live page: type a query and passages, cut who reads whom, watch the ranking.
 
@@ -79,38 +80,23 @@ def serve(settings: ServeSettings) -> None:
         Interrupted: when it was stopped.
     """
     from matchlens.live.server import check_extra, check_models
-    from matchlens.models.folder import check_dtype, check_length
 
     check_extra()
     names = settings.model or ["demo"]
     check_models(len(names))
-    check_dtype(settings.dtype)
-    check_length(settings.max_length)
+    check_model_options(settings)
     fragment = _fragment(settings.link)
-    sets = {**settings.sets, **_found(settings.results)}
-    folders = [_folder(name, settings) for name in names]
-    for folder in folders:
-        for cuts in sets.values():
-            for cut in cuts if len(folders) == 1 else ():
-                cut.check(*folder.shape, repr(folder.name), decoder=folder.decodes)
+    sets = {**settings.sets, **_stored_sets(settings.results)}
+    folders = [model_folder(settings, name) for name in names]
+    if len(folders) == 1:
+        (folder,) = folders
+        for cut in chain.from_iterable(sets.values()):
+            cut.check(*folder.shape, repr(folder.name), decoder=folder.decodes)
     pairs = _pairs(settings)
-    say("loading and checking the model ...", settings.quiet)
     from matchlens.live.microscope import Microscope
     from matchlens.live.server import LivePage
-    from matchlens.models.load import load
-    from matchlens.models.packed import keep_memory
 
-    keep_memory()
-    models = [
-        load(
-            folder,
-            device=settings.device,
-            dtype=settings.dtype,
-            max_length=settings.max_length,
-            negate=settings.negate,
-        )
-        for folder in folders
-    ]
+    models = [load_model(folder, settings, settings.max_length) for folder in folders]
     with LivePage(Microscope(models, pairs, sets), settings.port, inside=False) as page:
         show(f"{page.url}{fragment}\n")
         say("open this address; Ctrl-C ends it", settings.quiet)
@@ -122,34 +108,23 @@ def serve(settings: ServeSettings) -> None:
             raise Interrupted("the live page has stopped") from None
 
 
-def _folder(name: str, settings: ServeSettings) -> ModelFolder:
-    from matchlens.models.folder import find
-
-    folder = find(name, settings.revision).asked(settings.prompt)
-    return folder.labelled(settings.label, negate=settings.negate)
-
-
 def _pairs(settings: ServeSettings) -> PairSet:
     """The candidates to browse, of the built-in collection where none is named."""
     from matchlens.studies.presets import preset
 
     kinds = (CollectionSettings, Fields, Candidates)
-    names = [one.name for kind in kinds for one in options_of(kind)]
+    names = [option.name for kind in kinds for option in options_of(kind)]
     chosen = StudySettings(**{name: getattr(settings, name) for name in names})
     named = (chosen.demo, chosen.dataset, chosen.topics, chosen.qrels, chosen.passages, chosen.run)
     if not any(named):
         chosen = replace(chosen, demo=True)
     standard = preset("default")
-    found = collections(chosen, standard)
-    return draw(found, chosen, standard, easy=chosen.easy or 0, seed=settings.seed)
+    read = collections(chosen, standard)
+    return draw(read, chosen, standard, easy=chosen.easy or 0, seed=settings.seed)
 
 
 def _fragment(link: str | None) -> str:
-    """What a copied link says after its ``#``.
-
-    Raises:
-        InputError: if it says nothing.
-    """
+    """The part of a copied link after its ``#``."""
     if link is None:
         return ""
     fragment = urlsplit(link).fragment
@@ -161,33 +136,29 @@ def _fragment(link: str | None) -> str:
     return f"#{fragment}"
 
 
-def _found(folder: Path | None) -> dict[str, tuple[Cut, ...]]:
-    """The matching heads, named sets of heads and smallest swap that a results folder holds.
-
-    Raises:
-        InputError: if it holds none of them.
-    """
+def _stored_sets(folder: Path | None) -> dict[str, tuple[Cut, ...]]:
+    """The matching heads, named sets of heads and smallest swap of a results folder."""
     if folder is None:
         return {}
     from matchlens.report.results_folder import ResultsFolder
 
-    held = ResultsFolder.load(folder)
+    stored = ResultsFolder.load(folder)
     heads: dict[str, list[str]] = {}
-    for row in held.rows("attention", "matching"):
+    for row in stored.rows("attention", "matching"):
         if row["matching"]:
             heads.setdefault(str(row["direction"]), []).append(f"{row['layer']}.{row['head']}")
     sets: dict[str, tuple[Cut, ...]] = {
-        f"matching heads {name}": (Cut.parse(f"{name}#{','.join(some)}"),)
-        for name, some in heads.items()
+        f"matching heads {name}": (Cut.parse(f"{name}#{','.join(members)}"),)
+        for name, members in heads.items()
     }
-    named = held.option("head-sets", "sets")
-    directions = held.option("head-sets", "directions")
+    named = stored.option("head-sets", "sets")
+    directions = stored.option("head-sets", "directions")
     if isinstance(named, dict) and isinstance(directions, list):
-        for name, some in named.items():
+        for name, members in named.items():
             for direction in directions:
-                sets[f"{name} {direction}"] = (Cut.parse(f"{direction}#{some}"),)
-    swap = held.option("explain", "swap")
-    if isinstance(swap, list) and held.option("explain", "swapped"):
+                sets[f"{name} {direction}"] = (Cut.parse(f"{direction}#{members}"),)
+    swap = stored.option("explain", "swap")
+    if isinstance(swap, list) and stored.option("explain", "swapped"):
         sets["smallest swap"] = tuple(Cut.parse(str(text)) for text in swap)
     if not sets:
         raise InputError(

@@ -1,4 +1,4 @@
-"""``matchlens study`` and ``matchlens report``: everything at once, and the page."""
+"""``matchlens study``, ``report`` and ``compare``: whole results folders, and their pages."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from matchlens.cli.job import Job, need_out, prepare, with_easy
 from matchlens.cli.recording import record
 from matchlens.cli.terminal import progress, say, show
 from matchlens.errors import InputError
-from matchlens.options import Base, Quiet, StudySettings
-from matchlens.settings import Effect, Settings, argument, option, settings, within
+from matchlens.options import Base, Out, Quiet, Seed, StudySettings
+from matchlens.settings import RESULTS, Effect, Settings, argument, option, settings, within
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet
@@ -49,6 +49,19 @@ Examples:
 REPORT_HELP = """Rebuild a results folder's claims, results.json and page from its stored tables.
 
 The page, report.html, is one file that needs nothing beside it and no network.
+"""
+
+COMPARE_HELP = """\
+Set results folders side by side: several models, or one model on several collections.
+
+What differs between them comes first, since it says what cannot be compared. Then Table 1, the
+curves of Figure 1a, the matching heads and the claims, as far as two folders or more hold them.
+Folders of the same pairs are tested against each other, query by query.
+
+\b
+Examples:
+  matchlens compare out/minilm out/bert
+  matchlens compare out/dl19 out/dl20 --out out/both
 """
 
 
@@ -180,14 +193,7 @@ class Whole:
         redraws: Sequence[PairSet] = (),
         after: Callable[[Mapping[str, Result]], None] | None = None,
     ) -> None:
-        """Run the studies, save each as soon as it is done, then write the page.
-
-        Args:
-            job: the model and the pairs.
-            base: the folder of the model before fine-tuning, if any.
-            redraws: other draws of the sample, for the claims.
-            after: called with the results by study before the page is written.
-        """
+        """Run the studies, save each as soon as it is done, then write the page."""
         out, size = job.settings.out, self.settings.size
         with job.running() as (model, runner):
             from matchlens.models.base import load_base
@@ -250,3 +256,41 @@ def check_margin(margin: float | None) -> None:
         from matchlens.report import conclusions
 
         conclusions.check_margin(margin)
+
+
+@settings(panel=RESULTS, effect=Effect.RUN)
+class CompareSettings(Out, Seed, Quiet):
+    """Options of ``compare``."""
+
+    folders: list[Path] = argument("DIR DIR...", help="Results folders.")
+    out: Path | None = option(
+        default=None, metavar="DIR", help="Folder of tables, figures, LaTeX and compare.html."
+    )
+
+
+def compare(settings: CompareSettings) -> None:
+    """Compare results folders."""
+    from matchlens.reading import read_back
+    from matchlens.results import check_folder
+
+    folders, out = settings.folders, settings.out
+    if out is not None:
+        check_folder(out)
+    from matchlens.report.views import compare as view
+    from matchlens.studies.comparing import compare as compare_folders
+
+    result = compare_folders(folders, seed=settings.seed)
+    with read_back(*folders):
+        table = view.text(result)
+        if out is not None:
+            try:
+                result.save(out)
+            except InputError as error:
+                show(table)
+                raise InputError(f"{error} (the tables above are all that is left)") from None
+    show(table)
+    if out is not None:
+        with read_back(*folders):
+            result.texts.update(view.files(result))
+        result.save(out)
+        say(f"comparison in {out}", settings.quiet)

@@ -80,13 +80,7 @@ class Course:
         self._last = (0.0, 0.0)
 
     def report(self, done: int, total: int, what: str = "") -> None:
-        """Take the progress of one part.
-
-        Args:
-            done: its pairs that are done.
-            total: its pairs; 0 where the number is unknown.
-            what: its name.
-        """
+        """Take the progress of one part."""
         same = self._at >= 0 and self._names[self._at] == what
         if not same or done < self._done:
             self._at = self._next(what)
@@ -141,11 +135,8 @@ def progress(
 ) -> Iterator[Reports | None]:
     """Show a bar with the time left on stderr, where that is a terminal.
 
-    Args:
-        what: the name of the work.
-        quiet: whether to show nothing.
-        parts: returns the parts of the work, where there are several; see :class:`Course`.
-        pace: returns the work that is done in a second, about, where that is known.
+    ``parts`` returns the parts of the work (see :class:`Course`), ``pace`` how much of it is done
+    in a second, about, where these are known.
     """
     if quiet or not sys.stderr.isatty():
         yield None

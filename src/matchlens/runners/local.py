@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -19,11 +18,10 @@ import torch
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
-from matchlens.models.packed import keep_memory
 from matchlens.plan import Plan
 from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop
-from matchlens.runners.task import BoundTask, Outcome, Task, answered, from_bytes, to_bytes
+from matchlens.runners.task import Outcome, Task, Worker, answered, from_bytes, to_bytes
 from matchlens.signals import SIGNALS
 
 POLL = 0.5
@@ -79,8 +77,8 @@ class ProcessExecutor:
                 return
             if following is not None and not stop.asked and len(self._workers) < self.number:
                 self._start()
-            heard = connection.wait([worker.pipe for worker in self._workers], POLL)
-            for worker in [worker for worker in self._workers if worker.pipe in heard]:
+            answers = connection.wait([worker.pipe for worker in self._workers], POLL)
+            for worker in [worker for worker in self._workers if worker.pipe in answers]:
                 try:
                     content = worker.pipe.recv_bytes()
                 except (EOFError, OSError):
@@ -95,7 +93,6 @@ class ProcessExecutor:
                     yield shard, outcome
 
     def _start(self) -> None:
-        """Start one more worker process."""
         os.getcwd()  # a worker starts there; fail here, in one line, where it is gone
         context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads
         pipe, worker_end = context.Pipe()
@@ -120,7 +117,7 @@ class ProcessExecutor:
 
 
 def start_deaf(process: BaseProcess) -> None:
-    """Start a process that does not hear Ctrl-C until it says so itself.
+    """Start a process that ignores Ctrl-C until it says otherwise itself.
 
     A Ctrl-C in the terminal goes to every process there, and would end this one while it still
     imports torch and cannot ignore signals yet. It inherits the blocked signals.
@@ -135,14 +132,7 @@ def start_deaf(process: BaseProcess) -> None:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process, seen from the driver.
-
-    Args:
-        process: the process.
-        pipe: the driver's end of its pipe.
-        ready: whether it has loaded the model.
-        shard: what it is running.
-    """
+    """A worker process, seen from the driver."""
 
     process: BaseProcess
     pipe: Connection
@@ -156,7 +146,6 @@ class _Worker:
             self.pipe.send((task, shard))
 
     def end(self) -> None:
-        """Wait for its end, and make sure of it."""
         if self.process.pid is not None:
             self.process.join(POLL)
             self.process.kill()
@@ -164,7 +153,7 @@ class _Worker:
         self.pipe.close()
 
     def died(self) -> InputError:
-        """Why it ended, for a person."""
+        """The error of a worker that ended by itself."""
         code = self.process.exitcode or 0
         at = "while it ran a shard" if self.ready else "while it started"
         if code == -signal.SIGKILL:
@@ -179,36 +168,25 @@ class _Worker:
 
 
 def _serve(pipe: Connection, spec: str, threads: int, place: int) -> None:
-    """What a worker process does: load the model, then run the shards that come."""
+    """Run in a worker process: load the model, then run the shards that come."""
     # The driver alone hears Ctrl-C, and the worker ends with the driver.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
-    keep_memory()
     cards = torch.cuda.device_count()
-    device = f"cuda:{place % cards}" if cards > 1 else None
-    model: Reranker | None = None
-    bound: BoundTask | None = None
+    worker = Worker(spec, f"cuda:{place % cards}" if cards > 1 else None)
 
     def load() -> bytes:
-        nonlocal model
-        model = ModelSpec.of(spec).load(device)
+        worker.load()
         return to_bytes({})
-
-    def work(task: Task, shard: Shard) -> bytes:
-        nonlocal bound
-        assert model is not None  # noqa: S101
-        if bound is None or bound.task.key != task.key:
-            bound = BoundTask(model, task)
-        return to_bytes(bound.run(shard))
 
     with suppress(OSError, EOFError):  # the driver is gone
         pipe.send_bytes(answered(load))
-        while model is not None:
+        while worker.model is not None:
             task, shard = pipe.recv()  # from the driver, which started this process
-            pipe.send_bytes(answered(partial(work, task, shard)))
+            pipe.send_bytes(worker.work(task, shard))
 
 
 def _follow() -> None:

@@ -1,4 +1,4 @@
-"""What a run measures beside its scores: told by data, so that any worker can make the meter."""
+"""Measurements beside the scores, as data, so that any worker can make the meter."""
 
 from __future__ import annotations
 
@@ -60,12 +60,7 @@ class MeasurementRequest:
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention meters' rows.
-
-    Args:
-        names: meters and companions, by :mod:`matchlens.meters.names`.
-        own: names of parts of one's own, measured beside the five others.
-    """
+    """The attention meters' rows."""
 
     names: tuple[str, ...]
     own: tuple[str, ...] = ()
@@ -94,11 +89,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Received:
-    """What every place of a pair receives.
-
-    Args:
-        places: of the longest pair.
-    """
+    """What every place of a pair receives."""
 
     places: int
 
@@ -200,11 +191,7 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class InProcess:
-    """A meter that is there already and keeps its own numbers: for runs in this process alone.
-
-    Args:
-        meter: what watches the untouched model.
-    """
+    """A meter that keeps its own numbers: for runs in this process alone."""
 
     meter: Meter
 
@@ -218,7 +205,7 @@ class InProcess:
 
 
 def rows_into(arrays: Mapping[str, Keeps]) -> Callable[[Numbers, Arrays], None]:
-    """Takes rows of :class:`Attention` or :class:`Received`."""
+    """Write rows of :class:`Attention` or :class:`Received` into arrays."""
 
     def take(numbers: Numbers, outcome: Arrays) -> None:
         for name, array in arrays.items():
@@ -234,7 +221,7 @@ def rows_into(arrays: Mapping[str, Keeps]) -> Callable[[Numbers, Arrays], None]:
 
 
 def states_into(states: MeanStates) -> Callable[[Numbers, Arrays], None]:
-    """Takes sums of :class:`States`."""
+    """Add sums of :class:`States` to mean states."""
 
     def take(numbers: Numbers, outcome: Arrays) -> None:
         keys = [
@@ -247,7 +234,7 @@ def states_into(states: MeanStates) -> Callable[[Numbers, Arrays], None]:
 
 
 def logits_into(moments: Hypothesis) -> Callable[[Numbers, Arrays], None]:
-    """Takes moments of :class:`Logits`."""
+    """Add moments of :class:`Logits` to a hypothesis."""
 
     def take(numbers: Numbers, outcome: Arrays) -> None:
         moments.add(outcome["counts"], outcome["first"], outcome["second"])

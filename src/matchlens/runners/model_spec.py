@@ -1,4 +1,4 @@
-"""How a worker loads the model that the driver has: the same files, or it says that they differ."""
+"""How a worker loads the driver's model: from the same files, or it is refused."""
 
 from __future__ import annotations
 
@@ -14,19 +14,7 @@ from matchlens.prompts import Prompt
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a worker needs to load a model.
-
-    Args:
-        name: ``demo``, a local folder, or a Hugging Face id.
-        sha256: the digest of the files that the driver has.
-        revision: of the hub.
-        prompt: how a decoder is asked.
-        dtype: of the weights.
-        max_length: most tokens of a pair.
-        device: a torch device; the best there is where None.
-        negate: whether scores are negated.
-        label: number of the label that means relevance, where one was chosen.
-    """
+    """What a worker needs to load a model."""
 
     name: str
     sha256: str

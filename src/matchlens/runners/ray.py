@@ -32,14 +32,13 @@ from matchlens._version import __version__
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.load import Reranker
-from matchlens.models.packed import keep_memory
 from matchlens.plan import Plan
 from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
 from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop, Stopped
-from matchlens.runners.task import BoundTask, Outcome, Task, answered, from_bytes, to_bytes
+from matchlens.runners.task import Outcome, Task, Worker, answered, from_bytes, to_bytes
 from matchlens.signals import SIGNALS
 
 REACH = 10.0
@@ -53,46 +52,29 @@ TRIES = 4
 
 
 class RayWorker:
-    """An actor: holds the model, and the task that it is at.
-
-    Args:
-        spec: how it loads the model, as JSON.
-        threads: of its own; torch's default where 0.
-        device: where the model runs, where the spec leaves that open.
-    """
+    """An actor that runs shards on a node."""
 
     def __init__(self, spec: str, threads: int, device: str) -> None:
         if threads:
             torch.set_num_threads(threads)
-        keep_memory()
-        self._spec, self._device = spec, device
-        self._model: Reranker | None = None
-        self._bound: BoundTask | None = None
+        self._worker = Worker(spec, device)
 
     def ready(self) -> bytes:
-        """Load the model, and say what runs here."""
+        """Load the model, and send the versions that are installed."""
 
         def load() -> bytes:
-            if self._model is None:
-                self._model = ModelSpec.of(self._spec).load(self._device)
+            self._worker.load()
             return to_bytes({"versions": packed(versions())})
 
         return answered(load)
 
     def work(self, task: Task, shard: Shard) -> bytes:
         """The outcome of a shard."""
-
-        def run() -> bytes:
-            assert self._model is not None  # noqa: S101
-            if self._bound is None or self._bound.task.key != task.key:
-                self._bound = BoundTask(self._model, task)
-            return to_bytes(self._bound.run(shard))
-
-        return answered(run)
+        return self._worker.work(task, shard)
 
 
 def versions() -> tuple[str, ...]:
-    """What must be the same on every node."""
+    """The versions that must be the same on every node."""
     named = ("torch", "transformers", "tokenizers", "numpy")
     others = (f"{name} {importlib.metadata.version(name)}" for name in named)
     return f"matchlens {__version__}", *others
@@ -100,12 +82,7 @@ def versions() -> tuple[str, ...]:
 
 @dataclass
 class _Worker:
-    """A worker, and what it is at.
-
-    Args:
-        actor: Ray's handle.
-        shard: the shard in work; None while it loads the model.
-    """
+    """A worker's handle, and the shard that it runs; None while it loads the model."""
 
     actor: Any
     shard: Shard | None = None
@@ -202,7 +179,7 @@ class RayExecutor:
                     yield shard, outcome
 
     def _outcome(self, reference: Any, worker: _Worker) -> Outcome | None:
-        """What a worker has to say; None where it is dead."""
+        """What a worker sent; None where it is dead."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -224,7 +201,7 @@ class RayExecutor:
         return {}
 
     def _connect(self, stop: Stop) -> None:
-        """Join the cluster and start the workers, once; not where a person wants to stop."""
+        """Join the cluster and start the workers, once, unless the run is cancelled."""
         if self._connected:
             return
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
@@ -236,7 +213,7 @@ class RayExecutor:
                 self._reach(stop)
             if stop.asked:
                 return
-            heard = {number: signal.getsignal(number) for number in SIGNALS}
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
             try:
                 if self.address == "local":
                     self._watch = _watched()
@@ -248,7 +225,7 @@ class RayExecutor:
             finally:  # Ray takes SIGTERM for itself, which here is a first Ctrl-C
                 os.environ.pop(ray_watch.MARK, None)
                 if threading.current_thread() is threading.main_thread():
-                    for number, handler in heard.items():
+                    for number, handler in handlers.items():
                         signal.signal(number, handler)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cards = int(sum(node.get("GPU", 0) for node in nodes))
@@ -274,7 +251,7 @@ class RayExecutor:
         )
 
     def _reach(self, stop: Stop) -> None:
-        """See that there is a cluster; Ray itself would try for minutes, and cannot be ended."""
+        """Check that there is a cluster; Ray itself would try for minutes, and cannot be ended."""
         # Another process tries to join, and is ended where that takes too long: what listens there
         # may be no Ray, and may never answer.
         host, colon, port = self.address.removeprefix("ray://").rpartition(":")
@@ -319,7 +296,7 @@ class RayExecutor:
         self._workers[actor.ready.remote()] = _Worker(actor)
 
     def close(self) -> None:
-        """Let the workers go, leave the cluster, and see that nothing stays that was started."""
+        """Let the workers go, leave the cluster, and end everything that was started."""
         try:
             if self._connected:
                 import ray

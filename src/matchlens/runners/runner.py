@@ -74,13 +74,11 @@ class Runner(Protocol):
         progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
-        """Score the pairs under every condition, and measure what is asked of the untouched model.
+        """Score the pairs under every condition, and measure what is requested.
 
         Args:
             pairs: queries with passages; results keep their order.
             conditions: name to the cuts that hold together under it, or to one control.
-            seed: of what is drawn.
-            batch_tokens: most places of one layer call.
             asked: measures and what takes them.
 
         Raises:
@@ -92,7 +90,7 @@ class Runner(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Who runs the shards."""
+    """Runs the shards of a task."""
 
     def outcomes(
         self,
@@ -103,17 +101,14 @@ class Executor(Protocol):
         stop: Stop,
         progress: Progress | None,
     ) -> Iterator[tuple[Shard, Outcome]]:
-        """The outcomes of shards as they come, in any order; it starts none after a stop.
+        """The outcomes of shards as they come, in any order; none is started after a stop.
 
-        Args:
-            task: what is run.
-            stop: says whether a person wants to stop.
-            progress: called with the pairs done of the shard that is run, where it is run here.
+        ``progress`` is called with the pairs done of a shard that is run in this process.
         """
         ...
 
     def close(self) -> None:
-        """Let go of all that it holds."""
+        """Release everything that it holds."""
         ...
 
 
@@ -164,9 +159,7 @@ class ShardedRunner:
         puts in goes with each shard.
 
         Raises:
-            InputError: if a cut does not fit the model, a pair cannot be run, a score is not
-                finite, or a shard cannot be kept.
-            Stopped: if a person stopped it; what was done is kept.
+            Stopped: if a person stopped it; finished shards are kept.
             ValueError: if a measurement is requested and the untouched model is not run.
         """
         budget = checked_budget(model, batch_tokens)
@@ -309,7 +302,7 @@ class _Tokenized:
         return cls(pairs, tokens, others, joined, full, own)
 
     def check(self, plan: Plan) -> None:
-        """See that some pair has a token of every part of one's own that is cut."""
+        """Check that some pair has a token of every user-defined part that is cut."""
         if empty := [part.name for part in plan.own if not self.own[part.name]]:
             raise InputError(
                 f"no token of any of the {len(self.pairs)} pairs belongs to part {empty[0]}: its "
@@ -376,21 +369,19 @@ class _MemoryStore:
 
 
 class _Done:
-    """Says how many pairs are done: at once what is kept, then batch by batch or shard by shard."""
+    """Reports the pairs that are done: at once those of kept shards, then batch by batch."""
 
-    def __init__(self, sizes: Sequence[int], there: set[int], progress: Progress | None) -> None:
+    def __init__(self, sizes: Sequence[int], kept: set[int], progress: Progress | None) -> None:
         self._sizes, self._progress = sizes, progress
-        self._done = sum(sizes[number] for number in there)
+        self._done = sum(sizes[number] for number in kept)
         self._total = sum(sizes)
         self.within(0, 0)  # so that the total is shown, and time is counted, from the start
 
     def within(self, done: int, of: int) -> None:
-        """Some pairs of the shard in work are done."""
         if self._progress is not None and (done < of or not of):
             self._progress(self._done + done, self._total)
 
     def whole(self, number: int) -> None:
-        """A shard is done, and kept."""
         self._done += self._sizes[number]
         if self._progress is not None:
             self._progress(self._done, self._total)
@@ -418,7 +409,7 @@ class _Gathered:
         self._devices: set[str] = set()
 
     def lower(self, used: int) -> None:
-        """Take the budget of a shard; a smaller one than before is said."""
+        """Take the budget of a shard, and warn where it is smaller than before."""
         if used < self.budget:
             self.budget = used
             warnings.warn(

@@ -1,4 +1,4 @@
-"""Ctrl-C once: the shard in work is finished; twice: stop at once. SIGTERM is a Ctrl-C."""
+"""Cancellation on SIGINT and SIGTERM: once, the shard in work is finished; twice, stop at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Hears that a person wants to stop.
+    """Cooperative cancellation on SIGINT and SIGTERM.
 
     >>> stop = Stop()
     >>> with stop.shielded():
@@ -35,11 +35,7 @@ class Stop:
         self._shielded = False
 
     def hear(self, number: int, frame: FrameType | None) -> None:
-        """A signal has come: stop at once, or after the shard in work.
-
-        Raises:
-            KeyboardInterrupt: at once.
-        """
+        """Handle a signal: raise KeyboardInterrupt now, or let the shard in work finish first."""
         self.heard = True
         if self.asked or not self._shielded:
             raise KeyboardInterrupt
@@ -48,7 +44,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear the signals; only the main thread of a process can."""
+        """Handle the signals here; only the main thread of a process can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -61,7 +57,7 @@ class Stop:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """While shards are run: the first signal waits until they are kept."""
+        """Let the first signal wait until the shard in work is kept."""
         before, self._shielded = self._shielded, True
         try:
             yield

@@ -38,10 +38,6 @@ class Store:
 
     A file is a line that says what it is, the SHA-256 of what follows, and a safetensors content,
     in which the task and the number of the shard stand, too.
-
-    Args:
-        folder: where they lie; it is made, the folder above it must be there.
-        key: of the task.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -52,11 +48,7 @@ class Store:
         return self.folder / f"{number:06d}.shard"
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
-        """The outcome of a shard, None where it is not there.
-
-        Raises:
-            DamagedError: if it is there, and is not what was written.
-        """
+        """The outcome of a shard, None where it is not there."""
         try:
             with Folder.open(self.folder.parent) as parent:
                 raw = parent.read(f"{self.folder.name}/{self.path(number).name}", MOST_SHARD)
@@ -111,11 +103,7 @@ def kept_shards(folder: Folder, key: str) -> int:
 
 
 def clear(folder: Folder, key: str, *, shards: bool) -> None:
-    """Delete the half-written files of a task, and its shards, by their names.
-
-    Args:
-        shards: whether the shards go, too.
-    """
+    """Delete the half-written files of a task, and its shards, by their names."""
     with folder.folder(key) as of_task:
         for entry in of_task.entries():
             is_ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
@@ -133,11 +121,7 @@ _SCRATCH = re.compile(r"matchlens-[a-z0-9_]{8}")
 class Work:
     """The work folder of a results folder, locked; made by :meth:`open`.
 
-    Only what a run itself puts there is ever deleted, by its name; links are not followed.
-
-    Args:
-        lock: of the results folder.
-        shards: the folder of the shards, and of what else is needed until the results are saved.
+    Only files that a run itself writes there are ever deleted, by name; links are not followed.
     """
 
     def __init__(self, lock: Lock, shards: Folder) -> None:
@@ -159,9 +143,6 @@ class Work:
         """Lock a results folder for a run, new or to be continued.
 
         What a killed run has left half-written is cleared away.
-
-        Args:
-            out: the results folder; it need not exist.
         """
         lock = Lock.take(out, inside=False)
         try:
@@ -180,7 +161,7 @@ class Work:
         return work
 
     def _agree(self, about: Mapping[str, object], shown: str) -> None:
-        """See that the unfinished run that is there, if one is, is this one."""
+        """Check that an unfinished run in the folder, if there is one, is this run."""
         folder = self._lock.work
         try:
             before = parsed_json(folder.read(RUN_FILE, MOST_MANIFEST))
@@ -206,16 +187,12 @@ class Work:
                     clear(self._shards, entry.name, shards=shards)
 
     def finish(self) -> None:
-        """All is saved: delete what the run needed, and unlock the folder."""
+        """Delete what the run needed, and unlock the folder."""
         self._clear(shards=True)
         self.leave()
 
     def leave(self) -> int:
-        """Unlock the folder, and keep the shards that are done; without any, nothing is left.
-
-        Returns:
-            The number of shards kept.
-        """
+        """Unlock the folder; finished shards are kept, and their number is returned."""
         kept = self.kept
         if not kept:
             self._clear(shards=True)

@@ -1,4 +1,4 @@
-"""A run as data, and its shards: run here, packed for the way between processes, checked."""
+"""A run as data, and its shards: run, packed for the way between processes, checked."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ from matchlens.engine import (
 )
 from matchlens.errors import InputError, surroundings
 from matchlens.models.load import Reranker
+from matchlens.models.packed import keep_memory
 from matchlens.models.random_edges import TAKEN
 from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Control, Plan
 from matchlens.runners.measures import Measure, packed, unpacked
+from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.stopping import Stop
 
 FORMAT = 3
@@ -92,13 +94,7 @@ def _text(cut: object) -> str:
 
 
 class BoundTask:
-    """A task made ready on a model; its shards run one by one.
-
-    Args:
-        model: a loaded reranker.
-        task: the task.
-        plan: the conditions' plan, where it is there already.
-    """
+    """A task made ready on a model; its shards run one by one."""
 
     def __init__(self, model: Reranker, task: Task, plan: Plan | None = None) -> None:
         self.model, self.task = model, task
@@ -169,7 +165,38 @@ class InProcessExecutor:
             yield shard, bound.run(shard, progress)
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Hold nothing that must be released."""
+
+
+class Worker:
+    """A worker's model, and the task that it is at.
+
+    Args:
+        spec: how the model is loaded, as JSON.
+        device: where it runs, where the spec leaves that open.
+    """
+
+    def __init__(self, spec: str, device: str | None) -> None:
+        keep_memory()
+        self._spec, self._device = spec, device
+        self.model: Reranker | None = None
+        self._bound: BoundTask | None = None
+
+    def load(self) -> None:
+        """Load the model, once."""
+        if self.model is None:
+            self.model = ModelSpec.of(self._spec).load(self._device)
+
+    def work(self, task: Task, shard: Shard) -> bytes:
+        """The outcome of a shard, as :func:`answered` sends it."""
+
+        def run() -> bytes:
+            assert self.model is not None  # noqa: S101
+            if self._bound is None or self._bound.task.key != task.key:
+                self._bound = BoundTask(self.model, task)
+            return to_bytes(self._bound.run(shard))
+
+        return answered(run)
 
 
 def _packed(out: Run) -> dict[str, np.ndarray]:
@@ -258,7 +285,7 @@ def to_bytes(outcome: Outcome) -> bytes:
 
 
 def answered(work: Callable[[], bytes]) -> bytes:
-    """What a worker sends: the outcome of its work, or as a text why there is none.
+    """Bytes to send: the outcome of some work, or as a text why there is none.
 
     An exception itself would have to be pickled.
     """
@@ -278,10 +305,7 @@ def answered(work: Callable[[], bytes]) -> bytes:
 
 
 def from_bytes(content: object) -> dict[str, np.ndarray]:
-    """What a worker sent.
-
-    Args:
-        content: bytes, as :func:`answered` made them; anything else is refused.
+    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused.
 
     Raises:
         RuntimeError: with a worker's traceback, where the program itself is at fault.

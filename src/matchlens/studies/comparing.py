@@ -20,7 +20,7 @@ from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
 from matchlens.studies.attention.contrasts import EARLIER, is_earlier
 from matchlens.studies.cuts.cut_modes import starred
-from matchlens.studies.cuts.cut_study import RANDOM
+from matchlens.studies.cuts.measuring import RANDOM
 
 RANKING = ("measure", "rel", "rank_easy", "pairs_run", "most_pairs")
 """Options that must agree where rankings are tested against each other."""
@@ -45,13 +45,7 @@ HEAD = ("direction", "layer", "head", "kind", "held", "auc", "p_holm")
 
 @dataclass(frozen=True)
 class ComparedFolder:
-    """What one folder holds.
-
-    Args:
-        name: its name in the comparison.
-        identity: model, pairs and versions.
-        studies: the studies that can be compared, by name.
-    """
+    """What one folder holds."""
 
     name: str
     identity: Mapping[str, object]

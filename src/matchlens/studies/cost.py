@@ -40,12 +40,7 @@ figure between the two."""
 
 
 def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> str:
-    """Layer passes with and without sharing, operations, time and memory, in words.
-
-    Returns:
-        Lines of text. Time is a rough estimate for this machine's CPU, from a matrix product
-        measured now.
-    """
+    """Layer passes with and without sharing, operations, time and memory, in words."""
     work = Work.of(conditions, folder, pairs)
     shared = work.passes / work.unshared
     return "\n".join(

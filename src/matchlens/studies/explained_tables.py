@@ -69,17 +69,17 @@ def tables_of(
     a, b = shares[first], shares[second]
     units = [_units(number, share) for number, share in enumerate(shares)]
     missed = abs(a.integral.missed - b.integral.missed)
-    labelled = any(one.own for one in shares)
+    labelled = any(share.own for share in shares)
     return {
-        "passages": pd.DataFrame([_passage(number, one) for number, one in enumerate(shares)]),
+        "passages": pd.DataFrame([_passage(number, share) for number, share in enumerate(shares)]),
         "words": pd.DataFrame(
-            [row for number, one in enumerate(shares) for row in _words(number, one, labelled)]
+            [row for number, share in enumerate(shares) for row in _words(number, share, labelled)]
         ),
         "units": pd.concat(units, ignore_index=True),
         "margin": _margin(units[first], units[second]),
         "query_words": _query_words(a, b),
         "links": pd.concat(
-            [_links(model, number, one, cuts) for number, one in enumerate(shares)],
+            [_links(model, number, share, cuts) for number, share in enumerate(shares)],
             ignore_index=True,
         ),
     }, missed
@@ -130,7 +130,7 @@ def _units(number: int, share: Share) -> pd.DataFrame:
         for x in there
         for y in there
     ]
-    directions.sort(key=lambda one: one[0])
+    directions.sort(key=lambda direction: direction[0])
     rows: list[tuple[str, str, int | None, int | None, str | None, float]] = []
     rows += [
         (f"{own}direction", d, None, None, d, table[:, :, x, y].sum())
@@ -180,8 +180,8 @@ def _query_words(a: Share, b: Share) -> pd.DataFrame:
     rows = []
     for word in range(max(map(len, sides))):
         each = [side[word] if word < len(side) else None for side in sides]
-        read_a, read_b = (0.0 if one is None else one[1] for one in each)
-        text = next(one[0] for one in each if one is not None)
+        read_a, read_b = (0.0 if entry is None else entry[1] for entry in each)
+        text = next(entry[0] for entry in each if entry is not None)
         rows.append((word, text, read_a - read_b, read_a, read_b))
     return pd.DataFrame(rows, columns=["word", "text", "contribution", "read_a", "read_b"])
 
@@ -205,8 +205,8 @@ def _links(model: Reranker, number: int, share: Share, cuts: Sequence[Cut]) -> p
         for head in range(heads):
             kept.append((layer, head, sums[layer, head], HEAD_LINKS, attention[layer, head]))
     frames = []
-    for layer, head, one, most, weights in kept:
-        flat = np.abs(one).ravel()
+    for layer, head, contributions, most, weights in kept:
+        flat = np.abs(contributions).ravel()
         some = np.arange(len(flat))
         if len(flat) > most:  # a whole sort of every head's links would take as long as a layer
             some = np.sort(np.argpartition(-flat, most)[:most])
@@ -220,7 +220,7 @@ def _links(model: Reranker, number: int, share: Share, cuts: Sequence[Cut]) -> p
                     "head": head,
                     "row_word": top // words,
                     "column_word": top % words,
-                    "contribution": one.ravel()[top].astype(np.float64),
+                    "contribution": contributions.ravel()[top].astype(np.float64),
                     "attention": weights.ravel()[top].astype(np.float64),
                 }
             )

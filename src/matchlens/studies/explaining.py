@@ -117,21 +117,7 @@ def explain_pairs(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Result:
-    """Explain a margin as :func:`explain` does, with the options of :class:`Sharing`.
-
-    Args:
-        ready: a loaded reranker.
-        pairs: one query with its passages.
-        compare: the numbers of the passages A and B.
-        sharing: how the margin is shared out.
-        swap: whether cuts are made at all; they cannot be where the sharing has cuts.
-        seed: of the random sets of cuts.
-        progress: called with steps done and steps in all.
-
-    Raises:
-        InputError: if a cut of the sharing puts something in by which no margin can be shared out,
-            or a pair cannot be encoded.
-    """
+    """Explain a margin as :func:`explain` does, with the options of :class:`Sharing`."""
     started = time.perf_counter()
     own = own_parts(pairs)
     bound_cuts = [*bound({"": sharing.cuts}, own)[""]]
@@ -157,15 +143,15 @@ def explain_pairs(
     used = shares[first].points
     notes = [
         *ready.notes,
-        *_said(ready, (shares[first], shares[second]), missed, tol),
+        *_notes(ready, (shares[first], shares[second]), missed, tol),
     ]
-    if short := [pairs[n].docid for n, one in enumerate(shares) if one.truncated]:
+    if short := [pairs[n].docid for n, share in enumerate(shares) if share.truncated]:
         ids = ", ".join(f"{docid!r:.40}" for docid in short[:3])
         notes.append(f"{len(short)} of {len(pairs)} passages were cut to the length limit ({ids})")
     table = tables["margin"]
     small = abs(margin) <= tol or missed > SMALL_ERROR * abs(margin)
     table["share"] = np.nan if small else table["contribution"] / margin
-    cut, found = pd.DataFrame(columns=["cut", "pair", "score"]), None
+    cut, best = pd.DataFrame(columns=["cut", "pair", "score"]), None
     if swap:
         from matchlens.runners import run
 
@@ -186,22 +172,22 @@ def explain_pairs(
         keys = zip(table["kind"], table["unit"], strict=True)
         table["margin_cut"] = [by_key.get(key, np.nan) for key in keys]
         if abs(margin) > tol:  # tied passages have no order to swap
-            found = smallest_swap(ready, both_pairs, units, margins, tol, seed)
+            best = smallest_swap(ready, both_pairs, units, margins, tol, seed)
         steps.step()
     else:
         table["margin_cut"] = np.nan
     table["lost"] = margin - table["margin_cut"]
-    tables["swap"], tables["random_swaps"] = Swap.tables(found)
+    tables["swap"], tables["random_swaps"] = Swap.tables(best)
     if cut.empty:
         cut = pd.DataFrame(
             {
                 "cut": pd.Series([""] * len(pairs), dtype=object),
                 "pair": np.arange(len(pairs)),
-                "score": [one.integral.score for one in shares],
+                "score": [share.integral.score for share in shares],
             }
         )
-    tokens = np.array([one.tokens for one in shares], dtype=np.int64)
-    truncated = np.array([one.truncated for one in shares], dtype=bool)
+    tokens = np.array([share.tokens for share in shares], dtype=np.int64)
+    truncated = np.array([share.truncated for share in shares], dtype=bool)
     return Result(
         study=NAME,
         identity=identity(ready.identity, pairset),
@@ -214,8 +200,8 @@ def explain_pairs(
             "shared_out": not small,
             "tie_tol": tol,
             "seed": seed,
-            "swapped": found is not None and found.swapped,
-            "swap": [] if found is None else [str(unit.cut) for unit in found.kept],
+            "swapped": best is not None and best.swapped,
+            "swap": [] if best is None else [str(unit.cut) for unit in best.kept],
             "cuts_made": swap,
             "layers": ready.family.n_layers,
             "heads": ready.family.n_heads,
@@ -244,11 +230,7 @@ class _Steps:
 
 
 def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSet) -> list[Pair]:
-    """The pairs, each passage with its id or its number.
-
-    Raises:
-        InputError: if there are fewer than two, two have one id, or one is of another query.
-    """
+    """The pairs, each passage with its id or its number."""
     if len(passages) < 2:
         raise InputError(
             f"{len(passages)} passages came; expected two or more, so that one ranks above another"
@@ -277,27 +259,15 @@ def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSe
 
 
 def check_points(points: int) -> None:
-    """Refuse a number of points that cannot be used.
-
-    Raises:
-        InputError: if it is not from 1 to 256.
-    """
+    """Refuse a number of points that cannot be used."""
     if not 1 <= points <= MOST_POINTS:
         raise InputError(f"points is {points}; expected 1 to {MOST_POINTS}")
 
 
 def compared(compare: Sequence[int], count: int) -> tuple[int, int]:
-    """Return the numbers of the passages A and B.
-
-    Args:
-        compare: the two numbers, from 0.
-        count: how many passages there are.
-
-    Raises:
-        InputError: if they are not two different passages.
-    """
+    """Return the numbers of the passages A and B."""
     first, second = compare
-    if first == second or not all(0 <= one < count for one in (first, second)):
+    if first == second or not all(0 <= number < count for number in (first, second)):
         raise InputError(
             f"compare is {tuple(compare)}; expected the numbers of two different passages, 0 to "
             f"{count - 1}"
@@ -333,9 +303,9 @@ def _integrated(
         numbers = np.concatenate(
             [np.full(word.stop - word.start, at) for at, word in enumerate(words[row])]
         )
-        found = gating.integrate(model, pairs[row], numbers, points, sharing.cuts)
+        integral = gating.integrate(model, pairs[row], numbers, points, sharing.cuts)
         length = int(encoded.lengths[row])
-        return Share(pairs[row], words[row], found, points, length, bool(encoded.truncated[row]))
+        return Share(pairs[row], words[row], integral, points, length, bool(encoded.truncated[row]))
 
     points = sharing.points
     shares = {row: of(row, points) for row in compared}
@@ -355,44 +325,40 @@ def _integrated(
     return out
 
 
-def _said(model: Reranker, both: tuple[Share, Share], missed: float, tol: float) -> list[str]:
-    """What a person should know before believing the numbers."""
-    said = []
+def _notes(model: Reranker, both: tuple[Share, Share], missed: float, tol: float) -> list[str]:
+    """Notes on ties, margins that are not shared out, and prompts."""
+    notes = []
     a, b = (share.pair.docid for share in both)
     margin = both[0].integral.score - both[1].integral.score
     shared = max(abs(share.integral.score - share.integral.without) for share in both)
     if abs(margin) <= tol:
-        said.append(f"passages {a!r} and {b!r} are tied: there is no margin to share out")
+        notes.append(f"passages {a!r} and {b!r} are tied: there is no margin to share out")
     elif missed > SMALL_ERROR * abs(margin):
         # of a model that norms what its attention writes, scores jump where attention vanishes
         small = missed <= SMALL_ERROR * shared
         why = "is too small to share out" if small else "is not shared out"
         so = "" if small else ": the score does not fade as attention does, so that cuts alone tell"
-        said.append(
+        notes.append(
             f"the margin of {margin:.3g} logits {why}: with {both[0].points} points the "
             f"contributions miss {missed:.2g} logits of it{so}"
         )
     if margin < -tol:
-        said.append(
+        notes.append(
             f"passage {a!r} ranks below {b!r}: the contributions are of {a!r} less {b!r}, and a "
             "swap lifts it above"
         )
     if model.prompt is not None:
-        said.append("the prompt's own words read in every cut: a cut names CLS, Q, SEP and D rows")
+        notes.append("the prompt's own words read in every cut: a cut names CLS, Q, SEP and D rows")
     if model.cls_note:
-        said.append(model.cls_note)
-    return said
+        notes.append(model.cls_note)
+    return notes
 
 
 def _cut_units(margin: pd.DataFrame) -> list[Unit]:
-    """The units that are really cut: all directions and layers, the heads of largest contribution.
-
-    Args:
-        margin: units by kind, the largest contribution first.
-    """
+    """The units that are really cut: directions, layers, and the heads of largest contribution."""
     whole = f"{{{','.join(map(str, NAMED))}}}->All"
     other = str(Part.OTHER)
-    made = []
+    units = []
     most = {"head": CUT_HEADS, "head_direction": CUT_HEAD_DIRECTIONS}
     most["own_head_direction"] = CUT_HEAD_DIRECTIONS
     for kind, rows in margin.groupby("kind", sort=False):
@@ -405,5 +371,5 @@ def _cut_units(margin: pd.DataFrame) -> list[Unit]:
         ]
         for unit in named[: most.get(str(kind))]:
             mark = {"layer": f"{whole}@", "head": f"{whole}#"}.get(str(kind), "")
-            made.append(Unit(str(kind), unit, Cut.parse(f"{mark}{unit}")))
-    return made
+            units.append(Unit(str(kind), unit, Cut.parse(f"{mark}{unit}")))
+    return units

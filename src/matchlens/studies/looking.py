@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -36,9 +36,10 @@ from matchlens.studies.common import (
     run_options,
     tolerance,
 )
-from matchlens.studies.cuts.cut_modes import expand_modes, note, reason
-from matchlens.studies.cuts.cut_study import Scored, conditions_of, score_table, sets_option
-from matchlens.studies.presets import COSTLY_PAIRS, Preset
+from matchlens.studies.cuts.cut_modes import note, preset_cuts, reason
+from matchlens.studies.cuts.cut_study import conditions_of, sets_option
+from matchlens.studies.cuts.measuring import Scored, score_table
+from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:
@@ -56,70 +57,66 @@ PER_QUERY = 3
 
 Query = tuple[str, str]
 """Collection and query id."""
-Given = tuple[str, str] | tuple[str, str, str]
+Ids = tuple[str, str] | tuple[str, str, str]
 """Query id and passage id, with the collection before them where several have such a pair."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A pair to look into.
-
-    Args:
-        row: its place among the pairs.
-        why: why it was chosen, in words.
-    """
+    """A pair to look into: its place among the pairs, and in words why it was chosen."""
 
     row: int
     why: str
 
 
 def checked_looks(looks: int) -> int:
-    """How many pairs to look into."""
+    """The number of pairs to look into, checked."""
     if not 1 <= looks <= MOST_LOOKS:
         raise InputError(f"looks is {looks}; expected 1 to {MOST_LOOKS} pairs to look into")
     return looks
 
 
-def ids_of(text: str) -> Given:
+def ids_of(text: str) -> Ids:
     """The ids in ``QID DOCID``, or in ``COLLECTION QID DOCID``.
 
     >>> ids_of("q1 d7"), ids_of("my files q1 d7")
     (('q1', 'd7'), ('my files', 'q1', 'd7'))
     """
-    words = text.rsplit(maxsplit=2)
+    words = tuple(text.rsplit(maxsplit=2))
     if len(words) < 2:
         raise InputError(
             f"pair {shown(text)} does not hold two ids; expected a query's id, a space and a "
             "passage's id"
         )
-    return (words[0], words[1]) if len(words) == 2 else (words[0], words[1], words[2])
+    return words  # type: ignore[return-value]
 
 
-def named(pairs: Sequence[Pair], chosen: Iterable[Given]) -> list[int]:
+def named(pairs: Sequence[Pair], chosen: Iterable[Ids]) -> list[int]:
     """The places of pairs that are named by their ids."""
-    given = list(chosen)
-    checked_looks(len(given))
+    chosen = list(chosen)
+    checked_looks(len(chosen))
     places: dict[tuple[str, ...], list[int]] = {}
     for row, pair in enumerate(pairs):
         places.setdefault((pair.qid, pair.docid), []).append(row)
         places.setdefault((pair.collection, pair.qid, pair.docid), []).append(row)
     rows: list[int] = []
-    for key in given:
-        words = f"pair of query {shown(key[-2])} and passage {shown(key[-1])}"
-        found = places.get(tuple(key), [])
-        if not found:
+    for ids in chosen:
+        words = f"pair of query {shown(ids[-2])} and passage {shown(ids[-1])}"
+        matches = places.get(tuple(ids), [])
+        if not matches:
             raise InputError(
                 f"{words} is not among the {len(pairs)} pairs; expected the ids of a chosen "
                 "candidate (pairs.parquet lists them)"
             )
-        if len(found) > 1:
-            held = ", ".join(shown(pairs[row].collection) for row in found)
+        if len(matches) > 1:
+            collections = ", ".join(shown(pairs[row].collection) for row in matches)
             raise InputError(
-                f"{words} is in the collections {held}; name the collection before the ids, too"
+                f"{words} is in the collections {collections}; name the collection before the "
+                "ids, too"
             )
-        if found[0] in rows:
+        if matches[0] in rows:
             raise InputError(f"{words} is given twice; give each pair once")
-        rows.append(found[0])
+        rows += matches
     return rows
 
 
@@ -154,12 +151,12 @@ def candidates_to_run(
         keys = set(list(every)[: math.ceil(looks / PER_QUERY)])
     rows = sorted(row for key in keys for row in every[key])
     if most is not None:
-        mine = replace(
+        candidates = replace(
             pairs,
             pairs=tuple(pairs.pairs[row] for row in rows),
             ideals={key: pairs.ideals[key] for key in keys},
         )
-        _, kept = thin(mine, most, seed=seed, easy=True)
+        _, kept = thin(candidates, most, seed=seed, easy=True)
         rows = sorted({*(rows[place] for place in kept), *chosen})
     return rows
 
@@ -178,56 +175,49 @@ def pick(
     above it; the hard negative that ranks highest; the easy negative that ranks highest.
     """
     classes, preferred = Classes.of(pairs, rel).of_pair, set(best)
-    found: list[Example] = []
+    examples: list[Example] = []
     for rows in queries.values():
-        by_side = []
+        by_class = []
         for side in range(len(CLASSES)):
             every = [row for row in rows if classes[row] == side]
-            mine = [row for row in every if row in preferred] or every
-            by_side.append(sorted(mine, key=lambda row: (ranks[row], pairs[row].docid)))
-        relevant, hard, easy = by_side
+            usable = [row for row in every if row in preferred] or every
+            by_class.append(sorted(usable, key=lambda row: (ranks[row], pairs[row].docid)))
+        relevant, hard, easy = by_class
         negatives = [ranks[row] for row in (*hard, *easy)]
-        every_relevant = [ranks[row] for row in rows if classes[row] == 0]
         of = f"of {len(rows)}"
         if relevant:
-            words = f"relevant, the highest of them: ranked {_rank(ranks, relevant[0])} {of}"
-            found.append(Example(relevant[0], words))
-        if len(relevant) > 1 and negatives and ranks[relevant[-1]] > min(negatives):
-            last = relevant[-1]
+            words = f"relevant, the highest of them: ranked {_rank(ranks[relevant[0]])} {of}"
+            examples.append(Example(relevant[0], words))
+        if len(relevant) > 1 and negatives and ranks[last := relevant[-1]] > min(negatives):
             above = sum(rank < ranks[last] for rank in negatives)
-            words = f"relevant, missed: ranked {_rank(ranks, last)} {of}, below {_count(above)}"
-            found.append(Example(last, words))
+            words = f"relevant, missed: ranked {_rank(ranks[last])} {of}, below {above} negative"
+            examples.append(Example(last, f"{words}{'s' * (above > 1)}"))
         if hard:
             first = hard[0]
-            below = sum(rank > ranks[first] for rank in every_relevant)
-            words = f"judged not relevant, ranked {_rank(ranks, first)} {of}"
+            below = sum(classes[row] == 0 and ranks[row] > ranks[first] for row in rows)
+            words = f"judged not relevant, ranked {_rank(ranks[first])} {of}"
             if below:
                 words = f"{words}, above {below} relevant passage{'s' * (below > 1)}: fooled"
-            found.append(Example(first, words))
+            examples.append(Example(first, words))
         if easy:
-            found.append(Example(easy[0], f"random passage, ranked {_rank(ranks, easy[0])} {of}"))
-        if len(found) >= looks:
+            words = f"random passage, ranked {_rank(ranks[easy[0]])} {of}"
+            examples.append(Example(easy[0], words))
+        if len(examples) >= looks:
             break
-    return found[:looks]
+    return examples[:looks]
 
 
-def said_of(pairs: Sequence[Pair], row: int, rank: float, candidates: int, rel: int) -> str:
-    """What is said of a pair that was named."""
+def _named_example(
+    pairs: Sequence[Pair], row: int, rank: float, candidates: int, rel: int
+) -> Example:
+    """A pair that was named by its ids."""
     side = int(Classes.of([pairs[row]], rel).of_pair[0])
     words = ("relevant", "judged not relevant", "random passage", f"grade {pairs[row].grade}")[side]
-    return f"asked for: {words}, ranked {_number(rank)} of {candidates}"
+    return Example(row, f"asked for: {words}, ranked {_rank(rank)} of {candidates}")
 
 
-def _rank(ranks: Mapping[int, float], row: int) -> str:
-    return _number(ranks[row])
-
-
-def _number(rank: float) -> str:
+def _rank(rank: float) -> str:
     return f"{rank:.0f}" if rank == np.floor(rank) else f"{rank:.1f}"
-
-
-def _count(number: int) -> str:
-    return f"{number} negative{'s' * (number > 1)}"
 
 
 BEYOND = 20_000
@@ -238,43 +228,39 @@ MOST_SPAN = 1_000
 """Characters of a token's own text that are kept at most."""
 
 
-def look_tables(
+def _tables(
     model: Reranker,
     pairs: Sequence[Pair],
-    found: Sequence[Example],
+    examples: Sequence[Example],
     queries: Mapping[Query, Sequence[int]],
-    seen: Scored,
+    scored: Scored,
     ranks: Mapping[int, float],
     tol: float,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """The tables ``looks``, ``tokens`` and ``cuts``, and what is to be said of them."""
-    looks, tokens, said = [], [], []
-    for number, look in enumerate(found):
-        pair = pairs[look.row]
-        rows, texts, short = _tokens(model, pair)
+    """The tables ``looks``, ``tokens`` and ``cuts``, and notes on them."""
+    looks, tokens, notes = [], [], []
+    for number, example in enumerate(examples):
+        pair = pairs[example.row]
+        rows, (query, passage), shortened = _tokens(model, pair)
         tokens += [{"look": number, **row} for row in rows]
-        said += [f"look {number}: {words}" for words in short]
+        notes += [f"look {number}: {words}" for words in shortened]
         looks.append(
             {
                 "look": number,
-                "pair": look.row,
-                "collection": pair.collection,
-                "qid": pair.qid,
-                "docid": pair.docid,
-                "grade": pair.grade,
-                "why": look.why,
-                "query": texts[0],
-                "passage": texts[1],
-                "score": float(seen.values[0, look.row]),
-                "rank": ranks[look.row],
+                "pair": example.row,
+                **{key: getattr(pair, key) for key in ("collection", "qid", "docid", "grade")},
+                "why": example.why,
+                "query": query,
+                "passage": passage,
+                "score": float(scored.values[0, example.row]),
+                "rank": ranks[example.row],
                 "candidates": len(queries[pair.collection, pair.qid]),
             }
         )
-    cuts = _cuts(pairs, found, queries, seen, tol)
-    sizes = pd.DataFrame(looks).set_index("look")["candidates"]
-    fewer = sorted({str(row["cut"]) for row in cuts if row["candidates"] != sizes[row["look"]]})
-    if fewer:
-        said.append(
+    cuts = _cuts(pairs, examples, queries, scored, tol)
+    sizes = [look["candidates"] for look in looks]
+    if fewer := {row["cut"] for row in cuts if row["candidates"] != sizes[row["look"]]}:
+        notes.append(
             f"under {len(fewer)} cuts not all candidates were scored: their ranks, and the "
             "original ranks beside them, are among those that were"
         )
@@ -284,20 +270,17 @@ def look_tables(
         "tokens": pd.DataFrame(tokens),
         "cuts": pd.DataFrame(cuts, columns=columns),
     }
-    return frames, said
+    return frames, notes
 
 
 def _tokens(model: Reranker, pair: Pair) -> tuple[list[dict[str, object]], list[str], list[str]]:
     """The tokens' rows, the texts as they are kept, and what was left out of them."""
-    made = model.spans(pair)
+    spans = model.spans(pair)
     text_of = {Part.Q: pair.query, Part.D: pair.text}
     rows, clipped = [], 0
-    for place, token in enumerate(made.tokens):
-        part, start, end = (
-            Part(int(made.parts[place])),
-            int(made.starts[place]),
-            int(made.ends[place]),
-        )
+    for place, token in enumerate(spans.tokens):
+        part = Part(int(spans.parts[place]))
+        start, end = int(spans.starts[place]), int(spans.ends[place])
         text = text_of[part][start:end] if start >= 0 else ""
         clipped += len(text) > MOST_SPAN or len(token) > MOST_SPAN
         rows.append(
@@ -310,71 +293,68 @@ def _tokens(model: Reranker, pair: Pair) -> tuple[list[dict[str, object]], list[
                 "end": end,
             }
         )
-    said = [f"{clipped} tokens are kept up to {MOST_SPAN:,} characters"] if clipped else []
+    shortened = [f"{clipped} tokens are kept up to {MOST_SPAN:,} characters"] if clipped else []
     texts = []
     for part, words in ((Part.Q, "query"), (Part.D, "passage")):
         text = text_of[part]
-        last = int(made.ends[made.parts == part].max())
+        last = int(spans.ends[spans.parts == part].max())
         kept = text[: min(last + BEYOND, MOST_TEXT)]
         if len(kept) < len(text):
-            said.append(
+            shortened.append(
                 f"the {words} has {len(text):,} characters; the first {len(kept):,} are kept"
             )
         texts.append(kept)
-    return rows, texts, said
+    return rows, texts, shortened
 
 
 def _cuts(
     pairs: Sequence[Pair],
-    found: Sequence[Example],
+    examples: Sequence[Example],
     queries: Mapping[Query, Sequence[int]],
-    seen: Scored,
+    scored: Scored,
     tol: float,
-) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    keys = {(pairs[look.row].collection, pairs[look.row].qid) for look in found}
-    for cut in seen.cuts[1:]:
-        known, at = seen.known(cut), seen.cuts.index(cut)
+) -> list[dict[str, Any]]:
+    """A row for each example and cut, ranked among the candidates that have a score under it."""
+    rows: list[dict[str, Any]] = []
+    keys = {(pairs[example.row].collection, pairs[example.row].qid) for example in examples}
+    for at, cut in enumerate(scored.cuts[1:], start=1):
+        known = scored.known(cut)
         groups = [[row for row in queries[key] if known[row]] for key in sorted(keys)]
         sizes = {row: len(group) for group in groups for row in group}
         groups = [group for group in groups if group]
-        ranks, before = (seen.ranks(name, groups, tol) for name in (cut, ""))
-        for number, look in enumerate(found):
-            if known[look.row]:
-                rows.append(
-                    {
-                        "look": number,
-                        "cut": cut,
-                        "score": float(seen.values[at, look.row]),
-                        "rank": ranks[look.row],
-                        "score_original": float(seen.values[0, look.row]),
-                        "rank_original": before[look.row],
-                        "candidates": sizes[look.row],
-                    }
-                )
-    return sorted(rows, key=lambda row: int(str(row["look"])))
+        ranks, before = (scored.ranks(name, groups, tol) for name in (cut, ""))
+        rows += [
+            {
+                "look": number,
+                "cut": cut,
+                "score": float(scored.values[at, example.row]),
+                "rank": ranks[example.row],
+                "score_original": float(scored.values[0, example.row]),
+                "rank_original": before[example.row],
+                "candidates": sizes[example.row],
+            }
+            for number, example in enumerate(examples)
+            if known[example.row]
+        ]
+    return sorted(rows, key=lambda row: row["look"])
 
 
-def head_table(layers: int, heads: int, matching: pd.DataFrame | None) -> pd.DataFrame:
-    """Every head, the matching ones first, by the AUC with which they were found."""
-    found: dict[tuple[int, int], dict[str, object]] = {}
+def _head_table(layers: int, heads: int, matching: pd.DataFrame | None) -> pd.DataFrame:
+    """Every head, the matching ones first, by the AUC by which they were selected."""
+    selected: dict[tuple[int, int], tuple[list[str], list[str]]] = {}
     if matching is not None and len(matching):
-        mine = [row for row in records(matching) if row["matching"]]
-        mine.sort(key=lambda row: -float(str(row["auc_found"])))
-        for row in mine:
+        rows = [row for row in records(matching) if row["matching"]]
+        for row in sorted(rows, key=lambda row: -float(str(row["auc_found"]))):
             key = (int(str(row["layer"])), int(str(row["head"])))
-            one = found.setdefault(key, {"directions": [], "kind": []})
-            kinds = [("kind", kind) for kind in str(row["kind"] or "").split(", ") if kind]
-            for name, value in (("directions", row["direction"]), *kinds):
-                if value not in one[name]:  # type: ignore[operator]
-                    one[name].append(value)  # type: ignore[union-attr]
-    rest = [(layer, head) for layer in range(layers) for head in range(heads)]
-    rows = []
-    for layer, head in (*found, *(key for key in rest if key not in found)):
-        one = found.get((layer, head), {"directions": [], "kind": []})
-        texts = {name: ", ".join(map(str, one[name])) for name in ("directions", "kind")}  # type: ignore[arg-type]
-        rows.append({"layer": layer, "head": head, **texts})
-    return pd.DataFrame(rows)
+            directions, kinds = selected.setdefault(key, ([], []))
+            directions.append(str(row["direction"]))
+            kinds += [kind for kind in str(row["kind"] or "").split(", ") if kind]
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    table = []
+    for key in dict.fromkeys([*selected, *every]):
+        texts = (", ".join(dict.fromkeys(names)) for names in selected.get(key, ((), ())))
+        table.append((*key, *texts))
+    return pd.DataFrame(table, columns=["layer", "head", "directions", "kind"])
 
 
 NAME = "looking"
@@ -453,89 +433,80 @@ def look(
     setup = preset_of(preset, model.decodes)
     tol = tolerance(tie_tol, model.dtype)
     rel = relevant_grade(pairs, rel)
-    given = [] if chosen is None else named(pairs.pairs, chosen)
-    number = len(given) or checked_looks(looks)
+    rows_named = [] if chosen is None else named(pairs.pairs, chosen)
+    number = len(rows_named) or checked_looks(looks)
     together = cut_sets(sets)
-    conditions = (
-        conditions_of(_cuts_of(setup))
-        if cuts is None and not together
-        else conditions_of(cuts or (), together)
-    )
-    wanted = None if cuts is None and not together else [name for name in conditions if name]
+    own_cuts = cuts is not None or bool(together)
+    conditions = conditions_of(cuts or () if own_cuts else preset_cuts(setup), together)
+    wanted = [name for name in conditions if name] if own_cuts else None
     # A stored set may be another one of that name.
-    seen = None if together else Scored.of(scored, len(pairs.pairs), wanted, given)
-    said: list[str] = []
-    at_hand = seen is not None
-    if seen is None:
-        rows = candidates_to_run(pairs, given, number, rel, seed, most_pairs)
-        seen = _run(execution, pairs, rows, conditions, seed)
-        said.append(
+    stored = None if together else Scored.of(scored, len(pairs.pairs), wanted, rows_named)
+    notes = [*pairs.notes]
+    if stored is None:
+        rows = candidates_to_run(pairs, rows_named, number, rel, seed, most_pairs)
+        scores_by_cut = _run(execution, pairs, rows, conditions, seed)
+        notes.append(
             f"the cuts were run on {len(rows)} candidates of the queries that are looked into"
         )
-    queries = drawn(pairs.pairs, rel, seed, seen.rows)
-    ranks = seen.ranks("", queries.values(), tol)
-    if given:
+    else:
+        scores_by_cut = stored
+    queries = drawn(pairs.pairs, rel, seed, scores_by_cut.rows)
+    ranks = scores_by_cut.ranks("", queries.values(), tol)
+    if rows_named:
         of_query = {row: len(rows) for rows in queries.values() for row in rows}
-        found = [
-            Example(row, said_of(pairs.pairs, row, ranks[row], of_query[row], rel)) for row in given
+        examples = [
+            _named_example(pairs.pairs, row, ranks[row], of_query[row], rel) for row in rows_named
         ]
     else:
-        found = pick(pairs.pairs, queries, ranks, seen.best, number, rel)
-        if not found:
+        examples = pick(pairs.pairs, queries, ranks, scores_by_cut.best, number, rel)
+        if not examples:
             raise InputError(
                 "no pair to look into: no passage is relevant, judged 0 or random; expected at "
                 "least one: lower rel, or name pairs with chosen (--pair)"
             )
-        if len(found) < number:
-            said.append(f"{len(found)} pairs to look into: the queries offer no more")
-    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
-    array, out = _received(execution, pairs.pairs, found, seen, tol, Path(held.name))
-    tables, more = look_tables(model, pairs.pairs, found, queries, seen, ranks, tol)
-    made = {cut: list(together.get(cut) or [Cut.parse(cut)]) for cut in seen.cuts}
-    bound_cuts = bound(made, own_parts(pairs.pairs))
-    why = {cut: reason(cuts, out.reach, out.causal) for cut, cuts in bound_cuts.items()}
-    tables["cuts"] = pd.DataFrame(
-        [row for row in records(tables["cuts"]) if why[str(row["cut"])] is None],
-        columns=tables["cuts"].columns,
-    )
-    more += note(list(why.values()))
-    if model.cls_note:
-        more.append(model.cls_note)
-    tables["heads"] = head_table(model.family.n_layers, model.family.n_heads, matching)
+        if len(examples) < number:
+            notes.append(f"{len(examples)} pairs to look into: the queries offer no more")
+    folder = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
+    array, out = _received(execution, pairs.pairs, examples, scores_by_cut, tol, Path(folder.name))
+    tables, more = _tables(model, pairs.pairs, examples, queries, scores_by_cut, ranks, tol)
+    parsed = {cut: list(together.get(cut) or [Cut.parse(cut)]) for cut in scores_by_cut.cuts}
+    reasons = {
+        cut: reason(condition, out.reach, out.causal)
+        for cut, condition in bound(parsed, own_parts(pairs.pairs)).items()
+    }
+    possible = [reasons[cut] is None for cut in tables["cuts"]["cut"]]
+    tables["cuts"] = pd.DataFrame(tables["cuts"][possible]).reset_index(drop=True)
+    notes += [*more, *note(reasons.values()), *([model.cls_note] if model.cls_note else [])]
+    tables["heads"] = _head_table(model.family.n_layers, model.family.n_heads, matching)
     tokens, truncated = lengths(model, pairs.pairs)
+    ids = [[pairs.pairs[row].qid, pairs.pairs[row].docid] for row in rows_named]
     return Result(
         study=NAME,
         identity=identity(model.identity, pairs),
         options={
-            "looks": len(found),
-            "chosen": [[pairs.pairs[row].qid, pairs.pairs[row].docid] for row in given] or None,
+            "looks": len(examples),
+            "chosen": ids or None,
             "readers": [str(part) for part in READERS],
-            "cuts": list(seen.cuts),
+            "cuts": list(scores_by_cut.cuts),
             **sets_option(together),
-            "scores_at_hand": at_hand,
+            "scores_at_hand": stored is not None,
             "matching_at_hand": matching is not None,
             "preset": setup.name,
             "digits": setup.digits,
             "rel": rel,
             "tie_tol": tol,
-            "most_pairs": None if at_hand else most_pairs,
+            "most_pairs": most_pairs if stored is None else None,
             "seed": seed,
             **run_options(model, out),
         },
-        notes=(*pairs.notes, *said, *more),
+        notes=tuple(notes),
         pairs=pair_table(pairs.pairs, tokens, truncated, seed),
-        scores=seen.table,
+        scores=scores_by_cut.table,
         tables=tables,
-        log=(f"{NAME}: {len(found)} pairs: {time.perf_counter() - started:.1f} s",),
+        log=(f"{NAME}: {len(examples)} pairs: {time.perf_counter() - started:.1f} s",),
         arrays={"received": array.path},
-        held=held,
+        held=folder,
     )
-
-
-def _cuts_of(setup: Preset) -> list[str]:
-    """The preset's cuts, made in the preset's way."""
-    made, _ = expand_modes(setup.cuts, None if setup.how == "zero" else [setup.how])
-    return [way.cut for way in made]
 
 
 def _run(
@@ -547,42 +518,40 @@ def _run(
 ) -> Scored:
     out = execution([pairs.pairs[row] for row in rows], conditions, seed=seed)
     cuts = [name for name in conditions if name]
-    made = Scored.of(score_table(out, rows), len(pairs.pairs), cuts, [])
-    assert made is not None  # noqa: S101
-    return made
+    scored = Scored.of(score_table(out, rows), len(pairs.pairs), cuts, [])
+    assert scored is not None  # noqa: S101
+    return scored
 
 
 def _received(
     execution: Execution,
     pairs: Sequence[Pair],
-    found: Sequence[Example],
-    seen: Scored,
+    examples: Sequence[Example],
+    scored: Scored,
     tol: float,
     folder: Path,
 ) -> tuple[PairArray, Run]:
-    """Watch the untouched pass on the chosen pairs, and see that the scores are of this model."""
+    """Watch the untouched pass on the examples, and check that the scores are of this model."""
     from matchlens.engine import lengths
     from matchlens.runners import MeasurementRequest
     from matchlens.runners.measures import Received, rows_into
 
-    model = execution.model
-    mine = [pairs[look.row] for look in found]
-    longest = int(lengths(model, mine)[0].max())
-    shape = (len(mine), model.family.n_layers, model.family.n_heads, len(READERS), longest)
+    family, some = execution.model.family, [pairs[example.row] for example in examples]
+    longest = int(lengths(execution.model, some)[0].max())
+    shape = (len(some), family.n_layers, family.n_heads, len(READERS), longest)
     try:
         array = PairArray(folder / "received.npy", shape)
         request = MeasurementRequest(Received(longest), rows_into({"received": array}))
-        out = execution(mine, asked=[request])
+        out = execution(some, asked=[request])
     except OSError as error:
         raise InputError(
             f"the attention cannot be kept in {str(folder)!r} ({error.strerror or error}); it "
             f"needs {int(np.prod(shape)) * 4 / 2**20:.0f} MiB there: set TMPDIR to a folder with "
             "room"
         ) from None
-    for look, score in zip(found, out.scores.of("").tolist(), strict=True):
-        stored = float(seen.values[0, look.row])
-        if abs(stored - score) > max(FAR * tol, FAR * TIE_TOL[model.dtype]):
-            pair = pairs[look.row]
+    for example, pair, score in zip(examples, some, out.scores.of("").tolist(), strict=True):
+        stored = float(scored.values[0, example.row])
+        if abs(stored - score) > FAR * max(tol, TIE_TOL[execution.model.dtype]):
             raise InputError(
                 f"the stored score of query {pair.qid!r} and passage {pair.docid!r} is "
                 f"{stored:.6g}, this model gives {score:.6g}; expected scores of these pairs by "

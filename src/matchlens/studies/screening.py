@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,13 @@ from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
-from matchlens.parts import NAMED, AnyPart, Part
+from matchlens.parts import NAMED, AnyPart
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
 from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.intervals import bootstrap_t
 from matchlens.results import Result
-from matchlens.studies.common import Execution, half, relevant_grade
-from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run, prepare
+from matchlens.studies.common import Execution, half, ranked, relevant_grade, tolerance
+from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run
 from matchlens.studies.cuts.sweeps import MOST, select
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ FELT = 0.05
 RESAMPLES = 2_000
 SELECTED_FROM = 50
 """Gates of the largest effect on half of the queries, of which the selected ones are taken."""
+_NAMED = ["layer", "head", "direction"]
 CUT, SCREENED, NOTHING = "cut", "screened, not cut", "nothing to cut"
 
 
@@ -107,48 +108,46 @@ def screen(
 
     if others < 1:
         raise InputError(f"others is {others}; expected 1 or more gates to check the screen by")
-    settings = Settings("default", measure, rel, tie_tol, seed=seed, most_pairs=most_pairs)
-    used, rows = pairs_run(pairs, settings)
-    parsed, tol, queries, left_out = prepare(
-        used, measure, relevant_grade(pairs, rel), tie_tol, model.dtype, False
-    )
+    options = {"measure": measure, "rel": rel, "tie_tol": tie_tol, "seed": seed}
+    used, rows = pairs_run(pairs, Settings(**options, most_pairs=most_pairs))
+    tol = tolerance(tie_tol, model.dtype)
+    parsed, queries, left_out = ranked(used, measure, relevant_grade(pairs, rel))
     gating.check_gates(model)
     started = time.perf_counter()
-    held = tempfile.TemporaryDirectory(
+    folder = tempfile.TemporaryDirectory(
         prefix="matchlens-", dir=Execution(model, runner=runner).scratch
     )
-    screened = Screened.of(model, used, Path(held.name), progress)
-    seconds = time.perf_counter() - started
-    found = _effects(screened, parsed, queries, tol, seed)
-    chosen, said = _selected(screened, found, queries, seed)
+    screened = Screened.of(model, used, Path(folder.name), progress)
+    log = f"{NAME}: {len(rows)} pairs: {time.perf_counter() - started:.1f} s"
+    effects = _effects(screened, parsed, queries, tol, seed)
+    selected, notes = _selected(screened, effects, queries, seed)
     largest, drawn = _to_check(screened, others, seed)
-    cuts = list(dict.fromkeys([*largest, *drawn, *chosen["cut"]]))
+    cuts = list(dict.fromkeys([*largest, *drawn, *selected["cut"]]))
     checked = conduct(
         model,
         used,
         {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}},
-        Settings("default", measure, rel, tie_tol, seed=seed, most_pairs=CHECK_PAIRS),
+        Settings(**options, most_pairs=CHECK_PAIRS),
         progress=progress,
         runner=runner,
     )
-    check, pooled = _check(screened, checked, largest, drawn)
-    agreement = _agreement(check, pooled, len(largest))
+    check, agreement = _check(screened, checked, largest, drawn)
     withheld = bool(agreement["withheld"].iloc[-1])
-    gates = _gate_table(screened, found, checked)
+    gates = _gate_table(screened, effects, checked)
     own = own_parts(used.pairs)
     if own:
-        said = [
-            *said,
-            f"gates of {', '.join(own)} are within those of {' and '.join(_wholes(own))}: their "
-            "effects are a share of these",
-        ]
+        wholes = " and ".join(sorted({str(of) for of in own.values()}))
+        notes.append(
+            f"gates of {', '.join(own)} are within those of {wholes}: their effects are a share of "
+            "these"
+        )
     if len(queries) < LEAST_QUERIES:
-        said = [*said, f"intervals need {LEAST_QUERIES} queries; here are {len(queries)}"]
-    notes = [*left_out, *said, *_said(agreement, withheld, len(cuts), len(screened.names))]
+        notes.append(f"intervals need {LEAST_QUERIES} queries; here are {len(queries)}")
+    notes = [*left_out, *notes, *_notes(agreement, withheld, len(cuts), len(screened.names))]
     if withheld:
         gates[list(PREDICTED)] = np.nan
-        chosen = chosen.iloc[:0]
-    done = replace(checked, pairs=pairs, rows=[rows[row] for row in checked.rows]).result(
+        selected = selected.iloc[:0]
+    result = replace(checked, pairs=pairs, rows=[rows[row] for row in checked.rows]).result(
         NAME,
         {
             "others": others,
@@ -164,15 +163,18 @@ def screen(
             "gates": gates,
             "agreement": agreement,
             "check": check,
-            "selected": _seen_cut(chosen, checked, seed),
+            "selected": _under_cuts(selected, checked, seed),
             "queries": checked.queries,
         },
         notes,
     )
-    done.scores = _with_untouched(done.scores, screened.scores, rows)
-    done.arrays, done.held = {"slopes": screened.slopes.path}, held
-    done.log = (f"{NAME}: {len(rows)} pairs: {seconds:.1f} s", *done.log)
-    return done
+    # The untouched scores of all pairs that were screened, not of those alone that were cut.
+    untouched = pd.DataFrame({"cut": "", "pair": np.array(rows), "score": screened.scores})
+    of_cuts = pd.DataFrame(result.scores[result.scores["cut"] != ""])
+    result.scores = pd.concat([untouched, of_cuts], ignore_index=True)
+    result.arrays, result.held = {"slopes": screened.slopes.path}, folder
+    result.log = (log, *result.log)
+    return result
 
 
 @dataclass(frozen=True)
@@ -252,18 +254,10 @@ class Screened:
 
 @dataclass(frozen=True)
 class _Effects:
-    """The gates' effects over queries.
-
-    Args:
-        base: [query], the measure of the untouched model.
-        better: [query], what the untouched model is better than a random ranking.
-        change: [gate, query], mean change of the score over the query's candidates.
-        values: [gate, query], the measure of score plus estimate.
-        table: a row for each gate.
-    """
+    """The measure of the untouched model [query], mean changes of the score and values of the
+    measure [gate, query], and a row for each gate."""
 
     base: np.ndarray
-    better: np.ndarray
     change: np.ndarray
     values: np.ndarray
     table: pd.DataFrame
@@ -280,34 +274,30 @@ def _effects(
     count = len(screened.names)
     change, values = np.zeros((2, count, len(queries)))
     base = evaluate(measure, queries, screened.scores, tie_tol=tol, seed=seed).values
-    random = random_expectation(measure, queries, seed=seed).values
+    better = base - random_expectation(measure, queries, seed=seed).values
     for at, query in enumerate(queries):
         estimates = screened.estimates(query.rows).T
         change[:, at] = estimates.mean(1)
         values[:, at] = _predicted(measure, query, screened.scores, estimates, tol, seed)
-    names = [query.collection for query in queries]
-    enough = len(queries) >= LEAST_QUERIES
-    table = pd.DataFrame(screened.names, columns=["layer", "head", "direction"])
+    collections = [query.collection for query in queries]
+    table = pd.DataFrame(screened.names, columns=_NAMED)
     table["cut"] = [screened.cut(gate) for gate in range(count)]
     table["size"] = screened.size
-    better = base - random
-    for prefix, moved in (("change", change), ("", values - base)):
-        low, high = np.full((2, count), np.nan)
-        if enough:
-            low, high = bootstrap_t(moved, names, seed=seed, resamples=RESAMPLES)
-        tests = [effect(row, better, names, seed=seed, interval=False) for row in moved]
-        columns = {
-            prefix or "predicted": moved.mean(1),
-            f"{prefix}_low" if prefix else "ci_low": low,
-            f"{prefix}_high" if prefix else "ci_high": high,
-            f"p_{prefix}" if prefix else "p": [one.p_change for one in tests],
-        }
-        if not prefix:
-            columns["p_none"] = [one.p_none for one in tests]
-        p = np.array(columns["p" if not prefix else "p_change"])
-        columns["q" if not prefix else "q_change"] = benjamini_hochberg(p)
-        table = table.assign(**columns)
-    return _Effects(base, better, change, values, table)
+    for moved, names in (
+        (change, ("change", "change_low", "change_high", "p_change", None, "q_change")),
+        (values - base, PREDICTED),
+    ):
+        mean, low, high, p, p_none, q = names
+        ends = np.full((2, count), np.nan)
+        if len(queries) >= LEAST_QUERIES:
+            ends = bootstrap_t(moved, collections, seed=seed, resamples=RESAMPLES)
+        tests = [effect(row, better, collections, seed=seed, interval=False) for row in moved]
+        table[mean], table[low], table[high] = moved.mean(1), *ends
+        table[p] = [test.p_change for test in tests]
+        if p_none is not None:
+            table[p_none] = [test.p_none for test in tests]
+        table[q] = benjamini_hochberg(table[p].to_numpy())
+    return _Effects(base, change, values, table)
 
 
 def _predicted(
@@ -341,55 +331,49 @@ def _predicted(
 
 
 def _selected(
-    screened: Screened, found: _Effects, queries: Sequence[Candidates], seed: int
+    screened: Screened, effects: _Effects, queries: Sequence[Candidates], seed: int
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Gates chosen by their predicted change on one half of the queries, seen on the other."""
+    """Gates chosen by their predicted change on one half of the queries, reported on the other."""
     first = np.array([half(query.qid, seed) == 0 for query in queries])
-    size = np.abs(found.change[:, first]).mean(1) if first.any() else found.change[:, 0] * 0
-    top = np.argsort(-size, kind="stable")[:SELECTED_FROM]
-    top = top[size[top] > 0]
+    size = np.zeros(len(screened.names))
+    if first.any():
+        size = np.abs(effects.change[:, first]).mean(1)
+    top = [gate for gate in np.argsort(-size, kind="stable")[:SELECTED_FROM] if size[gate] > 0]
     points = pd.DataFrame(
-        [
-            {
-                "direction": screened.names[gate][2],
-                "how": "zero",
-                "n": screened.names[gate][0],
-                "head": screened.names[gate][1],
-                "cut": screened.cut(gate),
-            }
-            for gate in top.tolist()
-        ],
+        [(direction, "zero", layer, head, screened.cut(gate))
+         for gate in top for layer, head, direction in [screened.names[gate]]],
         columns=["direction", "how", "n", "head", "cut"],
-    )
-    lines = [("", found.base), *((screened.cut(gate), found.values[gate]) for gate in top.tolist())]
+    )  # fmt: skip
+    if points.empty:
+        return points, ["no gate changes a score"]
+    by_cut = {"": effects.base, **{screened.cut(gate): effects.values[gate] for gate in top}}
     table = pd.DataFrame(
         [
             (cut, query.collection, query.qid, value)
-            for cut, values in lines
+            for cut, values in by_cut.items()
             for query, value in zip(queries, values.tolist(), strict=True)
         ],
         columns=["cut", "collection", "qid", "value"],
     )
-    if points.empty:
-        return points, ["no gate changes a score"]
     return select(points, table, seed)
 
 
-def _seen_cut(chosen: pd.DataFrame, checked: CutStudy, seed: int) -> pd.DataFrame:
+def _under_cuts(selected: pd.DataFrame, checked: CutStudy, seed: int) -> pd.DataFrame:
     """The selected gates, with what their exact cuts do on the other half of the queries."""
     table = checked.queries
     other = np.array([half(str(qid), seed) == 1 for qid in table["qid"]], dtype=bool)
     wide = pd.DataFrame(table[other]).pivot(
         index=["collection", "qid"], columns="cut", values="value"
     )
-    diffs = {cut: (wide[cut] - wide[""]).to_numpy() for cut in chosen["cut"] if cut in wide}
-    out = chosen.head(MOST).copy()
-    found = [diffs.get(cut, np.empty(0)) for cut in out["cut"]]
-    out["queries_cut"] = [len(one) for one in found]
-    out["diff_cut"] = [float(one.mean()) if len(one) else np.nan for one in found]
+    out = selected.head(MOST).copy()
+    diffs = [
+        (wide[cut] - wide[""]).to_numpy() if cut in wide else np.empty(0) for cut in out["cut"]
+    ]
+    out["queries_cut"] = [len(diff) for diff in diffs]
+    out["diff_cut"] = [float(diff.mean()) if len(diff) else np.nan for diff in diffs]
     out["p_cut"] = [
-        min(1.0, 2 * min(one_sided(one, 1), one_sided(one, -1))) if len(one) > 1 else np.nan
-        for one in found
+        min(1.0, 2 * min(one_sided(diff, 1), one_sided(diff, -1))) if len(diff) > 1 else np.nan
+        for diff in diffs
     ]
     return out
 
@@ -410,27 +394,18 @@ def _to_check(screened: Screened, others: int, seed: int) -> tuple[list[str], li
     return [screened.cut(g) for g in largest.tolist()], [screened.cut(g) for g in drawn]
 
 
-@dataclass(frozen=True)
-class _Pooled:
-    """Estimates and exact changes of the gates that are compared, [gate, pair], and the queries."""
-
-    estimates: np.ndarray
-    exact: np.ndarray
-    queries: np.ndarray
-
-
 def _check(
     screened: Screened, checked: CutStudy, largest: Sequence[str], drawn: Sequence[str]
-) -> tuple[pd.DataFrame, _Pooled]:
-    """Each gate that was cut to be compared: its estimate, and what the cut did."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each gate that was cut to be compared, its estimate beside its cut; and how they agree."""
     at = {screened.cut(gate): gate for gate in range(len(screened.names))}
     cuts = [*largest, *drawn]
     gates = [at[cut] for cut in cuts]
     estimates = screened.estimates(checked.rows).T[gates]
     scores = checked.out.scores
     exact = np.stack([scores.of(cut).astype(np.float64) for cut in cuts]) - scores.of("")
-    some = [screened.pairs.pairs[row] for row in checked.rows]
-    _, queries = np.unique([f"{p.collection}\0{p.qid}" for p in some], return_inverse=True)
+    pairs = [screened.pairs.pairs[row] for row in checked.rows]
+    _, queries = np.unique([f"{p.collection}\0{p.qid}" for p in pairs], return_inverse=True)
     table = pd.DataFrame([screened.names[gate] for gate in gates], columns=_NAMED)
     table["cut"] = cuts
     table["chosen"] = ["largest" if cut in largest else "drawn" for cut in cuts]
@@ -439,13 +414,16 @@ def _check(
     table["estimate_size"] = np.abs(estimates).mean(1)
     table["exact_size"] = np.abs(exact).mean(1)
     table["largest_miss"] = np.abs(estimates - exact).max(1)
-    return table, _Pooled(estimates, exact, queries)
+    return table, _agreement(table, estimates, exact, queries, len(largest))
 
 
-_NAMED = ["layer", "head", "direction"]
-
-
-def _agreement(check: pd.DataFrame, pooled: _Pooled, largest: int) -> pd.DataFrame:
+def _agreement(
+    check: pd.DataFrame,
+    estimates: Float[np.ndarray, "gate pair"],
+    exact: Float[np.ndarray, "gate pair"],
+    queries: np.ndarray,
+    largest: int,
+) -> pd.DataFrame:
     """How well the screen agrees with exact cuts, over all pairs and within queries.
 
     A drawn gate is missed where its cut moves scores more than the least of the largest ones is
@@ -454,25 +432,23 @@ def _agreement(check: pd.DataFrame, pooled: _Pooled, largest: int) -> pd.DataFra
     sizes = check["estimate_size"].to_numpy()
     drawn = check["exact_size"].to_numpy()[largest:]
     missed = int((drawn > sizes[:largest].min()).sum()) if largest and len(drawn) else 0
-    bound = _upper(missed, len(drawn))
     rows = []
-    for scope in ("all pairs", "within queries"):
-        estimates, exact = (
-            one if scope == "all pairs" else _within(one, pooled.queries)
-            for one in (pooled.estimates, pooled.exact)
-        )
-        found = compared(estimates.ravel(), exact.ravel())
+    for scope, compare in (
+        ("all pairs", (estimates, exact)),
+        ("within queries", (_within(estimates, queries), _within(exact, queries))),
+    ):
+        agreement = compared(*(values.ravel() for values in compare))
         # What cannot be checked (no change is above FELT: nan) is not predicted either.
-        withheld = not (found["pearson"] >= CORRELATED and found["signs"] >= AGREEING)
+        sound = agreement["pearson"] >= CORRELATED and agreement["signs"] >= AGREEING
         rows.append(
             {
                 "scope": scope,
                 "gates": len(exact),
-                **found,
+                **agreement,
                 "missed": missed,
                 "drawn": len(drawn),
-                "missed_at_most": bound,
-                "withheld": withheld,
+                "missed_at_most": _upper(missed, len(drawn)),
+                "withheld": not sound,
             }
         )
     return pd.DataFrame(rows)
@@ -481,14 +457,10 @@ def _agreement(check: pd.DataFrame, pooled: _Pooled, largest: int) -> pd.DataFra
 def compared(estimates: Float[np.ndarray, " n"], exact: Float[np.ndarray, " n"]) -> dict:
     """Pearson, slope of exact on estimate, sign agreement above .05 logits, and the largest miss.
 
-    Args:
-        estimates: by the screen, logits.
-        exact: by cuts, logits.
-
     >>> import numpy as np
-    >>> found = compared(np.array([0.1, 0.2, -0.3]), np.array([0.2, 0.4, -0.6]))
-    >>> round(float(found["pearson"]), 3), round(float(found["slope"]), 3), found["signs"]
-    (1.0, 2.0, 1.0)
+    >>> agreement = compared(np.array([0.1, 0.2, -0.3]), np.array([0.2, 0.4, -0.6]))
+    >>> [round(float(agreement[name]), 3) for name in ("pearson", "slope", "signs")]
+    [1.0, 2.0, 1.0]
     """
     spread, felt = estimates.std(), np.abs(exact) > FELT
     apart = spread * exact.std()
@@ -518,19 +490,17 @@ def _upper(missed: int, drawn: int) -> float:
     return float(betaincinv(missed + 1, drawn - missed, 0.95))
 
 
-def _gate_table(screened: Screened, found: _Effects, checked: CutStudy) -> pd.DataFrame:
+def _gate_table(screened: Screened, effects: _Effects, checked: CutStudy) -> pd.DataFrame:
     """A row for each gate, with what its cut does where it was made."""
-    table = found.table.copy()
-    scores = checked.out.scores
+    table, scores = effects.table.copy(), checked.out.scores
     plain = scores.of("").astype(np.float64)
     done = {
         str(row["cut"]): (float((scores.of(str(row["cut"])) - plain).mean()), row["diff"])
         for row in checked.table.to_dict("records")
         if row["cut"] not in ("", "random") and row["impossible"] is None
     }
-    nothing = (float("nan"), float("nan"))
-    table["exact"] = [done.get(cut, nothing)[0] for cut in table["cut"]]
-    table["diff"] = [done.get(cut, nothing)[1] for cut in table["cut"]]
+    for place, name in enumerate(("exact", "diff")):
+        table[name] = [done[cut][place] if cut in done else np.nan for cut in table["cut"]]
     table["status"] = [
         CUT if cut in done else (SCREENED if size > 0 else NOTHING)
         for cut, size in zip(table["cut"], table["size"], strict=True)
@@ -539,16 +509,8 @@ def _gate_table(screened: Screened, found: _Effects, checked: CutStudy) -> pd.Da
     return pd.DataFrame(table.iloc[order]).reset_index(drop=True)
 
 
-def _with_untouched(
-    scores: pd.DataFrame, untouched: Float[np.ndarray, " pair"], rows: Sequence[int]
-) -> pd.DataFrame:
-    """The exact cuts' scores, and the untouched ones of all pairs that were screened."""
-    plain = pd.DataFrame({"cut": "", "pair": np.array(rows), "score": untouched})
-    return pd.concat([plain, pd.DataFrame(scores[scores["cut"] != ""])], ignore_index=True)
-
-
-def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list[str]:
-    """The check in words."""
+def _notes(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list[str]:
+    """Notes on how the screen agrees with exact cuts."""
     whole, within = (dict(agreement.iloc[at]) for at in (0, 1))
     signs = (
         f"signs agree in {whole['signs']:.1%} and {within['signs']:.1%} of the changes above "
@@ -556,7 +518,7 @@ def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list
         if whole["signs_of"] and within["signs_of"]
         else f"signs cannot be compared, since changes above {FELT} logits are lacking"
     )
-    said = [
+    notes = [
         f"{cut} of {gates:,} gates were cut, the others are screened, not cut; of those compared, "
         f"Pearson {whole['pearson']:.3f} over all pairs and {within['pearson']:.3f} within "
         f"queries, {signs}, the largest miss is {whole['largest_miss']:.2g} logits",
@@ -565,12 +527,8 @@ def _said(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list
         f"{whole['missed_at_most']:.1%} of the gates beyond the {LARGEST} largest do",
     ]
     if withheld:
-        said.append(
+        notes.append(
             f"the measure is not predicted: within queries, Pearson {within['pearson']:.3f}, and "
             f"{CORRELATED} is needed, with signs that agree in {AGREEING:.0%}"
         )
-    return said
-
-
-def _wholes(own: Mapping[str, Part]) -> list[str]:
-    return sorted({str(of) for of in own.values()})
+    return notes

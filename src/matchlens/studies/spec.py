@@ -1,14 +1,15 @@
 """What the command line, ``rerun`` and the estimate of costs know of a study.
 
 A new study is a subclass of :class:`StudySpec` and a line in :mod:`matchlens.studies.registry`. A
-spec imports torch only when its study runs, so that options are checked early.
+spec names its study's function, which is imported when the study runs: torch takes seconds, and a
+wrong option should be refused before that.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from matchlens.corpora import PairSet, thin
@@ -20,7 +21,6 @@ from matchlens.plan import Condition
 from matchlens.sets import Sets
 
 if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
     from matchlens.results import Result
 
 S = TypeVar("S", bound=StudySettings)
@@ -50,28 +50,34 @@ class Inputs(Generic[S]):
     @property
     def common(self) -> dict[str, Any]:
         """The arguments that the functions of all studies take."""
+        settings = self.settings
         return {
-            "preset": self.settings.preset,
+            "preset": settings.preset,
             "rel": self.rel,
-            "seed": self.settings.seed,
-            "batch_tokens": self.settings.batch_tokens,
+            "seed": settings.seed,
+            "batch_tokens": settings.batch_tokens,
         }
 
 
-class StudySpec(ABC, Generic[S]):
+class StudySpec(Generic[S]):
     """A study as the command line, ``rerun`` and the estimate of costs know it.
 
     Args:
         help: what ``--help`` prints.
         settings: the class of its options.
+        function: ``module:name`` of the study's function, which takes a model, pairs, ``runner=``
+            and ``progress=``, and returns a result.
         easy: whether it takes easy negatives where the options do not say how many.
         ranks: whether it measures rankings, so that some query must be able to move the measure.
+        most: pairs that are cut at most where ``--pairs`` does not say; None for all.
     """
 
     help: ClassVar[str]
     settings: ClassVar[type[StudySettings]]
+    function: ClassVar[str]
     easy: ClassVar[bool] = False
     ranks: ClassVar[bool] = False
+    most: ClassVar[int | None] = None
 
     def check(self, settings: S) -> None:
         """Check the options alone, before any file is read; InputError where one is unusable."""
@@ -81,7 +87,7 @@ class StudySpec(ABC, Generic[S]):
 
     def most_pairs(self, settings: S) -> int | None:
         """The largest number of pairs that are cut; None for all."""
-        return settings.most(None) if isinstance(settings, MostPairs) else None
+        return settings.most(self.most) if isinstance(settings, MostPairs) else None
 
     def conditions(self, inputs: Inputs[S]) -> Mapping[str, Condition]:
         """The conditions by name, the untouched model ("") among them."""
@@ -100,15 +106,19 @@ class StudySpec(ABC, Generic[S]):
         """The passes over the pairs, each with its share of the work; empty where there is one."""
         return []
 
-    @abstractmethod
-    def run(self, model: Reranker, inputs: Inputs[S], **how: Any) -> Result:
-        """Run the study.
+    def arguments(self, inputs: Inputs[S]) -> dict[str, Any]:
+        """The keywords of the study's function, beside ``runner`` and ``progress``."""
+        return inputs.common
 
-        Args:
-            model: the loaded model.
-            inputs: pairs and options.
-            how: ``runner`` and ``progress``, as every study's function takes them.
-        """
+    def study(self, settings: S) -> Callable[..., Result]:
+        """The study's function; torch is imported here."""
+        return imported(self.function)
+
+
+def imported(place: str) -> Callable[..., Result]:
+    """A function by its place, ``module:name``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = None) -> None:

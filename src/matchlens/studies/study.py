@@ -27,10 +27,9 @@ from matchlens.studies.circuits.circuits import checked_halves, circuits, docume
 from matchlens.studies.claims.claims import claims
 from matchlens.studies.claims.evidence import evidence, evidence_cuts
 from matchlens.studies.common import ranked, relevant_grade
-from matchlens.studies.cuts.ablation import ablation
 from matchlens.studies.cuts.controls import control_conditions, controls
-from matchlens.studies.cuts.cut_modes import expand_modes
-from matchlens.studies.cuts.cut_study import conditions_of
+from matchlens.studies.cuts.cut_modes import preset_cuts
+from matchlens.studies.cuts.cut_study import ablation, conditions_of
 from matchlens.studies.cuts.sweeps import WHOLE_HEAD, sweep, sweep_points
 from matchlens.studies.looking import look
 from matchlens.studies.presets import Preset
@@ -66,8 +65,7 @@ def study_conditions(
     """
     how = preset.how
     if name == "ablation":
-        cuts, _ = expand_modes(preset.cuts, None if how == "zero" else [how])
-        return dict(conditions_of([moded.cut for moded in cuts])), None
+        return dict(conditions_of(preset_cuts(preset))), None
     if name == "evidence":
         return dict(conditions_of(evidence_cuts(layers))), None
     if name == "controls":
@@ -91,9 +89,6 @@ class Shared:
 
     A condition that two studies name is run once, and so are the layers that two conditions share.
     Other pairs, conditions that were not announced, and measurements are run by themselves.
-
-    Args:
-        runner: runs what is shared, and what is not.
     """
 
     def __init__(self, runner: Runner | None = None) -> None:
@@ -410,12 +405,7 @@ class _Whole:
         return study(self.model, self.pairs, *kind, **shared, **own)
 
     def run(self, name: str, done: Mapping[str, Result]) -> Iterator[Result]:
-        """The results of one part of the whole.
-
-        Args:
-            name: of :data:`matchlens.studies.sizes.STUDIES`.
-            done: the results of the parts before it.
-        """
+        """The results of one part of the whole."""
         size = self.size
         if name == "ablation":
             yield self._call(ablation, "Table 1")

@@ -28,13 +28,7 @@ SEARCHED = ("direction", "head_direction")
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of attention that can be cut.
-
-    Args:
-        kind: ``direction``, ``layer``, ``head`` or ``head_direction``.
-        unit: its name in the tables.
-        cut: what cutting it cuts.
-    """
+    """A unit of attention that can be cut."""
 
     kind: str
     unit: str
@@ -103,35 +97,27 @@ def smallest_swap(
     moves the margin most; at the end, units without which the passages are still swapped are
     taken out. No set blinds the rows that the score reads.
 
-    Args:
-        model: a loaded reranker.
-        pairs: the two passages.
-        units: what can be cut.
-        margins: the margin under each unit's condition, and without a cut (``""``), logits.
-        tol: scores closer than this are tied.
-        seed: of the random sets.
-
     Source: science 9.
     """
     search = _Search(model, pairs, margins[""], tol)
     best = Swap()
     for kind in SEARCHED:
-        tried = [unit for unit in units if unit.kind == kind]
-        found = search.greedy(tried, margins)
-        if found.swapped or not best.units or _nearer(found, best, search.sign):
-            best = found
-        if found.swapped:
+        candidates = [unit for unit in units if unit.kind == kind]
+        swap = search.greedy(candidates, margins)
+        if swap.swapped or not best.units or _nearer(swap, best, search.sign):
+            best = swap
+        if swap.swapped:
             break
     if not best.units:
         return best
     drawn = _random_sets(search, best.kept, [u for u in units if u.kind == "direction"], seed)
-    found = search.margins(drawn)
-    swapped = tuple(search.swaps(margin) for margin in found)
-    return replace(best, random_margins=tuple(found), random_swapped=swapped)
+    under_random = search.margins(drawn)
+    swapped = tuple(search.swaps(margin) for margin in under_random)
+    return replace(best, random_margins=tuple(under_random), random_swapped=swapped)
 
 
-def _nearer(one: Swap, other: Swap, sign: float) -> bool:
-    return bool(one.units) and sign * one.margins[-1] < sign * other.margins[-1]
+def _nearer(swap: Swap, best: Swap, sign: float) -> bool:
+    return bool(swap.units) and sign * swap.margins[-1] < sign * best.margins[-1]
 
 
 class _Search:
@@ -163,34 +149,29 @@ class _Search:
 
         if not sets:
             return []
-        conditions = {str(at): [unit.cut for unit in one] for at, one in enumerate(sets)}
+        conditions = {str(at): [unit.cut for unit in units] for at, units in enumerate(sets)}
         scores = run(self.model, self.pairs, conditions).scores
         both = (scores.of(name).astype(np.float64) for name in conditions)
         return [float(first - second) for first, second in both]
 
     def greedy(self, units: Sequence[Unit], single: Mapping[str, float]) -> Swap:
-        """Add the unit that moves the margin most until the passages are swapped, then prune.
-
-        Args:
-            units: those to choose from.
-            single: the margin under each unit alone.
-        """
+        """Add the unit that moves the margin most until the passages are swapped, then prune."""
         chosen: list[Unit] = []
         margins: list[float] = []
-        now = self.margin
+        margin = self.margin
         while len(chosen) < MOST_UNITS:
             sets = [[*chosen, unit] for unit in units if unit not in chosen]
-            sets = [one for one in sets if not self.blinds(one)]
+            sets = [tried for tried in sets if not self.blinds(tried)]
             if not sets:
                 break
-            found = self.margins(sets) if chosen else [single[one[0].text] for one in sets]
-            at = int(np.argmin(self.sign * np.array(found)))
-            if self.sign * found[at] >= self.sign * now:
+            outcomes = self.margins(sets) if chosen else [single[tried[0].text] for tried in sets]
+            at = int(np.argmin(self.sign * np.array(outcomes)))
+            if self.sign * outcomes[at] >= self.sign * margin:
                 break  # no further cut brings the other passage nearer
-            now = found[at]
+            margin = outcomes[at]
             chosen.append(sets[at][-1])
-            margins.append(now)
-            if self.swaps(now):
+            margins.append(margin)
+            if self.swaps(margin):
                 return Swap(tuple(chosen), tuple(margins), self.pruned(chosen), swapped=True)
         return Swap(tuple(chosen), tuple(margins), tuple(chosen))
 
@@ -198,7 +179,7 @@ class _Search:
         """The units without those that the swap does not need, the first ones taken out first."""
         kept = list(units)
         for unit in units[:-1]:
-            rest = [one for one in kept if one is not unit]
+            rest = [other for other in kept if other is not unit]
             if self.swaps(self.margins([rest])[0]):
                 kept = rest
         return tuple(kept)
@@ -207,30 +188,23 @@ class _Search:
 def _random_sets(
     search: _Search, kept: Sequence[Unit], directions: Sequence[Unit], seed: int
 ) -> list[list[Unit]]:
-    """Random sets of as many units in the same layers, none of which blinds the score's rows.
-
-    Args:
-        search: says what blinds them.
-        kept: the set.
-        directions: those that a unit may be drawn from.
-        seed: of the draws.
-    """
+    """Random sets of as many units in the same layers, none of which blinds the score's rows."""
     draw = np.random.default_rng([seed, len(kept)])
     heads = search.model.family.n_heads
     sets: list[list[Unit]] = []
     for _ in range(10 * RANDOM_SETS):  # a draw that cannot be used is drawn again
-        one: list[Unit] = []
+        members: list[Unit] = []
         for unit in kept:
             direction = directions[int(draw.integers(len(directions)))]
             if unit.cut.heads is not None:
                 ((layer, _),) = unit.cut.heads
                 name = f"{direction.unit}#{layer}.{int(draw.integers(heads))}"
                 direction = Unit(unit.kind, name, Cut.parse(name))
-            one.append(direction)
-        distinct = len({unit.unit for unit in one}) == len(one)
-        same = {unit.unit for unit in one} == {unit.unit for unit in kept}
-        if distinct and not same and not search.blinds(one):
-            sets.append(one)
+            members.append(direction)
+        distinct = len({unit.unit for unit in members}) == len(members)
+        same = {unit.unit for unit in members} == {unit.unit for unit in kept}
+        if distinct and not same and not search.blinds(members):
+            sets.append(members)
         if len(sets) == RANDOM_SETS:
             break
     return sets

@@ -27,13 +27,7 @@ MEASURE = "nDCG@10"
 
 @dataclass(frozen=True)
 class Printed:
-    """The numbers that the paper prints in a cell.
-
-    Args:
-        low: the number, or the lower end of the range that the text gives.
-        high: the number, or the upper end.
-        star: whether it is starred.
-    """
+    """The numbers that the paper prints in a cell."""
 
     low: float
     high: float

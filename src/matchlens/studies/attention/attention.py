@@ -51,8 +51,8 @@ from matchlens.studies.common import (
     truncation_note,
 )
 from matchlens.studies.cuts.cut_modes import reason
-from matchlens.studies.cuts.cut_study import score_table
 from matchlens.studies.cuts.head_sets import RANDOM_SETS, checked_random
+from matchlens.studies.cuts.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 

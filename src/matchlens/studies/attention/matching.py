@@ -28,9 +28,9 @@ from matchlens.studies.attention.contrasts import (
     shared,
 )
 from matchlens.studies.attention.watching import Reader, Values
-from matchlens.studies.common import Execution, half_of, ranked
-from matchlens.studies.cuts.cut_study import corrected, measured, prepare
+from matchlens.studies.common import TIE_TOL, Execution, half_of, ranked
 from matchlens.studies.cuts.head_sets import against, possible, set_conditions
+from matchlens.studies.cuts.measuring import corrected, measured
 
 CONTRAST = "relevant-easy"
 RIVALS = (Part.CLS, Part.SEP1)
@@ -369,10 +369,10 @@ def cut(
         )
         conditions |= more
         points += about
-    parsed, tol, queries, _ = prepare(used, measure, rel, None, model.dtype, False)
+    parsed, queries, _ = ranked(used, measure, rel)
     out = execution(used.pairs, conditions, seed=seed)
     families = {name: "head" if name in singles else "set" for name in out.plan.conditions}
-    table, _ = measured(out, queries, parsed, tol, seed, families)
+    table, _ = measured(out, queries, parsed, TIE_TOL[model.dtype], seed, families)
     single = pd.DataFrame(table[table["cut"].isin(singles)]).reset_index(drop=True)
     names = ["set", "direction", "how", "draw", "cut", "shared", "mass"]
     drawn = pd.DataFrame(points, columns=names)
@@ -435,19 +435,7 @@ def outstanding(
     seed: int,
     draws: int = 10_000,
 ) -> tuple[dict[str, tuple[float, float, float]], Evidence]:
-    """Whether marked heads have the higher alignment and contrast, inside their layers.
-
-    Args:
-        heads: a row for each head: layer, alignment, QD-DD.
-        marked: `[head]`, whether it is one of those that shall stand out.
-        resampled: `[resample, head]`, the contrast in resamples of the queries that it is made of;
-            it is tested, too, where it is known.
-        seed: of the permutations.
-        draws: permutations.
-
-    Returns:
-        By quantity what :func:`inside_layers` returns, and the evidence that both are higher.
-    """
+    """Whether marked heads have the higher alignment and contrast, inside their layers."""
     layers = np.array([row["layer"] for row in heads], dtype=np.int64)
     tests = {}
     for name, what in (("alignment", "alignment"), ("QD-DD", "contrast QD-DD")):

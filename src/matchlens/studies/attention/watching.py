@@ -96,13 +96,13 @@ def watch(
         )
         states = measure.empty(model)
         more = [MeasurementRequest(measure, states_into(states))]
-    held = tempfile.TemporaryDirectory(
+    folder = tempfile.TemporaryDirectory(
         prefix="matchlens-", dir=execution.scratch, ignore_cleanup_errors=True
     )
-    out, arrays = _measure(execution, pairs, measured(names), Path(held.name), more)
+    out, arrays = _measure(execution, pairs, measured(names), Path(folder.name), more)
     means = None if states is None else states.result()
     parts = (*PARTS, *named_parts(pairs.pairs))
-    return Watched(out, arrays, means, held, time.perf_counter() - started, parts)
+    return Watched(out, arrays, means, folder, time.perf_counter() - started, parts)
 
 
 def _measure(
@@ -135,12 +135,7 @@ def _measure(
 
 
 class Reader:
-    """Reads a meter between two parts from its array; what was read last is cached.
-
-    Args:
-        arrays: the meters' arrays by name.
-        parts: their row and column parts.
-    """
+    """Reads a meter between two parts from its array; what was read last is cached."""
 
     def __init__(self, arrays: Mapping[str, PairArray], parts: Sequence[AnyPart] = PARTS) -> None:
         self.arrays, self.parts = arrays, tuple(parts)

@@ -53,7 +53,7 @@ from matchlens.studies.common import (
     run_options,
     truncation_note,
 )
-from matchlens.studies.cuts.cut_study import score_table
+from matchlens.studies.cuts.measuring import score_table
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 
@@ -279,7 +279,7 @@ def circuits(
 
     table = weight_table(layers, seed)
     passed = _watch(execution, pairs, first, document, same_token, watched)
-    held = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
+    folder = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
     options = {"biases": biases, "divided": divided}
     query, mean_document = passed.means.query, passed.means.document
     logits = statement.logits(lambda each: mean_logits(each, query, mean_document, **options))
@@ -345,8 +345,8 @@ def circuits(
             f"{NAME}: {len(pairs.pairs)} pairs, then {len(few.pairs)}: "
             f"{time.perf_counter() - started:.1f} s",
         ),
-        arrays=_saved(passed.means, drawn["QD-DD"].reshape(-1, *table_shape), Path(held.name)),
-        held=held,
+        arrays=_saved(passed.means, drawn["QD-DD"].reshape(-1, *table_shape), Path(folder.name)),
+        held=folder,
     )
 
 

@@ -291,13 +291,7 @@ class Statement:
 
     @classmethod
     def of(cls, model: Reranker, pairs: Sequence[Pair], document: Sequence[Part]) -> Statement:
-        """The statement of a model.
-
-        Args:
-            model: a loaded reranker.
-            pairs: whose distances count, where its positions are rotary.
-            document: the parts whose tokens are the document's.
-        """
+        """The statement of a model."""
         from matchlens.engine import encode_all
         from matchlens.qk import DIRECTIONS, rotary
 

@@ -58,11 +58,10 @@ class _Reader:
 
     def of(self, study: str, table: str) -> list[dict[str, object]]:
         """The rows of a table; none where there is no such table."""
-        result = self.results.get(study)
-        if result is None or table not in result.tables:
+        if study not in self.results or table not in self.results[study].tables:
             return []
         if (study, table) not in self.rows:
-            self.rows[study, table] = records(result.tables[table])
+            self.rows[study, table] = records(self.results[study].tables[table])
         return self.rows[study, table]
 
     def numbers(
@@ -80,6 +79,7 @@ class _Reader:
 
 
 _About = Callable[[Mapping[str, object]], tuple[str, str, object, str]]
+"""From a row to the number's id, unit, n and definition."""
 
 TABLE_1_WORDS = {
     "": ("original", "mean over queries, no cut"),
@@ -103,45 +103,32 @@ def _numbers(results: Results) -> Iterator[dict[str, object]]:
 
     def figure_1a(row: Mapping[str, object]) -> tuple[str, str, object, str]:
         words = f"mean over queries with {row['direction']} cut in the first {row['n']} layers"
-        return (f"figure1a/{row['cut']}", _measure(results["sweep-up-to"]), row["queries"], words)
+        return f"figure1a/{row['cut']}", _measure(results["sweep-up-to"]), row["queries"], words
+
+    def matching(column: str) -> _About:
+        unit, words = SET_WORDS[column]
+        return lambda row: (f"matching/{row['set']}/{column}", unit, None, words)
+
+    def screened(row: Mapping[str, object]) -> tuple[str, str, object, str]:
+        words = f"of screened and exact changes of the score, over {row['scope']}"
+        return f"screen/{row['scope']}", "Pearson's r", row["gates"], words
 
     def figure_2(row: Mapping[str, object]) -> tuple[str, str, object, str]:
-        couple = f"{row['first']} with {row['second']}"
-        return (
-            f"figure2/{row['contrast']}/{row['first']}~{row['second']}",
-            "Spearman's rho",
-            row["heads"],
-            f"over heads, {couple}, contrast {row['contrast']}",
-        )
+        first, second, contrast = row["first"], row["second"], row["contrast"]
+        words = f"over heads, {first} with {second}, contrast {contrast}"
+        return f"figure2/{contrast}/{first}~{second}", "Spearman's rho", row["heads"], words
+
+    def claim(row: Mapping[str, object]) -> tuple[str, str, object, str]:
+        return f"claims/{row['id']}", str(row["unit"]), row["n"], str(row["definition"])
 
     yield from reader.numbers("ablation/table1", ["cut"], "mean", table_1)
     yield from reader.numbers("sweep-up-to/points", ["cut"], "mean", figure_1a)
-    for column, (unit, words) in SET_WORDS.items():
-        yield from reader.numbers(
-            "attention/sets",
-            ["set"],
-            column,
-            lambda row, c=column, u=unit, w=words: (f"matching/{row['set']}/{c}", u, None, w),
-        )
-    yield from reader.numbers(
-        "screen/agreement",
-        ["scope"],
-        "pearson",
-        lambda row: (
-            f"screen/{row['scope']}",
-            "Pearson's r",
-            row["gates"],
-            f"of screened and exact changes of the score, over {row['scope']}",
-        ),
-    )
+    for column in SET_WORDS:
+        yield from reader.numbers("attention/sets", ["set"], column, matching(column))
+    yield from reader.numbers("screen/agreement", ["scope"], "pearson", screened)
     couple = ["contrast", "first", "second"]
     yield from reader.numbers("circuits/associations", couple, "rho", figure_2)
-    yield from reader.numbers(
-        "study/claims",
-        ["id"],
-        "value",
-        lambda row: (f"claims/{row['id']}", str(row["unit"]), row["n"], str(row["definition"])),
-    )
+    yield from reader.numbers("study/claims", ["id"], "value", claim)
 
 
 def _measure(result: Result) -> str:
@@ -225,11 +212,11 @@ def _draws(claims: pd.DataFrame) -> Iterator[str]:
     several = {str(row["claim"]): str(row["draws"]).split(", ") for row in records(claims)}
     several = {name: verdicts for name, verdicts in several.items() if len(verdicts) > 1}
     if several:
-        apart = [name for name, verdicts in several.items() if len(set(verdicts)) > 1]
-        others = f"; they disagree on: {' '.join(apart)}".removesuffix(".") if apart else ""
+        split = [name for name, verdicts in several.items() if len(set(verdicts)) > 1]
+        others = f"; they disagree on: {' '.join(split)}".removesuffix(".") if split else ""
         yield (
             f"{len(next(iter(several.values())))} draws of the sample give one verdict on "
-            f"{len(several) - len(apart)} of the {len(several)} claims that rest on few "
+            f"{len(several) - len(split)} of the {len(several)} claims that rest on few "
             f"cuts{others}."
         )
 
@@ -407,7 +394,7 @@ def _undecided(finding: Finding, verdict: Verdict) -> str:
 
 
 def _needed(finding: Finding, verdict: Verdict) -> int | None:
-    """How many queries would probably decide it, corrected as here; None where that is unknown."""
+    """About how many queries would decide it, corrected as here; None where unknown."""
     # The estimate is of the cut that the number comes from; where that cut needs no more queries,
     # another one is what is lacking, and nothing is known of how many it needs.
     number = finding.n if finding.n_of == "queries" and finding.n else 0

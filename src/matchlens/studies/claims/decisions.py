@@ -64,7 +64,7 @@ class Finding:
 
 
 def lacking(what: str) -> Finding:
-    """Nothing can be decided, since something was not run or measured."""
+    """A claim that cannot be decided, since something was not run or measured."""
     return Finding(f"{what[0].upper()}{what[1:]}.", Evidence(float("nan"), float("nan"), what))
 
 
@@ -180,9 +180,8 @@ class Changes:
 
     def effect(self, cut: str) -> Effect:
         """The tests of one cut."""
-        return effect(
-            self.of[cut], self.better, self.collections, margin=self.margin, seed=self.seed
-        )
+        sample = self.of[cut], self.better, self.collections
+        return effect(*sample, margin=self.margin, seed=self.seed)
 
     def why_not(self, names: Sequence[str]) -> str:
         """Why nothing can be decided from these cuts; empty where something can."""
@@ -219,12 +218,7 @@ class Changes:
         )
 
     def needed(self, cut: str, times: float) -> int | None:
-        """About how many queries would show what the cut does: an effect, or none.
-
-        Args:
-            cut: the cut.
-            times: the factor by which the correction over the claims multiplies p.
-        """
+        """About how many queries would show what the cut does: an effect, or none."""
         change, inside = self.of[cut], self.margin * self.better
         none = inside - np.sign(change.mean()) * change
         counts = [
@@ -282,33 +276,37 @@ Decision = Callable[[Results, float, int], Finding]
 _NOT_CUT = "the cuts that the claims rest on were not made (study evidence)"
 
 
+def _of_cuts(
+    names: Callable[[Results], Sequence[str]],
+) -> Callable[[Callable[[Results, Changes], Finding]], Decision]:
+    """Make a decision of a function of the changes under some cuts, which must have been made."""
+
+    def decorate(decide: Callable[[Results, Changes], Finding]) -> Decision:
+        def decision(results: Results, margin: float, seed: int) -> Finding:
+            measured = changes(results, margin, seed)
+            if measured is None:
+                return lacking(_NOT_CUT)
+            wanted = names(results)
+            if any(name in measured.impossible for name in wanted):
+                return lacking(measured.why_not(wanted))
+            return decide(results, measured)
+
+        return decision
+
+    return decorate
+
+
 def one_cut(cut: str, matters: bool) -> Decision:
     """A claim that one cut lowers the measure, or that it does not change it."""
 
+    @_of_cuts(lambda results: [cut])
     def decide(results: Results, measured: Changes) -> Finding:
         tested = measured.effect(cut)
         proof = of_effect([tested]) if matters else of_none([tested])
         words = f"Cutting {measured.sentence(cut)}.{_beyond(results, cut)}"
         return measured.finding(replace(proof, lacking=measured.why_not([cut])), words, cut)
 
-    return _of_cuts(lambda results: [cut], decide)
-
-
-def _of_cuts(
-    names: Callable[[Results], Sequence[str]], decide: Callable[[Results, Changes], Finding]
-) -> Decision:
-    """A decision from the changes under some cuts; nothing is decided where one was not made."""
-
-    def decision(results: Results, margin: float, seed: int) -> Finding:
-        measured = changes(results, margin, seed)
-        if measured is None:
-            return lacking(_NOT_CUT)
-        wanted = names(results)
-        if any(name in measured.impossible for name in wanted):
-            return lacking(measured.why_not(wanted))
-        return decide(results, measured)
-
-    return decision
+    return decide
 
 
 def _cuts_of(paths: Sequence[cuts.Path]) -> list[str]:
@@ -330,12 +328,14 @@ def _beyond(results: Results, cut: str) -> str:
     return ""
 
 
-def _separators(results: Results, measured: Changes) -> Finding:
+@_of_cuts(lambda results: _cuts_of(cuts.read_sep(_layers(results))))
+def separators(results: Results, measured: Changes) -> Finding:
     """Query and document read SEP without effect."""
     return _no_op(results, measured, cuts.read_sep(_layers(results)), ("SEP1", "SEP2"), None)
 
 
-def _early_cls(results: Results, measured: Changes) -> Finding:
+@_of_cuts(lambda results: _cuts_of([cuts.read_cls(_layers(results))]))
+def early_cls(results: Results, measured: Changes) -> Finding:
     """Query and document read CLS without effect in the early layers."""
     layers = _layers(results)
     return _no_op(results, measured, [cuts.read_cls(layers)], ("CLS",), cuts.early(layers))
@@ -364,7 +364,7 @@ def _no_op(
 
 
 def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -> str | None:
-    """The shares that are read and written from some parts; None where they were not measured."""
+    """What some parts receive by attention and by norm, in a sentence; None if not measured."""
     if "attention" not in results or "norm_CLS" not in results["attention"].tables["noop"]:
         return None
     rows = records(results["attention"].tables["noop"])
@@ -392,7 +392,8 @@ def _layers(results: Results) -> int:
     return next(int(str(known["layers"])) for known in options if "layers" in known)
 
 
-def _gathered_last(results: Results, measured: Changes) -> Finding:
+@_of_cuts(lambda results: _cuts_of(cuts.gathering(_layers(results))))
+def gathered_last(results: Results, measured: Changes) -> Finding:
     """CLS can be blind to query and document in the lower half, and not in the upper."""
     paths = cuts.gathering(_layers(results))
     (low, first), (high, second) = (measured.backup(path) for path in paths)
@@ -400,11 +401,6 @@ def _gathered_last(results: Results, measured: Changes) -> Finding:
     words = [f"{measured.sentence(low)}.", f"{measured.sentence(high)}.", first, second]
     proof = replace(proof, lacking=measured.why_not(_cuts_of(paths)))
     return measured.finding(proof, " ".join(filter(None, words)), low)
-
-
-separators = _of_cuts(lambda results: _cuts_of(cuts.read_sep(_layers(results))), _separators)
-early_cls = _of_cuts(lambda results: _cuts_of([cuts.read_cls(_layers(results))]), _early_cls)
-gathered_last = _of_cuts(lambda results: _cuts_of(cuts.gathering(_layers(results))), _gathered_last)
 
 
 def _per_query(results: Results, table: str, direction: str) -> list[Row]:

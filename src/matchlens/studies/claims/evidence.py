@@ -25,7 +25,8 @@ from matchlens.errors import InputError
 from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
 from matchlens.studies.common import Execution, ranked
-from matchlens.studies.cuts.cut_study import RANDOM, CutStudy, Settings, conditions_of, conduct
+from matchlens.studies.cuts.cut_study import CutStudy, Settings, conditions_of, conduct
+from matchlens.studies.cuts.measuring import RANDOM
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress
@@ -206,8 +207,8 @@ def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame
     measure, queries, _ = ranked(draw, done.settings.measures[0], rel)
     marks = {
         name: evaluate(measure, queries, own, tie_tol=tol, seed=seed).values
-        for name, own, why in zip(done.out.plan.conditions, scores, done.reasons, strict=True)
-        if not why
+        for name, own in zip(done.out.plan.conditions, scores, strict=True)
+        if not done.reasons[name]
     }
     base = next(iter(marks.values()))
     marks[RANDOM] = random_expectation(measure, queries, seed=seed).values

@@ -31,7 +31,8 @@ from matchlens.ranking.effects import (
 )
 from matchlens.results import Result, records
 from matchlens.studies.cuts.cut_modes import ModedCut, expand_modes, feasible, note
-from matchlens.studies.cuts.cut_study import RANDOM, CutStudy, Settings, conduct
+from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct
+from matchlens.studies.cuts.measuring import RANDOM
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 
@@ -166,7 +167,8 @@ def controls(
     own = feasible(named.merge(done.table, on="cut", how="left", validate="one_to_one"))
     if own.empty:
         raise InputError(
-            f"none of the cuts removes anything: {'; '.join(note(done.reasons))}; give other cuts"
+            f"none of the cuts removes anything: {'; '.join(note(done.reasons.values()))}; give "
+            "other cuts"
         )
     drawn = pd.DataFrame(about)
     tables = {

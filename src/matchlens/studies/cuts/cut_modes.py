@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
 from matchlens.parts import DECODER, AnyPart, OwnPart, Part
 from matchlens.plan import Condition, Control
+from matchlens.studies.presets import Preset
 
 SAME = 1e-12
 """Changes of the measure up to this are no change."""
@@ -22,13 +23,7 @@ BLIND = 1e-9
 
 @dataclass(frozen=True)
 class ModedCut:
-    """A cut in one mode.
-
-    Args:
-        base: the cut's text without the mode.
-        how: the mode.
-        cut: the text by which results are keyed.
-    """
+    """A cut in one mode: its text without the mode, the mode, and the text that keys results."""
 
     base: str
     how: str
@@ -79,6 +74,12 @@ def expand_modes(
     return expanded, impossible
 
 
+def preset_cuts(preset: Preset) -> list[str]:
+    """A preset's cuts in its mode."""
+    cuts, _ = expand_modes(preset.cuts, None if preset.how == "zero" else [preset.how])
+    return [moded.cut for moded in cuts]
+
+
 def plain_directions(directions: Sequence[str]) -> list[str]:
     """The directions, each once, checked to name no layers, heads or mode."""
     for text in directions:
@@ -106,10 +107,6 @@ def random_by_construction(row: Mapping[str, object], options: Mapping[str, obje
 
     Such a cut says nothing about the model: every row that the score reads is cut from all columns
     in every layer, and the scores of a query's candidates are all equal.
-
-    Args:
-        row: a condition of a study of cuts: cut, mean and original.
-        options: the study's options, with ``random`` and ``layers``.
     """
     sets = options.get("sets")
     if row["cut"] in {"", "random", *(sets if isinstance(sets, Mapping) else ())}:
@@ -242,7 +239,7 @@ def feasible(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table[table["impossible"].isna()]).reset_index(drop=True)
 
 
-def note(reasons: Sequence[str | None]) -> list[str]:
+def note(reasons: Iterable[str | None]) -> list[str]:
     """The note on conditions that can remove nothing."""
     known = [why for why in reasons if why is not None]
     if not known:

@@ -1,34 +1,23 @@
-"""Every study of cuts: choose pairs, run the conditions, measure, test, keep the provenance."""
+"""Studies of cuts: choose pairs, run the conditions, measure, test. Table 1 is one of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
 
-from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
+from matchlens.arguments import typed
+from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.plan import Condition, bound
-from matchlens.ranking import (
-    Candidates,
-    Evaluation,
-    Measure,
-    benjamini_hochberg,
-    compare,
-    evaluate,
-    holm,
-    random_expectation,
-    shift,
-)
-from matchlens.ranking.ties import rank
+from matchlens.ranking import Candidates, Measure
 from matchlens.results import Result
 from matchlens.sets import cut_sets
 from matchlens.studies.common import (
@@ -38,10 +27,19 @@ from matchlens.studies.common import (
     pair_table,
     ranked,
     relevant_grade,
+    run_options,
     tolerance,
-    truncation_note,
 )
-from matchlens.studies.cuts.cut_modes import note, reason
+from matchlens.studies.cuts.cut_modes import (
+    agreement,
+    expand_modes,
+    feasible,
+    left_out,
+    note,
+    reason,
+    starred,
+)
+from matchlens.studies.cuts.measuring import ORIGINAL, measured, notes, score_table
 from matchlens.studies.cuts.rounding import Sample, compared, offered
 from matchlens.studies.presets import preset as preset_of
 
@@ -49,12 +47,6 @@ if TYPE_CHECKING:
     from matchlens.engine import Progress, Run
     from matchlens.models.load import Reranker
     from matchlens.runners import Runner
-
-
-ORIGINAL = ""
-RANDOM = "random"
-ALPHA = 0.05
-"""Corrected p at or below which a cell has a star."""
 
 
 def conditions_of(
@@ -77,242 +69,6 @@ def sets_option(sets: Mapping[str, Sequence[Cut]]) -> dict[str, object]:
     """The option of a result that names sets of cuts; none where there are none."""
     named = {name: [str(cut) for cut in cuts] for name, cuts in sets.items()}
     return {"sets": named} if named else {}
-
-
-def measured(
-    out: Run,
-    queries: Sequence[Candidates],
-    measure: Measure,
-    tol: float,
-    seed: int,
-    families: Mapping[str, str] | None = None,
-    impossible: Mapping[str, str | None] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table of conditions and the table of queries.
-
-    Returns:
-        One row for each condition (``""`` first, ``random`` second; ``share`` is the mean change as
-        a share of original - random, NaN where the model is no better than random), and one row
-        for each condition and query.
-    """
-    reasons = impossible or {}
-    names = out.plan.conditions
-    original = out.scores.of(ORIGINAL)
-    random = random_expectation(measure, queries, seed=seed)
-    marks = [
-        evaluate(measure, queries, out.scores.of(name), tie_tol=tol, seed=seed) for name in names
-    ]
-    base = marks[0].values
-    tested = [place for place in range(1, len(names)) if not reasons.get(names[place])]
-    ids = {
-        "collection": [query.collection for query in queries],
-        "qid": [query.qid for query in queries],
-    }
-    tests = pd.DataFrame()
-    if tested:
-        values = np.stack([marks[place].values for place in tested])
-        tests = compare(values, base, ids["collection"], seed=seed)
-        if families is not None:
-            tests = corrected(tests, [families[names[place]] for place in tested])
-        tests = tests.drop(columns=["n", "original"], errors="ignore")
-
-    def row(name: str, mark: Evaluation, **more: object) -> dict[str, object]:
-        return {
-            "cut": name,
-            "queries": len(queries),
-            "mean": float(mark.values.mean()),
-            "original": float(base.mean()),
-            **more,
-            "estimated": mark.estimated,
-            "stderr": float(np.sqrt((mark.stderr**2).sum()) / len(queries)),
-        }
-
-    def by_query(name: str, mark: Evaluation) -> dict[str, object]:
-        values = {"value": mark.values, "stderr": mark.stderr, "diff": mark.values - base}
-        return {"cut": name, **ids, **values}
-
-    rows: list[Mapping[str, object]] = []
-    frames = []
-    for place, (name, mark) in enumerate(zip(names, marks, strict=True)):
-        if why := reasons.get(name):
-            known = {"cut": name, "queries": len(queries), "original": float(base.mean())}
-            rows.append({**known, "estimated": False, "impossible": why})
-            continue
-        moved = vars(shift(queries, out.scores.of(name), original, tie_tol=tol))
-        means = {key: _mean_of_known(values) for key, values in moved.items()}
-        test = dict(tests.iloc[tested.index(place)]) if place else {}
-        kept = _ratio(float(mark.values.mean()), float(base.mean()))
-        rows.append({**row(name, mark, **test, kept=kept, **means), "wide_ties": mark.wide_ties})
-        frames.append(pd.DataFrame({**by_query(name, mark), **moved}))
-    frames.append(pd.DataFrame(by_query(RANDOM, random)))
-    chance = row(
-        RANDOM,
-        random,
-        diff=float((random.values - base).mean()),
-        kept=_ratio(float(random.values.mean()), float(base.mean())),
-    )
-    lose = float(base.mean() - random.values.mean())
-    table = pd.DataFrame([rows[0], chance, *rows[1:]])
-    for column in ("p", "p_holm", "q", "p_unpaired", "ci_low", "ci_high", "diff"):
-        if column not in table:  # nothing could be tested
-            table[column] = np.nan
-    share = table["diff"].to_numpy(dtype=np.float64) / (lose if lose > 0 else np.nan)
-    table.insert(int(table.columns.get_indexer(["diff"])[0]) + 1, "share", share)
-    for column in ("significant", "significant_paper"):
-        if column not in table:
-            table[column] = False
-        table[column] = [value is True or value == np.True_ for value in table[column]]
-    if "impossible" not in table:
-        table["impossible"] = None
-    table["impossible"] = [why if isinstance(why, str) else None for why in table["impossible"]]
-    table["wide_ties"] = [0 if pd.isna(count) else int(count) for count in table["wide_ties"]]
-    return table, pd.concat(frames, ignore_index=True)
-
-
-def corrected(tests: pd.DataFrame, families: Sequence[str]) -> pd.DataFrame:
-    """What :func:`~matchlens.ranking.compare` returned, corrected inside families of tests."""
-    tests = tests.copy()
-    for name in dict.fromkeys(families):
-        here = np.array([family == name for family in families])
-        p, p_flip = (tests.loc[here, key].to_numpy() for key in ("p", "p_flip"))
-        tests.loc[here, "p_holm"] = holm(p)
-        tests.loc[here, "q"] = benjamini_hochberg(p)
-        tests.loc[here, "p_flip_holm"] = holm(p_flip)
-    tests["significant"] = tests["p_holm"] <= ALPHA
-    return tests
-
-
-def _ratio(value: float, base: float) -> float:
-    return value / base if base else float("nan")
-
-
-def _mean_of_known(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def score_table(out: Run, rows: Sequence[int]) -> pd.DataFrame:
-    """Columns cut, pair, score (logits)."""
-    conditions, pairs = out.scores.values.shape
-    return pd.DataFrame(
-        {
-            "cut": np.repeat(np.array(out.plan.conditions, dtype=object), pairs),
-            "pair": np.tile(np.array(rows, dtype=np.int64), conditions),
-            "score": out.scores.values.ravel(),
-        }
-    )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores by cut and pair.
-
-    Args:
-        cuts: the cuts, the untouched model (``""``) first.
-        values: [cut, pair] logits; NaN where there is none.
-        table: what they were read from, columns cut, pair, score.
-    """
-
-    cuts: tuple[str, ...]
-    values: Float[np.ndarray, "cut pair"]
-    table: pd.DataFrame
-
-    @classmethod
-    def of(
-        cls,
-        table: pd.DataFrame | None,
-        number: int,
-        wanted: Sequence[str] | None,
-        needed: Sequence[int],
-    ) -> Scored | None:
-        """What a table of scores offers; None where it does not do."""
-        if table is None:
-            return None
-        missing = {"cut", "pair", "score"} - set(table.columns)
-        if missing:
-            raise InputError(
-                f"the scores have no column {', '.join(sorted(missing))}; expected the columns "
-                "cut, pair, score"
-            )
-        rows, scores = table["pair"].to_numpy(), table["score"].to_numpy(dtype=np.float64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < number):
-            raise InputError(
-                f"the scores name pairs {rows.min()} to {rows.max()}; expected 0 to {number - 1}: "
-                "leave these scores out, since they are of other pairs"
-            )
-        if not np.isfinite(scores).all():
-            raise InputError(
-                "the scores hold NaN or infinity; expected finite logits: leave these scores out"
-            )
-        names = table["cut"].astype(str).to_numpy(dtype=object)
-        kept = dict.fromkeys(name for name in dict.fromkeys(names) if name and _is_whole(name))
-        cuts = ("", *(kept if wanted is None else wanted))
-        place = {name: at for at, name in enumerate(cuts)}
-        values = np.full((len(cuts), number), np.nan)
-        at = np.array([place.get(name, -1) for name in names], dtype=np.int64)
-        values[at[at >= 0], rows[at >= 0].astype(np.int64)] = scores[at >= 0]
-        known = np.isfinite(values[:, list(needed)] if needed else values)
-        if wanted is None:  # every needed pair has a score under no cut and under some
-            enough = known[0].all() and known[1:].any(0).all() if needed else known.any(1).all()
-        else:
-            enough = known.all() if needed else known.any(1).all()
-        return cls(cuts, values, table) if len(cuts) > 1 and enough else None
-
-    @property
-    def rows(self) -> list[int]:
-        """The pairs that have a score under no cut."""
-        return np.flatnonzero(np.isfinite(self.values[0])).tolist()
-
-    @property
-    def best(self) -> list[int]:
-        """The pairs of them that have scores under the most cuts."""
-        counts = np.isfinite(self.values).sum(0) * np.isfinite(self.values[0])
-        return np.flatnonzero(counts == counts.max()).tolist()
-
-    def known(self, cut: str) -> Bool[np.ndarray, " pair"]:
-        """The pairs that have a score under a cut and under none."""
-        return np.isfinite(self.values[self.cuts.index(cut)]) & np.isfinite(self.values[0])
-
-    def ranks(self, cut: str, queries: Iterable[Sequence[int]], tol: float) -> dict[int, float]:
-        """The rank of each candidate in its query, from 1; ties share their mean rank."""
-        ranks: dict[int, float] = {}
-        none = np.zeros(0, dtype=np.int64)
-        scores = self.values[self.cuts.index(cut)]
-        for rows in queries:
-            grades = np.zeros(len(rows), dtype=np.int64)
-            candidates = Candidates("", "", np.array(rows, dtype=np.int64), grades, none)
-            ranked = rank([candidates], scores, tol)
-            places = ranked.unranked(ranked.spread(ranked.unranked(ranked.place + 1.0)))
-            ranks |= dict(zip(rows, places.tolist(), strict=True))
-        return ranks
-
-
-def _is_whole(name: str) -> bool:
-    """Whether a condition is a cut of whole directions in all layers, or in those up to one."""
-    try:
-        cut = Cut.parse(name)
-    except InputError:  # a control
-        return False
-    layers = cut.layers
-    return cut.heads is None and (layers is None or layers == tuple(range(len(layers))))
-
-
-def notes(
-    out: Run, pairs: Sequence[Pair], queries: Sequence[Candidates], table: pd.DataFrame
-) -> list[str]:
-    """What a person should know before believing the table."""
-    notes = truncation_note(out)
-    if len(queries) == 1:
-        notes.append("one query only: no test is possible, so no cell has a star")
-    for name, wide in zip(table["cut"], table["wide_ties"], strict=True):
-        if wide:
-            notes.append(
-                f"under {name or 'no cut'!r}, {wide} queries have a chain of ties wider than ten "
-                "times tie_tol; their order is treated as random"
-            )
-    if bool(table["estimated"].any()):
-        notes.append("under ties the measure was estimated from 1,000 seeded permutations")
-    return notes
 
 
 @dataclass(frozen=True)
@@ -347,7 +103,7 @@ class CutStudy:
         reasons: for each condition why it could remove nothing, None where it could.
         table: a row for each condition, the untouched model first, the random ranking second.
         queries: a row for each condition and query.
-        more: the tables of all measures, where there are several.
+        by_measure: the tables of all measures, where there are several.
         options: what the manifest records of the settings and the run.
         notes: what a person should know.
         seconds: wall time of the run.
@@ -358,10 +114,10 @@ class CutStudy:
     rows: list[int]
     settings: Settings
     out: Run
-    reasons: tuple[str | None, ...]
+    reasons: Mapping[str, str | None]
     table: pd.DataFrame
     queries: pd.DataFrame
-    more: Mapping[str, pd.DataFrame]
+    by_measure: Mapping[str, pd.DataFrame]
     options: Mapping[str, object]
     notes: tuple[str, ...]
     seconds: float
@@ -371,27 +127,25 @@ class CutStudy:
         study: str,
         options: Mapping[str, object],
         tables: Mapping[str, pd.DataFrame],
-        more: Sequence[str] = (),
+        more_notes: Sequence[str] = (),
     ) -> Result:
         """The study's result, with its own options, tables and notes beside the common ones."""
         from matchlens.engine import lengths
 
-        number = len(self.pairs.pairs)
-        tokens, truncated = self.out.tokens, self.out.truncated
-        if len(self.rows) < number:
-            tokens, truncated = lengths(self.model, self.pairs.pairs)
-        conditions = len(self.out.plan.conditions)
+        pairs, rows, out = self.pairs.pairs, self.rows, self.out
+        tokens, truncated = out.tokens, out.truncated
+        if len(rows) < len(pairs):
+            tokens, truncated = lengths(self.model, pairs)
+        run = f"{len(out.plan.conditions)} conditions on {len(rows)} pairs"
         return Result(
             study=study,
             identity=identity(self.model.identity, self.pairs),
             options={**self.options, **options},
-            notes=(*self.pairs.notes, *self.notes, *self.model.notes, *more),
-            pairs=pair_table(self.pairs.pairs, tokens, truncated, self.settings.seed),
-            scores=score_table(self.out, self.rows),
-            tables={**tables, **self.more},
-            log=(
-                f"{study}: {conditions} conditions on {len(self.rows)} pairs: {self.seconds:.1f} s",
-            ),
+            notes=(*self.pairs.notes, *self.notes, *self.model.notes, *more_notes),
+            pairs=pair_table(pairs, tokens, truncated, self.settings.seed),
+            scores=score_table(out, rows),
+            tables={**tables, **self.by_measure},
+            log=(f"{study}: {run}: {self.seconds:.1f} s",),
         )
 
 
@@ -405,26 +159,19 @@ def pairs_run(pairs: PairSet, settings: Settings) -> tuple[PairSet, list[int]]:
     return thin(pairs, most, seed=settings.seed, easy=settings.rank_easy)
 
 
-def prepare(
-    pairs: PairSet, measure: str, rel: int, tie_tol: float | None, dtype: str, rank_easy: bool
-) -> tuple[Measure, float, list[Candidates], tuple[str, ...]]:
-    """The measure, the tie tolerance, the queries that are ranked, and a note on the others."""
-    tol = tolerance(tie_tol, dtype)
-    parsed, queries, left_out = ranked(pairs, measure, rel, rank_easy=rank_easy)
-    return parsed, tol, queries, left_out
-
-
-def _ranks(
+def _rankings(
     pairs: PairSet, settings: Settings, rel: int
 ) -> list[tuple[Measure, list[Candidates], tuple[str, ...]]]:
     """Each measure, the queries whose ranking can move it, and a note on the others."""
     if not settings.measures:
         raise InputError("no measure came; expected at least one: give 'nDCG@10', for example")
-    ranks = [ranked(pairs, name, rel, rank_easy=settings.rank_easy) for name in settings.measures]
-    names = [str(measure) for measure, _, _ in ranks]
+    rankings = [
+        ranked(pairs, name, rel, rank_easy=settings.rank_easy) for name in settings.measures
+    ]
+    names = [str(measure) for measure, _, _ in rankings]
     if twice := [name for at, name in enumerate(names) if name in names[:at]]:
         raise InputError(f"measure {twice[0]} is given twice; give each measure once")
-    return ranks
+    return rankings
 
 
 def conduct(
@@ -448,48 +195,38 @@ def conduct(
         progress: called with pairs done and pairs in all.
         runner: runs the pairs; this process where None.
     """
-    chosen = preset_of(settings.preset)
+    chosen, seed = preset_of(settings.preset), settings.seed
     conditions = bound(conditions, own_parts(pairs.pairs))
     used, rows = pairs_run(pairs, settings)
     rel = relevant_grade(pairs, settings.rel)
     tol = tolerance(settings.tie_tol, model.dtype)
-    ranks = _ranks(used, settings, rel)
-    names = [str(measure) for measure, _, _ in ranks]
-    measure, ranked_queries, _ = ranks[0]
-    sample = Sample.of(used.pairs, ranked_queries, measure, settings.tie_tol, settings.seed)
+    rankings = _rankings(used, settings, rel)
+    names = [str(measure) for measure, _, _ in rankings]
+    measure, queries, _ = rankings[0]
+    sample = Sample.of(used.pairs, queries, measure, settings.tie_tol, seed)
     execution = Execution(model, settings.batch_tokens, progress, runner)
     if model.auto:
         offered(execution, sample)
     started = time.perf_counter()
-    out = execution(used.pairs, conditions, seed=settings.seed)
+    out = execution(used.pairs, conditions, seed=seed)
     seconds = time.perf_counter() - started
     reasons = {
         name: reason(condition, out.reach, out.causal) for name, condition in conditions.items()
     }
     tables = [
-        measured(out, queries, measure, tol, settings.seed, families, impossible=reasons)
-        for measure, queries, _ in ranks
+        measured(out, queries, measure, tol, seed, families, impossible=reasons)
+        for measure, queries, _ in rankings
     ]
-    more: dict[str, pd.DataFrame] = {}
-    if len(ranks) > 1:
-        for title, of_measures in zip(
-            ("measures", "measure_queries"), zip(*tables, strict=True), strict=True
-        ):
-            stacked = [
-                table.assign(measure=name) for name, table in zip(names, of_measures, strict=True)
-            ]
-            whole = pd.concat(stacked, ignore_index=True)
-            columns = ["measure", *(key for key in whole if key != "measure")]
-            more[title] = pd.DataFrame(whole[columns])
-    (table, per_query), (_, queries, left_out) = tables[0], ranks[0]
-    texts = [*left_out, *notes(out, used.pairs, queries, table), *note(list(reasons.values()))]
-    texts += [*own_notes(out, len(used.pairs)), *(text for rank in ranks[1:] for text in rank[2])]
+    table, by_query = tables[0]
+    texts = [*rankings[0][2], *notes(out, queries, table), *note(reasons.values())]
+    texts += own_notes(out, len(used.pairs))
+    texts += [text for _, _, left_out in rankings[1:] for text in left_out]
     texts += compared(execution, out, sample, conditions)
     if model.cls_note:
         texts.append(model.cls_note)
     if len(rows) < len(pairs.pairs):
         texts.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
-    batches = {"batch_tokens": out.batch_tokens, "number": len(out.batches)}
+    run = run_options(model, out)
     options = {
         "preset": chosen.name,
         "stars": chosen.stars,
@@ -499,30 +236,172 @@ def conduct(
         "rel": rel,
         "tie_tol": tol,
         "rank_easy": settings.rank_easy,
-        "seed": settings.seed,
+        "seed": seed,
         "most_pairs": settings.most_pairs,
         "pairs_run": len(rows),
-        "layers": model.family.n_layers,
-        "heads": model.family.n_heads,
-        "device": out.device,
+        **{key: run[key] for key in ("layers", "heads", "device")},
         "original": float(table["mean"].iloc[0]),
         "random": float(table["mean"].iloc[1]),
         "layer_passes": out.plan.passes,
         "layer_passes_unshared": out.plan.passes_unshared,
-        "batches": {**batches, "pairs": list(out.batches)},
-        "check": dict(model.checks),
+        "batches": {
+            "batch_tokens": out.batch_tokens,
+            "number": len(out.batches),
+            "pairs": list(out.batches),
+        },
+        "check": run["check"],
     }
     return CutStudy(
+        model=model,
+        pairs=pairs,
+        rows=rows,
+        settings=settings,
+        out=out,
+        reasons=reasons,
+        table=table,
+        queries=by_query,
+        by_measure=_by_measure(names, tables) if len(names) > 1 else {},
+        options=options,
+        notes=tuple(texts),
+        seconds=seconds,
+    )
+
+
+def _by_measure(
+    names: Sequence[str], tables: Sequence[tuple[pd.DataFrame, pd.DataFrame]]
+) -> dict[str, pd.DataFrame]:
+    """The tables of all measures, stacked."""
+    stacked = {}
+    for title, parts in zip(
+        ("measures", "measure_queries"), zip(*tables, strict=True), strict=True
+    ):
+        labelled = [table.assign(measure=name) for name, table in zip(names, parts, strict=True)]
+        whole = pd.concat(labelled, ignore_index=True)
+        columns = ["measure", *(key for key in whole if key != "measure")]
+        stacked[title] = pd.DataFrame(whole[columns])
+    return stacked
+
+
+@typed
+def ablation(
+    model: Reranker,
+    pairs: PairSet,
+    *,
+    cuts: Sequence[str | Cut] | None = None,
+    sets: str | Path | Mapping[str, Sequence[str | Cut]] | None = None,
+    hows: Sequence[str] | None = None,
+    preset: str = "default",
+    measure: str | Sequence[str] = "nDCG@10",
+    rel: int | None = None,
+    tie_tol: float | None = None,
+    rank_easy: bool = False,
+    seed: int = 0,
+    most_pairs: int | None = None,
+    batch_tokens: int | None = None,
+    progress: Progress | None = None,
+    runner: Runner | None = None,
+) -> Result:
+    """Cut attention in each direction and measure the ranking (the paper's Table 1).
+
+    Args:
+        model: a loaded reranker.
+        pairs: candidates of graded queries, as :func:`matchlens.choose` makes them.
+        cuts: the cuts, as texts or values; the preset's (30 cells) where None and there are no
+            sets. Results are keyed by the text as it was passed.
+        sets: cuts that hold together, by the name of their set, or a file that
+            :func:`matchlens.sets.cut_sets` reads. Results are keyed by the name.
+        hows: modes of cutting, each applied to every cut; where there are several, stars are
+            corrected for each mode by itself and the table ``agreement`` shows where they agree.
+        preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
+            ``authors`` or ``zhan2020``.
+        measure: any ir_measures measure by name, or several: the pairs are run once, the first is
+            the tables' measure, and the table ``measures`` has all.
+        rel: lowest grade that counts as relevant for binary measures; where None: 2 where the
+            judgements reach 2, else 1.
+        tie_tol: scores closer than this (logits) are tied; by the weights' type where None.
+        rank_easy: whether easy negatives stand in the rankings.
+        seed: of permutations, resampling and the halves.
+        most_pairs: at most so many pairs, of whole queries; all where None.
+        batch_tokens: most places of one layer call.
+        progress: called with pairs done and pairs in all.
+        runner: runs the pairs (:mod:`matchlens.runners`); this process where None.
+
+    Returns:
+        Tables ``table1`` (a row for each condition: ``original``, ``random`` and each cut) and
+        ``queries`` (a row for each condition and query), with several hows ``agreement``. Where a
+        cut removes nothing that was there (a causal model's Q->D, a part that the input does not
+        have), the column ``impossible`` says why, and there is no number and no test.
+
+    Raises:
+        InputError: if a cut, a measure or the pairs cannot be used.
+
+    Source: Vast et al. 2025, Section 3 and Table 1.
+
+    >>> import matchlens
+    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=4)
+    >>> result = matchlens.ablation(matchlens.load("demo"), pairs, cuts=["Q->D", "D->D"])
+    >>> result.to_frame()["cut"].tolist()
+    ['', 'random', 'Q->D', 'D->D']
+    """
+    chosen = preset_of(preset, model.decodes)
+    named_sets = cut_sets(sets)
+    preset_cuts = cuts is None and not named_sets
+    texts = [str(cut) for cut in (chosen.cuts if preset_cuts else cuts or ())]
+    if hows is None and preset_cuts and chosen.how != "zero":
+        hows = [chosen.how]
+    expanded, impossible = expand_modes(texts, hows)
+    names = [moded.cut for moded in expanded]
+    modes = [moded.how for moded in expanded]
+    conditions = conditions_of(names, named_sets)
+    settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
+    several = hows is not None and len(set(modes)) > 1
+    families = dict(zip(names, modes, strict=True)) | dict.fromkeys(named_sets, "sets")
+    done = conduct(
         model,
         pairs,
-        rows,
+        conditions,
         settings,
-        out,
-        tuple(reasons.values()),
-        table,
-        per_query,
-        more,
-        options,
-        tuple(texts),
-        seconds,
+        families=families if several else None,
+        progress=progress,
+        runner=runner,
     )
+    tables = {"table1": done.table, "queries": done.queries}
+    if several:
+        by_cut = done.table.set_index("cut").loc[names].reset_index(drop=True)
+        by_cut.insert(0, "base", [moded.base for moded in expanded])
+        by_cut.insert(1, "how", modes)
+        by_cut = feasible(by_cut)
+        if len(by_cut):
+            tables["agreement"] = agreement(by_cut, starred(by_cut, chosen.stars))
+    options = {
+        "cuts": list(conditions)[1:],
+        **sets_option(named_sets),
+        "hows": list(dict.fromkeys(modes)) if several else None,
+    }
+    return done.result("ablation", options, tables, left_out(impossible))
+
+
+def trec_runs(result: Result) -> dict[str, str]:
+    """A TREC run for every cut, and the index that says which is which."""
+    pairs = result.pairs
+    several = len(set(pairs["collection"])) > 1
+    names = [
+        f"{quote(str(collection))}/{qid}" if several else str(qid)
+        for collection, qid in zip(pairs["collection"], pairs["qid"], strict=True)
+    ]
+    docids = [str(docid) for docid in pairs["docid"]]
+    files, index = {}, ["run\tcut"]
+    for number, (cut, group) in enumerate(result.scores.groupby("cut", sort=False)):
+        scores = dict(zip(group["pair"], group["score"], strict=True))
+        ranked: dict[str, list[int]] = {}
+        for pair in sorted(scores, key=lambda pair: (-scores[pair], docids[pair])):
+            ranked.setdefault(names[pair], []).append(pair)
+        lines = [
+            f"{name} Q0 {docids[pair]} {rank} {float(scores[pair])!r} matchlens-{number:04d}\n"
+            for name in dict.fromkeys(names)
+            for rank, pair in enumerate(ranked.get(name, ()), start=1)
+        ]
+        files[f"runs/{number:04d}.run"] = "".join(lines)
+        index.append(f"{number:04d}.run\t{cut}")
+    files["runs/index.tsv"] = "\n".join(index) + "\n"
+    return files

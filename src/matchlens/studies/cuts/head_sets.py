@@ -280,7 +280,8 @@ def head_sets(
     table = pd.DataFrame(points).merge(done.table, on="cut", how="left", validate="many_to_one")
     if len(feasible(table)) < len(table):
         raise InputError(
-            f"a direction cannot be cut: {'; '.join(note(done.reasons))}; leave this direction out"
+            f"a direction cannot be cut: {'; '.join(note(done.reasons.values()))}; leave this "
+            "direction out"
         )
     queries = done.queries[done.queries["cut"].isin(["", *named])]
     options = {
@@ -304,7 +305,7 @@ def _masses(
     batch_tokens: int | None,
     runner: Runner | None,
 ) -> dict[str, np.ndarray]:
-    """By direction the attention of each head in it, [layer, head]: the mean over the pairs."""
+    """The mean attention of each head over the pairs, [layer, head], by direction."""
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
     every, shape = slice(None), (model.family.n_layers, model.family.n_heads)
     parts = watched.parts

@@ -277,17 +277,7 @@ def sweep(
 def put_forward(
     model: Reranker, pairs: PairSet, points: Sequence[Point], most: int
 ) -> tuple[list[Point], list[str]]:
-    """Of each direction the heads of the largest first-order effect, and a note on it.
-
-    Args:
-        model: a loaded reranker.
-        pairs: what is screened.
-        points: each of one head, cut by ``zero``.
-        most: how many heads of a direction are put forward.
-
-    Raises:
-        InputError: if ``most`` is below 1, or a point is no head that is cut by ``zero``.
-    """
+    """Of each direction the heads of the largest first-order effect, and a note on it."""
     from matchlens import gating
 
     if most < 1:

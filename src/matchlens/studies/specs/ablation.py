@@ -1,9 +1,9 @@
-"""The study ``ablation`` (Table 1): its options, and how they are run."""
+"""The command ``ablation`` (Table 1): its options, its conditions, its arguments."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matchlens.directions import Cut
 from matchlens.errors import InputError
@@ -12,10 +12,6 @@ from matchlens.plan import Condition
 from matchlens.settings import settings
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_cuts
-
-if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
-    from matchlens.results import Result
 
 
 @settings
@@ -41,6 +37,7 @@ Examples:
       --cut 'Q->D#8.1,4.9~mask' --out out/mine
 """
     settings = AblationSettings
+    function = "matchlens.studies.cuts.cut_study:ablation"
     ranks = True
 
     def check(self, settings: AblationSettings) -> None:
@@ -66,19 +63,15 @@ Examples:
         modes, _ = expand_modes(cuts or ([] if sets else list(chosen.cuts)), hows)
         return {"": [], **{moded.cut: [Cut.parse(moded.cut)] for moded in modes}, **sets}
 
-    def run(self, model: Reranker, inputs: Inputs[AblationSettings], **how: Any) -> Result:
-        """Run the study."""
-        from matchlens.studies.cuts.ablation import ablation
-
-        return ablation(
-            model,
-            inputs.pairs,
-            cuts=inputs.settings.cut,
-            sets=inputs.settings.sets,
-            hows=inputs.settings.how,
-            measure=inputs.settings.measures,
-            rank_easy=inputs.rank_easy,
-            most_pairs=self.most_pairs(inputs.settings),
+    def arguments(self, inputs: Inputs[AblationSettings]) -> dict[str, Any]:
+        """Cuts and their modes, measures and pairs."""
+        settings = inputs.settings
+        return {
+            "cuts": settings.cut,
+            "sets": settings.sets,
+            "hows": settings.how,
+            "measure": settings.measures,
+            "rank_easy": inputs.rank_easy,
+            "most_pairs": self.most_pairs(settings),
             **inputs.common,
-            **how,
-        )
+        }

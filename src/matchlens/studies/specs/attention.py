@@ -1,18 +1,14 @@
-"""The study ``attention`` (Figures 1b and 1c): its options, and how they are run."""
+"""The command ``attention`` (Figures 1b and 1c): its options, its costs, its arguments."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matchlens.options import MostPairs, RandomSets, StudySettings
 from matchlens.settings import one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, stages_of
-
-if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
-    from matchlens.results import Result
 
 
 @settings
@@ -79,7 +75,9 @@ Examples:
   matchlens attention --demo --meter mass --meter same_stem --no-cut --out out/demo
 """
     settings = AttentionSettings
+    function = "matchlens.studies.attention.attention:attention"
     easy = True
+    most = COSTLY_PAIRS  # cutting the matching heads is costly
 
     def check(self, settings: AttentionSettings) -> None:
         """Check meters, directions and thresholds."""
@@ -98,10 +96,6 @@ Examples:
         from matchlens.studies.attention.contrasts import Classes
 
         Classes.of(inputs.pairs.pairs, inputs.rel).check(self._contrasts(inputs.settings))
-
-    def most_pairs(self, settings: AttentionSettings) -> int | None:
-        """Cutting the matching heads is costly."""
-        return settings.most(COSTLY_PAIRS)
 
     def _thresholds(self, settings: AttentionSettings) -> Any:
         from matchlens.studies.attention.contrasts import Thresholds
@@ -126,24 +120,18 @@ Examples:
         """The untouched pass, and the cuts of the matching heads."""
         return stages_of("attention", inputs, 2 if inputs.settings.cutting else 1)
 
-    def run(self, model: Reranker, inputs: Inputs[AttentionSettings], **how: Any) -> Result:
-        """Run the study."""
-        from matchlens.studies.attention.attention import attention
-        from matchlens.studies.attention.contrasts import checked_directions
-
+    def arguments(self, inputs: Inputs[AttentionSettings]) -> dict[str, Any]:
+        """Meters, contrasts, and how matching heads are found and cut."""
         settings = inputs.settings
-        return attention(
-            model,
-            inputs.pairs,
-            meters=settings.meter,
-            contrasts=self._contrasts(settings),
-            directions=checked_directions(settings.direction),
-            aggregate=settings.aggregate,
-            thresholds=self._thresholds(settings),
-            causal=settings.cutting,
-            random=settings.random,
-            measure=settings.only_measure,
-            most_pairs=self.most_pairs(settings),
+        return {
+            **({"directions": settings.direction} if settings.direction else {}),
+            "meters": settings.meter,
+            "contrasts": self._contrasts(settings),
+            "aggregate": settings.aggregate,
+            "thresholds": self._thresholds(settings),
+            "causal": settings.cutting,
+            "random": settings.random,
+            "measure": settings.only_measure,
+            "most_pairs": self.most_pairs(settings),
             **inputs.common,
-            **how,
-        )
+        }

@@ -1,17 +1,13 @@
-"""The study ``circuits`` (Figure 2): its options, and how they are run."""
+"""The command ``circuits`` (Figure 2): its options, its costs, its arguments."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matchlens.options import Base, MostPairs, StudySettings
 from matchlens.settings import option, settings
 from matchlens.studies.presets import COSTLY_PAIRS
 from matchlens.studies.spec import Inputs, StudySpec, check_base, stages_of
-
-if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
-    from matchlens.results import Result
 
 
 @settings
@@ -65,7 +61,9 @@ Examples:
   matchlens circuits --demo --contrast QD-QQ --biases --divided --top 0 --out out/demo
 """
     settings = CircuitsSettings
+    function = "matchlens.studies.circuits.circuits:circuits"
     easy = True
+    most = COSTLY_PAIRS  # the terms of the logits are costly
 
     def check(self, settings: CircuitsSettings) -> None:
         """Check contrast, variant and heads."""
@@ -84,10 +82,6 @@ Examples:
         checked_halves(inputs.pairs.pairs, inputs.rel, settings.seed)
         other_half(inputs.pairs, settings.seed, self.most_pairs(settings))
 
-    def most_pairs(self, settings: CircuitsSettings) -> int | None:
-        """The terms of the logits are costly."""
-        return settings.most(COSTLY_PAIRS)
-
     def cost(self, inputs: Inputs[CircuitsSettings]) -> str:
         """The untouched pass, the terms of the logits and the vocabulary."""
         from matchlens.studies.circuits.circuits import named_heads, other_half
@@ -105,26 +99,17 @@ Examples:
         """The untouched pass, the terms of the logits, the vocabulary."""
         return stages_of("circuits", inputs, 3)
 
-    def run(self, model: Reranker, inputs: Inputs[CircuitsSettings], **how: Any) -> Result:
-        """Run the study."""
+    def arguments(self, inputs: Inputs[CircuitsSettings]) -> dict[str, Any]:
+        """The options, and the second model, loaded."""
         from matchlens.models.base import load_base
-        from matchlens.studies.circuits.circuits import circuits, named_heads
 
         settings = inputs.settings
         base = check_base(inputs.folder, settings.base)
-        return circuits(
-            model,
-            inputs.pairs,
-            base=None if base is None else load_base(base),
-            contrast=settings.contrast,
-            variant=settings.variant,
-            divided=settings.divided,
-            biases=settings.biases,
-            top=settings.top,
-            heads=named_heads(settings.head, *inputs.folder.shape),
-            matches=settings.matches,
-            same_token=settings.same_token,
-            most_pairs=self.most_pairs(settings),
+        same = ("contrast", "variant", "divided", "biases", "top", "matches", "same_token")
+        return {
+            **{name: getattr(settings, name) for name in same},
+            "base": None if base is None else load_base(base),
+            "heads": settings.head,
+            "most_pairs": self.most_pairs(settings),
             **inputs.common,
-            **how,
-        )
+        }

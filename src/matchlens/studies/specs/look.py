@@ -1,4 +1,4 @@
-"""The study ``look`` (pairs, token by token): its options, and how they are run."""
+"""The command ``look`` (pairs, token by token): its options, its costs, its arguments."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from matchlens.studies.spec import Inputs, StudySpec, check_cuts
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from matchlens.models.load import Reranker
-    from matchlens.results import Result
 
 
 @settings
@@ -49,7 +46,9 @@ Examples:
   matchlens look -m my/model --dataset msmarco-passage/trec-dl-2019/judged --looks 4 --out out/dl19
 """
     settings = LookSettings
+    function = "matchlens.studies.looking:look"
     easy = True
+    most = COSTLY_PAIRS
 
     def check(self, settings: LookSettings) -> None:
         """Check the number of pairs and their names."""
@@ -62,10 +61,6 @@ Examples:
         """Check the cuts against the model, and that the named pairs are there."""
         check_cuts(inputs.settings.cut or (), inputs.folder, inputs.settings.sets)
         self._rows(inputs)
-
-    def most_pairs(self, settings: LookSettings) -> int | None:
-        """Table 1's cuts on all candidates are costly."""
-        return settings.most(COSTLY_PAIRS)
 
     def _chosen(self, settings: LookSettings) -> list[Any]:
         from matchlens.studies.looking import ids_of
@@ -103,25 +98,20 @@ Examples:
         scored, _ = _stored(inputs.settings.out)
         return [("look", 20.0)] * (scored is None) + [("look", 1.0)]
 
-    def run(self, model: Reranker, inputs: Inputs[LookSettings], **how: Any) -> Result:
-        """Run the study."""
-        from matchlens.studies.looking import look
-
+    def arguments(self, inputs: Inputs[LookSettings]) -> dict[str, Any]:
+        """The pairs, the cuts, and what the results folder has already."""
         settings = inputs.settings
         scored, matching = _stored(settings.out)
-        return look(
-            model,
-            inputs.pairs,
-            looks=settings.looks,
-            chosen=self._chosen(settings) or None,
-            scored=scored,
-            matching=matching,
-            cuts=settings.cut,
-            sets=settings.sets,
-            most_pairs=self.most_pairs(settings),
+        return {
+            "looks": settings.looks,
+            "chosen": self._chosen(settings) or None,
+            "scored": scored,
+            "matching": matching,
+            "cuts": settings.cut,
+            "sets": settings.sets,
+            "most_pairs": self.most_pairs(settings),
             **inputs.common,
-            **how,
-        )
+        }
 
 
 def _stored(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:

@@ -1,8 +1,8 @@
-"""The study ``screen`` (all heads in all directions at once): its options, and how it is run."""
+"""The command ``screen`` (all heads in all directions at once): its options and arguments."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matchlens.corpora import thin
 from matchlens.directions import Cut
@@ -10,10 +10,6 @@ from matchlens.errors import InputError
 from matchlens.options import MostPairs, StudySettings
 from matchlens.settings import option, settings
 from matchlens.studies.spec import Inputs, StudySpec, stages_of
-
-if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
-    from matchlens.results import Result
 
 OTHERS, CHECK_PAIRS = 30, 100
 """Gates drawn for the check, and pairs that they are cut on; see :mod:`..screening`."""
@@ -46,6 +42,7 @@ Examples:
   matchlens sweep heads --demo --direction 'Q->D' --screen 20 --out out/heads
 """
     settings = ScreenSettings
+    function = "matchlens.studies.screening:screen"
     ranks = True
 
     def check(self, settings: ScreenSettings) -> None:
@@ -77,18 +74,13 @@ Examples:
         """The screen, and the cuts that check it."""
         return stages_of("screen", inputs, 2)
 
-    def run(self, model: Reranker, inputs: Inputs[ScreenSettings], **how: Any) -> Result:
-        """Run the study."""
-        from matchlens.studies.screening import screen
-
+    def arguments(self, inputs: Inputs[ScreenSettings]) -> dict[str, Any]:
+        """The gates that are cut, the measure and the pairs."""
         settings = inputs.settings
-        return screen(
-            model,
-            inputs.pairs,
-            others=settings.others,
-            measure=settings.only_measure,
-            rel=inputs.rel,
-            most_pairs=self.most_pairs(settings),
-            seed=settings.seed,
-            **how,
-        )
+        return {
+            "others": settings.others,
+            "measure": settings.only_measure,
+            "rel": inputs.rel,
+            "most_pairs": self.most_pairs(settings),
+            "seed": settings.seed,
+        }

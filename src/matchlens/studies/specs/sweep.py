@@ -1,8 +1,8 @@
-"""The study ``sweep`` (Figure 1a, heads, controls): its options, and how they are run."""
+"""The command ``sweep`` (Figure 1a, heads, controls): options, conditions, arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matchlens.directions import Cut
@@ -12,13 +12,16 @@ from matchlens.plan import Condition
 from matchlens.settings import argument, one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.spec import Inputs, StudySpec
+from matchlens.studies.spec import Inputs, StudySpec, imported
 
 if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
     from matchlens.results import Result
 
-
+OF_ONE_KIND = {
+    "head-sets": "matchlens.studies.cuts.head_sets:head_sets",
+    "controls": "matchlens.studies.cuts.controls:controls",
+}
+"""Kinds that have a function of their own."""
 SWEEPS = ("up-to", "from", "only", "window", "heads", "head-sets", "controls")
 
 
@@ -74,6 +77,7 @@ Examples:
   matchlens sweep controls --demo --direction 'D->D' --out out/demo
 """
     settings = SweepSettings
+    function = "matchlens.studies.cuts.sweeps:sweep"
     ranks = True
 
     def check(self, settings: SweepSettings) -> None:
@@ -145,51 +149,28 @@ Examples:
         )
         return {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
 
-    def run(self, model: Reranker, inputs: Inputs[SweepSettings], **how: Any) -> Result:
-        """Run the study."""
+    def study(self, settings: SweepSettings) -> Callable[..., Result]:
+        """The function of the chosen kind."""
+        return imported(OF_ONE_KIND.get(settings.kind, self.function))
+
+    def arguments(self, inputs: Inputs[SweepSettings]) -> dict[str, Any]:
+        """The options of the chosen kind."""
         settings = inputs.settings
         shared = {
+            "hows": settings.how,
             "measure": settings.measures,
             "rank_easy": inputs.rank_easy,
             "most_pairs": self.most_pairs(settings),
             **inputs.common,
-            **how,
         }
-        if settings.kind == "head-sets":
-            from matchlens.studies.cuts.head_sets import head_sets
-
-            return head_sets(
-                model,
-                inputs.pairs,
-                sets=_sets(settings),
-                directions=settings.direction,
-                hows=settings.how or ["zero"],
-                random=settings.random,
-                **shared,
-            )
         if settings.kind == "controls":
-            from matchlens.studies.cuts.controls import controls
-
-            return controls(
-                model,
-                inputs.pairs,
-                cuts=settings.direction,
-                hows=settings.how,
-                draws=settings.draws,
-                **shared,
-            )
-        from matchlens.studies.cuts.sweeps import sweep
-
-        return sweep(
-            model,
-            inputs.pairs,
-            kind=settings.kind,
-            directions=settings.direction,
-            hows=settings.how,
-            window=settings.window,
-            screened=settings.screen,
-            **shared,
-        )
+            return {**shared, "cuts": settings.direction, "draws": settings.draws}
+        shared["directions"] = settings.direction
+        if settings.kind == "head-sets":
+            shared["hows"] = settings.how or ["zero"]
+            return {**shared, "sets": _sets(settings), "random": settings.random}
+        layers = {"kind": settings.kind, "window": settings.window, "screened": settings.screen}
+        return {**shared, **layers}
 
 
 def _sets(settings: SweepSettings) -> dict[str, str]:
