@@ -164,6 +164,7 @@ def resealed(folder: Path, *more: str) -> None:
             raw = (folder / name).read_bytes()
             stamp = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
             manifest["files"][name] = stamp
+    manifest.pop("manifest_sha256", None)
     path.write_text(json.dumps(manifest))
 
 

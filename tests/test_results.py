@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,10 @@ import pytest
 
 import matchlens
 import matchlens.results
-from matchlens import InputError, Result
+from matchlens import InputError, MatchlensWarning, Result
 from matchlens.reading import Snapshot
 from matchlens.results import check_folder, read_manifest, records, to_json
-from matchlens.saving import locked
+from matchlens.saving import locked, put
 
 IDENTITY = {
     "model": {"name": "tiny", "sha256": "ab" * 32, "dtype": "float32"},
@@ -338,6 +339,41 @@ def test_a_file_that_was_changed_is_named_and_the_same_command_repairs_it(tmp_pa
     (out / "ablation/table1.parquet").write_bytes(flipped)
     with pytest.raises(InputError, match=r"its SHA-256\s+or size differs"):
         Result.load(out, "ablation")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest["studies"]["ablation"]["options"].update(original=0.1),
+        lambda manifest: manifest["studies"]["ablation"]["notes"].append("all is well"),
+        lambda manifest: manifest["studies"].update(more=manifest["studies"]["ablation"]),
+        lambda manifest: manifest["identity"].update(model={"name": "another"}),
+        lambda manifest: manifest.update(files={}),
+        lambda manifest: manifest.update(extra=1),
+    ],
+)
+def test_a_manifest_that_was_edited_is_warned_of_until_it_is_made_anew(edit, tmp_path):
+    out = tmp_path / "out"
+    made().save(out)
+    whole = (out / "manifest.json").read_text()
+    manifest = json.loads(whole)
+    (out / "manifest.json").write_text(json.dumps(manifest))  # another layout says the same
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_manifest(out)
+    edit(manifest)
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.warns(MatchlensWarning, match="was changed since matchlens wrote it"):
+        read_manifest(out)
+    with pytest.warns(MatchlensWarning, match="was changed"):
+        put(out, {"page.html": b"<p>"})  # what is added does not make it whole
+    with pytest.warns(MatchlensWarning, match="was changed"):
+        read_manifest(out)
+    (out / "manifest.json").write_text(whole)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made().save(out)
+        read_manifest(out)
 
 
 def test_damaged_scores_of_other_studies_are_not_dropped(tmp_path):

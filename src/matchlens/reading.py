@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import re
 import stat
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.columns import MOST_TABLE, check_columns, parquet
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
 from matchlens.files import Folder, Stamp, stamp_of
 
 MANIFEST, LOG = "manifest.json", "run.log"
@@ -30,6 +32,9 @@ FORMAT = 2
 """The manifest's format: since 2 it lists every file with its size and SHA-256."""
 FORMATS = (1, FORMAT)
 """Formats that are read; the files of a folder of format 1 cannot be checked."""
+OWN_DIGEST, EDITED = "manifest_sha256", "edited"
+"""The key of a manifest's own digest, which folders of earlier versions lack, and what stands there
+in place of a digest where the manifest was edited."""
 MOST_MANIFEST = 32 * 2**20
 """Bytes of a manifest."""
 MOST_FILES = 200_000
@@ -97,6 +102,15 @@ class Snapshot:
             raise InputError(
                 f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
             ) from None
+        if manifest.pop(OWN_DIGEST, None) not in (None, manifest_digest(raw)):
+            manifest[OWN_DIGEST] = EDITED  # who adds something to the folder does not vouch for it
+            warnings.warn(
+                f"{str(path)!r} was changed since matchlens wrote it, so that the options, notes "
+                "and names in it need not be those of the tables; make the folder anew (matchlens "
+                "rerun DIR) before you believe it",
+                MatchlensWarning,
+                stacklevel=2,
+            )
         return cls(out, commit, raw, manifest)
 
     @property
@@ -279,6 +293,17 @@ def parsed_json(raw: bytes) -> object:
     )
     _check_depth(content, DEEPEST)
     return content
+
+
+def manifest_digest(raw: bytes) -> str:
+    """SHA-256 of what a manifest says, its layout and its own digest left out.
+
+    >>> manifest_digest(b'{"a": 1}') == manifest_digest(b'{"manifest_sha256": "x",  "a": 1}')
+    True
+    """
+    content = json.loads(raw)
+    content.pop(OWN_DIGEST, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _no_number(name: str) -> object:

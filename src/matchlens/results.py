@@ -36,6 +36,7 @@ from matchlens.reading import (
     LOG,
     MANIFEST,
     METERS,
+    OWN_DIGEST,
     PAIRS,
     SCORES,
     UNFINISHED,
@@ -221,6 +222,8 @@ class Result(Shows):
         studies[self.study] = {"options": self.options, "notes": list(self.notes)}
         manifest = {"identity": self.identity, "studies": studies}
         manifest["commands"] = _with_command(commands, self.command)
+        if old is not None and OWN_DIGEST in old.manifest and len(studies) > 1:
+            manifest[OWN_DIGEST] = old.manifest[OWN_DIGEST]
         save.commit(manifest, {name: kept[name] for name in kept if not self._stale(name)})
 
     def _array_file(self, name: str, path: Path) -> BinaryIO:

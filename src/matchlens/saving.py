@@ -29,9 +29,11 @@ from matchlens.reading import (
     LOG,
     MANIFEST,
     MOST_MANIFEST,
+    OWN_DIGEST,
     UNFINISHED,
     Snapshot,
     inner,
+    manifest_digest,
     parsed_manifest,
     to_json,
 )
@@ -200,8 +202,10 @@ class Save:
     def commit(self, manifest: Mapping[str, object], kept: Mapping[str, Stamp]) -> None:
         """Switch the files on."""
         files = dict(sorted({**kept, **self.files}.items()))
-        content = to_json({**manifest, "format": FORMAT, "files": files})
-        raw = content.encode("utf-8", "backslashreplace")  # names of files may be no Unicode
+        content = {**manifest, "format": FORMAT, "files": files}
+        for _ in range(2):  # names of files may be no Unicode
+            raw = to_json(content).encode("utf-8", "backslashreplace")
+            content = {**content, OWN_DIGEST: manifest.get(OWN_DIGEST) or manifest_digest(raw)}
         try:
             if len(raw) > MOST_MANIFEST:
                 raise ValueError(f"{len(raw):,} bytes, more than {MOST_MANIFEST:,}")
