@@ -171,6 +171,9 @@ OWN = [
 ]  # fmt: skip
 
 ELSEWHERE = {
+    ("studies/scoring.py:score", "cuts nothing"): (
+        "test_own_parts.py:test_a_part_without_a_token_is_told_by_score_and_explain"
+    ),
     ("pyterrier.py:Reranker.explain", "has no column"): (
         "test_pyterrier.py:test_two_candidates_of_a_frame_are_explained"
     ),

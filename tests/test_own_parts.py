@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ import attention_reference
 import matchlens
 import reference
 import tiny as tiny_models
-from matchlens import Cut, InputError, PairSet
+from matchlens import Cut, InputError, MatchlensWarning, Pair, PairSet
 from matchlens.corpora import frame
 from matchlens.engine import other_pairs
-from matchlens.parts import OwnPart, Part
+from matchlens.parts import OwnPart, Part, PartSpan
 from matchlens.plan import bound
 
 CUTS = ("Q->TITLE", "TITLE->Q", "RARE->D", "{CLS,TITLE}->{RARE,BODY}", "D->TITLE#0.1,2.3")
@@ -317,6 +318,29 @@ def test_a_part_that_one_passage_lacks_counts_nothing_there(tiny, own_pairs):
     assert of[0] == pytest.approx(-of[1])
     with pytest.raises(InputError, match="passage 1 is a pair of the query"):
         matchlens.explain(tiny, "another", ["a text", b], points=2, swap=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("cat dog bird", (0, 0)), ("cat dog bird", (3, 4)), ("cat dog " * 60, (470, 473))],
+    ids=["empty", "a space", "beyond the length limit"],
+)
+def test_a_part_without_a_token_is_told_by_score_and_explain(tmp_path, text, span):
+    """The cut changes no score there, and nothing is shared out to it."""
+    model = matchlens.load(tiny_models.save(tmp_path / "tiny"))
+    pairs = [Pair("q", "a", "cat", text, 1, parts=(PartSpan("TITLE", "D", *span),)),
+             Pair("q", "b", "cat", "dog", 0, parts=(PartSpan("TITLE", "D", 0, 3),))]  # fmt: skip
+    with pytest.warns(MatchlensWarning, match="part TITLE has no token in 1 of 2 pairs"):
+        table = matchlens.score(model, pairs, ["Q->TITLE"])
+    apart = (table["Q->TITLE"] - table[""]).abs()
+    assert apart[0] < 1e-5
+    assert apart[1] > 1e-3
+    result = matchlens.explain(model, "cat", pairs, points=1, swap=False)
+    assert "part TITLE has no word in 1 of 2 passages" in result.notes
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        matchlens.score(model, pairs, ["Q->D"])
+        matchlens.score(model, pairs[1:], ["Q->TITLE"])
 
 
 def test_a_word_is_split_where_a_part_ends_in_it(tiny):

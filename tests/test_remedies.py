@@ -1492,7 +1492,7 @@ STUDIES = [
     ),
     C(
         "studies/scoring.py:score",
-        "",
+        "no pair to score",
         lambda w, v: matchlens.score(w.model, v),
         [],
         [[("a cat", "it sat")]],

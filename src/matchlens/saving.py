@@ -203,6 +203,7 @@ class Save:
         """Switch the files on."""
         files = dict(sorted({**kept, **self.files}.items()))
         content = {**manifest, "format": FORMAT, "files": files}
+        raw = b""
         for _ in range(2):  # names of files may be no Unicode
             raw = to_json(content).encode("utf-8", "backslashreplace")
             content = {**content, OWN_DIGEST: manifest.get(OWN_DIGEST) or manifest_digest(raw)}

@@ -148,6 +148,11 @@ def explain_pairs(
     if short := [pairs[n].docid for n, share in enumerate(shares) if share.truncated]:
         ids = ", ".join(f"{docid!r:.40}" for docid in short[:3])
         notes.append(f"{len(short)} of {len(pairs)} passages were cut to the length limit ({ids})")
+    notes += [
+        f"part {name} has no word in {lacks} of {len(shares)} passages"
+        for name in own
+        if (lacks := sum(name not in share.own for share in shares))
+    ]
     table = tables["margin"]
     small = abs(margin) <= tol or missed > SMALL_ERROR * abs(margin)
     table["share"] = np.nan if small else table["contribution"] / margin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.frame import pairs_of
 from matchlens.directions import Cut
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
 from matchlens.plan import Condition
 from matchlens.sets import cut_sets
 from matchlens.studies.common import Execution
@@ -55,6 +56,9 @@ def score(
     Raises:
         InputError: if a cut does not fit the model or a pair cannot be encoded.
 
+    Warns:
+        MatchlensWarning: if a part of your own that a cut names has no token in some pairs.
+
     >>> import matchlens
     >>> table = matchlens.score(matchlens.load("demo"), [("who sat", "The cat sat.")], ["Q->D"])
     >>> list(table.columns), len(table)
@@ -66,6 +70,16 @@ def score(
     conditions: dict[str, Condition] = {"": [], **{str(cut): [Cut.of(cut)] for cut in cuts}}
     conditions |= {name: list(some) for name, some in cut_sets(sets).items()}
     out = Execution(model, batch_tokens, progress, runner)(listed, conditions)
+    every = [cut for some in conditions.values() for cut in some if isinstance(cut, Cut)]
+    named = {part.name for cut in every for part in cut.own_parts}
+    for name, there in out.own.items():
+        if name in named and there < len(listed):
+            warnings.warn(
+                f"part {name} has no token in {len(listed) - there} of {len(listed)} pairs, where "
+                "a cut that names it cuts nothing",
+                MatchlensWarning,
+                stacklevel=2,
+            )
     return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))
 
 
