@@ -10,7 +10,6 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import type_checks
-from matchlens.directions import Cut
 from matchlens.ranking.ties import rank
 
 
@@ -53,8 +52,6 @@ def module(tmp_path, monkeypatch):
 def test_the_source_is_checked():
     with pytest.raises(TypeCheckError):
         rank([], np.zeros((2, 2)))
-    with pytest.raises(TypeCheckError):
-        Cut(directions=7)
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
