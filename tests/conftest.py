@@ -24,6 +24,20 @@ torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much
 os.environ["COLUMNS"] = "100"
 
 
+COSTLY = (
+    *("remedies", "attention_study", "families", "fuzz_models", "negative_controls", "real"),
+    *("rerun", "runners", "kill", "study", "circuits_study", "engine", "decoders", "matching"),
+    *("cli_bad_input", "benchmarks", "explain", "looking", "page_browser", "every_family"),
+    *("cli_own_parts", "claims", "saboteurs"),
+)
+"""Files that take long: they begin first, that all processes end at about the same time."""
+
+
+def pytest_collection_modifyitems(items) -> None:
+    places = {f"test_{name}": place for place, name in enumerate(COSTLY)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_runtest_setup() -> None:
     type_checks.calls.clear()
 
