@@ -20,10 +20,10 @@ demo: $(READY)
 
 # Minutes; test-all adds the tests that take long (random models, kills, every setting of a family).
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-all: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # On the lowest versions that pyproject.toml allows; everything with LOWEST_TESTS=tests
 test-lowest: $(LOWEST)/.ready

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+
+import type_checks
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test reaches for a network; read when the hub is imported
 
-install_import_hook("matchlens", "beartype.beartype")  # for good: most modules are imported late
+type_checks.install()
 
 import torch
 
@@ -20,6 +22,24 @@ import tiny as tiny_models
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much on a busy machine
 
 os.environ["COLUMNS"] = "100"
+
+
+COSTLY = (
+    *("remedies", "attention_study", "families", "fuzz_models", "negative_controls", "real"),
+    *("rerun", "runners", "kill", "study", "circuits_study", "engine", "decoders", "matching"),
+    *("cli_bad_input", "benchmarks", "explain", "looking", "page_browser", "every_family"),
+    *("cli_own_parts", "claims", "saboteurs"),
+)
+"""Files that take long: they begin first, that all processes end at about the same time."""
+
+
+def pytest_collection_modifyitems(items) -> None:
+    places = {f"test_{name}": place for place, name in enumerate(COSTLY)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_runtest_setup() -> None:
+    type_checks.calls.clear()
 
 
 @pytest.fixture(scope="session")
@@ -45,19 +65,37 @@ def tiny_pairs():
     return tiny_models.pairs(24)
 
 
-@pytest.fixture(scope="module")
-def demo_model():
-    """The real demo model; skips where the demo extra is not installed."""
-    alone = "PYTEST_XDIST_WORKER" not in os.environ  # threads of two processes stand in queues
-    torch.set_num_threads((os.cpu_count() or 1) if alone else 1)
+@pytest.fixture(scope="session")
+def loaded_demo():
+    """The real demo model, loaded and checked once; skips where the demo extra is not installed."""
     try:
-        yield matchlens.load("demo", device="cpu")
+        model = matchlens.load("demo", device="cpu")
     except matchlens.InputError as error:
         if "demo extra" not in str(error):  # a model that fails its check must not pass unseen
             raise
         pytest.skip(str(error))
-    finally:
-        torch.set_num_threads(1)
+    before = digest(model)
+    yield model
+    assert digest(model) == before, "a test changed the demo model that all tests share"
+
+
+def digest(model) -> str:
+    """The weights of a model, and whether it trains, in a few letters."""
+    module = model.family.module
+    total = hashlib.sha256(str([part.training for part in module.modules()]).encode())
+    for name, value in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(value.detach().contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def demo_model(loaded_demo):
+    """The real demo model, with as many threads as there are cores where no other test runs."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ  # threads of two processes stand in queues
+    torch.set_num_threads((os.cpu_count() or 1) if alone else 1)
+    yield loaded_demo
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

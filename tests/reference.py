@@ -12,6 +12,7 @@ from torch.nn.functional import gelu
 import reference_rotary
 import tiny
 from matchlens.directions import Cut, How
+from matchlens.engine import other_pairs
 from matchlens.models.random_edges import edge_order
 from matchlens.parts import OwnPart, Part
 
@@ -382,3 +383,15 @@ def _how(cuts, layer, head, row, column):
         ):
             return cut.how
     return None
+
+
+def assert_equal(model, few, names, got) -> None:
+    """The scores of these cuts are those of the slow reference, and none is the untouched score."""
+    others = other_pairs(few, 0)
+    for name in names:
+        expected = [
+            score(model, pair, [name], run=few, other=few[others[place]])
+            for place, pair in enumerate(few)
+        ]
+        np.testing.assert_allclose(got[name], expected, atol=1e-10, rtol=0, err_msg=name)
+        assert np.abs(got[name] - got[""]).max() > 1e-4, name

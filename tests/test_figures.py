@@ -17,21 +17,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import install_import_hook
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy.optimize import minimize
 
+from matchlens import figures
 from matchlens.errors import InputError
-
-with install_import_hook("matchlens", "beartype.beartype"):
-    from matchlens import figures
-    from matchlens.figures.colours import MEANING, PALETTE, places
-    from matchlens.figures.labels import beside, spread
-    from matchlens.figures.lines import KINDS
-    from matchlens.figures.page import MINUS, Page, written
+from matchlens.figures.colours import MEANING, PALETTE, places
+from matchlens.figures.labels import beside, spread
+from matchlens.figures.lines import KINDS
+from matchlens.figures.page import MINUS, Page, written
 
 PARTS = ("CLS", "Q", "SEP1", "D", "SEP2")
 LONG = "{Q,SEP1,D,SEP2}->{Q,SEP1,D,SEP2}"

@@ -424,19 +424,7 @@ def test_several_runs_may_make_the_demo_folder_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(convert, "_source", lambda: tmp_path)
     monkeypatch.setattr(convert, "_convert_export", converts)
-    found: list[object] = []
-
-    def make():
-        try:
-            found.append(convert.demo_folder())
-        except BaseException as error:
-            found.append(error)
-
-    threads = [threading.Thread(target=make) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = tiny_models.at_once(convert.demo_folder)
     assert len(set(found)) == 1, found
     (folder,) = tmp_path.iterdir()
     assert folder == found[0]

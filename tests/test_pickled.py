@@ -471,7 +471,7 @@ def test_a_killed_conversion_leaves_nothing_that_is_used(folder, cache, tiny_pai
 
 def test_several_processes_may_convert_at_once(folder, cache):
     torch.save(weights(folder), folder / "pytorch_model.bin")
-    together, found = threading.Barrier(4, timeout=60), []
+    together = threading.Barrier(4, timeout=60)
     real = convert._convert
 
     def wait(*given):
@@ -480,18 +480,7 @@ def test_several_processes_may_convert_at_once(folder, cache):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "_convert", wait)
-
-        def make():
-            try:
-                found.append(find(str(folder)).converted)
-            except BaseException as error:
-                found.append(error)
-
-        threads = [threading.Thread(target=make) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        found = tiny_models.at_once(lambda: find(str(folder)).converted)
     assert len(set(found)) == 1, found
     assert list(cache.iterdir()) == [found[0]]
 

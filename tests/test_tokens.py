@@ -142,26 +142,22 @@ def pads_left(folder):
     edit(folder / "tokenizer_config.json", padding_side="left")
 
 
-def two_separators(folder):
+def joins(folder, single: str, pair: str) -> None:
+    """The tokenizer joins query and passage by these templates."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+        single=single, pair=pair, special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
     )
     tokenizer.save_pretrained(folder)
+
+
+def two_separators(folder):
+    joins(folder, "[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1")
 
 
 def no_last_separator(folder):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A",
-        pair="[CLS] [CLS] $A [SEP] $B:1",
-        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
-    )
-    tokenizer.save_pretrained(folder)
+    joins(folder, "[CLS] $A", "[CLS] [CLS] $A [SEP] $B:1")
 
 
 def words_of_its_own(folder):

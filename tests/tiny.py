@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import string
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -202,3 +204,21 @@ def watched_by(*meters) -> list:
     from matchlens.runners.measures import InProcess, MeasurementRequest
 
     return [MeasurementRequest(InProcess(meter)) for meter in meters]
+
+
+def at_once(call: Callable[[], object], count: int = 4) -> list[object]:
+    """What so many threads get that call this at once: outcomes, or the errors raised."""
+    outcomes: list[object] = []
+
+    def run() -> None:
+        try:
+            outcomes.append(call())
+        except BaseException as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes

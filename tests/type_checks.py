@@ -1,0 +1,59 @@
+"""The types and shapes that the source declares are checked while the tests run it, sparingly.
+
+jaxtyping's import hook checks every call of every function, which takes half of the suite's time,
+most of it for calls that differ in nothing from the call before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections import Counter
+from collections.abc import Callable
+from types import CodeType
+
+import jaxtyping
+
+CHECKED_CALLS = frozenset(8**power for power in range(8))
+
+calls: Counter[CodeType] = Counter()
+"""Calls of each function in the test that runs: its first call is checked, the 8th, the 64th ..."""
+calls_of_closures: Counter[CodeType] = Counter()
+"""The same over all tests: a closure is a new function each time, and to wrap it takes long."""
+
+
+def install() -> None:
+    """Check the functions of matchlens; call it before its modules are imported."""
+    thorough = jaxtyping.jaxtyped
+
+    def jaxtyped(*, typechecker: Callable) -> Callable:
+        """What the import hook decorates every function and class with."""
+        return functools.partial(_sparing, check=thorough(typechecker=typechecker))
+
+    jaxtyping.jaxtyped = jaxtyped
+    jaxtyping.install_import_hook("matchlens", "beartype.beartype")
+
+
+def _sparing(target: Callable, check: Callable) -> Callable:
+    if inspect.isclass(target):
+        wrapped = getattr(target.__init__, "__globals__", {}).get("__name__") == __name__
+        if dataclasses.is_dataclass(target) and not wrapped:
+            target.__init__ = _sparing(target.__init__, check)
+        return target
+    code = target.__code__
+    counter = calls_of_closures if "<locals>" in target.__qualname__ else calls
+    checked = None
+
+    @functools.wraps(target)
+    def function(*args, **kwargs):
+        nonlocal checked
+        counter[code] += 1
+        if counter[code] not in CHECKED_CALLS:
+            return target(*args, **kwargs)
+        checked = checked or check(
+            target
+        )  # at the first call: most functions of a module have none
+        return checked(*args, **kwargs)
+
+    return function
