@@ -687,12 +687,7 @@ ELSEWHERE = {
     + "test_an_adapter_beside_a_whole_model",
     (DIAGNOSIS + "adapter_refusal", ""): FOLDER
     + "test_an_adapter_is_named_and_the_lines_of_the_message_merge_it",
-    (DIAGNOSIS + "_no_config", "give that folder"): FOLDER
-    + "test_a_folder_too_high_names_the_one_inside",
-    (DIAGNOSIS + "_no_config", "folder above"): FOLDER
-    + "test_a_folder_too_deep_names_the_one_above",
-    (DIAGNOSIS + "_no_config", "expected a folder"): FOLDER
-    + "test_an_empty_folder_and_one_of_llama_cpp",
+    (DIAGNOSIS + "_no_config", ""): FOLDER + "test_a_folder_too_high_names_the_one_inside",
     (DIAGNOSIS + "no_weights", ""): FOLDER + "test_a_state_dict_under_another_name",
     (DIAGNOSIS + "no_tokenizer", ""): FOLDER + "test_no_tokenizer",
     (DIAGNOSIS + "check_sentencepiece", ""): SLOW

@@ -345,7 +345,7 @@ def _watch_terms(
     uncut = LayerCut.of([], 0, family.n_heads, ())
     with torch.inference_mode():
         states = family.embed(batch)
-        for layer in range(max(needed) + 1):
+        for layer in range(max(needed) + 1):  # nothing is needed of the layers above
             rows = family.score_rows if layer == family.n_layers - 1 else None
             watch = Watcher(layout, layer, rows, means, others) if layer in needed else None
             states = family.layer(layer, states, Call(layout, [uncut], rows, watch=watch))

@@ -220,11 +220,14 @@ class KnownPrompt:
 
 def _known() -> tuple[KnownPrompt, ...]:
     text = Path(__file__).with_name("known_prompts.json").read_text(encoding="utf-8")
-    lists = ("names", "never")
     return tuple(
         KnownPrompt(
-            prompt=_prompt(entry.pop("prompt")),
-            **{key: tuple(value) if key in lists else value for key, value in entry.items()},
+            **{
+                **entry,
+                "names": tuple(entry["names"]),
+                "never": tuple(entry.get("never", ())),
+                "prompt": _prompt(entry["prompt"]),
+            }
         )
         for entry in json.loads(text)
     )

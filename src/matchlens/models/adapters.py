@@ -10,11 +10,12 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matchlens.errors import InputError
-from matchlens.models.checks.item import HALF, Item
+from matchlens.models.checks.item import HALF, Item, within
 from matchlens.models.diagnosis import ADAPTER, adapter_refusal, scoring_weight
 from matchlens.models.files import read_json
 from matchlens.models.weights import Weights
@@ -84,10 +85,7 @@ class Adapter:
     @classmethod
     def find(cls, path: Path, name: str) -> Adapter:
         """Read an adapter's settings and the header of its weights."""
-
-        def refuse(why: str) -> InputError:
-            return adapter_refusal(path, name, why)
-
+        refuse = partial(adapter_refusal, path, name)
         try:
             settings = read_json(path, ADAPTER, name)
         except InputError:
@@ -247,10 +245,10 @@ def merged(reranker: Any) -> Iterator[Item]:
             missing, effect = math.inf, 1.0
             break
         with torch.no_grad():
-            found = parameters[names[0]].detach().double().cpu() @ probe
-        missing += float((found - plain - change).square().sum())
+            loaded = parameters[names[0]].detach().double().cpu() @ probe
+        missing += float((loaded - plain - change).square().sum())
         effect += float(change.square().sum())
     share = math.sqrt(missing / effect) if effect else 0.0
     most = HALF_SCORES if reranker.dtype in HALF else SCORES
-    said = f"{share:.2g} of what the adapter adds to its base's weights is not in the loaded ones"
-    yield Item("adapter", share, most=most, said=f"{said} (at most {most:.2g} expected)")
+    text = f"{share:.2g} of what the adapter adds to its base's weights is not in the loaded ones"
+    yield within("adapter", share, most, text)

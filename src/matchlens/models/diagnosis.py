@@ -23,6 +23,7 @@ TOKENIZERS = (
     ("vocab.json", "merges.txt"),
     *((file,) for file in SENTENCEPIECE),
 )
+_TOKENIZER_FILES = [file for files in TOKENIZERS for file in files]
 SENTENCEPIECE_INSTALL = "pip install 'matchlens[sentencepiece]'"
 
 _MERGES = {"CAUSAL_LM": "CausalLM", "SEQ_2_SEQ_LM": "Seq2SeqLM"}
@@ -46,8 +47,8 @@ _NO_WEIGHTS = r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|
 def check_folder(path: Path, name: str) -> None:
     """See that a folder holds a whole model, and that its files are what their names say."""
     if (path / ADAPTER).exists():
-        whole = any((path / one).exists() for one in (ONE, INDEX, PICKLE, PICKLE_INDEX))
-        if not whole or not (path / "config.json").exists():
+        pickled = any((path / one).exists() for one in (PICKLE, PICKLE_INDEX))
+        if not (is_safe(path) or pickled) or not (path / "config.json").exists():
             return  # an adapter alone, which is looked at as one
         raise InputError(
             f"model {name!r} is a whole model with an adapter beside it ({ADAPTER}); whether the "
@@ -56,8 +57,7 @@ def check_folder(path: Path, name: str) -> None:
         )
     if not (path / "config.json").exists():
         raise _no_config(path, name)
-    files = ["config.json", "tokenizer_config.json", *(one for each in TOKENIZERS for one in each)]
-    for file in [*files, *_weights(path)]:
+    for file in ["config.json", "tokenizer_config.json", *_TOKENIZER_FILES, *_weights(path)]:
         if (path / file).is_file() and (text := _spoiled(path / file)):
             raise InputError(f"model {name!r}: {file} {text}")
 
@@ -96,24 +96,28 @@ def no_weights(path: Path, name: str) -> InputError:
         text = f"they lie in {_few(inner)}; move them up, beside config.json"
     else:
         inside = {one.name for one in islice(path.glob("*/*"), 1000)}
+        every = {*files, *inside}
         kinds = [
-            kind
-            for kind, form in _OTHERS.items()
-            if any(re.fullmatch(form, file) for file in {*files, *inside})
+            k for k, form in _OTHERS.items() if any(re.fullmatch(form, file) for file in every)
         ]
         contents = f"it has weights for {' and '.join(kinds)} only" if kinds else "there are none"
         text = f"{contents}; {wanted} beside config.json, as PyTorch's save_pretrained writes it"
     return InputError(f"model {name!r} has no weights that can be read: {text}")
 
 
+def is_safe(path: Path) -> bool:
+    """Whether a folder has weights in safetensors."""
+    return any((path / file).exists() for file in (ONE, INDEX))
+
+
 def has_tokenizer(path: Path) -> bool:
     """Whether some file of a tokenizer lies in a folder."""
-    return any((path / one).exists() for each in TOKENIZERS for one in each)
+    return any((path / file).exists() for file in _TOKENIZER_FILES)
 
 
 def no_tokenizer(path: Path, name: str) -> InputError:
     """The error of a folder without a tokenizer's files."""
-    inner = _folders(path, *(one for each in TOKENIZERS for one in each))
+    inner = _folders(path, *_TOKENIZER_FILES)
     where = f" (there is one in {_few(inner)}: move its files up)" if inner else ""
     return InputError(
         f"model {name!r} has no tokenizer{where}; expected tokenizer.json, vocab.txt, vocab.json "
@@ -151,7 +155,7 @@ def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
 
 def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputError:
     """The error of a tokenizer that knows no words."""
-    present = [one for each in TOKENIZERS for one in each if (path / one).exists()]
+    present = [file for file in _TOKENIZER_FILES if (path / file).exists()]
     wanted = [one for one in reads if one in SENTENCEPIECE]
     if len(present) == len(wanted) == 1 and present[0] in SENTENCEPIECE and present != wanted:
         text = f"rename {present[0]} to {wanted[0]}"
@@ -181,24 +185,16 @@ def _pieces(path: Path) -> int:
 
 
 def _no_config(path: Path, name: str) -> InputError:
-    inner = _folders(path, "config.json")
-    if inner:
-        return InputError(
-            f"model {name!r} has no config.json; there is one in {_few(inner)}: give that folder, "
-            f"{str(path / inner[0])!r}"
-        )
     above = Path(os.path.abspath(path)).parent
-    if (above / "config.json").exists():
-        return InputError(
-            f"model {name!r} has no config.json; there is one in the folder above: give that, "
-            f"{str(above)!r}"
-        )
     gguf = [one for one in os.listdir(path) if one.endswith(".gguf")]
-    also = f" (it has {gguf[0]!r}, a model for llama.cpp)" if gguf else ""
-    return InputError(
-        f"model {name!r} has no config.json{also}; expected a folder as save_pretrained writes it: "
-        "config, weights and tokenizer"
-    )
+    if inner := _folders(path, "config.json"):
+        text = f"; there is one in {_few(inner)}: give that folder, {str(path / inner[0])!r}"
+    elif (above / "config.json").exists():
+        text = f"; there is one in the folder above: give that, {str(above)!r}"
+    else:
+        text = f" (it has {gguf[0]!r}, a model for llama.cpp)" if gguf else ""
+        text += "; expected a folder as save_pretrained writes it: config, weights and tokenizer"
+    return InputError(f"model {name!r} has no config.json{text}")
 
 
 def adapter_refusal(path: Path, name: str, why: str) -> InputError:
@@ -212,14 +208,14 @@ def adapter_refusal(path: Path, name: str, why: str) -> InputError:
     merges = _MERGES.get(task, "SequenceClassification")
     labels = _adapter_labels(path) if task not in _MERGES else None
     count = f", num_labels={labels}" if labels else ""
-    own = has_tokenizer(path)
+    tokenizer = name if has_tokenizer(path) else base[:200]
     return InputError(
         f"model {name!r} is an adapter ({kind[:12]}) of {base[:40]!r}, and {why}. Merge it "
         "once, after pip install peft, in Python: "
         f"from peft import AutoPeftModelFor{merges} as M; "
         "from transformers import AutoTokenizer as T; "
         f"M.from_pretrained({name!r}{count}).merge_and_unload().save_pretrained('merged'); "
-        f"T.from_pretrained({name if own else base[:200]!r}).save_pretrained('merged')"
+        f"T.from_pretrained({tokenizer!r}).save_pretrained('merged')"
     )
 
 

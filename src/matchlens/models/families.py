@@ -16,11 +16,8 @@ from matchlens.prompts import BY_TYPE
 if TYPE_CHECKING:
     from matchlens.models.load import Reranker
 
-TYPES = {
-    0: "none",
-    1: "one, the same for all tokens",
-    2: "two, the passage has type 1",
-}
+TYPES = ("none", "one, the same for all tokens", "two, the passage has type 1")
+"""A family's ``token_types`` in words."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +41,13 @@ def about(model_type: str) -> About:
     """
     family = class_of_family(model_type)
     asks = getattr(family.library, "_supports_attention_backend", False)
-    return About(
-        model_type,
-        family.library.__name__,
-        family.template,
-        family.reads,
-        family.relevance,
-        TYPES[family.token_types],
+    attention = (
         "ours, called by the library's layers through its attention interface"
         if asks
-        else "ours, called between the library's modules, which know no such interface",
+        else "ours, called between the library's modules, which know no such interface"
     )
+    words = (family.template, family.reads, family.relevance, TYPES[family.token_types], attention)
+    return About(model_type, family.library.__name__, *words)
 
 
 def supported() -> list[About]:

@@ -15,12 +15,11 @@ from typing import Any
 from matchlens.errors import InputError
 from matchlens.files import MOST_TEXT
 from matchlens.models.diagnosis import (
-    INDEX,
-    ONE,
     PICKLE,
     PICKLE_INDEX,
     TOKENIZERS,
     check_sentencepiece,
+    is_safe,
     no_tokenizer,
     no_weights,
 )
@@ -157,7 +156,7 @@ def shards_of(path: Path, index: str, name: str) -> tuple[list[str], Mark]:
 
 def pickled_files(path: Path, name: str) -> list[str]:
     """The pickled weights that the library would load from a folder; none beside safetensors."""
-    if any((path / file).exists() for file in (ONE, INDEX)):
+    if is_safe(path):
         return []
     if (path / PICKLE).exists():
         return [PICKLE]
@@ -166,7 +165,7 @@ def pickled_files(path: Path, name: str) -> list[str]:
 
 def check_files(path: Path, name: str, scores: bool = True) -> None:
     """See that a folder has weights, and a tokenizer where it must score pairs."""
-    if not any((path / file).exists() for file in (ONE, INDEX)) and not pickled_files(path, name):
+    if not is_safe(path) and not pickled_files(path, name):
         raise no_weights(path, name)
     if not scores:
         return

@@ -114,6 +114,10 @@ class ModelFacts:
         architecture: name of the library's class that holds the weights.
         label: the label that was chosen for relevance, where one was.
         origin: where its config.json says that it comes from.
+        prompt: how the model is asked, where it is asked in a prompt.
+        chosen: whether a person chose the prompt.
+        prompt_from: where the prompt comes from, in words.
+        serving: what sentence-transformers asks for.
     """
 
     name: str
@@ -121,6 +125,10 @@ class ModelFacts:
     architecture: str
     label: Label | None = None
     origin: str = ""
+    prompt: Prompt | None = None
+    chosen: bool = False
+    prompt_from: str = ""
+    serving: Serving = PLAIN
 
     @property
     def model_type(self) -> str:
@@ -159,13 +167,38 @@ class ModelFacts:
         limits["the type's training" if trained else "the position table"] = self.places
         return limits if asked is None else {**limits, "--max-length": asked}
 
-    def scored(self, prompt: Prompt | None, negate: bool) -> str | None:
+    def relevance(self, negate: bool) -> str | None:
         """The score that is made of its logits, or of the logits of its prompt's answers."""
-        if prompt is None or self.classifies:
-            if self.label is not None:
-                return f"-({self.label.text})" if negate else self.label.text
+        if self.prompt is not None and not self.classifies:
+            text = self.prompt.relevance
+        elif self.label is not None:
+            text = self.label.text
+        else:
             return RELEVANCE.get((self.config.num_labels, negate))
-        return f"-({prompt.relevance})" if negate else prompt.relevance
+        return f"-({text})" if negate else text
+
+    def record(
+        self, files: Mapping[str, object], dtype: str, limit: tuple[int, str], negate: bool
+    ) -> dict[str, object]:
+        """What a manifest says of the model.
+
+        Args:
+            files: what it says of the model's files.
+            limit: the most tokens of a pair, and what sets it.
+        """
+        asked: dict[str, object] = {}
+        if self.prompt is not None:
+            asked |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
+        if self.serving.prompt:
+            asked["query_prompt"] = self.serving.prompt
+        return {
+            **asked,
+            **files,
+            "dtype": dtype,
+            "max_length": limit[0],
+            "max_length_from": limit[1],
+            "relevance": self.relevance(negate),
+        }
 
     @property
     def places(self) -> int:
@@ -204,10 +237,6 @@ class ModelFolder(ModelFacts):
         sha256: one digest over every file that can change a score.
         weights: what the headers of its weights say.
         marks: what marked each digested file when it was read.
-        prompt: how the model is asked, where it is asked in a prompt.
-        chosen: whether a person chose the prompt.
-        prompt_from: where the prompt comes from, in words.
-        serving: what sentence-transformers' files in the folder ask for.
         base: the folder of the base and what marked its files, where the weights are an adapter's.
         converted: the folder of the cache that has its weights as safetensors, where its own are
             pickled.
@@ -220,12 +249,8 @@ class ModelFolder(ModelFacts):
     weights: Weights = field(repr=False)
     marks: Mapping[str, Mark] = field(repr=False)
     revision: str | None = None
-    prompt: Prompt | None = None
     converted: Path | None = None
     base: tuple[Path, Mapping[str, Mark]] | None = None
-    chosen: bool = False
-    prompt_from: str = ""
-    serving: Serving = PLAIN
     stated: list[tuple[int | None, str]] = field(default_factory=list, repr=False, compare=False)
 
     def check_unchanged(self) -> None:
@@ -316,22 +341,9 @@ class ModelFolder(ModelFacts):
         self, dtype: str, max_length: int | None, negate: bool = False
     ) -> dict[str, object]:
         """What a manifest says of the model, known before its weights are loaded."""
-        asked: dict[str, object] = {}
-        if self.prompt is not None:
-            asked |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
-        if self.serving.prompt:
-            asked["query_prompt"] = self.serving.prompt
-        if self.converted is not None:
-            asked["weights"] = READ_SAFELY
-        limit, source = self._limit(max_length)
-        return {
-            **asked,
-            **self.files(),
-            "dtype": check_dtype(dtype),
-            "max_length": limit,
-            "max_length_from": source,
-            "relevance": self.scored(self.prompt, negate),
-        }
+        files = {} if self.converted is None else {"weights": READ_SAFELY}
+        limit = self._limit(max_length)
+        return self.record({**files, **self.files()}, check_dtype(dtype), limit, negate)
 
 
 def find(name: str | Path, revision: str | None = None, *, scores: bool = True) -> ModelFolder:
@@ -411,17 +423,17 @@ def _base(adapter: Adapter, path: Path) -> Path:
                 "itself; expected a whole model: merge that one first"
             )
         return Path(name)
-    known = bool(HUB_ID.fullmatch(name)) and ".." not in name
-    if known and path.parent.name == "snapshots":  # it came from the hub: so does its base
+    on_hub = bool(HUB_ID.fullmatch(name)) and ".." not in name
+    if on_hub and path.parent.name == "snapshots":  # it came from the hub: so does its base
         return download(name, None)
-    found = snapshot(name, None) if known else None
-    if found is None:
+    cached = snapshot(name, None) if on_hub else None
+    if cached is None:
         raise InputError(
             f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is neither a folder "
             "here nor in the cache of the Hugging Face hub; expected the base: download it (hf "
             f"download {name[:80]}), or correct base_model_name_or_path in {ADAPTER}"
         )
-    return found
+    return cached
 
 
 def _adapt(config: Any, adapter: Adapter) -> None:
@@ -482,7 +494,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
     """The library's class for the weights: the one that the config names, or else their head's."""
     named = [str(one) for one in config.architectures or ()]
     entry = FAMILIES[str(config.model_type)]
-    asked = entry.asked
+    asked, classifier = entry.asked, "ForSequenceClassification"
     if named and (named[0].endswith(entry.head) and asked):
         return named[0]
     if entry.decoder is not None and (named or weights.classifies) and scores:
@@ -491,22 +503,21 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
             "expected one whose first decoded word is the answer, as monoT5: a classifier on its "
             "decoder reads the passage twice"
         )
-    if named and named[0].endswith("ForSequenceClassification"):
+    if named and named[0].endswith(classifier):
         return named[0]
     if named and scores:
         raise InputError(
             f"model {name!r} is no sequence classifier (architectures: {', '.join(named)[:100]}; "
-            f"model_type: {config.model_type}); expected a cross-encoder saved as "
-            "...ForSequenceClassification"
+            f"model_type: {config.model_type}); expected a cross-encoder saved as ...{classifier}"
         )
     if asked and not weights.classifies:
         return entry.head
     if scores and not weights.classifies:
         raise InputError(
             f"model {name!r} is no sequence classifier (its weights have no classifier); expected "
-            "a cross-encoder saved as ...ForSequenceClassification"
+            f"a cross-encoder saved as ...{classifier}"
         )
-    return "ForSequenceClassification"
+    return classifier
 
 
 def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | None:

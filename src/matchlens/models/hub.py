@@ -5,22 +5,16 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError
-from matchlens.models.diagnosis import INDEX, ONE
-from matchlens.models.files import (
-    module_folders,
-    pickled_files,
-)
+from matchlens.models.diagnosis import INDEX, ONE, is_safe
+from matchlens.models.files import module_folders, pickled_files
 from matchlens.models.serving import MODULES
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-
-
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 """Files of a hub's model, in its folders, too (``*`` stands for ``/`` as well)."""
-
-
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 
 
@@ -30,12 +24,12 @@ def download_size(name: str, revision: str | None = None) -> int:
         return 0
     from fnmatch import fnmatchcase
 
-    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
     here = snapshot(name, revision)
     if (
         here is not None
-        and (_safe(here) or pickled_files(here, name))
+        and (is_safe(here) or pickled_files(here, name))
         and all((here / folder).is_dir() for folder in module_folders(here, name))
     ):
         return 0
@@ -48,7 +42,11 @@ def download_size(name: str, revision: str | None = None) -> int:
     files = {one.rfilename: one.size or 0 for one in about.siblings or []}
     wanted = WANTED if {ONE, INDEX} & files.keys() else (*WANTED, *_PICKLED)
     if MODULES in files:
-        wanted = (*wanted, *_of_modules(_modules_of(name, about.sha), name))
+        try:
+            listed = Path(hf_hub_download(name, MODULES, revision=about.sha)).parent
+        except Exception as error:  # the client raises anything here
+            raise _unreachable(name, error) from None
+        wanted = (*wanted, *_of_modules(listed, name))
     return sum(
         size
         for file, size in files.items()
@@ -57,24 +55,9 @@ def download_size(name: str, revision: str | None = None) -> int:
     )
 
 
-def _safe(path: Path) -> bool:
-    """Whether a folder has weights in safetensors."""
-    return any((path / file).exists() for file in (ONE, INDEX))
-
-
 def _of_modules(path: Path, name: str) -> list[str]:
     """Patterns of all that lies in the folders of sentence-transformers' modules."""
     return [f"{glob.escape(folder)}/*" for folder in module_folders(path, name)]
-
-
-def _modules_of(name: str, revision: str | None) -> Path:
-    """The folder of the hub's cache that has a model's modules.json, which is downloaded."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(name, MODULES, revision=revision)).parent
-    except Exception as error:  # the client raises anything here
-        raise _unreachable(name, error) from None
 
 
 def snapshot(name: str, revision: str | None) -> Path | None:
@@ -82,11 +65,8 @@ def snapshot(name: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=list(WANTED), local_files_only=True
-            )
-        )
+        options: dict[str, Any] = {"allow_patterns": list(WANTED), "local_files_only": True}
+        return Path(snapshot_download(name, revision=revision, **options))
     except (OSError, ValueError):  # it is not there, or not all of it
         return None
 
@@ -97,7 +77,7 @@ def download(name: str, revision: str | None) -> Path:
 
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED)))
-        more = [*(() if _safe(path) else _PICKLED), *_of_modules(path, name)]
+        more = [*(() if is_safe(path) else _PICKLED), *_of_modules(path, name)]
         if more:
             every = [*WANTED, *more]
             path = Path(snapshot_download(name, revision=revision, allow_patterns=every))

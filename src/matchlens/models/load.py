@@ -26,6 +26,7 @@ from matchlens.models.config import quiet_library, refusing
 from matchlens.models.diagnosis import no_words, unread_tokenizer
 from matchlens.models.family import Family
 from matchlens.models.folder import (
+    ModelFacts,
     ModelFolder,
     check_dtype,
     check_length,
@@ -94,6 +95,33 @@ class Reranker:
     adapted: Adapted | None = None
     told_of_long_queries: bool = False
     auto: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        facts: ModelFacts,
+        family: Family,
+        tokenizer: PreTrainedTokenizerFast,
+        limits: Mapping[str, int],
+        identity: Mapping[str, object],
+        negate: bool,
+    ) -> Reranker:
+        """A model of which a folder or a wrapped object said the facts, before it is checked."""
+        return cls(
+            family,
+            tokenizer,
+            facts.name,
+            smallest(limits)[0],
+            str(identity["dtype"]),
+            family.output(0).weight.device,
+            identity,
+            negate=negate,
+            prompt=facts.prompt,
+            pairing=pairing_of(family, tokenizer, facts.serving),
+            serving=facts.serving,
+            chosen=facts.chosen,
+            limits=limits,
+        )
 
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
@@ -165,7 +193,7 @@ class Reranker:
     @property
     def notes(self) -> tuple[str, ...]:
         """What every study says of the model."""
-        return (*((self.family.beside,) if self.family.beside else ()), *self.said)
+        return tuple(filter(None, (self.family.beside, *self.said)))
 
     @property
     def decodes(self) -> bool:
@@ -291,31 +319,16 @@ def load(
         family: Family = family_class(module)
     products = round_products(family.layers) if rounded else 0
     family.label = folder.label
-    reranker = Reranker(
-        family,
-        tokenizer,
-        folder.name,
-        smallest(limits := folder.limits(stated, max_length))[0],
-        dtype,
-        place,
-        folder.identity(dtype, max_length, negate),
-        negate=negate,
-        prompt=folder.prompt,
-        pairing=pairing_of(family, tokenizer, folder.serving),
-        serving=folder.serving,
-        chosen=folder.chosen,
-        limits=limits,
-        adapted=folder.weights if isinstance(folder.weights, Adapted) else None,
-        auto=auto,
-    )
+    limits, identity = folder.limits(stated, max_length), folder.identity(dtype, max_length, negate)
+    reranker = Reranker.of(folder, family, tokenizer, limits, identity, negate)
+    reranker.adapted = folder.weights if isinstance(folder.weights, Adapted) else None
+    reranker.auto, reranker.device = auto, place
+    note = ""
     if rounded and not products:
-        reranker.said += (
-            "none of its layers' products can be rounded to bfloat16: it is run in float32",
-        )
+        note = "none of its layers' products can be rounded to bfloat16: it is run in float32"
     elif rounded and not multiplies_bfloat16():
-        reranker.said += (
-            "this processor has no instructions for bfloat16, which is slower here than float32",
-        )
+        note = "this processor has no instructions for bfloat16, which is slower here than float32"
+    reranker.said += (note,) if note else ()
     return proved(reranker)
 
 
@@ -339,15 +352,11 @@ def template_of(folder: ModelFolder) -> Prompt | None:
 
 def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
     """How the folder's own library pairs query and passage where no prompt stands around them."""
+    prefix, start = "" if serving.chat else serving.prompt, tokenizer.truncation_side == "left"
     last = family.score_rows.start == -1
-    pad = family.module.config.pad_token_id if getattr(family, "classifies", False) else None
-    return Pairing(
-        "" if serving.chat else serving.prompt,
-        serving.options,
-        getattr(tokenizer, "truncation_side", "right") == "left",
-        last,
-        pad,
-    )
+    # Classifiers on a decoder find the last token by the padding's id.
+    pad = family.module.config.pad_token_id if last and family.classifies else None
+    return Pairing(prefix, serving.options, start, last, pad)
 
 
 def proved(reranker: Reranker) -> Reranker:
@@ -369,7 +378,7 @@ def proved(reranker: Reranker) -> Reranker:
     reranker.said += tuple(unsure_texts(reranker))
     labels = reranker.family.module.config.id2label
     order = check.reversed_order(reranker.checks, reranker.negate, labels)
-    for note in (*reranker.said, *((order,) if order else ())):
+    for note in filter(None, (*reranker.said, order)):
         warnings.warn(f"model {reranker.name!r}: {note}", MatchlensWarning, stacklevel=3)
     return reranker
 
@@ -418,10 +427,8 @@ def _knows_words(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
     try:
         encoded = guarded(tokenizer, call, ())
     except InputError as error:
-        kind = type(tokenizer).__name__
-        raise InputError(
-            f"model {name!r}: its tokenizer, a {kind}, cannot be used: {error}"
-        ) from None
+        why = f"its tokenizer, a {type(tokenizer).__name__}, cannot be used: {error}"
+        raise InputError(f"model {name!r}: {why}") from None
     return any(number not in special for each in encoded for number in each)
 
 
@@ -444,11 +451,8 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
     module, report = assembled(folder, library, dtype)
     mismatched: Any = report.get("mismatched_keys") or ()
     for name, stored, wanted in sorted(mismatched):
-        if (
-            ("classifier" in name or name.startswith("score."))
-            and stored[1:] == wanted[1:]
-            and len(wanted) in (1, 2)
-        ):
+        head = "classifier" in name or name.startswith("score.")
+        if head and stored[1:] == wanted[1:] and len(wanted) in (1, 2):
             text = labels_differ(wanted[0], stored[0])
             raise InputError(f"model {folder.name!r}: its weights do not fit ({name}): {text}")
     unexpected = {str(key) for key in report.get("unexpected_keys") or ()}

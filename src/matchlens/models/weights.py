@@ -7,6 +7,7 @@ whatever is installed: no adapter, no sharded checkpoint, no file that an index 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -56,7 +57,7 @@ class Stored:
     @property
     def numbers(self) -> int:
         """How many numbers it holds."""
-        return _product(self.shape)
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,8 @@ def check_room(skeleton: Any, weights: Weights) -> None:
     known_shapes = shapes.get(_end(key))
     in_files = "no such weight" if known_shapes is None else " x ".join(map(str, known_shapes[0]))
     wanted = set(tensor.shape).difference(*(known_shapes or ()))
-    sizes = {
-        name: entry
-        for name, entry in skeleton.config.to_dict().items()
-        if type(entry) is int and entry
-    }
+    config = skeleton.config.to_dict()
+    sizes = {name: entry for name, entry in config.items() if type(entry) is int and entry}
     blamed = [name for name, entry in sizes.items() if {entry, 2 * entry} & wanted]
     blamed = blamed or [max(sizes, key=lambda name: sizes[name])]
     raise InputError(
@@ -269,7 +267,7 @@ def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str,
         except (TypeError, KeyError, ValueError):
             raise wrong(f"its entry {key[:60]!r}") from None
         width = _WIDTHS.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
-        if not sound or end - begin != _product(shape) * width:
+        if not sound or end - begin != math.prod(shape) * width:
             raise wrong(f"its entry {key[:60]!r}")
         placed.append((begin, end, key, dtype, tuple(shape)))
     for begin, end, key, dtype, shape in sorted(placed):
@@ -279,10 +277,3 @@ def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str,
         yield key, Stored(file, dtype, shape, 8 + length + begin, 8 + length + end)
     if 8 + length + place != size:
         raise wrong(f"{size:,} bytes, {8 + length + place:,} by its header")
-
-
-def _product(shape: Sequence[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -39,7 +39,6 @@ from matchlens.models.labels import choose, no_labels
 from matchlens.models.load import (
     Reranker,
     load,
-    pairing_of,
     proved,
     unpadded,
 )
@@ -133,17 +132,16 @@ def wrap(
             f"model {facts.name!r} came without a tokenizer; expected wrap(model, tokenizer) with "
             "the fast tokenizer that it was trained with"
         )
-    asked = asked_prompt(facts, prompt)
+    asked, source = asked_prompt(facts, prompt), "given"
+    if prompt is None:
+        source = shipped_from(facts.model_type, facts.name, facts.origin)
     if facts.classifies:
-        chosen = choose(facts.config, facts.name, label, negate)
-        facts = replace(facts, label=chosen)
+        facts = replace(facts, label=choose(facts.config, facts.name, label, negate))
     elif label is not None:
         raise no_labels(facts.name)
     predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
-        shipped = shipped_from(facts.model_type, facts.name, facts.origin)
-        source = shipped if prompt is None else "given"
         if prompt is None and serving.chat and FAMILIES[facts.model_type].asked:
             written = template_prompt(own, serving)
             asked, source = (asked, source) if written is None else (written, TEMPLATE)
@@ -157,59 +155,35 @@ def wrap(
         with refusing(facts.name, "its config cannot be followed"):
             family = family_class(_twin(module) if head is None else whole)
     family.label = facts.label
-    dtype, device = _type_and_place(whole, facts.name)
+    chosen = prompt is not None
+    facts = replace(facts, prompt=asked, prompt_from=source, chosen=chosen, serving=serving)
+    dtype = _dtype(whole, facts.name)
     limits = facts.limits(serving.stated(own, facts.name), max_length)
     if isinstance(owner_limit := _limit(owner), int):
         limits.setdefault(f"max_seq_length of the {type(owner).__name__}", owner_limit)
-    limit, limited_by = smallest(limits)
-    more: dict[str, object] = {}
-    if asked is not None:
-        more = {"prompt": asked.record(), "prompt_from": source}
-    if serving.prompt:
-        more["query_prompt"] = serving.prompt
-    identity = {
-        **more,
+    files = {
         "name": facts.name,
         "sha256": _digest(whole, own, head),
         "revision": None,
         "type": facts.model_type,
-        "dtype": dtype,
-        "max_length": limit,
-        "max_length_from": limited_by,
-        "relevance": facts.scored(asked, negate),
-        "object": type(model).__name__,
     }
-    reranker = proved(
-        Reranker(
-            family,
-            own,
-            facts.name,
-            limit,
-            dtype,
-            device,
-            identity,
-            negate=negate,
-            prompt=asked,
-            pairing=pairing_of(family, own, serving),
-            serving=serving,
-            chosen=prompt is not None,
-            limits=limits,
-        )
-    )
+    identity = facts.record(files, dtype, smallest(limits), negate)
+    identity["object"] = type(model).__name__
+    reranker = proved(Reranker.of(facts, family, own, limits, identity, negate))
     if predicted is not None:
         _compare(reranker, predicted, type(owner).__name__)
     return reranker
 
 
-def as_model(given: Any) -> Any:
+def as_model(model: Any) -> Any:
     """A model of a folder, an id or a CrossEncoder; anything else is returned as it came.
 
     >>> as_model("demo").name
     'demo'
     """
-    if isinstance(given, str | Path):
-        return load(given)
-    return wrap(given) if hasattr(given, "predict") and hasattr(given, "tokenizer") else given
+    if isinstance(model, str | Path):
+        return load(model)
+    return wrap(model) if hasattr(model, "predict") and hasattr(model, "tokenizer") else model
 
 
 def _shown(module: Any, name: str | None) -> str:
@@ -266,7 +240,8 @@ def _twin(module: Any) -> Any:
     return twin
 
 
-def _type_and_place(module: Any, name: str) -> tuple[str, torch.device]:
+def _dtype(module: Any, name: str) -> str:
+    """The one type of a module's weights, which lie on one device."""
     types = {str(parameter.dtype).removeprefix("torch.") for parameter in module.parameters()}
     places = {parameter.device for parameter in module.parameters()}
     if len(types) != 1 or not types <= set(DTYPES):
@@ -278,7 +253,7 @@ def _type_and_place(module: Any, name: str) -> tuple[str, torch.device]:
         raise InputError(
             f"model {name!r} lies on {', '.join(sorted(map(str, places)))}; expected one device"
         )
-    return types.pop(), places.pop()
+    return types.pop()
 
 
 def _digest(module: Any, tokenizer: PreTrainedTokenizerFast, head: Head | None = None) -> str:
@@ -326,24 +301,19 @@ def _predicted(owner: Any, module: Any) -> Tensor:
     activation = "activation_fct" if "activation_fct" in known else "activation_fn"
     texts = [[pair.query, pair.text] for pair in SHORT]
     try:
+        plain: Any = {activation: torch.nn.Identity()}
         with _modes_kept(owner, module):
-            each = [  # one by one: padding on the left would move an encoder's positions
-                owner.predict(
-                    [text],
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                    **{activation: torch.nn.Identity()},
-                )
+            logits = [  # one by one: padding on the left would move an encoder's positions
+                owner.predict([text], show_progress_bar=False, convert_to_numpy=True, **plain)
                 for text in texts
             ]
-            logits = torch.cat([torch.as_tensor(one).reshape(1, -1) for one in each])
+        return torch.cat([torch.as_tensor(each).reshape(1, -1) for each in logits])
     except Exception as error:  # another's code: whatever it raises, the object cannot be used
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"the {type(owner).__name__}'s predict fails on two built-in pairs: {reason}; expected "
             "an object that scores pairs of texts"
         ) from None
-    return logits
 
 
 def _compare(reranker: Reranker, predicted: Tensor, kind: str) -> None:

@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from matchlens.models.load import Reranker
     from matchlens.prompts import Prompt
 
-_DECIDES = {
-    *("add_special_tokens", "max_length", "return_token_type_ids", "split_special_tokens"),
-    "truncation",
-}
+_DECIDES = ("add_special_tokens", "max_length", "return_token_type_ids", "split_special_tokens")
+_DECIDES += ("truncation",)
 """Arguments of the tokenizer's call that decide on more than padding."""
 
 NO_LIMIT = 10**9
@@ -91,22 +89,21 @@ def pairs(reranker: Any) -> list[Pair]:
     special = " ".join(one for one in words if tokenizer.convert_tokens_to_ids(one) < known)
     if reranker.prompt is not None:  # there they are text
         special = ""
-    texts = [f"A tea {special} is cold.", "  La TH\u00c9I\u00c8RE,\tit\u2019s  2 \u00bd cups. "]
-    odd = [
-        Pair("check", name, " What's hot? ", text, 0)
-        for name, text in zip("cd", texts, strict=True)
-    ]
+    texts = {
+        "c": f"A tea {special} is cold.",
+        "d": "  La TH\u00c9I\u00c8RE,\tit\u2019s  2 \u00bd cups. ",
+    }
+    odd = [Pair("check", name, " What's hot? ", text, 0) for name, text in texts.items()]
     words = [f"tea {number} ship" for number in range(min(reranker.max_length, LONGEST))]
     return [*PAIRS, *odd, Pair("check", "long", "a", " ".join(words), 0)]
 
 
 def _way_out(reranker: Any) -> str:
     """What to do where a decoder is served in another way than ours."""
+    files = ", ".join(reranker.serving.files) or "the object"
     if reranker.serving.chat:
-        files = ", ".join(reranker.serving.files) or "the object"
         return f": it writes pairs by the chat template ({files}); give that as a prompt (--prompt)"
     if reranker.prompt is not None:
-        files = ", ".join(reranker.serving.files) or "the object"
         return f": it pairs texts without a prompt ({files}); give the model's prompt (--prompt)"
     return ""
 
