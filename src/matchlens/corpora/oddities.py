@@ -91,7 +91,7 @@ class Oddities:
     """
 
     def __init__(self, other: Oddities | None = None) -> None:
-        self.counts = Counter(other.counts if other else ())
+        self.counts: Counter[str] = Counter(other.counts if other else ())
         examples = other.examples if other else {}
         self.examples = {kind: [*texts] for kind, texts in examples.items()}
 

@@ -53,8 +53,9 @@ class ResultsFolder:
     def figures(self, exhibit: str) -> list[tuple[str, list[str]]]:
         """Return the figures for papers that lie beside the page."""
         files = []
-        for study, start in FIGURES.get(exhibit, ()) if self.folder else ():
-            for path in sorted(self.folder.glob(f"{study}/figures/{start}.svg")):
+        for study, pattern in FIGURES.get(exhibit, ()):
+            paths = self.folder.glob(f"{study}/figures/{pattern}.svg") if self.folder else ()
+            for path in sorted(paths):
                 if path.with_suffix(".pdf").is_file():
                     address = quote(f"{study}/figures/{path.stem}")
                     files.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))

@@ -131,7 +131,7 @@ def published(result: Result) -> list[str]:
         for name, heads in lists.items()
     ]
     columns = columns_of(
-        "list heads Q->D=number:0 D->Q=number:0 either:0", list="their list",
+        "list heads Q->D=number:0 D->Q=number:0 either:0", 3, list="their list",
         **{name: f"match {name}" for name in ("Q->D", "D->Q")},
     )  # fmt: skip
     title = "Heads of Lu et al. 2025 for this model, and whether they match here"
