@@ -57,6 +57,7 @@ def check(settings: CheckSettings) -> None:
         _all_known(settings)
         return
     folder = model_folder(settings)
+    say(f"loading and checking model {folder.name!r} ...", settings.quiet)
     from matchlens.models.check import CheckError
 
     show(_head(folder, settings) + "\n")

@@ -189,6 +189,7 @@ class Job:
 
     def _load(self) -> Reranker:
         settings = self.settings
+        say(f"loading and checking model {self.inputs.folder.name!r} ...", self.quiet)
         model = load_model(self.inputs.folder, settings, self.limit)
         if self.record:
             self.record["machine"] = machine(model)
@@ -217,7 +218,6 @@ def load_model(folder: ModelFolder, settings: ModelSettings, limit: int | None) 
     from matchlens.models.load import load
     from matchlens.models.packed import keep_memory
 
-    say(f"loading and checking model {folder.name!r} ...", settings.quiet)
     keep_memory()
     return load(
         folder,

@@ -93,6 +93,7 @@ def serve(settings: ServeSettings) -> None:
         for cut in chain.from_iterable(sets.values()):
             cut.check(*folder.shape, repr(folder.name), decoder=folder.decodes)
     pairs = _pairs(settings)
+    say("loading and checking the model ...", settings.quiet)
     from matchlens.live.microscope import Microscope
     from matchlens.live.server import LivePage
 

@@ -194,7 +194,7 @@ def pick(
             examples.append(Example(last, f"{words}{'s' * (above > 1)}"))
         if hard:
             first = hard[0]
-            below = sum(classes[row] == 0 and ranks[row] > ranks[first] for row in rows)
+            below = sum(bool(classes[row] == 0) and ranks[row] > ranks[first] for row in rows)
             words = f"judged not relevant, ranked {_rank(ranks[first])} {of}"
             if below:
                 words = f"{words}, above {below} relevant passage{'s' * (below > 1)}: fooled"

@@ -338,7 +338,8 @@ def _selected(
     size = np.zeros(len(screened.names))
     if first.any():
         size = np.abs(effects.change[:, first]).mean(1)
-    top = [gate for gate in np.argsort(-size, kind="stable")[:SELECTED_FROM] if size[gate] > 0]
+    order = np.argsort(-size, kind="stable")[:SELECTED_FROM].tolist()
+    top = [gate for gate in order if size[gate] > 0]
     points = pd.DataFrame(
         [(direction, "zero", layer, head, screened.cut(gate))
          for gate in top for layer, head, direction in [screened.names[gate]]],
