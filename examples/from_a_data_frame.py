@@ -40,4 +40,6 @@ print(matchlens.table_text(result))
 
 # 4. Where no grade is needed a list will do: scores with and without a cut, row by row.
 couples = [("warm tea", "Tea is best served warm."), ("warm tea", "Rust is red.")]
-print(matchlens.score("demo", couples, ["Q->D"]).round(2).to_string(index=False))
+scores = matchlens.score("demo", couples, ["Q->D"]).rename(columns={"": "untouched"})
+scores.insert(0, "passage", [text for _, text in couples])
+print(scores.round(2).to_string(index=False))

@@ -43,7 +43,7 @@ print(
 #    by how much the scores of both sorts of answers fall. (A few heads of 144: small changes.)
 ordered = heads.sort_values("same_token", ascending=False)
 few = min(HEADS, len(ordered) // 2)
-groups = {"most lexical": ordered.head(few), "most semantic": ordered.tail(few)}
+groups = {"most lexical": ordered.head(few), "least lexical": ordered.tail(few)}
 cuts = {
     f"Q->D#{','.join(f'{row.layer}.{row.head}' for row in group.itertuples())}": name
     for name, group in groups.items()

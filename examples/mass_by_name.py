@@ -41,4 +41,5 @@ except ImportError:
     print("pip install xarray for arrays that are indexed by name")
 else:
     named = xarray.DataArray(result.array("mass"), coords=[*axes.items()], name="mass")
+    print("How much of its attention the query gives to the passage, by layer:")
     print(named.sel(row="Q", column="D").mean(("pair", "head")).round(3).to_series().to_string())

@@ -44,7 +44,8 @@ for model in (whole, shorter):
 # 3. Side by side. "paired" has a row for each condition: the second model less the first, over
 #    the same queries, with an interval and a corrected test.
 comparison = matchlens.compare(folders)
-print(*comparison.to_frame("said")["sentence"], sep="\n")
+for row in comparison.to_frame("said").itertuples():
+    print(f"{row.kind:>8}: {row.sentence}")
 columns = ["condition", "diff", "ci_low", "ci_high", "p_holm"]
 print()
 print(comparison.to_frame("paired")[columns].round(3).to_string(index=False))

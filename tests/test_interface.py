@@ -1,116 +1,163 @@
-"""The interface in Python: wrong arguments, short texts of objects, what stands for what."""
+"""The interface in Python: short texts of objects, what stands for what."""
 
 from __future__ import annotations
 
-import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 import ir_measures
 import pandas as pd
 import pytest
 
 import matchlens
-from matchlens import Cut, Direction, How, InputError, Pair, PairSet, Part, arguments
+from matchlens import Cut, Direction, InputError, Pair, PairSet, Part
+from matchlens.batching import Pairing
+from matchlens.live.server import LivePage
+from matchlens.models.serving import Serving
 from matchlens.prompts import BGE, QWEN3
+from matchlens.studies.attention.contrasts import Thresholds
+from test_corpora_irds import NAME, QRELS, QUERIES, ROWS, Docs, Qrels, Queries, register
+from test_frames import beir_folder
 from test_looking import graded
 from test_wrap import CrossEncoder
 
-KINDS = {
-    "nothing": None,
-    "a number": 3,
-    "a fraction": 2.5,
-    "a yes": True,
-    "a text": "no such thing",
-    "bytes": b"\xff\x00",
-    "a list": ["a", 3, None],
-    "a dict": {"a": object()},
-    "an object": object(),
-    "a frame": pd.DataFrame({"a": [1]}),
-    "a function": len,
-    "a class": int,
-}
-METHODS = (
-    *("Cut", "Cut.parse", "Cut.of", "Direction", "Direction.parse", "Pair", "Part.parse"),
-    *("PairSet.join", "PairSet.from_frame", "Result.load", "trec.load", "irds.load"),
-    *("beir.load", "frame.load", "pyterrier.Reranker"),
-)
-
-
-def public(name: str):
-    found = matchlens
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
-
-
-def typed_parameters() -> Iterator[tuple[str, str, ast.expr]]:
-    """Every public function with each parameter whose annotation says a type."""
-    import matchlens.pyterrier
-
-    assert matchlens.pyterrier
-    functions = (n for n in matchlens.__all__ if inspect.isfunction(getattr(matchlens, n)))
-    for name in (*functions, *METHODS):
-        for given in inspect.signature(public(name)).parameters.values():
-            if given.name != "self" and isinstance(given.annotation, str):
-                hint = ast.parse(given.annotation, mode="eval").body
-                if not arguments.fits(object(), hint):
-                    yield name, given.name, hint
-
-
-ALL = list(typed_parameters())
-
-
-@pytest.mark.parametrize(("name", "wrong", "hint"), ALL, ids=[f"{n} {p}" for n, p, _ in ALL])
-def test_each_kind_of_wrong_argument_is_refused_in_one_line(name, wrong, hint, monkeypatch):
-    """Before anything is done with the other arguments, which count as right here."""
-    fits, right = arguments.fits, object()
-    monkeypatch.setattr(arguments, "fits", lambda value, hint: value is right or fits(value, hint))
-    function = public(name)
-    needed = [
-        given.name
-        for given in inspect.signature(function).parameters.values()
-        if given.default is inspect.Parameter.empty and given.name != wrong
-    ]
-    kinds = {kind: value for kind, value in KINDS.items() if not fits(value, hint)}
-    if wrong == "progress":
-        del kinds["a yes"]  # it shows a bar
-    assert len(kinds) >= 7
-    for value in kinds.values():
-        with pytest.raises(InputError) as error:
-            function(**{wrong: value, **dict.fromkeys(needed, right)})
-        message = str(error.value)
-        assert "expected" in message
-        assert message.isprintable()
-        assert len(message) <= 400
-
-
-def test_every_public_function_holds_its_types():
-    functions = {n for n in matchlens.__all__ if inspect.isfunction(getattr(matchlens, n))}
-    assert functions - {name for name, *_ in ALL} == {"table1"}  # it has no arguments
-
+__all__ = ["register"]  # a fixture
 
 LONG = "long words " * 500
 
 
-def objects(tiny) -> Iterator[object]:
-    """Public objects, some of them with much in them."""
-    pairs = graded()
-    yield from (tiny, pairs, pairs[0], pairs[:0], matchlens.demo.load(), BGE, QWEN3)
-    yield Pair(LONG, LONG, LONG, LONG, 1)
-    yield Pair(*["\N{RIGHT-TO-LEFT OVERRIDE}" * 999] * 4, 1)
-    yield PairSet.from_frame(
-        pd.DataFrame({"query": [LONG], "text": [LONG], "grade": [1]}), name=LONG.replace(" ", "-")
-    )
-    yield matchlens.frame.load({"q": LONG}, {"q": {"d": 1}}, {"d": LONG}, name=LONG)
-    yield Cut.parse("Q->D#" + ",".join(f"{layer}.0" for layer in range(500)))
-    yield from (Cut.parse("Q->D@0:8~mask"), Direction.parse("{D,Q}->All"), How.MASK, Part.Q)
-    yield matchlens.ablation(tiny, pairs, cuts=["Q->D", "D->Q"])
-    yield matchlens.study(tiny, pairs, studies=["ablation"])
+def functions() -> set[str]:
+    """The public functions, and the methods of what they return, by name."""
+    found = {n for n in matchlens.__all__ if inspect.isfunction(getattr(matchlens, n))}
+    found |= {f"{module}.load" for module in ("beir", "demo", "frame", "irds", "trec")}
+    for kind in (PairSet, matchlens.Result, matchlens.Study, matchlens.Reranker):
+        members = inspect.getmembers(kind, callable)
+        found |= {f"{kind.__name__}.{name}" for name, _ in members if name[0] != "_"}
+    return found
 
 
-def test_the_repr_of_a_public_object_is_a_short_line(tiny):
-    for one in objects(tiny):
+def returned(model, folder) -> dict[str, Callable[[], object]]:
+    """A call of every public function and method."""
+    pairs, few = graded(queries=6, each=1), {"directions": ["Q->D"]}
+    (demo := matchlens.demo.load()).random_docids(1, 0)
+    loose = Thresholds(length=1.0)
+    ablation = matchlens.ablation(model, pairs, cuts=["Q->D", "D->Q"])
+    attention = matchlens.attention(model, pairs, causal=False, thresholds=loose, meters=["mass"])
+    whole = matchlens.study(model, pairs, studies=["ablation"])
+    out = [ablation.save(folder / "a"), whole.save(folder / "b")]
+    rows = [{"query": LONG, "text": LONG, "grade": 1}]
+    return {
+        "ablation": lambda: ablation,
+        "attention": lambda: attention,
+        "beir.load": lambda: matchlens.beir.load(beir_folder(folder)),
+        "choose": lambda: matchlens.choose(demo, queries=2),
+        "circuits": lambda: matchlens.circuits(model, pairs, top=0),
+        "claims": lambda: matchlens.claims({"ablation": ablation}),
+        "compare": lambda: matchlens.compare(out),
+        "compare_heads": lambda: matchlens.compare_heads(attention, attention),
+        "controls": lambda: matchlens.controls(model, pairs, ["Q->D"], draws=1),
+        "demo.load": lambda: demo,
+        "explain": lambda: matchlens.explain(model, LONG[:99], [LONG[:99], "cat"], swap=False),
+        "frame.load": lambda: matchlens.frame.load({"q": LONG}, {"q": {"d": 1}}, {"d": LONG}),
+        "head_sets": lambda: matchlens.head_sets(model, pairs, {"top": "0.1"}, **few),
+        "irds.load": lambda: matchlens.irds.load(NAME),
+        "load": lambda: model,
+        "look": lambda: matchlens.look(model, pairs, looks=2, cuts=["Q->D"]),
+        "rank": lambda: matchlens.rank(model, LONG[:99], ["cat", LONG[:99]]),
+        "score": lambda: matchlens.score(model, pairs),
+        "screen": lambda: matchlens.screen(model, pairs, others=4),
+        "serve": lambda: matchlens.serve(model, pairs),
+        "study": lambda: whole,
+        "sweep": lambda: matchlens.sweep(model, pairs, **few),
+        "sweep_points": lambda: matchlens.sweep_points("heads", ["{Q,D}->D"], layers=9, heads=9),
+        "table1": matchlens.table1,
+        "table_latex": lambda: matchlens.table_latex(ablation),
+        "table_text": lambda: matchlens.table_text(ablation),
+        "thin": lambda: matchlens.thin(pairs, 3),
+        "trec.load": lambda: demo,
+        "wrap": lambda: matchlens.wrap(model.family.module, model.tokenizer),
+        "write_report": lambda: matchlens.write_report(out[0]),
+        "PairSet.from_frame": lambda: PairSet.from_frame(rows, name="x" * 300),
+        "PairSet.join": lambda: PairSet.join([pairs]),
+        "PairSet.with_fields": lambda: pairs,
+        "PairSet.with_parts": lambda: pairs.with_parts({"X" * 40: lambda _: [(0, 3)]}),
+        "Result.array": lambda: attention.array("mass", "Q->D"),
+        "Result.axes": lambda: attention.axes("mass"),
+        "Result.load": lambda: matchlens.Result.load(out[0], "ablation"),
+        "Result.load_all": lambda: matchlens.Result.load_all(out[1]),
+        "Result.plot": ablation.plot,
+        "Result.save": lambda: out,
+        "Result.to_frame": ablation.to_frame,
+        "Result.to_latex": ablation.to_latex,
+        "Study.claims": whole.claims,
+        "Study.plot": lambda: whole.plot("ablation"),
+        "Study.save": lambda: out,
+        "Study.to_frame": lambda: whole.to_frame("ablation"),
+        "Study.to_latex": lambda: whole.to_latex("ablation"),
+        "Reranker.encode": lambda: model.encode(pairs.pairs),
+        "Reranker.spans": lambda: model.spans(pairs[0]),
+        "Reranker.template": lambda: model.template,
+    }
+
+
+def ours(value: object) -> bool:
+    return type(value).__module__.startswith("matchlens")
+
+
+def within(value: object, seen: dict[int, object]) -> Iterator[object]:
+    """Every object of matchlens in a value: the items of containers, the public attributes."""
+    if id(value) in seen or isinstance(value, type):
+        return
+    seen[id(value)] = value  # kept, so that no other object gets its id
+    inner: Iterable = ()
+    if ours(value):
+        yield value
+        names = (name for name in dir(value) if not name.startswith("_"))
+        inner = (getattr(value, name, None) for name in names)
+    elif isinstance(value, Mapping):
+        inner = chain.from_iterable(islice(value.items(), 99))
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = islice(value, 99)
+    for one in inner:
+        yield from within(one, seen)
+
+
+def test_everything_that_functions_return_has_a_short_repr(tiny32, tmp_path, register):
+    """A type is refused whose repr grows with its fields, as a dataclass has it by default."""
+    register(Docs(ROWS), Queries(QUERIES), Qrels(QRELS))
+    calls, seen, kinds = returned(tiny32, tmp_path), {}, set()
+    assert functions() - set(calls) == set()
+    more = [BGE, QWEN3, Cut.parse("{Q,D}->D@0:8~mask"), Part.Q]
+    for name, value in [*((name, call()) for name, call in calls.items()), ("more", more)]:
+        if isinstance(value, LivePage):
+            value.stop()
+        for one in within(value, seen):
+            kinds.add(type(one).__name__)
+            assert len(repr(one)) <= 200, (name, type(one))
+            assert repr(one).isprintable(), (name, type(one))
+            grows = getattr(getattr(one, "__dataclass_params__", None), "repr", False)
+            assert not grows, f"{type(one)} of {name} prints its fields whole: let it be a Brief"
+    public = {n for n in matchlens.__all__ if isinstance(getattr(matchlens, n), type)}
+    assert public - kinds == {"InputError", "MatchlensWarning"}
+    assert {"LivePage", "Encoded", "Spans", "Point", "Serving", "FrameCollection"} <= kinds
+
+
+def test_the_repr_of_an_object_with_much_in_it_is_a_short_line():
+    empty = pd.DataFrame()
+    result = matchlens.Result(LONG, {}, {}, (), empty, empty, {LONG: empty})
+    many = "Q->D#" + ",".join(f"{layer}.0" for layer in range(500))
+    heads = Pairing(LONG, {"a" * 999: LONG}), Serving(prompt=LONG, files=(LONG,) * 99)
+    for one in (
+        *heads,
+        Pair(LONG, LONG, LONG, LONG, 1, collection=LONG),
+        Pair(*["\N{RIGHT-TO-LEFT OVERRIDE}" * 999] * 4, 1),
+        Cut.parse(many),
+        Cut.parse("+".join(f"Q->D{'+D->Q' * 20}" for _ in range(9))),
+        Direction.parse("{CLS," + ",".join(f"PART_{'X' * 30}{n}" for n in range(9)) + "}->Q"),
+        result,
+        matchlens.Study({LONG: result}, {}),
+    ):
         assert len(repr(one)) <= 200, repr(one)
         assert repr(one).isprintable()
     for text in ("Q->D", "Q->D+{Q,D}->D@0:8~mask", ""):

@@ -195,7 +195,8 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
         return all(map(fits, value, kinds))
     if base in MANY:
         # What can be walked once, or an array, is no Sequence: it is made a list.
-        if _is_one(value) or not isinstance(value, Sequence if base in LISTS else Iterable):
+        kind = (tuple, list) if base == "tuple" else Sequence if base in LISTS else Iterable
+        if _is_one(value) or not isinstance(value, kind):
             return False
         array = hasattr(value, "tolist")  # an iterator is read once, so not here
         known = value if array or isinstance(value, (list, tuple, set, frozenset)) else ()

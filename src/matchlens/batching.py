@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from matchlens.corpora.pairs import Pair
-from matchlens.errors import InputError
+from matchlens.errors import Brief, InputError
 from matchlens.parts import PADDING, Part, label
 from matchlens.tokenizing import Piece, guarded, named, usable
 
@@ -27,8 +27,8 @@ OwnTokens = Mapping[str, Int[np.ndarray, " _"]]
 """The places of one pair's tokens that belong to each part of one's own."""
 
 
-@dataclass(frozen=True)
-class Encoded:
+@dataclass(frozen=True, repr=False)
+class Encoded(Brief):
     """Pairs as ragged lists of tokens; position in the lists is the pair's number.
 
     Args:
@@ -75,8 +75,8 @@ class Encoded:
         return Encoded(ids, types, parts, self.truncated[pairs], self.left, own)
 
 
-@dataclass(frozen=True)
-class Pairing:
+@dataclass(frozen=True, repr=False)
+class Pairing(Brief):
     """How a folder's own library pairs two texts; the defaults are a plain call of the tokenizer.
 
     Args:
@@ -224,8 +224,8 @@ def own_tokens(
     return out
 
 
-@dataclass(frozen=True)
-class Spans:
+@dataclass(frozen=True, repr=False)
+class Spans(Brief):
     """Where the tokens of one encoded pair come from; position in the arrays is the place.
 
     Args:

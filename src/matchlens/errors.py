@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import reprlib
+from dataclasses import fields
+from typing import Any
 
 MOST, MUCH = 2000, 400
 """Characters of an error's line at most, and those beyond which long paths lose their middle."""
+LINE = 200
+"""Characters of an object's repr at most."""
 _PATH = re.compile(r"(?<!\()'[^'\s]*/[^'\s]{60,}'|(?<![\w'(/])/[^\s':;,]{60,}")
 """A long path; one in parentheses and quotes is an argument in a line of Python, and stays."""
 
@@ -58,6 +63,24 @@ def brief(text: str, most: int = 40) -> str:
     """
     quoted = repr(text[:most])
     return quoted if len(quoted) <= most and len(text) <= most else f"{quoted[: most - 3]}..."
+
+
+class Brief:
+    """Gives a dataclass a repr of one line: the beginning of each field.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(repr=False)
+    ... class Words(Brief):
+    ...     words: list[str]
+    >>> Words(["tea"]), len(repr(Words(["tea" * 999] * 999))) <= 200
+    (Words(words=['tea']), True)
+    """
+
+    def __repr__(self) -> str:
+        this: Any = self
+        values = (f"{one.name}={reprlib.repr(getattr(self, one.name))}" for one in fields(this))
+        line = visible(" ".join(f"{type(self).__name__}({', '.join(values)})".split()))
+        return line if len(line) <= LINE else f"{line[: LINE - 4]}...)"
 
 
 class InputError(ValueError):

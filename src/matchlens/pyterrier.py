@@ -78,6 +78,7 @@ class Reranker(Transformer):
                 "come in batches here; expected one of zero, mask, sink"
             )
 
+    @typed
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The frame with the model's scores, and ranks by them.
 
@@ -106,6 +107,7 @@ class Reranker(Transformer):
         out["score"] = self._scores(kept)
         return pt.model.add_ranks(out)
 
+    @typed
     def explain(
         self, inp: pd.DataFrame, qid: str, docnos: Sequence[str] | None = None, **options: Any
     ) -> Result:

@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from matchlens.errors import InputError
+from matchlens.errors import Brief, InputError
 from matchlens.figures.colours import GREY, INK
 
 DPI = 300
@@ -101,8 +101,8 @@ def style() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Mark:
+@dataclass(frozen=True, repr=False)
+class Mark(Brief):
     """What a page needs to know of an artist.
 
     Args:

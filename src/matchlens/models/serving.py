@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matchlens.errors import InputError
+from matchlens.errors import Brief, InputError
 from matchlens.models.files import read_json
 
 MODULES = "modules.json"
@@ -56,8 +56,8 @@ _RISING = {
 """torch's activations that never turn an order of logits round."""
 
 
-@dataclass(frozen=True)
-class Head:
+@dataclass(frozen=True, repr=False)
+class Head(Brief):
     """The modules behind the body of a CrossEncoder in modules.
 
     Args:
@@ -74,8 +74,8 @@ class Head:
         return int(self.behind[-1][2]["out_features"])
 
 
-@dataclass(frozen=True)
-class Serving:
+@dataclass(frozen=True, repr=False)
+class Serving(Brief):
     """What sentence-transformers does with a pair; the defaults are what transformers does.
 
     Args:

@@ -13,7 +13,7 @@ from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut, Direction
-from matchlens.errors import InputError
+from matchlens.errors import Brief, InputError
 from matchlens.parts import PADDING, OwnPart, Part
 from matchlens.plan import Condition, LayerCut, bound
 from matchlens.ranking import compare, holm
@@ -40,8 +40,8 @@ KINDS = ("up-to", "from", "only", "window", "heads")
 WHOLE_HEAD = "{CLS,Q,SEP1,D,SEP2}->All"
 
 
-@dataclass(frozen=True)
-class Point:
+@dataclass(frozen=True, repr=False)
+class Point(Brief):
     """One condition of a sweep.
 
     Args:
