@@ -771,3 +771,5 @@ def test_a_bad_cut_is_reported_before_a_missing_folder(capfd):
     assert "cut 'Q=>D', at character 2" in capfd.readouterr().err
     assert matchlens.cli.main(["ablation", "--demo", "--cut", "Q->D"]) == 2
     assert "Missing option '--out'" in capfd.readouterr().err
+    assert matchlens.cli.main(["score", "--cut", "Q=>D"]) == 2
+    assert "cut 'Q=>D', at character 2" in capfd.readouterr().err

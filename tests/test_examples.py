@@ -52,6 +52,9 @@ def private(code: str) -> list[str]:
 
 def test_ten_scripts_and_three_notebooks_are_there_and_listed():
     listed = re.findall(r"^\| \[([^]]+)\]\(\1\) \|", (EXAMPLES / "README.md").read_text(), re.M)
+    page = (ROOT / "docs/examples.md").read_text()
+    assert [path.name for path in [*SCRIPTS, *NOTEBOOKS] if f"`{path.name}`" not in page] == []
+    assert "ten short scripts and three notebooks" in page
     assert sorted(listed) == sorted(path.name for path in [*SCRIPTS, *NOTEBOOKS])
     assert (len(SCRIPTS), len(NOTEBOOKS)) == (10, 3)
 

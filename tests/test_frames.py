@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import ir_datasets
 import ir_measures
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ import pytest
 from ir_datasets.formats import GenericDoc, GenericQuery
 
 import matchlens
-from corpora_files import GOOD, load, write
+from corpora_files import GOOD, Docs, Qrels, Queries, Scored, load, write
 from matchlens import InputError, Pair, PairSet
-from matchlens.corpora import beir, choose, frame
+from matchlens.corpora import beir, choose, frame, irds
+from matchlens.corpora.collection import Collection
 from matchlens.corpora.frame import as_pairs, pairs_of
 
 ROWS = [
@@ -569,3 +571,113 @@ def test_a_set_of_pairs_has_a_length_and_can_be_walked_and_sliced():
     assert pairs[:0].ideals == {}
     full = PairSet.from_frame(rows(grade=None), QRELS)
     assert full[:1].ideals == {("frame", "q1"): (2, 0)}
+
+
+# --- one collection through every door
+
+
+class Titled(NamedTuple):
+    """A document as ir_datasets gives one with fields."""
+
+    doc_id: str
+    title: str
+    text: str
+
+    def default_text(self):
+        return f"{self.title} {self.text}"
+
+
+class Topic(NamedTuple):
+    """A query as TREC's ad hoc tracks have it."""
+
+    query_id: str
+    title: str
+    description: str
+    narrative: str
+
+
+DOCUMENTS = {"d1": ("Tea", "is warm"), "d2": ("", "a red dog"), "d3": ("River", "is wide")}
+JUDGED = {**QRELS, "gone": {"d1": 2}, "lost": {"d2": 1}}
+RANKED = {**RUN, "gone": {"d3": 1.0}}
+
+
+def through_files(folder) -> Collection:
+    rows = [json.dumps({"id": d, "title": t, "text": x}) for d, (t, x) in DOCUMENTS.items()]
+    qrels = [f"{q} 0 {d} {g}" for q, some in JUDGED.items() for d, g in some.items()]
+    ranks = [(q, d, n, s) for q, some in RANKED.items() for n, (d, s) in enumerate(some.items())]
+    texts = {
+        "t.tsv": [f"{qid}\t{query}" for qid, query in TOPICS.items()],
+        "qrels": qrels,
+        "p.jsonl": rows,
+        "r.run": [f"{q} Q0 {d} {n} {s} x" for q, d, n, s in ranks],
+    }
+    write(
+        folder,
+        {name: "".join(f"{line}\n" for line in some).encode() for name, some in texts.items()},
+    )
+    return load(folder)
+
+
+def through_ir_datasets(queries, docs, **fields) -> Collection:
+    name = "matchlens-every-door"
+    qrels = [(q, d, g) for q, some in JUDGED.items() for d, g in some.items()]  # iteration "0"
+    scored = [(q, d, s) for q, some in RANKED.items() for d, s in some.items()]
+    ir_datasets.registry.register(
+        name, ir_datasets.Dataset(docs, queries, Qrels(qrels), Scored(scored))
+    )
+    try:
+        return irds.load(name, **fields)
+    finally:
+        ir_datasets.registry._registered.pop(name)
+
+
+PLAIN_TOPICS = [GenericQuery(*one) for one in TOPICS.items()]
+LONG_TOPICS = [Topic(qid, query, f"About {query}?", "none") for qid, query in TOPICS.items()]
+JOINED = {docid: f"{title} {text}".strip() for docid, (title, text) in DOCUMENTS.items()}
+TITLED = [Titled(docid, *fields) for docid, fields in DOCUMENTS.items()]
+DOORS = {
+    "ir_datasets, plain": lambda _: through_ir_datasets(
+        Queries(PLAIN_TOPICS), Docs([GenericDoc(*one) for one in JOINED.items()])
+    ),
+    "ir_datasets, titles": lambda _: through_ir_datasets(Queries(PLAIN_TOPICS), Docs(TITLED)),
+    "ir_datasets, fields": lambda _: through_ir_datasets(
+        Queries(LONG_TOPICS), Docs(TITLED), query_field="title", doc_fields=["title", "text"]
+    ),
+    "frames": lambda _: frame.load(
+        pd.DataFrame(TOPICS.items(), columns=["qid", "query"]),
+        pd.DataFrame(
+            [(q, "0", d, g) for q, some in JUDGED.items() for d, g in some.items()],
+            columns=["qid", "iteration", "docno", "label"],
+        ),
+        pd.DataFrame(
+            [(d, *both) for d, both in DOCUMENTS.items()], columns=["docno", "title", "text"]
+        ),
+        pd.DataFrame(
+            [(q, d, s) for q, some in RANKED.items() for d, s in some.items()],
+            columns=["qid", "docno", "score"],
+        ),
+    ),
+    "dicts": lambda _: frame.load(
+        TOPICS, JUDGED, {d: {"title": t, "text": x} for d, (t, x) in DOCUMENTS.items()}, RANKED
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_collection_is_the_same_through_every_door(tmp_path, door):
+    """Pairs, what is counted and what is said; unlisted queries are left out alike."""
+    expected, found = through_files(tmp_path), DOORS[door](tmp_path)
+    assert (found.queries, found.qrels, found.run) == (
+        expected.queries,
+        expected.qrels,
+        expected.run,
+    )
+    for options in ({}, {"depth": 2}):
+        one, other = choose(expected, **options), choose(found, **options)
+        assert facts(one) == facts(other)
+        assert len(other) == 4
+        assert [*one.ideals.values()] == [*other.ideals.values()]
+        assert one.counts == other.counts
+        assert one.notes == other.notes
+    assert one.counts["unlisted_queries_judged"] == 2
+    assert one.counts["unlisted_queries_in_run"] == 1

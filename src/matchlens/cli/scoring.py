@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+from matchlens.cli.candidates import check_own_parts
 from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import progress
 from matchlens.corpora import Pair
@@ -37,8 +38,8 @@ OVER_ALL = (How.MEAN, How.RESAMPLE)
 class ScoreSettings(ModelSettings, Prefixes, BatchTokens, Cuts):
     """Options of ``score``."""
 
-    pairs: str = option(
-        default=..., metavar="FILE", help="Pairs as JSON lines, or - for standard input."
+    pairs: str | None = option(
+        default=None, metavar="FILE", help="Pairs as JSON lines, or - for standard input; required."
     )
 
 
@@ -46,6 +47,9 @@ def score(settings: ScoreSettings) -> None:
     """Score pairs under cuts."""
     from matchlens.studies.spec import check_cuts
 
+    check_own_parts(settings)  # what is wrong comes before what is missing
+    if settings.pairs is None:
+        raise InputError("Missing option '--pairs': expected a file of pairs, or -")
     check_model_options(settings)
     cuts, total = settings.cut or [], 0
     if settings.pairs != "-":  # every line is checked before the model is loaded
