@@ -126,8 +126,7 @@ GIVEN = {
     "README.md": {"2507.14604"},  # of arXiv
     "docs/index.md": {"2507.14604"},
     "docs/science/index.md": {"2507.14604"},
-    "docs/families.md": {"5.23"},  # versions of libraries
-    "docs/versioning.md": {"2.13", "5.16"},
+    "docs/versioning.md": {"2.13", "5.16"},  # versions of libraries
     "docs/findings.md": {".423", "2.316"},  # what version 0.1.0 said
     "docs/results-folder.md": {"10,000"},  # a limit
     "docs/read/heads.md": {"3,600"},  # 144 heads in 25 directions
