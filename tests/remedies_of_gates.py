@@ -165,6 +165,9 @@ GATES = [
 ]
 
 ELSEWHERE = {
+    ("studies/explaining.py:_within_memory", ""): (
+        "test_explain.py:test_memory_that_runs_out_is_one_line"
+    ),
     ("gating.py:_in_smaller_batches", ""): (
         "test_gates.py:test_a_batch_that_memory_is_short_for_is_halved"
     ),

@@ -246,6 +246,23 @@ def test_a_margin_that_is_not_shared_out_is_small_or_the_score_jumps(tmp_path):
     assert "too small" not in note
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
+@pytest.mark.parametrize("where", ["integrate", "word_attention"])
+def test_memory_that_runs_out_is_one_line(model, where, error, monkeypatch):
+    plain = getattr(gating, where)
+
+    def short(walked, pair, words, *more):
+        if len(words) > 12:
+            raise error
+        return plain(walked, pair, words, *more)
+
+    monkeypatch.setattr(gating, where, short)
+    passages = ["cat", "sun rain " * 9]
+    with pytest.raises(InputError, match="smaller max_length"):
+        matchlens.explain(model, QUERY, passages, points=1, swap=False)
+    matchlens.explain(replace(model, max_length=12), QUERY, passages, points=1, swap=False)
+
+
 def test_passages_that_were_cut_are_told(model):
     short = replace(model, max_length=12)
     texts = [("long", "sun rain " * 9), ("short", "cold tea"), ("longer", "sun rain " * 9 + "mat")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,24 @@ class Sharing:
     cuts: tuple[Cut, ...] = ()
 
 
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Memory that runs out as one line: what is kept grows with the square of the words."""
+    from matchlens.engine import out_of_memory
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "out of memory while a score is shared out: every head has a number for each two words "
+            "of a passage; expected shorter passages: give a smaller max_length (--max-length), or "
+            "another device (--device)"
+        ) from None
+
+
+@_within_memory()
 def explain_pairs(
     ready: Reranker,
     pairs: Sequence[Pair],
