@@ -369,7 +369,8 @@ class _Parser:
         if self.take("~"):
             how = self.how()
         if self.at < len(self.chars):
-            self.fail("'+', '@', '#', '~' or the end" if layers is heads else "'~' or the end")
+            others = "'+', '@', '#', '~'" if layers is heads else "'~'"
+            self.fail(f"{others} or the end")
         return Cut(tuple(directions), layers, heads, how)
 
     def direction(self) -> Direction:
