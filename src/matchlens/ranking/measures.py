@@ -138,8 +138,8 @@ def parse_measure(text: str, rel: int = 2) -> Measure:
             raise _wrong(text, f"it gives {at_name} twice", "write it once, behind @")
         written[at_name] = at
     if unknown := sorted(written.keys() - known.keys()):
-        came = f"{name} has no option {unknown[0]!r}"
-        raise _wrong(text, came, f"expected {', '.join(known)}" if known else "expected none")
+        expected = f"expected {', '.join(known)}" if known else "expected none"
+        raise _wrong(text, f"{name} has no option {unknown[0]!r}", expected)
     if written.pop("judged_only", False):
         raise _wrong(text, f"judged_only is refused: {_JUDGED}", "leave it out")
     if "rel" in known:
@@ -276,8 +276,8 @@ def _check_whole(text: str, measure: Measure) -> None:
     import ir_measures
 
     if not ir_measures.DefaultPipeline.supports(measure.build()):
-        came = f"no installed library computes {measure}"
-        raise _wrong(text, came, "pip install cwl-eval for the C/W/L measures, or take another")
+        remedy = "pip install cwl-eval for the C/W/L measures, or take another"
+        raise _wrong(text, f"no installed library computes {measure}", remedy)
 
 
 def _text(value: Option) -> str:
