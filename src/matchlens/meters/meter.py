@@ -27,7 +27,7 @@ class Meter(Protocol):
 
     def states(self, layer: int, states: Float[Tensor, "pair token width"]) -> None:
         """Called before each layer with its input."""
-        ...
+        return
 
     def probe(self, layer: int) -> AttentionProbe | None:
         """What to measure in the attention of a layer, if anything."""
@@ -35,7 +35,7 @@ class Meter(Protocol):
 
     def end(self) -> None:
         """Called after the last layer of a batch."""
-        ...
+        return
 
 
 def probe_of(meters: Sequence[Meter], layer: int) -> AttentionProbe | None:
