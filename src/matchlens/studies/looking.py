@@ -191,13 +191,13 @@ def pick(
         if len(relevant) > 1 and negatives and ranks[last := relevant[-1]] > min(negatives):
             above = sum(rank < ranks[last] for rank in negatives)
             words = f"relevant, missed: ranked {_rank(ranks[last])} {of}, below {above} negative"
-            examples.append(Example(last, f"{words}{'s' * (above > 1)}"))
+            examples.append(Example(last, f"{words}{'s' * bool(above > 1)}"))
         if hard:
             first = hard[0]
             below = sum(bool(classes[row] == 0) and ranks[row] > ranks[first] for row in rows)
             words = f"judged not relevant, ranked {_rank(ranks[first])} {of}"
             if below:
-                words = f"{words}, above {below} relevant passage{'s' * (below > 1)}: fooled"
+                words = f"{words}, above {below} relevant passage{'s' * bool(below > 1)}: fooled"
             examples.append(Example(first, words))
         if easy:
             words = f"random passage, ranked {_rank(ranks[easy[0]])} {of}"
