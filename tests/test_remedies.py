@@ -1578,14 +1578,17 @@ PAPER = cli("reproduce", "wexir25", **{"--studies": "ablation"})
 OWN = dict.fromkeys(("--topics", "--qrels", "--passages"))
 
 
+GOOD_PAIR = b'{"query": "a cat", "text": "it sat"}'
+
+
 def scores(w: World, given: tuple) -> str:
-    """Score pairs of a file, or of standard input."""
+    """Score pairs of a file, of standard input, or of nothing."""
     name, content, *words = given
     Path("pairs.jsonl").write_bytes(content)
     w.patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     w.patch.setattr("matchlens.cli.scoring.MAX_LINE", 99)
-    pairs = "pairs.jsonl" if name == "file" else "-"
-    options = ["-m", str(w.model_folder), "--pairs", pairs, *words]
+    source = {"file": ["--pairs", "pairs.jsonl"], "nothing": []}.get(name, ["--pairs", "-"])
+    options = ["-m", str(w.model_folder), *source, *words]
     return w.command(w.capfd, ["score", *options])
 
 
@@ -1716,7 +1719,7 @@ COMMANDS = [
         {"--aggregate": "mode"},
         lambda m: [{"--aggregate": one} for one in listed(m)],
     ),
-    C("cli/comparing.py:compare", "", full_disk("compare"), "manifest", [None]),
+    C("cli/study.py:compare", "", full_disk("compare"), "manifest", [None]),
     C("cli/job.py:Job.finish", "table above is not", full_disk("ablation"), "manifest", [None]),
     C("cli/job.py:Job.finish", "tables are saved", full_disk("ablation"), "table1.txt", [None]),
     C("cli/job.py:need_out", "", ABLATION, {"--out": None}, [{"--out": "results"}]),
@@ -1841,6 +1844,13 @@ COMMANDS = [
         downloads,
         ("hub", 10**6, "n\n", {}),
         [("hub", 10**6, "y\n", {}), ("here", 10**6, "n\n", {"--dry-run": True})],
+    ),
+    C(
+        "cli/scoring.py:score",
+        "",
+        scores,
+        ("nothing", GOOD_PAIR),
+        [("file", GOOD_PAIR), ("-", GOOD_PAIR)],
     ),
     *(
         C("cli/scoring.py:read_pairs", words, scores, ("file", content), good_pair)
