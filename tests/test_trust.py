@@ -15,6 +15,7 @@ from matchlens.directions import Cut
 from matchlens.parts import Part
 from matchlens.ranking import compare, holm
 from matchlens.report.views import text_of
+from matchlens.report.views.controls import CONTROLS, controls
 from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import half
 from matchlens.studies.cuts.cut_modes import agreement, expand_modes
@@ -324,6 +325,10 @@ def test_controls_stand_beside_their_cut(tiny, few):
     np.testing.assert_allclose(table["p_holm"], alone["p_holm"].iloc[2:])
     with pytest.raises(matchlens.InputError, match="draws is 0"):
         matchlens.controls(tiny, few, draws=0)
+    for p, star in ((0.0, True), (0.05, True), (0.06, False), (np.nan, False)):
+        sure = replace(result, tables={**result.tables, "controls": table.assign(rows_p_holm=p)})
+        rows = [row for row in controls(sure).rows if row["control"] == CONTROLS["rows"]]
+        assert rows[0]["beyond*"] == star, p
 
 
 def graded_by(model, queries: int, passages: int = 8) -> PairSet:
