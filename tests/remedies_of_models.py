@@ -594,6 +594,8 @@ WRAPPED = [
     C(WRAP + "wrap", "without a tokenizer", wraps, lambda m, t: (m,), [lambda m, t: (m, t)]),
     C(WRAP + "_facts", "cannot wrap", wraps, lambda m, t: ("demo", t),
       [lambda m, t: (m, t), lambda m, t: (Encoder(m, t),)]),
+    C(WRAP + "_facts", "wrapper", wraps, lambda m, t: (torch.nn.DataParallel(m), t),
+      [lambda m, t: (torch.nn.DataParallel(m).module, t)]),
     C(WRAP + "_facts", "transformers' own", wraps,
       lambda m, t: (BertForTokenClassification(m.config), t), [lambda m, t: (m, t)]),
     C(WRAP + "_facts", "other weights", wraps,

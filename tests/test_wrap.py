@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import peft
 import pytest
 import torch
 from transformers import (
@@ -261,6 +262,28 @@ def test_an_adapter_is_to_be_merged_first(bert):
     model.bert.encoder.layer[0].attention.self.query.adapter = torch.nn.Linear(32, 2)
     with pytest.raises(InputError, match=r"has other weights than a plain .*merge an adapter"):
         matchlens.wrap(model, tokenizer)
+
+
+def adapted(model):
+    """The model with a LoRA adapter that changes its scores."""
+    torch.manual_seed(0)
+    about = {"r": 2, "target_modules": ["query"], "init_lora_weights": False}
+    return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", **about))
+
+
+@pytest.mark.parametrize("wrapper", [adapted, torch.compile, torch.nn.DataParallel])
+def test_a_wrapper_is_refused_and_the_model_inside_is_taken(bert, wrapper):
+    """What the message says to give is wrapped, and scores as the wrapper does."""
+    outer, tokenizer = wrapper(bert[0]), bert[1]
+    with pytest.raises(InputError, match="itself a wrapper") as refused:
+        matchlens.wrap(outer, tokenizer)
+    pair = tiny_models.pairs(1, 0)[0]
+    fed = tokenizer(pair.query, pair.text, return_tensors="pt")
+    eager = outer if wrapper is not torch.compile else bert[0]  # compiling would take a minute
+    expected = eager.eval()(**fed).logits.item()
+    inner = eval(str(refused.value).partition("give ")[2], {}, {"model": outer})
+    scores = matchlens.score(matchlens.wrap(inner, tokenizer), [pair])
+    assert scores[""].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_forward_that_is_not_the_model_s_is_refused(bert):

@@ -94,9 +94,9 @@ def wrap(
     digest of a folder with the same model.
 
     Args:
-        model: a transformers sequence classifier of a supported type, or a
-            ``sentence_transformers.CrossEncoder`` (anything with ``model``, ``tokenizer`` and
-            ``predict``).
+        model: a transformers sequence classifier of a supported type, a model that answers a
+            prompt, or a ``sentence_transformers.CrossEncoder`` (anything with ``model``,
+            ``tokenizer`` and ``predict``).
         tokenizer: its fast tokenizer; a CrossEncoder brings its own.
         name: what results call the model; its ``name_or_path`` where None.
         max_length: most tokens of a pair; never more than the tokenizer, the position table and
@@ -194,6 +194,11 @@ def _shown(module: Any, name: str | None) -> str:
 
 def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFacts:
     """What the module's config says, once it is known to be one of the library's classes."""
+    if inner := _inner(module):
+        raise InputError(
+            f"cannot wrap a {type(module).__name__}, which is itself a wrapper; expected the "
+            f"transformers model inside: give {inner}"
+        )
     config: Any = getattr(module, "config", None)
     if not isinstance(module, torch.nn.Module) or not hasattr(config, "to_dict"):
         raise InputError(
@@ -221,11 +226,21 @@ def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFact
         plain = library(copy.deepcopy(config)).state_dict()
     if odd := sorted(plain.keys() ^ module.state_dict().keys()):
         raise InputError(
-            f"model {shown!r} has other weights than a plain {library.__name__} ({len(odd)} of "
-            f"them, {odd[0]} the first); expected none besides: merge an adapter into the model "
-            "before it is wrapped"
+            f"model {shown!r} has other weights than a plain {library.__name__} of its config "
+            f"({len(odd)} of them, {odd[0]} the first); expected the same: merge an adapter into "
+            "the model, and correct its config where layers or the head were changed"
         )
     return facts
+
+
+def _inner(module: Any) -> str:
+    """The expression for the model inside an adapter's, a compiled or a parallel module."""
+    if hasattr(module, "merge_and_unload"):
+        return "model.merge_and_unload()"
+    if hasattr(module, "_orig_mod"):
+        return "model._orig_mod"
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    return "model.module" if isinstance(module, parallel) else ""
 
 
 def _twin(module: Any) -> Any:
@@ -244,10 +259,11 @@ def _dtype(module: Any, name: str) -> str:
     """The one type of a module's weights, which lie on one device."""
     types = {str(parameter.dtype).removeprefix("torch.") for parameter in module.parameters()}
     places = {parameter.device for parameter in module.parameters()}
-    if len(types) != 1 or not types <= set(DTYPES):
+    known = [dtype for dtype in DTYPES if dtype != "auto"]
+    if len(types) != 1 or not types <= set(known):
         raise InputError(
             f"model {name!r} has weights of type {', '.join(sorted(types))}; expected all of one "
-            f"type, one of {', '.join(DTYPES)}"
+            f"type, one of {', '.join(known)}"
         )
     if len(places) != 1 or next(iter(places)).type == "meta":
         raise InputError(
