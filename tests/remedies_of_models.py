@@ -592,7 +592,7 @@ WRAPPED = [
     C(WRAP + "wrap", "brings its own", wraps, lambda m, t: (Encoder(m, t), t),
       [lambda m, t: (Encoder(m, t),)]),
     C(WRAP + "wrap", "without a tokenizer", wraps, lambda m, t: (m,), [lambda m, t: (m, t)]),
-    C(WRAP + "_facts", "cannot wrap", wraps, lambda m, t: ("demo", t),
+    C(WRAP + "_facts", "goes to matchlens", wraps, lambda m, t: ("demo", t),
       [lambda m, t: (m, t), lambda m, t: (Encoder(m, t),)]),
     C(WRAP + "_facts", "wrapper", wraps, lambda m, t: (torch.nn.DataParallel(m), t),
       [lambda m, t: (torch.nn.DataParallel(m).module, t)]),
