@@ -52,7 +52,7 @@ def test_the_page_names_the_way_from_the_command_to_the_arithmetic(tmp_path, mon
             )
         )
     assert len(STEPS) == 8
-    assert len({file for _, file in STEPS}) == 7
+    assert len({file for _, file in STEPS}) == 6
     assert places == sorted(places)
 
 
