@@ -96,7 +96,6 @@ def returned(model, folder) -> dict[str, Callable[[], object]]:
         "Study.to_frame": lambda: whole.to_frame("ablation"),
         "Study.to_latex": lambda: whole.to_latex("ablation"),
         "Reranker.encode": lambda: model.encode(pairs.pairs),
-        "Reranker.of": lambda: model,
         "Reranker.spans": lambda: model.spans(pairs[0]),
         "Reranker.template": lambda: model.template,
     }

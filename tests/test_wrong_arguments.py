@@ -81,7 +81,6 @@ def functions() -> dict[str, Callable]:
     found["pyterrier.Reranker"] = pyterrier.Reranker
     for name in ("transform", "explain"):
         found[f"pyterrier.Reranker.{name}"] = getattr(pyterrier.Reranker, name)
-    del found["Reranker.of"]  # it is called by load and wrap alone, with what these have made
     for name in ("Pair", "PairSet", "Cut", "Direction"):
         found[name] = getattr(matchlens, name)
     found["Part.parse"] = matchlens.Part.parse

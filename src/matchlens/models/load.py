@@ -96,33 +96,6 @@ class Reranker:
     told_of_long_queries: bool = False
     auto: bool = False
 
-    @classmethod
-    def of(
-        cls,
-        facts: ModelFacts,
-        family: Family,
-        tokenizer: PreTrainedTokenizerFast,
-        limits: Mapping[str, int],
-        identity: Mapping[str, object],
-        negate: bool,
-    ) -> Reranker:
-        """A model of which a folder or a wrapped object said the facts, before it is checked."""
-        return cls(
-            family,
-            tokenizer,
-            facts.name,
-            smallest(limits)[0],
-            str(identity["dtype"]),
-            family.output(0).weight.device,
-            identity,
-            negate=negate,
-            prompt=facts.prompt,
-            pairing=pairing_of(family, tokenizer, facts.serving),
-            serving=facts.serving,
-            chosen=facts.chosen,
-            limits=limits,
-        )
-
     def __repr__(self) -> str:
         shape = f"{self.family.n_layers} layers of {self.family.n_heads} heads"
         return f"<Reranker {brief(self.name, 80)}: {shape}, {self.dtype} on {self.device}>"
@@ -238,6 +211,32 @@ class Reranker:
         return "float64" if self.dtype == "float64" else "float32"
 
 
+def reranker_of(
+    facts: ModelFacts,
+    family: Family,
+    tokenizer: PreTrainedTokenizerFast,
+    limits: Mapping[str, int],
+    identity: Mapping[str, object],
+    negate: bool,
+) -> Reranker:
+    """A model of which a folder or a wrapped object gave the facts, before it is checked."""
+    return Reranker(
+        family,
+        tokenizer,
+        facts.name,
+        smallest(limits)[0],
+        str(identity["dtype"]),
+        family.output(0).weight.device,
+        identity,
+        negate=negate,
+        prompt=facts.prompt,
+        pairing=pairing_of(family, tokenizer, facts.serving),
+        serving=facts.serving,
+        chosen=facts.chosen,
+        limits=limits,
+    )
+
+
 @typed
 def load(
     model: str | Path | ModelFolder = "demo",
@@ -320,7 +319,7 @@ def load(
     products = round_products(family.layers) if rounded else 0
     family.label = folder.label
     limits, identity = folder.limits(stated, max_length), folder.identity(dtype, max_length, negate)
-    reranker = Reranker.of(folder, family, tokenizer, limits, identity, negate)
+    reranker = reranker_of(folder, family, tokenizer, limits, identity, negate)
     reranker.adapted = folder.weights if isinstance(folder.weights, Adapted) else None
     reranker.auto, reranker.device = auto, place
     note = ""

@@ -40,6 +40,7 @@ from matchlens.models.load import (
     Reranker,
     load,
     proved,
+    reranker_of,
     unpadded,
 )
 from matchlens.models.modules import check_body, modular_family, modular_object
@@ -169,7 +170,7 @@ def wrap(
     }
     identity = facts.record(files, dtype, smallest(limits), negate)
     identity["object"] = type(model).__name__
-    reranker = proved(Reranker.of(facts, family, own, limits, identity, negate))
+    reranker = proved(reranker_of(facts, family, own, limits, identity, negate))
     if predicted is not None:
         _compare(reranker, predicted, type(owner).__name__)
     return reranker
