@@ -226,6 +226,7 @@ def test_what_is_said_of_a_tie_ranks_nobody(model, passages, monkeypatch):
     monkeypatch.setitem(TIE_TOL, "float64", 10.0)
     result = matchlens.explain(model, QUERY, passages, points=2)
     text = " ".join(explain_text(result).split())
+    assert text.startswith("Why do A and B tie?")
     assert "they are tied." in text
     assert "Tied passages have no order that cuts could swap." in text
     assert not re.search("A ranks|ranks (above|below) [AB]|swaps the two", text)
@@ -292,6 +293,8 @@ def test_a_margin_the_other_way_round_is_turned(model, result):
     assert set(turned.options["swap"]) == set(result.options["swap"])
     low = turned if turned.options["margin"] < 0 else result
     assert any("ranks below" in note for note in low.notes)
+    above, below = ("B", "A") if low.options["margin"] < 0 else ("A", "B")
+    assert explain_text(low).startswith(f"Why does {above} rank above {below}?")
 
 
 def test_it_saves_and_loads(result, tmp_path):

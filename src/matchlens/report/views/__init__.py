@@ -146,7 +146,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             printed="sets.txt",
         ),
         "explain": View(
-            "Why A ranks above B",
+            "Why one passage ranks above another",
             explain.margin_table,
             explain.explain_text,
             explain.explain_figures,

@@ -43,6 +43,14 @@ def margin_sentence(result: Result) -> str:
     return f"{scores}: A ranks {place} B by {printed(abs(margin), 3)} logits."
 
 
+def _question(result: Result) -> str:
+    """What the text answers, true for the order of these two passages."""
+    if _tied(result):
+        return "Why do A and B tie?"
+    upper, lower = "AB" if number(result.options["margin"]) > 0 else "BA"
+    return f"Why does {upper} rank above {lower}?"
+
+
 def _tied(result: Result) -> bool:
     return abs(number(result.options["margin"])) <= number(result.options.get("tie_tol", 0.0))
 
@@ -128,7 +136,7 @@ def explain_text(result: Result, *, bold: bool = False) -> str:
     on, off = ("\033[1m", "\033[0m") if bold else ("", "")
     model: Any = result.identity["model"]
     name = plain(str(model["name"]), 60)
-    lines = [f"Why does A rank above B? {name} on: {plain(str(result.options['query']))}", ""]
+    lines = [f"{_question(result)} {name} on: {plain(str(result.options['query']))}", ""]
     for letter, row in zip("AB", compared(result), strict=True):
         lines += wrapped(
             f"{letter} {plain(str(row['docid']), 60)}: {plain(str(row['text']))}", "  ", ""

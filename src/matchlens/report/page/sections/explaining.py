@@ -89,7 +89,7 @@ def explaining(folder: ResultsFolder, links: int | None = None) -> tuple[Exhibit
     )
     exhibit = Exhibit(
         id="explain",
-        title="Why A ranks above B",
+        title="Why one passage ranks above another",
         subtitle="What each word, direction and head contributes, and what a cut really does",
         template="view.html.j2",
         context={"view": explained(result, links)},
