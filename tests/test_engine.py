@@ -90,10 +90,12 @@ def test_padding_beyond_the_longest_pair_changes_nothing(family, monkeypatch, tm
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
 
 
-SLOWER = [pytest.param(how, marks=pytest.mark.slow) for how in ("~mean", "~resample", "~sink")]
+SLOWER = [
+    pytest.param(how, marks=pytest.mark.slow) for how in ("~mask", "~mean", "~resample", "~sink")
+]
 
 
-@pytest.mark.parametrize("how", ["", "~mask", *SLOWER])
+@pytest.mark.parametrize("how", ["", *SLOWER])
 def test_table1_equals_the_reference(tiny, tiny_pairs, how):
     few = [tiny_pairs[n] for n in (0, 4)]  # of one query
     names = [cut + how for cut in TABLE1]

@@ -426,6 +426,7 @@ def test_odd_cut_files_are_refused(content, says, tmp_path):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_what_explain_finds_can_be_given_to_every_command(model, result, tmp_path, monkeypatch):
     """The smallest swap in a file: ablation makes it, score shows the order swapped; rerun, too."""
     monkeypatch.chdir(tmp_path)

@@ -275,6 +275,7 @@ def test_a_saboteur_is_caught(bert, pairs, sabotage, says, monkeypatch):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_pairs(bert, pairs, monkeypatch):
     """Each layer's slopes are summed as they come: no more arrays of token pairs live at once."""
     import gc

@@ -139,6 +139,7 @@ def test_the_command_lists_every_model():
         assert (model.refused or model.how) in out
 
 
+@pytest.mark.slow
 def test_without_a_hub_each_model_has_a_clear_line(hub):
     done = call("check", "--all-known", "-q")
     assert (done.status, done.err) == (0, "")

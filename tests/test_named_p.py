@@ -70,6 +70,7 @@ def printed(folder: Path) -> dict[str, str]:
     return texts
 
 
+@pytest.mark.slow
 def test_every_printed_p_is_named_and_no_interval_is_nan(folder, more):
     texts = printed(folder)
     for one in more.iterdir():

@@ -45,6 +45,7 @@ def test_scores_are_the_library_s_own_in_any_order_and_batch(demo_model, trec_dl
         np.testing.assert_allclose(got, np.array(expected)[places], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_blind_model_ranks_at_random(demo_model, trec_dl):
     """CLS->All: the measure under it is the expected value of a random ranking."""
     pairs = matchlens.choose(judged(trec_dl, "dl19"), queries=6, per_grade=3)

@@ -71,6 +71,7 @@ def test_files_figures_and_the_section_of_the_page(result, tmp_path):
     assert "Check against" in words
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_screen_alone_has_a_report(result, tmp_path):
     result.save(tmp_path / "out")
     assert call("report", tmp_path / "out").status == 0

@@ -413,9 +413,9 @@ def prompt_dropped(monkeypatch):
 
     rows = prompted._rows
 
-    def without(tokenizer, pairs, max_length, prompt):
+    def without(tokenizer, pairs, max_length, prompt, *more):
         bare = prompt.changed({"pieces": ["{query} {passage} ."]})
-        return rows(tokenizer, pairs, max_length, bare)
+        return rows(tokenizer, pairs, max_length, bare, *more)
 
     monkeypatch.setattr(prompted, "_rows", without)
 
