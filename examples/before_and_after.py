@@ -1,7 +1,7 @@
-"""A reranker of one's own, before and after fine-tuning: matching heads appear.
+"""Your own reranker before and after fine-tuning: matching heads appear.
 
-What is learnt: how matchlens takes a model folder and TREC files of one's own, and how to see what
-training changed: the ranking, the directions that it hangs on, the heads' query-key matrices.
+You learn how to use your own model folder and TREC files, and how to see what training changed: the
+ranking, the directions that it depends on, the heads' query-key matrices.
 
 The model is tiny (2 layers of 4 heads), starts from random weights and is trained here on one task:
 a passage is as relevant as it has words of the query. It is matching and nothing else, so that we

@@ -1,7 +1,7 @@
 """A first look: score a few pairs, make a small Table 1, save the page.
 
-What is learnt: what a cut is and what it does to a score; how a study of many cuts is run on graded
-pairs; where its numbers, figures and page are. It takes about 20 seconds.
+You learn what a cut is and what it does to a score, how to run a study of many cuts on graded
+pairs, and where its numbers, figures and page are. It takes about 20 seconds.
 
 Run it: ``python examples/first_look.py``. Needs ``pip install 'matchlens[demo]'`` and no network.
 """

@@ -1,7 +1,7 @@
-"""From a data frame to Table 1: candidates and judgements as pandas holds them.
+"""From a data frame to Table 1: candidates and judgements in pandas.
 
-What is learnt: how pairs of one's own come in as a frame; what is left out of it and said; how the
-judgements of passages that were not retrieved make the full ideal; the table of the paper on them.
+You learn how to pass your own pairs as a frame, what matchlens leaves out and reports, and how
+judgements of passages that were not retrieved define the full ideal ranking.
 It takes about 20 seconds.
 
 Run it: ``python examples/from_a_data_frame.py``. Needs ``pip install 'matchlens[demo]'``.

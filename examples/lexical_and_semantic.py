@@ -1,9 +1,8 @@
 """Lexical against semantic matching: the same words, or the same sense.
 
-What is learnt: what a head reads beyond its share tells its kind, and the share of its attention
-that falls on the token itself orders the matching heads. The demo collection has answers with all
-words of the query and answers with none of them, so that it can be seen what each sort of head does
-for each sort of answer.
+You learn how the tests of a head's kind work, and how to order the matching heads by the share of
+their attention on the token itself. Some answers of the demo collection have all words of the query
+and some have none, so that you see what each kind of head does for each kind of answer.
 
 Run it: ``python examples/lexical_and_semantic.py``. It takes about 40 seconds.
 """

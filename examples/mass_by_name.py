@@ -1,7 +1,7 @@
 """Attention as an array with named axes: which head of which layer reads what.
 
-What is learnt: how to get the attention mass of every pair, layer and head by the names of its
-parts; how the axes go to xarray; that the masses of a row sum to 1.
+You learn how to get the attention mass of every pair, layer and head by the names of its parts, how
+to hand the axes to xarray, and that the masses of a row sum to 1.
 It takes about 10 seconds.
 
 Run it: ``python examples/mass_by_name.py``. Needs ``pip install 'matchlens[demo]'``.

@@ -1,8 +1,8 @@
 """Find the heads that match, and cut them.
 
-What is learnt: which heads attend more from query to document where the passage is relevant; that
-such heads are found on one half of the queries and must hold on the other; and that attention which
-differs is not yet attention that matters: the heads are cut, beside others of the same layers.
+You learn how to find the heads that attend more from query to document where the passage is
+relevant. They are found on one half of the queries and must hold on the other. Attention that
+differs need not matter: the heads are cut, next to random heads of the same layers.
 
 Run it: ``python examples/matching_heads.py``. It takes about 20 seconds.
 """

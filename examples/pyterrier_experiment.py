@@ -1,7 +1,7 @@
 """A PyTerrier experiment with and without a cut: what a reranker loses in a pipeline.
 
-What is learnt: how a model stands in a PyTerrier pipeline, with a cut in its attention or none; how
-pt.Experiment compares them; that the same numbers come from matchlens itself.
+You learn how to use a model in a PyTerrier pipeline, with or without a cut in its attention, how
+pt.Experiment compares the two, and that matchlens itself gives the same numbers.
 It takes about 40 seconds.
 
 Run it: ``python examples/pyterrier_experiment.py``. Needs

@@ -1,7 +1,7 @@
 """A run and judgements, to Table 1 in LaTeX, under two measures at once.
 
-What is learnt: how the top of a TREC run is reranked with and without cuts; that rankings of a run
-are measured against all judgements of a query; how several measures come from one run of the model.
+You learn how to rerank the top of a TREC run with and without cuts, that rankings of a run are
+measured against all judgements of a query, and how one run of the model gives several measures.
 It takes about 20 seconds.
 
 Run it: ``python examples/run_to_table1.py``. Needs ``pip install 'matchlens[demo]'``.

@@ -1,8 +1,8 @@
-"""Parts of one's own: title against body, and rare against frequent words of the query.
+"""Your own parts: title against body, and rare against frequent words of the query.
 
-What is learnt: how fields of a collection, or any characters that a function names, become parts
-that can be cut, measured and explained like Q and D; what the model loses without the title,
-without the body, and without the rare words of the query.
+You learn how fields of a collection, or any characters that a function names, become parts that you
+can cut, measure and explain like Q and D, and what the model loses without the title, without the
+body, and without the rare words of the query.
 It takes about 40 seconds.
 
 Run it: ``python examples/title_and_body.py``. Needs ``pip install 'matchlens[demo]'``.

@@ -1,11 +1,11 @@
 """Two models side by side: the demo reranker, and a copy of it with layers left out.
 
-What is learnt: how a model that is already in memory is taken as it is (``matchlens.wrap``), and
-how two results folders are compared: what is the same, what differs, query by query.
+You learn how to use a model that is already in memory (``matchlens.wrap``), and how to compare two
+results folders query by query.
 
-The second model is no model that anybody would use: two layers in the middle of the demo reranker
-are left out and nothing is trained again, so that the example needs no second download. Two
-rerankers of one's own are compared in the same way.
+Nobody would use the second model: it is the demo reranker without two of its middle layers, and is
+not trained again, so that the example needs no second download. Compare your own rerankers in the
+same way.
 
 Run it: ``python examples/two_models.py``. It takes about 20 seconds.
 """

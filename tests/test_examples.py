@@ -81,23 +81,23 @@ def test_a_name_that_is_not_public_is_seen(code):
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_is_short_and_says_what_is_learnt_and_how_long_it_takes(path):
+def test_a_script_is_short_and_says_what_a_reader_learns_and_how_long_it_takes(path):
     text = path.read_text("utf-8")
     assert len(text.splitlines()) < 100
     said = ast.get_docstring(ast.parse(text)) or ""
-    assert "What is learnt: " in said
+    assert "You learn " in said
     assert re.search(r"takes about \d+ seconds", said)
     assert f"python examples/{path.name}" in said
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_a_notebook_is_kept_without_outputs_and_says_what_is_learnt(path):
+def test_a_notebook_is_kept_without_outputs_and_says_what_a_reader_learns(path):
     held = json.loads(path.read_text("utf-8"))
     assert [
         cell["outputs"] for cell in held["cells"] if cell["cell_type"] == "code" and cell["outputs"]
     ] == []
     said = cells(path, "markdown")[0]
-    assert "What is learnt: " in said
+    assert "You learn " in said
     assert re.search(r"takes about \d+ seconds", said)
 
 
