@@ -71,7 +71,7 @@ best, worst = candidates[scores.argmax()], candidates[scores.argmin()]
 why = matchlens.explain(model, best.query, [best, worst])
 print(
     f"{best.query!r}: {best.text[:60]!r}\nstands {scores.max() - scores.min():.2f} above "
-    f"{worst.text[:60]!r}. By parts of one's own:"
+    f"{worst.text[:60]!r}. By own parts:"
 )
 margin = why.to_frame("margin").query("kind == 'own_direction'")
 wanted = margin[margin["unit"].isin(["Q->TITLE", "Q->BODY", "TITLE->Q", "BODY->Q", "RARE->D"])]

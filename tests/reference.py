@@ -69,9 +69,9 @@ def _forward(reranker, pair, cuts, instead, terms=None) -> float:
 
 
 def labelled(reranker, pair, parts) -> list:
-    """The parts of the tokens; (part, part of one's own) where a token is of both.
+    """The parts of the tokens; (part, own part) where a token is of both.
 
-    A token is of the part of one's own that has its first character, white space aside.
+    A token is of the own part that has its first character, white space aside.
     """
     if not pair.parts:
         return parts

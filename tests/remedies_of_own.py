@@ -1,4 +1,4 @@
-"""The errors of parts of one's own and of several measures, and what their messages say."""
+"""The errors of own parts and of several measures, and what their messages say."""
 
 from __future__ import annotations
 

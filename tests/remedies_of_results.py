@@ -432,7 +432,7 @@ RESULTS = [
       (lambda content: content["identity"]["versions"].update(numpy="1.0"), "--yes"),
       [(same, "--yes"), (lambda content: content["identity"]["versions"].update(numpy="1.0"),
                          "--yes", "--anyway")], slow=True),
-    C(AGAIN + "_allow", "nobody", rerun, (same,), [(same, "--yes")]),
+    C(AGAIN + "_allow", "rerun asks", rerun, (same,), [(same, "--yes")]),
     C(AGAIN + "commands_of", "holds no command", rerun,
       (lambda content: content.pop("commands"), "--yes"), [(same, "--yes")], slow=True),
     C(AGAIN + "commands_of", "commands; expected at most", rerun,

@@ -1,4 +1,4 @@
-"""Parts of one's own and several measures on the command line."""
+"""Own parts and several measures on the command line."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _only_rare(parts: Path, folder: Path) -> Path:
         (["-c", "Q->title"], "'t': expected a part"),
         (["-c", "Q->D", "--parts", "nowhere.json"], "cannot be read"),
         (["-c", "Q->D", "--fields", "abstract", "--out", "x"], "no field 'abstract'"),
-        (["-c", "Q->D", "--fields", "a-b", "--out", "x"], "cannot name a part"),
+        (["-c", "Q->D", "--fields", "a-b", "--out", "x"], "cannot name an own part"),
         (["-c", "Q->D", "--measure", "RR@10", "--measure", "RR@10", "--out", "x"], "given twice"),
     ],
 )
@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_part_is_said_before_the_model_is_loaded(
         ("[]", "holds no object of parts"),
         ("{", "cannot be read"),
         ('{"TITLE": {"of": "X", "spans": {}}}', 'expected \'of\' ("D" or "Q")'),
-        ('{"title": {"of": "D", "spans": {}}}', "cannot name a part"),
+        ('{"title": {"of": "D", "spans": {}}}', "cannot name an own part"),
         ('{"TITLE": {"of": "D", "spans": {"1-p0": "x"}}}', "expected a list of couples"),
         ('{"TITLE": {"of": "D", "spans": {"1-p0": [[0, 99999]]}}}', "inside the text"),
         ('{"TITLE": {"of": "D", "spans": {"nowhere": [[0, 9]]}}}', "no pair has a character"),

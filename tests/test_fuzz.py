@@ -447,7 +447,7 @@ def test_a_results_folder_is_read_or_refused(command, made, goes_on, capfd, monk
             out, err = capfd.readouterr()
             assert status in (0, 2), err
             assert all(line.isprintable() for line in (out + err).splitlines())
-            asked = command == "rerun" and "nobody is there to be asked" in err
+            asked = command == "rerun" and "rerun asks before it runs" in err
             assert status == 0 or asked or len(err.splitlines()) == 1, err
             assert set(os.listdir(folder)) == before
 

@@ -111,7 +111,7 @@ def test_the_message_names_the_model_that_the_table_names(model, tmp_path):
     """Under any name: what config.json says of the code decides."""
     if model.name == "castorini/rank_zephyr_7b_v1_full":  # it has no code: it lacks a prompt
         tiny_decoders.save(tmp_path, "mistral")
-        with pytest.raises(InputError, match="nothing in its files says in which prompt"):
+        with pytest.raises(InputError, match="its files do not say which prompt"):
             matchlens.load(tmp_path)
         return
     (tmp_path / "config.json").write_text(json.dumps(CODE[model.name]))

@@ -1,4 +1,4 @@
-"""Parts of one's own: their tokens, cuts, meters, files and refusals, against slow references."""
+"""Own parts: their tokens, cuts, meters, files and refusals, against slow references."""
 
 from __future__ import annotations
 
@@ -218,8 +218,8 @@ def test_fields_of_every_kind_of_collection_are_the_same_parts(tmp_path):
 
 NOTHING = {"TITLE": lambda pair: []}
 BAD = {
-    "title": ({"title": thirds}, "cannot name a part of one's own"),
-    "SEP1": ({"SEP1": thirds}, "cannot name a part of one's own"),
+    "title": ({"title": thirds}, "cannot name an own part"),
+    "SEP1": ({"SEP1": thirds}, "cannot name an own part"),
     "nothing": (NOTHING, "no pair has a character of part TITLE"),
     "outside": ({"TITLE": lambda p: [(0, 10**6)]}, "start and end inside the text"),
     "backwards": ({"TITLE": lambda p: [(5, 2)]}, "start first"),

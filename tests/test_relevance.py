@@ -158,7 +158,7 @@ def test_an_order_that_looks_reversed_is_told(demo_model, rows, labels, tmp_path
         model = matchlens.load(folder, device="cpu")
     (line,) = [str(one.message) for one in told]
     assert line.startswith(f"model {str(folder)!r}: the relevant one of two passages scores lower")
-    assert "give negate=True (--negate), which turns the score round" in line
+    assert "give negate=True (--negate), which negates the score" in line
     assert line.endswith(f"(the model calls its labels {', '.join(map(repr, labels))})")
     assert model.checks["relevant_above"]["seen"] == 0
     with warnings.catch_warnings():

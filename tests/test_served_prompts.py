@@ -114,9 +114,9 @@ def test_a_shipped_prompt_is_chosen_by_what_the_folder_says(tmp_path):
 
 def test_a_prompt_that_nothing_in_the_folder_asks_for_is_warned_of(tmp_path):
     plain = tiny_decoders.save(tmp_path / "mine", "qwen3")
-    with pytest.warns(MatchlensWarning, match=r"in the prompt of Qwen3-Reranker: if it was .*"):
+    with pytest.warns(MatchlensWarning, match="takes the prompt of Qwen3-Reranker: if"):
         model = matchlens.load(plain, device="cpu")
-    assert any("nothing in its files says how it is asked" in note for note in model.notes)
+    assert any("its files name no prompt" in note for note in model.notes)
     named = shutil.copytree(plain, tmp_path / "Qwen3-Reranker-mine")
     assert not matchlens.load(named, device="cpu").notes
     assert not matchlens.load(plain, device="cpu", prompt=QWEN3).notes
@@ -178,7 +178,7 @@ def test_shipped_prompts_name_their_source_and_are_whole(entry):
 @pytest.mark.parametrize("family", ["llama", "mistral"])
 def test_a_type_without_a_prompt_of_its_own_needs_one(tmp_path, family):
     folder = tiny_decoders.save(tmp_path / "model", family)
-    with pytest.raises(InputError, match=r"nothing in its files says in which prompt .*--prompt"):
+    with pytest.raises(InputError, match=r"its files do not say which prompt .*--prompt"):
         matchlens.load(folder, device="cpu")
     file = tmp_path / "prompt.json"
     file.write_text(json.dumps({"yes": "yes"}))

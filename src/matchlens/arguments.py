@@ -36,7 +36,7 @@ WORDS: Mapping[str, str] = {
     "Cut": "a matchlens.Cut",
     "Direction": "a matchlens.Direction",
     "Part": "a matchlens.Part",
-    "OwnPart": "a part of one's own",
+    "OwnPart": "an own part",
     "Study": "what matchlens.study returns",
     "Prompt": "a matchlens.Prompt",
     "ModelFolder": "a ModelFolder",

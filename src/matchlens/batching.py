@@ -24,7 +24,7 @@ TOGETHER = 64
 
 
 OwnTokens = Mapping[str, Int[np.ndarray, " _"]]
-"""The places of one pair's tokens that belong to each part of one's own."""
+"""The places of one pair's tokens that belong to each own part."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +37,7 @@ class Encoded(Brief):
         parts: part numbers of each pair's tokens.
         truncated: whether the pair was longer than the limit.
         left: whether padding stands before the tokens, so that the last ones are in one column.
-        own: by pair the places of the tokens of each part of one's own, by its name; empty where no
+        own: by pair the places of the tokens of each own part, by its name; empty where no
             pair has any.
     """
 
@@ -199,7 +199,7 @@ def own_tokens(
     starts: Int[np.ndarray, " place"],
     ends: Int[np.ndarray, " place"],
 ) -> OwnTokens:
-    """The tokens of a pair's parts of one's own: those whose first character, white space aside, is
+    """The tokens of a pair's own parts: those whose first character, white space aside, is
     in them.
 
     Args:
@@ -365,7 +365,7 @@ class EncodedBatch:
         input_ids: [pair, token].
         token_type_ids: [pair, token].
         parts: [pair, token] part numbers, ``PADDING`` on padding.
-        own: by name of a part of one's own, [pair, token] whether a token belongs to it.
+        own: by name of an own part, [pair, token] whether a token belongs to it.
     """
 
     pairs: Int[np.ndarray, " pair"]

@@ -8,7 +8,7 @@ A cut's text form, used alike in the API, the command line, files and figures::
     heads  := layer "." head ("," layer "." head)*
     how    := zero | mask | mean | resample | sink
 
-PART is CLS, Q, SEP1, D or SEP2, or a part of one's own, such as TITLE
+PART is CLS, Q, SEP1, D or SEP2, or an own part, such as TITLE
 (:class:`~matchlens.parts.OwnPart`), which is held against the pairs when they are run.
 
 ``X->Y``: X attends to Y. X's tokens are rows of the attention matrix, Y's are columns;
@@ -133,7 +133,7 @@ class Direction:
 
     @property
     def own_parts(self) -> tuple[OwnPart, ...]:
-        """The parts of one's own that the direction names."""
+        """The own parts that the direction names."""
         sides = (*self.left, *(self.right or ()))
         return tuple(part for part in sides if isinstance(part, OwnPart))
 
@@ -232,7 +232,7 @@ class Cut:
 
     @property
     def own_parts(self) -> tuple[OwnPart, ...]:
-        """The parts of one's own that the cut names, each once."""
+        """The own parts that the cut names, each once."""
         named = (part for direction in self.directions for part in direction.own_parts)
         return tuple(dict.fromkeys(named))
 

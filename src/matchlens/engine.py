@@ -63,7 +63,7 @@ class Run:
         taken: what each control of the plan took in all layers and heads, as
             :data:`matchlens.models.random_edges.TAKEN` names it.
         counts: token rows that were computed.
-        own: by name of a part of one's own, the number of pairs that have a token of it.
+        own: by name of an own part, the number of pairs that have a token of it.
     """
 
     scores: Scores

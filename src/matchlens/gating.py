@@ -196,11 +196,11 @@ def stream_slopes(
 
     Args:
         model: a loaded reranker whose gates have been checked.
-        keep: takes places of pairs and their derivatives, as in :class:`Slopes`; parts of one's own
+        keep: takes places of pairs and their derivatives, as in :class:`Slopes`; own parts
             stand behind the six others, which lack their tokens.
         tables: the gates; all at 1 where None.
         cuts: see :func:`walk_gated`.
-        own: the parts of one's own that have gates.
+        own: the own parts that have gates.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)

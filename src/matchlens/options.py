@@ -27,7 +27,7 @@ from matchlens.settings import (
 )
 
 PARTS_HELP = (
-    "Parts of one's own, by characters: JSON such as "
+    "Own parts, by characters: JSON such as "
     '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}; explain numbers the passages from 0.'
 )
 

@@ -59,7 +59,7 @@ class Part(IntEnum):
 PADDING = 6
 """Label of padding, which is in no part; one past the last part, so that labels index tables."""
 LABELS = PADDING + 1
-"""Number of labels without parts of one's own, whose labels follow."""
+"""Number of labels without own parts, whose labels follow."""
 
 OWN_NAME = re.compile("[A-Z][A-Z0-9_]{1,39}")
 RESERVED = ("SEP", "ALL", "OTHER", "PAD", "PADDING")
@@ -88,7 +88,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class OwnPart:
-    """A part of one's own: characters of the query or of the passage, such as a title.
+    """An own part: characters of the query or of the passage, such as a title.
 
     Its tokens stay tokens of Q or D. A token belongs to the part that holds its first character
     that is no white space.
@@ -110,7 +110,7 @@ class OwnPart:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not is_own_name(self.name):
             raise InputError(
-                f"{str(self.name)[:60]!r} cannot name a part of one's own; expected 2 to 40 "
+                f"{str(self.name)[:60]!r} cannot name an own part; expected 2 to 40 "
                 "capital letters, digits or '_', a letter first, and no name that is taken: "
                 f"{PART_NAMES}, {', '.join(RESERVED)}: write TITLE, for example"
             )
@@ -125,7 +125,7 @@ class OwnPart:
 
 
 class PartSpan(NamedTuple):
-    """Characters of a pair's query or passage that belong to a part of one's own.
+    """Characters of a pair's query or passage that belong to an own part.
 
     Args:
         name: of the part.
@@ -144,7 +144,7 @@ AnyPart = Part | OwnPart
 
 
 def is_own_name(word: str) -> bool:
-    """Whether a word may name a part of one's own.
+    """Whether a word may name an own part.
 
     >>> is_own_name("TITLE"), is_own_name("SEP1"), is_own_name("title")
     (True, False, False)

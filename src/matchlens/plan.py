@@ -22,7 +22,7 @@ from matchlens.parts import LABELS, PADDING, AnyPart, OwnPart, Part
 
 HOWS = tuple(How)
 WHOLE: Mapping[Part, int] = {Part.Q: 8, Part.D: 16}
-"""Added to the code of an edge whose row is of a part of one's own, where the cut names the part
+"""Added to the code of an edge whose row is of an own part, where the cut names the part
 that this is of: what ``mean`` and ``resample`` put in is then that whole part's."""
 CONTROLS: Mapping[str, str] = {
     "rows": "the same rows lose as much, elsewhere",
@@ -86,10 +86,10 @@ Condition = Sequence[Cut | Control]
 
 
 def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mapping[str, Condition]:
-    """The conditions, their parts of one's own known to be of the query or of the passage.
+    """The conditions, their own parts known to be of the query or of the passage.
 
     Args:
-        own: the parts of one's own that the pairs have, and what each is of.
+        own: the own parts that the pairs have, and what each is of.
 
     >>> cut = bound({"": [Cut.parse("Q->TITLE")]}, {"TITLE": Part.D})[""][0]
     >>> cut.own_parts[0].of
@@ -128,7 +128,7 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
 
 
 def own_parts(conditions: Mapping[str, Condition]) -> tuple[OwnPart, ...]:
-    """The parts of one's own that cuts name, in the order of their labels.
+    """The own parts that cuts name, in the order of their labels.
 
     >>> [str(part) for part in own_parts({"": [Cut.parse("Q->TITLE+BODY->Q")]})]
     ['BODY', 'TITLE']
@@ -267,7 +267,7 @@ class Plan:
     controls: tuple[str, ...] = ()
     """Those of the conditions that are controls."""
     own: tuple[OwnPart, ...] = ()
-    """Parts of one's own that the conditions name, in the order of their labels."""
+    """Own parts that the conditions name, in the order of their labels."""
 
     @classmethod
     def build(
@@ -385,7 +385,7 @@ def _reads_nothing(cut: LayerCut, parts: Collection[Part], own: Sequence[OwnPart
 
 
 def _labels(part: AnyPart, own: Sequence[OwnPart]) -> list[int]:
-    """The labels of a part's tokens: its own, and those of the parts of one's own in it."""
+    """The labels of a part's tokens: its own, and those of the own parts in it."""
     if isinstance(part, OwnPart):
         return [LABELS + own.index(part)]
     return [int(part), *(LABELS + at for at, one in enumerate(own) if one.of is part)]

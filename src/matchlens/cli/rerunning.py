@@ -142,7 +142,10 @@ def _allow(folder: Path, commands: Sequence[Recorded], yes: bool) -> None:
     lines += ["and reach:", *(f"  {visible(place)}" for place in reached)]
     say("\n".join(lines), quiet=False)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError("nobody is there to be asked, so nothing was run: add --yes to run it")
+        raise InputError(
+            "rerun asks before it runs, and this is no terminal; nothing was run: "
+            "add --yes to run it"
+        )
     if not typer.confirm("run it?", err=True):
         raise InputError("nothing was run: answer y to run it")
 

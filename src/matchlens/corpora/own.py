@@ -1,4 +1,4 @@
-"""Parts of one's own: which characters of queries and passages belong to them."""
+"""Own parts: which characters of queries and passages belong to them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
 
 
 def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
-    """The parts of one's own that pairs have, by name, and what each is a part of.
+    """The own parts that pairs have, by name, and what each is a part of.
 
     >>> from matchlens.corpora import Pair
     >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("TITLE", "D", 0, 3),))])
@@ -44,14 +44,14 @@ def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
 
 
 def named_parts(pairs: Iterable[Pair]) -> tuple[OwnPart, ...]:
-    """The parts of one's own that pairs have, by name."""
+    """The own parts that pairs have, by name."""
     return tuple(OwnPart(name, of) for name, of in own_parts(pairs).items())
 
 
 def labelled(
     pairs: Sequence[Pair], parts: Mapping[str, Spans | Sequence[Any]], of: str
 ) -> tuple[Pair, ...]:
-    """The pairs with more parts of one's own; see :meth:`PairSet.with_parts`.
+    """The pairs with more own parts; see :meth:`PairSet.with_parts`.
 
     Args:
         pairs: queries with passages.
@@ -94,7 +94,7 @@ def labelled(
 
 
 def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
-    """The spans of parts of one's own that hold characters, in order; overlapping ones refused."""
+    """The spans of own parts that hold characters, in order; overlapping ones refused."""
     whose = f"pair of query {shown(pair.qid)} and passage {shown(pair.docid)}"
     spans = []
     for part in pair.parts:
@@ -180,7 +180,7 @@ def field_spans(
 
 
 def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Read parts of one's own from a file.
+    """Read own parts from a file.
 
     Args:
         path: a JSON file: name -> ``of`` ("D" or "Q") and ``spans``, which has for ids of passages

@@ -49,7 +49,7 @@ class Pair:
         judged: False for an easy negative and for the grade 0 of an unjudged passage (of a run).
         kind: how the passage matches, where the collection says so (the demo collection does).
         collection: name of the collection that the query belongs to; qids are unique inside one.
-        parts: characters of parts of one's own, as :meth:`PairSet.with_parts` makes them.
+        parts: characters of own parts, as :meth:`PairSet.with_parts` makes them.
 
     Raises:
         InputError: two such parts overlap, or characters are not in the text.
@@ -170,7 +170,7 @@ class PairSet:
     def with_parts(
         self, parts: Mapping[str, Callable | Sequence[Sequence[tuple[int, int]]]], of: str = "D"
     ) -> PairSet:
-        """The same pairs with parts of one's own: characters of their passages or their queries.
+        """The same pairs with own parts: characters of their passages or their queries.
 
         Such a part stands in cuts and directions: ``Q->TITLE``. Its tokens stay tokens of D (or Q).
         A token belongs to the part that holds its first character, white space aside; tokens beyond

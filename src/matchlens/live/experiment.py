@@ -30,7 +30,7 @@ class Experiment:
         query: the query's text.
         passages: the passages' texts, A first.
         cuts: the cuts that hold together.
-        parts: for each passage its parts of one's own and the query's, where they are known.
+        parts: for each passage its own parts and the query's, where they are known.
     """
 
     model: int
@@ -76,7 +76,7 @@ class Experiment:
 
 
 class KnownParts:
-    """The parts of one's own that the texts of a collection have."""
+    """The own parts that the texts of a collection have."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self.own = named_parts(pairs)

@@ -287,7 +287,7 @@ class Microscope:
         for cut in cuts:
             _check(cut, model)
         condition = tuple(sorted(map(str, cuts)))
-        # `mean` puts in a mean over all passages, and a passage may lack a part of one's own: both
+        # `mean` puts in a mean over all passages, and a passage may lack an own part: both
         # need all passages in one run.
         together = experiment.passages if any(cut.how is How.MEAN for cut in cuts) else ()
         keys = [
@@ -449,7 +449,7 @@ def _check(cut: Cut, model: Reranker) -> None:
 
 
 def rows_of(parts: Sequence[Part], own: Sequence[OwnPart] = ()) -> list[str]:
-    """The directions between the parts of a model's input and parts of one's own.
+    """The directions between the parts of a model's input and own parts.
 
     A prompt's words are in ``All`` alone.
 

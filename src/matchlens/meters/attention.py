@@ -76,7 +76,7 @@ class AttentionMeter(Meter):
         names: which of :data:`NAMES` and :data:`COMPANIONS`.
         arrays: where each is kept, by name; :func:`shape_of` gives a pair's shape.
         reading: the words, where ``same_stem``, ``kinds`` or ``surface`` is measured.
-        own: names of parts of one's own, which stand behind the five others on both axes.
+        own: names of own parts, which stand behind the five others on both axes.
 
     Source: science 4; Kobayashi et al. 2020 (norms).
     """

@@ -309,7 +309,7 @@ def part_terms(
 
     The term of row i and columns Y is ``sum_{j in Y} a_ij v_j``; it is linear in Y, so that the
     term of several labels is the sum of theirs. Zero where a part is absent. A column has one
-    label, whereas a row of a part of one's own is also one of Q or D, whose mean is over all rows.
+    label, whereas a row of an own part is also one of Q or D, whose mean is over all rows.
     """
     real = [label for label in range(layout.size) if label != PADDING]
     columns = torch.nn.functional.one_hot(layout.parts, layout.size)[..., real].to(weights.dtype)

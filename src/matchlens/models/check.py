@@ -78,7 +78,7 @@ def reversed_order(checks: Checks, negated: bool, labels: Mapping[object, object
     turn = (
         "leave out negate=True (--negate)"
         if negated
-        else "give negate=True (--negate), which turns the score round"
+        else "give negate=True (--negate), which negates the score"
     )
     return (
         f"the relevant one of two passages scores lower in all {len(ASKED)} built-in pairs, so the "

@@ -189,18 +189,18 @@ def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") 
 
 
 def unsure_texts(reranker: Reranker) -> Iterator[str]:
-    """What to say where nothing in the folder tells which words stand around the texts."""
+    """Warn where nothing in the folder says which text belongs around query and passage."""
     source = str(reranker.identity.get("prompt_from", ""))
     if source.endswith(BY_TYPE):
         known = source.removesuffix(BY_TYPE).removeprefix("shipped, of ")
         yield (
-            f"nothing in its files says how it is asked; it is asked in the prompt of {known}: if "
-            "it was trained in another, give that (--prompt)"
+            f"its files name no prompt; matchlens takes the prompt of {known}: if the model was "
+            "trained with another one, give that (--prompt)"
         )
     model = prefixed(reranker.family.module.config.model_type, reranker.name)
     if reranker.prompt is None and model is not None:
         query, passage = model.prefixes
         yield (
-            f"its makers put {query!r} before each query and {passage!r} before each passage, its "
-            f"title first: give --query-prefix {query!r} and --passage-prefix {passage!r}"
+            f"its authors put {query!r} before each query and {passage!r} before each passage, "
+            f"the title first: give --query-prefix {query!r} and --passage-prefix {passage!r}"
         )

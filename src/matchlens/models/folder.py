@@ -285,8 +285,8 @@ class ModelFolder(ModelFacts):
         if self.serving.embeds and not self.classifies:
             raise InputError(
                 f"model {self.name!r} makes embeddings: modules.json pools the states of each text "
-                "by itself, so that nothing was trained to answer a prompt; expected a reranker, "
-                "or the prompt in which it is asked (--prompt FILE)"
+                "separately, so that the model was not trained to answer a prompt; expected a "
+                "reranker, or the prompt that it answers (--prompt FILE)"
             )
         if self.serving.chat and FAMILIES[self.model_type].asked:
             from matchlens.models.load import template_of
@@ -540,11 +540,11 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
 
 
 def no_prompt(model: ModelFacts) -> InputError:
-    """The error of a causal model of which nothing says how it is asked."""
+    """The error of a causal model without a known prompt."""
     return InputError(
-        f"model {model.name!r} is a causal model of type {model.model_type!r}, and nothing in its "
-        "files says in which prompt it is asked and which word's logit is the score; give the "
-        "prompt that it was trained in (--prompt FILE, with pieces and yes)"
+        f"model {model.name!r} is a causal model of type {model.model_type!r}, and its files "
+        "do not say which prompt it answers and which word's logit is the score; give the prompt "
+        "that it was trained with (--prompt FILE, with pieces and yes)"
     )
 
 

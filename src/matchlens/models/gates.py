@@ -72,7 +72,7 @@ def by_parts(
 ) -> Float[Tensor, "batch head row_part column_part"]:
     """Derivatives by the gates of token pairs, summed to those by head and direction.
 
-    Parts of one's own stand behind the six others, which lack their tokens: see :func:`united`.
+    Own parts stand behind the six others, which lack their tokens: see :func:`united`.
 
     Args:
         slopes: what :class:`Gate` collects.

@@ -116,7 +116,7 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
 def no_labels(name: str) -> InputError:
     """The error of a label that is named for a model that is asked in words."""
     return InputError(
-        f"model {name!r} has no labels: its score comes of the words that its prompt asks for; "
+        f"model {name!r} has no labels: its score is the logit of its prompt's answers; "
         "leave the label out (--label)"
     )
 

@@ -156,10 +156,10 @@ class PartLayout:
     """The parts of a batch, and part tables spread over its token pairs.
 
     Args:
-        parts: [pair, token] part numbers, ``PADDING`` where there is no token; tokens of parts of
-            one's own have labels of their own, from ``LABELS`` on.
+        parts: [pair, token] part numbers, ``PADDING`` where there is no token; tokens of own
+            parts have their own labels, from ``LABELS`` on.
         base: the same without such labels; ``parts`` itself where None.
-        own: the parts of one's own, in the order of their labels.
+        own: the own parts, in the order of their labels.
     """
 
     parts: Int[Tensor, "pair token"]
@@ -171,7 +171,7 @@ class PartLayout:
 
     @classmethod
     def of(cls, batch: EncodedBatch, own: Sequence[OwnPart] = ()) -> PartLayout:
-        """The layout of a batch in which these parts of one's own have labels."""
+        """The layout of a batch in which these own parts have labels."""
         if not own:
             return cls(batch.parts)
         labels = batch.parts.clone()
@@ -198,7 +198,7 @@ class PartLayout:
     def members(self, rows: slice | None, dtype: torch.dtype) -> Tensor:
         """[pair, row, label] 1 where a row is of a part, 0 for padding.
 
-        A token of a part of one's own is of that part and of Q or D.
+        A token of an own part is of that part and of Q or D.
         """
         one_hot = torch.nn.functional.one_hot
         labels = one_hot(self.row_parts(rows), self.size)

@@ -129,7 +129,7 @@ class Stretch:
 
     Args:
         text: as it stands in the query or the passage, or as the tokenizer writes it.
-        own: name of the part of one's own that it belongs to; empty where there is none.
+        own: name of the own part that it belongs to; empty where there is none.
     """
 
     part: int
@@ -143,7 +143,7 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
     """The whole words of a pair in reading order, with what stands between them; every token once.
 
     Tokens outside query and passage are one stretch a part, and so are tokens that share a
-    character, such as the bytes of an emoji. A word is split where a part of one's own ends in it.
+    character, such as the bytes of an emoji. A word is split where an own part ends in it.
 
     >>> import matchlens
     >>> pair = Pair("q", "d", "the tokenizers", "a tokenizer!", 0)

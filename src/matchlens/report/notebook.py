@@ -72,7 +72,7 @@ def pairs_html(pairs: PairSet) -> str:
     own = own_parts(pairs)
     if own:
         listed = ", ".join(f"{name} (of {part})" for name, part in own.items())
-        pieces.append(tag("p", html.line(f"Parts of one's own: {listed}", 300)))
+        pieces.append(tag("p", html.line(f"Own parts: {listed}", 300)))
     notes = [tag("li", html.line(f"{note}.")) for note in pairs.notes[:MOST]]
     pieces += [tag("ul", *notes)] if notes else []
     columns = columns_of("qid docid grade query=text passage=text", qid="qid")

@@ -51,11 +51,11 @@ class Share:
 
     @property
     def own(self) -> list[str]:
-        """The parts of one's own that have a word, by name."""
+        """The own parts that have a word, by name."""
         return sorted({word.own for word in self.words} - {""})
 
     def by_direction(self) -> Float[np.ndarray, "layer head row_part column_part"]:
-        """Contributions by layer, head and direction; parts of one's own behind the others."""
+        """Contributions by layer, head and direction; own parts behind the others."""
         words = np.array([word.own for word in self.words], dtype=object)
         inside = [(words == name).astype(np.float64)[:, None] for name in self.own]
         one_hot = np.hstack([np.eye(len(Part))[self.parts], *inside])
@@ -136,7 +136,7 @@ def _units(number: int, share: Share) -> pd.DataFrame:
         (f"{own}direction", d, None, None, d, table[:, :, x, y].sum())
         for own, d, x, y in directions
     ]
-    whole = table[:, :, : len(Part), : len(Part)]  # parts of one's own are within these
+    whole = table[:, :, : len(Part), : len(Part)]  # own parts are within these
     rows += [("layer", str(at), at, None, None, whole[at].sum()) for at in range(layers)]
     for layer in range(layers):
         for head in range(heads):

@@ -58,7 +58,7 @@ def explain(
             :func:`matchlens.load` takes.
         query: the query's text.
         passages: two or more passages, as texts, as (passage id, text) or as pairs of the query,
-            whose parts of one's own get their share as well.
+            whose own parts get their share as well.
         compare: the numbers of the passages A and B, from 0.
         points: least number of points of the integral; it doubles, to 256 at most, until the
             contributions miss less than 2% of the margin.

@@ -90,7 +90,7 @@ def screen(
         (screen and exact cuts over all pairs and within queries), ``check`` (a row for each gate
         that was cut), ``selected`` (gates chosen on one half of the queries, seen on the other)
         and ``queries`` (the measure under the exact cuts); and the array ``slopes`` [pair, layer,
-        head, row part, column part], derivatives of the score by the gates. Parts of one's own are
+        head, row part, column part], derivatives of the score by the gates. Own parts are
         screened as well: their gates are in those of Q or D.
 
     Raises:
@@ -183,7 +183,7 @@ class Screened:
 
     Args:
         pairs: what was screened.
-        parts: row and column parts of the gates; those of one's own, which are in Q or D, last.
+        parts: row and column parts of the gates; own parts, which are in Q or D, last.
         names: layer, head and direction of each gate, in the order of the array's axes.
         scores: untouched, logits.
         slopes: [pair, layer, head, row part, column part].

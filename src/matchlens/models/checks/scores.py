@@ -94,8 +94,8 @@ def labels_differ(declared: int, returned: int) -> str:
     """
     return (
         f"its config declares {declared} label{'s' * (declared != 1)} and it returns {returned} "
-        f"logit{'s' * (returned != 1)} a pair, so that nobody knows which is relevance (write the "
-        "right id2label or num_labels into config.json, or save the head that the model was "
+        f"logit{'s' * (returned != 1)} a pair, so that relevance is not known (write the right "
+        "id2label or num_labels into config.json, or save the head that the model was "
         "trained with)"
     )
 
