@@ -255,7 +255,7 @@ def test_the_chosen_label_is_the_score(names, problem, label, expected, text, tm
             assert np.ptp(got["Q->D"]) > 0
             told = f"-({text})" if negate else text
             assert model.identity["relevance"] == told
-        assert find(folder).labelled(label, negate=negate).scored(None, negate) == told
+        assert find(folder).labelled(label, negate=negate).relevance(negate) == told
 
 
 def plainly(first: str, second: str) -> dict[str, object]:
