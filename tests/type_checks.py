@@ -36,6 +36,7 @@ def install() -> None:
 
 
 def _sparing(target: Callable, check: Callable) -> Callable:
+    """The function, of whose calls some are checked; of a class, its dataclass ``__init__``."""
     if inspect.isclass(target):
         wrapped = getattr(target.__init__, "__globals__", {}).get("__name__") == __name__
         if dataclasses.is_dataclass(target) and not wrapped:
@@ -51,9 +52,8 @@ def _sparing(target: Callable, check: Callable) -> Callable:
         counter[code] += 1
         if counter[code] not in CHECKED_CALLS:
             return target(*args, **kwargs)
-        checked = checked or check(
-            target
-        )  # at the first call: most functions of a module have none
+        # Not before the first call: a test calls few of a module's functions, and wrapping takes long.
+        checked = checked or check(target)
         return checked(*args, **kwargs)
 
     return function
