@@ -52,7 +52,7 @@ def _sparing(target: Callable, check: Callable) -> Callable:
         counter[code] += 1
         if counter[code] not in CHECKED_CALLS:
             return target(*args, **kwargs)
-        # Not before the first call: a test calls few of a module's functions, and wrapping takes long.
+        # At the first call, since a test calls few functions of a module and wrapping takes long.
         checked = checked or check(target)
         return checked(*args, **kwargs)
 
