@@ -276,6 +276,32 @@ def test_what_the_machine_refuses_is_one_line(error, says, words, tmp_path, monk
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", ["pass", "raise RuntimeError('Error calling __set_name__')"])
+def test_an_interruption_of_an_import_ends_the_command(number, end):
+    """Python swallows the exception in callbacks, and turns it into another in class bodies."""
+    script = f"""
+import os, sys, time
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "matchlens.cli":
+            try:
+                os.kill(os.getpid(), {int(number)})
+                time.sleep(1)
+            except BaseException:
+                {end}
+sys.meta_path.insert(0, Interrupts())
+sys.argv[1:] = ["--version"]
+from matchlens.__main__ import run
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "matchlens: stopped before the end; nothing half-written was left\n"
+
+
 def test_an_exception_that_a_library_makes_of_ctrl_c_is_an_interruption(
     words, tmp_path, monkeypatch
 ):

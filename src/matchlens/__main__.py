@@ -2,17 +2,15 @@
 
 import sys
 
-from matchlens.signals import listen
+from matchlens import signals
 
 
 def run() -> None:
-    """Run the command line and exit with its status; a Ctrl-C is heard from here on."""
-    listen()
-    try:
-        from matchlens.cli import main
-    except KeyboardInterrupt:
-        print("matchlens: stopped before the end; nothing half-written was left", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+    """Run the command line and exit with its status."""
+    signals.listen(signals.end)
+    from matchlens.cli import main
+
+    signals.listen()
     sys.exit(main())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,28 +11,46 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+STOPPED = 130
+"""The exit status of an interrupted command, as a shell has it."""
+NOTHING_LEFT = "stopped before the end; nothing half-written was left"
+
 _heard: list[int] = []
-
-
-def listen() -> None:
-    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt, unless the caller ignores them (nohup)."""
-    _heard.clear()
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _hear)
-
-
-def heard() -> bool:
-    """Whether one has come.
-
-    A library may turn the exception into one of its own, so the exception alone does not tell.
-    """
-    return bool(_heard)
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
     _heard.append(number)
     raise KeyboardInterrupt
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """End the process at once.
+
+    For the time of an import: there, Python and libraries swallow a KeyboardInterrupt or turn it
+    into an exception of another class, and nothing is written yet.
+    """
+    os.write(2, f"matchlens: {NOTHING_LEFT}\n".encode())
+    os._exit(STOPPED)
+
+
+def listen(handler: Callable[[int, FrameType | None], None] = _hear) -> None:
+    """Handle Ctrl-C and SIGTERM, unless the caller ignores them (nohup).
+
+    Args:
+        handler: called for either; raises KeyboardInterrupt where not given.
+    """
+    _heard.clear()
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def heard() -> bool:
+    """Whether one has come.
+
+    A library may swallow the exception, or turn it into one of its own: that alone does not tell.
+    """
+    return bool(_heard)
 
 
 class Cancelled(Exception):  # noqa: N818 - it is no error

@@ -24,8 +24,6 @@ from matchlens.errors import (
 )
 from matchlens.settings import Settings
 
-STOPPED = 130
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status.
@@ -48,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if status is None:
             raise
         return status
-    return _say_stopped() if status == STOPPED else status  # typer's own answer to Ctrl-C
+    return _say_stopped() if status == signals.STOPPED else status  # typer's own answer to Ctrl-C
 
 
 def _run(parsed: Any) -> int:
@@ -89,9 +87,9 @@ def _line_of(error: Exception, words: Sequence[str]) -> str | None:
     return str(error) if isinstance(error, InputError) else None
 
 
-def _say_stopped(how: str = "stopped before the end; nothing half-written was left") -> int:
+def _say_stopped(how: str = signals.NOTHING_LEFT) -> int:
     print(f"matchlens: {how}", file=sys.stderr)  # noqa: T201
-    return STOPPED
+    return signals.STOPPED
 
 
 def _command(words: Sequence[str]) -> str:
@@ -116,9 +114,3 @@ def _warn(
 def _complain(line: str) -> int:
     print(f"matchlens: {one_line(line)}", file=sys.stderr)  # noqa: T201
     return 2
-
-
-def run() -> None:
-    """Run and exit with the status."""
-    signals.listen()
-    sys.exit(main())
