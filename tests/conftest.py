@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import type_checks
@@ -23,6 +25,20 @@ torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much
 
 os.environ["COLUMNS"] = "100"
 
+# The same examples each time, and no limit of time, which a busy machine exceeds: `make fuzz` draws
+# others.
+hypothesis.settings.register_profile(
+    "matchlens",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("matchlens")
+
 
 COSTLY = (
     *("remedies", "attention_study", "families", "fuzz_models", "negative_controls", "real"),
@@ -36,6 +52,10 @@ COSTLY = (
 def pytest_collection_modifyitems(items) -> None:
     places = {f"test_{name}": place for place, name in enumerate(COSTLY)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # libraries and tests stay to the end: no collection need look at them again
 
 
 def pytest_runtest_setup() -> None:

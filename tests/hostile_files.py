@@ -36,7 +36,7 @@ def bounded(examples: int) -> settings:
     Args:
         examples: in the default suite.
     """
-    return settings(max_examples=examples, deadline=None, derandomize=SECONDS == 0, database=None)
+    return settings(max_examples=examples, derandomize=SECONDS == 0)
 
 
 def mutated(sound: bytes) -> st.SearchStrategy[bytes]:

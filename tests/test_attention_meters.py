@@ -153,7 +153,7 @@ def test_pair_arrays_are_plain_npy_and_read_in_blocks(tmp_path, monkeypatch):
 floats = st.floats(-10, 10, width=32) | st.just(float("nan"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(drawn_arrays(np.float64, (9, 2), elements=floats), st.permutations(range(9)))
 def test_moments_and_histograms_merge_in_any_order(values, order):
     edges = np.linspace(-10, 10, 6)

@@ -48,7 +48,7 @@ class Largest(TorchDispatchMode):
 
 
 @given(shapes)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_algebra_is_that_of_the_dense_matrix(shape):
     qk = reference.random_qk(**shape)
     found = circuits.triplets(qk, vectors=True)
@@ -69,7 +69,7 @@ def test_the_algebra_is_that_of_the_dense_matrix(shape):
 
 
 @given(shapes)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_alignment_is_the_sum_over_triplets_and_its_variants_are_parts_of_it(shape):
     qk = reference.random_qk(**shape)
     found = circuits.triplets(qk)
@@ -86,7 +86,7 @@ def test_alignment_is_the_sum_over_triplets_and_its_variants_are_parts_of_it(sha
 
 
 @given(shapes)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_swapping_query_and_key_transposes_the_matrix(shape):
     qk = reference.random_qk(**shape)
     swapped = QK.of(qk.key, qk.query, qk.key_bias, qk.query_bias)

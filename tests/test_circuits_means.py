@@ -79,7 +79,7 @@ def test_the_document_may_have_its_separator_and_queries_may_be_chosen():
 
 
 @given(st.permutations(range(13)), st.integers(0, 13))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_order_batches_and_merging_do_not_matter(order, cut):
     meter, rows = observed(1)
     shuffled = [rows[number] for number in order]

@@ -66,7 +66,7 @@ def test_the_terms_of_the_reference_are_the_logit():
 
 
 @given(st.integers(0, 1000), st.permutations(range(4)), st.integers(0, 4))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_shares_sum_to_one_and_merge_in_any_order(seed, order, cut):
     weights, q, d = setting(seed=seed)
     batches = [reference.batch(seed=seed + n) for n in range(4)]

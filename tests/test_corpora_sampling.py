@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from corpora_files import Memory
@@ -43,7 +43,6 @@ JUDGED = st.dictionaries(
 SEEDS = st.integers(-3, 2**70)
 
 
-@settings(deadline=None)
 @given(judged=JUDGED, seed=SEEDS, cap=st.integers(1, 5), same=st.integers(1, 50))
 def test_a_sample_is_bounded_distinct_judged_and_exhausts_small_grades(judged, seed, cap, same):
     texts = {f"d{number}": f" text  {number % same}\n" for number in range(61)}
@@ -66,7 +65,6 @@ def test_a_sample_is_bounded_distinct_judged_and_exhausts_small_grades(judged, s
         )
 
 
-@settings(deadline=None)
 @given(judged=JUDGED, seed=SEEDS, data=st.data())
 def test_a_sample_does_not_hang_on_order_other_queries_or_the_name(judged, seed, data):
     first = by_query(choose(memory(judged), per_grade=2, seed=seed))
@@ -86,7 +84,6 @@ def replace_name(collection: Memory, name: str) -> Memory:
     return collection
 
 
-@settings(deadline=None)
 @given(judged=JUDGED, seed=SEEDS, cap=st.integers(1, 6))
 def test_a_larger_cap_contains_a_smaller_one(judged, seed, cap):
     small = choose(memory(judged), per_grade=cap, seed=seed)
@@ -179,7 +176,6 @@ def test_every_topic_is_counted_once():
     assert choose(collection, depth=1, ideal="full").counts["queries"] == 2
 
 
-@settings(deadline=None)
 @given(judged=JUDGED, seed=SEEDS, n=st.integers(1, 5), data=st.data())
 def test_queries_are_drawn_stably_and_stay_in_order(judged, seed, n, data):
     few = choose(memory(judged), seed=seed, queries=n)

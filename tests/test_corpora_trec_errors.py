@@ -287,7 +287,7 @@ CONTENT = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     content=CONTENT,
     name=st.sampled_from(["t.tsv", "qrels", "r.run", "p.jsonl", "p.tsv"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 import matchlens
 import reference
@@ -114,7 +114,7 @@ def test_table1_equals_the_reference(tiny, tiny_pairs, how):
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8)
 @given(a=any_cuts, b=any_cuts)
 def test_any_two_cuts_together_equal_the_reference(tiny, tiny_pairs, a, b):
     few = [tiny_pairs[3], tiny_pairs[7], tiny_pairs[11]]  # of one query

@@ -208,13 +208,13 @@ def curve_tables(draw):
 
 
 @given(curve_tables(), st.floats(0, 1), st.sampled_from(sorted(KINDS)), words, words, widths)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_curves_can_be_read(table, random, kind, measure, title, width):
     check(curves(table, random=random, kind=kind, measure=measure, title=title, width=width))
 
 
 @given(st.integers(1, 24), st.integers(1, 16), st.integers(0, 999), words, words, widths)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_head_map_can_be_read(layers, number, seed, measure, title, width):
     table = head_table(layers, number, seed)
     check(figures.head_map(table, measure=measure, title=title, width=width))
@@ -226,7 +226,7 @@ def test_any_head_map_can_be_read(layers, number, seed, measure, title, width):
     words,
     widths,
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_comparison_can_be_read(cuts, values, title, width):
     table = how_table(cuts, HOWS[:3])
     table["diff"] = values[: len(table)]

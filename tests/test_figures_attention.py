@@ -124,14 +124,14 @@ def test_profiles_can_be_read(table, how):
 
 
 @given(st.integers(1, 16), st.integers(1, 12), seeds, powers, words, widths)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_scatter_can_be_read(layers, heads, seed, power, said, width):
     table = scatter_table(layers, heads, seed, 10.0**power)
     check(scatter(table, **COLOUR, x_words=said, y_words=said, title=said, width=width))
 
 
 @given(st.integers(1, 24), st.integers(1, 9), seeds, powers, words, widths)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_any_profile_can_be_read(layers, series, seed, power, said, width):
     names = [f"{said} {i}" for i in range(series)]
     table = profile_table(layers, names, ("a", "b"), seed, 10.0**power)

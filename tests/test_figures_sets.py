@@ -111,21 +111,21 @@ def test_figures_of_chosen_heads_can_be_read(draw, table, how):
 
 
 @given(st.integers(1, 6), seeds, powers, words, widths)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_any_distributions_can_be_read(panels, seed, power, said, width):
     table = bins_table(panels, seed, 10.0**power)
     check(distributions(table, quantity=said, title=said, width=width))
 
 
 @given(st.integers(1, 12), seeds, powers, words, widths)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_any_sets_can_be_read(number, seed, power, said, width):
     table = set_table(number, 5, seed, 10.0**power, name=f"{said} {{}}")
     check(sets(table, title=said, width=width))
 
 
 @given(st.integers(1, 20), st.integers(1, 8), seeds, words, widths)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_any_shares_can_be_read(bars, terms, seed, said, width):
     table = share_table(bars, [f"{said} {i}" for i in range(terms)], seed)
     check(figures.shares(table, words=said, title=said, width=width))

@@ -17,7 +17,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as library_logging
@@ -338,7 +338,7 @@ def test_separators_in_a_text_are_text(tiny):
     assert (found[Part.CLS], found[Part.SEP1], found[Part.SEP2]) == ("[CLS]", "[SEP]", "[SEP]")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(5, 30))
 def test_no_token_is_lost_but_by_the_limit(tiny, q, d, limit):
     encoded = encode(tiny.tokenizer, [one("cat " * q, "dog " * d)], limit)

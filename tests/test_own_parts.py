@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attention_reference
@@ -122,7 +122,7 @@ def _places(labels, name):
     return [place for place, some in enumerate(names) if name in some]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_labelling_reaches_the_tokens_by_their_first_character(tiny, data):
     text = data.draw(st.lists(st.sampled_from(tiny_models.WORDS), min_size=1, max_size=60))

@@ -98,7 +98,7 @@ def untied(draw):
 
 @pytest.mark.parametrize("text", LINEAR + WHOLE)
 @given(case=untied())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_without_ties_the_value_is_that_of_ir_measures(text, case):
     query, scores, in_order = case
     measure = parse_measure(text)
@@ -125,7 +125,7 @@ def test_measures_left_to_perl_agree_to_its_five_decimals(text):
 
 @pytest.mark.parametrize("text", ["RBP", "RBP(p=0.5,rel=1)", "RBP@3", "DCG", "DCG@3"])
 @given(case=untied())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_measures_without_a_library_follow_their_definition(text, case):
     query, scores, in_order = case
     measure = parse_measure(text)
@@ -165,7 +165,7 @@ def tied(draw):
 
 @pytest.mark.parametrize("text", LINEAR)
 @given(case=tied())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_linear_measures_are_exact_means_over_all_orders(text, case):
     query, scores, groups = case
     measure = parse_measure(text)
@@ -373,7 +373,7 @@ def test_a_better_ranking_is_worth_more_than_a_random_one_than_a_worse():
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     measure=st.sampled_from([*LINEAR, *WHOLE, "RBP(rel=1)"]),
     grades=st.lists(st.integers(-1, 3), min_size=1, max_size=5),

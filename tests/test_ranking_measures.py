@@ -10,7 +10,7 @@ from pathlib import Path
 import ir_measures
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import matchlens
@@ -58,7 +58,6 @@ def test_text_becomes_canonical_and_parses_back(text, canonical):
     cutoff=st.integers(1, 1000),
     default=st.integers(1, 4),
 )
-@settings(deadline=None)
 def test_the_canonical_text_means_the_same_under_any_default(name, rel, cutoff, default):
     graded = name in ("nDCG", "ERR", "DCG")
     inside = f"(rel={rel})" if rel is not None and not graded else ""

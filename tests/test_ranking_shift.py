@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matchlens.errors import InputError
@@ -27,7 +27,6 @@ def two_scorings(draw, most=10):
 
 
 @given(two_scorings())
-@settings(deadline=None)
 def test_tau_is_that_of_scipy_on_group_ranks(pair):
     a, b = pair
     jitter = np.random.default_rng(0).uniform(0, 4e-6, len(a))
@@ -47,7 +46,6 @@ def test_tau_of_many_candidates_is_summed_in_blocks(monkeypatch):
 
 
 @given(two_scorings(most=6), st.integers(1, 7))
-@settings(deadline=None)
 def test_overlap_is_the_mean_over_all_orders_of_both(pair, k):
     def chances(scores):
         """Share of the orders, ties broken every way, in which each candidate is in the top k."""

@@ -80,7 +80,7 @@ def test_stars():
     arrays.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1)),
     st.lists(st.integers(0, 30), max_size=5),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_holm_is_that_of_statsmodels_and_passes_over_nan(p, missing):
     expected = multipletests(p, method="holm")[1]
     assert holm(p) == pytest.approx(expected, rel=1e-12)
@@ -103,7 +103,6 @@ def test_the_corrected_columns_are_corrected_over_the_rows():
         np.float64, st.tuples(st.integers(1, 3), st.integers(1, 7)), elements=st.integers(-4, 4)
     )
 )
-@settings(deadline=None)
 def test_exact_sign_flips_are_a_count_over_all_patterns(whole):
     differences = whole / 10  # sums of tenths: equal in truth, unequal by rounding
     for p, row in zip(sign_flip(differences), whole, strict=True):

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from matchlens.errors import InputError
@@ -64,7 +64,6 @@ def test_wide_groups_are_counted_by_query():
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.integers(1, 4))
-@settings(deadline=None)
 def test_ranks_agree_with_a_plain_reading(levels, tolerance):
     scores = np.array(levels, dtype=np.float64)
     ranked = rank([one([0] * len(levels))], scores, tie_tol=float(tolerance))

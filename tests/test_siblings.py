@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from torch import nn
 from transformers.activations import GELUActivation, NewGELUActivation
 
@@ -119,7 +119,7 @@ def test_rows_that_are_not_worth_it():
     assert not sparse([passage], PartLayout(parts), 0.5)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15)
 @given(first=any_cuts, second=any_cuts)
 def test_any_cuts_beside_the_uncut_one(tiny, tiny_pairs, first, second):
     """With the uncut condition there, rows are laid over it; without it, all are computed."""

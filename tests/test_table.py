@@ -79,7 +79,7 @@ def test_a_lower_number_is_bold_and_its_columns_stay_aligned():
     assert tags[4].get("data-order") == "8010"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=60), st.floats(-1e3, 1e3), st.text(max_size=20))
 def test_whatever_a_cell_holds_stays_inside_it(text, value, label):
     columns = (Column("a", label, kind="text"), Column("b", "b", 3))
