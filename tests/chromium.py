@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -27,6 +28,8 @@ FLAGS = (
     "--disable-extensions",
     "--hide-scrollbars",
 )
+LONG = 180
+"""Seconds that a busy machine may take for what is done at once on a quiet one."""
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
@@ -37,6 +40,14 @@ def found() -> tuple[str, str] | None:
     return (browser, driver) if browser and driver else None
 
 
+def wait(holds: Callable[[], object], what: str = "") -> None:
+    """Wait until something holds; fail where it does not in a long time."""
+    end = time.monotonic() + LONG
+    while not holds():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
 class Chromium:
     """A browser with one window; use it as a context."""
 
@@ -44,16 +55,12 @@ class Chromium:
         programs = found()
         assert programs is not None
         browser, driver = programs
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.base = f"http://127.0.0.1:{port}"
         self.session = ""
         self.process = subprocess.Popen(
-            [driver, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         try:
-            self._wait()
+            self.base = f"http://127.0.0.1:{self._port()}"
             options = {
                 "binary": browser,
                 "args": [*FLAGS, *flags, f"--user-data-dir={profile}"],
@@ -82,14 +89,14 @@ class Chromium:
             with contextlib.suppress(OSError, urllib.error.URLError):
                 self._call("DELETE", self.session)
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.communicate(timeout=LONG)
 
-    def _wait(self) -> None:
-        for _ in range(100):
-            with contextlib.suppress(OSError, urllib.error.URLError):
-                if self._call("GET", "/status")["ready"]:
-                    return
-            time.sleep(0.1)
+    def _port(self) -> int:
+        """The port that the driver has chosen and listens on; it prints little after this line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if match := re.search(r"started successfully on port (\d+)", line):
+                return int(match[1])
         raise RuntimeError("chromedriver did not start")
 
     def _call(self, method: str, path: str, body: object = None):
@@ -98,7 +105,7 @@ class Chromium:
         request.add_header("Content-Type", "application/json")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=60) as answer:
+            with opener.open(request, timeout=LONG) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.load(error)["value"]["message"]) from None
@@ -121,6 +128,10 @@ class Chromium:
     def log(self, kind: str) -> list[dict]:
         """What the browser has logged since it was last asked: ``browser`` or ``performance``."""
         return self.call("/se/log", {"type": kind})
+
+    def until(self, script: str, *arguments: object) -> None:
+        """Wait until an expression holds."""
+        wait(lambda: self.run(f"return {script}", *arguments), script)
 
     def find(self, css: str) -> dict:
         return self.call("/element", {"using": "css selector", "value": css})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -133,14 +132,10 @@ def test_the_search_works_from_a_file_and_nothing_else_is_asked_for(tmp_path):
             "box.dispatchEvent(new Event('input', {bubbles: true}));"
             "box.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true}));"
         )
-        found: list[str] = []
-        for _ in range(60):
-            found = browser.run(
-                "return [...document.querySelectorAll('.md-search-result__link')].map(a => a.href)"
-            )
-            if found:
-                break
-            time.sleep(0.5)
+        browser.until("document.querySelector('.md-search-result__link')")
+        found = browser.run(
+            "return [...document.querySelectorAll('.md-search-result__link')].map(a => a.href)"
+        )
         assert any("science/ranking.html" in link for link in found)
         messages = browser.call("/se/log", {"type": "performance"})
         sent = [json.loads(one["message"])["message"] for one in messages]

@@ -64,7 +64,7 @@ def _fresh(request, pages):
         for event in asked
         if event["method"] == "Network.requestWillBeSent"
     ]
-    assert all(one.startswith(("file:///", "data:,")) for one in addresses), addresses
+    assert all(one.startswith(("file:///", "data:,", "chrome:")) for one in addresses), addresses
     assert not [event for event in asked if event["method"] == "Runtime.exceptionThrown"]
     assert browser.run("return [window.hurt, document.querySelectorAll('img').length]") == [None, 0]
 

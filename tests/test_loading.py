@@ -416,7 +416,7 @@ def test_without_the_demo_extra_the_error_says_how_to_get_it(tmp_path, monkeypat
 def test_several_runs_may_make_the_demo_folder_at_once(tmp_path, monkeypatch):
     """Each makes its own; the first to end wins, and nobody sees a half-made one."""
     monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path))
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=180)
 
     def converts(source, target):
         together.wait()

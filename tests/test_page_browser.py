@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -67,7 +66,9 @@ def _unhurt(request):
         for event in asked
         if event["method"] == "Network.requestWillBeSent"
     ]
-    assert all(one.startswith(("file:///", "blob:", "data:,")) for one in addresses), addresses
+    assert all(one.startswith(("file:///", "blob:", "data:,", "chrome:")) for one in addresses), (
+        addresses
+    )
     assert sum(one.startswith("file:///") for one in addresses) <= 1
     assert browser.run("return [window.hurt, document.querySelectorAll('img, iframe').length]") == [
         None,
@@ -156,8 +157,8 @@ def test_a_pair_is_shaded_by_what_the_chosen_heads_read(browser, folder):
     received = given.Result.load(folder, "looking").array("received")
     for place, cell in ((1, (1, 2)), (len(looks) - 1, (0, 3))):
         browser.run("location.hash = `#pair-${arguments[0]}`", place + 1)
-        browser.run("return new Promise((done) => setTimeout(done, 50))")
         card = f"#pair-{place + 1}"
+        browser.until("document.querySelector(arguments[0]).getClientRects().length", card)
         assert f"pair-{place + 1}" in browser.run(SHOWN, ".card")
         assert len(browser.run(SHOWN, "#pair .scene")) == 1
         head = f"#pair [data-head='{cell[0]}.{cell[1]}']"
@@ -206,10 +207,7 @@ def test_every_table_can_be_downloaded(browser, downloads):
     for name in ("table-1", "pair-cuts", "claims"):
         browser.run("arguments[0].click()", browser.find(f"[data-csv='{name}']"))
         file = downloads / f"{name}.csv"
-        for _ in range(100):
-            if file.exists() and file.stat().st_size:
-                break
-            time.sleep(0.05)
+        chromium.wait(file.exists)
         with file.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
         assert rows[0] == tables[name]["columns"]
@@ -231,10 +229,7 @@ def test_every_chart_can_be_downloaded_as_svg_in_light_colours(browser, download
     browser.run("location.hash = '#figure-1a-up-to'")
     browser.run("document.querySelector('#figure-1a-up-to button.svg').click()")
     file = downloads / "figure-1a-up-to.svg"
-    for _ in range(100):
-        if file.exists() and file.stat().st_size:
-            break
-        time.sleep(0.05)
+    chromium.wait(file.exists)
     root = ElementTree.fromstring(file.read_text("utf-8"))
     assert root.tag.endswith("svg")
     assert "nDCG@10" in "".join(root.itertext())

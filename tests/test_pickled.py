@@ -471,7 +471,7 @@ def test_a_killed_conversion_leaves_nothing_that_is_used(folder, cache, tiny_pai
 
 def test_several_processes_may_convert_at_once(folder, cache):
     torch.save(weights(folder), folder / "pytorch_model.bin")
-    together = threading.Barrier(4, timeout=60)
+    together = threading.Barrier(4, timeout=180)
     real = convert._convert
 
     def wait(*given):

@@ -6,7 +6,6 @@ import functools
 import http.server
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -59,7 +58,7 @@ def browser(window, page):
     window.log("performance")
     window.open("about:blank")
     window.open(page.url)
-    until(window, FOLLOWED)
+    window.until(FOLLOWED)
     yield window
     assert window.log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in window.log("performance")]
@@ -68,21 +67,11 @@ def browser(window, page):
         for event in events
         if event["method"] == "Network.requestWillBeSent"
     ]
-    ours = (f"http://127.0.0.1:{page.port}/", "data:,", "about:", "blob:")
+    ours = (f"http://127.0.0.1:{page.port}/", "data:,", "about:", "blob:", "chrome:")
     assert all(one.startswith(ours) for one in addresses), addresses
     assert not [event for event in events if event["method"] == "Runtime.exceptionThrown"]
     assert window.run("return [window.hurt, document.querySelectorAll('img').length]") == [None, 0]
-    end = time.monotonic() + 30
-    while page.worker.load:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def until(browser, script: str, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not browser.run(f"return {script}"):
-        assert time.monotonic() < end, script
-        time.sleep(0.05)
+    chromium.wait(lambda: not page.worker.load)
 
 
 def press(browser, css: str) -> None:
@@ -121,15 +110,15 @@ def expected(model, browser, cuts) -> np.ndarray:
 def test_a_toggle_moves_the_scores_and_says_so(browser, tiny32):
     np.testing.assert_allclose(numbers(browser), expected(tiny32, browser, []), atol=6e-4)
     press(browser, cell("Q->D", 1))
-    until(browser, f"document.getElementById('text').value && {SCORED}")
+    browser.until(f"document.getElementById('text').value && {SCORED}")
     assert browser.run(TEXT) == "Q->D@1"
     np.testing.assert_allclose(numbers(browser), expected(tiny32, browser, ["Q->D@1"]), atol=6e-4)
     assert browser.run(SAID).startswith("The query no longer reads the passage in layer 1. ")
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
     assert "Under the cuts" in browser.run("return document.getElementById('whynote').textContent")
     press(browser, "#undo")
     assert browser.run(TEXT) == ""
-    until(browser, SCORED)
+    browser.until(SCORED)
     assert browser.run(SAID).startswith("The query reads the passage again in layer 1. ")
     np.testing.assert_allclose(numbers(browser), expected(tiny32, browser, []), atol=6e-4)
     press(browser, "#redo")
@@ -138,22 +127,22 @@ def test_a_toggle_moves_the_scores_and_says_so(browser, tiny32):
     assert browser.run(TEXT) == "Q->D@1~mask"
     press(browser, "#reset")
     assert browser.run(TEXT) == ""
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
 
 
 def test_ranks_are_those_of_the_scores_and_stand_in_their_order(browser):
     press(browser, "#sets button:nth-child(4)")
-    until(browser, f"document.getElementById('text').value && {SCORED}")
+    browser.until(f"document.getElementById('text').value && {SCORED}")
     script = (
         "return [...document.querySelectorAll('.row')].map((one) => "
         "[one.getBoundingClientRect().top, one.querySelector('.place b').textContent])"
     )
-    until(browser, "!document.getAnimations().length")
+    browser.until("!document.getAnimations().length")
     rows, scores = browser.run(script), numbers(browser)
     by_score = sorted(range(len(scores)), key=lambda place: -scores[place])
     assert sorted(range(len(rows)), key=lambda place: rows[place][0]) == by_score
     assert [rows[place][1] for place in by_score] == [str(n) for n in range(1, len(rows) + 1)]
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
 
 
 def test_a_drag_paints_many_cells(browser):
@@ -175,7 +164,7 @@ def test_a_drag_paints_many_cells(browser):
     pointer = {"type": "pointer", "id": "mouse", "actions": actions}
     browser.call("/actions", {"actions": [pointer]})
     assert browser.run(TEXT) == "D->Q"
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
 
 
 def test_it_can_be_used_by_keys_alone(browser):
@@ -195,7 +184,7 @@ def test_it_can_be_used_by_keys_alone(browser):
         "one.querySelectorAll('[tabindex=\"0\"]').length)"
     )
     assert sorted(stops) == [1, 2, 3]  # of each list one
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
 
 
 def test_cuts_can_be_typed_and_what_is_wrong_is_said(browser):
@@ -207,113 +196,112 @@ def test_cuts_can_be_typed_and_what_is_wrong_is_said(browser):
         )
 
     typed("{Q,D}->Q@0:2; CLS->D#1.2")
-    until(browser, "document.querySelectorAll('#matrix [aria-pressed=true]').length === 4")
+    browser.until("document.querySelectorAll('#matrix [aria-pressed=true]').length === 4")
     assert browser.run(TEXT) == "CLS->D#1.2; Q->Q+D->Q@0:2"
     typed("Q>D")
-    until(browser, "!document.getElementById('wrong').hidden")
-    until(browser, SCORED)  # the scores of the cuts before
-    until(browser, FOLLOWED)
+    browser.until("!document.getElementById('wrong').hidden")
+    browser.until(SCORED)  # the scores of the cuts before
+    browser.until(FOLLOWED)
     assert "expected" in browser.run("return document.getElementById('wrong').textContent")
     typed("Q->SEP2~sink")
-    until(browser, "/SEP2/.test(document.getElementById('wrong').textContent)")
-    until(browser, SCORED)
-    until(browser, FOLLOWED)
+    browser.until("/SEP2/.test(document.getElementById('wrong').textContent)")
+    browser.until(SCORED)
+    browser.until(FOLLOWED)
 
 
 def test_an_edited_word_is_compared_with_the_old_text(browser):
     old = texts(browser)[0]
     was = numbers(browser)[0]
     type_into(browser, ".row textarea", f"cold {old}")
-    until(browser, "!document.querySelector('.row .diff').hidden")
-    until(browser, SCORED)
+    browser.until("!document.querySelector('.row .diff').hidden")
+    browser.until(SCORED)
     words = browser.run("return document.querySelector('.row .diff').textContent")
     assert words.startswith("nothing \u2192 cold: score ")
     assert str(abs(round(was, 3))).lstrip("0") in words
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
     press(browser, "#edited")
-    until(browser, "/is the new text/.test(document.getElementById('whynote').textContent)")
+    browser.until("/is the new text/.test(document.getElementById('whynote').textContent)")
     press(browser, ".row .diff button")
-    until(browser, SCORED)
+    browser.until(SCORED)
     assert texts(browser)[0] == old
     assert browser.run("return document.querySelector('.row .diff').hidden")
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
 
 
 def test_why_and_the_smallest_swap(browser, tiny32):
     press(browser, "#why")
-    until(browser, "/Without cuts/.test(document.getElementById('whynote').textContent) && "
+    browser.until("/Without cuts/.test(document.getElementById('whynote').textContent) && "
           "document.querySelectorAll('#view .say').length === 3")  # fmt: skip
     query = browser.run("return document.getElementById('query').value")
     result = matchlens.explain(tiny32, query, texts(browser)[:2])
     press(browser, "#swap")
-    until(browser, "document.getElementById('text').value")
-    until(browser, SCORED)
+    browser.until("document.getElementById('text').value")
+    browser.until(SCORED)
     assert result.options["swapped"]
     ranks = browser.run(
         "return [...document.querySelectorAll('.place b')].map((one) => one.textContent)"
     )
     assert int(ranks[1].rstrip("=")) < int(ranks[0].rstrip("="))
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
 
 
 def test_links_between_words_are_drawn_and_stay_when_the_view_is_renewed(browser):
     press(browser, "#view tr[data-unit='Q->D'] .unit")
     assert browser.run("return document.querySelectorAll('#view svg.links g').length") > 0
     press(browser, cell("SEP1->D", 0))
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
     assert browser.run("return document.querySelectorAll('#view svg.links g').length") > 0
 
 
 def test_a_link_holds_texts_and_cuts(browser, page):
     press(browser, cell("D->Q", 2))
     type_into(browser, "#query", "warm rain")
-    until(browser, "document.querySelector('.row .value')")
+    browser.until("document.querySelector('.row .value')")
     browser.run(
         "Object.defineProperty(navigator, 'clipboard', {value: {writeText: (text) => "
         "{ window.copied = text; return Promise.resolve(); }}})"
     )
     press(browser, "#link")
-    until(browser, "window.copied")
+    browser.until("window.copied")
     link = browser.run("return window.copied")
     before = texts(browser)
     browser.open("about:blank")
     browser.open(link)
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
     assert browser.run(TEXT) == "D->Q@2"
     assert browser.run("return document.getElementById('query').value") == "warm rain"
     assert texts(browser) == before
     browser.open("about:blank")
     browser.open(f"{page.url}#s=bm90aGluZw")
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
     assert "cannot be read" in browser.run(SAID)
 
 
 def test_a_query_of_the_collection_with_hostile_texts(browser):
     press(browser, "#browse")
-    until(browser, "document.querySelectorAll('#queries button').length === 4")
+    browser.until("document.querySelectorAll('#queries button').length === 4")
     press(browser, "#queries li:nth-child(2) button")
-    until(browser, "document.querySelectorAll('#candidates input').length")
+    browser.until("document.querySelectorAll('#candidates input').length")
     press(browser, "#use")
-    until(browser, f"document.getElementById('query').value.startsWith('<img') && {SCORED}")
-    until(browser, FOLLOWED)
+    browser.until(f"document.getElementById('query').value.startsWith('<img') && {SCORED}")
+    browser.until(FOLLOWED)
     assert HOSTILE in texts(browser)
     assert "lettered by rank" in browser.run(SAID)
     type_into(browser, ".row textarea", f"{HOSTILE} {HOSTILE}")
-    until(browser, "!document.querySelector('.row .diff').hidden")
-    until(browser, FOLLOWED)
+    browser.until("!document.querySelector('.row .diff').hidden")
+    browser.until(FOLLOWED)
     press(browser, "#python")
-    until(browser, "document.getElementById('code').textContent.includes('onerror')")
+    browser.until("document.getElementById('code').textContent.includes('onerror')")
     press(browser, "#lines [data-close]")
 
 
 def test_the_page_is_saved_as_one_file(browser, window, downloads):
     press(browser, cell("Q->D", 0))
-    until(browser, FOLLOWED)
+    browser.until(FOLLOWED)
     saved = numbers(browser)
     press(browser, "#save")
-    end, path = time.monotonic() + 30, downloads / "matchlens-live.html"
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.1)
+    path = downloads / "matchlens-live.html"
+    chromium.wait(path.exists)
     assert path.stat().st_size < 2_000_000
     window.open(path.as_uri())
     found = window.run(
@@ -340,7 +328,7 @@ def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(browser, dark):
     try:
         assert browser.run("return document.documentElement.scrollWidth") <= 390
         press(browser, cell("Q->D", 1))
-        until(browser, FOLLOWED)
+        browser.until(FOLLOWED)
         assert browser.run("return document.documentElement.scrollWidth") <= 390
         colours = browser.run(
             "const style = getComputedStyle(document.body);"
@@ -356,12 +344,12 @@ def test_two_models_are_shown_beside_each_other(window, tiny32, tmp_path):
     other = matchlens.load(tiny_models.save(tmp_path / "other", seed=1, layers=2), device="cpu")
     with matchlens.serve([tiny32, other]) as both:
         window.open(both.url)
-        until(window, FOLLOWED)
+        window.until(FOLLOWED)
         first = numbers(window)
         press(window, cell("Q->D", 0))
-        until(window, FOLLOWED)
+        window.until(FOLLOWED)
         press(window, "#models button:nth-child(2)")
-        until(window, FOLLOWED)
+        window.until(FOLLOWED)
         assert window.run(TEXT) == ""
         assert window.run("return document.querySelectorAll('#grid tbody tr').length") == 2
         np.testing.assert_allclose(numbers(window), expected(other, window, []), atol=6e-4)
@@ -370,7 +358,7 @@ def test_two_models_are_shown_beside_each_other(window, tiny32, tmp_path):
         assert "rank" in note
         assert "score" in note
         press(window, "#models button:nth-child(1)")
-        until(window, FOLLOWED)
+        window.until(FOLLOWED)
         assert window.run(TEXT) == "Q->D@0"
         window.open("about:blank")
 
@@ -383,10 +371,10 @@ def test_it_works_inside_another_page_as_in_a_notebook(window, page, tmp_path):
         threading.Thread(target=notebook.serve_forever, daemon=True).start()
         window.open(f"http://localhost:{notebook.server_address[1]}/notebook.html")
         window.call("/frame", {"id": window.find("iframe")})
-        until(window, FOLLOWED)
+        window.until(FOLLOWED)
         press(window, cell("Q->D", 1))
-        until(window, f"document.getElementById('text').value && {SCORED}")
-        until(window, FOLLOWED)
+        window.until(f"document.getElementById('text').value && {SCORED}")
+        window.until(FOLLOWED)
         window.call("/frame", {"id": None})
         window.open("about:blank")
         notebook.shutdown()
@@ -395,11 +383,10 @@ def test_it_works_inside_another_page_as_in_a_notebook(window, page, tmp_path):
 def test_a_server_that_has_stopped_is_said(window, tiny32):
     page = matchlens.serve(tiny32)
     window.open(page.url)
-    until(window, FOLLOWED)
+    window.until(FOLLOWED)
     page.stop()
     press(window, cell("Q->D", 0))
-    until(
-        window,
+    window.until(
         "/is matchlens serve still running/.test(document.getElementById('wrong').textContent)",
     )
     window.log("browser")

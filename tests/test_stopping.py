@@ -15,6 +15,7 @@ import pytest
 
 import matchlens
 import matchlens.cli
+from chromium import LONG, wait
 from matchlens.errors import InputError, surroundings
 from matchlens.runners.local import ProcessExecutor
 from matchlens.runners.model_spec import ModelSpec
@@ -43,11 +44,8 @@ def marked(word: str) -> list[int]:
     return found
 
 
-def gone(word: str) -> bool:
-    deadline = time.monotonic() + 30
-    while marked(word) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not marked(word)
+def gone(word: str) -> None:
+    wait(lambda: not marked(word))
 
 
 def begun(words: list[str], out: Path, **options) -> subprocess.Popen:
@@ -74,17 +72,12 @@ def test_an_interruption_while_workers_start_is_an_interruption(words, tmp_path,
     out = tmp_path / "out"
     driver = begun(words, out)
     try:
-        deadline = time.monotonic() + 120
-        while sum(b"spawn_main" in said for said in commands(str(out))) < workers:
-            assert driver.poll() is None, driver.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        while not listens(driver.pid):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(0.3)
+        wait(lambda: started(out) >= workers or driver.poll() is not None)
+        wait(lambda: listens(driver.pid) or driver.poll() is not None)
+        assert driver.poll() is None, driver.communicate()[1]
+        time.sleep(0.3)  # at any moment from here on
         os.killpg(driver.pid, number)
-        _, err = driver.communicate(timeout=120)
+        _, err = driver.communicate(timeout=LONG)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(driver.pid, signal.SIGKILL)
@@ -92,27 +85,27 @@ def test_an_interruption_while_workers_start_is_an_interruption(words, tmp_path,
     assert driver.returncode in (130, -signal.SIGINT), err
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("matchlens: stopped")
-    assert gone(f"TEST_WORD={out}")
+    gone(f"TEST_WORD={out}")
     assert not out.exists() or list(out.rglob("*.shard"))
 
 
-def commands(word: str) -> list[bytes]:
-    found = []
-    for process in marked(f"TEST_WORD={word}"):
+def started(out: Path) -> int:
+    """How many workers a command has started."""
+    commands = []
+    for process in marked(f"TEST_WORD={out}"):
         with suppress(OSError):
-            found.append(Path(f"/proc/{process}/cmdline").read_bytes())
-    return found
+            commands.append(Path(f"/proc/{process}/cmdline").read_bytes())
+    return sum(b"spawn_main" in command for command in commands)
 
 
 @pytest.mark.slow
 def test_workers_end_with_a_killed_driver(words, tmp_path):
     driver = begun(words, tmp_path / "out", stdout=subprocess.DEVNULL)
-    while sum(b"spawn_main" in said for said in commands(str(tmp_path / "out"))) < 2:
-        assert driver.poll() is None
-        time.sleep(0.02)
+    wait(lambda: started(tmp_path / "out") == 2 or driver.poll() is not None)
+    assert driver.poll() is None
     driver.kill()
     driver.communicate()
-    assert gone(f"TEST_WORD={tmp_path / 'out'}")
+    gone(f"TEST_WORD={tmp_path / 'out'}")
 
 
 @pytest.mark.slow
