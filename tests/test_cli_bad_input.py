@@ -274,8 +274,13 @@ OUT = [
     ablation("out: file", "'qrels' is a file; expected a folder", {"--out": "qrels"}),
     ablation(
         "foreign folder",
-        "'out' holds files that matchlens did not write",
+        "'out' holds files, and no manifest.json among them",
         files={"out/thesis.tex": b"ten years of work"},
+    ),
+    ablation(
+        "inside a run's own folder",
+        "'out/.matchlens-work' lies in .matchlens-work, where a run keeps",
+        {"--out": "out/.matchlens-work"},
     ),
     other("another model", r"other results: model\.dtype was \"x\"", {"model": {"dtype": "x"}}),
     other(

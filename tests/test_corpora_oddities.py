@@ -100,6 +100,27 @@ def test_what_the_fields_tools_pass_over_is_counted_and_stated(made, note, tmp_p
         assert [*chosen.notes] == [one for one in chosen.notes if one.isprintable()]
 
 
+WITHOUT_A_POSITIVE_TEXT = {
+    "not there": Records(TOPICS[:1], [("q1", "gone", 2), ("q1", "d2", 0)], TEXTS),
+    "in another form of Unicode": Records(
+        TOPICS[:1], [("q1", "caf\u00e9", 1), ("q1", "d2", 0)], [*TEXTS, ("cafe\u0301", "tea")]
+    ),
+    "null": Records(TOPICS[:1], [("q1", "d4", 1), ("q1", "d2", 0)], [*TEXTS, ("d4", None)]),
+}
+
+
+@pytest.mark.parametrize(
+    "made", WITHOUT_A_POSITIVE_TEXT.values(), ids=WITHOUT_A_POSITIVE_TEXT.keys()
+)
+def test_a_refusal_names_the_judged_passages_that_have_no_text(made, tmp_path):
+    with made.in_ir_datasets() as in_datasets:
+        for one in (made.in_files(tmp_path), in_datasets, made.in_frames()):
+            with pytest.raises(InputError, match="judged passages without a text: 1 ") as refused:
+                choose(one)
+            assert "expected one with a text of positive grade" in str(refused.value)
+            assert "its passages have ids such as" in str(refused.value)
+
+
 REPEATED = {
     "a topic": (Records([*TOPICS, TOPICS[0]], JUDGED, TEXTS), "repeated_topics"),
     "a judgement": (Records(TOPICS, [*JUDGED, JUDGED[0]], TEXTS), "repeated_judgements"),

@@ -352,10 +352,21 @@ def test_a_command_that_goes_on_stands_once_and_another_in_between_tells(copy, m
 
 
 @pytest.mark.slow
-def test_a_margin_given_to_report_is_made_again(copy, capfd):
-    assert matchlens.cli.main(["report", str(copy / "out"), "--margin", "0.3"]) == 0
+@pytest.mark.parametrize("words", [["--margin", "0.3"], []], ids=["margin", "plain"])
+def test_what_report_decides_is_made_again(copy, words):
+    assert matchlens.cli.main(["report", str(copy / "out"), *words]) == 0
     assert rerun(copy, "-q") == 0
     assert "study/claims.parquet" in {one.file for one in file_diffs(copy / "out", copy / AGAIN[1])}
+
+
+def test_report_is_a_command_to_run_again_where_there_are_others(copy):
+    for recorded in (True, False):
+        if not recorded:
+            change(copy, lambda all_: all_.pop("commands"), whole=True)
+        assert matchlens.cli.main(["report", str(copy / "out"), "-q"]) == 0
+        manifest = json.loads((copy / "out" / "manifest.json").read_text())
+        names = [one["command"] for one in manifest["commands"]]
+        assert names == (["ablation", "sweep", "report"] if recorded else [])
 
 
 def test_the_page_shows_the_commands_and_nothing_in_them_acts(copy):

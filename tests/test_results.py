@@ -523,8 +523,8 @@ def test_a_reader_starts_again_where_the_folder_changes_meanwhile(tmp_path, monk
     [
         (lambda out: out.write_text("x"), "is a file; expected a folder"),
         (lambda out: out.parent.joinpath("f").write_text(""), None),
-        (lambda out: (out / "sub").mkdir(parents=True), r"did not write \(no manifest\.json\)"),
-        (lambda out: out.mkdir() or (out / ".hidden").touch(), "did not write"),
+        (lambda out: (out / "sub").mkdir(parents=True), r"holds files, and no manifest\.json"),
+        (lambda out: out.mkdir() or (out / ".hidden").touch(), "so that it is no results folder"),
         (lambda out: out.mkdir() or (out / "manifest.json").write_text("{"), "as a manifest"),
         (lambda out: out.mkdir() or (out / "manifest.json").mkdir(), "as a manifest"),
         (lambda out: out.mkdir(), None),

@@ -199,7 +199,7 @@ def test_an_unfinished_folder_is_told_from_a_strange_one(words, stopped, tmp_pat
     (strange / "notes.txt").write_text("mine")
     done = call("ablation", "-q", *words, *CUTS, "--out", strange)
     assert done.status == 2
-    assert "holds files that matchlens did not write" in done.err
+    assert "holds files, and no manifest.json among them" in done.err
     assert call("report", stopped).status == 2
 
 

@@ -311,6 +311,11 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
     shown = repr(str(folder))
     folder = Path(os.path.realpath(folder))
     finished = False
+    if UNFINISHED in folder.parts:
+        raise InputError(
+            f"--out {shown} lies in {UNFINISHED}, where a run keeps what is unfinished; expected "
+            "a folder outside: give another --out"
+        )
     try:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {shown} is a file; expected a folder; give another --out")
@@ -337,8 +342,8 @@ def _is_ours(out: Folder, shown: str) -> bool:
     others = [entry.name for entry in out.entries() if entry.name != UNFINISHED]
     if others and not finished and not out.kind(UNFINISHED):
         raise InputError(
-            f"--out {shown} holds files that matchlens did not write (no {MANIFEST}); "
-            "give a new or empty folder"
+            f"--out {shown} holds files, and no {MANIFEST} among them, so that it is no results "
+            "folder; give a new or empty folder"
         )
     check_inside(out)
     if finished:

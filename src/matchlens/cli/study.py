@@ -239,13 +239,15 @@ def write_page(folder: Path, quiet: bool) -> None:
 
 def report(settings: ReportSettings) -> None:
     """Rebuild the page."""
-    from matchlens.reading import read_back
+    from matchlens.reading import read_back, read_manifest
     from matchlens.report.conclusions import write_report
 
     margin = settings.margin
     check_margin(margin)
-    command: dict[str, Any] = {} if margin is None else record("report", settings)
     with read_back(settings.folder):
+        # Studies made from Python have no command: a report alone could not be run again.
+        known = read_manifest(settings.folder).get("commands")
+        command: dict[str, Any] = record("report", settings) if known else {}
         path = write_report(settings.folder, margin=margin, command=command)
     say(f"the page is {path}", settings.quiet)
 

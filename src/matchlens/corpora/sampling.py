@@ -33,6 +33,7 @@ WHY = (
     "topics_without_qrels",
     "empty_queries",
     "queries_without_candidates",
+    "judged_without_text",
     "queries_without_positive_gain",
 )
 """Oddities that leave no query."""
@@ -227,17 +228,18 @@ def _refuse_surrogates(what: str, text: str, collection: Collection) -> None:
 
 def refuse_nothing(collection: Collection, odd: Oddities) -> None:
     """Says why no query is left, and what to do."""
+    ids, lacking = "", odd.counts["judged_without_text"] or odd.counts["queries_without_texts"]
+    with suppress(InputError):
+        others = [shown(docid) for docid in collection.random_docids(2, 0)] if lacking else []
+        ids = f" (its passages have ids such as {', '.join(others)})" if others else ""
     if not odd.counts["queries_without_texts"]:
         why = {kind: number for kind, number in odd.counts.items() if kind in WHY}
         raise InputError(
             f"no query of collection {shown(collection.name)} is left of "
-            f"{len(collection.queries):,} topics ({'; '.join(notes(why, odd.examples))}); expected "
-            "one with a positive grade: check that topics, qrels and run belong together"
+            f"{len(collection.queries):,} topics ({'; '.join(notes(why, odd.examples))}){ids}; "
+            f"expected one with a {'text' if lacking else 'passage'} of positive grade: check that "
+            f"topics, qrels{', passages' if lacking else ''} and run belong together"
         )
-    ids = ""
-    with suppress(InputError):
-        others = [shown(docid) for docid in collection.random_docids(2, 0)]
-        ids = f" (its passages have ids such as {', '.join(others)})" if others else ""
     remedy = "name the passages files that hold them, or write the ids alike"
     if collection.source.get("format") == "ir_datasets":
         dataset = collection.source["dataset"]
