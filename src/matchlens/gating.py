@@ -67,10 +67,8 @@ def walk_gated(
 ) -> Float[Tensor, "condition pair"]:
     """Scores under gates, through the library's own layers.
 
-    Args:
-        conditions: how often the batch stands side by side, each with its own gates.
-        gate: the gates of each layer.
-        cuts: cuts by ``zero``, ``mask`` or ``sink`` that are made before the gates.
+    The batch stands side by side as often as there are ``conditions``, each with its own gates;
+    ``cuts`` by ``zero``, ``mask`` or ``sink`` are made before the gates.
     """
     family = model.family
     states = states.repeat(conditions, 1, 1)
@@ -87,12 +85,7 @@ def walk_gated(
 
 @dataclass(frozen=True)
 class Slopes:
-    """Scores and their derivatives by gates.
-
-    Args:
-        scores: [pair], logits.
-        slopes: [pair, layer, head, row part, column part], logits.
-    """
+    """Scores, and their derivatives by gates, both in logits."""
 
     scores: Float[np.ndarray, " pair"]
     slopes: Float[np.ndarray, "pair layer head row_part column_part"]
@@ -194,13 +187,8 @@ def stream_slopes(
 ) -> Float[np.ndarray, " pair"]:
     """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
 
-    Args:
-        model: a loaded reranker whose gates have been checked.
-        keep: takes places of pairs and their derivatives, as in :class:`Slopes`; own parts
-            stand behind the six others, which lack their tokens.
-        tables: the gates; all at 1 where None.
-        cuts: see :func:`walk_gated`.
-        own: the own parts that have gates.
+    ``keep`` takes places of pairs and their derivatives, those of own parts behind the six others,
+    which lack their tokens. Where ``tables`` is None, all gates are 1.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)
@@ -300,13 +288,7 @@ def _checked(model: Reranker, gates: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Integral:
-    """Contributions of attention to one score, between words, and the attention itself.
-
-    Args:
-        score: the untouched score, logits.
-        without: the score with all gates at 0, logits.
-        contributions: [layer, head, row word, column word], logits.
-    """
+    """Contributions of attention between words to a score, and the score with and without it."""
 
     score: float
     without: float
@@ -325,12 +307,8 @@ def integrate(
     """Share a score out over who reads whom: the integral over all gates from 0 to 1.
 
     The contribution of a token pair is the integral over t of the score's derivative by its gate
-    where all gates are t, by the midpoint rule; attention is computed anew at each t.
-
-    Args:
-        words: the number of each token's word, from 0; tokens of one word are summed.
-        points: how many values t takes.
-        cuts: see :func:`walk_gated`; what is shared out is the score that they leave.
+    where all gates are t, by the midpoint rule of ``points``; attention is computed anew at each t.
+    Tokens of one of the ``words`` are summed; what is shared out is the score that ``cuts`` leave.
 
     Source: science 9; Sundararajan et al. 2017 (integrated gradients).
     """
@@ -377,10 +355,7 @@ def word_attention(
 ) -> Float[np.ndarray, "layer head row_word column_word"]:
     """Attention between words: mean over the row word's tokens of the sum over the column word's.
 
-    Rows of the last layer that the score does not read are 0.
-
-    Args:
-        cuts: see :func:`walk_gated`; what a cut removes by ``zero`` is still there.
+    Rows of the last layer that the score does not read are 0; what ``zero`` removes is still there.
     """
     family = model.family
     batch = collated(model, [pair])

@@ -42,11 +42,7 @@ class Biased(Family, ABC):
         key: Float[Tensor, "batch head column d_h"],
         rows: slice | None,
     ) -> Float[Tensor, "batch_or_1 head row column"] | None:
-        """What a layer adds to the scaled product of queries and keys.
-
-        Args:
-            rows: which tokens the rows are, all where None.
-        """
+        """What a layer adds to the scaled product of queries and keys; of all rows where None."""
 
     def scaling(self, index: int, query: Tensor) -> float:
         """Factor of the product of queries and keys."""

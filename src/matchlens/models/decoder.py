@@ -53,10 +53,6 @@ class Decoder(Rotary):
     """Walks a decoder through its own layers; pairs are padded on the left.
 
     Attention is causal unless the config says otherwise (``is_causal``).
-
-    Raises:
-        InputError: if the library ignores what the config says of the direction of attention, or
-            it is a classifier that knows no padding.
     """
 
     template = "a prompt around query and passage"
@@ -172,10 +168,7 @@ class Qwen3(Decoder):
 
 
 class FusedNorm(modeling_qwen3.Qwen3RMSNorm):
-    """The library's norm with the same roundings, in two kernels in place of six.
-
-    On a GPU the six kernels read and write the states in float32.
-    """
+    """The library's norm with the same roundings, in two kernels of a GPU in place of six."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """The states, normalised and weighted."""

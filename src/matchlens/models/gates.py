@@ -55,12 +55,7 @@ class Gate:
 def spread(
     tables: Float[Tensor, "condition head row_part column_part"], grid: PartLayout
 ) -> Float[Tensor, "batch head row column"]:
-    """Gates by head and direction, spread over the token pairs of a batch; 1 on padding.
-
-    Args:
-        tables: a table for each condition.
-        grid: the parts of the batch.
-    """
+    """Gates by condition, head and direction, spread over a batch's token pairs; 1 on padding."""
     whole = torch.nn.functional.pad(tables, (0, 1, 0, 1), value=1.0)
     parts = grid.parts if grid.base is None else grid.base
     edges = parts[:, :, None] * (PARTS + 1) + parts[:, None, :]
@@ -73,10 +68,6 @@ def by_parts(
     """Derivatives by the gates of token pairs, summed to those by head and direction.
 
     Own parts stand behind the six others, which lack their tokens: see :func:`united`.
-
-    Args:
-        slopes: what :class:`Gate` collects.
-        rows: the tokens whose rows were computed, all of them where None.
     """
     conditions = len(slopes) // len(grid.parts)
     labels = [label for label in range(grid.size) if label != PADDING]

@@ -122,12 +122,7 @@ def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) ->
 
 
 def modular_object(body: Any, head: Head, modules: Sequence[Any], name: str) -> Modular:
-    """A body with the modules of a CrossEncoder object behind it, whose tensors stay its own.
-
-    Args:
-        body: the library's model without a head, a copy that may be changed.
-        modules: its modules behind the Pooling, copies that hold the same tensors.
-    """
+    """A body with a CrossEncoder's modules behind it; both are copies that share tensors."""
     made: list[nn.Module] = []
     for (kind, place, about), module in zip(head.behind, modules, strict=True):
         if kind == "LayerNorm":

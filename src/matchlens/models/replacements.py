@@ -22,11 +22,7 @@ class ReplacementMeans:
     """Streaming means of the removed terms in the untouched pass; constant memory.
 
     Every pair weighs the same: the mean over a part's rows first, then over the pairs that have
-    the part.
-
-    Args:
-        sums: by layer, [head, row part, column part, head width], in float64.
-        pairs: by layer, [row part], number of pairs that have the part among the rows.
+    the part. ``sums`` are [head, row part, column part, head width], ``pairs`` [row part].
     """
 
     sums: dict[int, Tensor] = field(default_factory=dict)
@@ -56,13 +52,7 @@ class ReplacementMeans:
 
 @dataclass
 class Replacements:
-    """What replaces removed terms, for one batch.
-
-    Args:
-        means: the run's mean terms, where a condition cuts by ``mean``.
-        others: by layer, the other pairs' terms [pair, head, row part, column part, head width],
-            where a condition cuts by ``resample``.
-    """
+    """What replaces removed terms in one batch: the run's means, by layer other pairs' terms."""
 
     means: ReplacementMeans | None = None
     others: dict[int, Tensor] = field(default_factory=dict)

@@ -31,11 +31,7 @@ Turn = tuple[Tensor, Tensor]
 
 
 class Rotary(Family, ABC):
-    """Walks a model with rotary positions through its own layers.
-
-    Raises:
-        InputError: if its positions would make a score depend on the other texts of its batch.
-    """
+    """Walks a model with rotary positions through its own layers."""
 
     token_types = 0
     rounded = True
@@ -93,14 +89,7 @@ def turned(
     heads: int,
     scale: float | None = None,
 ) -> QK:
-    """Query and key weights marked as turned by positions, which the algebra refuses to multiply.
-
-    Args:
-        query: [head * head width, width].
-        key: [key head * head width, width].
-        biases: theirs, None where the model has none.
-        scale: factor of the logits; 1 / sqrt(head width) where None.
-    """
+    """Query and key weights marked as turned by positions, so that the algebra refuses them."""
     width = len(query) // heads
     each = (
         None if one is None else one.detach().unflatten(0, (-1, width))
