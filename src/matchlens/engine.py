@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter, probe_of
 from matchlens.meters.scores import Scores
-from matchlens.models.attend import Call
+from matchlens.models.attend import Call, part_terms
 from matchlens.models.family import Family
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import LayerMask, PartLayout
 from matchlens.models.random_edges import TAKEN, RandomEdges
-from matchlens.models.replacements import ReplacementMeans, Replacements, Watcher
+from matchlens.models.replacements import ReplacementMeans, Replacements
 from matchlens.models.shared_layer import Counts, SharedLayer, sparse
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Condition, Control, LayerCut, Node, Plan, bound
@@ -330,11 +330,20 @@ def _watch_terms(
     how = How.RESAMPLE if means is None else How.MEAN
     needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
     uncut = LayerCut.of([], 0, family.n_heads, ())
+
+    def take(layer: int, rows: slice | None, weights: Tensor, value: Tensor) -> None:
+        members = layout.members(rows, weights.dtype)
+        terms = part_terms(weights, value, members, layout)
+        if means is not None:
+            means.observe(layer, members, terms)
+        if others is not None:
+            others[layer] = terms
+
     with torch.inference_mode():
         states = family.embed(batch)
         for layer in range(max(needed) + 1):  # nothing is needed of the layers above
             rows = family.score_rows if layer == family.n_layers - 1 else None
-            watch = Watcher(layout, layer, rows, means, others) if layer in needed else None
+            watch = partial(take, layer, rows) if layer in needed else None
             states = family.layer(layer, states, Call(layout, [uncut], rows, watch=watch))
 
 

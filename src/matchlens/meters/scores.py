@@ -31,7 +31,7 @@ class Scores:
         scores: Float[np.ndarray, " batch"],
         pairs: Sequence[Pair] | None = None,
     ) -> None:
-        """Take the scores of pairs, by their places in the run, under conditions that share them."""
+        """Take the scores of some pairs of the run under the conditions that share them."""
         wrong = ~np.isfinite(scores)
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])

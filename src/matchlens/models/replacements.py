@@ -11,8 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.directions import How
-from matchlens.models.attend import part_terms
-from matchlens.models.part_layout import PartLayout
 from matchlens.parts import Part
 from matchlens.plan import LayerCut
 
@@ -81,28 +79,3 @@ def _terms(edges: Mapping[Part | None, np.ndarray], terms: Tensor) -> Tensor:
         from_rows = terms if whose is None else terms[:, :, [int(whose)]].expand_as(terms)
         each.append(torch.einsum("hxy,nhxyd->nhxd", torch.from_numpy(table).to(terms), from_rows))
     return sum(each[1:], each[0])
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Turns the weights that the attention function shows into terms, layer by layer.
-
-    Args:
-        means: takes the terms of the batch, [pair, head, row part, column part, head width].
-        others: takes the same, by layer.
-    """
-
-    layout: PartLayout
-    layer: int
-    rows: slice | None
-    means: ReplacementMeans | None = None
-    others: dict[int, Tensor] | None = None
-
-    def __call__(self, weights: Tensor, value: Tensor) -> None:
-        """Called by the attention function."""
-        members = self.layout.members(self.rows, weights.dtype)
-        terms = part_terms(weights, value, members, self.layout)
-        if self.means is not None:
-            self.means.observe(self.layer, members, terms)
-        if self.others is not None:
-            self.others[self.layer] = terms
