@@ -1,4 +1,9 @@
-"""Passes with gates on the attention: scores, and derivatives of scores by the gates."""
+"""Passes with gates on the attention: scores, and derivatives of scores by the gates.
+
+A gate at 0 is a ``zero`` cut, a gate at 1 leaves the model untouched. The derivative by the gate of
+a token pair is its weight times the score's derivative by the gated weight, so that one backward
+pass gives it for all token pairs at once and no array of gates need exist.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +21,69 @@ from matchlens.batching import EncodedBatch, batches, collate, split
 from matchlens.corpora.pairs import Pair
 from matchlens.engine import collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
-from matchlens.models.attend import Call
+from matchlens.models.attend import Call, Gate, Watch
 from matchlens.models.check import CheckError
 from matchlens.models.checks.attention import weights_and_values, written
 from matchlens.models.checks.item import HALF, OUTPUTS, Item, Worst, within
 from matchlens.models.checks.passes import PAIRS, look_on
-from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
-from matchlens.parts import OwnPart, Part
+from matchlens.parts import PADDING, OwnPart, Part
 from matchlens.plan import Condition, LayerCut, own_parts
 from matchlens.signals import check_cancelled
 
+PARTS = int(PADDING)
+"""Parts that rows and columns of a table of gates stand for."""
 POINT_TOKENS, SLOPE_TOKENS = 2048, 8192
 """Places of a batch that holds one pair at several gates, and most of one whose layers are all kept
 for the backward pass."""
 
 GateOf = Callable[[int], Gate]
 """The gates of a layer, by its number."""
+
+
+def spread(
+    tables: Float[Tensor, "condition head row_part column_part"], grid: PartLayout
+) -> Float[Tensor, "batch head row column"]:
+    """Gates by condition, head and direction, spread over a batch's token pairs; 1 on padding."""
+    whole = torch.nn.functional.pad(tables, (0, 1, 0, 1), value=1.0)
+    parts = grid.parts if grid.base is None else grid.base
+    edges = parts[:, :, None] * (PARTS + 1) + parts[:, None, :]
+    return whole.flatten(2)[:, :, edges].transpose(1, 2).flatten(0, 1)
+
+
+def by_parts(
+    slopes: Float[Tensor, "batch head row column"], grid: PartLayout, rows: slice | None
+) -> Float[Tensor, "batch head row_part column_part"]:
+    """Derivatives by the gates of token pairs, summed to those by head and direction.
+
+    Own parts stand behind the six others, which lack their tokens: see :func:`united`.
+    """
+    conditions = len(slopes) // len(grid.parts)
+    labels = [label for label in range(grid.size) if label != PADDING]
+    left, right = (
+        torch.nn.functional.one_hot(parts, grid.size)[..., labels]
+        .to(slopes.dtype)
+        .repeat(conditions, 1, 1)[:, None]
+        for parts in (grid.row_parts(rows), grid.parts)
+    )
+    return left.mT @ (slopes @ right)
+
+
+def united(
+    slopes: Float[np.ndarray, "... row_part column_part"], own: Sequence[OwnPart]
+) -> Float[np.ndarray, "... row_part column_part"]:
+    """Derivatives by direction in which Q and D have the tokens of their own parts again.
+
+    >>> from matchlens.parts import Part
+    >>> united(np.eye(7), [OwnPart("TITLE", Part.D)])[3:7:3, 3:7:3].tolist()
+    [[2.0, 1.0], [1.0, 1.0]]
+    """
+    whole = np.eye(PARTS + len(own))
+    for at, part in enumerate(own, start=PARTS):
+        whole[at, int(part.of or 0)] = 1
+    return (whole.T @ slopes @ whole).astype(slopes.dtype) if own else slopes
 
 
 @contextmanager
@@ -62,13 +111,15 @@ def walk_gated(
     grid: PartLayout,
     states: Float[Tensor, "pair token width"],
     conditions: int,
-    gate: GateOf,
+    gate: GateOf | None,
     cuts: Condition = (),
+    watch: Watch | None = None,
 ) -> Float[Tensor, "condition pair"]:
     """Scores under gates, through the library's own layers.
 
     The batch stands side by side as often as there are ``conditions``, each with its own gates;
-    ``cuts`` by ``zero``, ``mask`` or ``sink`` are made before the gates.
+    ``cuts`` by ``zero``, ``mask`` or ``sink`` are made before the gates, and are not yet made in
+    what ``watch`` sees.
     """
     family = model.family
     states = states.repeat(conditions, 1, 1)
@@ -77,7 +128,8 @@ def walk_gated(
         check_cancelled()
         rows = family.score_rows if layer == family.n_layers - 1 else None
         cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
-        call = Call(grid, [cut] * conditions, rows, gate=gate(layer))
+        at_layer = None if gate is None else gate(layer)
+        call = Call(grid, [cut] * conditions, rows, gate=at_layer, watch=watch)
         states = family.layer(layer, states, call)
     logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
@@ -370,12 +422,7 @@ def word_attention(
 
     refresh(family.module)
     with torch.inference_mode():
-        states = family.embed(batch)
-        for layer in range(family.n_layers):
-            rows = family.score_rows if layer == last else None
-            check_cancelled()
-            cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
-            states = family.layer(layer, states, Call(grid, [cut], rows, watch=watch))
+        walk_gated(model, grid, family.embed(batch), 1, None, cuts, watch)
     return np.stack(out)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.attention_probe import AttentionProbe, squeezed
-from matchlens.models.gates import Gate
 from matchlens.models.part_layout import OPEN, Edges, LayerMask, PartLayout, Rows
 from matchlens.models.random_edges import RandomEdges
 from matchlens.parts import PADDING, Part
@@ -19,6 +18,36 @@ from matchlens.plan import LayerCut
 
 Watch = Callable[[Tensor, Tensor], None]
 """Called with the attention weights before they are cut, and the values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """The gates of one layer.
+
+    Args:
+        values: factors that broadcast to [condition * pair, head, row, column] of all tokens.
+        collect: called in the backward pass with the derivatives of the scores by the gates of the
+            token pairs, [condition * pair, head, row, column], of the rows that are computed.
+    """
+
+    values: Tensor
+    collect: Callable[[Tensor], None] | None = None
+
+    def through(
+        self, weights: Float[Tensor, "batch head row column"], rows: slice | None
+    ) -> Float[Tensor, "batch head row column"]:
+        """The gated weights of the rows that are computed, all of them where ``rows`` is None."""
+        values = (
+            self.values if self.values.shape[2] == 1 or rows is None else self.values[:, :, rows]
+        )
+        gated = weights * values.to(weights.dtype)
+        collect = self.collect
+        if collect is not None:
+            if not gated.requires_grad:  # the lowest layer: nothing below it is differentiated
+                gated.requires_grad_()
+            plain = weights.detach()
+            gated.register_hook(lambda slope: collect(plain * slope))
+        return gated
 
 
 @dataclass(frozen=True)
