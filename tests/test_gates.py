@@ -17,9 +17,9 @@ from matchlens import InputError, Part
 from matchlens.directions import Cut
 from matchlens.gating import gate_slopes, gated_scores, integrate, word_attention
 from matchlens.models import attend
+from matchlens.models.attend import Gate
 from matchlens.models.check import CheckError
 from matchlens.models.family import ATTENTION
-from matchlens.models.gates import Gate
 from matchlens.models.load import Reranker
 from matchlens.models.words import stretches
 from matchlens.parts import NAMED

@@ -29,16 +29,10 @@ OwnTokens = Mapping[str, Int[np.ndarray, " _"]]
 
 @dataclass(frozen=True, repr=False)
 class Encoded(Brief):
-    """Pairs as ragged lists of tokens; position in the lists is the pair's number.
+    """Pairs as ragged lists of token ids, types and part numbers; a pair's number is its place.
 
-    Args:
-        ids: token ids of each pair.
-        types: token type ids of each pair.
-        parts: part numbers of each pair's tokens.
-        truncated: whether the pair was longer than the limit.
-        left: whether padding stands before the tokens, so that the last ones are in one column.
-        own: by pair the places of the tokens of each own part, by its name; empty where no
-            pair has any.
+    Where ``left``, padding stands before the tokens, so that the last ones are in one column;
+    ``own`` has by pair the places of each own part's tokens, and is empty where no pair has any.
     """
 
     ids: list[Int[np.ndarray, " _"]]
@@ -115,8 +109,7 @@ def encode(
 class Row(NamedTuple):
     """The tokens of one pair before the length limit, and which of them stay.
 
-    ``starts`` and ``ends`` are the places of a token's characters in the query or the passage, -1
-    where it has none; None where nobody asks for them.
+    ``starts`` and ``ends`` are their characters' places in the query or the passage, -1 for none.
     """
 
     ids: np.ndarray
@@ -199,14 +192,7 @@ def own_tokens(
     starts: Int[np.ndarray, " place"],
     ends: Int[np.ndarray, " place"],
 ) -> OwnTokens:
-    """The tokens of a pair's own parts: those whose first character, white space aside, is
-    in them.
-
-    Args:
-        parts: the part number of each token.
-        starts: its first character in the query or the passage; -1 where it has none.
-        ends: one past its last.
-    """
+    """By own part the tokens whose first character, white space aside, is in it."""
     out: dict[str, Int[np.ndarray, " _"]] = {}
     for part, text in ((Part.Q, pair.query), (Part.D, pair.text)):
         spans = [span for span in pair.parts if span.of == str(part)]
@@ -226,14 +212,9 @@ def own_tokens(
 
 @dataclass(frozen=True, repr=False)
 class Spans(Brief):
-    """Where the tokens of one encoded pair come from; position in the arrays is the place.
+    """The tokens of one encoded pair, their parts, and the places of their characters in the texts.
 
-    Args:
-        tokens: the tokens as the tokenizer writes them.
-        parts: part numbers.
-        starts: first character of each token, in the query or in the passage; -1 where the
-            tokenizer added the token.
-        ends: one past its last character, -1 likewise.
+    ``ends`` is one past the last character; both are -1 where the tokenizer added the token.
     """
 
     tokens: list[str]
@@ -335,11 +316,7 @@ def _kept(
 def fit(
     labels: Int[np.ndarray, " token"], max_length: int, *, start: bool = False
 ) -> Int[np.ndarray, " kept"]:
-    """The positions that stay within the length limit.
-
-    Args:
-        start: whether a text loses its start, not its end.
-    """
+    """The positions that stay within the length limit; a text loses its end, or its ``start``."""
     excess = len(labels) - max_length
     keep = np.ones(len(labels), dtype=bool)
     for part, least in ((Part.D, 1), (Part.Q, 1)):
@@ -358,15 +335,7 @@ def fit(
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """Pairs padded to one length.
-
-    Args:
-        pairs: the pairs' numbers.
-        input_ids: [pair, token].
-        token_type_ids: [pair, token].
-        parts: [pair, token] part numbers, ``PADDING`` on padding.
-        own: by name of an own part, [pair, token] whether a token belongs to it.
-    """
+    """Pairs padded to one length, [pair, token]; ``own`` marks the tokens of own parts."""
 
     pairs: Int[np.ndarray, " pair"]
     input_ids: Tensor
@@ -392,9 +361,6 @@ class EncodedBatch:
 
 def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.ndarray, " _"]]:
     """Split pairs into length-sorted batches of at most ``batch_tokens`` places, padding included.
-
-    Args:
-        batch_tokens: budget of a batch; a pair longer than it goes alone.
 
     >>> [batch.tolist() for batch in split(np.array([3, 9, 4, 2]), 9)]
     [[1], [2, 0], [3]]

@@ -78,14 +78,10 @@ def check_columns(table: pd.DataFrame) -> None:
 def parquet(
     stream: BinaryIO, columns: Sequence[str] | None = None, most: int | None = None
 ) -> pd.DataFrame:
-    """A table of texts, numbers and truth values.
+    """A table of texts, numbers and truth values that takes at most so many bytes.
 
     What a file claims is not believed: its pages' headers are added up before anything is decoded,
     and a text that a page names by number is counted as often as it is named.
-
-    Args:
-        columns: only these; all where None.
-        most: bytes that it may take; :data:`MOST_TABLE` where None.
 
     Raises:
         ValueError: if it is none, its columns are no plain values, or it takes too much memory.
@@ -165,10 +161,7 @@ def _decoded(stream: BinaryIO, about: Any, most: int) -> int:
 
 
 def _pages(stream: BinaryIO, start: int, length: int) -> Iterator[int]:
-    """The size of each page of a column, unpacked, as its header says (Thrift's compact protocol).
-
-    Source: the Parquet format, PageHeader.
-    """
+    """The size of each page of a column, unpacked, by its header (PageHeader of Parquet)."""
     if start < 0 or length < 0:
         raise ValueError("a column lies before its file")
     place = start

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -24,13 +24,13 @@ from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter, probe_of
 from matchlens.meters.scores import Scores
-from matchlens.models.attend import Call
+from matchlens.models.attend import Call, part_terms
 from matchlens.models.family import Family
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import LayerMask, PartLayout
 from matchlens.models.random_edges import TAKEN, RandomEdges
-from matchlens.models.replacements import ReplacementMeans, Replacements, Watcher
+from matchlens.models.replacements import ReplacementMeans, Replacements
 from matchlens.models.shared_layer import Counts, SharedLayer, sparse
 from matchlens.parts import PADDING, Part
 from matchlens.plan import Condition, Control, LayerCut, Node, Plan, bound
@@ -51,8 +51,6 @@ class Run:
     Args:
         scores: relevance logits by condition and pair.
         tokens: tokens of each pair after the length limit.
-        truncated: whether the pair was longer than the limit.
-        plan: the plan that was run.
         batches: pairs of each batch, in the order in which they ran.
         batch_tokens: the budget that set the batches' boundaries, in tokens; where memory ran out,
             the smallest one.
@@ -62,7 +60,6 @@ class Run:
         device: kind of the device that ran it; several, joined by ``+``, where workers had others.
         taken: what each control of the plan took in all layers and heads, as
             :data:`matchlens.models.random_edges.TAKEN` names it.
-        counts: token rows that were computed.
         own: by name of an own part, the number of pairs that have a token of it.
     """
 
@@ -80,11 +77,7 @@ class Run:
     own: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, conditions: Mapping[str, Condition], model: Reranker) -> Run:
-        """What a run of some of the conditions would have yielded.
-
-        Raises:
-            ValueError: if one was not run.
-        """
+        """What a run of some of the conditions would have yielded."""
         if lacking := [name for name in conditions if name not in self.scores.conditions]:
             raise ValueError(f"the shared run has no condition {lacking[0]!r}")
         own = {part.name: part.of for part in self.plan.own if part.of is not None}
@@ -96,14 +89,9 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The pairs of one shard.
+    """The pairs of one shard; ``numbers`` are their places in the run.
 
-    Args:
-        numbers: the pairs' places in the run, by which meters and errors know them.
-        longest: tokens of the longest.
-        others: for each pair the other one that ``resample`` takes.
-        encoded: the pairs' tokens, where they are known; they are encoded where None.
-        others_encoded: likewise those of ``others``.
+    ``others`` has for each pair the one that ``resample`` takes; tokens that are known come along.
     """
 
     number: int
@@ -161,9 +149,6 @@ def run_shard(
             side). Changes speed and memory only.
         means: what ``mean`` puts in, over the whole run (:func:`term_means`).
         meters: watch the untouched model, which must be among the conditions.
-
-    Raises:
-        ValueError: if there are meters and no untouched model to watch.
     """
     if meters and plan.untouched is None:
         raise ValueError("meters watch the untouched model; expected a condition without cuts")
@@ -325,11 +310,7 @@ def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
 
 
 def term_means(model: Reranker, plan: Plan, shard: Shard, budget: int) -> ReplacementMeans:
-    """The means that ``mean`` puts in, by one streaming pass of the untouched model.
-
-    Args:
-        shard: the pairs; their means are merged with those of other shards.
-    """
+    """The means over a shard that ``mean`` puts in, by one pass of the untouched model."""
     means, encoded = ReplacementMeans(), shard.encoded or model.encode(shard.pairs)
     for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
         _watch_terms(model, batch, plan, means=means)
@@ -349,11 +330,20 @@ def _watch_terms(
     how = How.RESAMPLE if means is None else How.MEAN
     needed = [layer for layer in range(family.n_layers) if plan.uses(how, layer)]
     uncut = LayerCut.of([], 0, family.n_heads, ())
+
+    def take(layer: int, rows: slice | None, weights: Tensor, value: Tensor) -> None:
+        members = layout.members(rows, weights.dtype)
+        terms = part_terms(weights, value, members, layout)
+        if means is not None:
+            means.observe(layer, members, terms)
+        if others is not None:
+            others[layer] = terms
+
     with torch.inference_mode():
         states = family.embed(batch)
         for layer in range(max(needed) + 1):  # nothing is needed of the layers above
             rows = family.score_rows if layer == family.n_layers - 1 else None
-            watch = Watcher(layout, layer, rows, means, others) if layer in needed else None
+            watch = partial(take, layer, rows) if layer in needed else None
             states = family.layer(layer, states, Call(layout, [uncut], rows, watch=watch))
 
 
@@ -398,16 +388,7 @@ class BatchRecord:
 
 @dataclass(frozen=True)
 class Walk:
-    """One batch, and all conditions.
-
-    Nodes go through a layer side by side as far as the budget allows.
-
-    Args:
-        layout: the batch's parts.
-        replacements: what is put in the place of removed terms.
-        width: most nodes side by side.
-        record: takes the scores, draws what controls remove.
-    """
+    """One batch, and all conditions: ``width`` nodes at most go through a layer side by side."""
 
     model: Reranker
     plan: Plan
@@ -419,11 +400,7 @@ class Walk:
     counts: Counts = field(default_factory=Counts)
 
     def descend(self, level: int, parents: Sequence[int], states: Tensor) -> None:
-        """Run the children of some nodes, and all below them.
-
-        Args:
-            states: [parent, pair, token, width], what the layer below made of each.
-        """
+        """Run the children of nodes with states [parent, pair, token, width], and all below."""
         steps = [
             (slot, child)
             for slot, parent in enumerate(parents)

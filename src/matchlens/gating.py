@@ -1,4 +1,9 @@
-"""Passes with gates on the attention: scores, and derivatives of scores by the gates."""
+"""Passes with gates on the attention: scores, and derivatives of scores by the gates.
+
+A gate at 0 is a ``zero`` cut, a gate at 1 leaves the model untouched. The derivative by the gate of
+a token pair is its weight times the score's derivative by the gated weight, so that one backward
+pass gives it for all token pairs at once and no array of gates need exist.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +21,69 @@ from matchlens.batching import EncodedBatch, batches, collate, split
 from matchlens.corpora.pairs import Pair
 from matchlens.engine import collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
-from matchlens.models.attend import Call
+from matchlens.models.attend import Call, Gate, Watch
 from matchlens.models.check import CheckError
 from matchlens.models.checks.attention import weights_and_values, written
 from matchlens.models.checks.item import HALF, OUTPUTS, Item, Worst, within
 from matchlens.models.checks.passes import PAIRS, look_on
-from matchlens.models.gates import PARTS, Gate, by_parts, spread
 from matchlens.models.load import Reranker
 from matchlens.models.packed import refresh
 from matchlens.models.part_layout import PartLayout
-from matchlens.parts import OwnPart, Part
+from matchlens.parts import PADDING, OwnPart, Part
 from matchlens.plan import Condition, LayerCut, own_parts
 from matchlens.signals import check_cancelled
 
+PARTS = int(PADDING)
+"""Parts that rows and columns of a table of gates stand for."""
 POINT_TOKENS, SLOPE_TOKENS = 2048, 8192
 """Places of a batch that holds one pair at several gates, and most of one whose layers are all kept
 for the backward pass."""
 
 GateOf = Callable[[int], Gate]
 """The gates of a layer, by its number."""
+
+
+def spread(
+    tables: Float[Tensor, "condition head row_part column_part"], grid: PartLayout
+) -> Float[Tensor, "batch head row column"]:
+    """Gates by condition, head and direction, spread over a batch's token pairs; 1 on padding."""
+    whole = torch.nn.functional.pad(tables, (0, 1, 0, 1), value=1.0)
+    parts = grid.parts if grid.base is None else grid.base
+    edges = parts[:, :, None] * (PARTS + 1) + parts[:, None, :]
+    return whole.flatten(2)[:, :, edges].transpose(1, 2).flatten(0, 1)
+
+
+def by_parts(
+    slopes: Float[Tensor, "batch head row column"], grid: PartLayout, rows: slice | None
+) -> Float[Tensor, "batch head row_part column_part"]:
+    """Derivatives by the gates of token pairs, summed to those by head and direction.
+
+    Own parts stand behind the six others, which lack their tokens: see :func:`united`.
+    """
+    conditions = len(slopes) // len(grid.parts)
+    labels = [label for label in range(grid.size) if label != PADDING]
+    left, right = (
+        torch.nn.functional.one_hot(parts, grid.size)[..., labels]
+        .to(slopes.dtype)
+        .repeat(conditions, 1, 1)[:, None]
+        for parts in (grid.row_parts(rows), grid.parts)
+    )
+    return left.mT @ (slopes @ right)
+
+
+def united(
+    slopes: Float[np.ndarray, "... row_part column_part"], own: Sequence[OwnPart]
+) -> Float[np.ndarray, "... row_part column_part"]:
+    """Derivatives by direction in which Q and D have the tokens of their own parts again.
+
+    >>> from matchlens.parts import Part
+    >>> united(np.eye(7), [OwnPart("TITLE", Part.D)])[3:7:3, 3:7:3].tolist()
+    [[2.0, 1.0], [1.0, 1.0]]
+    """
+    whole = np.eye(PARTS + len(own))
+    for at, part in enumerate(own, start=PARTS):
+        whole[at, int(part.of or 0)] = 1
+    return (whole.T @ slopes @ whole).astype(slopes.dtype) if own else slopes
 
 
 @contextmanager
@@ -62,15 +111,15 @@ def walk_gated(
     grid: PartLayout,
     states: Float[Tensor, "pair token width"],
     conditions: int,
-    gate: GateOf,
+    gate: GateOf | None,
     cuts: Condition = (),
+    watch: Watch | None = None,
 ) -> Float[Tensor, "condition pair"]:
     """Scores under gates, through the library's own layers.
 
-    Args:
-        conditions: how often the batch stands side by side, each with its own gates.
-        gate: the gates of each layer.
-        cuts: cuts by ``zero``, ``mask`` or ``sink`` that are made before the gates.
+    The batch stands side by side as often as there are ``conditions``, each with its own gates;
+    ``cuts`` by ``zero``, ``mask`` or ``sink`` are made before the gates, and are not yet made in
+    what ``watch`` sees.
     """
     family = model.family
     states = states.repeat(conditions, 1, 1)
@@ -79,7 +128,8 @@ def walk_gated(
         check_cancelled()
         rows = family.score_rows if layer == family.n_layers - 1 else None
         cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
-        call = Call(grid, [cut] * conditions, rows, gate=gate(layer))
+        at_layer = None if gate is None else gate(layer)
+        call = Call(grid, [cut] * conditions, rows, gate=at_layer, watch=watch)
         states = family.layer(layer, states, call)
     logits = family.score(states, grid.row_parts(rows).repeat(conditions, 1))
     return (-logits if model.negate else logits).unflatten(0, (conditions, -1))
@@ -87,12 +137,7 @@ def walk_gated(
 
 @dataclass(frozen=True)
 class Slopes:
-    """Scores and their derivatives by gates.
-
-    Args:
-        scores: [pair], logits.
-        slopes: [pair, layer, head, row part, column part], logits.
-    """
+    """Scores, and their derivatives by gates, both in logits."""
 
     scores: Float[np.ndarray, " pair"]
     slopes: Float[np.ndarray, "pair layer head row_part column_part"]
@@ -194,13 +239,8 @@ def stream_slopes(
 ) -> Float[np.ndarray, " pair"]:
     """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
 
-    Args:
-        model: a loaded reranker whose gates have been checked.
-        keep: takes places of pairs and their derivatives, as in :class:`Slopes`; own parts
-            stand behind the six others, which lack their tokens.
-        tables: the gates; all at 1 where None.
-        cuts: see :func:`walk_gated`.
-        own: the own parts that have gates.
+    ``keep`` takes places of pairs and their derivatives, those of own parts behind the six others,
+    which lack their tokens. Where ``tables`` is None, all gates are 1.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)
@@ -300,13 +340,7 @@ def _checked(model: Reranker, gates: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Integral:
-    """Contributions of attention to one score, between words, and the attention itself.
-
-    Args:
-        score: the untouched score, logits.
-        without: the score with all gates at 0, logits.
-        contributions: [layer, head, row word, column word], logits.
-    """
+    """Contributions of attention between words to a score, and the score with and without it."""
 
     score: float
     without: float
@@ -325,12 +359,8 @@ def integrate(
     """Share a score out over who reads whom: the integral over all gates from 0 to 1.
 
     The contribution of a token pair is the integral over t of the score's derivative by its gate
-    where all gates are t, by the midpoint rule; attention is computed anew at each t.
-
-    Args:
-        words: the number of each token's word, from 0; tokens of one word are summed.
-        points: how many values t takes.
-        cuts: see :func:`walk_gated`; what is shared out is the score that they leave.
+    where all gates are t, by the midpoint rule of ``points``; attention is computed anew at each t.
+    Tokens of one of the ``words`` are summed; what is shared out is the score that ``cuts`` leave.
 
     Source: science 9; Sundararajan et al. 2017 (integrated gradients).
     """
@@ -377,10 +407,7 @@ def word_attention(
 ) -> Float[np.ndarray, "layer head row_word column_word"]:
     """Attention between words: mean over the row word's tokens of the sum over the column word's.
 
-    Rows of the last layer that the score does not read are 0.
-
-    Args:
-        cuts: see :func:`walk_gated`; what a cut removes by ``zero`` is still there.
+    Rows of the last layer that the score does not read are 0; what ``zero`` removes is still there.
     """
     family = model.family
     batch = collated(model, [pair])
@@ -395,12 +422,7 @@ def word_attention(
 
     refresh(family.module)
     with torch.inference_mode():
-        states = family.embed(batch)
-        for layer in range(family.n_layers):
-            rows = family.score_rows if layer == last else None
-            check_cancelled()
-            cut = LayerCut.of(cuts, layer, family.n_heads, tuple(Part), grid.own)
-            states = family.layer(layer, states, Call(grid, [cut], rows, watch=watch))
+        walk_gated(model, grid, family.embed(batch), 1, None, cuts, watch)
     return np.stack(out)
 
 

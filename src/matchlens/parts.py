@@ -91,14 +91,7 @@ class OwnPart:
     """An own part: characters of the query or of the passage, such as a title.
 
     Its tokens stay tokens of Q or D. A token belongs to the part that holds its first character
-    that is no white space.
-
-    Args:
-        name: 2 to 40 capital letters, digits and ``_``, a letter first.
-        of: Q or D; None where only the name is known, as in a cut that was read from text.
-
-    Raises:
-        InputError: if the name cannot be used.
+    that is no white space. In a cut that was read from text, what it is part ``of`` is not known.
 
     >>> OwnPart("TITLE", Part.D) == OwnPart("TITLE"), OwnPart("TITLE").words
     (True, 'TITLE')
@@ -125,14 +118,7 @@ class OwnPart:
 
 
 class PartSpan(NamedTuple):
-    """Characters of a pair's query or passage that belong to an own part.
-
-    Args:
-        name: of the part.
-        of: "Q" or "D": which text.
-        start: the first character.
-        end: one past the last.
-    """
+    """Characters ``start`` to ``end`` of a pair's text "Q" or "D" that belong to an own part."""
 
     name: str
     of: str
@@ -158,20 +144,11 @@ def order_of(part: AnyPart) -> tuple[int, str]:
 
 
 def label(sequence_ids: Sequence[int | None]) -> list[int]:
-    """Label the tokens of one pair from the tokenizer's own record of it.
+    """Label the tokens of one pair with :class:`Part` numbers, by the tokenizer's record of it.
 
-    Args:
-        sequence_ids: for each token, 0 if it comes from the query, 1 if from the passage, None if
-            the tokenizer added it (``BatchEncoding.sequence_ids``). Separator ids are not looked
-            for: a literal "[SEP]" in a passage is text.
-
-    Returns:
-        One :class:`Part` number a token. The input's first token is CLS if the tokenizer added it;
-        added tokens between query and passage are SEP1 (both of RoBERTa's ``</s></s>``), after the
-        passage SEP2. Any other added token is ``OTHER``.
-
-    Raises:
-        InputError: if the query or the passage has no token, or they do not stand in that order.
+    Separator ids are not looked for: a literal "[SEP]" in a passage is text. The first token is CLS
+    if the tokenizer added it; added tokens between query and passage are SEP1 (both of RoBERTa's
+    ``</s></s>``), behind the passage SEP2, elsewhere ``OTHER``.
 
     >>> [str(Part(p)) for p in label([None, 0, 0, None, 1, None])]
     ['CLS', 'Q', 'Q', 'SEP1', 'D', 'SEP2']

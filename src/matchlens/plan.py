@@ -50,10 +50,6 @@ class Control:
             only where those do not hold enough. ``scaled``: each row is multiplied by 1 minus that
             attention. ``edges``: as many random edges, in all rows; ``mass``: random edges until
             as much attention is gone.
-        draw: number of the draw.
-
-    Raises:
-        InputError: if the kind is not known, or cannot control a cut that is made in this way.
 
     >>> Control(Cut.parse("Q->D"), "rows", 0).kind
     'rows'
@@ -86,10 +82,7 @@ Condition = Sequence[Cut | Control]
 
 
 def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mapping[str, Condition]:
-    """The conditions, their own parts known to be of the query or of the passage.
-
-    Args:
-        own: the own parts that the pairs have, and what each is of.
+    """The conditions, each of their own parts known to be of the query or of the passage.
 
     >>> cut = bound({"": [Cut.parse("Q->TITLE")]}, {"TITLE": Part.D})[""][0]
     >>> cut.own_parts[0].of
@@ -140,12 +133,9 @@ def own_parts(conditions: Mapping[str, Condition]) -> tuple[OwnPart, ...]:
 
 @dataclass(frozen=True)
 class LayerCut:
-    """What one condition removes in one layer, and how.
+    """What one condition removes in one layer, and how; equal keys cut the same edges alike.
 
-    Args:
-        key: the table's bytes; equal keys cut the same edges in the same way.
-        heads: number of heads of the model.
-        control: kind and draw, where a control stands in the place of the table's edges.
+    Where a ``control`` (kind and draw) is named, it stands in the place of the table's edges.
     """
 
     key: bytes
@@ -228,13 +218,7 @@ class LayerCut:
 
 @dataclass(frozen=True)
 class Node:
-    """One distinct state: the outcome of a layer under a prefix of cuts.
-
-    Args:
-        parent: number of the node in the layer below whose outcome it reads (0 in layer 0).
-        cut: what is removed in this layer.
-        conditions: names of the conditions that go through the node.
-    """
+    """One distinct state: the outcome of a layer under a prefix of cuts, from its parent below."""
 
     parent: int
     cut: LayerCut
@@ -277,12 +261,7 @@ class Plan:
         heads: int,
         score_rows: Collection[Part] = (Part.CLS,),
     ) -> Plan:
-        """Make the tree.
-
-        Args:
-            score_rows: parts whose rows the score reads; in the last layer only their rows are
-                computed, so cuts of other rows there are no cuts.
-        """
+        """Make the tree; in the last layer only the rows of ``score_rows`` are computed and cut."""
         if not conditions:
             raise InputError(
                 "there is no condition to run; expected at least one, for example {'': []}"

@@ -198,10 +198,8 @@ class KnownPrompt:
 
     Args:
         names: lower-case words, one of which stands in the name or origin of such a model.
-        source: where the prompt comes from.
         default: whether a causal model of the type that nothing else is known of is asked in it.
         never: lower-case words of models of the type that are asked otherwise.
-        note: what the source says, and where it was read.
     """
 
     name: str
@@ -242,10 +240,7 @@ KNOWN = _known()
 
 
 def known_prompt(model_type: str, *origins: str) -> KnownPrompt | None:
-    """The shipped prompt of a causal model, by what it calls itself, else by its type.
-
-    Args:
-        origins: the model's name, and where its config says that it comes from.
+    """The shipped prompt of a causal model, by its name or its config's origin, else by its type.
 
     >>> known_prompt("qwen3", "someone/zerank-2-copy").name, known_prompt("qwen3", "mine").name
     ('zerank', 'Qwen3-Reranker')

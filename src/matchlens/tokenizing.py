@@ -38,12 +38,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Piece:
-    """The piece of a text that the length limit can use.
+    """The piece of a text that has the text's tokens up to the length limit.
 
-    Args:
-        text: the piece; its tokens up to the limit are those of the whole text.
-        at: places in the piece from which on the text is further along, rising.
-        by: how many characters further.
+    From each place in ``at`` on, which rise, the text is ``by`` so many characters further along.
     """
 
     text: str
@@ -68,13 +65,10 @@ def usable(
     start: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Piece:
-    """Cut a text to what the length limit can use.
+    """Cut a text to what the length limit can use; an over-long text loses its end, or its start.
 
     The tokens of a piece and of one twice as long must agree up to the limit, and the piece must
     have :data:`SPARE` tokens more; else longer ones are tried.
-
-    Args:
-        start: whether an over-long text loses its start, not its end.
     """
     size = CHARACTERS * most + 1024
     if len(text) <= 2 * size:

@@ -31,7 +31,6 @@ from matchlens.live.experiment import (
 )
 from matchlens.live.exporting import page_of, python_lines
 from matchlens.live.work import Tell
-from matchlens.models.gates import united
 from matchlens.models.load import Reranker
 from matchlens.parts import NAMED, OwnPart, Part
 from matchlens.plan import Condition, bound
@@ -408,7 +407,7 @@ class Microscope:
         cuts = bound({"": experiment.cuts}, own_parts(pairs))[""]
         gating.stream_slopes(model, pairs, keep, cuts=cuts, own=own)
         # Cutting takes the slope away, in A less in B.
-        screened = united(slopes[1] - slopes[0], own)
+        screened = gating.united(slopes[1] - slopes[0], own)
         masses = np.mean([_masses(model, pair, cuts, own) for pair in pairs], axis=0)
         labels = {str(part): int(part) for part in self.parts(experiment.model)}
         labels |= {part.name: gating.PARTS + at for at, part in enumerate(own)}

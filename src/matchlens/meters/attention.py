@@ -27,12 +27,7 @@ CELLS = tuple((x, y) for x in TOKENS for y in TOKENS)
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What a meter must know of the words.
-
-    Args:
-        static: the word embeddings.
-        words: the words of a pair, by the pair's place in the run.
-    """
+    """The word embeddings, and by a pair's place in the run its words."""
 
     static: Static
     words: Callable[[int], Words]
@@ -207,15 +202,12 @@ class Likeness:
     """Which tokens of a batch hold like words.
 
     Args:
-        query: whether a token is of Q.
-        document: whether it is of D.
         stem: whether row and column, in Q or D, are of different words with one stem.
         in_query: whether a token's word has the stem of a content word of the query.
         lacking: whether it is of a content word of the query whose stem the passage has not.
         near: whether the row is ``lacking``, and the column another token of a word of the
             passage that shares no stem with the query and is near.
         cosine: of the static embeddings; -1 where one is of no word.
-        content: whether a token is of a content word.
     """
 
     query: Bool[Tensor, "pair token"]
@@ -325,10 +317,7 @@ def _blocks(
 def written(
     value: Float[Tensor, "pair head token width"], output: Float[Tensor, "head width model"]
 ) -> Float[Tensor, "pair head token"]:
-    """|W_O v_j|: the length of what a token's value would write, head by head.
-
-    Computed as sqrt(v' G v) with G = W_O' W_O of the head, which is head width squared.
-    """
+    """|W_O v_j|, the length of what a token's value would write: sqrt(v' G v) with G = W_O' W_O."""
     exact = torch.promote_types(value.dtype, torch.float32)
     weight = output.to(exact)
     gram = torch.matmul(weight, weight.transpose(-1, -2))

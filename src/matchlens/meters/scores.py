@@ -14,12 +14,7 @@ from matchlens.errors import InputError
 
 @dataclass
 class Scores:
-    """Relevance logits by condition and pair, filled batch by batch.
-
-    Args:
-        conditions: names, in the order of the rows.
-        values: [condition, pair] logits; NaN where none has been observed.
-    """
+    """Relevance logits by condition and pair, NaN until observed, filled batch by batch."""
 
     conditions: tuple[str, ...]
     values: Float[np.ndarray, "condition pair"]
@@ -36,12 +31,7 @@ class Scores:
         scores: Float[np.ndarray, " batch"],
         pairs: Sequence[Pair] | None = None,
     ) -> None:
-        """Take the scores of one batch under the conditions that share them.
-
-        Args:
-            numbers: the pairs' places in the run.
-            pairs: the pairs, where an error shall name one by its ids.
-        """
+        """Take the scores of some pairs of the run under the conditions that share them."""
         wrong = ~np.isfinite(scores)
         if wrong.any():
             place = int(np.flatnonzero(wrong)[0])

@@ -53,13 +53,7 @@ _WRAPPED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
 
 @dataclass(frozen=True)
 class Product:
-    """The two factors of one weight's change.
-
-    Args:
-        scale: factor of their product.
-        names: the tensors' names in the adapter's file, B's first.
-        turned: whether the weight holds the product transposed.
-    """
+    """One weight's change, ``scale * B A`` (transposed if ``turned``); ``names`` has B's first."""
 
     scale: float
     names: tuple[str, str]
@@ -68,13 +62,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter's folder, looked at before any weight is loaded.
-
-    Args:
-        base: the name of the model that it changes.
-        settings: what its config says.
-        weights: what the header of its weights says.
-    """
+    """A LoRA adapter's folder, before any weight is loaded; ``base`` names the model it changes."""
 
     path: Path
     name: str
@@ -117,11 +105,7 @@ class Adapter:
         return shapes[name][0] if name and shapes[name] else None
 
     def onto(self, base: Weights, ties: bool = False) -> Adapted:
-        """The base's weights, with this adapter's products added when they are read.
-
-        Args:
-            ties: whether the answers' logits are made of the word embeddings.
-        """
+        """The base's weights with the adapter's; ``ties``: the head shares the word embeddings."""
         pairs: dict[tuple[str, bool], dict[str, str]] = {}
         saved: dict[str, str] = {}
         for key in self.weights.tensors:
@@ -172,12 +156,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Adapted(Weights):
-    """The weights of a base with an adapter, before any is loaded.
-
-    Args:
-        products: by name of the base's weight what is added to it.
-        saved: by name of a weight the adapter's tensor that stands in its place.
-    """
+    """A base's weights with an adapter: by weight, the products to add and the tensors to take."""
 
     base: Weights
     adapter: Adapter

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from matchlens.directions import How
 from matchlens.models.attention_probe import AttentionProbe, squeezed
-from matchlens.models.gates import Gate
 from matchlens.models.part_layout import OPEN, Edges, LayerMask, PartLayout, Rows
 from matchlens.models.random_edges import RandomEdges
 from matchlens.parts import PADDING, Part
@@ -19,6 +18,36 @@ from matchlens.plan import LayerCut
 
 Watch = Callable[[Tensor, Tensor], None]
 """Called with the attention weights before they are cut, and the values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """The gates of one layer.
+
+    Args:
+        values: factors that broadcast to [condition * pair, head, row, column] of all tokens.
+        collect: called in the backward pass with the derivatives of the scores by the gates of the
+            token pairs, [condition * pair, head, row, column], of the rows that are computed.
+    """
+
+    values: Tensor
+    collect: Callable[[Tensor], None] | None = None
+
+    def through(
+        self, weights: Float[Tensor, "batch head row column"], rows: slice | None
+    ) -> Float[Tensor, "batch head row column"]:
+        """The gated weights of the rows that are computed, all of them where ``rows`` is None."""
+        values = (
+            self.values if self.values.shape[2] == 1 or rows is None else self.values[:, :, rows]
+        )
+        gated = weights * values.to(weights.dtype)
+        collect = self.collect
+        if collect is not None:
+            if not gated.requires_grad:  # the lowest layer: nothing below it is differentiated
+                gated.requires_grad_()
+            plain = weights.detach()
+            gated.register_hook(lambda slope: collect(plain * slope))
+        return gated
 
 
 @dataclass(frozen=True)
@@ -72,12 +101,7 @@ class Call:
         return rows if reads is None else rows * reads.to(rows.dtype)
 
     def biased(self, other: Tensor | None, rows: slice | None = None) -> Tensor | None:
-        """The family's own bias and another, together.
-
-        Args:
-            other: such as what keeps attention off the padding.
-            rows: the rows that are wanted, all that the bias has where None.
-        """
+        """The family's own bias, of some rows or all, and another, such as that of padding."""
         own = self.bias if self.bias is None or rows is None else self.bias[:, :, rows]
         if own is None or other is None:
             return other if own is None else own
@@ -104,20 +128,11 @@ def attend(
     """Softmax attention, cut as ``matchlens`` says; the library's layers call it by name.
 
     Args:
-        module: the attention module, as the library passes it.
-        query: [batch, head, row, width]; the batch is condition * pair.
-        key: [batch, key head, column, width]; where key heads are fewer, neighbouring heads share
-            one (grouped-query attention).
-        value: [batch, key head, column, width].
-        attention_mask: the library's own mask, used only where the library's own forward calls
-            (``matchlens`` is None); otherwise padding is read from the parts, and what the layer
-            allows from the call's band.
+        key: where key heads are fewer, neighbouring heads share one (grouped-query attention).
+        attention_mask: the library's own, used only where ``matchlens`` is None; otherwise padding
+            is read from the parts, and what the layer allows from the call's band.
         scaling: factor of the logits; 1 / sqrt(width) where None.
         softcap: logits are squeezed into (-softcap, softcap) by a tanh (Gemma 2).
-        matchlens: parts and cuts.
-
-    Returns:
-        The context [batch, row, head, width] and None (attention maps are not kept).
     """
     Counter.calls += 1
     call = matchlens
@@ -175,9 +190,6 @@ def attend_again(
     """The attention of the same rows of the same states under several cuts, one by one.
 
     The weights are formed once for all cuts that remove nothing before the softmax.
-
-    Returns:
-        The context [pair, row, head, width] under each cut.
     """
     Counter.calls += 1
     exact = torch.promote_types(query.dtype, torch.float32)
@@ -209,10 +221,6 @@ def attend_absorbed(
 
     ``q . (W_K x + b_K) = (W_K' q) . x + q . b_K``, and the context is linear in the values, so
     that the states themselves are read, and multiplied by W_V afterwards.
-
-    Args:
-        key: W_K and b_K, head by head.
-        value: W_V and b_V, head by head.
     """
     Counter.calls += 1
     exact = torch.promote_types(query.dtype, torch.float32)

@@ -40,12 +40,9 @@ class AttentionProbe:
         softcap: float | None = None,
         reads: Tensor | None = None,
     ) -> Tensor | None:
-        """Measure, and return the context of all rows where it is asked for.
+        """Measure; return the context of all rows where it is wanted.
 
-        Args:
-            bias: added to the logits, -inf on what a row may not read; None without.
-            context: whether the context is wanted.
-            reads: [row, 1], 0 for rows that read nothing; None where all read.
+        ``reads`` [row, 1] is 0 for rows that read nothing; None where all read.
         """
         extra = self.columns(value)
         width = value.shape[-1]

@@ -18,13 +18,7 @@ from matchlens.models.weights import few, leftover
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """The query and key weights of a model.
-
-    Args:
-        name: what the person asked for.
-        identity: what the manifest says of it: name, digest, revision, type.
-        layers: the weights, layer by layer.
-    """
+    """The query and key weights of a model by layer, and what the manifest says of the model."""
 
     name: str
     identity: Mapping[str, object]
@@ -32,13 +26,7 @@ class Base:
 
 
 def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -> Base:
-    """Load the query and key weights of a model, whether it scores pairs or not.
-
-    A model before fine-tuning is usually a language model: it has no head that scores, and needs
-    none here; neither does it need a tokenizer.
-
-    Args:
-        model: a local folder, a Hugging Face id (only then is the network used), or ``demo``.
+    """Load the query and key weights of a model; it needs no head that scores and no tokenizer.
 
     Raises:
         InputError: if the model cannot be found, is of no supported type, or lacks a query or key

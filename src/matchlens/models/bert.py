@@ -29,11 +29,7 @@ class Bert(Family):
 
 
 class Roberta(Family):
-    """Walks a ``RobertaForSequenceClassification``.
-
-    Both separators between query and passage are SEP1. The library's own embeddings count positions
-    from ``pad_token_id + 1``; padding, which stands at the end, has none.
-    """
+    """Walks a ``RobertaForSequenceClassification``; both of its separators are SEP1."""
 
     library = RobertaForSequenceClassification
     template = "<s> query </s></s> passage </s>"
@@ -73,10 +69,7 @@ class Electra(Family):
 
 
 class Albert(Family):
-    """Walks an ``AlbertForSequenceClassification``, whose layers share their weights.
-
-    A layer is counted as often as it is passed; a cut in one pass leaves the others alone.
-    """
+    """Walks an ``AlbertForSequenceClassification``; a shared layer counts each time it is used."""
 
     library = AlbertForSequenceClassification
     query_key_value = attrgetter("attention.query", "attention.key", "attention.value")

@@ -1,4 +1,4 @@
-"""Families that add to the logits what depends on the distance of two tokens, and MPNet.
+"""Families that add to the logits what depends on the distance of two tokens: MPNet, DeBERTa.
 
 The library's layers of these families compute attention themselves and ask no interface. The walk
 therefore computes queries, keys and values with the library's modules, hands the family's bias to
@@ -10,19 +10,39 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from operator import attrgetter
+from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import MPNetForSequenceClassification, PreTrainedModel
+from transformers import (
+    DebertaV2ForSequenceClassification,
+    MPNetForSequenceClassification,
+    PreTrainedModel,
+)
+from transformers.models.deberta_v2.modeling_deberta_v2 import (
+    make_log_bucket_position,
+    scaled_size_sqrt,
+)
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, attend
 from matchlens.models.family import Context, Family, PartNumbers, RowStates, States
 from matchlens.models.qk import QK
+from matchlens.parts import PADDING
 
 MPNET_BESIDE = (
     "to each logit MPNet adds a bias that depends on the distance of the two tokens and on the "
     "head, not on what the tokens are; it is not in these numbers"
+)
+DEBERTA_BESIDE = (
+    "to each logit DeBERTa adds terms of one token's content with the distance of the two ({}); "
+    "these numbers are of the content-to-content term alone, divided by sqrt({} d_h) where they "
+    "are divided"
+)
+CONVOLUTION = (
+    "a convolution beside layer 0 lets each token read what stands up to {} places from it, "
+    "whatever attention is cut"
 )
 
 
@@ -42,11 +62,7 @@ class Biased(Family, ABC):
         key: Float[Tensor, "batch head column d_h"],
         rows: slice | None,
     ) -> Float[Tensor, "batch_or_1 head row column"] | None:
-        """What a layer adds to the scaled product of queries and keys.
-
-        Args:
-            rows: which tokens the rows are, all where None.
-        """
+        """What a layer adds to the scaled product of queries and keys; of all rows where None."""
 
     def scaling(self, index: int, query: Tensor) -> float:
         """Factor of the product of queries and keys."""
@@ -114,3 +130,115 @@ class MPNet(Biased):
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer; the bias is beside them."""
         return replace(super().qk(layer), beside=MPNET_BESIDE)
+
+
+class DebertaV2(Biased):
+    """Walks a ``DebertaV2ForSequenceClassification``: disentangled attention, written as a bias.
+
+    A logit is the sum of up to three products, each divided by sqrt(number of terms * d_h): content
+    with content, the reader's content with the distance (c2p), and the read token's (p2c).
+    """
+
+    library = DebertaV2ForSequenceClassification
+    token_types = 0
+    query_key_value = attrgetter(
+        "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"
+    )
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        super().__init__(module)
+        self.token_types = 2 if self.module.config.type_vocab_size > 0 else 0
+        if self.body.encoder.conv is not None:
+            reach = self.body.encoder.conv.conv.kernel_size[0] // 2
+            self.beside = CONVOLUTION.format(reach)
+
+    def embed(self, batch: EncodedBatch) -> Float[Tensor, "pair token width"]:
+        """The embeddings, zero on padding."""
+        return self.body.embeddings(**self.inputs(batch), mask=batch.mask)
+
+    def layer(self, index: int, states: States, call: Call) -> RowStates:
+        """One layer; above the first a convolution over the embeddings, where there is one."""
+        out = super().layer(index, states, call)
+        convolution = self.body.encoder.conv
+        if index > 0 or convolution is None:
+            return out
+        rows = slice(None) if call.rows is None else call.rows
+        beside = torch.zeros_like(states)
+        beside[:, rows] = out
+        mask = (call.grid.parts != PADDING).long().repeat(len(call.cuts), 1)
+        return convolution(states, beside, mask)[:, rows]
+
+    def bias(
+        self,
+        index: int,
+        query: Float[Tensor, "batch head row d_h"],
+        key: Float[Tensor, "batch head column d_h"],
+        rows: slice | None,
+    ) -> Float[Tensor, "batch head row column"] | None:
+        """The c2p and p2c terms.
+
+        The vector of a distance is looked up before the product, in the order of the distances,
+        so that row i, column j of a term lies at a fixed step behind row i, column j - 1: a view
+        takes the place of the library's gathering of single elements.
+        """
+        attention, kinds = self.layers[index].attention.self, self._kinds(index)
+        if not attention.relative_attention or not kinds:
+            return None
+        count, tokens = query.shape[2], key.shape[2]
+        last = (tokens if rows is None else rows.indices(tokens)[1]) - 1
+        # rows less columns: from the last row with the first column to the first with the last
+        distances = last - torch.arange(tokens + count - 1)
+        scale = self.scaling(index, query)
+        terms = []
+        for kind in kinds:
+            forwards = kind == "c2p"
+            content = (query if forwards else key).transpose(0, 1)
+            order = distances if forwards else distances.flip(0)
+            vectors = self._vectors(attention, order, keys=forwards) * scale
+            products = torch.bmm(content.flatten(1, 2), vectors.mT)
+            heads, batch, wide = len(products), query.shape[0], products.shape[2]
+            steps, start = ((wide - 1, 1), count - 1) if forwards else ((1, wide - 1), tokens - 1)
+            strides = (products.stride(0), products.stride(0) // batch, *steps)
+            terms.append(products.as_strided((heads, batch, count, tokens), strides, start))
+        total = terms[0] + terms[1] if len(terms) == 2 else terms[0].contiguous()
+        return total.transpose(0, 1)
+
+    def places(self, distances: Int[Tensor, " distance"]) -> Int[Tensor, " distance"]:
+        """Where in the table of distances each stands: far ones share a place."""
+        encoder, attention = self.body.encoder, self.layers[0].attention.self
+        buckets, longest = encoder.position_buckets, encoder.max_relative_positions
+        if buckets > 0 and longest > 0:
+            distances = make_log_bucket_position(distances, buckets, longest).long()
+        span = attention.pos_ebd_size
+        return (distances + span).clamp(0, 2 * span - 1)
+
+    def _vectors(self, attention: Any, distances: Tensor, keys: bool) -> Tensor:
+        """[head, distance, d_h]: what queries (``keys``) or keys meet, distance by distance."""
+        places = self.places(distances)
+        first = int(places.min())
+        table = self.body.encoder.get_rel_embedding()[first : int(places.max()) + 1]
+        name = "key_proj" if keys else "query_proj"
+        linear = getattr(attention, name if attention.share_att_key else f"pos_{name}")
+        projected = linear(table)[(places - first).to(table.device)]
+        return projected.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)
+
+    def scaling(self, index: int, query: Tensor) -> float:
+        """1 / sqrt(d_h times the number of terms), rounded as the library rounds it."""
+        terms = 1 + len(self._kinds(index))
+        return 1 / float(scaled_size_sqrt(query, terms).to(query.dtype))
+
+    def _kinds(self, index: int) -> list[str]:
+        """The terms with distances that a layer's logits have."""
+        kinds = self.layers[index].attention.self.pos_att_type
+        return [kind for kind in ("c2p", "p2c") if kind in kinds]
+
+    def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
+        """Pooler and classifier on the CLS row."""
+        return self.module.classifier(self.module.pooler(states))
+
+    def qk(self, layer: int) -> QK:
+        """The content-to-content weights of the layer; the terms with distances are beside them."""
+        plain, kinds, beside = super().qk(layer), self._kinds(layer), ""
+        if self.layers[layer].attention.self.relative_attention and kinds:
+            beside = DEBERTA_BESIDE.format(" and ".join(kinds), 1 + len(kinds))
+        return replace(plain, scale=self.scaling(layer, plain.query[0].mT), beside=beside)

@@ -29,11 +29,7 @@ class CheckError(InputError):
 
 
 def check(reranker: Any) -> Checks:
-    """Cause changes in a loaded model and see that they happen.
-
-    Returns:
-        What was seen, for the manifest.
-    """
+    """Cause changes in a loaded model and see that they happen; returns what was seen."""
     items = examine(reranker)
     checks = {item.name: item.record() for item in items}
     if problems := [item.said for item in items if not item.ok]:

@@ -7,7 +7,7 @@ prompt has one. Sequence classifiers over the same layers read the last token, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -31,12 +31,6 @@ from transformers import (
     Qwen3ForCausalLM,
     Qwen3ForSequenceClassification,
 )
-from transformers.models.gemma import modeling_gemma
-from transformers.models.gemma2 import modeling_gemma2
-from transformers.models.gemma3 import modeling_gemma3
-from transformers.models.llama import modeling_llama
-from transformers.models.mistral import modeling_mistral
-from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.batching import EncodedBatch
@@ -53,10 +47,6 @@ class Decoder(Rotary):
     """Walks a decoder through its own layers; pairs are padded on the left.
 
     Attention is causal unless the config says otherwise (``is_causal``).
-
-    Raises:
-        InputError: if the library ignores what the config says of the direction of attention, or
-            it is a classifier that knows no padding.
     """
 
     template = "a prompt around query and passage"
@@ -64,8 +54,6 @@ class Decoder(Rotary):
     relevance = "the logit of yes, less that of no where the prompt has one; a classifier's label"
     classifier: ClassVar[Any]
     """The library's class of a sequence classifier over the same layers."""
-    rotate: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
-    """The library's function that turns queries and keys."""
     score_rows = slice(-1, None)
     query_key_value = attrgetter("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     context_output = attrgetter("self_attn.o_proj")
@@ -123,7 +111,8 @@ class Decoder(Rotary):
         if hasattr(own, "q_norm"):
             query, key = own.q_norm(query), own.k_norm(key)
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
-        query, key = type(self).rotate(query, key, *turn)
+        rotate = sys.modules[type(own).__module__].apply_rotary_pos_emb  # of the type's own module
+        query, key = rotate(query, key, *turn)
         return query, key, value
 
     def logits(self, states: RowStates, parts: PartNumbers) -> Tensor:
@@ -168,14 +157,10 @@ class Qwen3(Decoder):
 
     library = Qwen3ForCausalLM
     classifier = Qwen3ForSequenceClassification
-    rotate = staticmethod(modeling_qwen3.apply_rotary_pos_emb)
 
 
 class FusedNorm(modeling_qwen3.Qwen3RMSNorm):
-    """The library's norm with the same roundings, in two kernels in place of six.
-
-    On a GPU the six kernels read and write the states in float32.
-    """
+    """The library's norm with the same roundings, in two kernels of a GPU in place of six."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """The states, normalised and weighted."""
@@ -199,7 +184,6 @@ class Gemma(Decoder):
 
     library = GemmaForCausalLM
     classifier = GemmaForSequenceClassification
-    rotate = staticmethod(modeling_gemma.apply_rotary_pos_emb)
 
 
 class Gemma3(Decoder):
@@ -207,7 +191,6 @@ class Gemma3(Decoder):
 
     library = Gemma3ForCausalLM
     classifier = Gemma3TextForSequenceClassification
-    rotate = staticmethod(modeling_gemma3.apply_rotary_pos_emb)
 
     def reads_backwards(self) -> bool:
         """Its config has another word for it than other decoders'."""
@@ -228,7 +211,6 @@ class Gemma2(Decoder):
 
     library = Gemma2ForCausalLM
     classifier = Gemma2ForSequenceClassification
-    rotate = staticmethod(modeling_gemma2.apply_rotary_pos_emb)
 
 
 class Llama(Decoder):
@@ -236,7 +218,6 @@ class Llama(Decoder):
 
     library = LlamaForCausalLM
     classifier = LlamaForSequenceClassification
-    rotate = staticmethod(modeling_llama.apply_rotary_pos_emb)
 
 
 class Mistral(Decoder):
@@ -244,7 +225,6 @@ class Mistral(Decoder):
 
     library = MistralForCausalLM
     classifier = MistralForSequenceClassification
-    rotate = staticmethod(modeling_mistral.apply_rotary_pos_emb)
 
     def window(self, index: int) -> int | None:
         """Tokens that a token may read, itself included; None: all."""
@@ -256,4 +236,3 @@ class Qwen2(Decoder):
 
     library = Qwen2ForCausalLM
     classifier = Qwen2ForSequenceClassification
-    rotate = staticmethod(modeling_qwen2.apply_rotary_pos_emb)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError
 from matchlens.files import check_regular, read_text
@@ -141,11 +142,7 @@ def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
     """The error of a tokenizer that the library could not load."""
     if (file := _sentencepiece(path)) and not _pieces(path / file):
         reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
-    try:
-        named = json.loads(read_text(path / "tokenizer_config.json")).get("tokenizer_class")
-    except (OSError, ValueError, RecursionError, AttributeError):
-        named = None
-    if named is None:
+    if _settings(path / "tokenizer_config.json").get("tokenizer_class") is None:
         reason += (
             "; no tokenizer_config.json names its tokenizer_class, so that the library takes the "
             "model type's: copy that file, too"
@@ -199,12 +196,9 @@ def _no_config(path: Path, name: str) -> InputError:
 
 def adapter_refusal(path: Path, name: str, why: str) -> InputError:
     """The error of an adapter that is not merged at load; its lines are Python and work as such."""
-    try:
-        about = json.loads(read_text(path / ADAPTER))
-        kind, base = str(about.get("peft_type")), str(about.get("base_model_name_or_path"))
-        task = str(about.get("task_type"))
-    except (OSError, ValueError, RecursionError, AttributeError):
-        kind, base, task = "PEFT", "?", ""
+    about = _settings(path / ADAPTER)
+    kind, base = str(about.get("peft_type", "PEFT")), str(about.get("base_model_name_or_path", "?"))
+    task = str(about.get("task_type"))
     merges = _MERGES.get(task, "SequenceClassification")
     labels = _adapter_labels(path) if task not in _MERGES else None
     count = f", num_labels={labels}" if labels else ""
@@ -217,6 +211,15 @@ def adapter_refusal(path: Path, name: str, why: str) -> InputError:
         f"M.from_pretrained({name!r}{count}).merge_and_unload().save_pretrained('merged'); "
         f"T.from_pretrained({tokenizer!r}).save_pretrained('merged')"
     )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file; none where it cannot be read or holds no object."""
+    try:
+        settings = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def scoring_weight(names: Iterable[str]) -> str | None:

@@ -60,13 +60,9 @@ class KnownModel:
     """A published reranker, from the data file that the command, the docs and the tests share.
 
     Args:
-        name: its id on the Hugging Face hub.
-        type: its model type.
         how: how its score is read.
-        note: what else must be known.
         prompt: where the shipped prompt comes from, for one that is asked in words.
-        refused: why it is refused; empty for one that is supported.
-        nearest: for one that is refused, a supported one.
+        refused: why it is refused, with a supported one in ``nearest``; empty for a supported one.
         prefixes: what its makers put before each query and each passage; empty for nothing.
     """
 
@@ -147,11 +143,7 @@ def known_as_markdown() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Proof:
-    """What trying to load a known model showed.
-
-    Args:
-        status: ``ok``, ``FAILED``, ``refused`` or ``not here``.
-    """
+    """What loading a known model showed: ``ok``, ``FAILED``, ``refused`` or ``not here``."""
 
     model: KnownModel
     status: str

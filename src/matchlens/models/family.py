@@ -40,11 +40,7 @@ Linears = tuple[nn.Linear, nn.Linear, nn.Linear]
 
 
 class Family:
-    """A cross-encoder that can be walked layer by layer through the library's own modules.
-
-    Args:
-        module: the model, in evaluation mode.
-    """
+    """A cross-encoder that can be walked layer by layer through the library's own modules."""
 
     library: ClassVar[Any]
     """The library's class, which loads the weights."""
@@ -122,14 +118,7 @@ class Family:
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
     def layer(self, index: int, states: States, call: Call) -> RowStates:
-        """Layer ``index``, computed for the rows that ``call.rows`` names.
-
-        Args:
-            index: layer number from 0.
-            states: the layer's input, of all tokens.
-            call: parts and cuts, handed to the attention function; where it has rows, the family
-                adds the keys and values of all tokens, and with a probe their queries.
-        """
+        """Layer ``index`` from the states of all tokens, computed for the rows in ``call.rows``."""
         if call.rows is not None:
             asking, *reading = self.projections(index)
             key, value = (self.by_head(linear(states)) for linear in reading)
@@ -168,13 +157,7 @@ class Family:
         return self.output(index).weight.T.unflatten(0, (self.n_heads, -1))
 
     def score(self, states: RowStates, parts: PartNumbers) -> Float[Tensor, " batch"]:
-        """The relevance logit from the last layer's outcome on the score's rows.
-
-        Args:
-            states: of the rows that the score reads.
-            parts: part numbers of the rows, ``PADDING`` where there is no token: a mean over the
-                rows leaves those out.
-        """
+        """The relevance logit of the last layer's rows; a row of ``PADDING`` is no token."""
         return relevance(self.logits(states, parts), self.label)
 
     def logits(self, states: RowStates, parts: PartNumbers) -> Float[Tensor, "batch label"]:
@@ -224,11 +207,9 @@ class Family:
 def relevance(
     logits: Float[Tensor, "batch label"], label: Label | None = None
 ) -> Float[Tensor, " batch"]:
-    """The relevance logit: the logit of one label, ``z1 - z0`` of two, or a chosen label's.
+    """The logit of one label, ``z1 - z0`` of two, or a chosen label's log-odds or logit.
 
-    The difference has the order of the log softmax of label 1, without its saturation. A chosen
-    label's score is its log-odds against the others, or its logit alone where labels are
-    independent.
+    The difference has the order of the log softmax of label 1, without its saturation.
     """
     count = logits.shape[1]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

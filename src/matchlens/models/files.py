@@ -43,14 +43,7 @@ _SAYS_NOTHING = re.compile(
 
 
 def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
-    """Open a file for reading, if it is a regular one; a pipe or a device may never end.
-
-    Args:
-        follow: whether the path may be a link.
-
-    Raises:
-        OSError: if there is none, or it is something else.
-    """
+    """Open a file if it is a regular one, else raise OSError; a pipe or a device may never end."""
     flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     flags |= getattr(os, "O_BINARY", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     number = os.open(path, flags)
@@ -121,11 +114,7 @@ def _parsed(stream: BufferedReader, most: int = MOST_TEXT) -> object:
 
 
 def shards_of(path: Path, index: str, name: str) -> tuple[list[str], Mark]:
-    """The files of weights that an index names, in the library's order.
-
-    Returns:
-        The files' names, and what marked the index when it was read.
-    """
+    """The files of weights that an index names, in order, and the index's mark when it was read."""
     ending = index.split(".")[1]
     with opened(path, index, name) as stream:
         marked = mark(stream.fileno())
@@ -191,14 +180,9 @@ def marks_of(path: Path, files: Sequence[str], name: str) -> dict[str, Mark]:
 
 
 def digest(path: Path, name: str, weights: Mapping[str, Mark]) -> tuple[str, dict[str, Mark]]:
-    """One digest over every file of a folder that can change a score.
+    """One digest over every file that can change a score, and each file's mark when it was read.
 
-    These are all files but those that are known to change none (texts for people, exports for
-    other libraries, states of a training), the weights that are loaded, and the folders that
-    modules.json names.
-
-    Returns:
-        The digest, and what marked each file when it was read.
+    Texts for people, other libraries' exports and states of a training can change none.
     """
     total, marks = hashlib.sha256(), {}
     for file in sorted({*_settings(path, name), *weights}):

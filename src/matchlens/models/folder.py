@@ -68,7 +68,7 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "albert": FamilyEntry("matchlens.models.bert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
     "camembert": FamilyEntry("matchlens.models.bert:Camembert", after_padding=True),
-    "deberta-v2": FamilyEntry("matchlens.models.deberta:DebertaV2"),
+    "deberta-v2": FamilyEntry("matchlens.models.biased:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.bert:DistilBert"),
     "electra": FamilyEntry("matchlens.models.bert:Electra"),
     "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
@@ -76,7 +76,7 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", asked=True),
     "llama": FamilyEntry("matchlens.models.decoder:Llama", asked=True),
     "mistral": FamilyEntry("matchlens.models.decoder:Mistral", asked=True),
-    "modernbert": FamilyEntry("matchlens.models.modernbert:ModernBert"),
+    "modernbert": FamilyEntry("matchlens.models.rotary:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.biased:MPNet", after_padding=True, padding=1),
     "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
     "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", asked=True),
@@ -109,15 +109,11 @@ class ModelFacts:
     """What a model's config says of it.
 
     Args:
-        name: what the person asked for.
-        config: the model's config, as the library loaded it.
-        architecture: name of the library's class that holds the weights.
         label: the label that was chosen for relevance, where one was.
         origin: where its config.json says that it comes from.
         prompt: how the model is asked, where it is asked in a prompt.
         chosen: whether a person chose the prompt.
         prompt_from: where the prompt comes from, in words.
-        serving: what sentence-transformers asks for.
     """
 
     name: str
@@ -155,12 +151,7 @@ class ModelFacts:
         return not self.architecture.endswith(FAMILIES[self.model_type].head)
 
     def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
-        """Each limit of a pair's tokens, by what sets it; the smallest one counts.
-
-        Args:
-            stated: the limit that the tokenizer or sentence-transformers' files state, None where
-                there is none, and what states it.
-        """
+        """Each limit of a pair's tokens by what sets it; ``stated``: the folder's, its source."""
         check_length(asked)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
         trained = FAMILIES[self.model_type].trained is not None
@@ -180,12 +171,7 @@ class ModelFacts:
     def record(
         self, files: Mapping[str, object], dtype: str, limit: tuple[int, str], negate: bool
     ) -> dict[str, object]:
-        """What a manifest says of the model.
-
-        Args:
-            files: what it says of the model's files.
-            limit: the most tokens of a pair, and what sets it.
-        """
+        """What a manifest says of the model; ``limit``: the most tokens of a pair, its source."""
         asked: dict[str, object] = {}
         if self.prompt is not None:
             asked |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
@@ -235,13 +221,11 @@ class ModelFolder(ModelFacts):
 
     Args:
         sha256: one digest over every file that can change a score.
-        weights: what the headers of its weights say.
         marks: what marked each digested file when it was read.
-        base: the folder of the base and what marked its files, where the weights are an adapter's.
-        converted: the folder of the cache that has its weights as safetensors, where its own are
-            pickled.
-        stated: the length limit that its tokenizer states and what states it, once that is known;
-            copies of the folder share it, so that the tokenizer is loaded once.
+        base: the base's folder and its files' marks, where the weights are an adapter's.
+        converted: the cache's folder with its weights as safetensors, where its own are pickled.
+        stated: the length limit that its tokenizer states, and what states it, once known; copies
+            of the folder share it, so that the tokenizer is loaded once.
     """
 
     path: Path
@@ -270,13 +254,7 @@ class ModelFolder(ModelFacts):
         return replace(self, label=choose(self.config, self.name, label, negate))
 
     def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
-        """The model with the prompt in which it is asked.
-
-        Args:
-            prompt: the prompt, a JSON file that names what differs from the model's own, or None:
-                that of the folder's chat template where sentence-transformers uses it, else the
-                one that is shipped for such models.
-        """
+        """The model with its prompt: the person's, its chat template's, or the shipped one."""
         if prompt is not None:
             own = asked_prompt(self, prompt)
             return replace(self, prompt=own, prompt_from="given", chosen=True)
@@ -350,13 +328,8 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     """Find a model and check all that can be checked without loading its weights.
 
     Args:
-        name: ``demo``, a local folder, or a Hugging Face id (only then is the network used). A
-            ``Path`` is always a local folder.
-        scores: whether it must be able to score pairs; without, any model of a supported type
-            with weights will do.
-
-    Warns:
-        MatchlensWarning: if there is a model folder ``demo``, and the built-in model is meant.
+        name: ``demo``, a local folder (a ``Path`` always is one) or a Hugging Face id.
+        scores: whether it must be able to score pairs.
     """
     path = _place(name, revision)
     if isinstance(name, Path):
@@ -521,12 +494,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
 
 
 def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | None:
-    """The prompt in which a model is asked.
-
-    Args:
-        prompt: the prompt, a JSON file that names what differs from the model type's own, or None:
-            a causal model's own, and none for a classifier.
-    """
+    """The prompt of a model: the person's own, or a causal model's; none for a classifier."""
     known = known_prompt(model.model_type, model.name, model.origin)
     own = None if known is None else known.prompt
     if prompt is None:

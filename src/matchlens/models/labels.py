@@ -30,14 +30,7 @@ _NOT = re.compile(r"(not|non|no|un|ir|in|dis|mis) ?(?=.{3})")
 
 @dataclass(frozen=True)
 class Label:
-    """The label that was chosen for relevance.
-
-    Args:
-        number: its place among the logits.
-        name: what the config calls it.
-        alone: whether its logit alone is the score (independent labels); otherwise the score is
-            the log-odds of the label against all others.
-    """
+    """The label that was chosen for relevance; ``alone``: its logit is the score, no log-odds."""
 
     number: int
     name: str
@@ -69,12 +62,7 @@ def names(config: Any) -> list[str]:
 
 
 def choose(config: Any, name: str, label: str | int | None, negate: bool = False) -> Label | None:
-    """The label that a person names, or None where one label or two need no choice.
-
-    Args:
-        label: a label's name or number, or None.
-        negate: whether the score is negated, which says that label 0 is relevance.
-    """
+    """The label that a person names; None where one label or two need no choice."""
     called = names(config)
     shown = ", ".join(f"{number}: {one!r:.40}" for number, one in enumerate(called[:6]))
     shown += ", ..." if len(called) > 6 else ""

@@ -332,11 +332,7 @@ def load(
 
 
 def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
-    """The length limit that a folder's tokenizer or sentence-transformers' files state.
-
-    Returns:
-        The most tokens, None where there is no limit, and what states it.
-    """
+    """The most tokens that a folder's files state (None: no limit), and what states it."""
     if not folder.stated:
         with quiet_library():
             folder.stated.append(folder.serving.stated(_tokenizer(folder), folder.name))
@@ -359,11 +355,7 @@ def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
 
 
 def proved(reranker: Reranker) -> Reranker:
-    """The reranker, once its tokenizer and its attention have passed the check at load.
-
-    Warns:
-        MatchlensWarning: if built-in pairs are all the wrong way round.
-    """
+    """The reranker, once it has passed the check at load; warns of an order that looks reversed."""
     from matchlens.models.families import unsure_texts
 
     with refusing(reranker.name, "it cannot score two built-in pairs"):

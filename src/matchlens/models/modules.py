@@ -7,7 +7,6 @@ writes the scores. Their configs and weights are read here; the package itself i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,30 +82,20 @@ class Dense(nn.Module):
         return out if self.residual is None else out + self.residual(states)
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads the weights of one module's folder."""
-
-    path: Path
-    name: str
-    dtype: torch.dtype
-
-    def fill(self, module: nn.Module, folder: str) -> nn.Module:
-        """The module, with the weights of its folder and no others."""
-        held = Weights.find(self.path / folder, self.name).read(self.dtype)
-        with refusing(self.name, f"the weights in {folder} do not fit its config.json"):
-            module.load_state_dict({key: one.to(self.dtype) for key, one in held.items()})
-        return module
-
-
 def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) -> Modular:
     """A body with the modules that a folder lists behind it."""
-    reader, made = _Reader(path, name, dtype), []
+    modules: list[nn.Module] = []
+
+    def fill(module: nn.Module, folder: str) -> None:
+        weights = Weights.find(path / folder, name).read(dtype)
+        with refusing(name, f"the weights in {folder} do not fit its config.json"):
+            module.load_state_dict({key: weight.to(dtype) for key, weight in weights.items()})
+
     for kind, folder, about in head.behind:
-        module: nn.Module
         if kind == "LayerNorm":
-            holder = nn.ModuleDict({"norm": nn.LayerNorm(int(about["dimension"]), dtype=dtype)})
-            module = reader.fill(holder, folder).get_submodule("norm")
+            norm = nn.LayerNorm(int(about["dimension"]), dtype=dtype)
+            fill(nn.ModuleDict({"norm": norm}), folder)
+            modules.append(norm)
         else:
             wide, narrow = int(about["in_features"]), int(about["out_features"])
             parts = {"linear": nn.Linear(wide, narrow, bool(about.get("bias", True)), dtype=dtype)}
@@ -115,31 +104,26 @@ def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) ->
                 residual = nn.Identity()
                 if wide != narrow:
                     residual = parts["residual"] = nn.Linear(wide, narrow, False, dtype=dtype)
-            reader.fill(nn.ModuleDict(parts), folder)
-            module = Dense(parts["linear"], _activation(about, folder, name), residual)
-        made.append(module)
-    return Modular(body, head, made).eval().requires_grad_(False)
+            fill(nn.ModuleDict(parts), folder)
+            activation = _activation(about, folder, name)
+            modules.append(Dense(parts["linear"], activation, residual))
+    return Modular(body, head, modules).eval().requires_grad_(False)
 
 
 def modular_object(body: Any, head: Head, modules: Sequence[Any], name: str) -> Modular:
-    """A body with the modules of a CrossEncoder object behind it, whose tensors stay its own.
-
-    Args:
-        body: the library's model without a head, a copy that may be changed.
-        modules: its modules behind the Pooling, copies that hold the same tensors.
-    """
-    made: list[nn.Module] = []
+    """A body with a CrossEncoder's modules behind it; both are copies that share tensors."""
+    behind: list[nn.Module] = []
     for (kind, place, about), module in zip(head.behind, modules, strict=True):
         if kind == "LayerNorm":
-            made.append(module.norm)
+            behind.append(module.norm)
             continue
         _activation(about, place, name)
         residual: nn.Module | None = None
         if about.get("use_residual"):
             residual = getattr(module, "residual", nn.Identity())
-        made.append(Dense(module.linear, module.activation_function, residual))
+        behind.append(Dense(module.linear, module.activation_function, residual))
     body.config.num_labels = head.labels
-    return Modular(body, head, made).eval()
+    return Modular(body, head, behind).eval()
 
 
 def _activation(about: Mapping[str, Any], folder: str, name: str) -> nn.Module:

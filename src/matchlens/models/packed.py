@@ -34,15 +34,12 @@ _AS_THE_LIBRARY = ContextVar("as_the_library", default=False)
 
 
 class Packed(nn.Linear):
-    """An ``nn.Linear`` that multiplies by a packed copy of its weight.
+    """An ``nn.Linear`` that multiplies by a packed copy of its weight, in float32 or bfloat16.
 
     Its parameters are the same objects; only float32 on a CPU without gradients goes the packed
     way. A weight that was changed since is packed anew: torch's own counter tells, and where it
     does not (``weight.data``), :func:`refresh`, with which every run begins, looks at a row and a
     column.
-
-    Args:
-        product_dtype: the type of the packed copy, float32 or bfloat16.
     """
 
     def __init__(self, linear: nn.Linear, product_dtype: torch.dtype = torch.float32) -> None:
@@ -112,16 +109,7 @@ class Packed(nn.Linear):
         return _rounded(states, self.product_dtype)
 
     def product(self, rows: Tensor, shape: torch.Size, then: str = "none") -> Tensor:
-        """The packed way: the product, the bias, and a GELU (by erf) where one follows.
-
-        Args:
-            rows: what :meth:`rows` makes of states.
-            shape: the states' shape.
-            then: ``gelu`` or ``none``.
-
-        Returns:
-            The products, in their type.
-        """
+        """The product of :meth:`rows` of states of this shape, the bias, and a GELU if wanted."""
         bias = None if self.bias is None else self.bias.to(rows.dtype)
         out = _product(rows, self._in(rows.dtype), bias, then)
         return out[: shape[:-1].numel()].view(*shape[:-1], self.out_features)
@@ -133,11 +121,9 @@ def activated(
     states: Tensor,
     into: object = None,
 ) -> Tensor:
-    """A linear layer and what follows it, in one step where the layer is packed and it is a GELU.
+    """A linear layer and its activation, in one step where the layer is packed and that is a GELU.
 
-    Args:
-        states: [..., width].
-        into: the layer that takes the result, which stays in the type of its products.
+    For a packed layer ``into``, which takes the result, that stays in the type of its products.
     """
     if isinstance(linear, Packed) and _by_erf(activation) and linear.packs(states):
         out = linear.product(linear.rows(states), states.shape, "gelu")
@@ -156,14 +142,9 @@ def products(linears: Sequence[Callable[[Tensor], Tensor]], states: Tensor) -> t
 
 
 def pack(module: nn.Module) -> int:
-    """Put packed layers into the place of a module's float32 linear layers on a CPU.
+    """Replace a module's float32 linear layers on a CPU by packed ones; returns how many.
 
-    Args:
-        module: what is changed in place; nothing is where this build of torch has no oneDNN, or
-            its product differs from the library's.
-
-    Returns:
-        How many were packed.
+    None is where this build of torch has no oneDNN, or its product differs from the library's.
     """
     if not usable():
         return 0
@@ -179,21 +160,12 @@ def pack(module: nn.Module) -> int:
 
 
 def rounds_products(place: torch.device, numbers: int) -> bool:
-    """Whether a model in bfloat16 keeps its weights in float32 and rounds its layers' products.
-
-    Args:
-        place: where it runs.
-        numbers: how many parameters it has; with very many, the memory for both is not spent.
-    """
+    """Whether a bfloat16 model of this size keeps float32 weights and rounds its products."""
     return place.type == "cpu" and numbers <= MOST_ROUNDED and usable()
 
 
 def round_products(layers: Iterable[nn.Module]) -> int:
-    """Let the packed linear modules of some layers multiply in bfloat16.
-
-    Returns:
-        How many linear modules were changed.
-    """
+    """Let the packed linear modules of some layers multiply in bfloat16; returns how many."""
     packed = {each for layer in layers for each in layer.modules() if isinstance(each, Packed)}
     for each in packed:
         each.product_dtype = torch.bfloat16

@@ -47,10 +47,9 @@ class LayerMask:
     def reading(
         self, tokens: int, rows: slice | None = None, device: torch.device | str = "cpu"
     ) -> Float[Tensor, "row 1"] | None:
-        """1 for rows that may read something, 0 for those that may not; None where all may.
+        """1 for rows that may read something, 0 for the others; None where all may.
 
-        A softmax cannot give the zero weights of a row that reads nothing, so that they are
-        multiplied by this.
+        A softmax cannot give a row the weights 0, so that they are multiplied by this.
         """
         if not self.stage:
             return None
@@ -61,11 +60,7 @@ class LayerMask:
     def forbidden(
         self, tokens: int, rows: slice | None = None, device: torch.device | str = "cpu"
     ) -> Bool[Tensor, "row column"]:
-        """The token pairs that are not allowed.
-
-        Args:
-            tokens: places in a row of the batch; padding on one side shifts all of them alike.
-        """
+        """The token pairs that are not allowed; padding on one side shifts all places alike."""
         place = torch.arange(tokens, device=device)
         ahead = place[None, :] - (place if rows is None else place[rows])[:, None]
         gone = ahead > 0 if self.causal else torch.zeros_like(ahead, dtype=torch.bool)
@@ -87,11 +82,8 @@ KEPT_TABLES = 64
 class Edges:
     """What happens to each pair of tokens, [condition * pair, head or 1, row, column].
 
-    Args:
-        bias: added to the logits: -inf where attention is masked, the layer allows none, or there
-            is padding.
-        keep: factor of the weights: 0 where they are removed after the softmax.
-        sink: 1 where removed weight moves to the last SEP.
+    ``bias`` is added to the logits, ``keep`` multiplies the weights; where ``sink`` is 1, removed
+    weight moves to the last SEP.
     """
 
     bias: Tensor | None
@@ -103,11 +95,7 @@ class Edges:
 class Rows:
     """The tokens of some parts, picked out of a batch whose pairs have them in different places.
 
-    Pairs have different numbers of such tokens, so the rows are padded to the longest (``padded``,
-    ``labels``); ``flat`` and ``valid`` lead from there back to the real ones.
-
     Args:
-        parts: the labels of which parts.
         padded: [pair, row] places in the batch's flat list of tokens, any place where a pair has
             fewer rows.
         labels: [pair, row] part numbers, ``PADDING`` where there is no row.
@@ -155,11 +143,8 @@ class Rows:
 class PartLayout:
     """The parts of a batch, and part tables spread over its token pairs.
 
-    Args:
-        parts: [pair, token] part numbers, ``PADDING`` where there is no token; tokens of own
-            parts have their own labels, from ``LABELS`` on.
-        base: the same without such labels; ``parts`` itself where None.
-        own: the own parts, in the order of their labels.
+    Tokens of own parts have labels of their own in ``parts``, from ``LABELS`` on, and none in
+    ``base``, which is None where ``parts`` has none either.
     """
 
     parts: Int[Tensor, "pair token"]
@@ -196,10 +181,7 @@ class PartLayout:
         return self.parts if rows is None else self.parts[:, rows]
 
     def members(self, rows: slice | None, dtype: torch.dtype) -> Tensor:
-        """[pair, row, label] 1 where a row is of a part, 0 for padding.
-
-        A token of an own part is of that part and of Q or D.
-        """
+        """[pair, row, label] 1 where a row is of a part; an own part's token is also of Q or D."""
         one_hot = torch.nn.functional.one_hot
         labels = one_hot(self.row_parts(rows), self.size)
         if self.base is not None:
@@ -221,11 +203,7 @@ class PartLayout:
         dtype: torch.dtype,
         band: LayerMask = OPEN,
     ) -> Edges:
-        """What the conditions do to each pair of tokens.
-
-        Args:
-            cuts: the conditions that go through the layer side by side, in order.
-        """
+        """What the conditions that go through a layer side by side do to each pair of tokens."""
         named = rows.parts if isinstance(rows, Rows) else str(rows)
         key = (named, dtype, band, tuple(cut.key for cut in cuts))
         edges = self._spread.get(key)

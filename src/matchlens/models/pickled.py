@@ -65,17 +65,10 @@ class RefusedError(ValueError):
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a file of ``torch.save``.
-
-    Args:
-        path: the file, in either format of ``torch.save``; it is mapped where its format allows.
-
-    Returns:
-        Tensors on the CPU, by name, as they were saved: contiguous or not, sharing memory or not.
+    """The named tensors of a file of ``torch.save``, on the CPU, as they were saved.
 
     Raises:
         RefusedError: if it holds anything else, or is damaged.
-        OSError: if it cannot be read.
     """
     with path.open("rb") as file:
         zipped = file.read(4) == b"PK\3\4"  # as torch decides it

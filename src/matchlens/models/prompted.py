@@ -28,13 +28,9 @@ def encode_prompted(
     """Put pairs into a prompt and label every token with its part.
 
     A token that holds characters of the query is Q, of the passage D, whatever else it holds (BPE
-    joins a word with the space before it). The prompt's own tokens are ``OTHER``. The last token,
-    whose state the score reads, is CLS, its counterpart by function; of an encoder-decoder it is
-    the decoder's one token, which stands before all others and does not count for the limit. There
-    is no SEP1 or SEP2. The passage is cut first, from its end; what follows it stays.
-
-    Args:
-        start: id of the decoder's token, where there is a decoder.
+    joins a word with the space before it); the prompt's own are ``OTHER``. CLS is the token whose
+    state the score reads: the last, or the decoder's first (``start``), which does not count for
+    the limit. The passage is cut first, from its end; what follows it stays.
     """
     return gathered(pairs, _rows(tokenizer, pairs, max_length, prompt, start), start is None)
 

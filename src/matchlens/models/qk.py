@@ -72,12 +72,7 @@ class QK:
         group: Sequence[int] | None = None,
         rope: bool = False,
     ) -> QK:
-        """Fill in what most models share: no bias, 1 / sqrt(d_h), key heads in equal groups.
-
-        Args:
-            scale: factor of the logits; 1 / sqrt(d_h) where None.
-            group: for each head its key head; where None, neighbouring heads share one.
-        """
+        """Fill in what most models share: no bias, 1 / sqrt(d_h), key heads in equal groups."""
         heads, keys = len(query), len(key)
         if group is None:
             group = [head * keys // heads for head in range(heads)]

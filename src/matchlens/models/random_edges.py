@@ -51,13 +51,9 @@ class RandomEdges:
         seed: int,
         device: torch.device,
     ) -> RandomEdges:
-        """The draws of the conditions that go through a layer side by side.
+        """The draws of the conditions that go through a layer side by side; all heads share them.
 
-        Args:
-            firsts: the place of each pair's first token: 0 where padding stands behind.
-            tokens: places of each pair in the batch, padding included; on a GPU the longest pair
-                is padded, too.
-            layer: layer number; every layer has a draw of its own, which all heads share.
+        ``tokens`` are a pair's places in the batch, padding included.
         """
         controls = [cut.control or ("", 0) for cut in cuts]
         orders = {
@@ -85,11 +81,7 @@ class RandomEdges:
         direction: Bool[Tensor, "batch head_or_1 row column"],
         band: LayerMask = OPEN,
     ) -> Float[Tensor, "batch head row column"]:
-        """The weights without what the controls remove.
-
-        Args:
-            band: the edges that the layer allows; no others count, and no others go.
-        """
+        """The weights without what the controls remove."""
         order = self.order
         # Edges that the layer forbids carry no attention: they neither count nor go. The sort is
         # stable, so that the allowed edges keep the draw's order whatever the layer's window is.
@@ -178,11 +170,7 @@ _GONE = {"rows": _rows, "scaled": _scaled, "edges": _edges, "mass": _mass}
 def edge_order(
     pair: Pair, length: int, tokens: int, layer: int, draw: int, seed: int, first: int = 0
 ) -> Int[np.ndarray, " edge"]:
-    """The order in which a pair's edges go; it depends on the pair, not on its batch.
-
-    Returns:
-        Edge numbers ``row * tokens + column``, edges of padding last.
-    """
+    """The order in which a pair's edges (``row * tokens + column``) go; padding goes last."""
     name = "\0".join([str(seed), str(draw), str(layer), pair.collection, pair.qid, pair.docid])
     # The draw is seeded by the pair, not by a generator that runs through the batch, so that a pair
     # has the same draw in any batch and any order.

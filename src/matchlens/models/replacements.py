@@ -11,8 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.directions import How
-from matchlens.models.attend import part_terms
-from matchlens.models.part_layout import PartLayout
 from matchlens.parts import Part
 from matchlens.plan import LayerCut
 
@@ -22,11 +20,7 @@ class ReplacementMeans:
     """Streaming means of the removed terms in the untouched pass; constant memory.
 
     Every pair weighs the same: the mean over a part's rows first, then over the pairs that have
-    the part.
-
-    Args:
-        sums: by layer, [head, row part, column part, head width], in float64.
-        pairs: by layer, [row part], number of pairs that have the part among the rows.
+    the part. ``sums`` are [head, row part, column part, head width], ``pairs`` [row part].
     """
 
     sums: dict[int, Tensor] = field(default_factory=dict)
@@ -56,13 +50,7 @@ class ReplacementMeans:
 
 @dataclass
 class Replacements:
-    """What replaces removed terms, for one batch.
-
-    Args:
-        means: the run's mean terms, where a condition cuts by ``mean``.
-        others: by layer, the other pairs' terms [pair, head, row part, column part, head width],
-            where a condition cuts by ``resample``.
-    """
+    """What replaces removed terms in one batch: the run's means, by layer other pairs' terms."""
 
     means: ReplacementMeans | None = None
     others: dict[int, Tensor] = field(default_factory=dict)
@@ -91,28 +79,3 @@ def _terms(edges: Mapping[Part | None, np.ndarray], terms: Tensor) -> Tensor:
         from_rows = terms if whose is None else terms[:, :, [int(whose)]].expand_as(terms)
         each.append(torch.einsum("hxy,nhxyd->nhxd", torch.from_numpy(table).to(terms), from_rows))
     return sum(each[1:], each[0])
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Turns the weights that the attention function shows into terms, layer by layer.
-
-    Args:
-        means: takes the terms of the batch, [pair, head, row part, column part, head width].
-        others: takes the same, by layer.
-    """
-
-    layout: PartLayout
-    layer: int
-    rows: slice | None
-    means: ReplacementMeans | None = None
-    others: dict[int, Tensor] | None = None
-
-    def __call__(self, weights: Tensor, value: Tensor) -> None:
-        """Called by the attention function."""
-        members = self.layout.members(self.rows, weights.dtype)
-        terms = part_terms(weights, value, members, self.layout)
-        if self.means is not None:
-            self.means.observe(self.layer, members, terms)
-        if self.others is not None:
-            self.others[self.layer] = terms

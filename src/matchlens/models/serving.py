@@ -58,11 +58,9 @@ _RISING = {
 
 @dataclass(frozen=True, repr=False)
 class Head(Brief):
-    """The modules behind the body of a CrossEncoder in modules.
+    """The pooling (cls, mean or lasttoken) of a CrossEncoder in modules, and the modules behind it.
 
-    Args:
-        pooling: ``cls``, ``mean`` or ``lasttoken``.
-        behind: kind, folder and config of each module behind the pooling, in their order.
+    Each of these is its kind, its folder and its config.
     """
 
     pooling: str
@@ -154,10 +152,7 @@ PLAIN = Serving()
 
 
 def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
-    """What the files of sentence-transformers in a folder say, where it would use them.
-
-    It uses them where ``modules.json`` is there and the model is marked as a CrossEncoder.
-    """
+    """What sentence-transformers' files say; it uses them where they mark a CrossEncoder."""
     _check_activations(config, "config.json", name)
     files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
     pooled = MODULES in files and any(kind == "Pooling" for kind, _ in _modules(path, name))

@@ -35,23 +35,14 @@ FEW_ROWS = 0.5
 
 @dataclass
 class Counts:
-    """What has been computed; the tests read it.
-
-    Args:
-        rows: token rows that went through the modules above the attention.
-        projected: token rows whose queries, keys and values were computed.
-    """
+    """Token rows that were projected, and that went through what lies above the attention."""
 
     rows: int = 0
     projected: int = 0
 
 
 class SharedLayer:
-    """One layer, for the states of some parents and any of their children.
-
-    Args:
-        states: [parent * pair, token, width].
-    """
+    """One layer, for the states [parent * pair, token, width] of some parents and any children."""
 
     def __init__(
         self, family: Family, index: int, states: States, grid: PartLayout, counts: Counts
@@ -64,13 +55,7 @@ class SharedLayer:
     def whole(
         self, slots: Sequence[int], cuts: Sequence[LayerCut], added: Tensor | None = None
     ) -> States:
-        """The outcome in all rows.
-
-        Args:
-            slots: the parent of each condition.
-            cuts: what each condition cuts.
-            added: see :class:`~matchlens.models.attend.Call`.
-        """
+        """The outcome in all rows; ``slots`` names the parent of each condition."""
         # Where few rows are cut, the fused kernel computes all rows uncut, and only the weights of
         # the cut rows are ever formed.
         few = any(any(cut.key) for cut in cuts) and sparse(cuts, self.grid, FEW_ROWS)
@@ -92,11 +77,7 @@ class SharedLayer:
         bases: Sequence[Float[Tensor, "pair token width"]],
         added: Tensor | None = None,
     ) -> States:
-        """The outcome where only the rows that are cut are computed.
-
-        Args:
-            bases: what comes of each condition's parent uncut.
-        """
+        """The outcome where only the cut rows are computed, laid over the uncut ``bases``."""
         context, places = self._contexts(slots, cuts, added)
         size = self.grid.parts.numel()
         below = [

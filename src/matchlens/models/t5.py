@@ -42,11 +42,7 @@ DECODER_ROW = slice(0, 1)
 
 
 class T5(Family):
-    """Walks a ``T5ForConditionalGeneration`` through its own modules.
-
-    Raises:
-        InputError: if its config names no token with which the decoder begins.
-    """
+    """Walks a ``T5ForConditionalGeneration`` through its own modules."""
 
     library = T5ForConditionalGeneration
     template = "a prompt around query and passage; the decoder's first token"

@@ -40,13 +40,7 @@ _HEADS = ("classifier.", "score.")
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a safetensors file, as its header describes it.
-
-    Args:
-        dtype: torch's name of its type.
-        begin: its first byte in the file.
-        end: the byte behind its last.
-    """
+    """One tensor of a safetensors file, by its header; its bytes are ``begin`` to ``end``."""
 
     file: str
     dtype: str
@@ -62,12 +56,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a folder, before any is loaded.
-
-    Args:
-        files: every file that is used, the index included, to what marked it when it was read.
-        tensors: every tensor, by its name.
-    """
+    """The weights of a folder before any is loaded: the files' marks, and every tensor by name."""
 
     path: Path
     name: str
@@ -76,13 +65,7 @@ class Weights:
 
     @classmethod
     def find(cls, path: Path, name: str, one: str = ONE) -> Weights:
-        """Read the headers of the weights that the library would load from a folder.
-
-        As in the library, one whole file goes before an index with shards.
-
-        Args:
-            one: what the one whole file is called.
-        """
+        """Read the headers of the weights that the library would load, whole or in shards."""
         files: dict[str, Mark] = {}
         tensors: dict[str, Stored] = {}
         if spread := [one for one in os.listdir(path) if _SPREAD.fullmatch(one)]:
@@ -126,12 +109,7 @@ class Weights:
     def read(
         self, dtype: torch.dtype, only: Collection[str] | None = None
     ) -> dict[str, torch.Tensor]:
-        """Load every tensor.
-
-        Args:
-            dtype: the type that the model will have; narrower floats are widened at once.
-            only: the names of those that are wanted; all where None.
-        """
+        """Load every tensor, or ``only`` some; floats narrower than ``dtype`` are widened."""
         import torch
 
         loaded = {}
@@ -197,12 +175,7 @@ def _end(key: str) -> str:
 
 
 def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
-    """Sort the weights that the library did not use.
-
-    Returns:
-        Those of the body (layers, embeddings), those of heads for pretraining, which score
-        nothing, and all others.
-    """
+    """Sort the weights that were not used: of the body, of heads for pretraining, others."""
     children = [name for name, _ in module.base_model.named_children() if "pool" not in name]
     prefix = f"{module.base_model_prefix}."
     computed = {name.rpartition(".")[2] for name, _ in module.named_buffers()}

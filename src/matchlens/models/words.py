@@ -47,13 +47,7 @@ STOP = frozenset(_STOP.split())
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one encoded pair; position in the arrays is the token's place.
-
-    Args:
-        word: number of the word that a token belongs to; -1 for special tokens and punctuation.
-        stem: number of the word's stem, equal in query and passage; 0 where there is no word.
-        content: whether the word is no stop word.
-    """
+    """The words of one pair by token: their numbers (-1: none), stems (0: none), content."""
 
     word: Int[np.ndarray, " place"]
     stem: Int[np.ndarray, " place"]
@@ -125,12 +119,7 @@ def split(spans: Spans, pair: Pair) -> Words:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Tokens of one pair that are shown as one: a word, a mark of punctuation, a special part.
-
-    Args:
-        text: as it stands in the query or the passage, or as the tokenizer writes it.
-        own: name of the own part that it belongs to; empty where there is none.
-    """
+    """Tokens that are shown as one: a word, a punctuation mark, a special or an own part."""
 
     part: int
     text: str
@@ -181,12 +170,8 @@ class Static:
     """The word embeddings without context, and when two words count as near.
 
     They are centred on the mean of the vocabulary's words: a word of several tokens is the mean of
-    theirs, and would be near every word by what all embeddings share.
-
-    Args:
-        table: [token id, d], the model's word embeddings.
-        centre: [d], their mean over the words.
-        near: the cosine that the top 1% of random word pairs reach.
+    theirs, and would be near every word by what all embeddings share. ``near`` is the cosine that
+    the top 1% of random word pairs reach.
     """
 
     table: Float[Tensor, "id d"]
@@ -229,11 +214,7 @@ class Static:
     def of_words(
         self, ids: Int[Tensor, "pair token"], word: Int[Tensor, "pair token"]
     ) -> Float[Tensor, "pair token d"]:
-        """For each token the vector of its whole word, of length 1; 0 where there is no word.
-
-        Args:
-            word: number of the token's word in its pair; -1 for none.
-        """
+        """For each token the vector of its whole word, of length 1; 0 where there is no word."""
         pairs, places = ids.shape
         vectors = self.table[ids].float() - self.centre
         width = int(word.max()) + 2
@@ -265,15 +246,7 @@ UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The tokens that stand for words, with their static vectors.
-
-    Args:
-        tokens: their texts, as the tokenizer writes them.
-        ids: [token], token ids.
-        query: [token, d], as tokens of a query.
-        document: [token, d], as tokens of a passage; they differ where there are token types.
-        left_out: how many special and unused tokens are not among them.
-    """
+    """The tokens that stand for words, with their static vectors as tokens of query and passage."""
 
     tokens: tuple[str, ...]
     ids: Int[Tensor, " token"]

@@ -19,14 +19,7 @@ from matchlens.models.qk import QK
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """W_Q and W_K of each head, in float64 on the CPU; `A = key^T query`.
-
-    Args:
-        query: [head, d_h, d].
-        key: [head, d_h, d], each head's own key head.
-        query_bias: [head, d_h].
-        key_bias: [head, d_h].
-    """
+    """W_Q and W_K of each head, with its own key head, in float64 on the CPU; `A = key^T query`."""
 
     query: Float[Tensor, "head d_h d"]
     key: Float[Tensor, "head d_h d"]
@@ -35,10 +28,7 @@ class Factors:
 
 
 def factors(qk: QK) -> Factors:
-    """The factors of `A = W_K^T W_Q` (d x d, rank at most d_h) of each head.
-
-    Reference: the science page, section 5.
-    """
+    """The factors of `A = W_K^T W_Q` (d x d, rank at most d_h) of each head."""
     refuse_rope(qk)
     pair = Factors(
         query=_double(qk.query),

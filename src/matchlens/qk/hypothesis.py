@@ -56,12 +56,9 @@ def project(
 def moments(
     x: Sums, y: Sums, rows: Float[Tensor, "head two d_h"], columns: Float[Tensor, "head two d_h"]
 ) -> tuple[Float[Tensor, "head term"], Float[Tensor, "head term term"]]:
-    """Sums over token pairs of the terms and of their products, less each term's constant.
+    """Sums over token pairs of the five terms and of their products, less each term's constant.
 
     The terms of token pair (i, j) are `rows . x_i` (two), `columns . y_j` (two) and `x_i . y_j`.
-
-    Returns:
-        [head, term] sums of the five terms, and [head, term, term] sums of their products.
     """
     by_row, by_column = x.count[:, None, None], y.count[:, None, None]
     of_rows = torch.einsum("hak,phk->pha", rows, x.total)

@@ -203,7 +203,7 @@ class Screened:
     ) -> Screened:
         """Screen pairs; the derivatives go to a file."""
         from matchlens import gating
-        from matchlens.models.gates import united
+        from matchlens.gating import united
 
         family, own = model.family, named_parts(pairs.pairs)
         parts: list[AnyPart] = [*NAMED, *own]

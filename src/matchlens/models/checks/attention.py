@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch
 from matchlens.models.attend import Call, Watch
-from matchlens.models.attention_probe import AttentionProbe
 from matchlens.models.checks.item import HALF, MAPS, OUTPUTS, Item, Worst
 from matchlens.models.checks.passes import NOTHING, Removal, Trial, walk, weighing
 from matchlens.models.family import Family
@@ -32,31 +31,21 @@ def calls(trial: Trial) -> Iterator[Item]:
     yield Item("attention_calls", count, exactly=layers, said=text)
 
 
-@dataclass
-class _Shown:
-    """Attention weights by layer, as often as they were shown."""
+Shown = dict[int, list[Tensor]]
+"""Attention weights by layer, as often as they were shown."""
 
-    layers: dict[int, list[Tensor]] = field(default_factory=dict)
 
-    def take(self, layer: int, weights: Tensor) -> None:
-        """Keep the weights of a layer."""
-        self.layers.setdefault(layer, []).append(weights.float().cpu())
-
-    def watch(self, layer: int) -> Watch:
-        """A watch that keeps the weights."""
-        return lambda weights, values: self.take(layer, weights)
-
-    def probe(self, layer: int) -> AttentionProbe:
-        """A probe that keeps the weights."""
-        return weighing(lambda weights, values: self.take(layer, weights))
+def _keep(shown: Shown, layer: int) -> Watch:
+    """A watch that keeps a layer's weights."""
+    return lambda weights, values: shown.setdefault(layer, []).append(weights.float().cpu())
 
 
 def maps(trial: Trial) -> Iterator[Item]:
     """Each head's rows are the library's, head by head, where they are cut and where measured."""
     family, batch = trial.family, trial.both
-    watched, measured = _Shown(), _Shown()
-    walk(family, batch, watch=watched.watch)
-    walk(family, batch, probe=measured.probe)
+    watched, measured = Shown(), Shown()
+    walk(family, batch, watch=partial(_keep, watched))
+    walk(family, batch, probe=lambda layer: weighing(_keep(measured, layer)))
     yield from _ahead(trial)
     last = family.n_layers - 1
     rows = [family.score_rows if layer == last else slice(None) for layer in range(last + 1)]
@@ -81,32 +70,31 @@ def _ahead(trial: Trial) -> Iterator[Item]:
         yield Item("ahead", seen, exactly=0, said=said)
 
 
-def _shapes(shown: _Shown, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
+def _shapes(shown: Shown, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
     pairs, tokens = batch.parts.shape
     wrong = []
     for layer, at in enumerate(rows):
         expected = (pairs, family.n_heads, len(range(*at.indices(tokens))), tokens)
-        shapes = [tuple(weights.shape) for weights in shown.layers.get(layer, ())]
+        shapes = [tuple(weights.shape) for weights in shown.get(layer, ())]
         if shapes != [expected]:
             wrong.append(f"in layer {layer} {shapes} (expected {[expected]})")
     text = f"attention of pairs, heads, rows, columns was shown {wrong[0]}" if wrong else ""
     return Item("attention_shapes", len(wrong), exactly=0, said=text)
 
 
-def _maps(name: str, trial: Trial, shown: _Shown, rows: Sequence[slice]) -> Item:
+def _maps(name: str, trial: Trial, shown: Shown, rows: Sequence[slice]) -> Item:
     """The largest difference to the library's maps, on rows of tokens, in all columns."""
     dtype = trial.reranker.dtype
     most = MAPS[dtype]
     own = [map_.float().cpu() for map_ in trial.library.maps]
-    if not own or sorted(shown.layers) != list(range(len(own))):
+    if not own or sorted(shown) != list(range(len(own))):
         text = (
-            f"the attention of {len(shown.layers)} layers was seen, the library shows that of "
-            f"{len(own)}"
+            f"the attention of {len(shown)} layers was seen, the library shows that of {len(own)}"
         )
         return Item(name, None, most=most, said=text)
     real, worst = trial.both.mask.cpu(), Worst(most)
     for layer, expected in enumerate(own):
-        weights, wanted = shown.layers[layer][0], expected[:, :, rows[layer]]
+        weights, wanted = shown[layer][0], expected[:, :, rows[layer]]
         if weights.shape != wanted.shape:
             shapes = f"{tuple(weights.shape)}, the library's {tuple(wanted.shape)}"
             text = f"the attention of layer {layer} has pairs, heads, rows, columns {shapes}"

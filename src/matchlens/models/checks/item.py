@@ -63,15 +63,7 @@ largest number in them."""
 
 @dataclass(frozen=True)
 class Item:
-    """One question and its answer.
-
-    Args:
-        name: a key of :data:`WHAT`.
-        seen: the number that was seen; None where there was nothing to see.
-        most: the largest number that will do, if there is one.
-        above: the number that it must exceed, if there is one.
-        exactly: the one number that will do, if there is one.
-        said: what was seen, in words, for an error.
+    """One question, a key of :data:`WHAT`, and its answer, which must lie within some bound.
 
     >>> Item("attention_calls", 11, exactly=12).ok
     False
@@ -125,10 +117,7 @@ def within(name: str, seen: float, most: float, said: str, of: str = "") -> Item
 class Worst:
     """The largest difference so far, and the first that is too large, in words.
 
-    The first one is told, since layers above a wrong one are wrong for that reason alone.
-
-    Args:
-        most: the largest difference that will do.
+    Layers above a wrong one are wrong for that reason alone.
     """
 
     most: float

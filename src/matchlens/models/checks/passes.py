@@ -78,14 +78,7 @@ NOTHING = Removal()
 
 @dataclass(frozen=True)
 class Library:
-    """What the library's own forward pass yields.
-
-    Args:
-        scores: relevance logits.
-        logits: what its model returned, None where the family did not run the model itself.
-        maps: attention by layer, [pair, head, row, column]; none where the model returned none.
-        calls: how often it called our attention function.
-    """
+    """What the library's own pass yields: attention by layer, its calls of our attention."""
 
     scores: Float[Tensor, " pair"]
     logits: Tensor | None
@@ -153,12 +146,7 @@ def walk(
     probe: Callable[[int], AttentionProbe] | None = None,
     whole: bool = False,
 ) -> Float[Tensor, "pair row width"]:
-    """Our way through the layers: the last one's outcome.
-
-    Args:
-        probe: what measures a layer, by its number; nothing is cut then.
-        whole: whether all rows are wanted of the last layer, not the score's only.
-    """
+    """Our way through the layers: the last one's outcome in the score's rows, or the whole."""
     layout, states = PartLayout(batch.parts), family.embed(batch)
     for layer in range(family.n_layers):
         looks = None if watch is None else watch(layer)
@@ -188,11 +176,7 @@ def look_on(weights: Tensor, values: Tensor) -> None:
 
 
 def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
-    """A probe whose sums are the attention weights themselves: a column for each token.
-
-    Args:
-        take: called with the weights [pair, head, row, column] and the values.
-    """
+    """A probe that hands on the weights [pair, head, row, column] and values: a column a token."""
     values: list[Tensor] = []
 
     def columns(value: Tensor) -> Tensor:
@@ -206,12 +190,7 @@ def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
 
 @dataclass
 class Trial:
-    """A loaded model on the built-in pairs; what several questions need is run once.
-
-    Args:
-        both: the pairs in one batch, padded where their lengths differ.
-        alone: each pair in a batch of its own.
-    """
+    """A loaded model on the built-in pairs; what several questions need is run once."""
 
     reranker: Any
     both: EncodedBatch
