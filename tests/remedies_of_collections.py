@@ -357,7 +357,7 @@ COLLECTIONS = [
         [[("a", {"easy": 1}), ("b", {"easy": 1})]],
     ),
     C(
-        "corpora/passages.py:check_format",
+        "corpora/formats.py:check_format",
         "",
         files,
         {"p.txt": GOOD["p.jsonl"], "passages": ["p.txt"]},
@@ -483,7 +483,7 @@ COLLECTIONS = [
         {"o.jsonl": GOOD["p.jsonl"].replace(b"cook", b"boil"), "passages": ["o.jsonl", "p.jsonl"]},
         [{"passages": ["p.jsonl"]}],
     ),
-    C("corpora/trec.py:_empty", "", files, {"qrels": b""}, [{"qrels": GOOD["qrels"]}]),
+    C("corpora/formats.py:empty", "", files, {"qrels": b""}, [{"qrels": GOOD["qrels"]}]),
 ]
 LINES = "test_corpora_oddities.py:test_the_remedy_that_a_message_names_works"
 ELSEWHERE = {

@@ -128,7 +128,7 @@ def checked(collection: Collection) -> Collection:
     odd = Oddities()
     where = f"collection {shown(collection.name)}"
     topics = ((n, *topic) for n, topic in enumerate(collection.queries.items(), 1))
-    queries = rule.topics(topics, rule.Door(f"{where}, query"), odd)
+    queries = rule.texts(topics, "query", rule.Door(f"{where}, query"), odd)
     grades = ((qid, *grade) for qid, own in collection.qrels.items() for grade in own.items())
     judged = ((n, *grade) for n, grade in enumerate(grades, 1))
     qrels = rule.judgements(judged, queries, rule.Door(f"{where}, judgement"), odd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -128,7 +128,7 @@ def load(
     odd = Oddities(collection.oddities if collection else None)
     topics = collection.queries if topics is None and collection else topics
     qrels = collection.qrels if qrels is None and collection else qrels
-    queries = rule.topics(_topics(topics), rule.Door("topics, record"), odd)
+    queries = rule.texts(_topics(topics), "query", rule.Door("topics, record"), odd)
     judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     ranked = collection.run if run is None and collection else None
     if run is not None:
@@ -145,7 +145,7 @@ def load(
         texts = collection
     else:
         rows = _passage_rows(passages, titles)
-        texts = _passages(rows, needed, rule.Door("passages, record"), odd)
+        texts = rule.texts(rows, "passage", rule.Door("passages, record"), odd, needed)
     source: dict[str, object] = {
         "format": "frame",
         "queries_sha256": digest_of(queries),
@@ -211,7 +211,7 @@ def from_frame(
     topics: dict[tuple[str, str | None], int] = {}
     for row in rows:
         topics.setdefault((row.qid, row.query), row.number)
-    queries = rule.topics(((n, *topic) for topic, n in topics.items()), door, odd)
+    queries = rule.texts(((n, *topic) for topic, n in topics.items()), "query", door, odd)
     if qrels is not None:
         judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     else:
@@ -225,7 +225,7 @@ def from_frame(
     places = ((row.number, row.qid, row.docno, *row.place) for row in rows)
     run, _ = rule.ranking(places, queries, door, odd)
     passages = ((row.number, row.docno, row.text) for row in rows)
-    texts = _passages(passages, (), door, odd)
+    texts = rule.texts(passages, "passage", door, odd)
     collection = FrameCollection(
         name,
         queries,
@@ -442,29 +442,6 @@ def _passage_rows(data: Any, titles: dict[str, str]) -> Iterator[tuple[int, str,
         if isinstance(title, str) and isinstance(docno := as_id(docno), str):
             titles.setdefault(docno, title.strip())
         yield number, as_id(docno), _joined(title, text)
-
-
-def _passages(
-    rows: Iterable[tuple[int, str, Any]], needed: Container[str], door: rule.Door, odd: Oddities
-) -> dict[str, str]:
-    """Passage id -> text, perhaps empty; repeated ones are counted where they are needed."""
-    texts: dict[str, str] = {}
-    for number, docno, text in rows:
-        door.check_id(number, "passage", docno)
-        if not odd.usable(docno):
-            continue
-        if not isinstance(text, str | None):
-            came = f"the text of passage {shown(docno)} is {shown_value(text)}"
-            raise door.refusal(number, came, "text", "give the passage's words")
-        words = (text or "").strip()
-        if docno not in texts:
-            texts[docno] = words
-        elif texts[docno] == words:
-            odd.add("repeated_passages", shown(docno), int(docno in needed))
-        else:
-            came = f"passage id {shown(docno)} comes a second time with another text"
-            raise door.refusal(number, came, "one text for each id", "keep one of the two")
-    return texts
 
 
 def _joined(title: Any, text: Any) -> Any:

@@ -142,7 +142,7 @@ def load(
     odd = Oddities()
     with _requested(dataset_id, "queries"):
         door = _door(dataset_id, "query")
-        queries = rule.topics(_queries(dataset_id, dataset, of_query), door, odd)
+        queries = rule.texts(_queries(dataset_id, dataset, of_query), "query", door, odd)
     with _requested(dataset_id, "qrels"):
         qrels = rule.judgements(_qrels(dataset), queries, _door(dataset_id, "judgement"), odd)
     run, note = None, "ir_datasets has no scored docs for it"
