@@ -33,11 +33,7 @@ class OddFileError(OSError):
 
 
 def check_regular(path: Path) -> int:
-    """The size of a regular file; a link to one will do.
-
-    >>> check_regular(Path(__file__)) > 0
-    True
-    """
+    """The size of a regular file; a link to one will do."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise OSError(f"{path.name} is no regular file")
@@ -53,9 +49,6 @@ def read_text(path: Path) -> str:
     Raises:
         OSError: if it is no regular file, is too large, or cannot be read.
         UnicodeDecodeError: if it is not UTF-8.
-
-    >>> read_text(Path(__file__))[:3]
-    '\"\"\"'
     """
     if (size := check_regular(path)) > MOST_TEXT:
         raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
@@ -73,12 +66,6 @@ class Folder:
     Args:
         descriptor: of the folder; closed with this object.
         path: how messages name the folder.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place, Folder.open(place) as folder:
-    ...     folder.write("sub/a.txt", b"hello")
-    ...     folder.read("sub/a.txt"), [entry.name for entry in folder.entries()]
-    (b'hello', ['sub'])
     """
 
     def __init__(self, descriptor: int, path: Path) -> None:
@@ -276,11 +263,7 @@ class Folder:
 
 
 def stamp_of(stream: BinaryIO) -> Stamp:
-    """The size and SHA-256 of an open file, which is read from its beginning.
-
-    >>> stamp_of(io.BytesIO(b"abc"))["bytes"]
-    3
-    """
+    """The size and SHA-256 of an open file, which is read from its beginning."""
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     return {"bytes": stream.seek(0, os.SEEK_END), "sha256": digest}

@@ -284,9 +284,6 @@ def parsed_json(raw: bytes) -> object:
 
     Raises:
         ValueError: if it is not.
-
-    >>> parsed_json(b'{"digits": 3}')
-    {'digits': 3}
     """
     content = json.loads(
         raw.decode("utf-8"), parse_constant=_no_number, parse_int=_whole, parse_float=_finite
@@ -296,11 +293,7 @@ def parsed_json(raw: bytes) -> object:
 
 
 def manifest_digest(raw: bytes) -> str:
-    """SHA-256 of what a manifest says, its layout and its own digest left out.
-
-    >>> manifest_digest(b'{"a": 1}') == manifest_digest(b'{"manifest_sha256": "x",  "a": 1}')
-    True
-    """
+    """SHA-256 of what a manifest says, its layout and its own digest left out."""
     content = json.loads(raw)
     content.pop(OWN_DIGEST, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -332,11 +325,7 @@ def _check_depth(content: object, left: int) -> None:
 
 
 def parsed_manifest(raw: bytes) -> dict:
-    """A manifest in the shape that the rest of the program takes for granted.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: if it has another.
-    """
+    """A manifest in the shape that the rest of the program takes for granted."""
     manifest = parsed_json(raw)
     if not isinstance(manifest, dict):
         raise ValueError("it is no object")
@@ -389,9 +378,6 @@ def inner(name: str) -> str:
 
     Raises:
         ValueError: if it could lead out of the folder, or is no plain name.
-
-    >>> inner("runs/0001.run")
-    'runs/0001.run'
     """
     if not all(_PART.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is no name for a file in a results folder")

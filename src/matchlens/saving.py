@@ -225,13 +225,7 @@ class Save:
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[Lock]:
-    """Hold the lock on a results folder: see :meth:`Lock.take`.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place, locked(place) as lock:
-    ...     [entry.name for entry in lock.out.entries()]
-    ['.matchlens-work']
-    """
+    """Hold the lock on a results folder: see :meth:`Lock.take`."""
     lock = Lock.take(folder)
     try:
         yield lock
@@ -261,11 +255,7 @@ def writing(folder: str | Path) -> Iterator[None]:
 
 
 def remedy(error: OSError) -> str:
-    """What a person can do where a folder cannot be written.
-
-    >>> remedy(OSError(errno.ENOSPC, "No space left on device"))
-    'make room and run the same command again, or give another folder (--out)'
-    """
+    """What a person can do where a folder cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "make room and run the same command again, or give another folder (--out)"
     if isinstance(error, OddFileError):  # it says what to do itself

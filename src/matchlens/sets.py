@@ -76,11 +76,7 @@ def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
 
 
 def set_texts(sets: Mapping[str, Iterable[str | Cut]]) -> list[str]:
-    """Each set of cuts as one line of JSON.
-
-    >>> set_texts({"sinks": ["CLS->D", Cut.parse("SEP2->D#3.1")]})
-    ['{"name": "sinks", "cuts": ["CLS->D", "SEP2->D#3.1"]}']
-    """
+    """Each set of cuts as one line of JSON."""
     return [
         json.dumps({"name": name, "cuts": [str(cut) for cut in cuts]}, ensure_ascii=False)
         for name, cuts in sets.items()

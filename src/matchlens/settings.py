@@ -236,12 +236,7 @@ class Settings:
 
 @cache
 def options_of(cls: type[Settings]) -> list[Option]:
-    """The options of a class of settings, in the order of ``--help``: its own first.
-
-    >>> from matchlens.options import Placement
-    >>> [one.name for one in options_of(Placement)]
-    ['workers', 'runner', 'ray_address']
-    """
+    """The options of a class of settings, in the order of ``--help``: its own first."""
     fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
     options: dict[str, Option] = {field.name: field.metadata["option"] for field in fields}
     names = [name for base in cls.__mro__ for name in inspect.get_annotations(base)]
@@ -250,22 +245,12 @@ def options_of(cls: type[Settings]) -> list[Option]:
 
 
 def files_of(cls: type[Settings]) -> list[str]:
-    """The names of the options that name files to read.
-
-    >>> from matchlens.options import ModelSettings
-    >>> files_of(ModelSettings)
-    ['prompt']
-    """
+    """The names of the options that name files to read."""
     return [each.name for each in options_of(cls) if each.kind is Path and each.recorded]
 
 
 def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> Any:
-    """Settings from the JSON of :meth:`Settings.as_json`, which a stranger may have written.
-
-    >>> from matchlens.options import ModelSettings
-    >>> from_json(ModelSettings, {"max_length": 64}, quiet=True).words()
-    ['--max-length=64', '--quiet']
-    """
+    """Settings from the JSON of :meth:`Settings.as_json`, which a stranger may have written."""
     known = {each.name: each for each in options_of(cls) if each.recorded}
     missing = {name for name, each in known.items() if each.default is ...} - {*values}
     for name in [*(name for name in values if name not in known), *sorted(missing)]:
@@ -277,11 +262,7 @@ def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> An
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON stores it.
-
-    >>> plain([Path("a/b")]), plain(None), plain(2)
-    (['a/b'], None, 2)
-    """
+    """A value as JSON stores it."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value

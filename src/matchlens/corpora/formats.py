@@ -197,17 +197,7 @@ class _Number(str):
 
 
 class Passage(NamedTuple):
-    """One passage and where it stands.
-
-    Args:
-        path: the file.
-        number: the line, counted from 1.
-        docid: its id.
-        text: title and text, joined by one space where there is a title; perhaps empty.
-        kind: how it matches its query, where the file says so.
-        ids: key -> id, where the line has several ids that differ; `docid` is the first.
-        title: its title, with which the text begins; perhaps empty.
-    """
+    """One passage and where it stands."""
 
     path: Path
     number: int
@@ -247,11 +237,6 @@ def stream(path: Path, key: str | None = None, odd: Oddities | None = None) -> I
 
     A passage whose id no judgement or run can name, because it has a space or an invisible
     character, is left out.
-
-    >>> from importlib.resources import files
-    >>> data = files("matchlens.corpora") / "demo_data" / "passages.jsonl"
-    >>> next(stream(Path(str(data)))).docid
-    'd01-01'
     """
     check_format(path)
     record = _json_passage if _suffix(path) == ".jsonl" else _tsv_passage

@@ -86,11 +86,6 @@ class Oddities:
 
     Args:
         other: start from a copy of these.
-
-    >>> odd = Oddities()
-    >>> odd.add("repeated_topics", "'q1'")
-    >>> odd.counts["repeated_topics"], odd.examples["repeated_topics"]
-    (1, ["'q1'"])
     """
 
     def __init__(self, other: Oddities | None = None) -> None:
@@ -115,11 +110,7 @@ class Oddities:
 
 
 def notes(counts: Mapping[str, int], examples: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """One line for each oddity that occurred.
-
-    >>> notes({"judged_without_text": 5}, {"judged_without_text": ["'d7' of query 'q2'"]})
-    ("judged passages without a text: 5 (left out of the candidates), such as 'd7' of query 'q2'",)
-    """
+    """One line for each oddity that occurred."""
     lines = []
     for kind, (what, treatment) in NOTES.items():
         if counts.get(kind):
@@ -135,9 +126,6 @@ class Door:
     Args:
         place: what a record is called, before its number.
         mend: what to do before a record can be mended.
-
-    >>> print(Door("a.tsv, line").refusal(3, "no tab", "a tab", "write one"))
-    a.tsv, line 3: no tab; expected a tab: write one
     """
 
     def __init__(self, place: str, mend: str = "") -> None:
@@ -162,11 +150,7 @@ class Door:
 
 
 def grade_of(value: object) -> int | None:
-    """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2.
-
-    >>> grade_of("-2"), grade_of("2.0"), grade_of(0.5), grade_of("good")
-    (-2, 2, None, None)
-    """
+    """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2."""
     if isinstance(value, str):
         written = re.fullmatch(r"([+-]?[0-9]{1,9})(\.0{0,9})?", value)
         number = int(written[1]) if written else None
@@ -180,14 +164,7 @@ def grade_of(value: object) -> int | None:
 
 
 def no_usable_id(place: str, what: str, odd: Oddities, mend: str = "") -> InputError:
-    """The error of records none of which has an id that fits a column of a TREC file.
-
-    >>> odd = Oddities()
-    >>> odd.usable("d 1")
-    False
-    >>> str(no_usable_id("a.tsv", "passage", odd))[:49]
-    'a.tsv: no passage has an id that can be used: the'
-    """
+    """The error of records none of which has an id that fits a column of a TREC file."""
     return InputError(
         f"{place}: no {what} has an id that can be used: they have spaces or invisible "
         f"characters, such as {odd.examples['unusable_ids'][-1]}; expected ids that fit a column "
@@ -366,11 +343,6 @@ def listed(pairs: Iterable[Pair], door: Door, odd: Oddities) -> list[Pair]:
     """The pairs of a list: repeated ones once, contradictions refused.
 
     Ids of passages need not be those of one text in several queries.
-
-    >>> from matchlens.corpora import Pair
-    >>> pair = Pair("q1", "d1", "warm tea", "Tea is hot.", grade=1)
-    >>> len(listed([pair, pair], Door("pairs, item"), Oddities()))
-    1
     """
     queries: dict[tuple[str, str], str] = {}
     known: dict[tuple[str, str, str], Pair] = {}

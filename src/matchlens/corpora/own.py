@@ -26,12 +26,7 @@ Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
 
 
 def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
-    """The own parts that pairs have, by name, and what each is a part of.
-
-    >>> from matchlens.corpora import Pair
-    >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("TITLE", "D", 0, 3),))])
-    {'TITLE': <Part.D: 3>}
-    """
+    """The own parts that pairs have, by name, and what each is a part of."""
     known: dict[str, str] = {}
     for pair in pairs:
         for span in pair.parts:
@@ -51,16 +46,7 @@ def named_parts(pairs: Iterable[Pair]) -> tuple[OwnPart, ...]:
 def labelled(
     pairs: Sequence[Pair], parts: Mapping[str, Spans | Sequence[Any]], of: str
 ) -> tuple[Pair, ...]:
-    """The pairs with more own parts; see :meth:`PairSet.with_parts`.
-
-    Args:
-        pairs: queries with passages.
-        parts: name -> spans, by function or for each pair.
-        of: "D" or "Q".
-
-    Raises:
-        InputError: a part cannot be used, or no pair has a character of it.
-    """
+    """The pairs with more own parts; see :meth:`PairSet.with_parts`."""
     if not parts:
         raise InputError(
             "no part came; expected a dict from names to spans: give {'TITLE': function}"
@@ -188,13 +174,6 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
     Raises:
         InputError: the file cannot be read or used.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "parts.json")
-    ...     _ = file.write_text(EXAMPLE)
-    ...     read_parts(file)
-    {'TITLE': ('D', {'d1': [[0, 12]]})}
     """
     where = f"parts file {one_line(str(path))!r}"
     try:
@@ -219,13 +198,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def spans_by_id(of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
-    """A function from a pair to the spans that a file gives for its passage or query.
-
-    Args:
-        of: "D" or "Q".
-        spans: by id, in characters of the text without its prefix.
-        prefix: what stands before each such text.
-    """
+    """A function from a pair to the spans that a file gives for its passage or query."""
 
     def of_pair(pair: Pair) -> Any:
         own = spans.get(pair.docid if of == "D" else pair.qid, [])

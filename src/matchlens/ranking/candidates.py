@@ -59,13 +59,7 @@ class Candidates:
         return f"query {self.qid} of {self.collection}" if self.collection else f"query {self.qid}"
 
     def unretrieved(self) -> Int[np.ndarray, " k"]:
-        """The positive grades of the ideal that no candidate accounts for.
-
-        >>> import numpy as np
-        >>> grades, ideal = np.array([0, 3]), np.array([3, 3, 1, 0])
-        >>> Candidates("", "1", np.arange(2), grades, ideal).unretrieved()
-        array([1, 3])
-        """
+        """The positive grades of the ideal that no candidate accounts for."""
         top = int(max(self.ideal.max(initial=0), 0)) + 1
         counts = np.bincount(np.maximum(self.ideal, 0), minlength=top)
         counts = counts - np.bincount(np.maximum(self.grades, 0), minlength=top)
@@ -77,10 +71,5 @@ def has_gain(candidates: Candidates) -> bool:
     """Whether any ranking of the query can earn something: a positive grade in its ideal.
 
     Queries without are left out of every mean, counted and reported by the caller.
-
-    >>> import numpy as np
-    >>> grades = np.array([0, -1])
-    >>> has_gain(Candidates("", "1", np.arange(2), grades, ideal=grades))
-    False
     """
     return bool((candidates.ideal > 0).any())

@@ -120,11 +120,6 @@ class ShardedRunner:
             not kept.
         executor: who runs them; this process where None.
         stop: says whether a person wants to stop.
-
-    >>> import matchlens
-    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=1, per_grade=1).pairs
-    >>> ShardedRunner()(matchlens.load("demo"), pairs, {"": []}).scores.values.shape
-    (1, 4)
     """
 
     def __init__(
@@ -340,11 +335,7 @@ def _read(
 
 
 def _part_of(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Progress of a pass that is the part from ``start`` to ``end`` of a run's work.
-
-    >>> _part_of(lambda done, total: print(done, total), 0.5, 1.0)(4, 8)
-    6 8
-    """
+    """Progress of a pass that is the part from ``start`` to ``end`` of a run's work."""
     if progress is None:
         return None
 

@@ -23,11 +23,6 @@ def divide(
     Args:
         full: places of a layer call that keeps the device busy; 0 for a CPU. A shard fills one such
             call, or more: a GPU idles with the few pairs of a CPU's shard.
-
-    >>> from unittest.mock import patch
-    >>> with patch("matchlens.runners.shards.LEAST", 20):
-    ...     [shard.tolist() for shard in divide(np.array([3, 9, 4, 2]), 2)]
-    [[1, 2], [0, 3]]
     """
     target = max(LEAST, full * passes, int(tokens.sum()) * passes // MOST)
     shards: list[list[int]] = []

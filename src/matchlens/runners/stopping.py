@@ -19,14 +19,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Cooperative cancellation on SIGINT and SIGTERM.
-
-    >>> stop = Stop()
-    >>> with stop.shielded():
-    ...     stop.hear(2, None)
-    >>> stop.asked
-    True
-    """
+    """Cooperative cancellation on SIGINT and SIGTERM."""
 
     def __init__(self) -> None:
         self.asked = False

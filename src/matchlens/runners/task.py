@@ -276,11 +276,7 @@ def checked(outcome: Outcome, model: Reranker, task: Task, plan: Plan, pairs: in
 
 
 def to_bytes(outcome: Outcome) -> bytes:
-    """An outcome as a worker sends it: safetensors, in which there is nothing but arrays.
-
-    >>> from_bytes(to_bytes({"tokens": np.array([3, 4])}))["tokens"].tolist()
-    [3, 4]
-    """
+    """An outcome as a worker sends it: safetensors, in which there is nothing but arrays."""
     return save({name: np.ascontiguousarray(array) for name, array in outcome.items()})
 
 
