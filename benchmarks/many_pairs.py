@@ -36,7 +36,7 @@ def child(folder: Path, out: Path, number: int, stop_at: float) -> None:
     from matchlens.meters.arrays import PairArray
     from matchlens.runners import MeasurementRequest, ShardedRunner
     from matchlens.runners.measures import Attention, rows_into
-    from matchlens.runners.stopping import Stop, Stopped
+    from matchlens.signals import Stop, Stopped
 
     torch.set_num_threads(1)
     model = matchlens.load(folder, device="cpu")

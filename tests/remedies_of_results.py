@@ -24,9 +24,8 @@ from matchlens.meters.arrays import Rows
 from matchlens.results import Result, read_manifest
 from matchlens.runners import ShardedRunner, task
 from matchlens.runners.measures import packed, rows_into
-from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.store import Store, Work
-from matchlens.runners.task import InProcessExecutor, answered, from_bytes, to_bytes
+from matchlens.runners.task import InProcessExecutor, ModelSpec, answered, from_bytes, to_bytes
 from remedies import C, listed
 
 FULL = OSError(28, "No space left on device")
@@ -400,7 +399,7 @@ RESULTS = [
     C(RUNS + "measures.py:rows_into.take", "",
       lambda w, v: rows_into({"mass": Rows(np.arange(2), (3,))})(np.arange(2), v),
       {"mass": np.ones((2, 4), np.float32)}, [{"mass": np.ones((2, 3), np.float32)}]),
-    C(RUNS + "model_spec.py:ModelSpec.load", "",
+    C(RUNS + "task.py:ModelSpec.load", "",
       lambda w, v: ModelSpec(str(w.model_folder), v(w)).load("cpu"), lambda w: "0" * 64,
       [lambda w: w.model.identity["sha256"]]),
     C(RUNS + "runner.py:ShardedRunner._outcomes", "", sent, True, [False]),

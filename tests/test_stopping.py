@@ -17,8 +17,8 @@ import matchlens
 import matchlens.cli
 from matchlens.errors import InputError, surroundings
 from matchlens.runners.local import ProcessExecutor
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop
+from matchlens.runners.task import ModelSpec
+from matchlens.signals import Stop
 from test_cli import call, collection_options, write_collection
 from test_work import files_of, mounted
 
@@ -119,9 +119,9 @@ def test_workers_end_with_a_killed_driver(words, tmp_path):
 def test_a_killed_worker_is_told_from_a_stopped_one(
     tiny32, tiny_folder, tiny_pairs, tmp_path, monkeypatch
 ):
-    from matchlens.runners import ShardedRunner, shards
+    from matchlens.runners import ShardedRunner, runner
 
-    monkeypatch.setattr(shards, "LEAST", 500)
+    monkeypatch.setattr(runner, "LEAST_WORK", 500)
     recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
     for asked, ends in ((False, InputError), (True, KeyboardInterrupt)):
         workers, stop = ProcessExecutor(recipe, 1), Stop()

@@ -19,10 +19,8 @@ from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.plan import Plan
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop
-from matchlens.runners.task import Outcome, Task, Worker, answered, from_bytes, to_bytes
-from matchlens.signals import SIGNALS
+from matchlens.runners.task import ModelSpec, Outcome, Task, Worker, answered, from_bytes, to_bytes
+from matchlens.signals import SIGNALS, Stop
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""

@@ -36,10 +36,8 @@ from matchlens.plan import Plan
 from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop, Stopped
-from matchlens.runners.task import Outcome, Task, Worker, answered, from_bytes, to_bytes
-from matchlens.signals import SIGNALS
+from matchlens.runners.task import ModelSpec, Outcome, Task, Worker, answered, from_bytes, to_bytes
+from matchlens.signals import SIGNALS, Stop, Stopped
 
 REACH = 10.0
 """Seconds in which an address must take a connection."""

@@ -34,8 +34,6 @@ from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Plan, bound
 from matchlens.runners.measures import MeasurementRequest, unpacked
-from matchlens.runners.shards import divide
-from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.store import Store
 from matchlens.runners.task import (
     MEANS,
@@ -48,10 +46,17 @@ from matchlens.runners.task import (
     key_of,
     unpacked_means,
 )
+from matchlens.signals import Stop, Stopped
 
 KEPT_PAIRS = 50_000
 """Most pairs whose tokens are kept from the count of their tokens until they are run, about 1 kB a
 pair; those of a larger run are encoded again, shard by shard."""
+LEAST_WORK = 250_000
+"""Tokens times layer passes of a shard: some seconds of a small model's work on a CPU."""
+MOST_SHARDS = 512
+"""Shards of a run, about: a longer run has larger ones, so that files stay few."""
+MOST_PAIRS = 1024
+"""Most pairs of a shard, so that its meters' rows fit into memory."""
 
 
 @runtime_checkable
@@ -266,6 +271,32 @@ class ShardedRunner:
                 raise Stopped
             for number in range(merged, len(shards)):
                 yield shards[number], kept(number)
+
+
+def divide(
+    tokens: Int[np.ndarray, " pair"], passes: int, full: int = 0
+) -> list[Int[np.ndarray, " _"]]:
+    """The pairs of each shard, longest first, as batches have them, so that little is padded.
+
+    Neither speed nor workers nor the size of a batch move a boundary; the kind of device does.
+
+    Args:
+        full: places of a layer call that keeps the device busy; 0 for a CPU. A shard fills one such
+            call, or more: a GPU idles with the few pairs of a CPU's shard.
+    """
+    target = max(LEAST_WORK, full * passes, int(tokens.sum()) * passes // MOST_SHARDS)
+    shards: list[list[int]] = []
+    weight = 0
+    for pair in np.argsort(-tokens, kind="stable").tolist():
+        # padding counts where a call must hold the shard: the first pair is the longest
+        longest = pair if not full or not shards else shards[-1][0]
+        over = weight + int(tokens[longest]) * passes > target if full else weight >= target
+        if not shards or over or len(shards[-1]) >= MOST_PAIRS:
+            shards.append([])
+            weight, longest = 0, pair
+        shards[-1].append(pair)
+        weight += int(tokens[longest]) * passes
+    return [np.array(shard, dtype=np.int64) for shard in shards]
 
 
 @dataclass(frozen=True)
