@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from matchlens.errors import InputError
 from matchlens.files import PART, Folder
 from matchlens.reading import MOST_MANIFEST, UNFINISHED, parsed_json, to_json
 from matchlens.results import differences
-from matchlens.saving import Lock, remedy
+from matchlens.saving import Lock, writing
 
 MAGIC = b"matchlens shard 1\n"
 ABOUT = "about"
@@ -145,18 +145,15 @@ class Work:
         What a killed run has left half-written is cleared away.
         """
         lock = Lock.take(out, inside=False)
+        leave: Callable[[], object] = lock.leave
         try:
-            with _writing(out):
+            with writing(out):
                 work = cls(lock, lock.work.folder(SHARDS, make=True))
-        except BaseException:
-            lock.leave()
-            raise
-        try:
-            with _writing(out):
+                leave = work.leave
                 work._agree(about, repr(str(out)))
                 work._clear(shards=False)
         except BaseException:
-            work.leave()
+            leave()
             raise
         return work
 
@@ -201,13 +198,3 @@ class Work:
             self._lock.work.remove_empty(SHARDS)
         self._lock.leave()
         return kept
-
-
-@contextmanager
-def _writing(out: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--out {str(out)!r} cannot be written ({error.strerror or error}); {remedy(error)}"
-        ) from None
