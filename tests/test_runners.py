@@ -73,10 +73,10 @@ def same(one, other) -> None:
 class Shuffled(InProcessExecutor):
     """Runs shards in another order, as workers may."""
 
-    def outcomes(self, model, task, plan, shards, stop, progress):
+    def outcomes(self, bound, shards, stop, progress):
         listed = list(shards)
         random.Random(3).shuffle(listed)
-        yield from super().outcomes(model, task, plan, listed, stop, progress)
+        yield from super().outcomes(bound, listed, stop, progress)
 
 
 class Counted(InProcessExecutor):
@@ -87,9 +87,9 @@ class Counted(InProcessExecutor):
         self.ran: list[tuple[str, int]] = []
         self.most = most
 
-    def outcomes(self, model, task, plan, shards, stop, progress):
-        for shard, outcome in super().outcomes(model, task, plan, shards, stop, progress):
-            self.ran.append((task.kind, shard.number))
+    def outcomes(self, bound, shards, stop, progress):
+        for shard, outcome in super().outcomes(bound, shards, stop, progress):
+            self.ran.append((bound.task.kind, shard.number))
             if self.most is not None and len(self.ran) >= self.most:
                 stop.asked = True
             yield shard, outcome

@@ -17,9 +17,16 @@ import torch
 
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
-from matchlens.plan import Plan
-from matchlens.runners.task import ModelSpec, Outcome, Task, Worker, answered, from_bytes, to_bytes
+from matchlens.runners.task import (
+    BoundTask,
+    ModelSpec,
+    Outcome,
+    Task,
+    Worker,
+    answered,
+    from_bytes,
+    to_bytes,
+)
 from matchlens.signals import SIGNALS, Stop
 
 POLL = 0.5
@@ -49,26 +56,16 @@ class ProcessExecutor:
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes as they come."""
         waiting = iter(shards)
         following = next(waiting, None)
         while True:
             for worker in self._workers:
-                if (
-                    following is not None
-                    and worker.ready
-                    and worker.shard is None
-                    and not stop.asked
-                ):
-                    worker.give(task, following)
+                idle = worker.ready and worker.shard is None
+                if following is not None and idle and not stop.asked:
+                    worker.give(bound.task, following)
                     following = next(waiting, None)
             working = any(worker.shard is not None for worker in self._workers)
             if not working and (stop.asked or following is None):

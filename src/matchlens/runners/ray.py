@@ -31,12 +31,19 @@ import torch
 from matchlens._version import __version__
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError, MatchlensWarning
-from matchlens.models.load import Reranker
-from matchlens.plan import Plan
 from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
-from matchlens.runners.task import ModelSpec, Outcome, Task, Worker, answered, from_bytes, to_bytes
+from matchlens.runners.task import (
+    BoundTask,
+    ModelSpec,
+    Outcome,
+    Task,
+    Worker,
+    answered,
+    from_bytes,
+    to_bytes,
+)
 from matchlens.signals import SIGNALS, Stop, Stopped
 
 REACH = 10.0
@@ -112,13 +119,7 @@ class RayExecutor:
         self._watch: tuple[int, int] | None = None
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes as they come; a shard whose worker dies is given to another."""
         waiting = iter(shards)
@@ -130,7 +131,7 @@ class RayExecutor:
         self._connect(stop)
         if not self._connected:
             return
-        task_reference = ray.put(task)
+        task_reference = ray.put(bound.task)
         again: list[Shard] = [first]
         tries: dict[int, int] = {}
         alone = 0.0

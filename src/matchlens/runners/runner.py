@@ -98,13 +98,7 @@ class Executor(Protocol):
     """Runs the shards of a task."""
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes of shards as they come, in any order; none is started after a stop.
 
@@ -181,16 +175,14 @@ class ShardedRunner:
             before = _part_of(progress, 0.0, share)
             means_task = replace(task, kind=MEANS, measures=(), key=key)
             means = ReplacementMeans()
-            for _, outcome in self._outcomes(
-                model, means_task, plan, tokenized, layers, before, gathered
-            ):
+            bound_means = BoundTask(model, means_task, plan)
+            for _, outcome in self._outcomes(bound_means, tokenized, before, gathered):
                 means = means.merge(unpacked_means(outcome))
             # Where memory ran out already, the scores begin with the batches that fitted.
             task = replace(task, means=means, batch_tokens=gathered.budget)
             progress = _part_of(progress, share, 1.0)
-        for numbers, outcome in self._outcomes(
-            model, task, plan, tokenized, plan.passes, progress, gathered
-        ):
+        bound_task = BoundTask(model, task, plan)
+        for numbers, outcome in self._outcomes(bound_task, tokenized, progress, gathered):
             gathered.take(numbers, outcome)
             for place, request in enumerate(asked):
                 start = f"{place}."
@@ -206,37 +198,37 @@ class ShardedRunner:
 
     def _outcomes(
         self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
+        bound: BoundTask,
         tokenized: _Tokenized,
-        passes: int,
         progress: Progress | None,
         gathered: _Gathered,
     ) -> Iterator[tuple[Int[np.ndarray, " pair"], Outcome]]:
         """Every shard's pairs and outcome in the shards' order, in whatever order they came."""
-        stop = self.stop or Stop()
+        stop, key = self.stop or Stop(), bound.task.key
+        passes = bound.plan.passes
+        if bound.task.kind == MEANS:
+            passes = bound.model.family.n_layers
         shards = divide(tokenized.tokens, passes, tokenized.full)
 
         def fitting(number: int, outcome: Outcome) -> Outcome:
-            return checked(outcome, model, task, plan, len(shards[number]))
+            return checked(outcome, bound, len(shards[number]))
 
         def kept(number: int) -> Outcome:
             """Read a finished shard; compute it again if it is missing or damaged."""
             outcome = _read(store, number, fitting)
             if outcome is None:
-                outcome = BoundTask(model, task, plan).run(tokenized.shard(number, shards[number]))
+                outcome = bound.run(tokenized.shard(number, shards[number]))
                 store.write(number, outcome)
             return outcome
 
         with ExitStack() as resources:
             store: Store | _MemoryStore = _MemoryStore()
             if self.folder is not None:
-                store = Store(self.folder / task.key[:32], task.key)
+                store = Store(self.folder / key[:32], key)
             elif not isinstance(self.executor, InProcessExecutor):
                 # Workers finish out of order: what waits for its turn must not fill the memory.
                 folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="matchlens-"))
-                store = Store(Path(folder) / "shards", task.key)
+                store = Store(Path(folder) / "shards", key)
             numbers = range(len(shards))
             finished = {number for number in numbers if _read(store, number, fitting)}
             done = _Done([len(rows) for rows in shards], finished, progress)
@@ -247,9 +239,7 @@ class ShardedRunner:
             )
             merged = 0
             with stop.shielded():
-                for shard, outcome in self.executor.outcomes(
-                    model, task, plan, missing, stop, done.within
-                ):
+                for shard, outcome in self.executor.outcomes(bound, missing, stop, done.within):
                     try:
                         fitting(shard.number, outcome)
                     except ValueError as error:

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Control, Plan
 from matchlens.prompts import Prompt
-from matchlens.runners.measures import Measure, packed, unpacked
+from matchlens.runners.measures import Measure, Recording, packed, unpacked
 from matchlens.signals import Stop
 
 FORMAT = 3
@@ -101,10 +102,14 @@ class BoundTask:
     def __init__(self, model: Reranker, task: Task, plan: Plan | None = None) -> None:
         self.model, self.task = model, task
         self.plan = plan or plan_of(model, task.conditions)
-        self.recordings = [measure.ready(model) for measure in task.measures]
         # Memory that was short for one shard is short for the next. It is kept no longer than the
         # task: another run of the process begins with the batches that were asked of it.
         self.budget = task.batch_tokens
+
+    @cached_property
+    def recordings(self) -> list[Callable[..., Recording]]:
+        """What makes the meters of a shard."""
+        return [measure.ready(self.model) for measure in self.task.measures]
 
     def run(self, shard: Shard, progress: Progress | None = None) -> dict[str, np.ndarray]:
         """The outcome of a shard; where memory runs out, by smaller batches."""
@@ -150,20 +155,12 @@ class InProcessExecutor:
     """Runs shards in this process, one by one."""
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes in the shards' order."""
-        bound: BoundTask | None = None
         for shard in shards:
             if stop.asked:
                 return
-            bound = bound or BoundTask(model, task, plan)
             yield shard, bound.run(shard, progress)
 
     def close(self) -> None:
@@ -282,12 +279,13 @@ def unpacked_means(arrays: Mapping[str, np.ndarray]) -> ReplacementMeans:
     return means
 
 
-def checked(outcome: Outcome, model: Reranker, task: Task, plan: Plan, pairs: int) -> Outcome:
+def checked(outcome: Outcome, bound: BoundTask, pairs: int) -> Outcome:
     """An outcome whose arrays have the names, types and shapes of the task.
 
     Raises:
         ValueError: if an array is missing, is not expected, or has another type or shape.
     """
+    model, task, plan = bound.model, bound.task, bound.plan
     layers = model.family.n_layers
     wanted: dict[str, tuple[str, tuple[int, ...] | None]] = {"budget": ("i8", (1,))}
     if task.kind == SCORES:
