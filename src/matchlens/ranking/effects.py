@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.ranking.intervals import bootstrap_t
-from matchlens.ranking.significance import holm
+from matchlens.ranking.significance import bootstrap_t, holm
 
 ALPHA = 0.05
 MARGIN = 0.06

@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from matchlens.errors import InputError
-from matchlens.ranking.candidates import Candidates
 from matchlens.ranking.measures import Measure
 from matchlens.ranking.orders import by_orders
-from matchlens.ranking.ties import Ranked, rank
+from matchlens.ranking.ties import Candidates, Ranked, rank
 
 SAME = 1e-12  # values of a measure closer than this differ by rounding alone
 
