@@ -52,7 +52,7 @@ def child(folder: Path, out: Path, number: int, stop_at: float) -> None:
             seen.append((done, resident()))
             print(f"  {done:7d} of {total}: {seen[-1][1]:6.0f} MiB", flush=True)
         if done >= stop_at * number:
-            stop.asked = True
+            stop.requested = True
 
     runner = ShardedRunner(out, stop=stop)
     asked = [MeasurementRequest(Attention(("mass",)), rows_into({"mass": array}))]

@@ -91,7 +91,7 @@ class Counted(InProcessExecutor):
         for shard, outcome in super().outcomes(bound, shards, stop, progress):
             self.ran.append((bound.task.kind, shard.number))
             if self.most is not None and len(self.ran) >= self.most:
-                stop.asked = True
+                stop.requested = True
             yield shard, outcome
 
 
@@ -452,6 +452,6 @@ def test_a_first_signal_waits_for_the_shard_and_a_second_does_not():
         stop.hear(2, None)
     with stop.shielded():
         stop.hear(2, None)
-        assert stop.asked
+        assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             stop.hear(2, None)

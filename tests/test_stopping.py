@@ -130,7 +130,7 @@ def test_a_killed_worker_is_told_from_a_stopped_one(
         def killed(*given, workers=workers, stop=stop, outcomes=outcomes, asked=asked):
             for found in outcomes(*given):
                 yield found
-                stop.asked = asked
+                stop.requested = asked
                 os.kill(workers.processes[0], signal.SIGKILL)
 
         monkeypatch.setattr(workers, "outcomes", killed)

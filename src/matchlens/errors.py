@@ -39,10 +39,10 @@ def one_line(text: str) -> str:
     return f"{line[:half]} ... ({len(line):,} characters) ... {line[-half:]}"
 
 
-def brief(text: str, most: int = 40) -> str:
+def brief(text: str, width: int = 40) -> str:
     """The beginning of a text in quotes, for the repr of an object."""
-    quoted = repr(text[:most])
-    return quoted if len(quoted) <= most and len(text) <= most else f"{quoted[: most - 3]}..."
+    quoted = repr(text[:width])
+    return quoted if len(quoted) <= width and len(text) <= width else f"{quoted[: width - 3]}..."
 
 
 class Brief:
@@ -50,7 +50,9 @@ class Brief:
 
     def __repr__(self) -> str:
         this: Any = self
-        values = (f"{one.name}={reprlib.repr(getattr(self, one.name))}" for one in fields(this))
+        values = (
+            f"{field.name}={reprlib.repr(getattr(self, field.name))}" for field in fields(this)
+        )
         line = visible(" ".join(f"{type(self).__name__}({', '.join(values)})".split()))
         return line if len(line) <= LINE else f"{line[: LINE - 4]}...)"
 
@@ -92,7 +94,7 @@ def surroundings(error: OSError) -> InputError:
     """What a person reads where the machine is at fault: a full disk, a folder that is gone."""
     path = None if error.filename is None else os.fsdecode(error.filename)
     where = "" if path is None else f"{path!r}: "
-    said = error.strerror or str(error) or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
     again = "run the same command again to go on"
     if is_full(error):
         place = "there" if path else "(where results, temporary files and downloads go)"
@@ -106,7 +108,7 @@ def surroundings(error: OSError) -> InputError:
         )
     else:
         remedy = f"see that the place can be read and written, and {again}"
-    return InputError(f"{where}{said}; {remedy}")
+    return InputError(f"{where}{reason}; {remedy}")
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error

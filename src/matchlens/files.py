@@ -41,15 +41,7 @@ def check_regular(path: Path) -> int:
 
 
 def read_text(path: Path) -> str:
-    """A whole text file of at most :data:`MOST_TEXT` bytes.
-
-    Args:
-        path: the file.
-
-    Raises:
-        OSError: if it is no regular file, is too large, or cannot be read.
-        UnicodeDecodeError: if it is not UTF-8.
-    """
+    """A whole text file of at most :data:`MOST_TEXT` bytes."""
     if (size := check_regular(path)) > MOST_TEXT:
         raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
     return path.read_text(encoding="utf-8")
@@ -119,19 +111,19 @@ class Folder:
             try:
                 descriptor = os.open(last, _READ, dir_fd=parent)
             except OSError as error:
-                raise self._said(error, name, "file") from None
+                raise self._explained(error, name, "file") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise self._odd(name, "file")
         return os.fdopen(descriptor, "rb")
 
-    def read(self, name: str, most: int = MOST_TEXT) -> bytes:
+    def read(self, name: str, limit: int = MOST_TEXT) -> bytes:
         """The content of a regular file."""
         with self.stream(name) as stream:
-            content = stream.read(most + 1)  # it may grow meanwhile
-            if len(content) > most:
+            content = stream.read(limit + 1)  # it may grow meanwhile
+            if len(content) > limit:
                 size = os.fstat(stream.fileno()).st_size
-                raise OSError(f"{name} has {size:,} bytes, more than {most:,}")
+                raise OSError(f"{name} has {size:,} bytes, more than {limit:,}")
         return content
 
     def stamp(self, name: str) -> Stamp:
@@ -217,7 +209,7 @@ class Folder:
             try:
                 descriptor = os.open(last, flags, 0o644, dir_fd=parent)
             except OSError as error:
-                raise self._said(error, name, "file") from None
+                raise self._explained(error, name, "file") from None
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
             os.close(descriptor)
@@ -249,9 +241,9 @@ class Folder:
         try:
             return os.open(name, _FOLDER, dir_fd=parent)
         except OSError as error:
-            raise self._said(error, name, "folder") from None
+            raise self._explained(error, name, "folder") from None
 
-    def _said(self, error: OSError, name: str, wanted: str) -> OSError:
+    def _explained(self, error: OSError, name: str, wanted: str) -> OSError:
         odd = error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EMLINK, errno.EISDIR)
         return self._odd(name, wanted) if odd else error
 

@@ -161,13 +161,7 @@ class Snapshot:
         return self.out.stream(name)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once.
-
-        Raises:
-            ChangedError: if it is not what was written.
-            InputError: if it is missing or cannot be read, or the tables that were read take more
-                than :data:`matchlens.columns.MOST_TABLE` bytes together.
-        """
+        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once."""
         if name not in self._tables:
             with self._checked(name) as stream:
                 table = parquet(stream, None, self._left)
@@ -280,11 +274,7 @@ def to_json(content: object) -> str:
 
 
 def parsed_json(raw: bytes) -> object:
-    """JSON that a stranger may have written: bounded numbers and depth, no NaN.
-
-    Raises:
-        ValueError: if it is not.
-    """
+    """JSON that a stranger may have written: bounded numbers and depth, no NaN."""
     content = json.loads(
         raw.decode("utf-8"), parse_constant=_no_number, parse_int=_whole, parse_float=_finite
     )
@@ -371,14 +361,7 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 def inner(name: str) -> str:
-    """The name of a file inside a results folder; names come from code, never from what was read.
-
-    Args:
-        name: such as ``ablation/table1.parquet``.
-
-    Raises:
-        ValueError: if it could lead out of the folder, or is no plain name.
-    """
+    """The name of a file inside a results folder; names come from code, never from what was read."""
     if not all(_PART.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is no name for a file in a results folder")
     return name
@@ -386,13 +369,7 @@ def inner(name: str) -> str:
 
 @contextmanager
 def read_back(*folders: Path) -> Iterator[None]:
-    """Whatever goes wrong over what results folders hold, as one line that names them.
-
-    A damaged table, or one that a stranger wrote, can have any content under the right name.
-
-    Raises:
-        InputError: in place of any other error.
-    """
+    """Whatever goes wrong over what results folders hold, as one line that names them."""
     try:
         yield
     except InputError:

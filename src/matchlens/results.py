@@ -302,12 +302,7 @@ class Result(Shows):
 
 
 def check_folder(folder: str | Path, identity: Mapping[str, object] | None = None) -> None:
-    """Check that results can go to a folder, before anything is computed.
-
-    Args:
-        folder: where the results shall go; it need not exist.
-        identity: what they are of; not compared where None.
-    """
+    """Check that results can go to a folder, before anything is computed."""
     shown = repr(str(folder))
     finished = False
     with writing(folder):

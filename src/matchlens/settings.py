@@ -122,29 +122,17 @@ def option(
     effect: Effect | None = None,
     check: Check | None = None,
 ) -> Any:
-    """Declare an option of a class of :func:`settings`.
+    """Declare an option of a class of :func:`settings`; the arguments are those of :class:`Option`.
 
-    Args:
-        flags: such as ``"--model", "-m"``; derived from the field's name where there are none.
-        default: its value where it is absent; ``...`` where it is required.
-        help: one line for ``--help``; a computed default stands in brackets.
-        metavar: the placeholder of the value in ``--help``.
-        panel: its group in ``--help``, one of :data:`PANELS`; that of the class where None.
-        effect: what it changes; that of the class where None.
-        check: called with the flag and a value that is not None; raises InputError.
+    Flags are derived from the field's name where there are none, panel and effect are those of the
+    class where None, and a computed default stands in brackets in ``help``.
     """
     return {"flags": flags or ("",), "default": default, "help": help, "metavar": metavar,
             "panel": panel, "effect": effect, "check": check}  # fmt: skip
 
 
 def argument(metavar: str, *, help: str, check: Check | None = None) -> Any:
-    """Declare an argument without a flag, which is required.
-
-    Args:
-        metavar: its placeholder in ``--help``.
-        help: one line.
-        check: called with the metavar and the value; raises InputError.
-    """
+    """Declare an argument without a flag, which is required; see :class:`Option`."""
     return {"default": ..., "help": help, "metavar": metavar, "check": check}
 
 
@@ -268,13 +256,13 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def within(least: int, most: int | None = None) -> Check:
-    """Accept numbers from ``least`` to ``most``."""
+def within(lowest: int, highest: int | None = None) -> Check:
+    """Accept numbers from ``lowest`` to ``highest``."""
 
     def check(flag: str, value: int) -> None:
-        if value < least or (most is not None and value > most):
-            end = "or more" if most is None else f"to {most:,}"
-            raise InputError(f"{flag} is {value}; expected {least} {end}")
+        if value < lowest or (highest is not None and value > highest):
+            end = "or more" if highest is None else f"to {highest:,}"
+            raise InputError(f"{flag} is {value}; expected {lowest} {end}")
 
     return check
 

@@ -65,7 +65,7 @@ class Stop:
     """Cooperative cancellation on SIGINT and SIGTERM."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self.heard = False
         """Whether any signal has come: a library may turn the exception into one of its own."""
         self._shielded = False
@@ -73,9 +73,9 @@ class Stop:
     def hear(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: raise KeyboardInterrupt now, or let the shard in work finish first."""
         self.heard = True
-        if self.asked or not self._shielded:
+        if self.requested or not self._shielded:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
         os.write(2, LINE)  # print may be in the middle of a line of its own
 
     @contextmanager

@@ -97,8 +97,8 @@ class IrdsCollection(Collection):
     def _docs(self, docids: Iterable[str]) -> list[tuple[str, Any]]:
         wanted = set(docids)
         with _requested(self.name, "passages"):
-            many = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
-            by_id = {str(docid): doc for docid, doc in many.items()}
+            docs = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
+            by_id = {str(docid): doc for docid, doc in docs.items()}
         # The store cuts an id to the length of its longest: ids that were not wanted are dropped.
         return [(docid, by_id[docid]) for docid in sorted(wanted & by_id.keys())]
 

@@ -79,12 +79,12 @@ def json_line(line: str, **options: Any) -> tuple[Any, list[str]]:
     """What a JSON line holds, and the keys of an object that stand twice with different values."""
     twice: list[str] = []
 
-    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def last_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         twice[:] = () if len(record) == len(pairs) else (k for k, v in pairs if record[k] != v)
         return record
 
-    return json.loads(line, object_pairs_hook=made, **options), twice
+    return json.loads(line, object_pairs_hook=last_of, **options), twice
 
 
 def is_unicode(text: str) -> bool:
@@ -128,16 +128,16 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
     Lines end with LF or CRLF. A byte order mark at the start and empty lines are passed over.
     """
     packed = path.suffix.lower() == ".gz"
-    most = _most_unpacked(stamp(path)[0]) if packed else 0
+    limit = _most_unpacked(stamp(path)[0]) if packed else 0
     unpacked = number = 0
     with _opened(path) as raw:
         file = gzip.GzipFile(fileobj=raw) if packed else raw
         while piece := _read(file, path, number + 1, packed):
             number += 1
             unpacked += len(piece)
-            if packed and unpacked > most:
+            if packed and unpacked > limit:
                 raise InputError(
-                    f"{path}: unpacks to more than {most:,} bytes (by line {number}), which no "
+                    f"{path}: unpacks to more than {limit:,} bytes (by line {number}), which no "
                     "text of its size does; expected a smaller file: split it into several, or set "
                     f"{UNPACKED} to a number of bytes if you trust it"
                 )
@@ -182,28 +182,17 @@ def _opened(path: Path) -> BufferedReader:
 def _read(file: BufferedReader | gzip.GzipFile, path: Path, number: int, packed: bool) -> bytes:
     try:
         piece = file.readline(MAX_LINE + 1)
-    except EOFError as error:
-        raise bad_line(
-            path, number, "the gzip file ends too early", "expected a whole one: fetch it again"
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise bad_line(
-            path,
-            number,
-            f"not a sound gzip file ({error})",
-            "expected gzip because of the name: fetch it again, or drop .gz from the name",
-        ) from error
-    except OSError as error:
-        raise bad_line(
-            path, number, f"the file cannot be read ({error})", "check the disk it lies on"
-        ) from error
+    except (EOFError, OSError, zlib.error) as error:
+        came, remedy = f"the file cannot be read ({error})", "check the disk it lies on"
+        if isinstance(error, EOFError):
+            came, remedy = "the gzip file ends too early", "expected all of it: fetch it again"
+        elif isinstance(error, gzip.BadGzipFile | zlib.error):
+            came = f"not a sound gzip file ({error})"
+            remedy = "expected gzip because of the name: fetch it again, or drop .gz from the name"
+        raise bad_line(path, number, came, remedy) from error
     if len(piece) > MAX_LINE:
-        raise bad_line(
-            path,
-            number,
-            f"the line is longer than {MAX_LINE:,} bytes",
-            "expected one record a line" + ("" if packed else ": check the line ends"),
-        )
+        remedy = "expected one record a line" + ("" if packed else ": check the line ends")
+        raise bad_line(path, number, f"the line is longer than {MAX_LINE:,} bytes", remedy)
     return piece
 
 

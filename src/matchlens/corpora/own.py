@@ -97,8 +97,8 @@ def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
             )
         OwnPart(span.name, Part.parse(span.of))
         text = pair.query if span.of == "Q" else pair.text
-        whole = all(isinstance(n, Integral) and type(n) is not bool for n in span[2:])
-        if not whole or not 0 <= span.start <= span.end <= len(text):
+        integers = all(isinstance(n, Integral) and type(n) is not bool for n in span[2:])
+        if not integers or not 0 <= span.start <= span.end <= len(text):
             raise InputError(
                 f"{whose}: part {span.name} has characters {span.start} to {span.end} of a text "
                 f"of {len(text)}; expected start and end inside the text, start first: correct the "

@@ -64,13 +64,13 @@ class ProcessExecutor:
         while True:
             for worker in self._workers:
                 idle = worker.ready and worker.shard is None
-                if following is not None and idle and not stop.asked:
+                if following is not None and idle and not stop.requested:
                     worker.give(bound.task, following)
                     following = next(waiting, None)
             working = any(worker.shard is not None for worker in self._workers)
-            if not working and (stop.asked or following is None):
+            if not working and (stop.requested or following is None):
                 return
-            if following is not None and not stop.asked and len(self._workers) < self.number:
+            if following is not None and not stop.requested and len(self._workers) < self.number:
                 self._start()
             answers = connection.wait([worker.pipe for worker in self._workers], POLL)
             for worker in [worker for worker in self._workers if worker.pipe in answers]:
@@ -79,7 +79,7 @@ class ProcessExecutor:
                 except (EOFError, OSError):
                     self._workers.remove(worker)
                     worker.end()
-                    if stop.asked:
+                    if stop.requested:
                         continue  # a person ends everything: its shard is run again another time
                     raise worker.died() from None
                 outcome = from_bytes(content)

@@ -136,7 +136,7 @@ class RayExecutor:
         tries: dict[int, int] = {}
         alone = 0.0
         while True:
-            while self._idle and not stop.asked:
+            while self._idle and not stop.requested:
                 shard = again.pop() if again else next(waiting, None)
                 if shard is None:
                     break
@@ -147,7 +147,7 @@ class RayExecutor:
             busy = [
                 reference for reference, worker in self._workers.items() if worker.shard is not None
             ]
-            if not busy and (stop.asked or (self._idle and not again)):
+            if not busy and (stop.requested or (self._idle and not again)):
                 return
             finished, _ = ray.wait(list(self._workers), timeout=POLL)
             alone = 0.0 if busy or self._idle or finished else alone + POLL
@@ -210,7 +210,7 @@ class RayExecutor:
         if not ray.is_initialized():
             if self.address != "local":
                 self._reach(stop)
-            if stop.asked:
+            if stop.requested:
                 return
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
             try:
@@ -266,7 +266,7 @@ class RayExecutor:
         other_end.close()
         try:
             end, why = None, f"no answer in {JOINED:.0f} seconds"
-            while not stop.asked and (end is None or time.monotonic() < end):
+            while not stop.requested and (end is None or time.monotonic() < end):
                 if pipe.poll(POLL):
                     message = pipe.recv_bytes()
                     if end is not None:
@@ -279,7 +279,7 @@ class RayExecutor:
             process.kill()
             process.join()
             pipe.close()
-        if why and not stop.asked:
+        if why and not stop.requested:
             raise self._unreachable(why)
 
     def _hire(self) -> None:

@@ -252,12 +252,12 @@ class ShardedRunner:
                     gathered.lower(int(outcome["budget"][0]))
                     finished.add(shard.number)
                     done.whole(shard.number)
-                    if stop.asked:
+                    if stop.requested:
                         continue  # what is still in work comes, and is kept
                     while merged in finished:
                         yield shards[merged], kept(merged)
                         merged += 1
-            if stop.asked:
+            if stop.requested:
                 raise Stopped
             for number in range(merged, len(shards)):
                 yield shards[number], kept(number)

@@ -159,7 +159,7 @@ class InProcessExecutor:
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes in the shards' order."""
         for shard in shards:
-            if stop.asked:
+            if stop.requested:
                 return
             yield shard, bound.run(shard, progress)
 
@@ -349,11 +349,7 @@ def answered(work: Callable[[], bytes]) -> bytes:
 
 
 def from_bytes(content: object) -> dict[str, np.ndarray]:
-    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused.
-
-    Raises:
-        RuntimeError: with a worker's traceback, where the program itself is at fault.
-    """
+    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused."""
     try:
         if not isinstance(content, bytes):
             raise ValueError(f"{type(content).__name__} instead of bytes")
