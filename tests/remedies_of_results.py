@@ -360,11 +360,11 @@ def edited(w, anew: bool) -> dict:
 READS, RUNS, AGAIN = "reading.py:", "runners/", "cli/rerunning.py:"
 # fmt: off
 RESULTS = [
-    C(READS + "Snapshot.open", "is no results", lambda w, v: Result.load(v(w), "ablation"),
+    C(READS + "_no_results", "", lambda w, v: Result.load(v(w), "ablation"),
       lambda w: "nowhere", [lambda w: w.results()]),
     C(READS + "Snapshot.open", "cannot be read", lambda w, v: Result.load(v(w), "ablation"),
       lambda w: "a\0b", [lambda w: w.results()]),
-    C(READS + "Snapshot.of", "is no results", reads,
+    C(READS + "_no_results", "", reads,
       lambda folder: (folder / "manifest.json").unlink(), [nothing]),
     C(READS + "Snapshot.of", "as a manifest", reads,
       lambda folder: (folder / "manifest.json").write_text("{"), [nothing]),

@@ -79,9 +79,7 @@ class Snapshot:
         try:
             out = Folder.open(folder)
         except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"{str(folder)!r} is no results folder: it has no {MANIFEST}"
-            ) from None
+            raise _no_results(folder) from None
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder)!r} cannot be read ({error}); give another") from None
         out.path = Path(folder)
@@ -95,9 +93,7 @@ class Snapshot:
             commit, raw = _manifest(out, settled)
             manifest = parsed_manifest(raw)
         except FileNotFoundError:
-            raise InputError(
-                f"{str(out.path)!r} is no results folder: it has no {MANIFEST}"
-            ) from None
+            raise _no_results(out.path) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
@@ -209,6 +205,10 @@ class Snapshot:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _no_results(folder: str | Path) -> InputError:
+    return InputError(f"{str(folder)!r} is no results folder: it has no {MANIFEST}")
 
 
 def _manifest(out: Folder, settled: bool) -> tuple[Folder | None, bytes]:
@@ -361,7 +361,7 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 def inner(name: str) -> str:
-    """The name of a file inside a results folder; names come from code, never from what was read."""
+    """A name, checked to be that of a file inside a results folder; it comes from code alone."""
     if not all(_PART.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is no name for a file in a results folder")
     return name
