@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import secrets
 import shutil
@@ -12,7 +13,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from matchlens.errors import InputError, one_line
 
 MOST_TEXT = 256 * 2**20
 """Bytes of a JSON or text file that is read whole, at most."""
@@ -45,6 +48,17 @@ def read_text(path: Path) -> str:
     if (size := check_regular(path)) > MOST_TEXT:
         raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
     return path.read_text(encoding="utf-8")
+
+
+def read_json(path: str | Path, what: str, example: str) -> tuple[Any, str]:
+    """The content of a JSON file that a person names, and what errors call the file."""
+    where = f"{what} {one_line(str(path))!r}"
+    try:
+        return json.loads(read_text(Path(path))), where
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {example}"
+        ) from None
 
 
 class Folder:

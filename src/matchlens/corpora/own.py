@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matchlens.errors import InputError, one_line
-from matchlens.files import read_text
+from matchlens.errors import InputError
+from matchlens.files import read_json
 from matchlens.parts import OwnPart, Part, PartSpan
 
 from .lines import shown
@@ -175,13 +174,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
     Raises:
         InputError: the file cannot be read or used.
     """
-    where = f"parts file {one_line(str(path))!r}"
-    try:
-        listed = json.loads(read_text(Path(path)))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {EXAMPLE}"
-        ) from None
+    listed, where = read_json(path, "parts file", EXAMPLE)
     if not isinstance(listed, dict) or not listed:
         raise InputError(f"{where} holds no object of parts; expected JSON such as {EXAMPLE}")
     parts: dict[str, tuple[str, dict[str, Any]]] = {}
