@@ -26,7 +26,7 @@ from matchlens.models.load import Reranker
 from matchlens.parts import NAMED
 from matchlens.ranking import Measure, evaluate, parse_measure
 from matchlens.ranking.effects import LEAST_QUERIES, one_sided
-from matchlens.ranking.intervals import bootstrap_t
+from matchlens.ranking.significance import bootstrap_t
 from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import candidates, half_of
 

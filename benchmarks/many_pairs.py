@@ -36,7 +36,7 @@ def child(folder: Path, out: Path, number: int, stop_at: float) -> None:
     from matchlens.meters.arrays import PairArray
     from matchlens.runners import MeasurementRequest, ShardedRunner
     from matchlens.runners.measures import Attention, rows_into
-    from matchlens.runners.stopping import Stop, Stopped
+    from matchlens.signals import Stop, Stopped
 
     torch.set_num_threads(1)
     model = matchlens.load(folder, device="cpu")
@@ -52,7 +52,7 @@ def child(folder: Path, out: Path, number: int, stop_at: float) -> None:
             seen.append((done, resident()))
             print(f"  {done:7d} of {total}: {seen[-1][1]:6.0f} MiB", flush=True)
         if done >= stop_at * number:
-            stop.asked = True
+            stop.requested = True
 
     runner = ShardedRunner(out, stop=stop)
     asked = [MeasurementRequest(Attention(("mass",)), rows_into({"mass": array}))]

@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import matchlens
 import tiny
 from matchlens.directions import Cut
-from matchlens.runners import ShardedRunner, shards
-from matchlens.runners.model_spec import ModelSpec
+from matchlens.runners import ShardedRunner
+from matchlens.runners import runner as sharding
 from matchlens.runners.ray import RayExecutor, RayWorker
+from matchlens.runners.task import ModelSpec
 
 ROUNDS = 5
 PAIRS = 2500
@@ -112,7 +113,7 @@ def main() -> None:
         pairs = tiny.pairs(PAIRS, queries=40)
         names = [f"{x}->{y}@0:{n}" for x in "QD" for y in "QD" for n in range(1, 6)]
         conditions = {"": [], **{name: [Cut.parse(name)] for name in names}}
-        shards.MOST = 40
+        sharding.MOST_SHARDS = 40
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
         )

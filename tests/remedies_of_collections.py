@@ -189,7 +189,6 @@ def beirs(_: object, folder: str) -> object:
 
 SAMPLING = "corpora/sampling.py:"
 FRAMES = "corpora/frame.py:"
-RECORDS = "corpora/records.py:"
 COLLECTIONS = [
     C("corpora/beir.py:_file", "", beirs, "wrong", ["right"]),
     C(FRAMES + "load", "missing", loaded, {"qrels": None}, [{}, {"qrels": None, "collection": M}]),
@@ -239,28 +238,28 @@ COLLECTIONS = [
         [{"qrels": {"q1": {"d1": 1}}}],
     ),
     C(
-        RECORDS + "columns_of",
+        FRAMES + "_columns_of",
         "",
         framed,
         (NotPandas, None),
         [(FRAME, None)],
     ),
     C(
-        RECORDS + "column",
+        FRAMES + "_column",
         "may all be",
         framed,
         (FRAME.rename(columns={"docno": "pid"}).assign(docid="x"), None),
         renamed,
     ),
     C(
-        RECORDS + "column",
+        FRAMES + "_column",
         "two columns",
         framed,
         (pd.concat([FRAME, FRAME[["text"]]], axis=1), None),
         [(FRAME, None)],
     ),
     C(
-        RECORDS + "records.places",
+        FRAMES + "_records.places",
         "",
         framed,
         (FRAME.rename(columns={"text": "words"}), None),
@@ -270,14 +269,14 @@ COLLECTIONS = [
         ],
     ),
     C(
-        RECORDS + "records",
+        FRAMES + "_records",
         "a dict or a list",
         loaded,
         {"topics": 3},
         [{}, {"topics": [("q1", "x")]}],
     ),
     C(
-        RECORDS + "records",
+        FRAMES + "_records",
         "a dict or a tuple",
         loaded,
         {"qrels": ["q1"]},
@@ -357,7 +356,7 @@ COLLECTIONS = [
         [[("a", {"easy": 1}), ("b", {"easy": 1})]],
     ),
     C(
-        "corpora/passages.py:check_format",
+        "corpora/formats.py:check_format",
         "",
         files,
         {"p.txt": GOOD["p.jsonl"], "passages": ["p.txt"]},
@@ -483,7 +482,7 @@ COLLECTIONS = [
         {"o.jsonl": GOOD["p.jsonl"].replace(b"cook", b"boil"), "passages": ["o.jsonl", "p.jsonl"]},
         [{"passages": ["p.jsonl"]}],
     ),
-    C("corpora/trec.py:_empty", "", files, {"qrels": b""}, [{"qrels": GOOD["qrels"]}]),
+    C("corpora/formats.py:empty", "", files, {"qrels": b""}, [{"qrels": GOOD["qrels"]}]),
 ]
 LINES = "test_corpora_oddities.py:test_the_remedy_that_a_message_names_works"
 ELSEWHERE = {

@@ -16,7 +16,6 @@ from matchlens.options import Cuts
 from matchlens.sets import SET_EXAMPLE, cut_sets
 from remedies import C, least, numbers
 
-SETS = "sets.py:cut_sets"
 LISTED = "sets.py:_sets"
 PLACE = "options.py:CutSets.__post_init__"
 MANY_HEADS = "Q->D#" + ",".join(f"{layer}.0" for layer in range(2000))
@@ -68,7 +67,7 @@ def finite(w, dtype: str) -> object:
 
 
 GATES = [
-    C(SETS, "cannot be read", sets, "[", lambda m: [behind("such as ", m)]),
+    C("files.py:read_json", "", sets, "[", lambda m: [behind("such as ", m)]),
     C(LISTED, "holds no list", sets, {}, lambda m: [behind("such as ", m)]),
     C(
         LISTED,

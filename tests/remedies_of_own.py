@@ -143,7 +143,7 @@ OWN = [
       lambda m: [[name.strip("' ")] for name in
                  re.findall(r"some of '([^']*)'", m)[0].split(",")]),
     C(SPANS, "is not that of", from_which, True, [False]),
-    C(READ, "cannot be read", file_of, "[", json_of),
+    C("files.py:read_json", "", file_of, "[", json_of),
     C(READ, "holds no object", file_of, "[]", json_of),
     C(READ, "'spans' alone", file_of, json.dumps({"TITLE": []}), json_of),
     C("parts.py:OwnPart.__post_init__", "", lambda w, name: OwnPart(name), "title",

@@ -24,9 +24,8 @@ from matchlens.meters.arrays import Rows
 from matchlens.results import Result, read_manifest
 from matchlens.runners import ShardedRunner, task
 from matchlens.runners.measures import packed, rows_into
-from matchlens.runners.model_spec import ModelSpec
 from matchlens.runners.store import Store, Work
-from matchlens.runners.task import InProcessExecutor, answered, from_bytes, to_bytes
+from matchlens.runners.task import InProcessExecutor, ModelSpec, answered, from_bytes, to_bytes
 from remedies import C, listed
 
 FULL = OSError(28, "No space left on device")
@@ -361,11 +360,11 @@ def edited(w, anew: bool) -> dict:
 READS, RUNS, AGAIN = "reading.py:", "runners/", "cli/rerunning.py:"
 # fmt: off
 RESULTS = [
-    C(READS + "Snapshot.open", "is no results", lambda w, v: Result.load(v(w), "ablation"),
+    C(READS + "_no_results", "", lambda w, v: Result.load(v(w), "ablation"),
       lambda w: "nowhere", [lambda w: w.results()]),
     C(READS + "Snapshot.open", "cannot be read", lambda w, v: Result.load(v(w), "ablation"),
       lambda w: "a\0b", [lambda w: w.results()]),
-    C(READS + "Snapshot.of", "is no results", reads,
+    C(READS + "_no_results", "", reads,
       lambda folder: (folder / "manifest.json").unlink(), [nothing]),
     C(READS + "Snapshot.of", "as a manifest", reads,
       lambda folder: (folder / "manifest.json").write_text("{"), [nothing]),
@@ -384,14 +383,14 @@ RESULTS = [
     C("results.py:Result._of", "no column", reads,
       table("scores.parquet", lambda one: one.drop(columns="score")), [nothing]),
     C("results.py:check_folder", "is a file", saves_to, "mine/notes.txt", ["new"]),
-    C("results.py:check_folder", "cannot be written", saves_to, "/proc/out", ["new"]),
+    C("saving.py:writing", "", saves_to, "/proc/out", ["new"]),
     C("results.py:_is_ours", "is no folder", saves, link(".matchlens-work"), [nothing]),
     C("results.py:check_folder", "lies in", saves_to, ".matchlens-work/new", ["new"]),
     C("results.py:_is_ours", "holds files", saves_to, "mine", ["new", "empty"]),
     C("results.py:_check_identity", "", saves_to, "other", ["new"]),
     C("results.py:_parquet", "", much, ["Q->D", "D->Q", "D->D"], [["Q->D"]]),
     C("files.py:Folder._odd", "", works, link(".matchlens-work"), [nothing]),
-    C("saving.py:Lock.take", "", works, link(".matchlens-work"), [nothing]),
+    C("saving.py:writing", "", works, link(".matchlens-work"), [nothing]),
     C("saving.py:Lock._switch", "", fails("move", "manifest.json"), True, [False]),
     C("saving.py:Save.commit", "", lambda w, v: replace(held(w), options=v).save("out"),
       {"digits": 99}, [{"digits": 3}]),
@@ -401,7 +400,7 @@ RESULTS = [
     C(RUNS + "measures.py:rows_into.take", "",
       lambda w, v: rows_into({"mass": Rows(np.arange(2), (3,))})(np.arange(2), v),
       {"mass": np.ones((2, 4), np.float32)}, [{"mass": np.ones((2, 3), np.float32)}]),
-    C(RUNS + "model_spec.py:ModelSpec.load", "",
+    C(RUNS + "task.py:ModelSpec.load", "",
       lambda w, v: ModelSpec(str(w.model_folder), v(w)).load("cpu"), lambda w: "0" * 64,
       [lambda w: w.model.identity["sha256"]]),
     C(RUNS + "runner.py:ShardedRunner._outcomes", "", sent, True, [False]),
@@ -417,7 +416,7 @@ RESULTS = [
     C(RUNS + "task.py:from_bytes", "cannot be used", lambda w, v: from_bytes(v), b"",
       [to_bytes({})]),
     C(RUNS + "store.py:Work._agree", "", unfinished, (1, False), [(0, False), (1, True)]),
-    C(RUNS + "store.py:_writing", "", works, link(".matchlens-work/shards"), [nothing]),
+    C("saving.py:writing", "", works, link(".matchlens-work/shards"), [nothing]),
     C(RUNS + "ray.py:RayExecutor._outcome", "", ray_says, ("matchlens 0",), lambda m: [ours()],
       slow=True),
     C(RUNS + "ray.py:RayExecutor.outcomes", "took down", ray_dies, (9, 0), [(1, 0)], slow=True),

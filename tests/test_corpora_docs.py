@@ -8,7 +8,7 @@ import pytest
 
 import matchlens.corpora
 
-MODULES = ["collection", "lines", "pairs", "passages", "sampling", "trec", "irds", "demo"]
+MODULES = ["collection", "lines", "pairs", "formats", "sampling", "trec", "irds", "demo"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -21,7 +21,7 @@ import matchlens
 from matchlens import InputError
 from matchlens.corpora import PairSet
 from matchlens.reading import read_manifest
-from matchlens.runners import ShardedRunner, shards
+from matchlens.runners import ShardedRunner, runner
 from matchlens.runners.store import Work
 from test_cli import call
 from test_results import made, other, state
@@ -43,7 +43,7 @@ def chosen(pairs) -> PairSet:
 @pytest.fixture
 def study(tiny32, tiny_pairs, monkeypatch) -> Callable[[Path], None]:
     """A small study that goes on with what it finds in its folder."""
-    monkeypatch.setattr(shards, "LEAST", 600)
+    monkeypatch.setattr(runner, "LEAST_WORK", 600)
     pairs = chosen(tiny_pairs)
 
     def run(out: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_whole_study_killed_while_it_saves_goes_on_to_the_same_bytes(
     from matchlens.cli import main
     from test_cli import write_collection
 
-    monkeypatch.setattr(shards, "LEAST", 20_000)
+    monkeypatch.setattr(runner, "LEAST_WORK", 20_000)
     if KILLS <= 20:
         monkeypatch.setattr("matchlens.report.views.files_of", lambda result: {})
     folder = tmp_path / "collection"

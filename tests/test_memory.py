@@ -16,7 +16,7 @@ import pytest
 
 import matchlens
 from matchlens.cli.scoring import read_pairs
-from matchlens.corpora.passages import stream
+from matchlens.corpora.formats import stream
 from matchlens.errors import InputError
 
 MIB = 2**20

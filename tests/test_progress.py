@@ -15,7 +15,7 @@ import matchlens
 from matchlens.cli.terminal import Course
 from matchlens.directions import Cut
 from matchlens.models.folder import find
-from matchlens.runners import ShardedRunner, shards
+from matchlens.runners import ShardedRunner, runner
 from matchlens.studies import sizes
 from matchlens.studies.cost import WholeWork
 from test_cli import collection_options, write_collection
@@ -109,7 +109,7 @@ def test_a_whole_study_is_done_only_when_its_last_part_is(size, tiny32, tiny_fol
 
 
 def test_the_pass_for_the_means_is_part_of_a_run(tiny32, tiny_pairs, monkeypatch):
-    monkeypatch.setattr(shards, "LEAST", 500)
+    monkeypatch.setattr(runner, "LEAST_WORK", 500)
     calls = []
     conditions = {"": [], "D->D~mean": [Cut.parse("D->D~mean")]}
     ShardedRunner()(tiny32, tiny_pairs, conditions, progress=lambda *call: calls.append(call))

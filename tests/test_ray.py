@@ -16,8 +16,8 @@ import pytest
 
 import matchlens
 from matchlens.directions import Cut
-from matchlens.runners import ShardedRunner, shards
-from matchlens.runners.model_spec import ModelSpec
+from matchlens.runners import ShardedRunner, runner
+from matchlens.runners.task import ModelSpec
 
 if "MATCHLENS_RAY" not in os.environ:
     pytest.skip("a cluster takes a minute: make ray-test", allow_module_level=True)
@@ -49,7 +49,7 @@ def test_a_node_dies_and_the_bytes_are_those_of_this_process(
 ):
     from matchlens.runners.ray import RayExecutor
 
-    monkeypatch.setattr(shards, "LEAST", 400)
+    monkeypatch.setattr(runner, "LEAST_WORK", 400)
     made, nodes = cluster
     recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
     on_ray = RayExecutor(recipe, made.address, number=2, cores=1)

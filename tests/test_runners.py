@@ -24,7 +24,7 @@ from matchlens.meters.states import MeanStatesMeter, StatesMeter
 from matchlens.parts import Part
 from matchlens.plan import Control
 from matchlens.qk import Hypothesis, MeanStates
-from matchlens.runners import MeasurementRequest, ShardedRunner, run, runner, shards, task
+from matchlens.runners import MeasurementRequest, ShardedRunner, run, runner, task
 from matchlens.runners.local import ProcessExecutor
 from matchlens.runners.measures import (
     Attention,
@@ -34,10 +34,9 @@ from matchlens.runners.measures import (
     rows_into,
     states_into,
 )
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.store import DamagedError, Store
-from matchlens.runners.task import InProcessExecutor
+from matchlens.runners.task import InProcessExecutor, ModelSpec
+from matchlens.signals import Stop, Stopped
 
 CONDITIONS = {
     "": [],
@@ -51,14 +50,14 @@ CONDITIONS = {
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Shards of a few pairs."""
-    monkeypatch.setattr(shards, "LEAST", 500)
+    monkeypatch.setattr(runner, "LEAST_WORK", 500)
 
 
 @contextmanager
 def undivided():
     """One shard, however many pairs there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "LEAST", 10**9)
+        patch.setattr(runner, "LEAST_WORK", 10**9)
         yield
 
 
@@ -74,10 +73,10 @@ def same(one, other) -> None:
 class Shuffled(InProcessExecutor):
     """Runs shards in another order, as workers may."""
 
-    def outcomes(self, model, task, plan, shards, stop, progress):
+    def outcomes(self, bound, shards, stop, progress):
         listed = list(shards)
         random.Random(3).shuffle(listed)
-        yield from super().outcomes(model, task, plan, listed, stop, progress)
+        yield from super().outcomes(bound, listed, stop, progress)
 
 
 class Counted(InProcessExecutor):
@@ -88,23 +87,23 @@ class Counted(InProcessExecutor):
         self.ran: list[tuple[str, int]] = []
         self.most = most
 
-    def outcomes(self, model, task, plan, shards, stop, progress):
-        for shard, outcome in super().outcomes(model, task, plan, shards, stop, progress):
-            self.ran.append((task.kind, shard.number))
+    def outcomes(self, bound, shards, stop, progress):
+        for shard, outcome in super().outcomes(bound, shards, stop, progress):
+            self.ran.append((bound.task.kind, shard.number))
             if self.most is not None and len(self.ran) >= self.most:
-                stop.asked = True
+                stop.requested = True
             yield shard, outcome
 
 
 @given(st.lists(st.integers(5, 64), min_size=1, max_size=60), st.integers(1, 80))
 def test_every_pair_is_in_one_shard_and_the_longest_come_first(tokens, passes):
     lengths = np.array(tokens)
-    found = shards.divide(lengths, passes)
+    found = runner.divide(lengths, passes)
     assert sorted(np.concatenate(found).tolist()) == list(range(len(tokens)))
     order = lengths[np.concatenate(found)]
     assert (np.diff(order) <= 0).all()
     weights = [int(lengths[shard].sum()) * passes for shard in found]
-    whole = max(shards.LEAST, sum(weights) // shards.MOST)
+    whole = max(runner.LEAST_WORK, sum(weights) // runner.MOST_SHARDS)
     assert all(weight >= whole for weight in weights[:-1])
     longest = [int(lengths[shard[-1]]) * passes for shard in found]
     assert all(weight - last < whole for weight, last in zip(weights, longest, strict=True))
@@ -115,7 +114,7 @@ def test_a_shard_of_a_gpu_fills_one_layer_call(tokens, full):
     lengths = np.array(tokens)
     calls = [call.tolist() for call in split(lengths, full)]
     for passes in (100, 10**6):  # however long the sweep is
-        assert [shard.tolist() for shard in shards.divide(lengths, passes, full)] == calls
+        assert [shard.tolist() for shard in runner.divide(lengths, passes, full)] == calls
 
 
 def test_the_runner_divides_by_what_keeps_the_device_busy(tiny, tiny_pairs, monkeypatch):
@@ -135,9 +134,9 @@ def test_the_runner_divides_by_what_keeps_the_device_busy(tiny, tiny_pairs, monk
 
 def test_shards_of_a_long_run_are_few_and_hold_no_more_pairs_than_fit(monkeypatch):
     tokens = np.full(100_000, 60)
-    assert len(shards.divide(tokens, 12)) <= shards.MOST + 1
-    monkeypatch.setattr(shards, "LEAST", 10**6)
-    assert max(map(len, shards.divide(np.full(10_000, 5), 1))) == shards.PAIRS
+    assert len(runner.divide(tokens, 12)) <= runner.MOST_SHARDS + 1
+    monkeypatch.setattr(runner, "LEAST_WORK", 10**6)
+    assert max(map(len, runner.divide(np.full(10_000, 5), 1))) == runner.MOST_PAIRS
 
 
 def test_a_run_in_shards_is_the_run_undivided(tiny, tiny_pairs, tmp_path):
@@ -453,6 +452,6 @@ def test_a_first_signal_waits_for_the_shard_and_a_second_does_not():
         stop.hear(2, None)
     with stop.shielded():
         stop.hear(2, None)
-        assert stop.asked
+        assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             stop.hear(2, None)

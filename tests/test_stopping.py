@@ -18,8 +18,8 @@ import matchlens.cli
 from chromium import LONG, wait
 from matchlens.errors import InputError, surroundings
 from matchlens.runners.local import ProcessExecutor
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop
+from matchlens.runners.task import ModelSpec
+from matchlens.signals import Stop
 from test_cli import call, collection_options, write_collection
 from test_work import files_of, mounted
 
@@ -112,9 +112,9 @@ def test_workers_end_with_a_killed_driver(words, tmp_path):
 def test_a_killed_worker_is_told_from_a_stopped_one(
     tiny32, tiny_folder, tiny_pairs, tmp_path, monkeypatch
 ):
-    from matchlens.runners import ShardedRunner, shards
+    from matchlens.runners import ShardedRunner, runner
 
-    monkeypatch.setattr(shards, "LEAST", 500)
+    monkeypatch.setattr(runner, "LEAST_WORK", 500)
     recipe = ModelSpec(str(tiny_folder), str(tiny32.identity["sha256"]), device="cpu")
     for asked, ends in ((False, InputError), (True, KeyboardInterrupt)):
         workers, stop = ProcessExecutor(recipe, 1), Stop()
@@ -123,7 +123,7 @@ def test_a_killed_worker_is_told_from_a_stopped_one(
         def killed(*given, workers=workers, stop=stop, outcomes=outcomes, asked=asked):
             for found in outcomes(*given):
                 yield found
-                stop.asked = asked
+                stop.requested = asked
                 os.kill(workers.processes[0], signal.SIGKILL)
 
         monkeypatch.setattr(workers, "outcomes", killed)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import matchlens
-from matchlens.runners import shards
+from matchlens.runners import runner
 from matchlens.runners.store import Work
 from matchlens.runners.task import BoundTask, InProcessExecutor
 from test_cli import call, collection_options, write_collection
@@ -26,7 +26,7 @@ CUTS = ("--cut", "Q->D", "--cut", "D->D@0:1", "--cut", "CLS->Q~mask")
 def small_shards():
     """Shards of a few pairs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "LEAST", 1500)
+        patch.setattr(runner, "LEAST_WORK", 1500)
         yield
 
 

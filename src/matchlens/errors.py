@@ -18,14 +18,7 @@ _PATH = re.compile(r"(?<!\()'[^'\s]*/[^'\s]{60,}'|(?<![\w'(/])/[^\s':;,]{60,}")
 
 
 def visible(text: str) -> str:
-    """A text in which control characters and marks of direction are replaced by a sign.
-
-    Args:
-        text: any text; line breaks are replaced, too.
-
-    >>> visible("a" + chr(27) + "[31m" + chr(0x202E))
-    'a\ufffd[31m\ufffd'
-    """
+    """A text in which control characters and marks of direction are replaced by a sign."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
@@ -36,11 +29,6 @@ def one_line(text: str) -> str:
 
     Args:
         text: any text; in a long one, long paths lose their middle, and a longer one its own.
-
-    >>> one_line("two" + chr(10) + "lines" + chr(27))
-    'two lines\ufffd'
-    >>> one_line(f"'/{'deep/' * 99}model' has no weights")
-    "'/deep/deep/deep/dee...ep/deep/deep/deep/deep/deep/deep/model' has no weights"
     """
     line = visible(" ".join(text.split()))
     if len(line) > MUCH:
@@ -51,34 +39,20 @@ def one_line(text: str) -> str:
     return f"{line[:half]} ... ({len(line):,} characters) ... {line[-half:]}"
 
 
-def brief(text: str, most: int = 40) -> str:
-    """The beginning of a text in quotes, for the repr of an object.
-
-    Args:
-        text: any text.
-        most: characters at most.
-
-    >>> brief("warm tea"), brief("tea " * 99, 12)
-    ("'warm tea'", "'tea tea ...")
-    """
-    quoted = repr(text[:most])
-    return quoted if len(quoted) <= most and len(text) <= most else f"{quoted[: most - 3]}..."
+def brief(text: str, width: int = 40) -> str:
+    """The beginning of a text in quotes, for the repr of an object."""
+    quoted = repr(text[:width])
+    return quoted if len(quoted) <= width and len(text) <= width else f"{quoted[: width - 3]}..."
 
 
 class Brief:
-    """Gives a dataclass a repr of one line: the beginning of each field.
-
-    >>> from dataclasses import dataclass
-    >>> @dataclass(repr=False)
-    ... class Words(Brief):
-    ...     words: list[str]
-    >>> Words(["tea"]), len(repr(Words(["tea" * 999] * 999))) <= 200
-    (Words(words=['tea']), True)
-    """
+    """Gives a dataclass a repr of one line: the beginning of each field."""
 
     def __repr__(self) -> str:
         this: Any = self
-        values = (f"{one.name}={reprlib.repr(getattr(self, one.name))}" for one in fields(this))
+        values = (
+            f"{field.name}={reprlib.repr(getattr(self, field.name))}" for field in fields(this)
+        )
         line = visible(" ".join(f"{type(self).__name__}({', '.join(values)})".split()))
         return line if len(line) <= LINE else f"{line[: LINE - 4]}...)"
 
@@ -117,17 +91,10 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def surroundings(error: OSError) -> InputError:
-    """What a person reads where the machine is at fault: a full disk, a folder that is gone.
-
-    Args:
-        error: what the system said.
-
-    >>> print(surroundings(OSError(errno.ENOSPC, "No space left on device", "/tmp/x")))
-    '/tmp/x': No space left on device; make room there, and run the same command again to go on
-    """
+    """What a person reads where the machine is at fault: a full disk, a folder that is gone."""
     path = None if error.filename is None else os.fsdecode(error.filename)
     where = "" if path is None else f"{path!r}: "
-    said = error.strerror or str(error) or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
     again = "run the same command again to go on"
     if is_full(error):
         place = "there" if path else "(where results, temporary files and downloads go)"
@@ -141,7 +108,7 @@ def surroundings(error: OSError) -> InputError:
         )
     else:
         remedy = f"see that the place can be read and written, and {again}"
-    return InputError(f"{where}{said}; {remedy}")
+    return InputError(f"{where}{reason}; {remedy}")
 
 
 class Interrupted(Exception):  # noqa: N818 - it is no error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import secrets
 import shutil
@@ -12,7 +13,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from matchlens.errors import InputError, one_line
 
 MOST_TEXT = 256 * 2**20
 """Bytes of a JSON or text file that is read whole, at most."""
@@ -33,11 +36,7 @@ class OddFileError(OSError):
 
 
 def check_regular(path: Path) -> int:
-    """The size of a regular file; a link to one will do.
-
-    >>> check_regular(Path(__file__)) > 0
-    True
-    """
+    """The size of a regular file; a link to one will do."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise OSError(f"{path.name} is no regular file")
@@ -45,21 +44,21 @@ def check_regular(path: Path) -> int:
 
 
 def read_text(path: Path) -> str:
-    """A whole text file of at most :data:`MOST_TEXT` bytes.
-
-    Args:
-        path: the file.
-
-    Raises:
-        OSError: if it is no regular file, is too large, or cannot be read.
-        UnicodeDecodeError: if it is not UTF-8.
-
-    >>> read_text(Path(__file__))[:3]
-    '\"\"\"'
-    """
+    """A whole text file of at most :data:`MOST_TEXT` bytes."""
     if (size := check_regular(path)) > MOST_TEXT:
         raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
     return path.read_text(encoding="utf-8")
+
+
+def read_json(path: str | Path, what: str, example: str) -> tuple[Any, str]:
+    """The content of a JSON file that a person names, and what errors call the file."""
+    where = f"{what} {one_line(str(path))!r}"
+    try:
+        return json.loads(read_text(Path(path))), where
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {example}"
+        ) from None
 
 
 class Folder:
@@ -73,12 +72,6 @@ class Folder:
     Args:
         descriptor: of the folder; closed with this object.
         path: how messages name the folder.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place, Folder.open(place) as folder:
-    ...     folder.write("sub/a.txt", b"hello")
-    ...     folder.read("sub/a.txt"), [entry.name for entry in folder.entries()]
-    (b'hello', ['sub'])
     """
 
     def __init__(self, descriptor: int, path: Path) -> None:
@@ -132,19 +125,19 @@ class Folder:
             try:
                 descriptor = os.open(last, _READ, dir_fd=parent)
             except OSError as error:
-                raise self._said(error, name, "file") from None
+                raise self._explained(error, name, "file") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise self._odd(name, "file")
         return os.fdopen(descriptor, "rb")
 
-    def read(self, name: str, most: int = MOST_TEXT) -> bytes:
+    def read(self, name: str, limit: int = MOST_TEXT) -> bytes:
         """The content of a regular file."""
         with self.stream(name) as stream:
-            content = stream.read(most + 1)  # it may grow meanwhile
-            if len(content) > most:
+            content = stream.read(limit + 1)  # it may grow meanwhile
+            if len(content) > limit:
                 size = os.fstat(stream.fileno()).st_size
-                raise OSError(f"{name} has {size:,} bytes, more than {most:,}")
+                raise OSError(f"{name} has {size:,} bytes, more than {limit:,}")
         return content
 
     def stamp(self, name: str) -> Stamp:
@@ -230,7 +223,7 @@ class Folder:
             try:
                 descriptor = os.open(last, flags, 0o644, dir_fd=parent)
             except OSError as error:
-                raise self._said(error, name, "file") from None
+                raise self._explained(error, name, "file") from None
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
             os.close(descriptor)
@@ -262,9 +255,9 @@ class Folder:
         try:
             return os.open(name, _FOLDER, dir_fd=parent)
         except OSError as error:
-            raise self._said(error, name, "folder") from None
+            raise self._explained(error, name, "folder") from None
 
-    def _said(self, error: OSError, name: str, wanted: str) -> OSError:
+    def _explained(self, error: OSError, name: str, wanted: str) -> OSError:
         odd = error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EMLINK, errno.EISDIR)
         return self._odd(name, wanted) if odd else error
 
@@ -276,11 +269,7 @@ class Folder:
 
 
 def stamp_of(stream: BinaryIO) -> Stamp:
-    """The size and SHA-256 of an open file, which is read from its beginning.
-
-    >>> stamp_of(io.BytesIO(b"abc"))["bytes"]
-    3
-    """
+    """The size and SHA-256 of an open file, which is read from its beginning."""
     stream.seek(0)
     digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
     return {"bytes": stream.seek(0, os.SEEK_END), "sha256": digest}

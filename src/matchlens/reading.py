@@ -79,9 +79,7 @@ class Snapshot:
         try:
             out = Folder.open(folder)
         except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"{str(folder)!r} is no results folder: it has no {MANIFEST}"
-            ) from None
+            raise _no_results(folder) from None
         except (OSError, ValueError) as error:
             raise InputError(f"{str(folder)!r} cannot be read ({error}); give another") from None
         out.path = Path(folder)
@@ -95,9 +93,7 @@ class Snapshot:
             commit, raw = _manifest(out, settled)
             manifest = parsed_manifest(raw)
         except FileNotFoundError:
-            raise InputError(
-                f"{str(out.path)!r} is no results folder: it has no {MANIFEST}"
-            ) from None
+            raise _no_results(out.path) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
@@ -161,13 +157,7 @@ class Snapshot:
         return self.out.stream(name)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once.
-
-        Raises:
-            ChangedError: if it is not what was written.
-            InputError: if it is missing or cannot be read, or the tables that were read take more
-                than :data:`matchlens.columns.MOST_TABLE` bytes together.
-        """
+        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once."""
         if name not in self._tables:
             with self._checked(name) as stream:
                 table = parquet(stream, None, self._left)
@@ -215,6 +205,10 @@ class Snapshot:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _no_results(folder: str | Path) -> InputError:
+    return InputError(f"{str(folder)!r} is no results folder: it has no {MANIFEST}")
 
 
 def _manifest(out: Folder, settled: bool) -> tuple[Folder | None, bytes]:
@@ -280,14 +274,7 @@ def to_json(content: object) -> str:
 
 
 def parsed_json(raw: bytes) -> object:
-    """JSON that a stranger may have written: bounded numbers and depth, no NaN.
-
-    Raises:
-        ValueError: if it is not.
-
-    >>> parsed_json(b'{"digits": 3}')
-    {'digits': 3}
-    """
+    """JSON that a stranger may have written: bounded numbers and depth, no NaN."""
     content = json.loads(
         raw.decode("utf-8"), parse_constant=_no_number, parse_int=_whole, parse_float=_finite
     )
@@ -296,11 +283,7 @@ def parsed_json(raw: bytes) -> object:
 
 
 def manifest_digest(raw: bytes) -> str:
-    """SHA-256 of what a manifest says, its layout and its own digest left out.
-
-    >>> manifest_digest(b'{"a": 1}') == manifest_digest(b'{"manifest_sha256": "x",  "a": 1}')
-    True
-    """
+    """SHA-256 of what a manifest says, its layout and its own digest left out."""
     content = json.loads(raw)
     content.pop(OWN_DIGEST, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -332,11 +315,7 @@ def _check_depth(content: object, left: int) -> None:
 
 
 def parsed_manifest(raw: bytes) -> dict:
-    """A manifest in the shape that the rest of the program takes for granted.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: if it has another.
-    """
+    """A manifest in the shape that the rest of the program takes for granted."""
     manifest = parsed_json(raw)
     if not isinstance(manifest, dict):
         raise ValueError("it is no object")
@@ -382,17 +361,7 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 def inner(name: str) -> str:
-    """The name of a file inside a results folder; names come from code, never from what was read.
-
-    Args:
-        name: such as ``ablation/table1.parquet``.
-
-    Raises:
-        ValueError: if it could lead out of the folder, or is no plain name.
-
-    >>> inner("runs/0001.run")
-    'runs/0001.run'
-    """
+    """A name, checked to be that of a file inside a results folder; it comes from code alone."""
     if not all(_PART.fullmatch(part) for part in name.split("/")):
         raise ValueError(f"{name!r} is no name for a file in a results folder")
     return name
@@ -400,13 +369,7 @@ def inner(name: str) -> str:
 
 @contextmanager
 def read_back(*folders: Path) -> Iterator[None]:
-    """Whatever goes wrong over what results folders hold, as one line that names them.
-
-    A damaged table, or one that a stranger wrote, can have any content under the right name.
-
-    Raises:
-        InputError: in place of any other error.
-    """
+    """Whatever goes wrong over what results folders hold, as one line that names them."""
     try:
         yield
     except InputError:

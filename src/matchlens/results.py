@@ -48,7 +48,7 @@ from matchlens.reading import (
     steadily,
     to_json,
 )
-from matchlens.saving import PROBE, Save, locked, remedy, writing
+from matchlens.saving import PROBE, Save, locked, writing
 from matchlens.showing import Shows, drawing
 
 __all__ = ["Result", "check_folder", "differences", "read_manifest", "records", "to_json"]
@@ -302,21 +302,16 @@ class Result(Shows):
 
 
 def check_folder(folder: str | Path, identity: Mapping[str, object] | None = None) -> None:
-    """Check that results can go to a folder, before anything is computed.
-
-    Args:
-        folder: where the results shall go; it need not exist.
-        identity: what they are of; not compared where None.
-    """
+    """Check that results can go to a folder, before anything is computed."""
     shown = repr(str(folder))
-    folder = Path(os.path.realpath(folder))
     finished = False
-    if UNFINISHED in folder.parts:
-        raise InputError(
-            f"--out {shown} lies in {UNFINISHED}, where a run keeps what is unfinished; expected "
-            "a folder outside: give another --out"
-        )
-    try:
+    with writing(folder):
+        folder = Path(os.path.realpath(folder))
+        if UNFINISHED in folder.parts:
+            raise InputError(
+                f"--out {shown} lies in {UNFINISHED}, where a run keeps what is unfinished; "
+                "expected a folder outside: give another --out"
+            )
         if folder.exists() and not folder.is_dir():
             raise InputError(f"--out {shown} is a file; expected a folder; give another --out")
         if folder.exists():
@@ -326,10 +321,6 @@ def check_folder(folder: str | Path, identity: Mapping[str, object] | None = Non
         while not nearest.exists():
             nearest = nearest.parent
         os.rmdir(tempfile.mkdtemp(prefix=PROBE, dir=nearest))  # permissions alone do not tell
-    except OSError as error:
-        raise InputError(
-            f"--out {shown} cannot be written ({error.strerror or error}); {remedy(error)}"
-        ) from None
     if finished and identity is not None:
         _check_identity(read_manifest(folder)["identity"], identity, shown)
 

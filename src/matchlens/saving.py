@@ -45,7 +45,7 @@ _SAVE = re.compile(r"save-[0-9a-f]{8}")
 _PROBE = re.compile(r"\.matchlens-[a-z0-9_]{8}")
 TRIES = 100
 """How often a lock is tried whose holder is taking its file away."""
-_HELD: dict[tuple[int, int], Lock] = {}
+_LOCKS: dict[tuple[int, int], Lock] = {}
 """The locks of this process, by the device and inode of the results folder."""
 
 
@@ -63,36 +63,31 @@ class Lock:
         target = Path(os.path.realpath(folder))
         new_folders = [path for path in (target, *target.parents) if not path.exists()]
         try:
-            target.mkdir(parents=True, exist_ok=True)
-            out = Folder.open(target)
-            key = out.inode
-            known = _HELD.get(key)
-            if inside and known is not None and known._owner == _me():
-                known._times += 1
-                return known
-            lock = cls(out, *_locked(out, folder), new_folders)
-            _HELD[key] = lock
-            try:
-                lock._put_right()
-            except BaseException:
-                lock.leave()
-                raise
-        except OSError as error:
-            _remove_empty(new_folders)
-            raise InputError(
-                f"{str(folder)!r} cannot be written ({_why(error)}); {remedy(error)}"
-            ) from None
+            with writing(folder):
+                target.mkdir(parents=True, exist_ok=True)
+                out = Folder.open(target)
+                known = _LOCKS.get(out.inode)
+                if inside and known is not None and known._owner == _me():
+                    known._times += 1
+                    return known
+                lock = cls(out, *_locked(out, folder), new_folders)
+                _LOCKS[out.inode] = lock
+                try:
+                    lock._put_right()
+                except BaseException:
+                    lock.leave()
+                    raise
+                return lock
         except InputError:
             _remove_empty(new_folders)
             raise
-        return lock
 
     def leave(self) -> None:
         """Unlock the folder; the work folder goes where nothing but the lock is in it."""
         self._times -= 1
         if self._times:
             return
-        _HELD.pop(self.out.inode, None)
+        _LOCKS.pop(self.out.inode, None)
         try:
             with suppress(OSError):
                 if [entry.name for entry in self.work.entries()] == [LOCK]:
@@ -225,13 +220,7 @@ class Save:
 
 @contextmanager
 def locked(folder: str | Path) -> Iterator[Lock]:
-    """Hold the lock on a results folder: see :meth:`Lock.take`.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as place, locked(place) as lock:
-    ...     [entry.name for entry in lock.out.entries()]
-    ['.matchlens-work']
-    """
+    """Hold the lock on a results folder: see :meth:`Lock.take`."""
     lock = Lock.take(folder)
     try:
         yield lock
@@ -255,22 +244,12 @@ def writing(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"cannot write the results to {str(folder)!r}: {_why(error)}; {remedy(error)}"
-        ) from None
-
-
-def remedy(error: OSError) -> str:
-    """What a person can do where a folder cannot be written.
-
-    >>> remedy(OSError(errno.ENOSPC, "No space left on device"))
-    'make room and run the same command again, or give another folder (--out)'
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room and run the same command again, or give another folder (--out)"
-    if isinstance(error, OddFileError):  # it says what to do itself
-        return "then run the same command again"
-    return "give another folder (--out)"
+        remedy = "give another folder (--out)"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = f"make room and run the same command again, or {remedy}"
+        elif isinstance(error, OddFileError):  # it says what to do itself
+            remedy = "then run the same command again"
+        raise InputError(f"{str(folder)!r} cannot be written ({_why(error)}); {remedy}") from None
 
 
 def _why(error: OSError) -> str:

@@ -9,19 +9,13 @@ from pathlib import Path
 from matchlens.arguments import typed
 from matchlens.directions import LONGEST, Cut
 from matchlens.errors import InputError, one_line
-from matchlens.files import read_text
+from matchlens.files import read_json
 
 SET_EXAMPLE = '[{"name": "sinks", "cuts": ["CLS->D", "SEP2->D#3.1"]}]'
-
-
 MOST_SETS, MOST_CUTS = 1_000, 1_000
 """Sets of cuts in a file, and cuts in a set."""
-
-
 RESERVED = ("original", "random")
 """Names of conditions that are no cuts."""
-
-
 Sets = dict[str, tuple["Cut", ...]]
 """Cuts that are made together, each set by its name."""
 
@@ -54,14 +48,7 @@ def cut_sets(
     if isinstance(source, Mapping):
         named = [{"name": name, "cuts": [str(cut) for cut in source[name]]} for name in source]
         return _sets(named, "sets") if named else {}
-    where = f"cut file {one_line(str(source))!r}"
-    try:
-        listed = json.loads(read_text(Path(source)))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {SET_EXAMPLE}"
-        ) from None
-    return _sets(listed, where)
+    return _sets(*read_json(source, "cut file", SET_EXAMPLE))
 
 
 def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
@@ -76,11 +63,7 @@ def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
 
 
 def set_texts(sets: Mapping[str, Iterable[str | Cut]]) -> list[str]:
-    """Each set of cuts as one line of JSON.
-
-    >>> set_texts({"sinks": ["CLS->D", Cut.parse("SEP2->D#3.1")]})
-    ['{"name": "sinks", "cuts": ["CLS->D", "SEP2->D#3.1"]}']
-    """
+    """Each set of cuts as one line of JSON."""
     return [
         json.dumps({"name": name, "cuts": [str(cut) for cut in cuts]}, ensure_ascii=False)
         for name, cuts in sets.items()

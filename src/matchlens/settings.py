@@ -122,29 +122,17 @@ def option(
     effect: Effect | None = None,
     check: Check | None = None,
 ) -> Any:
-    """Declare an option of a class of :func:`settings`.
+    """Declare an option of a class of :func:`settings`; the arguments are those of :class:`Option`.
 
-    Args:
-        flags: such as ``"--model", "-m"``; derived from the field's name where there are none.
-        default: its value where it is absent; ``...`` where it is required.
-        help: one line for ``--help``; a computed default stands in brackets.
-        metavar: the placeholder of the value in ``--help``.
-        panel: its group in ``--help``, one of :data:`PANELS`; that of the class where None.
-        effect: what it changes; that of the class where None.
-        check: called with the flag and a value that is not None; raises InputError.
+    Flags are derived from the field's name where there are none, panel and effect are those of the
+    class where None, and a computed default stands in brackets in ``help``.
     """
     return {"flags": flags or ("",), "default": default, "help": help, "metavar": metavar,
             "panel": panel, "effect": effect, "check": check}  # fmt: skip
 
 
 def argument(metavar: str, *, help: str, check: Check | None = None) -> Any:
-    """Declare an argument without a flag, which is required.
-
-    Args:
-        metavar: its placeholder in ``--help``.
-        help: one line.
-        check: called with the metavar and the value; raises InputError.
-    """
+    """Declare an argument without a flag, which is required; see :class:`Option`."""
     return {"default": ..., "help": help, "metavar": metavar, "check": check}
 
 
@@ -236,12 +224,7 @@ class Settings:
 
 @cache
 def options_of(cls: type[Settings]) -> list[Option]:
-    """The options of a class of settings, in the order of ``--help``: its own first.
-
-    >>> from matchlens.options import Placement
-    >>> [one.name for one in options_of(Placement)]
-    ['workers', 'runner', 'ray_address']
-    """
+    """The options of a class of settings, in the order of ``--help``: its own first."""
     fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
     options: dict[str, Option] = {field.name: field.metadata["option"] for field in fields}
     names = [name for base in cls.__mro__ for name in inspect.get_annotations(base)]
@@ -250,22 +233,12 @@ def options_of(cls: type[Settings]) -> list[Option]:
 
 
 def files_of(cls: type[Settings]) -> list[str]:
-    """The names of the options that name files to read.
-
-    >>> from matchlens.options import ModelSettings
-    >>> files_of(ModelSettings)
-    ['prompt']
-    """
+    """The names of the options that name files to read."""
     return [each.name for each in options_of(cls) if each.kind is Path and each.recorded]
 
 
 def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> Any:
-    """Settings from the JSON of :meth:`Settings.as_json`, which a stranger may have written.
-
-    >>> from matchlens.options import ModelSettings
-    >>> from_json(ModelSettings, {"max_length": 64}, quiet=True).words()
-    ['--max-length=64', '--quiet']
-    """
+    """Settings from the JSON of :meth:`Settings.as_json`, which a stranger may have written."""
     known = {each.name: each for each in options_of(cls) if each.recorded}
     missing = {name for name, each in known.items() if each.default is ...} - {*values}
     for name in [*(name for name in values if name not in known), *sorted(missing)]:
@@ -277,23 +250,19 @@ def from_json(cls: type[Settings], values: Mapping[str, Any], **more: Any) -> An
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON stores it.
-
-    >>> plain([Path("a/b")]), plain(None), plain(2)
-    (['a/b'], None, 2)
-    """
+    """A value as JSON stores it."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
-def within(least: int, most: int | None = None) -> Check:
-    """Accept numbers from ``least`` to ``most``."""
+def within(lowest: int, highest: int | None = None) -> Check:
+    """Accept numbers from ``lowest`` to ``highest``."""
 
     def check(flag: str, value: int) -> None:
-        if value < least or (most is not None and value > most):
-            end = "or more" if most is None else f"to {most:,}"
-            raise InputError(f"{flag} is {value}; expected {least} {end}")
+        if value < lowest or (highest is not None and value > highest):
+            end = "or more" if highest is None else f"to {highest:,}"
+            raise InputError(f"{flag} is {value}; expected {lowest} {end}")
 
     return check
 

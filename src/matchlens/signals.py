@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM while nothing runs yet; cancellation of work between two layers."""
+"""Ctrl-C and SIGTERM: before anything runs, between two shards, and between two layers."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,6 +52,53 @@ def heard() -> bool:
     A library may swallow the exception, or turn it into one of its own: that alone does not tell.
     """
     return bool(_heard)
+
+
+LINE = b"\nmatchlens: stopping after the shard in work; once more: at once\n"
+
+
+class Stopped(KeyboardInterrupt):
+    """A person stopped a run between two shards."""
+
+
+class Stop:
+    """Cooperative cancellation on SIGINT and SIGTERM."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.heard = False
+        """Whether any signal has come: a library may turn the exception into one of its own."""
+        self._shielded = False
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: raise KeyboardInterrupt now, or let the shard in work finish first."""
+        self.heard = True
+        if self.requested or not self._shielded:
+            raise KeyboardInterrupt
+        self.requested = True
+        os.write(2, LINE)  # print may be in the middle of a line of its own
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals here; only the main thread of a process can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.hear) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Let the first signal wait until the shard in work is kept."""
+        before, self._shielded = self._shielded, True
+        try:
+            yield
+        finally:
+            self._shielded = before
 
 
 class Cancelled(Exception):  # noqa: N818 - it is no error

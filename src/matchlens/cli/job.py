@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matchlens.models.load import Reranker
     from matchlens.results import Result
     from matchlens.runners import Runner
-    from matchlens.runners.model_spec import ModelSpec
     from matchlens.runners.runner import Executor
+    from matchlens.runners.task import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Job:
             InputError: if the folder is in use or holds another unfinished run.
             Interrupted: if a person stopped it.
         """
-        from matchlens.runners.stopping import Stop
         from matchlens.runners.store import Work
+        from matchlens.signals import Stop
 
         out, work = self.settings.out, None
         if out is not None:
@@ -172,7 +172,7 @@ class Job:
         }
 
     def _model_spec(self) -> ModelSpec:
-        from matchlens.runners.model_spec import ModelSpec
+        from matchlens.runners.task import ModelSpec
 
         folder, settings = self.inputs.folder, self.settings
         return ModelSpec(

@@ -117,18 +117,13 @@ class _Checked(Collection):
 
 
 def checked(collection: Collection) -> Collection:
-    """Check a collection by the rule that files and ir_datasets follow, unless it was checked.
-
-    >>> from matchlens.corpora import demo
-    >>> checked(demo.load()).name
-    'demo'
-    """
+    """Check a collection by the rule that files and ir_datasets follow, unless it was checked."""
     if collection.oddities is not None:
         return collection
     odd = Oddities()
     where = f"collection {shown(collection.name)}"
     topics = ((n, *topic) for n, topic in enumerate(collection.queries.items(), 1))
-    queries = rule.topics(topics, rule.Door(f"{where}, query"), odd)
+    queries = rule.texts(topics, "query", rule.Door(f"{where}, query"), odd)
     grades = ((qid, *grade) for qid, own in collection.qrels.items() for grade in own.items())
     judged = ((n, *grade) for n, grade in enumerate(grades, 1))
     qrels = rule.judgements(judged, queries, rule.Door(f"{where}, judgement"), odd)
@@ -142,11 +137,7 @@ def checked(collection: Collection) -> Collection:
 
 
 def digest_of(value: object) -> str:
-    """SHA-256 of what JSON can hold, in hexadecimal digits.
-
-    >>> len(digest_of({"q1": "warm tea"}))
-    64
-    """
+    """SHA-256 of what JSON can hold, in hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -168,19 +159,11 @@ class Draw:
         self._start = hashlib.sha256(json.dumps([seed, *purpose]).encode())
 
     def key(self, item: str) -> bytes:
-        """The 32 bytes by which an id is sorted.
-
-        >>> len(Draw(0, "demo").key("a"))
-        32
-        """
+        """The 32 bytes by which an id is sorted."""
         state = self._start.copy()
         state.update(item.encode("utf-8", "surrogatepass"))
         return state.digest()
 
     def order(self, items: Iterable[str]) -> list[str]:
-        """The ids, once each, in the drawn order.
-
-        >>> sorted(Draw(7).order(["b", "a", "b"]))
-        ['a', 'b']
-        """
+        """The ids, once each, in the drawn order."""
         return sorted(set(items), key=self.key)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+import numbers
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -16,16 +17,35 @@ from .collection import Collection, Draw, digest_of
 from .lines import blank, shown
 from .oddities import Oddities
 from .pairs import Pair, PairSet, choose_with, sample_ideals
-from .records import (
-    NAMES,  # noqa: F401 - the documented frame.NAMES
-    as_id,
-    column,
-    columns_of,
-    is_frame,
-    records,
-    whole_number,
-)
 from .sampling import checked
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "qid": ("qid", "query_id", "q_id", "query-id", "topic_id"),
+    "query": ("query", "query_text", "question"),
+    "docno": ("docno", "doc_id", "docid", "pid", "passage_id", "corpus-id", "document_id", "_id"),
+    "text": ("text", "passage", "contents", "segment", "body"),
+    "title": ("title",),
+    "grade": ("grade", "label", "relevance", "rel"),
+    "score": ("score",),
+    "rank": ("rank",),
+    "kind": ("kind",),
+}
+"""A column -> its names in PyTerrier, ranx, ir_measures, ir_datasets, BEIR and Pyserini; the first
+one is taken where others stand beside it (PyTerrier's docid is a number of its index)."""
+WORDS = {
+    "qid": "the query's id",
+    "query": "the query's text",
+    "docno": "the passage's id",
+    "text": "the passage's text",
+    "grade": "the grade",
+    "score": "the score",
+}
+ALSO = {
+    "topics": {"query": ("text", "title")},
+    "qrels": {"grade": ("score",)},
+    "passages": {"docno": ("id",)},
+}
+"""Names that a column has in one part of a collection only: BEIR and ranx call a grade score."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -128,7 +148,7 @@ def load(
     odd = Oddities(collection.oddities if collection else None)
     topics = collection.queries if topics is None and collection else topics
     qrels = collection.qrels if qrels is None and collection else qrels
-    queries = rule.topics(_topics(topics), rule.Door("topics, record"), odd)
+    queries = rule.texts(_topics(topics), "query", rule.Door("topics, record"), odd)
     judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     ranked = collection.run if run is None and collection else None
     if run is not None:
@@ -145,7 +165,7 @@ def load(
         texts = collection
     else:
         rows = _passage_rows(passages, titles)
-        texts = _passages(rows, needed, rule.Door("passages, record"), odd)
+        texts = rule.texts(rows, "passage", rule.Door("passages, record"), odd, needed)
     source: dict[str, object] = {
         "format": "frame",
         "queries_sha256": digest_of(queries),
@@ -195,7 +215,7 @@ def from_frame(
     if isinstance(frame, Iterable) and not isinstance(frame, str | bytes | Mapping):
         frame = frame if hasattr(frame, "columns") else [*frame]  # an iterator is read twice
     columns = _pair_columns(frame)
-    graded = column("grade", columns, "the frame") is not None
+    graded = _column("grade", columns, "the frame") is not None
     if graded and qrels is not None:
         raise InputError(
             "qrels came and the frame has grades of its own; expected one of them: leave qrels "
@@ -211,7 +231,7 @@ def from_frame(
     topics: dict[tuple[str, str | None], int] = {}
     for row in rows:
         topics.setdefault((row.qid, row.query), row.number)
-    queries = rule.topics(((n, *topic) for topic, n in topics.items()), door, odd)
+    queries = rule.texts(((n, *topic) for topic, n in topics.items()), "query", door, odd)
     if qrels is not None:
         judged = rule.judgements(_judgements(qrels), queries, rule.Door("qrels, record"), odd)
     else:
@@ -225,7 +245,7 @@ def from_frame(
     places = ((row.number, row.qid, row.docno, *row.place) for row in rows)
     run, _ = rule.ranking(places, queries, door, odd)
     passages = ((row.number, row.docno, row.text) for row in rows)
-    texts = _passages(passages, (), door, odd)
+    texts = rule.texts(passages, "passage", door, odd)
     collection = FrameCollection(
         name,
         queries,
@@ -291,7 +311,7 @@ def as_pairs(given: Any) -> Any:
     >>> len(as_pairs([("warm tea", "Tea is hot."), ("warm tea", "Rust is red.")]))
     2
     """
-    if is_frame(given):
+    if _is_frame(given):
         return from_frame(given)
     if not isinstance(given, list | tuple) or not given:
         return given
@@ -330,7 +350,7 @@ PAIR_NAMES = ("query", "text", "qid", "docno", "grade", "score", "rank", "kind")
 
 def _pair_columns(data: Any) -> list[object]:
     """The columns of a frame of pairs, or those that any of its records has."""
-    if columns := columns_of(data, "the frame"):
+    if columns := _columns_of(data, "the frame"):
         return columns
     known: dict[object, None] = {}
     for record in data if isinstance(data, list | tuple) else ():
@@ -345,9 +365,9 @@ def _pair_columns(data: Any) -> list[object]:
 def _pair_rows(data: Any) -> Iterator[_Row]:
     """The rows of a frame of pairs; ids that the frame does not have are made up."""
     columns, names = _pair_columns(data), PAIR_NAMES
-    has = {name: column(name, columns, "the frame") is not None for name in names}
+    has = {name: _column(name, columns, "the frame") is not None for name in names}
     ids: dict[Any, str] = {}
-    for number, values in enumerate(records(data, names, 2, "the frame"), 1):
+    for number, values in enumerate(_records(data, names, 2, "the frame"), 1):
         query, text, qid, docno, grade, score, rank, kind = values
         if not isinstance(query, str | None):
             raise rule.Door("frame, row").refusal(
@@ -356,11 +376,11 @@ def _pair_rows(data: Any) -> Iterator[_Row]:
         place: tuple[Any, str] = (0, str(number))
         if has["score"] or has["rank"]:
             known = math.nan if score is None else score
-            place = (known if has["score"] else 0, whole_number(rank) if has["rank"] else "0")
+            place = (known if has["score"] else 0, _whole_number(rank) if has["rank"] else "0")
         yield _Row(
             number,
-            as_id(qid) if has["qid"] else ids.setdefault(query, f"q{len(ids) + 1}"),
-            as_id(docno) if has["docno"] else f"d{number}",
+            _as_id(qid) if has["qid"] else ids.setdefault(query, f"q{len(ids) + 1}"),
+            _as_id(docno) if has["docno"] else f"d{number}",
             query,
             text,
             grade,
@@ -394,25 +414,25 @@ def _pair(row: _Row) -> Pair:
 def _topics(data: Any) -> Iterator[tuple[int, str, Any]]:
     if isinstance(data, Mapping):
         data = data.items()
-    for number, (qid, query) in enumerate(records(data, ("qid", "query"), 2, "topics"), 1):
-        yield number, as_id(qid), query
+    for number, (qid, query) in enumerate(_records(data, ("qid", "query"), 2, "topics"), 1):
+        yield number, _as_id(qid), query
 
 
 def _judgements(data: Any) -> Iterator[tuple[int, str, str, Any]]:
     if isinstance(data, Mapping):
         data = _nested(data, "qrels", "{qid: {docno: grade}}")
-    rows = records(data, ("qid", "docno", "grade"), 3, "qrels")
+    rows = _records(data, ("qid", "docno", "grade"), 3, "qrels")
     for number, (qid, docno, grade) in enumerate(rows, 1):
-        yield number, as_id(qid), as_id(docno), math.nan if grade is None else grade
+        yield number, _as_id(qid), _as_id(docno), math.nan if grade is None else grade
 
 
 def _ranking(data: Any) -> Iterator[tuple[int, str, str, Any, str]]:
     if isinstance(data, Mapping):
         data = _nested(data, "run", "{qid: {docno: score}} or {qid: [docno, ...]}")
-    rows = records(data, ("qid", "docno", "score", "rank"), 3, "run")
+    rows = _records(data, ("qid", "docno", "score", "rank"), 3, "run")
     for number, (qid, docno, score, rank) in enumerate(rows, 1):
-        place = "0" if rank is None else whole_number(rank)
-        yield number, as_id(qid), as_id(docno), math.nan if score is None else score, place
+        place = "0" if rank is None else _whole_number(rank)
+        yield number, _as_id(qid), _as_id(docno), math.nan if score is None else score, place
 
 
 def _nested(data: Mapping[Any, Any], what: str, shape: str) -> Iterator[tuple[Any, Any, Any]]:
@@ -437,34 +457,11 @@ def _passage_rows(data: Any, titles: dict[str, str]) -> Iterator[tuple[int, str,
             else (docno, text)
             for docno, text in data.items()
         )
-    rows = records(data, ("docno", "text", "title"), 2, "passages")
+    rows = _records(data, ("docno", "text", "title"), 2, "passages")
     for number, (docno, text, title) in enumerate(rows, 1):
-        if isinstance(title, str) and isinstance(docno := as_id(docno), str):
+        if isinstance(title, str) and isinstance(docno := _as_id(docno), str):
             titles.setdefault(docno, title.strip())
-        yield number, as_id(docno), _joined(title, text)
-
-
-def _passages(
-    rows: Iterable[tuple[int, str, Any]], needed: Container[str], door: rule.Door, odd: Oddities
-) -> dict[str, str]:
-    """Passage id -> text, perhaps empty; repeated ones are counted where they are needed."""
-    texts: dict[str, str] = {}
-    for number, docno, text in rows:
-        door.check_id(number, "passage", docno)
-        if not odd.usable(docno):
-            continue
-        if not isinstance(text, str | None):
-            came = f"the text of passage {shown(docno)} is {shown_value(text)}"
-            raise door.refusal(number, came, "text", "give the passage's words")
-        words = (text or "").strip()
-        if docno not in texts:
-            texts[docno] = words
-        elif texts[docno] == words:
-            odd.add("repeated_passages", shown(docno), int(docno in needed))
-        else:
-            came = f"passage id {shown(docno)} comes a second time with another text"
-            raise door.refusal(number, came, "one text for each id", "keep one of the two")
-    return texts
+        yield number, _as_id(docno), _joined(title, text)
 
 
 def _joined(title: Any, text: Any) -> Any:
@@ -472,3 +469,108 @@ def _joined(title: Any, text: Any) -> Any:
     if not isinstance(title, str | None) or not isinstance(text, str | None):
         return text if isinstance(title, str | None) else title
     return " ".join(filter(None, ((title or "").strip(), (text or "").strip())))
+
+
+# --- records of any form: values by the names of their columns
+
+
+def _is_frame(data: Any) -> bool:
+    """Whether it is a pandas DataFrame; pandas is not imported for it."""
+    return any(
+        (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
+        for kind in type(data).__mro__
+    )
+
+
+def _columns_of(data: Any, what: str) -> list[object]:
+    """The columns of a frame; none where it is something else."""
+    if not _is_frame(data):
+        if hasattr(data, "columns"):
+            raise InputError(
+                f"{what} is {shown_value(data)}; expected a pandas DataFrame: convert it, for "
+                "instance with to_pandas()"
+            )
+        return []
+    return [*data.columns]
+
+
+def _column(name: str, columns: Sequence[object], what: str) -> int | None:
+    """The place of a column under any of its names; None where there is none."""
+    names = [*NAMES[name], *(ALSO.get(what, {}).get(name, ()))]
+    matches = [alias for alias in names if alias in columns]
+    if not matches:
+        return None
+    if len(matches) > 1 and matches[0] != name and matches[1] in NAMES[name]:
+        raise InputError(
+            f"{what}: the columns {' and '.join(map(repr, matches))} may all be {WORDS[name]}; "
+            f"expected one: rename the right one to {name!r}"
+        )
+    if columns.count(matches[0]) > 1:
+        raise InputError(
+            f"{what}: two columns are called {matches[0]!r}; expected one: drop or rename the other"
+        )
+    return columns.index(matches[0])
+
+
+def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterator[tuple[Any, ...]]:
+    """The values of each record in the order of names; what is missing is None.
+
+    Only the first few names are needed.
+    """
+
+    def places(columns: list[object]) -> list[int | None]:
+        at = [_column(name, columns, what) for name in names]
+        if lacking := [name for name, n in zip(names[:needed], at, strict=False) if n is None]:
+            shown_columns = ", ".join(str(column)[:30] for column in columns[:10])
+            raise InputError(
+                f"{what}: no column for {' and '.join(WORDS[name] for name in lacking)} among "
+                f"{shown(shown_columns, 100)}; expected {' and '.join(map(repr, lacking))}: rename "
+                "the columns"
+            )
+        return at
+
+    if columns := _columns_of(data, what):
+        values = [None if at is None else data.iloc[:, at].tolist() for at in places(columns)]
+        for row in range(len(data)):
+            yield tuple(None if cells is None else _known(cells[row]) for cells in values)
+        return
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable) or _is_frame(data):
+        raise InputError(
+            f"{what} is {shown_value(data)}; expected a DataFrame with the columns "
+            f"{', '.join(names[:needed])}, a dict or a list of records: give one of them"
+        )
+    places_of: dict[tuple[object, ...], list[int | None]] = {}
+    for number, record in enumerate(data, 1):
+        fields = record._asdict() if hasattr(record, "_asdict") else record
+        if isinstance(fields, Mapping):
+            keys, values = tuple(fields), tuple(fields.values())
+            if keys not in places_of:
+                places_of[keys] = places([*keys])
+            yield tuple(None if at is None else _known(values[at]) for at in places_of[keys])
+        elif isinstance(record, tuple | list) and needed <= len(record) <= len(names):
+            padded = (*record, *[None] * (len(names) - len(record)))
+            yield tuple(map(_known, padded))
+        else:
+            raise InputError(
+                f"{what}, record {number} is {shown_value(record)}; expected a dict or a tuple "
+                f"({', '.join(names[:needed])}): write it so"
+            )
+
+
+def _known(value: Any) -> Any:
+    """The value; None where it stands for a missing one."""
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    return None if isinstance(value, numbers.Real) and math.isnan(value) else value
+
+
+def _as_id(value: Any) -> Any:
+    """An id as text: whole numbers as they are written; others are refused where it is read."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return str(int(value)) if whole else "" if value is None else value
+
+
+def _whole_number(value: Any) -> str:
+    """A rank as it would stand in a file."""
+    number = float(value) if isinstance(value, numbers.Real) else math.nan
+    return str(int(number)) if number.is_integer() else str(value)

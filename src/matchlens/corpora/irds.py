@@ -97,8 +97,8 @@ class IrdsCollection(Collection):
     def _docs(self, docids: Iterable[str]) -> list[tuple[str, Any]]:
         wanted = set(docids)
         with _requested(self.name, "passages"):
-            many = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
-            by_id = {str(docid): doc for docid, doc in many.items()}
+            docs = self.dataset.docs_store().get_many(sorted(wanted)) if wanted else {}
+            by_id = {str(docid): doc for docid, doc in docs.items()}
         # The store cuts an id to the length of its longest: ids that were not wanted are dropped.
         return [(docid, by_id[docid]) for docid in sorted(wanted & by_id.keys())]
 
@@ -142,7 +142,7 @@ def load(
     odd = Oddities()
     with _requested(dataset_id, "queries"):
         door = _door(dataset_id, "query")
-        queries = rule.topics(_queries(dataset_id, dataset, of_query), door, odd)
+        queries = rule.texts(_queries(dataset_id, dataset, of_query), "query", door, odd)
     with _requested(dataset_id, "qrels"):
         qrels = rule.judgements(_qrels(dataset), queries, _door(dataset_id, "judgement"), odd)
     run, note = None, "ir_datasets has no scored docs for it"

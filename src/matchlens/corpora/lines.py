@@ -57,22 +57,12 @@ def shown(value: str, width: int = 60) -> str:
 
 
 def bad_line(path: Path, number: int, came: str, remedy: str) -> InputError:
-    """An error about one line of a file.
-
-    >>> print(bad_line(Path("a.tsv"), 3, "no tab", "write a tab"))
-    a.tsv, line 3: no tab; write a tab
-    """
+    """An error about one line of a file."""
     return InputError(f"{path}, line {number}: {came}; {remedy}")
 
 
 def odd_id(text: str) -> str | None:
-    """What makes a text unfit for an id, or None: ids are columns of TREC files.
-
-    >>> odd_id("doc 1")
-    'it has a space or an invisible character in it'
-    >>> odd_id("doc_1") is None
-    True
-    """
+    """What makes a text unfit for an id, or None: ids are columns of TREC files."""
     if not text:
         return "it is empty"
     if " " in text or not text.isprintable():
@@ -81,36 +71,24 @@ def odd_id(text: str) -> str | None:
 
 
 def blank(text: str) -> bool:
-    """Whether a text has nothing to read: white space, control and format characters alone.
-
-    >>> blank(" \\u200b"), blank("a")
-    (True, False)
-    """
+    """Whether a text has nothing to read: white space, control and format characters alone."""
     return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
 
 
 def json_line(line: str, **options: Any) -> tuple[Any, list[str]]:
-    """What a JSON line holds, and the keys of an object that stand twice with different values.
-
-    >>> json_line('{"text": "tea", "text": "rust"}')
-    ({'text': 'rust'}, ['text'])
-    """
+    """What a JSON line holds, and the keys of an object that stand twice with different values."""
     twice: list[str] = []
 
-    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def last_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(pairs)
         twice[:] = () if len(record) == len(pairs) else (k for k, v in pairs if record[k] != v)
         return record
 
-    return json.loads(line, object_pairs_hook=made, **options), twice
+    return json.loads(line, object_pairs_hook=last_of, **options), twice
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: JSON can smuggle in halves of surrogate pairs.
-
-    >>> is_unicode("a"), is_unicode(chr(0xD800))
-    (True, False)
-    """
+    """Whether a text can be written as UTF-8: JSON can smuggle in halves of surrogate pairs."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -119,12 +97,7 @@ def is_unicode(text: str) -> bool:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change, by which a changed file is noticed.
-
-    >>> size, _ = stamp(Path(__file__))
-    >>> size > 0
-    True
-    """
+    """Size in bytes and time of the last change, by which a changed file is noticed."""
     try:
         if path.is_file():
             status = path.stat()
@@ -138,11 +111,7 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file as it lies on the disk, in hexadecimal digits.
-
-    >>> len(digest(Path(__file__)))
-    64
-    """
+    """SHA-256 of the file as it lies on the disk, in hexadecimal digits."""
     return _digest(path, stamp(path))
 
 
@@ -157,21 +126,18 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file with their numbers from 1; a name in .gz is unpacked on the way.
 
     Lines end with LF or CRLF. A byte order mark at the start and empty lines are passed over.
-
-    >>> next(numbered(Path(__file__)))[0]
-    1
     """
     packed = path.suffix.lower() == ".gz"
-    most = _most_unpacked(stamp(path)[0]) if packed else 0
+    limit = _most_unpacked(stamp(path)[0]) if packed else 0
     unpacked = number = 0
     with _opened(path) as raw:
         file = gzip.GzipFile(fileobj=raw) if packed else raw
         while piece := _read(file, path, number + 1, packed):
             number += 1
             unpacked += len(piece)
-            if packed and unpacked > most:
+            if packed and unpacked > limit:
                 raise InputError(
-                    f"{path}: unpacks to more than {most:,} bytes (by line {number}), which no "
+                    f"{path}: unpacks to more than {limit:,} bytes (by line {number}), which no "
                     "text of its size does; expected a smaller file: split it into several, or set "
                     f"{UNPACKED} to a number of bytes if you trust it"
                 )
@@ -216,28 +182,17 @@ def _opened(path: Path) -> BufferedReader:
 def _read(file: BufferedReader | gzip.GzipFile, path: Path, number: int, packed: bool) -> bytes:
     try:
         piece = file.readline(MAX_LINE + 1)
-    except EOFError as error:
-        raise bad_line(
-            path, number, "the gzip file ends too early", "expected a whole one: fetch it again"
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise bad_line(
-            path,
-            number,
-            f"not a sound gzip file ({error})",
-            "expected gzip because of the name: fetch it again, or drop .gz from the name",
-        ) from error
-    except OSError as error:
-        raise bad_line(
-            path, number, f"the file cannot be read ({error})", "check the disk it lies on"
-        ) from error
+    except (EOFError, OSError, zlib.error) as error:
+        came, remedy = f"the file cannot be read ({error})", "check the disk it lies on"
+        if isinstance(error, EOFError):
+            came, remedy = "the gzip file ends too early", "expected all of it: fetch it again"
+        elif isinstance(error, gzip.BadGzipFile | zlib.error):
+            came = f"not a sound gzip file ({error})"
+            remedy = "expected gzip because of the name: fetch it again, or drop .gz from the name"
+        raise bad_line(path, number, came, remedy) from error
     if len(piece) > MAX_LINE:
-        raise bad_line(
-            path,
-            number,
-            f"the line is longer than {MAX_LINE:,} bytes",
-            "expected one record a line" + ("" if packed else ": check the line ends"),
-        )
+        remedy = "expected one record a line" + ("" if packed else ": check the line ends")
+        raise bad_line(path, number, f"the line is longer than {MAX_LINE:,} bytes", remedy)
     return piece
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from matchlens.arguments import shown as shown_value
 from matchlens.errors import InputError
 
 from .lines import odd_id, shown
 
 if TYPE_CHECKING:
     from .pairs import Pair
+
+T = TypeVar("T")
 
 EASY_GRADE = -1
 """The grade of a random passage, which is not ranked."""
@@ -83,11 +86,6 @@ class Oddities:
 
     Args:
         other: start from a copy of these.
-
-    >>> odd = Oddities()
-    >>> odd.add("repeated_topics", "'q1'")
-    >>> odd.counts["repeated_topics"], odd.examples["repeated_topics"]
-    (1, ["'q1'"])
     """
 
     def __init__(self, other: Oddities | None = None) -> None:
@@ -112,11 +110,7 @@ class Oddities:
 
 
 def notes(counts: Mapping[str, int], examples: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """One line for each oddity that occurred.
-
-    >>> notes({"judged_without_text": 5}, {"judged_without_text": ["'d7' of query 'q2'"]})
-    ("judged passages without a text: 5 (left out of the candidates), such as 'd7' of query 'q2'",)
-    """
+    """One line for each oddity that occurred."""
     lines = []
     for kind, (what, treatment) in NOTES.items():
         if counts.get(kind):
@@ -132,9 +126,6 @@ class Door:
     Args:
         place: what a record is called, before its number.
         mend: what to do before a record can be mended.
-
-    >>> print(Door("a.tsv, line").refusal(3, "no tab", "a tab", "write one"))
-    a.tsv, line 3: no tab; expected a tab: write one
     """
 
     def __init__(self, place: str, mend: str = "") -> None:
@@ -159,11 +150,7 @@ class Door:
 
 
 def grade_of(value: object) -> int | None:
-    """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2.
-
-    >>> grade_of("-2"), grade_of("2.0"), grade_of(0.5), grade_of("good")
-    (-2, 2, None, None)
-    """
+    """A grade as a whole number, or None where it is none: 2, "2" and "2.0" are the grade 2."""
     if isinstance(value, str):
         written = re.fullmatch(r"([+-]?[0-9]{1,9})(\.0{0,9})?", value)
         number = int(written[1]) if written else None
@@ -177,14 +164,7 @@ def grade_of(value: object) -> int | None:
 
 
 def no_usable_id(place: str, what: str, odd: Oddities, mend: str = "") -> InputError:
-    """The error of records none of which has an id that fits a column of a TREC file.
-
-    >>> odd = Oddities()
-    >>> odd.usable("d 1")
-    False
-    >>> str(no_usable_id("a.tsv", "passage", odd))[:49]
-    'a.tsv: no passage has an id that can be used: the'
-    """
+    """The error of records none of which has an id that fits a column of a TREC file."""
     return InputError(
         f"{place}: no {what} has an id that can be used: they have spaces or invisible "
         f"characters, such as {odd.examples['unusable_ids'][-1]}; expected ids that fit a column "
@@ -192,34 +172,45 @@ def no_usable_id(place: str, what: str, odd: Oddities, mend: str = "") -> InputE
     )
 
 
-def topics(
-    rows: Iterable[tuple[int, str, str | None]], door: Door, odd: Oddities
+def texts(
+    rows: Iterable[tuple[int, str, object]],
+    what: str,
+    door: Door,
+    odd: Oddities,
+    needed: Container[str] = (),
 ) -> dict[str, str]:
-    """Query id -> text, in the order of the records; a text may be empty.
+    """Id -> text of queries or passages, in the order of the records; a text may be empty.
 
-    >>> topics([(1, "q1", "warm tea "), (2, "q1", "warm tea")], Door("a.tsv, line"), Oddities())
+    Args:
+        rows: number, id, text.
+        what: "query" or "passage".
+        needed: the passages of which a repeated one is counted.
+
+    >>> rows = [(1, "q1", "warm tea "), (2, "q1", "warm tea")]
+    >>> texts(rows, "query", Door("a.tsv, line"), Oddities())
     {'q1': 'warm tea'}
     """
-    queries: dict[str, str] = {}
-    number = 0
-    for number, qid, words in rows:
-        door.check_id(number, "query", qid)
-        if not odd.usable(qid):
+    queries, number = what == "query", 0
+    kind = "repeated_topics" if queries else "repeated_passages"
+    by_id: dict[str, str] = {}
+    for number, record_id, text in rows:
+        door.check_id(number, what, record_id)
+        if not odd.usable(record_id):
             continue
-        if not isinstance(words, str | None):
-            came = f"query {shown(qid)} is {shown(repr(words))}"
-            raise door.refusal(number, came, "text", "give the query's words")
-        text = (words or "").strip()
-        if qid not in queries:
-            queries[qid] = text
-        elif queries[qid] == text:
-            odd.add("repeated_topics", shown(qid))
+        if not isinstance(text, str | None):
+            came = f"the text of {what} {shown(record_id)} is {shown_value(text)}"
+            raise door.refusal(number, came, "text", f"give the {what}'s words")
+        words = (text or "").strip()
+        if record_id not in by_id:
+            by_id[record_id] = words
+        elif by_id[record_id] == words:
+            odd.add(kind, shown(record_id), int(queries or record_id in needed))
         else:
-            came = f"query id {shown(qid)} comes a second time with another text"
+            came = f"{what} id {shown(record_id)} comes a second time with another text"
             raise door.refusal(number, came, "one text for each id", "remove or rename one")
-    if not queries and odd.counts["unusable_ids"]:
+    if queries and not by_id and odd.counts["unusable_ids"]:
         raise no_usable_id(f"{door.place} {number}", "query", odd, door.mend)
-    return queries
+    return by_id
 
 
 def judgements(
@@ -234,33 +225,29 @@ def judgements(
     >>> judgements(rows, {"q1": "warm tea"}, Door("qrels, line"), Oddities())
     {'q1': {'d1': 2}}
     """
-    qrels: dict[str, dict[str, int]] = {}
-    unlisted: dict[str, int] = {}
-    for number, qid, docid, value in rows:
-        door.check_id(number, "query", qid)
-        door.check_id(number, "passage", docid)
+
+    def checked(number: int, value: object) -> int:
         grade = grade_of(value)
         if grade is None:
             expected = f"a whole number from -{MAX_GRADE} to {MAX_GRADE} in the last column"
             raise door.refusal(number, f"the grade is {shown(str(value))}", expected, "correct it")
-        if not odd.usable(qid, docid):
-            continue
-        if qid not in queries:
-            unlisted.setdefault(qid, number)
-            continue
-        of_query = qrels.setdefault(qid, {})
-        if docid not in of_query:
-            of_query[docid] = grade
-        elif of_query[docid] == grade:
+        return grade
+
+    qrels: dict[str, dict[str, int]] = {}
+    known = _of_listed(rows, queries, door, odd, "unlisted_queries_judged", checked)
+    for number, qid, docid, grade in known:
+        grades = qrels.setdefault(qid, {})
+        if docid not in grades:
+            grades[docid] = grade
+        elif grades[docid] == grade:
             odd.add("repeated_judgements", _of_query(docid, qid))
         else:
             came = (
                 f"passage {shown(docid)} is judged a second time for query {shown(qid)}, with "
-                f"grade {grade} after {of_query[docid]}"
+                f"grade {grade} after {grades[docid]}"
             )
             expected = "one grade for each (several may stand for subtopics)"
             raise door.refusal(number, came, expected, "keep one of the two")
-    _count_unlisted("unlisted_queries_judged", unlisted, queries, qrels, door, odd)
     return qrels
 
 
@@ -282,20 +269,17 @@ def ranking(
     >>> ranking(rows, {"q1": "warm tea"}, Door("a.run, line"), Oddities())
     ({'q1': ['d2', 'd1']}, True)
     """
-    places: dict[str, dict[str, tuple[float, int]]] = {}
-    unlisted: dict[str, int] = {}
-    for number, qid, docid, value, rank in rows:
-        door.check_id(number, "query", qid)
-        door.check_id(number, "passage", docid)
+
+    def checked(number: int, value: object, rank: str) -> tuple[float, str]:
         score = _score(value)
         if math.isnan(score):
             came = f"the score is {shown(str(value))}"
             raise door.refusal(number, came, "a number", "correct it")
-        if not odd.usable(qid, docid):
-            continue
-        if qid not in queries:
-            unlisted.setdefault(qid, number)
-            continue
+        return score, rank
+
+    places: dict[str, dict[str, tuple[float, int]]] = {}
+    known = _of_listed(rows, queries, door, odd, "unlisted_queries_in_run", checked)
+    for number, qid, docid, (score, rank) in known:
         ranked = re.fullmatch(r"-?[0-9]{1,18}", rank)
         place = (-score, int(rank) if ranked else 0)
         if not ranked:
@@ -313,8 +297,7 @@ def ranking(
             )
             expected = "one score for each passage of a query"
             raise door.refusal(number, came, expected, "keep one of the two")
-    _count_unlisted("unlisted_queries_in_run", unlisted, queries, places, door, odd)
-    run = {qid: sorted(of_run, key=lambda docid: of_run[docid]) for qid, of_run in places.items()}
+    run = {qid: sorted(of_run, key=of_run.__getitem__) for qid, of_run in places.items()}
     for qid, docids in run.items() if not odd.counts["unranked_run_lines"] else ():
         if any(places[qid][a][1] > places[qid][b][1] for a, b in pairwise(docids)):
             odd.add("contradicted_ranks", shown(qid))
@@ -322,15 +305,44 @@ def ranking(
     return run, not several or any(len(keys) > 1 for keys in several)
 
 
+def _of_listed(
+    rows: Iterable[tuple[Any, ...]],
+    queries: Mapping[str, str],
+    door: Door,
+    odd: Oddities,
+    kind: str,
+    checked: Callable[..., T],
+) -> Iterator[tuple[int, str, str, T]]:
+    """The usable records of listed queries: number, query id, passage id, checked values."""
+    unlisted: dict[str, int] = {}
+    empty = True
+    for number, qid, docid, *values in rows:
+        door.check_id(number, "query", qid)
+        door.check_id(number, "passage", docid)
+        value = checked(number, *values)
+        if not odd.usable(qid, docid):
+            continue
+        if qid not in queries:
+            unlisted.setdefault(qid, number)
+            continue
+        empty = False
+        yield number, qid, docid, value
+    for qid in unlisted:
+        odd.add(kind, shown(qid))
+    if unlisted and empty:
+        qid, number = next(iter(unlisted.items()))
+        came = (
+            f"query id {shown(qid)} is not among the topics (whose first is "
+            f"{shown(next(iter(queries), ''))}), nor is any of the {len(unlisted):,} queries here"
+        )
+        remedy = "give the topics that belong to them"
+        raise door.refusal(number, came, "queries of the topics", remedy)
+
+
 def listed(pairs: Iterable[Pair], door: Door, odd: Oddities) -> list[Pair]:
     """The pairs of a list: repeated ones once, contradictions refused.
 
     Ids of passages need not be those of one text in several queries.
-
-    >>> from matchlens.corpora import Pair
-    >>> pair = Pair("q1", "d1", "warm tea", "Tea is hot.", grade=1)
-    >>> len(listed([pair, pair], Door("pairs, item"), Oddities()))
-    1
     """
     queries: dict[tuple[str, str], str] = {}
     known: dict[tuple[str, str, str], Pair] = {}
@@ -372,24 +384,3 @@ def _score(value: object) -> float:
 
 def _of_query(docid: str, qid: str) -> str:
     return f"{shown(docid)} of query {shown(qid)}"
-
-
-def _count_unlisted(
-    kind: str,
-    unlisted: Mapping[str, int],
-    queries: Mapping[str, str],
-    listed: Mapping[str, object],
-    door: Door,
-    odd: Oddities,
-) -> None:
-    """Count queries that the topics lack; refuse records that belong to other topics altogether."""
-    for qid in unlisted:
-        odd.add(kind, shown(qid))
-    if unlisted and not listed:
-        qid, number = next(iter(unlisted.items()))
-        came = (
-            f"query id {shown(qid)} is not among the topics (whose first is "
-            f"{shown(next(iter(queries), ''))}), nor is any of the {len(unlisted):,} queries here"
-        )
-        remedy = "give the topics that belong to them"
-        raise door.refusal(number, came, "queries of the topics", remedy)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matchlens.errors import InputError, one_line
-from matchlens.files import read_text
+from matchlens.errors import InputError
+from matchlens.files import read_json
 from matchlens.parts import OwnPart, Part, PartSpan
 
 from .lines import shown
@@ -26,12 +25,7 @@ Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
 
 
 def own_parts(pairs: Iterable[Pair]) -> dict[str, Part]:
-    """The own parts that pairs have, by name, and what each is a part of.
-
-    >>> from matchlens.corpora import Pair
-    >>> own_parts([Pair("q", "d", "tea", "Tea is hot.", 1, parts=(PartSpan("TITLE", "D", 0, 3),))])
-    {'TITLE': <Part.D: 3>}
-    """
+    """The own parts that pairs have, by name, and what each is a part of."""
     known: dict[str, str] = {}
     for pair in pairs:
         for span in pair.parts:
@@ -51,16 +45,7 @@ def named_parts(pairs: Iterable[Pair]) -> tuple[OwnPart, ...]:
 def labelled(
     pairs: Sequence[Pair], parts: Mapping[str, Spans | Sequence[Any]], of: str
 ) -> tuple[Pair, ...]:
-    """The pairs with more own parts; see :meth:`PairSet.with_parts`.
-
-    Args:
-        pairs: queries with passages.
-        parts: name -> spans, by function or for each pair.
-        of: "D" or "Q".
-
-    Raises:
-        InputError: a part cannot be used, or no pair has a character of it.
-    """
+    """The pairs with more own parts; see :meth:`PairSet.with_parts`."""
     if not parts:
         raise InputError(
             "no part came; expected a dict from names to spans: give {'TITLE': function}"
@@ -111,8 +96,8 @@ def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
             )
         OwnPart(span.name, Part.parse(span.of))
         text = pair.query if span.of == "Q" else pair.text
-        whole = all(isinstance(n, Integral) and type(n) is not bool for n in span[2:])
-        if not whole or not 0 <= span.start <= span.end <= len(text):
+        integers = all(isinstance(n, Integral) and type(n) is not bool for n in span[2:])
+        if not integers or not 0 <= span.start <= span.end <= len(text):
             raise InputError(
                 f"{whose}: part {span.name} has characters {span.start} to {span.end} of a text "
                 f"of {len(text)}; expected start and end inside the text, start first: correct the "
@@ -188,21 +173,8 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
     Raises:
         InputError: the file cannot be read or used.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "parts.json")
-    ...     _ = file.write_text(EXAMPLE)
-    ...     read_parts(file)
-    {'TITLE': ('D', {'d1': [[0, 12]]})}
     """
-    where = f"parts file {one_line(str(path))!r}"
-    try:
-        listed = json.loads(read_text(Path(path)))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where} cannot be read ({one_line(str(error))}); expected JSON such as {EXAMPLE}"
-        ) from None
+    listed, where = read_json(path, "parts file", EXAMPLE)
     if not isinstance(listed, dict) or not listed:
         raise InputError(f"{where} holds no object of parts; expected JSON such as {EXAMPLE}")
     parts: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -219,13 +191,7 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def spans_by_id(of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
-    """A function from a pair to the spans that a file gives for its passage or query.
-
-    Args:
-        of: "D" or "Q".
-        spans: by id, in characters of the text without its prefix.
-        prefix: what stands before each such text.
-    """
+    """A function from a pair to the spans that a file gives for its passage or query."""
 
     def of_pair(pair: Pair) -> Any:
         own = spans.get(pair.docid if of == "D" else pair.qid, [])

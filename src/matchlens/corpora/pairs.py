@@ -457,21 +457,21 @@ def _readable(
     # Passages are asked for at once. Where queries are drawn and some turn out to have no text, as
     # many as are lacking are drawn from the rest.
     usable = usable_queries(collection, options, odd)
-    order, most = list(usable), len(usable)
+    order, limit = list(usable), len(usable)
     if options.queries is not None:
-        order, most = Draw(options.seed, "queries").order(usable), options.queries
+        order, limit = Draw(options.seed, "queries").order(usable), options.queries
     kept: dict[str, list[Candidate]] = {}
     texts: dict[str, str] = {}
     pools: dict[str, list[str]] = {}
     examined = 0
-    while len(kept) < most and examined < len(order):
-        batch = order[examined : max(2 * examined, most)]
+    while len(kept) < limit and examined < len(order):
+        batch = order[examined : max(2 * examined, limit)]
         pools |= random_pools(collection, batch, options)
         wanted = {candidate.docid for qid in batch for candidate in usable[qid]}
         wanted |= {docid for qid in batch for docid in pools.get(qid, [])}
         texts |= collection.texts(wanted - texts.keys())
         for qid in batch:
-            if len(kept) == most:
+            if len(kept) == limit:
                 break
             examined += 1
             if readable := with_text(qid, usable[qid], collection, texts, options, odd):

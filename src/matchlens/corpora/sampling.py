@@ -81,17 +81,17 @@ def checked(
     queries: int | None = None,
 ) -> Options:
     """The options of `choose`, or an InputError where they are out of range or contradictory."""
-    least = {"per_grade": (per_grade, 1), "depth": (depth, 1), "easy": (easy, 0)}
-    for option, (value, bound) in {**least, "queries": (queries, 1)}.items():
+    bounds = {"per_grade": (per_grade, 1), "depth": (depth, 1), "easy": (easy, 0)}
+    for option, (value, bound) in {**bounds, "queries": (queries, 1)}.items():
         if value is not None and value < bound:
             raise InputError(f"{option} is {value}; expected {bound} or more: change the number")
     if ideal not in (None, "sample", "full"):
         raise InputError(f'ideal is {shown(ideal)}; expected "sample" or "full": choose one')
     replaced = [name for name, on in (("all_judged", all_judged), ("depth", depth)) if on]
-    ways = [*replaced, *(["per_grade"] if per_grade not in (None, PER_GRADE) else [])]
-    if len(ways) > 1:
+    chosen = [*replaced, *(["per_grade"] if per_grade not in (None, PER_GRADE) else [])]
+    if len(chosen) > 1:
         raise InputError(
-            f"{' and '.join(ways)} came together; expected one way to choose candidates: "
+            f"{' and '.join(chosen)} came together; expected one way to choose candidates: "
             "leave the others out"
         )
     if not replaced and per_grade is None:
@@ -317,11 +317,7 @@ def easy_negatives(
     texts: Mapping[str, str],
     options: Options,
 ) -> list[str]:
-    """A query's easy negatives, by passage id.
-
-    Args:
-        candidates: the query's own; passages equal to them in text are passed over.
-    """
+    """A query's easy negatives, by passage id."""
     if not options.easy:
         return []
     taken = _taken(collection, qid)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import heapq
-import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from matchlens.arguments import typed
 from matchlens.errors import InputError, MatchlensWarning
 
+from . import formats
 from . import oddities as rule
 from .collection import Collection, Draw
-from .lines import bad_line, blank, digest, numbered, shown, stamp
+from .formats import Passage, check_format, deciding_key, stream
+from .lines import blank, digest, shown, stamp
 from .oddities import Oddities
-from .passages import Passage, check_format, deciding_key, stream
-from .topics import json_topic, top_topics
 
-HEADER = re.compile(r"(?i)(query|topic)?[-_]?q?id[\t ]+[a-z]+[-_]?id[\t ]+(score|relevance|grade)")
-"""The first line of BEIR's qrels: query-id, corpus-id, score."""
 _Run = dict[str, list[str]]
 _Qrels = dict[str, dict[str, int]]
 
@@ -139,7 +135,7 @@ def load(
             .jsonl with an id and a `text`, `query` or `title`, such as BEIR's queries.jsonl.
         qrels: `qid iteration docid grade` a line, columns apart by spaces or tabs; or BEIR's
             `qid docid grade`, with or without a header.
-        passages: one or more files, .jsonl (an id under a key of `passages.ID_KEYS`; a `text`, or
+        passages: one or more files, .jsonl (an id under a key of `formats.ID_KEYS`; a `text`, or
             else `contents`, `passage` or `segment`; perhaps a `title`, put before the text;
             perhaps a `kind`) or .tsv (`docid<TAB>text`).
             Where two files differ in a passage that is judged or in the run, the first file's text
@@ -172,8 +168,8 @@ def load(
         check_format(path)
     stamps = {path: stamp(path) for path in passages}
     odd = Oddities()
-    queries = rule.topics(_topics(topics), rule.Door(f"{topics}, line"), odd)
-    judged = rule.judgements(_qrels(qrels), queries, rule.Door(f"{qrels}, line"), odd)
+    queries = rule.texts(formats.topics(topics), "query", rule.Door(f"{topics}, line"), odd)
+    judged = rule.judgements(formats.qrels(qrels), queries, rule.Door(f"{qrels}, line"), odd)
     ranked = None if run is None else _ranking(run, queries, odd)
     kinds, keys, count = _scan(stamps, judged, ranked or {}, odd)
     return TrecCollection(
@@ -198,7 +194,7 @@ def load(
 
 
 def _ranking(path: Path, queries: Mapping[str, str], odd: Oddities) -> _Run:
-    ranked, orders = rule.ranking(_run(path), queries, rule.Door(f"{path}, line"), odd)
+    ranked, orders = rule.ranking(formats.run(path), queries, rule.Door(f"{path}, line"), odd)
     if not orders:
         raise InputError(
             f"{path} gives all passages of a query the same score and the same rank; expected a "
@@ -217,91 +213,6 @@ def _ranking(path: Path, queries: Mapping[str, str], odd: Oddities) -> _Run:
 
 def _origin(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": digest(path)}
-
-
-def _empty(path: Path, expected: str) -> InputError:
-    return InputError(f"{path} is empty; expected {expected}: check that it is the right file")
-
-
-def _lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file that must have one."""
-    empty = True
-    for number, line in numbered(path):
-        empty = False
-        yield number, line
-    if empty:
-        raise _empty(path, f"{expected} a line")
-
-
-def _topics(path: Path) -> Iterator[tuple[int, str, str]]:
-    """JSON lines by the name, TREC's <top> records where the first line has a tag, or else TSV."""
-    lines = _lines(path, "qid<TAB>query")
-    if path.name.lower().removesuffix(".gz").endswith(".jsonl"):
-        yield from ((number, *json_topic(path, number, line)) for number, line in lines)
-        return
-    first = next(lines)
-    lines = chain([first], lines)
-    if first[1].lstrip().startswith("<"):
-        yield from top_topics(path, lines)
-        return
-    for number, line in lines:
-        columns = line.split("\t")
-        if len(columns) != 2:
-            raise bad_line(
-                path,
-                number,
-                f"{len(columns) - 1} tabs in {shown(line)}",
-                "expected qid<TAB>query: convert other formats of topics to this one",
-            )
-        yield number, columns[0], columns[1]
-
-
-def _columns(line: str, count: int) -> list[str]:
-    """Columns apart by spaces and tabs, or by tabs alone where only that gives so many of them."""
-    columns = [column for column in re.split(r"[ \t]+", line) if column]
-    by_tab = [column.strip(" ") for column in line.split("\t")]
-    return by_tab if len(columns) != count == len(by_tab) else columns
-
-
-def _qrels(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """TREC's four columns, or BEIR's three apart by tabs, perhaps with its header."""
-    # The first line decides which.
-    count = 0
-    for number, line in _lines(path, "qid iteration docid grade"):
-        if not count:
-            count = 3 if len(_columns(line, 4)) == 3 and line.count("\t") == 2 else 4
-            if count == 3 and HEADER.fullmatch(line):
-                continue
-            if re.fullmatch(r"[A-Za-z_-]+([\t ,]+[A-Za-z_-]+)+", line):
-                raise bad_line(
-                    path,
-                    number,
-                    f"{shown(line)} is a header of other columns",
-                    "expected query-id, corpus-id and score apart by tabs, in this order, or no "
-                    "header and qid iteration docid grade: put the columns so",
-                )
-        columns = _columns(line, count)
-        if len(columns) != count:
-            names = "qid iteration docid grade" if count == 4 else "qid docid grade, as in line 1"
-            came = f"{len(columns)} columns in {shown(line)}"
-            raise bad_line(path, number, came, f"expected {count}: {names}")
-        yield number, columns[0], columns[-2], columns[-1]
-
-
-def _run(path: Path) -> Iterator[tuple[int, str, str, str, str]]:
-    for number, line in _lines(path, "qid Q0 docid rank score tag"):
-        columns = _columns(line, 6)
-        if len(columns) < 6:
-            came = f"{len(columns)} columns in {shown(line)}"
-            raise bad_line(path, number, came, "expected 6: qid Q0 docid rank score tag")
-        if len(columns) > 6 and not columns[3].isdecimal():  # a tag may have spaces, an id not
-            raise bad_line(
-                path,
-                number,
-                f"{len(columns)} columns in {shown(line)}, the rank is {shown(columns[3])}",
-                "expected qid Q0 docid rank score tag: take the spaces out of the ids",
-            )
-        yield number, columns[0], columns[2], columns[4], columns[3]
 
 
 def _scan(
@@ -339,7 +250,7 @@ def _scan(
         if count == before:
             named = odd.counts["unusable_ids"] > unusable
             error = rule.no_usable_id(f"{path}", "passage", odd) if named else None
-            raise error or _empty(path, "one passage a line")
+            raise error or formats.empty(path, "one passage a line")
     if differing:
         first = differing[0]
         warnings.warn(

@@ -3,12 +3,11 @@
 The only package that knows ir_measures.
 """
 
-from matchlens.ranking.candidates import Candidates, has_gain
 from matchlens.ranking.evaluation import Evaluation, evaluate, movable, random_expectation
-from matchlens.ranking.intervals import bootstrap_t
 from matchlens.ranking.measures import Measure, parse_measure
 from matchlens.ranking.shifts import Shift, shift
-from matchlens.ranking.significance import benjamini_hochberg, compare, holm, sign_flip
+from matchlens.ranking.significance import benjamini_hochberg, bootstrap_t, compare, holm, sign_flip
+from matchlens.ranking.ties import Candidates, has_gain
 
 __all__ = [
     "Candidates",

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from matchlens.ranking.intervals import bootstrap_t
-from matchlens.ranking.significance import holm
+from matchlens.ranking.significance import bootstrap_t, holm
 
 ALPHA = 0.05
 MARGIN = 0.06
@@ -53,16 +52,7 @@ class Effect:
     p_beyond: float
 
     def shown(self, sign: int) -> float:
-        """P of "no change in this direction".
-
-        Args:
-            sign: -1 for a fall, 1 for a rise.
-
-        >>> import numpy as np
-        >>> fall = effect(np.linspace(-0.3, -0.1, 12), np.ones(12), ["a"] * 12)
-        >>> fall.shown(-1) < 0.001, fall.shown(1)
-        (True, 1.0)
-        """
+        """P of "no change in this direction"."""
         return self.p_change if np.sign(self.mean) == sign else 1.0
 
 
@@ -230,14 +220,7 @@ def decide(evidence: Sequence[Evidence], alpha: float = ALPHA) -> list[Verdict]:
 def unready(
     better: Float[np.ndarray, " q"], measure: str = "the measure", alpha: float = ALPHA
 ) -> str:
-    """Why no claim about a model can be decided on these queries; empty where one can.
-
-    >>> import numpy as np
-    >>> unready(np.ones(6))
-    '6 queries; at least 10 are needed'
-    >>> unready(np.linspace(0.1, 0.5, 12))
-    ''
-    """
+    """Why no claim about a model can be decided on these queries; empty where one can."""
     n = len(better)
     if n < LEAST_QUERIES:
         return f"{n} {'query' if n == 1 else 'queries'}; at least {LEAST_QUERIES} are needed"

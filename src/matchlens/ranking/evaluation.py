@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from matchlens.errors import InputError
-from matchlens.ranking.candidates import Candidates
 from matchlens.ranking.measures import Measure
 from matchlens.ranking.orders import by_orders
-from matchlens.ranking.ties import Ranked, rank
+from matchlens.ranking.ties import Candidates, Ranked, rank
 
 SAME = 1e-12  # values of a measure closer than this differ by rounding alone
 
@@ -88,15 +87,7 @@ def evaluate(
 def random_expectation(
     measure: Measure, queries: Sequence[Candidates], *, seed: int = 0, permutations: int = 1000
 ) -> Evaluation:
-    """Evaluate the random ranking: all candidates of a query are one tie group.
-
-    >>> import numpy as np
-    >>> from matchlens.ranking import parse_measure
-    >>> grades = np.array([0, 3, 2, 0])
-    >>> query = Candidates("", "1", np.arange(4), grades, ideal=grades)
-    >>> random_expectation(parse_measure("P@2"), [query]).values
-    array([0.5])
-    """
+    """Evaluate the random ranking: all candidates of a query are one tie group."""
     rows = max((int(query.rows.max()) + 1 for query in queries), default=0)
     scores = np.zeros(rows)
     return evaluate(measure, queries, scores, tie_tol=0.0, seed=seed, permutations=permutations)

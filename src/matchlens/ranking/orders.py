@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from matchlens.errors import InputError
-from matchlens.ranking.candidates import Candidates
 from matchlens.ranking.measures import ORDER_FREE, Measure
-from matchlens.ranking.ties import Ranked
+from matchlens.ranking.ties import Candidates, Ranked
 
 CELLS = 250_000  # graded places that go through ir_measures at a time
 FIRST_ONLY = frozenset({"RR", "Success"})  # these look no further than the first relevant passage

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from matchlens.errors import InputError
-from matchlens.ranking.candidates import Candidates
-from matchlens.ranking.ties import Ranked, rank
+from matchlens.ranking.ties import Candidates, Ranked, rank
 
 BLOCK = 1 << 22  # pairs of candidates compared at once
 

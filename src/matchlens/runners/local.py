@@ -17,12 +17,17 @@ import torch
 
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError
-from matchlens.models.load import Reranker
-from matchlens.plan import Plan
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop
-from matchlens.runners.task import Outcome, Task, Worker, answered, from_bytes, to_bytes
-from matchlens.signals import SIGNALS
+from matchlens.runners.task import (
+    BoundTask,
+    ModelSpec,
+    Outcome,
+    Task,
+    Worker,
+    answered,
+    from_bytes,
+    to_bytes,
+)
+from matchlens.signals import SIGNALS, Stop
 
 POLL = 0.5
 """Seconds between looks at whether a person wants to stop."""
@@ -51,31 +56,21 @@ class ProcessExecutor:
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes as they come."""
         waiting = iter(shards)
         following = next(waiting, None)
         while True:
             for worker in self._workers:
-                if (
-                    following is not None
-                    and worker.ready
-                    and worker.shard is None
-                    and not stop.asked
-                ):
-                    worker.give(task, following)
+                idle = worker.ready and worker.shard is None
+                if following is not None and idle and not stop.requested:
+                    worker.give(bound.task, following)
                     following = next(waiting, None)
             working = any(worker.shard is not None for worker in self._workers)
-            if not working and (stop.asked or following is None):
+            if not working and (stop.requested or following is None):
                 return
-            if following is not None and not stop.asked and len(self._workers) < self.number:
+            if following is not None and not stop.requested and len(self._workers) < self.number:
                 self._start()
             answers = connection.wait([worker.pipe for worker in self._workers], POLL)
             for worker in [worker for worker in self._workers if worker.pipe in answers]:
@@ -84,7 +79,7 @@ class ProcessExecutor:
                 except (EOFError, OSError):
                     self._workers.remove(worker)
                     worker.end()
-                    if stop.asked:
+                    if stop.requested:
                         continue  # a person ends everything: its shard is run again another time
                     raise worker.died() from None
                 outcome = from_bytes(content)

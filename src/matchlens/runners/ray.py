@@ -31,15 +31,20 @@ import torch
 from matchlens._version import __version__
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError, MatchlensWarning
-from matchlens.models.load import Reranker
-from matchlens.plan import Plan
 from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop, Stopped
-from matchlens.runners.task import Outcome, Task, Worker, answered, from_bytes, to_bytes
-from matchlens.signals import SIGNALS
+from matchlens.runners.task import (
+    BoundTask,
+    ModelSpec,
+    Outcome,
+    Task,
+    Worker,
+    answered,
+    from_bytes,
+    to_bytes,
+)
+from matchlens.signals import SIGNALS, Stop, Stopped
 
 REACH = 10.0
 """Seconds in which an address must take a connection."""
@@ -114,13 +119,7 @@ class RayExecutor:
         self._watch: tuple[int, int] | None = None
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes as they come; a shard whose worker dies is given to another."""
         waiting = iter(shards)
@@ -132,12 +131,12 @@ class RayExecutor:
         self._connect(stop)
         if not self._connected:
             return
-        task_reference = ray.put(task)
+        task_reference = ray.put(bound.task)
         again: list[Shard] = [first]
         tries: dict[int, int] = {}
         alone = 0.0
         while True:
-            while self._idle and not stop.asked:
+            while self._idle and not stop.requested:
                 shard = again.pop() if again else next(waiting, None)
                 if shard is None:
                     break
@@ -148,7 +147,7 @@ class RayExecutor:
             busy = [
                 reference for reference, worker in self._workers.items() if worker.shard is not None
             ]
-            if not busy and (stop.asked or (self._idle and not again)):
+            if not busy and (stop.requested or (self._idle and not again)):
                 return
             finished, _ = ray.wait(list(self._workers), timeout=POLL)
             alone = 0.0 if busy or self._idle or finished else alone + POLL
@@ -211,7 +210,7 @@ class RayExecutor:
         if not ray.is_initialized():
             if self.address != "local":
                 self._reach(stop)
-            if stop.asked:
+            if stop.requested:
                 return
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
             try:
@@ -267,7 +266,7 @@ class RayExecutor:
         other_end.close()
         try:
             end, why = None, f"no answer in {JOINED:.0f} seconds"
-            while not stop.asked and (end is None or time.monotonic() < end):
+            while not stop.requested and (end is None or time.monotonic() < end):
                 if pipe.poll(POLL):
                     message = pipe.recv_bytes()
                     if end is not None:
@@ -280,7 +279,7 @@ class RayExecutor:
             process.kill()
             process.join()
             pipe.close()
-        if why and not stop.asked:
+        if why and not stop.requested:
             raise self._unreachable(why)
 
     def _hire(self) -> None:

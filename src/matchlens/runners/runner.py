@@ -34,8 +34,6 @@ from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Plan, bound
 from matchlens.runners.measures import MeasurementRequest, unpacked
-from matchlens.runners.shards import divide
-from matchlens.runners.stopping import Stop, Stopped
 from matchlens.runners.store import Store
 from matchlens.runners.task import (
     MEANS,
@@ -48,10 +46,17 @@ from matchlens.runners.task import (
     key_of,
     unpacked_means,
 )
+from matchlens.signals import Stop, Stopped
 
 KEPT_PAIRS = 50_000
 """Most pairs whose tokens are kept from the count of their tokens until they are run, about 1 kB a
 pair; those of a larger run are encoded again, shard by shard."""
+LEAST_WORK = 250_000
+"""Tokens times layer passes of a shard: some seconds of a small model's work on a CPU."""
+MOST_SHARDS = 512
+"""Shards of a run, about: a longer run has larger ones, so that files stay few."""
+MOST_PAIRS = 1024
+"""Most pairs of a shard, so that its meters' rows fit into memory."""
 
 
 @runtime_checkable
@@ -93,13 +98,7 @@ class Executor(Protocol):
     """Runs the shards of a task."""
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes of shards as they come, in any order; none is started after a stop.
 
@@ -120,11 +119,6 @@ class ShardedRunner:
             not kept.
         executor: who runs them; this process where None.
         stop: says whether a person wants to stop.
-
-    >>> import matchlens
-    >>> pairs = matchlens.choose(matchlens.demo.load(), queries=1, per_grade=1).pairs
-    >>> ShardedRunner()(matchlens.load("demo"), pairs, {"": []}).scores.values.shape
-    (1, 4)
     """
 
     def __init__(
@@ -181,16 +175,14 @@ class ShardedRunner:
             before = _part_of(progress, 0.0, share)
             means_task = replace(task, kind=MEANS, measures=(), key=key)
             means = ReplacementMeans()
-            for _, outcome in self._outcomes(
-                model, means_task, plan, tokenized, layers, before, gathered
-            ):
+            bound_means = BoundTask(model, means_task, plan)
+            for _, outcome in self._outcomes(bound_means, tokenized, before, gathered):
                 means = means.merge(unpacked_means(outcome))
             # Where memory ran out already, the scores begin with the batches that fitted.
             task = replace(task, means=means, batch_tokens=gathered.budget)
             progress = _part_of(progress, share, 1.0)
-        for numbers, outcome in self._outcomes(
-            model, task, plan, tokenized, plan.passes, progress, gathered
-        ):
+        bound_task = BoundTask(model, task, plan)
+        for numbers, outcome in self._outcomes(bound_task, tokenized, progress, gathered):
             gathered.take(numbers, outcome)
             for place, request in enumerate(asked):
                 start = f"{place}."
@@ -206,37 +198,37 @@ class ShardedRunner:
 
     def _outcomes(
         self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
+        bound: BoundTask,
         tokenized: _Tokenized,
-        passes: int,
         progress: Progress | None,
         gathered: _Gathered,
     ) -> Iterator[tuple[Int[np.ndarray, " pair"], Outcome]]:
         """Every shard's pairs and outcome in the shards' order, in whatever order they came."""
-        stop = self.stop or Stop()
+        stop, key = self.stop or Stop(), bound.task.key
+        passes = bound.plan.passes
+        if bound.task.kind == MEANS:
+            passes = bound.model.family.n_layers
         shards = divide(tokenized.tokens, passes, tokenized.full)
 
         def fitting(number: int, outcome: Outcome) -> Outcome:
-            return checked(outcome, model, task, plan, len(shards[number]))
+            return checked(outcome, bound, len(shards[number]))
 
         def kept(number: int) -> Outcome:
             """Read a finished shard; compute it again if it is missing or damaged."""
             outcome = _read(store, number, fitting)
             if outcome is None:
-                outcome = BoundTask(model, task, plan).run(tokenized.shard(number, shards[number]))
+                outcome = bound.run(tokenized.shard(number, shards[number]))
                 store.write(number, outcome)
             return outcome
 
         with ExitStack() as resources:
             store: Store | _MemoryStore = _MemoryStore()
             if self.folder is not None:
-                store = Store(self.folder / task.key[:32], task.key)
+                store = Store(self.folder / key[:32], key)
             elif not isinstance(self.executor, InProcessExecutor):
                 # Workers finish out of order: what waits for its turn must not fill the memory.
                 folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="matchlens-"))
-                store = Store(Path(folder) / "shards", task.key)
+                store = Store(Path(folder) / "shards", key)
             numbers = range(len(shards))
             finished = {number for number in numbers if _read(store, number, fitting)}
             done = _Done([len(rows) for rows in shards], finished, progress)
@@ -247,9 +239,7 @@ class ShardedRunner:
             )
             merged = 0
             with stop.shielded():
-                for shard, outcome in self.executor.outcomes(
-                    model, task, plan, missing, stop, done.within
-                ):
+                for shard, outcome in self.executor.outcomes(bound, missing, stop, done.within):
                     try:
                         fitting(shard.number, outcome)
                     except ValueError as error:
@@ -262,15 +252,41 @@ class ShardedRunner:
                     gathered.lower(int(outcome["budget"][0]))
                     finished.add(shard.number)
                     done.whole(shard.number)
-                    if stop.asked:
+                    if stop.requested:
                         continue  # what is still in work comes, and is kept
                     while merged in finished:
                         yield shards[merged], kept(merged)
                         merged += 1
-            if stop.asked:
+            if stop.requested:
                 raise Stopped
             for number in range(merged, len(shards)):
                 yield shards[number], kept(number)
+
+
+def divide(
+    tokens: Int[np.ndarray, " pair"], passes: int, full: int = 0
+) -> list[Int[np.ndarray, " _"]]:
+    """The pairs of each shard, longest first, as batches have them, so that little is padded.
+
+    Neither speed nor workers nor the size of a batch move a boundary; the kind of device does.
+
+    Args:
+        full: places of a layer call that keeps the device busy; 0 for a CPU. A shard fills one such
+            call, or more: a GPU idles with the few pairs of a CPU's shard.
+    """
+    target = max(LEAST_WORK, full * passes, int(tokens.sum()) * passes // MOST_SHARDS)
+    shards: list[list[int]] = []
+    weight = 0
+    for pair in np.argsort(-tokens, kind="stable").tolist():
+        # padding counts where a call must hold the shard: the first pair is the longest
+        longest = pair if not full or not shards else shards[-1][0]
+        over = weight + int(tokens[longest]) * passes > target if full else weight >= target
+        if not shards or over or len(shards[-1]) >= MOST_PAIRS:
+            shards.append([])
+            weight, longest = 0, pair
+        shards[-1].append(pair)
+        weight += int(tokens[longest]) * passes
+    return [np.array(shard, dtype=np.int64) for shard in shards]
 
 
 @dataclass(frozen=True)
@@ -340,11 +356,7 @@ def _read(
 
 
 def _part_of(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Progress of a pass that is the part from ``start`` to ``end`` of a run's work.
-
-    >>> _part_of(lambda done, total: print(done, total), 0.5, 1.0)(4, 8)
-    6 8
-    """
+    """Progress of a pass that is the part from ``start`` to ``end`` of a run's work."""
     if progress is None:
         return None
 

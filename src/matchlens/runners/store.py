@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from matchlens.errors import InputError
 from matchlens.files import PART, Folder
 from matchlens.reading import MOST_MANIFEST, UNFINISHED, parsed_json, to_json
 from matchlens.results import differences
-from matchlens.saving import Lock, remedy
+from matchlens.saving import Lock, writing
 
 MAGIC = b"matchlens shard 1\n"
 ABOUT = "about"
@@ -43,15 +43,14 @@ class Store:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = Path(folder), key
 
-    def path(self, number: int) -> Path:
-        """The file of a shard."""
-        return self.folder / f"{number:06d}.shard"
+    def _name(self, number: int) -> str:
+        return f"{self.folder.name}/{number:06d}.shard"
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """The outcome of a shard, None where it is not there."""
         try:
             with Folder.open(self.folder.parent) as parent:
-                raw = parent.read(f"{self.folder.name}/{self.path(number).name}", MOST_SHARD)
+                raw = parent.read(self._name(number), MOST_SHARD)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -76,8 +75,7 @@ class Store:
         content = save({**contiguous, ABOUT: about})
         try:
             with Folder.open(self.folder.parent) as parent:
-                name = f"{self.folder.name}/{self.path(number).name}"
-                parent.write(name, MAGIC + _digest(content) + b"\n" + content)
+                parent.write(self._name(number), MAGIC + _digest(content) + b"\n" + content)
         except OSError as error:
             raise InputError(
                 f"cannot write to {os.path.realpath(self.folder)!r}: {error.strerror or error}; "
@@ -91,26 +89,6 @@ class Store:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
-
-
-def kept_shards(folder: Folder, key: str) -> int:
-    """How many shards of a task lie in a folder."""
-    try:
-        with folder.folder(key) as of_task:
-            return sum(_SHARD.fullmatch(entry.name) is not None for entry in of_task.entries())
-    except OSError:  # it is no folder
-        return 0
-
-
-def clear(folder: Folder, key: str, *, shards: bool) -> None:
-    """Delete the half-written files of a task, and its shards, by their names."""
-    with folder.folder(key) as of_task:
-        for entry in of_task.entries():
-            is_ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
-            if is_ours and not entry.is_dir(follow_symlinks=False):
-                of_task.remove(entry.name)
-    if shards:
-        folder.remove_empty(key)
 
 
 RUN_FILE, SHARDS = "about.json", "shards"
@@ -135,8 +113,13 @@ class Work:
     @property
     def kept(self) -> int:
         """Number of shards that are done."""
-        with_key = (entry for entry in self._shards.entries() if KEY.fullmatch(entry.name))
-        return sum(kept_shards(self._shards, entry.name) for entry in with_key)
+        shards = 0
+        for entry in self._shards.entries():
+            if KEY.fullmatch(entry.name):
+                with suppress(OSError), self._shards.folder(entry.name) as of_task:
+                    names = [each.name for each in of_task.entries()]
+                    shards += sum(_SHARD.fullmatch(name) is not None for name in names)
+        return shards
 
     @classmethod
     def open(cls, out: str | Path, about: Mapping[str, object]) -> Work:
@@ -145,18 +128,15 @@ class Work:
         What a killed run has left half-written is cleared away.
         """
         lock = Lock.take(out, inside=False)
+        leave: Callable[[], object] = lock.leave
         try:
-            with _writing(out):
+            with writing(out):
                 work = cls(lock, lock.work.folder(SHARDS, make=True))
-        except BaseException:
-            lock.leave()
-            raise
-        try:
-            with _writing(out):
+                leave = work.leave
                 work._agree(about, repr(str(out)))
                 work._clear(shards=False)
         except BaseException:
-            work.leave()
+            leave()
             raise
         return work
 
@@ -184,7 +164,16 @@ class Work:
                 self._shards.remove_tree(entry.name)
             elif KEY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):  # what cannot be deleted is left
-                    clear(self._shards, entry.name, shards=shards)
+                    self._clear_task(entry.name, shards)
+
+    def _clear_task(self, key: str, shards: bool) -> None:
+        with self._shards.folder(key) as of_task:
+            for entry in of_task.entries():
+                is_ours = entry.name.startswith(PART) or (shards and _SHARD.fullmatch(entry.name))
+                if is_ours and not entry.is_dir(follow_symlinks=False):
+                    of_task.remove(entry.name)
+        if shards:
+            self._shards.remove_empty(key)
 
     def finish(self) -> None:
         """Delete what the run needed, and unlock the folder."""
@@ -201,13 +190,3 @@ class Work:
             self._lock.work.remove_empty(SHARDS)
         self._lock.leave()
         return kept
-
-
-@contextmanager
-def _writing(out: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"--out {str(out)!r} cannot be written ({error.strerror or error}); {remedy(error)}"
-        ) from None

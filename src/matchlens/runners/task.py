@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +28,16 @@ from matchlens.engine import (
     run_shard,
     term_means,
 )
-from matchlens.errors import InputError, surroundings
+from matchlens.errors import InputError, MatchlensWarning, surroundings
 from matchlens.models.load import Reranker
 from matchlens.models.packed import keep_memory
 from matchlens.models.random_edges import TAKEN
 from matchlens.models.replacements import ReplacementMeans
 from matchlens.parts import PADDING
 from matchlens.plan import Condition, Control, Plan
-from matchlens.runners.measures import Measure, packed, unpacked
-from matchlens.runners.model_spec import ModelSpec
-from matchlens.runners.stopping import Stop
+from matchlens.prompts import Prompt
+from matchlens.runners.measures import Measure, Recording, packed, unpacked
+from matchlens.signals import Stop
 
 FORMAT = 3
 """Of an outcome: 3 has the counts of token rows."""
@@ -99,10 +102,14 @@ class BoundTask:
     def __init__(self, model: Reranker, task: Task, plan: Plan | None = None) -> None:
         self.model, self.task = model, task
         self.plan = plan or plan_of(model, task.conditions)
-        self.recordings = [measure.ready(model) for measure in task.measures]
         # Memory that was short for one shard is short for the next. It is kept no longer than the
         # task: another run of the process begins with the batches that were asked of it.
         self.budget = task.batch_tokens
+
+    @cached_property
+    def recordings(self) -> list[Callable[..., Recording]]:
+        """What makes the meters of a shard."""
+        return [measure.ready(self.model) for measure in self.task.measures]
 
     def run(self, shard: Shard, progress: Progress | None = None) -> dict[str, np.ndarray]:
         """The outcome of a shard; where memory runs out, by smaller batches."""
@@ -148,24 +155,64 @@ class InProcessExecutor:
     """Runs shards in this process, one by one."""
 
     def outcomes(
-        self,
-        model: Reranker,
-        task: Task,
-        plan: Plan,
-        shards: Iterable[Shard],
-        stop: Stop,
-        progress: Progress | None,
+        self, bound: BoundTask, shards: Iterable[Shard], stop: Stop, progress: Progress | None
     ) -> Iterator[tuple[Shard, Outcome]]:
         """The outcomes in the shards' order."""
-        bound: BoundTask | None = None
         for shard in shards:
-            if stop.asked:
+            if stop.requested:
                 return
-            bound = bound or BoundTask(model, task, plan)
             yield shard, bound.run(shard, progress)
 
     def close(self) -> None:
         """Hold nothing that must be released."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a worker needs to load a model."""
+
+    name: str
+    sha256: str
+    revision: str | None = None
+    prompt: Prompt | None = None
+    dtype: str = "float32"
+    max_length: int | None = None
+    device: str | None = None
+    negate: bool = False
+    label: int | None = None
+
+    def to_json(self) -> str:
+        """The spec as a text: what a worker is sent."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, text: str) -> ModelSpec:
+        """The spec that :meth:`to_json` wrote."""
+        spec = cls(**json.loads(text))
+        prompt: Any = spec.prompt
+        return spec if prompt is None else replace(spec, prompt=Prompt(**prompt))
+
+    def load(self, device: str | None = None) -> Reranker:
+        """Load the model."""
+        from matchlens.models.folder import find
+        from matchlens.models.load import load
+
+        folder = find(self.name, self.revision)
+        if folder.sha256 != self.sha256:
+            raise InputError(
+                f"model {self.name!r}: a worker's files have the SHA-256 {folder.sha256[:12]}..., "
+                f"the driver's {self.sha256[:12]}...; expected the same files on every node"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MatchlensWarning)  # the driver says it
+            return load(
+                folder.asked(self.prompt),
+                device=self.device or device,
+                dtype=self.dtype,
+                max_length=self.max_length,
+                negate=self.negate,
+                label=self.label,
+            )
 
 
 class Worker:
@@ -232,12 +279,13 @@ def unpacked_means(arrays: Mapping[str, np.ndarray]) -> ReplacementMeans:
     return means
 
 
-def checked(outcome: Outcome, model: Reranker, task: Task, plan: Plan, pairs: int) -> Outcome:
+def checked(outcome: Outcome, bound: BoundTask, pairs: int) -> Outcome:
     """An outcome whose arrays have the names, types and shapes of the task.
 
     Raises:
         ValueError: if an array is missing, is not expected, or has another type or shape.
     """
+    model, task, plan = bound.model, bound.task, bound.plan
     layers = model.family.n_layers
     wanted: dict[str, tuple[str, tuple[int, ...] | None]] = {"budget": ("i8", (1,))}
     if task.kind == SCORES:
@@ -276,11 +324,7 @@ def checked(outcome: Outcome, model: Reranker, task: Task, plan: Plan, pairs: in
 
 
 def to_bytes(outcome: Outcome) -> bytes:
-    """An outcome as a worker sends it: safetensors, in which there is nothing but arrays.
-
-    >>> from_bytes(to_bytes({"tokens": np.array([3, 4])}))["tokens"].tolist()
-    [3, 4]
-    """
+    """An outcome as a worker sends it: safetensors, in which there is nothing but arrays."""
     return save({name: np.ascontiguousarray(array) for name, array in outcome.items()})
 
 
@@ -305,11 +349,7 @@ def answered(work: Callable[[], bytes]) -> bytes:
 
 
 def from_bytes(content: object) -> dict[str, np.ndarray]:
-    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused.
-
-    Raises:
-        RuntimeError: with a worker's traceback, where the program itself is at fault.
-    """
+    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused."""
     try:
         if not isinstance(content, bytes):
             raise ValueError(f"{type(content).__name__} instead of bytes")

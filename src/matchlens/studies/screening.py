@@ -22,7 +22,7 @@ from matchlens.meters.arrays import PairArray
 from matchlens.parts import NAMED, AnyPart
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
 from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
-from matchlens.ranking.intervals import bootstrap_t
+from matchlens.ranking.significance import bootstrap_t
 from matchlens.results import Result
 from matchlens.studies.common import Execution, half, ranked, relevant_grade, tolerance
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run
