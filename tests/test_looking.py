@@ -16,7 +16,8 @@ from matchlens.batching import encode, spans
 from matchlens.corpora import Pair, PairSet
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
-from matchlens.report.looking import looking_text, plain
+from matchlens.report.texts import plain
+from matchlens.report.views.looking import looking_text
 from matchlens.runners import ShardedRunner, run
 from matchlens.studies.looking import candidates_to_run, drawn, pick
 from test_cli import call, files_of, write_collection

@@ -25,9 +25,9 @@ from matchlens.figures.svg import inline
 from matchlens.report import page as page_module
 from matchlens.report.definitions import DEFINITIONS
 from matchlens.report.page import LADDER, NAME, page, write
-from matchlens.report.page.sections.looking import ALPHABET, TOP, _packed
 from matchlens.report.table import tag
 from matchlens.report.texts import embedded, num, prose, shown
+from matchlens.report.views.looking import ALPHABET, TOP, _packed
 from matchlens.results import Result
 
 EXHIBITS = [

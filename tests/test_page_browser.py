@@ -11,7 +11,7 @@ import pytest
 import chromium
 import page_results as given
 from matchlens.report.page import write
-from matchlens.report.page.pair_view import colour
+from matchlens.report.pair_view import colour
 from matchlens.report.texts import num
 
 pytestmark = pytest.mark.skipif(

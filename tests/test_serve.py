@@ -34,7 +34,7 @@ from matchlens.live.microscope import EXAMPLE, Kept, Microscope
 from matchlens.live.server import LivePage
 from matchlens.live.work import MOST_WAITING, Job, Worker
 from matchlens.parts import NAMED, Part
-from matchlens.report.page.pair_view import asset
+from matchlens.report.pair_view import asset
 from matchlens.results import Result
 from matchlens.runners import run
 from matchlens.signals import Cancelled, cancellable, check_cancelled

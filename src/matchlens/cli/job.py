@@ -337,8 +337,8 @@ def executor_of(settings: Placement, spec: ModelSpec) -> Executor | None:
 
 def _printed(result: Result) -> str:
     """The text of a result for this terminal."""
-    from matchlens.report.looking import looking_text
     from matchlens.report.views import ablation, text_of
+    from matchlens.report.views.looking import looking_text
 
     if result.study == "ablation":
         bold = sys.stdout.isatty() and "NO_COLOR" not in os.environ

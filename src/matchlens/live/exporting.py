@@ -12,7 +12,7 @@ from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.live.experiment import LETTERS, Experiment
 from matchlens.report.html import LIVE, asset, environment, source_hash
-from matchlens.report.page.pair_view import colours, steps
+from matchlens.report.pair_view import colours, steps
 from matchlens.report.texts import num, shown
 
 if TYPE_CHECKING:

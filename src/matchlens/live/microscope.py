@@ -36,9 +36,8 @@ from matchlens.parts import NAMED, OwnPart, Part
 from matchlens.plan import Condition, bound
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
-from matchlens.report.page.sections.explaining import explained
 from matchlens.report.texts import number, prose
-from matchlens.report.views.explain import completeness_sentence, swap_sentence
+from matchlens.report.views.explain import completeness_sentence, explained, swap_sentence
 from matchlens.results import Result, records
 from matchlens.runners import run
 from matchlens.studies.common import TIE_TOL

@@ -12,9 +12,12 @@ from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError
 from matchlens.figures import Look
 from matchlens.report import html
+from matchlens.report.pair_view import notebook_block
 from matchlens.report.table import Table, columns_of, tag
 from matchlens.report.texts import arrow, subject
 from matchlens.report.views import ablation, compare, files_of, view_of
+from matchlens.report.views.explain import explained
+from matchlens.report.views.looking import looked
 from matchlens.results import Result
 
 __all__ = ["files_of", "model_html", "pairs_html", "result_figure", "result_html", "result_latex"]
@@ -31,10 +34,6 @@ VIEW_HEADS, VIEW_LINKS = 100, 15
 
 def pair_view(result: Result) -> Markup:
     """The pair view of a study of single pairs, with its style and script."""
-    from matchlens.report.page.pair_view import notebook_block
-    from matchlens.report.page.sections.explaining import explained
-    from matchlens.report.page.sections.looking import looked
-
     if result.study == "explain":
         return Markup(notebook_block(explained(result, VIEW_LINKS, alone=True)))  # noqa: S704 - escaped by its template
     return Markup(notebook_block(looked(result, VIEW_HEADS, alone=True)))  # noqa: S704 - the same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
@@ -39,16 +39,6 @@ def tex(plain: object) -> str:
     """
     words = "".join(letter if letter.isprintable() else " " for letter in str(plain))
     return re.sub("|".join(map(re.escape, _TEX)), lambda match: _TEX[match[0]], words)
-
-
-def columns(rows: Iterable[Sequence[str]], text: int = 1) -> list[str]:
-    """Align rows of cells: the first columns, of words, to the left; the others to the right.
-
-    >>> columns([["cut", "diff"], ["Q->D", "-.1"]])
-    ['cut   diff', 'Q->D   -.1']
-    """
-    cells = [list(row) for row in rows]
-    return _aligned(cells, [place < text for place in range(len(cells[0]))])
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import isfinite, isnan
 
 from matchlens.directions import Cut, Direction
-from matchlens.errors import InputError
+from matchlens.errors import InputError, visible
 from matchlens.results import Result
 from matchlens.studies.presets import PRESETS
 
@@ -113,6 +113,16 @@ def shown(text: object, most: int | None = None) -> str:
     if most is not None and len(whole) > most:
         whole = whole[: most - 1] + "…"
     return "".join(map(_visible, whole))
+
+
+def plain(text: object, most: int = 300) -> str:
+    """A text fit for a terminal's line: no control characters, no marks of direction, not long.
+
+    >>> plain("a\\n b\\x1b[31m" + chr(0x202E))
+    'a b\\ufffd[31m\\ufffd'
+    """
+    line = visible(" ".join(str(text)[: 4 * most].split()))
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _visible(sign: str) -> str:

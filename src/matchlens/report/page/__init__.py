@@ -15,11 +15,11 @@ from matchlens.errors import InputError
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.html import asset, environment, source_hash
 from matchlens.report.page.overview import opening, provenance
-from matchlens.report.page.sections.explaining import explaining
-from matchlens.report.page.sections.looking import looking
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.texts import embedded
 from matchlens.report.views import VIEWS
+from matchlens.report.views.explain import explaining
+from matchlens.report.views.looking import looking
 from matchlens.results import Result
 from matchlens.saving import put
 

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from matchlens import figures
 from matchlens.figures import Drawing
 from matchlens.report.exhibits import Exhibit
-from matchlens.report.looking import looking_text
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Table
 from matchlens.report.views import (
@@ -20,8 +19,8 @@ from matchlens.report.views import (
     compare,
     controls,
     explain,
+    looking,
     matching,
-    paper,
     screen,
     study,
     sweep,
@@ -76,11 +75,11 @@ VIEWS: Mapping[str, View] = MappingProxyType(
     {
         "wexir25": View(
             "Table 1 beside the paper's",
-            paper.table,
-            paper.text,
-            exhibits=paper.exhibits,
+            study.paper_table,
+            study.paper_text,
+            exhibits=study.paper_exhibits,
             printed="comparison.txt",
-            latex=("comparison.tex", paper.latex),
+            latex=("comparison.tex", study.paper_latex),
         ),
         "ablation": View(
             "Table 1: attention cut in each direction",
@@ -155,7 +154,9 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             drawn=lambda result: islice(explain.explain_figures(result), 1),
             files=explain.page_and_cuts,
         ),
-        "looking": View("Pairs to look into", study.looks, looking_text, printed="looking.txt"),
+        "looking": View(
+            "Pairs to look into", looking.looks_table, looking.looking_text, printed="looking.txt"
+        ),
         "comparison": View(
             "Results folders side by side",
             compare.main,

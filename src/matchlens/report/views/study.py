@@ -1,14 +1,18 @@
-"""A whole study: the claims, what they say together, and the tables of no study of their own."""
+"""A whole study: its claims and what they say together; Table 1 beside that of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from matchlens.report.exhibits import Exhibit, notes_of, words
+from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Column, Table, columns_of
-from matchlens.report.texts import model_name, number
+from matchlens.report.texts import counted, model_name, number
 from matchlens.results import Result, records
+
+RANKINGS = {"": "original", "random": "random ranking"}
 
 
 def first_table(result: Result) -> Table:
@@ -20,9 +24,9 @@ def first_table(result: Result) -> Table:
     for key in map(str, table.columns):
         numbers = [row[key] for row in rows if row[key] is not None]
         truth = bool(numbers) and all(isinstance(value, bool) for value in numbers)
-        words = any(isinstance(value, str | bool) for value in numbers)
+        texts = any(isinstance(value, str | bool) for value in numbers)
         whole = all(isinstance(value, int) for value in numbers)
-        kind = "flag" if truth else "text" if words else "number"
+        kind = "flag" if truth else "text" if texts else "number"
         columns.append(Column(key, key, 0 if whole else 3, kind))
     return Table(name, f"Table {name}", tuple(columns), tuple(rows))
 
@@ -74,11 +78,73 @@ def latex(result: Result) -> str:
     return claims(result).pick("claim", "verdict", "value", "ci").latex()
 
 
-def looks(result: Result) -> Table:
-    """Lay out the pairs to look into."""
+def paper_table(result: Result) -> Table:
+    """Lay out the paper's cells and ours."""
     rows = [
-        {**row, "place": f"{float(str(row['rank'])):g} of {row['candidates']}"}
-        for row in records(result.to_frame("looks"))
+        row | {"cut": RANKINGS.get(str(row["cut"]), row["cut"]), "ours*": bool(row["star"])}
+        for row in records(result.to_frame("comparison"))
     ]
-    columns = columns_of("look qid docid why grade score place", docid="passage", place="rank")
-    return Table("looks", "Pairs to look into", columns, tuple(rows))
+    columns = columns_of(
+        "cut=reads paper ours:2 +difference:2 drop_paper:2 drop_ours:2 star_agrees",
+        drop_paper="lost, paper", drop_ours="lost, ours", star_agrees="stars agree",
+    )  # fmt: skip
+    tested = [row for row in rows if row["star_agrees"] is not None]
+    agree = sum(bool(row["star_agrees"]) for row in tested)
+    note = (
+        f"{agree} of {len(tested)} stars agree. *: p <= .05, two-tailed unpaired t-test, "
+        "uncorrected, as in the paper. difference: ours minus the nearest number that the "
+        "paper allows. lost: share of the original that a cut costs."
+    )
+    return Table("paper", "Table 1 beside the paper's", columns, tuple(rows), (note,))
+
+
+def paper_text(result: Result) -> str:
+    """Print the comparison: first what differs in the setting, then cell by cell."""
+    cells = paper_table(result)
+    lines = [
+        "Table 1 beside that of Vast et al. 2025 (WExIR @ SIGIR 2025).",
+        *(f"Here: {note}." for note in result.notes),
+        "",
+        *cells.text(),
+        "",
+        *cells.notes,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def paper_latex(result: Result) -> str:
+    """Write the comparison in LaTeX (booktabs)."""
+    cells = paper_table(result).pick("cut", "paper", "ours", "difference")
+    return cells.latex(notes=result.notes)
+
+
+def paper_exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
+    """Show the comparison; nothing where it was not asked for."""
+    result, rows = folder.get("wexir25"), folder.rows("wexir25", "comparison")
+    if result is None or not rows:
+        return
+    cells = paper_table(result)
+    inside = sum(row["difference"] == 0 for row in rows)
+    columns = (
+        *(Column(c.key, c.label, c.digits, "cut" if c.key == "cut" else c.kind, c.sign)
+          for c in cells.columns[:-1]),
+        Column("star", "star", kind="flag"),
+        cells.columns[-1],
+    )  # fmt: skip
+    agree = cells.notes[0].partition(" *:")[0]
+    yield Exhibit(
+        "paper",
+        "Beside the paper",
+        "Table 1 of Vast et al. 2025 and of this model, cell by cell",
+        lead=(
+            f"{agree.removesuffix('.')}; {inside} of {counted(len(rows), 'number')} lie where the "
+            "paper has them.",
+            *notes_of(result),
+        ),
+        body=(
+            words("*: p ≤ .05, two-tailed unpaired t-test, uncorrected, as in the paper."),
+            cells.html(),
+        ),
+        tables=(Table("paper", cells.title, columns, tuple(rows)),),
+        result=result,
+    )

@@ -1,4 +1,4 @@
-"""Pairs to look into: tokens shaded by what heads read, and how the score moves under each cut."""
+"""Pairs to look into, as text and side by side: what is read, and what each cut does to a score."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
+import pandas as pd
 
 from matchlens.errors import InputError
 from matchlens.figures.colours import level
 from matchlens.report.exhibits import Exhibit
-from matchlens.report.page.pair_view import (
+from matchlens.report.pair_view import (
     LETTERS,
     PARTS,
     TOKEN,
@@ -21,15 +22,27 @@ from matchlens.report.page.pair_view import (
     blocks,
     clipped,
     head_grid,
-    listed,
+    listed_values,
     render,
     signed,
 )
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import Row, Table, columns_of
-from matchlens.report.texts import arrow, counted, num, number, reads, shown
+from matchlens.report.texts import (
+    arrow,
+    counted,
+    note_lines,
+    num,
+    number,
+    plain,
+    reads,
+    shown,
+    wrapped,
+)
 from matchlens.results import Result, records
 
+MOST = 8
+"""Tokens and cuts that are shown of a direction and of a look, at most."""
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 TOP = 4095
 """Numbers are kept in 12 bits, two signs each, by their square root, so that small ones last."""
@@ -44,6 +57,104 @@ class View:
     key: str
     label: str
     heads: tuple[tuple[int, int], ...]
+
+
+def looking_text(result: Result, looks: Sequence[int] | None = None) -> str:
+    """The list of pairs, and a view of some of them.
+
+    Args:
+        result: what :func:`matchlens.look` returned.
+        looks: which are viewed; all where None.
+    """
+    model = result.identity["model"]
+    assert isinstance(model, Mapping)  # noqa: S101
+    lines = [
+        f"Pairs to look into, read by {plain(model['name'], 60)}",
+        "",
+        *looks_table(result).text(),
+    ]
+    received = result.array("received")
+    for row in records(result.to_frame("looks")):
+        if looks is None or row["look"] in looks:
+            lines += ["", *_view(result, row, received)]
+    return "\n".join([*lines, "", *note_lines(result)]).rstrip() + "\n"
+
+
+def looks_table(result: Result) -> Table:
+    """Lay out the pairs to look into."""
+    rows = [
+        {
+            **row,
+            **{key: plain(row[key], 40) for key in ("qid", "docid")},
+            "place": f"{number(row['rank']):g} of {row['candidates']}",
+        }
+        for row in records(result.to_frame("looks"))
+    ]
+    columns = columns_of("look qid docid grade score place why", docid="passage", place="rank")
+    return Table("looks", "Pairs to look into", columns, tuple(rows))
+
+
+def _view(result: Result, row: Mapping[str, object], received: np.ndarray) -> list[str]:
+    look = int(str(row["look"]))
+    tokens = result.to_frame("tokens")
+    tokens = pd.DataFrame(tokens[tokens["look"] == look])
+    lines = [f"Look {look}: {row['why']}"]
+    lines += wrapped(f"query {plain(row['qid'], 60)}: {plain(row['query'])}", "  ")
+    lines += wrapped(f"passage {plain(row['docid'], 60)}: {plain(row['passage'])}", "  ")
+    lines += ["", "Read most (share of the reader's attention, mean over all layers and heads)"]
+    mean = received[look].mean((0, 1))  # [reader, place], NaN behind the last token
+    readers = [str(name) for name in listed_values(result.options["readers"])]
+    for reader, part in (("CLS", "Q"), ("CLS", "D"), ("Q", "D"), ("D", "Q")):
+        lines += _most_read(tokens, mean[readers.index(reader)], reader, part)
+    lines += _matching(result, tokens, received[look], readers)
+    return [*lines, "", *_cuts(result, look)]
+
+
+def _most_read(
+    tokens: pd.DataFrame, values: np.ndarray, reader: str, part: str, named: str = ""
+) -> list[str]:
+    in_part = pd.DataFrame(tokens[tokens["part"] == part])
+    places = in_part["place"].to_numpy()
+    shares = values[places]
+    words = dict(zip(places.tolist(), in_part["token"], strict=True))
+    order = np.argsort(-shares, kind="stable")[:MOST]
+    listed = [f"{plain(words[int(places[at])], 20)} {shares[at]:.3f}" for at in order]
+    total = f"{named or f'{reader}->{part}'} ({shares.sum():.2f}): "
+    return wrapped(total + ", ".join(listed), "    ", "  ")
+
+
+def _matching(
+    result: Result, tokens: pd.DataFrame, received: np.ndarray, readers: list[str]
+) -> list[str]:
+    """What the first matching heads read, where they are known."""
+    rows = [row for row in records(result.to_frame("heads")) if row["directions"]][:3]
+    if not rows:
+        return []
+    lines = ["", "Read most by the matching heads that were found most surely"]
+    for row in rows:
+        for direction in str(row["directions"]).split(", "):
+            reader, _, part = direction.partition("->")
+            if reader in readers and part in set(tokens["part"]):
+                head = received[int(str(row["layer"])), int(str(row["head"]))]
+                named = f"{row['layer']}.{row['head']} {direction}, {row['kind']}"
+                lines += _most_read(tokens, head[readers.index(reader)], reader, part, named)
+    return lines
+
+
+def _cuts(result: Result, look: int) -> list[str]:
+    table = result.to_frame("cuts")
+    table = pd.DataFrame(table[table["look"] == look])
+    if table.empty:
+        return ["Score under cuts: none is known of this pair"]
+    table["change"] = table["score"] - table["score_original"]
+    order = np.argsort(-table["change"].abs().to_numpy(), kind="stable")[:MOST]
+    rows = [
+        {**row, "rank": f"{number(row['rank']):g}", "was": f"{number(row['rank_original']):g}"}
+        for row in records(pd.DataFrame(table.iloc[order]))
+    ]
+    title = f"Score under cuts (the {len(rows)} largest changes of {len(table)}; logits)"
+    columns = columns_of("cut score change rank was", change="change")
+    return [title, *Table("cuts", title, columns, tuple(rows)).text()]
 
 
 def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
@@ -89,7 +200,7 @@ def looked(result: Result, heads: int | None = None, *, alone: bool = False) -> 
     received = _received(result)
     views = [] if received is None else _views(result, received, heads)
     first = MATCHING if any(view.key == MATCHING for view in views) else ALL
-    readers = [str(name) for name in listed(result.options.get("readers"))] or list(READERS)
+    readers = [str(name) for name in listed_values(result.options.get("readers"))] or list(READERS)
     order = sorted(range(len(readers)), key=lambda place: readers[place] != "Q")
     by_query: dict[object, list[int]] = {}
     for place, look in enumerate(looks):

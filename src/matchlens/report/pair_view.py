@@ -91,7 +91,7 @@ def blocks(words: Sequence[Word]) -> list[dict[str, object]]:
     return groups
 
 
-def listed(value: object) -> list[object]:
+def listed_values(value: object) -> list[object]:
     """A list that a results folder may hold, empty where it is none."""
     return list(value) if isinstance(value, list | tuple) else []
 

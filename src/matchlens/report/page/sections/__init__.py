@@ -1,1 +1,0 @@
-"""The page's sections: each reads its tables and makes exhibits."""
