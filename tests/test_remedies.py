@@ -1706,7 +1706,7 @@ def files_of(w: World, given: tuple) -> str:
 
 COMMANDS = [
     C(
-        "studies/specs/ablation.py:Ablation.check",
+        "studies/registry.py:_Ablation.check",
         "",
         ABLATION,
         {"--cut": ""},
@@ -1901,35 +1901,35 @@ COMMANDS = [
         listed,
     ),
     C(
-        "studies/specs/screen.py:Screen.check",
+        "studies/registry.py:_Screen.check",
         "",
         lambda w, v: cli("screen")(w, {"--dry-run": True, **v}),
         {"--others": 0},
         lambda m: [{"--others": one} for one in least(m)],
     ),
     C(
-        "studies/specs/sweep.py:Sweep.check",
+        "studies/registry.py:_Sweep.check",
         "--screen is",
         lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, **v[1]}),
         ("only", {"--screen": 2}),
         [("heads", {"--screen": 2, "--direction": "Q->D"}), ("only", {})],
     ),
     C(
-        "studies/specs/sweep.py:Sweep.check",
+        "studies/registry.py:_Sweep.check",
         "go together",
         lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, **v[1]}),
         ("only", {"--set": "a=0.1"}),
         [("head-sets", {"--set": "a=0.1"}), ("only", {})],
     ),
     C(
-        "studies/specs/sweep.py:_sets",
+        "studies/registry.py:SweepSettings.heads",
         "expected NAME=HEADS",
         cli("sweep", "head-sets", **{"--dry-run": True}),
         {"--set": "0.1"},
         lambda m: [{"--set": example(m)[0].replace("8.1,4.9", "2.1,1.3")}],
     ),
     C(
-        "studies/specs/sweep.py:_sets",
+        "studies/registry.py:SweepSettings.heads",
         "given twice",
         cli("sweep", "head-sets", **{"--dry-run": True}),
         {"--set": ["a=0.1", "a=0.2"]},

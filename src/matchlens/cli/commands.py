@@ -23,8 +23,7 @@ from matchlens.cli import (
 )
 from matchlens.options import Cuts, Out, Queries, Quiet, Seed
 from matchlens.settings import PANELS, RUNNING, Settings, options_of, settings
-from matchlens.studies.registry import STUDIES
-from matchlens.studies.specs.ablation import AblationSettings
+from matchlens.studies.registry import STUDIES, AblationSettings
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
 

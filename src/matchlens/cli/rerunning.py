@@ -153,7 +153,7 @@ def _allow(folder: Path, commands: Sequence[Recorded], yes: bool) -> None:
 def typed(command: Recorded) -> str:
     """A command as a person would type it; what cannot be printed is written as an escape.
 
-    >>> from matchlens.studies.specs.sweep import SweepSettings
+    >>> from matchlens.studies.registry import SweepSettings
     >>> odd = SweepSettings(kind="only", measure=["a" + chr(10) + chr(27)])
     >>> typed(Recorded("sweep", odd, {}))
     "matchlens sweep '--measure=a\\\\n\\\\x1b' -- only"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,17 +43,14 @@ figure between the two."""
 def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSet) -> str:
     """Layer passes with and without sharing, operations, time and memory, in words."""
     work = Work.of(conditions, folder, pairs)
-    shared = work.passes / work.unshared
-    return "\n".join(
-        [
-            f"{work.conditions} conditions (the untouched model among them), "
-            f"{work.pairs} pairs, about {work.tokens:.0f} tokens a pair",
-            f"layer passes a pair: {work.passes} ({work.unshared} without sharing: "
-            f"{shared:.0%} of the work is left)",
-            f"operations: about {work.operations / 1e12:.1f} TFLOP",
-            f"time: about {in_words(work.operations / rate())} on this CPU (a rough estimate)",
-            f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs",
-        ]
+    return (
+        f"{work.conditions} conditions (the untouched model among them), "
+        f"{work.pairs} pairs, about {work.tokens:.0f} tokens a pair\n"
+        f"layer passes a pair: {work.passes} ({work.unshared} without sharing: "
+        f"{work.passes / work.unshared:.0%} of the work is left)\n"
+        f"operations: about {work.operations / 1e12:.1f} TFLOP\n"
+        f"time: about {in_words(work.operations / rate())} on this CPU (a rough estimate)\n"
+        f"memory: about {memory(folder):.1f} GiB, whatever the number of pairs"
     )
 
 
@@ -107,43 +105,36 @@ def memory(folder: ModelFolder) -> float:
 
 def meters_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet) -> str:
     """What an attention study costs: the untouched pass, and what its meters add."""
-    return "\n".join(
-        [
-            *_untouched_lines(names, folder, pairs, "on disk"),
-            "then each matching head and 100 random sets of heads are cut (see sweep heads)",
-        ]
+    return (
+        f"{_untouched_cost(names, folder, pairs, 'on disk')}\n"
+        "then each matching head and 100 random sets of heads are cut (see sweep heads)"
     )
 
 
 def circuits_cost(
-    folder: ModelFolder, pairs: PairSet, few: PairSet, *, same_token: bool, heads: int
+    folder: ModelFolder, pairs: PairSet, few: PairSet, same_token: bool, heads: int
 ) -> str:
     """What a circuits study costs: the untouched pass, the hypothesis' pass, the vocabulary."""
     names = ("mass", "same_token") if same_token else ("mass",)
     tokens = _size(folder, "vocab_size")
     operations = vocabulary_operations(folder, heads) / 1e12
-    return "\n".join(
-        [
-            *_untouched_lines(names, folder, pairs, "on disk while it runs"),
-            "mean states: a mean over each pair's tokens and layer in the same pass",
-            f"hypothesis: a second pass over {len(few.pairs)} pairs of the other half",
-            f"vocabulary: {tokens} x {tokens} logits for {heads} heads, {operations:.1f} TFLOP in "
-            "float64",
-        ]
+    return (
+        f"{_untouched_cost(names, folder, pairs, 'on disk while it runs')}\n"
+        "mean states: a mean over each pair's tokens and layer in the same pass\n"
+        f"hypothesis: a second pass over {len(few.pairs)} pairs of the other half\n"
+        f"vocabulary: {tokens} x {tokens} logits for {heads} heads, {operations:.1f} TFLOP in "
+        "float64"
     )
 
 
-def _untouched_lines(
-    names: Sequence[str], folder: ModelFolder, pairs: PairSet, where: str
-) -> list[str]:
-    size = _meter_bytes(folder, pairs) / 2**20
+def _untouched_cost(names: Sequence[str], folder: ModelFolder, pairs: PairSet, where: str) -> str:
+    size = _meter_mebibytes(folder, pairs)
     lines = [f"{name}: {METER_COSTS[name]}; {size:.1f} MiB {where}" for name in names]
-    return [cost({"": []}, folder, pairs), *lines]
+    return "\n".join([cost({"": []}, folder, pairs), *lines])
 
 
-def _meter_bytes(folder: ModelFolder, pairs: PairSet) -> int:
-    layers, heads = folder.shape
-    return len(pairs.pairs) * layers * heads * 25 * 4
+def _meter_mebibytes(folder: ModelFolder, pairs: PairSet) -> float:
+    return len(pairs.pairs) * math.prod(folder.shape) * 25 * 4 / 2**20
 
 
 def vocabulary_operations(folder: ModelFolder, heads: int) -> float:
@@ -249,16 +240,14 @@ class WholeWork:
         ]
         total = sum(stage.operations for stage in stages)
         meters = len(preset_of(self.preset).meters) if "attention" in self.names else 1
-        disk = _meter_bytes(self.folder, self.pairs) * meters / 2**20
-        return "\n".join(
-            [
-                *lines,
-                f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
-                "(a rough estimate)",
-                f"memory: about {memory(self.folder):.1f} GiB, whatever the number of pairs; "
-                f"{disk:.0f} MiB of meters on disk",
-            ]
-        )
+        disk = _meter_mebibytes(self.folder, self.pairs) * meters
+        lines += [
+            f"in all: {total / 1e12:.1f} TFLOP, about {in_words(total / rate())} on this CPU "
+            "(a rough estimate)",
+            f"memory: about {memory(self.folder):.1f} GiB, whatever the number of pairs; "
+            f"{disk:.0f} MiB of meters on disk",
+        ]
+        return "\n".join(lines)
 
     def progress_parts(self) -> list[tuple[str, float]]:
         """The parts as the study's progress names them, in order, each with its operations.

@@ -24,6 +24,7 @@ from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import READERS
 from matchlens.parts import Part
 from matchlens.plan import Condition, bound
+from matchlens.reading import MANIFEST, read_back, read_manifest
 from matchlens.results import Result, records
 from matchlens.sets import cut_sets
 from matchlens.studies.attention.contrasts import CLASSES, Classes
@@ -507,6 +508,28 @@ def look(
         arrays={"received": array.path},
         held=folder,
     )
+
+
+def stored_scores(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """The scores of a results folder under the cuts of Table 1 and Figure 1a; its matching heads.
+
+    The folder's identity has been compared. Scores that an earlier ``look`` left are not used: they
+    are of few queries, and the same command would then choose among these.
+    """
+    if out is None or not (out / MANIFEST).exists():
+        return None, None
+    with read_back(out):
+        studies = read_manifest(out)["studies"]
+        cuts: set[str] = set()
+        scored = matching = None
+        for study, main in (("ablation", "table1"), ("sweep-up-to", "points")):
+            if study in studies:
+                result = Result.load(out, study)
+                cuts |= {"", *result.to_frame(main)["cut"]}
+                scored = pd.DataFrame(result.scores[result.scores["cut"].isin(list(cuts))])
+        if "attention" in studies:
+            matching = Result.load(out, "attention").tables.get("matching")
+    return scored, matching
 
 
 def _run(

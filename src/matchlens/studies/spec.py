@@ -7,7 +7,7 @@ wrong option should be refused before that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -48,15 +48,15 @@ class Inputs(Generic[S]):
         return bool(self.settings.easy)
 
     @property
+    def ranking(self) -> dict[str, Any]:
+        """The arguments of studies that take several measures."""
+        return {"measure": self.settings.measures, "rank_easy": self.rank_easy}
+
+    @property
     def common(self) -> dict[str, Any]:
         """The arguments that the functions of all studies take."""
-        settings = self.settings
-        return {
-            "preset": settings.preset,
-            "rel": self.rel,
-            "seed": settings.seed,
-            "batch_tokens": settings.batch_tokens,
-        }
+        own = {name: getattr(self.settings, name) for name in ("preset", "seed", "batch_tokens")}
+        return {**own, "rel": self.rel}
 
 
 class StudySpec(Generic[S]):
@@ -108,7 +108,9 @@ class StudySpec(Generic[S]):
 
     def arguments(self, inputs: Inputs[S]) -> dict[str, Any]:
         """The keywords of the study's function, beside ``runner`` and ``progress``."""
-        return inputs.common
+        most = self.most_pairs(inputs.settings)
+        own = {"most_pairs": most} if isinstance(inputs.settings, MostPairs) else {}
+        return {**inputs.common, **own}
 
     def study(self, settings: S) -> Callable[..., Result]:
         """The study's function; torch is imported here."""
@@ -119,6 +121,11 @@ def imported(place: str) -> Callable[..., Result]:
     """A function by its place, ``module:name``."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
+
+
+def single_cuts(cuts: Iterable[str]) -> dict[str, Condition]:
+    """A condition for each cut, the untouched model first."""
+    return {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}
 
 
 def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = None) -> None:

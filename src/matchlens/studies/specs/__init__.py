@@ -1,1 +1,0 @@
-"""The studies that have a command, a file each."""
