@@ -81,7 +81,7 @@ class Job:
             Interrupted: if a person stopped it.
         """
         from matchlens.runners.store import Work
-        from matchlens.signals import Stop
+        from matchlens.signals import NOTHING_LEFT, Stop
 
         out, work = self.settings.out, None
         if out is not None:
@@ -113,7 +113,7 @@ class Job:
                 f"stopped; {kept} {'shard is' if kept == 1 else 'shards are'} kept in "
                 f"{str(out)!r}: run the same command again to go on"
                 if kept
-                else "stopped before the end; nothing half-written was left"
+                else NOTHING_LEFT
             ) from None
 
     def save(self, result: Result) -> None:
