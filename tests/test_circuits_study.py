@@ -32,7 +32,13 @@ from test_sweeps import rows_by_layer
 Q, D, SEP2 = Part.Q, Part.D, Part.SEP2
 
 
-@pytest.fixture(scope="module", params=["bert", "deberta-v2", "distilbert", "mpnet"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *("bert", "deberta-v2"),
+        *(pytest.param(family, marks=pytest.mark.slow) for family in ("distilbert", "mpnet")),
+    ],
+)
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return matchlens.load(

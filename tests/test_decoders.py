@@ -43,6 +43,8 @@ KINDS = (
     "llama-classifier",
     "modernbert-mean",
 )
+QUICK = ("qwen3", "gemma2", "llama-classifier", "modernbert-mean")
+"""Kinds that the quick tests take: norms of heads, sliding windows, a classifier, a mean."""
 LAYERS, HEADS = 2, 4
 
 
@@ -69,7 +71,10 @@ def prompt_of(kind: str) -> Prompt | None:
     return tiny_decoders.PROMPTS[name] if given else None
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in KINDS],
+)
 def kind(request) -> str:
     return request.param
 
