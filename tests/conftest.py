@@ -79,6 +79,14 @@ def tiny32(tiny_folder):
     return matchlens.load(tiny_folder, device="cpu")
 
 
+@pytest.fixture
+def svg_alone(monkeypatch):
+    """Figures are saved as SVG alone: PDF and PNG take most of the time of saving many."""
+    from matchlens.figures import files
+
+    monkeypatch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
+
+
 @pytest.fixture(scope="session")
 def tiny_pairs():
     """Pairs of quite different lengths, so that batches are padded."""

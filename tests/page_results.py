@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -113,10 +115,16 @@ def frame(folder: Path, study: str, table: str) -> pd.DataFrame:
 
 @cache
 def made(where: Path) -> Path:
-    """The folder, written once a run of the tests.
+    """The folder, written once a run of the tests, whatever the number of its processes.
 
     Args:
-        where: the run's folder for temporary files.
+        where: the folder for temporary files of this process.
     """
-    (where / "page-model").mkdir()
-    return write(where / "page-results", where / "page-model")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        where = where.parent  # of all processes
+    with (where / "page-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (where / "page-results").exists():
+            (where / "page-model").mkdir()
+            write(where / "page-half", where / "page-model").rename(where / "page-results")
+    return where / "page-results"

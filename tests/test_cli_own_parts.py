@@ -57,6 +57,7 @@ def good(*words: object) -> str:
     return done.out
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_screen_and_its_page_show_the_gates_of_fields(words, tmp_path):
     out = tmp_path / "out"
     printed = good("screen", *words, "--fields", "title,body", "--others", "4", "--out", out)
@@ -69,6 +70,7 @@ def test_screen_and_its_page_show_the_gates_of_fields(words, tmp_path):
     assert matchlens.Result.load(out, "screen").axes("slopes")["row"][-2:] == ["BODY", "TITLE"]
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_explain_takes_parts_by_the_passages_numbers(words, tmp_path):
     spans = {"0": [[0, 3]], "1": [[0, 4]]}
     parts = {"START": {"of": "D", "spans": spans}, "CAT": {"of": "Q", "spans": {"query": [[2, 5]]}}}

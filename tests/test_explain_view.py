@@ -223,6 +223,7 @@ def model(tiny_folder) -> list[object]:
 TWO = ["--passage", "the cat sat", "--passage", "rain"]
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_the_command_prints_and_saves(model, tmp_path):
     words = [*model, "--query", "a cat", *TWO, "--points", "2"]
     done = call("explain", *words, "--out", tmp_path / "out")
@@ -240,6 +241,7 @@ def test_the_command_prints_and_saves(model, tmp_path):
     assert command["line"].startswith("matchlens explain ")
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_a_folder_of_an_explanation_alone_has_a_report_and_can_be_made_again(model, tmp_path):
     words = [*model, "--query", "a cat", *TWO, "--points", "2", "--no-swap"]
     assert call("explain", *words, "--out", tmp_path / "out").status == 0

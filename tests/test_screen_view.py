@@ -55,6 +55,7 @@ def test_the_first_sentence_names_the_largest_changes(result):
     assert words in screen_text(result)
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_files_figures_and_the_section_of_the_page(result, tmp_path):
     files = files_of(result)
     assert {"screen/screen.txt", "screen/gates.tex", "screen/figures/Q-D.svg"} < set(files)
