@@ -11,6 +11,10 @@ LOWEST_TESTS ?= tests/test_engine.py tests/test_decoders.py tests/test_deberta.p
 	tests/test_ranking_measures.py tests/test_ranking_significance.py \
 	tests/test_corpora_irds.py tests/test_cli.py tests/test_package.py
 
+# Compiled files are kept, whatever the environment says: each test process would compile all source
+# again, with its checks of types.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all test-lowest lint bench bench-full bench-gpu docs docs-test examples pictures release
 .PHONY: golden fuzz audit kill-test ray-test big-test clean
 
@@ -20,7 +24,7 @@ demo: $(READY)
 
 # Minutes; test-all adds the tests that take long (random models, kills, every setting of a family).
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m 'not slow'
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

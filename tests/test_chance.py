@@ -31,7 +31,9 @@ def test_controls_equal_the_slow_reference(tiny, tiny_pairs, kind, text):
         np.testing.assert_allclose(out.taken[0], [taken for _, taken in slow], atol=1e-9)
 
 
-@pytest.mark.parametrize("family", ["albert", "deberta-v2", "mpnet"])
+@pytest.mark.parametrize("family", [
+    "deberta-v2", *(pytest.param(one, marks=pytest.mark.slow) for one in ("albert", "mpnet")),
+])  # fmt: skip
 @pytest.mark.parametrize("kind", ["edges", "mass", "rows"])
 def test_controls_know_what_a_family_adds_to_the_logits(family, kind, tiny_pairs, tmp_path):
     folder = tiny_models.save(tmp_path, family, layers=2, heads=2)
