@@ -71,10 +71,10 @@ def prompt_of(kind: str) -> Prompt | None:
     return tiny_decoders.PROMPTS[name] if given else None
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in KINDS],
-)
+MARKED = [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in KINDS]
+
+
+@pytest.fixture(scope="module", params=MARKED)
 def kind(request) -> str:
     return request.param
 

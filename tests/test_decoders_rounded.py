@@ -8,10 +8,10 @@ import torch
 
 import matchlens
 from matchlens import InputError
-from test_decoders import KINDS, library_scores, prompt_of, saved, scores, some_pairs
+from test_decoders import MARKED, library_scores, prompt_of, saved, scores, some_pairs
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKED)
 def test_scores_in_float32_and_bfloat16(kind, tmp_path):
     """The library as it is, roundings and all."""
     folder, pairs = saved(kind, tmp_path), some_pairs(kind)
@@ -25,7 +25,7 @@ def test_scores_in_float32_and_bfloat16(kind, tmp_path):
     assert all(np.isfinite(values).all() for values in near.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKED)
 def test_float64_would_be_no_more_exact(kind, tmp_path):
     with pytest.raises(InputError, match=r"--dtype float64: inside .* rounds to float32"):
         matchlens.load(saved(kind, tmp_path), dtype="float64", device="cpu", prompt=prompt_of(kind))

@@ -271,7 +271,7 @@ SABOTEURS: list[tuple[Callable, set[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("sabotage", "caught", "says"), SABOTEURS, ids=[one[0].__name__ for one in SABOTEURS]
 )
@@ -288,7 +288,7 @@ def test_a_saboteur_is_caught(sabotage, caught, says, dtype, folder, monkeypatch
     assert caught <= wrong, wrong
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("sabotage", "caught"),
     [

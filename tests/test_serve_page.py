@@ -145,6 +145,7 @@ def test_ranks_are_those_of_the_scores_and_stand_in_their_order(browser):
     browser.until(FOLLOWED)
 
 
+@pytest.mark.slow
 def test_a_drag_paints_many_cells(browser):
     centre = (
         "const box = document.querySelector(arguments[0]).getBoundingClientRect();"
@@ -245,6 +246,7 @@ def test_why_and_the_smallest_swap(browser, tiny32):
     browser.until(FOLLOWED)
 
 
+@pytest.mark.slow
 def test_links_between_words_are_drawn_and_stay_when_the_view_is_renewed(browser):
     press(browser, "#view tr[data-unit='Q->D'] .unit")
     assert browser.run("return document.querySelectorAll('#view svg.links g').length") > 0
@@ -253,6 +255,7 @@ def test_links_between_words_are_drawn_and_stay_when_the_view_is_renewed(browser
     assert browser.run("return document.querySelectorAll('#view svg.links g').length") > 0
 
 
+@pytest.mark.slow
 def test_a_link_holds_texts_and_cuts(browser, page):
     press(browser, cell("D->Q", 2))
     type_into(browser, "#query", "warm rain")
@@ -295,6 +298,7 @@ def test_a_query_of_the_collection_with_hostile_texts(browser):
     press(browser, "#lines [data-close]")
 
 
+@pytest.mark.slow
 def test_the_page_is_saved_as_one_file(browser, window, downloads):
     press(browser, cell("Q->D", 0))
     browser.until(FOLLOWED)
@@ -322,6 +326,7 @@ def test_the_page_is_saved_as_one_file(browser, window, downloads):
     window.log("browser")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(browser, dark):
     browser.size(390, 844, dark=dark)
@@ -340,6 +345,7 @@ def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(browser, dark):
         browser.size(1280, 900)
 
 
+@pytest.mark.slow
 def test_two_models_are_shown_beside_each_other(window, tiny32, tmp_path):
     other = matchlens.load(tiny_models.save(tmp_path / "other", seed=1, layers=2), device="cpu")
     with matchlens.serve([tiny32, other]) as both:
@@ -363,6 +369,7 @@ def test_two_models_are_shown_beside_each_other(window, tiny32, tmp_path):
         window.open("about:blank")
 
 
+@pytest.mark.slow
 def test_it_works_inside_another_page_as_in_a_notebook(window, page, tmp_path):
     (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><body>{page._repr_html_()}</body>")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
@@ -380,6 +387,7 @@ def test_it_works_inside_another_page_as_in_a_notebook(window, page, tmp_path):
         notebook.shutdown()
 
 
+@pytest.mark.slow
 def test_a_server_that_has_stopped_is_said(window, tiny32):
     page = matchlens.serve(tiny32)
     window.open(page.url)
