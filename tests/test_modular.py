@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -79,9 +80,14 @@ def exact(folder: Path, pairs=PAIRS) -> matchlens.models.load.Reranker:
     return model
 
 
-@pytest.mark.parametrize("prompt", ["", "find: "], ids=["plain", "prompt"])
-@pytest.mark.parametrize("deep", [True, False], ids=["deep", "flat"])
-@pytest.mark.parametrize("pooling", ["cls", "mean", "lasttoken"])
+SHAPES = list(itertools.product(("cls", "mean", "lasttoken"), (True, False), ("", "find: ")))
+QUICK_SHAPES = [("cls", True, ""), ("mean", False, "find: "), ("lasttoken", True, "find: ")]
+
+
+@pytest.mark.parametrize(
+    ("pooling", "deep", "prompt"),
+    [pytest.param(*one, marks=() if one in QUICK_SHAPES else pytest.mark.slow) for one in SHAPES],
+)
 def test_scores_are_predict_s(tmp_path, pooling, deep, prompt):
     about = {"prompts": {"web": prompt}, "default_prompt_name": "web"} if prompt else {}
     modules = head(torch.nn.GELU(), deep=deep)

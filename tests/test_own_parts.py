@@ -47,7 +47,10 @@ def of_one_query(pairs):
     return [pair for pair in pairs if pair.qid == "q0" and len(pair.text) > 30][:2]
 
 
-@pytest.mark.parametrize("how", ["", "~mask", "~mean", "~resample", "~sink"])
+SLOWER = [pytest.param(how, marks=pytest.mark.slow) for how in ("~mean", "~resample")]
+
+
+@pytest.mark.parametrize("how", ["", "~mask", "~sink", *SLOWER])
 def test_cuts_of_own_parts_equal_the_reference(tiny, own_pairs, how):
     few = of_one_query(own_pairs)
     names = [cut + how for cut in CUTS]

@@ -260,7 +260,10 @@ def test_a_page_of_pairs_alone_opens_with_them_and_hides_what_was_not_run(folder
     assert "not judged" not in said
 
 
-@pytest.mark.parametrize("study", ["ablation", "attention", "circuits", "sweep-heads"])
+@pytest.mark.parametrize("study", [
+    "ablation", "sweep-heads",
+    *(pytest.param(study, marks=pytest.mark.slow) for study in ("attention", "circuits")),
+])  # fmt: skip
 def test_what_was_not_run_has_no_section_and_is_listed_at_the_end(folder, tmp_path, study):
     alone = given.without(folder, tmp_path / "alone", study)
     tree = Tree(page(alone))
