@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from matchlens.arguments import check_order
+from matchlens.arguments import check_order, typed
 from matchlens.arguments import shown as shown_value
-from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from . import oddities as rule
