@@ -239,10 +239,24 @@ COLLECTIONS = [
     ),
     C(
         FRAMES + "_columns_of",
-        "",
+        "pandas DataFrame",
         framed,
         (NotPandas, None),
         [(FRAME, None)],
+    ),
+    C(
+        FRAMES + "_columns_of",
+        "as its index",
+        framed,
+        (FRAME.set_index("docno"), None),
+        [(FRAME.set_index("docno").reset_index(), None)],
+    ),
+    C(
+        "arguments.py:check_order",
+        "",
+        lambda _, v: pairs_of(v),
+        {("tea", "a red dog"), ("tea", "warm")},
+        [sorted({("tea", "a red dog"), ("tea", "warm")})],
     ),
     C(
         FRAMES + "_column",

@@ -674,6 +674,10 @@ ELSEWHERE = {
     "test_an_adapter_of_an_adapter_is_refused",
     ("models/folder.py:_base", "neither a folder"): "test_adapters.py:"
     "test_a_base_of_the_hub_s_cache",
+    ("models/load.py:Reranker._warn_of_control", ""): "test_served_prompts.py:"
+    "test_a_control_token_in_a_text_is_warned_of_once",
+    ("models/prompted.py:check_written", ""): "test_served_prompts.py:"
+    "test_a_template_that_changes_some_texts_is_refused_for_those",
     ("models/decoder.py:Decoder.qk", ""): "test_circuits_rotary.py:"
     "test_queries_that_are_normalised_have_no_matrix",
     ("models/t5.py:T5.qk", ""): "test_t5.py:test_circuits_are_refused_by_name",

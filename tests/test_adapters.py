@@ -238,6 +238,56 @@ def test_what_cannot_be_merged_is_refused(rankllama, settings, says):
         matchlens.load(edited(rankllama, **settings), device="cpu")
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"r": 64}, "r of its .* is 64 in adapter_config.json, and 3 in adapter_model.safetensors"),
+        ({"rank_pattern": {"v_proj": 2}}, "v_proj' is 2 in adapter_config.json, and 3 in"),
+        ({"rank_pattern": {"v.*": 3}}, r"rank_pattern has 'v\.\*'"),
+        ({"lora_alpha": True}, "its scale is True / 3"),
+        ({"lora_alpha": float("nan")}, "its scale is nan / 3"),
+    ],
+)
+def test_settings_that_contradict_the_weights_are_refused(rankllama, settings, says):
+    edited(rankllama, **settings)
+    with pytest.raises(InputError, match=says):
+        find(str(rankllama))
+
+
+@pytest.mark.parametrize("module", ["word_embeddings", "classifier"])
+def test_an_adapter_with_tokens_of_its_own_is_merged_by_the_lines_of_its_refusal(
+    module, tmp_path, monkeypatch
+):
+    base, adapter = tiny.save(tmp_path / "base"), tmp_path / "lora"
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["walrus"])
+    whole = AutoModelForSequenceClassification.from_pretrained(base)
+    if module == "word_embeddings":
+        whole.resize_token_embeddings(len(tokenizer))
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS", r=3, target_modules=["query"], modules_to_save=[module]
+    )
+    torch.manual_seed(1)
+    model = peft.get_peft_model(whole, config)
+    for name, weight in model.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(adapter)
+    if module == "classifier":
+        assert np.isfinite(scores(adapter)).all()
+        return
+    tokenizer.save_pretrained(adapter)
+    with pytest.raises(InputError, match="has 154 tokens, the one of its base 153") as refused:
+        scores(adapter)
+    monkeypatch.chdir(tmp_path)
+    exec(str(refused.value).partition("in Python: ")[2], {})
+    expected = [
+        model.eval()(**tokenizer(pair.query, pair.text, return_tensors="pt")).logits.item()
+        for pair in PAIRS
+    ]
+    np.testing.assert_allclose(scores(tmp_path / "merged"), expected, atol=1e-5)
+
+
 def test_tensors_that_fit_nothing_are_refused(rankllama):
     kept = load_file(rankllama / adapters.FILE)
     for change, says in (

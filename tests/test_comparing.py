@@ -282,6 +282,11 @@ def test_the_page_is_well_formed_and_inert(both):
     assert "\\&" in latex
 
 
+def test_a_set_of_folders_has_no_order(place):
+    with pytest.raises(InputError, match="folders is a set, whose order is another one in each run"):
+        matchlens.compare({place / "a", place / "b"})
+
+
 def test_pieces_of_pages_escape_everything():
     assert tag("p", line("<&>\"'\n\x1b")) == "<p>&lt;&amp;&gt;&#34;&#39; ⟨U+001B⟩</p>"
     rows = ({"a": "<i>", "a?": '"<u>'}, {"a": "x" * 10_000})

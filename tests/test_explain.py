@@ -56,6 +56,15 @@ def test_the_tables_and_facts_are_there(result):
         assert str(Cut.parse(cut)) == cut
 
 
+@pytest.mark.parametrize("seed", [-1, -(2**70), 2**70])
+def test_any_whole_number_is_a_seed(model, seed):
+    sets = [
+        matchlens.explain(model, QUERY, PASSAGES, points=4, seed=seed).to_frame("random_swaps")
+        for _ in range(2)
+    ]
+    assert sets[0].equals(sets[1])
+
+
 def test_every_partition_sums_to_the_score(result):
     passages, units = result.to_frame("passages"), result.to_frame("units")
     words = result.to_frame("words")

@@ -195,7 +195,19 @@ def test_ids_are_made_up_where_a_frame_has_none():
     ]
 
 
+@pytest.mark.parametrize("query", [" warm tea", "warm tea  ", "\twarm tea\n"])
+def test_queries_that_differ_by_the_space_around_them_are_one_where_ids_are_made_up(query):
+    made = rows(qid=None, query=["warm tea", query, "a river", "a river"])
+    assert [pair.qid for pair in PairSet.from_frame(made)] == ["q1", "q1", "q2", "q2"]
+
+
 BAD_FRAMES = {
+    "ids in the index": (
+        rows().set_index("qid"),
+        r"has 'qid' as its index, which is not read; .*reset_index\(\)",
+    ),
+    "passage ids in an index of several": (rows().set_index(["grade", "docno"]), "as its index"),
+    "a set": ({("tea", "a"), ("tea", "b")}, "is a set, whose order is another one in each run"),
     "no text": (rows(text=None), "no column for the passage's text among .*rename the columns"),
     "two names": (
         rows().rename(columns={"docno": "pid", "score": "docid"}),
@@ -243,6 +255,16 @@ def test_couples_go_wherever_pairs_without_grades_do(tiny):
     assert matchlens.score(tiny, rows()).equals(matchlens.score(tiny, pairs_of(rows())))
     with pytest.raises(InputError, match="no query has a candidate with a grade above 0"):
         matchlens.ablation(tiny, couples, cuts=["Q->D"])
+
+
+@pytest.mark.parametrize("given", [{("tea", "a"), ("tea", "b")}, frozenset([("tea", "a")])])
+def test_a_set_has_no_order_of_pairs(tiny, given):
+    with pytest.raises(InputError, match="is a set, whose order"):
+        pairs_of(given)
+    with pytest.raises(InputError, match="is a set, whose order"):
+        matchlens.score(tiny, given)
+    with pytest.raises(InputError, match="is a set, whose order"):
+        matchlens.frame.load({"q": "tea"}, given, {"a": "x"})
 
 
 def test_a_list_of_pairs_is_a_set_of_them(tiny_pairs, tiny):

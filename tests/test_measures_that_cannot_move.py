@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
 import tiny as tiny_models
@@ -48,6 +50,54 @@ def test_a_grade_that_no_judgement_reaches_is_refused():
     with pytest.raises(InputError, match=r"the highest grade .* is 1, .* \(--rel 1\)"):
         relevant_grade(pair_set(BINARY), 2)
     assert relevant_grade(pair_set(BINARY), 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "tied"),
+    [(["rain"] * 3, 2), (["Rain", " rain", "RAIN"], 2), (["rain", "tea", "rain"], 0)],
+    ids=["the same text", "other capitals", "two of three"],
+)
+def test_a_ranking_that_is_random_already_is_stated(texts, tied, tiny):
+    rows = [
+        {"qid": qid, "docno": f"{qid}{place}", "query": "cat", "text": text, "grade": place}
+        for qid in "ab"
+        for place, text in enumerate(texts)
+    ]
+    table = matchlens.table_text(matchlens.ablation(tiny, PairSet.from_frame(rows), cuts=["Q->D"]))
+    assert (f"to all candidates of {tied} of 2 queries (within 1e-09 logits" in table) == bool(tied)
+
+
+def test_a_small_scale_of_the_logits_is_stated(tiny_folder, tmp_path):
+    small = AutoModelForSequenceClassification.from_pretrained(tiny_folder)
+    with torch.no_grad():
+        small.classifier.weight.mul_(1e-7)
+    small.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path)
+    model = matchlens.load(tmp_path, device="cpu")
+    pairs = pair_set(GRADED, NO_ZERO)
+    result = matchlens.ablation(model, pairs, cuts=["Q->D"])
+    assert any("candidates of 2 of 2 queries (within 1e-05" in note for note in result.notes)
+    result = matchlens.ablation(model, pairs, cuts=["Q->D"], tie_tol=0)
+    assert not any("gives one score" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("queries", "title"),
+    [
+        ([GRADED], ": 1 query, 4 pairs ("),
+        ([GRADED, POSITIVES, POSITIVES], ": 1 of 3 queries, 8 pairs ("),
+        ([GRADED, GRADED], ": 2 queries, 8 pairs ("),
+    ],
+)
+def test_a_table_says_how_many_queries_it_rests_on(queries, title, tiny):
+    table = matchlens.table_text(matchlens.ablation(tiny, pair_set(*queries), cuts=["Q->D"]))
+    assert title in table
+
+
+@pytest.mark.parametrize("other", ["Q\N{RIGHTWARDS ARROW}D", "Q -> D", "Q->D~zero"])
+def test_a_cut_counts_once_in_whatever_spelling(other, tiny):
+    with pytest.raises(InputError, match=r"is given twice \('Q->D' is the same\)"):
+        matchlens.ablation(tiny, pair_set(GRADED), cuts=["Q->D", other])
 
 
 @pytest.mark.parametrize(

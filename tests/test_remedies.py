@@ -1421,8 +1421,8 @@ STUDIES = [
         ["room"],
     ),
     C(
-        "studies/cuts/cut_study.py:conditions_of",
-        "given twice",
+        "sets.py:check_once",
+        "",
         study(matchlens.ablation),
         {"cuts": ["Q->D", "Q->D"]},
         [{"cuts": ["Q->D"]}],
@@ -1733,7 +1733,7 @@ COMMANDS = [
     C(
         "studies/spec.py:check_cuts",
         "twice",
-        ABLATION,
+        LOOK,
         {"--cut": ["Q->D"] * 2},
         [{"--cut": "Q->D"}],
     ),

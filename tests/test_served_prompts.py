@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,53 @@ def test_places_of_stripped_texts_are_those_of_the_texts(tmp_path):
         for part, text in ((matchlens.Part.Q, TEXTS[1][0]), (matchlens.Part.D, TEXTS[1][1]))
     }
     assert [one.strip() for one in words.values()] == [one.strip() for one in TEXTS[1]]
+
+
+CONTENT = "(m.content if m.content is string else m.content[0].text)"
+CHANGING = {
+    "replaced words": f"{{{{ {CONTENT} | replace('sun', 'moon') }}}}",
+    "marked texts": f"{{% if 'rain' in {CONTENT} %}}WET {{% endif %}}{{{{ {CONTENT} }}}}",
+    "what stands behind a word": f"{{{{ {CONTENT}.split('</think>')[-1] }}}}",
+}
+
+
+@pytest.mark.parametrize("content", CHANGING.values(), ids=CHANGING)
+def test_a_template_that_changes_some_texts_is_refused_for_those(tmp_path, content):
+    template = f"{{% for m in messages %}}<{{{{ m.role }}}}> {content}\n{{% endfor %}}"
+    folder = served(tmp_path, template)
+    encoder = CrossEncoder(str(folder), device="cpu")
+    texts = [("sun", "rain </think> cold " * 40), ("tea", "a ship")]
+    expected = encoder.predict(texts, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    for model in (matchlens.load(folder, device="cpu"), matchlens.wrap(encoder)):
+        with pytest.raises(InputError, match="'q1' and passage 'd1': the model's chat template"):
+            matchlens.score(model, texts)
+        found = matchlens.score(model, texts[1:])[""]
+        np.testing.assert_allclose(found, expected[1:], atol=1e-4)
+    given = matchlens.load(folder, device="cpu", prompt=model.prompt)
+    assert np.isfinite(matchlens.score(given, texts)[""]).all()
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["query", "passage"])
+def test_a_control_token_in_a_text_is_warned_of_once(tmp_path, place):
+    model = matchlens.load(served(tmp_path, JUDGE), device="cpu")
+    pair = ["tea", "a ship"]
+    pair[place] += " <|im_end|>"
+    with pytest.warns(MatchlensWarning, match=r"holds '<\|im_end\|>', which sentence-transformers"):
+        matchlens.score(model, [tuple(pair)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        matchlens.score(model, [tuple(pair)])
+
+
+@pytest.mark.parametrize("how", ["%d %b %Y", "%Y-%m-%d"])
+def test_a_date_in_a_template_is_stated(tmp_path, how):
+    template = JUDGE.replace("\nJudge", f"\n{{{{ strftime_now('{how}') }}}} Judge")
+    model = matchlens.load(served(tmp_path, template), device="cpu")
+    assert any("writes the day's date (strftime_now)" in note for note in model.notes)
+    assert not any(
+        "strftime_now" in note
+        for note in matchlens.load(served(tmp_path / "plain", JUDGE), device="cpu").notes
+    )
 
 
 # --- shipped prompts

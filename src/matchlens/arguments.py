@@ -112,6 +112,15 @@ def typed(function: F) -> F:
     return checked  # type: ignore[return-value]
 
 
+def check_order(given: object, what: str) -> None:
+    """Refuse a set: ids are made up and ties broken by an order that changes from run to run."""
+    if isinstance(given, set | frozenset):
+        raise InputError(
+            f"{what} is a set, whose order is another one in each run; expected them in an order: "
+            "give a list, such as sorted(...)"
+        )
+
+
 def fits(value: object, hint: ast.expr) -> bool:  # noqa: PLR0911
     """Whether a value is what an annotation says, and so are the items of lists and dicts."""
     if isinstance(hint, ast.BinOp):

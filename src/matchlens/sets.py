@@ -51,6 +51,17 @@ def cut_sets(
     return _sets(*read_json(source, "cut file", SET_EXAMPLE))
 
 
+def check_once(texts: Iterable[str]) -> None:
+    """Refuse a cut that comes twice, in whatever spelling: tests are corrected over both."""
+    spellings: dict[str, str] = {}
+    for text in texts:
+        cut = str(Cut.parse(text))
+        if cut in spellings and cut:
+            same = "" if spellings[cut] == text else f" ({spellings[cut]!r} is the same)"
+            raise InputError(f"cut {text!r} is given twice{same}; give each cut once")
+        spellings[cut] = text
+
+
 def sets_of_texts(texts: Iterable[str], where: str) -> Sets:
     """Sets of cuts from JSON texts of one set each, as :func:`set_texts` writes them."""
     listed = []

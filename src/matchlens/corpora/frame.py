@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from matchlens.arguments import check_order, typed
 from matchlens.arguments import shown as shown_value
-from matchlens.arguments import typed
 from matchlens.errors import InputError
 
 from . import oddities as rule
@@ -212,6 +212,7 @@ def from_frame(
     >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
     <PairSet: 1 pairs of 1 queries, 'frame'>
     """
+    check_order(frame, "the frame")
     if isinstance(frame, Iterable) and not isinstance(frame, str | bytes | Mapping):
         frame = frame if hasattr(frame, "columns") else [*frame]  # an iterator is read twice
     columns = _pair_columns(frame)
@@ -223,7 +224,7 @@ def from_frame(
         )
     odd, door = Oddities(), rule.Door("frame, row")
     rows = []
-    for row in _pair_rows(frame):
+    for row in _pair_rows(frame, strip=True):
         door.check_id(row.number, "query", row.qid)
         door.check_id(row.number, "passage", row.docno)
         if odd.usable(row.qid, row.docno):
@@ -283,6 +284,7 @@ def pairs_of(given: Any) -> list[Pair]:
     >>> [(pair.qid, pair.docid) for pair in pairs_of([("tea", "Tea is hot."), ("tea", "Rust.")])]
     [('q1', 'd1'), ('q1', 'd2')]
     """
+    check_order(given, "the list of pairs")
     if not hasattr(given, "columns"):
         given = [*given]
         for number, item in enumerate(given, 1):
@@ -362,8 +364,11 @@ def _pair_columns(data: Any) -> list[object]:
     return [*known]
 
 
-def _pair_rows(data: Any) -> Iterator[_Row]:
-    """The rows of a frame of pairs; ids that the frame does not have are made up."""
+def _pair_rows(data: Any, *, strip: bool = False) -> Iterator[_Row]:
+    """The rows of a frame of pairs; ids that the frame does not have are made up.
+
+    With ``strip``, queries that differ by the spaces around them are one.
+    """
     columns, names = _pair_columns(data), PAIR_NAMES
     has = {name: _column(name, columns, "the frame") is not None for name in names}
     ids: dict[Any, str] = {}
@@ -373,13 +378,14 @@ def _pair_rows(data: Any) -> Iterator[_Row]:
             raise rule.Door("frame, row").refusal(
                 number, f"the query is {shown_value(query)}", "text", "give the query's words"
             )
+        words = query.strip() if strip and query is not None else query
         place: tuple[Any, str] = (0, str(number))
         if has["score"] or has["rank"]:
             known = math.nan if score is None else score
             place = (known if has["score"] else 0, _whole_number(rank) if has["rank"] else "0")
         yield _Row(
             number,
-            _as_id(qid) if has["qid"] else ids.setdefault(query, f"q{len(ids) + 1}"),
+            _as_id(qid) if has["qid"] else ids.setdefault(words, f"q{len(ids) + 1}"),
             _as_id(docno) if has["docno"] else f"d{number}",
             query,
             text,
@@ -491,7 +497,14 @@ def _columns_of(data: Any, what: str) -> list[object]:
                 "instance with to_pandas()"
             )
         return []
-    return [*data.columns]
+    columns = [*data.columns]
+    known = {alias for names in NAMES.values() for alias in names}
+    if index := [name for name in data.index.names if name in known and name not in columns]:
+        raise InputError(
+            f"{what} has {index[0]!r} as its index, which is not read; expected it as a column: "
+            "give frame.reset_index()"
+        )
+    return columns
 
 
 def _column(name: str, columns: Sequence[object], what: str) -> int | None:
@@ -534,6 +547,7 @@ def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterato
         for row in range(len(data)):
             yield tuple(None if cells is None else _known(cells[row]) for cells in values)
         return
+    check_order(data, what)
     if isinstance(data, str | bytes) or not isinstance(data, Iterable) or _is_frame(data):
         raise InputError(
             f"{what} is {shown_value(data)}; expected a DataFrame with the columns "

@@ -46,6 +46,8 @@ SCORES, HALF_SCORES = 1e-3, 0.5
 
 _SHARED = ("shared.weight", "embed_tokens.weight")
 """Word embeddings that T5 shares with its stacks, and others with the head of the answers."""
+_TOKENS = re.compile(r"(word_embeddings|embed_tokens|shared|lm_head)\.weight$")
+"""Weights with a row for each token."""
 _LORA = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?")
 _OTHER = re.compile(r"\.(lora_\w+|ranknum|vera_\w+|ia3_\w+)(\.|$)")
 _WRAPPED = re.compile(r"\.(modules_to_save(\.default)?|base_layer)(?=\.)")
@@ -137,21 +139,35 @@ class Adapter:
                 "weight that stays as it was",
             )
         tensors = {key: self.weights.tensors[own] for key, own in stand.items()}
+        for key, stored in tensors.items():
+            before = base.tensors[key].shape if key in base.tensors else stored.shape
+            if stored.shape != before and _TOKENS.search(key):
+                why = f"its {key[:80]!r} has {stored.shape[0]} tokens, the one of its base "
+                why += str(before[0])
+                raise adapter_refusal(self.path, self.name, why)
         every = {**base.tensors, **tensors}
         return Adapted(base.path, base.name, base.files, every, base, self, products, stand)
 
     def _scale(self, module: str, rank: int) -> float:
-        alpha = self.settings.get("lora_alpha", 8)
-        for pattern, value in (self.settings.get("alpha_pattern") or {}).items():
+        alpha = self._set_for(module, "lora_alpha", "alpha_pattern", 8)
+        stated = self._set_for(module, "r", "rank_pattern", rank)
+        number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
+        if not number or not math.isfinite(alpha) or rank < 1:
+            raise adapter_refusal(self.path, self.name, f"its scale is {alpha!r:.20} / {rank}")
+        if stated != rank:
+            why = f"r of its {module[:80]!r} is {stated!r:.20} in {ADAPTER}, and {rank} in {FILE}"
+            raise adapter_refusal(self.path, self.name, why)
+        return alpha / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
+
+    def _set_for(self, module: str, key: str, patterns: str, default: object) -> Any:
+        """A setting of one module: the first of the patterns that names it, else the common one."""
+        for pattern, value in (self.settings.get(patterns) or {}).items():
             words = str(pattern).removeprefix("^").replace("\\.", ".")
             if not re.fullmatch(r"[\w.]+", words):
-                raise adapter_refusal(self.path, self.name, f"alpha_pattern has {pattern[:40]!r}")
+                raise adapter_refusal(self.path, self.name, f"{patterns} has {pattern[:40]!r}")
             if module == words or (module.endswith(f".{words}") and not pattern.startswith("^")):
-                alpha = value
-                break
-        if not isinstance(alpha, int | float) or rank < 1:
-            raise adapter_refusal(self.path, self.name, f"its scale is {alpha!r:.20} / {rank}")
-        return alpha / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
+                return value
+        return self.settings.get(key, default)
 
 
 @dataclass(frozen=True)

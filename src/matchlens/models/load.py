@@ -38,7 +38,12 @@ from matchlens.models.folder import (
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
-from matchlens.models.prompted import encode_prompted, prompted_spans, template_prompt
+from matchlens.models.prompted import (
+    check_written,
+    encode_prompted,
+    prompted_spans,
+    template_prompt,
+)
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
 from matchlens.models.weights import check_depth, check_room, few, leftover
@@ -70,6 +75,7 @@ class Reranker:
         limits: each limit of a pair's tokens, by what sets it.
         adapted: the weights in the files, where an adapter was merged into them.
         told_of_long_queries: whether a warning said that a library cuts long queries otherwise.
+        told_of_control: whether a warning said that a text holds a control token.
         auto: whether the person left the type of the weights open.
 
     >>> model = load("demo")
@@ -94,6 +100,7 @@ class Reranker:
     limits: Mapping[str, int] = field(default_factory=dict)
     adapted: Adapted | None = None
     told_of_long_queries: bool = False
+    told_of_control: bool = False
     auto: bool = False
 
     def __repr__(self) -> str:
@@ -117,6 +124,8 @@ class Reranker:
         else:
             prompt, start = self.prompt, self.family.start
             encoded = encode_prompted(self.tokenizer, pairs, self.max_length, prompt, start)
+            if self.checks and self.serving.chat and not self.chosen:
+                self._warn_of_control(check_written(self.tokenizer, self.serving, prompt, pairs))
         known = self.family.module.config.vocab_size
         for pair, ids in zip(pairs, encoded.ids, strict=True):
             if len(ids) and (largest := int(ids.max())) >= known:
@@ -134,6 +143,17 @@ class Reranker:
         if note := long_query(encoded, pairs, self.max_length, self.serving.library):
             self.told_of_long_queries = True
             warnings.warn(f"model {self.name!r}: {note}", MatchlensWarning, stacklevel=3)
+
+    def _warn_of_control(self, token: str | None) -> None:
+        if token is not None and not self.told_of_control:
+            self.told_of_control = True
+            warnings.warn(
+                f"model {self.name!r}: a query or passage holds {token!r}, which "
+                f"{self.serving.library} reads as a control token inside its chat template and "
+                "matchlens as text, so that their scores differ",
+                MatchlensWarning,
+                stacklevel=3,
+            )
 
     @typed
     def spans(self, pair: Pair) -> Spans:

@@ -230,6 +230,34 @@ def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
         return None
 
 
+def check_written(
+    tokenizer: Any, serving: Serving, prompt: Prompt, pairs: Sequence[Pair]
+) -> str | None:
+    """Refuse a pair of which a chat template writes another text than its prompt.
+
+    The check at load asks this of a few texts only, and a template may replace words of any.
+
+    Returns:
+        A control token that some text holds: the library obeys it, and it is text here.
+    """
+    control: str | None = None
+    special = tokenizer.all_special_tokens
+    for pair in pairs:
+        query, passage = _stripped(pair.query, prompt), _stripped(pair.text, prompt)
+        own = "".join(text for text, _ in prompt.filled(query, passage))
+        written = messages(serving, pair.query, pair.text)
+        if own != tokenizer.apply_chat_template(written, tokenize=False, **serving.template):
+            with named(pair):
+                raise InputError(
+                    "the model's chat template writes another text than its prompt with query and "
+                    "passage filled in (it replaces words, or a date in it has changed); expected "
+                    "a template that leaves both as they are: give a prompt (--prompt)"
+                )
+        held = (token for token in special if token in pair.query or token in pair.text)
+        control = control or next(held, None)
+    return control
+
+
 def _pieces(tokenizer: Any, text: str, strip: bool) -> tuple[str, ...]:
     """The text in pieces: those with a query or passage, and what stands between them."""
     added = sorted(map(str, tokenizer.get_added_vocab()), key=len, reverse=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from matchlens.arguments import typed
+from matchlens.arguments import check_order, typed
 from matchlens.errors import InputError, visible
 from matchlens.ranking import compare as over_queries
 from matchlens.reading import read_back
@@ -210,6 +210,7 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
     >>> result.to_frame("paired")[["condition", "diff"]].to_numpy().tolist()
     [['', 0.0]]
     """
+    check_order(folders, "folders")
     places = [Path(folder) for folder in folders]
     with read_back(*places):
         return _Comparison(_opened(places), seed).result()

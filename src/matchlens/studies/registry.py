@@ -12,6 +12,7 @@ from matchlens.corpora import thin
 from matchlens.errors import InputError
 from matchlens.options import Base, Cuts, Hows, MostPairs, RandomSets, StudySettings
 from matchlens.plan import Condition
+from matchlens.sets import check_once
 from matchlens.settings import argument, one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
@@ -57,6 +58,7 @@ Examples:
     def check(self, settings: AblationSettings) -> None:
         from matchlens.studies.cuts.cut_modes import expand_modes
 
+        check_once(settings.cut or ())
         if settings.cut or settings.how:
             expand_modes(settings.cut or ["Q->D"], settings.how)
         if settings.cut and not any(settings.cut) and not settings.sets:

@@ -189,7 +189,8 @@ def _random_sets(
     search: _Search, kept: Sequence[Unit], directions: Sequence[Unit], seed: int
 ) -> list[list[Unit]]:
     """Random sets of as many units in the same layers, none of which blinds the score's rows."""
-    draw = np.random.default_rng([seed, len(kept)])
+    signed = [seed] if seed >= 0 else [1, -seed]  # a generator takes no negative number
+    draw = np.random.default_rng([*signed, len(kept)])
     heads = search.model.family.n_heads
     sets: list[list[Unit]] = []
     for _ in range(10 * RANDOM_SETS):  # a draw that cannot be used is drawn again

@@ -195,6 +195,12 @@ def check_tokenizer(reranker: Reranker) -> None:
             f"{', '.join(reranker.serving.files)} does not say which; take chat_template or that "
             "file out, or give a decoder's prompt (--prompt)"
         )
+    template = str(getattr(reranker.tokenizer, "chat_template", ""))
+    if reranker.serving.chat and not reranker.chosen and "strftime_now" in template:
+        reranker.said += (
+            "its chat template writes the day's date (strftime_now), so that scores may differ "
+            "from day to day: give the prompt with a fixed date to keep them (--prompt)",
+        )
     plain = reranker.prompt is None and reranker.pairing.last and not reranker.serving.chat
     if plain and getattr(reranker.tokenizer, "chat_template", None):
         reranker.said += (

@@ -212,17 +212,20 @@ def measures_text(result: Result) -> str:
 
 def _title(result: Result) -> str:
     identity: Mapping[str, Any] = result.identity
-    pairs, queries = identity["pairs"], result.to_frame("table1")["queries"].iloc[0]
+    pairs, queries = identity["pairs"], int(result.to_frame("table1")["queries"].iloc[0])
+    every = len(result.pairs[["collection", "qid"]].drop_duplicates())
+    counts = counted(queries, "query", "queries")
+    counts = f"{queries} of {every} queries" if queries < every else counts
     sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
     sampling = pairs["sampling"]
     how = {
         "per_grade": f"at most {sampling.get('per_grade')} a grade, seed {sampling.get('seed')}",
         "run": f"the run's top {sampling.get('depth')}",
         "given": "the pairs as given",
-    }.get(sampling["candidates"], "all judged passages")
+    }.get(sampling.get("candidates", "given"), "all judged passages")
     return (
         f"{result.options['measure']} of {identity['model']['name']} on {sources}: "
-        f"{int(queries)} queries, {pairs['number']} pairs ({how})"
+        f"{counts}, {pairs['number']} pairs ({how})"
     )
 
 

@@ -19,7 +19,7 @@ from matchlens.errors import InputError
 from matchlens.plan import Condition, bound
 from matchlens.ranking import Candidates, Measure
 from matchlens.results import Result
-from matchlens.sets import cut_sets
+from matchlens.sets import check_once, cut_sets
 from matchlens.studies.common import (
     Execution,
     identity,
@@ -54,11 +54,9 @@ def conditions_of(
 ) -> dict[str, Condition]:
     """Conditions by the cut's text, the untouched model first; sets of cuts by their names."""
     conditions: dict[str, Condition] = {ORIGINAL: []}
-    for cut in cuts:
-        name = str(cut)
-        if name in conditions and name != ORIGINAL:
-            raise InputError(f"cut {name!r} is given twice; give each cut once")
-        conditions[name] = [Cut.of(cut)]
+    names = [str(cut) for cut in cuts]
+    check_once(names)
+    conditions |= {name: [Cut.of(cut)] for name, cut in zip(names, cuts, strict=True)}
     conditions |= {name: list(some) for name, some in cut_sets(sets).items()}
     if len(conditions) == 1:
         raise InputError("no cut given; expected at least one, for example 'Q->D'")
@@ -218,7 +216,7 @@ def conduct(
         for measure, queries, _ in rankings
     ]
     table, by_query = tables[0]
-    texts = [*rankings[0][2], *notes(out, queries, table), *note(reasons.values())]
+    texts = [*rankings[0][2], *notes(out, queries, table, tol), *note(reasons.values())]
     texts += own_notes(out, len(used.pairs))
     texts += [text for _, _, left_out in rankings[1:] for text in left_out]
     texts += compared(execution, out, sample, conditions)

@@ -251,9 +251,19 @@ def _is_whole(name: str) -> bool:
     return cut.heads is None and (layers is None or layers == tuple(range(len(layers))))
 
 
-def notes(out: Run, queries: Sequence[Candidates], table: pd.DataFrame) -> list[str]:
+def notes(
+    out: Run, queries: Sequence[Candidates], table: pd.DataFrame, tie_tol: float
+) -> list[str]:
     """Notes on truncated pairs, too few queries, and ties."""
     notes = truncation_note(out)
+    untouched = out.scores.of("")
+    tied = sum(bool(np.ptp(untouched[query.rows]) <= tie_tol) for query in queries)
+    if tied:
+        notes.append(
+            f"the untouched model gives one score to all candidates of {tied} of {len(queries)} "
+            f"queries (within {tie_tol:g} logits, tie_tol): their ranking is random already, so "
+            "that no cut can make it worse"
+        )
     if len(queries) == 1:
         notes.append("one query only: no test is possible, so no cell has a star")
     notes += [
