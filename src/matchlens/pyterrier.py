@@ -89,10 +89,9 @@ class Reranker(Transformer):
             InputError: a pair cannot be encoded.
         """
         pt.validate.columns(inp, includes=["qid", "query", "docno", self.text_field], context=self)
-        texts = [inp["query"], inp[self.text_field]]
-        usable = ~(texts[0].isna() | texts[1].isna())
-        for column in texts:
-            empty = [isinstance(text, str) and blank(text) for text in column]
+        usable = inp["query"].notna() & inp[self.text_field].notna()
+        for column in ("query", self.text_field):
+            empty = [isinstance(text, str) and blank(text) for text in inp[column]]
             usable &= ~np.array(empty, dtype=bool)
         kept = inp.loc[usable]
         if len(kept) < len(inp):

@@ -379,8 +379,7 @@ def choose(
     >>> chosen.counts["pairs"], chosen.counts["dropped_by_cap"]
     (8, 16)
     """
-    options = checked(
-        collection,
+    options = Options(
         per_grade=per_grade,
         all_judged=all_judged,
         depth=depth,
@@ -388,9 +387,10 @@ def choose(
         seed=seed,
         ideal=ideal,
         queries=queries,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
     )
-    prefixes = {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
-    return choose_with(collection, replace(options, **prefixes))
+    return choose_with(collection, checked(collection, options))
 
 
 def choose_with(collection: Collection, options: Options) -> PairSet:

@@ -147,15 +147,9 @@ class ShardedRunner:
         progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
-        """Score the pairs under every condition, and measure what is requested.
-
-        What ``mean`` puts in is computed in a pass of its own, over all pairs; what ``resample``
-        puts in goes with each shard.
-
-        Raises:
-            Stopped: if a person stopped it; finished shards are kept.
-            ValueError: if a measurement is requested and the untouched model is not run.
-        """
+        """See :class:`Runner`; raises Stopped if a person stopped it, and keeps finished shards."""
+        # What mean puts in is computed in a pass of its own, over all pairs; what resample puts in
+        # goes with each shard.
         budget = checked_budget(model, batch_tokens)
         conditions = bound(conditions, own_parts(pairs))
         plan = planned(model, pairs, conditions)
