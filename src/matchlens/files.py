@@ -115,7 +115,7 @@ class Folder:
         return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
     def entries(self) -> list[os.DirEntry[str]]:
-        """What lies in the folder, by name."""
+        """The entries of the folder, by name."""
         with os.scandir(self.descriptor) as entries:
             return sorted(entries, key=lambda entry: entry.name)
 
@@ -160,7 +160,7 @@ class Folder:
                 return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file so that after any fault, of power too, it is there whole or not at all."""
+        """Write a file so that after any fault, even of power, it is complete or absent."""
         before, _, last = name.rpartition("/")
         with self.folder(before, make=True) if before else self.again() as parent:
             part = f"{PART}{secrets.token_hex(4)}"
@@ -276,6 +276,6 @@ def stamp_of(stream: BinaryIO) -> Stamp:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after any fault, of power too, it is there whole or not at all."""
+    """Write a file so that after any fault, even of power, it is complete or absent."""
     with Folder.open(path.parent) as folder:
         folder.write(path.name, content)

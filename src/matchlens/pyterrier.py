@@ -36,7 +36,7 @@ OVER_ALL = (How.MEAN, How.RESAMPLE)
 class Reranker(Transformer):
     """A PyTerrier transformer that scores candidates by a cross-encoder, with a cut or without.
 
-    It stands in pipelines and experiments: ``bm25 >> pt.text.get_text(data) >> Reranker(model)``.
+    Use it in pipelines and experiments: ``bm25 >> pt.text.get_text(data) >> Reranker(model)``.
     A frame needs the columns qid, query, docno and text; it gets score and rank anew. Candidates
     without a text are left out, with a warning. PyTerrier orders equal scores by their place,
     whereas matchlens takes the mean over their orders: measures differ where scores are tied.
@@ -117,7 +117,7 @@ class Reranker(Transformer):
         Args:
             inp: a frame with the columns qid, query, docno and text, perhaps score or rank.
             qid: the query.
-            docnos: the passages A and B; the first two by rank or score, else as they stand.
+            docnos: the passages A and B; the first two by rank or score, else in frame order.
             options: of :func:`matchlens.explain`, such as ``points`` and ``swap``.
 
         Raises:

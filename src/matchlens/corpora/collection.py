@@ -145,7 +145,7 @@ def digest_of(value: object) -> str:
 
 
 class Draw:
-    """A seeded order of ids in which each id's place hangs on nothing but seed, purpose and id.
+    """A seeded order of ids in which an id's place depends on seed, purpose and id alone.
 
     Ids are sorted by a SHA-256 key. So a draw is the same on every machine and under every
     library version, whatever the order of the files, and a larger draw contains a smaller one.

@@ -31,7 +31,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "kind": ("kind",),
 }
 """A column -> its names in PyTerrier, ranx, ir_measures, ir_datasets, BEIR and Pyserini; the first
-one is taken where others stand beside it (PyTerrier's docid is a number of its index)."""
+name wins where a frame has several (PyTerrier's docid is a number of its index)."""
 WORDS = {
     "qid": "the query's id",
     "query": "the query's text",
@@ -542,7 +542,7 @@ def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterato
 
 
 def _known(value: Any) -> Any:
-    """The value; None where it stands for a missing one."""
+    """The value; None for a missing value of pandas."""
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     return None if isinstance(value, numbers.Real) and math.isnan(value) else value
@@ -555,6 +555,6 @@ def _as_id(value: Any) -> Any:
 
 
 def _whole_number(value: Any) -> str:
-    """A rank as it would stand in a file."""
+    """A rank as a file has it."""
     number = float(value) if isinstance(value, numbers.Real) else math.nan
     return str(int(number)) if number.is_integer() else str(value)

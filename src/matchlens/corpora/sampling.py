@@ -285,7 +285,7 @@ def random_pools(
 ) -> dict[str, list[str]]:
     """Query id -> the random passages that its easy negatives are drawn from.
 
-    The size of a query's pool hangs on that query alone; all pools are beginnings of one draw.
+    The size of a query's pool depends on that query alone; every pool is a prefix of one draw.
     """
     if not options.easy:
         return {}

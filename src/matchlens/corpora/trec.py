@@ -25,7 +25,7 @@ _Qrels = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrecCollection(Collection):
-    """A collection whose passages stay in their files and are streamed when asked for.
+    """A collection whose passages stay in their files and are streamed when needed.
 
     Args:
         stamps: passages file -> its size and time of change when it was checked.

@@ -115,10 +115,10 @@ class ShardedRunner:
     """Runs conditions on pairs shard by shard; it remembers nothing from one run to the next.
 
     Args:
-        folder: where shards are kept, so that a run that is stopped goes on; where None they are
-            not kept.
+        folder: where shards are kept, so that a stopped run can resume; where None they are not
+            kept.
         executor: who runs them; this process where None.
-        stop: says whether a person wants to stop.
+        stop: whether cancellation was requested.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ class ShardedRunner:
                     finished.add(shard.number)
                     done.whole(shard.number)
                     if stop.requested:
-                        continue  # what is still in work comes, and is kept
+                        continue  # shards already running are finished and kept
                     while merged in finished:
                         yield shards[merged], kept(merged)
                         merged += 1
