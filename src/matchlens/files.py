@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import secrets
 import shutil
@@ -121,15 +122,7 @@ class Folder:
 
     def stream(self, name: str) -> BinaryIO:
         """Open a regular file to be read."""
-        with self._parent(name) as (parent, last):
-            try:
-                descriptor = os.open(last, _READ, dir_fd=parent)
-            except OSError as error:
-                raise self._explained(error, name, "file") from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise self._odd(name, "file")
-        return os.fdopen(descriptor, "rb")
+        return os.fdopen(self._regular(name, _READ), "rb")
 
     def read(self, name: str, limit: int = MOST_TEXT) -> bytes:
         """The content of a regular file."""
@@ -219,13 +212,17 @@ class Folder:
     def own(self, name: str) -> int:
         """The descriptor of a file that is written in place; it is made where it is missing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        return self._regular(name, flags, links=1)
+
+    def _regular(self, name: str, flags: int, links: float = math.inf) -> int:
+        """The descriptor of a regular file that has at most so many names."""
         with self._parent(name) as (parent, last):
             try:
                 descriptor = os.open(last, flags, 0o644, dir_fd=parent)
             except OSError as error:
                 raise self._explained(error, name, "file") from None
         about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        if not stat.S_ISREG(about.st_mode) or about.st_nlink > links:
             os.close(descriptor)
             raise self._odd(name, "file")
         return descriptor

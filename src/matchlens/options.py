@@ -220,11 +220,7 @@ class Fields(Settings):
         help="Fields of the passages that become parts, in capitals: title,body gives "
         "'Q->TITLE' and 'Q->BODY'.",
     )
-    parts: Path | None = option(
-        default=None,
-        metavar="FILE",
-        help=PARTS_HELP,
-    )
+    parts: Path | None = option(default=None, metavar="FILE", help=PARTS_HELP)
     run: list[Path] | None = option(
         default=None, metavar="FILE", help="A TREC run (for --depth and --easy). Repeatable."
     )

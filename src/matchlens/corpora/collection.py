@@ -153,9 +153,6 @@ class Draw:
     Args:
         seed: any whole number.
         purpose: what is drawn and for whom, so that draws are independent of each other.
-
-    >>> Draw(0, "demo").order(["a", "b", "c"]) == Draw(0, "demo").order(["c", "b", "a"])
-    True
     """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:

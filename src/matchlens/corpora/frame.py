@@ -65,11 +65,7 @@ class FrameCollection(Collection):
     titles: Mapping[str, str] = field(default_factory=dict)
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Title and text of these passages; as :meth:`Collection.field_texts`.
-
-        Args:
-            docids: passage ids.
-        """
+        """Title and text of these passages; as :meth:`Collection.field_texts`."""
         texts = self.texts(docids)
         titles = {docid: self.titles.get(docid, "") for docid in texts}
         return {
@@ -78,21 +74,12 @@ class FrameCollection(Collection):
         }
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
-        """The texts of these passages, as :meth:`Collection.texts`.
-
-        Args:
-            docids: passage ids.
-        """
+        """The texts of these passages, as :meth:`Collection.texts`."""
         wanted = dict.fromkeys(docids)
         return {docid: self.passages[docid] for docid in wanted if docid in self.passages}
 
     def random_docids(self, n: int, seed: int) -> list[str]:
-        """Ids of passages with a text; the same draw as from a file with these passages.
-
-        Args:
-            n: how many.
-            seed: another seed, another draw.
-        """
+        """At most ``n`` ids of passages with a text; a file gives the same with this ``seed``."""
         with_text = (docid for docid, text in self.passages.items() if not blank(text))
         return Draw(seed, "collection").order(with_text)[: max(n, 0)]
 

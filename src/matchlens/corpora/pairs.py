@@ -358,9 +358,9 @@ def choose(
         all_judged: all judged passages, duplicates too, instead.
         depth: number of passages from the top of the run, instead; unjudged ones get grade 0.
         easy: number of random passages added to each query, neither judged for it nor in its run
-            nor equal in text to a candidate: drawn for each query from a pool that the queries share,
-            the first `EASY_POOL` passages (or twice that, and so on, until twice `easy` are left)
-            of the collection's random order.
+            nor equal in text to a candidate: drawn for each query from a pool that the queries
+            share, the first `EASY_POOL` passages (or twice that, and so on, until twice `easy` are
+            left) of the collection's random order.
         seed: another seed, another sample.
         ideal: "sample" (grades of the candidates, easy negatives apart) or "full" (all qrels of
             the query); None for "full" with `depth` and "sample" otherwise.
