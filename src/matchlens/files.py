@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
 import secrets
 import shutil
@@ -212,17 +211,17 @@ class Folder:
     def own(self, name: str) -> int:
         """The descriptor of a file that is written in place; it is made where it is missing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-        return self._regular(name, flags, links=1)
+        return self._regular(name, flags, linked=False)
 
-    def _regular(self, name: str, flags: int, links: float = math.inf) -> int:
-        """The descriptor of a regular file that has at most so many names."""
+    def _regular(self, name: str, flags: int, *, linked: bool = True) -> int:
+        """The descriptor of a regular file; ``linked``: whether it may have several names."""
         with self._parent(name) as (parent, last):
             try:
                 descriptor = os.open(last, flags, 0o644, dir_fd=parent)
             except OSError as error:
                 raise self._explained(error, name, "file") from None
         about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_nlink > links:
+        if not stat.S_ISREG(about.st_mode) or (about.st_nlink > 1 and not linked):
             os.close(descriptor)
             raise self._odd(name, "file")
         return descriptor
