@@ -297,7 +297,7 @@ COLLECTIONS = [
         [{"qrels": [("q1", "d1", 1)]}, {"qrels": [{"qid": "q1", "docno": "d1", "grade": 1}]}],
     ),
     C(
-        "corpora/collection.py:_Checked.texts",
+        "corpora/collection.py:Overlay.texts",
         "",
         chosen,
         ({"passages": {"a": 3, "b": "x", "c": "y"}}, {}),

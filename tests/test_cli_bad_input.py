@@ -331,7 +331,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07\u202e"
 HOSTILE = [
     content(r"topics|t\.tsv' is no regular file", "t.tsv", Pipe, "topics: pipe"),
     content(r"qrels' is no regular file", "qrels", Path("/dev/zero"), "qrels: endless device"),
-    content(r"p\.jsonl' does not exist|cannot be looked at", "p.jsonl", Path("p.jsonl"), "loop"),
+    content(r"p\.jsonl' does not exist|cannot be examined", "p.jsonl", Path("p.jsonl"), "loop"),
     content(r"p\.jsonl' does not exist", "p.jsonl", Path("nowhere"), "dangling link"),
     content(r"r\.run' is no regular file", "r.run", Pipe, "run: pipe"),
     packed(r"p\.jsonl\.gz: unpacks to more than [0-9,]+ bytes", "gzip bomb", BOMB),
@@ -375,7 +375,7 @@ HOSTILE = [
         "paths",
     ),
     ablation("unpacking", "MATCHLENS_MAX|unknown ending", {"--passages": "p.jsonl.gz.gz"}),
-    ablation("a path that is too long", "cannot be looked at", {"--topics": "x" * 5000}),
+    ablation("a path that is too long", "cannot be examined", {"--topics": "x" * 5000}),
     ablation("NUL in a path", "embedded null byte|does not exist", {"--topics": "a\0b"}),
     ablation("escapes in a path", re.escape("x1b[2J"), {"--topics": ESCAPES}),
     ablation("escapes in the model's name", re.escape("x1b[2J"), {"-m": ESCAPES}),

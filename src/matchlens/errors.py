@@ -1,4 +1,4 @@
-"""The errors that a person meets."""
+"""The errors that users see."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Brief:
 
 
 class InputError(ValueError):
-    """What a person gave cannot be used.
+    """The input cannot be used.
 
     Its one line says what came, what was expected and what to do; what a stranger wrote into it
     cannot act on a terminal.
@@ -91,7 +91,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def surroundings(error: OSError) -> InputError:
-    """What a person reads where the machine is at fault: a full disk, a folder that is gone."""
+    """The error where the machine is at fault: a full disk, a folder that is gone."""
     path = None if error.filename is None else os.fsdecode(error.filename)
     where = "" if path is None else f"{path!r}: "
     reason = error.strerror or str(error) or type(error).__name__

@@ -115,21 +115,13 @@ class Folder:
         return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
     def entries(self) -> list[os.DirEntry[str]]:
-        """What lies in the folder, by name."""
+        """The entries of the folder, by name."""
         with os.scandir(self.descriptor) as entries:
             return sorted(entries, key=lambda entry: entry.name)
 
     def stream(self, name: str) -> BinaryIO:
         """Open a regular file to be read."""
-        with self._parent(name) as (parent, last):
-            try:
-                descriptor = os.open(last, _READ, dir_fd=parent)
-            except OSError as error:
-                raise self._explained(error, name, "file") from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise self._odd(name, "file")
-        return os.fdopen(descriptor, "rb")
+        return os.fdopen(self._regular(name, _READ), "rb")
 
     def read(self, name: str, limit: int = MOST_TEXT) -> bytes:
         """The content of a regular file."""
@@ -160,7 +152,7 @@ class Folder:
                 return {"bytes": stream.tell(), "sha256": digest.hexdigest()}
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file so that after any fault, of power too, it is there whole or not at all."""
+        """Write a file so that after any fault, even of power, it is complete or absent."""
         before, _, last = name.rpartition("/")
         with self.folder(before, make=True) if before else self.again() as parent:
             part = f"{PART}{secrets.token_hex(4)}"
@@ -219,13 +211,17 @@ class Folder:
     def own(self, name: str) -> int:
         """The descriptor of a file that is written in place; it is made where it is missing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+        return self._regular(name, flags, linked=False)
+
+    def _regular(self, name: str, flags: int, *, linked: bool = True) -> int:
+        """The descriptor of a regular file; ``linked``: whether it may have several names."""
         with self._parent(name) as (parent, last):
             try:
                 descriptor = os.open(last, flags, 0o644, dir_fd=parent)
             except OSError as error:
                 raise self._explained(error, name, "file") from None
         about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        if not stat.S_ISREG(about.st_mode) or (about.st_nlink > 1 and not linked):
             os.close(descriptor)
             raise self._odd(name, "file")
         return descriptor
@@ -276,6 +272,6 @@ def stamp_of(stream: BinaryIO) -> Stamp:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after any fault, of power too, it is there whole or not at all."""
+    """Write a file so that after any fault, even of power, it is complete or absent."""
     with Folder.open(path.parent) as folder:
         folder.write(path.name, content)

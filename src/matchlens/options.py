@@ -41,9 +41,9 @@ class Quiet(Settings):
 
 @settings(panel=RUNNING, effect=Effect.RUN)
 class Yes(Settings):
-    """Whether a command asks."""
+    """Whether a command asks for confirmation."""
 
-    yes: bool = option("--yes", "-y", default=False, help="Do not ask.")
+    yes: bool = option("--yes", "-y", default=False, help="Do not ask for confirmation.")
 
 
 @settings(panel=RUNNING, effect=Effect.RUN)
@@ -92,11 +92,11 @@ PLACEMENT = ("workers", "runner", "ray_address")
 
 @settings(panel=RUNNING, effect=Effect.SPEED)
 class BatchTokens(Settings):
-    """How much runs at once."""
+    """Size of a batch."""
 
     batch_tokens: int | None = option(
         default=None,
-        help="Most tokens of one layer call; affects speed and memory only.",
+        help="Largest number of tokens in a layer call; affects speed and memory only.",
         check=within(1, MOST_BATCH),
     )
 
@@ -121,7 +121,7 @@ class Out(Settings):
 
 @settings(panel=RANKING)
 class Seed(Settings):
-    """What is random."""
+    """The seed."""
 
     seed: int = option(default=0, help="Seed of the sample, the tests and the intervals.")
 
@@ -151,7 +151,7 @@ class ModelSettings(Precision, Device, Quiet):
         help="Local folder, Hugging Face id (downloaded), or 'demo' (built in).",
     )
     max_length: int | None = option(
-        default=None, help="Most tokens of a pair [the model's own limit]."
+        default=None, help="Largest number of tokens in a pair [the model's own limit]."
     )
     prompt: Path | None = option(
         default=None,
@@ -174,10 +174,10 @@ class ModelSettings(Precision, Device, Quiet):
 
 @settings(panel=COLLECTION, effect=Effect.INPUT)
 class Prefixes(Settings):
-    """What is put before texts."""
+    """Prefixes of texts."""
 
-    query_prefix: str = option(default="", help="Text before every query.", check=unicode_text)
-    passage_prefix: str = option(default="", help="Text before every passage.", check=unicode_text)
+    query_prefix: str = option(default="", help="Put before every query.", check=unicode_text)
+    passage_prefix: str = option(default="", help="Put before every passage.", check=unicode_text)
 
 
 @settings(panel=COLLECTION, effect=Effect.INPUT)
@@ -220,11 +220,7 @@ class Fields(Settings):
         help="Fields of the passages that become parts, in capitals: title,body gives "
         "'Q->TITLE' and 'Q->BODY'.",
     )
-    parts: Path | None = option(
-        default=None,
-        metavar="FILE",
-        help=PARTS_HELP,
-    )
+    parts: Path | None = option(default=None, metavar="FILE", help=PARTS_HELP)
     run: list[Path] | None = option(
         default=None, metavar="FILE", help="A TREC run (for --depth and --easy). Repeatable."
     )
@@ -235,9 +231,9 @@ class Candidates(Queries):
     """Which passages of each query are candidates."""
 
     per_grade: int | None = option(
-        default=None, help="Most candidates of each grade and query [10]."
+        default=None, help="Largest number of candidates per grade and query [10]."
     )
-    all_judged: bool = option(default=False, help="Every judged passage.")
+    all_judged: bool = option(default=False, help="All judged passages are candidates.")
     depth: int | None = option(default=None, metavar="K", help="The first K passages of the run.")
     easy: int | None = option(
         default=None,
@@ -246,7 +242,8 @@ class Candidates(Queries):
         "look and study 10].",
     )
     ideal: str | None = option(
-        default=None, help="Ideal ranking of: sample or full qrels [sample; full for a run]."
+        default=None,
+        help="Ideal ranking: of the sample or the full qrels [sample; full for a run].",
     )
 
 
@@ -276,7 +273,7 @@ class StudySettings(
         "segments, cut by mask).",
         panel=STUDY,
     )
-    runs: bool = option(default=False, help="Write a TREC run for every cut.", panel=RESULTS)
+    runs: bool = option(default=False, help="Write a TREC run for each cut.", panel=RESULTS)
 
     @property
     def measures(self) -> list[str]:
@@ -296,12 +293,12 @@ class StudySettings(
 
 @settings
 class CutSets(Settings):
-    """Sets of cuts that hold together."""
+    """Sets of cuts that are applied together."""
 
     cut_file: list[Path] | None = option(
         default=None,
         metavar="FILE",
-        help="Cuts that are made together, each set with a name: JSON such as "
+        help="Named sets of cuts that are applied together: JSON such as "
         f"{SET_EXAMPLE}. Repeatable.",
         effect=Effect.RUN,  # what is in it is recorded, as cut_set
     )

@@ -36,7 +36,7 @@ OVER_ALL = (How.MEAN, How.RESAMPLE)
 class Reranker(Transformer):
     """A PyTerrier transformer that scores candidates by a cross-encoder, with a cut or without.
 
-    It stands in pipelines and experiments: ``bm25 >> pt.text.get_text(data) >> Reranker(model)``.
+    Use it in pipelines and experiments: ``bm25 >> pt.text.get_text(data) >> Reranker(model)``.
     A frame needs the columns qid, query, docno and text; it gets score and rank anew. Candidates
     without a text are left out, with a warning. PyTerrier orders equal scores by their place,
     whereas matchlens takes the mean over their orders: measures differ where scores are tied.
@@ -89,10 +89,9 @@ class Reranker(Transformer):
             InputError: a pair cannot be encoded.
         """
         pt.validate.columns(inp, includes=["qid", "query", "docno", self.text_field], context=self)
-        texts = [inp["query"], inp[self.text_field]]
-        usable = ~(texts[0].isna() | texts[1].isna())
-        for column in texts:
-            empty = [isinstance(text, str) and blank(text) for text in column]
+        usable = inp["query"].notna() & inp[self.text_field].notna()
+        for column in ("query", self.text_field):
+            empty = [isinstance(text, str) and blank(text) for text in inp[column]]
             usable &= ~np.array(empty, dtype=bool)
         kept = inp.loc[usable]
         if len(kept) < len(inp):
@@ -118,7 +117,7 @@ class Reranker(Transformer):
         Args:
             inp: a frame with the columns qid, query, docno and text, perhaps score or rank.
             qid: the query.
-            docnos: the passages A and B; the first two by rank or score, else as they stand.
+            docnos: the passages A and B; the first two by rank or score, else in frame order.
             options: of :func:`matchlens.explain`, such as ``points`` and ``swap``.
 
         Raises:

@@ -33,12 +33,12 @@ FORMAT = 2
 FORMATS = (1, FORMAT)
 """Formats that are read; the files of a folder of format 1 cannot be checked."""
 OWN_DIGEST, EDITED = "manifest_sha256", "edited"
-"""The key of a manifest's own digest, which folders of earlier versions lack, and what stands there
+"""The key of a manifest's own digest, which folders of earlier versions lack, and its value
 in place of a digest where the manifest was edited."""
 MOST_MANIFEST = 32 * 2**20
 """Bytes of a manifest."""
 MOST_FILES = 200_000
-"""Files that are looked at in a results folder."""
+"""Most entries of a results folder."""
 MOST_LISTED = {"studies": 200, "commands": 10_000, "notes": 10_000, "files": MOST_FILES}
 """Entries of a manifest's lists."""
 MOST_DIGITS, DEEPEST = 300, 40
@@ -309,7 +309,7 @@ def _check_depth(content: object, left: int) -> None:
     if not isinstance(content, dict | list):
         return
     if not left:
-        raise ValueError(f"lists and objects stand more than {DEEPEST} deep in each other")
+        raise ValueError(f"lists and objects are nested more than {DEEPEST} deep")
     for inner in content.values() if isinstance(content, dict) else content:
         _check_depth(inner, left - 1)
 

@@ -234,7 +234,7 @@ class Result(Shows):
 
     def _stale(self, name: str) -> bool:
         """Whether an earlier run wrote a file that this one would have written anew."""
-        # Or an old figure would stand beside a new table. Runs go where a new index is written.
+        # Else an old figure could contradict a new table. Runs go where a new index is written.
         run = name.startswith("runs/") and "runs/index.tsv" in self.texts
         return run or name.startswith(f"{self.study}/")
 
@@ -366,7 +366,7 @@ def _merged(scores: pd.DataFrame, old: Snapshot, study: str) -> pd.DataFrame:
 
 
 def _with_command(commands: list, command: Mapping[str, object]) -> list:
-    """The commands in the order in which they were run; one that goes on stands once."""
+    """The commands in the order in which they were run; a resumed command is listed once."""
     if not command:
         return commands
     new = json.loads(to_json(command))

@@ -1,4 +1,4 @@
-"""Sets of cuts that are made together, each with a name: what no single cut's text can say."""
+"""Named sets of cuts that are applied together, which the text of one cut cannot express."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MOST_SETS, MOST_CUTS = 1_000, 1_000
 RESERVED = ("original", "random")
 """Names of conditions that are no cuts."""
 Sets = dict[str, tuple["Cut", ...]]
-"""Cuts that are made together, each set by its name."""
+"""Sets of cuts that are applied together, by name."""
 
 
 @typed
 def cut_sets(
     source: str | Path | Mapping[str, Sequence[str | Cut]] | None,
 ) -> Sets:
-    """Read sets of cuts that are made together, each by its name.
+    """Read named sets of cuts that are applied together.
 
-    A set says what no single cut's text can: directions of different layers and heads in one
-    condition.
+    A set can express what the text of one cut cannot: directions of different layers and heads in
+    one condition.
 
     Args:
         source: a JSON file with a list of objects, each with ``name`` and ``cuts``, a list of

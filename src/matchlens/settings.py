@@ -125,7 +125,7 @@ def option(
     """Declare an option of a class of :func:`settings`; the arguments are those of :class:`Option`.
 
     Flags are derived from the field's name where there are none, panel and effect are those of the
-    class where None, and a computed default stands in brackets in ``help``.
+    class where None, and ``help`` has a computed default in brackets.
     """
     return {"flags": flags or ("",), "default": default, "help": help, "metavar": metavar,
             "panel": panel, "effect": effect, "check": check}  # fmt: skip

@@ -24,7 +24,7 @@ def load(
 
     Args:
         folder: holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv (with BEIR's header).
-        split: whose judgements: test, dev or train, mostly.
+        split: whose judgements to read, usually test, dev or train.
         run: a TREC run, as ``trec.load`` takes it.
         name: of the collection; the folder's name where None.
 

@@ -94,12 +94,13 @@ class Collection(ABC):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _Checked(Collection):
-    """A collection made in Python, checked by the rule for odd collections."""
+class Overlay(Collection):
+    """Checked queries, judgements and run over the passages of another collection."""
 
     inner: Collection
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
+        """The other collection's texts, checked."""
         texts = self.inner.texts(docids)
         for docid, text in texts.items():
             if not isinstance(text, str | None):
@@ -110,9 +111,11 @@ class _Checked(Collection):
         return {docid: (text or "").strip() for docid, text in texts.items()}
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The other collection's fields."""
         return self.inner.field_texts(docids)
 
     def random_docids(self, n: int, seed: int) -> list[str]:
+        """The other collection's draw without unusable ids."""
         return [docid for docid in self.inner.random_docids(n, seed) if odd_id(docid) is None]
 
 
@@ -133,7 +136,7 @@ def checked(collection: Collection) -> Collection:
         rows = ((n, qid, docid, -place, "0") for n, (qid, place, docid) in enumerate(places, 1))
         run, _ = rule.ranking(rows, queries, rule.Door(f"{where}, passage of the run"), odd)
     about = (collection.kinds, collection.source)
-    return _Checked(collection.name, queries, qrels, run, *about, oddities=odd, inner=collection)
+    return Overlay(collection.name, queries, qrels, run, *about, oddities=odd, inner=collection)
 
 
 def digest_of(value: object) -> str:
@@ -142,7 +145,7 @@ def digest_of(value: object) -> str:
 
 
 class Draw:
-    """A seeded order of ids in which each id's place hangs on nothing but seed, purpose and id.
+    """A seeded order of ids in which an id's place depends on seed, purpose and id alone.
 
     Ids are sorted by a SHA-256 key. So a draw is the same on every machine and under every
     library version, whatever the order of the files, and a larger draw contains a smaller one.
@@ -150,9 +153,6 @@ class Draw:
     Args:
         seed: any whole number.
         purpose: what is drawn and for whom, so that draws are independent of each other.
-
-    >>> Draw(0, "demo").order(["a", "b", "c"]) == Draw(0, "demo").order(["c", "b", "a"])
-    True
     """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:

@@ -52,7 +52,7 @@ def _lines(path: Path, expected: str) -> Iterator[tuple[int, str]]:
 def _json_object(
     line: str, keys: Sequence[str], wrong: Wrong, **options: Any
 ) -> Mapping[str, object]:
-    """The object of a JSON line, in which none of the keys stands twice with different values."""
+    """The object of a JSON line, in which none of the keys has two different values."""
     try:
         record, twice = json_line(line, **options)
     except (ValueError, RecursionError) as error:
@@ -144,7 +144,7 @@ def _top_topic(path: Path, number: int, fields: dict[str, str]) -> tuple[int, st
 
 
 def _columns(line: str, count: int) -> list[str]:
-    """Columns apart by spaces and tabs, or by tabs alone where only that gives so many of them."""
+    """The columns between spaces and tabs, or between tabs where only those give ``count``."""
     columns = [column for column in re.split(r"[ \t]+", line) if column]
     by_tab = [column.strip(" ") for column in line.split("\t")]
     return by_tab if len(columns) != count == len(by_tab) else columns
@@ -197,7 +197,7 @@ class _Number(str):
 
 
 class Passage(NamedTuple):
-    """One passage and where it stands."""
+    """One passage, with its file and line."""
 
     path: Path
     number: int

@@ -13,11 +13,11 @@ from matchlens.arguments import shown as shown_value
 from matchlens.errors import InputError
 
 from . import oddities as rule
-from .collection import Collection, Draw, digest_of
+from .collection import Collection, Draw, Overlay, digest_of
 from .lines import blank, shown
 from .oddities import Oddities
 from .pairs import Pair, PairSet, choose_with, sample_ideals
-from .sampling import checked
+from .sampling import Options, checked
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "qid": ("qid", "query_id", "q_id", "query-id", "topic_id"),
@@ -31,7 +31,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "kind": ("kind",),
 }
 """A column -> its names in PyTerrier, ranx, ir_measures, ir_datasets, BEIR and Pyserini; the first
-one is taken where others stand beside it (PyTerrier's docid is a number of its index)."""
+name wins where a frame has several (PyTerrier's docid is a number of its index)."""
 WORDS = {
     "qid": "the query's id",
     "query": "the query's text",
@@ -50,10 +50,10 @@ ALSO = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameCollection(Collection):
-    """A collection that is in memory, or whose passages another collection has.
+    """A collection that is in memory.
 
     Args:
-        passages: passage id -> text; or the collection that has them.
+        passages: passage id -> text.
         titles: passage id -> title, with which its text begins.
 
     >>> made = load({"q1": "warm tea"}, {"q1": {"d1": 1}}, {"d1": "Tea is warm."})
@@ -61,17 +61,11 @@ class FrameCollection(Collection):
     True
     """
 
-    passages: Mapping[str, str] | Collection
+    passages: Mapping[str, str]
     titles: Mapping[str, str] = field(default_factory=dict)
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Title and text of these passages; as :meth:`Collection.field_texts`.
-
-        Args:
-            docids: passage ids.
-        """
-        if isinstance(self.passages, Collection):
-            return self.passages.field_texts(docids)
+        """Title and text of these passages; as :meth:`Collection.field_texts`."""
         texts = self.texts(docids)
         titles = {docid: self.titles.get(docid, "") for docid in texts}
         return {
@@ -80,25 +74,12 @@ class FrameCollection(Collection):
         }
 
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
-        """The texts of these passages, as :meth:`Collection.texts`.
-
-        Args:
-            docids: passage ids.
-        """
-        if isinstance(self.passages, Collection):
-            return self.passages.texts(docids)
+        """The texts of these passages, as :meth:`Collection.texts`."""
         wanted = dict.fromkeys(docids)
         return {docid: self.passages[docid] for docid in wanted if docid in self.passages}
 
     def random_docids(self, n: int, seed: int) -> list[str]:
-        """Ids of passages with a text; the same draw as from a file with these passages.
-
-        Args:
-            n: how many.
-            seed: another seed, another draw.
-        """
-        if isinstance(self.passages, Collection):
-            return self.passages.random_docids(n, seed)
+        """At most ``n`` ids of passages with a text; a file gives the same with this ``seed``."""
         with_text = (docid for docid, text in self.passages.items() if not blank(text))
         return Draw(seed, "collection").order(with_text)[: max(n, 0)]
 
@@ -159,13 +140,6 @@ def load(
                 "a ranking: give scores that differ, or leave the run out"
             )
     needed = {docno for docnos in (*judged.values(), *(ranked or {}).values()) for docno in docnos}
-    titles: dict[str, str] = {}
-    texts: Mapping[str, str] | Collection
-    if passages is None and collection:
-        texts = collection
-    else:
-        rows = _passage_rows(passages, titles)
-        texts = rule.texts(rows, "passage", rule.Door("passages, record"), odd, needed)
     source: dict[str, object] = {
         "format": "frame",
         "queries_sha256": digest_of(queries),
@@ -174,17 +148,15 @@ def load(
     }
     if collection is not None:
         source |= {"from": {"collection": collection.name, **collection.source}}
-    return FrameCollection(
-        name or (collection.name if collection else "frame"),
-        queries,
-        judged,
-        ranked,
-        collection.kinds if collection else {},
-        source,
-        oddities=odd,
-        passages=texts,
-        titles=titles,
-    )
+    name = name or (collection.name if collection else "frame")
+    kinds = collection.kinds if collection else {}
+    parts_read = (name, queries, judged, ranked, kinds, source)
+    if passages is None and collection:
+        return Overlay(*parts_read, oddities=odd, inner=collection)
+    titles: dict[str, str] = {}
+    rows = _passage_rows(passages, titles)
+    texts = rule.texts(rows, "passage", rule.Door("passages, record"), odd, needed)
+    return FrameCollection(*parts_read, oddities=odd, passages=texts, titles=titles)
 
 
 def from_frame(
@@ -257,17 +229,16 @@ def from_frame(
         oddities=odd,
         passages=texts,
     )
-    ideal = ideal or ("sample" if qrels is None else "full")
-    options = checked(collection, per_grade=None, depth=max(len(rows), 1), ideal=ideal)
-    ungraded = qrels is None and not graded
-    options = replace(
-        options,
-        candidates="given",
-        ideal="none" if ungraded else options.ideal,
+    options = Options(
+        per_grade=None,
+        depth=max(len(rows), 1),
+        ideal=ideal or ("sample" if qrels is None else "full"),
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
     )
-    chosen = choose_with(collection, options)
+    ungraded = qrels is None and not graded
+    options = replace(checked(collection, options), candidates="given")
+    chosen = choose_with(collection, replace(options, ideal="none") if ungraded else options)
     pairs = tuple(replace(pair, judged=pair.judged and not ungraded) for pair in chosen.pairs)
     return replace(chosen, pairs=pairs, sampling={**chosen.sampling, "depth": None})
 
@@ -572,7 +543,7 @@ def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterato
 
 
 def _known(value: Any) -> Any:
-    """The value; None where it stands for a missing one."""
+    """The value; None for a missing value of pandas."""
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     return None if isinstance(value, numbers.Real) and math.isnan(value) else value
@@ -585,6 +556,6 @@ def _as_id(value: Any) -> Any:
 
 
 def _whole_number(value: Any) -> str:
-    """A rank as it would stand in a file."""
+    """A rank as a file has it."""
     number = float(value) if isinstance(value, numbers.Real) else math.nan
     return str(int(number)) if number.is_integer() else str(value)

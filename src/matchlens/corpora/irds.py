@@ -45,9 +45,6 @@ class IrdsCollection(Collection):
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
         """The passages with these ids, looked up one by one; ir_datasets may download them first.
 
-        Args:
-            docids: passage ids; one that the dataset lacks is not in the answer.
-
         Raises:
             InputError: ir_datasets cannot give them, or a field holds something else than text.
         """
@@ -58,9 +55,6 @@ class IrdsCollection(Collection):
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
         """The fields of these passages; as :meth:`Collection.field_texts`.
-
-        Args:
-            docids: passage ids.
 
         Raises:
             InputError: the dataset was loaded without `doc_fields`.
@@ -74,11 +68,7 @@ class IrdsCollection(Collection):
         }
 
     def random_docids(self, n: int, seed: int) -> list[str]:
-        """Distinct passage ids drawn uniformly by their place in the dataset.
-
-        Args:
-            n: how many; a smaller dataset gives all it has, ids that are odd left out.
-            seed: another seed, another draw.
+        """At most ``n`` usable ids, drawn uniformly with the ``seed`` by place in the dataset.
 
         Raises:
             InputError: the dataset does not tell how many passages it has, or gives none by place.

@@ -19,7 +19,7 @@ from matchlens.errors import InputError
 
 MAX_LINE = 64 * 2**20  # bytes that one line may have
 MAX_UNPACKED = 64 * 2**30
-"""Bytes that one gzip file may unpack to; ``MATCHLENS_MAX_UNPACKED`` says otherwise."""
+"""Bytes that one gzip file may unpack to; ``MATCHLENS_MAX_UNPACKED`` overrides it."""
 MAX_RATIO, FREE = 100, 2**20
 """And how many times its own size, beyond the first MiB: text stays below 20, a bomb has 1,000;
 the variable lifts this limit, too."""
@@ -76,7 +76,7 @@ def blank(text: str) -> bool:
 
 
 def json_line(line: str, **options: Any) -> tuple[Any, list[str]]:
-    """What a JSON line holds, and the keys of an object that stand twice with different values."""
+    """The content of a JSON line, and the keys of its object that have two different values."""
     twice: list[str] = []
 
     def last_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -106,18 +106,18 @@ def stamp(path: Path) -> tuple[int, int]:
         if not path.exists():
             came = "does not exist"
     except (OSError, ValueError) as error:
-        came = f"cannot be looked at ({shown(str(error), 100)})"
+        came = f"cannot be examined ({shown(str(error), 100)})"
     raise InputError(f"{shown(str(path), 200)} {came}; expected a file: check the path")
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file as it lies on the disk, in hexadecimal digits."""
+    """SHA-256 of the file on disk (packed files as they are), in hexadecimal digits."""
     return _digest(path, stamp(path))
 
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, _: tuple[int, int]) -> str:
-    """It is asked for more than once, and files are large."""
+    """Cached: it is needed more than once, and files are large."""
     with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -183,7 +183,7 @@ def _read(file: BufferedReader | gzip.GzipFile, path: Path, number: int, packed:
     try:
         piece = file.readline(MAX_LINE + 1)
     except (EOFError, OSError, zlib.error) as error:
-        came, remedy = f"the file cannot be read ({error})", "check the disk it lies on"
+        came, remedy = f"the file cannot be read ({error})", "check the disk"
         if isinstance(error, EOFError):
             came, remedy = "the gzip file ends too early", "expected all of it: fetch it again"
         elif isinstance(error, gzip.BadGzipFile | zlib.error):

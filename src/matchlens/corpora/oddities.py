@@ -185,10 +185,6 @@ def texts(
         rows: number, id, text.
         what: "query" or "passage".
         needed: the passages of which a repeated one is counted.
-
-    >>> rows = [(1, "q1", "warm tea "), (2, "q1", "warm tea")]
-    >>> texts(rows, "query", Door("a.tsv, line"), Oddities())
-    {'q1': 'warm tea'}
     """
     queries, number = what == "query", 0
     kind = "repeated_topics" if queries else "repeated_passages"
@@ -219,12 +215,7 @@ def judgements(
     door: Door,
     odd: Oddities,
 ) -> dict[str, dict[str, int]]:
-    """Query id -> passage id -> grade, for the listed queries.
-
-    >>> rows = [(1, "q1", "d1", "2"), (2, "q9", "d1", 0), (3, "q1", "d1", 2.0)]
-    >>> judgements(rows, {"q1": "warm tea"}, Door("qrels, line"), Oddities())
-    {'q1': {'d1': 2}}
-    """
+    """Query id -> passage id -> grade, for the listed queries."""
 
     def checked(number: int, value: object) -> int:
         grade = grade_of(value)

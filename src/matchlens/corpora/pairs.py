@@ -172,9 +172,9 @@ class PairSet:
     ) -> PairSet:
         """The same pairs with own parts: characters of their passages or their queries.
 
-        Such a part stands in cuts and directions: ``Q->TITLE``. Its tokens stay tokens of D (or Q).
-        A token belongs to the part that holds its first character, white space aside; tokens beyond
-        the length limit belong to none.
+        Such a part can be used in cuts and directions: ``Q->TITLE``. Its tokens stay tokens of D
+        (or Q). A token belongs to the part that holds its first character, white space aside;
+        tokens beyond the length limit belong to none.
 
         Args:
             parts: name (in capitals) -> spans of characters, couples (start, end): a function from
@@ -237,8 +237,8 @@ class PairSet:
 
         Columns: query and text; qid and docno (made up where there are none); perhaps grade or
         label, score, rank, kind. Other names of them are known (query_id, doc_id, docid, pid,
-        passage, contents, relevance, ...). A title is not looked at: join it to the text. All rows
-        are candidates, ordered by score, else by rank, else as they stand. Rows without a grade are
+        passage, contents, relevance, ...). A title is ignored: join it to the text. All rows
+        are candidates, ordered by score, else by rank, else in row order. Rows without a grade are
         unjudged (grade 0). A frame without grades may go wherever none is needed. Odd rows are left
         out or refused by the rule for files.
 
@@ -333,9 +333,9 @@ def choose(
 ) -> PairSet:
     """Chooses the candidate passages of each query: a sample per grade, all judged, or a run's top.
 
-    A query's sample of judged passages hangs on the seed, the query's id, and those passages' ids,
-    grades and texts alone: not on the order of files, on other queries, or on the machine. A larger
-    `per_grade` or `queries` contains a smaller one. `counts` of the result:
+    A query's sample of judged passages depends on the seed, the query's id, and those passages'
+    ids, grades and texts alone: not on the order of files, on other queries, or on the machine. A
+    larger `per_grade` or `queries` contains a smaller one. `counts` of the result:
 
     - every topic once: `topics` = `queries` + `topics_without_qrels` + `empty_queries` +
       `queries_without_candidates` + `queries_without_texts` +
@@ -352,19 +352,19 @@ def choose(
 
     Args:
         collection: where queries, grades and passages come from.
-        per_grade: at most so many passages a grade and query (negative grades count as 0), after
-            duplicates are removed: of judged passages with the same words in the same order the one
-            with the highest grade, then the smallest id, stays.
+        per_grade: largest number of passages for each grade and query (negative grades count as
+            0), after duplicates are removed: of judged passages with the same words in the same
+            order the one with the highest grade, then the smallest id, stays.
         all_judged: all judged passages, duplicates too, instead.
-        depth: the first so many passages of the run instead; unjudged ones get grade 0.
-        easy: so many random passages a query besides, neither judged for it nor in its run nor
-            equal in text to a candidate: drawn for each query from a pool that the queries share,
-            the first `EASY_POOL` passages (or twice that, and so on, until twice `easy` are left)
-            of the collection's random order.
+        depth: number of passages from the top of the run, instead; unjudged ones get grade 0.
+        easy: number of random passages added to each query, neither judged for it nor in its run
+            nor equal in text to a candidate: drawn for each query from a pool that the queries
+            share, the first `EASY_POOL` passages (or twice that, and so on, until twice `easy` are
+            left) of the collection's random order.
         seed: another seed, another sample.
         ideal: "sample" (grades of the candidates, easy negatives apart) or "full" (all qrels of
             the query); None for "full" with `depth` and "sample" otherwise.
-        queries: at most so many queries, drawn from those that have candidates and positive gain.
+        queries: largest number of queries, drawn from those with candidates and positive gain.
         query_prefix: put before each query.
         passage_prefix: put before each passage.
 
@@ -379,8 +379,7 @@ def choose(
     >>> chosen.counts["pairs"], chosen.counts["dropped_by_cap"]
     (8, 16)
     """
-    options = checked(
-        collection,
+    options = Options(
         per_grade=per_grade,
         all_judged=all_judged,
         depth=depth,
@@ -388,9 +387,10 @@ def choose(
         seed=seed,
         ideal=ideal,
         queries=queries,
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
     )
-    prefixes = {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
-    return choose_with(collection, replace(options, **prefixes))
+    return choose_with(collection, checked(collection, options))
 
 
 def choose_with(collection: Collection, options: Options) -> PairSet:
@@ -454,7 +454,7 @@ def _readable(
     collection: Collection, options: Options, odd: Oddities
 ) -> tuple[dict[str, list[Candidate]], dict[str, str], dict[str, list[str]]]:
     """The queries that stay, with their readable candidates; texts; pools of easy negatives."""
-    # Passages are asked for at once. Where queries are drawn and some turn out to have no text, as
+    # Passages are requested at once. Where queries are drawn and some turn out to have no text, as
     # many as are lacking are drawn from the rest.
     usable = usable_queries(collection, options, odd)
     order, limit = list(usable), len(usable)
@@ -492,7 +492,7 @@ LEAST_DEPTH = 10
 def thin(
     pairs: PairSet, most: int, *, seed: int = 0, easy: bool = False
 ) -> tuple[PairSet, list[int]]:
-    """At most so many of the pairs: whole queries that are drawn; all pairs where they are few.
+    """Limit the number of pairs by drawing whole queries; all pairs where they are few.
 
     Judged passages: queries are drawn and keep all their passages, so that rankings are as hard as
     in the full sample. The first query that does not fit keeps fewer, evenly over its grades;
@@ -502,7 +502,7 @@ def thin(
 
     Args:
         pairs: the chosen pairs.
-        most: at most so many of them, at least 1.
+        most: largest number of pairs, at least 1.
         seed: of the draws; the same draws as :func:`choose` makes.
         easy: whether easy negatives stay; where they are not ranked, they only cost time.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matchlens.errors import InputError
 
@@ -41,21 +41,21 @@ WHY = (
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of `choose`, checked; the fields are what the manifest records.
+    """The arguments of `choose`; :func:`checked` fills in what the manifest records beside them.
 
     Where pairs were given, not chosen, `candidates` is "given"; where they have no grades, `ideal`
     is "none".
     """
 
-    candidates: str
-    per_grade: int | None
-    all_judged: bool
-    depth: int | None
-    easy: int
-    easy_pool: int | None
-    seed: int
-    ideal: str
-    queries: int | None
+    candidates: str = ""
+    per_grade: int | None = PER_GRADE
+    all_judged: bool = False
+    depth: int | None = None
+    easy: int = 0
+    easy_pool: int | None = None
+    seed: int = 0
+    ideal: str | None = None
+    queries: int | None = None
     query_prefix: str = ""
     passage_prefix: str = ""
 
@@ -69,24 +69,17 @@ class Candidate:
     judged: bool
 
 
-def checked(
-    collection: Collection,
-    *,
-    per_grade: int | None = PER_GRADE,
-    all_judged: bool = False,
-    depth: int | None = None,
-    easy: int = 0,
-    seed: int = 0,
-    ideal: str | None = None,
-    queries: int | None = None,
-) -> Options:
-    """The options of `choose`, or an InputError where they are out of range or contradictory."""
-    bounds = {"per_grade": (per_grade, 1), "depth": (depth, 1), "easy": (easy, 0)}
-    for option, (value, bound) in {**bounds, "queries": (queries, 1)}.items():
-        if value is not None and value < bound:
-            raise InputError(f"{option} is {value}; expected {bound} or more: change the number")
-    if ideal not in (None, "sample", "full"):
-        raise InputError(f'ideal is {shown(ideal)}; expected "sample" or "full": choose one')
+def checked(collection: Collection, options: Options) -> Options:
+    """The options, completed, or an InputError where they are out of range or contradictory."""
+    per_grade, depth, all_judged = options.per_grade, options.depth, options.all_judged
+    for option, lowest in {"per_grade": 1, "depth": 1, "easy": 0, "queries": 1}.items():
+        value = getattr(options, option)
+        if value is not None and value < lowest:
+            raise InputError(f"{option} is {value}; expected {lowest} or more: change the number")
+    if options.ideal not in (None, "sample", "full"):
+        raise InputError(
+            f'ideal is {shown(options.ideal)}; expected "sample" or "full": choose one'
+        )
     replaced = [name for name, on in (("all_judged", all_judged), ("depth", depth)) if on]
     chosen = [*replaced, *(["per_grade"] if per_grade not in (None, PER_GRADE) else [])]
     if len(chosen) > 1:
@@ -105,16 +98,12 @@ def checked(
             f"collection {shown(collection.name)} has no run ({note}) and depth={depth} needs "
             "one; expected a ranking: load it with a run, or choose from the judged passages"
         )
-    return Options(
+    return replace(
+        options,
         candidates="run" if depth else "all_judged" if all_judged else "per_grade",
         per_grade=None if replaced else per_grade,
-        all_judged=all_judged,
-        depth=depth,
-        easy=easy,
-        easy_pool=EASY_POOL if easy else None,
-        seed=seed,
-        ideal=ideal or ("full" if depth else "sample"),
-        queries=queries,
+        easy_pool=EASY_POOL if options.easy else None,
+        ideal=options.ideal or ("full" if depth else "sample"),
     )
 
 
@@ -296,7 +285,7 @@ def random_pools(
 ) -> dict[str, list[str]]:
     """Query id -> the random passages that its easy negatives are drawn from.
 
-    The size of a query's pool hangs on that query alone; all pools are beginnings of one draw.
+    The size of a query's pool depends on that query alone; every pool is a prefix of one draw.
     """
     if not options.easy:
         return {}

@@ -25,7 +25,7 @@ _Qrels = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrecCollection(Collection):
-    """A collection whose passages stay in their files and are streamed when asked for.
+    """A collection whose passages stay in their files and are streamed when needed.
 
     Args:
         stamps: passages file -> its size and time of change when it was checked.
@@ -42,16 +42,9 @@ class TrecCollection(Collection):
     def texts(self, docids: Iterable[str]) -> dict[str, str]:
         """The passages with these ids, by one pass through the files.
 
-        Args:
-            docids: passage ids; one that no file has is not in the answer.
-
         Raises:
             InputError: a file changed since it was loaded, or one of these passages comes twice in
                 a file with different texts.
-
-        >>> from matchlens.corpora import demo
-        >>> len(demo.load().texts(["d01-01", "d01-02"]))
-        2
         """
         wanted = set(docids)
         first_texts: dict[str, tuple[Path, int]] = {}
@@ -62,11 +55,7 @@ class TrecCollection(Collection):
         return texts
 
     def field_texts(self, docids: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Title and text of these passages; as :meth:`Collection.field_texts`.
-
-        Args:
-            docids: passage ids.
-        """
+        """Title and text of these passages; as :meth:`Collection.field_texts`."""
         wanted, fields = set(docids), {}
         for passage in self._passages() if wanted else ():
             if passage.docid in wanted and passage.docid not in fields:
@@ -76,18 +65,10 @@ class TrecCollection(Collection):
         return fields
 
     def random_docids(self, n: int, seed: int) -> list[str]:
-        """Distinct ids drawn uniformly from the passages that have a text, by one pass.
-
-        Args:
-            n: how many; a smaller collection gives all it has.
-            seed: another seed, another draw; the order of the files does not matter.
+        """At most ``n`` ids of passages with a text, by one pass; the ``seed`` alone decides which.
 
         Raises:
             InputError: a file changed since it was loaded.
-
-        >>> from matchlens.corpora import demo
-        >>> demo.load().random_docids(3, 1) == demo.load().random_docids(9, 1)[:3]
-        True
         """
         draw = Draw(seed, "collection")
         kept: set[str] = set()

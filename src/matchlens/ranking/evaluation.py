@@ -113,12 +113,10 @@ def movable(measure: Measure, queries: Sequence[Candidates]) -> Bool[np.ndarray,
     """
     rows = max((int(query.rows.max()) + 1 for query in queries), default=0)
     best = np.zeros(rows)
-    values = []
     for query in queries:
         best[query.rows] = measure.gains(query.grades)
-    for scores in (best, -best):
-        values.append(evaluate(measure, queries, scores, tie_tol=0.0).values)
-    return np.abs(values[0] - values[1]) > SAME
+    top, bottom = (evaluate(measure, queries, x, tie_tol=0.0).values for x in (best, -best))
+    return np.abs(top - bottom) > SAME
 
 
 def _linear(

@@ -45,7 +45,7 @@ class Measure:
 
     Args:
         name: ir_measures' name (or DCG).
-        at: what stands behind `@`: the cutoff (ranks), or the recall of IPrec.
+        at: the value after `@`: the cutoff (ranks), or the recall of IPrec.
         options: the other parameters that differ from their defaults, and `rel`, by name.
 
     >>> str(parse_measure("MAP@100"))
@@ -72,7 +72,7 @@ class Measure:
 
     @property
     def cutoff(self) -> int | None:
-        """The number of ranks looked at; None where all are."""
+        """The number of ranks that count; None where all do."""
         return self.at if isinstance(self.at, int) else None
 
     @property
@@ -176,7 +176,7 @@ def _wrong(text: str, what: str, remedy: str) -> InputError:
 
 
 def _split(text: str) -> tuple[str, dict[str, Any], Any]:
-    """Name, options and what stands behind `@`, as written."""
+    """Name, options and the value after `@`, as written."""
     match = re.fullmatch(r"\s*([^\W\d]\w*)\s*(?:\((.*)\))?\s*(?:@\s*(.+?))?\s*", text, re.DOTALL)
     try:
         if match is None:

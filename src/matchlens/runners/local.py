@@ -30,7 +30,7 @@ from matchlens.runners.task import (
 from matchlens.signals import SIGNALS, Stop
 
 POLL = 0.5
-"""Seconds between looks at whether a person wants to stop."""
+"""Seconds between checks for a request to stop."""
 
 
 class ProcessExecutor:
@@ -80,7 +80,7 @@ class ProcessExecutor:
                     self._workers.remove(worker)
                     worker.end()
                     if stop.requested:
-                        continue  # a person ends everything: its shard is run again another time
+                        continue  # everything ends: the next run computes its shard
                     raise worker.died() from None
                 outcome = from_bytes(content)
                 shard, worker.shard, worker.ready = worker.shard, None, True
@@ -157,7 +157,7 @@ class _Worker:
         elif code < 0:
             why, remedy = f"was ended by {signal.Signals(-code).name} {at}", "run"
         else:
-            why = f"ended {at} (exit status {code}); what it said stands above"
+            why = f"ended {at} (exit status {code}); its output is above"
             remedy = "leave out --workers to see the cause in this process, or run"
         return InputError(f"a worker process {why}; {remedy} the same command again to go on")
 

@@ -27,7 +27,7 @@ from matchlens.qk import Hypothesis, MeanStates
 
 Arrays = Mapping[str, np.ndarray]
 Recording = tuple[Meter, Callable[[], dict[str, np.ndarray]]]
-"""A meter for one shard, and what it has measured when the shard is through."""
+"""A meter for one shard, and a function that returns its arrays when the shard is finished."""
 Numbers = Int[np.ndarray, " pair"]
 
 

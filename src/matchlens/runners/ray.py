@@ -51,7 +51,7 @@ REACH = 10.0
 JOINED = 40.0
 """Seconds in which a cluster must let a driver in."""
 PATIENCE = 60.0
-"""Seconds without any worker before a person is told that the run waits for a node."""
+"""Seconds without any worker before a warning that the run waits for a node."""
 TRIES = 4
 """How often a shard is begun before its workers' deaths are taken for its own doing."""
 
@@ -203,7 +203,7 @@ class RayExecutor:
         """Join the cluster and start the workers, once, unless the run is cancelled."""
         if self._connected:
             return
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no usage statistics
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 

@@ -115,10 +115,10 @@ class ShardedRunner:
     """Runs conditions on pairs shard by shard; it remembers nothing from one run to the next.
 
     Args:
-        folder: where shards are kept, so that a run that is stopped goes on; where None they are
-            not kept.
+        folder: where shards are kept, so that a stopped run can resume; where None they are not
+            kept.
         executor: who runs them; this process where None.
-        stop: says whether a person wants to stop.
+        stop: whether cancellation was requested.
     """
 
     def __init__(
@@ -147,15 +147,9 @@ class ShardedRunner:
         progress: Progress | None = None,
         asked: Sequence[MeasurementRequest] = (),
     ) -> Run:
-        """Score the pairs under every condition, and measure what is requested.
-
-        What ``mean`` puts in is computed in a pass of its own, over all pairs; what ``resample``
-        puts in goes with each shard.
-
-        Raises:
-            Stopped: if a person stopped it; finished shards are kept.
-            ValueError: if a measurement is requested and the untouched model is not run.
-        """
+        """See :class:`Runner`; raises Stopped if a person stopped it, and keeps finished shards."""
+        # What mean puts in is computed in a pass of its own, over all pairs; what resample puts in
+        # goes with each shard.
         budget = checked_budget(model, batch_tokens)
         conditions = bound(conditions, own_parts(pairs))
         plan = planned(model, pairs, conditions)
@@ -253,7 +247,7 @@ class ShardedRunner:
                     finished.add(shard.number)
                     done.whole(shard.number)
                     if stop.requested:
-                        continue  # what is still in work comes, and is kept
+                        continue  # shards already running are finished and kept
                     while merged in finished:
                         yield shards[merged], kept(merged)
                         merged += 1

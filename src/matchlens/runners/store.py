@@ -1,4 +1,4 @@
-"""A run on disk: the folder of an unfinished run, and its shards, there whole or not at all."""
+"""A run on disk: the folder of an unfinished run, and its shards, each complete or absent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Store:
     """The shards of one task in a folder.
 
     A file is a line that says what it is, the SHA-256 of what follows, and a safetensors content,
-    in which the task and the number of the shard stand, too.
+    which includes the task and the number of the shard.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
