@@ -179,8 +179,8 @@ class LayerCut:
                 if (x.of if isinstance(x, OwnPart) else x) not in rows:
                     continue
                 for row in _labels(x, own):
-                    whole = row >= LABELS and not isinstance(x, OwnPart) and cut.how in PUT_IN
-                    marked = code + (WHOLE[Part(x)] if whole else 0)
+                    of_whole = row >= LABELS and not isinstance(x, OwnPart) and cut.how in PUT_IN
+                    marked = code + (WHOLE[Part(x)] if of_whole else 0)
                     at_row = (which[:, None], row, _labels(y, own))
                     before = table[at_row]
                     if ((before > 0) & (before % 8 != code)).any():
@@ -367,4 +367,4 @@ def _labels(part: AnyPart, own: Sequence[OwnPart]) -> list[int]:
     """The labels of a part's tokens: its own, and those of the own parts in it."""
     if isinstance(part, OwnPart):
         return [LABELS + own.index(part)]
-    return [int(part), *(LABELS + at for at, one in enumerate(own) if one.of is part)]
+    return [int(part), *(LABELS + at for at, own_part in enumerate(own) if own_part.of is part)]

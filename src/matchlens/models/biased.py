@@ -114,8 +114,8 @@ class MPNet(Biased):
         if tokens not in self._biases:
             like = key[:1, 0]  # the library takes the number of tokens and the device from it
             self._biases[tokens] = self.body.encoder.compute_position_bias(like)
-        whole = self._biases[tokens]
-        return whole if rows is None else whole[:, :, rows]
+        bias = self._biases[tokens]
+        return bias if rows is None else bias[:, :, rows]
 
     def after_attention(self, index: int, context: Context, states: RowStates) -> RowStates:
         """The output of attention with its norm, and the feed-forward network."""

@@ -112,11 +112,11 @@ def _refuse_early(raw: Mapping[str, object], name: str, types: Collection[str]) 
     for key in [one for one in _REFUSED if one != "text_config"]:  # most types ignore it
         if raw.get(key):
             raise _refused(name, key)
-    for key, most in _COUNTS.items():
+    for key, limit in _COUNTS.items():
         value = raw.get(key)
-        if isinstance(value, int | float) and value > most:
+        if isinstance(value, int | float) and value > limit:
             raise InputError(
-                f"model {name!r}: {key} in config.json is {value:.15g}; expected at most {most:,}"
+                f"model {name!r}: {key} in config.json is {value:.15g}; expected at most {limit:,}"
             )
 
 

@@ -44,14 +44,14 @@ def file_sha256(path: Path) -> str:
 
 
 def made_once(
-    target: Path, what: str, make: Callable[[Path], None], whole: Callable[[Path], bool]
+    target: Path, what: str, make: Callable[[Path], None], complete: Callable[[Path], bool]
 ) -> Path:
     """A folder of the cache, made on first use and whole at any moment.
 
     Several processes may make it at once: each makes its own, and the first to end wins. One that
     is damaged is made again.
     """
-    if whole(target):
+    if complete(target):
         return target
     cache = target.parent
     try:
@@ -67,13 +67,13 @@ def made_once(
             make(filled)
         except OSError as error:
             raise _unwritable(what, cache, error) from None
-        while not whole(target):
+        while not complete(target):
             try:
                 filled.rename(target)
             except OSError:  # another run was faster, or what is there is damaged
                 if not target.exists():
                     raise
-                if not whole(target):
+                if not complete(target):
                     target.rename(tempfile.mkdtemp(dir=work))
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -150,13 +150,13 @@ class ModelFacts:
         """Whether it is a classifier, whose labels have logits; otherwise it is asked in words."""
         return not self.architecture.endswith(FAMILIES[self.model_type].head)
 
-    def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
+    def limits(self, stated: tuple[int | None, str], max_length: int | None) -> dict[str, int]:
         """Each limit of a pair's tokens by what sets it; ``stated``: the folder's, its source."""
-        check_length(asked)
+        check_length(max_length)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
         trained = FAMILIES[self.model_type].trained is not None
         limits["the type's training" if trained else "the position table"] = self.places
-        return limits if asked is None else {**limits, "--max-length": asked}
+        return limits if max_length is None else {**limits, "--max-length": max_length}
 
     def relevance(self, negate: bool) -> str | None:
         """The score that is made of its logits, or of the logits of its prompt's answers."""
@@ -172,13 +172,13 @@ class ModelFacts:
         self, files: Mapping[str, object], dtype: str, limit: tuple[int, str], negate: bool
     ) -> dict[str, object]:
         """What a manifest says of the model; ``limit``: the most tokens of a pair, its source."""
-        asked: dict[str, object] = {}
+        prompts: dict[str, object] = {}
         if self.prompt is not None:
-            asked |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
+            prompts |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
         if self.serving.prompt:
-            asked["query_prompt"] = self.serving.prompt
+            prompts["query_prompt"] = self.serving.prompt
         return {
-            **asked,
+            **prompts,
             **files,
             "dtype": dtype,
             "max_length": limit[0],
@@ -275,15 +275,15 @@ class ModelFolder(ModelFacts):
             raise no_prompt(self)
         return self
 
-    def limit(self, asked: int | None = None) -> int:
+    def limit(self, max_length: int | None = None) -> int:
         """Most tokens of a pair, as the loaded tokenizer states it: torch is imported."""
-        return self._limit(asked)[0]
+        return self._limit(max_length)[0]
 
-    def _limit(self, asked: int | None) -> tuple[int, str]:
-        check_length(asked)
+    def _limit(self, max_length: int | None) -> tuple[int, str]:
+        check_length(max_length)
         from matchlens.models.load import stated_limit
 
-        return smallest(self.limits(stated_limit(self), asked))
+        return smallest(self.limits(stated_limit(self), max_length))
 
     def files(self) -> dict[str, object]:
         """What a manifest says of the model's files."""
@@ -465,10 +465,10 @@ def _place(name: str | Path, revision: str | None) -> Path:
 
 def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str:
     """The library's class for the weights: the one that the config names, or else their head's."""
-    named = [str(one) for one in config.architectures or ()]
+    named = [str(class_name) for class_name in config.architectures or ()]
     entry = FAMILIES[str(config.model_type)]
-    asked, classifier = entry.asked, "ForSequenceClassification"
-    if named and (named[0].endswith(entry.head) and asked):
+    prompted, classifier = entry.asked, "ForSequenceClassification"
+    if named and (named[0].endswith(entry.head) and prompted):
         return named[0]
     if entry.decoder is not None and (named or weights.classifies) and scores:
         raise InputError(
@@ -483,7 +483,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
             f"model {name!r} is no sequence classifier (architectures: {', '.join(named)[:100]}; "
             f"model_type: {config.model_type}); expected a cross-encoder saved as ...{classifier}"
         )
-    if asked and not weights.classifies:
+    if prompted and not weights.classifies:
         return entry.head
     if scores and not weights.classifies:
         raise InputError(
@@ -526,10 +526,10 @@ def smallest(limits: Mapping[str, int]) -> tuple[int, str]:
     return limits[source], source
 
 
-def check_length(asked: int | None) -> None:
+def check_length(max_length: int | None) -> None:
     """Refuse a length limit that holds no pair."""
-    if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
-        raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
+    if max_length is not None and max_length < 5:  # CLS, a query token, SEP, a passage token, SEP
+        raise InputError(f"--max-length is {max_length}; expected at least 5 tokens")
 
 
 def check_dtype(dtype: str) -> str:

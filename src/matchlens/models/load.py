@@ -399,7 +399,7 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     fast = unpadded(tokenizer, folder.name)
     folder.serving.stated(fast, folder.name)  # a limit that is none stops the tokenizer's call
     if not _knows_words(fast, folder.name):
-        reads = [str(one) for one in type(tokenizer).vocab_files_names.values()]
+        reads = [str(file) for file in type(tokenizer).vocab_files_names.values()]
         raise no_words(folder.path, folder.name, type(tokenizer).__name__, reads)
     return folder.serving.lowered(fast)
 

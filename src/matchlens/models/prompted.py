@@ -69,7 +69,7 @@ def _rows(
         used.append((query, passage))
     filled = [list(prompt.filled(query.text, passage.text)) for query, passage in used]
     pieces = [
-        _piece(tokenizer, [one[place] for one in filled], prompt, pairs)
+        _piece(tokenizer, [pair_pieces[place] for pair_pieces in filled], prompt, pairs)
         for place in range(len(prompt.pieces))
     ]
     begin: list[Labelled] = []
@@ -218,11 +218,11 @@ def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
         )
     except Exception:  # a stranger's template: the check says what the library makes of it
         return None
-    whole = [text.count(word) for word in words]
+    spaced = [text.count(word) for word in words]
     bare = [text.count(mark) for mark in _MARKS.values()]
-    if bare != [1, 1] or whole not in ([1, 1], [0, 0]):
+    if bare != [1, 1] or spaced not in ([1, 1], [0, 0]):
         return None
-    strip = whole == [0, 0]
+    strip = spaced == [0, 0]
     yes, no = _answers(tokenizer, serving)
     try:
         return Prompt(_pieces(tokenizer, text, strip), yes, no, strip=strip)

@@ -154,7 +154,7 @@ PLAIN = Serving()
 def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     """What sentence-transformers' files say; it uses them where they mark a CrossEncoder."""
     _check_activations(config, "config.json", name)
-    files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
+    files = tuple(tried for tried in (MODULES, ABOUT, *TRANSFORMER) if (path / tried).exists())
     pooled = MODULES in files and any(kind == "Pooling" for kind, _ in _modules(path, name))
     unused = Serving(bool(files), files=files, used=False, embeds=pooled)
     if not {MODULES, ABOUT} <= set(files):
@@ -163,7 +163,7 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     if about.get("model_type") != "CrossEncoder":
         return unused
     _check_activations({"sentence_transformers": about}, ABOUT, name)
-    file = next((one for one in TRANSFORMER if (path / one).exists()), TRANSFORMER[0])
+    file = next((tried for tried in TRANSFORMER if (path / tried).exists()), TRANSFORMER[0])
     settings = read_json(path, file, name) if (path / file).exists() else {}
     for old, new in _OLD.items():
         if old in settings:
@@ -223,8 +223,8 @@ def serving_object(owner: Any, name: str) -> Serving:
     chat = first.input_formatter.message_format if "message" in modes else None
     answers, head = None, None
     if rest and type(rest[0]).__name__ == "Pooling":
-        head = _head([(_own_kind(one), f"{kind}[{n}]", _settings_of(one, name))
-                      for n, one in enumerate(rest, 1)], name)  # fmt: skip
+        head = _head([(_own_kind(module), f"{kind}[{n}]", _settings_of(module, name))
+                      for n, module in enumerate(rest, 1)], name)  # fmt: skip
         rest = []
     for module in rest:
         if type(module).__name__ != "LogitScore":

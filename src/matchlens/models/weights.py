@@ -99,7 +99,7 @@ class Weights:
     @property
     def numbers(self) -> int:
         """How many numbers they hold in all."""
-        return sum(one.numbers for one in self.tensors.values())
+        return sum(stored.numbers for stored in self.tensors.values())
 
     @property
     def classifies(self) -> bool:
@@ -146,9 +146,9 @@ def check_depth(config: Any, weights: Weights) -> None:
 
 def check_room(skeleton: Any, weights: Weights) -> None:
     """See that a config asks for no more than the weights hold, before anything is allocated."""
-    most = 2 * weights.numbers + 2**20  # a head and buffers may be missing: the library names them
+    limit = 2 * weights.numbers + 2**20  # a head and buffers may be missing: the library names them
     every = [*skeleton.named_parameters(), *skeleton.named_buffers()]
-    if sum(tensor.numel() for _, tensor in every) <= most:
+    if sum(tensor.numel() for _, tensor in every) <= limit:
         return
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for key, stored in weights.tensors.items():
@@ -201,13 +201,13 @@ _SPARE = re.compile(
 """How the weights of a pretraining head begin; a pooler is one where the classifier has none."""
 
 
-def few(keys: Sequence[str], most: int = 3) -> str:
+def few(keys: Sequence[str], count: int = 3) -> str:
     """The first few of some names.
 
     >>> few(["a", "b", "c", "d"])
     'a, b, c, ...'
     """
-    return ", ".join(key[:100] for key in keys[:most]) + (", ..." if len(keys) > most else "")
+    return ", ".join(key[:100] for key in keys[:count]) + (", ..." if len(keys) > count else "")
 
 
 def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str, Stored]]:

@@ -104,13 +104,13 @@ class Triplets:
         Raises:
             InputError: if the variant is unknown.
         """
-        least = {"all": -np.inf, "positive": 0.0, "above": above}
-        if variant not in least:
+        thresholds = {"all": -np.inf, "positive": 0.0, "above": above}
+        if variant not in thresholds:
             raise InputError(
                 f"variant {variant!r} of the alignment is not known; expected one of "
-                f"{', '.join(least)}"
+                f"{', '.join(thresholds)}"
             )
-        kept = self.cosines > least[variant]
+        kept = self.cosines > thresholds[variant]
         return (self.values * self.cosines * kept).sum(1)
 
     def normalised(self) -> Float[np.ndarray, " head"]:
@@ -200,8 +200,8 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     across = pair.query @ pair.key.mT
     squares = ((pair.key @ pair.key.mT) * (pair.query @ pair.query.mT)).sum((1, 2))
     swapped = (across * across.mT).sum((1, 2))
-    whole = squares.numpy()
-    return share((whole + swapped.numpy()) / 2, whole).clip(0, 1)
+    total = squares.numpy()
+    return share((total + swapped.numpy()) / 2, total).clip(0, 1)
 
 
 def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
@@ -225,9 +225,9 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
     return (pair.key[head].mT @ pair.query[head]).numpy()
 
 
-def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
     """A part of a whole; NaN where the whole is not above 0."""
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    return np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0)
 
 
 def check_head(qk: QK, head: int) -> None:

@@ -166,7 +166,7 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
         return Crossed(traces, *_mean_sd(traces))
     query_rest = torch.linalg.qr(query.mT, mode="r").R
     key_rest = torch.linalg.qr(key.mT, mode="r").R
-    totals = np.stack([torch.linalg.svdvals(key_rest @ one.mT).sum(-1) for one in query_rest])
+    totals = np.stack([torch.linalg.svdvals(key_rest @ rest.mT).sum(-1) for rest in query_rest])
     shares = share(traces, totals)
     return Crossed(traces, *_mean_sd(traces), shares, *_mean_sd(shares))
 

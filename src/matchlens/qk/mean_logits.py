@@ -105,7 +105,7 @@ def mean_logits(
     check_means(layers, query, document)
     apart = np.stack([query, document])[None]
     result = resampled_logits(layers, apart, np.ones((1, 1)), biases=biases, divided=divided)
-    return replace(result, logits={name: one[0] for name, one in result.logits.items()})
+    return replace(result, logits={name: values[0] for name, values in result.logits.items()})
 
 
 def resampled_logits(
