@@ -78,14 +78,11 @@ def usable(
 
     def tokens(some: str) -> list[int]:
         settings: dict[str, Any] = {**(options or {}), "add_special_tokens": False}
-        try:
-            with _silent(tokenizer):
-                encoding = tokenizer(some, return_attention_mask=False, verbose=False, **settings)
-        except BaseException as error:
-            if not _is_failure(error):
-                raise
-            raise failed(error, some) from None
-        ids = list(encoding["input_ids"])
+
+        def call(_: slice) -> Any:
+            return tokenizer(some, return_attention_mask=False, verbose=False, **settings)
+
+        ids = list(guarded(tokenizer, call, (), some)["input_ids"])
         return ids[::-1] if start else ids
 
     while len(piece.text) > 2 * size:
@@ -175,9 +172,12 @@ def named(pair: Pair) -> Iterator[None]:
 
 
 def guarded(
-    tokenizer: PreTrainedTokenizerFast, call: Callable[[slice], T], pairs: Sequence[Pair]
+    tokenizer: PreTrainedTokenizerFast,
+    call: Callable[[slice], T],
+    pairs: Sequence[Pair],
+    *texts: str,
 ) -> T:
-    """Call the tokenizer for pairs; where it fails, find the pair and say so in one line."""
+    """Call the tokenizer for pairs, or texts; where it fails, find which, and say so in a line."""
     try:
         with _silent(tokenizer):
             return call(slice(None))
@@ -194,7 +194,7 @@ def guarded(
                 raise
             with named(pair):
                 raise failed(error, pair.query, pair.text) from None
-    raise failed(failure)
+    raise failed(failure, *texts)
 
 
 def _is_failure(error: BaseException) -> bool:

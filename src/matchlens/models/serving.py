@@ -207,8 +207,7 @@ def serving_object(owner: Any, name: str) -> Serving:
     chosen = getattr(owner, "default_prompt_name", None)
     prompts = getattr(owner, "prompts", None)
     prompt = _prompt({"default_prompt_name": chosen, "prompts": prompts or {}}, name)
-    path = type(getattr(owner, "activation_fn", None))
-    named = f"{path.__module__}.{path.__qualname__}"
+    named = _class(getattr(owner, "activation_fn", None))
     _check_activations({"sentence_transformers": {"activation_fn": named}}, f"the {kind}", name)
     first: Any
     try:
@@ -223,7 +222,7 @@ def serving_object(owner: Any, name: str) -> Serving:
     chat = first.input_formatter.message_format if "message" in modes else None
     answers, head = None, None
     if rest and type(rest[0]).__name__ == "Pooling":
-        head = _head([(_own_kind(module), f"{kind}[{n}]", _settings_of(module, name))
+        head = _head([(_kind(_class(module)), f"{kind}[{n}]", _settings_of(module, name))
                       for n, module in enumerate(rest, 1)], name)  # fmt: skip
         rest = []
     for module in rest:
@@ -238,11 +237,14 @@ def serving_object(owner: Any, name: str) -> Serving:
     return Serving(True, {}, False, call, prompt, chat, template, answers, head)
 
 
-def _own_kind(module: Any) -> str:
-    """A module's class by its name, with its place where it is not sentence-transformers' own."""
-    kind = type(module)
-    own = kind.__module__.startswith("sentence_transformers.")
-    return kind.__name__ if own else f"{kind.__module__}.{kind.__name__}"
+def _class(value: object) -> str:
+    """The dotted name of a value's class."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _kind(name: str) -> str:
+    """A dotted class name, without its place where that is sentence-transformers' own."""
+    return name.rpartition(".")[2] if name.startswith("sentence_transformers.") else name
 
 
 def _settings_of(module: Any, name: str) -> Settled:
@@ -252,8 +254,7 @@ def _settings_of(module: Any, name: str) -> Settled:
         keys = ("pooling_mode", "include_prompt") if kind == "Pooling" else _BEHIND[kind]
         values = {key: getattr(module, key) for key in keys if hasattr(module, key)}
         if "activation_function" in values:
-            chosen = type(values["activation_function"])
-            values["activation_function"] = f"{chosen.__module__}.{chosen.__qualname__}"
+            values["activation_function"] = _class(values["activation_function"])
         if isinstance(values.get("pooling_mode"), tuple):
             values["pooling_mode"] = list(values["pooling_mode"])
         return FileSettings(values, place, name)
@@ -434,6 +435,4 @@ def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
     """Class and folder of each module."""
     for entry in read_json(path, MODULES, name, kind=list):
         known = entry if isinstance(entry, dict) else {}
-        kind = str(known.get("type"))
-        own = kind.startswith("sentence_transformers.")
-        yield kind.rsplit(".", 1)[-1] if own else kind, str(known.get("path"))
+        yield _kind(str(known.get("type"))), str(known.get("path"))
