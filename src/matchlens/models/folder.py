@@ -275,13 +275,10 @@ class ModelFolder(ModelFacts):
             raise no_prompt(self)
         return self
 
-    def limit(self, max_length: int | None = None) -> int:
-        """Most tokens of a pair, as the loaded tokenizer states it: torch is imported."""
-        return self._limit(max_length)[0]
-
-    def _limit(self, max_length: int | None) -> tuple[int, str]:
+    def limit(self, max_length: int | None = None) -> tuple[int, str]:
+        """Most tokens of a pair, as the loaded tokenizer states it, and what sets it."""
         check_length(max_length)
-        from matchlens.models.load import stated_limit
+        from matchlens.models.load import stated_limit  # which imports torch
 
         return smallest(self.limits(stated_limit(self), max_length))
 
@@ -320,7 +317,7 @@ class ModelFolder(ModelFacts):
     ) -> dict[str, object]:
         """What a manifest says of the model, known before its weights are loaded."""
         files = {} if self.converted is None else {"weights": READ_SAFELY}
-        limit = self._limit(max_length)
+        limit = self.limit(max_length)
         return self.record({**files, **self.files()}, check_dtype(dtype), limit, negate)
 
 
