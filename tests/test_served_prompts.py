@@ -205,13 +205,13 @@ def wrong_answer(monkeypatch):
 
 def prompt_dropped(monkeypatch):
     """The prompt's own words are left out."""
-    real = loading.encode_prompted
+    real = loading.prompted_rows
 
     def encode(tokenizer, pairs, most, prompt, *more):
         pieces = ("{query} ", "{passage}", prompt.pieces[-1])
         return real(tokenizer, pairs, most, prompt.changed({"pieces": pieces}), *more)
 
-    monkeypatch.setattr(loading, "encode_prompted", encode)
+    monkeypatch.setattr(loading, "prompted_rows", encode)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from matchlens.errors import InputError, brief
 from matchlens.files import read_text
@@ -204,11 +203,11 @@ class KnownPrompt:
 
     name: str
     type: str
-    names: tuple[str, ...]
+    names: Sequence[str]
     source: str
     prompt: Prompt
     default: bool = False
-    never: tuple[str, ...] = ()
+    never: Sequence[str] = ()
     note: str = ""
 
     def names_one_of(self, words: str) -> bool:
@@ -216,26 +215,11 @@ class KnownPrompt:
         return any(name in words for name in self.names)
 
 
-def _known() -> tuple[KnownPrompt, ...]:
-    text = Path(__file__).with_name("known_prompts.json").read_text(encoding="utf-8")
-    return tuple(
-        KnownPrompt(
-            **{
-                **entry,
-                "names": tuple(entry["names"]),
-                "never": tuple(entry.get("never", ())),
-                "prompt": _prompt(entry["prompt"]),
-            }
-        )
-        for entry in json.loads(text)
-    )
-
-
-def _prompt(settings: Mapping[str, Any]) -> Prompt:
-    return Prompt(**{**settings, "pieces": tuple(settings["pieces"])})
-
-
-KNOWN = _known()
+_FILE = Path(__file__).with_name("known_prompts.json")
+KNOWN = tuple(
+    KnownPrompt(**{**entry, "prompt": Prompt(**entry["prompt"])})
+    for entry in json.loads(_FILE.read_text(encoding="utf-8"))
+)
 """The prompts that are shipped."""
 
 

@@ -14,15 +14,8 @@ _INDEPENDENT = ("multi_label_classification", "regression")
 _PLAIN = re.compile(r"(label[ _-]?)?\d+", re.IGNORECASE)
 """Names that say nothing, as the library makes them: LABEL_0, LABEL_1."""
 _YES = {
-    "relevant",
-    "relevance",
-    "positive",
-    "pos",
-    "yes",
-    "true",
-    "match",
-    "matching",
-    "entailment",
+    *("relevant", "relevance", "positive", "pos", "yes", "true"),
+    *("match", "matching", "entailment"),
 }
 _NO = {"irrelevant", "negative", "neg", "no", "false", "mismatch", "contradiction", "other", "none"}
 _NOT = re.compile(r"(not|non|no|un|ir|in|dis|mis) ?(?=.{3})")

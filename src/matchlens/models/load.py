@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,18 @@ import torch
 from transformers import MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
-from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, long_query, spans
+from matchlens.batching import (
+    PLAIN,
+    Encoded,
+    Pairing,
+    Row,
+    Spans,
+    encode,
+    gathered,
+    long_query,
+    spans,
+    spans_of,
+)
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import check
@@ -38,7 +49,7 @@ from matchlens.models.folder import (
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
-from matchlens.models.prompted import encode_prompted, prompted_spans, template_prompt
+from matchlens.models.prompted import prompted_rows, template_prompt
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
 from matchlens.models.weights import check_depth, check_room, few, leftover
@@ -115,8 +126,7 @@ class Reranker:
             encoded = encode(self.tokenizer, pairs, self.max_length, self.pairing)
             self._warn_of_long_queries(pairs, encoded)
         else:
-            prompt, start = self.prompt, self.family.start
-            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, prompt, start)
+            encoded = gathered(pairs, self._prompted(pairs, self.prompt), not self.decodes)
         known = self.family.module.config.vocab_size
         for pair, ids in zip(pairs, encoded.ids, strict=True):
             if len(ids) and (largest := int(ids.max())) >= known:
@@ -144,8 +154,12 @@ class Reranker:
         """
         if self.prompt is None:
             return spans(self.tokenizer, pair, self.max_length, self.pairing)
+        (row,) = self._prompted([pair], self.prompt)
+        return spans_of(self.tokenizer, row)
+
+    def _prompted(self, pairs: Sequence[Pair], prompt: Prompt) -> Iterator[Row]:
         start = self.family.start
-        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt, start)
+        return prompted_rows(self.tokenizer, pairs, self.max_length, prompt, start)
 
     @property
     def template(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Row, Spans, fit, gathered, spans_of
+from matchlens.batching import Row, fit
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.serving import Serving
@@ -17,14 +17,17 @@ from matchlens.parts import Part
 from matchlens.prompts import TEXTS, Prompt
 from matchlens.tokenizing import Piece, guarded, named, usable
 
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
 
-def encode_prompted(
+
+def prompted_rows(
     tokenizer: PreTrainedTokenizerFast,
     pairs: Sequence[Pair],
     max_length: int,
     prompt: Prompt,
     start: int | None = None,
-) -> Encoded:
+) -> Iterator[Row]:
     """Put pairs into a prompt and label every token with its part.
 
     A token that holds characters of the query is Q, of the passage D, whatever else it holds (BPE
@@ -32,33 +35,6 @@ def encode_prompted(
     state the score reads: the last, or the decoder's first (``start``), which does not count for
     the limit. The passage is cut first, from its end; what follows it stays.
     """
-    return gathered(pairs, _rows(tokenizer, pairs, max_length, prompt, start), start is None)
-
-
-def prompted_spans(
-    tokenizer: PreTrainedTokenizerFast,
-    pair: Pair,
-    max_length: int,
-    prompt: Prompt,
-    start: int | None = None,
-) -> Spans:
-    """One pair's tokens as :func:`encode_prompted` makes them, with their places in the texts."""
-    (row,) = _rows(tokenizer, [pair], max_length, prompt, start)
-    return spans_of(tokenizer, row)
-
-
-Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
-
-
-def _rows(
-    tokenizer: PreTrainedTokenizerFast,
-    pairs: Sequence[Pair],
-    max_length: int,
-    prompt: Prompt,
-    start: int | None,
-) -> Iterator[Row]:
-    """Each pair's tokens, and CLS where the score is read: the last token, or the decoder's."""
     used: list[tuple[Piece, Piece]] = []
     for pair in pairs:
         with named(pair):
