@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from matchlens.errors import InputError, brief
 from matchlens.files import read_text
@@ -215,9 +216,13 @@ class KnownPrompt:
         return any(name in words for name in self.names)
 
 
+def _prompt(settings: Mapping[str, Any]) -> Prompt:
+    return Prompt(**{**settings, "pieces": tuple(settings["pieces"])})
+
+
 _FILE = Path(__file__).with_name("known_prompts.json")
 KNOWN = tuple(
-    KnownPrompt(**{**entry, "prompt": Prompt(**entry["prompt"])})
+    KnownPrompt(**{**entry, "prompt": _prompt(entry["prompt"])})
     for entry in json.loads(_FILE.read_text(encoding="utf-8"))
 )
 """The prompts that are shipped."""
