@@ -75,7 +75,6 @@ class Pairing(Brief):
 
     Args:
         prefix: text that stands before each query; its tokens are ``OTHER``.
-        options: arguments of the tokenizer's call, such as ``add_special_tokens``.
         start: whether an over-long text loses its start, not its end.
         last: whether the score reads the last token, which is CLS then (decoders).
         pad: token id of padding, where the library finds the last token by it.
@@ -170,11 +169,7 @@ def _rows(
 
 
 def long_query(encoded: Encoded, pairs: Sequence[Pair], limit: int, library: str) -> str:
-    """What to warn of where a library would have cut a query, too; empty where it would not.
-
-    Libraries shorten the longer text first: a query that is longer than what the limit leaves of
-    its passage.
-    """
+    """What to warn of where a library, which cuts the longer text first, would have cut a query."""
     for number in np.flatnonzero(encoded.truncated).tolist():
         parts, pair = encoded.parts[number], pairs[number]
         if (parts == Part.D).sum() < np.isin(parts, (Part.Q, Part.OTHER)).sum():

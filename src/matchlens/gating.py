@@ -237,10 +237,10 @@ def stream_slopes(
     cuts: Condition = (),
     own: Sequence[OwnPart] = (),
 ) -> Float[np.ndarray, " pair"]:
-    """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
+    """The scores of pairs; ``keep`` takes their places and derivatives batch by batch.
 
-    ``keep`` takes places of pairs and their derivatives, those of own parts behind the six others,
-    which lack their tokens. Where ``tables`` is None, all gates are 1.
+    Derivatives by own parts stand behind the six others, which lack their tokens. Where ``tables``
+    is None, all gates are 1.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)

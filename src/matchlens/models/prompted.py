@@ -183,9 +183,8 @@ def messages(serving: Serving, query: str, passage: str) -> list[dict[str, Any]]
 def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
     """The prompt that a chat template writes, or None where it is no prompt around two texts.
 
-    The template writes marked texts once. Since added tokens split a text before anything else
-    does, the pieces between them are turned into tokens as they are in the whole; whether they
-    are is asked by the check at load.
+    Added tokens split a text before anything else does, so that the pieces between them become
+    the tokens that they are in the whole; the check at load asks whether they do.
     """
     words = [f" {mark} " for mark in _MARKS.values()]
     try:

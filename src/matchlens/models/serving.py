@@ -77,19 +77,16 @@ class Serving(Brief):
     """What sentence-transformers does with a pair; the defaults are what transformers does.
 
     Args:
-        sentence_transformers: whether its files lie in the folder, or the object is its own.
         loading: arguments with which it loads the tokenizer.
         lower: whether it turns texts to lower case before the tokenizer does anything.
         call: arguments with which it calls the tokenizer.
         prompt: the text that it puts before each query.
         chat: how it writes the messages of a chat template, "flat" or "structured"; None where
             the tokenizer is called with the two texts.
-        template: arguments of the chat template.
         answers: the token ids whose logits a causal model's score is made of: of the answer that
             counts for relevance and of the one against it; None where nothing says so.
         head: the pooling and the modules behind a body without a head; None for other models.
-        files: its files in the folder.
-        used: whether it uses what they say; else it loads the model with defaults of its own.
+        used: whether it uses what its files say; else it loads the model with its own defaults.
         embeds: whether its modules make an embedding of each text, as a bi-encoder's do.
     """
 

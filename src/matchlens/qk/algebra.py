@@ -132,8 +132,6 @@ def alignment(qk: QK) -> Float[np.ndarray, " head"]:
     Raises:
         InputError: if the layer uses rotary position embeddings.
 
-    Reference: the science page, section 5.
-
     >>> qk = QK.of(torch.tensor([[[1.0, 2.0, 0.0]]]), torch.tensor([[[3.0, 1.0, 5.0]]]))
     >>> alignment(qk)
     array([5.])
@@ -151,8 +149,6 @@ def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
 
     Raises:
         InputError: if the layer uses rotary position embeddings.
-
-    Reference: the science page, section 5.
 
     >>> qk = QK.of(torch.tensor([[[0.0, 2.0, 0.0]]]), torch.tensor([[[0.0, 3.0, 4.0]]]))
     >>> svd = triplets(qk)
@@ -190,8 +186,6 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     Raises:
         InputError: if the layer uses rotary position embeddings.
 
-    Reference: the science page, section 5.
-
     >>> one = torch.tensor([[[1.0, 0.0]]])
     >>> symmetric_share(QK.of(one, one)), symmetric_share(QK.of(one, one.flip(-1)))
     (array([1.]), array([0.5]))
@@ -213,8 +207,6 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
 
     Raises:
         InputError: if the layer has no such head, or uses rotary position embeddings.
-
-    Reference: the science page, section 5.
 
     >>> matrix(QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]])), 0)
     array([[2., 0.],

@@ -138,9 +138,8 @@ def _padding(weights: Tensor, batch: EncodedBatch, rows: Tensor, limit: float) -
 def outputs(trial: Trial) -> Iterator[Item]:
     """What attention writes loses what was cut, to the number, and nothing else.
 
-    One pair walks through the layers; in each the directions of :data:`CARRIED` are cut, side by
-    side with no cut, in the middle one each head, too. The loss is written out by hand: the
-    removed weights times the head's values, times its slice of W_O.
+    Every direction of :data:`CARRIED` is cut in each layer, each head in the middle one. The loss
+    is written out by hand: the removed weights times the head's values, times its slice of W_O.
     """
     family, batch = trial.family, trial.alone[0]
     layout, states = PartLayout(batch.parts), family.embed(batch)

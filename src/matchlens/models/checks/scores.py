@@ -209,11 +209,10 @@ ASKED = (
 
 
 def relevant_above(reranker: Any) -> Iterator[Item]:
-    """How many queries' own passage scores no lower than the next query's.
+    """How many queries' own passage scores no lower than the next query's, for a warning.
 
     Every passage is once the relevant one and once the other, so that no liking for a passage or
-    a query alone turns all of them round. Nothing is seen where the pairs are too long for the
-    limit. The answer is for a warning: it refuses no model.
+    a query alone turns all of them round. Nothing is seen where the pairs are too long.
     """
     pairs = [
         Pair("check", f"{number}", query, ASKED[(number + step) % len(ASKED)][1], 1 - step)

@@ -32,11 +32,7 @@ Tokens = tuple[list[int], list[int]]
 
 
 def tokens(reranker: Any) -> Iterator[Item]:
-    """Ids, token types, length and cut of built-in pairs are the folder's own library's.
-
-    A prompt that a person chose is not held to the folder, and transformers has no way of its own
-    to put a pair into a prompt.
-    """
+    """Ids, token types, length and cut of built-in pairs are the folder's own library's."""
     stated, source = reranker.serving.stated(reranker.tokenizer, reranker.name)
     limits = {**reranker.limits, **({} if stated is None else {source: stated})}
     smallest = min(limits, key=lambda name: limits[name])
@@ -47,6 +43,7 @@ def tokens(reranker: Any) -> Iterator[Item]:
         yield Item("marked", int(encoded.types[0][encoded.parts[0] == Part.D].min()))
     library = reranker.serving.library
     *short, long = pairs(reranker)
+    # A prompt that a person chose is the person's, and transformers has no prompts of its own.
     if reranker.chosen or (reranker.prompt is not None and library == "transformers"):
         ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
         apart = [n for n, pair in enumerate(short) if ours[n][0] != _piecewise(reranker, pair)]
