@@ -204,7 +204,7 @@ def test_a_prompt_of_one_s_own(tmp_path):
     other = matchlens.load(folder, device="cpu", prompt=file)
     assert plain.identity["prompt"] == QWEN3.record()
     assert other.identity["prompt"]["instruction"] == "Find cats"
-    assert find(str(folder)).asked(file).identity("float32", None) == other.identity
+    assert find(str(folder)).with_prompt(file).identity("float32", None) == other.identity
     assert other.family.no is None
     one, two = (matchlens.score(model, few)[""].to_numpy() for model in (plain, other))
     assert np.abs(one - two).min() > 1e-4

@@ -314,10 +314,10 @@ def fit(
     """The positions that stay within the length limit; a text loses its end, or its ``start``."""
     excess = len(labels) - max_length
     keep = np.ones(len(labels), dtype=bool)
-    for part, least in ((Part.D, 1), (Part.Q, 1)):
+    for part in (Part.D, Part.Q):
         if excess > 0:
             places = np.flatnonzero(labels == part)
-            drop = min(excess, len(places) - least)
+            drop = min(excess, len(places) - 1)  # one token stays
             keep[places[:drop] if start else places[len(places) - drop :]] = False
             excess -= drop
     if excess > 0:

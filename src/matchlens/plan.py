@@ -89,17 +89,17 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
     <Part.D: 3>
     """
 
-    def part(one: AnyPart, cut: Cut) -> AnyPart:
-        if not isinstance(one, OwnPart):
-            return one
-        if one.name not in own:
-            known = ", ".join(own) or "none"
+    def known(part: AnyPart, cut: Cut) -> AnyPart:
+        if not isinstance(part, OwnPart):
+            return part
+        if part.name not in own:
+            names = ", ".join(own) or "none"
             raise InputError(
-                f"cut {str(cut)!r}: the pairs have no part {one.name}; expected CLS, Q, SEP1, D, "
-                f"SEP2 or a part of their own ({known}): correct the cut, or add the part with "
+                f"cut {str(cut)!r}: the pairs have no part {part.name}; expected CLS, Q, SEP1, D, "
+                f"SEP2 or a part of their own ({names}): correct the cut, or add the part with "
                 "with_parts or with_fields (--parts, --fields)"
             )
-        return OwnPart(one.name, own[one.name])
+        return OwnPart(part.name, own[part.name])
 
     def of(cut: Cut | Control) -> Cut | Control:
         if isinstance(cut, Control):
@@ -110,8 +110,8 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
         directions = tuple(
             replace(
                 direction,
-                left=tuple(part(one, cut) for one in direction.left),
-                right=direction.right and tuple(part(one, cut) for one in direction.right),
+                left=tuple(known(part, cut) for part in direction.left),
+                right=direction.right and tuple(known(part, cut) for part in direction.right),
             )
             for direction in cut.directions
         )

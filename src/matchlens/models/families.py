@@ -163,7 +163,7 @@ def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") 
 
     try:
         folder = find(model.name)
-        loaded = load(folder.asked(None), device=device, dtype=dtype)
+        loaded = load(folder.with_prompt(None), device=device, dtype=dtype)
     except CheckError as error:
         return Proof(model, "FAILED", str(error))
     except InputError as error:

@@ -40,7 +40,7 @@ class FamilyEntry:
         family_class: module and name of the family's class, as "module:Class".
         after_padding: whether positions start behind the padding's place in the position table.
         padding: that place, where the library has it fixed; the config names it where None.
-        asked: whether causal models of the type are supported, too, which are asked in a prompt.
+        prompted: whether causal models of the type are supported, too, which are asked in a prompt.
         inner: what its config calls the number of layers inside each of its layers, if it has any.
         head: how the library's class for its models that are asked in a prompt ends.
         decoder: what its config calls the number of layers of a decoder beside the encoder.
@@ -52,14 +52,14 @@ class FamilyEntry:
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None
-    asked: bool = False
+    prompted: bool = False
     head: str = "ForCausalLM"
     decoder: str | None = None
     trained: int | None = None
 
 
 _T5 = {
-    "asked": True,
+    "prompted": True,
     "head": "ForConditionalGeneration",
     "decoder": "num_decoder_layers",
     "trained": 512,
@@ -71,16 +71,16 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "deberta-v2": FamilyEntry("matchlens.models.biased:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.bert:DistilBert"),
     "electra": FamilyEntry("matchlens.models.bert:Electra"),
-    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
-    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", asked=True),
-    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", asked=True),
-    "llama": FamilyEntry("matchlens.models.decoder:Llama", asked=True),
-    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", asked=True),
+    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompted=True),
+    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompted=True),
+    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", prompted=True),
+    "llama": FamilyEntry("matchlens.models.decoder:Llama", prompted=True),
+    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", prompted=True),
     "modernbert": FamilyEntry("matchlens.models.rotary:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.biased:MPNet", after_padding=True, padding=1),
     "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
-    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", asked=True),
-    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", asked=True),
+    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", prompted=True),
+    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", prompted=True),
     "roberta": FamilyEntry("matchlens.models.bert:Roberta", after_padding=True),
     "t5": FamilyEntry("matchlens.models.t5:T5", **_T5),
     "xlm-roberta": FamilyEntry("matchlens.models.bert:XlmRoberta", after_padding=True),
@@ -253,7 +253,7 @@ class ModelFolder(ModelFacts):
             return self
         return replace(self, label=choose(self.config, self.name, label, negate))
 
-    def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
+    def with_prompt(self, prompt: Prompt | Path | None) -> ModelFolder:
         """The model with its prompt: the person's, its chat template's, or the shipped one."""
         if prompt is not None:
             own = asked_prompt(self, prompt)
@@ -266,7 +266,7 @@ class ModelFolder(ModelFacts):
                 "separately, so that the model was not trained to answer a prompt; expected a "
                 "reranker, or the prompt that it answers (--prompt FILE)"
             )
-        if self.serving.chat and FAMILIES[self.model_type].asked:
+        if self.serving.chat and FAMILIES[self.model_type].prompted:
             from matchlens.models.load import template_of
 
             if (written := template_of(self)) is not None:
@@ -464,7 +464,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
     """The library's class for the weights: the one that the config names, or else their head's."""
     named = [str(class_name) for class_name in config.architectures or ()]
     entry = FAMILIES[str(config.model_type)]
-    prompted, classifier = entry.asked, "ForSequenceClassification"
+    prompted, classifier = entry.prompted, "ForSequenceClassification"
     if named and (named[0].endswith(entry.head) and prompted):
         return named[0]
     if entry.decoder is not None and (named or weights.classifies) and scores:
@@ -496,7 +496,7 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
     own = None if known is None else known.prompt
     if prompt is None:
         return None if model.classifies else own
-    if not FAMILIES[model.model_type].asked:
+    if not FAMILIES[model.model_type].prompted:
         raise InputError(
             f"model {model.name!r} is of type {model.model_type!r}, which takes no prompt; leave "
             "it out (--prompt)"

@@ -295,7 +295,7 @@ def load(
     (12, 12, 512)
     """
     folder = model if isinstance(model, ModelFolder) else find(model, revision)
-    folder = folder.asked(prompt).labelled(label, negate=negate)
+    folder = folder.with_prompt(prompt).labelled(label, negate=negate)
     check_length(max_length)
     dtype, auto = check_dtype(dtype), dtype == "auto"
     folder.say_converted()

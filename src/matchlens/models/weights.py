@@ -64,26 +64,26 @@ class Weights:
     tensors: Mapping[str, Stored]
 
     @classmethod
-    def find(cls, path: Path, name: str, one: str = ONE) -> Weights:
+    def find(cls, path: Path, name: str, file: str = ONE) -> Weights:
         """Read the headers of the weights that the library would load, whole or in shards."""
         files: dict[str, Mark] = {}
         tensors: dict[str, Stored] = {}
-        if spread := [one for one in os.listdir(path) if _SPREAD.fullmatch(one)]:
+        if spread := [other for other in os.listdir(path) if _SPREAD.fullmatch(other)]:
             raise InputError(
                 f"model {name!r}: {spread[0]} is of a distributed checkpoint, which the library "
                 "loads before other weights; expected one kind: take it out, or the others"
             )
-        if (path / one).exists():
-            shards = [one]
+        if (path / file).exists():
+            shards = [file]
         else:
             shards, files[INDEX] = shards_of(path, INDEX, name)
-        for file in shards:
-            with opened(path, file, name) as stream:
-                files[file] = mark(stream.fileno())
-                for key, stored in _header(stream, file, name):
+        for shard in shards:
+            with opened(path, shard, name) as stream:
+                files[shard] = mark(stream.fileno())
+                for key, stored in _header(stream, shard, name):
                     if key in tensors:
                         raise InputError(
-                            f"model {name!r}: {tensors[key].file} and {file} both hold {key}; "
+                            f"model {name!r}: {tensors[key].file} and {shard} both hold {key}; "
                             "expected every weight once, as save_pretrained writes a folder"
                         )
                     tensors[key] = stored

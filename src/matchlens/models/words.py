@@ -204,8 +204,8 @@ class Static:
         cosines = []
         for start in range(0, DRAWS, 8192):
             some = slice(start, start + 8192)
-            pair = (torch.from_numpy(one[some]).to(unit.device) for one in (first, second))
-            left, right = (unit[one] for one in pair)
+            drawn = (torch.from_numpy(side[some]).to(unit.device) for side in (first, second))
+            left, right = (unit[side] for side in drawn)
             cosines.append((left * right).sum(-1).cpu().numpy())
         near = float(np.quantile(np.concatenate(cosines), 1 - NEAR))
         # In a small vocabulary the threshold is a pair's own cosine, which must count as near.

@@ -143,7 +143,7 @@ def wrap(
     predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
-        if prompt is None and serving.chat and FAMILIES[facts.model_type].asked:
+        if prompt is None and serving.chat and FAMILIES[facts.model_type].prompted:
             written = template_prompt(own, serving)
             own_prompt, source = (own_prompt, source) if written is None else (written, TEMPLATE)
         if own_prompt is None and not facts.classifies:

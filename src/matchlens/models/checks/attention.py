@@ -149,7 +149,7 @@ def outputs(trial: Trial) -> Iterator[Item]:
         heads = [Removal(NAMED, None, layer, head) for head in range(family.n_heads)]
         tried = [*CARRIED, *(heads if layer == middle else ())]
         carried = weights_and_values(family, layer, states, layout)
-        cuts = [one.at(layer, family.n_heads, tuple(Part)) for one in (NOTHING, *tried)]
+        cuts = [cut.at(layer, family.n_heads, tuple(Part)) for cut in (NOTHING, *tried)]
         below = states.repeat(len(cuts), 1, 1)
         outputs, out = written(family, layer, below, Call(layout, cuts))
         if not carried or not outputs:
@@ -173,7 +173,7 @@ def outputs(trial: Trial) -> Iterator[Item]:
             name = "head_output" if is_head else "direction_output"
             if worst[name].grows(off):
                 worst[name].problem = _lost(removal, layer, lost, each, size, limit, off)
-    yield from (one.item(name, "of it ") for name, one in worst.items())
+    yield from (largest.item(name, "of it ") for name, largest in worst.items())
 
 
 def weights_and_values(
