@@ -634,7 +634,7 @@ PROMPTS = [
       lambda m: [{"pieces": [f"{m.rpartition('write ')[2].split()[0]} {{passage}}", "x"]}]),
     C(PROMPT + "_check_texts", "surrogate", changed, {"instruction": "a \ud800"},
       [{"instruction": "a "}]),
-    C("models/prompted.py:_rows", "", scored("qwen3"), (("cat", ""), {}), [(("cat", "sat"), {})]),
+    C("models/prompted.py:prompted_rows", "", scored("qwen3"), (("cat", ""), {}), [(("cat", "sat"), {})]),
     C("models/prompted.py:_labelled", "", scored("qwen3"),
       (("ca", "t"), {"prompt": Prompt(("{query}{passage}", " yes?"), "yes")}),
       [(("ca", "t"), {"prompt": Prompt(("{query} and {passage}", " yes?"), "yes")})]),
