@@ -373,7 +373,7 @@ def prompt_file_of(family: str):
 
     def asked(w, content: bytes) -> object:
         Path("prompt.json").write_bytes(content)
-        return find(base(w, family)).asked(Path("prompt.json"))
+        return find(base(w, family)).with_prompt(Path("prompt.json"))
 
     return asked
 
@@ -634,7 +634,8 @@ PROMPTS = [
       lambda m: [{"pieces": [f"{m.rpartition('write ')[2].split()[0]} {{passage}}", "x"]}]),
     C(PROMPT + "_check_texts", "surrogate", changed, {"instruction": "a \ud800"},
       [{"instruction": "a "}]),
-    C("models/prompted.py:_rows", "", scored("qwen3"), (("cat", ""), {}), [(("cat", "sat"), {})]),
+    C("models/prompted.py:prompted_rows", "", scored("qwen3"), (("cat", ""), {}),
+      [(("cat", "sat"), {})]),
     C("models/prompted.py:_labelled", "", scored("qwen3"),
       (("ca", "t"), {"prompt": Prompt(("{query}{passage}", " yes?"), "yes")}),
       [(("ca", "t"), {"prompt": Prompt(("{query} and {passage}", " yes?"), "yes")})]),
@@ -705,7 +706,7 @@ ELSEWHERE = {
     ("models/convert.py:_convert", "Expected weights alone"): PICKLED
     + "test_a_whole_module_is_named_and_the_remedy_works",
     ("models/files.py:changed", ""): "test_folder.py:test_a_file_that_is_exchanged_is_noticed",
-    ("models/folder.py:ModelFolder.asked", ""): "test_tokens.py:"
+    ("models/folder.py:ModelFolder.with_prompt", ""): "test_tokens.py:"
     "test_a_causal_model_that_makes_embeddings_is_no_reranker",
     ("models/folder.py:ModelFolder.say_converted", ""): "test_hub.py:"
     "test_pickled_weights_load_from_the_cache_offline",

@@ -153,7 +153,7 @@ OWN = [
     C("studies/explaining.py:_pairs", "different characters", explained,
       {"parts": (PartSpan("ASKED", "Q", 0, 3),)}, [{"parts": ()}]),
     C("live/experiment.py:KnownParts.on", "", known, ["Q->TITLE@0"], [["Q->TITLE"], []]),
-    C("plan.py:bound.part", "", cut_of, "Q->TITEL", ["Q->TITLE", "Q->D"]),
+    C("plan.py:bound.known", "", cut_of, "Q->TITEL", ["Q->TITLE", "Q->D"]),
     C("runners/runner.py:_Tokenized.check", "", limited, 12, [64]),
     C("options.py:StudySettings.only_measure", "",
       lambda w, given: StudySettings(measure=given).only_measure, ["RR@10", "nDCG@10"],

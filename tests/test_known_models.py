@@ -123,7 +123,7 @@ def test_the_message_names_the_model_that_the_table_names(model, tmp_path):
 def test_another_type_than_listed_is_wrong(hub, tmp_path):
     model = next(one for one in SUPPORTED if one.type == "bert")
     fake_hub.cached(hub, model.name, tiny.save(tmp_path / "other", "electra"))
-    assert prove(model).said == "it is of type electra, not bert"
+    assert prove(model).outcome == "it is of type electra, not bert"
 
 
 def test_the_page_has_the_table():

@@ -116,11 +116,11 @@ def test_a_device_that_is_not_there(tiny_folder):
 
 
 def test_the_limit_is_the_smallest(tiny_folder, tmp_path):
-    assert find(str(tiny_folder)).limit() == 64
-    assert find(str(tiny_folder)).limit(40) == 40
-    assert find(str(tiny_folder)).limit(512) == 64
+    assert find(str(tiny_folder)).limit()[0] == 64
+    assert find(str(tiny_folder)).limit(40)[0] == 40
+    assert find(str(tiny_folder)).limit(512)[0] == 64
     folder = tiny_models.save(tmp_path, max_position_embeddings=50)
-    assert find(str(folder)).limit() == 50
+    assert find(str(folder)).limit()[0] == 50
     settings = folder / "tokenizer_config.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_max_length": 30}))
     model = matchlens.load(folder, device="cpu")
@@ -393,7 +393,7 @@ def test_the_demo_folder_is_made_once(tmp_path, monkeypatch):
     found = find("demo")
     assert found.path == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
-    assert (found.shape, found.limit()) == ((12, 12), 512)
+    assert (found.shape, found.limit()[0]) == ((12, 12), 512)
     assert found.identity("float32", None)["name"] == "demo"
 
 

@@ -11,8 +11,9 @@ import matchlens
 import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Pair, Part
+from matchlens.batching import gathered, spans_of
 from matchlens.models.folder import find
-from matchlens.models.prompted import answer, encode_prompted, prompted_spans
+from matchlens.models.prompted import answer, prompted_rows
 from matchlens.prompts import BGE, QWEN3, Prompt
 from test_decoders import card_ids
 
@@ -45,7 +46,8 @@ def tokenizer(family):
 
 
 def encoded(family, tokenizer, some, limit=10**4, prompt=None):
-    return encode_prompted(tokenizer, some, limit, prompt or tiny_decoders.PROMPTS[family])
+    rows = prompted_rows(tokenizer, some, limit, prompt or tiny_decoders.PROMPTS[family])
+    return gathered(some, rows, True)
 
 
 def words(tokenizer, ids, labels, part) -> str:
@@ -86,7 +88,7 @@ def test_each_token_is_labelled_by_the_characters_it_holds(family, tokenizer):
 def test_places_in_the_texts(family, tokenizer):
     prompt = tiny_decoders.PROMPTS[family]
     for pair in pairs():
-        made = prompted_spans(tokenizer, pair, 10**4, prompt)
+        made = spans_of(tokenizer, *prompted_rows(tokenizer, [pair], 10**4, prompt))
         for part, text in ((Part.Q, pair.query), (Part.D, pair.text)):
             mine = made.parts == part
             covered = set()
@@ -202,7 +204,7 @@ def test_a_prompt_of_one_s_own(tmp_path):
     other = matchlens.load(folder, device="cpu", prompt=file)
     assert plain.identity["prompt"] == QWEN3.record()
     assert other.identity["prompt"]["instruction"] == "Find cats"
-    assert find(str(folder)).asked(file).identity("float32", None) == other.identity
+    assert find(str(folder)).with_prompt(file).identity("float32", None) == other.identity
     assert other.family.no is None
     one, two = (matchlens.score(model, few)[""].to_numpy() for model in (plain, other))
     assert np.abs(one - two).min() > 1e-4

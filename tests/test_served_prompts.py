@@ -75,7 +75,7 @@ def test_scores_are_predict_s_through_load_and_wrap(tmp_path, template, labels):
 
 def test_the_identity_known_early_is_that_of_the_loaded_model(tmp_path):
     folder = served(tmp_path, JUDGE)
-    asked = find(str(folder)).asked(None)
+    asked = find(str(folder)).with_prompt(None)
     model = matchlens.load(asked, device="cpu")
     assert asked.identity("float32", None) == model.identity
     done = call("check", "--model", folder, "--device", "cpu")
@@ -253,13 +253,13 @@ def wrong_answer(monkeypatch):
 
 def prompt_dropped(monkeypatch):
     """The prompt's own words are left out."""
-    real = loading.encode_prompted
+    real = loading.prompted_rows
 
     def encode(tokenizer, pairs, most, prompt, *more):
         pieces = ("{query} ", "{passage}", prompt.pieces[-1])
         return real(tokenizer, pairs, most, prompt.changed({"pieces": pieces}), *more)
 
-    monkeypatch.setattr(loading, "encode_prompted", encode)
+    monkeypatch.setattr(loading, "prompted_rows", encode)
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def typed(function: F) -> F:
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             if name in hints and not fits(value, hints[name]):
-                made = converted(value, hints[name])
-                if not fits(made, hints[name]):
+                usable = converted(value, hints[name])
+                if not fits(usable, hints[name]):
                     raise InputError(wrong(name, value, hints[name]))
-                bound.arguments[name] = made
+                bound.arguments[name] = usable
         return function(*bound.args, **bound.kwargs)
 
     checked.__typed__ = True  # type: ignore[attr-defined]
@@ -145,8 +145,8 @@ def converted(value: object, hint: ast.expr) -> object:
         left = converted(value, hint.left)
         return converted(value, hint.right) if left is value else left
     if isinstance(hint, ast.Subscript):
-        many = _name(hint.value) in LISTS and not _is_one(value)
-        if many and isinstance(value, Iterable):
+        is_list = _name(hint.value) in LISTS and not _is_one(value)
+        if is_list and isinstance(value, Iterable):
             return [converted(item, hint.slice) for item in value]
         return value
     if _name(hint) not in CONVERTED:

@@ -75,7 +75,6 @@ class Pairing(Brief):
 
     Args:
         prefix: text that stands before each query; its tokens are ``OTHER``.
-        options: arguments of the tokenizer's call, such as ``add_special_tokens``.
         start: whether an over-long text loses its start, not its end.
         last: whether the score reads the last token, which is CLS then (decoders).
         pad: token id of padding, where the library finds the last token by it.
@@ -170,11 +169,7 @@ def _rows(
 
 
 def long_query(encoded: Encoded, pairs: Sequence[Pair], limit: int, library: str) -> str:
-    """What to warn of where a library would have cut a query, too; empty where it would not.
-
-    Libraries shorten the longer text first: a query that is longer than what the limit leaves of
-    its passage.
-    """
+    """What to warn of where a library, which cuts the longer text first, would have cut a query."""
     for number in np.flatnonzero(encoded.truncated).tolist():
         parts, pair = encoded.parts[number], pairs[number]
         if (parts == Part.D).sum() < np.isin(parts, (Part.Q, Part.OTHER)).sum():
@@ -319,10 +314,10 @@ def fit(
     """The positions that stay within the length limit; a text loses its end, or its ``start``."""
     excess = len(labels) - max_length
     keep = np.ones(len(labels), dtype=bool)
-    for part, least in ((Part.D, 1), (Part.Q, 1)):
+    for part in (Part.D, Part.Q):
         if excess > 0:
             places = np.flatnonzero(labels == part)
-            drop = min(excess, len(places) - least)
+            drop = min(excess, len(places) - 1)  # one token stays
             keep[places[:drop] if start else places[len(places) - drop :]] = False
             excess -= drop
     if excess > 0:

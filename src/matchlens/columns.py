@@ -76,7 +76,7 @@ def check_columns(table: pd.DataFrame) -> None:
 
 
 def parquet(
-    stream: BinaryIO, columns: Sequence[str] | None = None, most: int | None = None
+    stream: BinaryIO, columns: Sequence[str] | None = None, limit: int | None = None
 ) -> pd.DataFrame:
     """A table of texts, numbers and truth values that takes at most so many bytes.
 
@@ -90,12 +90,12 @@ def parquet(
     import pyarrow.parquet as pq
     from pyarrow.compute import call_function as call
 
-    most = MOST_TABLE if most is None else most
+    limit = MOST_TABLE if limit is None else limit
     size = stream.seek(0, 2)
     stream.seek(max(0, size - 8))
     end = stream.read(8)
-    if size > most:
-        raise ValueError(f"it has {size:,} bytes, more than {most:,}")
+    if size > limit:
+        raise ValueError(f"it has {size:,} bytes, more than {limit:,}")
     if len(end) < 8 or end[4:] != _MAGIC:
         raise ValueError("it is no Parquet file")
     if (footer := struct.unpack("<I", end[:4])[0]) > min(size, MOST_FOOTER):
@@ -109,14 +109,14 @@ def parquet(
     types = pa.types
     plain = (types.is_integer, types.is_float32, types.is_float64, types.is_boolean, types.is_null)
     texts = []
-    for one in about.schema_arrow:
-        if types.is_string(one.type) or types.is_large_string(one.type):
-            texts.append(one.name)
-        elif not any(kind(one.type) for kind in plain):
-            raise ValueError(f"column {one.name!r} holds no plain values, but {one.type}")
-    needed = _decoded(stream, about.metadata, most)
-    if needed > most:
-        raise ValueError(f"it takes {needed:,} bytes, more than {most:,}")
+    for column in about.schema_arrow:
+        if types.is_string(column.type) or types.is_large_string(column.type):
+            texts.append(column.name)
+        elif not any(kind(column.type) for kind in plain):
+            raise ValueError(f"column {column.name!r} holds no plain values, but {column.type}")
+    needed = _decoded(stream, about.metadata, limit)
+    if needed > limit:
+        raise ValueError(f"it takes {needed:,} bytes, more than {limit:,}")
     stream.seek(0)
     file = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False, **limits)
     table = file.read(None if columns is None else list(columns), use_threads=False)
@@ -126,16 +126,16 @@ def parquet(
         if pa.types.is_dictionary(column.type)
         for chunk in column.chunks
     )
-    if needed + expanded > most:
-        raise ValueError(f"it takes {needed + expanded:,} bytes, more than {most:,}")
+    if needed + expanded > limit:
+        raise ValueError(f"it takes {needed + expanded:,} bytes, more than {limit:,}")
     fields = [
-        pa.field(one.name, pa.string() if pa.types.is_dictionary(one.type) else one.type)
-        for one in table.schema
+        pa.field(column.name, pa.string() if pa.types.is_dictionary(column.type) else column.type)
+        for column in table.schema
     ]
     return table.cast(pa.schema(fields)).to_pandas()
 
 
-def _decoded(stream: BinaryIO, about: Any, most: int) -> int:
+def _decoded(stream: BinaryIO, about: Any, limit: int) -> int:
     """The bytes that a Parquet file's columns take at most, without their repeated texts."""
     needed = 0
     for group in range(about.num_row_groups):
@@ -146,7 +146,7 @@ def _decoded(stream: BinaryIO, about: Any, most: int) -> int:
                 raise ValueError(f"{rows.num_rows:,} rows")
             values = max(rows.num_rows, column.num_values)
             needed += values * 8
-            if needed > most:
+            if needed > limit:
                 raise ValueError(f"{about.num_rows:,} rows of {rows.num_columns:,} columns")
             if not values:  # Arrow then leaves the column's place open
                 continue
@@ -155,7 +155,7 @@ def _decoded(stream: BinaryIO, about: Any, most: int) -> int:
                 start = first
             for size in _pages(stream, start, column.total_compressed_size):
                 needed += size
-                if needed > most:
+                if needed > limit:
                     return needed
     return needed
 

@@ -105,8 +105,8 @@ class Direction:
 
     def __repr__(self) -> str:
         text = str(self)
-        whole = len(text) <= LONGEST
-        return f"Direction.parse({text!r})" if whole else f"<Direction {text[:LONGEST]}...>"
+        fits = len(text) <= LONGEST
+        return f"Direction.parse({text!r})" if fits else f"<Direction {text[:LONGEST]}...>"
 
     def __str__(self) -> str:
         left, right = (
@@ -293,7 +293,7 @@ def hows_but(how: How) -> str:
     >>> hows_but(How.SINK)
     'zero, mask, mean, resample'
     """
-    return ", ".join(one for one in How if one is not how)
+    return ", ".join(other for other in How if other is not how)
 
 
 def _side(parts: Iterable[AnyPart]) -> tuple[AnyPart, ...]:
@@ -345,7 +345,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         kept = [
-            (i, c) for i, one in enumerate(text) if not one.isspace() for c in ARROW.get(one, one)
+            (i, c) for i, raw in enumerate(text) if not raw.isspace() for c in ARROW.get(raw, raw)
         ]
         self.places = [i for i, _ in kept]
         self.chars = "".join(c for _, c in kept)

@@ -50,16 +50,13 @@ class Run:
 
     Args:
         scores: relevance logits by condition and pair.
-        tokens: tokens of each pair after the length limit.
         batches: pairs of each batch, in the order in which they ran.
-        batch_tokens: the budget that set the batches' boundaries, in tokens; where memory ran out,
-            the smallest one.
+        batch_tokens: the budget of the batches, in tokens; the smallest where memory ran out.
         reach: whether, in a layer, a token of the row part may read one of the column part in some
             pair.
         causal: whether some layer lets tokens read only what stands before them.
         device: kind of the device that ran it; several, joined by ``+``, where workers had others.
-        taken: what each control of the plan took in all layers and heads, as
-            :data:`matchlens.models.random_edges.TAKEN` names it.
+        taken: what each control took in all layers and heads, as ``random_edges.TAKEN`` names it.
         own: by name of an own part, the number of pairs that have a token of it.
     """
 

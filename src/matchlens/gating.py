@@ -47,10 +47,10 @@ def spread(
     tables: Float[Tensor, "condition head row_part column_part"], grid: PartLayout
 ) -> Float[Tensor, "batch head row column"]:
     """Gates by condition, head and direction, spread over a batch's token pairs; 1 on padding."""
-    whole = torch.nn.functional.pad(tables, (0, 1, 0, 1), value=1.0)
+    padded = torch.nn.functional.pad(tables, (0, 1, 0, 1), value=1.0)
     parts = grid.parts if grid.base is None else grid.base
     edges = parts[:, :, None] * (PARTS + 1) + parts[:, None, :]
-    return whole.flatten(2)[:, :, edges].transpose(1, 2).flatten(0, 1)
+    return padded.flatten(2)[:, :, edges].transpose(1, 2).flatten(0, 1)
 
 
 def by_parts(
@@ -80,10 +80,10 @@ def united(
     >>> united(np.eye(7), [OwnPart("TITLE", Part.D)])[3:7:3, 3:7:3].tolist()
     [[2.0, 1.0], [1.0, 1.0]]
     """
-    whole = np.eye(PARTS + len(own))
+    members = np.eye(PARTS + len(own))
     for at, part in enumerate(own, start=PARTS):
-        whole[at, int(part.of or 0)] = 1
-    return (whole.T @ slopes @ whole).astype(slopes.dtype) if own else slopes
+        members[at, int(part.of or 0)] = 1
+    return (members.T @ slopes @ members).astype(slopes.dtype) if own else slopes
 
 
 @contextmanager
@@ -237,10 +237,10 @@ def stream_slopes(
     cuts: Condition = (),
     own: Sequence[OwnPart] = (),
 ) -> Float[np.ndarray, " pair"]:
-    """The scores of pairs; their derivatives are handed on batch by batch and forgotten.
+    """The scores of pairs; ``keep`` takes their places and derivatives batch by batch.
 
-    ``keep`` takes places of pairs and their derivatives, those of own parts behind the six others,
-    which lack their tokens. Where ``tables`` is None, all gates are 1.
+    Derivatives by own parts stand behind the six others, which lack their tokens. Where ``tables``
+    is None, all gates are 1.
     """
     out = np.zeros(len(pairs), model.score_dtype)
     refresh(model.family.module)
@@ -454,7 +454,7 @@ def check_gates(model: Reranker) -> None:
     if items[0].ok:
         items += _differences(model, tables)
     model.checks = {**model.checks, **{item.name: item.record() for item in items}}
-    if problems := [item.said for item in items if not item.ok]:
+    if problems := [item.problem for item in items if not item.ok]:
         raise CheckError(
             f"model {model.name!r} fails the check of gates: {'; '.join(problems)}; what is "
             "screened or explained could not be trusted, so it is refused; its cuts do not depend "
@@ -483,7 +483,7 @@ def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
             size = max(float(before.abs().max()), torch.finfo(torch.float32).tiny)
             off = float((before - after - expected * real).abs().max()) / size
             if worst.grows(off):
-                worst.said = (
+                worst.problem = (
                     f"with gates in layer {layer}, what its attention writes changes otherwise "
                     f"than by what they take away: off by {off:.2g} of the largest number in it"
                 )

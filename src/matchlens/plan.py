@@ -89,17 +89,17 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
     <Part.D: 3>
     """
 
-    def part(one: AnyPart, cut: Cut) -> AnyPart:
-        if not isinstance(one, OwnPart):
-            return one
-        if one.name not in own:
-            known = ", ".join(own) or "none"
+    def known(part: AnyPart, cut: Cut) -> AnyPart:
+        if not isinstance(part, OwnPart):
+            return part
+        if part.name not in own:
+            names = ", ".join(own) or "none"
             raise InputError(
-                f"cut {str(cut)!r}: the pairs have no part {one.name}; expected CLS, Q, SEP1, D, "
-                f"SEP2 or a part of their own ({known}): correct the cut, or add the part with "
+                f"cut {str(cut)!r}: the pairs have no part {part.name}; expected CLS, Q, SEP1, D, "
+                f"SEP2 or a part of their own ({names}): correct the cut, or add the part with "
                 "with_parts or with_fields (--parts, --fields)"
             )
-        return OwnPart(one.name, own[one.name])
+        return OwnPart(part.name, own[part.name])
 
     def of(cut: Cut | Control) -> Cut | Control:
         if isinstance(cut, Control):
@@ -110,8 +110,8 @@ def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mappi
         directions = tuple(
             replace(
                 direction,
-                left=tuple(part(one, cut) for one in direction.left),
-                right=direction.right and tuple(part(one, cut) for one in direction.right),
+                left=tuple(known(part, cut) for part in direction.left),
+                right=direction.right and tuple(known(part, cut) for part in direction.right),
             )
             for direction in cut.directions
         )
@@ -179,8 +179,8 @@ class LayerCut:
                 if (x.of if isinstance(x, OwnPart) else x) not in rows:
                     continue
                 for row in _labels(x, own):
-                    whole = row >= LABELS and not isinstance(x, OwnPart) and cut.how in PUT_IN
-                    marked = code + (WHOLE[Part(x)] if whole else 0)
+                    of_whole = row >= LABELS and not isinstance(x, OwnPart) and cut.how in PUT_IN
+                    marked = code + (WHOLE[Part(x)] if of_whole else 0)
                     at_row = (which[:, None], row, _labels(y, own))
                     before = table[at_row]
                     if ((before > 0) & (before % 8 != code)).any():
@@ -367,4 +367,4 @@ def _labels(part: AnyPart, own: Sequence[OwnPart]) -> list[int]:
     """The labels of a part's tokens: its own, and those of the own parts in it."""
     if isinstance(part, OwnPart):
         return [LABELS + own.index(part)]
-    return [int(part), *(LABELS + at for at, one in enumerate(own) if one.of is part)]
+    return [int(part), *(LABELS + at for at, own_part in enumerate(own) if own_part.of is part)]

@@ -173,8 +173,8 @@ def _check_texts(prompt: Prompt) -> None:
                     f"expected plain words; write {mark} into a piece"
                 )
     for name, text in [*others.items(), *(("pieces", piece) for piece in prompt.pieces)]:
-        if found := re.search("[\ud800-\udfff]", text):
-            shown = found.group().encode("unicode_escape").decode()
+        if surrogate := re.search("[\ud800-\udfff]", text):
+            shown = surrogate.group().encode("unicode_escape").decode()
             raise InputError(
                 f"a prompt's {name} hold{'' if name == 'pieces' else 's'} a lone surrogate "
                 f"({shown}), which is no character; take it out"
@@ -184,7 +184,7 @@ def _check_texts(prompt: Prompt) -> None:
 def _wanted(name: str, value: object) -> str:
     """What a setting must be, in words; empty where it is that."""
     if name == "pieces":
-        fits = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+        fits = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
         return "" if fits else "a list of texts"
     if name in {"begin", "added", "strip"}:
         return "" if isinstance(value, bool) else "true or false"
@@ -204,11 +204,11 @@ class KnownPrompt:
 
     name: str
     type: str
-    names: tuple[str, ...]
+    names: Sequence[str]
     source: str
     prompt: Prompt
     default: bool = False
-    never: tuple[str, ...] = ()
+    never: Sequence[str] = ()
     note: str = ""
 
     def names_one_of(self, words: str) -> bool:
@@ -216,26 +216,15 @@ class KnownPrompt:
         return any(name in words for name in self.names)
 
 
-def _known() -> tuple[KnownPrompt, ...]:
-    text = Path(__file__).with_name("known_prompts.json").read_text(encoding="utf-8")
-    return tuple(
-        KnownPrompt(
-            **{
-                **entry,
-                "names": tuple(entry["names"]),
-                "never": tuple(entry.get("never", ())),
-                "prompt": _prompt(entry["prompt"]),
-            }
-        )
-        for entry in json.loads(text)
-    )
-
-
 def _prompt(settings: Mapping[str, Any]) -> Prompt:
     return Prompt(**{**settings, "pieces": tuple(settings["pieces"])})
 
 
-KNOWN = _known()
+_FILE = Path(__file__).with_name("known_prompts.json")
+KNOWN = tuple(
+    KnownPrompt(**{**entry, "prompt": _prompt(entry["prompt"])})
+    for entry in json.loads(_FILE.read_text(encoding="utf-8"))
+)
 """The prompts that are shipped."""
 
 
@@ -269,8 +258,8 @@ def shipped_from(model_type: str, *origins: str) -> str:
 
 def _called(origins: Sequence[str]) -> str:
     """What a model is called: the ends of paths and ids, and its name in the hub's cache."""
-    parts = [part for one in origins for part in one.lower().split("/")[-2:]]
-    cached = [part for one in origins for part in one.split("/") if part.startswith("models--")]
+    parts = [part for place in origins for part in place.lower().split("/")[-2:]]
+    cached = [part for place in origins for part in place.split("/") if part.startswith("models--")]
     return " ".join([*parts, *cached]).lower()
 
 

@@ -60,7 +60,7 @@ class Piece:
 def usable(
     tokenizer: PreTrainedTokenizerFast,
     text: str,
-    most: int,
+    limit: int,
     *,
     start: bool = False,
     options: Mapping[str, Any] | None = None,
@@ -70,7 +70,7 @@ def usable(
     The tokens of a piece and of one twice as long must agree up to the limit, and the piece must
     have :data:`SPARE` tokens more; else longer ones are tried.
     """
-    size = CHARACTERS * most + 1024
+    size = CHARACTERS * limit + 1024
     if len(text) <= 2 * size:
         return Piece(text)
     piece = _squeezed(text) if _gives_up_long_words(tokenizer) else Piece(text)
@@ -78,26 +78,23 @@ def usable(
 
     def tokens(some: str) -> list[int]:
         settings: dict[str, Any] = {**(options or {}), "add_special_tokens": False}
-        try:
-            with _silent(tokenizer):
-                encoding = tokenizer(some, return_attention_mask=False, verbose=False, **settings)
-        except BaseException as error:
-            if not _is_failure(error):
-                raise
-            raise failed(error, some) from None
-        ids = list(encoding["input_ids"])
+
+        def call(_: slice) -> Any:
+            return tokenizer(some, return_attention_mask=False, verbose=False, **settings)
+
+        ids = list(guarded(tokenizer, call, (), some)["input_ids"])
         return ids[::-1] if start else ids
 
     while len(piece.text) > 2 * size:
         if 2 * size > MOST_CHARACTERS:
             raise InputError(
-                f"a text of {len(text):,} characters has no {most} tokens in {size:,} of them; "
+                f"a text of {len(text):,} characters has no {limit} tokens in {size:,} of them; "
                 f"expected text, or at most {MOST_CHARACTERS:,} characters"
             )
         if local:
             longer = _cut(piece, 2 * size, start)
             less, more = tokens(_cut(piece, size, start).text), tokens(longer.text)
-            if len(less) >= most + SPARE and less[:most] == more[:most]:
+            if len(less) >= limit + SPARE and less[:limit] == more[:limit]:
                 return longer
         size *= 2
     return piece
@@ -105,12 +102,12 @@ def usable(
 
 def _cut(piece: Piece, size: int, start: bool) -> Piece:
     """The first or last characters of a piece, cut at a space where there is one."""
-    text, most = piece.text, len(piece.text)
+    text, length = piece.text, len(piece.text)
     if not start:
         space = text.rfind(" ", size // 2, size)
         return Piece(text[: size if space < 0 else space], piece.at, piece.by)
-    space = text.find(" ", most - size, most - size // 2)
-    first = most - size if space < 0 else space
+    space = text.find(" ", length - size, length - size // 2)
+    first = length - size if space < 0 else space
     moved = int(piece.places(np.array([first]))[0]) - first
     later = [(at - first, by) for at, by in zip(piece.at, piece.by, strict=True) if at > first]
     at, by = zip((0, moved), *later, strict=True)
@@ -175,9 +172,12 @@ def named(pair: Pair) -> Iterator[None]:
 
 
 def guarded(
-    tokenizer: PreTrainedTokenizerFast, call: Callable[[slice], T], pairs: Sequence[Pair]
+    tokenizer: PreTrainedTokenizerFast,
+    call: Callable[[slice], T],
+    pairs: Sequence[Pair],
+    *texts: str,
 ) -> T:
-    """Call the tokenizer for pairs; where it fails, find the pair and say so in one line."""
+    """Call the tokenizer for pairs, or texts; where it fails, find which, and say so in a line."""
     try:
         with _silent(tokenizer):
             return call(slice(None))
@@ -194,7 +194,7 @@ def guarded(
                 raise
             with named(pair):
                 raise failed(error, pair.query, pair.text) from None
-    raise failed(failure)
+    raise failed(failure, *texts)
 
 
 def _is_failure(error: BaseException) -> bool:

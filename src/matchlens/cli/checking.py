@@ -80,7 +80,7 @@ def _all_known(settings: CheckSettings) -> None:
         say(f"loading and checking model {model.name!r} ...", settings.quiet)
         proof = prove(model, settings.device, settings.dtype)
         proofs.append(proof)
-        show(f"{proof.status:<9} {model.name:<54} {one_line(proof.said)}\n")
+        show(f"{proof.status:<9} {model.name:<54} {one_line(proof.outcome)}\n")
         gc.collect()  # one model at a time in memory
     counts = Counter(proof.status for proof in proofs)
     shown = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))

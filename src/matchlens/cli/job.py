@@ -210,7 +210,7 @@ def model_folder(settings: ModelSettings, name: str | None = None) -> ModelFolde
     from matchlens.models.folder import find
 
     folder = find(settings.model if name is None else name, settings.revision)
-    return folder.asked(settings.prompt).labelled(settings.label, negate=settings.negate)
+    return folder.with_prompt(settings.prompt).labelled(settings.label, negate=settings.negate)
 
 
 def load_model(folder: ModelFolder, settings: ModelSettings, limit: int | None) -> Reranker:

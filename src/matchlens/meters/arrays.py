@@ -54,9 +54,6 @@ class PairArray:
 
     Only what is being written or read is in memory, whatever the number of pairs. The file is an
     ordinary one: ``numpy.load(path, mmap_mode="r")``.
-
-    Args:
-        shape: its shape, pairs first.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:

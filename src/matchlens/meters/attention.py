@@ -232,9 +232,9 @@ class Likeness:
         word = np.full((pairs, places), -1, dtype=np.int64)
         stems = np.zeros((pairs, places), dtype=np.int64)
         content = np.zeros((pairs, places), dtype=bool)
-        for row, (one, first) in enumerate(zip(words, batch.firsts.tolist(), strict=True)):
-            at = slice(first, first + len(one.word))
-            word[row, at], stems[row, at], content[row, at] = one.word, one.stem, one.content
+        for row, (each, first) in enumerate(zip(words, batch.firsts.tolist(), strict=True)):
+            at = slice(first, first + len(each.word))
+            word[row, at], stems[row, at], content[row, at] = each.word, each.stem, each.content
         device = batch.input_ids.device
         number, stem, carries = (torch.from_numpy(a).to(device) for a in (word, stems, content))
         query, document = parts[..., PARTS.index(Part.Q)], parts[..., PARTS.index(Part.D)]

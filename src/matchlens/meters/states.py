@@ -18,10 +18,7 @@ from matchlens.models.family import Family
 class MeanStatesMeter(Meter):
     """Hands on the layer inputs of the pairs that are in a class, with their queries.
 
-    Args:
-        target: what takes them by its ``observe``, a :class:`matchlens.qk.MeanStates`.
-        queries: for each pair of the run what its query is known by, such as (collection, qid).
-        classes: for each pair its class, None where it is passed over.
+    ``target``, a :class:`matchlens.qk.MeanStates`, takes them; a pair of class None is passed over.
 
     Source: science 5, the mean states.
     """

@@ -112,8 +112,8 @@ class Adapter:
         saved: dict[str, str] = {}
         for key in self.weights.tensors:
             plain = key.removeprefix("base_model.model.")
-            if (found := _LORA.fullmatch(plain)) is not None:
-                module, embeds, letter = found.groups()
+            if (match := _LORA.fullmatch(plain)) is not None:
+                module, embeds, letter = match.groups()
                 pairs.setdefault((module, bool(embeds)), {})[letter] = key
             elif _OTHER.search(plain):
                 raise adapter_refusal(self.path, self.name, f"it holds {key[:80]!r}")
@@ -207,10 +207,10 @@ def added(product: Product, own: Mapping[str, Tensor], dtype: torch.dtype) -> Te
 def _named(key: str, base: Weights) -> str | None:
     """The name in the base's files: a prefix may be missing on either side."""
     bare = key.split(".", 1)[-1]
-    for one in (key, bare):
-        if one in base.tensors:
-            return one
-    longer = [one for one in base.tensors if one.endswith(f".{key}")]
+    for name in (key, bare):
+        if name in base.tensors:
+            return name
+    longer = [name for name in base.tensors if name.endswith(f".{key}")]
     return longer[0] if len(longer) == 1 else None
 
 
@@ -234,8 +234,8 @@ def merged(reranker: Any) -> Iterator[Item]:
         plain = weight @ probe
         first, second = (b.T, a.T) if product.turned else (a, b)
         change = product.scale * (second @ (first @ probe))
-        names = [one for one in parameters if one == key or one.endswith(f".{key}")]
-        names = names or [one for one in parameters if key.endswith(f".{one}")]
+        names = [name for name in parameters if name == key or name.endswith(f".{key}")]
+        names = names or [name for name in parameters if key.endswith(f".{name}")]
         if not names:
             missing, effect = math.inf, 1.0
             break
@@ -244,6 +244,6 @@ def merged(reranker: Any) -> Iterator[Item]:
         missing += float((loaded - plain - change).square().sum())
         effect += float(change.square().sum())
     share = math.sqrt(missing / effect) if effect else 0.0
-    most = HALF_SCORES if reranker.dtype in HALF else SCORES
+    limit = HALF_SCORES if reranker.dtype in HALF else SCORES
     text = f"{share:.2g} of what the adapter adds to its base's weights is not in the loaded ones"
-    yield within("adapter", share, most, text)
+    yield within("adapter", share, limit, text)

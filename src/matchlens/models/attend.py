@@ -22,12 +22,10 @@ Watch = Callable[[Tensor, Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """The gates of one layer.
+    """The gates of one layer: factors that broadcast to [condition * pair, head, row, column].
 
-    Args:
-        values: factors that broadcast to [condition * pair, head, row, column] of all tokens.
-        collect: called in the backward pass with the derivatives of the scores by the gates of the
-            token pairs, [condition * pair, head, row, column], of the rows that are computed.
+    ``collect`` is called in the backward pass with the derivatives of the scores by the gates of
+    the rows that are computed, [condition * pair, head, row, column].
     """
 
     values: Tensor
@@ -55,26 +53,20 @@ class Call:
     """What travels with one layer call to the attention function.
 
     Args:
-        grid: the parts of the batch.
         cuts: one :class:`LayerCut` a condition; the layer's input stacks the conditions'
             batches, condition first.
         rows: the tokens whose rows are computed, all of them where None.
-        memory: keys and values of all tokens, [condition * pair, head, token, head width], where
-            only some rows go through the layer.
+        memory: keys and values of all tokens, where only some rows go through the layer.
         added: [condition * pair, head, row part, head width], added to the context of the part's
             rows in the place of what was removed (``mean``, ``resample``).
-        watch: sees the weights of all heads as they are before any cut.
         chance: removes what controls remove, in the place of the edges of ``cuts``; all rows are
             computed.
         probe: measures the attention of all rows; nothing is cut in such a call.
-        asking: queries of all tokens, where only some rows go through the layer and a probe
-            measures all.
+        asking: queries of all tokens, where only some rows are computed and a probe measures all.
         band: the token pairs that the layer allows at all; the family gives it.
         bias: [condition * pair or 1, head, row, column], what the family adds to the logits
-            beside the product of queries and keys (positions); of the rows that are computed, or
-            of all where there is ``asking``.
+            (positions); of the rows that are computed, or of all where there is ``asking``.
         picked: the rows of some parts, which alone are computed (:func:`attend_again`).
-        gate: multiplies the attention weights after the softmax; such a call can be differentiated.
     """
 
     grid: PartLayout

@@ -6,17 +6,9 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor
-from transformers import (
-    AlbertForSequenceClassification,
-    BertForSequenceClassification,
-    CamembertForSequenceClassification,
-    DistilBertForSequenceClassification,
-    ElectraForSequenceClassification,
-    RobertaForSequenceClassification,
-    XLMRobertaForSequenceClassification,
-)
 
 from matchlens.models.family import Context, Family, PartNumbers, RowStates
 from matchlens.models.packed import activated
@@ -25,13 +17,13 @@ from matchlens.models.packed import activated
 class Bert(Family):
     """Walks a ``BertForSequenceClassification``: one or two labels, or a chosen one."""
 
-    library = BertForSequenceClassification
+    library = transformers.BertForSequenceClassification
 
 
 class Roberta(Family):
     """Walks a ``RobertaForSequenceClassification``; both of its separators are SEP1."""
 
-    library = RobertaForSequenceClassification
+    library = transformers.RobertaForSequenceClassification
     template = "<s> query </s></s> passage </s>"
     separators = 2
     token_types = 1
@@ -44,19 +36,19 @@ class Roberta(Family):
 class XlmRoberta(Roberta):
     """Walks an ``XLMRobertaForSequenceClassification``."""
 
-    library = XLMRobertaForSequenceClassification
+    library = transformers.XLMRobertaForSequenceClassification
 
 
 class Camembert(Roberta):
     """Walks a ``CamembertForSequenceClassification``."""
 
-    library = CamembertForSequenceClassification
+    library = transformers.CamembertForSequenceClassification
 
 
 class Electra(Family):
     """Walks an ``ElectraForSequenceClassification``; its embeddings may be narrower."""
 
-    library = ElectraForSequenceClassification
+    library = transformers.ElectraForSequenceClassification
 
     def widen(self, states: Float[Tensor, "... narrow"]) -> Float[Tensor, "... width"]:
         """The projection of narrow embeddings, where there is one."""
@@ -71,7 +63,7 @@ class Electra(Family):
 class Albert(Family):
     """Walks an ``AlbertForSequenceClassification``; a shared layer counts each time it is used."""
 
-    library = AlbertForSequenceClassification
+    library = transformers.AlbertForSequenceClassification
     query_key_value = attrgetter("attention.query", "attention.key", "attention.value")
     context_output = attrgetter("attention.dense")
 
@@ -105,7 +97,7 @@ class Albert(Family):
 class DistilBert(Family):
     """Walks a ``DistilBertForSequenceClassification``: no token types, no pooler."""
 
-    library = DistilBertForSequenceClassification
+    library = transformers.DistilBertForSequenceClassification
     token_types = 0
     stack = "transformer.layer"
     query_key_value = attrgetter("attention.q_lin", "attention.k_lin", "attention.v_lin")

@@ -13,13 +13,10 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+import transformers
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import (
-    DebertaV2ForSequenceClassification,
-    MPNetForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     make_log_bucket_position,
     scaled_size_sqrt,
@@ -90,7 +87,7 @@ class Biased(Family, ABC):
 class MPNet(Biased):
     """Walks an ``MPNetForSequenceClassification``: one bias by distance for all layers."""
 
-    library = MPNetForSequenceClassification
+    library = transformers.MPNetForSequenceClassification
     template = "<s> query </s></s> passage </s>"
     separators = 2
     token_types = 0
@@ -114,8 +111,8 @@ class MPNet(Biased):
         if tokens not in self._biases:
             like = key[:1, 0]  # the library takes the number of tokens and the device from it
             self._biases[tokens] = self.body.encoder.compute_position_bias(like)
-        whole = self._biases[tokens]
-        return whole if rows is None else whole[:, :, rows]
+        bias = self._biases[tokens]
+        return bias if rows is None else bias[:, :, rows]
 
     def after_attention(self, index: int, context: Context, states: RowStates) -> RowStates:
         """The output of attention with its norm, and the feed-forward network."""
@@ -139,7 +136,7 @@ class DebertaV2(Biased):
     with content, the reader's content with the distance (c2p), and the read token's (p2c).
     """
 
-    library = DebertaV2ForSequenceClassification
+    library = transformers.DebertaV2ForSequenceClassification
     token_types = 0
     query_key_value = attrgetter(
         "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"

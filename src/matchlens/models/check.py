@@ -32,7 +32,7 @@ def check(reranker: Any) -> Checks:
     """Cause changes in a loaded model and see that they happen; returns what was seen."""
     items = examine(reranker)
     checks = {item.name: item.record() for item in items}
-    if problems := [item.said for item in items if not item.ok]:
+    if problems := [item.problem for item in items if not item.ok]:
         raise CheckError(
             f"model {reranker.name!r} fails the check at load: {'; '.join(problems)}; its cuts "
             "could not be trusted, so it is refused (all that was asked: matchlens check)",

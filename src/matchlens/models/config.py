@@ -101,7 +101,7 @@ def check_config(config: Any, name: str, types: Collection[str]) -> None:
 def _refuse_early(raw: Mapping[str, object], name: str, types: Collection[str]) -> None:
     if raw.get("auto_map"):
         words = f"{raw.get('model_type')} {raw['auto_map']} {name.rpartition('/')[2]}".lower()
-        near = next((model for one, model in _NEAREST.items() if re.search(one, words)), None)
+        near = next((model for form, model in _NEAREST.items() if re.search(form, words)), None)
         instead = "use" if near is None else f"the nearest supported model is {near}; or use"
         raise InputError(
             f"model {name!r} wants to run code of its own (auto_map in config.json), which "
@@ -109,14 +109,14 @@ def _refuse_early(raw: Mapping[str, object], name: str, types: Collection[str]) 
             f"{instead} a model of a supported type: " + ", ".join(types)
         )
     _check_type(raw.get("model_type"), name, types)
-    for key in [one for one in _REFUSED if one != "text_config"]:  # most types ignore it
+    for key in [key for key in _REFUSED if key != "text_config"]:  # most types ignore it
         if raw.get(key):
             raise _refused(name, key)
-    for key, most in _COUNTS.items():
+    for key, limit in _COUNTS.items():
         value = raw.get(key)
-        if isinstance(value, int | float) and value > most:
+        if isinstance(value, int | float) and value > limit:
             raise InputError(
-                f"model {name!r}: {key} in config.json is {value:.15g}; expected at most {most:,}"
+                f"model {name!r}: {key} in config.json is {value:.15g}; expected at most {limit:,}"
             )
 
 

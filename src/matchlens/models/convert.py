@@ -44,14 +44,14 @@ def file_sha256(path: Path) -> str:
 
 
 def made_once(
-    target: Path, what: str, make: Callable[[Path], None], whole: Callable[[Path], bool]
+    target: Path, what: str, make: Callable[[Path], None], complete: Callable[[Path], bool]
 ) -> Path:
     """A folder of the cache, made on first use and whole at any moment.
 
     Several processes may make it at once: each makes its own, and the first to end wins. One that
     is damaged is made again.
     """
-    if whole(target):
+    if complete(target):
         return target
     cache = target.parent
     try:
@@ -67,13 +67,13 @@ def made_once(
             make(filled)
         except OSError as error:
             raise _unwritable(what, cache, error) from None
-        while not whole(target):
+        while not complete(target):
             try:
                 filled.rename(target)
             except OSError:  # another run was faster, or what is there is damaged
                 if not target.exists():
                     raise
-                if not whole(target):
+                if not complete(target):
                     target.rename(tempfile.mkdtemp(dir=work))
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -96,13 +96,10 @@ def _unwritable(what: str, cache: Path, error: OSError) -> InputError:
 
 
 def safetensors_of(path: Path, files: Sequence[str], name: str) -> Path:
-    """A folder that holds the tensors of pickled weights as model.safetensors.
+    """A folder of the cache that holds the tensors of pickled weights as model.safetensors.
 
     Its name comes from the SHA-256 of the files, so other files make another folder, and the same
     files in another place do not.
-
-    Args:
-        path: the model's folder; nothing is written there.
     """
     sums = _sums(path, files, name)
     key = hashlib.sha256("\n".join(sums).encode()).hexdigest()[:32]
@@ -252,11 +249,10 @@ def _convert_export(source: Path, target: Path) -> None:
 
 
 def read_weights(model: ModelProto) -> dict[str, np.ndarray]:
-    """The export's weights by the names of ``BertForSequenceClassification``, in float32.
+    """The ONNX export's weights by the names of ``BertForSequenceClassification``, in float32.
 
-    Args:
-        model: the ONNX model. Matrices of linear layers have names of their own in the export;
-            the name of the node that multiplies by one says whose they are.
+    Matrices of linear layers have names of their own in the export; the name of the node that
+    multiplies by one says whose they are.
     """
     from onnx import numpy_helper
 

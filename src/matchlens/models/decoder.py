@@ -12,25 +12,10 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import (
-    Gemma2ForCausalLM,
-    Gemma2ForSequenceClassification,
-    Gemma3ForCausalLM,
-    Gemma3TextForSequenceClassification,
-    GemmaForCausalLM,
-    GemmaForSequenceClassification,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
-    MistralForCausalLM,
-    MistralForSequenceClassification,
-    PreTrainedModel,
-    Qwen2ForCausalLM,
-    Qwen2ForSequenceClassification,
-    Qwen3ForCausalLM,
-    Qwen3ForSequenceClassification,
-)
+from transformers import PreTrainedModel
 from transformers.models.qwen3 import modeling_qwen3
 
 from matchlens.batching import EncodedBatch
@@ -155,8 +140,8 @@ class Decoder(Rotary):
 class Qwen3(Decoder):
     """Walks a ``Qwen3ForCausalLM`` or a ``Qwen3ForSequenceClassification``."""
 
-    library = Qwen3ForCausalLM
-    classifier = Qwen3ForSequenceClassification
+    library = transformers.Qwen3ForCausalLM
+    classifier = transformers.Qwen3ForSequenceClassification
 
 
 class FusedNorm(modeling_qwen3.Qwen3RMSNorm):
@@ -182,15 +167,15 @@ def fuse_norms(module: torch.nn.Module) -> None:
 class Gemma(Decoder):
     """Walks a ``GemmaForCausalLM`` or a ``GemmaForSequenceClassification``."""
 
-    library = GemmaForCausalLM
-    classifier = GemmaForSequenceClassification
+    library = transformers.GemmaForCausalLM
+    classifier = transformers.GemmaForSequenceClassification
 
 
 class Gemma3(Decoder):
     """Walks a ``Gemma3ForCausalLM`` of text: near and far layers turn by angles of their own."""
 
-    library = Gemma3ForCausalLM
-    classifier = Gemma3TextForSequenceClassification
+    library = transformers.Gemma3ForCausalLM
+    classifier = transformers.Gemma3TextForSequenceClassification
 
     def reads_backwards(self) -> bool:
         """Its config has another word for it than other decoders'."""
@@ -209,22 +194,22 @@ class Gemma3(Decoder):
 class Gemma2(Decoder):
     """Walks a ``Gemma2ForCausalLM``: windows in every second layer, logits squeezed."""
 
-    library = Gemma2ForCausalLM
-    classifier = Gemma2ForSequenceClassification
+    library = transformers.Gemma2ForCausalLM
+    classifier = transformers.Gemma2ForSequenceClassification
 
 
 class Llama(Decoder):
     """Walks a ``LlamaForCausalLM`` or a ``LlamaForSequenceClassification``."""
 
-    library = LlamaForCausalLM
-    classifier = LlamaForSequenceClassification
+    library = transformers.LlamaForCausalLM
+    classifier = transformers.LlamaForSequenceClassification
 
 
 class Mistral(Decoder):
     """Walks a ``MistralForCausalLM``: one window for all layers, where its config has one."""
 
-    library = MistralForCausalLM
-    classifier = MistralForSequenceClassification
+    library = transformers.MistralForCausalLM
+    classifier = transformers.MistralForSequenceClassification
 
     def window(self, index: int) -> int | None:
         """Tokens that a token may read, itself included; None: all."""
@@ -234,5 +219,5 @@ class Mistral(Decoder):
 class Qwen2(Decoder):
     """Walks a ``Qwen2ForCausalLM`` or a ``Qwen2ForSequenceClassification``."""
 
-    library = Qwen2ForCausalLM
-    classifier = Qwen2ForSequenceClassification
+    library = transformers.Qwen2ForCausalLM
+    classifier = transformers.Qwen2ForSequenceClassification

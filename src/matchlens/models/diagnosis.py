@@ -48,7 +48,7 @@ _NO_WEIGHTS = r"(training_args|optimizer|scheduler|rng_state.*|scaler)\.(bin|pt|
 def check_folder(path: Path, name: str) -> None:
     """See that a folder holds a whole model, and that its files are what their names say."""
     if (path / ADAPTER).exists():
-        pickled = any((path / one).exists() for one in (PICKLE, PICKLE_INDEX))
+        pickled = any((path / file).exists() for file in (PICKLE, PICKLE_INDEX))
         if not (is_safe(path) or pickled) or not (path / "config.json").exists():
             return  # an adapter alone, which is looked at as one
         raise InputError(
@@ -65,13 +65,13 @@ def check_folder(path: Path, name: str) -> None:
 
 def no_weights(path: Path, name: str) -> InputError:
     """The error of a folder whose weights the library does not find: what lies there instead."""
-    files = sorted(one for one in os.listdir(path) if (path / one).is_file())
+    files = sorted(file for file in os.listdir(path) if (path / file).is_file())
     wanted = f"expected {ONE} or {PICKLE}"
-    safe = [one for one in files if one.endswith(".safetensors")]
-    torch = [one for one in files if re.fullmatch(_TORCH, one)]
-    torch = [one for one in torch if not re.fullmatch(_NO_WEIGHTS, one)]
+    safe = [file for file in files if file.endswith(".safetensors")]
+    torch = [file for file in files if re.fullmatch(_TORCH, file)]
+    torch = [file for file in torch if not re.fullmatch(_NO_WEIGHTS, file)]
     inner = _folders(path, ONE, PICKLE)
-    shards = [one for one in safe if re.search(r"-\d+-of-\d+", one)]
+    shards = [file for file in safe if re.search(r"-\d+-of-\d+", file)]
     if path.parent.name == "snapshots" and not safe and not torch:
         text = (
             f"the cache of the Hugging Face hub has its config, and neither {ONE} nor {PICKLE}; "
@@ -96,7 +96,7 @@ def no_weights(path: Path, name: str) -> InputError:
     elif inner:
         text = f"they lie in {_few(inner)}; move them up, beside config.json"
     else:
-        inside = {one.name for one in islice(path.glob("*/*"), 1000)}
+        inside = {file.name for file in islice(path.glob("*/*"), 1000)}
         every = {*files, *inside}
         kinds = [
             k for k, form in _OTHERS.items() if any(re.fullmatch(form, file) for file in every)
@@ -153,7 +153,7 @@ def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
 def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputError:
     """The error of a tokenizer that knows no words."""
     present = [file for file in _TOKENIZER_FILES if (path / file).exists()]
-    wanted = [one for one in reads if one in SENTENCEPIECE]
+    wanted = [file for file in reads if file in SENTENCEPIECE]
     if len(present) == len(wanted) == 1 and present[0] in SENTENCEPIECE and present != wanted:
         text = f"rename {present[0]} to {wanted[0]}"
     else:
@@ -166,9 +166,9 @@ def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputErr
 
 def _sentencepiece(path: Path) -> str | None:
     """The SentencePiece model that is the only source of a folder's tokenizer."""
-    if any(all((path / one).exists() for one in each) for each in TOKENIZERS[:3]):
+    if any(all((path / file).exists() for file in each) for each in TOKENIZERS[:3]):
         return None
-    return next((one for one in SENTENCEPIECE if (path / one).exists()), None)
+    return next((file for file in SENTENCEPIECE if (path / file).exists()), None)
 
 
 def _pieces(path: Path) -> int:
@@ -183,7 +183,7 @@ def _pieces(path: Path) -> int:
 
 def _no_config(path: Path, name: str) -> InputError:
     above = Path(os.path.abspath(path)).parent
-    gguf = [one for one in os.listdir(path) if one.endswith(".gguf")]
+    gguf = [file for file in os.listdir(path) if file.endswith(".gguf")]
     if inner := _folders(path, "config.json"):
         text = f"; there is one in {_few(inner)}: give that folder, {str(path / inner[0])!r}"
     elif (above / "config.json").exists():
@@ -224,8 +224,8 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def scoring_weight(names: Iterable[str]) -> str | None:
     """The weight of an adapter that writes a classifier's labels; None where it brings none."""
-    heads = [one for one in names if re.search(_HEAD, one) and "lora_" not in one]
-    return max(heads, key=lambda one: "out_proj" in one, default=None)
+    heads = [name for name in names if re.search(_HEAD, name) and "lora_" not in name]
+    return max(heads, key=lambda name: "out_proj" in name, default=None)
 
 
 def _adapter_labels(path: Path) -> int | None:
@@ -278,8 +278,8 @@ def _weights(path: Path) -> list[str]:
     if (path / ONE).exists():
         return [ONE]
     if (path / INDEX).exists():
-        return [INDEX, *sorted(one.name for one in path.glob("*.safetensors"))]
-    return [PICKLE_INDEX, *sorted(one.name for one in path.glob(f"{Path(PICKLE).stem}*.bin"))]
+        return [INDEX, *sorted(file.name for file in path.glob("*.safetensors"))]
+    return [PICKLE_INDEX, *sorted(file.name for file in path.glob(f"{Path(PICKLE).stem}*.bin"))]
 
 
 def _folders(path: Path, *files: str) -> list[str]:
@@ -290,10 +290,10 @@ def _folders(path: Path, *files: str) -> list[str]:
         for depth in ("*", "*/*")
         for hit in islice(path.glob(f"{depth}/{file}"), 100)
     }
-    numbers = {one: int(f"0{re.sub('[^0-9]', '', one)[:18]}") for one in folders}
-    return sorted(folders, key=lambda one: (-numbers[one], one))
+    numbers = {folder: int(f"0{re.sub('[^0-9]', '', folder)[:18]}") for folder in folders}
+    return sorted(folders, key=lambda folder: (-numbers[folder], folder))
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(one[:60]) for one in names[:3])
+    shown = ", ".join(repr(name[:60]) for name in names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

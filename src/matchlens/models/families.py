@@ -129,7 +129,7 @@ def known_as_text() -> Iterator[str]:
         name, kind, how, prompt, real, note = model.cells
         yield f"{name} ({kind})"
         yield f"  {how}" + ("" if model.refused else f"; {real}")
-        yield from (f"  {said}" for said in (f"prompt {prompt}", note) if not said.endswith("-"))
+        yield from (f"  {line}" for line in (f"prompt {prompt}", note) if not line.endswith("-"))
 
 
 def known_as_markdown() -> Iterator[str]:
@@ -138,7 +138,7 @@ def known_as_markdown() -> Iterator[str]:
     yield "|---" * len(HEADS) + "|"
     for model in known_models():
         name, *rest = model.cells
-        yield f"| `{name}` | " + " | ".join(one.replace("|", "\\|") for one in rest) + " |"
+        yield f"| `{name}` | " + " | ".join(cell.replace("|", "\\|") for cell in rest) + " |"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Proof:
 
     model: KnownModel
     status: str
-    said: str
+    outcome: str
 
     @property
     def wrong(self) -> bool:
@@ -163,13 +163,13 @@ def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") 
 
     try:
         folder = find(model.name)
-        loaded = load(folder.asked(None), device=device, dtype=dtype)
+        loaded = load(folder.with_prompt(None), device=device, dtype=dtype)
     except CheckError as error:
         return Proof(model, "FAILED", str(error))
     except InputError as error:
         if "the Hugging Face hub does not give" in str(error):
-            said = "neither in the hub's cache nor given by the hub: nothing was checked"
-            return Proof(model, "not here", said)
+            outcome = "neither in the hub's cache nor given by the hub: nothing was checked"
+            return Proof(model, "not here", outcome)
         return Proof(model, "refused", str(error))
     if model.refused:
         return Proof(model, "FAILED", f"it loads, and the list says: {model.refused}")

@@ -199,9 +199,9 @@ class Family:
     def qk(self, layer: int) -> QK:
         """The query and key weights of a layer's heads."""
         query, key, _ = self.projections(layer)
-        each = (query.weight, key.weight, query.bias, key.bias)
+        factors = (query.weight, key.weight, query.bias, key.bias)
         scale = (query.out_features // self.n_heads) ** -0.5
-        return QK.of(*(one.detach().unflatten(0, (self.n_heads, -1)) for one in each), scale=scale)
+        return QK.of(*(x.detach().unflatten(0, (self.n_heads, -1)) for x in factors), scale=scale)
 
 
 def relevance(

@@ -81,11 +81,11 @@ def opened(path: Path, file: str, name: str) -> BufferedReader:
         raise unreadable(name, file, error) from None
 
 
-def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT, kind: type = dict) -> Any:
+def read_json(path: Path, file: str, name: str, limit: int = MOST_TEXT, kind: type = dict) -> Any:
     """A JSON object, or a list by ``kind``, of a model's folder."""
     try:
         with open_regular(path / file) as stream:
-            content = _parsed(stream, most)
+            content = _parsed(stream, limit)
     except FileNotFoundError:
         raise InputError(
             f"model {name!r} has no {file}; expected a folder as save_pretrained writes it: copy "
@@ -105,11 +105,11 @@ def read_json(path: Path, file: str, name: str, most: int = MOST_TEXT, kind: typ
     return content
 
 
-def _parsed(stream: BufferedReader, most: int = MOST_TEXT) -> object:
+def _parsed(stream: BufferedReader, limit: int = MOST_TEXT) -> object:
     size = os.fstat(stream.fileno()).st_size  # a read sets aside what it is asked for
-    text = stream.read(min(size, most) + 1)
-    if len(text) > most:
-        raise OSError(f"it has more than {most:,} bytes")
+    text = stream.read(min(size, limit) + 1)
+    if len(text) > limit:
+        raise OSError(f"it has more than {limit:,} bytes")
     return json.loads(text.decode("utf-8"))
 
 

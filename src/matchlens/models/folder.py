@@ -40,7 +40,7 @@ class FamilyEntry:
         family_class: module and name of the family's class, as "module:Class".
         after_padding: whether positions start behind the padding's place in the position table.
         padding: that place, where the library has it fixed; the config names it where None.
-        asked: whether causal models of the type are supported, too, which are asked in a prompt.
+        prompted: whether causal models of the type are supported, too, which are asked in a prompt.
         inner: what its config calls the number of layers inside each of its layers, if it has any.
         head: how the library's class for its models that are asked in a prompt ends.
         decoder: what its config calls the number of layers of a decoder beside the encoder.
@@ -52,14 +52,14 @@ class FamilyEntry:
     after_padding: bool = False
     padding: int | None = None
     inner: str | None = None
-    asked: bool = False
+    prompted: bool = False
     head: str = "ForCausalLM"
     decoder: str | None = None
     trained: int | None = None
 
 
 _T5 = {
-    "asked": True,
+    "prompted": True,
     "head": "ForConditionalGeneration",
     "decoder": "num_decoder_layers",
     "trained": 512,
@@ -71,16 +71,16 @@ FAMILIES: Mapping[str, FamilyEntry] = {
     "deberta-v2": FamilyEntry("matchlens.models.biased:DebertaV2"),
     "distilbert": FamilyEntry("matchlens.models.bert:DistilBert"),
     "electra": FamilyEntry("matchlens.models.bert:Electra"),
-    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", asked=True),
-    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", asked=True),
-    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", asked=True),
-    "llama": FamilyEntry("matchlens.models.decoder:Llama", asked=True),
-    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", asked=True),
+    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompted=True),
+    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompted=True),
+    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", prompted=True),
+    "llama": FamilyEntry("matchlens.models.decoder:Llama", prompted=True),
+    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", prompted=True),
     "modernbert": FamilyEntry("matchlens.models.rotary:ModernBert"),
     "mpnet": FamilyEntry("matchlens.models.biased:MPNet", after_padding=True, padding=1),
     "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
-    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", asked=True),
-    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", asked=True),
+    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", prompted=True),
+    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", prompted=True),
     "roberta": FamilyEntry("matchlens.models.bert:Roberta", after_padding=True),
     "t5": FamilyEntry("matchlens.models.t5:T5", **_T5),
     "xlm-roberta": FamilyEntry("matchlens.models.bert:XlmRoberta", after_padding=True),
@@ -150,13 +150,13 @@ class ModelFacts:
         """Whether it is a classifier, whose labels have logits; otherwise it is asked in words."""
         return not self.architecture.endswith(FAMILIES[self.model_type].head)
 
-    def limits(self, stated: tuple[int | None, str], asked: int | None) -> dict[str, int]:
+    def limits(self, stated: tuple[int | None, str], max_length: int | None) -> dict[str, int]:
         """Each limit of a pair's tokens by what sets it; ``stated``: the folder's, its source."""
-        check_length(asked)
+        check_length(max_length)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
         trained = FAMILIES[self.model_type].trained is not None
         limits["the type's training" if trained else "the position table"] = self.places
-        return limits if asked is None else {**limits, "--max-length": asked}
+        return limits if max_length is None else {**limits, "--max-length": max_length}
 
     def relevance(self, negate: bool) -> str | None:
         """The score that is made of its logits, or of the logits of its prompt's answers."""
@@ -172,13 +172,13 @@ class ModelFacts:
         self, files: Mapping[str, object], dtype: str, limit: tuple[int, str], negate: bool
     ) -> dict[str, object]:
         """What a manifest says of the model; ``limit``: the most tokens of a pair, its source."""
-        asked: dict[str, object] = {}
+        prompts: dict[str, object] = {}
         if self.prompt is not None:
-            asked |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
+            prompts |= {"prompt": self.prompt.record(), "prompt_from": self.prompt_from}
         if self.serving.prompt:
-            asked["query_prompt"] = self.serving.prompt
+            prompts["query_prompt"] = self.serving.prompt
         return {
-            **asked,
+            **prompts,
             **files,
             "dtype": dtype,
             "max_length": limit[0],
@@ -253,7 +253,7 @@ class ModelFolder(ModelFacts):
             return self
         return replace(self, label=choose(self.config, self.name, label, negate))
 
-    def asked(self, prompt: Prompt | Path | None) -> ModelFolder:
+    def with_prompt(self, prompt: Prompt | Path | None) -> ModelFolder:
         """The model with its prompt: the person's, its chat template's, or the shipped one."""
         if prompt is not None:
             own = asked_prompt(self, prompt)
@@ -266,7 +266,7 @@ class ModelFolder(ModelFacts):
                 "separately, so that the model was not trained to answer a prompt; expected a "
                 "reranker, or the prompt that it answers (--prompt FILE)"
             )
-        if self.serving.chat and FAMILIES[self.model_type].asked:
+        if self.serving.chat and FAMILIES[self.model_type].prompted:
             from matchlens.models.load import template_of
 
             if (written := template_of(self)) is not None:
@@ -275,15 +275,12 @@ class ModelFolder(ModelFacts):
             raise no_prompt(self)
         return self
 
-    def limit(self, asked: int | None = None) -> int:
-        """Most tokens of a pair, as the loaded tokenizer states it: torch is imported."""
-        return self._limit(asked)[0]
+    def limit(self, max_length: int | None = None) -> tuple[int, str]:
+        """Most tokens of a pair, as the loaded tokenizer states it, and what sets it."""
+        check_length(max_length)
+        from matchlens.models.load import stated_limit  # which imports torch
 
-    def _limit(self, asked: int | None) -> tuple[int, str]:
-        check_length(asked)
-        from matchlens.models.load import stated_limit
-
-        return smallest(self.limits(stated_limit(self), asked))
+        return smallest(self.limits(stated_limit(self), max_length))
 
     def files(self) -> dict[str, object]:
         """What a manifest says of the model's files."""
@@ -320,7 +317,7 @@ class ModelFolder(ModelFacts):
     ) -> dict[str, object]:
         """What a manifest says of the model, known before its weights are loaded."""
         files = {} if self.converted is None else {"weights": READ_SAFELY}
-        limit = self._limit(max_length)
+        limit = self.limit(max_length)
         return self.record({**files, **self.files()}, check_dtype(dtype), limit, negate)
 
 
@@ -465,10 +462,10 @@ def _place(name: str | Path, revision: str | None) -> Path:
 
 def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str:
     """The library's class for the weights: the one that the config names, or else their head's."""
-    named = [str(one) for one in config.architectures or ()]
+    named = [str(class_name) for class_name in config.architectures or ()]
     entry = FAMILIES[str(config.model_type)]
-    asked, classifier = entry.asked, "ForSequenceClassification"
-    if named and (named[0].endswith(entry.head) and asked):
+    prompted, classifier = entry.prompted, "ForSequenceClassification"
+    if named and (named[0].endswith(entry.head) and prompted):
         return named[0]
     if entry.decoder is not None and (named or weights.classifies) and scores:
         raise InputError(
@@ -483,7 +480,7 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
             f"model {name!r} is no sequence classifier (architectures: {', '.join(named)[:100]}; "
             f"model_type: {config.model_type}); expected a cross-encoder saved as ...{classifier}"
         )
-    if asked and not weights.classifies:
+    if prompted and not weights.classifies:
         return entry.head
     if scores and not weights.classifies:
         raise InputError(
@@ -499,7 +496,7 @@ def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | No
     own = None if known is None else known.prompt
     if prompt is None:
         return None if model.classifies else own
-    if not FAMILIES[model.model_type].asked:
+    if not FAMILIES[model.model_type].prompted:
         raise InputError(
             f"model {model.name!r} is of type {model.model_type!r}, which takes no prompt; leave "
             "it out (--prompt)"
@@ -526,10 +523,10 @@ def smallest(limits: Mapping[str, int]) -> tuple[int, str]:
     return limits[source], source
 
 
-def check_length(asked: int | None) -> None:
+def check_length(max_length: int | None) -> None:
     """Refuse a length limit that holds no pair."""
-    if asked is not None and asked < 5:  # CLS, a query token, SEP, a passage token, SEP
-        raise InputError(f"--max-length is {asked}; expected at least 5 tokens")
+    if max_length is not None and max_length < 5:  # CLS, a query token, SEP, a passage token, SEP
+        raise InputError(f"--max-length is {max_length}; expected at least 5 tokens")
 
 
 def check_dtype(dtype: str) -> str:

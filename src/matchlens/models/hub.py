@@ -39,7 +39,7 @@ def download_size(name: str, revision: str | None = None) -> int:
         if here is not None:
             return 0  # nothing can be downloaded, and find says what is lacking
         raise _unreachable(name, error) from None
-    files = {one.rfilename: one.size or 0 for one in about.siblings or []}
+    files = {file.rfilename: file.size or 0 for file in about.siblings or []}
     wanted = WANTED if {ONE, INDEX} & files.keys() else (*WANTED, *_PICKLED)
     if MODULES in files:
         try:

@@ -14,15 +14,8 @@ _INDEPENDENT = ("multi_label_classification", "regression")
 _PLAIN = re.compile(r"(label[ _-]?)?\d+", re.IGNORECASE)
 """Names that say nothing, as the library makes them: LABEL_0, LABEL_1."""
 _YES = {
-    "relevant",
-    "relevance",
-    "positive",
-    "pos",
-    "yes",
-    "true",
-    "match",
-    "matching",
-    "entailment",
+    *("relevant", "relevance", "positive", "pos", "yes", "true"),
+    *("match", "matching", "entailment"),
 }
 _NO = {"irrelevant", "negative", "neg", "no", "false", "mismatch", "contradiction", "other", "none"}
 _NOT = re.compile(r"(not|non|no|un|ir|in|dis|mis) ?(?=.{3})")
@@ -64,7 +57,7 @@ def names(config: Any) -> list[str]:
 def choose(config: Any, name: str, label: str | int | None, negate: bool = False) -> Label | None:
     """The label that a person names; None where one label or two need no choice."""
     called = names(config)
-    shown = ", ".join(f"{number}: {one!r:.40}" for number, one in enumerate(called[:6]))
+    shown = ", ".join(f"{number}: {title!r:.40}" for number, title in enumerate(called[:6]))
     shown += ", ..." if len(called) > 6 else ""
     problem = getattr(config, "problem_type", None)
     if label is not None:
@@ -90,7 +83,7 @@ def choose(config: Any, name: str, label: str | int | None, negate: bool = False
             f"{remedy}"
         )
     numbers, why = getattr(config, "label2id", None) or {}, ""
-    if any(str(numbers.get(one, place)) != str(place) for place, one in enumerate(called)):
+    if any(str(numbers.get(title, place)) != str(place) for place, title in enumerate(called)):
         why = f"calls its labels {shown} in id2label, and label2id gives them other numbers"
     elif _reversed(called):
         why = f"calls its labels {shown}"
@@ -119,7 +112,7 @@ def doubt(config: Any) -> str:
     ''
     """
     called = names(config)
-    if len(called) != 2 or all(_PLAIN.fullmatch(one.strip()) for one in called):
+    if len(called) != 2 or all(_PLAIN.fullmatch(title.strip()) for title in called):
         return ""
     first, second = map(_meaning, called)
     if (first != second and (second > 0 or first < 0)) or _negates(called[0], called[1]):
@@ -153,10 +146,10 @@ def _meaning(name: str) -> int:
     return 1 if words in _YES else 0
 
 
-def _negates(one: str, other: str) -> bool:
+def _negates(name: str, other: str) -> bool:
     """Whether a name is another one with a "not" before it."""
-    words, whole = _plain(one), _plain(other)
-    return bool(_NOT.match(words)) and _NOT.sub("", words, count=1) == whole
+    words, opposite = _plain(name), _plain(other)
+    return bool(_NOT.match(words)) and _NOT.sub("", words, count=1) == opposite
 
 
 def _reversed(called: Sequence[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,18 @@ import torch
 from transformers import MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
-from matchlens.batching import PLAIN, Encoded, Pairing, Spans, encode, long_query, spans
+from matchlens.batching import (
+    PLAIN,
+    Encoded,
+    Pairing,
+    Row,
+    Spans,
+    encode,
+    gathered,
+    long_query,
+    spans,
+    spans_of,
+)
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError, MatchlensWarning, brief
 from matchlens.models import check
@@ -38,12 +49,7 @@ from matchlens.models.folder import (
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
-from matchlens.models.prompted import (
-    check_written,
-    encode_prompted,
-    prompted_spans,
-    template_prompt,
-)
+from matchlens.models.prompted import check_written, prompted_rows, template_prompt
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
 from matchlens.models.weights import check_depth, check_room, few, leftover
@@ -122,8 +128,8 @@ class Reranker:
             encoded = encode(self.tokenizer, pairs, self.max_length, self.pairing)
             self._warn_of_long_queries(pairs, encoded)
         else:
-            prompt, start = self.prompt, self.family.start
-            encoded = encode_prompted(self.tokenizer, pairs, self.max_length, prompt, start)
+            prompt = self.prompt
+            encoded = gathered(pairs, self._prompted(pairs, prompt), not self.decodes)
             if self.checks and self.serving.chat and not self.chosen:
                 self._warn_of_control(check_written(self.tokenizer, self.serving, prompt, pairs))
         known = self.family.module.config.vocab_size
@@ -164,8 +170,12 @@ class Reranker:
         """
         if self.prompt is None:
             return spans(self.tokenizer, pair, self.max_length, self.pairing)
+        (row,) = self._prompted([pair], self.prompt)
+        return spans_of(self.tokenizer, row)
+
+    def _prompted(self, pairs: Sequence[Pair], prompt: Prompt) -> Iterator[Row]:
         start = self.family.start
-        return prompted_spans(self.tokenizer, pair, self.max_length, self.prompt, start)
+        return prompted_rows(self.tokenizer, pairs, self.max_length, prompt, start)
 
     @property
     def template(self) -> str:
@@ -301,7 +311,7 @@ def load(
     (12, 12, 512)
     """
     folder = model if isinstance(model, ModelFolder) else find(model, revision)
-    folder = folder.asked(prompt).labelled(label, negate=negate)
+    folder = folder.with_prompt(prompt).labelled(label, negate=negate)
     check_length(max_length)
     dtype, auto = check_dtype(dtype), dtype == "auto"
     folder.say_converted()
@@ -419,7 +429,7 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
     fast = unpadded(tokenizer, folder.name)
     folder.serving.stated(fast, folder.name)  # a limit that is none stops the tokenizer's call
     if not _knows_words(fast, folder.name):
-        reads = [str(one) for one in type(tokenizer).vocab_files_names.values()]
+        reads = [str(file) for file in type(tokenizer).vocab_files_names.values()]
         raise no_words(folder.path, folder.name, type(tokenizer).__name__, reads)
     return folder.serving.lowered(fast)
 

@@ -76,15 +76,15 @@ def read(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # it raises anything where a file is damaged
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RefusedError(f"cannot be read by torch.load: {reason[:120]}") from None
-    if not isinstance(found, dict) or sorted(found) != sorted(names):
+    if not isinstance(tensors, dict) or sorted(tensors) != sorted(names):
         raise RefusedError("does not hold what its pickle says")
-    return {name: tensor.detach() for name, tensor in found.items()}
+    return {name: tensor.detach() for name, tensor in tensors.items()}
 
 
 # --- the two formats
@@ -139,7 +139,7 @@ def _walk_legacy(path: Path) -> Iterable[str]:
     keys = _Walker(start).value()
     if not isinstance(keys, list) or set(map(str, keys)) != set(walker.storages):
         raise RefusedError("is damaged: it does not list its storages; fetch it again")
-    needed = start.tell() + sum(8 + held for held in walker.storages.values())
+    needed = start.tell() + sum(8 + length for length in walker.storages.values())
     if needed > size:
         raise RefusedError(f"is cut short: it has {size:,} of {needed:,} bytes; fetch it again")
     return tensors
@@ -182,7 +182,7 @@ def _tensor(storage: object, offset: object, shape: object, stride: object, *_: 
         raise RefusedError("holds a tensor without a storage")
     if not isinstance(shape, tuple) or not isinstance(stride, tuple) or len(shape) != len(stride):
         raise RefusedError("holds a tensor whose size is no number")
-    sizes, strides = [_count(one) for one in shape], [_count(one) for one in stride]
+    sizes, strides = [_count(extent) for extent in shape], [_count(extent) for extent in stride]
     items = math.prod(sizes)
     last = _count(offset) + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
     if items and (items > storage.items or last >= storage.items):
@@ -243,8 +243,8 @@ class _Walker(_Unpickler):
             case ("storage", _Kind() as kind, str() | int() as key, _, items, *view):
                 if view not in ([], [None]):
                     raise RefusedError("holds a view of a storage, as torch before 0.4 saved it")
-                held = _count(items) * kind.item_bytes
-                if self.storages.setdefault(str(key), held) != held:
+                size = _count(items) * kind.item_bytes
+                if self.storages.setdefault(str(key), size) != size:
                     raise RefusedError(f"holds storage {key!r} in two sizes")
                 return _Storage(_count(items), kind.item_bytes)
         raise RefusedError("names something that is no storage")
@@ -288,19 +288,19 @@ class _Walker(_Unpickler):
 
     def tensors(self, size: int) -> list[str]:
         """The names of the pickle's tensors."""
-        found = self.value()
+        content = self.value()
         if (needed := sum(self.storages.values())) > size:
             raise RefusedError(f"asks for {needed:,} bytes and has {size:,}")
-        if not isinstance(found, dict) or not found:
+        if not isinstance(content, dict) or not content:
             raise RefusedError("holds no tensors by name")
         if self.proto > 2:
             raise RefusedError(
                 f"is in pickle protocol {self.proto}, and torch reads 2 without running code: save "
                 "it without pickle_protocol"
             )
-        for name, value in found.items():
+        for name, value in content.items():
             if not isinstance(name, str) or not isinstance(value, _Tensor):
                 raise RefusedError(f"holds something else than a tensor under {str(name)[:40]!r}")
-        if sum(one.size for one in found.values()) > MOST_COPIES * size:
+        if sum(tensor.size for tensor in content.values()) > MOST_COPIES * size:
             raise RefusedError("holds the same bytes under many names")
-        return list(found)
+        return list(content)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Encoded, Row, Spans, fit, gathered, spans_of
+from matchlens.batching import Row, fit
 from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.serving import Serving
@@ -17,14 +17,17 @@ from matchlens.parts import Part
 from matchlens.prompts import TEXTS, Prompt
 from matchlens.tokenizing import Piece, guarded, named, usable
 
+Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
 
-def encode_prompted(
+
+def prompted_rows(
     tokenizer: PreTrainedTokenizerFast,
     pairs: Sequence[Pair],
     max_length: int,
     prompt: Prompt,
     start: int | None = None,
-) -> Encoded:
+) -> Iterator[Row]:
     """Put pairs into a prompt and label every token with its part.
 
     A token that holds characters of the query is Q, of the passage D, whatever else it holds (BPE
@@ -32,33 +35,6 @@ def encode_prompted(
     state the score reads: the last, or the decoder's first (``start``), which does not count for
     the limit. The passage is cut first, from its end; what follows it stays.
     """
-    return gathered(pairs, _rows(tokenizer, pairs, max_length, prompt, start), start is None)
-
-
-def prompted_spans(
-    tokenizer: PreTrainedTokenizerFast,
-    pair: Pair,
-    max_length: int,
-    prompt: Prompt,
-    start: int | None = None,
-) -> Spans:
-    """One pair's tokens as :func:`encode_prompted` makes them, with their places in the texts."""
-    (row,) = _rows(tokenizer, [pair], max_length, prompt, start)
-    return spans_of(tokenizer, row)
-
-
-Labelled = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Token ids, parts, and first and last characters in the query or the passage, -1 elsewhere."""
-
-
-def _rows(
-    tokenizer: PreTrainedTokenizerFast,
-    pairs: Sequence[Pair],
-    max_length: int,
-    prompt: Prompt,
-    start: int | None,
-) -> Iterator[Row]:
-    """Each pair's tokens, and CLS where the score is read: the last token, or the decoder's."""
     used: list[tuple[Piece, Piece]] = []
     for pair in pairs:
         with named(pair):
@@ -69,7 +45,7 @@ def _rows(
         used.append((query, passage))
     filled = [list(prompt.filled(query.text, passage.text)) for query, passage in used]
     pieces = [
-        _piece(tokenizer, [one[place] for one in filled], prompt, pairs)
+        _piece(tokenizer, [pair_pieces[place] for pair_pieces in filled], prompt, pairs)
         for place in range(len(prompt.pieces))
     ]
     begin: list[Labelled] = []
@@ -207,9 +183,8 @@ def messages(serving: Serving, query: str, passage: str) -> list[dict[str, Any]]
 def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
     """The prompt that a chat template writes, or None where it is no prompt around two texts.
 
-    The template writes marked texts once. Since added tokens split a text before anything else
-    does, the pieces between them are turned into tokens as they are in the whole; whether they
-    are is asked by the check at load.
+    Added tokens split a text before anything else does, so that the pieces between them become
+    the tokens that they are in the whole; the check at load asks whether they do.
     """
     words = [f" {mark} " for mark in _MARKS.values()]
     try:
@@ -218,11 +193,11 @@ def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
         )
     except Exception:  # a stranger's template: the check says what the library makes of it
         return None
-    whole = [text.count(word) for word in words]
+    spaced = [text.count(word) for word in words]
     bare = [text.count(mark) for mark in _MARKS.values()]
-    if bare != [1, 1] or whole not in ([1, 1], [0, 0]):
+    if bare != [1, 1] or spaced not in ([1, 1], [0, 0]):
         return None
-    strip = whole == [0, 0]
+    strip = spaced == [0, 0]
     yes, no = _answers(tokenizer, serving)
     try:
         return Prompt(_pieces(tokenizer, text, strip), yes, no, strip=strip)

@@ -28,10 +28,8 @@ class RandomEdges:
     Args:
         order: [condition * pair, edge] numbers of the edges (row * tokens + column), in the order
             in which they go; padding last.
-        kinds: the control of each condition, as :data:`matchlens.plan.CONTROLS` names it.
         renormalise: [condition * pair] whether what is left is divided by its sum (``mask``).
-        taken: what was removed, [condition * pair, amount] as :data:`TAKEN` names it; one entry
-            after :meth:`cut`.
+        taken: what was removed, [condition * pair, amount]; one entry after :meth:`cut`.
     """
 
     order: Int[Tensor, "batch edge"]

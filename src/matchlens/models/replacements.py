@@ -69,7 +69,7 @@ class Replacements:
         shape_of = next((total for total in by_cut if total is not None), None)
         if shape_of is None:
             return None
-        return torch.cat([torch.zeros_like(shape_of) if one is None else one for one in by_cut])
+        return torch.cat([torch.zeros_like(shape_of) if term is None else term for term in by_cut])
 
 
 def _terms(edges: Mapping[Part | None, np.ndarray], terms: Tensor) -> Tensor:

@@ -95,8 +95,8 @@ def turned(
     """Query and key weights marked as turned by positions, so that the algebra refuses them."""
     width = len(query) // heads
     each = (
-        None if one is None else one.detach().unflatten(0, (-1, width))
-        for one in (query, key, *biases)
+        None if weight is None else weight.detach().unflatten(0, (-1, width))
+        for weight in (query, key, *biases)
     )
     return QK.of(*each, scale=scale, rope=True)  # pyright: ignore[reportArgumentType]
 
@@ -111,7 +111,7 @@ def _kinds(parameters: Mapping[str, Any]) -> set[str]:
     """The kinds of rotary positions that a config names, in one or for each kind of layer."""
     if "rope_type" in parameters:
         return {str(parameters["rope_type"])}
-    return {str(one["rope_type"]) for one in parameters.values() if one is not None}
+    return {str(entry["rope_type"]) for entry in parameters.values() if entry is not None}
 
 
 class ModernBert(Rotary):
@@ -169,7 +169,7 @@ class ModernBert(Rotary):
 
     def qk(self, layer: int) -> QK:
         """The query and key weights of the layer: two thirds of one matrix."""
-        whole = self.layers[layer].attn.Wqkv
-        query, key, _ = whole.weight.chunk(3)
-        biases = (None, None) if whole.bias is None else whole.bias.chunk(3)[:2]
+        matrix = self.layers[layer].attn.Wqkv
+        query, key, _ = matrix.weight.chunk(3)
+        biases = (None, None) if matrix.bias is None else matrix.bias.chunk(3)[:2]
         return turned(query, key, tuple(biases), self.n_heads)

@@ -77,19 +77,16 @@ class Serving(Brief):
     """What sentence-transformers does with a pair; the defaults are what transformers does.
 
     Args:
-        sentence_transformers: whether its files lie in the folder, or the object is its own.
         loading: arguments with which it loads the tokenizer.
         lower: whether it turns texts to lower case before the tokenizer does anything.
         call: arguments with which it calls the tokenizer.
         prompt: the text that it puts before each query.
         chat: how it writes the messages of a chat template, "flat" or "structured"; None where
             the tokenizer is called with the two texts.
-        template: arguments of the chat template.
         answers: the token ids whose logits a causal model's score is made of: of the answer that
             counts for relevance and of the one against it; None where nothing says so.
         head: the pooling and the modules behind a body without a head; None for other models.
-        files: its files in the folder.
-        used: whether it uses what they say; else it loads the model with defaults of its own.
+        used: whether it uses what its files say; else it loads the model with its own defaults.
         embeds: whether its modules make an embedding of each text, as a bi-encoder's do.
     """
 
@@ -154,7 +151,7 @@ PLAIN = Serving()
 def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     """What sentence-transformers' files say; it uses them where they mark a CrossEncoder."""
     _check_activations(config, "config.json", name)
-    files = tuple(one for one in (MODULES, ABOUT, *TRANSFORMER) if (path / one).exists())
+    files = tuple(tried for tried in (MODULES, ABOUT, *TRANSFORMER) if (path / tried).exists())
     pooled = MODULES in files and any(kind == "Pooling" for kind, _ in _modules(path, name))
     unused = Serving(bool(files), files=files, used=False, embeds=pooled)
     if not {MODULES, ABOUT} <= set(files):
@@ -163,7 +160,7 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     if about.get("model_type") != "CrossEncoder":
         return unused
     _check_activations({"sentence_transformers": about}, ABOUT, name)
-    file = next((one for one in TRANSFORMER if (path / one).exists()), TRANSFORMER[0])
+    file = next((tried for tried in TRANSFORMER if (path / tried).exists()), TRANSFORMER[0])
     settings = read_json(path, file, name) if (path / file).exists() else {}
     for old, new in _OLD.items():
         if old in settings:
@@ -207,8 +204,7 @@ def serving_object(owner: Any, name: str) -> Serving:
     chosen = getattr(owner, "default_prompt_name", None)
     prompts = getattr(owner, "prompts", None)
     prompt = _prompt({"default_prompt_name": chosen, "prompts": prompts or {}}, name)
-    path = type(getattr(owner, "activation_fn", None))
-    named = f"{path.__module__}.{path.__qualname__}"
+    named = _class(getattr(owner, "activation_fn", None))
     _check_activations({"sentence_transformers": {"activation_fn": named}}, f"the {kind}", name)
     first: Any
     try:
@@ -223,8 +219,8 @@ def serving_object(owner: Any, name: str) -> Serving:
     chat = first.input_formatter.message_format if "message" in modes else None
     answers, head = None, None
     if rest and type(rest[0]).__name__ == "Pooling":
-        head = _head([(_own_kind(one), f"{kind}[{n}]", _settings_of(one, name))
-                      for n, one in enumerate(rest, 1)], name)  # fmt: skip
+        head = _head([(_kind(_class(module)), f"{kind}[{n}]", _settings_of(module, name))
+                      for n, module in enumerate(rest, 1)], name)  # fmt: skip
         rest = []
     for module in rest:
         if type(module).__name__ != "LogitScore":
@@ -238,11 +234,14 @@ def serving_object(owner: Any, name: str) -> Serving:
     return Serving(True, {}, False, call, prompt, chat, template, answers, head)
 
 
-def _own_kind(module: Any) -> str:
-    """A module's class by its name, with its place where it is not sentence-transformers' own."""
-    kind = type(module)
-    own = kind.__module__.startswith("sentence_transformers.")
-    return kind.__name__ if own else f"{kind.__module__}.{kind.__name__}"
+def _class(value: object) -> str:
+    """The dotted name of a value's class."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _kind(name: str) -> str:
+    """A dotted class name, without its place where that is sentence-transformers' own."""
+    return name.rpartition(".")[2] if name.startswith("sentence_transformers.") else name
 
 
 def _settings_of(module: Any, name: str) -> Settled:
@@ -252,8 +251,7 @@ def _settings_of(module: Any, name: str) -> Settled:
         keys = ("pooling_mode", "include_prompt") if kind == "Pooling" else _BEHIND[kind]
         values = {key: getattr(module, key) for key in keys if hasattr(module, key)}
         if "activation_function" in values:
-            chosen = type(values["activation_function"])
-            values["activation_function"] = f"{chosen.__module__}.{chosen.__qualname__}"
+            values["activation_function"] = _class(values["activation_function"])
         if isinstance(values.get("pooling_mode"), tuple):
             values["pooling_mode"] = list(values["pooling_mode"])
         return FileSettings(values, place, name)
@@ -434,6 +432,4 @@ def _modules(path: Path, name: str) -> Iterator[tuple[str, str]]:
     """Class and folder of each module."""
     for entry in read_json(path, MODULES, name, kind=list):
         known = entry if isinstance(entry, dict) else {}
-        kind = str(known.get("type"))
-        own = kind.startswith("sentence_transformers.")
-        yield kind.rsplit(".", 1)[-1] if own else kind, str(known.get("path"))
+        yield _kind(str(known.get("type"))), str(known.get("path"))

@@ -173,10 +173,10 @@ class SharedLayer:
         return by_parent[slots[0]] if len(slots) == 1 else by_parent[list(slots)].flatten(0, 1)
 
 
-def sparse(cuts: Sequence[LayerCut], grid: PartLayout, most: float = MOST_ROWS) -> bool:
+def sparse(cuts: Sequence[LayerCut], grid: PartLayout, share: float = MOST_ROWS) -> bool:
     """Whether the rows that conditions cut are at most this share of all tokens."""
     rows = sum(len(grid.rows_of(touched(cut)).flat) for cut in cuts)
-    return rows <= most * len(cuts) * grid.parts.numel()
+    return rows <= share * len(cuts) * grid.parts.numel()
 
 
 def touched(cut: LayerCut) -> frozenset[int]:

@@ -15,14 +15,11 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import (
-    MT5ForConditionalGeneration,
-    PreTrainedModel,
-    T5ForConditionalGeneration,
-)
+from transformers import PreTrainedModel
 
 from matchlens.batching import EncodedBatch
 from matchlens.errors import InputError
@@ -44,7 +41,7 @@ DECODER_ROW = slice(0, 1)
 class T5(Family):
     """Walks a ``T5ForConditionalGeneration`` through its own modules."""
 
-    library = T5ForConditionalGeneration
+    library = transformers.T5ForConditionalGeneration
     template = "a prompt around query and passage; the decoder's first token"
     reads = "the decoder's row"
     relevance = "the logit of yes, less that of no where the prompt has one"
@@ -197,5 +194,5 @@ class T5(Family):
 class MT5(T5):
     """Walks an ``MT5ForConditionalGeneration``."""
 
-    library = MT5ForConditionalGeneration
+    library = transformers.MT5ForConditionalGeneration
     scales = False

@@ -64,26 +64,26 @@ class Weights:
     tensors: Mapping[str, Stored]
 
     @classmethod
-    def find(cls, path: Path, name: str, one: str = ONE) -> Weights:
+    def find(cls, path: Path, name: str, file: str = ONE) -> Weights:
         """Read the headers of the weights that the library would load, whole or in shards."""
         files: dict[str, Mark] = {}
         tensors: dict[str, Stored] = {}
-        if spread := [one for one in os.listdir(path) if _SPREAD.fullmatch(one)]:
+        if spread := [other for other in os.listdir(path) if _SPREAD.fullmatch(other)]:
             raise InputError(
                 f"model {name!r}: {spread[0]} is of a distributed checkpoint, which the library "
                 "loads before other weights; expected one kind: take it out, or the others"
             )
-        if (path / one).exists():
-            shards = [one]
+        if (path / file).exists():
+            shards = [file]
         else:
             shards, files[INDEX] = shards_of(path, INDEX, name)
-        for file in shards:
-            with opened(path, file, name) as stream:
-                files[file] = mark(stream.fileno())
-                for key, stored in _header(stream, file, name):
+        for shard in shards:
+            with opened(path, shard, name) as stream:
+                files[shard] = mark(stream.fileno())
+                for key, stored in _header(stream, shard, name):
                     if key in tensors:
                         raise InputError(
-                            f"model {name!r}: {tensors[key].file} and {file} both hold {key}; "
+                            f"model {name!r}: {tensors[key].file} and {shard} both hold {key}; "
                             "expected every weight once, as save_pretrained writes a folder"
                         )
                     tensors[key] = stored
@@ -99,7 +99,7 @@ class Weights:
     @property
     def numbers(self) -> int:
         """How many numbers they hold in all."""
-        return sum(one.numbers for one in self.tensors.values())
+        return sum(stored.numbers for stored in self.tensors.values())
 
     @property
     def classifies(self) -> bool:
@@ -146,9 +146,9 @@ def check_depth(config: Any, weights: Weights) -> None:
 
 def check_room(skeleton: Any, weights: Weights) -> None:
     """See that a config asks for no more than the weights hold, before anything is allocated."""
-    most = 2 * weights.numbers + 2**20  # a head and buffers may be missing: the library names them
+    limit = 2 * weights.numbers + 2**20  # a head and buffers may be missing: the library names them
     every = [*skeleton.named_parameters(), *skeleton.named_buffers()]
-    if sum(tensor.numel() for _, tensor in every) <= most:
+    if sum(tensor.numel() for _, tensor in every) <= limit:
         return
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for key, stored in weights.tensors.items():
@@ -201,13 +201,13 @@ _SPARE = re.compile(
 """How the weights of a pretraining head begin; a pooler is one where the classifier has none."""
 
 
-def few(keys: Sequence[str], most: int = 3) -> str:
+def few(keys: Sequence[str], count: int = 3) -> str:
     """The first few of some names.
 
     >>> few(["a", "b", "c", "d"])
     'a, b, c, ...'
     """
-    return ", ".join(key[:100] for key in keys[:most]) + (", ..." if len(keys) > most else "")
+    return ", ".join(key[:100] for key in keys[:count]) + (", ..." if len(keys) > count else "")
 
 
 def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str, Stored]]:

@@ -154,15 +154,15 @@ def stretches(model: Reranker, pair: Pair) -> list[Stretch]:
             if word[at] == word[at - 1] and spans.starts[at] < spans.ends[at - 1]:
                 continue
         starts.append(at)
-    found = []
+    out = []
     for start, stop in zip(starts, [*starts[1:], len(word)], strict=True):
         part = Part(int(spans.parts[start]))
         if part in texts:
             text = texts[part][spans.starts[start] : spans.ends[stop - 1]].strip()
         else:
             text = model.tokenizer.convert_tokens_to_string(spans.tokens[start:stop]).strip()
-        found.append(Stretch(int(part), text or spans.tokens[start], start, stop, own[start]))
-    return found
+        out.append(Stretch(int(part), text or spans.tokens[start], start, stop, own[start]))
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,8 +204,8 @@ class Static:
         cosines = []
         for start in range(0, DRAWS, 8192):
             some = slice(start, start + 8192)
-            pair = (torch.from_numpy(one[some]).to(unit.device) for one in (first, second))
-            left, right = (unit[one] for one in pair)
+            drawn = (torch.from_numpy(side[some]).to(unit.device) for side in (first, second))
+            left, right = (unit[side] for side in drawn)
             cosines.append((left * right).sum(-1).cpu().numpy())
         near = float(np.quantile(np.concatenate(cosines), 1 - NEAR))
         # In a small vocabulary the threshold is a pair's own cosine, which must count as near.
@@ -222,8 +222,8 @@ class Static:
         cell = (row + word + 1).flatten()
         sums = vectors.new_zeros((pairs * width, vectors.shape[-1]))
         sums.index_add_(0, cell, vectors.flatten(0, 1))
-        whole = torch.nn.functional.normalize(sums, dim=-1)[cell].view(pairs, places, -1)
-        return whole * (word >= 0)[..., None]
+        unit = torch.nn.functional.normalize(sums, dim=-1)[cell].view(pairs, places, -1)
+        return unit * (word >= 0)[..., None]
 
 
 def _whole(vocabulary: Mapping[int, str]) -> list[int]:

@@ -133,7 +133,7 @@ def wrap(
             f"model {facts.name!r} came without a tokenizer; expected wrap(model, tokenizer) with "
             "the fast tokenizer that it was trained with"
         )
-    asked, source = asked_prompt(facts, prompt), "given"
+    own_prompt, source = asked_prompt(facts, prompt), "given"
     if prompt is None:
         source = shipped_from(facts.model_type, facts.name, facts.origin)
     if facts.classifies:
@@ -143,28 +143,28 @@ def wrap(
     predicted = None if owner is None or prompt is not None else _predicted(owner, module)
     with quiet_library():
         own = unpadded(copy.deepcopy(tokenizer), facts.name)
-        if prompt is None and serving.chat and FAMILIES[facts.model_type].asked:
+        if prompt is None and serving.chat and FAMILIES[facts.model_type].prompted:
             written = template_prompt(own, serving)
-            asked, source = (asked, source) if written is None else (written, TEMPLATE)
-        if asked is None and not facts.classifies:
+            own_prompt, source = (own_prompt, source) if written is None else (written, TEMPLATE)
+        if own_prompt is None and not facts.classifies:
             raise no_prompt(facts)
-        family_class, whole = class_of_family(facts.model_type), module
+        family_class, full = class_of_family(facts.model_type), module
         if head is not None:
-            modules = [_twin(one) for one in list(cast(Any, owner))[2:]]
-            whole = modular_object(_twin(module), head, modules, facts.name)
+            modules = [_twin(part) for part in list(cast(Any, owner))[2:]]
+            full = modular_object(_twin(module), head, modules, facts.name)
             family_class = modular_family(family_class, head, facts.name)
         with refusing(facts.name, "its config cannot be followed"):
-            family = family_class(_twin(module) if head is None else whole)
+            family = family_class(_twin(module) if head is None else full)
     family.label = facts.label
     chosen = prompt is not None
-    facts = replace(facts, prompt=asked, prompt_from=source, chosen=chosen, serving=serving)
-    dtype = _dtype(whole, facts.name)
+    facts = replace(facts, prompt=own_prompt, prompt_from=source, chosen=chosen, serving=serving)
+    dtype = _dtype(full, facts.name)
     limits = facts.limits(serving.stated(own, facts.name), max_length)
     if isinstance(owner_limit := _limit(owner), int):
         limits.setdefault(f"max_seq_length of the {type(owner).__name__}", owner_limit)
     files = {
         "name": facts.name,
-        "sha256": _digest(whole, own, head),
+        "sha256": _digest(full, own, head),
         "revision": None,
         "type": facts.model_type,
     }
@@ -340,20 +340,20 @@ def _compare(reranker: Reranker, predicted: Tensor, kind: str) -> None:
     with torch.inference_mode():
         own = reranker.family.library_score(batch).double().cpu()
     label = reranker.family.label
-    whole = predicted.shape[1] in ((1, 2) if label is None else (label.count,))
-    logits = (relevance(predicted, label) if whole else predicted.flatten()).double().cpu()
+    has_labels = predicted.shape[1] in ((1, 2) if label is None else (label.count,))
+    logits = (relevance(predicted, label) if has_labels else predicted.flatten()).double().cpu()
     worst = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
     coarse = SCORES.get(str(predicted.dtype).removeprefix("torch."), 0.0)  # float32 of float64
-    most = max(SCORES[reranker.dtype], coarse) * max(1.0, float(own.abs().max()))
-    if not worst <= most:
-        theirs, ours = (
+    limit = max(SCORES[reranker.dtype], coarse) * max(1.0, float(own.abs().max()))
+    if not worst <= limit:
+        others, ours = (
             ", ".join(f"{value:.4f}" for value in values.tolist()) for values in (logits, own)
         )
         raise InputError(
-            f"model {reranker.name!r}: the {kind}'s predict gives {theirs} for two built-in pairs, "
+            f"model {reranker.name!r}: the {kind}'s predict gives {others} for two built-in pairs, "
             f"its model and tokenizer alone give {ours}; it does something beside them (another "
             "module), which cuts would not know: wrap its model with its tokenizer to look at them "
             "without it"
         )
-    item = Item("predict", worst, most=most)
+    item = Item("predict", worst, most=limit)
     reranker.checks = {**reranker.checks, item.name: item.record()}

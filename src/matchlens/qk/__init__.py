@@ -1,6 +1,8 @@
 """Circuits: the query-key matrices of the heads, and what they make of queries and documents.
 
 Token i reads token j with the weight `x_j^T A x_i`, `A = W_K^T W_Q`, kept as its thin factors.
+
+Reference: the science page, section 5.
 """
 
 from matchlens.qk.algebra import Triplets, alignment, matrix, symmetric_share, triplets

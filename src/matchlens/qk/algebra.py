@@ -104,13 +104,13 @@ class Triplets:
         Raises:
             InputError: if the variant is unknown.
         """
-        least = {"all": -np.inf, "positive": 0.0, "above": above}
-        if variant not in least:
+        thresholds = {"all": -np.inf, "positive": 0.0, "above": above}
+        if variant not in thresholds:
             raise InputError(
                 f"variant {variant!r} of the alignment is not known; expected one of "
-                f"{', '.join(least)}"
+                f"{', '.join(thresholds)}"
             )
-        kept = self.cosines > least[variant]
+        kept = self.cosines > thresholds[variant]
         return (self.values * self.cosines * kept).sum(1)
 
     def normalised(self) -> Float[np.ndarray, " head"]:
@@ -132,8 +132,6 @@ def alignment(qk: QK) -> Float[np.ndarray, " head"]:
     Raises:
         InputError: if the layer uses rotary position embeddings.
 
-    Reference: the science page, section 5.
-
     >>> qk = QK.of(torch.tensor([[[1.0, 2.0, 0.0]]]), torch.tensor([[[3.0, 1.0, 5.0]]]))
     >>> alignment(qk)
     array([5.])
@@ -151,8 +149,6 @@ def triplets(qk: QK, *, vectors: bool = False) -> Triplets:
 
     Raises:
         InputError: if the layer uses rotary position embeddings.
-
-    Reference: the science page, section 5.
 
     >>> qk = QK.of(torch.tensor([[[0.0, 2.0, 0.0]]]), torch.tensor([[[0.0, 3.0, 4.0]]]))
     >>> svd = triplets(qk)
@@ -190,8 +186,6 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     Raises:
         InputError: if the layer uses rotary position embeddings.
 
-    Reference: the science page, section 5.
-
     >>> one = torch.tensor([[[1.0, 0.0]]])
     >>> symmetric_share(QK.of(one, one)), symmetric_share(QK.of(one, one.flip(-1)))
     (array([1.]), array([0.5]))
@@ -200,8 +194,8 @@ def symmetric_share(qk: QK) -> Float[np.ndarray, " head"]:
     across = pair.query @ pair.key.mT
     squares = ((pair.key @ pair.key.mT) * (pair.query @ pair.query.mT)).sum((1, 2))
     swapped = (across * across.mT).sum((1, 2))
-    whole = squares.numpy()
-    return share((whole + swapped.numpy()) / 2, whole).clip(0, 1)
+    total = squares.numpy()
+    return share((total + swapped.numpy()) / 2, total).clip(0, 1)
 
 
 def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
@@ -214,8 +208,6 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
     Raises:
         InputError: if the layer has no such head, or uses rotary position embeddings.
 
-    Reference: the science page, section 5.
-
     >>> matrix(QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]])), 0)
     array([[2., 0.],
            [3., 0.]])
@@ -225,9 +217,9 @@ def matrix(qk: QK, head: int) -> Float[np.ndarray, "d d"]:
     return (pair.key[head].mT @ pair.query[head]).numpy()
 
 
-def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
     """A part of a whole; NaN where the whole is not above 0."""
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    return np.divide(part, total, out=np.full_like(part, np.nan), where=total > 0)
 
 
 def check_head(qk: QK, head: int) -> None:

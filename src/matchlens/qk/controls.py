@@ -49,8 +49,6 @@ def gaussian_null(qk: QK, *, draws: int = 1000, seed: int = 0) -> Null:
     Raises:
         InputError: if the layer uses rotary position embeddings, or draws is below 1.
 
-    Reference: the science page, section 5.
-
     >>> null = gaussian_null(QK.of(torch.ones(1, 2, 50), torch.ones(1, 2, 50)))
     >>> null.alignment_sd.round(3), null.normalised_sd.round(2)
     (array([10.]), array([0.1]))
@@ -144,8 +142,6 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
     Raises:
         InputError: if the layer uses rotary position embeddings, or all heads share a key head.
 
-    Reference: the science page, section 5.
-
     >>> query = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     >>> crossed(QK.of(query, query + 1)).alignment
     array([[nan,  1.],
@@ -166,7 +162,7 @@ def crossed(qk: QK, *, normalised: bool = False) -> Crossed:
         return Crossed(traces, *_mean_sd(traces))
     query_rest = torch.linalg.qr(query.mT, mode="r").R
     key_rest = torch.linalg.qr(key.mT, mode="r").R
-    totals = np.stack([torch.linalg.svdvals(key_rest @ one.mT).sum(-1) for one in query_rest])
+    totals = np.stack([torch.linalg.svdvals(key_rest @ rest.mT).sum(-1) for rest in query_rest])
     shares = share(traces, totals)
     return Crossed(traces, *_mean_sd(traces), shares, *_mean_sd(shares))
 

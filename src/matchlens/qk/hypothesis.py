@@ -232,7 +232,7 @@ class Hypothesis:
         """The same, with nothing observed."""
         out = copy.copy(self)
         out.counts, out.first, out.second = (
-            np.zeros_like(one) for one in (self.counts, self.first, self.second)
+            np.zeros_like(sums) for sums in (self.counts, self.first, self.second)
         )
         return out
 

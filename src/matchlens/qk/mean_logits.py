@@ -93,8 +93,6 @@ def mean_logits(
         InputError: if the means do not fit the weights or are not finite, or a layer uses rotary
             position embeddings.
 
-    Reference: the science page, section 5.
-
     >>> qk = QK.of(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 3.0]]]))
     >>> result = mean_logits([qk], np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
     >>> {direction: float(values[0, 0]) for direction, values in result.logits.items()}
@@ -105,7 +103,7 @@ def mean_logits(
     check_means(layers, query, document)
     apart = np.stack([query, document])[None]
     result = resampled_logits(layers, apart, np.ones((1, 1)), biases=biases, divided=divided)
-    return replace(result, logits={name: one[0] for name, one in result.logits.items()})
+    return replace(result, logits={name: values[0] for name, values in result.logits.items()})
 
 
 def resampled_logits(

@@ -103,8 +103,6 @@ def alignment_at(qk: QK, turns: Turns) -> Float[np.ndarray, "head distance"]:
     Returns:
         [head, distance], in the units of a logit before the division by sqrt(d_h).
 
-    Reference: the science page, section 5.
-
     >>> one = torch.ones(1, 2, 3)
     >>> cos, sin = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     >>> alignment_at(QK.of(one, one, rope=True), Turns.of(cos, sin)).tolist()
@@ -135,8 +133,6 @@ def logits_at(
 
     Returns:
         [head, distance], not divided by sqrt(d_h).
-
-    Reference: the science page, section 5.
 
     >>> one = torch.ones(1, 2, 1)
     >>> cos, sin = torch.tensor([[1.0, 1.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])

@@ -74,8 +74,6 @@ def strongest_matches(
         InputError: if the layer has no such head or uses rotary position embeddings, shapes do
             not fit, a number is not finite, or top is below 1.
 
-    Reference: the science page, section 5.
-
     >>> qk = QK.of(torch.eye(2)[None], torch.eye(2)[None])
     >>> matches = strongest_matches(qk, 0, torch.tensor([[1.0, 0.0], [2.0, 1.0]]), top=2)
     >>> matches.readers.tolist(), matches.read.tolist(), matches.logits.tolist(), matches.self_rate

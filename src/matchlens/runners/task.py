@@ -206,7 +206,7 @@ class ModelSpec:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MatchlensWarning)  # the driver says it
             return load(
-                folder.asked(self.prompt),
+                folder.with_prompt(self.prompt),
                 device=self.device or device,
                 dtype=self.dtype,
                 max_length=self.max_length,

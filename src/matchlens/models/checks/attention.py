@@ -28,7 +28,7 @@ def calls(trial: Trial) -> Iterator[Item]:
     """The attention function is called once a layer."""
     layers, (_, count) = trial.family.n_layers, trial.entering
     text = f"the attention function was called {count} times in {layers} layers"
-    yield Item("attention_calls", count, exactly=layers, said=text)
+    yield Item("attention_calls", count, exactly=layers, problem=text)
 
 
 Shown = dict[int, list[Tensor]]
@@ -60,14 +60,14 @@ def _ahead(trial: Trial) -> Iterator[Item]:
     if not maps:
         return
     real = trial.both.mask[:, None, :, None] & trial.both.mask[:, None, None, :]
-    seen = max(float((one * real).triu(1).max()) for one in maps)
+    seen = max(float((weights * real).triu(1).max()) for weights in maps)
     both_sides = getattr(trial.family.module.config, "is_causal", None) is False
     if both_sides or not trial.family.band(0).causal:
-        said = "no token reads a later one, and the model's tokens should read both sides"
-        yield Item("ahead", seen, above=0, said=f"{said} (is_causal in config.json)")
+        text = "no token reads a later one, and the model's tokens should read both sides"
+        yield Item("ahead", seen, above=0, problem=f"{text} (is_causal in config.json)")
     else:
-        said = f"tokens of a causal model read later ones (weights up to {seen:.2g})"
-        yield Item("ahead", seen, exactly=0, said=said)
+        text = f"tokens of a causal model read later ones (weights up to {seen:.2g})"
+        yield Item("ahead", seen, exactly=0, problem=text)
 
 
 def _shapes(shown: Shown, family: Family, batch: EncodedBatch, rows: Sequence[slice]) -> Item:
@@ -79,84 +79,83 @@ def _shapes(shown: Shown, family: Family, batch: EncodedBatch, rows: Sequence[sl
         if shapes != [expected]:
             wrong.append(f"in layer {layer} {shapes} (expected {[expected]})")
     text = f"attention of pairs, heads, rows, columns was shown {wrong[0]}" if wrong else ""
-    return Item("attention_shapes", len(wrong), exactly=0, said=text)
+    return Item("attention_shapes", len(wrong), exactly=0, problem=text)
 
 
 def _maps(name: str, trial: Trial, shown: Shown, rows: Sequence[slice]) -> Item:
     """The largest difference to the library's maps, on rows of tokens, in all columns."""
     dtype = trial.reranker.dtype
-    most = MAPS[dtype]
+    limit = MAPS[dtype]
     own = [map_.float().cpu() for map_ in trial.library.maps]
     if not own or sorted(shown) != list(range(len(own))):
         text = (
             f"the attention of {len(shown)} layers was seen, the library shows that of {len(own)}"
         )
-        return Item(name, None, most=most, said=text)
-    real, worst = trial.both.mask.cpu(), Worst(most)
+        return Item(name, None, most=limit, problem=text)
+    real, worst = trial.both.mask.cpu(), Worst(limit)
     for layer, expected in enumerate(own):
         weights, wanted = shown[layer][0], expected[:, :, rows[layer]]
         if weights.shape != wanted.shape:
             shapes = f"{tuple(weights.shape)}, the library's {tuple(wanted.shape)}"
             text = f"the attention of layer {layer} has pairs, heads, rows, columns {shapes}"
-            return Item(name, None, most=most, said=text)
+            return Item(name, None, most=limit, problem=text)
         at = real[:, rows[layer]]
-        ours, theirs = (map_.transpose(1, 2)[at].transpose(0, 1) for map_ in (weights, wanted))
-        differences = _apart(ours, theirs, dtype)
+        ours, library = (map_.transpose(1, 2)[at].transpose(0, 1) for map_ in (weights, wanted))
+        differences = _apart(ours, library, dtype)
         head = int(differences.nan_to_num(torch.inf).argmax())
         if worst.grows(float(differences[head])):
-            worst.said = _told(layer, head, _apart(ours[head], theirs, dtype), most)
-            worst.said += _padding(weights, trial.both, at, most)
+            worst.problem = _told(layer, head, _apart(ours[head], library, dtype), limit)
+            worst.problem += _padding(weights, trial.both, at, limit)
     return worst.item(name)
 
 
 def _apart(
-    ours: Float[Tensor, "... row column"], theirs: Float[Tensor, "head row column"], dtype: str
+    ours: Float[Tensor, "... row column"], library: Float[Tensor, "head row column"], dtype: str
 ) -> Float[Tensor, " head"]:
     """How far two attentions are from each other, head by head."""
     # The largest difference of two weights; in half precision, where single rows go astray in deep
     # models, the share of a row's attention that lies elsewhere, mean over rows.
-    difference = (ours - theirs).abs()
+    difference = (ours - library).abs()
     return difference.sum(-1).mean(-1) / 2 if dtype in HALF else difference.amax((1, 2))
 
 
-def _told(layer: int, head: int, apart: Float[Tensor, " head"], most: float) -> str:
+def _told(layer: int, head: int, apart: Float[Tensor, " head"], limit: float) -> str:
     """How one head's attention differs from the library's, and whether it is another head's."""
     nearest = int(apart.argmin())
     text = f"head {layer}.{head} attends otherwise than the library's by {float(apart[head]):.2g}"
-    if nearest != head and float(apart[nearest]) <= most:
+    if nearest != head and float(apart[nearest]) <= limit:
         text += f": as the library's head {layer}.{nearest} does"
     return text
 
 
-def _padding(weights: Tensor, batch: EncodedBatch, rows: Tensor, most: float) -> str:
+def _padding(weights: Tensor, batch: EncodedBatch, rows: Tensor, limit: float) -> str:
     """What goes to padding, where anything does."""
     gone = weights.transpose(1, 2) * ~batch.mask.cpu()[:, None, None, :]
     lost = float(gone[rows].sum(-1).max())
-    return f", with {lost:.2g} of a row on padding" if lost > most else ""
+    return f", with {lost:.2g} of a row on padding" if lost > limit else ""
 
 
 def outputs(trial: Trial) -> Iterator[Item]:
     """What attention writes loses what was cut, to the number, and nothing else.
 
-    One pair walks through the layers; in each the directions of :data:`CARRIED` are cut, side by
-    side with no cut, in the middle one each head, too. The loss is written out by hand: the
-    removed weights times the head's values, times its slice of W_O.
+    Every direction of :data:`CARRIED` is cut in each layer, each head in the middle one. The loss
+    is written out by hand: the removed weights times the head's values, times its slice of W_O.
     """
     family, batch = trial.family, trial.alone[0]
     layout, states = PartLayout(batch.parts), family.embed(batch)
-    middle, most = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
-    worst = {name: Worst(most) for name in ("head_output", "direction_output")}
+    middle, limit = family.n_layers // 2, OUTPUTS[trial.reranker.dtype]
+    worst = {name: Worst(limit) for name in ("head_output", "direction_output")}
     for layer in range(family.n_layers):
         heads = [Removal(NAMED, None, layer, head) for head in range(family.n_heads)]
         tried = [*CARRIED, *(heads if layer == middle else ())]
         carried = weights_and_values(family, layer, states, layout)
-        cuts = [one.at(layer, family.n_heads, tuple(Part)) for one in (NOTHING, *tried)]
+        cuts = [cut.at(layer, family.n_heads, tuple(Part)) for cut in (NOTHING, *tried)]
         below = states.repeat(len(cuts), 1, 1)
         outputs, out = written(family, layer, below, Call(layout, cuts))
         if not carried or not outputs:
             what = "head's attention" if not carried else "output of attention"
             text = f"no {what} was seen in layer {layer}"
-            yield from (Item(name, None, most=most, said=text) for name in worst)
+            yield from (Item(name, None, most=limit, problem=text) for name in worst)
             return
         states = out[: len(states)]
         weights, values = carried[0]
@@ -173,8 +172,8 @@ def outputs(trial: Trial) -> Iterator[Item]:
             off = float((lost - expected).abs().max()) / size
             name = "head_output" if is_head else "direction_output"
             if worst[name].grows(off):
-                worst[name].said = _lost(removal, layer, lost, each, size, most, off)
-    yield from (one.item(name, "of it ") for name, one in worst.items())
+                worst[name].problem = _lost(removal, layer, lost, each, size, limit, off)
+    yield from (largest.item(name, "of it ") for name, largest in worst.items())
 
 
 def weights_and_values(
@@ -222,12 +221,12 @@ def _lost(
     lost: Float[Tensor, "pair row model"],
     each: Float[Tensor, "pair head row model"],
     size: float,
-    most: float,
+    limit: float,
     difference: float,
 ) -> str:
     """What went when something was cut, in words."""
     who = str(removal) if removal.head is None else f"head {layer}.{removal.head}"
-    if float(lost.abs().max()) <= most * size:
+    if float(lost.abs().max()) <= limit * size:
         return f"with {who} cut in layer {layer}, its attention writes what it wrote before"
     text = (
         f"with {who} cut in layer {layer}, what its attention writes changes otherwise than by "
@@ -236,7 +235,7 @@ def _lost(
     if removal.head is not None:
         apart = (lost[:, None] - each).abs().amax((0, 2, 3)) / size
         nearest = int(apart.argmin())
-        if nearest != removal.head and float(apart[nearest]) <= most:
+        if nearest != removal.head and float(apart[nearest]) <= limit:
             text += f", as if head {layer}.{nearest} had been cut"
     return text
 
@@ -254,8 +253,8 @@ def apart(trial: Trial) -> Iterator[Item]:
     family, batch = trial.family, trial.both
     if not family.splittable:
         return
-    most, layout, last = OUTPUTS[trial.reranker.dtype], PartLayout(batch.parts), family.n_layers - 1
-    worst = Worst(most)
+    layout, last = PartLayout(batch.parts), family.n_layers - 1
+    worst = Worst(OUTPUTS[trial.reranker.dtype])
     for layer, (states, uncut) in enumerate(itertools.pairwise(trial.entering[0])):
         parts = family.score_parts if layer == last else tuple(Part)
         cuts = [removal.at(layer, family.n_heads, parts) for removal in (NOTHING, *CUTS)]
@@ -268,14 +267,14 @@ def apart(trial: Trial) -> Iterator[Item]:
         if layer == last:
             outcomes = {"the score's row alone": shared.score(slots, cuts)}
         else:
-            whole = shared.whole(slots, cuts)
-            base = whole[: len(states)]
-            rows_alone = shared.rows(slots[1:], cuts[1:], [base] * len(cuts[1:]))
-            outcomes = {"all rows": whole, "the rows that are cut": torch.cat([base, rows_alone])}
+            rows_all = shared.whole(slots, cuts)
+            base = rows_all[: len(states)]
+            rows_cut = torch.cat([base, shared.rows(slots[1:], cuts[1:], [base] * len(cuts[1:]))])
+            outcomes = {"all rows": rows_all, "the rows that are cut": rows_cut}
         size = max(1.0, float((own * real).abs().max()))
         for which, outcome in outcomes.items():
             difference = float(((outcome - own) * real).abs().max()) / size
             if worst.grows(difference):
                 text = f"in layer {layer}, {which} computed apart differ from the layer's by"
-                worst.said = f"{text} {difference:.2g}"
+                worst.problem = f"{text} {difference:.2g}"
     yield worst.item("apart", "of it ")

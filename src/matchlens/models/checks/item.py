@@ -74,7 +74,7 @@ class Item:
     most: int | float | None = None
     above: int | float | None = None
     exactly: int | float | None = None
-    said: str = ""
+    problem: str = ""
 
     @property
     def ok(self) -> bool:
@@ -108,9 +108,9 @@ class Item:
         return {"what": what, "seen": seen, "expected": self.expected, "ok": self.ok}
 
 
-def within(name: str, seen: float, most: float, said: str, of: str = "") -> Item:
+def within(name: str, seen: float, limit: float, problem: str, of: str = "") -> Item:
     """A question whose answer is a number that should be small, with its bound in the words."""
-    return Item(name, seen, most=most, said=f"{said} (at most {most:.2g} {of}expected)")
+    return Item(name, seen, most=limit, problem=f"{problem} (at most {limit:.2g} {of}expected)")
 
 
 @dataclass
@@ -122,14 +122,14 @@ class Worst:
 
     most: float
     seen: float = 0.0
-    said: str = ""
+    problem: str = ""
 
     def grows(self, difference: float) -> bool:
         """Take a difference, NaN as the largest; True for the first that is too large."""
         if not difference <= self.seen and not math.isnan(self.seen):
             self.seen = difference
-        return not self.said and not difference <= self.most
+        return not self.problem and not difference <= self.most
 
     def item(self, name: str, of: str = "") -> Item:
         """The answer to a question."""
-        return within(name, self.seen, self.most, self.said, of)
+        return within(name, self.seen, self.most, self.problem, of)

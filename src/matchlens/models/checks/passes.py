@@ -128,10 +128,10 @@ def step(
     *,
     watch: Watch | None = None,
     probe: AttentionProbe | None = None,
-    whole: bool = False,
+    all_rows: bool = False,
 ) -> Float[Tensor, "pair row width"]:
     """One layer: of the last one the score's rows, unless the ``whole`` of it is wanted."""
-    short = layer == family.n_layers - 1 and not whole
+    short = layer == family.n_layers - 1 and not all_rows
     cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
     rows = family.score_rows if short else None
     return family.layer(layer, states, Call(layout, [cut], rows, watch=watch, probe=probe))
@@ -144,7 +144,7 @@ def walk(
     *,
     watch: Callable[[int], Watch] | None = None,
     probe: Callable[[int], AttentionProbe] | None = None,
-    whole: bool = False,
+    all_rows: bool = False,
 ) -> Float[Tensor, "pair row width"]:
     """Our way through the layers: the last one's outcome in the score's rows, or the whole."""
     layout, states = PartLayout(batch.parts), family.embed(batch)
@@ -152,7 +152,7 @@ def walk(
         looks = None if watch is None else watch(layer)
         measures = None if probe is None else probe(layer)
         states = step(
-            family, layer, states, layout, removal, watch=looks, probe=measures, whole=whole
+            family, layer, states, layout, removal, watch=looks, probe=measures, all_rows=all_rows
         )
     return states
 
@@ -182,8 +182,8 @@ def weighing(take: Callable[[Tensor, Tensor], None]) -> AttentionProbe:
     def columns(value: Tensor) -> Tensor:
         values.append(value)
         tokens = value.shape[2]
-        one = torch.eye(tokens, dtype=value.dtype, device=value.device)
-        return one.expand(*value.shape[:2], tokens, tokens)
+        identity = torch.eye(tokens, dtype=value.dtype, device=value.device)
+        return identity.expand(*value.shape[:2], tokens, tokens)
 
     return AttentionProbe(columns, lambda sums: take(sums, values[-1]))
 

@@ -26,37 +26,39 @@ TYPES = "token_type_embeddings"
 
 def scores(trial: Trial) -> Iterator[Item]:
     """Scores without a cut are the library's own, together and alone, in any order."""
-    most = SCORES[trial.reranker.dtype] * trial.scale
+    bound = SCORES[trial.reranker.dtype] * trial.scale
     own = trial.library
     if own.logits is None:
         ran = "library_score did not run the library's model, whose scores ours are held against"
-        yield Item("library_alone", None, exactly=0, said=ran)
+        yield Item("library_alone", None, exactly=0, problem=ran)
     else:
         text = f"the library's own pass called matchlens's attention function {own.calls} times"
-        yield Item("library_alone", own.calls, exactly=0, said=text)
+        yield Item("library_alone", own.calls, exactly=0, problem=text)
         yield from _labels(trial, own.logits)
         yield from _answers(trial, own.logits)
     difference = _difference(trial.plain, own.scores)
     padded = " with padding" if not bool(trial.both.mask.all()) else ""
     text = f"scores without a cut differ from the library's own by {difference:.2g} logits{padded}"
-    yield within("scores_together", difference, most, text)
+    yield within("scores_together", difference, bound, text)
     difference = max(
         _difference(scored(trial.family, pair), library(trial.family, pair).scores)
         for pair in trial.alone
     )
     text = f"scores of a pair alone differ from the library's own by {difference:.2g} logits"
-    yield within("scores_alone", difference, most, text)
+    yield within("scores_alone", difference, bound, text)
     turned = scored(trial.family, trial.turned)
     difference = _difference(turned.flip(0), trial.plain)
     text = f"in a batch turned round the same pairs score otherwise by {difference:.2g} logits"
-    yield Item("order", difference, most=most, said=f"{text}: a score does not belong to its pair")
+    yield Item(
+        "order", difference, most=bound, problem=f"{text}: a score does not belong to its pair"
+    )
     difference = _difference(trial.plain[:1], trial.plain[1:])
     text = "two different texts have one score: the score does not come from the text"
     limits = trial.reranker.limits
     if limits and trial.reranker.max_length < SHORT:
         limit = min(limits, key=lambda name: limits[name])
         text += f", of which a pair has {trial.reranker.max_length} tokens at most ({limit})"
-    yield Item("texts", difference, above=0, said=text)
+    yield Item("texts", difference, above=0, problem=text)
 
 
 def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
@@ -65,7 +67,7 @@ def _labels(trial: Trial, logits: Tensor) -> Iterator[Item]:
         return
     declared, returned = trial.family.module.config.num_labels, logits.shape[1]
     text = labels_differ(declared, returned)
-    yield Item("labels", returned, exactly=declared, said=text)
+    yield Item("labels", returned, exactly=declared, problem=text)
 
 
 def _answers(trial: Trial, logits: Tensor) -> Iterator[Item]:
@@ -80,10 +82,10 @@ def _answers(trial: Trial, logits: Tensor) -> Iterator[Item]:
         if word is not None:
             (token,) = backend.encode(word, add_special_tokens=False).ids
             expected = expected + sign * last[:, token]
-    most = SCORES[reranker.dtype] * trial.scale
+    limit = SCORES[reranker.dtype] * trial.scale
     off = _difference(trial.plain, expected)
     text = f"the score is off the logits of {reranker.prompt.relevance} by {off:.2g}"
-    yield within("answers", off, most, text)
+    yield within("answers", off, limit, text)
 
 
 def labels_differ(declared: int, returned: int) -> str:
@@ -115,7 +117,7 @@ def bites(trial: Trial) -> Iterator[Item]:
     if difference == 0 and trial.reranker.dtype in HALF:
         difference = min(_difference(cut, out) for out in uncut)
     text = f"cutting {direction} in layer {layer} changes no score"
-    yield Item("one_cut", difference, above=0, said=text)
+    yield Item("one_cut", difference, above=0, problem=text)
 
 
 def _last_reading(trial: Trial) -> tuple[Removal, int]:
@@ -141,22 +143,22 @@ def _blind(trial: Trial, rows: Removal) -> Item:
     read = trial.both.input_ids[:, family.score_rows]
     if not {Part.Q, Part.D} & set(rows.rows) and torch.equal(read[0], read[1]):
         scores_cut = scored(family, trial.both, rows)
-        difference, most = _difference(scores_cut[:1], scores_cut[1:]), tolerance * trial.scale
+        difference, limit = _difference(scores_cut[:1], scores_cut[1:]), tolerance * trial.scale
         text = f"with {rows} cut, two different pairs still differ by {difference:.2g} logits"
-        return within("blind", difference, most, text)
+        return within("blind", difference, limit, text)
     batch, everything = trial.alone[0], Removal(tuple(Part))
     (place,) = torch.nonzero(batch.parts[0] == Part.D)[0].tolist()
     ids = batch.input_ids.clone()
     ids[0, place] = trial.alone[1].input_ids[0, -1]  # a separator, or another word
     before, after = (
-        walk(family, one, everything, whole=True)[0]
-        for one in (batch, replace(batch, input_ids=ids))
+        walk(family, encoded, everything, all_rows=True)[0]
+        for encoded in (batch, replace(batch, input_ids=ids))
     )
     others = torch.arange(len(before), device=before.device) != place
-    most = tolerance * max(1.0, float(before.abs().max()))
+    limit = tolerance * max(1.0, float(before.abs().max()))
     difference = _difference(before[others], after[others])
     text = f"with {rows} cut, a token still changes the outcome of others by {difference:.2g}"
-    return within("blind", difference, most, text)
+    return within("blind", difference, limit, text)
 
 
 def token_types(trial: Trial) -> Iterator[Item]:
@@ -171,26 +173,26 @@ def token_types(trial: Trial) -> Iterator[Item]:
         return
     if not family.token_types:
         text = f"the model has {len(tables[0])} token types and is fed none"
-        yield Item("token_types_felt", 0, above=0, said=text)
+        yield Item("token_types_felt", 0, above=0, problem=text)
         return
     types = trial.both.token_type_ids
     turned = torch.where(trial.both.parts == Part.D, 1 - types, types)
     flipped = replace(trial.both, token_type_ids=turned)
     ours, own = scored(family, flipped), library(family, flipped).scores
-    most = SCORES[trial.reranker.dtype] * max(1.0, float(own.abs().max()))
+    limit = SCORES[trial.reranker.dtype] * max(1.0, float(own.abs().max()))
     difference = _difference(ours, own)
     flipping = "with the passage's token types flipped"
     text = f"{flipping}, scores differ from the library's by {difference:.2g}"
-    yield within("token_types", difference, most, text)
+    yield within("token_types", difference, limit, text)
     if not torch.equal(tables[0][0], tables[0][1]):  # two equal types cannot be told apart
         difference = min(_difference(ours, trial.plain), _difference(own, trial.library.scores))
         text = "flipping the passage's token types changes no score: they are not fed to the model"
-        yield Item("token_types_felt", difference, above=0, said=text)
+        yield Item("token_types_felt", difference, above=0, problem=text)
 
 
-def _difference(one: Float[Tensor, "*shape"], other: Float[Tensor, "*shape"]) -> float:
+def _difference(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> float:
     """The largest difference of two tensors; NaN stays NaN."""
-    return float((one.double() - other.double()).abs().max())
+    return float((first.double() - second.double()).abs().max())
 
 
 ASKED = (
@@ -207,11 +209,10 @@ ASKED = (
 
 
 def relevant_above(reranker: Any) -> Iterator[Item]:
-    """How many queries' own passage scores no lower than the next query's.
+    """How many queries' own passage scores no lower than the next query's, for a warning.
 
     Every passage is once the relevant one and once the other, so that no liking for a passage or
-    a query alone turns all of them round. Nothing is seen where the pairs are too long for the
-    limit. The answer is for a warning: it refuses no model.
+    a query alone turns all of them round. Nothing is seen where the pairs are too long.
     """
     pairs = [
         Pair("check", f"{number}", query, ASKED[(number + step) % len(ASKED)][1], 1 - step)

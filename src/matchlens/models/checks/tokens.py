@@ -32,26 +32,23 @@ Tokens = tuple[list[int], list[int]]
 
 
 def tokens(reranker: Any) -> Iterator[Item]:
-    """Ids, token types, length and cut of built-in pairs are the folder's own library's.
-
-    A prompt that a person chose is not held to the folder, and transformers has no way of its own
-    to put a pair into a prompt.
-    """
+    """Ids, token types, length and cut of built-in pairs are the folder's own library's."""
     stated, source = reranker.serving.stated(reranker.tokenizer, reranker.name)
     limits = {**reranker.limits, **({} if stated is None else {source: stated})}
     smallest = min(limits, key=lambda name: limits[name])
     text = f"a pair may have {reranker.max_length} tokens; {smallest} says {limits[smallest]}"
-    yield Item("limit", reranker.max_length, exactly=limits[smallest], said=text)
+    yield Item("limit", reranker.max_length, exactly=limits[smallest], problem=text)
     if reranker.family.token_types > 1 and reranker.prompt is None:
         encoded = reranker.encode(PAIRS[:1])
         yield Item("marked", int(encoded.types[0][encoded.parts[0] == Part.D].min()))
     library = reranker.serving.library
     *short, long = pairs(reranker)
+    # A prompt that a person chose is the person's, and transformers has no prompts of its own.
     if reranker.chosen or (reranker.prompt is not None and library == "transformers"):
         ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
         apart = [n for n, pair in enumerate(short) if ours[n][0] != _piecewise(reranker, pair)]
-        said = f"{len(apart)} of {len(short)} texts are not encoded in the prompt, piece by piece"
-        yield Item("prompt", len(apart), exactly=0, said=said)
+        text = f"{len(apart)} of {len(short)} texts are not encoded in the prompt, piece by piece"
+        yield Item("prompt", len(apart), exactly=0, problem=text)
         return
     ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
     own = [_own(reranker, pair, None) for pair in short]
@@ -64,7 +61,7 @@ def tokens(reranker: Any) -> Iterator[Item]:
                 f"{library} gives {what} for {len(apart)} of {len(short)} texts that are not ours "
                 f"({lengths}){_way_out(reranker)}"
             )
-        yield Item(name, len(apart), exactly=0, said=text)
+        yield Item(name, len(apart), exactly=0, problem=text)
     at = min(reranker.max_length, LONGEST)
     encoded = replace(reranker, max_length=at).encode([long])
     queries, passages = ((encoded.parts[0] == part).sum() for part in (Part.Q, Part.D))
@@ -77,7 +74,7 @@ def tokens(reranker: Any) -> Iterator[Item]:
         f"{library} cuts an over-long passage to {len(kept[0])} tokens of which {apart} are not "
         f"ours (max_length, truncation, truncation_side){_way_out(reranker)}"
     )
-    yield Item("cut", apart, exactly=0, said=text)
+    yield Item("cut", apart, exactly=0, problem=text)
 
 
 def pairs(reranker: Any) -> list[Pair]:
@@ -86,7 +83,7 @@ def pairs(reranker: Any) -> list[Pair]:
     """
     tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
     words = dict.fromkeys(tokenizer.all_special_tokens)
-    special = " ".join(one for one in words if tokenizer.convert_tokens_to_ids(one) < known)
+    special = " ".join(word for word in words if tokenizer.convert_tokens_to_ids(word) < known)
     if reranker.prompt is not None:  # there they are text
         special = ""
     texts = {
@@ -134,16 +131,16 @@ def _piecewise(reranker: Any, pair: Pair) -> list[int]:
     return ids
 
 
-def _own(reranker: Any, pair: Pair, most: int | None) -> Tokens:
+def _own(reranker: Any, pair: Pair, length: int | None) -> Tokens:
     """Call the tokenizer as the folder's own library does; its own limit cuts where it can."""
     tokenizer, serving = reranker.tokenizer, reranker.serving
     settings: dict[str, Any] = {"truncation": True, **serving.call}
     settings = {key: value for key, value in settings.items() if key in _DECIDES}
     stated, _ = serving.stated(tokenizer, reranker.name)
-    if most is None:
+    if length is None:
         settings |= {"truncation": False, "max_length": None, "verbose": False}
-    elif stated is None or most < stated:
-        settings["max_length"] = most
+    elif stated is None or length < stated:
+        settings["max_length"] = length
 
     def call(_: slice) -> Any:
         if not serving.chat:
@@ -159,7 +156,7 @@ def _own(reranker: Any, pair: Pair, most: int | None) -> Tokens:
     encoding = guarded(tokenizer, call, [pair])
     ids = list(encoding["input_ids"])
     limit = settings.get("max_length") or stated
-    if serving.chat and most is not None and limit is not None and len(ids) >= limit:
+    if serving.chat and length is not None and limit is not None and len(ids) >= limit:
         suffix = template_suffix(tokenizer, serving)  # the library puts it back over the cut end
         ids = ids[: len(ids) - len(suffix)] + suffix[-len(ids) :]
     return ids, list(encoding.get("token_type_ids", [0] * len(ids)))
