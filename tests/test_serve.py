@@ -34,7 +34,7 @@ from matchlens.live.microscope import EXAMPLE, Kept, Microscope
 from matchlens.live.server import LivePage
 from matchlens.live.work import MOST_WAITING, Job, Worker
 from matchlens.parts import NAMED, Part
-from matchlens.report.pair_view import asset
+from matchlens.report.pair_view import script
 from matchlens.results import Result
 from matchlens.runners import run
 from matchlens.signals import Cancelled, cancellable, check_cancelled
@@ -549,7 +549,7 @@ def test_hostile_texts_are_inert_on_the_page_and_in_what_is_saved(page):
     assert "<img" not in saved
     assert "\u202e" not in saved
     assert re.findall(r"<script", saved) == ["<script"] * 2  # the view's numbers and its script
-    assert not re.findall(r'(?:src|href)="(?!data:)|https?:', saved.replace(asset("pair.js"), ""))
+    assert not re.findall(r'(?:src|href)="(?!data:)|https?:', saved.replace(script(), ""))
     lines = json.loads(
         send(page, path="/api/lines", body={**TO_TEXT, "query": HOSTILE, "cuts": []})[2]
     )

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const $ = (name) => document.getElementById(name);
+  const { el, printed, signed, unsigned, counted, group, download, theme } = window.matchlensShared;
   const about = JSON.parse($("about").textContent);
   const token = new URLSearchParams(location.search).get("token") || "";
   const me = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -8,22 +9,6 @@
   const EVERY = "*";
   const LONGEST_LINK = 60000;
 
-  // Elements are made of names and texts alone: nothing that a person typed is ever read as HTML.
-  function el(name, attributes = {}, ...inside) {
-    const node = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-      else if (value === true) node.setAttribute(key, "");
-      else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
-    }
-    node.append(...inside.filter((one) => one !== null));
-    return node;
-  }
-  const printed = (value, sign = false) => {
-    const text = Math.abs(value).toFixed(3).replace(/^0\./, ".");
-    if (Number(text) === 0) return text;
-    return (value < 0 ? "\u2212" : sign ? "+" : "") + text;
-  };
   const listed = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`);
   const copy = (value) => JSON.parse(JSON.stringify(value));
 
@@ -136,7 +121,7 @@
         text = lines.pop();
         for (const line of lines) {
           const one = JSON.parse(line);
-          if ("queue" in one && one.queue > 0) say(`${DOING[kind]}: waiting, ${one.queue} ${one.queue === 1 ? "run" : "runs"} ahead`);
+          if ("queue" in one && one.queue > 0) say(`${DOING[kind]}: waiting, ${counted(one.queue, "run")} ahead`);
           else if ("queue" in one) waiting[name] && say(`${DOING[kind]} \u2026`);
           else if (one.progress) say(`${DOING[kind]}: step ${one.progress[0]} of ${one.progress[1]}`);
           else if (one.error) throw new Error(one.error);
@@ -238,7 +223,7 @@
       sorted = true;
     }
     ranking();
-    if (fresh) said(`${places.length} ${places.length === 1 ? "passage" : "passages"}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
+    if (fresh) said(`${counted(places.length, "passage")}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
     else if (words) said(words);
     else if (before) describe(before, previous[active]);
     follow(mine);
@@ -490,11 +475,6 @@
   }
 
   // --- the matrix and the heads
-  const signed = (value, most) => {
-    const place = most > 0 ? Math.round(Math.min(Math.abs(value) / most, 1) * 8) : 0;
-    return place ? (value < 0 ? "n" : "p") + place : "";
-  };
-  const unsigned = (value, most) => `t${value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.round((value / most) * 9), 1), 9)}`;
   let cells = new Map();
   let heads = new Map();
   function build() {
@@ -542,8 +522,8 @@
       body.append(tr);
     }
     $("matrix").replaceChildren($("matrix").caption, el("thead", {}, head), ...bodies);
-    roving(labels);
-    roving(names);
+    group(labels, 1, (name) => name.click());
+    group(names, 1, (name) => name.click());
     pressable($("matrix"), [...cells.values()], layers, (some, on) => paint(some.map((cell) => cell.key), on));
 
     heads = new Map();
@@ -564,29 +544,13 @@
     }
     const foot = el("tr", {}, el("th"), ...Array.from({ length: across }, (_, head) => el("th", { scope: "col" }, across > 16 && head % 2 ? "" : String(head))));
     $("grid").replaceChildren($("grid").caption, el("tbody", {}, ...trs), el("tfoot", {}, foot));
-    roving(sides);
+    group(sides, 1, (name) => name.click());
     pressable($("grid"), [...heads.values()], across, (some, on) => brush(some.map((cell) => cell.key), on));
     $("direction").replaceChildren(
       ...directions.filter((one) => !one.impossible).map(({ name, words }) => el("option", { value: name }, `${name.replace("->", " \u2192 ")}: ${words}`)),
       el("option", { value: EVERY }, "anything, in every direction"),
     );
     $("direction").value = directions.some((one) => one.name === "Q->D" && !one.impossible) ? "Q->D" : $("direction").options[0].value;
-  }
-  // Names of rows and columns: one tab stop, arrows go on.
-  function roving(list) {
-    list.forEach((node, place) => {
-      node.tabIndex = place ? -1 : 0;
-      node.addEventListener("keydown", (event) => {
-        const to = list[place + ({ ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key] || NaN)];
-        if (event.key === "Enter" || event.key === " ") node.click();
-        else if (to) {
-          node.tabIndex = -1;
-          to.tabIndex = 0;
-          to.focus();
-        } else return;
-        event.preventDefault();
-      });
-    });
   }
   // A click or a drag sets every cell that it meets to what the first one becomes; one tab stop, arrows inside.
   function pressable(table, list, columns, press) {
@@ -978,12 +942,7 @@
     try {
       const answer = await run("page", { ...experiment(active), title: state.query.slice(0, 200) });
       if (!answer) return;
-      const url = URL.createObjectURL(new Blob([answer.page], { type: "text/html" }));
-      const anchor = el("a", { href: url, download: "matchlens-live.html" });
-      document.body.append(anchor);
-      anchor.click();
-      anchor.remove();
-      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      download([answer.page], "text/html", "matchlens-live.html");
     } catch (error) {
       wrong(error);
     }
@@ -996,13 +955,7 @@
   $("search").addEventListener("input", () => search().catch(wrong));
   $("use").addEventListener("click", use);
   for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
-  const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const name = () => ($("theme").textContent = dark() ? "Light" : "Dark");
-  $("theme").addEventListener("click", () => {
-    document.documentElement.dataset.theme = dark() ? "light" : "dark";
-    name();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
+  theme($("theme"));
   addEventListener("hashchange", () => start());
   addEventListener("pagehide", () => working.forEach((one) => one.abort()));
 
@@ -1014,6 +967,5 @@
     await refresh(null);
     if (words) said(words);
   }
-  name();
   start();
 })();

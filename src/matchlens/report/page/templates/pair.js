@@ -2,7 +2,9 @@
 // The pair view. It is started once for each view, however often the script stands on a page.
 for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-started])")) (() => {
   view.dataset.started = "";
-  const all = (query, where = view) => [...where.querySelectorAll(query)];
+  const shared = window.matchlensShared;
+  const { unsigned, showTip } = shared;
+  const all = (query, where = view) => shared.all(query, where);
   const one = (query, where = view) => where.querySelector(query);
   const held = JSON.parse(one("[data-numbers]").textContent);
   const explains = held.kind === "explain";
@@ -13,18 +15,11 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   let scene = scenes[0];
   const across = one(".heads tr") ? all(".g", one(".heads tr")).length : 0;
 
-  const printed = (value, sign = true, places = 3) => {
-    const text = Math.abs(value).toFixed(places).replace(/^0\./, ".");
-    const zero = Number(text) === 0;
-    return (zero || (value > 0 && !sign) ? "" : value < 0 ? "\u2212" : "+") + text;
-  };
+  const printed = (value) => shared.printed(value, true);
   const signed = (value, most) => {
-    const place = most > 0 ? Math.round(Math.min(Math.abs(value) / most, 1) * 8) : 0;
-    const name = place ? (value < 0 ? "n" : "p") + (place === 5 ? 4 : place) : "z";
+    const name = shared.signed(value, most).replace("5", "4"); // on the fifth no text is easy to read
     return /^(n[6-8]|p[78])$/.test(name) ? `${name} deep` : name;
   };
-  const unsigned = (value, most) =>
-    `t${value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.floor((value / most) * 9 + 0.5), 1), 9)}`;
 
   // Tooltips: an element's title, shown when it is pointed at or focused.
   const tip = one(".tip");
@@ -37,16 +32,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     said(node, node.title);
     node.removeAttribute("title");
   }
-  function show(node) {
-    tip.textContent = tips.get(node);
-    tip.hidden = false;
-    tip.style.left = "0px";
-    const box = node.getClientRects()[0] || node.getBoundingClientRect();
-    const own = tip.getBoundingClientRect();
-    const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
-    tip.style.left = `${Math.max(8, left)}px`;
-    tip.style.top = `${box.top - own.height - 10 > 4 ? box.top - own.height - 10 : box.bottom + 8}px`;
-  }
+  const show = (node) => showTip(tip, tips.get(node), node.getClientRects()[0] || node.getBoundingClientRect());
   const tipped = (node) => {
     for (; node && node !== view; node = node.parentElement) if (tips.has(node)) return node;
     return null;
@@ -70,28 +56,17 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   view.addEventListener("matchlens-gone", () => gone.abort());
   addEventListener("scroll", () => (tip.hidden = true), { passive: true, capture: true, signal: gone.signal });
 
-  // What can be pressed, by mouse and keys; arrow keys go on inside a group, which is one tab stop.
-  function pressable(nodes, press, columns = 0) {
-    nodes.forEach((node, place) => {
+  // What can be pressed, by mouse and keys.
+  function pressable(nodes, press, columns) {
+    for (const node of nodes) {
       node.setAttribute("role", "button");
       node.setAttribute("aria-pressed", "false");
-      node.tabIndex = place ? -1 : 0;
       node.addEventListener("click", () => press(node));
       node.addEventListener("keydown", (event) => {
-        const across = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-        const down = { ArrowDown: columns || 1, ArrowUp: -columns || -1 }[event.key];
-        const to = event.key === "Home" ? 0 : event.key === "End" ? nodes.length - 1 : place + (across || down || 0);
-        if (event.key === "Enter" || event.key === " ") press(node);
-        else if (event.key === "Escape") tip.hidden = true;
-        else if (!nodes[to] || to === place) return;
-        else {
-          node.tabIndex = -1;
-          nodes[to].tabIndex = 0;
-          nodes[to].focus();
-        }
-        event.preventDefault();
+        if (event.key === "Escape") tip.hidden = true;
       });
-    });
+    }
+    shared.group(nodes, columns, press);
   }
   const pressed = (node, on) => node.setAttribute("aria-pressed", String(on));
 
@@ -193,12 +168,12 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       const marked = cell.classList.contains("mark") ? " mark" : "";
       cell.className = `g ${known ? unsigned(shares[place], most) : "off"}${marked}`;
       const name = held.names[cell.dataset.head] || `head ${cell.dataset.head}`;
-      said(cell, known ? `${name}\n${printed(shares[place], false)} of what ${reader()} goes to the ${part}` : `${name}: not kept on this page`);
+      said(cell, known ? `${name}\n${shared.printed(shares[place])} of what ${reader()} goes to the ${part}` : `${name}: not kept on this page`);
     });
   }
   const reader = () => one(`[data-mode="${state.mode}"]`).textContent;
   function meaning(card, k) {
-    if (!explains) return `receives ${printed(card.values[k], false, 4)} when ${reader()}`;
+    if (!explains) return `receives ${shared.printed(card.values[k], false, 4)} when ${reader()}`;
     const word = held.cards[card.number].words[k];
     const lines = [`contributes ${printed(word[1])} as it is read, ${printed(word[2])} as it reads`];
     if (state.head || state.unit) lines.push(`${printed(card.values[k])} by the links drawn`);
@@ -222,7 +197,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     const key = [state.unit, state.head].filter(Boolean).join("#");
     if (key in held.cut) said.push(`margin when cut ${printed(held.cut[key])}`);
     const count = seen.reduce((sum, card) => sum + card.links.length, 0);
-    return `${said.join("; ")}. ${count} ${count === 1 ? "link" : "links"} drawn, the strongest that were kept.`;
+    return `${said.join("; ")}. ${shared.counted(count, "link")} drawn, the strongest that were kept.`;
   }
 
   // Links are drawn from the word that reads to the word that is read, where the head points.
