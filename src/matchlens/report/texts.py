@@ -195,11 +195,11 @@ def arrow(text: object) -> str:
 def prose(text: object) -> str:
     """Give a sentence that was written for a terminal true arrows and minus signs.
 
-    >>> prose("D->Q changes it by -.025 [-.04, .01]")
-    'D\\xa0→\\xa0Q changes it by −.025 [−.04, .01]'
+    >>> prose("X -> Y changes it by -.025 [-.04, .01] of (original - random)")
+    'X\\xa0→\\xa0Y changes it by −.025 [−.04, .01] of (original − random)'
     """
-    words = re.sub(r"(?<![\w.)])-(?=\.?\d)", MINUS, shown(text)).replace("->", ARROW)
-    return words.replace("<=", "≤").replace(">=", "≥")
+    words = re.sub(r" ?-> ?", ARROW, re.sub(r"(?<![\w.)])-(?=\.?\d)", MINUS, shown(text)))
+    return words.replace("<=", "≤").replace(">=", "≥").replace(" - ", f" {MINUS} ")
 
 
 def reads(text: object) -> str:

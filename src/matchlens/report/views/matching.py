@@ -111,7 +111,8 @@ def sets(result: Result) -> Table:
     columns = tuple(
         column
         for column in every.columns
-        if column.key not in ("direction", "how") and column.value(rows[0]) is not None
+        if column.key not in ("direction", "how")
+        and (column.kind == "interval" or column.key in rows[0])
     )
     return replace(every, name="matching-sets", title=title, columns=columns, rows=rows)
 
