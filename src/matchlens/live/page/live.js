@@ -84,9 +84,9 @@
   const working = new Map();
   const waiting = {};
   function status() {
-    const said = Object.values(waiting).filter(Boolean);
-    $("status").hidden = !said.length;
-    if (said.length) $("status").textContent = said[0];
+    const running = Object.values(waiting).filter(Boolean);
+    $("status").hidden = !running.length;
+    if (running.length) $("status").textContent = running[0];
   }
   const DOING = { score: "Scoring", words: "Words and heads", why: "Explaining", page: "Making the page" };
   // A newer request of a kind takes the place of the older one, here and at the server.
@@ -179,9 +179,9 @@
   }
 
   // --- scores
-  let turn = 0;
+  let turn = 0; // an answer counts only if nothing newer was asked since it took its ticket
   async function refresh(before, words = "") {
-    const mine = ++turn;
+    const ticket = ++turn;
     stop("words", "why");
     numbers.fresh = false;
     controls();
@@ -192,7 +192,7 @@
     }
     stale(true);
     if (!state.query.trim() || !there().length) {
-      said("Type a query and two or more passages.");
+      announce("Type a query and two or more passages.");
       return;
     }
     const previous = shown.map((one) => one.now);
@@ -205,14 +205,14 @@
     });
     try {
       const answers = await Promise.all(asked);
-      if (mine !== turn || answers.includes(null)) return;
+      if (ticket !== turn || answers.includes(null)) return;
       shown.forEach((one) => (one.old = null));
       for (const { of, ...one } of answers) Object.assign(shown[of], one);
       wrong(null, "scores");
     } catch (error) {
-      if (mine === turn) {
+      if (ticket === turn) {
         wrong(error, "scores");
-        said("These cannot be scored: the reason stands below the cuts.");
+        announce("These cannot be scored: the reason stands below the cuts.");
       }
       return;
     }
@@ -223,10 +223,10 @@
       sorted = true;
     }
     ranking();
-    if (fresh) said(`${counted(places.length, "passage")}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
-    else if (words) said(words);
+    if (fresh) announce(`${counted(places.length, "passage")}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
+    else if (words) announce(words);
     else if (before) describe(before, previous[active]);
-    follow(mine);
+    follow(ticket);
   }
   // Answers are for the passages that have text; the page keeps a place for each.
   const spread = (result, places) => {
@@ -251,7 +251,7 @@
     draw();
   }
 
-  function said(text) {
+  function announce(text) {
     $("said").textContent = text;
   }
   const reading = (name, gone) => {
@@ -267,7 +267,7 @@
     return `in ${order.length === 1 ? "layer" : "layers"} ${text}`;
   };
   function changes(before) {
-    const said = [];
+    const sentences = [];
     for (const [gone, was, now] of [
       [true, before.cuts[active], cuts()],
       [false, cuts(), before.cuts[active]],
@@ -282,21 +282,21 @@
         if (fresh.length) some.push(`${reading(name, gone)} in ${fresh.length === 1 ? "head" : "heads"} ${fresh.length > 6 ? `${fresh.slice(0, 5).join(", ")} and ${fresh.length - 5} more` : listed(fresh)}`);
       }
       const text = some.length > 3 ? `${some.slice(0, 2).join("; ")}; and ${some.length - 2} other directions` : some.join("; ");
-      if (text) said.push(`${text[0].toUpperCase()}${text.slice(1)}.`);
+      if (text) sentences.push(`${text[0].toUpperCase()}${text.slice(1)}.`);
     }
-    if (before.how !== state.how) said.push(`Cuts are now made by ${state.how}.`);
-    if (before.query !== state.query) said.push("The query was edited.");
+    if (before.how !== state.how) sentences.push(`Cuts are now made by ${state.how}.`);
+    if (before.query !== state.query) sentences.push("The query was edited.");
     if (before.passages.length === state.passages.length) {
       const texts = state.passages.map((_, place) => place).filter((place) => before.passages[place].text !== state.passages[place].text);
-      if (texts.length) said.push(`${texts.length === 1 ? "Passage" : "Passages"} ${listed(texts.map((place) => LETTERS[place]))} ${texts.length === 1 ? "was" : "were"} changed.`);
+      if (texts.length) sentences.push(`${texts.length === 1 ? "Passage" : "Passages"} ${listed(texts.map((place) => LETTERS[place]))} ${texts.length === 1 ? "was" : "were"} changed.`);
     }
-    return said.join(" ");
+    return sentences.join(" ");
   }
   function describe(before, was) {
     const now = shown[active].now;
     const head = changes(before);
     if (!was || was.scores.length !== now.scores.length) {
-      said(head || "Scored.");
+      announce(head || "Scored.");
       return;
     }
     const moves = now.ranks
@@ -313,7 +313,7 @@
       const most = moves.reduce((a, b) => (Math.abs(b.by) > Math.abs(a.by) ? b : a), moves[0]);
       tail = !most || Math.abs(most.by) < 5e-4 ? "No score changes." : `No rank changes; ${name(most)} moves most, by ${printed(most.by, true)}.`;
     }
-    said(`${head} ${tail}`.trim());
+    announce(`${head} ${tail}`.trim());
   }
 
   // --- the ranking
@@ -670,7 +670,7 @@
   }
 
   // --- words and heads follow the scores
-  async function follow(mine) {
+  async function follow(ticket) {
     const places = there();
     if (places.length < 2 || state.how === "mean") {
       note(state.how === "mean" ? "Under mean, a cut puts in what other passages read: words and heads have no contributions. Choose zero, mask or sink." : "Words are compared between two passages.");
@@ -683,16 +683,16 @@
     try {
       const of = active;
       const answer = await run("words", two, ({ heads }) => {
-        if (mine !== turn || !heads) return;
+        if (ticket !== turn || !heads) return;
         Object.assign(numbers, heads, { model: of, shares: numbers.model === of ? numbers.shares : null });
         shade();
       });
-      if (!answer || mine !== turn) return;
+      if (!answer || ticket !== turn) return;
       Object.assign(numbers, { shares: answer.shares, fresh: true, model: of });
       shade();
       view(answer, `${texts().length ? "Under the cuts" : "Without cuts"}: words are shaded by what they contribute. ${answer.complete} ${answer.notes}`);
     } catch (error) {
-      if (mine === turn) note(error.message);
+      if (ticket === turn) note(error.message);
     }
   }
   const note = (text) => ($("whynote").textContent = text);
@@ -720,18 +720,18 @@
     const places = there().slice(0, 2);
     const two = { ...experiment(active), passages: places.map((place) => state.passages[place].text), cuts: [] };
     stop("words");
-    const mine = turn;
+    const ticket = turn;
     try {
       note("Sharing out the margin, then cutting for real \u2026");
       const answer = await run("why", two);
       if (!answer) return note("Stopped by a newer change.");
-      if (mine !== turn) return;
+      if (ticket !== turn) return;
       const text = answer.swap.join("; ");
       found = answer.swapped ? { name: "smallest swap", text, part: await ask("/api/cuts", { model: active, text }) } : null;
       view(answer, `Without cuts. ${answer.complete} ${answer.notes}`);
       chips();
       if (!apply) $("why").scrollIntoView({ block: "start", behavior: "smooth" });
-      else if (!found) said(answer.sentence);
+      else if (!found) announce(answer.sentence);
       else replace(text, answer.sentence);
     } catch (error) {
       note(error.message);
@@ -744,7 +744,7 @@
       const part = await ask("/api/cuts", { model: active, text });
       if (newest !== typed) return;
       wrong(null);
-      if (words) said(words);
+      if (words) announce(words);
       commit((s) => {
         s.cuts[active] = { cells: sortedOf(part.cells, byLayer), heads: sortedOf(part.heads, byHead) };
         s.how = part.how;
@@ -779,8 +779,8 @@
   const coded = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
   const through = async (bytes, stream) => new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
   async function link() {
-    const held = { models: about.models.map((one) => one.name), active, state };
-    const bytes = await through(new TextEncoder().encode(JSON.stringify(held)), new CompressionStream("deflate-raw"));
+    const saved = { models: about.models.map((one) => one.name), active, state };
+    const bytes = await through(new TextEncoder().encode(JSON.stringify(saved)), new CompressionStream("deflate-raw"));
     return `${location.origin}/?token=${encodeURIComponent(token)}#s=${coded(bytes)}`;
   }
   async function opened() {
@@ -789,10 +789,10 @@
     try {
       if (text.length > LONGEST_LINK) throw new Error();
       const bytes = Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (sign) => sign.charCodeAt(0));
-      const held = JSON.parse(new TextDecoder().decode(await through(bytes, new DecompressionStream("deflate-raw"))));
+      const saved = JSON.parse(new TextDecoder().decode(await through(bytes, new DecompressionStream("deflate-raw"))));
       const words = (value) => typeof value === "string" && value.length <= 100000;
       const fits = (value) => value === null || words(value);
-      const one = held.state;
+      const one = saved.state;
       if (!words(one.query) || !fits(one.oldQuery) || !about.hows.includes(one.how)) throw new Error();
       if (!Array.isArray(one.passages) || !one.passages.length || one.passages.length > about.most) throw new Error();
       if (!one.passages.every((passage) => words(passage.text) && fits(passage.old))) throw new Error();
@@ -808,10 +808,10 @@
         return part;
       });
       state = { query: one.query, oldQuery: one.oldQuery, how: one.how, cuts: parts, passages: one.passages.map(({ text, old, grade }) => ({ text, old, grade: Number.isInteger(grade) ? grade : null })) };
-      active = held.active === 1 && about.models.length > 1 ? 1 : 0;
+      active = saved.active === 1 && about.models.length > 1 ? 1 : 0;
       sorted = true;
       const names = about.models.map((its) => its.name);
-      return JSON.stringify(held.models) === JSON.stringify(names) ? "" : `This link was made with ${listed(held.models.map(String).slice(0, 2))}; here runs ${listed(names)}, so that numbers differ.`;
+      return JSON.stringify(saved.models) === JSON.stringify(names) ? "" : `This link was made with ${listed(saved.models.map(String).slice(0, 2))}; here runs ${listed(names)}, so that numbers differ.`;
     } catch {
       return "This link cannot be read: copy it again, whole.";
     }
@@ -831,9 +831,9 @@
   let query = null;
   let wanted = 0;
   async function search() {
-    const mine = ++wanted;
+    const ticket = ++wanted;
     const { queries, more } = await ask("/api/queries", { search: $("search").value });
-    if (mine !== wanted) return;
+    if (ticket !== wanted) return;
     $("queries").replaceChildren(
       ...queries.map((one) => el("li", {}, el("button", { type: "button", onclick: () => choose(one.number) }, one.query))),
       ...(more > 0 ? [el("li", { class: "soft" }, `${more} more: search for a word`)] : []),
@@ -920,10 +920,10 @@
   $("edited").addEventListener("click", async () => {
     const place = state.passages.findIndex((one) => one.old !== null);
     const one = state.passages[place];
-    const mine = turn;
+    const ticket = turn;
     try {
       const answer = await run("words", { ...experiment(active), passages: [one.text, one.old] });
-      if (answer && mine === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.complete} ${answer.notes}`);
+      if (answer && ticket === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.complete} ${answer.notes}`);
     } catch (error) {
       note(error.message);
     }
@@ -965,7 +965,7 @@
     chips();
     draw();
     await refresh(null);
-    if (words) said(words);
+    if (words) announce(words);
   }
   start();
 })();

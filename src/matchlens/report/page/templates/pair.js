@@ -6,9 +6,8 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   const { unsigned, showTip } = shared;
   const all = (query, where = view) => shared.all(query, where);
   const one = (query, where = view) => where.querySelector(query);
-  const held = JSON.parse(one("[data-numbers]").textContent);
-  const explains = held.kind === "explain";
-  const parts = { CLS: "CLS", Q: "the query", SEP1: "SEP1", D: "the passage", SEP2: "SEP2" };
+  const stored = JSON.parse(one("[data-numbers]").textContent);
+  const explains = stored.kind === "explain";
   const state = { head: "", unit: "", mode: one("[data-mode]")?.dataset.mode, card: null, word: null };
   const scenes = all(".scene");
   const cards = all(".card").map((node) => ({ node, number: Number(node.dataset.card), words: all(".w", node) }));
@@ -24,12 +23,12 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   // Tooltips: an element's title, shown when it is pointed at or focused.
   const tip = one(".tip");
   const tips = new Map();
-  const said = (node, text) => {
+  const describe = (node, text) => {
     tips.set(node, text);
     node.setAttribute("aria-description", text);
   };
   for (const node of all("[title]")) {
-    said(node, node.title);
+    describe(node, node.title);
     node.removeAttribute("title");
   }
   const show = (node) => showTip(tip, tips.get(node), node.getClientRects()[0] || node.getBoundingClientRect());
@@ -76,7 +75,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   // The links that are chosen: who reads whom.
   function links(card) {
     if (!explains || card.node.closest(".scene") !== scene) return [];
-    const { words, links: kept } = held.cards[card.number];
+    const { words, links: kept } = stored.cards[card.number];
     const word = state.card === card ? state.word : null;
     if (!state.head && !state.unit && word === null) return [];
     if (state.card && state.card !== card && !state.head && !state.unit) return [];
@@ -89,7 +88,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   }
   function numbers(card, shown) {
     if (!explains) return unpacked(card);
-    const { words } = held.cards[card.number];
+    const { words } = stored.cards[card.number];
     const side = state.mode === "reads" ? 0 : 1;
     if (!state.head && !state.unit) return words.map((word) => word[2 - side]);
     const sums = words.map(() => 0);
@@ -97,8 +96,8 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     return sums;
   }
   const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  function unpacked(card, key = state.head || held.first, mode = state.mode) {
-    const [most, text] = held.cards[card.number][key][Number(mode)];
+  function unpacked(card, key = state.head || stored.first, mode = state.mode) {
+    const [most, text] = stored.cards[card.number][key][Number(mode)];
     return Array.from({ length: text.length / 2 }, (_, k) => {
       const root = (digits.indexOf(text[2 * k]) * 64 + digits.indexOf(text[2 * k + 1])) / 4095;
       return most * root * root;
@@ -119,27 +118,27 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
         const value = card.values[k];
         const colour = explains ? signed(value, pair) : unsigned(value, most([card]));
         word.className = `w ${colour}`;
-        said(word, `${word.dataset.name}\n${meaning(card, k)}`);
+        describe(word, `${word.dataset.name}\n${meaning(card, k)}`);
         pressed(word, state.card === card && state.word === k);
       });
       lines(card);
     }
     if (explains) {
-      const [inA, inB] = held.maps[state.unit];
+      const [inA, inB] = stored.maps[state.unit];
       const largest = Math.max(...inA.map((value, k) => Math.abs(value - inB[k])));
       all(".g").forEach((cell) => {
         const [a, b] = inBoth(cell.dataset.head);
         const name = signed(a - b, largest);
         const key = (state.unit ? `${state.unit}#` : "") + cell.dataset.head;
-        const cut = key in held.cut ? `\nmargin when cut ${printed(held.cut[key])}` : "";
+        const cut = key in stored.cut ? `\nmargin when cut ${printed(stored.cut[key])}` : "";
         cell.className = `g ${name}`;
         cell.textContent = /^(z|[np][12])$/.test(name) ? "" : a < b ? "\u2212" : "+";
-        said(cell, `head ${cell.dataset.head}${state.unit ? `, ${arrow(state.unit)}` : ""}\nA ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}${cut}`);
+        describe(cell, `head ${cell.dataset.head}${state.unit ? `, ${arrow(state.unit)}` : ""}\nA ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}${cut}`);
       });
       one(".map .title").textContent = `Heads: contribution to the margin A \u2212 B${state.unit ? `, ${arrow(state.unit)}` : ""}`;
     } else if (one(".map")) shadeHeads(seen[0]);
     all("[data-head]").forEach((cell) => pressed(cell, cell.dataset.head === state.head));
-    all(".map [data-view]").forEach((cell) => pressed(cell, cell.dataset.view === (state.head || held.first)));
+    all(".map [data-view]").forEach((cell) => pressed(cell, cell.dataset.view === (state.head || stored.first)));
     all("[data-mode]").forEach((button) => pressed(button, button.dataset.mode === state.mode));
     const chosen = state.head && state.unit ? `${state.unit}#${state.head}` : state.unit;
     all("tr[data-unit]").forEach((row) => {
@@ -152,13 +151,13 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   // The maps hold layer 0 first; the page shows it last.
   const inBoth = (name) => {
     const [layer, head] = name.split(".").map(Number);
-    return held.maps[state.unit].map((side) => side[layer * across + head]);
+    return stored.maps[state.unit].map((side) => side[layer * across + head]);
   };
   const arrow = (unit) => unit.replace("->", " \u2192 ");
   function shadeHeads(card) {
-    const part = Number(state.mode) === held.readers.indexOf("D") ? "query" : "passage";
+    const part = Number(state.mode) === stored.readers.indexOf("D") ? "query" : "passage";
     const shares = all(".g").map((cell) => {
-      if (!(cell.dataset.head in held.cards[card.number])) return NaN;
+      if (!(cell.dataset.head in stored.cards[card.number])) return NaN;
       const values = unpacked(card, cell.dataset.head);
       return values.reduce((sum, value, k) => sum + (card.words[k].closest(`.part-${part}`) ? value : 0), 0);
     });
@@ -167,37 +166,37 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       const known = shares[place] >= 0;
       const marked = cell.classList.contains("mark") ? " mark" : "";
       cell.className = `g ${known ? unsigned(shares[place], most) : "off"}${marked}`;
-      const name = held.names[cell.dataset.head] || `head ${cell.dataset.head}`;
-      said(cell, known ? `${name}\n${shared.printed(shares[place])} of what ${reader()} goes to the ${part}` : `${name}: not kept on this page`);
+      const name = stored.names[cell.dataset.head] || `head ${cell.dataset.head}`;
+      describe(cell, known ? `${name}\n${shared.printed(shares[place])} of what ${reader()} goes to the ${part}` : `${name}: not kept on this page`);
     });
   }
   const reader = () => one(`[data-mode="${state.mode}"]`).textContent;
   function meaning(card, k) {
     if (!explains) return `receives ${shared.printed(card.values[k], false, 4)} when ${reader()}`;
-    const word = held.cards[card.number].words[k];
+    const word = stored.cards[card.number].words[k];
     const lines = [`contributes ${printed(word[1])} as it is read, ${printed(word[2])} as it reads`];
     if (state.head || state.unit) lines.push(`${printed(card.values[k])} by the links drawn`);
-    for (const [mine, other, verb] of [[0, 1, "reads"], [1, 0, "is read by"]]) {
-      const some = card.links.filter((link) => link[mine] === k).slice(0, 4);
+    for (const [side, other, verb] of [[0, 1, "reads"], [1, 0, "is read by"]]) {
+      const some = card.links.filter((link) => link[side] === k).slice(0, 4);
       if (some.length) lines.push(`${verb} ${some.map((link) => `${card.words[link[other]].textContent} ${printed(link[2])}`).join(", ")}`);
     }
     return lines.join("\n");
   }
   function readout(seen) {
-    if (!explains) return held.names[state.head || held.first] || `head ${state.head}`;
+    if (!explains) return stored.names[state.head || stored.first] || `head ${state.head}`;
     if (!state.head && !state.unit && state.word === null) return "Press a word, a direction or a head to see who reads whom.";
-    const said = [];
-    if (state.head) said.push(`head ${state.head}`);
-    if (state.unit) said.push(`${arrow(state.unit)}: ${held.words[state.unit]}`);
-    if (state.word !== null) said.push(`the word \u201c${state.card.words[state.word].textContent}\u201d of ${"AB"[state.card.number] || state.card.number + 1}`);
+    const clauses = [];
+    if (state.head) clauses.push(`head ${state.head}`);
+    if (state.unit) clauses.push(`${arrow(state.unit)}: ${stored.words[state.unit]}`);
+    if (state.word !== null) clauses.push(`the word \u201c${state.card.words[state.word].textContent}\u201d of ${"AB"[state.card.number] || state.card.number + 1}`);
     if (state.head) {
       const [a, b] = inBoth(state.head);
-      said.push(`A ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}`);
+      clauses.push(`A ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}`);
     }
     const key = [state.unit, state.head].filter(Boolean).join("#");
-    if (key in held.cut) said.push(`margin when cut ${printed(held.cut[key])}`);
+    if (key in stored.cut) clauses.push(`margin when cut ${printed(stored.cut[key])}`);
     const count = seen.reduce((sum, card) => sum + card.links.length, 0);
-    return `${said.join("; ")}. ${shared.counted(count, "link")} drawn, the strongest that were kept.`;
+    return `${clauses.join("; ")}. ${shared.counted(count, "link")} drawn, the strongest that were kept.`;
   }
 
   // Links are drawn from the word that reads to the word that is read, where the head points.
@@ -245,8 +244,8 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     const card = word && cards.find((card) => card.words.includes(word));
     const place = card ? String(card.words.indexOf(word)) : "";
     for (const link of all("svg.links g")) {
-      const mine = card && card.node.contains(link) && !link.dataset.ends.split(" ").includes(place);
-      link.classList.toggle("far", Boolean(mine) && card.words[Number(place)].classList.contains("near"));
+      const unrelated = card && card.node.contains(link) && !link.dataset.ends.split(" ").includes(place);
+      link.classList.toggle("far", Boolean(unrelated) && card.words[Number(place)].classList.contains("near"));
     }
   }
 
@@ -269,7 +268,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   }
   const heads = all(".g");
   pressable(heads, (cell) => {
-    if (!explains && !(cell.dataset.head in held.cards[0])) return;
+    if (!explains && !(cell.dataset.head in stored.cards[0])) return;
     choose({ head: state.head === cell.dataset.head ? "" : cell.dataset.head });
   }, across);
   heads.forEach((cell) => cell.setAttribute("aria-label", `head ${cell.dataset.head}`));
