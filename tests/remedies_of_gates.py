@@ -112,7 +112,7 @@ GATES = [
     ),
     C(
         "studies/explaining.py:_pairs",
-        "passages came",
+        "came; expected two or more",
         explains,
         {"passages": ["warm tea"]},
         [{"passages": ["warm tea", "far rain"]}],

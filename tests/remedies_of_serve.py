@@ -77,7 +77,7 @@ SERVE = [
     ),
     C(
         f"{EXPERIMENT}:Experiment.of",
-        "passages came",
+        "came; expected 1 to",
         experiments,
         {"passages": []},
         lambda m: [{"passages": ["tea"] * number} for number in numbers(m)],
@@ -113,7 +113,7 @@ SERVE = [
     ),
     C(
         f"{EXPERIMENT}:parsed",
-        "cuts came",
+        "came; expected at most",
         lambda w, many: parsed(["Q->D"] * many),
         101,
         lambda m: numbers(m)[:1],

@@ -283,7 +283,9 @@ def test_the_page_is_well_formed_and_inert(both):
 
 
 def test_a_set_of_folders_has_no_order(place):
-    with pytest.raises(InputError, match="folders is a set, whose order is another one in each run"):
+    with pytest.raises(
+        InputError, match="folders is a set, whose order is another one in each run"
+    ):
         matchlens.compare({place / "a", place / "b"})
 
 

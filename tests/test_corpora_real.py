@@ -59,7 +59,7 @@ def test_the_random_ranking_of_two_and_of_ten_a_grade(trec_dl):
 
 
 def test_a_run_of_a_hundred(trec_dl):
-    with pytest.warns(MatchlensWarning, match="3 passages have another text"):
+    with pytest.warns(MatchlensWarning, match="3 passages with another text"):
         collection = trec.load(
             trec_dl / "dl19.topics.tsv",
             trec_dl / "dl19.qrels",

@@ -105,7 +105,7 @@ def test_the_same_passage_in_two_files_counts_once(tmp_path):
 
 def test_the_first_of_two_files_wins_and_says_so(tmp_path):
     write(tmp_path, {**GOOD, "more.tsv": b"a\tanother\n"})
-    with pytest.warns(MatchlensWarning, match=r"more\.tsv: 1 passages have another text .* 'a'"):
+    with pytest.warns(MatchlensWarning, match=r"more\.tsv: 1 passage with another text .* 'a'"):
         collection = load(tmp_path, ["p.jsonl", "more.tsv"])
     assert collection.texts("a") == {"a": "cook it"}
     assert collection.source["passages_with_differing_texts"] == 1

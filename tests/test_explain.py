@@ -353,7 +353,7 @@ def test_a_cross_encoder_object_is_wrapped(tmp_path):
 @pytest.mark.parametrize(
     ("passages", "compare", "says"),
     [
-        (["one"], (0, 1), "1 passages came; expected two or more"),
+        (["one"], (0, 1), "1 passage came; expected two or more"),
         ("one text", (0, 1), r"passages is 'one text'; expected a list"),
         ([("a", "x"), ("a", "y")], (0, 1), "two passages have the id 'a'"),
         (["cat", "dog"], (0, 2), r"compare is \(0, 2\); expected the numbers of two different"),

@@ -34,7 +34,7 @@ from matchlens.live.microscope import EXAMPLE, Kept, Microscope
 from matchlens.live.server import LivePage
 from matchlens.live.work import MOST_WAITING, Job, Worker
 from matchlens.parts import NAMED, Part
-from matchlens.report.pair_view import asset
+from matchlens.report.pair_view import script
 from matchlens.results import Result
 from matchlens.runners import run
 from matchlens.signals import Cancelled, cancellable, check_cancelled
@@ -503,15 +503,15 @@ def test_outside_a_notebook_no_page_may_show_it_inside(tiny32):
         ({"model": "0"}, "the model is '0'"),
         ({"model": -1}, "the model is -1"),
         ({"cuts": ["Q->D"] * 101}, "101 cuts came"),
-        ({"cuts": [3]}, "1 cuts came"),
+        ({"cuts": [3]}, "1 cut came"),
         ({"cuts": "Q->D"}, "the cuts are 'Q->D'; expected a list of texts"),
         ({"cuts": {"0": "Q->D"}}, "expected a list of texts"),
-        ({"cuts": ["Q->D" + " " * 20_000]}, "1 cuts came"),
+        ({"cuts": ["Q->D" + " " * 20_000]}, "1 cut came"),
         ({"cuts": ["Q->D~resample"]}, "is made by resample"),
         ({"cuts": ["Q->SEP2~sink"]}, "moves the removed mass to SEP2"),
         ({"cuts": ["Q->D#9.1"]}, "out of range"),
         ({"cuts": ["Q->D", "Q->D~mask"]}, "cut in two ways"),
-        ({"kind": "words", "passages": ["tea"]}, "1 passage is there; expected 2"),
+        ({"kind": "words", "passages": ["tea"]}, "1 passage came; expected 2"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_in_a_line(page, change, words):
@@ -549,7 +549,7 @@ def test_hostile_texts_are_inert_on_the_page_and_in_what_is_saved(page):
     assert "<img" not in saved
     assert "\u202e" not in saved
     assert re.findall(r"<script", saved) == ["<script"] * 2  # the view's numbers and its script
-    assert not re.findall(r'(?:src|href)="(?!data:)|https?:', saved.replace(asset("pair.js"), ""))
+    assert not re.findall(r'(?:src|href)="(?!data:)|https?:', saved.replace(script(), ""))
     lines = json.loads(
         send(page, path="/api/lines", body={**TO_TEXT, "query": HOSTILE, "cuts": []})[2]
     )
@@ -695,7 +695,7 @@ def test_too_many_requests_are_refused(tiny32):
         wait(lambda: not worker._waiting)
         for job in jobs[1:]:
             worker.submit(job)
-        with pytest.raises(InputError, match="64 requests wait already"):
+        with pytest.raises(InputError, match="64 requests in the queue already"):
             worker.submit(Job("one more", "words", lambda tell: {}, lambda what: None))
     finally:
         hold.set()

@@ -97,7 +97,7 @@ def test_columns_are_picked_and_long_tables_cut_and_rounded():
     assert [column.key for column in TABLE.pick("p", "nothing", "cut").columns] == ["p", "cut"]
     many = Table("t", "t", (Column("a", "a"),), ({"a": 1 / 3},) * (EXACT + 1))
     assert many.data()["rows"][0] == [0.3333333]
-    assert f"{EXACT - 9} more rows." in many.html(most=10)
+    assert f"{EXACT - 9:,} more rows." in many.html(most=10)
     assert many.html(most=10).count("<tr>") == 11
 
 

@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import NoReturn
 
 from matchlens.arguments import typed
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.parts import (
     BY_NAME,
     DECODER,
@@ -277,13 +277,15 @@ class Cut:
             if layer >= layers:
                 raise InputError(
                     f"cut {str(self)!r}: layer {layer} is out of range; expected 0 to "
-                    f"{layers - 1}, since {name} has {layers} layers (counting starts at 0)"
+                    f"{layers - 1}, since {name} has {counted(layers, 'layer')} "
+                    "(counting starts at 0)"
                 )
         for layer, head in couples:
             if head >= heads:
                 raise InputError(
                     f"cut {str(self)!r}: head {layer}.{head} is out of range; expected 0 to "
-                    f"{heads - 1}, since {name} has {heads} heads a layer (counting starts at 0)"
+                    f"{heads - 1}, since {name} has {counted(heads, 'head')} a layer "
+                    "(counting starts at 0)"
                 )
 
 

@@ -24,6 +24,23 @@ def visible(text: str) -> str:
     )
 
 
+def counted(number: Any, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1.
+
+    Args:
+        number: a whole number.
+        noun: in the singular.
+
+    >>> counted(1, "query"), counted(2, "query"), counted(1200, "pair"), counted(0, "pass")
+    ('1 query', '2 queries', '1,200 pairs', '0 passes')
+    """
+    count = int(number)
+    if count == 1:
+        return f"1 {noun}"
+    plural = re.sub(r"(?<=[^aeiou])y$", "ie", noun)
+    return f"{count:,} {plural}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
 def one_line(text: str) -> str:
     """A text as one line for a terminal: nothing in it acts, and it is not too long.
 

@@ -29,7 +29,7 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.columns import MOST_TABLE
-from matchlens.errors import InputError, brief
+from matchlens.errors import InputError, brief, counted
 from matchlens.files import Folder
 from matchlens.reading import (
     COMMIT,
@@ -104,7 +104,8 @@ class Result(Shows):
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{name} ({len(table):,})" for name, table in self.tables.items())
-        return f"<Result {brief(self.study)}: {len(self.pairs):,} pairs, tables {brief(rows, 90)}>"
+        pairs = counted(len(self.pairs), "pair")
+        return f"<Result {brief(self.study)}: {pairs}, tables {brief(rows, 90)}>"
 
     @typed
     def array(self, name: str, direction: str | None = None) -> np.ndarray:

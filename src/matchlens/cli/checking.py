@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import say, show
-from matchlens.errors import InputError, one_line
+from matchlens.errors import InputError, counted, one_line
 from matchlens.options import ModelSettings
 from matchlens.settings import Settings, option, settings
 
@@ -84,7 +84,7 @@ def _all_known(settings: CheckSettings) -> None:
         gc.collect()  # one model at a time in memory
     counts = Counter(proof.status for proof in proofs)
     shown = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    show(f"\n{len(proofs)} models: {shown}\n")
+    show(f"\n{counted(len(proofs), 'model')}: {shown}\n")
     if wrong := [proof.model.name for proof in proofs if proof.wrong]:
         raise InputError(
             f"{len(wrong)} of {len(proofs)} known models are not what the list says ({wrong[0]} "
@@ -125,9 +125,10 @@ def _head(folder: ModelFolder, settings: CheckSettings) -> str:
     about = folder.identity(settings.dtype, settings.max_length, settings.negate)
     (layers, heads), name = folder.shape, str(about["name"])
     return (
-        f"{name if name.isprintable() else repr(name)}: {about['type']}, {layers} layers of "
-        f"{heads} heads, {settings.dtype}, at most {about['max_length']} tokens "
-        f"({about['max_length_from']}), score {about['relevance']}\n"
+        f"{name if name.isprintable() else repr(name)}: {about['type']}, "
+        f"{counted(layers, 'layer')} of {counted(heads, 'head')}, {settings.dtype}, "
+        f"at most {about['max_length']} tokens ({about['max_length_from']}), "
+        f"score {about['relevance']}\n"
     )
 
 

@@ -14,7 +14,7 @@ from matchlens.cli.terminal import progress, say, show
 from matchlens.corpora import Pair
 from matchlens.corpora.lines import numbered
 from matchlens.corpora.own import labelled, read_parts, spans_by_id
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.options import PARTS_HELP, ModelSettings, Out, Prefixes, Seed
 from matchlens.settings import STUDY, Effect, option, settings
 
@@ -149,8 +149,9 @@ def _texts(
         return queries[0], [row[1] for row in rows]
     if query is None or not query.strip() or not passages or len(passages) < 2:
         raise InputError(
-            f"{'a' if query and query.strip() else 'no'} query and {len(passages or ())} passages "
-            f"came; expected one query with two or more passages: {EXAMPLE}"
+            f"{'a' if query and query.strip() else 'no'} query and "
+            f"{counted(len(passages or ()), 'passage')} came; expected one query with two or more "
+            f"passages: {EXAMPLE}"
         )
     for text in passages:
         if not text.strip():

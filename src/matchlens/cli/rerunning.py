@@ -17,7 +17,7 @@ import typer
 from matchlens.cli.job import check_placement
 from matchlens.cli.recording import place_in
 from matchlens.cli.terminal import say, show
-from matchlens.errors import InputError, MatchlensWarning, visible
+from matchlens.errors import InputError, MatchlensWarning, counted, visible
 from matchlens.options import PLACEMENT, Out, Placement, Quiet, Yes
 from matchlens.settings import (
     RESULTS,
@@ -296,7 +296,7 @@ def _files(command: Recorded) -> Iterator[str]:
     for key in files_of(type(command.settings)):
         paths, sums = _paths(command, key), command.record["files"].get(key, [])
         if len(paths) != len(sums):
-            yield f"{key} were {len(sums)} files, are {len(paths)}"
+            yield f"{key} were {counted(len(sums), 'file')}, are {len(paths)}"
             continue
         for path, before in zip(paths, sums, strict=True):
             if (now := digest(path)) != before:

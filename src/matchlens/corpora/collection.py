@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from matchlens.errors import InputError, brief
+from matchlens.errors import InputError, brief, counted
 
 from . import oddities as rule
 from .lines import odd_id, shown
@@ -46,7 +46,7 @@ class Collection(ABC):
     def __repr__(self) -> str:
         run = "no run" if self.run is None else "a run"
         return (
-            f"<{type(self).__name__} {brief(self.name)}: {len(self.queries):,} queries, "
+            f"<{type(self).__name__} {brief(self.name)}: {counted(len(self.queries), 'query')}, "
             f"{sum(map(len, self.qrels.values())):,} judgements, {run}>"
         )
 

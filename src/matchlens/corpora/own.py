@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.files import read_json
 from matchlens.parts import OwnPart, Part, PartSpan
 
@@ -62,8 +62,9 @@ def labelled(
         listed = [spans(pair) for pair in pairs] if callable(spans) else spans
         if len(listed) != len(pairs):
             raise InputError(
-                f"part {name} has spans for {len(listed)} pairs; expected a list for each of the "
-                f"{len(pairs)} pairs, empty where a pair has none: write one for each"
+                f"part {name} has spans for {counted(len(listed), 'pair')}; expected a list for "
+                f"each of the {counted(len(pairs), 'pair')}, empty where a pair has none: write "
+                "one for each"
             )
         new = [_spans_of(name, of, own, pair) for pair, own in zip(pairs, listed, strict=True)]
         if not any(span.start != span.end for own in new for span in own):

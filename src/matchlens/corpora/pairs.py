@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, overload
 
 from matchlens.arguments import typed
-from matchlens.errors import InputError, brief
+from matchlens.errors import InputError, brief, counted
 from matchlens.parts import PartSpan
 from matchlens.showing import drawing
 
@@ -159,7 +159,7 @@ class PairSet:
 
     def __repr__(self) -> str:
         names = ", ".join(str(source.get("collection", "")) for source in self.sources)
-        size = f"{len(self):,} pairs of {len(self.ideals):,} queries"
+        size = f"{counted(len(self), 'pair')} of {counted(len(self.ideals), 'query')}"
         return f"<PairSet: {size}, {brief(names, 80)}>"
 
     def _repr_html_(self) -> str:

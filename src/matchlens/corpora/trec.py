@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matchlens.arguments import typed
-from matchlens.errors import InputError, MatchlensWarning
+from matchlens.errors import InputError, MatchlensWarning, counted
 
 from . import formats
 from . import oddities as rule
@@ -235,9 +235,9 @@ def _scan(
     if differing:
         first = differing[0]
         warnings.warn(
-            f"{first.path}: {len(differing)} passages have another text than in an earlier file, "
-            f"such as {shown(first.docid)} (line {first.number}); the earlier file's text is "
-            "taken: check which file is sound, and name it first",
+            f"{first.path}: {counted(len(differing), 'passage')} with another text than in an "
+            f"earlier file, such as {shown(first.docid)} (line {first.number}); the earlier "
+            "file's text is taken: check which file is sound, and name it first",
             MatchlensWarning,
             stacklevel=3,
         )

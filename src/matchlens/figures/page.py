@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from matchlens.errors import Brief, InputError
+from matchlens.errors import Brief, InputError, counted
 from matchlens.figures.colours import GREY, INK
 
 DPI = 300
@@ -465,7 +465,7 @@ def left_out(number: int, what: str) -> str:
     >>> left_out(0, "a number"), left_out(1, "a number"), left_out(2, "numbers")
     ('', ' Left out: 1 head without a number.', ' Left out: 2 heads without numbers.')
     """
-    return f" Left out: {number} head{'s' * (number > 1)} without {what}." if number else ""
+    return f" Left out: {counted(number, 'head')} without {what}." if number else ""
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

@@ -26,10 +26,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from matchlens._version import __version__
 from matchlens.errors import InputError
 from matchlens.live.experiment import Experiment
-from matchlens.live.exporting import theme
 from matchlens.live.microscope import Microscope
 from matchlens.live.work import Job, Tell, Worker
 from matchlens.report.html import LIVE, asset, environment
+from matchlens.report.pair_view import theme
 from matchlens.report.texts import embedded
 
 MOST_BYTES = 4 * 2**20
@@ -164,6 +164,7 @@ class Live:
             .render(
                 nonce=nonce,
                 style=Markup(f"{theme()}{asset('pair.css')}{asset('live.css', LIVE)}"),  # noqa: S704 - ours
+                shared=Markup(asset("shared.js")),  # noqa: S704 - ours
                 pair=Markup(asset("pair.js")),  # noqa: S704 - ours
                 script=Markup(asset("live.js", LIVE)),  # noqa: S704 - ours
                 data=Markup(embedded(self.about)),  # noqa: S704 - it closes no element

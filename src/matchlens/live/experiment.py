@@ -9,7 +9,7 @@ from matchlens.corpora import Pair
 from matchlens.corpora.lines import is_unicode
 from matchlens.corpora.own import named_parts
 from matchlens.directions import Cut, How
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.parts import NAMED, Part, PartSpan
 
 MOST_PASSAGES = 20
@@ -48,7 +48,8 @@ class Experiment:
         passages = passages if isinstance(passages, list) else []
         if not 1 <= len(passages) <= MOST_PASSAGES:
             raise InputError(
-                f"{len(passages)} passages came; expected 1 to {MOST_PASSAGES}: add or remove some"
+                f"{counted(len(passages), 'passage')} came; expected 1 to {MOST_PASSAGES}: add or "
+                "remove some"
             )
         texts = [_text(f"passage {place}", text) for place, text in enumerate(passages, 1)]
         if cuts is not None and not isinstance(cuts, list):
@@ -69,8 +70,8 @@ class Experiment:
         """The first passages alone."""
         if len(self.passages) < count:
             raise InputError(
-                f"{len(self.passages)} passage is there; expected {count} or more, so that one "
-                "ranks above another: add a passage"
+                f"{counted(len(self.passages), 'passage')} came; expected {count} or more, so that "
+                "one ranks above another: add a passage"
             )
         return replace(self, passages=self.passages[:count], parts=self.parts[:count])
 
@@ -121,8 +122,8 @@ def parsed(texts: list[object]) -> tuple[Cut, ...]:
         not isinstance(text, str) or len(text) > LONGEST_CUT for text in texts
     ):
         raise InputError(
-            f"{len(texts)} cuts came; expected at most {MOST_CUTS}, each a text of at most "
-            f"{LONGEST_CUT:,} characters: cut fewer heads apart"
+            f"{counted(len(texts), 'cut')} came; expected at most {MOST_CUTS}, each a text of at "
+            f"most {LONGEST_CUT:,} characters: cut fewer heads apart"
         )
     cuts = tuple(cut for text in texts if (cut := Cut.parse(str(text))).directions)
     for cut in cuts:

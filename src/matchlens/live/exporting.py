@@ -12,7 +12,7 @@ from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.live.experiment import LETTERS, Experiment
 from matchlens.report.html import LIVE, asset, environment, source_hash
-from matchlens.report.pair_view import colours, steps
+from matchlens.report.pair_view import script, theme
 from matchlens.report.texts import num, shown
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def page_of(
         }
         for place in sorted(range(len(scores)), key=lambda n: ranking["ranks"][n][0])
     ]
-    script = asset("pair.js") if view else ""
+    scripts = script() if view else ""
     style = f"{theme()}{asset('pair.css')}{asset('export.css', LIVE)}"
     text = (
         environment(LIVE)
@@ -140,9 +140,9 @@ def page_of(
             lines=lines,
             view=Markup(view),  # noqa: S704 - its own template escaped it
             style=Markup(style),  # noqa: S704 - ours
-            script=Markup(script),  # noqa: S704 - ours
+            script=Markup(scripts),  # noqa: S704 - ours
             style_hash=source_hash(style),
-            script_hash=source_hash(script),
+            script_hash=source_hash(scripts),
             version=__version__,
         )
     )
@@ -156,11 +156,3 @@ def page_of(
 
 def _rank(first: int, sharing: int) -> str:
     return f"{first}" if sharing == 1 else f"{first}="
-
-
-def theme() -> str:
-    """The page's colours, light and dark, and the classes of their steps."""
-    return (
-        f":root{{color-scheme:light dark;{colours()}}}:root[data-theme=light]{{color-scheme:light}}"
-        f":root[data-theme=dark]{{color-scheme:dark}}{steps()}"
-    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut
-from matchlens.errors import InputError, brief
+from matchlens.errors import InputError, brief, counted
 
 if TYPE_CHECKING:
     from matchlens.live.microscope import Microscope
@@ -197,4 +197,4 @@ def check_port(port: int) -> None:
 def check_models(count: int) -> None:
     """Refuse more models than the page compares."""
     if not 1 <= count <= 2:
-        raise InputError(f"{count} models came; expected one, or two to compare")
+        raise InputError(f"{counted(count, 'model')} came; expected one, or two to compare")

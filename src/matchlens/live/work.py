@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.signals import Cancelled, cancellable
 
 MOST_WAITING = 64
@@ -72,8 +72,8 @@ class Worker:
                     self._cancel(other)
             if self._closed or len(self._waiting) >= MOST_WAITING:
                 raise InputError(
-                    f"{len(self._waiting)} requests wait already; expected fewer: wait a moment, "
-                    "and try again"
+                    f"{counted(len(self._waiting), 'request')} in the queue already; expected "
+                    "fewer: wait a moment, and try again"
                 )
             before = [other.urgent for other in self._waiting]
             last = before.count(True) if job.urgent else len(before)

@@ -84,12 +84,13 @@ def page(title: str, *pieces: Markup) -> str:
         title: its title, a text.
         pieces: HTML.
     """
+    style = asset("base.css") + asset("page.css") + PAGE
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"{tag('title', line(title))}<style>{asset('page.css')}{PAGE}</style></head>"
+        f"{tag('title', line(title))}<style>{style}</style></head>"
         f"<body><main>{block(*pieces)}</main></body></html>\n"
     )

@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import own_parts
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.figures import Look
 from matchlens.report import html
 from matchlens.report.pair_view import notebook_block
 from matchlens.report.table import Table, columns_of, tag
 from matchlens.report.texts import arrow, subject
 from matchlens.report.views import ablation, compare, files_of, view_of
+from matchlens.report.views import latex_of as result_latex
 from matchlens.report.views.explain import explained
 from matchlens.report.views.looking import looked
 from matchlens.results import Result
@@ -45,7 +46,7 @@ def result_html(result: Result) -> str:
     pieces = [tag("h2", view.title), tag("p", html.line(subject(result)))]
     notes = [html.line(f"Note: {note}.").replace("->", "→") for note in result.notes[:MOST]]
     if len(result.notes) > MOST:
-        notes.append(f"{len(result.notes) - MOST} more notes.")
+        notes.append(f"{counted(len(result.notes) - MOST, 'more note')}.")
     pieces += [tag("ul", *(tag("li", note) for note in notes))] if notes else []
     if result.study == "comparison":
         pieces += [compare.sentences(result), *compare.shown(result, MOST)]
@@ -66,7 +67,7 @@ def result_html(result: Result) -> str:
 def pairs_html(pairs: PairSet) -> str:
     """Show pairs as HTML: how many, what was left out, and the first of them."""
     names = {str(pair.collection): None for pair in pairs}
-    count = f"{len(pairs):,} pairs of {len(pairs.ideals):,} queries"
+    count = f"{counted(len(pairs), 'pair')} of {counted(len(pairs.ideals), 'query')}"
     pieces = [tag("h2", "Pairs"), tag("p", html.line(f"{count}: {', '.join(names)}", 300))]
     own = own_parts(pairs)
     if own:
@@ -87,7 +88,7 @@ def pairs_html(pairs: PairSet) -> str:
     )
     pieces.append(Table("pairs", "", columns, rows).html(MOST))
     if len(pairs) > MOST:
-        pieces.append(tag("p", f"{len(pairs) - MOST:,} more pairs.", class_="soft"))
+        pieces.append(tag("p", f"{counted(len(pairs) - MOST, 'more pair')}.", class_="soft"))
     return html.block(Markup("").join(pieces))
 
 
@@ -109,12 +110,6 @@ def model_html(model: Any) -> str:
     pieces = [tag("h2", "Model"), tag("table", *rows)]
     pieces += [tag("ul", *notes)] if notes else []
     return html.block(Markup("").join(pieces))
-
-
-def result_latex(result: Result) -> str:
-    """The LaTeX of a study's main table, as the command writes it."""
-    view = view_of(result)
-    return view.table(result).latex() if view.latex is None else view.latex[1](result)
 
 
 def result_figure(result: Result, name: str | None = None, **look: Unpack[Look]) -> Figure:

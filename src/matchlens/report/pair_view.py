@@ -200,12 +200,12 @@ def notebook_block(view: str) -> str:
 
     The same rules stand in every such block, and apply to views alone.
     """
-    return f"<style>{_scoped_style()}</style>{view}<script>{asset('pair.js')}</script>"
+    return f"<style>{_scoped_style()}</style>{view}<script>{script()}</script>"
 
 
 def colours() -> str:
     """The page's colours as declarations, each for light and dark by ``color-scheme``."""
-    match = re.search(r":root \{\s*color-scheme: light dark;(.*?)\}", asset("page.css"), re.DOTALL)
+    match = re.search(r":root \{\s*color-scheme: light dark;(.*?)\}", asset("base.css"), re.DOTALL)
     return match[1] if match else ""
 
 
@@ -213,6 +213,16 @@ def steps(where: str = "") -> str:
     """Rules that make a class of each step of the colour scales."""
     names = [*(f"{side}{k}" for side in "np" for k in range(1, 9)), *(f"t{k}" for k in range(10))]
     return "".join(f"{where}.{name}{{--m:var(--{name})}}" for name in (*names, "z", "u"))
+
+
+def script() -> str:
+    """The script of the view, which may stand on a page several times."""
+    return asset("shared.js") + asset("pair.js")
+
+
+def theme() -> str:
+    """The colours and rules of every page, and the classes of the colours' steps."""
+    return asset("base.css") + steps()
 
 
 @cache

@@ -58,7 +58,8 @@ class ResultsFolder:
             for path in sorted(paths):
                 if path.with_suffix(".pdf").is_file():
                     address = quote(f"{study}/figures/{path.stem}")
-                    files.append((shown(path.stem, 80), [f"{address}.svg", f"{address}.pdf"]))
+                    name = f"{study} {path.stem}" if path.stem.isdigit() else path.stem
+                    files.append((shown(name, 80), [f"{address}.svg", f"{address}.pdf"]))
         return files
 
     def get(self, study: str) -> Result | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
-from matchlens.errors import visible
+from matchlens.errors import counted, visible
 from matchlens.figures.svg import tag
 from matchlens.report import texts
 from matchlens.report.texts import LONG, arrow, chance, num, printed, reads, shown
@@ -79,9 +79,16 @@ class Column:
         """Whether it holds words, which stand to the left."""
         return self.kind in WORDS
 
+    def value(self, row: Row) -> object:
+        """Return a cell's value; an interval is that of KEY_low and KEY_high (less a ``_ci``)."""
+        if self.kind != "interval" or self.key in row:
+            return row.get(self.key)
+        stem = self.key if self.key == "ci" else self.key.removesuffix("_ci")
+        return row.get(f"{stem}_low"), row.get(f"{stem}_high")
+
     def plain(self, row: Row) -> str:
         """Format a cell for a terminal and for LaTeX, without its mark."""
-        value = row.get(self.key)
+        value = self.value(row)
         if value is None:
             return "-"
         if isinstance(value, tuple) and self.kind == "interval":
@@ -114,7 +121,7 @@ class Column:
 
     def cell(self, row: Row, name: str = "td") -> Markup:
         """Make a cell's HTML."""
-        value, mark, tip = (row.get(f"{self.key}{end}") for end in ("", "*", "?"))
+        value, mark, tip = self.value(row), row.get(f"{self.key}*"), row.get(f"{self.key}?")
         inside: str = self.show(value)
         if f"{self.key}~" in row:
             inside = escape(row[f"{self.key}~"])
@@ -252,7 +259,7 @@ class Table:
             data_sort="",
         )
         left = len(self.rows) - len(body)
-        more = [tag("p", f"{left} more rows.", class_="soft")] if left else []
+        more = [tag("p", f"{counted(left, 'more row')}.", class_="soft")] if left else []
         kind = "scroll tall" if tall else "scroll"
         name = shown(self.title, LONG)
         scroll = tag("div", table, class_=kind, tabindex="0", role="region", aria_label=name)
@@ -272,7 +279,8 @@ class Table:
 
 _LABELS = {
     "mean": "value", "diff": "change", "share": "share of original − random", "queries": "queries",
-    "ci_low": "95% low", "ci_high": "95% high", "ci": "95%", "p": "p (uncorrected)",
+    "ci_low": "95% low", "ci_high": "95% high", "ci": "95%", "rho_ci": "95%",
+    "change_ci": "95%", "p": "p (uncorrected)",
     "p_holm": "p (Holm)", "p_flip": "p flip (uncorrected)", "tau_b": "tau-b",
     "overlap": "top-10 overlap", "score_change": "score change", "q": "q (BH)",
     "diff_select": "change, half 0", "q_select": "q (BH), half 0", "diff_report": "change, half 1",
@@ -299,7 +307,9 @@ _LABELS = {
 """Labels of columns; the others are called by their keys."""
 _KINDS = {
     **dict.fromkeys(("cut", "direction", "condition", "couple"), "cut"),
-    **dict.fromkeys(("ci", "effect_ci", "query_ci", "random_ci", "interval"), "interval"),
+    **dict.fromkeys(
+        ("ci", "effect_ci", "query_ci", "random_ci", "rho_ci", "change_ci"), "interval"
+    ),
     **dict.fromkeys(
         ("how", "contrast", "first", "second", "reader", "read", "class", "status", "selected",
          "collection", "qid", "id", "claim", "verdict", "unit", "n_of", "draws", "agreement",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import isfinite, isnan
 
 from matchlens.directions import Cut, Direction
-from matchlens.errors import InputError, visible
+from matchlens.errors import InputError, counted, visible
 from matchlens.results import Result
 from matchlens.studies.presets import PRESETS
 
@@ -79,7 +79,7 @@ def subject(result: Result) -> str:
         return ""
     names = [str(source["collection"]) for source in pairs["sources"] if source["collection"]]
     where = f" on {', '.join(names)}" if names else ""
-    return f"{model['name']}{where}: {pairs['number']} pairs"
+    return f"{model['name']}{where}: {counted(pairs['number'], 'pair')}"
 
 
 def number(value: object) -> float:
@@ -92,6 +92,11 @@ def number(value: object) -> float:
 def known(values: Sequence[object]) -> list[float]:
     """Return the finite numbers among values."""
     return [value for value in map(number, values) if isfinite(value)]
+
+
+def place_of(row: Mapping[str, object]) -> tuple[int, int]:
+    """Return the layer and head that a row is about."""
+    return int(number(row["layer"])), int(number(row["head"]))
 
 
 def share(value: object) -> str:
@@ -190,11 +195,11 @@ def arrow(text: object) -> str:
 def prose(text: object) -> str:
     """Give a sentence that was written for a terminal true arrows and minus signs.
 
-    >>> prose("D->Q changes it by -.025 [-.04, .01]")
-    'D\\xa0→\\xa0Q changes it by −.025 [−.04, .01]'
+    >>> prose("X -> Y changes it by -.025 [-.04, .01] of (original - random)")
+    'X\\xa0→\\xa0Y changes it by −.025 [−.04, .01] of (original − random)'
     """
-    words = re.sub(r"(?<![\w.)])-(?=\.?\d)", MINUS, shown(text)).replace("->", ARROW)
-    return words.replace("<=", "≤").replace(">=", "≥")
+    words = re.sub(r" ?-> ?", ARROW, re.sub(r"(?<![\w.)])-(?=\.?\d)", MINUS, shown(text)))
+    return words.replace("<=", "≤").replace(">=", "≥").replace(" - ", f" {MINUS} ")
 
 
 def reads(text: object) -> str:
@@ -213,7 +218,7 @@ def reads(text: object) -> str:
     if cut.heads is not None:
         names = [f"{layer}.{head}" for layer, head in cut.heads[:6]]
         more = f" and {len(cut.heads) - 6} more" if len(cut.heads) > 6 else ""
-        words += f", in head{'s' if len(cut.heads) > 1 else ''} {', '.join(names)}{more}"
+        words += f", in {'head' if len(cut.heads) == 1 else 'heads'} {', '.join(names)}{more}"
     if str(cut.how) != "zero":
         words += f" (by {cut.how})"
     return words
@@ -270,15 +275,6 @@ def glossed(text: object) -> str:
     """
     words = reads(text)
     return f"{arrow(text)} ({words})" if words else arrow(text)
-
-
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Count a noun.
-
-    >>> counted(1, "query", "queries"), counted(12, "pair")
-    ('1 query', '12 pairs')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def wrapped(text: str, indent: str = "", first: str | None = None) -> list[str]:

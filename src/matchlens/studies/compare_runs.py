@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.columns import parquet
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.files import stamp_of
 from matchlens.reading import METERS, PAIRS, SCORES, Snapshot, array, reading
 
@@ -105,7 +105,7 @@ def tables(old: pd.DataFrame, new: pd.DataFrame, digits: int) -> tuple[str, floa
         changed = sorted(set(old.columns) ^ set(new.columns)) or ["their order"]
         return f"columns: {', '.join(map(str, changed))}", 0.0
     if len(old) != len(new):
-        return f"{len(old)} rows, now {len(new)}", 0.0
+        return f"{counted(len(old), 'row')}, now {len(new)}", 0.0
     first, largest = (len(old), ""), 0.0
     for name in old.columns:
         a, b = old[name], new[name]
@@ -162,7 +162,7 @@ def lines(diffs: list[FileDiff]) -> Iterator[str]:
     counts = Counter(diff.verdict for diff in diffs)
     verdicts = (BYTES, DIGITS, DIFFERS, MISSING, MORE)
     listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if counts[verdict])
-    yield f"{len(diffs)} file{'s' * (len(diffs) != 1)} of numbers: {listed}"
+    yield f"{counted(len(diffs), 'file')} of numbers: {listed}"
 
 
 def check_new(old: Path, new: Path) -> None:

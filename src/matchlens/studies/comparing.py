@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.arguments import check_order, typed
-from matchlens.errors import InputError, visible
+from matchlens.errors import InputError, counted, visible
 from matchlens.ranking import compare as over_queries
 from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
@@ -219,8 +219,8 @@ def compare(folders: Iterable[str | Path], *, seed: int = 0) -> Result:
 def _opened(folders: Sequence[Path]) -> list[ComparedFolder]:
     if not 2 <= len(folders) <= MOST:
         raise InputError(
-            f"{len(folders)} results folder{'s' * (len(folders) != 1)} to compare; expected 2 to "
-            f"{MOST}: give each folder that a study was written to"
+            f"{counted(len(folders), 'results folder')} to compare; expected 2 to {MOST}: give "
+            "each folder that a study was written to"
         )
     real = [Path(os.path.realpath(folder)) for folder in folders]
     for place, path in enumerate(real):

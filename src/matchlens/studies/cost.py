@@ -13,6 +13,7 @@ import numpy as np
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
+from matchlens.errors import counted
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan, bound
 from matchlens.studies.circuits.circuits import TOP
@@ -45,7 +46,7 @@ def cost(conditions: Mapping[str, Condition], folder: ModelFolder, pairs: PairSe
     work = Work.of(conditions, folder, pairs)
     return (
         f"{work.conditions} conditions (the untouched model among them), "
-        f"{work.pairs} pairs, about {work.tokens:.0f} tokens a pair\n"
+        f"{counted(work.pairs, 'pair')}, about {work.tokens:.0f} tokens a pair\n"
         f"layer passes a pair: {work.passes} ({work.unshared} without sharing: "
         f"{work.passes / work.unshared:.0%} of the work is left)\n"
         f"operations: about {work.operations / 1e12:.1f} TFLOP\n"

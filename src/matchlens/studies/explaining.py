@@ -16,7 +16,7 @@ from matchlens.arguments import typed
 from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut, How
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.parts import NAMED, Part
 from matchlens.plan import bound
 from matchlens.results import Result
@@ -236,7 +236,7 @@ def explain_pairs(
         pairs=pair_table(pairs, tokens, truncated, seed),
         scores=cut,
         tables=tables,
-        log=(f"{NAME}: {len(pairs)} passages: {time.perf_counter() - started:.1f} s",),
+        log=(f"{NAME}: {counted(len(pairs), 'passage')}: {time.perf_counter() - started:.1f} s",),
     )
 
 
@@ -257,7 +257,8 @@ def _pairs(query: str, passages: Sequence[str | tuple[str, str] | Pair] | PairSe
     """The pairs, each passage with its id or its number."""
     if len(passages) < 2:
         raise InputError(
-            f"{len(passages)} passages came; expected two or more, so that one ranks above another"
+            f"{counted(len(passages), 'passage')} came; expected two or more, so that one ranks "
+            "above another"
         )
     pairs: list[Pair] = []
     for number, passage in enumerate(passages):

@@ -19,7 +19,7 @@ from matchlens.corpora.collection import Draw
 from matchlens.corpora.lines import shown
 from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import READERS
 from matchlens.parts import Part
@@ -191,14 +191,14 @@ def pick(
             examples.append(Example(relevant[0], words))
         if len(relevant) > 1 and negatives and ranks[last := relevant[-1]] > min(negatives):
             above = sum(rank < ranks[last] for rank in negatives)
-            words = f"relevant, missed: ranked {_rank(ranks[last])} {of}, below {above} negative"
-            examples.append(Example(last, f"{words}{'s' * bool(above > 1)}"))
+            words = f"relevant, missed: ranked {_rank(ranks[last])} {of}"
+            examples.append(Example(last, f"{words}, below {counted(above, 'negative')}"))
         if hard:
             first = hard[0]
             below = sum(bool(classes[row] == 0) and ranks[row] > ranks[first] for row in rows)
             words = f"judged not relevant, ranked {_rank(ranks[first])} {of}"
             if below:
-                words = f"{words}, above {below} relevant passage{'s' * bool(below > 1)}: fooled"
+                words = f"{words}, above {counted(below, 'relevant passage')}: fooled"
             examples.append(Example(first, words))
         if easy:
             words = f"random passage, ranked {_rank(ranks[easy[0]])} {of}"
@@ -466,7 +466,9 @@ def look(
                 "least one: lower rel, or name pairs with chosen (--pair)"
             )
         if len(examples) < number:
-            notes.append(f"{len(examples)} pairs to look into: the queries offer no more")
+            notes.append(
+                f"{counted(len(examples), 'pair')} to look into: the queries offer no more"
+            )
     folder = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
     array, out = _received(execution, pairs.pairs, examples, scores_by_cut, tol, Path(folder.name))
     tables, more = _tables(model, pairs.pairs, examples, queries, scores_by_cut, ranks, tol)
@@ -504,7 +506,7 @@ def look(
         pairs=pair_table(pairs.pairs, tokens, truncated, seed),
         scores=scores_by_cut.table,
         tables=tables,
-        log=(f"{NAME}: {len(examples)} pairs: {time.perf_counter() - started:.1f} s",),
+        log=(f"{NAME}: {counted(len(examples), 'pair')}: {time.perf_counter() - started:.1f} s",),
         arrays={"received": array.path},
         held=folder,
     )

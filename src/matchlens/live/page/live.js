@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const $ = (name) => document.getElementById(name);
+  const { el, printed, signed, unsigned, counted, group, download, theme } = window.matchlensShared;
   const about = JSON.parse($("about").textContent);
   const token = new URLSearchParams(location.search).get("token") || "";
   const me = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -8,22 +9,6 @@
   const EVERY = "*";
   const LONGEST_LINK = 60000;
 
-  // Elements are made of names and texts alone: nothing that a person typed is ever read as HTML.
-  function el(name, attributes = {}, ...inside) {
-    const node = document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-      else if (value === true) node.setAttribute(key, "");
-      else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
-    }
-    node.append(...inside.filter((one) => one !== null));
-    return node;
-  }
-  const printed = (value, sign = false) => {
-    const text = Math.abs(value).toFixed(3).replace(/^0\./, ".");
-    if (Number(text) === 0) return text;
-    return (value < 0 ? "\u2212" : sign ? "+" : "") + text;
-  };
   const listed = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`);
   const copy = (value) => JSON.parse(JSON.stringify(value));
 
@@ -99,9 +84,9 @@
   const working = new Map();
   const waiting = {};
   function status() {
-    const said = Object.values(waiting).filter(Boolean);
-    $("status").hidden = !said.length;
-    if (said.length) $("status").textContent = said[0];
+    const running = Object.values(waiting).filter(Boolean);
+    $("status").hidden = !running.length;
+    if (running.length) $("status").textContent = running[0];
   }
   const DOING = { score: "Scoring", words: "Words and heads", why: "Explaining", page: "Making the page" };
   // A newer request of a kind takes the place of the older one, here and at the server.
@@ -136,7 +121,7 @@
         text = lines.pop();
         for (const line of lines) {
           const one = JSON.parse(line);
-          if ("queue" in one && one.queue > 0) say(`${DOING[kind]}: waiting, ${one.queue} ${one.queue === 1 ? "run" : "runs"} ahead`);
+          if ("queue" in one && one.queue > 0) say(`${DOING[kind]}: waiting, ${counted(one.queue, "run")} ahead`);
           else if ("queue" in one) waiting[name] && say(`${DOING[kind]} \u2026`);
           else if (one.progress) say(`${DOING[kind]}: step ${one.progress[0]} of ${one.progress[1]}`);
           else if (one.error) throw new Error(one.error);
@@ -194,9 +179,9 @@
   }
 
   // --- scores
-  let turn = 0;
+  let turn = 0; // an answer counts only if nothing newer was asked since it took its ticket
   async function refresh(before, words = "") {
-    const mine = ++turn;
+    const ticket = ++turn;
     stop("words", "why");
     numbers.fresh = false;
     controls();
@@ -207,7 +192,7 @@
     }
     stale(true);
     if (!state.query.trim() || !there().length) {
-      said("Type a query and two or more passages.");
+      announce("Type a query and two or more passages.");
       return;
     }
     const previous = shown.map((one) => one.now);
@@ -220,14 +205,14 @@
     });
     try {
       const answers = await Promise.all(asked);
-      if (mine !== turn || answers.includes(null)) return;
+      if (ticket !== turn || answers.includes(null)) return;
       shown.forEach((one) => (one.old = null));
       for (const { of, ...one } of answers) Object.assign(shown[of], one);
       wrong(null, "scores");
     } catch (error) {
-      if (mine === turn) {
+      if (ticket === turn) {
         wrong(error, "scores");
-        said("These cannot be scored: the reason stands below the cuts.");
+        announce("These cannot be scored: the reason stands below the cuts.");
       }
       return;
     }
@@ -238,10 +223,10 @@
       sorted = true;
     }
     ranking();
-    if (fresh) said(`${places.length} ${places.length === 1 ? "passage" : "passages"}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
-    else if (words) said(words);
+    if (fresh) announce(`${counted(places.length, "passage")}, lettered by rank without cuts. Press a cell to cut who reads whom; the ranking follows.`);
+    else if (words) announce(words);
     else if (before) describe(before, previous[active]);
-    follow(mine);
+    follow(ticket);
   }
   // Answers are for the passages that have text; the page keeps a place for each.
   const spread = (result, places) => {
@@ -266,7 +251,7 @@
     draw();
   }
 
-  function said(text) {
+  function announce(text) {
     $("said").textContent = text;
   }
   const reading = (name, gone) => {
@@ -282,7 +267,7 @@
     return `in ${order.length === 1 ? "layer" : "layers"} ${text}`;
   };
   function changes(before) {
-    const said = [];
+    const sentences = [];
     for (const [gone, was, now] of [
       [true, before.cuts[active], cuts()],
       [false, cuts(), before.cuts[active]],
@@ -297,21 +282,21 @@
         if (fresh.length) some.push(`${reading(name, gone)} in ${fresh.length === 1 ? "head" : "heads"} ${fresh.length > 6 ? `${fresh.slice(0, 5).join(", ")} and ${fresh.length - 5} more` : listed(fresh)}`);
       }
       const text = some.length > 3 ? `${some.slice(0, 2).join("; ")}; and ${some.length - 2} other directions` : some.join("; ");
-      if (text) said.push(`${text[0].toUpperCase()}${text.slice(1)}.`);
+      if (text) sentences.push(`${text[0].toUpperCase()}${text.slice(1)}.`);
     }
-    if (before.how !== state.how) said.push(`Cuts are now made by ${state.how}.`);
-    if (before.query !== state.query) said.push("The query was edited.");
+    if (before.how !== state.how) sentences.push(`Cuts are now made by ${state.how}.`);
+    if (before.query !== state.query) sentences.push("The query was edited.");
     if (before.passages.length === state.passages.length) {
       const texts = state.passages.map((_, place) => place).filter((place) => before.passages[place].text !== state.passages[place].text);
-      if (texts.length) said.push(`${texts.length === 1 ? "Passage" : "Passages"} ${listed(texts.map((place) => LETTERS[place]))} ${texts.length === 1 ? "was" : "were"} changed.`);
+      if (texts.length) sentences.push(`${texts.length === 1 ? "Passage" : "Passages"} ${listed(texts.map((place) => LETTERS[place]))} ${texts.length === 1 ? "was" : "were"} changed.`);
     }
-    return said.join(" ");
+    return sentences.join(" ");
   }
   function describe(before, was) {
     const now = shown[active].now;
     const head = changes(before);
     if (!was || was.scores.length !== now.scores.length) {
-      said(head || "Scored.");
+      announce(head || "Scored.");
       return;
     }
     const moves = now.ranks
@@ -328,7 +313,7 @@
       const most = moves.reduce((a, b) => (Math.abs(b.by) > Math.abs(a.by) ? b : a), moves[0]);
       tail = !most || Math.abs(most.by) < 5e-4 ? "No score changes." : `No rank changes; ${name(most)} moves most, by ${printed(most.by, true)}.`;
     }
-    said(`${head} ${tail}`.trim());
+    announce(`${head} ${tail}`.trim());
   }
 
   // --- the ranking
@@ -490,11 +475,6 @@
   }
 
   // --- the matrix and the heads
-  const signed = (value, most) => {
-    const place = most > 0 ? Math.round(Math.min(Math.abs(value) / most, 1) * 8) : 0;
-    return place ? (value < 0 ? "n" : "p") + place : "";
-  };
-  const unsigned = (value, most) => `t${value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.round((value / most) * 9), 1), 9)}`;
   let cells = new Map();
   let heads = new Map();
   function build() {
@@ -542,8 +522,8 @@
       body.append(tr);
     }
     $("matrix").replaceChildren($("matrix").caption, el("thead", {}, head), ...bodies);
-    roving(labels);
-    roving(names);
+    group(labels, 1, (name) => name.click());
+    group(names, 1, (name) => name.click());
     pressable($("matrix"), [...cells.values()], layers, (some, on) => paint(some.map((cell) => cell.key), on));
 
     heads = new Map();
@@ -564,29 +544,13 @@
     }
     const foot = el("tr", {}, el("th"), ...Array.from({ length: across }, (_, head) => el("th", { scope: "col" }, across > 16 && head % 2 ? "" : String(head))));
     $("grid").replaceChildren($("grid").caption, el("tbody", {}, ...trs), el("tfoot", {}, foot));
-    roving(sides);
+    group(sides, 1, (name) => name.click());
     pressable($("grid"), [...heads.values()], across, (some, on) => brush(some.map((cell) => cell.key), on));
     $("direction").replaceChildren(
       ...directions.filter((one) => !one.impossible).map(({ name, words }) => el("option", { value: name }, `${name.replace("->", " \u2192 ")}: ${words}`)),
       el("option", { value: EVERY }, "anything, in every direction"),
     );
     $("direction").value = directions.some((one) => one.name === "Q->D" && !one.impossible) ? "Q->D" : $("direction").options[0].value;
-  }
-  // Names of rows and columns: one tab stop, arrows go on.
-  function roving(list) {
-    list.forEach((node, place) => {
-      node.tabIndex = place ? -1 : 0;
-      node.addEventListener("keydown", (event) => {
-        const to = list[place + ({ ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key] || NaN)];
-        if (event.key === "Enter" || event.key === " ") node.click();
-        else if (to) {
-          node.tabIndex = -1;
-          to.tabIndex = 0;
-          to.focus();
-        } else return;
-        event.preventDefault();
-      });
-    });
   }
   // A click or a drag sets every cell that it meets to what the first one becomes; one tab stop, arrows inside.
   function pressable(table, list, columns, press) {
@@ -706,7 +670,7 @@
   }
 
   // --- words and heads follow the scores
-  async function follow(mine) {
+  async function follow(ticket) {
     const places = there();
     if (places.length < 2 || state.how === "mean") {
       note(state.how === "mean" ? "Under mean, a cut puts in what other passages read: words and heads have no contributions. Choose zero, mask or sink." : "Words are compared between two passages.");
@@ -719,16 +683,16 @@
     try {
       const of = active;
       const answer = await run("words", two, ({ heads }) => {
-        if (mine !== turn || !heads) return;
+        if (ticket !== turn || !heads) return;
         Object.assign(numbers, heads, { model: of, shares: numbers.model === of ? numbers.shares : null });
         shade();
       });
-      if (!answer || mine !== turn) return;
+      if (!answer || ticket !== turn) return;
       Object.assign(numbers, { shares: answer.shares, fresh: true, model: of });
       shade();
       view(answer, `${texts().length ? "Under the cuts" : "Without cuts"}: words are shaded by what they contribute. ${answer.complete} ${answer.notes}`);
     } catch (error) {
-      if (mine === turn) note(error.message);
+      if (ticket === turn) note(error.message);
     }
   }
   const note = (text) => ($("whynote").textContent = text);
@@ -756,18 +720,18 @@
     const places = there().slice(0, 2);
     const two = { ...experiment(active), passages: places.map((place) => state.passages[place].text), cuts: [] };
     stop("words");
-    const mine = turn;
+    const ticket = turn;
     try {
       note("Sharing out the margin, then cutting for real \u2026");
       const answer = await run("why", two);
       if (!answer) return note("Stopped by a newer change.");
-      if (mine !== turn) return;
+      if (ticket !== turn) return;
       const text = answer.swap.join("; ");
       found = answer.swapped ? { name: "smallest swap", text, part: await ask("/api/cuts", { model: active, text }) } : null;
       view(answer, `Without cuts. ${answer.complete} ${answer.notes}`);
       chips();
       if (!apply) $("why").scrollIntoView({ block: "start", behavior: "smooth" });
-      else if (!found) said(answer.sentence);
+      else if (!found) announce(answer.sentence);
       else replace(text, answer.sentence);
     } catch (error) {
       note(error.message);
@@ -780,7 +744,7 @@
       const part = await ask("/api/cuts", { model: active, text });
       if (newest !== typed) return;
       wrong(null);
-      if (words) said(words);
+      if (words) announce(words);
       commit((s) => {
         s.cuts[active] = { cells: sortedOf(part.cells, byLayer), heads: sortedOf(part.heads, byHead) };
         s.how = part.how;
@@ -815,8 +779,8 @@
   const coded = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
   const through = async (bytes, stream) => new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
   async function link() {
-    const held = { models: about.models.map((one) => one.name), active, state };
-    const bytes = await through(new TextEncoder().encode(JSON.stringify(held)), new CompressionStream("deflate-raw"));
+    const saved = { models: about.models.map((one) => one.name), active, state };
+    const bytes = await through(new TextEncoder().encode(JSON.stringify(saved)), new CompressionStream("deflate-raw"));
     return `${location.origin}/?token=${encodeURIComponent(token)}#s=${coded(bytes)}`;
   }
   async function opened() {
@@ -825,10 +789,10 @@
     try {
       if (text.length > LONGEST_LINK) throw new Error();
       const bytes = Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (sign) => sign.charCodeAt(0));
-      const held = JSON.parse(new TextDecoder().decode(await through(bytes, new DecompressionStream("deflate-raw"))));
+      const saved = JSON.parse(new TextDecoder().decode(await through(bytes, new DecompressionStream("deflate-raw"))));
       const words = (value) => typeof value === "string" && value.length <= 100000;
       const fits = (value) => value === null || words(value);
-      const one = held.state;
+      const one = saved.state;
       if (!words(one.query) || !fits(one.oldQuery) || !about.hows.includes(one.how)) throw new Error();
       if (!Array.isArray(one.passages) || !one.passages.length || one.passages.length > about.most) throw new Error();
       if (!one.passages.every((passage) => words(passage.text) && fits(passage.old))) throw new Error();
@@ -844,10 +808,10 @@
         return part;
       });
       state = { query: one.query, oldQuery: one.oldQuery, how: one.how, cuts: parts, passages: one.passages.map(({ text, old, grade }) => ({ text, old, grade: Number.isInteger(grade) ? grade : null })) };
-      active = held.active === 1 && about.models.length > 1 ? 1 : 0;
+      active = saved.active === 1 && about.models.length > 1 ? 1 : 0;
       sorted = true;
       const names = about.models.map((its) => its.name);
-      return JSON.stringify(held.models) === JSON.stringify(names) ? "" : `This link was made with ${listed(held.models.map(String).slice(0, 2))}; here runs ${listed(names)}, so that numbers differ.`;
+      return JSON.stringify(saved.models) === JSON.stringify(names) ? "" : `This link was made with ${listed(saved.models.map(String).slice(0, 2))}; here runs ${listed(names)}, so that numbers differ.`;
     } catch {
       return "This link cannot be read: copy it again, whole.";
     }
@@ -867,9 +831,9 @@
   let query = null;
   let wanted = 0;
   async function search() {
-    const mine = ++wanted;
+    const ticket = ++wanted;
     const { queries, more } = await ask("/api/queries", { search: $("search").value });
-    if (mine !== wanted) return;
+    if (ticket !== wanted) return;
     $("queries").replaceChildren(
       ...queries.map((one) => el("li", {}, el("button", { type: "button", onclick: () => choose(one.number) }, one.query))),
       ...(more > 0 ? [el("li", { class: "soft" }, `${more} more: search for a word`)] : []),
@@ -956,10 +920,10 @@
   $("edited").addEventListener("click", async () => {
     const place = state.passages.findIndex((one) => one.old !== null);
     const one = state.passages[place];
-    const mine = turn;
+    const ticket = turn;
     try {
       const answer = await run("words", { ...experiment(active), passages: [one.text, one.old] });
-      if (answer && mine === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.complete} ${answer.notes}`);
+      if (answer && ticket === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.complete} ${answer.notes}`);
     } catch (error) {
       note(error.message);
     }
@@ -978,12 +942,7 @@
     try {
       const answer = await run("page", { ...experiment(active), title: state.query.slice(0, 200) });
       if (!answer) return;
-      const url = URL.createObjectURL(new Blob([answer.page], { type: "text/html" }));
-      const anchor = el("a", { href: url, download: "matchlens-live.html" });
-      document.body.append(anchor);
-      anchor.click();
-      anchor.remove();
-      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      download([answer.page], "text/html", "matchlens-live.html");
     } catch (error) {
       wrong(error);
     }
@@ -996,13 +955,7 @@
   $("search").addEventListener("input", () => search().catch(wrong));
   $("use").addEventListener("click", use);
   for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
-  const dark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  const name = () => ($("theme").textContent = dark() ? "Light" : "Dark");
-  $("theme").addEventListener("click", () => {
-    document.documentElement.dataset.theme = dark() ? "light" : "dark";
-    name();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
+  theme($("theme"));
   addEventListener("hashchange", () => start());
   addEventListener("pagehide", () => working.forEach((one) => one.abort()));
 
@@ -1012,8 +965,7 @@
     chips();
     draw();
     await refresh(null);
-    if (words) said(words);
+    if (words) announce(words);
   }
-  name();
   start();
 })();

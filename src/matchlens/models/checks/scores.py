@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matchlens.batching import collate
 from matchlens.corpora.pairs import Pair
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.models.checks.item import HALF, SCORES, Item, within
 from matchlens.models.checks.passes import Removal, Trial, library, look_on, score, scored, walk
 from matchlens.parts import Part
@@ -95,8 +95,8 @@ def labels_differ(declared: int, returned: int) -> str:
     'its config declares 2 labels and it returns 1 logit a pair'
     """
     return (
-        f"its config declares {declared} label{'s' * (declared != 1)} and it returns {returned} "
-        f"logit{'s' * (returned != 1)} a pair, so that relevance is not known (write the right "
+        f"its config declares {counted(declared, 'label')} and it returns "
+        f"{counted(returned, 'logit')} a pair, so that relevance is not known (write the right "
         "id2label or num_labels into config.json, or save the head that the model was "
         "trained with)"
     )

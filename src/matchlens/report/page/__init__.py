@@ -15,6 +15,7 @@ from matchlens.errors import InputError
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.html import asset, environment, source_hash
 from matchlens.report.page.overview import opening, provenance
+from matchlens.report.pair_view import script, theme
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.texts import embedded
 from matchlens.report.views import VIEWS
@@ -97,7 +98,7 @@ def _render(folder: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -
     exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]
     first = opening(folder, {exhibit.id: exhibit.lead for exhibit in exhibits})
     tables = [*first["tables"], *(table for exhibit in exhibits for table in exhibit.tables)]
-    style, script = (asset(f"pair.{kind}") + asset(f"page.{kind}") for kind in ("css", "js"))
+    style, scripts = f"{theme()}{asset('pair.css')}{asset('page.css')}", script() + asset("page.js")
     content = {"tables": {table.name: table.data() for table in tables}}
     text = (
         environment()
@@ -111,9 +112,9 @@ def _render(folder: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -
             paper_figures=folder.figures,
             version=__version__,
             style=style,
-            script=script,
+            script=scripts,
             style_hash=source_hash(style),
-            script_hash=source_hash(script),
+            script_hash=source_hash(scripts),
             data=embedded(content),
         )
     )

@@ -162,8 +162,8 @@ def _run(folder: ResultsFolder, model: str, collections: str) -> tuple[str, ...]
     pairs = folder.about("pairs")
     sentences = [
         f"How does {model} match a query with a document? It was run on {collections}: "
-        f"{counted(_queries(folder), 'query', 'queries')} with "
-        f"{counted(int(number(pairs.get('number') or 0)), 'passage')}"
+        f"{counted(_queries(folder), 'query')} with "
+        f"{counted(number(pairs.get('number') or 0), 'passage')}"
         f"{_sampling(pairs.get('sampling'))}."
     ]
     if (measure := _measure(folder)) is not None:

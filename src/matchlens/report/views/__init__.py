@@ -43,7 +43,8 @@ class View:
         figures: its figures by name, the main one first, each drawn when it is asked for.
         exhibits: its part of the page.
         printed: the text's file in the results folder; none where empty.
-        latex: the LaTeX file and its content; none where empty.
+        latex: the file of the table's LaTeX; none where empty.
+        to_latex: its content; the main table's where None.
         drawn: the figures that are written to files, by their files' names; all where None.
         files: further files.
     """
@@ -54,7 +55,8 @@ class View:
     figures: Callable[[Result], Drawings] = lambda result: ()
     exhibits: Callable[[ResultsFolder], Iterable[Exhibit]] = lambda folder: ()
     printed: str = ""
-    latex: tuple[str, Callable[[Result], str]] | None = None
+    latex: str = ""
+    to_latex: Callable[[Result], str] | None = None
     drawn: Callable[[Result], Drawings] | None = None
     files: Callable[[Result], Files] = lambda result: {}
 
@@ -66,9 +68,18 @@ def _numbered(drawings: Drawings) -> Drawings:
 def _sweep(
     title: str, exhibits: Callable[[ResultsFolder], Iterable[Exhibit]] = lambda folder: ()
 ) -> View:
-    latex = ("points.tex", lambda result: sweep.main(result).latex())
     drawn: Callable[[Result], Drawings] = lambda result: _numbered(sweep.drawn(result))  # noqa: E731
-    return View(title, sweep.main, sweep.text, sweep.drawn, exhibits, "points.txt", latex, drawn)
+    return View(
+        title,
+        sweep.main,
+        sweep.text,
+        sweep.drawn,
+        exhibits,
+        "points.txt",
+        "points.tex",
+        None,
+        drawn,
+    )
 
 
 VIEWS: Mapping[str, View] = MappingProxyType(
@@ -79,7 +90,8 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             study.paper_text,
             exhibits=study.paper_exhibits,
             printed="comparison.txt",
-            latex=("comparison.tex", study.paper_latex),
+            latex="comparison.tex",
+            to_latex=study.paper_latex,
         ),
         "ablation": View(
             "Table 1: attention cut in each direction",
@@ -88,7 +100,8 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             ablation.drawn,
             ablation.exhibits,
             "table1.txt",
-            ("table1.tex", ablation.latex),
+            "table1.tex",
+            ablation.latex,
             # Table 1 says it all, unless cuts are made in several ways.
             lambda result: _numbered(
                 ablation.drawn(result) if "agreement" in result.tables else ()
@@ -107,8 +120,8 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             screen.screen_figures,
             screen.exhibits,
             "screen.txt",
-            ("gates.tex", lambda result: screen.screen_table(result).latex()),
-            screen.main_maps,
+            "gates.tex",
+            drawn=screen.main_maps,
         ),
         "attention": View(
             "Where attention goes, and which heads match",
@@ -117,7 +130,8 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             attention.drawn,
             attention.exhibits,
             "attention.txt",
-            ("matching.tex", lambda result: matching.main(result).latex(attention.title(result))),
+            "matching.tex",
+            lambda result: matching.main(result).latex(attention.title(result)),
         ),
         "circuits": View(
             "Query-key circuits",
@@ -126,7 +140,8 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             circuits.drawn,
             circuits.exhibits,
             "circuits.txt",
-            ("heads.tex", lambda result: circuits.main(result).latex(circuits.title(result))),
+            "heads.tex",
+            lambda result: circuits.main(result).latex(circuits.title(result)),
         ),
         "controls": View(
             "Cuts beside their controls",
@@ -150,7 +165,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             explain.explain_text,
             explain.explain_figures,
             printed="explain.txt",
-            latex=("margin.tex", lambda result: explain.margin_table(result).latex()),
+            latex="margin.tex",
             drawn=lambda result: islice(explain.explain_figures(result), 1),
             files=explain.page_and_cuts,
         ),
@@ -182,6 +197,12 @@ def text_of(result: Result) -> str:
     return text(result) + ablation.measures_text(result)
 
 
+def latex_of(result: Result) -> str:
+    """Return the LaTeX of a study's main table, as the command writes it."""
+    view = view_of(result)
+    return view.table(result).latex() if view.to_latex is None else view.to_latex(result)
+
+
 def files_of(result: Result) -> Files:
     """Return a study's text, LaTeX table and figures, file name to content."""
     view, folder, files = view_of(result), result.study, Files()
@@ -189,8 +210,8 @@ def files_of(result: Result) -> Files:
         files[f"{folder}/{view.printed}"] = text_of(result)
     if "measures" in result.tables:
         files[f"{folder}/measures.tex"] = ablation.all_measures(result).latex()
-    if view.latex is not None:
-        files[f"{folder}/{view.latex[0]}"] = view.latex[1](result)
+    if view.latex:
+        files[f"{folder}/{view.latex}"] = latex_of(result)
     for name, draw in (view.drawn or view.figures)(result):
         for ending, content in figures.render(draw()).items():
             files[f"{folder}/figures/{name}.{ending}"] = content

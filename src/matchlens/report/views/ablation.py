@@ -66,8 +66,7 @@ def marked(result: Result, name: str) -> list[dict[str, object]]:
     stars = starred(table, str(result.options["stars"]))
     rows = records(table)
     for row, star in zip(rows, stars, strict=True):
-        row["ci"] = (row["ci_low"], row["ci_high"])
-        impossible = isinstance(row.get("impossible"), str) and row["impossible"]
+        impossible = _reason(row)
         row["shown"] = NOT_APPLICABLE if impossible else row["mean"]
         row["construction"] = random_by_construction(row, result.options)
         row["star"] = star and not impossible
@@ -78,18 +77,23 @@ def marked(result: Result, name: str) -> list[dict[str, object]]:
     return rows
 
 
+def _reason(row: Row) -> str:
+    """Why a cut is impossible; empty where it is not."""
+    reason = row.get("impossible")
+    return reason if isinstance(reason, str) else ""
+
+
 def tip(row: Row, digits: int, measure: str) -> str:
     """Explain a condition's number, as its mark on the page does."""
-    if isinstance(row.get("impossible"), str) and row["impossible"]:
-        cut = both(row.get("direction", row["cut"]))
-        return f"{cut}\nnot measured: {shown(row['impossible'], 300)}"
+    if reason := _reason(row):
+        return f"{both(row.get('direction', row['cut']))}\nnot measured: {shown(reason, 300)}"
     lines = [
         both(row["cut"]),
         f"{measure} {num(row.get('mean'), digits)} (original {num(row.get('original'), digits)})",
         f"change {num(row.get('diff'), digits, sign=True)} "
         f"({num(row.get('share'), 2, sign=True)} of original − random), 95% "
         f"{interval(row.get('ci_low'), row.get('ci_high'), digits)}",
-        f"{counted(int(number(row.get('queries'))), 'query', 'queries')}; "
+        f"{counted(number(row.get('queries')), 'query')}; "
         f"{equals('p Holm', row.get('p_holm'))}, "
         f"{equals('p flip, uncorrected', row.get('p_flip'))}",
     ]
@@ -128,9 +132,8 @@ def table1(result: Result) -> Table:
             for x in parts
         ]
     else:
-        columns = [*columns_of(
-            "cut=reads shown diff share ci p_holm:4", digits, shown=measure, share="share"
-        )]  # fmt: skip
+        keys = "cut=reads shown diff share ci p_holm:4"
+        columns = [*columns_of(keys, digits, shown=measure, share="share")]
         marks = {f"shown{end}": key for end, key in _CELL if end}
         body = [
             row | {end: row[key] for end, key in marks.items()}
@@ -214,8 +217,7 @@ def _title(result: Result) -> str:
     identity: Mapping[str, Any] = result.identity
     pairs, queries = identity["pairs"], int(result.to_frame("table1")["queries"].iloc[0])
     every = len(result.pairs[["collection", "qid"]].drop_duplicates())
-    counts = counted(queries, "query", "queries")
-    counts = f"{queries} of {every} queries" if queries < every else counts
+    counts = f"{queries} of {every} queries" if queries < every else counted(queries, "query")
     sources = ", ".join(str(source["collection"]) for source in pairs["sources"])
     sampling = pairs["sampling"]
     how = {
@@ -225,7 +227,7 @@ def _title(result: Result) -> str:
     }.get(sampling.get("candidates", "given"), "all judged passages")
     return (
         f"{result.options['measure']} of {identity['model']['name']} on {sources}: "
-        f"{counts}, {pairs['number']} pairs ({how})"
+        f"{counts}, {counted(pairs['number'], 'pair')} ({how})"
     )
 
 
@@ -317,6 +319,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     table, several = table1(result), "agreement" in result.tables
     square = bool(grid_of(rows))
     original, random = (num(rows[name]["mean"], digits) for name in ("", "random"))
+    stored_rows, keys = folder.rows("ablation", "table1"), f"cut queries {NUMBERS}"
     body = [
         _matrix(table, rows, measure) if square else table.html(),
         _key(table, square),
@@ -334,15 +337,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
         *base,
         lead=_lead(cuts, rows[""], digits, measure),
         body=tuple(body),
-        tables=(
-            stored(
-                "table-1",
-                f"{measure} under each cut",
-                folder.rows("ablation", "table1"),
-                f"cut queries {NUMBERS}",
-                digits,
-            ),
-        ),
+        tables=(stored("table-1", f"{measure} under each cut", stored_rows, keys, digits),),
         result=result,
     )
 
@@ -396,7 +391,7 @@ def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tupl
     rows.sort(key=lambda row: number(row["diff"]))
     if not rows:
         return ()
-    queries = counted(int(number(original["queries"])), "query", "queries")
+    queries = counted(number(original["queries"]), "query")
     lead = (
         f"{sum(bool(row['star']) for row in cuts)} of {counted(len(cuts), 'cut')} change {measure} "
         f"significantly (corrected; {queries}; original {num(original['mean'], digits)}).",
@@ -425,7 +420,7 @@ def costliest(result: Result) -> str:
     named = what_is_cut(row["cut"])
     if row["star"]:
         return f"Cutting {named} costs most: {measure} falls {ends}."
-    queries = counted(int(number(row["queries"])), "query", "queries")
+    queries = counted(number(row["queries"]), "query")
     return (
         f"No cut lowers {measure} significantly on {queries}; the largest fall, {ends}, comes from "
         f"cutting {named}."
@@ -436,7 +431,7 @@ def impossible(rows: Sequence[Row]) -> tuple[str, ...]:
     """Say what could not be measured, and why: a sentence for each reason."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
-        if isinstance(reason := row.get("impossible"), str) and reason:
+        if reason := _reason(row):
             reasons.setdefault(reason, []).append(arrow(row.get("direction", row.get("cut"))))
     return tuple(
         f"Not measured for {', '.join(dict.fromkeys(names))}: {shown(reason, 300)}"

@@ -20,11 +20,13 @@ from matchlens.report.texts import (
     arrow,
     both,
     chance,
+    counted,
     equals,
     listed,
     note_lines,
     num,
     number,
+    place_of,
     slug,
     subject,
 )
@@ -70,7 +72,7 @@ def keyed(rows: Sequence[Row]) -> Keyed:
     out: dict[tuple[str, str, str], dict[tuple[int, int], Row]] = {}
     for row in rows:
         name = (str(row["meter"]), str(row["contrast"]), str(row["direction"]))
-        out.setdefault(name, {})[int(number(row["layer"])), int(number(row["head"]))] = row
+        out.setdefault(name, {})[place_of(row)] = row
     return out
 
 
@@ -121,7 +123,7 @@ def _tip(name: tuple[int, int], side_of: Mapping[str, Heads]) -> str:
         if row is not None:
             lines.append(
                 f"{arrow(direction)} {num(row['diff'], 4, sign=True)}, {equals('q', row['q'])}, "
-                f"AUC {num(row['auc'], 2)}, n = {num(row['queries'], 0)} queries"
+                f"AUC {num(row['auc'], 2)}, n = {counted(row['queries'], 'query')}"
             )
     return "\n".join(lines)
 

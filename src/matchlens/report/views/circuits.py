@@ -86,11 +86,7 @@ def associations(result: Result) -> Table:
         name = str(row["contrast"])
         names = {"contrast": name, "colour": f"{ARROWS[name[:2]]} colour", "alignment": "alignment"}
         couple = f"{names[str(row['first'])]} and {names[str(row['second'])]}"
-        ends = {
-            "ci": (row["low"], row["high"]),
-            "query_ci": (row.get("query_low"), row.get("query_high")),
-        }
-        rows.append({**row, **ends, "couple": couple})
+        rows.append({**row, "ci": (row["low"], row["high"]), "couple": couple})
     columns = columns_of(
         "couple rho ci:2 query_ci:2 by_layer:2 p:4", couple="Spearman over heads",
         ci="95% (heads)", query_ci="95% (queries)", by_layer="layers alone",
@@ -205,7 +201,7 @@ def text(result: Result) -> str:
         lines += [
             "",
             f"The hypothesis: shares of the logits' variance "
-            f"({result.options['pairs_of_hypothesis']} pairs), medians over heads",
+            f"({counted(result.options['pairs_of_hypothesis'], 'pair')}), medians over heads",
             "",
             *shares.text(),
             "",
@@ -256,7 +252,7 @@ def _matches(result: Result) -> list[str]:
     rows, matches = (records(result.to_frame(name)) for name in ("vocabulary", "matches"))
     for name, row, strongest in vocabulary(rows, matches):
         rate, head = printed(row["self_rate"], 3), heads[row["layer"], row["head"]]
-        sentence = f"{name}: itself the best match for {rate} of {row['tokens']} tokens"
+        sentence = f"{name}: itself the best match for {rate} of {counted(row['tokens'], 'token')}"
         if "same_token_QD" in head:
             sentence += f"; same-token share in context {printed(head['same_token_QD'], 2)}"
         pairs = ", ".join(
@@ -429,7 +425,7 @@ def _rho(rows: Sequence[Row], contrast: str) -> tuple[str, ...]:
             return (
                 f"Spearman's rho between alignment and {contrast.replace('-', f' {MINUS} ')}: "
                 f"{num(row['rho'], 2)}, 95% {interval(row['low'], row['high'], 2)} over "
-                f"{counted(int(number(row['heads'])), 'head')}, "
+                f"{counted(number(row['heads']), 'head')}, "
                 f"{interval(row.get('query_low'), row.get('query_high'), 2)} over resampled "
                 f"queries; {equals('uncorrected p', row['p'])} by permutations inside layers.",
             )
@@ -448,8 +444,8 @@ def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
     """What heads match in the vocabulary."""
     items = []
     for name, row, strongest in vocabulary(rows, matches):
-        tokens = f"{int(number(row['tokens'])):,}"
-        sentence = f"Match themselves best: {num(row['self_rate'], 3)} of {tokens} tokens."
+        tokens = counted(row["tokens"], "token")
+        sentence = f"Match themselves best: {num(row['self_rate'], 3)} of {tokens}."
         couples = []
         for match in strongest[:PAIRS]:
             reader, read = (tag("bdi", shown(match[side], 40)) for side in ("reader", "read"))
@@ -477,7 +473,7 @@ def _hypothesis(folder: ResultsFolder) -> Exhibit:
     lead = (
         f"{glossed(first['direction'])}: the share of each cross term, which the paper takes for "
         f"0, is at most {num(result.options.get('cross'), 2)} either way in {first['count']} of "
-        f"{counted(int(number(first['heads'])), 'head')}."
+        f"{counted(number(first['heads']), 'head')}."
     )
     caption = (
         "Shares of the variance of single heads' logits, pooled over token pairs; they sum to 1, "

@@ -163,7 +163,6 @@ def _paired(rows: Sequence[Row], digits: int) -> Table:
         {
             **row,
             "condition": row["condition"] or "original",
-            "ci": (row["ci_low"], row["ci_high"]),
             "diff*": bool(row["significant"]),
         }
         for row in rows
@@ -203,9 +202,8 @@ def _named(direction: object, how: object) -> str:
 
 
 def _overlaps(rows: Sequence[Row], digits: int) -> Table:
-    body = [{**row, "ci": (row["rho_low"], row["rho_high"])} for row in rows]
     columns = columns_of(
-        "first second direction heads first_heads:0 second_heads:0 both expected:1 p rho ci:2",
+        "first second direction heads first_heads:0 second_heads:0 both expected:1 p rho rho_ci:2",
         first_heads="found", second_heads="found", expected="by chance",
     )  # fmt: skip
     note = (
@@ -213,7 +211,7 @@ def _overlaps(rows: Sequence[Row], digits: int) -> Table:
         "of an overlap as large (hypergeometric); rho: Spearman's, of the AUC over all heads."
     )
     name = "Matching heads: how far the lists agree"
-    return Table("overlaps", name, columns, tuple(body), (note,))
+    return Table("overlaps", name, columns, tuple(rows), (note,))
 
 
 def _heads(rows: Sequence[Row], digits: int) -> Table:

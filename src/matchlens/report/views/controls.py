@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -167,7 +167,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     table, verdicts = controls(result), [verdict_of(row) for row in rows if _judged(row)]
     caption = (
         f"Change of {measure} under each cut and under its controls (mean of "
-        f"{counted(int(number(result.options['draws'])), 'draw')}), with 95% intervals. Filled: "
+        f"{counted(number(result.options['draws']), 'draw')}), with 95% intervals. Filled: "
         "significant change against the original."
     )
     body = [
@@ -232,11 +232,11 @@ def head_sets(result: Result) -> Table:
     rows = []
     for row in records(result.to_frame("sets")):
         least, most = (row.get(f"random_mass_{end}") for end in ("low", "high"))
-        ends: dict[str, object] = {"random_ci": (row["random_low"], row["random_high"])}
+        line = {**row, "diff*": number(row["p_random_holm"]) <= 0.05}
         if row.get("random_mass") is not None:
             mean, low, high = (printed(value, 3) for value in (row["random_mass"], least, most))
-            ends["random_mass"] = f"{mean} [{low}, {high}]"
-        rows.append({**row, **ends, "diff*": number(row["p_random_holm"]) <= 0.05})
+            line["random_mass"] = f"{mean} [{low}, {high}]"
+        rows.append(line)
     columns = columns_of(
         "set size direction how diff +random_mean random_ci p_random p_random_holm p_tau "
         "p_tau_holm mass:3 random_mass random_shared=share", digits,
@@ -256,7 +256,7 @@ def head_sets(result: Result) -> Table:
 def head_sets_text(result: Result) -> str:
     """Print named sets of heads beside random ones."""
     table = head_sets(result)
-    heads: Mapping[object, object] = {row["set"]: row["heads"] for row in table.rows}
+    heads = {row["set"]: row["heads"] for row in table.rows}
     lines = [
         f"{result.options['measure']}: original "
         f"{printed(result.options['original'], digits_of(result))}; change when the set is cut, "
@@ -265,7 +265,7 @@ def head_sets_text(result: Result) -> str:
         "",
         *table.text(),
         "",
-        *(f"{name}: {named}" for name, named in heads.items()),
+        *(f"{name}: {listed_heads}" for name, listed_heads in heads.items()),
         "",
         *table.notes,
         *note_lines(result),

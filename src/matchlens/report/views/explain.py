@@ -38,6 +38,7 @@ from matchlens.report.texts import (
     note_lines,
     num,
     number,
+    place_of,
     plain,
     printed,
     prose,
@@ -157,7 +158,7 @@ def completeness_sentence(result: Result) -> str:
     share = f" ({100 * abs(error / margin):.2g}% of it)" if margin else ""
     return (
         f"The contributions add up to the margin but for {abs(error):.2g} logits{share}, with "
-        f"{result.options['points']} points."
+        f"{counted(result.options['points'], 'point')}."
     )
 
 
@@ -496,7 +497,7 @@ def _links(
     for row in rows:
         if row["passage"] != passage:
             continue
-        layer, head = int(number(row["layer"])), int(number(row["head"]))
+        layer, head = place_of(row)
         of_head = links.setdefault("" if layer < 0 else f"{layer}.{head}", [])
         if most is None or len(of_head) < most * (4 if layer < 0 else 1):
             places = [int(number(row["row_word"])), int(number(row["column_word"]))]

@@ -34,6 +34,7 @@ from matchlens.report.texts import (
     note_lines,
     num,
     number,
+    place_of,
     plain,
     reads,
     shown,
@@ -259,7 +260,7 @@ def _views(result: Result, received: np.ndarray, heads: int | None) -> list[View
         if row.get("directions"):
             kind = shown(row.get("kind") or "", 40)
             words = arrow(row["directions"]) + (f", {kind}" if kind else "")
-            about[int(number(row["layer"])), int(number(row["head"]))] = f" ({words})"
+            about[place_of(row)] = f" ({words})"
     matching = tuple(head for head in about if head in set(every))
     views = [View(ALL, "all heads", every)]
     if matching:

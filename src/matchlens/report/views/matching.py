@@ -63,7 +63,6 @@ def heads(result: Result) -> Table:
                 "kind~": Markup(" ").join(chips),
                 "held~": tag("span", verdict, class_=style),
                 "auc*": "" if row["held"] else "?",
-                "effect_ci": (row.get("effect_low"), row.get("effect_high")),
             }
         )
     beside = "beside_overlap:2 " if measured else ""
@@ -110,7 +109,10 @@ def sets(result: Result) -> Table:
     every = set_table(result)
     rows = tuple({**row, "set?": shown(row["heads"], 400)} for row in every.rows)
     columns = tuple(
-        c for c in every.columns if c.key not in ("direction", "how") and c.key in rows[0]
+        column
+        for column in every.columns
+        if column.key not in ("direction", "how")
+        and (column.kind == "interval" or column.key in rows[0])
     )
     return replace(every, name="matching-sets", title=title, columns=columns, rows=rows)
 
@@ -198,7 +200,7 @@ def lines(result: Result) -> list[str]:
     if "effect" in table.rows[0]:
         out.append(
             f"effect: change of {result.options['measure']} when the head alone is cut in its "
-            f"direction, {result.options['pairs_cut']} pairs of the other half; q: "
+            f"direction, {counted(result.options['pairs_cut'], 'pair')} of the other half; q: "
             "Benjamini-Hochberg over these heads; causal: q <= .05."
         )
     return [*out, *published(result)]
@@ -355,7 +357,7 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
 
 def _tip(row: Row) -> str:
     return (
-        f"{arrow(row['set'])}: {counted(int(number(row['size'])), 'matching head')} "
+        f"{arrow(row['set'])}: {counted(number(row['size']), 'matching head')} "
         f"together\nchange {num(row['diff'], 3, sign=True)}, 95% "
         f"{interval(row['ci_low'], row['ci_high'], 3)}\nrandom sets: mean "
         f"{num(row['random_mean'], 3, sign=True)}, 95% "

@@ -15,6 +15,7 @@ from matchlens.report.table import Row, Table, columns_of, stored
 from matchlens.report.texts import (
     arrow,
     both,
+    counted,
     digits_of,
     equals,
     note_lines,
@@ -59,7 +60,7 @@ def finding(result: Result) -> str:
     rows = [row for row in records(result.to_frame("gates")) if number(row["size"]) > 0]
     if not rows:
         return "No head changes a score in any direction."
-    clauses = [f"{len(rows):,} heads in one direction can change a score"]
+    clauses = [f"{counted(len(rows), 'head')} in one direction can change a score"]
     for sign, name in ((-1, "fall"), (1, "rise")):
         row = max(rows, key=lambda row: sign * number(row["change"]))
         if sign * number(row["change"]) > 0:
@@ -79,17 +80,10 @@ def screen_table(result: Result) -> Table:
     digits, measure = digits_of(result) + 1, str(result.options["measure"])
     rows = records(result.to_frame("gates"))
     columns = columns_of(
-        f"cut change interval exact predicted:{digits} diff:{digits} status",
-        interval="95%", predicted=f"{measure}, predicted", diff=f"{measure}, cut",
+        f"cut change change_ci exact predicted:{digits} diff:{digits} status",
+        predicted=f"{measure}, predicted", diff=f"{measure}, cut",
     )  # fmt: skip
-    body = tuple(
-        {
-            **row,
-            "interval": (row["change_low"], row["change_high"]),
-            "change*": number(row["q_change"]) <= 0.05,
-        }
-        for row in rows[:SHOWN]
-    )
+    body = tuple({**row, "change*": number(row["q_change"]) <= 0.05} for row in rows[:SHOWN])
     title = f"The {len(body)} largest of {len(rows)} first-order effects of heads in directions"
     stars = "*: q <= .05 (Benjamini-Hochberg over all gates)."
     return Table("gates", title, columns, body, (stars, check_line(result)))

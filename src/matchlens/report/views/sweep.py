@@ -146,8 +146,7 @@ def selected(result: Result) -> Table:
     """Lay out heads selected on one half of the queries, with their effect on the other."""
     digits = digits_of(result)
     rows = [
-        row | {"ci": (row["ci_low"], row["ci_high"]), "diff_report*": bool(row["held"])}
-        for row in records(result.to_frame("selected"))
+        row | {"diff_report*": bool(row["held"])} for row in records(result.to_frame("selected"))
     ]
     columns = columns_of(
         f"cut diff_select:{digits} q_select diff_report:{digits} ci p_report_holm", digits,

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
+from matchlens.errors import counted
 from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, decide
 from matchlens.results import Result, records
 from matchlens.studies.attention.contrasts import is_earlier
@@ -159,7 +160,7 @@ def _question(results: Results) -> Iterator[str]:
     more = f" and {easy} random ones (easy negatives, not ranked)" if easy else ""
     name = "the demo model" if model["name"] == "demo" else model["name"]
     yield (
-        f"How does {name} match a query with a document? It was run on {queries} queries "
+        f"How does {name} match a query with a document? It was run on {counted(queries, 'query')} "
         f"of {names}, with {len(ranked)} candidate passages{more}."
     )
     short = sum(bool(row["truncated"]) for row in rows)

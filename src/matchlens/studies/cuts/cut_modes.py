@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from matchlens.directions import Cut, Direction, How
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.parts import DECODER, AnyPart, OwnPart, Part
 from matchlens.plan import Condition, Control
 from matchlens.studies.presets import Preset
@@ -99,7 +99,7 @@ def left_out(impossible: Sequence[str]) -> list[str]:
     if not impossible:
         return []
     shown = ", ".join(impossible[:4]) + (" ..." if len(impossible) > 4 else "")
-    return [f"{len(impossible)} cuts were left out, since sink needs SEP2 uncut: {shown}"]
+    return [f"{counted(len(impossible), 'cut')} left out, since sink needs SEP2 uncut: {shown}"]
 
 
 def random_by_construction(row: Mapping[str, object], options: Mapping[str, object]) -> bool:

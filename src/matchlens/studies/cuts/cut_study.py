@@ -15,7 +15,7 @@ from matchlens.arguments import typed
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.plan import Condition, bound
 from matchlens.ranking import Candidates, Measure
 from matchlens.results import Result
@@ -134,7 +134,7 @@ class CutStudy:
         tokens, truncated = out.tokens, out.truncated
         if len(rows) < len(pairs):
             tokens, truncated = lengths(self.model, pairs)
-        run = f"{len(out.plan.conditions)} conditions on {len(rows)} pairs"
+        run = f"{counted(len(out.plan.conditions), 'condition')} on {counted(len(rows), 'pair')}"
         return Result(
             study=study,
             identity=identity(self.model.identity, self.pairs),
@@ -223,7 +223,8 @@ def conduct(
     if model.cls_note:
         texts.append(model.cls_note)
     if len(rows) < len(pairs.pairs):
-        texts.insert(0, f"run on {len(rows)} of {len(pairs.pairs)} pairs, {len(queries)} queries")
+        run_on = f"run on {len(rows)} of {counted(len(pairs.pairs), 'pair')}"
+        texts.insert(0, f"{run_on}, {counted(len(queries), 'query')}")
     run = run_options(model, out)
     options = {
         "preset": chosen.name,

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from matchlens.directions import Cut
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.ranking import (
     Candidates,
     Evaluation,
@@ -267,8 +267,8 @@ def notes(
     if len(queries) == 1:
         notes.append("one query only: no test is possible, so no cell has a star")
     notes += [
-        f"under {name or 'no cut'!r}, {wide} queries have a chain of ties wider than ten times "
-        "tie_tol; their order is treated as random"
+        f"under {name or 'no cut'!r}, {counted(wide, 'query')} with a chain of ties wider than ten "
+        "times tie_tol, whose order is treated as random"
         for name, wide in zip(table["cut"], table["wide_ties"], strict=True)
         if wide
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchlens.corpora import Pair
-from matchlens.errors import MatchlensWarning
+from matchlens.errors import MatchlensWarning, counted
 from matchlens.plan import Condition
 from matchlens.ranking import Candidates, Measure, evaluate
 from matchlens.studies.common import TIE_TOL, Execution
@@ -77,7 +77,7 @@ class Sample:
         return float(marks.values.mean())
 
     def __str__(self) -> str:
-        return f"{len(self.queries)} queries ({len(self.pairs)} pairs)"
+        return f"{counted(len(self.queries), 'query')} ({counted(len(self.pairs), 'pair')})"
 
 
 def compared(

@@ -2,7 +2,7 @@
 (() => {
   const root = document.documentElement;
   root.classList.add("js");
-  const all = (query, where = document) => [...where.querySelectorAll(query)];
+  const { all, el, showTip, group, download, theme } = window.matchlensShared;
   const data = JSON.parse(document.getElementById("data").textContent);
   const minus = "\u2212";
 
@@ -28,15 +28,7 @@
   const tipped = (node) => (node instanceof Element ? node.closest("[data-tipped]") : null);
   function show(mark) {
     current = mark;
-    tip.textContent = texts.get(mark);
-    tip.style.left = "0";
-    tip.hidden = false;
-    const box = mark.getBoundingClientRect();
-    const own = tip.getBoundingClientRect();
-    const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
-    const above = box.top - own.height - 8;
-    tip.style.left = `${Math.max(8, left)}px`;
-    tip.style.top = `${above > 4 ? above : Math.min(box.bottom + 8, innerHeight - own.height - 4)}px`;
+    showTip(tip, texts.get(mark), mark.getBoundingClientRect());
   }
   function hide() {
     current = null;
@@ -62,47 +54,15 @@
   });
 
   // One tab stop a chart; arrow keys go from mark to mark.
-  for (const group of all("svg.chart, [data-marks]")) {
-    const marks = all("[data-tipped]", group);
-    if (!marks.length) continue;
-    const visible = (mark) => mark.getClientRects().length > 0;
-    const columns = Number(group.dataset.columns) || 0;
-    marks.forEach((mark, place) => mark.setAttribute("tabindex", place ? "-1" : "0"));
-    group.addEventListener("keydown", (event) => {
-      const from = marks.indexOf(document.activeElement);
-      if (from < 0) return;
-      const across = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      const down = { ArrowDown: columns || 1, ArrowUp: -columns || -1 }[event.key];
-      let step = across || down;
-      let to = from;
-      if (event.key === "Home") [to, step] = [-1, 1];
-      else if (event.key === "End") [to, step] = [marks.length, -1];
-      else if (!step) return;
-      event.preventDefault();
-      do to += step;
-      while (marks[to] && !visible(marks[to]));
-      if (!marks[to]) return;
-      marks[from].setAttribute("tabindex", "-1");
-      marks[to].setAttribute("tabindex", "0");
-      marks[to].focus();
-    });
-  }
+  for (const chart of all("svg.chart, [data-marks]")) group(all("[data-tipped]", chart), Number(chart.dataset.columns) || 1);
 
   // Panels become tabs.
   const opened = new Map();
   for (const box of all("[data-panels]")) {
     const panels = all(":scope > .panel", box);
-    const list = document.createElement("div");
-    list.className = "tabs";
-    list.setAttribute("role", "tablist");
-    list.setAttribute("aria-label", box.closest("section").querySelector("h2").textContent);
+    const list = el("div", { class: "tabs", role: "tablist", "aria-label": box.closest("section").querySelector("h2").textContent });
     const tabs = panels.map((panel) => {
-      const tab = document.createElement("button");
-      tab.type = "button";
-      tab.id = `tab-${panel.id}`;
-      tab.textContent = panel.dataset.label;
-      tab.setAttribute("role", "tab");
-      tab.setAttribute("aria-controls", panel.id);
+      const tab = el("button", { type: "button", id: `tab-${panel.id}`, role: "tab", "aria-controls": panel.id }, panel.dataset.label);
       panel.setAttribute("role", "tabpanel");
       panel.setAttribute("aria-labelledby", tab.id);
       list.append(tab);
@@ -145,9 +105,7 @@
   for (const table of all("table[data-sort]")) {
     const heads = all("thead th", table);
     heads.forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
+      const button = el("button", { type: "button" }, ...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
@@ -178,11 +136,7 @@
     button.addEventListener("click", () => {
       const table = data.tables[button.dataset.csv];
       const lines = [table.columns, ...table.rows].map((row) => row.map(quoted).join(","));
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([lines.join("\r\n"), "\r\n"], { type: "text/csv" }));
-      link.download = `${button.dataset.csv}.csv`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      download([lines.join("\r\n"), "\r\n"], "text/csv", `${button.dataset.csv}.csv`);
     });
   }
 
@@ -190,12 +144,7 @@
   const drawnBy = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "fill-opacity",
     "font-family", "font-size", "font-weight", "text-anchor", "display", "paint-order"];
   for (const chart of all("figure svg.chart")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "quiet svg";
-    button.textContent = "SVG";
-    button.setAttribute("aria-label", "Download this chart as SVG");
-    button.addEventListener("click", () => {
+    const save = () => {
       const theme = root.dataset.theme;
       root.dataset.theme = "light";
       const copy = chart.cloneNode(true);
@@ -207,18 +156,13 @@
       });
       if (theme) root.dataset.theme = theme;
       else delete root.dataset.theme;
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
       const panel = chart.closest("[id]");
       const charts = all("svg.chart", panel);
-      link.download = `${panel.id}${charts.length > 1 ? `-${charts.indexOf(chart) + 1}` : ""}.svg`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-    });
-    const tools = document.createElement("div");
-    tools.className = "chart-tools";
-    tools.append(button);
-    chart.closest("figure").append(tools);
+      const number = charts.length > 1 ? `-${charts.indexOf(chart) + 1}` : "";
+      download([new XMLSerializer().serializeToString(copy)], "image/svg+xml", `${panel.id}${number}.svg`);
+    };
+    const button = el("button", { type: "button", class: "quiet svg", "aria-label": "Download this chart as SVG", onclick: save }, "SVG");
+    chart.closest("figure").append(el("div", { class: "chart-tools" }, button));
   }
 
   // All or none of the curves; the bands of more than four would hide each other.
@@ -226,20 +170,11 @@
     const count = () => box.parentElement.classList.toggle("many", all("input:checked", box).length > 4);
     box.addEventListener("change", count);
     count();
-    const bulk = document.createElement("div");
-    bulk.className = "bulk";
-    for (const [words, on] of [["All", true], ["None", false]]) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "quiet";
-      button.textContent = words;
-      button.addEventListener("click", () => {
-        all("input", box).forEach((input) => (input.checked = on));
-        count();
-      });
-      bulk.append(button);
-    }
-    box.append(bulk);
+    const bulk = [["All", true], ["None", false]].map(([words, on]) => el("button", { type: "button", class: "quiet", onclick: () => {
+      all("input", box).forEach((input) => (input.checked = on));
+      count();
+    } }, words));
+    box.append(el("div", { class: "bulk" }, ...bulk));
   }
 
   // An address leads to what it names, wherever that is folded away.
@@ -289,17 +224,9 @@
 
   // Light and dark.
   const button = document.querySelector("[data-theme-button]");
-  const prefers = matchMedia("(prefers-color-scheme: dark)");
-  const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : prefers.matches);
-  const name = () => (button.textContent = dark() ? "Light" : "Dark");
   button.hidden = false;
   button.setAttribute("aria-label", "Change between light and dark");
-  button.addEventListener("click", () => {
-    root.dataset.theme = dark() ? "light" : "dark";
-    name();
-  });
-  prefers.addEventListener("change", name);
-  name();
+  theme(button);
 
   // On paper everything is open, but for long tables.
   const folded = [];

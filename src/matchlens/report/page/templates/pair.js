@@ -2,51 +2,36 @@
 // The pair view. It is started once for each view, however often the script stands on a page.
 for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-started])")) (() => {
   view.dataset.started = "";
-  const all = (query, where = view) => [...where.querySelectorAll(query)];
+  const shared = window.matchlensShared;
+  const { unsigned, showTip } = shared;
+  const all = (query, where = view) => shared.all(query, where);
   const one = (query, where = view) => where.querySelector(query);
-  const held = JSON.parse(one("[data-numbers]").textContent);
-  const explains = held.kind === "explain";
-  const parts = { CLS: "CLS", Q: "the query", SEP1: "SEP1", D: "the passage", SEP2: "SEP2" };
+  const stored = JSON.parse(one("[data-numbers]").textContent);
+  const explains = stored.kind === "explain";
   const state = { head: "", unit: "", mode: one("[data-mode]")?.dataset.mode, card: null, word: null };
   const scenes = all(".scene");
   const cards = all(".card").map((node) => ({ node, number: Number(node.dataset.card), words: all(".w", node) }));
   let scene = scenes[0];
   const across = one(".heads tr") ? all(".g", one(".heads tr")).length : 0;
 
-  const printed = (value, sign = true, places = 3) => {
-    const text = Math.abs(value).toFixed(places).replace(/^0\./, ".");
-    const zero = Number(text) === 0;
-    return (zero || (value > 0 && !sign) ? "" : value < 0 ? "\u2212" : "+") + text;
-  };
+  const printed = (value) => shared.printed(value, true);
   const signed = (value, most) => {
-    const place = most > 0 ? Math.round(Math.min(Math.abs(value) / most, 1) * 8) : 0;
-    const name = place ? (value < 0 ? "n" : "p") + (place === 5 ? 4 : place) : "z";
+    const name = shared.signed(value, most).replace("5", "4"); // on the fifth no text is easy to read
     return /^(n[6-8]|p[78])$/.test(name) ? `${name} deep` : name;
   };
-  const unsigned = (value, most) =>
-    `t${value <= 0 || most <= 0 ? 0 : Math.min(Math.max(Math.floor((value / most) * 9 + 0.5), 1), 9)}`;
 
   // Tooltips: an element's title, shown when it is pointed at or focused.
   const tip = one(".tip");
   const tips = new Map();
-  const said = (node, text) => {
+  const describe = (node, text) => {
     tips.set(node, text);
     node.setAttribute("aria-description", text);
   };
   for (const node of all("[title]")) {
-    said(node, node.title);
+    describe(node, node.title);
     node.removeAttribute("title");
   }
-  function show(node) {
-    tip.textContent = tips.get(node);
-    tip.hidden = false;
-    tip.style.left = "0px";
-    const box = node.getClientRects()[0] || node.getBoundingClientRect();
-    const own = tip.getBoundingClientRect();
-    const left = Math.min(Math.max(8, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 8);
-    tip.style.left = `${Math.max(8, left)}px`;
-    tip.style.top = `${box.top - own.height - 10 > 4 ? box.top - own.height - 10 : box.bottom + 8}px`;
-  }
+  const show = (node) => showTip(tip, tips.get(node), node.getClientRects()[0] || node.getBoundingClientRect());
   const tipped = (node) => {
     for (; node && node !== view; node = node.parentElement) if (tips.has(node)) return node;
     return null;
@@ -70,28 +55,17 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   view.addEventListener("matchlens-gone", () => gone.abort());
   addEventListener("scroll", () => (tip.hidden = true), { passive: true, capture: true, signal: gone.signal });
 
-  // What can be pressed, by mouse and keys; arrow keys go on inside a group, which is one tab stop.
-  function pressable(nodes, press, columns = 0) {
-    nodes.forEach((node, place) => {
+  // What can be pressed, by mouse and keys.
+  function pressable(nodes, press, columns) {
+    for (const node of nodes) {
       node.setAttribute("role", "button");
       node.setAttribute("aria-pressed", "false");
-      node.tabIndex = place ? -1 : 0;
       node.addEventListener("click", () => press(node));
       node.addEventListener("keydown", (event) => {
-        const across = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-        const down = { ArrowDown: columns || 1, ArrowUp: -columns || -1 }[event.key];
-        const to = event.key === "Home" ? 0 : event.key === "End" ? nodes.length - 1 : place + (across || down || 0);
-        if (event.key === "Enter" || event.key === " ") press(node);
-        else if (event.key === "Escape") tip.hidden = true;
-        else if (!nodes[to] || to === place) return;
-        else {
-          node.tabIndex = -1;
-          nodes[to].tabIndex = 0;
-          nodes[to].focus();
-        }
-        event.preventDefault();
+        if (event.key === "Escape") tip.hidden = true;
       });
-    });
+    }
+    shared.group(nodes, columns, press);
   }
   const pressed = (node, on) => node.setAttribute("aria-pressed", String(on));
 
@@ -101,7 +75,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   // The links that are chosen: who reads whom.
   function links(card) {
     if (!explains || card.node.closest(".scene") !== scene) return [];
-    const { words, links: kept } = held.cards[card.number];
+    const { words, links: kept } = stored.cards[card.number];
     const word = state.card === card ? state.word : null;
     if (!state.head && !state.unit && word === null) return [];
     if (state.card && state.card !== card && !state.head && !state.unit) return [];
@@ -114,7 +88,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   }
   function numbers(card, shown) {
     if (!explains) return unpacked(card);
-    const { words } = held.cards[card.number];
+    const { words } = stored.cards[card.number];
     const side = state.mode === "reads" ? 0 : 1;
     if (!state.head && !state.unit) return words.map((word) => word[2 - side]);
     const sums = words.map(() => 0);
@@ -122,8 +96,8 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     return sums;
   }
   const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  function unpacked(card, key = state.head || held.first, mode = state.mode) {
-    const [most, text] = held.cards[card.number][key][Number(mode)];
+  function unpacked(card, key = state.head || stored.first, mode = state.mode) {
+    const [most, text] = stored.cards[card.number][key][Number(mode)];
     return Array.from({ length: text.length / 2 }, (_, k) => {
       const root = (digits.indexOf(text[2 * k]) * 64 + digits.indexOf(text[2 * k + 1])) / 4095;
       return most * root * root;
@@ -144,27 +118,27 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
         const value = card.values[k];
         const colour = explains ? signed(value, pair) : unsigned(value, most([card]));
         word.className = `w ${colour}`;
-        said(word, `${word.dataset.name}\n${meaning(card, k)}`);
+        describe(word, `${word.dataset.name}\n${meaning(card, k)}`);
         pressed(word, state.card === card && state.word === k);
       });
       lines(card);
     }
     if (explains) {
-      const [inA, inB] = held.maps[state.unit];
+      const [inA, inB] = stored.maps[state.unit];
       const largest = Math.max(...inA.map((value, k) => Math.abs(value - inB[k])));
       all(".g").forEach((cell) => {
         const [a, b] = inBoth(cell.dataset.head);
         const name = signed(a - b, largest);
         const key = (state.unit ? `${state.unit}#` : "") + cell.dataset.head;
-        const cut = key in held.cut ? `\nmargin when cut ${printed(held.cut[key])}` : "";
+        const cut = key in stored.cut ? `\nmargin when cut ${printed(stored.cut[key])}` : "";
         cell.className = `g ${name}`;
         cell.textContent = /^(z|[np][12])$/.test(name) ? "" : a < b ? "\u2212" : "+";
-        said(cell, `head ${cell.dataset.head}${state.unit ? `, ${arrow(state.unit)}` : ""}\nA ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}${cut}`);
+        describe(cell, `head ${cell.dataset.head}${state.unit ? `, ${arrow(state.unit)}` : ""}\nA ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}${cut}`);
       });
       one(".map .title").textContent = `Heads: contribution to the margin A \u2212 B${state.unit ? `, ${arrow(state.unit)}` : ""}`;
     } else if (one(".map")) shadeHeads(seen[0]);
     all("[data-head]").forEach((cell) => pressed(cell, cell.dataset.head === state.head));
-    all(".map [data-view]").forEach((cell) => pressed(cell, cell.dataset.view === (state.head || held.first)));
+    all(".map [data-view]").forEach((cell) => pressed(cell, cell.dataset.view === (state.head || stored.first)));
     all("[data-mode]").forEach((button) => pressed(button, button.dataset.mode === state.mode));
     const chosen = state.head && state.unit ? `${state.unit}#${state.head}` : state.unit;
     all("tr[data-unit]").forEach((row) => {
@@ -177,13 +151,13 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   // The maps hold layer 0 first; the page shows it last.
   const inBoth = (name) => {
     const [layer, head] = name.split(".").map(Number);
-    return held.maps[state.unit].map((side) => side[layer * across + head]);
+    return stored.maps[state.unit].map((side) => side[layer * across + head]);
   };
   const arrow = (unit) => unit.replace("->", " \u2192 ");
   function shadeHeads(card) {
-    const part = Number(state.mode) === held.readers.indexOf("D") ? "query" : "passage";
+    const part = Number(state.mode) === stored.readers.indexOf("D") ? "query" : "passage";
     const shares = all(".g").map((cell) => {
-      if (!(cell.dataset.head in held.cards[card.number])) return NaN;
+      if (!(cell.dataset.head in stored.cards[card.number])) return NaN;
       const values = unpacked(card, cell.dataset.head);
       return values.reduce((sum, value, k) => sum + (card.words[k].closest(`.part-${part}`) ? value : 0), 0);
     });
@@ -192,37 +166,37 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       const known = shares[place] >= 0;
       const marked = cell.classList.contains("mark") ? " mark" : "";
       cell.className = `g ${known ? unsigned(shares[place], most) : "off"}${marked}`;
-      const name = held.names[cell.dataset.head] || `head ${cell.dataset.head}`;
-      said(cell, known ? `${name}\n${printed(shares[place], false)} of what ${reader()} goes to the ${part}` : `${name}: not kept on this page`);
+      const name = stored.names[cell.dataset.head] || `head ${cell.dataset.head}`;
+      describe(cell, known ? `${name}\n${shared.printed(shares[place])} of what ${reader()} goes to the ${part}` : `${name}: not kept on this page`);
     });
   }
   const reader = () => one(`[data-mode="${state.mode}"]`).textContent;
   function meaning(card, k) {
-    if (!explains) return `receives ${printed(card.values[k], false, 4)} when ${reader()}`;
-    const word = held.cards[card.number].words[k];
+    if (!explains) return `receives ${shared.printed(card.values[k], false, 4)} when ${reader()}`;
+    const word = stored.cards[card.number].words[k];
     const lines = [`contributes ${printed(word[1])} as it is read, ${printed(word[2])} as it reads`];
     if (state.head || state.unit) lines.push(`${printed(card.values[k])} by the links drawn`);
-    for (const [mine, other, verb] of [[0, 1, "reads"], [1, 0, "is read by"]]) {
-      const some = card.links.filter((link) => link[mine] === k).slice(0, 4);
+    for (const [side, other, verb] of [[0, 1, "reads"], [1, 0, "is read by"]]) {
+      const some = card.links.filter((link) => link[side] === k).slice(0, 4);
       if (some.length) lines.push(`${verb} ${some.map((link) => `${card.words[link[other]].textContent} ${printed(link[2])}`).join(", ")}`);
     }
     return lines.join("\n");
   }
   function readout(seen) {
-    if (!explains) return held.names[state.head || held.first] || `head ${state.head}`;
+    if (!explains) return stored.names[state.head || stored.first] || `head ${state.head}`;
     if (!state.head && !state.unit && state.word === null) return "Press a word, a direction or a head to see who reads whom.";
-    const said = [];
-    if (state.head) said.push(`head ${state.head}`);
-    if (state.unit) said.push(`${arrow(state.unit)}: ${held.words[state.unit]}`);
-    if (state.word !== null) said.push(`the word \u201c${state.card.words[state.word].textContent}\u201d of ${"AB"[state.card.number] || state.card.number + 1}`);
+    const clauses = [];
+    if (state.head) clauses.push(`head ${state.head}`);
+    if (state.unit) clauses.push(`${arrow(state.unit)}: ${stored.words[state.unit]}`);
+    if (state.word !== null) clauses.push(`the word \u201c${state.card.words[state.word].textContent}\u201d of ${"AB"[state.card.number] || state.card.number + 1}`);
     if (state.head) {
       const [a, b] = inBoth(state.head);
-      said.push(`A ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}`);
+      clauses.push(`A ${printed(a)}, B ${printed(b)}, A \u2212 B ${printed(a - b)}`);
     }
     const key = [state.unit, state.head].filter(Boolean).join("#");
-    if (key in held.cut) said.push(`margin when cut ${printed(held.cut[key])}`);
+    if (key in stored.cut) clauses.push(`margin when cut ${printed(stored.cut[key])}`);
     const count = seen.reduce((sum, card) => sum + card.links.length, 0);
-    return `${said.join("; ")}. ${count} ${count === 1 ? "link" : "links"} drawn, the strongest that were kept.`;
+    return `${clauses.join("; ")}. ${shared.counted(count, "link")} drawn, the strongest that were kept.`;
   }
 
   // Links are drawn from the word that reads to the word that is read, where the head points.
@@ -270,8 +244,8 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     const card = word && cards.find((card) => card.words.includes(word));
     const place = card ? String(card.words.indexOf(word)) : "";
     for (const link of all("svg.links g")) {
-      const mine = card && card.node.contains(link) && !link.dataset.ends.split(" ").includes(place);
-      link.classList.toggle("far", Boolean(mine) && card.words[Number(place)].classList.contains("near"));
+      const unrelated = card && card.node.contains(link) && !link.dataset.ends.split(" ").includes(place);
+      link.classList.toggle("far", Boolean(unrelated) && card.words[Number(place)].classList.contains("near"));
     }
   }
 
@@ -294,7 +268,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   }
   const heads = all(".g");
   pressable(heads, (cell) => {
-    if (!explains && !(cell.dataset.head in held.cards[0])) return;
+    if (!explains && !(cell.dataset.head in stored.cards[0])) return;
     choose({ head: state.head === cell.dataset.head ? "" : cell.dataset.head });
   }, across);
   heads.forEach((cell) => cell.setAttribute("aria-label", `head ${cell.dataset.head}`));
