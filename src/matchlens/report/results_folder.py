@@ -58,7 +58,8 @@ class ResultsFolder:
             for path in sorted(paths):
                 if path.with_suffix(".pdf").is_file():
                     address = quote(f"{study}/figures/{path.stem}")
-                    name = f"{study} {path.stem}" if path.stem.isdigit() else path.stem
+                    numbered = len(path.stem) == 2 and path.stem.isdigit()
+                    name = f"{study} {path.stem}" if numbered else path.stem
                     files.append((shown(name, 80), [f"{address}.svg", f"{address}.pdf"]))
         return files
 
