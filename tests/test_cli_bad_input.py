@@ -699,11 +699,11 @@ def test_input_is_checked_before_torch_is_imported(tiny_folder, tmp_path):
 
 BOOM = """
 import sys
-import matchlens.cli, matchlens.ranking
+import matchlens.__main__, matchlens.ranking
 def boom(*_, **__):
     raise RuntimeError("a fault of the program")
 matchlens.ranking.parse_measure = boom
-matchlens.cli.run()
+matchlens.__main__.run()
 """
 
 
