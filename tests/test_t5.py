@@ -409,15 +409,15 @@ def decoder_reads_itself_no_more(monkeypatch):
 
 
 def prompt_dropped(monkeypatch):
-    from matchlens.models import prompted
+    from matchlens.models import load as loading
 
-    rows = prompted._rows
+    rows = loading.prompted_rows
 
     def without(tokenizer, pairs, max_length, prompt, *more):
         bare = prompt.changed({"pieces": ["{query} {passage} ."]})
         return rows(tokenizer, pairs, max_length, bare, *more)
 
-    monkeypatch.setattr(prompted, "_rows", without)
+    monkeypatch.setattr(loading, "prompted_rows", without)
 
 
 @pytest.mark.parametrize(
