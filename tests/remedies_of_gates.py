@@ -139,7 +139,7 @@ GATES = [
         lambda m: [{"others": one} for one in least(m)],
     ),
     C(
-        "studies/screening.py:Screened.of",
+        "studies/common.py:on_disk",
         "",
         lambda w, v: w.with_tmpdir(
             "matchlens.studies.screening.PairArray", v, lambda: screens(w, {})

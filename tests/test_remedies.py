@@ -1403,8 +1403,8 @@ STUDIES = [
         [{"rel": 1}, {"chosen": [("q0", "p0")]}],
     ),
     C(
-        "studies/looking.py:_received",
-        "cannot be kept",
+        "studies/common.py:on_disk",
+        "",
         lambda w, v: w.with_tmpdir(
             "matchlens.studies.looking.PairArray", v, lambda: look(w, {"looks": 1})
         ),
@@ -1412,7 +1412,7 @@ STUDIES = [
         ["room"],
     ),
     C(
-        "studies/attention/watching.py:_measure",
+        "studies/common.py:on_disk",
         "",
         lambda w, v: w.with_tmpdir(
             "matchlens.studies.attention.watching.PairArray", v, lambda: attends(w, ((), {}))

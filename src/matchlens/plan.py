@@ -9,7 +9,7 @@ layer a condition comes down to a table of removed edges; conditions with equal 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -79,6 +79,11 @@ class Control:
 
 Condition = Sequence[Cut | Control]
 """What holds under a condition: any number of cuts, or one control."""
+
+
+def single_cuts(cuts: Iterable[str]) -> dict[str, Condition]:
+    """A condition for each cut, the untouched model first."""
+    return {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}
 
 
 def bound(conditions: Mapping[str, Condition], own: Mapping[str, Part]) -> Mapping[str, Condition]:

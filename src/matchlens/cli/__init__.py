@@ -71,7 +71,10 @@ def _status_after(error: BaseException, words: Sequence[str]) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     line = _line_of(error, words) if isinstance(error, Exception) else None
-    return None if line is None else _complain(line)
+    if line is None:
+        return None
+    print(f"matchlens: {one_line(line)}", file=sys.stderr)  # noqa: T201
+    return 2
 
 
 def _line_of(error: Exception, words: Sequence[str]) -> str | None:
@@ -80,7 +83,8 @@ def _line_of(error: Exception, words: Sequence[str]) -> str | None:
         return str(surroundings(error))
     message = getattr(error, "format_message", None)  # typer's own errors of usage have it
     if message is not None:
-        return f"{' '.join(message().split())} (see: matchlens {_command(words)}--help)"
+        command = f"{words[0]} " if words[0] in commands() else ""
+        return f"{' '.join(message().split())} (see: matchlens {command}--help)"
     again = "run the same command again"
     if is_full(error):
         return str(error) if again in str(error) else f"{error}; make room and {again} to go on"
@@ -90,10 +94,6 @@ def _line_of(error: Exception, words: Sequence[str]) -> str | None:
 def _say_stopped(how: str = signals.NOTHING_LEFT) -> int:
     print(f"matchlens: {how}", file=sys.stderr)  # noqa: T201
     return signals.STOPPED
-
-
-def _command(words: Sequence[str]) -> str:
-    return f"{words[0]} " if words[0] in commands() else ""
 
 
 def _warn(
@@ -109,8 +109,3 @@ def _warn(
         return  # a library tells its own developers; a reader of results cannot act on it
     where = "" if ours else f" ({filename}, line {lineno})"
     print(f"matchlens: warning: {one_line(str(message))}{where}", file=file or sys.stderr)
-
-
-def _complain(line: str) -> int:
-    print(f"matchlens: {one_line(line)}", file=sys.stderr)  # noqa: T201
-    return 2

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matchlens.studies.presets import Preset
 
 
+COLLECTIONS = ("topics", "qrels", "passages", "demo", "dataset")
+"""Options that name a collection."""
+
+
 def collections(settings: StudySettings, preset: Preset) -> list[Collection]:
     """Read the collections that the options name, in exactly one way.
 
@@ -108,14 +112,13 @@ def _names(topics: Sequence[Path]) -> list[str | None]:
 def check_own_parts(settings: Settings) -> None:
     """Check that the user-defined parts in cuts and directions are defined."""
     from matchlens.corpora.own import read_parts
-    from matchlens.directions import Cut
     from matchlens.parts import Part
-    from matchlens.plan import bound
+    from matchlens.plan import bound, single_cuts
 
     texts = [*(getattr(settings, "cut", None) or ()), *(getattr(settings, "direction", None) or ())]
-    cuts = {text: [Cut.parse(text)] for text in texts}
+    cuts = single_cuts(texts)
     sets = getattr(settings, "sets", None)  # the sweep's option of that name is a list
-    cuts |= {name: list(group) for name, group in sets.items()} if isinstance(sets, dict) else {}
+    cuts |= sets if isinstance(sets, dict) else {}
     fields, parts = getattr(settings, "fields", None), getattr(settings, "parts", None)
     own = {} if parts is None else dict.fromkeys(read_parts(parts), Part.D)
     own |= {name.strip().upper(): Part.D for name in (fields or "").split(",") if name.strip()}

@@ -77,15 +77,8 @@ def commands() -> dict[str, Command]:
 
 def demo(settings: DemoSettings) -> None:
     """Make Table 1 of the demo model on the demo collection."""
-    filled = AblationSettings(
-        demo=True,
-        out=settings.out,
-        queries=settings.queries,
-        cut=settings.cut,
-        cut_set=settings.cut_set,
-        seed=settings.seed,
-        quiet=settings.quiet,
-    )
+    names = ("out", "queries", "cut", "cut_set", "seed", "quiet")
+    filled = AblationSettings(demo=True, **{name: getattr(settings, name) for name in names})
     job.run_study("ablation", filled, typed=settings)
 
 

@@ -47,11 +47,7 @@ class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
         help='Query and passages instead: JSON lines with "query" and "text" (- for stdin), or a '
         ".tsv with query<TAB>passage lines.",
     )
-    parts: Path | None = option(
-        default=None,
-        metavar="FILE",
-        help=PARTS_HELP,
-    )
+    parts: Path | None = option(default=None, metavar="FILE", help=PARTS_HELP)
     compare: str = option(
         default="0,1",
         metavar="A,B",

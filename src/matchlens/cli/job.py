@@ -31,21 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A command that is ready to run: its options are checked, its pairs are drawn.
+    """A command that is ready to run: its options are checked, its pairs are drawn."""
 
-    Args:
-        command: its name.
-        inputs: settings, model folder and pairs.
-        limit: most tokens of a pair; the model's own limit where None.
-        redraw: draws the sample with another seed, without easy negatives.
-        record: what the manifest records of the command.
-    """
-
-    command: str
-    inputs: Inputs[Any]
-    limit: int | None
-    redraw: Callable[[int], PairSet]
-    record: dict[str, Any] = field(default_factory=dict)
+    command: str  # its name
+    inputs: Inputs[Any]  # settings, model folder and pairs
+    limit: int | None  # most tokens of a pair; the model's own limit where None
+    redraw: Callable[[int], PairSet]  # draws the sample with another seed, without easy negatives
+    record: dict[str, Any] = field(default_factory=dict)  # what the manifest records of the command
 
     @property
     def settings(self) -> Any:

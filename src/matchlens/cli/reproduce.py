@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from matchlens.cli import study
+from matchlens.cli.candidates import COLLECTIONS
 from matchlens.cli.job import prepare
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError
@@ -87,7 +88,7 @@ def reproduce(settings: ReproduceSettings) -> None:
             "preset": wexir25.PRESET,
         }
     )
-    here = bool(settings.topics or settings.qrels or settings.passages or settings.demo)
+    here = any(getattr(settings, name) for name in COLLECTIONS if name != "dataset")
     if not (here or settings.dataset):
         filled = replace(filled, dataset=[*wexir25.DATASETS])
     if not _allow(settings, filled, [] if here else filled.dataset or []):

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from matchlens.cli.candidates import COLLECTIONS
 from matchlens.cli.job import check_placement
 from matchlens.cli.recording import place_in
 from matchlens.cli.terminal import say, show
@@ -54,8 +55,6 @@ NOT_RERUN = ("compare", "rerun", "score", "check", "families")
 """Commands that write no studies."""
 REPORT = "report"
 """It takes the results folder as its argument, and changes its claims by --margin."""
-COLLECTIONS = ("topics", "qrels", "passages", "demo", "dataset")
-"""Options that name a collection."""
 MOST_COMMANDS = 100
 """Commands of a manifest, at most."""
 DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")

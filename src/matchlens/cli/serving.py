@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from matchlens.cli.candidates import collections, draw
+from matchlens.cli.candidates import COLLECTIONS, collections, draw
 from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import say, show
 from matchlens.directions import Cut
@@ -116,8 +116,7 @@ def _pairs(settings: ServeSettings) -> PairSet:
     kinds = (CollectionSettings, Fields, Candidates)
     names = [option.name for kind in kinds for option in options_of(kind)]
     chosen = StudySettings(**{name: getattr(settings, name) for name in names})
-    named = (chosen.demo, chosen.dataset, chosen.topics, chosen.qrels, chosen.passages, chosen.run)
-    if not any(named):
+    if not any(getattr(chosen, name) for name in (*COLLECTIONS, "run")):
         chosen = replace(chosen, demo=True)
     standard = preset("default")
     read = collections(chosen, standard)

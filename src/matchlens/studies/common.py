@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
+import os
 import platform
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,24 +37,19 @@ TIE_TOL: Mapping[str, float] = {"float64": 1e-9, "float32": 1e-5, "float16": 1e-
 
 @dataclass(frozen=True)
 class Execution:
-    """How a study's pairs are run.
+    """How a study's pairs are run."""
 
-    Args:
-        model: a loaded reranker.
-        batch_tokens: most places of one layer call.
-        progress: called with pairs done and pairs in all.
-        runner: runs the pairs; this process where None.
-    """
+    model: Reranker  # a loaded reranker
+    batch_tokens: int | None = None  # most places of one layer call
+    progress: Progress | None = None  # called with pairs done and pairs in all
+    runner: Runner | None = None  # runs the pairs; this process where None
 
-    model: Reranker
-    batch_tokens: int | None = None
-    progress: Progress | None = None
-    runner: Runner | None = None
-
-    @property
-    def scratch(self) -> Path | None:
-        """A folder for what is needed only until results are saved; the system's where None."""
-        return None if self.runner is None else self.runner.scratch
+    def temporary_folder(self) -> tempfile.TemporaryDirectory[str]:
+        """A folder for what is needed only until results are saved."""
+        scratch = None if self.runner is None else self.runner.scratch
+        return tempfile.TemporaryDirectory(
+            prefix="matchlens-", dir=scratch, ignore_cleanup_errors=True
+        )
 
     def __call__(
         self,
@@ -121,6 +120,25 @@ def own_notes(out: Run, pairs: int) -> list[str]:
     ]
 
 
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The part divided by the whole, element by element; NaN where the whole is not above 0."""
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+@contextmanager
+def on_disk(what: str, folder: Path, shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
+    """A full disk as one line that says how much float32 arrays of these shapes need."""
+    try:
+        yield
+    except OSError as error:
+        needed = sum(math.prod(shape) for shape in shapes) * 4 / 2**20
+        raise InputError(
+            f"{what} cannot be kept in {os.path.realpath(folder)!r} ({error.strerror or error}); "
+            f"they need {needed:.0f} MiB there: set TMPDIR to a folder with room, or make room "
+            "there"
+        ) from None
+
+
 def tolerance(tie_tol: float | None, dtype: str) -> float:
     """Scores closer than this (logits) are tied; by the type of the weights where None."""
     tol = TIE_TOL[dtype] if tie_tol is None else tie_tol
@@ -147,6 +165,11 @@ def half_of(pairs: PairSet, which: int, seed: int) -> PairSet:
     return replace(pairs, pairs=kept, ideals=ideals)
 
 
+def pair_key(pair: Pair) -> tuple[str, str, str]:
+    """What names a pair among all pairs of a study."""
+    return pair.collection, pair.qid, pair.docid
+
+
 def pair_table(
     pairs: Sequence[Pair],
     tokens: Int[np.ndarray, " pair"],
@@ -155,15 +178,10 @@ def pair_table(
 ) -> pd.DataFrame:
     """One row for each pair: ids, grade, kind, tokens, truncated, half."""
     names = ("collection", "qid", "docid", "grade", "judged", "kind")
-    return pd.DataFrame(
-        {
-            "pair": np.arange(len(pairs)),
-            **{name: [getattr(pair, name) for pair in pairs] for name in names},
-            "tokens": tokens,
-            "truncated": truncated,
-            "half": [half(pair.qid, seed) for pair in pairs],
-        }
-    )
+    table = pd.DataFrame({name: [getattr(pair, name) for pair in pairs] for name in names})
+    table.insert(0, "pair", np.arange(len(pairs)))
+    halves = [half(pair.qid, seed) for pair in pairs]
+    return table.assign(tokens=tokens, truncated=truncated, half=halves)
 
 
 def candidates(pairs: PairSet, *, rank_easy: bool = False) -> list[Candidates]:
@@ -172,15 +190,10 @@ def candidates(pairs: PairSet, *, rank_easy: bool = False) -> list[Candidates]:
     for row, pair in enumerate(pairs.pairs):
         if rank_easy or pair.grade != EASY_GRADE:
             rows.setdefault((pair.collection, pair.qid), []).append(row)
+    grades = np.array([pair.grade for pair in pairs.pairs], dtype=np.int64)
     queries = (
-        Candidates(
-            collection=collection,
-            qid=qid,
-            rows=np.array(places, dtype=np.int64),
-            grades=np.array([pairs.pairs[row].grade for row in places], dtype=np.int64),
-            ideal=np.array(pairs.ideals[collection, qid], dtype=np.int64),
-        )
-        for (collection, qid), places in rows.items()
+        Candidates(*key, np.array(at, np.int64), grades[at], np.array(pairs.ideals[key], np.int64))
+        for key, at in rows.items()
     )
     return [query for query in queries if has_gain(query)]
 
@@ -262,10 +275,10 @@ def _cannot_move(measure: Measure, queries: Sequence[Candidates], pairs: Sequenc
         higher = rel is not None and any((query.grades < top).any() for query in queries)
         remedy = f"raise the relevant grade (--rel {top}), or {_MORE}" if higher else _MORE
     else:
-        why, most = "it ignores the order of the candidates", max(map(len, gains))
+        why, longest = "it ignores the order of the candidates", max(map(len, gains))
         if measure.cutoff:
             why = f"every order has the same value of the first {measure.cutoff}"
-            if most <= measure.cutoff:
+            if longest <= measure.cutoff:
                 why = f"every query has at most {measure.cutoff} candidates"
         remedy = "take a measure that weighs ranks, such as nDCG@10"
     return (

@@ -31,19 +31,13 @@ BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class FileDiff:
-    """How one file of numbers differs from the one from before.
+    """How one file of numbers differs from the one from before."""
 
-    Args:
-        file: its name in the folder.
-        verdict: the same bytes, the same printed digits, differs, not made again, only there now.
-        where: the first place where a number or text differs beyond print; empty where none does.
-        largest: the largest difference between two numbers.
-    """
-
-    file: str
-    verdict: str
+    file: str  # its name in the folder
+    verdict: str  # the same bytes, the same printed digits, differs, not made again, only there now
+    # the first place where a number or text differs beyond print; empty where none does
     where: str = ""
-    largest: float = 0.0
+    largest: float = 0.0  # the largest difference between two numbers
 
     @property
     def same(self) -> bool:
@@ -55,14 +49,10 @@ def file_diffs(old: Path, new: Path) -> list[FileDiff]:
     """Compare the tables and arrays of two results folders, file by file."""
     with Snapshot.open(old) as before, Snapshot.open(new) as after:
         names = [set(_numbers(snapshot)) for snapshot in (before, after)]
-        return [
-            FileDiff(file, MISSING)
-            if file not in names[1]
-            else FileDiff(file, MORE)
-            if file not in names[0]
-            else _diff(file, before, after)
-            for file in sorted(names[0] | names[1])
-        ]
+        diffs = [FileDiff(file, MISSING) for file in names[0] - names[1]]
+        diffs += [FileDiff(file, MORE) for file in names[1] - names[0]]
+        diffs += [_diff(file, before, after) for file in names[0] & names[1]]
+        return sorted(diffs, key=lambda diff: diff.file)
 
 
 def _numbers(snapshot: Snapshot) -> Iterator[str]:
@@ -110,8 +100,8 @@ def tables(old: pd.DataFrame, new: pd.DataFrame, digits: int) -> tuple[str, floa
     for name in old.columns:
         a, b = old[name], new[name]
         if pd.api.types.is_float_dtype(a) and pd.api.types.is_float_dtype(b):
-            wrong, most = _numbers_differ(a.to_numpy(float), b.to_numpy(float), digits)
-            largest = max(largest, most)
+            wrong, away = _numbers_differ(a.to_numpy(float), b.to_numpy(float), digits)
+            largest = max(largest, away)
         else:
             texts = [a.map(repr).to_numpy(), b.map(repr).to_numpy()]
             wrong = texts[0] != texts[1]
@@ -138,8 +128,8 @@ def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
     largest, step = 0.0, max(1, BLOCK // max(1, old[:1].size))
     for start in range(0, len(old), step):
         a, b = (np.asarray(array[start : start + step], dtype=float) for array in (old, new))
-        wrong, most = _numbers_differ(a, b, 3)
-        largest = max(largest, most)
+        wrong, away = _numbers_differ(a, b, 3)
+        largest = max(largest, away)
         if wrong.any():
             place = [int(index) for index in np.argwhere(wrong)[0]]
             was, now = a[tuple(place)], b[tuple(place)]

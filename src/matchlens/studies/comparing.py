@@ -94,6 +94,11 @@ def _short(value: object) -> str:
     return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
 
 
+def _listed(values: Mapping[str, object]) -> str:
+    """A value of each folder, behind its name."""
+    return "; ".join(f"{folder}: {value}" for folder, value in values.items())
+
+
 def _equal(values: Iterable[object]) -> bool:
     return len({_short(value) for value in values}) <= 1
 
@@ -235,9 +240,7 @@ def _opened(folders: Sequence[Path]) -> list[ComparedFolder]:
         studies = {study: loaded[study] for study in STUDIES if study in loaded}
         opened.append(ComparedFolder(name, manifest["identity"], studies))
     if not any(sum(study in folder.studies for folder in opened) > 1 for study in STUDIES):
-        listed = "; ".join(
-            f"{folder.name}: {', '.join(folder.studies) or 'none'}" for folder in opened
-        )
+        listed = _listed({folder.name: ", ".join(folder.studies) or "none" for folder in opened})
         raise InputError(
             f"the folders have no study in common that can be compared ({listed}); expected two "
             f"or more folders with one of {', '.join(STUDIES)}"
@@ -298,15 +301,12 @@ class _Comparison:
         self._compare_screens()
         self._list_claims()
         self.tables["said"] = pd.DataFrame(self.sentences, columns=["kind", "sentence"])
+        names = [folder.name for folder in folders]
         digits = max(int(str(folder.option("digits") or 3)) for folder in folders)
         return Result(
             study=NAME,
             identity={"comparison": {folder.name: dict(folder.identity) for folder in folders}},
-            options={
-                "folders": [folder.name for folder in folders],
-                "seed": self.seed,
-                "digits": digits,
-            },
+            options={"folders": names, "seed": self.seed, "digits": digits},
             notes=(),
             pairs=pd.DataFrame({"pair": []}),
             scores=pd.DataFrame({"cut": [], "pair": [], "score": []}),
@@ -351,41 +351,38 @@ class _Comparison:
     def _differences(self) -> pd.DataFrame:
         """Every aspect in which folders differ, with the value in each, as the manifest has it."""
         facts = [dict(folder.facts()) for folder in self.folders]
-        rows = []
-        for aspect in dict.fromkeys(itertools.chain(*facts)):
-            values = [fact.get(aspect, "-") for fact in facts]
-            if len(set(values)) > 1:
-                for folder, value in zip(self.folders, values, strict=True):
-                    rows.append({"aspect": aspect, "folder": folder.name, "value": value})
+        rows = [
+            (aspect, folder.name, fact.get(aspect, "-"))
+            for aspect in dict.fromkeys(itertools.chain(*facts))
+            if len({fact.get(aspect, "-") for fact in facts}) > 1
+            for folder, fact in zip(self.folders, facts, strict=True)
+        ]
         return pd.DataFrame(rows, columns=["aspect", "folder", "value"])
 
     def _say_what_differs(self) -> None:
         """What is the same, what differs and what follows from it, the most important first."""
         folders = self.folders
-        one_model = _equal(folder.part("model").get("sha256") for folder in folders)
+        models = {f.name: f.part("model")["name"] for f in folders}
+        one_model = _equal(f.part("model").get("sha256") for f in folders)
         if one_model:
-            self._say("same", f"one model in all folders ({folders[0].part('model')['name']})")
+            self._say("same", f"one model in all folders ({models[folders[0].name]})")
         else:
-            names = [f"{folder.name}: {folder.part('model')['name']}" for folder in folders]
-            self._say("differs", f"the models ({'; '.join(names)})")
-        counts = [f"{f.part('pairs')['number']} of {', '.join(f.collections)}" for f in folders]
-        if _equal(folder.part("pairs")["sha256"] for folder in folders):
-            self._say("same", f"the same pairs in all folders ({counts[0]})")
+            self._say("differs", f"the models ({_listed(models)})")
+        counts = {
+            f.name: f"{f.part('pairs')['number']} of {', '.join(f.collections)}" for f in folders
+        }
+        if _equal(f.part("pairs")["sha256"] for f in folders):
+            self._say("same", f"the same pairs in all folders ({counts[folders[0].name]})")
         else:
-            named = (f"{f.name}: {count}" for f, count in zip(folders, counts, strict=True))
-            self._say("differs", f"the pairs ({'; '.join(named)})")
+            self._say("differs", f"the pairs ({_listed(counts)})")
             self._say(
                 "cannot",
                 "values of folders with different pairs stand side by side, no test is between "
                 "them",
             )
-        shapes = [(folder.option("layers"), folder.option("heads")) for folder in folders]
-        if not _equal(shapes):
-            listed = "; ".join(
-                f"{folder.name}: {layers} x {heads}"
-                for folder, (layers, heads) in zip(folders, shapes, strict=True)
-            )
-            self._say("differs", f"the models' layers and heads ({listed})")
+        shapes = {f.name: f"{f.option('layers')} x {f.option('heads')}" for f in folders}
+        if not _equal(shapes.values()):
+            self._say("differs", f"the models' layers and heads ({_listed(shapes)})")
             self._say("cannot", "heads of models of different shapes cannot be matched up")
         elif not one_model and self._having("attention"):
             self._say(
@@ -393,13 +390,10 @@ class _Comparison:
                 "a head is matched up by its layer and number, which models trained apart from "
                 "each other need not share",
             )
-        ideals = {folder.name: _ideal(folder)[0] for folder in folders}
+        ideals = {f.name: _ideal(f)[0] for f in folders}
         if not _equal(ideals.values()):
-            listed = "; ".join(f"{folder}: {ideal}" for folder, ideal in ideals.items())
-            self._say(
-                "differs",
-                f"ideal ({listed}): values by different ideal rankings are not comparable",
-            )
+            consequence = "values by different ideal rankings are not comparable"
+            self._say("differs", f"ideal ({_listed(ideals)}): {consequence}")
         for name, consequence in (
             ("measure", "values of different measures are not comparable"),
             ("stars", "stars are of different tests"),
@@ -407,15 +401,12 @@ class _Comparison:
         ):
             values = {f.name: f.option(name) for f in folders if f.option(name) is not None}
             if not _equal(values.values()):
-                listed = "; ".join(f"{folder}: {value}" for folder, value in values.items())
-                self._say("differs", f"{name} ({listed}): {consequence}")
-        versions = [folder.part("versions") for folder in folders]
-        names = [key for key in versions[0] if not _equal(each.get(key) for each in versions)]
-        if names:
-            listed = ", ".join(names)
-            self._say("differs", f"versions of {listed}: numbers may differ by rounding")
+                self._say("differs", f"{name} ({_listed(values)}): {consequence}")
+        versions = [f.part("versions") for f in folders]
+        if names := [key for key in versions[0] if not _equal(v.get(key) for v in versions)]:
+            self._say("differs", f"versions of {', '.join(names)}: numbers may differ by rounding")
         for study in ("ablation", "sweep-up-to", "attention"):
-            if missing := [folder.name for folder in folders if study not in folder.studies]:
+            if missing := [f.name for f in folders if study not in f.studies]:
                 self._say("cannot", f"{', '.join(missing)} hold no study {study}")
 
     def _cells(self, name: str, study: str, table: str, columns: Sequence[str]) -> None:
@@ -505,11 +496,9 @@ class _Comparison:
             both = both[(both["size_first"] > 0) | (both["size_second"] > 0)]
             for direction, group in both.groupby("direction", sort=False):
                 pair = [pd.Series(group[f"change_{side}"]).to_numpy(float) for side in names]
-                varied = len(group) > 2 and min(np.ptp(values) for values in pair) > 0
-                tops = [
-                    set(np.argsort(-np.abs(values), kind="stable")[:TOP].tolist())
-                    for values in pair
-                ]
+                varied = len(group) > 2 and min(map(np.ptp, pair)) > 0
+                order = (np.argsort(-np.abs(values), kind="stable") for values in pair)
+                tops = [set(heads[:TOP].tolist()) for heads in order]
                 rho = float(np.corrcoef(*map(rankdata, pair))[0, 1]) if varied else np.nan
                 rows.append(
                     {
@@ -529,10 +518,10 @@ class _Comparison:
     def _list_claims(self) -> None:
         tables = []
         for folder in self._having("study"):
-            if "claims" in folder.studies["study"].tables:
-                table = folder.studies["study"].to_frame("claims")
-                table = table[[name for name in CLAIM if name in table]]
-                tables.append(_labelled(table, folder=folder.name))
+            table = folder.studies["study"].tables.get("claims")
+            if table is not None:
+                columns = [name for name in CLAIM if name in table]
+                tables.append(_labelled(table[columns].copy(), folder=folder.name))
         if len(tables) > 1:
             self._stack("claims", tables)
 

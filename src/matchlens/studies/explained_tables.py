@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
@@ -26,23 +26,14 @@ OUTSIDE = "outside attention"
 
 @dataclass(frozen=True)
 class Share:
-    """One passage's score, shared out.
+    """One passage's score, shared out."""
 
-    Args:
-        pair: query and passage.
-        words: its words in reading order.
-        integral: contributions between them.
-        points: of the integral.
-        tokens: after the length limit.
-        truncated: whether the pair was longer than the limit.
-    """
-
-    pair: Pair
-    words: list[Stretch]
-    integral: Integral
-    points: int
-    tokens: int
-    truncated: bool
+    pair: Pair  # query and passage
+    words: list[Stretch]  # its words in reading order
+    integral: Integral  # contributions between them
+    points: int  # of the integral
+    tokens: int  # after the length limit
+    truncated: bool  # whether the pair was longer than the limit
 
     @property
     def parts(self) -> np.ndarray:
@@ -60,6 +51,11 @@ class Share:
         inside = [(words == name).astype(np.float64)[:, None] for name in self.own]
         one_hot = np.hstack([np.eye(len(Part))[self.parts], *inside])
         return one_hot.T @ (self.integral.contributions.astype(np.float64) @ one_hot)
+
+
+def token_words(words: Sequence[Stretch]) -> Int[np.ndarray, " token"]:
+    """The number of each token's word."""
+    return np.repeat(np.arange(len(words)), [word.stop - word.start for word in words])
 
 
 def tables_of(
@@ -123,8 +119,7 @@ def _units(number: int, share: Share) -> pd.DataFrame:
     table = share.by_direction()
     layers, heads = table.shape[:2]
     names = [*map(str, Part), *share.own]
-    there = [*np.flatnonzero(np.bincount(share.parts, minlength=len(Part))).tolist()]
-    there += range(len(Part), len(names))
+    there = [*np.unique(share.parts).tolist(), *range(len(Part), len(names))]
     directions = [
         ("own_" if max(x, y) >= len(Part) else "", f"{names[x]}->{names[y]}", x, y)
         for x in there
@@ -136,16 +131,15 @@ def _units(number: int, share: Share) -> pd.DataFrame:
         (f"{own}direction", d, None, None, d, table[:, :, x, y].sum())
         for own, d, x, y in directions
     ]
-    whole = table[:, :, : len(Part), : len(Part)]  # own parts are within these
-    rows += [("layer", str(at), at, None, None, whole[at].sum()) for at in range(layers)]
-    for layer in range(layers):
-        for head in range(heads):
-            values, name = table[layer, head], f"{layer}.{head}"
-            rows.append(("head", name, layer, head, None, whole[layer, head].sum()))
-            rows += [
-                (f"{prefix}head_direction", f"{d}#{name}", layer, head, d, values[x, y])
-                for prefix, d, x, y in directions
-            ]
+    input_parts = table[:, :, : len(Part), : len(Part)]  # own parts are within these
+    rows += [("layer", str(at), at, None, None, input_parts[at].sum()) for at in range(layers)]
+    for layer, head in np.ndindex(layers, heads):
+        values, name = table[layer, head], f"{layer}.{head}"
+        rows.append(("head", name, layer, head, None, input_parts[layer, head].sum()))
+        rows += [
+            (f"{own}head_direction", f"{d}#{name}", layer, head, d, float(values[x, y]))
+            for own, d, x, y in directions
+        ]
     rows.append((OUTSIDE, OUTSIDE, None, None, None, share.integral.without))
     columns = ["kind", "unit", "layer", "head", "direction", "contribution"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -187,30 +181,23 @@ def _query_words(a: Share, b: Share) -> pd.DataFrame:
 
 
 def _links(model: Reranker, number: int, share: Share, cuts: Sequence[Cut]) -> pd.DataFrame:
-    """Who reads whom: the strongest links of each head, and of the sum over all heads.
-
-    Attention is the mean over the row word's tokens of the sum over the column word's, and for all
-    heads its mean over them.
-    """
+    """Who reads whom: the strongest links of each head, and of the sum over all heads."""
+    # Attention is the mean over the row word's tokens of the sum over the column word's, and for
+    # all heads its mean over them.
     from matchlens.gating import word_attention
 
     sums = share.integral.contributions
-    layers, heads, words = sums.shape[:3]
-    numbers = np.concatenate(
-        [np.full(word.stop - word.start, at) for at, word in enumerate(share.words)]
-    )
-    attention = word_attention(model, share.pair, numbers, cuts)
+    words = sums.shape[2]
+    attention = word_attention(model, share.pair, token_words(share.words), cuts)
     kept = [(-1, -1, sums.sum((0, 1), dtype=np.float64), ALL_LINKS, attention.mean((0, 1)))]
-    for layer in range(layers):
-        for head in range(heads):
-            kept.append((layer, head, sums[layer, head], HEAD_LINKS, attention[layer, head]))
+    kept += [(*at, sums[at], HEAD_LINKS, attention[at]) for at in np.ndindex(*sums.shape[:2])]
     frames = []
-    for layer, head, contributions, most, weights in kept:
+    for layer, head, contributions, limit, weights in kept:
         flat = np.abs(contributions).ravel()
-        some = np.arange(len(flat))
-        if len(flat) > most:  # a whole sort of every head's links would take as long as a layer
-            some = np.sort(np.argpartition(-flat, most)[:most])
-        top = some[np.argsort(-flat[some], kind="stable")]
+        candidates = np.arange(len(flat))
+        if len(flat) > limit:  # a whole sort of every head's links would take as long as a layer
+            candidates = np.sort(np.argpartition(-flat, limit)[:limit])
+        top = candidates[np.argsort(-flat[candidates], kind="stable")]
         top = top[flat[top] > 0]
         frames.append(
             pd.DataFrame(

@@ -21,7 +21,7 @@ from matchlens.parts import NAMED, Part
 from matchlens.plan import bound
 from matchlens.results import Result
 from matchlens.studies.common import TIE_TOL, identity, pair_table
-from matchlens.studies.explained_tables import OUTSIDE, Share, tables_of
+from matchlens.studies.explained_tables import OUTSIDE, Share, tables_of, token_words
 from matchlens.studies.swaps import Swap, Unit, smallest_swap
 
 if TYPE_CHECKING:
@@ -95,16 +95,11 @@ def explain(
 
 @dataclass(frozen=True)
 class Sharing:
-    """How a margin is shared out.
+    """How a margin is shared out."""
 
-    Args:
-        points: least number of points of the integral.
-        most_points: where the number of points stops to double.
-        cuts: cuts that hold meanwhile: what is shared out is the score that they leave.
-    """
-
-    points: int = POINTS
-    most_points: int = MOST_POINTS
+    points: int = POINTS  # least number of points of the integral
+    most_points: int = MOST_POINTS  # where the number of points stops to double
+    # cuts that hold meanwhile: what is shared out is the score that they leave
     cuts: tuple[Cut, ...] = ()
 
 
@@ -160,10 +155,7 @@ def explain_pairs(
     pairset = PairSet(tuple(pairs), {}, {"candidates": "given"}, {"pairs": len(pairs)}, ())
     both_pairs = [pairs[first], pairs[second]]
     used = shares[first].points
-    notes = [
-        *ready.notes,
-        *_notes(ready, (shares[first], shares[second]), missed, tol),
-    ]
+    notes = [*ready.notes, *_notes(ready, (shares[first], shares[second]), missed, tol)]
     if short := [pairs[n].docid for n, share in enumerate(shares) if share.truncated]:
         ids = ", ".join(f"{docid!r:.40}" for docid in short[:3])
         notes.append(f"{len(short)} of {len(pairs)} passages were cut to the length limit ({ids})")
@@ -175,7 +167,9 @@ def explain_pairs(
     table = tables["margin"]
     small = abs(margin) <= tol or missed > SMALL_ERROR * abs(margin)
     table["share"] = np.nan if small else table["contribution"] / margin
-    cut, best = pd.DataFrame(columns=["cut", "pair", "score"]), None
+    columns = ["cut", "pair", "score"]
+    best = None
+    table["margin_cut"] = np.nan
     if swap:
         from matchlens.runners import run
 
@@ -183,14 +177,11 @@ def explain_pairs(
         out = run(ready, both_pairs, {"": [], **{unit.text: [unit.cut] for unit in units}})
         steps.step()
         scores = {name: out.scores.of(name).astype(np.float64) for name in out.plan.conditions}
-        cut = pd.DataFrame(
-            [
-                (name, pair, score)
-                for name, both in scores.items()
-                for pair, score in zip((first, second), both.tolist(), strict=True)
-            ],
-            columns=cut.columns,
-        )
+        stored = [
+            (name, pair, score)
+            for name, both in scores.items()
+            for pair, score in zip((first, second), both.tolist(), strict=True)
+        ]
         margins = {name: float(both[0] - both[1]) for name, both in scores.items()}
         by_key = {(unit.kind, unit.unit): margins[unit.text] for unit in units}
         keys = zip(table["kind"], table["unit"], strict=True)
@@ -199,17 +190,9 @@ def explain_pairs(
             best = smallest_swap(ready, both_pairs, units, margins, tol, seed)
         steps.step()
     else:
-        table["margin_cut"] = np.nan
+        stored = [("", row, share.integral.score) for row, share in enumerate(shares)]
     table["lost"] = margin - table["margin_cut"]
     tables["swap"], tables["random_swaps"] = Swap.tables(best)
-    if cut.empty:
-        cut = pd.DataFrame(
-            {
-                "cut": pd.Series([""] * len(pairs), dtype=object),
-                "pair": np.arange(len(pairs)),
-                "score": [share.integral.score for share in shares],
-            }
-        )
     tokens = np.array([share.tokens for share in shares], dtype=np.int64)
     truncated = np.array([share.truncated for share in shares], dtype=bool)
     return Result(
@@ -234,7 +217,7 @@ def explain_pairs(
         },
         notes=tuple(notes),
         pairs=pair_table(pairs, tokens, truncated, seed),
-        scores=cut,
+        scores=pd.DataFrame(stored, columns=columns),
         tables=tables,
         log=(f"{NAME}: {counted(len(pairs), 'passage')}: {time.perf_counter() - started:.1f} s",),
     )
@@ -325,9 +308,7 @@ def _integrated(
     words = [stretches(model, pair) for pair in pairs]
 
     def of(row: int, points: int) -> Share:
-        numbers = np.concatenate(
-            [np.full(word.stop - word.start, at) for at, word in enumerate(words[row])]
-        )
+        numbers = token_words(words[row])
         integral = gating.integrate(model, pairs[row], numbers, points, sharing.cuts)
         length = int(encoded.lengths[row])
         return Share(pairs[row], words[row], integral, points, length, bool(encoded.truncated[row]))
@@ -381,11 +362,11 @@ def _notes(model: Reranker, both: tuple[Share, Share], missed: float, tol: float
 
 def _cut_units(margin: pd.DataFrame) -> list[Unit]:
     """The units that are really cut: directions, layers, and the heads of largest contribution."""
-    whole = f"{{{','.join(map(str, NAMED))}}}->All"
+    every_part = f"{{{','.join(map(str, NAMED))}}}->All"
     other = str(Part.OTHER)
     units = []
-    most = {"head": CUT_HEADS, "head_direction": CUT_HEAD_DIRECTIONS}
-    most["own_head_direction"] = CUT_HEAD_DIRECTIONS
+    limits = {"head": CUT_HEADS, "head_direction": CUT_HEAD_DIRECTIONS}
+    limits["own_head_direction"] = CUT_HEAD_DIRECTIONS
     for kind, rows in margin.groupby("kind", sort=False):
         if kind == OUTSIDE:
             continue
@@ -394,7 +375,7 @@ def _cut_units(margin: pd.DataFrame) -> list[Unit]:
             for unit, direction in zip(rows["unit"], rows["direction"], strict=True)
             if other not in str(direction).split("->")
         ]
-        for unit in named[: most.get(str(kind))]:
-            mark = {"layer": f"{whole}@", "head": f"{whole}#"}.get(str(kind), "")
+        for unit in named[: limits.get(str(kind))]:
+            mark = {"layer": f"{every_part}@", "head": f"{every_part}#"}.get(str(kind), "")
             units.append(Unit(str(kind), unit, Cut.parse(f"{mark}{unit}")))
     return units

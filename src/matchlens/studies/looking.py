@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from matchlens.errors import InputError, counted
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import READERS
 from matchlens.parts import Part
-from matchlens.plan import Condition, bound
+from matchlens.plan import bound
 from matchlens.reading import MANIFEST, read_back, read_manifest
 from matchlens.results import Result, records
 from matchlens.sets import cut_sets
@@ -32,6 +32,7 @@ from matchlens.studies.common import (
     TIE_TOL,
     Execution,
     identity,
+    on_disk,
     pair_table,
     relevant_grade,
     run_options,
@@ -208,12 +209,10 @@ def pick(
     return examples[:looks]
 
 
-def _named_example(
-    pairs: Sequence[Pair], row: int, rank: float, candidates: int, rel: int
-) -> Example:
+def _named_example(pair: Pair, row: int, rank: float, candidates: int, rel: int) -> Example:
     """A pair that was named by its ids."""
-    side = int(Classes.of([pairs[row]], rel).of_pair[0])
-    words = ("relevant", "judged not relevant", "random passage", f"grade {pairs[row].grade}")[side]
+    side = int(Classes.of([pair], rel).of_pair[0])
+    words = ("relevant", "judged not relevant", "random passage", f"grade {pair.grade}")[side]
     return Example(row, f"asked for: {words}, ranked {_rank(rank)} of {candidates}")
 
 
@@ -284,16 +283,8 @@ def _tokens(model: Reranker, pair: Pair) -> tuple[list[dict[str, object]], list[
         start, end = int(spans.starts[place]), int(spans.ends[place])
         text = text_of[part][start:end] if start >= 0 else ""
         clipped += len(text) > MOST_SPAN or len(token) > MOST_SPAN
-        rows.append(
-            {
-                "place": place,
-                "token": token[:MOST_SPAN],
-                "text": text[:MOST_SPAN],
-                "part": str(part),
-                "start": start,
-                "end": end,
-            }
-        )
+        row = {"place": place, "token": token[:MOST_SPAN], "text": text[:MOST_SPAN]}
+        rows.append({**row, "part": str(part), "start": start, "end": end})
     shortened = [f"{clipped} tokens are kept up to {MOST_SPAN:,} characters"] if clipped else []
     texts = []
     for part, words in ((Part.Q, "query"), (Part.D, "passage")):
@@ -350,11 +341,11 @@ def _head_table(layers: int, heads: int, matching: pd.DataFrame | None) -> pd.Da
             directions, kinds = selected.setdefault(key, ([], []))
             directions.append(str(row["direction"]))
             kinds += [kind for kind in str(row["kind"] or "").split(", ") if kind]
-    every = [(layer, head) for layer in range(layers) for head in range(heads)]
-    table = []
-    for key in dict.fromkeys([*selected, *every]):
-        texts = (", ".join(dict.fromkeys(names)) for names in selected.get(key, ((), ())))
-        table.append((*key, *texts))
+    every = dict.fromkeys([*selected, *product(range(layers), range(heads))])
+    table = [
+        (*key, *(", ".join(dict.fromkeys(names)) for names in selected.get(key, ((), ()))))
+        for key in every
+    ]
     return pd.DataFrame(table, columns=["layer", "head", "directions", "kind"])
 
 
@@ -410,10 +401,9 @@ def look(
 
     Returns:
         Tables ``looks`` (a row for each pair), ``tokens`` (a row for each token), ``cuts`` (a row
-        for each pair and
-        cut: score and rank in its query, ties sharing their mean rank) and ``heads``; and the
-        array ``received`` [look, layer, head, reader, place]: the mean over the rows of CLS, Q and
-        D of the attention that a token receives, NaN behind a pair's last token.
+        for each pair and cut: score and rank in its query, ties sharing their mean rank) and
+        ``heads``; and the array ``received`` [look, layer, head, reader, place]: the mean over the
+        rows of CLS, Q and D of the attention that a token receives, NaN behind a pair's last token.
 
     Raises:
         InputError: if an option cannot be used, a chosen pair is not there, or ``scored`` is of
@@ -445,7 +435,10 @@ def look(
     notes = [*pairs.notes]
     if stored is None:
         rows = candidates_to_run(pairs, rows_named, number, rel, seed, most_pairs)
-        scores_by_cut = _run(execution, pairs, rows, conditions, seed)
+        run = execution([pairs.pairs[row] for row in rows], conditions, seed=seed)
+        every = [name for name in conditions if name]
+        scores_by_cut = Scored.of(score_table(run, rows), len(pairs.pairs), every, [])
+        assert scores_by_cut is not None  # noqa: S101
         notes.append(
             f"the cuts were run on {len(rows)} candidates of the queries that are looked into"
         )
@@ -456,7 +449,8 @@ def look(
     if rows_named:
         of_query = {row: len(rows) for rows in queries.values() for row in rows}
         examples = [
-            _named_example(pairs.pairs, row, ranks[row], of_query[row], rel) for row in rows_named
+            _named_example(pairs.pairs[row], row, ranks[row], of_query[row], rel)
+            for row in rows_named
         ]
     else:
         examples = pick(pairs.pairs, queries, ranks, scores_by_cut.best, number, rel)
@@ -469,7 +463,7 @@ def look(
             notes.append(
                 f"{counted(len(examples), 'pair')} to look into: the queries offer no more"
             )
-    folder = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
+    folder = execution.temporary_folder()
     array, out = _received(execution, pairs.pairs, examples, scores_by_cut, tol, Path(folder.name))
     tables, more = _tables(model, pairs.pairs, examples, queries, scores_by_cut, ranks, tol)
     parsed = {cut: list(together.get(cut) or [Cut.parse(cut)]) for cut in scores_by_cut.cuts}
@@ -534,20 +528,6 @@ def stored_scores(out: Path | None) -> tuple[pd.DataFrame | None, pd.DataFrame |
     return scored, matching
 
 
-def _run(
-    execution: Execution,
-    pairs: PairSet,
-    rows: list[int],
-    conditions: Mapping[str, Condition],
-    seed: int,
-) -> Scored:
-    out = execution([pairs.pairs[row] for row in rows], conditions, seed=seed)
-    cuts = [name for name in conditions if name]
-    scored = Scored.of(score_table(out, rows), len(pairs.pairs), cuts, [])
-    assert scored is not None  # noqa: S101
-    return scored
-
-
 def _received(
     execution: Execution,
     pairs: Sequence[Pair],
@@ -564,16 +544,10 @@ def _received(
     family, some = execution.model.family, [pairs[example.row] for example in examples]
     longest = int(lengths(execution.model, some)[0].max())
     shape = (len(some), family.n_layers, family.n_heads, len(READERS), longest)
-    try:
+    with on_disk("the attention weights", folder, [shape]):
         array = PairArray(folder / "received.npy", shape)
         request = MeasurementRequest(Received(longest), rows_into({"received": array}))
         out = execution(some, asked=[request])
-    except OSError as error:
-        raise InputError(
-            f"the attention cannot be kept in {str(folder)!r} ({error.strerror or error}); it "
-            f"needs {int(np.prod(shape)) * 4 / 2**20:.0f} MiB there: set TMPDIR to a folder with "
-            "room"
-        ) from None
     for example, pair, score in zip(examples, some, out.scores.of("").tolist(), strict=True):
         stored = float(scored.values[0, example.row])
         if abs(stored - score) > FAR * max(tol, TIE_TOL[execution.model.dtype]):

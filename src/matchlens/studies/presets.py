@@ -55,41 +55,26 @@ and without it. The paper does not define the edges of its masks; this is our re
 
 @dataclass(frozen=True)
 class Preset:
-    """Choices that belong together; every one can be overridden by its own argument.
+    """Choices that belong together; every one can be overridden by its own argument."""
 
-    Args:
-        name: the preset's name, recorded with the result.
-        per_grade: most candidates a grade and query, where ``depth`` is None.
-        depth: the candidates are the first so many passages of the run.
-        max_length: most tokens of a pair; the model's own limit where None.
-        cuts: the cuts of an ablation.
-        directions: the directions of a sweep over layers.
-        how: the mode of the cuts.
-        stars: which test puts the star: ``holm`` (paired t-test, Holm-corrected over the table's
-            cells) or ``unpaired`` (Student's t-test, uncorrected).
-        digits: decimals printed.
-        meters: what is measured of attention.
-        aggregate: how contrasts of attention are taken over queries.
-        per_class: of attention's pairs only those that are classified rightly, at most so many a
-            class and query; all where None.
-        easy: easy negatives a query, for attention.
-        whose: whose choices they are, in words; empty for the default ones.
-    """
-
-    name: str
-    per_grade: int = 10
-    depth: int | None = None
-    max_length: int | None = None
-    cuts: tuple[str, ...] = table1()
-    directions: tuple[str, ...] = FIGURE_1A
-    how: str = "zero"
+    name: str  # the preset's name, recorded with the result
+    per_grade: int = 10  # most candidates a grade and query, where `depth` is None
+    depth: int | None = None  # the candidates are the first so many passages of the run
+    max_length: int | None = None  # most tokens of a pair; the model's own limit where None
+    cuts: tuple[str, ...] = table1()  # the cuts of an ablation
+    directions: tuple[str, ...] = FIGURE_1A  # the directions of a sweep over layers
+    how: str = "zero"  # the mode of the cuts
+    # which test puts the star: `holm` (paired t-test, Holm-corrected over the table's cells) or
+    # `unpaired` (Student's t-test, uncorrected)
     stars: str = "holm"
-    digits: int = 3
-    meters: tuple[str, ...] = NAMES
-    aggregate: str = "mean"
+    digits: int = 3  # decimals printed
+    meters: tuple[str, ...] = NAMES  # what is measured of attention
+    aggregate: str = "mean"  # how contrasts of attention are taken over queries
+    # of attention's pairs only those that are classified rightly, at most so many a class and
+    # query; all where None
     per_class: int | None = None
-    easy: int = 10
-    whose: str = ""
+    easy: int = 10  # easy negatives a query, for attention
+    whose: str = ""  # whose choices they are, in words; empty for the default ones
 
 
 PRESETS: Mapping[str, Preset] = {

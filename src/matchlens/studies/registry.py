@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from matchlens.corpora import thin
 from matchlens.errors import InputError
 from matchlens.options import Base, Cuts, Hows, MostPairs, RandomSets, StudySettings
-from matchlens.plan import Condition
+from matchlens.plan import Condition, single_cuts
 from matchlens.sets import check_once
 from matchlens.settings import argument, one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
@@ -22,7 +22,6 @@ from matchlens.studies.spec import (
     check_base,
     check_cuts,
     imported,
-    single_cuts,
     stages_of,
 )
 
@@ -583,12 +582,10 @@ Examples:
 
         settings = inputs.settings
         scored, matching = stored_scores(settings.out)
-        return {
-            **{"looks": settings.looks, "chosen": settings.chosen or None},
-            **{"cuts": settings.cut, "sets": settings.sets},
-            **{"scored": scored, "matching": matching},
-            **super().arguments(inputs),
-        }
+        own = {"looks": settings.looks, "chosen": settings.chosen or None}
+        cuts = {"cuts": settings.cut, "sets": settings.sets}
+        stored = {"scored": scored, "matching": matching}
+        return {**own, **cuts, **stored, **super().arguments(inputs)}
 
 
 STUDIES: dict[str, StudySpec[Any]] = {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +16,15 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import named_parts, own_parts
-from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.parts import NAMED, AnyPart
+from matchlens.plan import single_cuts
 from matchlens.ranking import Candidates, Measure, benjamini_hochberg, evaluate, random_expectation
 from matchlens.ranking.effects import LEAST_QUERIES, effect, one_sided
 from matchlens.ranking.significance import bootstrap_t
 from matchlens.results import Result
-from matchlens.studies.common import Execution, half, ranked, relevant_grade, tolerance
+from matchlens.studies.common import Execution, half, on_disk, ranked, relevant_grade, tolerance
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run
 from matchlens.studies.cuts.sweeps import MOST, select
 
@@ -114,9 +114,7 @@ def screen(
     parsed, queries, left_out = ranked(used, measure, relevant_grade(pairs, rel))
     gating.check_gates(model)
     started = time.perf_counter()
-    folder = tempfile.TemporaryDirectory(
-        prefix="matchlens-", dir=Execution(model, runner=runner).scratch
-    )
+    folder = Execution(model, runner=runner).temporary_folder()
     screened = Screened.of(model, used, Path(folder.name), progress)
     log = f"{NAME}: {len(rows)} pairs: {time.perf_counter() - started:.1f} s"
     effects = _effects(screened, parsed, queries, tol, seed)
@@ -126,7 +124,7 @@ def screen(
     checked = conduct(
         model,
         used,
-        {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}},
+        single_cuts(cuts),
         Settings(**options, most_pairs=CHECK_PAIRS),
         progress=progress,
         runner=runner,
@@ -179,22 +177,16 @@ def screen(
 
 @dataclass(frozen=True)
 class Screened:
-    """The screen's estimates.
+    """The screen's estimates."""
 
-    Args:
-        pairs: what was screened.
-        parts: row and column parts of the gates; own parts, which are in Q or D, last.
-        names: layer, head and direction of each gate, in the order of the array's axes.
-        scores: untouched, logits.
-        slopes: [pair, layer, head, row part, column part].
-        size: [gate], mean over the pairs of the estimate's absolute value, logits.
-    """
-
-    pairs: PairSet
+    pairs: PairSet  # what was screened
+    # row and column parts of the gates; own parts, which are in Q or D, last
     parts: tuple[AnyPart, ...]
+    # layer, head and direction of each gate, in the order of the array's axes
     names: list[tuple[int, int, str]]
-    scores: Float[np.ndarray, " pair"]
-    slopes: PairArray
+    scores: Float[np.ndarray, " pair"]  # untouched, logits
+    slopes: PairArray  # [pair, layer, head, row part, column part]
+    # [gate], mean over the pairs of the estimate's absolute value, logits
     size: Float[np.ndarray, " gate"]
 
     @classmethod
@@ -209,15 +201,10 @@ class Screened:
         parts: list[AnyPart] = [*NAMED, *own]
         labels = [*map(int, NAMED), *range(gating.PARTS, gating.PARTS + len(own))]
         shape = (len(pairs.pairs), family.n_layers, family.n_heads, len(parts), len(parts))
-        names = [
-            (layer, head, f"{x!s}->{y!s}")
-            for layer in range(family.n_layers)
-            for head in range(family.n_heads)
-            for x in parts
-            for y in parts
-        ]
+        axes = range(family.n_layers), range(family.n_heads), parts, parts
+        names = [(layer, head, f"{x!s}->{y!s}") for layer, head, x, y in product(*axes)]
         total = np.zeros(len(names))
-        try:
+        with on_disk("the derivatives", folder, [shape]):
             array = PairArray(folder / "slopes.npy", shape)
 
             def keep(rows: np.ndarray, values: np.ndarray) -> None:
@@ -226,12 +213,6 @@ class Screened:
                 np.add(total, np.abs(named).sum(0).ravel(), out=total)
 
             scores = gating.stream_slopes(model, pairs.pairs, keep, progress=progress, own=own)
-        except OSError as error:
-            raise InputError(
-                f"the derivatives cannot be kept in {str(folder)!r} ({error.strerror or error}); "
-                f"they need {int(np.prod(shape)) * 4 / 2**20:.0f} MiB there: set TMPDIR to a "
-                "folder with room"
-            ) from None
         size = total / len(scores)
         return cls(pairs, tuple(parts), names, scores.astype(np.float64), array, size)
 
@@ -254,13 +235,12 @@ class Screened:
 
 @dataclass(frozen=True)
 class _Effects:
-    """The measure of the untouched model [query], mean changes of the score and values of the
-    measure [gate, query], and a row for each gate."""
+    """What cutting each gate would do, to first order."""
 
-    base: np.ndarray
-    change: np.ndarray
-    values: np.ndarray
-    table: pd.DataFrame
+    base: np.ndarray  # the measure of the untouched model [query]
+    change: np.ndarray  # mean changes of the score [gate, query]
+    values: np.ndarray  # of the measure [gate, query]
+    table: pd.DataFrame  # a row for each gate
 
 
 PREDICTED = ("predicted", "ci_low", "ci_high", "p", "p_none", "q")
@@ -308,25 +288,22 @@ def _predicted(
     tol: float,
     seed: int,
 ) -> Float[np.ndarray, " gate"]:
-    """The measure of one query under score plus estimate, gate by gate.
-
-    A gate under which no two neighbours of the ranking come within a tie of each other leaves it as
-    it is, and costs nothing.
-    """
-    own = Candidates(
-        query.collection, query.qid, np.arange(len(query.rows)), query.grades, query.ideal
-    )
+    """The measure of one query under score plus estimate, gate by gate."""
+    own = replace(query, rows=np.arange(len(query.rows)))
     plain = scores[query.rows]
+
+    def value(of: np.ndarray) -> float:
+        return evaluate(measure, [own], of, tie_tol=tol, seed=seed).values[0]
+
+    # A gate under which no two neighbours of the ranking come within a tie of each other leaves it
+    # as it is, and costs nothing.
     order = np.argsort(-plain, kind="stable")
     moved = (plain + estimates)[:, order]
     before, after = -np.diff(plain[order]), -np.diff(moved)
     same = (after > tol).all(1) & bool((before > tol).all())
-    value = evaluate(measure, [own], plain, tie_tol=tol, seed=seed).values[0]
-    out = np.full(len(estimates), value)
+    out = np.full(len(estimates), value(plain))
     for gate in np.flatnonzero(~same).tolist():
-        out[gate] = evaluate(
-            measure, [own], plain + estimates[gate], tie_tol=tol, seed=seed
-        ).values[0]
+        out[gate] = value(plain + estimates[gate])
     return out
 
 
@@ -388,10 +365,8 @@ def _to_check(screened: Screened, others: int, seed: int) -> tuple[list[str], li
     turns = [draw.permutation(rest[layers == layer]).tolist() for layer in np.unique(layers)]
     drawn: list[int] = []
     while len(drawn) < min(others, len(rest)):
-        for turn in turns:
-            if turn:
-                drawn.append(turn.pop())
-    # a whole round over the layers, so that each has as many where it can
+        # a whole round over the layers, so that each has as many where it can
+        drawn += [turn.pop() for turn in turns if turn]
     return [screened.cut(g) for g in largest.tolist()], [screened.cut(g) for g in drawn]
 
 
@@ -425,11 +400,9 @@ def _agreement(
     queries: np.ndarray,
     largest: int,
 ) -> pd.DataFrame:
-    """How well the screen agrees with exact cuts, over all pairs and within queries.
-
-    A drawn gate is missed where its cut moves scores more than the least of the largest ones is
-    screened to do.
-    """
+    """How well the screen agrees with exact cuts, over all pairs and within queries."""
+    # A drawn gate is missed where its cut moves scores more than the least of the largest ones is
+    # screened to do.
     sizes = check["estimate_size"].to_numpy()
     drawn = check["exact_size"].to_numpy()[largest:]
     missed = int((drawn > sizes[:largest].min()).sum()) if largest and len(drawn) else 0
@@ -441,17 +414,9 @@ def _agreement(
         agreement = compared(*(values.ravel() for values in compare))
         # What cannot be checked (no change is above FELT: nan) is not predicted either.
         sound = agreement["pearson"] >= CORRELATED and agreement["signs"] >= AGREEING
-        rows.append(
-            {
-                "scope": scope,
-                "gates": len(exact),
-                **agreement,
-                "missed": missed,
-                "drawn": len(drawn),
-                "missed_at_most": _upper(missed, len(drawn)),
-                "withheld": not sound,
-            }
-        )
+        row = {"scope": scope, "gates": len(exact), **agreement, "missed": missed}
+        bound = {"drawn": len(drawn), "missed_at_most": _upper(missed, len(drawn))}
+        rows.append({**row, **bound, "withheld": not sound})
     return pd.DataFrame(rows)
 
 
@@ -512,20 +477,20 @@ def _gate_table(screened: Screened, effects: _Effects, checked: CutStudy) -> pd.
 
 def _notes(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> list[str]:
     """Notes on how the screen agrees with exact cuts."""
-    whole, within = (dict(agreement.iloc[at]) for at in (0, 1))
+    overall, within = (dict(agreement.iloc[at]) for at in (0, 1))
     signs = (
-        f"signs agree in {whole['signs']:.1%} and {within['signs']:.1%} of the changes above "
+        f"signs agree in {overall['signs']:.1%} and {within['signs']:.1%} of the changes above "
         f"{FELT} logits"
-        if whole["signs_of"] and within["signs_of"]
+        if overall["signs_of"] and within["signs_of"]
         else f"signs cannot be compared, since changes above {FELT} logits are lacking"
     )
     notes = [
         f"{cut} of {gates:,} gates were cut, the others are screened, not cut; of those compared, "
-        f"Pearson {whole['pearson']:.3f} over all pairs and {within['pearson']:.3f} within "
-        f"queries, {signs}, the largest miss is {whole['largest_miss']:.2g} logits",
-        f"{whole['missed']} of {whole['drawn']} gates that were drawn, evenly over the layers, "
+        f"Pearson {overall['pearson']:.3f} over all pairs and {within['pearson']:.3f} within "
+        f"queries, {signs}, the largest miss is {overall['largest_miss']:.2g} logits",
+        f"{overall['missed']} of {overall['drawn']} gates that were drawn, evenly over the layers, "
         "move scores more than the screen says of the tenth largest: at 95% fewer than "
-        f"{whole['missed_at_most']:.1%} of the gates beyond the {LARGEST} largest do",
+        f"{overall['missed_at_most']:.1%} of the gates beyond the {LARGEST} largest do",
     ]
     if withheld:
         notes.append(

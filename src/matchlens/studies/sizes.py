@@ -40,34 +40,22 @@ REDRAWN = "cuts for the claims, other draws"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run.
+    """How much is run."""
 
-    Args:
-        name: quick, default or full.
-        studies: names of :data:`STUDIES`.
-        directions: the directions of Figure 1a; the preset's, and :data:`GATHERING`, where None.
-        late: what is cut from each layer on.
-        swept: pairs of Figure 1a; all where None.
-        pairs: pairs of the costly parts (heads, controls, the screen, terms of the logits); all
-            where None.
-        causal: whether matching heads are cut, beside random sets.
-        causal_pairs: pairs of that, from one half of the queries; all of the half where None.
-        draws: random draws of each control.
-        looks: pairs to look into.
-        queries: queries that are drawn by default; all where None.
-    """
-
-    name: str
-    studies: tuple[str, ...]
+    name: str  # quick, default or full
+    studies: tuple[str, ...]  # names of `STUDIES`
+    # the directions of Figure 1a; the preset's, and `GATHERING`, where None
     directions: tuple[str, ...] | None
-    late: tuple[str, ...]
-    swept: int | None
+    late: tuple[str, ...]  # what is cut from each layer on
+    swept: int | None  # pairs of Figure 1a; all where None
+    # pairs of the costly parts (heads, controls, the screen, terms of the logits); all where None
     pairs: int | None
-    causal: bool
+    causal: bool  # whether matching heads are cut, beside random sets
+    # pairs of that, from one half of the queries; all of the half where None
     causal_pairs: int | None
-    draws: int
-    looks: int
-    queries: int | None = None
+    draws: int  # random draws of each control
+    looks: int  # pairs to look into
+    queries: int | None = None  # queries that are drawn by default; all where None
 
     def figure_1a(self, preset_name: str) -> tuple[str, ...]:
         """The directions that are cut up to each layer."""

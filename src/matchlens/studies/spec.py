@@ -7,7 +7,7 @@ wrong option should be refused before that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -28,19 +28,12 @@ S = TypeVar("S", bound=StudySettings)
 
 @dataclass(frozen=True)
 class Inputs(Generic[S]):
-    """What a study is run on; the model is not loaded yet.
+    """What a study is run on; the model is not loaded yet."""
 
-    Args:
-        settings: the options, with the study's own defaults filled in.
-        folder: the model's folder.
-        pairs: the chosen pairs.
-        rel: lowest relevant grade.
-    """
-
-    settings: S
-    folder: ModelFolder
-    pairs: PairSet
-    rel: int
+    settings: S  # the options, with the study's own defaults filled in
+    folder: ModelFolder  # the model's folder
+    pairs: PairSet  # the chosen pairs
+    rel: int  # lowest relevant grade
 
     @property
     def rank_easy(self) -> bool:
@@ -55,28 +48,28 @@ class Inputs(Generic[S]):
     @property
     def common(self) -> dict[str, Any]:
         """The arguments that the functions of all studies take."""
-        own = {name: getattr(self.settings, name) for name in ("preset", "seed", "batch_tokens")}
-        return {**own, "rel": self.rel}
+        settings = self.settings
+        return {
+            "preset": settings.preset,
+            "rel": self.rel,
+            "seed": settings.seed,
+            "batch_tokens": settings.batch_tokens,
+        }
 
 
 class StudySpec(Generic[S]):
-    """A study as the command line, ``rerun`` and the estimate of costs know it.
+    """A study as the command line, ``rerun`` and the estimate of costs know it."""
 
-    Args:
-        help: what ``--help`` prints.
-        settings: the class of its options.
-        function: ``module:name`` of the study's function, which takes a model, pairs, ``runner=``
-            and ``progress=``, and returns a result.
-        easy: whether it takes easy negatives where the options do not say how many.
-        ranks: whether it measures rankings, so that some query must be able to move the measure.
-        most: pairs that are cut at most where ``--pairs`` does not say; None for all.
-    """
-
-    help: ClassVar[str]
-    settings: ClassVar[type[StudySettings]]
+    help: ClassVar[str]  # what `--help` prints
+    settings: ClassVar[type[StudySettings]]  # the class of its options
+    # `module:name` of the study's function, which takes a model, pairs, `runner=` and `progress=`,
+    # and returns a result
     function: ClassVar[str]
+    # whether it takes easy negatives where the options do not say how many
     easy: ClassVar[bool] = False
+    # whether it measures rankings, so that some query must be able to move the measure
     ranks: ClassVar[bool] = False
+    # pairs that are cut at most where `--pairs` does not say; None for all
     most: ClassVar[int | None] = None
 
     def check(self, settings: S) -> None:
@@ -121,11 +114,6 @@ def imported(place: str) -> Callable[..., Result]:
     """A function by its place, ``module:name``."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
-
-
-def single_cuts(cuts: Iterable[str]) -> dict[str, Condition]:
-    """A condition for each cut, the untouched model first."""
-    return {"": [], **{cut: [Cut.parse(cut)] for cut in cuts}}
 
 
 def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = None) -> None:

@@ -14,9 +14,8 @@ import pandas as pd
 
 from matchlens.arguments import typed
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
-from matchlens.directions import Cut
 from matchlens.errors import InputError, brief
-from matchlens.plan import Condition
+from matchlens.plan import Condition, single_cuts
 from matchlens.ranking.effects import MARGIN
 from matchlens.results import Result
 from matchlens.studies import sizes
@@ -26,7 +25,7 @@ from matchlens.studies.attention.watching import Watched, watch
 from matchlens.studies.circuits.circuits import checked_halves, circuits, document_parts
 from matchlens.studies.claims.claims import claims
 from matchlens.studies.claims.evidence import evidence, evidence_cuts
-from matchlens.studies.common import ranked, relevant_grade
+from matchlens.studies.common import pair_key, ranked, relevant_grade
 from matchlens.studies.cuts.controls import control_conditions, controls
 from matchlens.studies.cuts.cut_modes import preset_cuts
 from matchlens.studies.cuts.cut_study import ablation, conditions_of
@@ -77,7 +76,7 @@ def study_conditions(
         for kind, directions in kinds
         for point in sweep_points(kind, directions, layers=layers, heads=heads, hows=(how,))[0]
     ]
-    conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    conditions = single_cuts(point.cut for point in points)
     return conditions, size.swept if name == "sweep" else size.pairs
 
 
@@ -141,7 +140,7 @@ class Shared:
 
 
 def _key(pairs: Sequence[Pair]) -> Key:
-    return tuple((pair.collection, pair.qid, pair.docid) for pair in pairs)
+    return tuple(map(pair_key, pairs))
 
 
 Stage = Callable[[str, int, int], None]
@@ -353,31 +352,22 @@ class _Whole:
     def impossible(self, names: Sequence[str]) -> dict[str, str]:
         """Studies that this model or these pairs do not allow, and why."""
 
-        def check_circuits() -> None:
-            self.model.family.qk(0)  # raises where a model has no such matrices
-            self._halves()
+        from matchlens import gating
 
-        def check_screen() -> None:
-            from matchlens import gating
-
-            gating.check_gates(self.model)
-
-        def check_attention() -> None:
-            if not self.contrasts:
-                self.classes.check(CONTRASTS[:1])
-
-        checks = {
-            "attention": check_attention,
-            "screen": check_screen,
-            "circuits": check_circuits,
-        }
         reasons = {}
-        for name, check in checks.items():
-            if name in names:
-                try:
-                    check()
-                except InputError as error:
-                    reasons[name] = str(error)
+        for name in ("attention", "screen", "circuits"):
+            if name not in names:
+                continue
+            try:
+                if name == "attention" and not self.contrasts:
+                    self.classes.check(CONTRASTS[:1])
+                elif name == "screen":
+                    gating.check_gates(self.model)
+                elif name == "circuits":
+                    self.model.family.qk(0)  # raises where a model has no such matrices
+                    self._halves()
+            except InputError as error:
+                reasons[name] = str(error)
         return reasons
 
     def _halves(self) -> tuple[Classes, Classes]:
@@ -410,8 +400,7 @@ class _Whole:
         if name == "ablation":
             yield self._call(ablation, "Table 1")
         elif name == "evidence":
-            redraw_progress = self._progress(sizes.REDRAWN)
-            own = {"redraws": self.redraws, "redraw_progress": redraw_progress}
+            own = {"redraws": self.redraws, "redraw_progress": self._progress(sizes.REDRAWN)}
             yield self._call(evidence, "cuts for the claims", **own)
         elif name == "sweep":
             for kind, directions in sweeps(size, self.preset):
@@ -462,13 +451,12 @@ class _Whole:
     def _look(self, done: Mapping[str, Result]) -> Result:
         """Pairs token by token, by the scores and the matching heads that there are already."""
         scores = [done[name].scores for name in ("ablation", "sweep-up-to") if name in done]
+        stored = {
+            "scored": pd.concat(scores, ignore_index=True) if scores else None,
+            "matching": done["attention"].tables["matching"] if "attention" in done else None,
+        }
         options = {name: self.options[name] for name in ("seed", "batch_tokens", "runner")}
+        progress = self._progress("pairs to look into")
         return look(
-            self.model,
-            self.pairs,
-            looks=self.size.looks,
-            scored=pd.concat(scores, ignore_index=True) if scores else None,
-            matching=done["attention"].tables["matching"] if "attention" in done else None,
-            progress=self._progress("pairs to look into"),
-            **options,
+            self.model, self.pairs, looks=self.size.looks, progress=progress, **stored, **options
         )

@@ -42,23 +42,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Swap:
-    """A set of cuts, and the random sets it is held against.
+    """A set of cuts, and the random sets it is held against."""
 
-    Args:
-        units: in the order in which they were added.
-        margins: after each, logits.
-        kept: those that are left after pruning, all of them where nothing was swapped.
-        swapped: whether the set that is left swaps the passages.
-        random_margins: under each random set, logits.
-        random_swapped: whether a random set swaps the passages.
-    """
-
-    units: tuple[Unit, ...] = ()
-    margins: tuple[float, ...] = ()
+    units: tuple[Unit, ...] = ()  # in the order in which they were added
+    margins: tuple[float, ...] = ()  # after each, logits
+    # those that are left after pruning, all of them where nothing was swapped
     kept: tuple[Unit, ...] = ()
-    swapped: bool = False
-    random_margins: tuple[float, ...] = ()
-    random_swapped: tuple[bool, ...] = ()
+    swapped: bool = False  # whether the set that is left swaps the passages
+    random_margins: tuple[float, ...] = ()  # under each random set, logits
+    random_swapped: tuple[bool, ...] = ()  # whether a random set swaps the passages
 
     @staticmethod
     def tables(swap: Swap | None) -> tuple[pd.DataFrame, pd.DataFrame]:

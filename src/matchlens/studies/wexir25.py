@@ -122,12 +122,8 @@ def honestly(ablation: Result) -> list[str]:
     assert isinstance(pairs, Mapping)  # noqa: S101
     shape = f"{ablation.options['layers']} layers of {ablation.options['heads']} heads"
     notes = []
-    if model["name"] == MODEL:
-        notes.append(f"the model is the paper's, {MODEL}")
-    else:
-        notes.append(
-            f"another model: {model['name']} ({model['type']}, {shape}) instead of {MODEL_WORDS}"
-        )
+    other = f"another model: {model['name']} ({model['type']}, {shape}) instead of {MODEL_WORDS}"
+    notes.append(f"the model is the paper's, {MODEL}" if model["name"] == MODEL else other)
     names = [str(source["collection"]) for source in pairs["sources"]]
     shared = [name for name in names if name in DATASETS]
     ranked = {

@@ -266,7 +266,7 @@ def attention(
         tables=tables,
         log=(f"{NAME}: {', '.join(names)} of {len(pairs.pairs)} pairs: {watched.seconds:.1f} s",),
         arrays={name: array.path for name, array in arrays.items()},
-        held=watched.held,
+        held=watched.folder,
     )
 
 

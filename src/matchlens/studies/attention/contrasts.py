@@ -16,7 +16,7 @@ from matchlens.errors import InputError
 from matchlens.meters.names import NAMES
 from matchlens.parts import AnyPart
 from matchlens.ranking import benjamini_hochberg
-from matchlens.studies.common import half
+from matchlens.studies.common import half, ratio
 
 CLASSES = ("relevant", "hard", "easy")
 CONTRASTS = ("relevant-easy", "relevant-hard", "hard-easy")
@@ -33,19 +33,13 @@ MATCHING = ("Q->D", "D->Q")
 
 @dataclass(frozen=True)
 class Classes:
-    """Which pairs are of which class of which query.
+    """Which pairs are of which class of which query."""
 
-    Args:
-        of_pair: [pair] place in :data:`CLASSES`, -1 for none (grade 1, or not taken).
-        query: [pair] number of the pair's query.
-        collections: the collection of each query.
-        qids: its id.
-    """
-
+    # [pair] place in `CLASSES`, -1 for none (grade 1, or not taken)
     of_pair: Int[np.ndarray, " pair"]
-    query: Int[np.ndarray, " pair"]
-    collections: tuple[str, ...]
-    qids: tuple[str, ...]
+    query: Int[np.ndarray, " pair"]  # [pair] number of the pair's query
+    collections: tuple[str, ...]  # the collection of each query
+    qids: tuple[str, ...]  # its id
 
     @classmethod
     def of(cls, pairs: Sequence[Pair], rel: int = 2) -> Classes:
@@ -134,8 +128,7 @@ def class_means(
     count = np.zeros(total.shape)
     np.add.at(total, cell, filled)
     np.add.at(count, cell, known)
-    means = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return means.reshape(queries, len(CLASSES), -1)
+    return ratio(total, count).reshape(queries, len(CLASSES), -1)
 
 
 def pairwise(
@@ -165,7 +158,7 @@ def pairwise(
         wins = (between > 0) + 0.5 * (between == 0)
         for out, values_of in ((apart, between), (auc, wins)):
             total = np.where(known, values_of, 0.0).sum((0, 1))
-            out[query] = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+            out[query] = ratio(total, count)
     return apart, auc
 
 
@@ -246,8 +239,7 @@ def _known(
 def known_mean(values: np.ndarray) -> np.ndarray:
     """The mean over the first axis without NaN; NaN where nothing is known."""
     known = (~np.isnan(values)).sum(0)
-    total = np.nansum(values, axis=0)
-    return np.divide(total, known, out=np.full(total.shape, np.nan), where=known > 0)
+    return ratio(np.nansum(values, axis=0), known)
 
 
 def head_grid(layers: int, heads: int) -> pd.DataFrame:
@@ -268,8 +260,7 @@ def shared(
     known = ~np.isnan(same) & ~np.isnan(mass)
     weight = np.where(known, mass, 0.0).sum(0)
     total = np.where(known, mass * same, 0.0).sum(0)
-    share = np.divide(total, weight, out=np.full(weight.shape, np.nan), where=weight > 0)
-    return share.ravel()
+    return ratio(total, weight).ravel()
 
 
 @dataclass(frozen=True)

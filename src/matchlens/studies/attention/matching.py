@@ -10,10 +10,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from matchlens.corpora import PairSet, thin
-from matchlens.directions import Cut
 from matchlens.errors import InputError
 from matchlens.parts import Part
-from matchlens.plan import Condition
+from matchlens.plan import single_cuts
 from matchlens.ranking import benjamini_hochberg, holm
 from matchlens.ranking.effects import Evidence, both
 from matchlens.studies.attention.contrasts import (
@@ -28,7 +27,7 @@ from matchlens.studies.attention.contrasts import (
     shared,
 )
 from matchlens.studies.attention.watching import Reader, Values
-from matchlens.studies.common import TIE_TOL, Execution, half_of, ranked
+from matchlens.studies.common import TIE_TOL, Execution, half_of, pair_key, ranked, ratio
 from matchlens.studies.cuts.head_sets import against, possible, set_conditions
 from matchlens.studies.cuts.measuring import corrected, measured
 
@@ -46,23 +45,18 @@ UNEXPLAINED, UNKNOWN = "unexplained", "unknown"
 
 @dataclass(frozen=True, eq=False)
 class HeadMasses:
-    """What identifies matching heads, in one direction.
+    """What identifies matching heads, in one direction."""
 
-    Args:
-        mass: [pair, layer, head] mass in the direction.
-        rivals: the mass of tokens without query words on the same part, by direction, such as
-            ``CLS->D`` for Q->D.
-        lengths: [pair] tokens of the passages.
-        shares: ``same_token`` and ``same_stem``, [pair, layer, head], where they were measured.
-        kinds: the masses that distinguish kinds, by name; empty where they were not measured.
-        surface: numbers of each pair that need no attention, by name.
-    """
-
-    mass: Values
+    mass: Values  # [pair, layer, head] mass in the direction
+    # the mass of tokens without query words on the same part, by direction, such as `CLS->D` for
+    # Q->D
     rivals: Mapping[str, Values]
-    lengths: Float[np.ndarray, " pair"]
+    lengths: Float[np.ndarray, " pair"]  # [pair] tokens of the passages
+    # `same_token` and `same_stem`, [pair, layer, head], where they were measured
     shares: Mapping[str, Values] = field(default_factory=dict)
+    # the masses that distinguish kinds, by name; empty where they were not measured
     kinds: Mapping[str, Values] = field(default_factory=dict)
+    # numbers of each pair that need no attention, by name
     surface: Mapping[str, Float[np.ndarray, " pair"]] = field(default_factory=dict)
 
     @classmethod
@@ -70,7 +64,7 @@ class HeadMasses:
         """The numbers of a direction that a pass measured."""
         x, y = places(direction)
         texts = {Part.Q, Part.D}
-        among = {reader.whole(x), reader.whole(y)} <= texts
+        among = {reader.containing(x), reader.containing(y)} <= texts
         rivals = {f"{rival}->{y}": reader.of("mass", rival, y) for rival in RIVALS if among}
         shares = ("same_token", "same_stem") if {x, y} <= texts else ()
         return cls(
@@ -202,7 +196,7 @@ def kinds_of(
 
     Source: science 4, "Kinds of matching heads".
     """
-    least = {
+    multiples = {
         "stem": thresholds.lexical,
         "query_words": thresholds.query_words,
         "near": thresholds.semantic,
@@ -217,11 +211,8 @@ def kinds_of(
             class_means(mass.reshape(len(mass), -1), classes)[:, 0]
             for mass in (masses.kinds[name], masses.kinds[f"{name}_expected"])
         )
-        means = known_mean(observed), known_mean(expected)
-        table[f"{name}_ratio"] = np.divide(
-            *means, out=np.full(len(matching), np.nan), where=means[1] > 0
-        )
-        tests = paired(observed - least[name] * expected, above=True)
+        table[f"{name}_ratio"] = ratio(known_mean(observed), known_mean(expected))
+        tests = paired(observed - multiples[name] * expected, above=True)
         p[place] = np.where(matching, tests, np.nan)
     corrected = holm(p.ravel()).reshape(p.shape)
     for place, name in enumerate(KINDS):
@@ -287,24 +278,15 @@ def references(
 
 @dataclass(frozen=True)
 class Causal:
-    """The effect of cutting the matching heads.
+    """The effect of cutting the matching heads."""
 
-    Args:
-        heads: a row for each matching head, cut alone in its direction.
-        sets: a row for each set of matching heads, beside random ones; see
-            :func:`matchlens.head_sets`.
-        points: a row for each set and draw.
-        pairs: number of pairs that were run, all of half 1.
-        passes: layer passes a pair.
-        notes: what a person should know.
-    """
-
-    heads: pd.DataFrame
+    heads: pd.DataFrame  # a row for each matching head, cut alone in its direction
+    # a row for each set of matching heads, beside random ones; see `matchlens.head_sets`
     sets: pd.DataFrame
-    points: pd.DataFrame
-    pairs: int
-    passes: int
-    notes: tuple[str, ...]
+    points: pd.DataFrame  # a row for each set and draw
+    pairs: int  # number of pairs that were run, all of half 1
+    passes: int  # layer passes a pair
+    notes: tuple[str, ...]  # what a person should know
 
 
 def to_cut(
@@ -344,11 +326,10 @@ def cut(
     """
     model = execution.model
     layers, heads = model.family.n_layers, model.family.n_heads
-    conditions: dict[str, Condition] = {"": []}
-    for row in matching.to_dict("records"):
-        text = f"{row['direction']}#{row['layer']}.{row['head']}"
-        conditions[text] = [Cut.parse(text)]
-    singles = [name for name in conditions if name]
+    singles = [
+        f"{row['direction']}#{row['layer']}.{row['head']}" for row in matching.to_dict("records")
+    ]
+    conditions = single_cuts(singles)
     points: list[dict[str, object]] = []
     notes: list[str] = []
     chosen: dict[str, tuple[tuple[int, int], ...]] = {}
@@ -389,8 +370,8 @@ def masses_of(
     reader: Reader, pairs: PairSet, used: PairSet, directions: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "layer head"]]:
     """By direction the attention of each head in it, the mean over the pairs that are used."""
-    rows = {(pair.collection, pair.qid, pair.docid): row for row, pair in enumerate(pairs.pairs)}
-    kept = [rows[pair.collection, pair.qid, pair.docid] for pair in used.pairs]
+    rows = {pair_key(pair): row for row, pair in enumerate(pairs.pairs)}
+    kept = [rows[pair_key(pair)] for pair in used.pairs]
     return {
         text: np.nan_to_num(reader.of("mass", *places(text))[kept]).mean(0) for text in directions
     }

@@ -26,7 +26,7 @@ from matchlens.studies.attention.contrasts import (
     places,
 )
 from matchlens.studies.attention.watching import Reader
-from matchlens.studies.common import half
+from matchlens.studies.common import half, ratio
 
 RELEVANT, HARD, EASY = range(3)
 BINS = 40
@@ -223,8 +223,7 @@ def depth(sums: Float[np.ndarray, "draw layer"]) -> Float[np.ndarray, " draw"]:
     layer = np.minimum(layer, sums.shape[1] - 1)[:, None]
     here = np.take_along_axis(sums, layer, 1)
     before = np.take_along_axis(total, layer, 1) - here
-    inside = np.divide(middle - before, here, out=np.full(here.shape, np.nan), where=here > 0)
-    return (layer + inside)[:, 0]
+    return (layer + ratio(middle - before, here))[:, 0]
 
 
 def _shuffled(
@@ -316,7 +315,7 @@ def noop(
         total = {x: sum(np.nan_to_num(values[x, y]) for y in PARTS) for x in READERS}
         special = np.zeros(len(table))
         for part in SINKS:
-            each = [known_mean(_over(values[x, part], np.asarray(total[x]))) for x in READERS]
+            each = [known_mean(ratio(values[x, part], np.asarray(total[x]))) for x in READERS]
             share = known_mean(np.stack(each)).ravel()
             table[f"{name}_{part}"] = share
             special = special + np.nan_to_num(share)  # NaN: the input has no such part
@@ -347,7 +346,7 @@ def lexical(
             known = ~np.isnan(share[inside])
             by_head = np.where(known, weight[inside], 0.0).sum(0)
             lexical_mass = np.where(known, weight[inside] * share[inside], 0.0).sum(0)
-            each = _over(lexical_mass, by_head)
+            each = ratio(lexical_mass, by_head)
             total = by_head.sum(1)
             for layer in range(share.shape[1]):
                 rows.append(
@@ -407,11 +406,6 @@ def kinds(
         table["q"] = benjamini_hochberg(table["p"].to_numpy())
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
-
-
-def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """A share; NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 def _quantile(values: np.ndarray, percent: int) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +13,17 @@ from jaxtyping import Float
 
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import named_parts, own_parts
-from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.names import ACROSS, COMPANIONS, KINDS, NAMES, PARTS, SURFACE, shape_of
 from matchlens.parts import AnyPart, OwnPart, Part
 from matchlens.studies.attention.contrasts import CLASSES, Classes
-from matchlens.studies.common import Execution
+from matchlens.studies.common import Execution, on_disk
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress, Run
     from matchlens.models.load import Reranker
     from matchlens.qk import Means
-    from matchlens.runners import MeasurementRequest, Runner
+    from matchlens.runners import Runner
 
 
 DERIVED = ("lexical_mass", "semantic_mass")
@@ -35,22 +32,15 @@ Values = Float[np.ndarray, "pair layer head"]
 
 @dataclass(frozen=True)
 class Watched:
-    """The numbers of one pass of the untouched model over all pairs.
+    """The numbers of one pass of the untouched model over all pairs."""
 
-    Args:
-        out: the run.
-        arrays: a meter's numbers [pair, layer, head, row part, column part], by its name.
-        means: the mean states, where they were requested.
-        held: the temporary folder that holds the arrays.
-        seconds: wall time.
-        parts: the row and column parts of the arrays: the five, and user-defined ones.
-    """
-
-    out: Run
+    out: Run  # the run
+    # a meter's numbers [pair, layer, head, row part, column part], by its name
     arrays: Mapping[str, PairArray]
-    means: Means | None
-    held: object
-    seconds: float
+    means: Means | None  # the mean states, where they were requested
+    folder: object  # the temporary folder that holds the arrays
+    seconds: float  # wall time
+    # the row and column parts of the arrays: the five, and user-defined ones
     parts: tuple[AnyPart, ...] = PARTS
 
     def only(self, names: Sequence[str]) -> dict[str, PairArray]:
@@ -83,7 +73,7 @@ def watch(
 ) -> Watched:
     """Run the untouched model once over all pairs; its meters are kept on disk."""
     from matchlens.runners import MeasurementRequest
-    from matchlens.runners.measures import States, states_into
+    from matchlens.runners.measures import Attention, States, rows_into, states_into
 
     started = time.perf_counter()
     execution = Execution(model, batch_tokens, progress, runner)
@@ -96,42 +86,18 @@ def watch(
         )
         states = measure.empty(model)
         more = [MeasurementRequest(measure, states_into(states))]
-    folder = tempfile.TemporaryDirectory(
-        prefix="matchlens-", dir=execution.scratch, ignore_cleanup_errors=True
-    )
-    out, arrays = _measure(execution, pairs, measured(names), Path(folder.name), more)
+    folder = execution.temporary_folder()
+    own, family = tuple(own_parts(pairs.pairs)), model.family
+    shape = (family.n_layers, family.n_heads, len(PARTS) + len(own))
+    shapes = {name: (len(pairs.pairs), *shape_of(name, *shape)) for name in measured(names)}
+    place = Path(folder.name)
+    with on_disk("the meters", place, shapes.values()):
+        arrays = {name: PairArray(place / f"{name}.npy", shape) for name, shape in shapes.items()}
+        request = MeasurementRequest(Attention(tuple(shapes), own), rows_into(arrays))
+        out = execution(pairs.pairs, asked=[request, *more])
     means = None if states is None else states.result()
     parts = (*PARTS, *named_parts(pairs.pairs))
     return Watched(out, arrays, means, folder, time.perf_counter() - started, parts)
-
-
-def _measure(
-    execution: Execution,
-    pairs: PairSet,
-    names: tuple[str, ...],
-    folder: Path,
-    more: Sequence[MeasurementRequest],
-) -> tuple[Run, dict[str, PairArray]]:
-    from matchlens.runners import MeasurementRequest
-    from matchlens.runners.measures import Attention, rows_into
-
-    family, own = execution.model.family, tuple(own_parts(pairs.pairs))
-    shape = (family.n_layers, family.n_heads, len(PARTS) + len(own))
-    shapes = {name: (len(pairs.pairs), *shape_of(name, *shape)) for name in names}
-    needed = sum(int(np.prod(shape)) for shape in shapes.values()) * 4 / 2**20
-    try:
-        arrays = {name: PairArray(folder / f"{name}.npy", shape) for name, shape in shapes.items()}
-        request = MeasurementRequest(Attention(names, own), rows_into(arrays))
-        out = execution(pairs.pairs, asked=[request, *more])
-    except OSError as error:
-        where = (
-            "set TMPDIR to a folder with room" if execution.scratch is None else "make room there"
-        )
-        raise InputError(
-            f"the meters cannot be kept in {os.path.realpath(folder)!r} "
-            f"({error.strerror or error}); they need {needed:.0f} MiB there: {where}"
-        ) from None
-    return out, arrays
 
 
 class Reader:
@@ -140,7 +106,7 @@ class Reader:
     def __init__(self, arrays: Mapping[str, PairArray], parts: Sequence[AnyPart] = PARTS) -> None:
         self.arrays, self.parts = arrays, tuple(parts)
 
-    def whole(self, part: AnyPart) -> AnyPart | None:
+    def containing(self, part: AnyPart) -> AnyPart | None:
         """The part of the input that a part is, or lies in."""
         known = self.parts[self.parts.index(part)]
         return known.of if isinstance(known, OwnPart) else known

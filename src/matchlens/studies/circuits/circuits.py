@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -102,12 +101,12 @@ def named_heads(
         return None
     parsed: list[tuple[int, int]] = []
     for name in names:
-        whole = name if isinstance(name, str) else f"{name[0]}.{name[1]}"
-        for text in whole.split(","):  # one by one, since a cut's heads are sorted
+        listed = name if isinstance(name, str) else f"{name[0]}.{name[1]}"
+        for text in listed.split(","):  # one by one, since a cut's heads are sorted
             try:
                 cut = Cut.parse(f"Q->D#{text}")
             except InputError:
-                raise InputError(f"head {whole!r}: expected layer.head, as in '8.1,4.9'") from None
+                raise InputError(f"head {listed!r}: expected layer.head, as in '8.1,4.9'") from None
             if layers is not None:
                 cut.check(layers, heads)
             parsed += [(int(layer), int(head)) for layer, head in cut.heads or ()]
@@ -279,7 +278,7 @@ def circuits(
 
     table = weight_table(layers, seed)
     passed = _watch(execution, pairs, first, document, same_token, watched)
-    folder = tempfile.TemporaryDirectory(prefix="matchlens-", dir=execution.scratch)
+    folder = execution.temporary_folder()
     options = {"biases": biases, "divided": divided}
     query, mean_document = passed.means.query, passed.means.document
     logits = statement.logits(lambda each: mean_logits(each, query, mean_document, **options))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from matchlens.corpora import Pair
 from matchlens.parts import Part
 from matchlens.studies.attention.contrasts import head_grid
+from matchlens.studies.common import ratio
 
 if TYPE_CHECKING:
     from matchlens.models.load import Reranker
@@ -77,14 +78,14 @@ def weight_table(layers: Sequence[QK], seed: int) -> pd.DataFrame:
                 "normalised": triplets.normalised(),
                 "singular_sum": triplets.values.sum(1),
                 "null_sd": null.alignment_sd,
-                "z": _over(trace, null.alignment_sd),
+                "z": ratio(trace, null.alignment_sd),
                 "normalised_null_sd": null.normalised_sd,
                 "rotation_sd": turned.alignment_sd,
-                "rotation_z": _over(trace, turned.alignment_sd),
+                "rotation_z": ratio(trace, turned.alignment_sd),
                 "rotation_positive_mean": turned.positive_mean,
                 "crossed_mean": mean,
                 "crossed_sd": sd,
-                "crossed_z": _over(trace - mean, np.full(len(trace), sd)),
+                "crossed_z": ratio(trace - mean, np.full(len(trace), sd)),
                 "symmetric_share": algebra.symmetric_share(qk),
             }
         )
@@ -110,7 +111,7 @@ def base_columns(table: pd.DataFrame, layers: Sequence[QK]) -> dict[str, np.ndar
     return {
         "base_alignment": before,
         "base_normalised": normalised,
-        "base_z": _over(before, null),
+        "base_z": ratio(before, null),
         "base_change": table["alignment"].to_numpy() - before,
     }
 
@@ -262,32 +263,22 @@ def most_aligned(heads: pd.DataFrame, variant: str, top: int) -> Heads:
     return tuple((int(layer), int(head)) for layer, head in couples)
 
 
-def _over(values: Float[np.ndarray, " head"], sd: np.ndarray) -> Float[np.ndarray, " head"]:
-    return np.divide(values, sd, out=np.full(len(values), np.nan), where=sd > 0)
-
-
 @dataclass(frozen=True)
 class Statement:
-    """The query-key weights of all layers, as the study uses them.
+    """The query-key weights of all layers, as the study uses them."""
 
-    Args:
-        layers: the weights of which the alignment is computed: the model's own, of a rotary model
-            averaged over the distances at which ``reading`` occurs.
-        by_direction: of a rotary model the same for each reading direction.
-        absent: by direction the layers in which no such token pair is allowed.
-        weights: by direction and layer the share of each distance.
-        turns: by layer the rotations.
-        own: the model's own weights.
-        reading: the direction of ``layers``; empty where there is no distance.
-    """
-
+    # the weights of which the alignment is computed: the model's own, of a rotary model averaged
+    # over the distances at which `reading` occurs
     layers: Sequence[QK]
+    # of a rotary model the same for each reading direction
     by_direction: Mapping[str, Sequence[QK]] = field(default_factory=dict)
+    # by direction the layers in which no such token pair is allowed
     absent: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # by direction and layer the share of each distance
     weights: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
-    turns: Sequence[Turns] = ()
-    own: Sequence[QK] = ()
-    reading: str = ""
+    turns: Sequence[Turns] = ()  # by layer the rotations
+    own: Sequence[QK] = ()  # the model's own weights
+    reading: str = ""  # the direction of `layers`; empty where there is no distance
 
     @classmethod
     def of(cls, model: Reranker, pairs: Sequence[Pair], document: Sequence[Part]) -> Statement:

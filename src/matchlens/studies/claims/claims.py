@@ -30,6 +30,7 @@ from matchlens.studies.claims.decisions import (
     lexical_first,
     number,
     one_cut,
+    plain,
     separators,
     upper_right,
 )
@@ -172,11 +173,6 @@ def _question(results: Results) -> Iterator[str]:
     )
 
 
-def _printed(value: float) -> str:
-    text = f"{value:.3f}"
-    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
-
-
 def _findings(results: Results, claims: pd.DataFrame) -> Iterator[str]:
     if "ablation" in results:
         yield from _table_1(results["ablation"])
@@ -226,8 +222,8 @@ def _table_1(result: Result) -> Iterator[str]:
     measure = str(result.options["measure"])
     original, random = (float(str(result.options[key])) for key in ("original", "random"))
     yield (
-        f"Untouched, it reaches {measure} {_printed(original)}; a random ranking of the same "
-        f"candidates has {_printed(random)}."
+        f"Untouched, it reaches {measure} {plain(original)}; a random ranking of the same "
+        f"candidates has {plain(random)}."
     )
     rows = records(result.tables["table1"])
     every = [row for row in rows if row["cut"] not in ("", "random")]
@@ -249,7 +245,7 @@ def _table_1(result: Result) -> Iterator[str]:
     if not fallen:
         yield f"Of {len(cells)} cuts, none lowers it significantly (Holm-corrected, paired)."
         return
-    named = ", ".join(f"{row['cut']} ({_printed(number(row, 'mean'))})" for row in fallen[:5])
+    named = ", ".join(f"{row['cut']} ({plain(number(row, 'mean'))})" for row in fallen[:5])
     rest = f" and {len(fallen) - 5} more" if len(fallen) > 5 else ""
     lower = "lowers" if len(fallen) == 1 else "lower"
     yield (
@@ -260,21 +256,14 @@ def _table_1(result: Result) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper and how it is decided.
+    """A claim of the paper and how it is decided."""
 
-    Args:
-        id: a short name.
-        claim: the sentence.
-        definition: what makes it hold.
-        decide: reads the tables; the second argument is the margin, the third the seed.
-        redrawn: whether it rests on the cuts of the study ``evidence``, which are made on every
-            draw of the sample.
-    """
-
-    id: str
-    claim: str
-    definition: str
-    decide: Decision
+    id: str  # a short name
+    claim: str  # the sentence
+    definition: str  # what makes it hold
+    decide: Decision  # reads the tables; the second argument is the margin, the third the seed
+    # whether it rests on the cuts of the study `evidence`, which are made on every draw of the
+    # sample
     redrawn: bool = False
 
 

@@ -35,32 +35,20 @@ UNTESTED = Evidence(float("nan"), float("nan"), "nothing was tested")
 
 @dataclass(frozen=True)
 class Finding:
-    """The numbers on one claim, before the correction over the claims.
+    """The numbers on one claim, before the correction over the claims."""
 
-    Args:
-        found: plain sentences made of the numbers.
-        evidence: its tests.
-        value: the claim's number.
-        low: lower end of its 95% interval.
-        high: upper end.
-        unit: what it is measured in.
-        n: how many things the tests are over.
-        n_of: what they are: queries or heads.
-        needed: from the factor of the correction over the claims to about how many queries would
-            decide it with 80% power, judged by this sample; None where unknown.
-        source: the tables that it was read from.
-    """
-
-    found: str
-    evidence: Evidence = field(default=UNTESTED)
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    unit: str | None = None
-    n: int | None = None
-    n_of: str | None = None
+    found: str  # plain sentences made of the numbers
+    evidence: Evidence = field(default=UNTESTED)  # its tests
+    value: float | None = None  # the claim's number
+    low: float | None = None  # lower end of its 95% interval
+    high: float | None = None  # upper end
+    unit: str | None = None  # what it is measured in
+    n: int | None = None  # how many things the tests are over
+    n_of: str | None = None  # what they are: queries or heads
+    # from the factor of the correction over the claims to about how many queries would decide it
+    # with 80% power, judged by this sample; None where unknown
     needed: Callable[[float], int | None] = lambda _: None
-    source: str | None = None
+    source: str | None = None  # the tables that it was read from
 
 
 def lacking(what: str) -> Finding:
@@ -158,25 +146,15 @@ def chance(p: float) -> str:
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes of the measure under the cuts, query by query.
+    """The changes of the measure under the cuts, query by query."""
 
-    Args:
-        of: cut to the change for each query.
-        better: original minus random for each query.
-        collections: the collection of each query.
-        impossible: cut to why it removes nothing in this model.
-        measure: the measure's name.
-        margin: share of ``better`` that counts as no change.
-        seed: of the intervals.
-    """
-
-    of: Mapping[str, np.ndarray]
-    better: np.ndarray
-    collections: list[str]
-    impossible: Mapping[str, str]
-    measure: str
-    margin: float
-    seed: int
+    of: Mapping[str, np.ndarray]  # cut to the change for each query
+    better: np.ndarray  # original minus random for each query
+    collections: list[str]  # the collection of each query
+    impossible: Mapping[str, str]  # cut to why it removes nothing in this model
+    measure: str  # the measure's name
+    margin: float  # share of `better` that counts as no change
+    seed: int  # of the intervals
 
     def effect(self, cut: str) -> Effect:
         """The tests of one cut."""
@@ -219,11 +197,10 @@ class Changes:
 
     def needed(self, cut: str, times: float) -> int | None:
         """About how many queries would show what the cut does: an effect, or none."""
-        change, inside = self.of[cut], self.margin * self.better
-        none = inside - np.sign(change.mean()) * change
+        change = np.sign(self.of[cut].mean()) * self.of[cut]
         counts = [
-            queries_needed(np.sign(change.mean()) * change, alpha=ALPHA / 2 / times),
-            queries_needed(none, alpha=ALPHA / times),
+            queries_needed(change, alpha=ALPHA / 2 / times),
+            queries_needed(self.margin * self.better - change, alpha=ALPHA / times),
         ]
         return min((count for count in counts if count is not None), default=None)
 
@@ -528,14 +505,14 @@ def upper_right(results: Results, margin: float, seed: int) -> Finding:
         f"uncorrected p {chance(above)})"
         for what, (value, above, _) in tests.items()
     )
-    least = max(tests, key=lambda what: tests[what][1])
+    weaker = max(tests, key=lambda what: tests[what][1])
     return Finding(
         f"{int(marked.sum())} of {len(heads)} heads match Q->D: {words}. {more}",
         replace(proof, lacking=why),
-        tests[least][0],
-        low if least != "alignment" else None,
-        high if least != "alignment" else None,
-        f"{least}, above the layer's mean",
+        tests[weaker][0],
+        low if weaker != "alignment" else None,
+        high if weaker != "alignment" else None,
+        f"{weaker}, above the layer's mean",
         len(heads),
         "heads",
         source="circuits/heads, attention/matching",

@@ -24,7 +24,7 @@ from matchlens.corpora.pairs import digest
 from matchlens.errors import InputError
 from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
-from matchlens.studies.common import Execution, ranked
+from matchlens.studies.common import Execution, pair_key, ranked
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conditions_of, conduct
 from matchlens.studies.cuts.measuring import RANDOM
 
@@ -41,17 +41,11 @@ ALONE = ("D->D", "D->Q", "Q->D")
 
 @dataclass(frozen=True)
 class Path:
-    """Cuts of tokens that may carry the same state.
+    """Cuts of tokens that may carry the same state."""
 
-    Args:
-        main: the cut that a claim speaks of.
-        others: the same cut of the tokens that may stand in for it.
-        joint: all of them at once.
-    """
-
-    main: str
-    others: tuple[str, ...]
-    joint: str
+    main: str  # the cut that a claim speaks of
+    others: tuple[str, ...]  # the same cut of the tokens that may stand in for it
+    joint: str  # all of them at once
 
     @property
     def cuts(self) -> tuple[str, ...]:
@@ -62,11 +56,6 @@ class Path:
 def early(layers: int) -> int:
     """The number of layers that count as early: the lower third."""
     return math.ceil(layers / 3)
-
-
-def half(layers: int) -> int:
-    """The number of layers of the lower half."""
-    return math.ceil(layers / 2)
 
 
 def read_sep(layers: int) -> tuple[Path, ...]:
@@ -85,12 +74,13 @@ def read_cls(layers: int) -> Path:
 
 def gathering(layers: int) -> tuple[Path, Path]:
     """CLS blind to query and document in the lower half, and from there on."""
+    half = math.ceil(layers / 2)
 
     def path(where: str) -> Path:
         single = [f"{part}->{{Q,D}}{where}" for part in ("CLS", "SEP1", "SEP2")]
         return Path(single[0], tuple(single[1:]), f"{{CLS,SEP1,SEP2}}->{{Q,D}}{where}")
 
-    return path(f"@0:{half(layers)}"), path(f"@{half(layers)}:{layers}")
+    return path(f"@0:{half}"), path(f"@{half}:{layers}")
 
 
 def evidence_cuts(layers: int) -> tuple[str, ...]:
@@ -126,11 +116,7 @@ def further(pairs: PairSet, redraws: Sequence[PairSet]) -> tuple[list[PairSet], 
 
 
 def _ranked(pairs: PairSet) -> dict[tuple[str, str, str], Pair]:
-    return {
-        (pair.collection, pair.qid, pair.docid): pair
-        for pair in pairs.pairs
-        if pair.grade != EASY_GRADE
-    }
+    return {pair_key(pair): pair for pair in pairs.pairs if pair.grade != EASY_GRADE}
 
 
 def evidence(
@@ -170,10 +156,10 @@ def evidence(
         out = execution(new, conditions, seed=settings.seed)
         values = np.hstack([values, out.scores.values])
     scored = [*used.pairs, *new]
-    place = {(pair.collection, pair.qid, pair.docid): row for row, pair in enumerate(scored)}
+    place = {pair_key(pair): row for row, pair in enumerate(scored)}
     frames, notes, about = [], [], [_about(used, done.queries)]
     for number, draw in enumerate(draws, start=1):
-        rows = [place[pair.collection, pair.qid, pair.docid] for pair in draw.pairs]
+        rows = [place[pair_key(pair)] for pair in draw.pairs]
         try:
             frames.append(_measured(done, draw, values[:, rows]).assign(draw=number))
         except InputError as error:  # none of its queries can move the measure
@@ -212,14 +198,9 @@ def _measured(done: CutStudy, draw: PairSet, scores: np.ndarray) -> pd.DataFrame
     }
     base = next(iter(marks.values()))
     marks[RANDOM] = random_expectation(measure, queries, seed=seed).values
-    about = {
-        "collection": [query.collection for query in queries],
-        "qid": [query.qid for query in queries],
-    }
-    return pd.concat(
-        [
-            pd.DataFrame({"cut": name, **about, "value": own, "diff": own - base})
-            for name, own in marks.items()
-        ],
-        ignore_index=True,
-    )
+    about = {name: [getattr(query, name) for query in queries] for name in ("collection", "qid")}
+    frames = [
+        pd.DataFrame({"cut": name, **about, "value": own, "diff": own - base})
+        for name, own in marks.items()
+    ]
+    return pd.concat(frames, ignore_index=True)

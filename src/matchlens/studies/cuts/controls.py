@@ -192,27 +192,29 @@ def _beside(own: pd.DataFrame, about: pd.DataFrame, done: CutStudy, margin: floa
     collections = [str(name) for name in wide.index.get_level_values("collection")]
     original = wide[""].to_numpy()
     out = own.reset_index(drop=True)
+    tested = ["diff", "ci_low", "ci_high", "p"]
     for kind in CONTROLS:
         rows = []
         for cut in own["cut"]:
-            drawn = about[(about["of"] == cut) & (about["control"] == kind)]
-            if drawn.empty:
+            drawn = _draws_of(about, cut, kind)
+            if not drawn:
                 rows.append({})
                 continue
-            control = wide[drawn["cut"].tolist()].mean(axis=1).to_numpy()
+            control = wide[drawn].mean(axis=1).to_numpy()
             test = compare(wide[[cut]].to_numpy().T.copy(), control, collections, seed=seed).iloc[0]
             alone = compare(control[None].copy(), original, collections, seed=seed).iloc[0]
-            values = (
-                *(alone[name] for name in ("diff", "ci_low", "ci_high", "p")),
-                *(test[name] for name in ("diff", "ci_low", "ci_high", "p")),
-                *_overlap(done, drawn["cut"].tolist()),
-            )
+            values = (*alone[tested], *test[tested], *_overlap(done, drawn))
             rows.append(dict(zip(_OF_A_CONTROL, values, strict=True)))
         columns = pd.DataFrame(rows, columns=pd.Index(_OF_A_CONTROL), dtype=np.float64)
         for name in ("p", "diff_p"):
             columns[f"{name}_holm"] = holm(columns[name].to_numpy())
         out = out.join(columns.add_prefix(f"{kind}_"))
     return out.join(_verdicts(out, about, wide, margin, seed))
+
+
+def _draws_of(about: pd.DataFrame, cut: object, kind: str) -> list[str]:
+    """The conditions that are the draws of one control of a cut."""
+    return about.loc[(about["of"] == cut) & (about["control"] == kind), "cut"].tolist()
 
 
 _OF_A_CONTROL = (
@@ -246,14 +248,14 @@ def _verdicts(
     reasons: list[str] = []
     short = unready(better)
     for row in records(rows):
-        drawn = about[(about["of"] == row["cut"]) & (about["control"] == PRIMARY)]
-        if drawn.empty:
+        drawn = _draws_of(about, row["cut"], PRIMARY)
+        if not drawn:
             effects.append(None)
             proofs.append(Evidence(np.nan, np.nan, "mask"))
             reasons.append("a cut by mask takes nothing from a row as a whole")
             continue
         cut = wide[str(row["cut"])].to_numpy()
-        beyond = test(cut - wide[drawn["cut"].tolist()].mean(axis=1).to_numpy(), seed=seed)
+        beyond = test(cut - wide[drawn].mean(axis=1).to_numpy(), seed=seed)
         alone = test(cut - original)
         proof, why = of_effect([beyond]), short
         if not short and not alone.shown(-1) <= ALPHA < alone.p_none:

@@ -114,8 +114,8 @@ def random_by_construction(row: Mapping[str, object], options: Mapping[str, obje
     cut = Cut.parse(str(row["cut"]))
     isolates = any(Part.CLS in d.left and d.right is None for d in cut.directions)
     layers = options.get("layers")
-    whole = cut.layers is None or (isinstance(layers, int) and len(cut.layers) == layers)
-    if not (isolates and whole and cut.heads is None and cut.how in (How.ZERO, How.MASK)):
+    all_layers = cut.layers is None or (isinstance(layers, int) and len(cut.layers) == layers)
+    if not (isolates and all_layers and cut.heads is None and cut.how in (How.ZERO, How.MASK)):
         return False
     numbers = row.get("mean"), row.get("original"), options.get("random")
     if not all(isinstance(value, int | float) for value in numbers):

@@ -90,35 +90,22 @@ class Settings:
 
 @dataclass(frozen=True)
 class CutStudy:
-    """Measured conditions.
+    """Measured conditions."""
 
-    Args:
-        model: the model that was run.
-        pairs: all pairs of the study.
-        rows: the places of those that were run.
-        settings: the options.
-        out: the run.
-        reasons: for each condition why it could remove nothing, None where it could.
-        table: a row for each condition, the untouched model first, the random ranking second.
-        queries: a row for each condition and query.
-        by_measure: the tables of all measures, where there are several.
-        options: what the manifest records of the settings and the run.
-        notes: what a person should know.
-        seconds: wall time of the run.
-    """
-
-    model: Reranker
-    pairs: PairSet
-    rows: list[int]
-    settings: Settings
-    out: Run
+    model: Reranker  # the model that was run
+    pairs: PairSet  # all pairs of the study
+    rows: list[int]  # the places of those that were run
+    settings: Settings  # the options
+    out: Run  # the run
+    # for each condition why it could remove nothing, None where it could
     reasons: Mapping[str, str | None]
+    # a row for each condition, the untouched model first, the random ranking second
     table: pd.DataFrame
-    queries: pd.DataFrame
-    by_measure: Mapping[str, pd.DataFrame]
-    options: Mapping[str, object]
-    notes: tuple[str, ...]
-    seconds: float
+    queries: pd.DataFrame  # a row for each condition and query
+    by_measure: Mapping[str, pd.DataFrame]  # the tables of all measures, where there are several
+    options: Mapping[str, object]  # what the manifest records of the settings and the run
+    notes: tuple[str, ...]  # what a person should know
+    seconds: float  # wall time of the run
 
     def result(
         self,
@@ -275,9 +262,9 @@ def _by_measure(
         ("measures", "measure_queries"), zip(*tables, strict=True), strict=True
     ):
         labelled = [table.assign(measure=name) for name, table in zip(names, parts, strict=True)]
-        whole = pd.concat(labelled, ignore_index=True)
-        columns = ["measure", *(key for key in whole if key != "measure")]
-        stacked[title] = pd.DataFrame(whole[columns])
+        stack = pd.concat(labelled, ignore_index=True)
+        columns = ["measure", *(key for key in stack if key != "measure")]
+        stacked[title] = pd.DataFrame(stack[columns])
     return stacked
 
 

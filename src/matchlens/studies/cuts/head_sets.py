@@ -16,10 +16,10 @@ from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
-from matchlens.plan import Condition
+from matchlens.plan import Condition, single_cuts
 from matchlens.ranking import holm
 from matchlens.results import Result
-from matchlens.studies.attention.watching import watch
+from matchlens.studies.attention.watching import Reader, watch
 from matchlens.studies.cuts.cut_modes import (
     expand_modes,
     feasible,
@@ -85,10 +85,7 @@ def set_conditions(
                 }
                 for draw, members in [(-1, named), *enumerate(drawn)]
             ]
-    conditions: dict[str, Condition] = {"": []}
-    for point in points:
-        conditions[str(point["cut"])] = [Cut.parse(str(point["cut"]))]
-    return conditions, points, impossible
+    return single_cuts(str(point["cut"]) for point in points), points, impossible
 
 
 def checked_sets(
@@ -307,14 +304,12 @@ def _masses(
 ) -> dict[str, np.ndarray]:
     """The mean attention of each head over the pairs, [layer, head], by direction."""
     watched = watch(model, used, ["mass"], batch_tokens=batch_tokens, runner=runner)
-    every, shape = slice(None), (model.family.n_layers, model.family.n_heads)
-    parts = watched.parts
-    masses = {text: np.zeros(shape) for text in directions}
+    reader = Reader(watched.arrays, watched.parts)
+    masses = {text: np.zeros((model.family.n_layers, model.family.n_heads)) for text in directions}
     for text in masses:
         for x, y in Cut.parse(text).edges(0):
-            if x in parts and y in parts:
-                mass = watched.arrays["mass"].of((every, every, parts.index(x), parts.index(y)))
-                masses[text] += np.nan_to_num(mass).mean(0)
+            if x in reader.parts and y in reader.parts:
+                masses[text] += np.nan_to_num(reader.of("mass", x, y)).mean(0)
     return masses
 
 
@@ -338,12 +333,12 @@ def against(table: pd.DataFrame, sets: Mapping[str, Heads]) -> pd.DataFrame:
         matched = {}
         if "mass" in group:
             mass = others["mass"].to_numpy(dtype=np.float64)
-            least, most = np.percentile(mass, [2.5, 97.5])
+            ends = np.percentile(mass, [2.5, 97.5])
             matched = {
                 "mass": named["mass"],
                 "random_mass": float(mass.mean()),
-                "random_mass_low": float(least),
-                "random_mass_high": float(most),
+                "random_mass_low": float(ends[0]),
+                "random_mass_high": float(ends[1]),
                 "random_shared": float(others["shared"].to_numpy(dtype=np.float64).mean()),
             }
         rows.append(

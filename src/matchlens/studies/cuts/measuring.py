@@ -60,10 +60,7 @@ def measured(
     }
     base = marks[ORIGINAL].values
     before = float(base.mean())
-    ids = {
-        "collection": [query.collection for query in queries],
-        "qid": [query.qid for query in queries],
-    }
+    ids = {name: [getattr(query, name) for query in queries] for name in ("collection", "qid")}
     tested = [name for name in names[1:] if not reasons.get(name)]
     tests = pd.DataFrame()
     if tested:
@@ -114,14 +111,13 @@ def measured(
     lose = float(base.mean() - random.values.mean())
     share = table["diff"].to_numpy(dtype=np.float64) / (lose if lose > 0 else np.nan)
     table.insert(int(table.columns.get_indexer(["diff"])[0]) + 1, "share", share)
+    for column in ("significant", "significant_paper", "impossible"):
+        if column not in table:  # nothing could be tested, or nothing is impossible
+            table[column] = None
     for column in ("significant", "significant_paper"):
-        if column not in table:
-            table[column] = False
         table[column] = [value is True or value == np.True_ for value in table[column]]
-    if "impossible" not in table:
-        table["impossible"] = None
     table["impossible"] = [why if isinstance(why, str) else None for why in table["impossible"]]
-    table["wide_ties"] = [0 if pd.isna(count) else int(count) for count in table["wide_ties"]]
+    table["wide_ties"] = table["wide_ties"].fillna(0).astype(np.int64)
     return table, pd.concat(frames, ignore_index=True)
 
 
@@ -157,17 +153,11 @@ def score_table(out: Run, rows: Sequence[int]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores by cut and pair.
+    """Scores by cut and pair."""
 
-    Args:
-        cuts: the cuts, the untouched model (``""``) first.
-        values: [cut, pair] logits; NaN where there is none.
-        table: what they were read from, columns cut, pair, score.
-    """
-
-    cuts: tuple[str, ...]
-    values: Float[np.ndarray, "cut pair"]
-    table: pd.DataFrame
+    cuts: tuple[str, ...]  # the cuts, the untouched model (`""`) first
+    values: Float[np.ndarray, "cut pair"]  # [cut, pair] logits; NaN where there is none
+    table: pd.DataFrame  # what they were read from, columns cut, pair, score
 
     @classmethod
     def of(

@@ -27,29 +27,16 @@ FEWEST, SAMPLED = 8, 16
 HALF = ("bfloat16", "float16")
 
 
-def _draw(qid: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\0{qid}".encode()).digest()
-
-
 @dataclass(frozen=True)
 class Sample:
-    """Some of a run's queries, whole.
+    """Some of a run's queries, whole."""
 
-    Args:
-        rows: the places of their pairs in the run.
-        pairs: those pairs.
-        queries: their candidates, as rows of ``pairs``.
-        measure: the run's measure.
-        tie_tol: what the person gave; by the type of the products where None.
-        seed: of permutations.
-    """
-
-    rows: Sequence[int]
-    pairs: Sequence[Pair]
-    queries: Sequence[Candidates]
-    measure: Measure
-    tie_tol: float | None
-    seed: int
+    rows: Sequence[int]  # the places of their pairs in the run
+    pairs: Sequence[Pair]  # those pairs
+    queries: Sequence[Candidates]  # their candidates, as rows of `pairs`
+    measure: Measure  # the run's measure
+    tie_tol: float | None  # what the person gave; by the type of the products where None
+    seed: int  # of permutations
 
     @classmethod
     def of(
@@ -61,8 +48,11 @@ class Sample:
         seed: int,
     ) -> Sample:
         """A tenth of the queries, drawn by a hash of their ids and the seed."""
-        number = min(SAMPLED, max(FEWEST, len(queries) // 10))
-        chosen = sorted(queries, key=lambda query: _draw(query.qid, seed))[:number]
+
+        def draw(query: Candidates) -> bytes:
+            return hashlib.sha256(f"{seed}\0{query.qid}".encode()).digest()
+
+        chosen = sorted(queries, key=draw)[: min(SAMPLED, max(FEWEST, len(queries) // 10))]
         rows = [row for query in chosen for row in query.rows.tolist()]
         place = {row: at for at, row in enumerate(rows)}
         own = [
@@ -111,18 +101,18 @@ def compared(
         exact = replace(execution, progress=None, runner=None)(
             sample.pairs, {name: conditions[name] for name in chosen}, seed=sample.seed
         )
-    off, differences = 0.0, {}
-    for name in chosen:
-        off = max(off, float(abs(exact.scores.of(name) - scores[name]).max()))
-        differences[name] = sample.mean(scores[name], model.dtype) - sample.mean(
-            exact.scores.of(name), "float32"
-        )
-    told = ", ".join(
+    rounded = {name: (scores[name], exact.scores.of(name)) for name in chosen}
+    off = max(float(abs(plain - stored).max()) for stored, plain in rounded.values())
+    differences = {
+        name: sample.mean(stored, model.dtype) - sample.mean(plain, "float32")
+        for name, (stored, plain) in rounded.items()
+    }
+    listed = ", ".join(
         f"{difference:+.4f} ({name or 'untouched'})" for name, difference in differences.items()
     )
     text = (
-        f"bfloat16 against float32 on {sample} of this run: {sample.measure} {told}, scores off by "
-        f"{off:.2g} at most"
+        f"bfloat16 against float32 on {sample} of this run: {sample.measure} {listed}, scores off "
+        f"by {off:.2g} at most"
     )
     if max(map(abs, differences.values())) > MOST:
         text += f"; more than {MOST} was not expected: use --dtype float32"

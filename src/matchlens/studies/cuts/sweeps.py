@@ -15,7 +15,7 @@ from matchlens.corpora.own import named_parts, own_parts
 from matchlens.directions import Cut, Direction
 from matchlens.errors import Brief, InputError
 from matchlens.parts import PADDING, OwnPart, Part
-from matchlens.plan import Condition, LayerCut, bound
+from matchlens.plan import Condition, LayerCut, bound, single_cuts
 from matchlens.ranking import compare, holm
 from matchlens.results import Result
 from matchlens.studies.common import half
@@ -245,7 +245,7 @@ def sweep(
     if screened is not None:
         points, more = put_forward(model, pairs_run(pairs, settings)[0], points, screened)
         notes += more
-    conditions = {"": [], **{point.cut: [Cut.parse(point.cut)] for point in points}}
+    conditions = single_cuts(point.cut for point in points)
     families = {point.cut: point.how for point in points}
     done = conduct(
         model, pairs, conditions, settings, families=families, progress=progress, runner=runner
@@ -275,13 +275,13 @@ def sweep(
 
 
 def put_forward(
-    model: Reranker, pairs: PairSet, points: Sequence[Point], most: int
+    model: Reranker, pairs: PairSet, points: Sequence[Point], limit: int
 ) -> tuple[list[Point], list[str]]:
     """Of each direction the heads of the largest first-order effect, and a note on it."""
     from matchlens import gating
 
-    if most < 1:
-        raise InputError(f"screened is {most}; expected 1 or more heads to cut")
+    if limit < 1:
+        raise InputError(f"screened is {limit}; expected 1 or more heads to cut")
     texts = {point.cut: [Cut.parse(point.cut)] for point in points}
     conditions = bound(texts, own_parts(pairs.pairs))
     for (cut,) in texts.values():
@@ -303,9 +303,9 @@ def put_forward(
     kept: set[int] = set()
     for direction in dict.fromkeys(point.direction for point in points):
         own = np.array([at for at, point in enumerate(points) if point.direction == direction])
-        kept |= set(own[np.argsort(-total[own], kind="stable")[:most]].tolist())
+        kept |= set(own[np.argsort(-total[own], kind="stable")[:limit]].tolist())
     return [points[at] for at in sorted(kept)], [
-        f"screened: of {len(points)} heads {len(kept)} were cut, in each direction the {most} of "
+        f"screened: of {len(points)} heads {len(kept)} were cut, in each direction the {limit} of "
         "the largest first-order effect on the scores; the others are screened, not cut, and not "
         "in the table"
     ]
