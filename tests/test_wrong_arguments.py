@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import matchlens
+import tiny
 from matchlens import (
     InputError,
     PairSet,
@@ -225,3 +226,28 @@ def test_pairs_have_a_length_and_slices(objects):
     assert len(pairs[2:5]) == 3
     assert pairs[-1] == pairs.pairs[-1]
     assert np.shape(pairs.pairs) == (12,)
+
+
+ORDERED = {
+    "passages to explain": lambda m, made: matchlens.explain(m, "cat", made(["mat", "sun"])),
+    "passages to rank": lambda m, made: matchlens.rank(m, "cat", made(["mat", "sun"])),
+    "pairs": lambda m, made: matchlens.score(m, made([("cat", "mat")])),
+    "cuts": lambda m, made: matchlens.score(m, [("cat", "mat")], made(["Q->D", "D->Q"])),
+    "folders": lambda m, made: matchlens.compare(made(["a", "b"])),
+    "measures": lambda m, made: matchlens.ablation(
+        m, tiny.graded_by_cats(3), cuts=["Q->D"], measure=made(["nDCG@10", "RR@10"])
+    ),
+}
+
+
+@pytest.mark.parametrize("made", [set, frozenset])
+@pytest.mark.parametrize("call", ORDERED.values(), ids=ORDERED)
+def test_a_set_is_no_list_since_its_order_changes_from_run_to_run(call, made, tiny32):
+    with pytest.raises(InputError, match=r"(is a set|since a set).* order.*sorted"):
+        call(tiny32, made)
+
+
+def test_what_has_an_order_is_a_list(tiny32):
+    for made in (iter, tuple, lambda texts: dict.fromkeys(texts).keys()):
+        ranked = matchlens.rank(tiny32, "cat", made(["mat", "sun"]))
+        assert {row["corpus_id"] for row in ranked} == {0, 1}

@@ -146,7 +146,8 @@ def converted(value: object, hint: ast.expr) -> object:
         return converted(value, hint.right) if left is value else left
     if isinstance(hint, ast.Subscript):
         is_list = _name(hint.value) in LISTS and not _is_one(value)
-        if is_list and isinstance(value, Iterable):
+        # A set is no list: in its order, another one in each run, A and B would change places.
+        if is_list and isinstance(value, Iterable) and not isinstance(value, set | frozenset):
             return [converted(item, hint.slice) for item in value]
         return value
     if _name(hint) not in CONVERTED:
@@ -160,6 +161,8 @@ def wrong(name: str, value: object, hint: ast.expr) -> str:
     text = f"{name} is {shown(value)}; expected {words(hint)}"
     if isinstance(value, str) and fits([value], hint):
         return f"{text}: write [{shown(value)}]"
+    if isinstance(value, set | frozenset):
+        return f"{text}, since a set has another order in each run: give one, such as sorted(...)"
     return text
 
 
