@@ -515,3 +515,23 @@ def test_help_of_the_whole_names_the_commands():
 
 def test_version():
     assert call("--version") == Outcome(0, f"matchlens {matchlens.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("study", "status", "says"),
+    [
+        ("attention", 2, "--measure came 2 times; expected one"),
+        ("screen", 2, "--measure came 2 times; expected one"),
+        ("circuits", 0, "circuits measures no ranking, so that --measure has no effect"),
+        ("look", 0, "look measures no ranking, so that --measure has no effect"),
+    ],
+)
+def test_measures_that_a_study_cannot_use_are_named_before_the_model_is_loaded(
+    words, study, status, says, tmp_path
+):
+    measures = ("--measure", "RR@10", "--measure", "nDCG@10")
+    done = call(study, *words, *measures, "--dry-run", "--out", tmp_path / "out")
+    assert done.status == status
+    assert says in done.err
+    if status == 0:
+        assert says not in call(study, *words, "--dry-run", "--out", tmp_path / "out").err

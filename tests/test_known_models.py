@@ -57,14 +57,14 @@ def test_a_supported_model_is_of_a_supported_type(model):
     entry = FAMILIES[model.type]
     assert model.how
     shipped = known_prompt(model.type, model.name)
-    asked = "prompt" in model.how or "decoder step" in model.how
-    if asked:
-        assert entry.asked
+    prompted = "prompt" in model.how or "decoder step" in model.how
+    if prompted:
+        assert entry.prompted
         assert shipped is not None
         words = (shipped.prompt.yes, shipped.prompt.no or shipped.prompt.yes)
         named = re.findall(r"z\('(\w+)'\)", model.how)
         assert not named or tuple(named) == words
-    assert bool(model.prompt) == (asked or "LogitScore" in model.how)
+    assert bool(model.prompt) == (prompted or "LogitScore" in model.how)
 
 
 @pytest.mark.parametrize("model", REFUSED, ids=lambda model: model.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from matchlens.cli.candidates import check_own_parts, collections, draw
 from matchlens.cli.recording import machine, record
 from matchlens.cli.terminal import progress, say, show
-from matchlens.errors import InputError, Interrupted
+from matchlens.errors import InputError, Interrupted, MatchlensWarning
 from matchlens.options import ModelSettings, Placement, StudySettings
 from matchlens.settings import Effect, Settings, options_of
 from matchlens.studies.registry import STUDIES
@@ -289,6 +290,14 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     if typed is None:
         need_out(settings)
     filled = with_easy(settings) if spec.easy else settings
+    if spec.measures == 1:
+        _ = filled.only_measure  # raises where there are several
+    elif spec.measures == 0 and filled.measure:
+        warnings.warn(
+            f"{name} measures no ranking, so that --measure has no effect: leave it out",
+            MatchlensWarning,
+            stacklevel=2,
+        )
     spec.check(filled)
     job = prepare(name if typed is None else "demo", filled, typed or settings)
     inputs = job.inputs

@@ -182,7 +182,7 @@ def from_frame(
         InputError: a column is missing, or records contradict each other.
 
     >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
-    <PairSet: 1 pairs of 1 queries, 'frame'>
+    <PairSet: 1 pair of 1 query, 'frame'>
     """
     check_order(frame, "the frame")
     if isinstance(frame, Iterable) and not isinstance(frame, str | bytes | Mapping):

@@ -258,7 +258,7 @@ class PairSet:
         >>> import pandas as pd
         >>> rows = [("warm tea", "Tea is hot.", 1), ("warm tea", "Rust is red.", 0)]
         >>> PairSet.from_frame(pd.DataFrame(rows, columns=["query", "text", "label"]))
-        <PairSet: 2 pairs of 1 queries, 'frame'>
+        <PairSet: 2 pairs of 1 query, 'frame'>
         """
         from .frame import from_frame
 

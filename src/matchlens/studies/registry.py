@@ -258,6 +258,7 @@ Examples:
     settings = ScreenSettings
     function = "matchlens.studies.screening:screen"
     ranks = True
+    measures = 1
 
     def check(self, settings: ScreenSettings) -> None:
         if settings.others < 1:
@@ -370,6 +371,7 @@ Examples:
     function = "matchlens.studies.attention.attention:attention"
     easy = True
     most = COSTLY_PAIRS  # cutting the matching heads is costly
+    measures = 1
 
     def check(self, settings: AttentionSettings) -> None:
         from matchlens.studies.attention.contrasts import checked_directions, checked_names
@@ -461,6 +463,7 @@ Examples:
     function = "matchlens.studies.circuits.circuits:circuits"
     easy = True
     most = COSTLY_PAIRS  # the terms of the logits are costly
+    measures = 0
 
     def check(self, settings: CircuitsSettings) -> None:
         from matchlens.studies.circuits.circuits import checked, named_heads
@@ -542,6 +545,7 @@ Examples:
     function = "matchlens.studies.looking:look"
     easy = True
     most = COSTLY_PAIRS
+    measures = 0
 
     def check(self, settings: LookSettings) -> None:
         from matchlens.studies.looking import checked_looks

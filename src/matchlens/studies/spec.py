@@ -69,6 +69,8 @@ class StudySpec(Generic[S]):
     easy: ClassVar[bool] = False
     # whether it measures rankings, so that some query must be able to move the measure
     ranks: ClassVar[bool] = False
+    # how many measures it takes; None for any number
+    measures: ClassVar[int | None] = None
     # pairs that are cut at most where `--pairs` does not say; None for all
     most: ClassVar[int | None] = None
 
