@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -24,6 +25,8 @@ import tiny as tiny_models
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much on a busy machine
 
 os.environ["COLUMNS"] = "100"
+# A shell has what it starts in the background ignore Ctrl-C, and so would the commands of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples each time, and no limit of time, which a busy machine exceeds: `make fuzz` draws
 # others.
