@@ -43,6 +43,7 @@ def test_up_to_writes_tables_and_figures(words, tmp_path):
     assert {name for name in held if held[name] != again[name]} == {"run.log"}
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_studies_share_a_folder(words, tmp_path):
     out = tmp_path / "out"
     assert call("ablation", *words, "--cut", "Q->D", "--out", out).status == 0

@@ -256,6 +256,7 @@ def test_a_folder_of_an_explanation_alone_has_a_report_and_can_be_made_again(mod
     assert {claim["verdict"] for claim in content["claims"]} == {"undecided"}
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_pairs_come_from_json_lines_or_tsv(model, tmp_path):
     rows = [("a cat", "the cat sat"), ("a cat", "rain")]
     lines = "".join(json.dumps({"query": q, "text": t}) + "\n" for q, t in rows)

@@ -392,7 +392,7 @@ def test_points_that_cannot_be_measured_are_left_out_of_curves_with_their_reason
     assert drawn - {None, "band"} == {"series s0", "series s1"}
 
 
-def test_the_check_is_a_table_whatever_its_shape(folder, tmp_path):
+def test_the_check_is_a_table_whatever_its_shape(folder, text, tmp_path):
     result = Result.load(folder, "ablation")
     asked = {
         "maps": {
@@ -422,7 +422,7 @@ def test_the_check_is_a_table_whatever_its_shape(folder, tmp_path):
         "not tested",
     ):
         assert words in said
-    assert "our attention function is called once a layer" in page(folder)
+    assert "our attention function is called once a layer" in text
 
 
 def test_curves_that_the_random_ranking_squeezes_are_drawn_close_up_too(folder, tmp_path):

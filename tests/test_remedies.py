@@ -2124,6 +2124,7 @@ ELSEWHERE = {
 
 SLOW = (
     *("cli/comparing", "cli/job", "cli/candidates", "cli/reproduce", "cli/study"),
+    *("cli/explaining", "cli/scoring"),
     *("settings", "studies/spec"),
     *("figures/files", "report/page", "studies/attention/contrasts.py:checked_names"),
     *("studies/compar", "studies/cuts/controls", "studies/looking.py:ids_of"),

@@ -36,7 +36,7 @@ CUTS = ("DEC->D", "DEC->Q@3", "Q->D", "D->D@1", "{Q,D}->All#2.1,4.0", "DEC->All"
 HOWS = ("zero", "mask")
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=["t5", pytest.param("mt5", marks=pytest.mark.slow)])
 def kind(request) -> str:
     return request.param
 
