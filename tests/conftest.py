@@ -25,6 +25,7 @@ import tiny as tiny_models
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much on a busy machine
 
 os.environ["COLUMNS"] = "100"
+gc.set_threshold(20_000, 20, 20)  # at the usual 700 objects it takes a tenth of the suite's time
 # A shell has what it starts in the background ignore Ctrl-C, and so would the commands of tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -59,7 +60,6 @@ def pytest_collection_modifyitems(items) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()  # libraries and tests stay to the end: no collection need look at them again
-    gc.set_threshold(20_000, 20, 20)  # the usual 700 objects come to a tenth of the suite's time
 
 
 def pytest_runtest_setup() -> None:
