@@ -25,6 +25,7 @@ from matchlens.runners import ShardedRunner, runner
 from matchlens.runners.store import Work
 from test_cli import call
 from test_results import made, other, state
+from test_work import files_of
 
 KILLS = int(os.environ.get("MATCHLENS_KILLS", "20"))
 ABOUT = {"command": "test", "options": {"seed": 0}}
@@ -120,16 +121,6 @@ def lasting(run: Callable[[], None]) -> tuple[int, int]:
     os.close(read)
     os.close(write)
     return steps, kept
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """All files, by name; times are in run.log only."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    return {
-        name: path.read_bytes()
-        for name, path in found.items()
-        if path.is_file() and name != "run.log"
-    }
 
 
 def committed(out: Path) -> int:

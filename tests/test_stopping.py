@@ -21,7 +21,7 @@ from matchlens.runners.local import ProcessExecutor
 from matchlens.runners.task import ModelSpec
 from matchlens.signals import Stop
 from test_cli import call, collection_options, write_collection
-from test_work import files_of, mounted
+from test_work import files_of, mounted, unmount
 
 CUTS = ("--cut", "Q->D", "--cut", "D->D@0:1~mean")
 
@@ -215,7 +215,7 @@ def test_no_room_for_temporary_files_harms_no_command(words, tmp_path):
         )
         assert (done.returncode, done.stderr) == (0, "")
     finally:
-        subprocess.run(["umount", disk], check=True)
+        unmount(disk)
 
 
 @pytest.mark.slow

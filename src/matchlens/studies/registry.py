@@ -16,14 +16,7 @@ from matchlens.sets import check_once
 from matchlens.settings import argument, one_of, option, settings
 from matchlens.studies.presets import COSTLY_PAIRS, Preset
 from matchlens.studies.presets import preset as preset_of
-from matchlens.studies.spec import (
-    Inputs,
-    StudySpec,
-    check_base,
-    check_cuts,
-    imported,
-    stages_of,
-)
+from matchlens.studies.spec import Inputs, StudySpec, check_base, check_cuts, imported, stages_of
 
 if TYPE_CHECKING:
     from matchlens.results import Result
