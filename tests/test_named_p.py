@@ -15,7 +15,7 @@ import page_results
 from matchlens.report.page import page
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.table import columns_of
-from matchlens.report.views import text_of, view_of
+from matchlens.report.views import latex_of, text_of, view_of
 
 ROOT = Path(__file__).parent.parent
 NAMED = re.compile(r"\braw\b|uncorrected|corrected|Holm|Benjamini", re.IGNORECASE)
@@ -65,8 +65,8 @@ def printed(folder: Path) -> dict[str, str]:
     texts = {f"{folder.name}, page": read(page(folder))}
     for name, result in held.studies.items():
         texts[f"{name}, text"] = text_of(result)
-        if (latex := view_of(result).latex) is not None:
-            texts[f"{name}, LaTeX"] = latex[1](result)
+        if view_of(result).latex:
+            texts[f"{name}, LaTeX"] = latex_of(result)
     return texts
 
 
