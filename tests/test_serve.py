@@ -127,14 +127,16 @@ def experiment(cuts=(), passages=PASSAGES) -> Experiment:
 @contextlib.contextmanager
 def held(page):
     """Keep the worker busy, as a long run does."""
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
 
     def work(tell):
+        begun.set()
         while not go.wait(0.01):
             check_cancelled()
         return {}
 
     page.worker.submit(Job("somebody else", "words", work, lambda what: None))
+    assert begun.wait(LONG)  # before it has begun, a score would go first
     try:
         yield go
     finally:
