@@ -338,11 +338,16 @@ def one_weight_forgotten(monkeypatch):
     monkeypatch.setattr(adapters.Adapter, "onto", onto)
 
 
-@pytest.mark.parametrize("sabotage", [not_merged, merged_by_half, one_weight_forgotten])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("sabotage", "dtype"),
+    [
+        (not_merged, "float32"),
+        (merged_by_half, "float32"),
+        (one_weight_forgotten, "float32"),
+        (not_merged, "bfloat16"),  # whose rounding hides a share of the effect
+    ],
+)
 def test_an_adapter_that_is_not_merged_is_caught(rankllama, monkeypatch, sabotage, dtype):
-    if dtype == "bfloat16" and sabotage is not not_merged:
-        pytest.skip("rounding hides a share of the effect")
     sabotage(monkeypatch)
     with pytest.raises(CheckError, match="of what the adapter adds to its base's weights is not"):
         matchlens.load(rankllama, device="cpu", dtype=dtype)

@@ -40,7 +40,7 @@ def kind(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def unrounded(kind):
     """Where the library would round to float32, it does not."""
     rounds = kind.startswith("modernbert") or kind in tiny_decoders.FAMILIES
@@ -49,7 +49,7 @@ def unrounded(kind):
 
 
 @pytest.fixture(scope="module")
-def folder(kind, tmp_path_factory):
+def folder(kind, unrounded, tmp_path_factory):
     place, settings = tmp_path_factory.mktemp(kind), {"layers": LAYERS, "heads": HEADS, "seed": 3}
     if kind in tiny_decoders.FAMILIES:
         return tiny_decoders.save(place, kind, **settings)
@@ -189,9 +189,7 @@ def test_it_works_under_inference_mode(model, pairs):
 
 
 def test_the_check_of_gates_is_asked_once_and_kept(folder, kind, pairs):
-    if kind not in QUICK:
-        pytest.skip("the quick families show it")
-    model = matchlens.load(folder, dtype="float64", device="cpu")
+    model = matchlens.load(folder, dtype="float64", device="cpu", **prompt_of(kind))
     assert "gates" not in model.checks
     gate_slopes(model, pairs[:1])
     assert model.checks["gates"]["ok"]
@@ -202,11 +200,15 @@ def test_the_check_of_gates_is_asked_once_and_kept(folder, kind, pairs):
 # --- one family
 
 
+@pytest.fixture(scope="module")
+def bert_folder(tmp_path_factory):
+    settings = {"layers": LAYERS, "heads": HEADS, "seed": 3}
+    return tiny_models.save(tmp_path_factory.mktemp("bert"), "bert", **settings)
+
+
 @pytest.fixture
-def bert(kind, folder) -> Reranker:
-    if kind != "bert":
-        pytest.skip("one family shows it")
-    return matchlens.load(folder, device="cpu")
+def bert(bert_folder) -> Reranker:
+    return matchlens.load(bert_folder, device="cpu")
 
 
 def before_the_softmax(monkeypatch):
@@ -346,7 +348,7 @@ def test_gates_of_another_shape_are_refused(bert, pairs):
         gated_scores(bert, pairs, np.ones((LAYERS, HEADS, 5, 5)))
 
 
-def test_weights_made_under_inference_mode_are_refused(folder, bert, pairs):
+def test_weights_made_under_inference_mode_are_refused(pairs):
     with torch.inference_mode():
         module = tiny_models.model(layers=LAYERS, heads=HEADS)
         model = matchlens.wrap(module, tiny_models.tokenizer(), name="mine")
