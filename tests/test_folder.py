@@ -111,7 +111,7 @@ def test_a_pretraining_head_is_left_out_and_named(key, folder, tiny_pairs):
     if key == "bert.pooler2.x":
         refused(folder, "are not used")
         return
-    with pytest.warns(MatchlensWarning, match=f"1 weights of a head that does not score .*{key}"):
+    with pytest.warns(MatchlensWarning, match=f"1 weight of a head that does not score .*{key}"):
         np.testing.assert_array_equal(scores(folder, tiny_pairs), expected)
 
 

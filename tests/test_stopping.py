@@ -295,6 +295,24 @@ run()
     assert done.stderr == "matchlens: stopped before the end; nothing half-written was left\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_stops_no_run(words, tmp_path, monkeypatch, number):
+    """As in the background of a script, where Ctrl-C is meant for the script alone."""
+    shard = matchlens.runners.task.run_shard
+
+    def interrupted(*given, **options):
+        os.kill(os.getpid(), number)
+        return shard(*given, **options)
+
+    monkeypatch.setattr("matchlens.runners.task.run_shard", interrupted)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        done = call(*words, "-q", "--out", tmp_path / "out")
+    finally:
+        signal.signal(number, before)
+    assert (done.status, done.err) == (0, "")
+
+
 def test_an_exception_that_a_library_makes_of_ctrl_c_is_an_interruption(
     words, tmp_path, monkeypatch
 ):

@@ -34,16 +34,20 @@ def end(number: int, frame: FrameType | None) -> None:
     os._exit(STOPPED)
 
 
+def _heeded() -> list[signal.Signals]:
+    """Those that are not ignored: the shell of a script has its background ignore Ctrl-C."""
+    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 def listen(handler: Callable[[int, FrameType | None], None] = _hear) -> None:
-    """Handle Ctrl-C and SIGTERM, unless the caller ignores them (nohup).
+    """Handle Ctrl-C and SIGTERM, each unless the caller ignores it.
 
     Args:
         handler: called for either; raises KeyboardInterrupt where not given.
     """
     _heard.clear()
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
+    for number in _heeded():
+        signal.signal(number, handler)
 
 
 def heard() -> bool:
@@ -84,7 +88,7 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self.hear) for number in SIGNALS}
+        before = {number: signal.signal(number, self.hear) for number in _heeded()}
         try:
             yield
         finally:

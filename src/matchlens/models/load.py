@@ -27,7 +27,7 @@ from matchlens.batching import (
     spans_of,
 )
 from matchlens.corpora.pairs import Pair
-from matchlens.errors import InputError, MatchlensWarning, brief
+from matchlens.errors import InputError, MatchlensWarning, brief, counted
 from matchlens.models import check
 from matchlens.models.adapters import Adapted
 from matchlens.models.checks import tokens
@@ -501,8 +501,8 @@ def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:
         )
     if spare:
         warnings.warn(
-            f"model {folder.name!r}: {len(spare)} weights of a head that does not score are left "
-            f"out, as the library leaves them out ({few(spare)})",
+            f"model {folder.name!r}: {counted(len(spare), 'weight')} of a head that does not score "
+            f"left out, as the library does ({few(spare)})",
             MatchlensWarning,
             stacklevel=3,
         )
