@@ -362,3 +362,25 @@ def test_an_interval_is_stratified_and_absent_where_resamples_have_no_variance()
     strata = bootstrap_t(apart, ["a"] * 5 + ["b"] * 5)
     assert (strata[1] - strata[0])[0] < 0.1 * (joined[1] - joined[0])[0]
     assert np.isnan(mean_of([0.1, 0.2], ["a", "b"], 0).low)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "listed", "ends"),
+    [
+        (["lexical", "semantic"], "1 lexical, 1 semantic", "of the queries."),
+        (
+            ["lexical, query-word reader", "query-word reader"],
+            "1 lexical, 2 query-word readers",
+            "A head may be of several kinds.",
+        ),
+    ],
+)
+def test_kinds_that_overlap_are_stated_so(kinds, listed, ends):
+    from matchlens.studies.claims.claims import _findings
+
+    heads = pd.DataFrame({"kind": kinds}).assign(direction="Q->D", matching=True, held=True)
+    tables = {"matching": heads, "conditions": heads}
+    result = matchlens.Result("attention", {}, {}, (), pd.DataFrame(), pd.DataFrame(), tables)
+    sentence = next(_findings({"attention": result}, pd.DataFrame({"verdict": []})))
+    assert sentence.startswith(f"Of 2 heads, 2 match in Q->D ({listed}), of which 2 hold")
+    assert sentence.endswith(ends)

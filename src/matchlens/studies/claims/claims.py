@@ -178,18 +178,24 @@ def _findings(results: Results, claims: pd.DataFrame) -> Iterator[str]:
         yield from _table_1(results["ablation"])
     if "attention" in results and not is_earlier(results["attention"].tables):
         rows = records(results["attention"].tables["matching"])
-        parts = []
+        parts, overlap = [], False
         for direction in dict.fromkeys(row["direction"] for row in rows):
             heads = [row for row in rows if row["direction"] == direction and row["matching"]]
             kinds = Counter(kind for row in heads for kind in str(row["kind"]).split(", "))
-            listed = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind)
+            listed = ", ".join(
+                counted(number, kind) if kind.endswith("reader") else f"{number} {kind}"
+                for kind, number in kinds.items()
+                if kind
+            )
+            overlap |= kinds.total() > len(heads)
             confirmed = sum(bool(row["held"]) for row in heads)
             parts.append(
                 f"{len(heads)} match in {direction}{f' ({listed})' if listed else ''}, of which "
                 f"{confirmed} hold on the other half of the queries"
             )
         if parts:
-            yield f"Of {len(rows) // len(parts)} heads, {', and '.join(parts)}."
+            several = " A head may be of several kinds." if overlap else ""
+            yield f"Of {len(rows) // len(parts)} heads, {', and '.join(parts)}.{several}"
     verdicts = [str(row["verdict"]) for row in records(claims)]
     holds, fails, left = (verdicts.count(verdict) for verdict in (HOLDS, NOT, UNDECIDED))
     yield (
@@ -373,7 +379,9 @@ def _undecided(finding: Finding, verdict: Verdict) -> str:
         known_already = finding.found.rstrip(".").lower() == why.lower()
         return "Not decided." if known_already else f"Not decided: {why}."
     needed, corrected = _needed(finding, verdict), verdict.p_corrected
-    nearest = "" if np.isnan(corrected) else f" (the nearest has a corrected p of {corrected:.3f})"
+    nearest = (
+        "" if np.isnan(corrected) else f" (the nearest has a corrected p of {plain(corrected)})"
+    )
     if needed:
         more = f"About {needed:,} queries would probably decide it."
     elif finding.n_of == "heads":

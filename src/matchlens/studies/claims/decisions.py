@@ -114,25 +114,25 @@ SINK = 0.5
 """A part that gets at least this share of a head's attention is a sink of that head."""
 
 
-def plain(value: float) -> str:
+def plain(value: float, digits: int = 3) -> str:
     """A number in a sentence.
 
     >>> plain(0.0512), plain(-0.2), plain(-0.0001)
     ('.051', '-.200', '.000')
     """
-    text = f"{round(value, 3) + 0.0:.3f}"  # no minus before a zero
+    text = f"{round(value, digits) + 0.0:.{digits}f}"  # no minus before a zero
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
-def between(low: float, high: float, write: Callable[[float], str]) -> str:
+def between(low: float, high: float, digits: int = 3) -> str:
     """An interval in a sentence, or that there is none.
 
-    >>> between(-0.2, 0.1, plain), between(float("nan"), float("nan"), plain)
+    >>> between(-0.2, 0.1), between(float("nan"), float("nan"))
     ('[-.200, .100]', '(no 95% interval: too few queries differ)')
     """
     if not low <= high:
         return "(no 95% interval: too few queries differ)"
-    return f"[{write(low)}, {write(high)}]"
+    return f"[{plain(low, digits)}, {plain(high, digits)}]"
 
 
 def chance(p: float) -> str:
@@ -190,7 +190,7 @@ class Changes:
         share = f", {part:.0%} of (original - random)" if lose > 0 else ""
         return (
             f"{cut} changes {self.measure} by {plain(tested.mean)} "
-            f"{between(tested.low, tested.high, plain)}{share} (margin "
+            f"{between(tested.low, tested.high)}{share} (margin "
             f"{plain(tested.margin)}; uncorrected p: change {chance(tested.p_change)}, no change "
             f"beyond the margin {chance(tested.p_none)})"
         )
@@ -407,15 +407,15 @@ def hard_negatives(results: Results, margin: float, seed: int) -> Finding:
     chosen = [row for row in every if row["selected"]]
     more = (
         f" In {chosen[0]['heads']} semantic matching heads, selected on the other half of the "
-        f"queries: {average(chosen, 'more'):.4f} more (described, not tested)."
+        f"queries: {plain(average(chosen, 'more'), 4)} more (described, not tested)."
         if chosen
         else ""
     )
     queries = len({(row["collection"], row["qid"]) for row in rows})
     return Finding(
-        f"Semantic mass Q->D, all heads: {average(rows, 'hard'):.4f} in hard and "
-        f"{average(rows, 'easy'):.4f} in easy negatives, {mean.value:.4f} more "
-        f"{between(mean.low, mean.high, '{:.4f}'.format)}.{more}",
+        f"Semantic mass Q->D, all heads: {plain(average(rows, 'hard'), 4)} in hard and "
+        f"{plain(average(rows, 'easy'), 4)} in easy negatives, {plain(mean.value, 4)} more "
+        f"{between(mean.low, mean.high, 4)}.{more}",
         replace(mean.evidence, lacking=_ready(results, queries)),
         mean.value,
         known(mean.low),
