@@ -244,6 +244,8 @@ def test_what_cannot_be_merged_is_refused(rankllama, settings, says):
         ({"r": 64}, "r of its .* is 64 in adapter_config.json, and 3 in adapter_model.safetensors"),
         ({"rank_pattern": {"v_proj": 2}}, "v_proj' is 2 in adapter_config.json, and 3 in"),
         ({"rank_pattern": {"v.*": 3}}, r"rank_pattern has 'v\.\*'"),
+        ({"rank_pattern": ["v_proj"]}, r"rank_pattern is \['v_proj'\], which names no modules"),
+        ({"alpha_pattern": "v_proj"}, "alpha_pattern is 'v_proj', which names no modules"),
         ({"lora_alpha": True}, "its scale is True / 3"),
         ({"lora_alpha": float("nan")}, "its scale is nan / 3"),
     ],
@@ -296,6 +298,10 @@ def test_tensors_that_fit_nothing_are_refused(rankllama):
         ({"base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.weight":
           torch.ones(3)}, "it holds 'base_model"),
         ({"base_model.model.spare.weight": torch.ones(3)}, "weights are not used"),
+        ({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.tensor(1.0)},
+         "its scale is 8 / 0"),
+        ({"base_model.model.model.embed_tokens.weight": torch.tensor(1.0)}, "has 0 tokens"),
+        ({"base_model.model.model.embed_tokens.weight": torch.ones(624, 16)}, "624 x 16 instead"),
     ):  # fmt: skip
         save_file({**kept, **change}, rankllama / adapters.FILE, metadata={"format": "pt"})
         with pytest.raises(InputError, match=says):

@@ -122,6 +122,17 @@ def test_a_template_that_changes_some_texts_is_refused_for_those(tmp_path, conte
     assert np.isfinite(matchlens.score(given, texts)[""]).all()
 
 
+def test_a_template_that_fails_for_some_text_is_refused_for_that(tmp_path):
+    fails = f"{{% if 'rain' in {CONTENT} %}}{{{{ raise_exception('no rain') }}}}{{% endif %}}"
+    template = (
+        f"{{% for m in messages %}}{fails}<{{{{ m.role }}}}> {{{{ {CONTENT} }}}}\n{{% endfor %}}"
+    )
+    model = matchlens.load(served(tmp_path, template), device="cpu")
+    says = r"'q2' and passage 'd2': .* tokenizer fails on it \(no rain\)"
+    with pytest.raises(InputError, match=says):
+        matchlens.score(model, [("tea", "a ship"), ("sun", "rain")])
+
+
 @pytest.mark.parametrize("place", [0, 1], ids=["query", "passage"])
 def test_a_control_token_in_a_text_is_warned_of_once(tmp_path, place):
     model = matchlens.load(served(tmp_path, JUDGE), device="cpu")

@@ -75,6 +75,7 @@ class Pairing(Brief):
 
     Args:
         prefix: text that stands before each query; its tokens are ``OTHER``.
+        options: arguments of the tokenizer's call, such as ``add_special_tokens``.
         start: whether an over-long text loses its start, not its end.
         last: whether the score reads the last token, which is CLS then (decoders).
         pad: token id of padding, where the library finds the last token by it.
@@ -356,6 +357,8 @@ class EncodedBatch:
 
 def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.ndarray, " _"]]:
     """Split pairs into length-sorted batches of at most ``batch_tokens`` places, padding included.
+
+    A pair longer than that goes alone.
 
     >>> [batch.tolist() for batch in split(np.array([3, 9, 4, 2]), 9)]
     [[1], [2, 0], [3]]

@@ -78,7 +78,9 @@ def check_columns(table: pd.DataFrame) -> None:
 def parquet(
     stream: BinaryIO, columns: Sequence[str] | None = None, limit: int | None = None
 ) -> pd.DataFrame:
-    """A table of texts, numbers and truth values that takes at most so many bytes.
+    """Some or all columns of a table of texts, numbers and truth values.
+
+    It may take ``limit`` bytes in memory, :data:`MOST_TABLE` where None.
 
     What a file claims is not believed: its pages' headers are added up before anything is decoded,
     and a text that a page names by number is counted as often as it is named.

@@ -50,6 +50,8 @@ class Run:
 
     Args:
         scores: relevance logits by condition and pair.
+        tokens: tokens of each pair after the length limit.
+        truncated: whether the pair was longer than the limit.
         batches: pairs of each batch, in the order in which they ran.
         batch_tokens: the budget of the batches, in tokens; the smallest where memory ran out.
         reach: whether, in a layer, a token of the row part may read one of the column part in some

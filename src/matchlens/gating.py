@@ -340,7 +340,7 @@ def _checked(model: Reranker, gates: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Integral:
-    """Contributions of attention between words to a score, and the score with and without it."""
+    """What attention between words adds to a score, and that score with and without it: logits."""
 
     score: float
     without: float

@@ -93,6 +93,10 @@ class OwnPart:
     Its tokens stay tokens of Q or D. A token belongs to the part that holds its first character
     that is no white space. In a cut that was read from text, what it is part ``of`` is not known.
 
+    Raises:
+        InputError: if the name is not 2 to 40 capital letters, digits and ``_``, a letter first, or
+            is that of another part.
+
     >>> OwnPart("TITLE", Part.D) == OwnPart("TITLE"), OwnPart("TITLE").words
     (True, 'TITLE')
     """
@@ -118,7 +122,7 @@ class OwnPart:
 
 
 class PartSpan(NamedTuple):
-    """Characters ``start`` to ``end`` of a pair's text "Q" or "D" that belong to an own part."""
+    """An own part's characters in text "Q" or "D", from ``start`` up to, not with, ``end``."""
 
     name: str
     of: str
@@ -146,9 +150,14 @@ def order_of(part: AnyPart) -> tuple[int, str]:
 def label(sequence_ids: Sequence[int | None]) -> list[int]:
     """Label the tokens of one pair with :class:`Part` numbers, by the tokenizer's record of it.
 
-    Separator ids are not looked for: a literal "[SEP]" in a passage is text. The first token is CLS
-    if the tokenizer added it; added tokens between query and passage are SEP1 (both of RoBERTa's
-    ``</s></s>``), behind the passage SEP2, elsewhere ``OTHER``.
+    That record (``BatchEncoding.sequence_ids``) has 0 for a token of the query, 1 for one of the
+    passage, None for one that the tokenizer added. Separator ids are not looked for: a literal
+    "[SEP]" in a passage is text. The first token is CLS if the tokenizer added it; added tokens
+    between query and passage are SEP1 (both of RoBERTa's ``</s></s>``), behind the passage SEP2,
+    elsewhere ``OTHER``.
+
+    Raises:
+        InputError: if the query or the passage has no token, or they do not stand in that order.
 
     >>> [str(Part(p)) for p in label([None, 0, 0, None, 1, None])]
     ['CLS', 'Q', 'Q', 'SEP1', 'D', 'SEP2']

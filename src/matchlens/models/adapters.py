@@ -18,7 +18,7 @@ from matchlens.errors import InputError
 from matchlens.models.checks.item import HALF, Item, within
 from matchlens.models.diagnosis import ADAPTER, adapter_refusal, scoring_weight
 from matchlens.models.files import read_json
-from matchlens.models.weights import Weights
+from matchlens.models.weights import Stored, Weights
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ class Adapter:
                 raise adapter_refusal(
                     self.path, self.name, f"nothing in {self.base[:60]!r} fits its {module[:80]!r}"
                 )
-            rank = self.weights.tensors[each["A"]].shape[0]
+            rank = _rows(self.weights.tensors[each["A"]])
             # fan_in_fan_out is for GPT-2's Conv1D; peft ignores it for the library's Linear, too
             products[weight] = Product(self._scale(module, rank), (each["B"], each["A"]), embeds)
         stand = {_named(key, base) or key: own for key, own in saved.items()}
@@ -140,10 +140,9 @@ class Adapter:
             )
         tensors = {key: self.weights.tensors[own] for key, own in stand.items()}
         for key, stored in tensors.items():
-            before = base.tensors[key].shape if key in base.tensors else stored.shape
-            if stored.shape != before and _TOKENS.search(key):
-                why = f"its {key[:80]!r} has {stored.shape[0]} tokens, the one of its base "
-                why += str(before[0])
+            own, known = _rows(stored), _rows(base.tensors.get(key, stored))
+            if own != known and _TOKENS.search(key):
+                why = f"its {key[:80]!r} has {own} tokens, the one of its base {known}"
                 raise adapter_refusal(self.path, self.name, why)
         every = {**base.tensors, **tensors}
         return Adapted(base.path, base.name, base.files, every, base, self, products, stand)
@@ -161,7 +160,11 @@ class Adapter:
 
     def _set_for(self, module: str, key: str, patterns: str, default: object) -> Any:
         """A setting of one module: the first of the patterns that names it, else the common one."""
-        for pattern, value in (self.settings.get(patterns) or {}).items():
+        by_pattern = self.settings.get(patterns) or {}
+        if not isinstance(by_pattern, dict):
+            why = f"{patterns} is {by_pattern!r:.40}, which names no modules"
+            raise adapter_refusal(self.path, self.name, why)
+        for pattern, value in by_pattern.items():
             words = str(pattern).removeprefix("^").replace("\\.", ".")
             if not re.fullmatch(r"[\w.]+", words):
                 raise adapter_refusal(self.path, self.name, f"{patterns} has {pattern[:40]!r}")
@@ -202,6 +205,11 @@ def added(product: Product, own: Mapping[str, Tensor], dtype: torch.dtype) -> Te
     """What an adapter adds to one weight."""
     b, a = (own[name].to(dtype) for name in product.names)
     return product.scale * ((b @ a).T if product.turned else b @ a)
+
+
+def _rows(stored: Stored) -> int:
+    """Rows of a tensor; none where a stranger's file holds a single number."""
+    return stored.shape[0] if stored.shape else 0
 
 
 def _named(key: str, base: Weights) -> str | None:

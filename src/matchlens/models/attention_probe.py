@@ -42,7 +42,8 @@ class AttentionProbe:
     ) -> Tensor | None:
         """Measure; return the context of all rows where it is wanted.
 
-        ``reads`` [row, 1] is 0 for rows that read nothing; None where all read.
+        ``bias`` is added to the logits, -inf on what a row may not read; ``reads`` [row, 1] is 0
+        for rows that read nothing, None where all read.
         """
         extra = self.columns(value)
         width = value.shape[-1]

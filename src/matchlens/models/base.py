@@ -28,6 +28,9 @@ class Base:
 def load_base(model: str | Path | ModelFolder, *, revision: str | None = None) -> Base:
     """Load the query and key weights of a model; it needs no head that scores and no tokenizer.
 
+    Args:
+        model: ``demo``, a local folder or a Hugging Face id (only then is the network used).
+
     Raises:
         InputError: if the model cannot be found, is of no supported type, or lacks a query or key
             weight.

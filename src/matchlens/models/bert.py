@@ -21,7 +21,10 @@ class Bert(Family):
 
 
 class Roberta(Family):
-    """Walks a ``RobertaForSequenceClassification``; both of its separators are SEP1."""
+    """Walks a ``RobertaForSequenceClassification``; both of its separators are SEP1.
+
+    The library's own embeddings count positions from ``pad_token_id + 1``; padding has none.
+    """
 
     library = transformers.RobertaForSequenceClassification
     template = "<s> query </s></s> passage </s>"

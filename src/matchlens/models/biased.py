@@ -28,6 +28,10 @@ from matchlens.models.family import Context, Family, PartNumbers, RowStates, Sta
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING
 
+Query = Float[Tensor, "batch head row d_h"]
+Key = Float[Tensor, "batch head column d_h"]
+Bias = Float[Tensor, "batch_or_1 head row column"]
+
 MPNET_BESIDE = (
     "to each logit MPNet adds a bias that depends on the distance of the two tokens and on the "
     "head, not on what the tokens are; it is not in these numbers"
@@ -52,13 +56,7 @@ class Biased(Family, ABC):
         """Nothing: the library's layers have their own attention, which the walk never calls."""
 
     @abstractmethod
-    def bias(
-        self,
-        index: int,
-        query: Float[Tensor, "batch head row d_h"],
-        key: Float[Tensor, "batch head column d_h"],
-        rows: slice | None,
-    ) -> Float[Tensor, "batch_or_1 head row column"] | None:
+    def bias(self, index: int, query: Query, key: Key, rows: slice | None) -> Bias | None:
         """What a layer adds to the scaled product of queries and keys; of all rows where None."""
 
     def scaling(self, index: int, query: Tensor) -> float:
@@ -103,9 +101,7 @@ class MPNet(Biased):
         self._biases.clear()
         return super().embed(batch)
 
-    def bias(
-        self, index: int, query: Tensor, key: Tensor, rows: slice | None
-    ) -> Float[Tensor, "1 head row column"]:
+    def bias(self, index: int, query: Query, key: Key, rows: slice | None) -> Bias:
         """The library's bias, kept for the other layers of the batch."""
         tokens = key.shape[2]
         if tokens not in self._biases:
@@ -165,13 +161,7 @@ class DebertaV2(Biased):
         mask = (call.grid.parts != PADDING).long().repeat(len(call.cuts), 1)
         return convolution(states, beside, mask)[:, rows]
 
-    def bias(
-        self,
-        index: int,
-        query: Float[Tensor, "batch head row d_h"],
-        key: Float[Tensor, "batch head column d_h"],
-        rows: slice | None,
-    ) -> Float[Tensor, "batch head row column"] | None:
+    def bias(self, index: int, query: Query, key: Key, rows: slice | None) -> Bias | None:
         """The c2p and p2c terms.
 
         The vector of a distance is looked up before the product, in the order of the distances,

@@ -96,7 +96,7 @@ class Decoder(Rotary):
         if hasattr(own, "q_norm"):
             query, key = own.q_norm(query), own.k_norm(key)
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
-        rotate = sys.modules[type(own).__module__].apply_rotary_pos_emb  # of the type's own module
+        rotate = sys.modules[self.library.__module__].apply_rotary_pos_emb  # each type has its own
         query, key = rotate(query, key, *turn)
         return query, key, value
 

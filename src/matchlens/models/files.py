@@ -182,7 +182,8 @@ def marks_of(path: Path, files: Sequence[str], name: str) -> dict[str, Mark]:
 def digest(path: Path, name: str, weights: Mapping[str, Mark]) -> tuple[str, dict[str, Mark]]:
     """One digest over every file that can change a score, and each file's mark when it was read.
 
-    Texts for people, other libraries' exports and states of a training can change none.
+    Those are the weights that are loaded, and all other files, also in the folders that
+    modules.json names, but texts for people, other libraries' exports and states of a training.
     """
     total, marks = hashlib.sha256(), {}
     for file in sorted({*_settings(path, name), *weights}):

@@ -151,7 +151,7 @@ class ModelFacts:
         return not self.architecture.endswith(FAMILIES[self.model_type].head)
 
     def limits(self, stated: tuple[int | None, str], max_length: int | None) -> dict[str, int]:
-        """Each limit of a pair's tokens by what sets it; ``stated``: the folder's, its source."""
+        """Each limit of a pair's tokens by what sets it; ``stated`` is the folder's, if any."""
         check_length(max_length)
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
         trained = FAMILIES[self.model_type].trained is not None
@@ -325,8 +325,12 @@ def find(name: str | Path, revision: str | None = None, *, scores: bool = True) 
     """Find a model and check all that can be checked without loading its weights.
 
     Args:
-        name: ``demo``, a local folder (a ``Path`` always is one) or a Hugging Face id.
-        scores: whether it must be able to score pairs.
+        name: ``demo``, a local folder (a ``Path`` always is one) or a Hugging Face id
+            (only then is the network used).
+        scores: whether it must be able to score pairs; else any with weights will do.
+
+    Warns:
+        MatchlensWarning: if there is a model folder ``demo``, and the built-in model is meant.
     """
     path = _place(name, revision)
     if isinstance(name, Path):
@@ -491,7 +495,10 @@ def _architecture(config: Any, weights: Weights, name: str, scores: bool) -> str
 
 
 def asked_prompt(model: ModelFacts, prompt: Prompt | Path | None) -> Prompt | None:
-    """The prompt of a model: the person's own, or a causal model's; none for a classifier."""
+    """The prompt that a person gives, or a causal model's own; none for a classifier.
+
+    A file is JSON and names what differs from the model type's own prompt.
+    """
     known = known_prompt(model.model_type, model.name, model.origin)
     own = None if known is None else known.prompt
     if prompt is None:

@@ -109,7 +109,7 @@ class Packed(nn.Linear):
         return _rounded(states, self.product_dtype)
 
     def product(self, rows: Tensor, shape: torch.Size, then: str = "none") -> Tensor:
-        """The product of :meth:`rows` of states of this shape, the bias, and a GELU if wanted."""
+        """:meth:`rows` of states times the weight, plus the bias; ``then`` is "gelu" or "none"."""
         bias = None if self.bias is None else self.bias.to(rows.dtype)
         out = _product(rows, self._in(rows.dtype), bias, then)
         return out[: shape[:-1].numel()].view(*shape[:-1], self.out_features)
@@ -123,7 +123,7 @@ def activated(
 ) -> Tensor:
     """A linear layer and its activation, in one step where the layer is packed and that is a GELU.
 
-    For a packed layer ``into``, which takes the result, that stays in the type of its products.
+    The result stays in the type of its products where a packed layer (``into``) takes it.
     """
     if isinstance(linear, Packed) and _by_erf(activation) and linear.packs(states):
         out = linear.product(linear.rows(states), states.shape, "gelu")
@@ -144,7 +144,8 @@ def products(linears: Sequence[Callable[[Tensor], Tensor]], states: Tensor) -> t
 def pack(module: nn.Module) -> int:
     """Replace a module's float32 linear layers on a CPU by packed ones; returns how many.
 
-    None is where this build of torch has no oneDNN, or its product differs from the library's.
+    None is replaced where this build of torch has no oneDNN, or its product differs from the
+    library's.
     """
     if not usable():
         return 0

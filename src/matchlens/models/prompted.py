@@ -215,21 +215,28 @@ def check_written(
     Returns:
         A control token that some text holds: the library obeys it, and it is text here.
     """
+
+    def write(some: slice) -> list[str]:
+        asked = (messages(serving, pair.query, pair.text) for pair in pairs[some])
+        return [
+            tokenizer.apply_chat_template(each, tokenize=False, **serving.template)
+            for each in asked
+        ]
+
     control: str | None = None
     special = tokenizer.all_special_tokens
-    for pair in pairs:
+    for pair, written in zip(pairs, guarded(tokenizer, write, pairs), strict=True):
         query, passage = _stripped(pair.query, prompt), _stripped(pair.text, prompt)
         own = "".join(text for text, _ in prompt.filled(query, passage))
-        written = messages(serving, pair.query, pair.text)
-        if own != tokenizer.apply_chat_template(written, tokenize=False, **serving.template):
+        if own != written:
             with named(pair):
                 raise InputError(
                     "the model's chat template writes another text than its prompt with query and "
                     "passage filled in (it replaces words, or a date in it has changed); expected "
                     "a template that leaves both as they are: give a prompt (--prompt)"
                 )
-        held = (token for token in special if token in pair.query or token in pair.text)
-        control = control or next(held, None)
+        inside = (token for token in special if token in pair.query or token in pair.text)
+        control = control or next(inside, None)
     return control
 
 

@@ -51,7 +51,8 @@ class RandomEdges:
     ) -> RandomEdges:
         """The draws of the conditions that go through a layer side by side; all heads share them.
 
-        ``tokens`` are a pair's places in the batch, padding included.
+        ``tokens`` are a pair's places in the batch, padding included, and ``firsts`` those of the
+        pairs' first tokens: 0 where padding stands behind.
         """
         controls = [cut.control or ("", 0) for cut in cuts]
         orders = {

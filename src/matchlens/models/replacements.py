@@ -20,7 +20,8 @@ class ReplacementMeans:
     """Streaming means of the removed terms in the untouched pass; constant memory.
 
     Every pair weighs the same: the mean over a part's rows first, then over the pairs that have
-    the part. ``sums`` are [head, row part, column part, head width], ``pairs`` [row part].
+    the part. A layer's ``sums`` are [head, row part, column part, head width], its ``pairs`` [row
+    part].
     """
 
     sums: dict[int, Tensor] = field(default_factory=dict)

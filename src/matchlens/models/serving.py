@@ -77,6 +77,7 @@ class Serving(Brief):
     """What sentence-transformers does with a pair; the defaults are what transformers does.
 
     Args:
+        sentence_transformers: whether its files lie in the folder, or the object is its own.
         loading: arguments with which it loads the tokenizer.
         lower: whether it turns texts to lower case before the tokenizer does anything.
         call: arguments with which it calls the tokenizer.

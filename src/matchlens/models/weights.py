@@ -40,7 +40,7 @@ _HEADS = ("classifier.", "score.")
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a safetensors file, by its header; its bytes are ``begin`` to ``end``."""
+    """One tensor of a safetensors file, by its header; ``end`` is behind its last byte."""
 
     file: str
     dtype: str

@@ -47,7 +47,9 @@ STOP = frozenset(_STOP.split())
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one pair by token: their numbers (-1: none), stems (0: none), content."""
+    """For each token of a pair the number of its word (-1: none), of its stem (0: none), and
+    whether the word is no stop word; stems have the same numbers in query and passage.
+    """
 
     word: Int[np.ndarray, " place"]
     stem: Int[np.ndarray, " place"]
@@ -246,7 +248,10 @@ UNUSED = re.compile(r"[\[<]unused_?\d+[\]>]")
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The tokens that stand for words, with their static vectors as tokens of query and passage."""
+    """The tokens that stand for words, with their static vectors as tokens of query and passage.
+
+    The two differ where there are token types; special and unused tokens are ``left_out``.
+    """
 
     tokens: tuple[str, ...]
     ids: Int[Tensor, " token"]

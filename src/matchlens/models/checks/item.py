@@ -65,6 +65,8 @@ largest number in them."""
 class Item:
     """One question, a key of :data:`WHAT`, and its answer, which must lie within some bound.
 
+    ``seen`` is None where there was nothing to see; ``problem`` says what was seen, for an error.
+
     >>> Item("attention_calls", 11, exactly=12).ok
     False
     """

@@ -78,7 +78,10 @@ NOTHING = Removal()
 
 @dataclass(frozen=True)
 class Library:
-    """What the library's own pass yields: attention by layer, its calls of our attention."""
+    """What the library's own pass yields; ``logits`` is None where its model did not run.
+
+    ``maps`` are the attention by layer, ``calls`` counts calls of matchlens's attention function.
+    """
 
     scores: Float[Tensor, " pair"]
     logits: Tensor | None
@@ -130,7 +133,7 @@ def step(
     probe: AttentionProbe | None = None,
     all_rows: bool = False,
 ) -> Float[Tensor, "pair row width"]:
-    """One layer: of the last one the score's rows, unless the ``whole`` of it is wanted."""
+    """One layer: of the last one the score's rows, unless ``all_rows`` are wanted."""
     short = layer == family.n_layers - 1 and not all_rows
     cut = removal.at(layer, family.n_heads, family.score_parts if short else tuple(Part))
     rows = family.score_rows if short else None
@@ -146,7 +149,7 @@ def walk(
     probe: Callable[[int], AttentionProbe] | None = None,
     all_rows: bool = False,
 ) -> Float[Tensor, "pair row width"]:
-    """Our way through the layers: the last one's outcome in the score's rows, or the whole."""
+    """Our way through the layers: the last one's outcome in the score's rows, or in all."""
     layout, states = PartLayout(batch.parts), family.embed(batch)
     for layer in range(family.n_layers):
         looks = None if watch is None else watch(layer)

@@ -43,7 +43,7 @@ def tokens(reranker: Any) -> Iterator[Item]:
         yield Item("marked", int(encoded.types[0][encoded.parts[0] == Part.D].min()))
     library = reranker.serving.library
     *short, long = pairs(reranker)
-    # A prompt that a person chose is the person's, and transformers has no prompts of its own.
+    # A person's own prompt need not be the folder's, and transformers puts no pair into a prompt.
     if reranker.chosen or (reranker.prompt is not None and library == "transformers"):
         ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
         apart = [n for n, pair in enumerate(short) if ours[n][0] != _piecewise(reranker, pair)]
