@@ -256,6 +256,12 @@ def test_settings_that_contradict_the_weights_are_refused(rankllama, settings, s
         find(str(rankllama))
 
 
+def test_settings_that_are_no_object_are_refused(rankllama):
+    (rankllama / adapters.ADAPTER).write_text("[]")
+    with pytest.raises(InputError, match=r"an adapter \(PEFT\) of '\?', and its .* no JSON object"):
+        find(str(rankllama))
+
+
 @pytest.mark.parametrize("module", ["word_embeddings", "classifier"])
 def test_an_adapter_with_tokens_of_its_own_is_merged_by_the_lines_of_its_refusal(
     module, tmp_path, monkeypatch

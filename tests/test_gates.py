@@ -172,6 +172,17 @@ def test_attention_between_words_sums_to_one(model, pairs):
     assert found.shape == (LAYERS, HEADS, words.max() + 1, words.max() + 1)
 
 
+def test_attention_between_words_is_that_under_cuts(model, pairs):
+    """Masked words of the passage read none of the query; the layer above sees other states."""
+    words, of = numbers_of(model, pairs[2]), [one.part for one in stretches(model, pairs[2])]
+    query, passage = (np.flatnonzero(np.equal(of, part)) for part in (Part.Q, Part.D))
+    plain = word_attention(model, pairs[2], words)
+    cut = word_attention(model, pairs[2], words, [Cut.parse("D->Q@0~mask")])
+    for found, removed in ((plain, False), (cut, True)):
+        assert (found[0][:, passage][:, :, query].sum() == 0) == removed
+    assert np.abs(plain[1] - cut[1]).max() > 1e-6
+
+
 def test_weights_are_left_as_they_were(model, pairs):
     weights = list(model.family.module.parameters())
     weights[0].requires_grad_(True)

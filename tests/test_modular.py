@@ -184,6 +184,15 @@ def test_what_modules_cannot_do_is_refused(tmp_path, file, change, says):
         matchlens.load(edited(served(tmp_path), file, **change), device="cpu")
 
 
+def test_a_module_of_another_package_goes_by_its_whole_name(tmp_path):
+    folder = served(tmp_path)
+    listed = json.loads((folder / "modules.json").read_text())
+    listed[2]["type"] = "elsewhere.Dense"
+    (folder / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(InputError, match=r"elsewhere\.Dense"):
+        matchlens.load(folder, device="cpu")
+
+
 def test_an_encoder_with_position_embeddings_has_no_last_row(tmp_path):
     with pytest.raises(InputError, match="last token of an encoder with position embeddings"):
         matchlens.load(served(tmp_path, "bert", "lasttoken"), device="cpu")

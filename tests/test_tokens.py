@@ -564,6 +564,9 @@ def test_a_lone_surrogate_is_named(tiny_folder, places):
     model = matchlens.load(tiny_folder, device="cpu")
     with pytest.raises(InputError, match=r"passage 'd': a text holds a lone surrogate \(\\ud"):
         model.encode([*PAIRS, Pair("q", "d", *places, 0)])
+    long = [text + " and so on" * 1000 for text in places]  # looked at before the pair as a whole
+    with pytest.raises(InputError, match=r"passage 'd': a text holds a lone surrogate \(\\ud"):
+        model.encode([*PAIRS, Pair("q", "d", *long, 0)])
 
 
 # --- texts are cut before they are tokenized
