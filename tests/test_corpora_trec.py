@@ -34,17 +34,24 @@ def test_provenance_has_base_names_and_hashes(tmp_path):
     assert str(tmp_path) not in json.dumps(source)
 
 
-def test_gzip_bom_crlf_and_empty_lines_change_nothing(tmp_path):
+@pytest.mark.parametrize("end", [b"\r\n", b"\r"], ids=["CRLF", "CR"])
+def test_gzip_bom_line_ends_and_empty_lines_change_nothing(tmp_path, end):
     write(tmp_path, GOOD)
     plain = load(tmp_path)
     odd = {
-        name + ".gz": gzip.compress(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n") + b"\r\n \n")
+        f"{name}.gz": gzip.compress(b"\xef\xbb\xbf" + (content + b"\n \n").replace(b"\n", end))
         for name, content in GOOD.items()
     }
     write(tmp_path, odd)
     packed = load(tmp_path, ["p.jsonl.gz"], "t.tsv.gz", "qrels.gz", "r.run.gz")
     assert (packed.queries, packed.qrels, packed.run) == (plain.queries, plain.qrels, plain.run)
     assert packed.texts("abc") == plain.texts("abc")
+
+
+def test_errors_count_the_lines_that_end_with_cr(tmp_path):
+    write(tmp_path, {**GOOD, "qrels": b"1 0 a 2\r\r1 0 b\r"})
+    with pytest.raises(InputError, match=r"qrels, line 3: 3 columns in '1 0 b'"):
+        load(tmp_path)
 
 
 def test_every_format_of_passages_reads_alike(tmp_path):

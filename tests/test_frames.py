@@ -549,6 +549,7 @@ BAD_JSON = {
     "no id": (b'{"text": "x"}', "no id"),
     "a list for an id": (b'{"_id": [1], "text": "x"}', "no id that is text"),
     "no text": (b'{"_id": "q1", "words": "x"}', "no text in query 'q1'"),
+    "an empty key": (b'{"_id": "q1", "": "x"}', "no text in query 'q1'"),
     "a number": (b'{"_id": "q1", "text": 3}', "no text in query 'q1'"),
     "half a pair": (b'{"_id": "q1", "text": "\\ud800"}', "no text in query 'q1'"),
 }

@@ -44,7 +44,12 @@ def check_regular(path: Path) -> int:
 
 
 def read_text(path: Path) -> str:
-    """A whole text file of at most :data:`MOST_TEXT` bytes."""
+    """A whole text file of at most :data:`MOST_TEXT` bytes.
+
+    Raises:
+        OSError: if it is no regular file, is too large, or cannot be read.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
     if (size := check_regular(path)) > MOST_TEXT:
         raise OSError(f"{path.name} has {size:,} bytes, more than {MOST_TEXT:,}")
     return path.read_text(encoding="utf-8")

@@ -157,7 +157,13 @@ class Snapshot:
         return self.out.stream(name)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once."""
+        """A table, such as ``ablation/table1.parquet``, checked against the manifest, read once.
+
+        Raises:
+            ChangedError: if it is not what was written.
+            InputError: if it is missing or cannot be read, or the tables that were read take more
+                than :data:`matchlens.columns.MOST_TABLE` bytes together.
+        """
         if name not in self._tables:
             with self._checked(name) as stream:
                 table = parquet(stream, None, self._left)
@@ -274,7 +280,7 @@ def to_json(content: object) -> str:
 
 
 def parsed_json(raw: bytes) -> object:
-    """JSON that a stranger may have written: bounded numbers and depth, no NaN."""
+    """JSON that a stranger may have written: bounded numbers and depth, no NaN; or ValueError."""
     content = json.loads(
         raw.decode("utf-8"), parse_constant=_no_number, parse_int=_whole, parse_float=_finite
     )
@@ -315,7 +321,11 @@ def _check_depth(content: object, left: int) -> None:
 
 
 def parsed_manifest(raw: bytes) -> dict:
-    """A manifest in the shape that the rest of the program takes for granted."""
+    """A manifest in the shape that the rest of the program takes for granted.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: if it has another.
+    """
     manifest = parsed_json(raw)
     if not isinstance(manifest, dict):
         raise ValueError("it is no object")
@@ -370,6 +380,7 @@ def inner(name: str) -> str:
 @contextmanager
 def read_back(*folders: Path) -> Iterator[None]:
     """Whatever goes wrong over what results folders hold, as one line that names them."""
+    # A damaged table, or one that a stranger wrote, can have any content under the right name.
     try:
         yield
     except InputError:

@@ -303,7 +303,10 @@ class Result(Shows):
 
 
 def check_folder(folder: str | Path, identity: Mapping[str, object] | None = None) -> None:
-    """Check that results can go to a folder, before anything is computed."""
+    """Check that results can go to a folder, before anything is computed.
+
+    What is there must have the same ``identity``, unless that is None.
+    """
     shown = repr(str(folder))
     finished = False
     with writing(folder):

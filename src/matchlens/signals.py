@@ -51,7 +51,7 @@ def listen(handler: Callable[[int, FrameType | None], None] = _hear) -> None:
 
 
 def heard() -> bool:
-    """Whether one has come.
+    """Whether a signal has come since :func:`listen`.
 
     A library may swallow the exception, or turn it into one of its own: that alone does not tell.
     """

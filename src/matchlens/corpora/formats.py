@@ -98,8 +98,8 @@ def _json_topic(path: Path, number: int, line: str) -> tuple[str, str]:
     qid = next((record[key] for key in TOPIC_IDS if record.get(key) is not None), None)
     if not isinstance(qid, str | int) or isinstance(qid, bool):
         raise wrong(f"no id that is text or a whole number in {shown(line)}")
-    key = next((key for key in TOPIC_TEXTS if key in record), "")
-    text = "" if key and record[key] is None else record.get(key)
+    key = next((key for key in TOPIC_TEXTS if key in record), None)
+    text = None if key is None else "" if record[key] is None else record[key]
     if not isinstance(text, str) or not is_unicode(text):
         raise wrong(f"no text in query {shown(str(qid))}")
     return str(qid), text
@@ -197,7 +197,13 @@ class _Number(str):
 
 
 class Passage(NamedTuple):
-    """One passage, with its file and line."""
+    """One passage, with its file and its line, counted from 1.
+
+    Args:
+        text: title and text, joined by a space where there is a title; perhaps empty.
+        kind: how it matches its query, where the file says so.
+        ids: key -> id, where the line has several ids that differ; `docid` is the first.
+    """
 
     path: Path
     number: int

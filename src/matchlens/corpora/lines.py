@@ -125,7 +125,8 @@ def _digest(path: Path, _: tuple[int, int]) -> str:
 def numbered(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a UTF-8 file with their numbers from 1; a name in .gz is unpacked on the way.
 
-    Lines end with LF or CRLF. A byte order mark at the start and empty lines are passed over.
+    Lines end with LF or CRLF, or with CR in a file without any LF. A byte order mark at the start
+    and empty lines are passed over.
     """
     packed = path.suffix.lower() == ".gz"
     limit = _most_unpacked(stamp(path)[0]) if packed else 0
@@ -152,7 +153,12 @@ def numbered(path: Path) -> Iterator[tuple[int, str]]:
                     f"byte {error.start + 1} of the line (0x{piece[error.start]:02x}) is not UTF-8",
                     "expected a UTF-8 file: convert it, for instance with iconv",
                 ) from error
-            if line.strip(" "):
+            if number == 1 and not piece.endswith(b"\n"):
+                # The file has no LF at all: CR ends its lines, as ir_datasets reads them.
+                yield from (
+                    (n, text) for n, text in enumerate(line.split("\r"), 1) if text.strip(" ")
+                )
+            elif line.strip(" "):
                 yield number, line
 
 

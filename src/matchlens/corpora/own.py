@@ -192,7 +192,10 @@ def read_parts(path: str | Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def spans_by_id(of: str, spans: Mapping[str, Any], prefix: str) -> Spans:
-    """A function from a pair to the spans that a file gives for its passage or query."""
+    """A function from a pair to the spans that a file gives for its passage or query.
+
+    ``spans`` are by id, in characters of the text without the ``prefix`` that stands before it.
+    """
 
     def of_pair(pair: Pair) -> Any:
         own = spans.get(pair.docid if of == "D" else pair.qid, [])

@@ -306,7 +306,7 @@ def easy_negatives(
     texts: Mapping[str, str],
     options: Options,
 ) -> list[str]:
-    """A query's easy negatives, by passage id."""
+    """A query's easy negatives, by passage id; none is equal in text to one of its candidates."""
     if not options.easy:
         return []
     taken = _taken(collection, qid)

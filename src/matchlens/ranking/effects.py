@@ -52,7 +52,7 @@ class Effect:
     p_beyond: float
 
     def shown(self, sign: int) -> float:
-        """P of "no change in this direction"."""
+        """P of "no change in this direction": a fall for the sign -1, a rise for 1."""
         return self.p_change if np.sign(self.mean) == sign else 1.0
 
 

@@ -17,16 +17,7 @@ import torch
 
 from matchlens.engine import Progress, Shard
 from matchlens.errors import InputError
-from matchlens.runners.task import (
-    BoundTask,
-    ModelSpec,
-    Outcome,
-    Task,
-    Worker,
-    answered,
-    from_bytes,
-    to_bytes,
-)
+from matchlens.runners.task import BoundTask, ModelSpec, Outcome, Task, Worker, from_bytes
 from matchlens.signals import SIGNALS, Stop
 
 POLL = 0.5
@@ -173,12 +164,8 @@ def _serve(pipe: Connection, spec: str, threads: int, place: int) -> None:
     cards = torch.cuda.device_count()
     worker = Worker(spec, f"cuda:{place % cards}" if cards > 1 else None)
 
-    def load() -> bytes:
-        worker.load()
-        return to_bytes({})
-
     with suppress(OSError, EOFError):  # the driver is gone
-        pipe.send_bytes(answered(load))
+        pipe.send_bytes(worker.load())
         while worker.model is not None:
             task, shard = pipe.recv()  # from the driver, which started this process
             pipe.send_bytes(worker.work(task, shard))

@@ -34,16 +34,7 @@ from matchlens.errors import InputError, MatchlensWarning
 from matchlens.runners import ray_watch
 from matchlens.runners.local import POLL, start_deaf
 from matchlens.runners.measures import packed, unpacked
-from matchlens.runners.task import (
-    BoundTask,
-    ModelSpec,
-    Outcome,
-    Task,
-    Worker,
-    answered,
-    from_bytes,
-    to_bytes,
-)
+from matchlens.runners.task import BoundTask, ModelSpec, Outcome, Task, Worker, from_bytes
 from matchlens.signals import SIGNALS, Stop, Stopped
 
 REACH = 10.0
@@ -66,12 +57,7 @@ class RayWorker:
 
     def ready(self) -> bytes:
         """Load the model, and send the versions that are installed."""
-
-        def load() -> bytes:
-            self._worker.load()
-            return to_bytes({"versions": packed(versions())})
-
-        return answered(load)
+        return self._worker.load({"versions": packed(versions())})
 
     def work(self, task: Task, shard: Shard) -> bytes:
         """The outcome of a shard."""

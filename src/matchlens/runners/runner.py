@@ -89,6 +89,7 @@ class Runner(Protocol):
         Raises:
             InputError: if a cut does not fit the model, a pair cannot be run, or a score is not
                 finite.
+            ValueError: if a measurement is requested and the untouched model is not run.
         """
         ...
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -229,10 +230,15 @@ class Worker:
         self.model: Reranker | None = None
         self._bound: BoundTask | None = None
 
-    def load(self) -> None:
-        """Load the model, once."""
-        if self.model is None:
-            self.model = ModelSpec.of(self._spec).load(self._device)
+    def load(self, answer: Outcome = MappingProxyType({})) -> bytes:
+        """Load the model, once; the answer as :func:`answered` sends it."""
+
+        def run() -> bytes:
+            if self.model is None:
+                self.model = ModelSpec.of(self._spec).load(self._device)
+            return to_bytes(answer)
+
+        return answered(run)
 
     def work(self, task: Task, shard: Shard) -> bytes:
         """The outcome of a shard, as :func:`answered` sends it."""
@@ -349,7 +355,11 @@ def answered(work: Callable[[], bytes]) -> bytes:
 
 
 def from_bytes(content: object) -> dict[str, np.ndarray]:
-    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused."""
+    """A worker's outcome; bytes as :func:`answered` sends them, anything else is refused.
+
+    Raises:
+        RuntimeError: with a worker's traceback, where the program itself is at fault.
+    """
     try:
         if not isinstance(content, bytes):
             raise ValueError(f"{type(content).__name__} instead of bytes")
