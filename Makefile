@@ -71,12 +71,13 @@ docs-test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --doctest-modules src/matchlens
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --noconftest tests/site_pages.py
 
-# Files as strangers might write them, for SECONDS in all, then random model settings by number;
-# every test says how many it tried. The default suite tries fewer of each.
+# Files as strangers might write them, for SECONDS in all; other examples of every test that draws
+# them; random model settings, by number. The default suite tries fewer, and always the same.
 SECONDS ?= 600
 COMBINATIONS ?= 5000
 fuzz: $(READY)
 	MATCHLENS_FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/test_fuzz.py
+	MATCHLENS_FUZZ_SECONDS=1 $(BIN)/python -m pytest -m hypothesis
 	MATCHLENS_FUZZ_COMBINATIONS=$(COMBINATIONS) $(BIN)/python -m pytest -s tests/test_fuzz_models.py
 
 # The pinned versions against the public lists of vulnerabilities; says so where they are not reached.

@@ -33,7 +33,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # others.
 hypothesis.settings.register_profile(
     "matchlens",
-    derandomize=True,
+    derandomize="MATCHLENS_FUZZ_SECONDS" not in os.environ,
     deadline=None,
     database=None,
     suppress_health_check=[

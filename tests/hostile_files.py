@@ -36,7 +36,7 @@ def bounded(examples: int) -> settings:
     Args:
         examples: in the default suite.
     """
-    return settings(max_examples=examples, derandomize=SECONDS == 0)
+    return settings(max_examples=examples)
 
 
 def mutated(sound: bytes) -> st.SearchStrategy[bytes]:
