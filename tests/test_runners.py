@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import warnings
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ import matchlens
 import tiny as tiny_models
 from matchlens.batching import split
 from matchlens.directions import Cut
+from matchlens.engine import plan_of
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
@@ -130,6 +132,16 @@ def test_the_runner_divides_by_what_keeps_the_device_busy(tiny, tiny_pairs, monk
     with suppress(Exception):  # it is no device that runs anything: what was asked is enough
         ShardedRunner()(elsewhere, tiny_pairs, {"": []})
     assert seen == [0, 32768]
+
+
+def test_the_pass_for_the_means_is_divided_by_its_own_work(tiny, tiny_pairs):
+    executor = Counted()
+    out = ShardedRunner(executor=executor)(tiny, tiny_pairs, CONDITIONS)
+    passes = {task.MEANS: tiny.family.n_layers, task.SCORES: plan_of(tiny, CONDITIONS).passes}
+    assert passes[task.MEANS] < passes[task.SCORES]
+    shards = {kind: len(runner.divide(out.tokens, number)) for kind, number in passes.items()}
+    assert Counter(kind for kind, _ in executor.ran) == shards
+    assert shards[task.MEANS] < shards[task.SCORES]
 
 
 def test_shards_of_a_long_run_are_few_and_hold_no_more_pairs_than_fit(monkeypatch):

@@ -79,7 +79,7 @@ class FrameCollection(Collection):
         return {docid: self.passages[docid] for docid in wanted if docid in self.passages}
 
     def random_docids(self, n: int, seed: int) -> list[str]:
-        """At most ``n`` ids of passages with a text, drawn as from a file with these passages."""
+        """At most ``n`` ids of passages with a text: as a file with them gives for the ``seed``."""
         with_text = (docid for docid, text in self.passages.items() if not blank(text))
         return Draw(seed, "collection").order(with_text)[: max(n, 0)]
 
