@@ -368,7 +368,7 @@ def test_odd_input_is_refused(model, passages, compare, says):
 
 
 def test_an_odd_model_is_refused():
-    with pytest.raises(InputError, match="cannot wrap a SimpleNamespace"):
+    with pytest.raises(InputError, match="model is of the type SimpleNamespace; expected a model"):
         matchlens.explain(SimpleNamespace(), QUERY, PASSAGES)
 
 

@@ -155,6 +155,7 @@ class Whole:
         from matchlens.studies import sizes
 
         need_out(settings)
+        _ = settings.only_measure  # raises where there are several
         size = sizes.size(settings.size)
         names = sizes.chosen_studies(settings.named, size)
         check_margin(settings.margin)

@@ -268,7 +268,7 @@ class Table:
     def data(self) -> dict[str, object]:
         """Return the content of the CSV file; a large table has seven digits of each number."""
         keys = [column.key for column in self.columns]
-        rows = [[row.get(key) for key in keys] for row in self.rows]
+        rows = [[column.value(row) for column in self.columns] for row in self.rows]
         if len(keys) * len(rows) > EXACT:
             rows = [
                 [float(f"{value:.7g}") if isinstance(value, float) else value for value in row]

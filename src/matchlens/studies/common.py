@@ -132,10 +132,11 @@ def on_disk(what: str, folder: Path, shapes: Iterable[tuple[int, ...]]) -> Itera
         yield
     except OSError as error:
         needed = sum(math.prod(shape) for shape in shapes) * 4 / 2**20
+        temporary = folder.parent == Path(tempfile.gettempdir())  # else beside the results
+        where = "set TMPDIR to a folder with room" if temporary else "make room there"
         raise InputError(
             f"{what} cannot be kept in {os.path.realpath(folder)!r} ({error.strerror or error}); "
-            f"they need {needed:.0f} MiB there: set TMPDIR to a folder with room, or make room "
-            "there"
+            f"they need {needed:.0f} MiB there: {where}"
         ) from None
 
 

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -37,7 +36,7 @@ CUT_HEADS, CUT_HEAD_DIRECTIONS = 20, 50
 
 @typed
 def explain(
-    model: Any,
+    model: Reranker,
     query: str,
     passages: Sequence[str | tuple[str, str] | Pair] | PairSet,
     *,
@@ -88,9 +87,7 @@ def explain(
     chosen = compared(compare, len(pairs))
     check_points(points)
     sharing = Sharing(points)
-    return explain_pairs(
-        _ready(model), pairs, chosen, sharing, swap=swap, seed=seed, progress=progress
-    )
+    return explain_pairs(model, pairs, chosen, sharing, swap=swap, seed=seed, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -281,16 +278,6 @@ def compared(compare: Sequence[int], count: int) -> tuple[int, int]:
             f"{count - 1}"
         )
     return int(first), int(second)
-
-
-def _ready(model: Any) -> Reranker:
-    """The model, loaded or wrapped."""
-    from matchlens.models.load import Reranker, load
-    from matchlens.models.wrap import wrap
-
-    if isinstance(model, Reranker):
-        return model
-    return load(model) if isinstance(model, str | Path) else wrap(model)
 
 
 def _integrated(

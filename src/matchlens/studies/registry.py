@@ -14,7 +14,7 @@ from matchlens.options import Base, Cuts, Hows, MostPairs, RandomSets, StudySett
 from matchlens.plan import Condition, single_cuts
 from matchlens.sets import check_once
 from matchlens.settings import argument, one_of, option, settings
-from matchlens.studies.presets import COSTLY_PAIRS, Preset
+from matchlens.studies.presets import CHECK_PAIRS, COSTLY_PAIRS, OTHERS, Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_base, check_cuts, imported, stages_of
 
@@ -218,10 +218,6 @@ Examples:
             return {**shared, **own, "hows": settings.how or ["zero"]}
         layers = {"kind": settings.kind, "window": settings.window, "screened": settings.screen}
         return {**shared, **layers}
-
-
-OTHERS, CHECK_PAIRS = 30, 100
-"""Gates drawn for the check, and pairs that they are cut on; see :mod:`.screening`."""
 
 
 @settings

@@ -27,6 +27,7 @@ from matchlens.results import Result
 from matchlens.studies.common import Execution, half, on_disk, ranked, relevant_grade, tolerance
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct, pairs_run
 from matchlens.studies.cuts.sweeps import MOST, select
+from matchlens.studies.presets import CHECK_PAIRS, OTHERS
 
 if TYPE_CHECKING:
     from matchlens.engine import Progress
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
     from matchlens.runners import Runner
 
 NAME = "screen"
-LARGEST, OTHERS = 10, 30
-"""Gates that are cut exactly: those of the largest effect, and others drawn over the layers."""
-CHECK_PAIRS = 100
-"""Pairs, of whole queries, on which they are cut."""
+LARGEST = 10
+"""Gates of the largest effect, which are cut exactly, beside others drawn over the layers."""
 CORRELATED, AGREEING = 0.9, 0.9
 """Pearson and sign agreement within queries below which predictions are withheld."""
 FELT = 0.05
@@ -195,7 +194,6 @@ class Screened:
     ) -> Screened:
         """Screen pairs; the derivatives go to a file."""
         from matchlens import gating
-        from matchlens.gating import united
 
         family, own = model.family, named_parts(pairs.pairs)
         parts: list[AnyPart] = [*NAMED, *own]
@@ -208,7 +206,7 @@ class Screened:
             array = PairArray(folder / "slopes.npy", shape)
 
             def keep(rows: np.ndarray, values: np.ndarray) -> None:
-                named = united(values, own)[..., labels, :][..., labels]
+                named = gating.united(values, own)[..., labels, :][..., labels]
                 array.write(rows, named)
                 np.add(total, np.abs(named).sum(0).ravel(), out=total)
 

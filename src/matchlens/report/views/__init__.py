@@ -77,8 +77,7 @@ def _sweep(
         exhibits,
         "points.txt",
         "points.tex",
-        None,
-        drawn,
+        drawn=drawn,
     )
 
 

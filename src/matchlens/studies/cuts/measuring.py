@@ -257,8 +257,8 @@ def notes(
     if len(queries) == 1:
         notes.append("one query only: no test is possible, so no cell has a star")
     notes += [
-        f"under {name or 'no cut'!r}, {counted(wide, 'query')} with a chain of ties wider than ten "
-        "times tie_tol, whose order is treated as random"
+        f"under {name or 'no cut'!r}, a chain of ties in {counted(wide, 'query')} is wider than "
+        "ten times tie_tol; its order is treated as random"
         for name, wide in zip(table["cut"], table["wide_ties"], strict=True)
         if wide
     ]
