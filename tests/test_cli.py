@@ -522,6 +522,7 @@ def test_version():
     [
         ("attention", 2, "--measure came 2 times; expected one"),
         ("screen", 2, "--measure came 2 times; expected one"),
+        ("study", 2, "--measure came 2 times; expected one"),
         ("circuits", 0, "circuits measures no ranking, so that --measure has no effect"),
         ("look", 0, "look measures no ranking, so that --measure has no effect"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,13 @@ import matchlens
 import tiny as tiny_models
 from matchlens.batching import encode, spans
 from matchlens.corpora import Pair, PairSet
+from matchlens.errors import InputError
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.received import READERS, ReceivedMeter
 from matchlens.report.texts import plain
 from matchlens.report.views.looking import looking_text
 from matchlens.runners import ShardedRunner, run
+from matchlens.studies.common import on_disk
 from matchlens.studies.looking import candidates_to_run, drawn, pick
 from test_cli import call, files_of, write_collection
 
@@ -431,3 +434,18 @@ def test_bad_options_are_one_line_and_status_2(words, tmp_path, bad, fragment):
     assert done.err.count("\n") == 1
     assert fragment in done.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "remedy"),
+    [("", "set TMPDIR to a folder with room"), ("out/work", "make room there")],
+)
+def test_a_full_disk_names_the_remedy_that_helps_there(where, remedy, tmp_path, monkeypatch):
+    """Arrays beside the results go to the results' disk, whatever TMPDIR is."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    says = rf"they need 2 MiB there: {remedy}$"
+    with (
+        pytest.raises(InputError, match=says),
+        on_disk("the numbers", tmp_path / where / "a", [(2**18,), (2**9, 2**9)]),
+    ):
+        raise OSError(28, "No space left on device")

@@ -51,7 +51,7 @@ def test_the_first_sentence_names_the_largest_changes(result):
     lowest = gates.loc[gates["change"].idxmin()]
     words = finding(result)
     assert f"by head {lowest['layer']}.{lowest['head']} in {lowest['direction']}" in words
-    assert words.startswith(f"{len(gates)} heads in one direction can change a score")
+    assert words.startswith(f"{len(gates)} gates (a head in one direction) can change a score")
     assert words in screen_text(result)
 
 

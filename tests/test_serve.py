@@ -558,6 +558,12 @@ def test_hostile_texts_are_inert_on_the_page_and_in_what_is_saved(page):
     assert repr(HOSTILE) in lines["lines"]
 
 
+def test_the_line_of_the_best_score_is_within_its_bar_on_the_page_that_is_saved(page):
+    saved = asked(page, kind="page", cuts=[])["page"]
+    lines = re.findall(r'class="tick" x="([\d.]+)" y="0" width="([\d.]+)"', saved)
+    assert max(float(left) + float(wide) for left, wide in lines) == pytest.approx(100)
+
+
 def test_a_page_that_would_be_large_is_refused(page):
     last = told(page, kind="page", passages=["<" * 99_999 + "x"] * 8)[-1]
     assert re.search(r"would have [\d.]+ MB; expected at most 2 MB", last["error"]), last

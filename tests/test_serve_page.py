@@ -335,6 +335,16 @@ def test_nothing_is_cut_off_on_a_phone_or_in_the_dark(browser, dark):
         press(browser, cell("Q->D", 1))
         browser.until(FOLLOWED)
         assert browser.run("return document.documentElement.scrollWidth") <= 390
+        assert browser.run(
+            "return [...document.querySelectorAll('.track .tick')].every((tick) => {"
+            "const own = tick.getBoundingClientRect();"
+            "const bar = tick.parentElement.getBoundingClientRect();"
+            "return own.width > 2 && own.left >= bar.left - .01 && own.right <= bar.right + .01})"
+        )
+        assert browser.run(
+            "const grid = document.getElementById('grid').parentElement;"
+            "return grid.scrollWidth <= grid.clientWidth"
+        )
         colours = browser.run(
             "const style = getComputedStyle(document.body);"
             "return [style.color, style.backgroundColor]"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LIMIT = 2_000_000
 """Most bytes of the saved page."""
+TICK = 0.8
+"""Percent of a bar that the line of the score without cuts takes."""
 
 
 def merged(cuts: tuple[Cut, ...]) -> tuple[Cut, ...]:
@@ -111,7 +113,6 @@ def page_of(
     plain: Sequence[float] = ranking["plain"]
     low, high = min(*scores, *plain), max(*scores, *plain)
     low -= max(0.06 * (high - low), 0.1)
-    width = 100 / (high - low)
     rows = [
         {
             "letter": LETTERS[place],
@@ -121,8 +122,8 @@ def page_of(
             "score": num(scores[place], 3),
             "plain": num(plain[place], 3),
             "change": num(scores[place] - plain[place], 3, sign=True),
-            "wide": round((scores[place] - low) * width, 2),
-            "tick": round((plain[place] - low) * width, 2),
+            "wide": round((scores[place] - low) / (high - low) * 100, 2),
+            "tick": round((plain[place] - low) / (high - low) * (100 - TICK), 2),
         }
         for place in sorted(range(len(scores)), key=lambda n: ranking["ranks"][n][0])
     ]
@@ -138,6 +139,7 @@ def page_of(
             cuts=[(str(cut), cut.words) for cut in merged(experiment.cuts)],
             rows=rows,
             lines=lines,
+            tick=TICK,
             view=Markup(view),  # noqa: S704 - its own template escaped it
             style=Markup(style),  # noqa: S704 - ours
             script=Markup(scripts),  # noqa: S704 - ours

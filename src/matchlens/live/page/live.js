@@ -363,7 +363,7 @@
     // The longest bar is the best score; where the shortest begins says nothing, so it has some length.
     const [least, high] = [Math.min(...every), Math.max(...every)];
     const low = least - Math.max(0.06 * (high - least), 0.1);
-    const at = (value) => `${((value - low) / (high - low)) * 100}%`;
+    const at = (value, wide = 0) => `calc((100% - ${wide}px) * ${(value - low) / (high - low)})`; // a line is whole at both ends
     const cut = texts().length > 0;
     const before = new Map(rows.map((one) => [one.node, one.node.getBoundingClientRect().top]));
     rows.forEach((one, place) => {
@@ -388,9 +388,9 @@
       one.fill.style.width = at(score);
       one.zero.hidden = low > 0 || high < 0;
       one.zero.style.left = at(0);
-      one.tick.style.left = at(now.plain[place]);
+      one.tick.style.left = at(now.plain[place], 2.5);
       one.before.hidden = !old;
-      if (old) one.before.style.left = at(old.scores[place]);
+      if (old) one.before.style.left = at(old.scores[place], 2);
       one.node.setAttribute("aria-label", `Passage ${LETTERS[place]}, rank ${rank}, score ${printed(score)}${from === rank ? "" : `, rank ${from} without cuts`}`);
       const notes = [];
       one.grade.textContent = Number.isInteger(text.grade) && text.old === null ? `grade ${text.grade}` : "";

@@ -60,7 +60,7 @@ def finding(result: Result) -> str:
     rows = [row for row in records(result.to_frame("gates")) if number(row["size"]) > 0]
     if not rows:
         return "No head changes a score in any direction."
-    clauses = [f"{counted(len(rows), 'head')} in one direction can change a score"]
+    clauses = [f"{counted(len(rows), 'gate')} (a head in one direction) can change a score"]
     for sign, name in ((-1, "fall"), (1, "rise")):
         row = max(rows, key=lambda row: sign * number(row["change"]))
         if sign * number(row["change"]) > 0:
