@@ -128,13 +128,15 @@ class World:
         """Do it with another TMPDIR, which has no room if it is called full."""
         real = importlib.import_module(where.rpartition(".")[0]).__dict__[where.rpartition(".")[2]]
 
-        def array(path: Path, shape: tuple) -> object:
+        opened = real.__init__
+
+        def init(array: object, path: Path, *shape: object) -> None:
             if "full" in path.parts:
                 raise OSError(28, "No space left on device")
-            return real(path, shape)
+            opened(array, path, *shape)
 
         Path(folder).mkdir()
-        self.patch.setattr(where, array)
+        self.patch.setattr(real, "__init__", init)
         self.patch.setenv("TMPDIR", folder)
         self.patch.setattr(tempfile, "tempdir", None)
         return function()
