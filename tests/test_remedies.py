@@ -1733,10 +1733,10 @@ COMMANDS = [
         [{"--cut": "Q-> D"}, {"--cut": "Q->D"}],
     ),
     C(
-        "studies/spec.py:check_cuts",
-        "twice",
+        "sets.py:check_once",
+        "",
         LOOK,
-        {"--cut": ["Q->D"] * 2},
+        {"--cut": ["Q->D", "Q -> D"]},
         [{"--cut": "Q->D"}],
     ),
     C(
