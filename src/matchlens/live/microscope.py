@@ -37,7 +37,7 @@ from matchlens.plan import Condition, bound
 from matchlens.ranking import Candidates
 from matchlens.ranking.ties import rank
 from matchlens.report.texts import number, prose
-from matchlens.report.views.explain import completeness_sentence, explained, swap_sentence
+from matchlens.report.views.explain import explained, swap_sentence
 from matchlens.results import Result, records
 from matchlens.runners import run
 from matchlens.studies.common import TIE_TOL
@@ -378,7 +378,6 @@ class Microscope:
         return {
             "view": explained(result, VIEW_LINKS),
             "shares": shares,
-            "complete": prose(completeness_sentence(result)),
             "notes": prose(" ".join(f"{note[0].upper()}{note[1:]}." for note in result.notes)),
             "searched": bool(result.options["cuts_made"]),
             "swapped": bool(result.options["swapped"]),

@@ -690,7 +690,7 @@
       if (!answer || ticket !== turn) return;
       Object.assign(numbers, { shares: answer.shares, fresh: true, model: of });
       shade();
-      view(answer, `${texts().length ? "Under the cuts" : "Without cuts"}: words are shaded by what they contribute. ${answer.complete} ${answer.notes}`);
+      view(answer, `${texts().length ? "Under the cuts" : "Without cuts"}: words are shaded by what they contribute. ${answer.notes}`);
     } catch (error) {
       if (ticket === turn) note(error.message);
     }
@@ -728,7 +728,7 @@
       if (ticket !== turn) return;
       const text = answer.swap.join("; ");
       found = answer.swapped ? { name: "smallest swap", text, part: await ask("/api/cuts", { model: active, text }) } : null;
-      view(answer, `Without cuts. ${answer.complete} ${answer.notes}`);
+      view(answer, `Without cuts. ${answer.notes}`);
       chips();
       if (!apply) $("why").scrollIntoView({ block: "start", behavior: "smooth" });
       else if (!found) announce(answer.sentence);
@@ -923,7 +923,7 @@
     const ticket = turn;
     try {
       const answer = await run("words", { ...experiment(active), passages: [one.text, one.old] });
-      if (answer && ticket === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.complete} ${answer.notes}`);
+      if (answer && ticket === turn) view(answer, `A is the new text of ${LETTERS[place]}, B the old one. ${answer.notes}`);
     } catch (error) {
       note(error.message);
     }
