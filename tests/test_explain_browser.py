@@ -154,6 +154,9 @@ def test_keys_reach_words_heads_and_directions(browser):
     layer, head = map(int, top.split("."))
     assert moved == f"{layer - 1}.{head + 1}"
     assert f"head {moved}" in browser.run(VIEW_TIP)
+    # the scrolling that a key causes ends after the focus has moved
+    browser.run("document.activeElement.closest('.mlv').dispatchEvent(new Event('scroll'))")
+    assert f"head {moved}" in browser.run(VIEW_TIP)
     browser.keys(ENTER)
     assert f"head {moved}" in browser.run(CHOSEN)
     browser.run("document.querySelector('tr[data-unit] .unit').focus()")

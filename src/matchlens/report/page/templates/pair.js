@@ -31,7 +31,15 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
     describe(node, node.title);
     node.removeAttribute("title");
   }
-  const show = (node) => showTip(tip, tips.get(node), node.getClientRects()[0] || node.getBoundingClientRect());
+  let current = null;
+  const show = (node) => {
+    current = node;
+    showTip(tip, tips.get(node), node.getClientRects()[0] || node.getBoundingClientRect());
+  };
+  const hide = () => {
+    current = null;
+    tip.hidden = true;
+  };
   const tipped = (node) => {
     for (; node && node !== view; node = node.parentElement) if (tips.has(node)) return node;
     return null;
@@ -39,21 +47,23 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
   const hint = (event) => {
     const node = tipped(event.target);
     if (node) show(node);
-    else tip.hidden = true;
+    else hide();
     near(node && node.classList.contains("w") ? node : null);
   };
   view.addEventListener("pointerover", hint);
   view.addEventListener("focusin", hint);
   for (const name of ["pointerleave", "focusout"]) {
     view.addEventListener(name, () => {
-      tip.hidden = true;
+      hide();
       near(null);
     });
   }
   // A live page puts another view in the place of this one.
   const gone = new AbortController();
   view.addEventListener("matchlens-gone", () => gone.abort());
-  addEventListener("scroll", () => (tip.hidden = true), { passive: true, capture: true, signal: gone.signal });
+  // A key that moves the focus may scroll the page, and the scroll event comes after the focus.
+  const scrolled = () => (current?.contains(document.activeElement) ? show(current) : hide());
+  addEventListener("scroll", scrolled, { passive: true, capture: true, signal: gone.signal });
 
   // What can be pressed, by mouse and keys.
   function pressable(nodes, press, columns) {
@@ -62,7 +72,7 @@ for (const view of document.querySelectorAll("[data-matchlens-view]:not([data-st
       node.setAttribute("aria-pressed", "false");
       node.addEventListener("click", () => press(node));
       node.addEventListener("keydown", (event) => {
-        if (event.key === "Escape") tip.hidden = true;
+        if (event.key === "Escape") hide();
       });
     }
     shared.group(nodes, columns, press);
