@@ -180,7 +180,7 @@ def test_attention_between_words_is_that_under_cuts(model, pairs):
     cut = word_attention(model, pairs[2], words, [Cut.parse("D->Q@0~mask")])
     for found, removed in ((plain, False), (cut, True)):
         assert (found[0][:, passage][:, :, query].sum() == 0) == removed
-    assert np.abs(plain[1] - cut[1]).max() > 1e-6
+    assert np.abs(plain[1] - cut[1]).max() > 1e-9  # float64; the least of the families is 3e-7
 
 
 def test_weights_are_left_as_they_were(model, pairs):

@@ -766,6 +766,26 @@ def test_it_stops_in_the_middle_of_work(tiny32):
     assert not page.running
 
 
+def test_an_interrupted_wait_leaves_it_running_until_it_is_stopped(own):
+    """Python 3.11 takes a thread whose join was interrupted for one that has ended."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            own.wait()
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert own.running
+    assert asked(own)["scores"]
+    with held(own), browser_that_goes(own):  # so that stopping takes a moment
+        wait(lambda: own.worker.load == 2)
+        own.stop()
+    assert not own.running
+    assert own._thread not in threading.enumerate()
+
+
 def test_a_port_that_is_taken_is_named(page, tiny32):
     with pytest.raises(InputError, match=f"port {page.port} of this machine cannot be used"):
         matchlens.serve(tiny32, port=page.port)

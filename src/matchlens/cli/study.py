@@ -132,6 +132,7 @@ def study(settings: WholeSettings) -> None:
     from matchlens.studies.spec import check_base
 
     whole = Whole.of(settings)
+    _ = settings.only_measure  # raises where there are several
     filled = replace(with_easy(settings), queries=whole.queries)
     job = prepare("study", filled, settings)
     base = check_base(job.inputs.folder, settings.base)
@@ -155,7 +156,6 @@ class Whole:
         from matchlens.studies import sizes
 
         need_out(settings)
-        _ = settings.only_measure  # raises where there are several
         size = sizes.size(settings.size)
         names = sizes.chosen_studies(settings.named, size)
         check_margin(settings.margin)

@@ -73,12 +73,13 @@ class LivePage:
                 timeout_graceful_shutdown=2,
             )
         )
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="matchlens-server", daemon=True
-        )
+        # Not is_alive: an interrupted join makes Python 3.11 take a running thread for one that
+        # has ended.
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="matchlens-server", daemon=True)
         self._thread.start()
         end = time.monotonic() + PATIENCE
-        while not self._server.started and self._thread.is_alive() and time.monotonic() < end:
+        while not self._server.started and self.running and time.monotonic() < end:
             time.sleep(0.01)
         if not self._server.started:
             self.stop()
@@ -86,6 +87,12 @@ class LivePage:
                 f"the live page did not start on port {self.port} within {PATIENCE:g} seconds; "
                 "expected a server that answers: try again, or give another port"
             )
+
+    def _run(self) -> None:
+        try:
+            self._server.run([self._socket])
+        finally:
+            self._ended.set()
 
     @property
     def url(self) -> str:
@@ -95,17 +102,18 @@ class LivePage:
     @property
     def running(self) -> bool:
         """Whether it still answers."""
-        return self._thread.is_alive()
+        return not self._ended.is_set()
 
     def wait(self) -> None:
         """Return when it has stopped."""
-        self._thread.join()
+        self._ended.wait()
 
     def stop(self) -> None:
         """Stop serving; what is in work ends between two layers."""
         self.worker.close()
         self._server.should_exit = True
-        self._thread.join(PATIENCE)
+        if self._ended.wait(PATIENCE):
+            self._thread.join()
         self._socket.close()
 
     def __enter__(self) -> LivePage:

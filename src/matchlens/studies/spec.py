@@ -18,7 +18,7 @@ from matchlens.errors import InputError
 from matchlens.models.folder import ModelFolder
 from matchlens.options import MostPairs, StudySettings
 from matchlens.plan import Condition
-from matchlens.sets import Sets, check_once
+from matchlens.sets import Sets
 
 if TYPE_CHECKING:
     from matchlens.results import Result
@@ -124,14 +124,15 @@ def check_cuts(texts: Sequence[str], folder: ModelFolder, sets: Sets | None = No
     for name, cuts in (sets or {}).items():
         for cut in cuts:
             cut.check(layers, heads, f"model {folder.name!r} (set {name!r})")
-    check_once(texts)
-    for text in texts:
+    for place, text in enumerate(texts):
         Cut.parse(text).check(layers, heads, f"model {folder.name!r}", decoder=folder.decodes)
         if not text.isprintable():  # results are keyed by the text, in TSV files and tables too
             raise InputError(
                 f"cut {text!r} holds a tab, a line break or an odd space; write plain spaces or "
                 "none"
             )
+        if text in texts[:place]:
+            raise InputError(f"cut {text!r} is given twice; give each cut once")
 
 
 def stages_of(study: str, inputs: Inputs[Any], number: int) -> list[tuple[str, float]]:
