@@ -1733,10 +1733,10 @@ COMMANDS = [
         [{"--cut": "Q-> D"}, {"--cut": "Q->D"}],
     ),
     C(
-        "sets.py:check_once",
-        "",
+        "studies/spec.py:check_cuts",
+        "given twice",
         LOOK,
-        {"--cut": ["Q->D", "Q -> D"]},
+        {"--cut": ["Q->D", "Q->D"]},
         [{"--cut": "Q->D"}],
     ),
     C(
