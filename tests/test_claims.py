@@ -367,7 +367,7 @@ def test_an_interval_is_stratified_and_absent_where_resamples_have_no_variance()
 @pytest.mark.parametrize(
     ("kinds", "listed", "ends"),
     [
-        (["lexical", "semantic"], "1 lexical, 1 semantic", "of the queries."),
+        (["unexplained", "lexical"], "1 lexical, 1 unexplained", "of the queries."),
         (
             ["lexical, query-word reader", "query-word reader"],
             "1 lexical, 2 query-word readers",
@@ -384,3 +384,9 @@ def test_kinds_that_overlap_are_stated_so(kinds, listed, ends):
     sentence = next(_findings({"attention": result}, pd.DataFrame({"verdict": []})))
     assert sentence.startswith(f"Of 2 heads, 2 match in Q->D ({listed}), of which 2 hold")
     assert sentence.endswith(ends)
+    heads["held"] = heads.index == 0
+    (sentence, _) = _findings({"attention": result}, pd.DataFrame({"verdict": []}))
+    assert ", of which 1 holds on the other half" in sentence
+    heads["matching"] = False
+    (sentence, _) = _findings({"attention": result}, pd.DataFrame({"verdict": []}))
+    assert sentence == "Of 2 heads, none matches in Q->D."

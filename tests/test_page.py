@@ -252,12 +252,16 @@ def test_the_policy_allows_this_style_and_script_and_nothing_else(text, tree):
     assert addresses <= {"http://example.org"}  # a passage says so
 
 
-def test_a_page_of_pairs_alone_opens_with_them_and_hides_what_was_not_run(folder, tmp_path):
-    tree = Tree(page(given.without(folder, tmp_path / "alone", "looking")))
+@pytest.mark.parametrize("studies", [("looking",), ("looking", "study")])
+def test_a_page_of_pairs_alone_opens_with_them_and_hides_what_was_not_run(
+    folder, tmp_path, studies
+):
+    tree = Tree(page(given.without(folder, tmp_path / "alone", *studies)))
     assert [own["id"] for own in tree.named("section")] == ["overview", "pair", "made"]
     said = " ".join(words for _, words in tree.texts)
     assert "What was found" not in said
     assert "not judged" not in said
+    assert "undecided" not in said  # what report stored: the claims of nothing
 
 
 @pytest.mark.parametrize("study", [

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -310,7 +311,7 @@ const light = (text) => {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 };
 const box = document.createElement("span");
-document.querySelector(".mlv .scene:not([hidden]) .part-query").append(box);
+document.querySelector(`.mlv .scene:not([hidden]) ${arguments[1]}`).append(box);
 const found = [];
 for (const name of arguments[0]) {
   box.className = name;
@@ -328,10 +329,10 @@ return found;
 def test_shaded_words_stay_legible_in_light_and_dark(browser):
     shades = [f"w t{k}" for k in range(10)] + [f"cell-td {s}{k}" for s in "np" for k in range(1, 5)]
     shades += [f"w {colour(sign * k / 8, 1.0)}" for sign in (-1, 1) for k in range(1, 9)]
-    for dark in (False, True):
+    for dark, part in product((False, True), (".part-query", ".part-CLS", ".part-SEP2")):
         browser.size(1280, 900, dark=dark)
-        found = dict(zip(shades, browser.run(CONTRAST, shades), strict=True))
-        assert {name: one for name, one in found.items() if one < 4.5} == {}
+        found = dict(zip(shades, browser.run(CONTRAST, shades, part), strict=True))
+        assert {name: one for name, one in found.items() if one < 4.5} == {}, (dark, part)
     browser.size(1280, 900)
 
 
@@ -344,6 +345,12 @@ def test_on_paper_everything_is_open_and_nothing_to_press_is_left(browser):
     assert len(browser.run(SHOWN, ".scene")) == scenes > 1
     assert browser.run(SHOWN, ".toc, .tabs, .downloads, .mlv .tools, button.quiet") == []
     assert len(browser.run(SHOWN, "details.definition p")) > 12
+    boxes = browser.run(
+        "return [...document.querySelectorAll('.numbers .scroll')]"
+        ".filter((box) => box.checkVisibility()).map((box) => box.scrollWidth - box.clientWidth)"
+    )
+    assert len(boxes) > 12
+    assert max(boxes) <= 1  # no column is cut off
     browser.run("dispatchEvent(new Event('afterprint'))")
     browser.size(1280, 900)
     assert len(browser.run(SHOWN, ".scene")) == 1

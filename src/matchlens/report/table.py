@@ -94,8 +94,10 @@ class Column:
         if isinstance(value, tuple) and self.kind == "interval":
             ends = [printed(end, self.digits) for end in value]
             return "-" if "-" in ends else f"[{', '.join(ends)}]"
-        words = self._words(value)
-        return printed(value, self.digits) if words is None else words
+        if (words := self._words(value)) is not None:
+            return words
+        small = self.kind == "p" and 0 <= texts.number(value) < 0.0005
+        return "<.001" if small else printed(value, self.digits)
 
     def show(self, value: object) -> str:
         """Format a value for a page."""

@@ -199,7 +199,7 @@ def pick(
             below = sum(bool(classes[row] == 0) and ranks[row] > ranks[first] for row in rows)
             words = f"judged not relevant, ranked {_rank(ranks[first])} {of}"
             if below:
-                words = f"{words}, above {counted(below, 'relevant passage')}: fooled"
+                words = f"{words}, above {counted(below, 'relevant passage')}"
             examples.append(Example(first, words))
         if easy:
             words = f"random passage, ranked {_rank(ranks[easy[0]])} {of}"

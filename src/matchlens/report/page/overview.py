@@ -62,7 +62,7 @@ _CLAIMS = (
 def opening(folder: ResultsFolder, leads: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return the page's opening, from the study's summary, else from the exhibits."""
     model = model_name(folder.model)
-    alone = set(folder.studies) == {"explain"}
+    alone = set(folder.studies) - {"study"} == {"explain"}
     names = [shown(name, 80) for name in folder.collections]
     title = f"Why {model} ranks A above B"
     title = title if alone else f"How {model} matches queries and documents"

@@ -387,9 +387,9 @@ def _figure_2(folder: ResultsFolder) -> Exhibit:
     far = {name: sum(number(row[name]) >= FAR for row in rows) for name in ("z", "rotation_z")}
     couples = associations(result)
     caption = (
-        "Each point is a head, named layer.head where it stands out; coloured by how much more the "
-        "contrast's first reader reads in relevant than in easy passages. Logits of the mean "
-        f"tokens: {logit_words(result).replace('sqrt(d_h)', '√d_h')}."
+        "Each point is a head, named layer.head where it stands out; coloured by how much more "
+        "attention the contrast's first direction (QD: Q → D) gets in relevant passages than in "
+        f"easy ones. Logits of the mean tokens: {logit_words(result).replace('sqrt(d_h)', '√d_h')}."
     )
     body = [panels("figure-2", views), words(caption)]
     if couples.rows:
@@ -445,7 +445,7 @@ def _pairs(rows: Sequence[Row], matches: Sequence[Row]) -> Markup:
     items = []
     for name, row, strongest in vocabulary(rows, matches):
         tokens = counted(row["tokens"], "token")
-        sentence = f"Match themselves best: {num(row['self_rate'], 3)} of {tokens}."
+        sentence = f"Share of {tokens} that match themselves best: {num(row['self_rate'], 3)}."
         couples = []
         for match in strongest[:PAIRS]:
             reader, read = (tag("bdi", shown(match[side], 40)) for side in ("reader", "read"))

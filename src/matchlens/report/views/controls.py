@@ -59,10 +59,10 @@ def verdict_of(row: Row) -> str:
         beyond, only, corrected = (
             printed(row.get(key), 3) for key in ("p_beyond", "p_only", "verdict_p_holm")
         )
-        tests = f" [uncorrected p: beyond {beyond}, only {only}"
+        tests = f" (uncorrected p: beyond the amount {beyond}, only the amount {only}"
         if corrected != "-":
-            tests += f"; of the deciding test corrected over the cuts: {corrected}"
-        tests += "]"
+            tests += f"; the deciding test, Holm-corrected over the cuts: {corrected}"
+        tests += ")"
     return f"{row['cut']}: {sentence.format(margin=printed(row.get('margin'), 3))}.{tests}"
 
 

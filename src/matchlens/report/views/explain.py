@@ -186,8 +186,9 @@ def margin_table(result: Result, kinds: Sequence[str] = MAIN) -> Table:
     rows.sort(key=lambda row: -abs(number(row["contribution"])))
     title = f"Contributions to the margin z(A) - z(B) = {printed(result.options['margin'], 3)}"
     note = (
-        "A, B: contribution to each passage's score; share: of the margin; margin when cut: the "
-        "unit is really cut in both. A contribution shares out the score; only a cut is causal."
+        "A, B: contribution to each passage's score, in logits; share: of the margin; margin when "
+        "cut: the unit is really cut in both. A contribution shares out the score; only a cut is "
+        "causal."
     )
     unit = Column("unit", kinds[0].removeprefix("own_").replace("_", " x "), kind="cut")
     return Table("margin", title, (unit, *NUMBERS), tuple(rows), (note,))
@@ -198,7 +199,7 @@ def explain_text(result: Result, *, bold: bool = False) -> str:
     on, off = ("\033[1m", "\033[0m") if bold else ("", "")
     model: Any = result.identity["model"]
     name = plain(model["name"], 60)
-    lines = [f"{_question(result)} {name} on: {plain(result.options['query'])}", ""]
+    lines = [f"{_question(result)} ({name}; query: {plain(result.options['query'])})", ""]
     for letter, row in zip("AB", compared(result), strict=True):
         lines += wrapped(f"{letter} {plain(row['docid'], 60)}: {plain(row['text'])}", "  ", "")
     lines.append("")

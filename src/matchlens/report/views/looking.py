@@ -36,6 +36,7 @@ from matchlens.report.texts import (
     number,
     place_of,
     plain,
+    printed,
     reads,
     shown,
     wrapped,
@@ -119,8 +120,10 @@ def _most_read(
     shares = values[places]
     words = dict(zip(places.tolist(), in_part["token"], strict=True))
     order = np.argsort(-shares, kind="stable")[:MOST]
-    listed = [f"{plain(words[int(places[at])], 20)} {shares[at]:.3f}" for at in order]
-    total = f"{named or f'{reader}->{part}'} ({shares.sum():.2f}): "
+    listed = [
+        f"{plain(words[int(places[at])], 20)} {printed(float(shares[at]), 3)}" for at in order
+    ]
+    total = f"{named or f'{reader}->{part}'} ({printed(float(shares.sum()), 2)}): "
     return wrapped(total + ", ".join(listed), "    ", "  ")
 
 
@@ -160,7 +163,7 @@ def _cuts(result: Result, look: int) -> list[str]:
 
 def looking(folder: ResultsFolder, heads: int | None = None) -> Exhibit:
     """The exhibit of the pairs that were looked into; ``heads`` as in :class:`Detail`."""
-    subtitle = "What single heads read in it, and how its score moves under each cut"
+    subtitle = "What single heads read in a pair, and how its score moves under each cut"
     base = ("pair", "Pairs to look into", subtitle)
     result, looks = folder.get("looking"), folder.rows("looking", "looks")
     if result is None or not looks or not folder.rows("looking", "tokens"):

@@ -92,7 +92,7 @@ def conditions(result: Result) -> Table:
     """Lay out how many heads are left after each condition."""
     columns = columns_of(
         "direction=reads condition heads of queries",
-        condition="condition (like length and all below it add up)",
+        condition="condition (cumulative from like length on)",
     )
     rows = records(result.to_frame("conditions")) if "conditions" in result.tables else []
     return Table("conditions", "Heads left after each condition", columns, tuple(rows))
@@ -234,7 +234,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     measure = shown(result.options.get("measure", "the measure"))
     caption = (
         "Found on one half of the queries (AUC found, q found), described on the other. "
-        "Any column sorts."
+        "Press a column's name to sort by it."
     )
     if causal:
         caption += (
@@ -246,7 +246,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
         left.html() if left.rows else Markup(""),
         words(prose(texts_alone(result)), "legend") if texts_alone(result) else Markup(""),
         table.pick(*_PAGE).html(tall=True) if table.rows else Markup(""),
-        words(caption),
+        words(caption) if table.rows else Markup(""),
         _published(folder.rows("attention", "published")),
     ]
     if together.rows:

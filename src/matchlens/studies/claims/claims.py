@@ -184,14 +184,17 @@ def _findings(results: Results, claims: pd.DataFrame) -> Iterator[str]:
             kinds = Counter(kind for row in heads for kind in str(row["kind"]).split(", "))
             listed = ", ".join(
                 counted(number, kind) if kind.endswith("reader") else f"{number} {kind}"
-                for kind, number in kinds.items()
+                for kind, number in sorted(kinds.items())
                 if kind
             )
             overlap |= kinds.total() > len(heads)
             confirmed = sum(bool(row["held"]) for row in heads)
+            hold = f", of which {confirmed or 'none'} {'holds' if confirmed < 2 else 'hold'}"
             parts.append(
-                f"{len(heads)} match in {direction}{f' ({listed})' if listed else ''}, of which "
-                f"{confirmed} hold on the other half of the queries"
+                f"{len(heads)} {'matches' if len(heads) == 1 else 'match'} in {direction}"
+                f"{f' ({listed})' if listed else ''}{hold} on the other half of the queries"
+                if heads
+                else f"none matches in {direction}"
             )
         if parts:
             several = " A head may be of several kinds." if overlap else ""
@@ -218,7 +221,7 @@ def _draws(claims: pd.DataFrame) -> Iterator[str]:
         split = [name for name, verdicts in several.items() if len(set(verdicts)) > 1]
         others = f"; they disagree on: {' '.join(split)}".removesuffix(".") if split else ""
         yield (
-            f"{len(next(iter(several.values())))} draws of the sample give one verdict on "
+            f"{len(next(iter(several.values())))} draws of the sample give the same verdict on "
             f"{len(several) - len(split)} of the {len(several)} claims that rest on few "
             f"cuts{others}."
         )
@@ -362,7 +365,7 @@ def _on_redraws(
 def _agreement(verdicts: Sequence[str], options: Mapping[str, object] | None) -> str:
     """Whether the verdicts on several draws of the sample agree."""
     if options is None:
-        return "one draw: what it rests on was not run on others"
+        return "one draw: the further draws run cuts only"
     if len(verdicts) == 1:
         if options.get("draws_asked", 1) == 1:
             return "one draw"
@@ -447,7 +450,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "separators",
-        "SEP is a no-op for query and document, which read it for nothing.",
+        "SEP is a no-op for query and document.",
         "Neither {{Q,D}}->SEP1 nor {{Q,D}}->SEP2, in all layers, changes the measure by {margin} "
         "of (original - random) or more; what is written from SEP (norm mass) is printed beside it."
         + _BACKUP

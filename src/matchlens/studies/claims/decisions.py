@@ -354,7 +354,8 @@ def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -
     sinks = mass >= SINK
     if not sinks.any():
         return (
-            f"No head gives {names} half of its attention; on average they get "
+            f"No head gives {names} half of its attention; on average "
+            f"{'it gets' if len(parts) == 1 else 'they get'} "
             f"{plain(float(mass.mean()))} of it and {plain(float(norm.mean()))} of what is written."
         )
     quiet = int((norm[sinks] < SINK).sum())
@@ -407,15 +408,15 @@ def hard_negatives(results: Results, margin: float, seed: int) -> Finding:
     chosen = [row for row in every if row["selected"]]
     more = (
         f" In {chosen[0]['heads']} semantic matching heads, selected on the other half of the "
-        f"queries: {plain(average(chosen, 'more'), 4)} more (described, not tested)."
+        f"queries the difference is {plain(average(chosen, 'more'), 4)} (described, not tested)."
         if chosen
         else ""
     )
     queries = len({(row["collection"], row["qid"]) for row in rows})
     return Finding(
         f"Semantic mass Q->D, all heads: {plain(average(rows, 'hard'), 4)} in hard and "
-        f"{plain(average(rows, 'easy'), 4)} in easy negatives, {plain(mean.value, 4)} more "
-        f"{between(mean.low, mean.high, 4)}.{more}",
+        f"{plain(average(rows, 'easy'), 4)} in easy negatives, a difference of "
+        f"{plain(mean.value, 4)} {between(mean.low, mean.high, 4)}.{more}",
         replace(mean.evidence, lacking=_ready(results, queries)),
         mean.value,
         known(mean.low),
@@ -446,10 +447,10 @@ def lexical_first(results: Results, margin: float, seed: int) -> Finding:
             "passages more); at most 20% are allowed"
         )
     words = (
-        f"Half of what the query reads more in relevant passages than in random ones is reached, "
-        f"on words of the reader's stem, in layer {plain(number(row, 'lexical'))} and, on "
-        f"others, in layer {plain(number(row, 'semantic'))}: {plain(observed)} layers later. "
-        f"Relevance shuffled within queries gives {plain(null)}; the excess is "
+        "Of what the query reads more in relevant passages than in random ones, half is reached "
+        f"at layer {plain(number(row, 'lexical'))} on words of the reader's own stem and at layer "
+        f"{plain(number(row, 'semantic'))} on others, a difference of {plain(observed)} layers. "
+        f"With relevance shuffled within queries it is {plain(null)}; the excess is "
         f"{plain(observed - null)} (uncorrected permutation p {chance(number(row, 'p_later'))})."
     )
     return Finding(
