@@ -196,8 +196,8 @@ def test_a_head_that_length_drives_does_not_match():
     lone[classes.query == 2] = np.arange(15) * 1000.0 + 1
     said = matching.find(seen(mass, lengths=lone), classes, "Q->D", 0, Thresholds())[2]
     assert said == [
-        "1 of 12 queries have no easy passage of like length and are left out of the matching "
-        "heads Q->D"
+        "left out of the matching heads Q->D, for want of an easy passage of like length: "
+        "1 of 12 queries"
     ]
 
 

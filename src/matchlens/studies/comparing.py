@@ -407,7 +407,7 @@ class _Comparison:
             self._say("differs", f"versions of {', '.join(names)}: numbers may differ by rounding")
         for study in ("ablation", "sweep-up-to", "attention"):
             if missing := [f.name for f in folders if study not in f.studies]:
-                self._say("cannot", f"{', '.join(missing)} hold no study {study}")
+                self._say("cannot", f"no study {study} in {', '.join(missing)}")
 
     def _cells(self, name: str, study: str, table: str, columns: Sequence[str]) -> None:
         """A study's cells in each folder."""

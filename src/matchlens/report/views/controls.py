@@ -52,7 +52,7 @@ def controls_of(row: Row) -> list[str]:
 def verdict_of(row: Row) -> str:
     """Say what the row-matched control shows of a cut."""
     sentence = _VERDICTS.get(
-        str(row["verdict"]), f"undecided ({row.get('lacking') or 'not tested'})"
+        str(row["verdict"]), f"undecided, {row.get('lacking') or 'not tested'}"
     )
     tests = ""
     if isinstance(row.get("p_beyond"), float):

@@ -233,8 +233,8 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
         notes.append("The heads were not cut, so their effect is unknown.")
     measure = shown(result.options.get("measure", "the measure"))
     caption = (
-        "Found on one half of the queries (AUC found, q found), described on the other. "
-        "Press a column's name to sort by it."
+        "Found on one half of the queries (AUC found, q found), described on the other (?: not "
+        "held there). Press a column's name to sort by it."
     )
     if causal:
         caption += (
@@ -333,9 +333,10 @@ def _lead(rows: Sequence[Row], every: Sequence[Row], causal: bool) -> tuple[str,
         own = [row for row in rows if row["direction"] == direction]
         holding = sum(bool(row["held"]) for row in own)
         kinds = Counter(kind for row in own for kind in str(row["kind"]).split(", "))
-        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        hold = f"{holding} {'holds' if holding == 1 else 'hold'}"
         sentences.append(
-            f"{glossed(direction)}: {counted(len(own), 'matching head')}, {holding} hold on the "
+            f"{glossed(direction)}: {counted(len(own), 'matching head')}, {hold} on the "
             f"other half{f' ({counts})' if counts else ''}."
         )
     if causal:

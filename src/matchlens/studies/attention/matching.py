@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from matchlens.corpora import PairSet, thin
-from matchlens.errors import InputError
+from matchlens.errors import InputError, counted
 from matchlens.parts import Part
 from matchlens.plan import single_cuts
 from matchlens.ranking import benjamini_hochberg, holm
@@ -161,8 +161,8 @@ def find(
     )
     lost = sum(both) - sum(known)
     note = (
-        f"{lost} of {sum(both)} queries have no easy passage of like length and are left out of "
-        f"the matching heads {direction}"
+        f"left out of the matching heads {direction}, for want of an easy passage of like length: "
+        f"{lost} of {counted(sum(both), 'query')}"
     )
     return table, conditions, [note] if lost else []
 
@@ -443,5 +443,5 @@ def above_layer(values: np.ndarray, layers: np.ndarray) -> np.ndarray:
 def too_few(marked: np.ndarray) -> str:
     """Why these heads cannot be compared with the others; empty where they can."""
     if marked.sum() < 2 or (~marked).sum() < 2:
-        return f"{int(marked.sum())} of {len(marked)} heads are matching heads Q->D"
+        return f"{int(marked.sum())} of {len(marked)} heads match Q->D and hold on the other half"
     return ""
