@@ -261,7 +261,7 @@ def test_a_page_of_pairs_alone_opens_with_them_and_hides_what_was_not_run(
     said = " ".join(words for _, words in tree.texts)
     assert "What was found" not in said
     assert "not judged" not in said
-    assert "undecided" not in said  # what report stored: the claims of nothing
+    assert "undecided" not in said  # report stores claims that nothing decides
 
 
 @pytest.mark.parametrize("study", [

@@ -98,7 +98,8 @@ def _render(folder: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -
     absent = [] if only_pairs else [exhibit.absent for exhibit in exhibits if exhibit.absent]
     exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]
     first = opening(folder, {exhibit.id: exhibit.lead for exhibit in exhibits})
-    tables = [*first["tables"], *(table for exhibit in exhibits for table in exhibit.tables)]
+    claims = [] if only_pairs else first["tables"]
+    tables = [*claims, *(table for exhibit in exhibits for table in exhibit.tables)]
     style, scripts = f"{theme()}{asset('pair.css')}{asset('page.css')}", script() + asset("page.js")
     content = {"tables": {table.name: table.data() for table in tables}}
     text = (
