@@ -466,19 +466,30 @@ def test_cuts_that_put_in_what_other_pairs_have(tiny_folder, tiny32, pairs_file,
     monkeypatch.setattr(matchlens.cli.scoring, "CHUNK", 2)
     cuts = ["D->Q~mean", "D->Q~resample"]
     rows = scored(*words, "--cut", cuts[0], "--cut", cuts[1])
-    pairs = list(matchlens.cli.scoring.read_pairs(str(pairs_file)))
+    pairs = [(line["query"], line["text"]) for line in lines]
     expected, chunk = (matchlens.score(tiny32, some, cuts) for some in (pairs, pairs[:2]))
     for place, row in enumerate(rows):
         assert row["scores"] == pytest.approx(dict(expected.iloc[place]), abs=1e-5)
     assert abs(chunk[cuts[0]][0] - rows[0]["scores"][cuts[0]]) > 1e-3
     assert chunk[cuts[1]][0] == pytest.approx(rows[0]["scores"][cuts[1]], abs=1e-5)
-    texts = [(line["query"], line["text"]) for line in lines[:2]]  # couples know their query, too
-    assert list(matchlens.score(tiny32, texts, cuts)[cuts[1]]) == list(chunk[cuts[1]])
 
     pairs_file.write_text("".join(json.dumps(line) + "\n" for line in SCORE_LINES))
     done = call("score", "-q", *words, "--cut", "D->Q~resample")
     assert (done.status, done.out) == (2, "")
-    assert "query 'warm tea' has one pair only" in done.err
+    assert "query 'q2' ('warm tea') has one pair only" in done.err
+
+
+def test_score_resamples_as_matchlens_score_does(tiny_folder, tiny32, pairs_file):
+    """With several passages to draw from, the command draws the same ones as the function."""
+    texts = [("warm tea", f"{word} rain cold") for word in tiny_models.WORDS]
+    pairs_file.write_text(
+        "\n".join(json.dumps({"query": query, "text": text}) for query, text in texts)
+    )
+    rows = scored("-m", tiny_folder, "--pairs", pairs_file, "--cut", "D->Q~resample")
+    expected = matchlens.score(tiny32, texts, ["D->Q~resample"])
+    assert [row["scores"]["D->Q~resample"] for row in rows] == pytest.approx(
+        expected["D->Q~resample"].tolist(), abs=1e-5
+    )
 
 
 # --- help

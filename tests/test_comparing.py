@@ -341,3 +341,33 @@ def test_folders_of_one_name_are_told_apart(place, tmp_path, tiny32):
     assert result.to_frame("folders")["folder"].tolist() == ["x/out", "y/out"]
     assert (result.to_frame("paired")["diff"] == 0).all()
     assert (result.to_frame("paired")["p"] == 1).all()
+
+
+def test_values_that_differ_late_are_listed(place, tmp_path):
+    """A value is shown shortened, and compared whole."""
+    for name, semantic in (("first", 1.5), ("second", 3.0)):
+        result = Result.load(place / "a", "attention")
+        result.options["thresholds"] = {**result.options["thresholds"], "semantic": semantic}
+        result.save(tmp_path / name)
+    differences = matchlens.compare([tmp_path / "first", tmp_path / "second"]).to_frame(
+        "differences"
+    )
+    assert differences["aspect"].tolist() == ["attention.thresholds"] * 2
+    assert [value[-5:] for value in differences["value"]] == [" 1.5}", " 3.0}"]
+    assert differences["value"].str.len().max() <= 60
+
+
+def test_each_study_is_shown_with_its_own_measure(tmp_path, tiny32):
+    """A folder's sweep need not be of its ablation's measure."""
+    pairs = graded(queries=12)
+    for name, measure in (("first", "P@2"), ("second", "nDCG@10")):
+        matchlens.ablation(tiny32, pairs, cuts=["Q->D"]).save(tmp_path / name)
+        matchlens.sweep(tiny32, pairs, directions=["Q->D"], measure=measure).save(tmp_path / name)
+    result = matchlens.compare([tmp_path / "first", tmp_path / "second"])
+    (differs,) = [sentence for sentence in said(result) if "measures" in sentence]
+    assert "measure of sweep-up-to (first: P(rel=2)@2; second: nDCG@10)" in differs
+    assert "Table 1: nDCG@10 under each cut" in text(result)
+    assert "Figure 1a: P(rel=2)@2 / nDCG@10 with layers" in text(result)
+    found = dict(drawn(result))
+    assert found["table1"].keywords["measure"] == "nDCG@10"  # type: ignore[attr-defined]
+    assert "P(rel=2)@2 / nDCG@10" in render(found["curves-0"]())["svg"].decode()

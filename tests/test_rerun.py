@@ -18,7 +18,17 @@ import pytest
 import matchlens.cli
 from corpora_files import GOOD
 from hostile_files import resealed
-from matchlens.studies.compare_runs import BYTES, DIFFERS, DIGITS, MISSING, file_diffs, tables
+from matchlens.studies.compare_runs import (
+    BYTES,
+    DIFFERS,
+    DIGITS,
+    MISSING,
+    FileDiff,
+    file_diffs,
+    lines,
+    tables,
+)  # fmt: skip
+from matchlens.studies.compare_runs import _arrays as array_difference
 
 CUTS = ("--cut", "Q->D", "--cut", "D->Q@0:1")
 
@@ -397,6 +407,21 @@ def test_likenesses_of_arrays_tables_and_missing_files(copy):
         "meters/far.npy",
         "sweep-only/points.parquet",
     ]
+
+
+def test_the_largest_difference_is_of_the_whole_array(monkeypatch):
+    """The first place where arrays differ need not hold the largest difference."""
+    monkeypatch.setattr("matchlens.studies.compare_runs.BLOCK", 2)
+    old, new = np.zeros((6, 2)), np.zeros((6, 2))
+    new[1, 0], new[5, 1] = 0.25, 7
+    assert array_difference(old, new) == ("[1, 0]: 0, now 0.25", 7.0)
+
+
+def test_no_largest_difference_where_no_numbers_were_compared():
+    (line, _) = lines([FileDiff("a/b.parquet", DIFFERS, "4 rows, now 2")])
+    assert line == "a/b.parquet: differs, first in 4 rows, now 2"
+    (line, _) = lines([FileDiff("a/b.parquet", DIGITS)])
+    assert line == "a/b.parquet: the same printed digits (largest difference 0)"
 
 
 def test_tables_are_compared_in_print():

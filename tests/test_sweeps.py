@@ -12,6 +12,10 @@ from matchlens.directions import Cut
 from matchlens.engine import Shard, other_pairs, term_means
 from matchlens.plan import Plan
 from matchlens.ranking import benjamini_hochberg
+from matchlens.report.results_folder import ResultsFolder
+from matchlens.report.texts import arrow, num
+from matchlens.report.views.ablation import costliest, exhibits
+from matchlens.report.views.sweep import heads, layers
 from matchlens.runners import run
 from matchlens.studies.cuts.sweeps import KINDS, sweep_points
 
@@ -178,3 +182,67 @@ def test_term_means_merge_in_any_order(tiny, tiny_pairs):
     for layer in whole.sums:
         for other in (forth, back):
             np.testing.assert_allclose(other.mean(layer), whole.mean(layer), atol=1e-12)
+
+
+def lead_of(view, result) -> str:
+    (exhibit,) = view(ResultsFolder({"identity": result.identity}, {result.study: result}))
+    return " ".join(exhibit.lead)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stars", "sentence"),
+    [
+        ([0.1, 0.2, 0.3], [], "Cut up to each layer, no direction lowers the measure."),
+        ([-0.1, -0.2, -0.3], [1, 3], "at n = 3; significant at n = 1 and 3."),
+        ([-0.1, -0.2, -0.3], [2, 3], "at n = 3; significant from n = 2."),
+        ([0.1, -0.2, -0.3], [1, 3], "at n = 3; significant from n = 3."),
+        ([-0.3, -0.2, -0.1], [], "at n = 1."),
+    ],
+)
+def test_the_sentence_on_layers_says_no_more_than_the_points(
+    tiny, tiny_set, changes, stars, sentence
+):
+    """Only falls cost anything, and `from n` means each n from there on."""
+    result = matchlens.sweep(tiny, tiny_set, directions=["Q->D"])
+    points = result.tables["points"]
+    for n, change in enumerate(changes, 1):
+        row = points["n"] == n
+        points.loc[row, ["diff", "mean"]] = [change, points.loc[row, "original"].iloc[0] + change]
+        points.loc[row, ["q", "p_holm"]] = 0.01 if n in stars else 0.9
+        points.loc[row, "significant"] = n in stars
+    assert lead_of(layers, result).endswith(sentence)
+
+
+def test_heads_cut_in_two_directions_are_not_counted_as_twice_the_heads(tiny, tiny_set):
+    result = matchlens.sweep(tiny, tiny_set, "heads", directions=["Q->D", "D->Q"])
+    points = result.tables["points"]
+    points["diff"], points["q"] = 0.1, 0.9
+    points.loc[points["cut"] == "D->Q#1.2", "diff"] = -0.25
+    number = tiny.family.n_layers * tiny.family.n_heads
+    lead = lead_of(heads, result)
+    assert lead.startswith(f"0 of {2 * number} single-head cuts change nDCG@10 significantly.")
+    assert f"The largest losses: {arrow('D->Q#1.2')} ({num(-0.25, 4)})." in lead
+    chosen = len(result.tables["selected"])
+    assert chosen
+    assert f"Of {chosen} single-head cuts selected on one half of the queries, 0 hold" in lead
+    points["diff"] = 0.1
+    assert "None lowers nDCG@10." in lead_of(heads, result)
+
+
+def test_the_sentences_on_cuts_say_no_more_than_the_table(tiny, tiny_set):
+    result = matchlens.ablation(tiny, tiny_set, cuts=["Q->D", "D->Q", "D->D"])
+    table = result.tables["table1"].set_index("cut")
+    for cut, change, star in (("Q->D", -0.1, True), ("D->Q", -0.2, False), ("D->D", 0.1, False)):
+        table.loc[cut, ["diff", "mean"]] = [change, table.loc[cut, "original"] + change]
+        table.loc[cut, ["significant", "significant_paper"]] = star
+    result.tables["table1"] = table.reset_index()
+    assert costliest(result).startswith("Of the significant falls of nDCG@10, the largest, from")
+    assert "(corrected;" in lead_of(exhibits, result)
+    assert costliest(result).endswith("what the query reads of the document.")
+    result.options["stars"] = "unpaired"
+    assert "1 of 3 cuts change nDCG@10 significantly (unpaired test, uncorrected;" in lead_of(
+        exhibits, result
+    )
+    table.loc["Q->D", "diff"] = -0.3
+    result.tables["table1"] = table.reset_index()
+    assert "costs most" in costliest(result)

@@ -297,9 +297,9 @@ def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
     for (_, qid), group in groups.items():
         if len(group) < 2:
             raise InputError(
-                f"query {qid!r} has one pair only, and 'resample' takes what it puts in from "
-                "another pair of the same query; expected two or more pairs of each query, or "
-                f"another how: {hows_but(How.RESAMPLE)}"
+                f"query {qid!r} ({pairs[group[0]].query!r:.60}) has one pair only, and 'resample' "
+                "takes what it puts in from another pair of the same query; expected two or more "
+                f"pairs of each query, or another how: {hows_but(How.RESAMPLE)}"
             )
         for place, number in enumerate(group):
             draw = hashlib.sha256(f"{seed}\0{qid}\0{pairs[number].docid}".encode()).digest()

@@ -59,14 +59,17 @@ def score(settings: ScoreSettings) -> None:
     rows = read_pairs(settings.pairs, settings.query_prefix, settings.passage_prefix)
     every = [*map(Cut.parse, cuts), *chain.from_iterable(settings.sets.values())]
     size = None if any(cut.how in OVER_ALL for cut in every) else CHUNK
+    resampled = any(cut.how is How.RESAMPLE for cut in every)
     chunk, done = list(islice(rows, size)), 0
     from matchlens.studies.scoring import score as score_pairs
 
     loaded = load_model(folder, settings, settings.max_length)
     with progress("score", settings.quiet) as bar:
         while chunk:
+            # what resample draws depends on the ids: with couples they are those of matchlens.score
+            given = [(pair.query, pair.text) for pair in chunk] if resampled else chunk
             table = score_pairs(
-                loaded, chunk, cuts, sets=settings.sets, batch_tokens=settings.batch_tokens
+                loaded, given, cuts, sets=settings.sets, batch_tokens=settings.batch_tokens
             )
             for number, row in enumerate(table.to_dict("records"), start=done):
                 line = json.dumps({"pair": number, "scores": row}, ensure_ascii=False)

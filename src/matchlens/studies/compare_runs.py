@@ -125,16 +125,16 @@ def _numbers_differ(a: np.ndarray, b: np.ndarray, digits: int) -> tuple[np.ndarr
 def _arrays(old: np.ndarray, new: np.ndarray) -> tuple[str, float]:
     if old.shape != new.shape or old.dtype != new.dtype:
         return f"{old.dtype} {list(old.shape)}, now {new.dtype} {list(new.shape)}", 0.0
-    largest, step = 0.0, max(1, BLOCK // max(1, old[:1].size))
+    where, largest, step = "", 0.0, max(1, BLOCK // max(1, old[:1].size))
     for start in range(0, len(old), step):
         a, b = (np.asarray(array[start : start + step], dtype=float) for array in (old, new))
         wrong, away = _numbers_differ(a, b, 3)
         largest = max(largest, away)
-        if wrong.any():
+        if wrong.any() and not where:
             place = [int(index) for index in np.argwhere(wrong)[0]]
             was, now = a[tuple(place)], b[tuple(place)]
-            return f"{[start + place[0], *place[1:]]}: {was:.6g}, now {now:.6g}", largest
-    return "", largest
+            where = f"{[start + place[0], *place[1:]]}: {was:.6g}, now {now:.6g}"
+    return where, largest
 
 
 def lines(diffs: list[FileDiff]) -> Iterator[str]:
@@ -145,8 +145,9 @@ def lines(diffs: list[FileDiff]) -> Iterator[str]:
     """
     for diff in diffs:
         if diff.verdict != BYTES:
-            largest = f" (largest difference {diff.largest:.2g})"
-            more = largest if diff.verdict in (DIGITS, DIFFERS) else ""
+            # where texts, columns or rows differ, no two numbers need have been compared
+            known = diff.verdict == DIGITS or (diff.verdict == DIFFERS and diff.largest > 0)
+            more = f" (largest difference {diff.largest:.2g})" if known else ""
             first = f", first in {diff.where}" if diff.where else ""
             yield f"{diff.file}: {diff.verdict}{first}{more}"
     counts = Counter(diff.verdict for diff in diffs)

@@ -62,23 +62,24 @@ class ComparedFolder:
         """The names of the pairs' collections."""
         return [str(source["collection"]) for source in self.part("pairs")["sources"]]
 
-    def option(self, name: str) -> object:
-        """An option of the first study that has it; None where none has."""
-        options = (result.options for result in self.studies.values() if name in result.options)
+    def option(self, name: str, study: str = "") -> object:
+        """An option of a study, else of the first study that has it; None where none has."""
+        studies = [self.studies[study]] if study else self.studies.values()
+        options = (result.options for result in studies if name in result.options)
         return next(options, {}).get(name)
 
     def facts(self) -> Iterator[tuple[str, str]]:
-        """Every aspect that is compared, with its value as short JSON."""
+        """Every aspect that is compared, with its value as JSON."""
         yield from _flat({key: value for key, value in self.identity.items() if key != "pairs"})
         pairs = {key: value for key, value in self.part("pairs").items() if key != "sources"}
         yield from _flat({"pairs": pairs})
-        yield "pairs.collections", _short(self.collections)
+        yield "pairs.collections", _json(self.collections)
         for name in ("layers", "heads"):
-            yield name, _short(self.option(name))
+            yield name, _json(self.option(name))
         for study, result in self.studies.items():
             for name in ASPECTS:
                 if name in result.options:
-                    yield f"{study}.{name}", _short(result.options[name])
+                    yield f"{study}.{name}", _json(result.options[name])
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
@@ -86,12 +87,27 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))
     else:
-        yield path, _short(value)
+        yield path, _json(value)
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _excerpts(texts: Sequence[str]) -> list[str]:
+    """Texts of at most SHORT characters each, from about where they first differ.
+
+    >>> [text[-4:] for text in _excerpts(["a" * 99 + "b", "a" * 99 + "c"])]
+    ['aaab', 'aaac']
+    """
+    letters = enumerate(itertools.zip_longest(*texts))
+    at = next((place for place, those in letters if len(set(those)) > 1), 0)
+    start = at - SHORT // 2 if at >= SHORT - 1 else 0
+    excerpts = []
+    for text in texts:
+        piece = f"{'…' if start else ''}{text[start:]}"
+        excerpts.append(piece if len(piece) <= SHORT else f"{piece[: SHORT - 1]}…")
+    return excerpts
 
 
 def _listed(values: Mapping[str, object]) -> str:
@@ -100,7 +116,7 @@ def _listed(values: Mapping[str, object]) -> str:
 
 
 def _equal(values: Iterable[object]) -> bool:
-    return len({_short(value) for value in values}) <= 1
+    return len({_json(value) for value in values}) <= 1
 
 
 @typed
@@ -284,6 +300,7 @@ class _Comparison:
     seed: int
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     sentences: list[tuple[str, str]] = field(default_factory=list)
+    measures: dict[str, list[str]] = field(default_factory=dict)  # by table
 
     def result(self) -> Result:
         folders = self.folders
@@ -306,7 +323,12 @@ class _Comparison:
         return Result(
             study=NAME,
             identity={"comparison": {folder.name: dict(folder.identity) for folder in folders}},
-            options={"folders": names, "seed": self.seed, "digits": digits},
+            options={
+                "folders": names,
+                "seed": self.seed,
+                "digits": digits,
+                "measures": self.measures,
+            },
             notes=(),
             pairs=pd.DataFrame({"pair": []}),
             scores=pd.DataFrame({"cut": [], "pair": [], "score": []}),
@@ -352,10 +374,10 @@ class _Comparison:
         """Every aspect in which folders differ, with the value in each, as the manifest has it."""
         facts = [dict(folder.facts()) for folder in self.folders]
         rows = [
-            (aspect, folder.name, fact.get(aspect, "-"))
+            (aspect, folder.name, value)
             for aspect in dict.fromkeys(itertools.chain(*facts))
-            if len({fact.get(aspect, "-") for fact in facts}) > 1
-            for folder, fact in zip(self.folders, facts, strict=True)
+            if len(set(values := [fact.get(aspect, "-") for fact in facts])) > 1
+            for folder, value in zip(self.folders, _excerpts(values), strict=True)
         ]
         return pd.DataFrame(rows, columns=["aspect", "folder", "value"])
 
@@ -363,7 +385,7 @@ class _Comparison:
         """What is the same, what differs and what follows from it, the most important first."""
         folders = self.folders
         models = {f.name: f.part("model")["name"] for f in folders}
-        one_model = _equal(f.part("model").get("sha256") for f in folders)
+        one_model = _equal(f.part("model")["sha256"] for f in folders)
         if one_model:
             self._say("same", f"one model in all folders ({models[folders[0].name]})")
         else:
@@ -394,20 +416,31 @@ class _Comparison:
         if not _equal(ideals.values()):
             consequence = "values by different ideal rankings are not comparable"
             self._say("differs", f"ideal ({_listed(ideals)}): {consequence}")
-        for name, consequence in (
-            ("measure", "values of different measures are not comparable"),
-            ("stars", "stars are of different tests"),
-            ("rank_easy", "rankings with easy negatives and without are not comparable"),
-        ):
-            values = {f.name: f.option(name) for f in folders if f.option(name) is not None}
-            if not _equal(values.values()):
-                self._say("differs", f"{name} ({_listed(values)}): {consequence}")
+        self._say_options()
         versions = [f.part("versions") for f in folders]
         if names := [key for key in versions[0] if not _equal(v.get(key) for v in versions)]:
             self._say("differs", f"versions of {', '.join(names)}: numbers may differ by rounding")
         for study in ("ablation", "sweep-up-to", "attention"):
             if missing := [f.name for f in folders if study not in f.studies]:
                 self._say("cannot", f"no study {study} in {', '.join(missing)}")
+
+    def _say_options(self) -> None:
+        """Options that differ, and what follows: a folder's studies need not share a measure."""
+        for name, consequence in (
+            ("measure", "values of different measures are not comparable"),
+            ("rel", "binary measures and contrasts of different grades are not comparable"),
+            ("stars", "stars are of different tests"),
+            ("rank_easy", "rankings with easy negatives and without are not comparable"),
+        ):
+            listings: set[str] = set()
+            for study in ("", *STUDIES):
+                having = self._having(study) if study else self.folders
+                values = {f.name: f.option(name, study) for f in having}
+                values = {key: value for key, value in values.items() if value is not None}
+                if not _equal(values.values()) and _listed(values) not in listings:
+                    listings.add(_listed(values))
+                    of = f" of {study}" if study else ""
+                    self._say("differs", f"{name}{of} ({_listed(values)}): {consequence}")
 
     def _cells(self, name: str, study: str, table: str, columns: Sequence[str]) -> None:
         """A study's cells in each folder."""
@@ -417,6 +450,8 @@ class _Comparison:
             cells = result.to_frame(table)
             cells["significant"] = starred(cells, str(result.options["stars"]))
             tables.append(_labelled(cells[[*columns, *CELL]], folder=folder.name))
+        of_folders = (folder.option("measure", study) for folder in self._having(study))
+        self.measures[name] = list(dict.fromkeys(map(str, of_folders)))
         self._stack(name, tables)
 
     def _test_rankings(self) -> None:

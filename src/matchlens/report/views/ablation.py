@@ -335,7 +335,7 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
         body.append(titled("Under each way of cutting", ways.html(), words(legend, "legend")))
     yield Exhibit(
         *base,
-        lead=_lead(cuts, rows[""], digits, measure),
+        lead=_lead(cuts, rows[""], digits, measure, str(result.options["stars"])),
         body=tuple(body),
         tables=(stored("table-1", f"{measure} under each cut", stored_rows, keys, digits),),
         result=result,
@@ -385,16 +385,19 @@ def _key(table: Table, square: bool) -> Markup:
     return words(Markup(" ").join(parts), "legend")
 
 
-def _lead(cuts: Sequence[Row], original: Row, digits: int, measure: str) -> tuple[str, ...]:
+def _lead(
+    cuts: Sequence[Row], original: Row, digits: int, measure: str, stars: str
+) -> tuple[str, ...]:
     cuts = [row for row in cuts if not row["construction"]]
     rows = [row for row in cuts if isfinite(number(row.get("diff")))]
     rows.sort(key=lambda row: number(row["diff"]))
     if not rows:
         return ()
     queries = counted(number(original["queries"]), "query")
+    test = "unpaired test, uncorrected" if stars == "unpaired" else "corrected"
     lead = (
-        f"{sum(bool(row['star']) for row in cuts)} of {counted(len(cuts), 'cut')} change {measure} "
-        f"significantly (corrected; {queries}; original {num(original['mean'], digits)}).",
+        f"{sum(bool(row['star']) for row in rows)} of {counted(len(rows), 'cut')} change {measure} "
+        f"significantly ({test}; {queries}; original {num(original['mean'], digits)}).",
     )
     falls = [
         f"{arrow(row['cut'])} ({num(row['diff'], digits, sign=True)}, "
@@ -415,9 +418,14 @@ def costliest(result: Result) -> str:
     lower = [row for row in cuts if number(row["diff"]) < 0]
     if not lower:
         return f"No cut lowers {measure}." if cuts else ""
-    row = min([r for r in lower if r["star"]] or lower, key=lambda r: number(r["diff"]))
+    row, largest = (
+        min(some, key=lambda r: number(r["diff"]))
+        for some in ([r for r in lower if r["star"]] or lower, lower)
+    )
     ends = f"from {printed(row['original'], digits)} to {printed(row['mean'], digits)}"
     named = what_is_cut(row["cut"])
+    if row["star"] and number(row["diff"]) > number(largest["diff"]):
+        return f"Of the significant falls of {measure}, the largest, {ends}, is by cutting {named}."
     if row["star"]:
         return f"Cutting {named} costs most: {measure} falls {ends}."
     queries = counted(number(row["queries"]), "query")

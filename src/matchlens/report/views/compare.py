@@ -89,9 +89,9 @@ def tables(result: Result) -> list[Table]:
     """Lay the comparison's tables out; those that the folders do not have are left out."""
     makers = {
         "folders": _folders,
-        "table1": _table1,
+        "table1": partial(_table1, measure=measure_of(result, "table1")),
         "paired": _paired,
-        "curves": _curves,
+        "curves": partial(_curves, measure=measure_of(result, "curves")),
         "overlaps": _overlaps,
         "heads": _heads,
         "screens": _screens,
@@ -104,6 +104,13 @@ def tables(result: Result) -> list[Table]:
         for name, make in makers.items()
         if name in result.tables and len(result.tables[name])
     ]
+
+
+def measure_of(result: Result, table: str) -> str:
+    """Name the measure of a table; several where the folders do not share one."""
+    measures = result.options.get("measures")
+    names = measures.get(table) if isinstance(measures, Mapping) else None
+    return " / ".join(map(str, names)) if isinstance(names, list) and names else "the measure"
 
 
 def main(result: Result) -> Table:
@@ -140,7 +147,7 @@ def _folders(rows: Sequence[Row], digits: int) -> Table:
     return Table("folders", "The folders", columns, tuple(body))
 
 
-def _table1(rows: Sequence[Row], digits: int) -> Table:
+def _table1(rows: Sequence[Row], digits: int, measure: str) -> Table:
     lines: dict[object, dict[str, object]] = {}
     keys = _keys(rows)
     for row in rows:
@@ -154,7 +161,7 @@ def _table1(rows: Sequence[Row], digits: int) -> Table:
             Column(f"{key} mean", folder, digits),
             Column(f"{key} diff", "change", digits, sign=True),
         ]
-    name = "Table 1: the measure under each cut"
+    name = f"Table 1: {measure} under each cut"
     return Table("table1", name, tuple(columns), tuple(lines.values()), (STAR,))
 
 
@@ -179,7 +186,7 @@ def _paired(rows: Sequence[Row], digits: int) -> Table:
     return Table("paired", "Query by query", columns, tuple(body), (note,))
 
 
-def _curves(rows: Sequence[Row], digits: int) -> Table:
+def _curves(rows: Sequence[Row], digits: int, measure: str) -> Table:
     lines: dict[tuple[object, ...], dict[str, object]] = {}
     order = list(dict.fromkeys(_named(row["direction"], row["how"]) for row in rows))
     for name, folder in product(order, _keys(rows)):  # the order of the lines
@@ -193,7 +200,7 @@ def _curves(rows: Sequence[Row], digits: int) -> Table:
         Column("folder", "folder", kind="text"),
         *(Column(str(n), str(n), digits) for n in sorted({int(str(row["n"])) for row in rows})),
     )
-    name = "Figure 1a: the measure with layers 0 to n - 1 cut, a column for each n"
+    name = f"Figure 1a: {measure} with layers 0 to n - 1 cut, a column for each n"
     return Table("curves", name, columns, body, (STAR,))
 
 
@@ -273,15 +280,14 @@ def caption_of(name: str) -> str:
 
 def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the figures; those that the folders have no numbers for are left out."""
-    measures = dict.fromkeys(result.to_frame("folders")["measure"])
-    measure = " / ".join(str(name) for name in measures)
     if "table1" in result.tables:
         table = result.to_frame("table1").rename(columns={"folder": "how"})
         table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
         if len(table):
+            measure = measure_of(result, "table1")
             yield "table1", partial(figures.comparison, table, measure=measure)
     if "curves" in result.tables:
-        table = _points(result.to_frame("curves"))
+        table, measure = _points(result.to_frame("curves")), measure_of(result, "curves")
         views = list(dict.fromkeys(table["panel"]))
         for start in range(0, len(views), PANELS):
             part = pd.DataFrame(table[table["panel"].isin(views[start : start + PANELS])])

@@ -289,16 +289,25 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     rows = [row for row in rows if isfinite(number(row["mean"])) and not row["construction"]]
     if kind not in {"up-to", "from"} or not rows:
         return []
-    deepest = min(rows, key=lambda row: (number(row["mean"]), number(row["n"])))
+    lower = [row for row in rows if number(row["diff"]) < 0]
+    if not lower:
+        return [f"Cut {KINDS[kind]}, no direction lowers the measure."]
+    deepest = min(lower, key=lambda row: (number(row["mean"]), number(row["n"])))
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
-    stars = [int(number(row["n"])) for row in same if row["star"]]
+    places = sorted(int(number(row["n"])) for row in same)
+    stars = [n for n in places if any(r["n"] == n and r["star"] and r in lower for r in same)]
     sentence = (
         f"Cut {KINDS[kind]}, {glossed(deepest['direction'])} costs most: the measure falls to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:
-        first = f"from n = {min(stars)}" if kind == "up-to" else f"up to n = {max(stars)}"
-        sentence += f"; significant {first}"
+        if kind == "up-to" and stars == places[-len(stars) :]:
+            where = f"from n = {stars[0]}"
+        elif kind == "from" and stars == places[: len(stars)]:
+            where = f"up to n = {stars[-1]}"
+        else:
+            where = f"at n = {listed(list(map(str, stars)))}"
+        sentence += f"; significant {where}"
     return [f"{sentence}."]
 
 
@@ -314,21 +323,27 @@ def heads(folder: ResultsFolder) -> Iterator[Exhibit]:
     keys = dict.fromkeys((str(row["direction"]), str(row["how"])) for row in rows)
     views = [_map(*key, maps[name]) for key in keys if (name := ", ".join(key)) in maps]
     measured = [row for row in rows if isfinite(number(row["diff"]))]
+    lower = [row for row in measured if number(row["diff"]) < 0]
+    lower.sort(key=lambda row: number(row["diff"]))
+    # the same head stands in a row for each direction and way of cutting
+    alone = len(keys) == 1
+    names = [f"{r['n']}.{r['head']}" if alone else arrow(r["cut"]) for r in lower[:3]]
     worst = ", ".join(
-        f"{row['n']}.{row['head']} ({num(row['diff'], digits, sign=True)})"
-        for row in sorted(measured, key=lambda row: number(row["diff"]))[:3]
+        f"{name} ({num(row['diff'], digits, sign=True)})"
+        for name, row in zip(names, lower, strict=False)
     )
     place = "direction how n head"
     columns = f"{place} queries mean diff share ci_low ci_high p p_holm q"
     tables = [stored("heads", "Each head cut alone", every, columns, digits, n="layer")]
     chosen = folder.rows("sweep-heads", "selected")
-    lead = [
-        f"{sum(bool(row['star']) for row in rows)} of {counted(len(rows), 'head')} change "
-        f"{measure} significantly when cut alone. The largest losses: {worst}."
-    ]
+    unit = "head" if alone else "single-head cut"
+    of = counted(len(measured), unit)
+    when = " when cut alone" if alone else ""
+    lead = [f"{sum(bool(r['star']) for r in rows)} of {of} change {measure} significantly{when}."]
+    lead[0] += f" The largest losses: {worst}." if worst else f" None lowers {measure}."
     if chosen:
         lead.append(
-            f"Of {counted(len(chosen), 'head')} selected on one half of the queries, "
+            f"Of {counted(len(chosen), unit)} selected on one half of the queries, "
             f"{sum(bool(row['held']) for row in chosen)} hold on the other (same sign, "
             "Holm-corrected p ≤ .05)."
         )
