@@ -28,7 +28,7 @@ from matchlens import InputError, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.models import convert
+from matchlens.models import convert, packed
 from matchlens.models.bert import Bert
 from matchlens.models.folder import find
 from matchlens.plan import LayerCut
@@ -459,3 +459,25 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert convert.cache_folder() == tmp_path / ".cache/matchlens"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_processor_that_packs_no_bfloat16_runs_the_library_s_layers(tiny_folder, monkeypatch):
+    """Without AVX-512 or AVX-NE-CONVERT oneDNN refuses to pack bfloat16 weights."""
+    real = packed._ops()
+
+    class Older:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def _reorder_linear_weight(self, weight):
+            if weight.dtype == torch.bfloat16:
+                raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support")
+            return real._reorder_linear_weight(weight)
+
+    monkeypatch.setattr(packed, "_ops", Older)
+    model = matchlens.load(tiny_folder, dtype="bfloat16", device="cpu")
+    assert model.family.output(0).weight.dtype == torch.bfloat16
+    pairs = [("warm tea", "the cat sat"), ("warm tea", "warm tea ran far")]
+    precise = matchlens.load(tiny_folder, dtype="float32", device="cpu")
+    off = matchlens.score(model, pairs, ["Q->D"]) - matchlens.score(precise, pairs, ["Q->D"])
+    assert 0 < off.abs().to_numpy().max() < 0.2

@@ -14,9 +14,12 @@ import tiny as tiny_models
 from matchlens.corpora.pairs import PairSet
 from matchlens.errors import MatchlensWarning
 from matchlens.models.check import CheckError
-from matchlens.models.packed import Packed, products, products_in, usable
+from matchlens.models.packed import Packed, products, products_in, rounds_products
 
-pytestmark = pytest.mark.skipif(not usable(), reason="this build of torch has no packed products")
+pytestmark = pytest.mark.skipif(
+    not rounds_products(torch.device("cpu"), 1),
+    reason="this build of torch or this processor has no packed products in bfloat16",
+)
 
 ROUNDED = 2.0**-8
 """Half a unit of the last of bfloat16's 8 digits, relative."""

@@ -162,7 +162,16 @@ def pack(module: nn.Module) -> int:
 
 def rounds_products(place: torch.device, numbers: int) -> bool:
     """Whether a bfloat16 model of this size keeps float32 weights and rounds its products."""
-    return place.type == "cpu" and numbers <= MOST_ROUNDED and usable()
+    return place.type == "cpu" and numbers <= MOST_ROUNDED and usable() and _packs_bfloat16()
+
+
+def _packs_bfloat16() -> bool:
+    """Whether oneDNN packs bfloat16 weights here; without AVX-512 or AVX-NE-CONVERT it refuses."""
+    try:
+        _ops()._reorder_linear_weight(torch.ones(16, 16, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True
 
 
 def round_products(layers: Iterable[nn.Module]) -> int:
