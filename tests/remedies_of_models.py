@@ -40,6 +40,7 @@ from test_modular import served
 
 REQUIRES = importlib.metadata.requires("matchlens") or ()
 FIND_SPEC = importlib.util.find_spec
+YES_NO = tiny_decoders.tokenizer("qwen3").convert_tokens_to_ids(["yes", "no"])
 TOKENIZER, SETTINGS = "tokenizer_config.json", "sentence_bert_config.json"
 
 
@@ -516,7 +517,9 @@ FOLDERS = [
     C("models/checks/tokens.py:_check_prompt", "truncation_side", loads("qwen3"),
       settings(TOKENIZER, truncation_side="left"),
       lambda m: [settings(TOKENIZER, truncation_side=after("expected ", m)[0])]),
-    C("models/checks/tokens.py:_check_prompt", "LogitScore", loads_both("qwen3"),
+    C("models/checks/tokens.py:_check_prompt", "ids of its answers", loads_both("qwen3"),
+      (logit_score(10**6, 66), {}), [(logit_score(*YES_NO), {"prompt": QWEN3})]),
+    C("models/checks/tokens.py:_check_prompt", "the prompt's answers are", loads_both("qwen3"),
       (logit_score(65, 66), {}), lambda m: [(logit_score(65, 66), answers(m))]),
     C("models/checks/tokens.py:check_tokenizer", "cannot be used for pairs", loads_as("roberta"),
       {"max_length": 5}, [{"max_length": 6}]),
@@ -542,6 +545,8 @@ FOLDERS = [
     C("models/serving.py:_check_activations", "", loads(),
       {"sbert_ce_default_activation_function": "torch.nn.modules.activation.GELU"},
       lambda m: [{"sbert_ce_default_activation_function": one} for one in example(m)]),
+    C("models/serving.py:_answer_ids", "", finds("qwen3"), logit_score(-1, 66),
+      [logit_score(65, 66), logit_score(0, None)]),
     C("models/serving.py:_answers", "", finds(),
       sentences([("Transformer", ""), ("Dense", "1_Dense")]), [sentences()]),
     C("models/serving.py:_head", "lists a module", finds("modular"), behind("Normalize"),
@@ -564,6 +569,9 @@ FOLDERS = [
     C("models/weights.py:check_depth", "", loads(), {"num_hidden_layers": 999},
       [{"num_hidden_layers": 3}]),
     C("models/weights.py:check_room", "", loads(), {"vocab_size": 10**6}, [SAME]),
+    C("models/weights.py:_header", "", finds(),
+      weights(**{"bert.scale": torch.zeros(1, dtype=torch.complex64)}),
+      [weights(**{"bert.scale": None})]),
     C("models/weights.py:_header.wrong", "", finds(),
       lambda folder: os.truncate(folder / ONE, 999), [SAME]),
     # what is warned of

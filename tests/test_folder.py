@@ -17,11 +17,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import matchlens
 import tiny
+import tiny_decoders
 from matchlens import InputError, MatchlensWarning
 from matchlens.models import load as loading
 from matchlens.models.base import load_base
 from matchlens.models.folder import find
 from matchlens.models.weights import Weights
+from matchlens.prompts import QWEN3
 
 INDEX = "model.safetensors.index.json"
 
@@ -113,6 +115,22 @@ def test_a_pretraining_head_is_left_out_and_named(key, folder, tiny_pairs):
         return
     with pytest.warns(MatchlensWarning, match=f"1 weight of a head that does not score .*{key}"):
         np.testing.assert_array_equal(scores(folder, tiny_pairs), expected)
+
+
+def test_a_weight_of_the_head_that_scores_is_not_left_out(tmp_path):
+    """The library knows no bias there, and leaves it out of every word's logit."""
+    folder = tiny_decoders.save(tmp_path, "qwen3")
+    kept = (folder / "model.safetensors").read_bytes()
+    with_weights(folder, **{"lm_head.bias": torch.ones(440)})
+    refused(folder, r"1 of its weights are not used \(lm_head.bias\)", prompt=QWEN3)
+    (folder / "model.safetensors").write_bytes(kept)  # saved without it, as the message says
+    matchlens.load(folder, device="cpu", prompt=QWEN3)
+
+
+@pytest.mark.parametrize("kind", ["complex64", "float8_e8m0fnu"])
+def test_types_of_numbers_that_no_model_has_are_no_damage(kind, folder):
+    weights = {"bert.scale": torch.zeros(2, dtype=getattr(torch, kind))}
+    refused(with_weights(folder, **weights), "bert.scale is of type (C64|F8_E8M0) in model.safet")
 
 
 @pytest.mark.parametrize(
@@ -541,6 +559,10 @@ def test_the_built_in_model_beside_a_folder_of_its_name(tmp_path, monkeypatch):
 def test_defaults_and_architectures_may_be_left_out(tmp_path, tiny_pairs):
     folder = tiny.save(tmp_path, max_position_embeddings=512)
     expected = scores(folder, tiny_pairs)
+    edit(folder, architectures="BertForSequenceClassification")
+    np.testing.assert_array_equal(scores(folder, tiny_pairs), expected)
+    edit(folder, architectures="BertForMaskedLM")
+    refused(folder, r"no sequence classifier \(architectures: BertForMaskedLM; ")
     edit(folder, max_position_embeddings=None, architectures=None, model_max_length=None)
     np.testing.assert_array_equal(scores(folder, tiny_pairs), expected)
     held = load_file(folder / "model.safetensors")

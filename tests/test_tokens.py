@@ -434,6 +434,54 @@ def test_answers_of_the_folder_are_the_prompt_s(tmp_path):
     matchlens.load(folder, device="cpu", prompt=replace(QWEN3, yes="Yes"))
 
 
+ANSWERS = {
+    "true_token_id": (-1, True, None, [1], 10**6),
+    "false_token_id": (-1, True, "no", 10**6),
+    "temperature": (2.0,),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in ANSWERS.items() for value in values]
+)
+def test_a_logit_score_s_settings_are_token_ids_and_nothing_else(tmp_path, key, value):
+    """The library takes -1 for the last token, and true for a mask."""
+    file = crossencoder(decoder(tmp_path, labels=None), tmp_path) / "1_LogitScore/config.json"
+    kept = file.read_text()
+    edit(file, **{key: value})
+    with pytest.raises(InputError, match=f"{key}|its weights know [0-9]+ tokens; .*{key}"):
+        matchlens.load(file.parents[1], device="cpu", prompt=QWEN3)
+    file.write_text(kept)
+    owner = CrossEncoder(str(file.parents[1]), device="cpu")
+    if hasattr(owner[1], key):
+        setattr(owner[1], key, value)
+        with pytest.raises(InputError, match=f"{key}.* of its LogitScore|weights know"):
+            matchlens.wrap(owner, prompt=QWEN3)
+    matchlens.load(file.parents[1], device="cpu", prompt=QWEN3)
+
+
+NO_PAIR = {
+    "no Jinja": "{% for %}",
+    "raises": "{{ raise_exception('no query') }}",
+    "no default": [{"name": "rag", "template": CHAT}, {"name": "tool", "template": CHAT}],
+}
+
+
+@pytest.mark.parametrize("template", NO_PAIR.values(), ids=NO_PAIR)
+def test_a_chat_template_that_writes_no_pair_is_blamed_and_not_a_text(tmp_path, template):
+    plain = decoder(tmp_path)
+    (plain / "chat_template.jinja").write_text(CHAT + "Relevant:")
+    folder = crossencoder(plain, tmp_path)
+    (folder / "chat_template.jinja").unlink()
+    edit(folder / "tokenizer_config.json", chat_template=template)
+    with pytest.raises(InputError, match=r"its chat template writes no pair \(correct") as told:
+        matchlens.load(folder, device="cpu")
+    assert "query 'check'" not in str(told.value)
+    matchlens.load(folder, device="cpu", prompt=QWEN3)  # as the message says
+    edit(folder / "tokenizer_config.json", chat_template=CHAT + "Relevant:")
+    matchlens.load(folder, device="cpu")
+
+
 POOLED = [
     {"path": "", "type": "sentence_transformers.models.Transformer"},
     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},

@@ -73,6 +73,8 @@ def settled(config: Any) -> Any:
 
     They say how results are packed, and which kernels of another machine compute them.
     """
+    if isinstance(config.architectures, str):
+        config.architectures = [config.architectures]
     config._attn_implementation = "eager"
     config._experts_implementation = None
     config.return_dict = True

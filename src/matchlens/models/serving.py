@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,8 @@ def serving_object(owner: Any, name: str) -> Serving:
                 "or a Pooling with Dense and LayerNorm; or wrap its model with its tokenizer to "
                 "look at them without it"
             )
-        answers = (int(module.true_token_id), module.false_token_id)
+        ids = {key: getattr(module, key) for key in ("true_token_id", "false_token_id")}
+        answers = _answer_ids(FileSettings(ids, f"the {kind}", name))
     return Serving(True, {}, False, call, prompt, chat, template, answers, head)
 
 
@@ -343,17 +345,29 @@ def _answers(path: Path, causal: bool, name: str) -> tuple[int, int | None] | No
         if number == 0 and kind == "Transformer" and folder in ("", "."):
             continue
         if number == 1 and kind == "LogitScore" and causal and ".." not in Path(folder).parts:
-            known = read_json(path, f"{folder}/config.json", name)
-            yes, no = known.get("true_token_id"), known.get("false_token_id")
-            if isinstance(yes, int) and isinstance(no, int | None):
-                answers = (yes, no)
-                continue
+            file = f"{folder}/config.json"
+            answers = _answer_ids(FileSettings(read_json(path, file, name), file, name))
+            continue
         raise InputError(
             f"model {name!r}: {MODULES} lists a module {kind!r:.40} in {folder!r:.40}, which "
             "matchlens does not run; expected one Transformer in the folder itself, behind it a "
             "LogitScore at most; take it out to look at the model without it"
         )
     return answers
+
+
+def _answer_ids(of: FileSettings) -> tuple[int, int | None]:
+    """The token ids of a LogitScore; an index of the library's may be -1 or a mask, no id is."""
+    of.check({"true_token_id", "false_token_id", "module_input_name"}, "settings")
+    yes: Any = of.values.get("true_token_id")
+    no: Any = of.values.get("false_token_id")
+    for key, token in (("true_token_id", yes), ("false_token_id", 0 if no is None else no)):
+        if isinstance(token, bool) or not isinstance(token, Integral) or token < 0:
+            raise InputError(
+                f"model {of.name!r}: {key!r} of its LogitScore ({of.file}) is {token!r:.60}; "
+                "expected the id of an answer's token, a whole number from 0: correct it there"
+            )
+    return int(yes), None if no is None else int(no)
 
 
 _POOLINGS = ("cls", "mean", "lasttoken")

@@ -32,6 +32,8 @@ _TYPES = {
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 """What a safetensors header calls a type, to torch's name for it."""
+_OTHER_TYPES = ("C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0")
+"""Types of safetensors' own that no weight of a supported model has."""
 _WIDTHS = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2, "bool": 1}
 _SPREAD = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _HEADS = ("classifier.", "score.")
@@ -176,7 +178,8 @@ def _end(key: str) -> str:
 
 def leftover(module: Any, unexpected: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """Sort the weights that were not used: of the body, of heads for pretraining, others."""
-    children = [name for name, _ in module.base_model.named_children() if "pool" not in name]
+    parts = [*module.base_model.named_children(), *module.named_children()]  # body and own head
+    children = [name for name, _ in parts if "pool" not in name]
     prefix = f"{module.base_model_prefix}."
     computed = {name.rpartition(".")[2] for name, _ in module.named_buffers()}
     body, spare, other = [], [], []
@@ -235,10 +238,16 @@ def _header(stream: BufferedReader, file: str, name: str) -> Iterable[tuple[str,
     for key, entry in entries.items():
         try:
             kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-            dtype = _TYPES[kind]
+            dtype = kind if kind in _OTHER_TYPES else _TYPES[kind]
             sound = all(type(number) is int and number >= 0 for number in (begin, end, *shape))
         except (TypeError, KeyError, ValueError):
             raise wrong(f"its entry {key[:60]!r}") from None
+        if dtype in _OTHER_TYPES:
+            raise InputError(
+                f"model {name!r}: its weight {key[:100]} is of type {dtype} in {file}, which no "
+                "supported model has; expected float32, bfloat16 or float16: save the model as it "
+                "was before it was quantized, or without that weight"
+            )
         width = _WIDTHS.get(dtype) or int(re.sub(r"\D", "", dtype)) // 8
         if not sound or end - begin != math.prod(shape) * width:
             raise wrong(f"its entry {key[:60]!r}")

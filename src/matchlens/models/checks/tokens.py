@@ -10,6 +10,7 @@ from matchlens.corpora.pairs import Pair
 from matchlens.errors import InputError
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import PAIRS
+from matchlens.models.config import refusing
 from matchlens.models.folder import smallest
 from matchlens.models.prompted import answer, messages, template_suffix
 from matchlens.parts import Part
@@ -153,7 +154,12 @@ def _own(reranker: Any, pair: Pair, length: int | None) -> Tokens:
             **serving.template,
         )
 
-    encoding = guarded(tokenizer, call, [pair])
+    if serving.chat:
+        does = "its chat template writes no pair (correct it, or give the prompt with --prompt)"
+        with refusing(reranker.name, does):
+            encoding = call(slice(None))
+    else:
+        encoding = guarded(tokenizer, call, [pair])
     ids = list(encoding["input_ids"])
     limit = settings.get("max_length") or stated
     if serving.chat and length is not None and limit is not None and len(ids) >= limit:
@@ -260,7 +266,13 @@ def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
         None if word is None else answer(reranker.tokenizer, word, reranker.name)
         for word in (prompt.yes, prompt.no)
     )
-    named = reranker.serving.answers
+    named, known = reranker.serving.answers, family.module.config.vocab_size
+    if named is not None and max(named[0], named[1] or 0) >= known:
+        raise InputError(
+            f"model {reranker.name!r}: its LogitScore reads the tokens {named[0]} and {named[1]}, "
+            f"its weights know {known} tokens; expected the ids of its answers' tokens: correct "
+            "true_token_id and false_token_id in the LogitScore's config.json"
+        )
     if named is not None and named != (family.yes, family.no):
         yes, no = reranker.tokenizer.convert_ids_to_tokens([named[0], named[1] or 0])
         answers = f'{{"yes": {yes!r}, "no": {None if named[1] is None else no!r}}}'
