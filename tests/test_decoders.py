@@ -375,6 +375,17 @@ def test_gemma_3_that_reads_both_sides(unrounded, tmp_path):
     assert np.abs(got["Q->D"] - got[""]).max() > 1e-3
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_proportional_positions_are_the_library_s(unrounded, tmp_path, share):
+    rope = {"rope_type": "proportional", "rope_theta": 1e4, "partial_rotary_factor": share}
+    folder = saved("qwen3", tmp_path, rope_parameters={**rope, "factor": 2.0})
+    model = matchlens.load(folder, device="cpu", dtype="float64")
+    pairs = tiny_models.pairs(4)
+    expected = library_scores("qwen3", folder, pairs, 4, torch.float64)
+    np.testing.assert_allclose(scores(model, pairs)[""], expected, atol=1e-10, rtol=0)
+    assert np.ptp(expected) > 0.01
+
+
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
 def test_positions_that_hang_on_the_batch_are_refused(tmp_path, rope):
     settings = {"rope_type": rope, "rope_theta": 1e4, "factor": 2.0}

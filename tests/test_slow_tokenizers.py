@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import sentencepiece
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 import matchlens
 import tiny as tiny_models
+import tiny_t5
 from matchlens import InputError
 
 pytestmark = pytest.mark.slow
@@ -140,6 +145,64 @@ def test_a_vocabulary_is_converted_and_scores_as_the_library(
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     upper = [matchlens.corpora.Pair("q", "d", "Cat CAFÉ", "The cats, café.", 1)]
     same_scores(folder, [*tiny_pairs, *upper])
+
+
+def t5_pieces() -> bytes:
+    """The tiny T5's vocabulary as a SentencePiece model."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    made = sentencepiece_model_pb2.ModelProto()
+    vocabulary = json.loads(tiny_t5.tokenizer().backend_tokenizer.to_str())["model"]["vocab"]
+    kinds = {"<pad>": 3, "</s>": 3, "<unk>": 2}  # control, control, unknown
+    for piece, score in vocabulary:
+        made.pieces.add(piece=piece, score=score, type=kinds.get(piece, 1))
+    made.trainer_spec.model_type = 1  # Unigram
+    made.trainer_spec.unk_id, made.trainer_spec.pad_id = 2, 0
+    made.trainer_spec.eos_id, made.trainer_spec.bos_id = 1, -1
+    return made.SerializeToString()
+
+
+@pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [None, {"extra_ids": 0}, {"tokenizer_class": "T5Tokenizer", "legacy": False, "extra_ids": 0}],
+    ids=str,
+)
+@pytest.mark.parametrize(("kind", "yes", "no"), [("t5", "true", "false"), ("mt5", "yes", "no")])
+def test_a_t5_with_its_sentencepiece_model_alone_scores_as_the_library(
+    kind, yes, no, settings, tmp_path, tiny_pairs
+):
+    tiny_t5.model(kind, vocab_size=300).save_pretrained(tmp_path)
+    (tmp_path / "spiece.model").write_bytes(t5_pieces())
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    module = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    answers = tokenizer([yes, no], add_special_tokens=False)["input_ids"]
+    assert [len(answer) for answer in answers] == [1, 1]
+    expected = []
+    for pair in tiny_pairs:
+        asked = tokenizer(
+            f"Query: {pair.query} Document: {pair.text} Relevant:", return_tensors="pt"
+        )
+        with torch.no_grad():
+            logits = module(**asked, decoder_input_ids=torch.tensor([[0]])).logits[0, -1]
+        expected.append(float(logits[answers[0][0]] - logits[answers[1][0]]))
+    assert np.ptp(expected) > 0.01
+    model = matchlens.load(tmp_path, device="cpu")
+    np.testing.assert_allclose(matchlens.score(model, tiny_pairs)[""], expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning")
+def test_a_class_of_tokenizers_that_the_library_has_no_more_is_named(tmp_path):
+    tiny_t5.model("mt5", vocab_size=300).save_pretrained(tmp_path)
+    (tmp_path / "spiece.model").write_bytes(t5_pieces())
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text('{"tokenizer_class": "MT5TokenizerOfOld"}')
+    with pytest.raises(InputError, match=r"no 'MT5TokenizerOfOld', .*take tokenizer_class out"):
+        matchlens.load(tmp_path, device="cpu")
+    settings.write_text("{}")
+    matchlens.load(tmp_path, device="cpu")
 
 
 @pytest.mark.slow

@@ -142,12 +142,25 @@ def unread_tokenizer(path: Path, name: str, reason: str) -> InputError:
     """The error of a tokenizer that the library could not load."""
     if (file := _sentencepiece(path)) and not _pieces(path / file):
         reason = f"{file} is no SentencePiece model, or damaged; copy or download it again"
+    elif file and (unknown := _unknown_class(path)):
+        reason = (
+            f"the library has no {unknown[:40]!r}, as tokenizer_class in tokenizer_config.json "
+            "names it; take tokenizer_class out, so that the library takes the model type's"
+        )
     if _settings(path / "tokenizer_config.json").get("tokenizer_class") is None:
         reason += (
             "; no tokenizer_config.json names its tokenizer_class, so that the library takes the "
             "model type's: copy that file, too"
         )
     return InputError(f"model {name!r}: cannot load its tokenizer: {reason}")
+
+
+def _unknown_class(path: Path) -> str:
+    """The tokenizer's class that a folder names, where the library has none of that name."""
+    import transformers
+
+    known = str(_settings(path / "tokenizer_config.json").get("tokenizer_class") or "")
+    return "" if hasattr(transformers, known) else known
 
 
 def no_words(path: Path, name: str, kind: str, reads: Sequence[str]) -> InputError:

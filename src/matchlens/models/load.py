@@ -424,7 +424,7 @@ def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
             str(folder.path), trust_remote_code=False, **folder.serving.loading
         )
     except Exception as error:  # the library raises anything here, and all of it is bad input
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = " ".join(str(error).split())[:240] or type(error).__name__
         raise unread_tokenizer(folder.path, folder.name, reason) from None
     fast = unpadded(tokenizer, folder.name)
     folder.serving.stated(fast, folder.name)  # a limit that is none stops the tokenizer's call

@@ -26,7 +26,7 @@ from matchlens.models.part_layout import OPEN, LayerMask, PartLayout
 from matchlens.models.qk import QK
 from matchlens.parts import PADDING, Part
 
-STEADY = ("default", "linear", "llama3", "yarn")
+STEADY = ("default", "linear", "llama3", "proportional", "yarn")
 """Kinds of rotary positions that do not depend on the longest text of a batch."""
 
 Turn = tuple[Tensor, Tensor]
