@@ -151,18 +151,10 @@ def test_bad_hypotheses_are_named():
     with pytest.raises(InputError, match=r"query have shape \(1, 10\)"):
         Hypothesis(weights, q[:1], d[:1])
     meter = Hypothesis(weights, q, d)
-    with pytest.raises(InputError, match="no token pair is left"):
-        meter.result()
-    with pytest.raises(ValueError, match="differ in means, parts or weights"):
-        meter.merge(Hypothesis(weights, q, d + 1))
     with pytest.raises(ValueError, match="differ in means, parts or weights"):
         meter.merge(Hypothesis(weights, q, d, document_parts=(Part.D, Part.SEP2)))
     states, parts = reference.batch()
-    with pytest.raises(InputError, match="NaN or infinite"):
-        observe(meter, [(states * torch.nan, parts)]).result()
     good = observe(Hypothesis(weights, q, d), [(states, parts)]).result()
-    with pytest.raises(InputError, match="'QX' is not known; expected one of QD"):
-        good.of("QX")
     with pytest.raises(InputError, match="'bias' is not known"):
         good.of("QD", "bias")
 
@@ -224,11 +216,5 @@ def test_the_vocabulary_s_square_is_never_held():
 
 def test_bad_vectors_are_named():
     qk = reference.random_qk()
-    with pytest.raises(InputError, match=r"readers have shape \(2, 9\); expected \(2, 10\)"):
-        circuits.strongest_matches(qk, 0, torch.zeros(2, 9))
     with pytest.raises(InputError, match=r"shape \(0, 10\)"):
         circuits.strongest_matches(qk, 0, torch.zeros(0, 10))
-    with pytest.raises(InputError, match="a vector of the readers is NaN"):
-        circuits.strongest_matches(qk, 0, torch.full((2, 10), torch.nan))
-    with pytest.raises(InputError, match="top is 0"):
-        circuits.strongest_matches(qk, 0, torch.zeros(2, 10), top=0)

@@ -314,11 +314,6 @@ def test_options_out_of_range_or_at_odds_are_refused(options, said):
         choose(memory({"q": {"a": 1}}, run={"q": ["a"]}), **options)
 
 
-def test_a_depth_without_a_run_is_refused():
-    with pytest.raises(InputError, match=r"has no run \(it was loaded without one\)"):
-        choose(memory({"q": {"a": 1}}), depth=3)
-
-
 def test_no_pairs_left_says_why():
     topics = {"q": "x", "r": "y"}
     with pytest.raises(

@@ -138,11 +138,6 @@ def test_every_name_of_ir_measures_is_read_or_refused():
             assert parse_measure(str(measure)) == measure
 
 
-def test_a_default_grade_below_one_is_refused():
-    with pytest.raises(InputError, match="rel is 0"):
-        parse_measure("P@10", rel=0)
-
-
 def test_gains_of_grades():
     grades = np.array([-1, 0, 1, 2, 3])
     assert parse_measure("nDCG@10").gains(grades).tolist() == [0, 0, 1, 2, 3]

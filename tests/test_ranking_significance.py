@@ -262,11 +262,6 @@ def test_no_condition_gives_no_row():
     assert len(table) == 0
 
 
-def test_no_query_is_refused():
-    with pytest.raises(InputError, match="no query"):
-        quick(np.zeros((2, 0)), np.zeros(0))
-
-
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"alpha": 1.5}, {"resamples": 0}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError, match="alpha"):
