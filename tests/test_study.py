@@ -170,7 +170,9 @@ def test_the_claims_of_few_cuts_are_decided_on_every_draw(tiny, tmp_path):
     }
     assert claims.loc["cls-last", "agreement"].startswith(("3 of 3 draws agree", "draws disagree"))
     assert claims.loc["upper-right", "agreement"].startswith("one draw")
-    assert "3 draws of the sample give the same verdict" in (tmp_path / "out/report.html").read_text()
+    assert (
+        "3 draws of the sample give the same verdict" in (tmp_path / "out/report.html").read_text()
+    )
 
 
 def test_a_sample_that_takes_all_has_one_draw(tiny):

@@ -7,6 +7,7 @@ import os
 import re
 import reprlib
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 MOST, MUCH = 2000, 400
@@ -39,6 +40,19 @@ def counted(number: Any, noun: str) -> str:
         return f"1 {noun}"
     plural = re.sub(r"(?<=[^aeiou])y$", "ie", noun)
     return f"{count:,} {plural}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
+def printed(value: object, digits: int = 3) -> str:
+    """Format a number as papers do, without the zero before the point; a dash where unknown.
+
+    >>> printed(0.8123, 3), printed(-0.25, 2), printed(-0.0001, 2), printed(None, 3)
+    ('.812', '-.25', '.00', '-')
+    """
+    if not isinstance(value, Real):
+        return "-"
+    rounded = round(float(value), digits) + 0.0  # no minus before a zero
+    text = f"{rounded:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(rounded) < 1 else text
 
 
 def one_line(text: str) -> str:

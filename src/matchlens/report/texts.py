@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import isfinite, isnan
 
 from matchlens.directions import Cut, Direction
-from matchlens.errors import InputError, counted, visible
+from matchlens.errors import InputError, counted, printed, visible
 from matchlens.results import Result
 from matchlens.studies.presets import PRESETS
 
@@ -27,19 +27,6 @@ _KEPT = {"\N{SOFT HYPHEN}", "\N{ZERO WIDTH JOINER}", "\N{ZERO WIDTH NON-JOINER}"
 
 SHARE = "share: of (original - random), the mean change divided by what there is to lose."
 """How to read the column of shares."""
-
-
-def printed(value: object, digits: int) -> str:
-    """Format a number as papers do, without the zero before the point; a dash where unknown.
-
-    >>> printed(0.8123, 3), printed(-0.25, 2), printed(-0.0001, 2), printed(None, 3)
-    ('.812', '-.25', '.00', '-')
-    """
-    if not isinstance(value, int | float):
-        return "-"
-    rounded = round(float(value), digits) + 0.0  # no minus before a zero
-    text = f"{rounded:.{digits}f}"
-    return text.replace("0.", ".", 1) if abs(rounded) < 1 else text
 
 
 def digits_of(result: Result) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.arguments import typed
-from matchlens.errors import counted
+from matchlens.errors import counted, printed
 from matchlens.ranking.effects import HOLDS, MARGIN, NOT, UNDECIDED, Verdict, decide
 from matchlens.results import Result, records
 from matchlens.studies.attention.contrasts import is_earlier
@@ -30,7 +30,6 @@ from matchlens.studies.claims.decisions import (
     lexical_first,
     number,
     one_cut,
-    plain,
     separators,
     upper_right,
 )
@@ -231,8 +230,8 @@ def _table_1(result: Result) -> Iterator[str]:
     measure = str(result.options["measure"])
     original, random = (float(str(result.options[key])) for key in ("original", "random"))
     yield (
-        f"Untouched, it reaches {measure} {plain(original)}; a random ranking of the same "
-        f"candidates has {plain(random)}."
+        f"Untouched, it reaches {measure} {printed(original)}; a random ranking of the same "
+        f"candidates has {printed(random)}."
     )
     rows = records(result.tables["table1"])
     every = [row for row in rows if row["cut"] not in ("", "random")]
@@ -254,7 +253,7 @@ def _table_1(result: Result) -> Iterator[str]:
     if not fallen:
         yield f"Of {len(cells)} cuts, none lowers it significantly (Holm-corrected, paired)."
         return
-    named = ", ".join(f"{row['cut']} ({plain(number(row, 'mean'))})" for row in fallen[:5])
+    named = ", ".join(f"{row['cut']} ({printed(number(row, 'mean'))})" for row in fallen[:5])
     rest = f" and {len(fallen) - 5} more" if len(fallen) > 5 else ""
     lower = "lowers" if len(fallen) == 1 else "lower"
     yield (
@@ -383,7 +382,7 @@ def _undecided(finding: Finding, verdict: Verdict) -> str:
         return "Not decided." if known_already else f"Not decided: {why}."
     needed, corrected = _needed(finding, verdict), verdict.p_corrected
     nearest = (
-        "" if np.isnan(corrected) else f" (the nearest has a corrected p of {plain(corrected)})"
+        "" if np.isnan(corrected) else f" (the nearest has a corrected p of {printed(corrected)})"
     )
     if needed:
         more = f"About {needed:,} queries would probably decide it."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from matchlens.errors import printed
 from matchlens.ranking import bootstrap_t
 from matchlens.ranking.effects import (
     ALPHA,
@@ -114,16 +115,6 @@ SINK = 0.5
 """A part that gets at least this share of a head's attention is a sink of that head."""
 
 
-def plain(value: float, digits: int = 3) -> str:
-    """A number in a sentence.
-
-    >>> plain(0.0512), plain(-0.2), plain(-0.0001)
-    ('.051', '-.200', '.000')
-    """
-    text = f"{round(value, digits) + 0.0:.{digits}f}"  # no minus before a zero
-    return text.replace("0.", ".", 1) if abs(value) < 1 else text
-
-
 def between(low: float, high: float, digits: int = 3) -> str:
     """An interval in a sentence, or that there is none.
 
@@ -132,7 +123,7 @@ def between(low: float, high: float, digits: int = 3) -> str:
     """
     if not low <= high:
         return "(no 95% interval: too few queries differ)"
-    return f"[{plain(low, digits)}, {plain(high, digits)}]"
+    return f"[{printed(low, digits)}, {printed(high, digits)}]"
 
 
 def chance(p: float) -> str:
@@ -141,7 +132,7 @@ def chance(p: float) -> str:
     >>> chance(0.0004), chance(0.03)
     ('< .001', '= .030')
     """
-    return "< .001" if p < 0.001 else f"= {plain(p)}"
+    return "< .001" if p < 0.001 else f"= {printed(p)}"
 
 
 @dataclass(frozen=True)
@@ -189,9 +180,9 @@ class Changes:
         part = round(tested.mean / lose, 2) + 0.0 if lose > 0 else 0.0  # no minus before a zero
         share = f", {part:.0%} of (original - random)" if lose > 0 else ""
         return (
-            f"{cut} changes {self.measure} by {plain(tested.mean)} "
+            f"{cut} changes {self.measure} by {printed(tested.mean)} "
             f"{between(tested.low, tested.high)}{share} (margin "
-            f"{plain(tested.margin)}; uncorrected p: change {chance(tested.p_change)}, no change "
+            f"{printed(tested.margin)}; uncorrected p: change {chance(tested.p_change)}, no change "
             f"beyond the margin {chance(tested.p_none)})"
         )
 
@@ -298,7 +289,7 @@ def _beyond(results: Results, cut: str) -> str:
         if row["cut"] == cut and (p := number(row, "verdict_p_holm")) == p:
             return (
                 f" Against the same loss of attention by the same rows elsewhere: {row['verdict']} "
-                f"({plain(number(row, 'rows_beyond'))} beyond it; p {chance(p)}, by Holm over "
+                f"({printed(number(row, 'rows_beyond'))} beyond it; p {chance(p)}, by Holm over "
                 f"the cuts; {number(row, 'rows_overlap_mass'):.0%} of that loss lies in the "
                 "direction itself)."
             )
@@ -356,7 +347,7 @@ def _sinks(results: Results, parts: tuple[str, ...], below: int | None = None) -
         return (
             f"No head gives {names} half of its attention; on average "
             f"{'it gets' if len(parts) == 1 else 'they get'} "
-            f"{plain(float(mass.mean()))} of it and {plain(float(norm.mean()))} of what is written."
+            f"{printed(mass.mean())} of it and {printed(norm.mean())} of what is written."
         )
     quiet = int((norm[sinks] < SINK).sum())
     return (
@@ -408,15 +399,15 @@ def hard_negatives(results: Results, margin: float, seed: int) -> Finding:
     chosen = [row for row in every if row["selected"]]
     more = (
         f" In {chosen[0]['heads']} semantic matching heads, selected on the other half of the "
-        f"queries the difference is {plain(average(chosen, 'more'), 4)} (described, not tested)."
+        f"queries the difference is {printed(average(chosen, 'more'), 4)} (described, not tested)."
         if chosen
         else ""
     )
     queries = len({(row["collection"], row["qid"]) for row in rows})
     return Finding(
-        f"Semantic mass Q->D, all heads: {plain(average(rows, 'hard'), 4)} in hard and "
-        f"{plain(average(rows, 'easy'), 4)} in easy negatives, a difference of "
-        f"{plain(mean.value, 4)} {between(mean.low, mean.high, 4)}.{more}",
+        f"Semantic mass Q->D, all heads: {printed(average(rows, 'hard'), 4)} in hard and "
+        f"{printed(average(rows, 'easy'), 4)} in easy negatives, a difference of "
+        f"{printed(mean.value, 4)} {between(mean.low, mean.high, 4)}.{more}",
         replace(mean.evidence, lacking=_ready(results, queries)),
         mean.value,
         known(mean.low),
@@ -448,10 +439,11 @@ def lexical_first(results: Results, margin: float, seed: int) -> Finding:
         )
     words = (
         "Of what the query reads more in relevant passages than in random ones, half is reached "
-        f"at layer {plain(number(row, 'lexical'))} on words of the reader's own stem and at layer "
-        f"{plain(number(row, 'semantic'))} on others, a difference of {plain(observed)} layers. "
-        f"With relevance shuffled within queries it is {plain(null)}; the excess is "
-        f"{plain(observed - null)} (uncorrected permutation p {chance(number(row, 'p_later'))})."
+        f"at layer {printed(number(row, 'lexical'))} on words of the reader's own stem and at "
+        f"layer {printed(number(row, 'semantic'))} on others, a difference of {printed(observed)} "
+        "layers. "
+        f"With relevance shuffled within queries it is {printed(null)}; the excess is "
+        f"{printed(observed - null)} (uncorrected permutation p {chance(number(row, 'p_later'))})."
     )
     return Finding(
         words,
@@ -496,13 +488,13 @@ def upper_right(results: Results, margin: float, seed: int) -> Finding:
         low, high = (float(end) for end in np.percentile(moved, [2.5, 97.5]))
         more = (
             "In resamples of the queries the contrast is "
-            f"{plain(float(moved.mean()))} above the mean of their layer [{plain(low)}, "
-            f"{plain(high)}], and above it in {(moved > 0).mean():.1%} of them."
+            f"{printed(float(moved.mean()))} above the mean of their layer [{printed(low)}, "
+            f"{printed(high)}], and above it in {(moved > 0).mean():.1%} of them."
         )
     queries = results["attention"].pairs[["collection", "qid"]].drop_duplicates()
     why = _ready(results, len(queries))
     words = "; ".join(
-        f"their {what} is {plain(value)} above the mean of their layer (permuted inside layers, "
+        f"their {what} is {printed(value)} above the mean of their layer (permuted inside layers, "
         f"uncorrected p {chance(above)})"
         for what, (value, above, _) in tests.items()
     )
