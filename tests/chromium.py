@@ -129,6 +129,18 @@ class Chromium:
         """What the browser has logged since it was last asked: ``browser`` or ``performance``."""
         return self.call("/se/log", {"type": kind})
 
+    def unhurt(self, *ours: str) -> list[str]:
+        """See that no error was logged, only our addresses asked for, no stranger's script run."""
+        assert self.log("browser") == []
+        events = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
+        sent = [event for event in events if event["method"] == "Network.requestWillBeSent"]
+        addresses = [event["params"]["request"]["url"] for event in sent]
+        assert all(one.startswith((*ours, "data:,", "chrome:")) for one in addresses), addresses
+        assert not [event for event in events if event["method"] == "Runtime.exceptionThrown"]
+        strange = "document.querySelectorAll('img, iframe').length"
+        assert self.run(f"return [window.hurt, {strange}]") == [None, 0]
+        return addresses
+
     def until(self, script: str, *arguments: object) -> None:
         """Wait until an expression holds."""
         wait(lambda: self.run(f"return {script}", *arguments), script)

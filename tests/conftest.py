@@ -84,6 +84,23 @@ def tiny32(tiny_folder):
 
 
 @pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of matchlens's own."""
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """An empty hub cache, in the folder that the test works in."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
 def svg_alone(monkeypatch):
     """Figures are saved as SVG alone: PDF and PNG take most of the time of saving many."""
     from matchlens.figures import files

@@ -27,6 +27,7 @@ from matchlens import InputError
 from matchlens.models import adapters
 from matchlens.models.check import CheckError
 from matchlens.models.folder import find
+from tiny import edit
 
 PAIRS = tiny.pairs(6)
 AUTO = {
@@ -215,9 +216,7 @@ def test_a_base_of_the_hub_s_cache(rankllama, tmp_path, monkeypatch):
 
 
 def edited(adapter: Path, **settings) -> Path:
-    about = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps({**about, **settings}))
-    return adapter
+    return edit(adapter / adapters.ADAPTER, **settings).parent
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -23,6 +24,7 @@ import matchlens
 import matchlens.cli
 import tiny as tiny_models
 from corpora_files import GOOD
+from test_cli import listing
 
 PAIRS = b'{"query": "a cat", "text": "a cat sat"}\n{"query": "tea", "text": "warm tea"}\n'
 ABLATION = {
@@ -490,14 +492,6 @@ def lay_out(folder: Path, model: Path, files: Mapping[str, Content]) -> None:
             path.write_bytes(new if isinstance(new, bytes) else new(old))
 
 
-def listing(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, with its content."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
 def refused(words, says, folder, capfd) -> None:
     """Run the command and see that it refuses as it should."""
     before = listing(folder)
@@ -577,12 +571,8 @@ def shard_missing(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def set_config(**changed: object) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        old = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**old, **changed}))
-
-    return change
+def set_config(**changed: object) -> Callable[[Path], object]:
+    return partial(tiny_models.edit, **changed)
 
 
 def template(pair: str) -> Callable[[Path], None]:

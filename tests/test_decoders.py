@@ -29,6 +29,7 @@ from matchlens.models.words import Static, words_of
 from matchlens.plan import Control
 from matchlens.prompts import Prompt
 from matchlens.runners import run
+from tiny import scores
 from widened import widened
 
 KINDS = (
@@ -116,11 +117,6 @@ def test_the_norm_that_a_gpu_runs_is_the_librarys_bit_for_bit(dtype):
 
 def some_pairs(kind: str) -> list:
     return tiny_models.pairs(10 if kind == "modernbert-mean" else 8)
-
-
-def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
-    table = matchlens.score(model, pairs, cuts, **options)
-    return {name: table[name].to_numpy() for name in table.columns}
 
 
 # --- the library's own scores, by the models' own recipes

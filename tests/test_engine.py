@@ -26,13 +26,9 @@ from matchlens.runners import run
 from matchlens.studies.attention.watching import watch
 from test_directions import cuts as any_cuts
 from test_sweeps import rows_by_layer
+from tiny import scores
 
 TABLE1 = matchlens.table1()
-
-
-def scores(model, pairs, *cuts, **options):
-    table = matchlens.score(model, pairs, cuts, **options)
-    return {name: table[name].to_numpy() for name in table.columns}
 
 
 def test_no_cut_is_the_untouched_model(tiny, tiny_pairs):

@@ -6,7 +6,6 @@ import json
 import shutil
 import warnings
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +38,9 @@ from matchlens.models.families import about
 from matchlens.models.folder import FAMILIES, find
 from matchlens.models.load import Reranker
 from matchlens.parts import label
-from matchlens.plan import LayerCut
 from matchlens.runners import run
-from tiny import ROBERTAS
+from test_loading import deaf_to_cuts
+from tiny import ROBERTAS, edit, scores
 from widened import widened
 
 LAYERS, HEADS = 2, 2
@@ -105,11 +104,6 @@ def library_logits(folder: Path, pairs, dtype=torch.float64, batch=1) -> np.ndar
 
 def relevance(logits: np.ndarray) -> np.ndarray:
     return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
-
-
-def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
-    table = matchlens.score(model, pairs, cuts, **options)
-    return {name: table[name].to_numpy() for name in table.columns}
 
 
 def test_every_family_is_held_to_this_contract():
@@ -270,17 +264,6 @@ def test_every_study_runs_through(model, classed, family):
 # --- the check at load
 
 
-def deaf_to_cuts(family, monkeypatch):
-    """The cut does not bite."""
-    real = family.layer
-
-    def layer(self, index, states, call):
-        none = [LayerCut.of([], index, self.n_heads, ()) for _ in call.cuts]
-        return real(self, index, states, replace(call, cuts=none))
-
-    monkeypatch.setattr(family, "layer", layer)
-
-
 def own_attention(family, monkeypatch):
     """The library's own attention runs instead of ours."""
     if issubclass(family, Biased):
@@ -327,11 +310,7 @@ def test_a_family_that_is_broken_is_refused(sabotage, says, folder, model, monke
 
 def changed(folder: Path, target: Path, **settings: object) -> Path:
     """A copy of a model folder with other settings in config.json; None removes one."""
-    shutil.copytree(folder, target)
-    config = json.loads((target / "config.json").read_text())
-    kept = {key: value for key, value in {**config, **settings}.items() if value is not None}
-    (target / "config.json").write_text(json.dumps(kept))
-    return target
+    return edit(shutil.copytree(folder, target), **settings)
 
 
 @pytest.mark.parametrize(

@@ -24,16 +24,9 @@ from matchlens.models.base import load_base
 from matchlens.models.folder import find
 from matchlens.models.weights import Weights
 from matchlens.prompts import QWEN3
+from tiny import edit
 
 INDEX = "model.safetensors.index.json"
-
-
-def edit(folder: Path, **config: object) -> Path:
-    """Settings of config.json, written over; None takes one out."""
-    held = json.loads((folder / "config.json").read_text())
-    kept = {key: one for key, one in {**held, **config}.items() if one is not None}
-    (folder / "config.json").write_text(json.dumps(kept))
-    return folder
 
 
 def scores(folder: object, pairs, **options) -> np.ndarray:

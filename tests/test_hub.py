@@ -23,7 +23,7 @@ from matchlens.models.folder import find
 from matchlens.models.hub import download_size
 from matchlens.studies import wexir25
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cache")]
 
 COMMAND = str(Path(sys.executable).with_name("matchlens"))
 
@@ -34,17 +34,6 @@ def pickled(folder: Path, **settings) -> Path:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     return folder
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """An empty hub cache, and matchlens's own."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "hub"
 
 
 def online(words: str, address: str, cache: Path, *, offline: bool = False) -> str:

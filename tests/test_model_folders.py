@@ -22,13 +22,8 @@ from matchlens import InputError
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning"),
+    pytest.mark.usefixtures("cache"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -333,8 +328,7 @@ def adapter(tmp_path) -> Path:
 
 def unmerged(adapter: Path) -> str:
     """What is said of an adapter with a setting that is not known, which peft passes over."""
-    about = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps({**about, "made_by": "somebody"}))
+    tiny_models.edit(adapter / "adapter_config.json", made_by="somebody")
     return refused(adapter)
 
 

@@ -1,7 +1,6 @@
 """The page in a real browser: every tab and hover, the pair, downloads, nothing leaves the page."""
 
 import csv
-import json
 import shutil
 from itertools import product
 from pathlib import Path
@@ -60,23 +59,8 @@ def _unhurt(request):
     """After each test: no error was logged, nothing was asked for, no stranger's script ran."""
     browser = request.getfixturevalue("browser")
     yield
-    assert browser.log("browser") == []
-    asked = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
-    addresses = [
-        event["params"]["request"]["url"]
-        for event in asked
-        if event["method"] == "Network.requestWillBeSent"
-    ]
-    assert all(one.startswith(("file:///", "blob:", "data:,", "chrome:")) for one in addresses), (
-        addresses
-    )
+    addresses = browser.unhurt("file:///", "blob:")
     assert sum(one.startswith("file:///") for one in addresses) <= 1
-    assert browser.run("return [window.hurt, document.querySelectorAll('img, iframe').length]") == [
-        None,
-        0,
-    ]
-    errors = [e for e in asked if e["method"] == "Runtime.exceptionThrown"]
-    assert errors == []
 
 
 def test_every_tab_shows_its_panel_alone_by_mouse_and_keys(browser):

@@ -31,15 +31,10 @@ from matchlens.models.folder import find
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::matchlens.MatchlensWarning"),
+    pytest.mark.usefixtures("cache"),
 ]
 LEGACY = {"_use_new_zipfile_serialization": False}
 FORMATS = pytest.mark.parametrize("options", [{}, LEGACY], ids=["zip", "legacy"])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from pathlib import Path
@@ -23,6 +22,7 @@ from matchlens.models.checks.scores import ASKED
 from matchlens.models.convert import demo_folder
 from matchlens.models.family import relevance
 from matchlens.models.folder import find
+from tiny import edit
 
 CUTS = ["Q->D", "D->All@1~mask"]
 
@@ -35,10 +35,8 @@ def reheaded(source: Path, target: Path, rows: list[float], **config: object) ->
     weights["classifier.weight"] = (factors[:, None] * weights["classifier.weight"]).contiguous()
     weights["classifier.bias"] = factors * weights["classifier.bias"]
     save_file(weights, target / "model.safetensors", {"format": "pt"})
-    held = json.loads((target / "config.json").read_text())
     labels = {str(number): f"LABEL_{number}" for number in range(len(rows))}
-    (target / "config.json").write_text(json.dumps({**held, "id2label": labels, **config}))
-    return target
+    return edit(target, **{"id2label": labels, **config})
 
 
 def score_of(logits: list[list[float]]) -> list[float]:
@@ -65,9 +63,7 @@ def test_one_logit_or_the_difference_of_two():
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)
 def test_labels_that_are_not_the_logits(family, labels, declared, says, tmp_path):
     folder = tiny_models.save(tmp_path / "model", family, labels=labels, layers=1)
-    config = json.loads((folder / "config.json").read_text())
-    config["id2label"] = {str(number): "x" for number in range(declared)}
-    (folder / "config.json").write_text(json.dumps(config))
+    edit(folder, id2label={str(number): "x" for number in range(declared)})
     with pytest.raises(InputError, match=rf"do not fit \(classifier\S+: {says}.*right id2label"):
         matchlens.load(folder, device="cpu")
 
@@ -193,10 +189,8 @@ def test_pairs_that_do_not_fit_are_not_judged(demo_model):
 def labelled(folder: Path, names: list[str], **config: object) -> Path:
     """A model with labels of these names."""
     tiny_models.save(folder, labels=len(names), seed=2)
-    held = json.loads((folder / "config.json").read_text())
     called = {str(number): name for number, name in enumerate(names)}
-    (folder / "config.json").write_text(json.dumps({**held, "id2label": called, **config}))
-    return folder
+    return edit(folder, **{"id2label": called, **config})
 
 
 def logits_of(folder: Path, pairs) -> np.ndarray:

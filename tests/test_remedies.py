@@ -65,7 +65,7 @@ from matchlens.studies.sizes import chosen_studies, size
 from matchlens.studies.study import Shared
 from matchlens.studies.wexir25 import beside_the_paper
 from remedies import C, after, example, found, least, listed, numbers, provoke, sites, warned
-from test_cli import write_collection
+from test_cli import listing, write_collection
 from test_corpora_irds import Doc, Docs, Qrels, Queries
 from test_looking import graded, pair_set
 
@@ -198,10 +198,6 @@ def beir_study(world: World, changed: dict) -> str:
     remedies_of_collections.beirs(world, "right")
     none = dict.fromkeys(world.files)
     return ABLATION(world, {**none, "--dataset": "right", "--explain": True, **changed})
-
-
-def listing(folder: Path) -> dict[str, object]:
-    return {str(path): path.is_file() and path.read_bytes() for path in folder.rglob("*")}
 
 
 def cli(name: str, *more: str, **fixed):

@@ -25,6 +25,7 @@ from matchlens import InputError, MatchlensWarning, Result
 from matchlens.reading import Snapshot
 from matchlens.results import check_folder, read_manifest, records, to_json
 from matchlens.saving import locked, put
+from test_cli import listing
 
 IDENTITY = {
     "model": {"name": "tiny", "sha256": "ab" * 32, "dtype": "float32"},
@@ -62,14 +63,6 @@ def made(study: str = "ablation", cuts: tuple[str, ...] = ("", "Q->D"), **change
         "log": ("0.5 s",),
     }
     return Result(**{**settings, **changed})
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every path below a folder, hidden ones too, with what it holds."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"a folder"
-        for path in folder.rglob("*")
-    }
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -211,7 +204,7 @@ def failing_at(monkeypatch, number: int, error: BaseException) -> list[str]:
 
 def without_log(folder: Path) -> dict[str, bytes]:
     """A folder's content but for times, which a repeated save adds again."""
-    return {name: held for name, held in content(folder).items() if name != "run.log"}
+    return {name: held for name, held in listing(folder).items() if name != "run.log"}
 
 
 def state(out: Path) -> object:
@@ -280,7 +273,7 @@ def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypat
     node = out.stat().st_ino
     monkeypatch.chdir(out)
     made().save(".")
-    assert {"manifest.json", "ablation"} < set(content(out))
+    assert {"manifest.json", "ablation"} < set(listing(out))
     assert out.stat().st_ino == node
 
 
@@ -312,9 +305,9 @@ def test_a_reader_sees_the_new_state_of_a_save_that_died_while_it_moved(tmp_path
     shutil.copytree(tmp_path / "whole", commit)
     for name in sorted(json.loads((commit / "manifest.json").read_text())["files"])[:moved]:
         os.replace(commit / name, out / name)
-    before = content(out)
+    before = listing(out)
     assert state(out) == state(tmp_path / "whole")
-    assert content(out) == before
+    assert listing(out) == before
     with locked(out):
         pass
     assert without_log(out) == without_log(tmp_path / "whole")
@@ -459,7 +452,7 @@ def test_the_manifest_lists_every_file(tmp_path):
     out = tmp_path / "out"
     made(texts={"runs/0001.run": "r\n", "ablation/figures/a.svg": "<svg/>"}).save(out)
     listed = read_manifest(out)["files"]
-    held = {name: raw for name, raw in content(out).items() if (out / name).is_file()}
+    held = {name: raw for name, raw in listing(out).items() if (out / name).is_file()}
     assert set(listed) == set(held) - {"run.log", "manifest.json"}
     for name, stamp in listed.items():
         assert stamp == {"bytes": len(held[name]), "sha256": hashlib.sha256(held[name]).hexdigest()}
@@ -535,7 +528,7 @@ def test_a_reader_starts_again_where_the_folder_changes_meanwhile(tmp_path, monk
 def test_check_folder(tmp_path, lay, says):
     out = tmp_path / "out"
     lay(out)
-    before = content(tmp_path)
+    before = listing(tmp_path)
     if says is None:
         check_folder(out)
         check_folder(str(out), IDENTITY)
@@ -545,7 +538,7 @@ def test_check_folder(tmp_path, lay, says):
                 check_folder(out, identity)
         with pytest.raises(InputError, match=says):
             made().save(out)
-    assert content(tmp_path) == before
+    assert listing(tmp_path) == before
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(

@@ -30,6 +30,7 @@ from matchlens.reading import inner, read_array, read_manifest
 from matchlens.results import Result, check_folder
 from matchlens.runners.store import DamagedError, Store, Work
 from matchlens.saving import put
+from test_cli import listing
 
 SOURCE = Path(matchlens.__file__).parent
 FORBIDDEN_MODULES = {
@@ -186,13 +187,6 @@ def outside(folder: Path) -> Path:
     return folder
 
 
-def held_in(folder: Path) -> dict[str, bytes | None]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
 def lay(place: Path, kind: str, home: Path) -> None:
     """Put something odd in the place of a file or folder."""
     if place.is_dir():
@@ -246,13 +240,13 @@ def test_nothing_outside_a_results_folder_is_touched(name, kind, tmp_path):
     np.save(tmp_path / "m.npy", np.zeros(3, dtype=np.float32))
     small(arrays={"m": tmp_path / "m.npy"}).save(out)
     lay(out / name, kind, home)
-    before = held_in(home)
+    before = listing(home)
     signal.alarm(30)  # a pipe or a device that is waited for would hang
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", matchlens.MatchlensWarning)
         said = list(every_use(out))
     signal.alarm(0)
-    assert held_in(home) == before
+    assert listing(home) == before
     assert all(line.isprintable() and len(line) < 600 for line in said)
     if kind == "folder" and name not in (".matchlens-work", "ablation", "meters", "runs"):
         assert [path for path in out.rglob("mine.txt") if path.read_text() == "mine"]
@@ -292,7 +286,7 @@ def flipping(place: Path, home: Path, until: threading.Event) -> None:
 def test_nothing_outside_is_touched_while_links_come_and_go(name, tmp_path):
     home, out = outside(tmp_path / "home"), tmp_path / "out"
     small().save(out)
-    before, until = held_in(home), threading.Event()
+    before, until = listing(home), threading.Event()
     name = f".matchlens-work/{name}" if name.startswith("shards/") else name
     thread = threading.Thread(target=flipping, args=(out / name, home, until))
     thread.start()
@@ -304,7 +298,7 @@ def test_nothing_outside_is_touched_while_links_come_and_go(name, tmp_path):
     finally:
         until.set()
         thread.join()
-    assert held_in(home) == before
+    assert listing(home) == before
 
 
 @pytest.mark.slow
@@ -313,7 +307,7 @@ def test_nothing_outside_is_touched_while_links_come_and_go(name, tmp_path):
 def test_a_link_that_is_swapped_in_at_any_step_leads_nowhere(name, step, tmp_path, monkeypatch):
     """Before every step, at first each and then every so many, between check and use."""
     home = outside(tmp_path / "home")
-    before, real, number = held_in(home), getattr(os, step), 0
+    before, real, number = listing(home), getattr(os, step), 0
     while True:
         number += 1 + number // 6
         out = tmp_path / f"out-{number}"
@@ -334,7 +328,7 @@ def test_a_link_that_is_swapped_in_at_any_step_leads_nowhere(name, step, tmp_pat
             warnings.simplefilter("ignore", matchlens.MatchlensWarning)
             patch.setattr(os, step, swapped)
             list(every_use(out))
-        assert held_in(home) == before
+        assert listing(home) == before
         if len(calls) < number:
             break
 
@@ -485,7 +479,7 @@ def test_columns_of_another_type_are_one_line_for_every_reader(column, value, tm
     path = tmp_path / "one/ablation/table1.parquet"
     given.assign(**{column: pd.Series([value] * 3)}).to_parquet(path, index=False)
     resealed(tmp_path / "one")
-    before = held_in(tmp_path)
+    before = listing(tmp_path)
     one, two = (str(tmp_path / name) for name in ("one", "two"))
     for words in (["report", one], ["compare", one, two], ["compare", two, one]):
         assert matchlens.cli.main([*words, "-q"]) == 2
@@ -495,7 +489,7 @@ def test_columns_of_another_type_are_one_line_for_every_reader(column, value, tm
         if value is not None:
             assert column in line
         assert "Traceback" not in line
-    assert held_in(tmp_path) == before
+    assert listing(tmp_path) == before
 
 
 def test_tables_and_arrays_of_strangers_are_plain_and_small(tmp_path, monkeypatch):

@@ -165,9 +165,7 @@ def test_a_shipped_prompt_is_chosen_by_what_the_folder_says(tmp_path):
     assert find(plain).prompt_from == "shipped, of Qwen3-Reranker, by its type alone"
     named = shutil.copytree(plain, tmp_path / "zerank-2-copy")
     assert find(named).prompt == known_prompt("qwen3", "zerank").prompt
-    config = json.loads((plain / "config.json").read_text())
-    config["_name_or_path"] = "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b"
-    (plain / "config.json").write_text(json.dumps(config))
+    tiny.edit(plain, _name_or_path="ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b")
     assert find(plain).prompt_from == "shipped, of ctxl-rerank-v2"
 
 

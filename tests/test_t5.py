@@ -28,6 +28,7 @@ from matchlens.plan import Control
 from matchlens.prompts import known_prompt
 from matchlens.runners import run
 from test_cli import call
+from tiny import scores
 from widened import widened
 
 KINDS = {"t5": ("true", "false"), "mt5": ("yes", "no")}
@@ -61,11 +62,6 @@ def model(exact):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Reranker:
     return matchlens.load(tiny_t5.save(tmp_path_factory.mktemp("t5")), device="cpu")
-
-
-def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
-    table = matchlens.score(model, pairs, cuts, **options)
-    return {name: table[name].to_numpy() for name in table.columns}
 
 
 def text(pair) -> str:

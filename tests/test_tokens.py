@@ -25,6 +25,7 @@ from matchlens.parts import Part
 from matchlens.prompts import QWEN3, Prompt
 from matchlens.tokenizing import usable
 from test_cli import call
+from tiny import edit
 
 LONG = " ".join(tiny.WORDS * 8)
 TEXTS = [
@@ -34,13 +35,6 @@ TEXTS = [
     ("tea", "  Café,\tthe   ship "),
 ]
 PAIRS = [Pair("q", f"d{n}", query, text, 0) for n, (query, text) in enumerate(TEXTS)]
-
-
-def edit(path, **change):
-    """Change keys of a JSON file; None takes one out."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known.update(change)
-    path.write_text(json.dumps({key: value for key, value in known.items() if value is not None}))
 
 
 def save(folder, family="bert", tokenizer=None, **settings):

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 import matchlens
+import test_cli
 from matchlens.runners import runner
 from matchlens.runners.store import Work
 from matchlens.runners.task import BoundTask, InProcessExecutor
-from test_cli import call, collection_options, write_collection
+from test_cli import call, collection_options, refused, write_collection
 
 CUTS = ("--cut", "Q->D", "--cut", "D->D@0:1", "--cut", "CLS->Q~mask")
 
@@ -48,12 +49,7 @@ def fresh(words, small_shards, tmp_path_factory) -> tuple[str, dict[str, bytes]]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    return {
-        name: path.read_bytes()
-        for name, path in found.items()
-        if path.is_file() and name != "run.log"
-    }
+    return {name: held for name, held in test_cli.files_of(folder).items() if name != "run.log"}
 
 
 @pytest.fixture(scope="module")
@@ -133,20 +129,15 @@ def test_a_run_that_is_stopped_before_its_first_shard_leaves_nothing(words, tmp_
     ],
 )
 def test_another_command_does_not_go_on_with_it(words, stopped, more, said):
-    before = files_of(stopped)
-    done = call("ablation", *words, *CUTS, *more, "--out", stopped)
-    assert done.status == 2
-    (line,) = done.err.splitlines()
+    line = refused("ablation", *words, *CUTS, *more, "--out", stopped)
     assert line.startswith("matchlens: --out ")
     assert " holds another run, which is not finished: " in line
     assert said in line
-    assert files_of(stopped) == before
 
 
 def test_another_study_does_not_go_on_with_it(words, stopped):
-    done = call("sweep", "up-to", *words, "--direction", "Q->D", "--out", stopped)
-    assert done.status == 2
-    assert 'command was "ablation", is now "sweep"' in done.err
+    line = refused("sweep", "up-to", *words, "--direction", "Q->D", "--out", stopped)
+    assert 'command was "ablation", is now "sweep"' in line
 
 
 def test_how_fast_it_is_run_is_no_other_command(words, stopped):
@@ -171,9 +162,7 @@ def test_two_runs_do_not_share_a_folder(words, stopped, tmp_path):
     assert other.stdout is not None
     assert other.stdout.readline() == "locked\n"
     try:
-        done = call("ablation", "-q", *words, *CUTS, "--out", stopped)
-        assert done.status == 2
-        (line,) = done.err.splitlines()
+        line = refused("ablation", "-q", *words, *CUTS, "--out", stopped)
         assert f"is in use by another run (process {other.pid} on " in line
     finally:
         other.kill()  # the lock dies with its process
@@ -197,10 +186,9 @@ def test_an_unfinished_folder_is_told_from_a_strange_one(words, stopped, tmp_pat
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "notes.txt").write_text("mine")
-    done = call("ablation", "-q", *words, *CUTS, "--out", strange)
-    assert done.status == 2
-    assert "holds files, and no manifest.json among them" in done.err
-    assert call("report", stopped).status == 2
+    line = refused("ablation", "-q", *words, *CUTS, "--out", strange)
+    assert "holds files, and no manifest.json among them" in line
+    refused("report", stopped)
 
 
 def test_what_a_killed_run_left_half_written_is_cleared(words, stopped):
@@ -302,13 +290,10 @@ def test_a_folder_that_vanishes_is_a_clear_end(words, tmp_path, monkeypatch):
     ],
 )
 def test_options_of_the_runner_are_checked_first(more, said):
-    done = call("ablation", "--demo", "--out", "nowhere", *more)
-    assert done.status == 2
-    assert said in done.err
+    assert said in refused("ablation", "--demo", "--out", "nowhere", *more)
 
 
 def test_ray_that_is_not_installed_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setattr("matchlens.cli.job.find_spec", lambda name: None)
-    done = call("ablation", "--demo", "--out", "nowhere", "--runner", "ray")
-    assert done.status == 2
-    assert "pip install 'matchlens[ray]'" in done.err
+    line = refused("ablation", "--demo", "--out", "nowhere", "--runner", "ray")
+    assert "pip install 'matchlens[ray]'" in line

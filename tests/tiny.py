@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import string
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -17,6 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+import matchlens
 from matchlens.corpora import Pair, PairSet
 
 WORDS = ("cat", "sat", "mat", "dog", "ran", "far", "sun", "rain", "cold", "warm", "tea", "ship")
@@ -132,10 +135,24 @@ def leaving(layer) -> torch.nn.Module:
 
 
 def save(folder: Path, family: str = "bert", **settings) -> Path:
-    """Save a tiny model with its tokenizer, as any model is saved."""
+    """Save a tiny model with its tokenizer."""
+    return put(folder, model(family=family, **settings), tokenizer(family))
+
+
+def edit(path: Path, **change: object) -> Path:
+    """Change keys of a JSON file, a folder's config.json by default; None takes one out."""
+    file = path / "config.json" if path.is_dir() else path
+    known = json.loads(file.read_text()) if file.exists() else {}
+    kept = {key: value for key, value in {**known, **change}.items() if value is not None}
+    file.write_text(json.dumps(kept))
+    return path
+
+
+def put(folder: Path, module, tokens: PreTrainedTokenizerFast) -> Path:
+    """Save a model with a tokenizer, as any model is saved."""
     logging.disable_progress_bar()
-    model(family=family, **settings).save_pretrained(folder)
-    tokenizer(family).save_pretrained(folder)
+    module.save_pretrained(folder)
+    tokens.save_pretrained(folder)
     return folder
 
 
@@ -164,10 +181,7 @@ def save_copying(folder: Path, layers: int = 4) -> Path:
             layer.attention.output.dense.weight.copy_(one)
         module.bert.pooler.dense.weight.copy_(one)
         module.classifier.weight[0, 0] = 1.0
-    logging.disable_progress_bar()
-    module.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
+    return put(folder, module, tokenizer())
 
 
 def graded_by_cats(queries: int, passages: int = 6) -> PairSet:
@@ -197,6 +211,12 @@ def pairs(count: int, seed: int = 0, queries: int = 4) -> list[Pair]:
         grade = (number // queries) % 4
         out.append(Pair(f"q{qid}", f"p{number}", query, text, grade, collection="tiny"))
     return out
+
+
+def scores(model, pairs, *cuts, **options) -> dict[str, np.ndarray]:
+    """The scores of pairs, by the cut's text."""
+    table = matchlens.score(model, pairs, cuts, **options)
+    return {name: table[name].to_numpy() for name in table.columns}
 
 
 def watched_by(*meters) -> list:

@@ -24,7 +24,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging
 
 import tiny
 from matchlens.prompts import BGE, MXBAI, QWEN3, Prompt
@@ -189,8 +188,5 @@ def model(
 
 
 def save(folder: Path, family: str, **settings) -> Path:
-    """Save a tiny model with its tokenizer, as any model is saved."""
-    logging.disable_progress_bar()
-    model(family, **settings).save_pretrained(folder)
-    tokenizer(family).save_pretrained(folder)
-    return folder
+    """Save a tiny model with its tokenizer."""
+    return tiny.put(folder, model(family, **settings), tokenizer(family))

@@ -14,7 +14,6 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.utils import logging
 
 import tiny
 
@@ -83,8 +82,5 @@ def model(kind: str = "t5", seed: int = 0, **config):
 
 
 def save(folder: Path, kind: str = "t5", **settings) -> Path:
-    """Save a tiny model with its tokenizer, as any model is saved."""
-    logging.disable_progress_bar()
-    model(kind, **settings).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
+    """Save a tiny model with its tokenizer."""
+    return tiny.put(folder, model(kind, **settings), tokenizer())
