@@ -125,8 +125,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", action="append", choices=WORKS)
+    parser.add_argument("--dtype", action="append", choices=GOALS, help="of this version")
     parser.add_argument("--out", type=Path, default=Path("out", "bench", "against.json"))
     options = parser.parse_args()
+    dtypes = options.dtype or [*GOALS]
     with tempfile.TemporaryDirectory(prefix="matchlens-against-") as folder:
         source = Path(options.commit)
         if not source.is_dir():
@@ -138,7 +140,7 @@ def main() -> None:
             "earlier": Version(source.resolve(), options.pairs, "float32", options.threads),
             **{
                 dtype: Version(ROOT / "src", options.pairs, dtype, options.threads)
-                for dtype in GOALS
+                for dtype in dtypes
             },
         }
         if len({version.texts for version in versions.values()}) > 1:
@@ -155,7 +157,7 @@ def main() -> None:
                         taken[name].append(spent)
             seconds[work] = taken
             print(f"{work:12}earlier {statistics.median(taken['earlier']):.2f} s", end="")
-            for dtype in GOALS:
+            for dtype in dtypes:
                 ratios = [a / b for a, b in zip(taken["earlier"], taken[dtype], strict=True)]
                 print(
                     f"   {dtype} {statistics.median(taken[dtype]):.2f} s, "
