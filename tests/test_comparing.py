@@ -357,6 +357,25 @@ def test_values_that_differ_late_are_listed(place, tmp_path):
     assert differences["value"].str.len().max() <= 60
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"dtype": "float64"}, 'dtype (first: "float32"; second: "float64"): numbers may differ'),
+        ({"max_length": 16}, "max_length (first: 64; second: 16): longer pairs are cut off"),
+        ({"negate": True}, 'second: "-z"): scores of different outputs or signs'),
+    ],
+)
+def test_one_model_that_is_run_in_two_ways_is_said_to_be(option, sentence, tiny_folder, tmp_path):
+    pairs = graded(queries=12)
+    for name, changed in (("first", {}), ("second", option)):
+        model = matchlens.load(tiny_folder, device="cpu", **{"dtype": "float32", **changed})
+        matchlens.ablation(model, pairs, cuts=["Q->D"]).save(tmp_path / name)
+    sentences = said(matchlens.compare([tmp_path / "first", tmp_path / "second"]))
+    assert any(line.startswith("same: one model in all folders") for line in sentences)
+    (differs,) = [line for line in sentences if line.startswith("differs")]
+    assert sentence in differs
+
+
 def test_each_study_is_shown_with_its_own_measure(tmp_path, tiny32):
     """A folder's sweep need not be of its ablation's measure."""
     pairs = graded(queries=12)

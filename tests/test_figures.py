@@ -28,7 +28,7 @@ from matchlens.errors import InputError
 from matchlens.figures.colours import MEANING, PALETTE, places
 from matchlens.figures.labels import beside, spread
 from matchlens.figures.lines import KINDS
-from matchlens.figures.page import MINUS, Page, written
+from matchlens.figures.page import MINUS, Page, reach, written
 
 PARTS = ("CLS", "Q", "SEP1", "D", "SEP2")
 LONG = "{Q,SEP1,D,SEP2}->{Q,SEP1,D,SEP2}"
@@ -138,6 +138,11 @@ def hows(table, **how):
     ],
     ids=["same-end", "25-layers", "flat", "one", "one-point", "long", "nan", "zero", "big", "wide"],
 )
+def test_an_axis_of_zeros_alone_has_ticks_of_a_usual_size():
+    assert reach(np.zeros(3), 0.05) == reach(np.array([]), 0.05) == (-1.0, 1.0)
+    assert reach(np.array([0.0, 1e-7]), 0.05)[1] < 2e-7  # what is not zero is drawn
+
+
 def test_curves_can_be_read(table):
     figure = curves(table, title="A reranker on TREC DL 2019, cut Q->D " * 2)
     names = check(figure)

@@ -356,7 +356,7 @@ def changed(folder: Path, target: Path, **settings) -> Path:
     ],
 )
 def test_what_is_no_such_model_is_refused(folder, kind, tmp_path, settings, says):
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=f"^model .*{says}"):
         matchlens.load(changed(folder, tmp_path / kind, **settings), device="cpu")
 
 

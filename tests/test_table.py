@@ -42,6 +42,12 @@ def cells(table: Table) -> list[list[str]]:
     return [["".join(cell.itertext()) for cell in row] for row in root.findall(".//tbody/tr")]
 
 
+def test_truth_is_said_in_words_whatever_the_column_s_kind():
+    column = Column("selected", "heads selected")
+    assert [column.plain({"selected": value}) for value in (True, False)] == ["yes", "no"]
+    assert [column.show(value) for value in (True, False)] == ["yes", "no"]
+
+
 def test_a_row_says_the_same_in_every_medium():
     line = ["Q->D", "-.25v*", "[-.30, .10]", "<.001", "8.10", "50%", "yes"]
     assert TABLE.text(bold=False)[1].split("  ") == [word for word in line if word] or (

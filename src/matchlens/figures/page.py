@@ -478,7 +478,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 def reach(values: Float[np.ndarray, " n"], margin: float) -> tuple[float, float]:
     """An axis' ends: all values with a margin, and 0 where that takes little room."""
     values = values[np.isfinite(values)]
-    if not len(values):
+    if not values.any():  # none, or zeros alone: no room around them has a meaning
         return -1.0, 1.0
     low, high = float(values.min()), float(values.max())
     if high <= low or max(high, 0.0) - min(low, 0.0) <= 1.5 * (high - low):

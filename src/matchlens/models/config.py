@@ -144,8 +144,10 @@ def refusing(name: str, what: str) -> Iterator[None]:
     """Turn whatever the library raises over a stranger's files into an InputError."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        if repr(name) in str(error):
+            raise
+        raise InputError(f"model {name!r}: {error}") from None
     except Exception as error:  # the library raises anything here, and all of it is bad input
         lines = (str(error).strip() or type(error).__name__).splitlines()
         reason = " ".join(line.strip() for line in lines)[:240]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from matchlens.errors import counted, printed
 from matchlens.ranking.significance import bootstrap_t, holm
 
 ALPHA = 0.05
@@ -223,12 +224,12 @@ def unready(
     """Why no claim about a model can be decided on these queries; empty where one can."""
     n = len(better)
     if n < LEAST_QUERIES:
-        return f"{n} {'query' if n == 1 else 'queries'}; at least {LEAST_QUERIES} are needed"
+        return f"{counted(n, 'query')}; at least {LEAST_QUERIES} are needed"
     p = min(1.0, 2 * one_sided(better, 1))
     if p > alpha:
         return (
             f"the untouched model is not shown to be better than a random ranking ({measure}: "
-            f"{better.mean():.3f} more, p = {p:.3f})"
+            f"{printed(better.mean())} more, p = {printed(p)})"
         )
     return ""
 

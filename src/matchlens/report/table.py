@@ -113,7 +113,7 @@ class Column:
 
     def _words(self, value: object) -> str | None:
         """What does not depend on the medium; None for a number."""
-        if self.kind == "flag":
+        if self.kind == "flag" or isinstance(value, bool):
             return "yes" if value else "no"
         if self.kind == "share":
             return texts.share(value)

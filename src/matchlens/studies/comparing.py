@@ -388,6 +388,7 @@ class _Comparison:
         one_model = _equal(f.part("model")["sha256"] for f in folders)
         if one_model:
             self._say("same", f"one model in all folders ({models[folders[0].name]})")
+            self._say_settings()
         else:
             self._say("differs", f"the models ({_listed(models)})")
         counts = {
@@ -423,6 +424,21 @@ class _Comparison:
         for study in ("ablation", "sweep-up-to", "attention"):
             if missing := [f.name for f in folders if study not in f.studies]:
                 self._say("cannot", f"no study {study} in {', '.join(missing)}")
+
+    def _say_settings(self) -> None:
+        """How one model was run differently, and what follows."""
+        for name, consequence in (
+            ("relevance", "scores of different outputs or signs are not comparable"),
+            ("prompt", "the model did not read the same texts"),
+            ("query_prompt", "the model did not read the same texts"),
+            ("max_length", "longer pairs are cut off at different places"),
+            ("dtype", "numbers may differ by rounding"),
+        ):
+            values = {f.name: f.part("model").get(name) for f in self.folders}
+            if not _equal(values.values()):
+                excerpts = _excerpts([_json(value) for value in values.values()])
+                listing = _listed(dict(zip(values, excerpts, strict=True)))
+                self._say("differs", f"{name} ({listing}): {consequence}")
 
     def _say_options(self) -> None:
         """Options that differ, and what follows: a folder's studies need not share a measure."""

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from matchlens.arguments import typed
 from matchlens.corpora import PairSet
 from matchlens.corpora.own import named_parts, own_parts
-from matchlens.errors import InputError
+from matchlens.errors import InputError, printed
 from matchlens.meters.arrays import PairArray
 from matchlens.parts import NAMED, AnyPart
 from matchlens.plan import single_cuts
@@ -484,15 +484,15 @@ def _notes(agreement: pd.DataFrame, withheld: bool, cut: int, gates: int) -> lis
     )
     notes = [
         f"{cut} of {gates:,} gates were cut, the others are screened, not cut; of those compared, "
-        f"Pearson {overall['pearson']:.3f} over all pairs and {within['pearson']:.3f} within "
-        f"queries, {signs}, the largest miss is {overall['largest_miss']:.2g} logits",
+        f"Pearson {printed(overall['pearson'])} over all pairs and {printed(within['pearson'])} "
+        f"within queries, {signs}, the largest miss is {overall['largest_miss']:.2g} logits",
         f"{overall['missed']} of {overall['drawn']} gates that were drawn, evenly over the layers, "
         "move scores more than the screen says of the tenth largest: at 95% fewer than "
         f"{overall['missed_at_most']:.1%} of the gates beyond the {LARGEST} largest do",
     ]
     if withheld:
         notes.append(
-            f"the measure is not predicted: within queries, Pearson {within['pearson']:.3f}, and "
-            f"{CORRELATED} is needed, with signs that agree in {AGREEING:.0%}"
+            f"the measure is not predicted: within queries, Pearson {printed(within['pearson'])}, "
+            f"and {CORRELATED} is needed, with signs that agree in {AGREEING:.0%}"
         )
     return notes

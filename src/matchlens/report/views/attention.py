@@ -337,15 +337,16 @@ def _figure_1c(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]
     if groups:
         body.append(
             words(
-                "Attention mass of single pairs along x, density of each class along y; the heads "
-                "that tell relevant from easy passages best."
+                "Attention mass of single pairs along x, density of each class along y; matching "
+                "heads first, then those of the largest AUC among passages of like length."
             )
         )
     best = [
         f"{name} where {both(direction).partition(': ')[2] or direction}"
         for direction, name in groups.items()
     ]
-    lead = [f"Heads that tell relevant from easy passages best: {listed(best)}."] if best else []
+    lead = [f"Relevant passages differ most from easy ones, of the heads drawn, in {listed(best)}."]
+    lead = lead if best else []
     return Exhibit(
         *base,
         lead=tuple(lead),
@@ -357,9 +358,9 @@ def _figure_1c(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]
 
 
 def _best(rows: Sequence[Row]) -> dict[str, str]:
-    """The first head of each direction, with what separates its classes."""
-    first: dict[str, str] = {}
-    for row in rows:
+    """The head of the largest AUC of each direction, with what separates its classes."""
+    best: dict[str, str] = {}
+    for row in sorted(rows, key=lambda row: -number(row["auc"])):
         name = f"{row['layer']}.{row['head']} (AUC {num(row['auc'], 2)}, KS {num(row['ks'], 2)})"
-        first.setdefault(str(row["direction"]), name)
-    return first
+        best.setdefault(str(row["direction"]), name)
+    return best

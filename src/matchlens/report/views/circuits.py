@@ -171,7 +171,7 @@ def text(result: Result) -> str:
             f"({logit_words(result)})"
         ),
         *(f"  {name}: {CONTRASTS[name]}" for name in (contrast, COMPANIONS[contrast])),
-        "  colour: attention mass of the contrast's first reader, relevant less easy passages",
+        "  colour: attention mass of the contrast's first direction (QD: Q->D), relevant less easy",
         "",
         *couples.text(),
         "",

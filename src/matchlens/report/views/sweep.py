@@ -251,9 +251,9 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
             panels("figure-1a", views),
             words(
                 f"{shown(first.options['measure'])} against the layers that are cut, a curve for "
-                "each direction. Filled points: significant change, as Table 1's star; hollow: "
-                "not. Bands: 95% interval of the change, drawn around the original. Lines: the "
-                "original and the random ranking. With more than four curves, only the one "
+                "each direction. Filled points: significant change, by the test of Table 1's star; "
+                "hollow: not. Bands: 95% interval of the change, drawn around the original. Lines: "
+                "the original and the random ranking. With more than four curves, only the one "
                 "under the pointer shows its band."
             ),
         ),
