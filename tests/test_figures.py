@@ -138,11 +138,6 @@ def hows(table, **how):
     ],
     ids=["same-end", "25-layers", "flat", "one", "one-point", "long", "nan", "zero", "big", "wide"],
 )
-def test_an_axis_of_zeros_alone_has_ticks_of_a_usual_size():
-    assert reach(np.zeros(3), 0.05) == reach(np.array([]), 0.05) == (-1.0, 1.0)
-    assert reach(np.array([0.0, 1e-7]), 0.05)[1] < 2e-7  # what is not zero is drawn
-
-
 def test_curves_can_be_read(table):
     figure = curves(table, title="A reranker on TREC DL 2019, cut Q->D " * 2)
     names = check(figure)
@@ -730,3 +725,8 @@ def test_a_colour_has_one_meaning_whatever_else_is_drawn():
     meant = [MEANING[name] for name in ("Q->D", "D->Q", "D->D", "Q->Q", "relevant", "hard", "easy")]
     assert len(set(meant)) == len(meant)
     assert len(set(places(NINE).values())) == len(NINE)
+
+
+def test_an_axis_of_zeros_alone_has_ticks_of_a_usual_size():
+    assert reach(np.zeros(3), 0.05) == reach(np.array([]), 0.05) == (-1.0, 1.0)
+    assert reach(np.array([0.0, 1e-7]), 0.05)[1] < 2e-7  # what is not zero is drawn
