@@ -147,11 +147,13 @@ def refusing(name: str, what: str) -> Iterator[None]:
     except InputError as error:
         if repr(name) in str(error):
             raise
-        raise InputError(f"model {name!r}: {error}") from None
+        why = str(error)
     except Exception as error:  # the library raises anything here, and all of it is bad input
         lines = (str(error).strip() or type(error).__name__).splitlines()
-        reason = " ".join(line.strip() for line in lines)[:240]
-        raise InputError(f"model {name!r}: {what}: {reason}") from None
+        why = f"{what}: {' '.join(line.strip() for line in lines)[:240]}"
+    else:
+        return
+    raise InputError(f"model {name!r}: {why}")
 
 
 @contextmanager
