@@ -200,7 +200,7 @@ COLLECTIONS = [
         [{"run": {"q1": {"d1": 1, "d2": 2}}}, {}],
     ),
     C(
-        FRAMES + "from_frame",
+        FRAMES + "candidates_of",
         "grades of its own",
         framed,
         (FRAME.assign(qid="q1"), PARTS["qrels"]),

@@ -500,7 +500,7 @@ FOLDERS = [
       lambda m: [{"dtype": re.search(r"expected (\w+)", m)[1]}]),
     C("models/load.py:_device", "", lambda w, v: matchlens.load(base(w, "bert"), device=v),
       "nowhere", example),
-    C("models/load.py:_knows_words", "", loads(), no_unknown, [SAME]),
+    C("models/tokenizer.py:_knows_words", "", loads(), no_unknown, [SAME]),
     C("models/load.py:_module", "its weights do not fit", loads(),
       {"id2label": {"0": "no", "1": "yes"}}, [{"id2label": {"0": "LABEL_0"}}]),
     C("models/load.py:_module", "} weights do not fit", loads(),
@@ -718,7 +718,7 @@ ELSEWHERE = {
     "test_a_causal_model_that_makes_embeddings_is_no_reranker",
     ("models/folder.py:ModelFolder.say_converted", ""): "test_hub.py:"
     "test_pickled_weights_load_from_the_cache_offline",
-    ("models/load.py:unpadded", ""): SLOW
+    ("models/tokenizer.py:unpadded", ""): SLOW
     + "test_a_slow_tokenizer_that_cannot_be_converted_is_refused",
     ("models/load.py:Reranker._warn_of_long_queries", ""): "test_loading.py:"
     "test_a_query_that_a_library_would_cut_is_told_once",

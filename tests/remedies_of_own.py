@@ -16,9 +16,8 @@ from matchlens.options import StudySettings
 from matchlens.parts import OwnPart, PartSpan
 from remedies import C, after
 
-LABELLED, CHECKED, SPANS = (
-    f"corpora/own.py:{name}" for name in ("labelled", "checked_spans", "field_spans.spans")
-)
+LABELLED, SPANS = (f"corpora/own.py:{name}" for name in ("labelled", "field_spans.spans"))
+CHECKED = "corpora/pair.py:checked_spans"
 READ = "corpora/own.py:read_parts"
 START = [(0, 3)]
 

@@ -18,6 +18,7 @@ import matchlens
 import matchlens.cli
 from hostile_files import resealed
 from matchlens import reading, results, saving
+from matchlens.cli.commands import commands
 from matchlens.cli.rerunning import commands_of
 from matchlens.files import Folder
 from matchlens.meters.arrays import Rows
@@ -340,7 +341,7 @@ def same(_: dict) -> None:
 def listed_again(w, edit) -> object:
     folder = Path(f"out{next(w.outs)}")
     shutil.copytree(commanded(w), folder)
-    return commands_of(manifest(folder, edit), folder)
+    return commands_of(manifest(folder, edit), folder, commands())
 
 
 def edited(w, anew: bool) -> dict:

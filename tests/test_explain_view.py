@@ -12,9 +12,9 @@ import pytest
 import matchlens
 import page_results as given
 from matchlens.report.page import MOST_OF_A_PAIR, page, page_of
+from matchlens.report.page import files_of as written_files
 from matchlens.report.pair_view import colour
 from matchlens.report.texts import num
-from matchlens.report.views import files_of as written_files
 from matchlens.report.views.explain import explain_text, margin_table, swap_sentence
 from matchlens.results import Result
 from test_cli import call, files_of, refused

@@ -463,7 +463,7 @@ def swapped(monkeypatch, target, name: str, swap) -> None:
     monkeypatch.setattr(target, name, first)
 
 
-@pytest.mark.parametrize("when", ["assembled", "_tokenizer"])
+@pytest.mark.parametrize("when", ["assembled", "tokenizer_of"])
 @pytest.mark.parametrize("file", ["model-0.safetensors", "config.json", "tokenizer.json", INDEX])
 def test_a_file_that_is_exchanged_is_noticed(file, when, sharded, tmp_path, monkeypatch):
     other = tmp_path / "another"
@@ -512,7 +512,10 @@ def test_weights_that_are_written_meanwhile_are_noticed(folder, monkeypatch):
 
 def test_a_file_that_is_new_is_noticed(folder, monkeypatch):
     swapped(
-        monkeypatch, loading, "_tokenizer", lambda: (folder / "added_tokens.json").write_text("{}")
+        monkeypatch,
+        loading,
+        "tokenizer_of",
+        lambda: (folder / "added_tokens.json").write_text("{}"),
     )
     refused(folder, "added_tokens.json changed while")
 

@@ -20,7 +20,8 @@ from corpora_files import GOOD, Docs, Qrels, Queries, Scored, load, write
 from matchlens import InputError, Pair, PairSet
 from matchlens.corpora import beir, choose, frame, irds
 from matchlens.corpora.collection import Collection
-from matchlens.corpora.frame import as_pairs, pairs_of
+from matchlens.corpora.frame import pairs_of
+from matchlens.corpora.pairs import as_pairs
 
 ROWS = [
     ("q1", "warm tea", "d1", "tea is warm", 2, 3.0),

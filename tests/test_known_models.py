@@ -15,8 +15,9 @@ import tiny
 import tiny_decoders
 import tiny_t5
 from matchlens import InputError
+from matchlens.cli.checking import prove
 from matchlens.models import families
-from matchlens.models.families import KnownModel, known_as_markdown, known_models, prove
+from matchlens.models.families import KnownModel, known_as_markdown, known_models
 from matchlens.models.folder import FAMILIES
 from matchlens.prompts import known_prompt
 from test_cli import call

@@ -159,7 +159,8 @@ def test_tokens_beyond_the_limit_are_of_no_part(tmp_path):
     out = run(model, early.pairs, {"": [], "x": [matchlens.Cut.parse("Q->PART")]})
     assert out.own == {"PART": 1}
     changed = np.abs(np.diff(out.scores.values, axis=0))[0]
-    assert changed[0] > 0 == changed[1]
+    assert changed[0] > 1e-3
+    assert changed[1] < 1e-5  # rows that are computed anew may be rounded otherwise
 
 
 def graded(rows: int = 4) -> PairSet:

@@ -53,7 +53,7 @@ WORDS: Mapping[str, str] = {
 """What an annotation means, in words; names that are not here are not typed."""
 CONVERTED: Mapping[str, tuple[str, str]] = {
     "Reranker": ("matchlens.models.wrap", "as_model"),
-    "PairSet": ("matchlens.corpora.frame", "as_pairs"),
+    "PairSet": ("matchlens.corpora.pairs", "as_pairs"),
     "str": ("matchlens.ranking.measures", "measure_text"),
     "Progress": ("matchlens.showing", "progress_of"),
     "Stage": ("matchlens.showing", "stage_of"),

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import Brief, InputError
 from matchlens.parts import PADDING, Part, label
 from matchlens.tokenizing import Piece, guarded, named, usable

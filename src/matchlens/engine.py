@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matchlens.batching import Encoded, EncodedBatch, batches, collate
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
 from matchlens.meters.meter import Meter, probe_of

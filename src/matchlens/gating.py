@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch, batches, collate, split
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.engine import collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, Gate, Watch

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 from transformers import PreTrainedTokenizerFast
 
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError
 
 CHARACTERS = 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from matchlens.settings import Settings, option, settings
 
 if TYPE_CHECKING:
     from matchlens.models.check import Checks
+    from matchlens.models.families import KnownModel
     from matchlens.models.folder import ModelFolder
     from matchlens.models.load import Reranker
 
@@ -73,7 +75,7 @@ def _all_known(settings: CheckSettings) -> None:
     """Check each model that is known by name, and print the table."""
     import gc
 
-    from matchlens.models.families import known_models, prove
+    from matchlens.models.families import known_models
 
     proofs = []
     for model in known_models():
@@ -90,6 +92,45 @@ def _all_known(settings: CheckSettings) -> None:
             f"{len(wrong)} of {len(proofs)} known models are not what the list says ({wrong[0]} "
             "the first); expected each to pass its check or to be refused as listed: report it"
         )
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What loading a known model showed: ``ok``, ``FAILED``, ``refused`` or ``not here``."""
+
+    model: KnownModel
+    status: str
+    outcome: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the list is not right about it."""
+        return self.status == "FAILED" or (self.status == "refused" and not self.model.refused)
+
+
+def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") -> Proof:
+    """Load a known model, which the hub or its cache must have, and say what its check showed."""
+    from matchlens.models.check import CheckError
+    from matchlens.models.folder import find
+    from matchlens.models.load import load
+
+    try:
+        folder = find(model.name)
+        loaded = load(folder.with_prompt(None), device=device, dtype=dtype)
+    except CheckError as error:
+        return Proof(model, "FAILED", str(error))
+    except InputError as error:
+        if "the Hugging Face hub does not give" in str(error):
+            outcome = "neither in the hub's cache nor given by the hub: nothing was checked"
+            return Proof(model, "not here", outcome)
+        return Proof(model, "refused", str(error))
+    if model.refused:
+        return Proof(model, "FAILED", f"it loads, and the list says: {model.refused}")
+    if folder.model_type != model.type:
+        return Proof(model, "FAILED", f"it is of type {folder.model_type}, not {model.type}")
+    layers, heads = folder.shape
+    apart = loaded.checks["scores_together"]["seen"]
+    return Proof(model, "ok", f"{layers} layers of {heads} heads, scores within {apart}")
 
 
 def families(settings: FamiliesSettings) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,8 +19,9 @@ from matchlens.cli import (
     serving,
     study,
 )
+from matchlens.cli.recording import Command
 from matchlens.options import Cuts, Out, Queries, Quiet, Seed
-from matchlens.settings import PANELS, RUNNING, Settings, options_of, settings
+from matchlens.settings import PANELS, RUNNING, options_of, settings
 from matchlens.studies.registry import STUDIES, AblationSettings
 
 HELP = """Shows how cross-encoder rerankers match a query with a document.
@@ -44,21 +43,13 @@ class DemoSettings(Out, Queries, Cuts, Seed, Quiet):
     """Options of ``demo``."""
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command."""
-
-    settings: type[Settings]
-    help: str
-    run: Callable[[Any], int | None]
-
-
 def commands() -> dict[str, Command]:
     """All commands, those of :data:`matchlens.studies.registry.STUDIES` among them."""
     studies = {
         name: Command(spec.settings, spec.help, partial(job.run_study, name))
         for name, spec in STUDIES.items()
     }
+    rerun = partial(rerunning.rerun, commands)
     return {
         "demo": Command(DemoSettings, DEMO_HELP, demo),
         **studies,
@@ -66,7 +57,7 @@ def commands() -> dict[str, Command]:
         "study": Command(study.WholeSettings, study.HELP, study.study),
         "compare": Command(study.CompareSettings, study.COMPARE_HELP, study.compare),
         "report": Command(study.ReportSettings, study.REPORT_HELP, study.report),
-        "rerun": Command(rerunning.RerunSettings, rerunning.HELP, rerunning.rerun),
+        "rerun": Command(rerunning.RerunSettings, rerunning.HELP, rerun),
         "reproduce": Command(reproduce.ReproduceSettings, reproduce.HELP, reproduce.reproduce),
         "serve": Command(serving.ServeSettings, serving.HELP, serving.serve),
         "score": Command(scoring.ScoreSettings, scoring.HELP, scoring.score),

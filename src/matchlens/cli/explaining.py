@@ -85,7 +85,7 @@ def explain(settings: ExplainSettings) -> None:
         check_folder(out)
     folder = model_folder(settings)
     check_length(settings.max_length)
-    from matchlens.report.views import files_of
+    from matchlens.report.page import files_of
     from matchlens.report.views.explain import explain_text
     from matchlens.studies.explaining import explain as explain_passages
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,16 @@ from matchlens.settings import Effect, Settings, options_of, plain
 if TYPE_CHECKING:
     from matchlens.models.folder import ModelFolder
     from matchlens.models.load import Reranker
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its options, its help, and what runs it and returns its exit status."""
+
+    settings: type[Settings]
+    help: str
+    run: Callable[[Any], int | None]
+
 
 ENVIRONMENT = (
     "OMP_NUM_THREADS",

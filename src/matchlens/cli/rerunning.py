@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import typer
 
 from matchlens.cli.candidates import COLLECTIONS
 from matchlens.cli.job import check_placement
-from matchlens.cli.recording import place_in
+from matchlens.cli.recording import Command, place_in
 from matchlens.cli.terminal import say, show
 from matchlens.errors import InputError, MatchlensWarning, counted, visible
 from matchlens.options import PLACEMENT, Out, Placement, Quiet, Yes
@@ -55,6 +55,8 @@ NOT_RERUN = ("compare", "rerun", "score", "check", "families")
 """Commands that write no studies."""
 REPORT = "report"
 """It takes the results folder as its argument, and changes its claims by --margin."""
+Commands = Callable[[], Mapping[str, Command]]
+"""Makes all commands by name; `rerun` is one of them."""
 MOST_COMMANDS = 100
 """Commands of a manifest, at most."""
 DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")
@@ -88,9 +90,8 @@ class Recorded:
         return getattr(self.settings, option, None)
 
 
-def rerun(settings: RerunSettings) -> int:
-    """Run the commands of a results folder again, and compare."""
-    from matchlens.cli.commands import commands
+def rerun(commands: Commands, settings: RerunSettings) -> int:
+    """Run the commands of a results folder again, and compare; ``commands``: all there are."""
     from matchlens.reading import MANIFEST, read_back, read_manifest
     from matchlens.results import check_folder
     from matchlens.studies.compare_runs import check_new, file_diffs, lines
@@ -100,7 +101,7 @@ def rerun(settings: RerunSettings) -> int:
     manifest = read_manifest(folder)  # once: the commands that are shown are those that run
     new = Path(f"{os.path.abspath(folder)}-again") if settings.out is None else settings.out
     check_new(folder, new)
-    recorded = commands_of(manifest, folder, settings.device)
+    recorded = commands_of(manifest, folder, commands(), settings.device)
     goes_on = (new / MANIFEST).exists() and not anyway
     check_folder(new, manifest["identity"] if goes_on else None)
     own = {name: getattr(settings, name) for name in (*PLACEMENT, "device", "quiet", "yes")}
@@ -191,14 +192,15 @@ def _paths(command: Recorded, option: str) -> list[Path]:
 
 
 def commands_of(
-    manifest: Mapping[str, Any], folder: Path, device: str | None = None
+    manifest: Mapping[str, Any],
+    folder: Path,
+    commands: Mapping[str, Command],
+    device: str | None = None,
 ) -> list[Recorded]:
     """The commands of a manifest, checked, with paths as they are used here.
 
     Nothing is read but the names in the folder where this command runs.
     """
-    from matchlens.cli.commands import commands
-
     records = manifest.get("commands", [])
     if not records:
         raise InputError(
@@ -212,7 +214,7 @@ def commands_of(
         )
     recorded = []
     for entry in records:
-        record = checked(entry, folder)
+        record = checked(entry, folder, commands)
         ignored = sorted(key for key in record["asked"] if key in PLACEMENT)
         if ignored:
             warnings.warn(
@@ -229,21 +231,21 @@ def commands_of(
                 f"{str(folder)!r} asks for the device {str(values['device'])[:60]!r}; expected "
                 "cpu, cuda or mps: say where it runs by --device"
             )
-        name, kind = record["command"], commands()[record["command"]].settings
+        name, kind = record["command"], commands[record["command"]].settings
         placed = {key: _placed(record, kind, key, value) for key, value in values.items()}
         required = {"folder": folder} if name == REPORT else {}
         recorded.append(Recorded(name, from_json(kind, placed, **required), record))
     return recorded
 
 
-def checked(record: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def checked(
+    record: Mapping[str, Any], folder: Path, commands: Mapping[str, Command]
+) -> Mapping[str, Any]:
     """A manifest's entry for a command, checked: a stranger may have written it."""
-    from matchlens.cli.commands import commands
-
     shape = {"command": str, "asked": dict, "folder": str, "files": dict, "models": dict}
     wrong = [key for key, kind in shape.items() if not isinstance(record.get(key), kind)]
     name = record.get("command")
-    if not wrong and (name not in commands() or name in NOT_RERUN):
+    if not wrong and (name not in commands or name in NOT_RERUN):
         wrong = ["command"]
     for key in ("files", "models"):
         kind = list if key == "files" else dict

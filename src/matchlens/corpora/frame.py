@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from matchlens.arguments import check_order, typed
@@ -16,8 +16,7 @@ from . import oddities as rule
 from .collection import Collection, Draw, Overlay, digest_of
 from .lines import blank, shown
 from .oddities import Oddities
-from .pairs import Pair, PairSet, choose_with, sample_ideals
-from .sampling import Options, checked
+from .pair import Pair
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "qid": ("qid", "query_id", "q_id", "query-id", "topic_id"),
@@ -159,30 +158,22 @@ def load(
     return FrameCollection(*parts_read, oddities=odd, passages=texts, titles=titles)
 
 
-def from_frame(
-    frame: Any,
-    qrels: Any = None,
-    *,
-    ideal: str | None = None,
-    name: str = "frame",
-    query_prefix: str = "",
-    passage_prefix: str = "",
-) -> PairSet:
-    """What :meth:`PairSet.from_frame` does; its words are there.
+def candidates_of(
+    frame: Any, qrels: Any = None, *, name: str = "frame"
+) -> tuple[Collection, bool, int]:
+    """The collection that a frame of pairs makes, whether it has grades, and its rows.
 
     Args:
-        frame: the pairs.
+        frame: the pairs, as :meth:`PairSet.from_frame` takes them.
         qrels: all judgements.
-        ideal: "sample" or "full".
         name: of the collection.
-        query_prefix: put before each query.
-        passage_prefix: put before each passage.
 
     Raises:
         InputError: a column is missing, or records contradict each other.
 
-    >>> from_frame([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
-    <PairSet: 1 pair of 1 query, 'frame'>
+    >>> _, graded, rows = candidates_of([{"query": "warm tea", "text": "Tea is hot.", "grade": 1}])
+    >>> graded, rows
+    (True, 1)
     """
     check_order(frame, "the frame")
     if isinstance(frame, Iterable) and not isinstance(frame, str | bytes | Mapping):
@@ -229,18 +220,7 @@ def from_frame(
         oddities=odd,
         passages=texts,
     )
-    options = Options(
-        per_grade=None,
-        depth=max(len(rows), 1),
-        ideal=ideal or ("sample" if qrels is None else "full"),
-        query_prefix=query_prefix,
-        passage_prefix=passage_prefix,
-    )
-    ungraded = qrels is None and not graded
-    options = replace(checked(collection, options), candidates="given")
-    chosen = choose_with(collection, replace(options, ideal="none") if ungraded else options)
-    pairs = tuple(replace(pair, judged=pair.judged and not ungraded) for pair in chosen.pairs)
-    return replace(chosen, pairs=pairs, sampling={**chosen.sampling, "depth": None})
+    return collection, graded or qrels is not None, len(rows)
 
 
 def pairs_of(given: Any) -> list[Pair]:
@@ -270,38 +250,6 @@ def pairs_of(given: Any) -> list[Pair]:
             rows = _pair_rows([item for item in given if not isinstance(item, Pair)])
             return [item if isinstance(item, Pair) else _pair(next(rows)) for item in given]
     return [_pair(row) for row in _pair_rows(given)]
-
-
-def as_pairs(given: Any) -> Any:
-    """A set of the pairs in a DataFrame or a list; anything else is returned as it came.
-
-    Args:
-        given: a DataFrame, pairs, or (query, passage) couples, which have no grades.
-
-    Raises:
-        InputError: the pairs cannot be used.
-
-    >>> len(as_pairs([("warm tea", "Tea is hot."), ("warm tea", "Rust is red.")]))
-    2
-    """
-    if _is_frame(given):
-        return from_frame(given)
-    if not isinstance(given, list | tuple) or not given:
-        return given
-    odd = Oddities()
-    pairs = rule.listed(pairs_of(given), rule.Door("pairs, item"), odd)
-    ideals, names = sample_ideals(pairs), dict.fromkeys(pair.collection for pair in pairs)
-    options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
-    sources: list[dict[str, object]] = [{"collection": name, "format": "list"} for name in names]
-    if odd.examples:
-        sources[0] |= {"examples": odd.examples}
-    return PairSet(
-        pairs=tuple(pairs),
-        ideals=ideals,
-        sampling={**options, "candidates": "given", "ideal": "sample", "easy": 0, "seed": 0},
-        counts={"queries": len(ideals), "pairs": len(pairs), **odd.counts},
-        sources=tuple(sources),
-    )
 
 
 class _Row(NamedTuple):
@@ -451,7 +399,7 @@ def _joined(title: Any, text: Any) -> Any:
 # --- records of any form: values by the names of their columns
 
 
-def _is_frame(data: Any) -> bool:
+def is_frame(data: Any) -> bool:
     """Whether it is a pandas DataFrame; pandas is not imported for it."""
     return any(
         (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
@@ -461,7 +409,7 @@ def _is_frame(data: Any) -> bool:
 
 def _columns_of(data: Any, what: str) -> list[object]:
     """The columns of a frame; none where it is something else."""
-    if not _is_frame(data):
+    if not is_frame(data):
         if hasattr(data, "columns"):
             raise InputError(
                 f"{what} is {shown_value(data)}; expected a pandas DataFrame: convert it, for "
@@ -519,7 +467,7 @@ def _records(data: Any, names: Sequence[str], needed: int, what: str) -> Iterato
             yield tuple(None if cells is None else _known(cells[row]) for cells in values)
         return
     check_order(data, what)
-    if isinstance(data, str | bytes) or not isinstance(data, Iterable) or _is_frame(data):
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable) or is_frame(data):
         raise InputError(
             f"{what} is {shown_value(data)}; expected a DataFrame with the columns "
             f"{', '.join(names[:needed])}, a dict or a list of records: give one of them"

@@ -11,15 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from matchlens.arguments import shown as shown_value
 from matchlens.errors import InputError
 
 from .lines import odd_id, shown
-
-if TYPE_CHECKING:
-    from .pairs import Pair
+from .pair import Pair
 
 T = TypeVar("T")
 

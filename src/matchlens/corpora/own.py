@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matchlens.errors import InputError, counted
 from matchlens.files import read_json
 from matchlens.parts import OwnPart, Part, PartSpan
 
 from .lines import shown
-
-if TYPE_CHECKING:
-    from .pairs import Pair
+from .pair import Pair
 
 TEXT_NAMES = ("text", "contents", "passage", "segment", "body")
 """Names of a passage's text, beside its title."""
 EXAMPLE = '{"TITLE": {"of": "D", "spans": {"d1": [[0, 12]]}}}'
-Spans = Callable[["Pair"], Iterable[tuple[int, int]]]
+Spans = Callable[[Pair], Iterable[tuple[int, int]]]
 """The characters of a part in a pair."""
 
 
@@ -77,49 +74,6 @@ def labelled(
         replace(pair, parts=(*pair.parts, *own)) if own else pair
         for pair, own in zip(pairs, added, strict=True)
     )
-
-
-def checked_spans(pair: Pair) -> tuple[PartSpan, ...]:
-    """The spans of own parts that hold characters, in order; overlapping ones refused."""
-    whose = f"pair of query {shown(pair.qid)} and passage {shown(pair.docid)}"
-    spans = []
-    for part in pair.parts:
-        if not isinstance(part, tuple) or len(part) != 4:
-            raise InputError(
-                f"{whose}: a part's characters are {shown(repr(part))}; expected a tuple (name, "
-                "'Q' or 'D', start, end), as PairSet.with_parts makes it: use that"
-            )
-        span = PartSpan(*part)
-        if span.of not in ("Q", "D"):
-            raise InputError(
-                f"{whose}: part {span.name} is of {shown(str(span.of))}; expected 'Q' or 'D': say "
-                "whether its characters are the query's or the passage's"
-            )
-        OwnPart(span.name, Part.parse(span.of))
-        text = pair.query if span.of == "Q" else pair.text
-        integers = all(isinstance(n, Integral) and type(n) is not bool for n in span[2:])
-        if not integers or not 0 <= span.start <= span.end <= len(text):
-            raise InputError(
-                f"{whose}: part {span.name} has characters {span.start} to {span.end} of a text "
-                f"of {len(text)}; expected start and end inside the text, start first: correct the "
-                "spans"
-            )
-        if span.start < span.end:
-            spans.append(PartSpan(span.name, span.of, int(span.start), int(span.end)))
-    apart: list[PartSpan] = []
-    for span in sorted(spans, key=lambda span: (span.of, span.start)):
-        before = apart[-1] if apart and apart[-1].of == span.of else None
-        if before is None or before.end <= span.start:
-            apart.append(span)
-        elif before.name == span.name:
-            apart[-1] = before._replace(end=max(before.end, span.end))
-        else:
-            raise InputError(
-                f"{whose}: parts {before.name} and {span.name} overlap at character {span.start}; "
-                "expected each character in one part at most: take the overlap out of one of them, "
-                "or give it a part of its own"
-            )
-    return tuple(apart)
 
 
 def _spans_of(name: str, of: str, spans: Any, pair: Pair) -> list[PartSpan]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,14 +9,15 @@ from typing import Any, overload
 
 from matchlens.arguments import typed
 from matchlens.errors import InputError, brief, counted
-from matchlens.parts import PartSpan
 from matchlens.showing import drawing
 
+from . import frame as frames
 from . import own
 from .collection import Collection, Draw
 from .collection import checked as tidy
 from .lines import shown
-from .oddities import EASY_GRADE, Oddities, notes
+from .oddities import EASY_GRADE, Door, Oddities, listed, notes
+from .pair import Pair
 from .sampling import (
     COUNTS,
     PER_GRADE,
@@ -33,60 +33,6 @@ from .sampling import (
 )
 
 EASY_KIND = "easy"
-
-
-@typed
-@dataclass(frozen=True, slots=True, repr=False)
-class Pair:
-    """One query with one candidate passage.
-
-    Args:
-        qid: the query's id.
-        docid: the passage's id.
-        query: the query's text.
-        text: the passage's text (title and text joined by one space where there is a title).
-        grade: NIST-style relevance grade; -1 marks an easy negative.
-        judged: False for an easy negative and for the grade 0 of an unjudged passage (of a run).
-        kind: how the passage matches, where the collection says so (the demo collection does).
-        collection: name of the collection that the query belongs to; qids are unique inside one.
-        parts: characters of own parts, as :meth:`PairSet.with_parts` makes them.
-
-    Raises:
-        InputError: two such parts overlap, or characters are not in the text.
-
-    >>> Pair("q1", "d7", "warm tea", "Tea is best served warm.", grade=3).judged
-    True
-    """
-
-    qid: str
-    docid: str
-    query: str
-    text: str
-    grade: int
-    judged: bool = True
-    kind: str = ""
-    collection: str = ""
-    parts: tuple[PartSpan, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.parts:
-            object.__setattr__(self, "parts", own.checked_spans(self))
-
-    def __repr__(self) -> str:
-        ids = f"{brief(self.qid, 30)}, {brief(self.docid, 30)}, grade {self.grade}"
-        return f"<Pair {ids}: {brief(self.query)} | {brief(self.text)}>"
-
-
-def digest(pairs: Sequence[Pair]) -> str:
-    """One digest over the pairs, their texts and their grades, in order."""
-    total = hashlib.sha256()
-    for pair in pairs:
-        fields = (pair.collection, pair.qid, pair.docid, str(pair.grade), pair.query, pair.text)
-        if pair.parts:
-            fields = (*fields, str([tuple(span) for span in pair.parts]))
-        text = "\0".join(f"{len(field)}:{field}" for field in fields)
-        total.update(text.encode("utf-8", "surrogatepass"))  # the tokenizer refuses those by name
-    return total.hexdigest()
 
 
 @typed
@@ -260,16 +206,18 @@ class PairSet:
         >>> PairSet.from_frame(pd.DataFrame(rows, columns=["query", "text", "label"]))
         <PairSet: 2 pairs of 1 query, 'frame'>
         """
-        from .frame import from_frame
-
-        return from_frame(
-            frame,
-            qrels,
-            ideal=ideal,
-            name=name,
+        collection, graded, rows = frames.candidates_of(frame, qrels, name=name)
+        options = Options(
+            per_grade=None,
+            depth=max(rows, 1),
+            ideal=ideal or ("sample" if qrels is None else "full"),
             query_prefix=query_prefix,
             passage_prefix=passage_prefix,
         )
+        options = replace(checked(collection, options), candidates="given")
+        chosen = choose_with(collection, options if graded else replace(options, ideal="none"))
+        pairs = tuple(replace(pair, judged=pair.judged and graded) for pair in chosen.pairs)
+        return replace(chosen, pairs=pairs, sampling={**chosen.sampling, "depth": None})
 
     @staticmethod
     @typed
@@ -438,6 +386,38 @@ def choose_with(collection: Collection, options: Options) -> PairSet:
         sampling=asdict(options),
         counts=dict(counts),
         sources=(source,),
+    )
+
+
+def as_pairs(given: Any) -> Any:
+    """A set of the pairs in a DataFrame or a list; anything else is returned as it came.
+
+    Args:
+        given: a DataFrame, pairs, or (query, passage) couples, which have no grades.
+
+    Raises:
+        InputError: the pairs cannot be used.
+
+    >>> len(as_pairs([("warm tea", "Tea is hot."), ("warm tea", "Rust is red.")]))
+    2
+    """
+    if frames.is_frame(given):
+        return PairSet.from_frame(given)
+    if not isinstance(given, list | tuple) or not given:
+        return given
+    odd = Oddities()
+    pairs = listed(frames.pairs_of(given), Door("pairs, item"), odd)
+    ideals, names = sample_ideals(pairs), dict.fromkeys(pair.collection for pair in pairs)
+    options = dict.fromkeys(("per_grade", "depth", "easy_pool", "queries"))
+    sources: list[dict[str, object]] = [{"collection": name, "format": "list"} for name in names]
+    if odd.examples:
+        sources[0] |= {"examples": odd.examples}
+    return PairSet(
+        pairs=tuple(pairs),
+        ideals=ideals,
+        sampling={**options, "candidates": "given", "ideal": "sample", "easy": 0, "seed": 0},
+        counts={"queries": len(ideals), "pairs": len(pairs), **odd.counts},
+        sources=tuple(sources),
     )
 
 

@@ -7,14 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from matchlens.errors import InputError
 from matchlens.models.folder import FAMILIES, class_of_family
 from matchlens.prompts import BY_TYPE
-
-if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
 
 TYPES = ("none", "one, the same for all tokens", "two, the passage has type 1")
 """A family's ``token_types`` in words."""
@@ -141,56 +136,23 @@ def known_as_markdown() -> Iterator[str]:
         yield f"| `{name}` | " + " | ".join(cell.replace("|", "\\|") for cell in rest) + " |"
 
 
-@dataclass(frozen=True)
-class Proof:
-    """What loading a known model showed: ``ok``, ``FAILED``, ``refused`` or ``not here``."""
+def unsure_texts(model_type: str, name: str, source: str, *, prompted: bool) -> Iterator[str]:
+    """Warn where nothing in the folder says which text belongs around query and passage.
 
-    model: KnownModel
-    status: str
-    outcome: str
-
-    @property
-    def wrong(self) -> bool:
-        """Whether the list is not right about it."""
-        return self.status == "FAILED" or (self.status == "refused" and not self.model.refused)
-
-
-def prove(model: KnownModel, device: str | None = None, dtype: str = "float32") -> Proof:
-    """Load a known model, which the hub or its cache must have, and say what its check showed."""
-    from matchlens.models.check import CheckError
-    from matchlens.models.folder import find
-    from matchlens.models.load import load
-
-    try:
-        folder = find(model.name)
-        loaded = load(folder.with_prompt(None), device=device, dtype=dtype)
-    except CheckError as error:
-        return Proof(model, "FAILED", str(error))
-    except InputError as error:
-        if "the Hugging Face hub does not give" in str(error):
-            outcome = "neither in the hub's cache nor given by the hub: nothing was checked"
-            return Proof(model, "not here", outcome)
-        return Proof(model, "refused", str(error))
-    if model.refused:
-        return Proof(model, "FAILED", f"it loads, and the list says: {model.refused}")
-    if folder.model_type != model.type:
-        return Proof(model, "FAILED", f"it is of type {folder.model_type}, not {model.type}")
-    layers, heads = folder.shape
-    apart = loaded.checks["scores_together"]["seen"]
-    return Proof(model, "ok", f"{layers} layers of {heads} heads, scores within {apart}")
-
-
-def unsure_texts(reranker: Reranker) -> Iterator[str]:
-    """Warn where nothing in the folder says which text belongs around query and passage."""
-    source = str(reranker.identity.get("prompt_from", ""))
+    Args:
+        model_type: the type in the config.
+        name: the model's name.
+        source: where its prompt comes from; empty where it has none.
+        prompted: whether it is asked in a prompt.
+    """
     if source.endswith(BY_TYPE):
         known = source.removesuffix(BY_TYPE).removeprefix("shipped, of ")
         yield (
             f"its files name no prompt; matchlens takes the prompt of {known}: if the model was "
             "trained with another one, give that (--prompt)"
         )
-    model = prefixed(reranker.family.module.config.model_type, reranker.name)
-    if reranker.prompt is None and model is not None:
+    model = prefixed(model_type, name)
+    if not prompted and model is not None:
         query, passage = model.prefixes
         yield (
             f"its authors put {query!r} before each query and {passage!r} before each passage, "

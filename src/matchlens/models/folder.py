@@ -267,9 +267,9 @@ class ModelFolder(ModelFacts):
                 "reranker, or the prompt that it answers (--prompt FILE)"
             )
         if self.serving.chat and FAMILIES[self.model_type].prompted:
-            from matchlens.models.load import template_of
+            from matchlens.models.tokenizer import template_of
 
-            if (written := template_of(self)) is not None:
+            if (written := template_of(self.path, self.name, self.serving)) is not None:
                 return replace(self, prompt=written, prompt_from=TEMPLATE)
         if self.prompt is None and not self.classifies:
             raise no_prompt(self)
@@ -278,9 +278,11 @@ class ModelFolder(ModelFacts):
     def limit(self, max_length: int | None = None) -> tuple[int, str]:
         """Most tokens of a pair, as the loaded tokenizer states it, and what sets it."""
         check_length(max_length)
-        from matchlens.models.load import stated_limit  # which imports torch
+        from matchlens.models.tokenizer import stated_limit  # which imports torch
 
-        return smallest(self.limits(stated_limit(self), max_length))
+        if not self.stated:
+            self.stated.append(stated_limit(self.path, self.name, self.serving))
+        return smallest(self.limits(self.stated[0], max_length))
 
     def files(self) -> dict[str, object]:
         """What a manifest says of the model's files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MODEL_MAPPING, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import MODEL_MAPPING, PreTrainedTokenizerFast
 
 from matchlens.arguments import typed
 from matchlens.batching import (
@@ -26,15 +25,14 @@ from matchlens.batching import (
     spans,
     spans_of,
 )
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError, MatchlensWarning, brief, counted
 from matchlens.models import check
 from matchlens.models.adapters import Adapted
 from matchlens.models.checks import tokens
-from matchlens.models.checks.passes import PAIRS
 from matchlens.models.checks.scores import labels_differ
 from matchlens.models.config import quiet_library, refusing
-from matchlens.models.diagnosis import no_words, unread_tokenizer
+from matchlens.models.families import unsure_texts
 from matchlens.models.family import Family
 from matchlens.models.folder import (
     ModelFacts,
@@ -49,14 +47,15 @@ from matchlens.models.folder import (
 from matchlens.models.labels import doubt
 from matchlens.models.modules import check_body, modular, modular_family
 from matchlens.models.packed import multiplies_bfloat16, pack, round_products, rounds_products
-from matchlens.models.prompted import check_written, prompted_rows, template_prompt
+from matchlens.models.prompted import check_written, prompted_rows
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Serving
+from matchlens.models.tokenizer import tokenizer_of
 from matchlens.models.weights import check_depth, check_room, few, leftover
 from matchlens.parts import Part
 from matchlens.prompts import Prompt
 from matchlens.showing import drawing
-from matchlens.tokenizing import guarded, named
+from matchlens.tokenizing import named
 
 
 @dataclass(repr=False)
@@ -317,7 +316,7 @@ def load(
     folder.say_converted()
     place = _device(device)
     with quiet_library():
-        tokenizer = _tokenizer(folder)
+        tokenizer = tokenizer_of(folder.path, folder.name, folder.serving)
         stated = folder.serving.stated(tokenizer, folder.name)
         folder.stated[:] = [stated]
         family_class = class_of_family(folder.model_type)
@@ -361,20 +360,6 @@ def load(
     return proved(reranker)
 
 
-def stated_limit(folder: ModelFolder) -> tuple[int | None, str]:
-    """The most tokens that a folder's files state (None: no limit), and what states it."""
-    if not folder.stated:
-        with quiet_library():
-            folder.stated.append(folder.serving.stated(_tokenizer(folder), folder.name))
-    return folder.stated[0]
-
-
-def template_of(folder: ModelFolder) -> Prompt | None:
-    """The prompt that a folder's chat template writes; None where it writes none."""
-    with quiet_library():
-        return template_prompt(_tokenizer(folder), folder.serving)
-
-
 def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
     """How the folder's own library pairs query and passage where no prompt stands around them."""
     prefix, start = "" if serving.chat else serving.prompt, tokenizer.truncation_side == "left"
@@ -386,8 +371,6 @@ def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
 
 def proved(reranker: Reranker) -> Reranker:
     """The reranker, once it has passed the check at load; warns of an order that looks reversed."""
-    from matchlens.models.families import unsure_texts
-
     with refusing(reranker.name, "it cannot score two built-in pairs"):
         reranker.told_of_long_queries = True  # the built-in pairs are nobody's queries
         tokens.check_tokenizer(reranker)
@@ -396,8 +379,12 @@ def proved(reranker: Reranker) -> Reranker:
     if reranker.prompt is None and reranker.family.label is None and not reranker.negate:
         note = doubt(reranker.family.module.config)
         reranker.said += (note,) if note else ()
-    reranker.said += tuple(unsure_texts(reranker))
-    labels = reranker.family.module.config.id2label
+    config = reranker.family.module.config
+    source = str(reranker.identity.get("prompt_from", ""))
+    reranker.said += tuple(
+        unsure_texts(config.model_type, reranker.name, source, prompted=reranker.prompt is not None)
+    )
+    labels = config.id2label
     order = check.reversed_order(reranker.checks, reranker.negate, labels)
     for note in filter(None, (*reranker.said, order)):
         warnings.warn(f"model {reranker.name!r}: {note}", MatchlensWarning, stacklevel=3)
@@ -416,55 +403,6 @@ def _device(name: str | None) -> torch.device:
             f"device {name!r} cannot be used ({reason}); expected, for example, 'cpu' or 'cuda'"
         ) from None
     return device
-
-
-def _tokenizer(folder: ModelFolder) -> PreTrainedTokenizerFast:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder.path), trust_remote_code=False, **folder.serving.loading
-        )
-    except Exception as error:  # the library raises anything here, and all of it is bad input
-        reason = " ".join(str(error).split())[:240] or type(error).__name__
-        raise unread_tokenizer(folder.path, folder.name, reason) from None
-    fast = unpadded(tokenizer, folder.name)
-    folder.serving.stated(fast, folder.name)  # a limit that is none stops the tokenizer's call
-    if not _knows_words(fast, folder.name):
-        reads = [str(file) for file in type(tokenizer).vocab_files_names.values()]
-        raise no_words(folder.path, folder.name, type(tokenizer).__name__, reads)
-    return folder.serving.lowered(fast)
-
-
-def _knows_words(tokenizer: PreTrainedTokenizerFast, name: str) -> bool:
-    """Whether a tokenizer makes anything but unknown tokens of English and of its own words."""
-    # The library builds one that knows its special tokens alone where a file is missing.
-    special = set(tokenizer.all_special_ids)
-    own = [word for word, number in tokenizer.get_vocab().items() if number not in special]
-    words = [re.sub(r"^(##|\u2581|\u0120)|</w>$", "", word) for word in sorted(own)[:1000]]
-    texts = [text for pair in PAIRS for text in (pair.query, pair.text)] + words
-
-    def call(_: slice) -> list[list[int]]:
-        return tokenizer(texts, add_special_tokens=False)["input_ids"] if own else []
-
-    try:
-        encoded = guarded(tokenizer, call, ())
-    except InputError as error:
-        why = f"its tokenizer, a {type(tokenizer).__name__}, cannot be used: {error}"
-        raise InputError(f"model {name!r}: {why}") from None
-    return any(number not in special for each in encoded for number in each)
-
-
-def unpadded(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
-    """The tokenizer, set to neither cut nor pad: batching does both."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(
-            f"model {name!r} has a slow tokenizer ({type(tokenizer).__name__}), which the library "
-            "cannot convert, and which keeps no record of which token comes from where; expected a "
-            "fast one, as tokenizer.json holds it"
-        )
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    return tokenizer
 
 
 def _module(folder: ModelFolder, library: Any, dtype: torch.dtype) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from matchlens.batching import Row, fit
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError
 from matchlens.models.serving import Serving
 from matchlens.parts import Part

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.directions import How
 from matchlens.models.part_layout import OPEN, LayerMask
 from matchlens.plan import LayerCut

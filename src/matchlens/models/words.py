@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matchlens.batching import Spans, own_tokens
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError
 from matchlens.models.load import Reranker
 from matchlens.parts import Part

@@ -41,12 +41,12 @@ from matchlens.models.load import (
     load,
     proved,
     reranker_of,
-    unpadded,
 )
 from matchlens.models.modules import check_body, modular_family, modular_object
 from matchlens.models.prompted import template_prompt
 from matchlens.models.serving import PLAIN as PLAINLY
 from matchlens.models.serving import Head, serving_object
+from matchlens.models.tokenizer import unpadded
 from matchlens.prompts import Prompt, shipped_from
 
 _SAYS_NOTHING = (

@@ -12,10 +12,11 @@ from matchlens.corpora.own import own_parts
 from matchlens.errors import InputError, counted
 from matchlens.figures import Look
 from matchlens.report import html
+from matchlens.report.page import files_of
 from matchlens.report.pair_view import notebook_block
 from matchlens.report.table import Table, columns_of, tag
 from matchlens.report.texts import arrow, subject
-from matchlens.report.views import ablation, compare, files_of, view_of
+from matchlens.report.views import ablation, compare, view_of
 from matchlens.report.views import latex_of as result_latex
 from matchlens.report.views.explain import explained
 from matchlens.report.views.looking import looked

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int
 
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError
 from matchlens.meters.arrays import Keeps, Rows
 from matchlens.meters.attention import AttentionMeter, Reading

@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from matchlens.batching import Encoded
 from matchlens.corpora.own import own_parts
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.directions import How
 from matchlens.engine import (
     Progress,

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from matchlens._version import __version__
-from matchlens.corpora.pairs import Pair, digest
+from matchlens.corpora.pair import Pair, digest
 from matchlens.engine import (
     Progress,
     Run,

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 
 from matchlens._version import __version__
 from matchlens.corpora import EASY_GRADE, Pair, PairSet
-from matchlens.corpora.pairs import digest
+from matchlens.corpora.pair import digest
 from matchlens.errors import InputError
 from matchlens.plan import Condition
 from matchlens.ranking import Candidates, Measure, has_gain, movable, parse_measure

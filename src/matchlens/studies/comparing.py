@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,15 +17,17 @@ from matchlens.ranking import compare as over_queries
 from matchlens.reading import read_back
 from matchlens.results import Result, read_manifest
 from matchlens.studies.attention.contrasts import EARLIER, is_earlier
+from matchlens.studies.compared import (
+    RANKING,
+    ComparedFolder,
+    all_equal,
+    as_json,
+    excerpts,
+    values_listed,
+)
 from matchlens.studies.cuts.cut_modes import starred
 from matchlens.studies.cuts.measuring import RANDOM
 
-RANKING = ("measure", "rel", "rank_easy", "pairs_run", "most_pairs")
-"""Options that must agree where rankings are tested against each other."""
-ASPECTS = (*RANKING, "tie_tol", "preset", "stars", "seed", "hows", "meters", "thresholds")
-"""Options that are compared, study by study."""
-SHORT = 60
-"""Characters of a value that are shown."""
 NAME = "comparison"
 STUDIES = ("ablation", "sweep-up-to", "attention", "screen", "study")
 """Studies that are set side by side."""
@@ -41,82 +41,6 @@ CELL = (
 )  # fmt: skip
 CLAIM = ("id", "claim", "verdict", "value", "low", "high", "unit", "n", "n_of", "p", "found")
 HEAD = ("direction", "layer", "head", "kind", "held", "auc", "p_holm")
-
-
-@dataclass(frozen=True)
-class ComparedFolder:
-    """What one folder holds."""
-
-    name: str
-    identity: Mapping[str, object]
-    studies: Mapping[str, Result]
-
-    def part(self, name: str) -> Mapping[str, Any]:
-        """A part of the identity: model, pairs or versions."""
-        part = self.identity[name]
-        assert isinstance(part, Mapping)  # noqa: S101
-        return part
-
-    @property
-    def collections(self) -> list[str]:
-        """The names of the pairs' collections."""
-        return [str(source["collection"]) for source in self.part("pairs")["sources"]]
-
-    def option(self, name: str, study: str = "") -> object:
-        """An option of a study, else of the first study that has it; None where none has."""
-        studies = [self.studies[study]] if study else self.studies.values()
-        options = (result.options for result in studies if name in result.options)
-        return next(options, {}).get(name)
-
-    def facts(self) -> Iterator[tuple[str, str]]:
-        """Every aspect that is compared, with its value as JSON."""
-        yield from _flat({key: value for key, value in self.identity.items() if key != "pairs"})
-        pairs = {key: value for key, value in self.part("pairs").items() if key != "sources"}
-        yield from _flat({"pairs": pairs})
-        yield "pairs.collections", _json(self.collections)
-        for name in ("layers", "heads"):
-            yield name, _json(self.option(name))
-        for study, result in self.studies.items():
-            for name in ASPECTS:
-                if name in result.options:
-                    yield f"{study}.{name}", _json(result.options[name])
-
-
-def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, _json(value)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _excerpts(texts: Sequence[str]) -> list[str]:
-    """Texts of at most SHORT characters each, from about where they first differ.
-
-    >>> [text[-4:] for text in _excerpts(["a" * 99 + "b", "a" * 99 + "c"])]
-    ['aaab', 'aaac']
-    """
-    letters = enumerate(itertools.zip_longest(*texts))
-    at = next((place for place, those in letters if len(set(those)) > 1), 0)
-    start = at - SHORT // 2 if at >= SHORT - 1 else 0
-    excerpts = []
-    for text in texts:
-        piece = f"{'…' if start else ''}{text[start:]}"
-        excerpts.append(piece if len(piece) <= SHORT else f"{piece[: SHORT - 1]}…")
-    return excerpts
-
-
-def _listed(values: Mapping[str, object]) -> str:
-    """A value of each folder, behind its name."""
-    return "; ".join(f"{folder}: {value}" for folder, value in values.items())
-
-
-def _equal(values: Iterable[object]) -> bool:
-    return len({_json(value) for value in values}) <= 1
 
 
 @typed
@@ -256,7 +180,9 @@ def _opened(folders: Sequence[Path]) -> list[ComparedFolder]:
         studies = {study: loaded[study] for study in STUDIES if study in loaded}
         opened.append(ComparedFolder(name, manifest["identity"], studies))
     if not any(sum(study in folder.studies for folder in opened) > 1 for study in STUDIES):
-        listed = _listed({folder.name: ", ".join(folder.studies) or "none" for folder in opened})
+        listed = values_listed(
+            {folder.name: ", ".join(folder.studies) or "none" for folder in opened}
+        )
         raise InputError(
             f"the folders have no study in common that can be compared ({listed}); expected two "
             f"or more folders with one of {', '.join(STUDIES)}"
@@ -377,7 +303,7 @@ class _Comparison:
             (aspect, folder.name, value)
             for aspect in dict.fromkeys(itertools.chain(*facts))
             if len(set(values := [fact.get(aspect, "-") for fact in facts])) > 1
-            for folder, value in zip(self.folders, _excerpts(values), strict=True)
+            for folder, value in zip(self.folders, excerpts(values), strict=True)
         ]
         return pd.DataFrame(rows, columns=["aspect", "folder", "value"])
 
@@ -385,27 +311,27 @@ class _Comparison:
         """What is the same, what differs and what follows from it, the most important first."""
         folders = self.folders
         models = {f.name: f.part("model")["name"] for f in folders}
-        one_model = _equal(f.part("model")["sha256"] for f in folders)
+        one_model = all_equal(f.part("model")["sha256"] for f in folders)
         if one_model:
             self._say("same", f"one model in all folders ({models[folders[0].name]})")
             self._say_settings()
         else:
-            self._say("differs", f"the models ({_listed(models)})")
+            self._say("differs", f"the models ({values_listed(models)})")
         counts = {
             f.name: f"{f.part('pairs')['number']} of {', '.join(f.collections)}" for f in folders
         }
-        if _equal(f.part("pairs")["sha256"] for f in folders):
+        if all_equal(f.part("pairs")["sha256"] for f in folders):
             self._say("same", f"the same pairs in all folders ({counts[folders[0].name]})")
         else:
-            self._say("differs", f"the pairs ({_listed(counts)})")
+            self._say("differs", f"the pairs ({values_listed(counts)})")
             self._say(
                 "cannot",
                 "values of folders with different pairs stand side by side, no test is between "
                 "them",
             )
         shapes = {f.name: f"{f.option('layers')} x {f.option('heads')}" for f in folders}
-        if not _equal(shapes.values()):
-            self._say("differs", f"the models' layers and heads ({_listed(shapes)})")
+        if not all_equal(shapes.values()):
+            self._say("differs", f"the models' layers and heads ({values_listed(shapes)})")
             self._say("cannot", "heads of models of different shapes cannot be matched up")
         elif not one_model and self._having("attention"):
             self._say(
@@ -414,12 +340,12 @@ class _Comparison:
                 "each other need not share",
             )
         ideals = {f.name: _ideal(f)[0] for f in folders}
-        if not _equal(ideals.values()):
+        if not all_equal(ideals.values()):
             consequence = "values by different ideal rankings are not comparable"
-            self._say("differs", f"ideal ({_listed(ideals)}): {consequence}")
+            self._say("differs", f"ideal ({values_listed(ideals)}): {consequence}")
         self._say_options()
         versions = [f.part("versions") for f in folders]
-        if names := [key for key in versions[0] if not _equal(v.get(key) for v in versions)]:
+        if names := [key for key in versions[0] if not all_equal(v.get(key) for v in versions)]:
             self._say("differs", f"versions of {', '.join(names)}: numbers may differ by rounding")
         for study in ("ablation", "sweep-up-to", "attention"):
             if missing := [f.name for f in folders if study not in f.studies]:
@@ -435,9 +361,9 @@ class _Comparison:
             ("dtype", "numbers may differ by rounding"),
         ):
             values = {f.name: f.part("model").get(name) for f in self.folders}
-            if not _equal(values.values()):
-                excerpts = _excerpts([_json(value) for value in values.values()])
-                listing = _listed(dict(zip(values, excerpts, strict=True)))
+            if not all_equal(values.values()):
+                shortened = excerpts([as_json(value) for value in values.values()])
+                listing = values_listed(dict(zip(values, shortened, strict=True)))
                 self._say("differs", f"{name} ({listing}): {consequence}")
 
     def _say_options(self) -> None:
@@ -453,10 +379,10 @@ class _Comparison:
                 having = self._having(study) if study else self.folders
                 values = {f.name: f.option(name, study) for f in having}
                 values = {key: value for key, value in values.items() if value is not None}
-                if not _equal(values.values()) and _listed(values) not in listings:
-                    listings.add(_listed(values))
+                if not all_equal(values.values()) and values_listed(values) not in listings:
+                    listings.add(values_listed(values))
                     of = f" of {study}" if study else ""
-                    self._say("differs", f"{name}{of} ({_listed(values)}): {consequence}")
+                    self._say("differs", f"{name}{of} ({values_listed(values)}): {consequence}")
 
     def _cells(self, name: str, study: str, table: str, columns: Sequence[str]) -> None:
         """A study's cells in each folder."""

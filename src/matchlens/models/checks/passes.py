@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from matchlens.batching import EncodedBatch, collate
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, Counter, Watch

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matchlens.batching import collate
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError, counted
 from matchlens.models.checks.item import HALF, SCORES, Item, within
 from matchlens.models.checks.passes import Removal, Trial, library, look_on, score, scored, walk

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from matchlens.corpora.pairs import Pair
+from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError
 from matchlens.models.checks.item import Item
 from matchlens.models.checks.passes import PAIRS
@@ -14,11 +14,8 @@ from matchlens.models.config import refusing
 from matchlens.models.folder import smallest
 from matchlens.models.prompted import answer, messages, template_suffix
 from matchlens.parts import Part
+from matchlens.prompts import Prompt
 from matchlens.tokenizing import guarded
-
-if TYPE_CHECKING:
-    from matchlens.models.load import Reranker
-    from matchlens.prompts import Prompt
 
 _DECIDES = ("add_special_tokens", "max_length", "return_token_type_ids", "split_special_tokens")
 _DECIDES += ("truncation",)
@@ -168,7 +165,7 @@ def _own(reranker: Any, pair: Pair, length: int | None) -> Tokens:
     return ids, list(encoding.get("token_type_ids", [0] * len(ids)))
 
 
-def check_tokenizer(reranker: Reranker) -> None:
+def check_tokenizer(reranker: Any) -> None:
     """The tokenizer must make a query, a passage and what the score reads, in known types."""
     family = reranker.family
     _check_vocabulary(reranker)
@@ -233,7 +230,7 @@ def check_tokenizer(reranker: Reranker) -> None:
         )
 
 
-def _check_vocabulary(reranker: Reranker) -> None:
+def _check_vocabulary(reranker: Any) -> None:
     """The weights must know every token of the tokenizer but those that were added to it."""
     tokenizer, known = reranker.tokenizer, reranker.family.module.config.vocab_size
     unknown = {word: n for word, n in tokenizer.get_vocab().items() if n >= known}
@@ -252,7 +249,7 @@ def _check_vocabulary(reranker: Reranker) -> None:
     )
 
 
-def _check_prompt(reranker: Reranker, prompt: Prompt) -> None:
+def _check_prompt(reranker: Any, prompt: Prompt) -> None:
     """The tokenizer must make one token of each answer, the ones that the folder names."""
     family: Any = reranker.family
     if reranker.tokenizer.truncation_side == "left":

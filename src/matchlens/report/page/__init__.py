@@ -12,19 +12,20 @@ from pathlib import Path
 
 from matchlens._version import __version__
 from matchlens.errors import InputError
+from matchlens.report import views
 from matchlens.report.exhibits import Detail, Exhibit
 from matchlens.report.html import asset, environment, source_hash
 from matchlens.report.page.overview import opening, provenance
 from matchlens.report.pair_view import script, theme
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.texts import embedded
-from matchlens.report.views import VIEWS
+from matchlens.report.views import VIEWS, Files
 from matchlens.report.views.explain import explaining
 from matchlens.report.views.looking import looking
 from matchlens.results import Result
 from matchlens.saving import put
 
-__all__ = ["LIMIT", "NAME", "page", "page_of", "write"]
+__all__ = ["LIMIT", "NAME", "files_of", "page", "page_of", "write"]
 
 NAME = "report.html"
 LIMIT = 5_000_000
@@ -68,6 +69,12 @@ def page_of(result: Result, limit: int = MOST_OF_A_PAIR) -> str:
     """The page of one result, without a results folder."""
     manifest = {"identity": result.identity, "commands": [result.command] if result.command else []}
     return _fitting(ResultsFolder(manifest, {result.study: result}), result.study, limit)
+
+
+def files_of(result: Result) -> Files:
+    """A study's files, file name to content; of an explained margin its page, too."""
+    page = {"explain.html": page_of(result)} if result.study == "explain" else {}
+    return {**views.files_of(result), **page}
 
 
 def _fitting(folder: ResultsFolder, name: str, limit: int) -> str:

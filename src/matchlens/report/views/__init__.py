@@ -166,7 +166,7 @@ VIEWS: Mapping[str, View] = MappingProxyType(
             printed="explain.txt",
             latex="margin.tex",
             drawn=lambda result: islice(explain.explain_figures(result), 1),
-            files=explain.page_and_cuts,
+            files=explain.swap_file,
         ),
         "looking": View(
             "Pairs to look into", looking.looks_table, looking.looking_text, printed="looking.txt"

@@ -247,15 +247,12 @@ def explain_figures(result: Result) -> Iterator[tuple[str, Drawing]]:
         yield str(name), partial(draw, pd.DataFrame(own), words=f"{name}: {words}")
 
 
-def page_and_cuts(result: Result) -> dict[str, str | bytes]:
-    """The page, and the smallest swap in the form that ``--cut-file`` reads."""
-    from matchlens.report.page import page_of
-
-    files: dict[str, str | bytes] = {"explain.html": page_of(result)}
-    if result.options["swapped"]:
-        kept = result.to_frame("swap").query("kept")["unit"].tolist()
-        files["explain/cut-file.json"] = set_file({SET: [str(cut) for cut in kept]})
-    return files
+def swap_file(result: Result) -> dict[str, str | bytes]:
+    """The smallest swap in the form that ``--cut-file`` reads."""
+    if not result.options["swapped"]:
+        return {}
+    kept = result.to_frame("swap").query("kept")["unit"].tolist()
+    return {"explain/cut-file.json": set_file({SET: [str(cut) for cut in kept]})}
 
 
 def explaining(folder: ResultsFolder, links: int | None = None) -> tuple[Exhibit, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from matchlens.corpora import EASY_GRADE, Pair, PairSet, thin
-from matchlens.corpora.pairs import digest
+from matchlens.corpora.pair import digest
 from matchlens.errors import InputError
 from matchlens.ranking import evaluate, random_expectation
 from matchlens.results import Result
