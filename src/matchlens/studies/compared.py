@@ -66,6 +66,7 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def as_json(value: object) -> str:
+    """A value as JSON in one line."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -78,11 +79,11 @@ def excerpts(texts: Sequence[str]) -> list[str]:
     letters = enumerate(itertools.zip_longest(*texts))
     at = next((place for place, those in letters if len(set(those)) > 1), 0)
     start = at - SHORT // 2 if at >= SHORT - 1 else 0
-    excerpts = []
+    shown = []
     for text in texts:
         piece = f"{'…' if start else ''}{text[start:]}"
-        excerpts.append(piece if len(piece) <= SHORT else f"{piece[: SHORT - 1]}…")
-    return excerpts
+        shown.append(piece if len(piece) <= SHORT else f"{piece[: SHORT - 1]}…")
+    return shown
 
 
 def values_listed(values: Mapping[str, object]) -> str:
@@ -91,4 +92,5 @@ def values_listed(values: Mapping[str, object]) -> str:
 
 
 def all_equal(values: Iterable[object]) -> bool:
+    """Whether all values are the same."""
     return len({as_json(value) for value in values}) <= 1
