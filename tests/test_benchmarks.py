@@ -27,6 +27,7 @@ import reference as slow
 import tiny
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
+from matchlens.models.packed import rounds_products
 
 pytestmark = pytest.mark.slow
 
@@ -334,7 +335,10 @@ def test_a_gpus_figures_are_made_on_a_cpu_and_missing_without_a_gpu(
     assert set(found["shapes"]) == {"small", "small-decoder"}
     for shape in found["shapes"].values():
         assert set(shape["works"]) == set(gpu.WORKS)
-        assert all(0 < work["share"] < 1 for work in shape["works"].values())
+        shares = [work["share"] for work in shape["works"].values()]
+        assert min(shares) > 0
+        # a processor without bfloat16 imitates the big product more slowly than small ones
+        assert max(shares) < 1 or not rounds_products(torch.device("cpu"), 1)
         assert shape["off the cpu"] <= 1e-4
         assert 0 < shape["bf16"]["off by"] < 1
         assert shape["bf16"]["rank correlation"] > 0.8

@@ -400,7 +400,14 @@ def _joined(title: Any, text: Any) -> Any:
 
 
 def is_frame(data: Any) -> bool:
-    """Whether it is a pandas DataFrame; pandas is not imported for it."""
+    """Whether it is a pandas DataFrame; pandas is not imported for it.
+
+    Args:
+        data: anything.
+
+    >>> is_frame([("warm tea", "Tea is hot.")])
+    False
+    """
     return any(
         (kind.__name__, kind.__module__.split(".")[0]) == ("DataFrame", "pandas")
         for kind in type(data).__mro__
