@@ -374,15 +374,15 @@ class _Comparison:
             ("stars", "stars are of different tests"),
             ("rank_easy", "rankings with easy negatives and without are not comparable"),
         ):
-            listings: set[str] = set()
+            listings: dict[str, str] = {}  # to the first study that has it; the folder as a whole
             for study in ("", *STUDIES):
                 having = self._having(study) if study else self.folders
                 values = {f.name: f.option(name, study) for f in having}
                 values = {key: value for key, value in values.items() if value is not None}
-                if not all_equal(values.values()) and values_listed(values) not in listings:
-                    listings.add(values_listed(values))
-                    of = f" of {study}" if study else ""
-                    self._say("differs", f"{name}{of} ({values_listed(values)}): {consequence}")
+                if not all_equal(values.values()):
+                    listings.setdefault(values_listed(values), f" of {study}" if study else "")
+            for listing, of in listings.items():
+                self._say("differs", f"{name}{of} ({listing}): {consequence}")
 
     def _cells(self, name: str, study: str, table: str, columns: Sequence[str]) -> None:
         """A study's cells in each folder."""

@@ -100,7 +100,7 @@ def write(folder: Path) -> Path:
 def _render(folder: ResultsFolder, studies: Sequence[Exhibit], detail: Detail) -> str:
     pairs = (*explaining(folder, detail.links), looking(folder, detail.heads))
     exhibits = [*studies, *pairs]
-    run = set(folder.studies) - {"study"}  # the claims are decided of any folder
+    run = set(folder.studies) - {"study"}  # `report` adds it to any folder
     only_pairs = bool(run) and run <= PAIRS
     absent = [] if only_pairs else [exhibit.absent for exhibit in exhibits if exhibit.absent]
     exhibits = [exhibit for exhibit in exhibits if not exhibit.absent]

@@ -345,8 +345,8 @@ def _figure_1c(folder: ResultsFolder, by: Keyed, drawings: Mapping[str, Drawing]
         f"{name} where {both(direction).partition(': ')[2] or direction}"
         for direction, name in groups.items()
     ]
-    lead = [f"Relevant passages differ most from easy ones, of the heads drawn, in {listed(best)}."]
-    lead = lead if best else []
+    most = f"Of the heads drawn, relevant passages differ most from easy ones in {listed(best)}."
+    lead = [most] if best else []
     return Exhibit(
         *base,
         lead=tuple(lead),

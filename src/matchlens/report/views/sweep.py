@@ -295,7 +295,7 @@ def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
     deepest = min(lower, key=lambda row: (number(row["mean"]), number(row["n"])))
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
     places = sorted(int(number(row["n"])) for row in same)
-    stars = [n for n in places if any(r["n"] == n and r["star"] and r in lower for r in same)]
+    stars = sorted(int(number(r["n"])) for r in same if r["star"] and number(r["diff"]) < 0)
     sentence = (
         f"Cut {KINDS[kind]}, {glossed(deepest['direction'])} costs most: the measure falls to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
