@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,10 @@ def serve(pairs: int, dtype: str, threads: int) -> None:
     except ModuleNotFoundError:  # an older version
         from matchlens.studies.watching import watch  # pyright: ignore[reportMissingImports]
 
+    with suppress(ImportError):  # an older version does it when it loads a model
+        from matchlens.models.packed import keep_memory
+
+        keep_memory()
     torch.set_num_threads(threads)
     _, chosen = judged()
     rows = spread([len(pair.text) for pair in chosen.pairs], pairs)
