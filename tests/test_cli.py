@@ -564,3 +564,10 @@ def test_measures_that_a_study_cannot_use_are_named_before_the_model_is_loaded(
     assert says in done.err
     if status == 0:
         assert says not in call(study, *words, "--dry-run", "--out", tmp_path / "out").err
+
+
+def test_a_measure_without_a_cut_is_said_to_have_no_effect(words, tmp_path):
+    uncut = ("attention", *words, "--no-cut", "--dry-run", "--out", tmp_path / "out")
+    says = "attention --no-cut measures no ranking, so that --measure has no effect"
+    assert says in call(*uncut, "--measure", "RR@10").err
+    assert says not in call(*uncut).err

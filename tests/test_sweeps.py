@@ -192,7 +192,7 @@ def lead_of(view, result) -> str:
 @pytest.mark.parametrize(
     ("changes", "stars", "sentence"),
     [
-        ([0.1, 0.2, 0.3], [], "Cut up to each layer, no direction lowers the measure."),
+        ([0.1, 0.2, 0.3], [], "Cut up to each layer, no direction lowers nDCG@10."),
         ([-0.1, -0.2, -0.3], [1, 3], "at n = 3; significant at n = 1 and 3."),
         ([-0.1, -0.2, -0.3], [2, 3], "at n = 3; significant from n = 2."),
         ([0.1, -0.2, -0.3], [1, 3], "at n = 3; significant from n = 3."),

@@ -290,11 +290,13 @@ def run_study(name: str, settings: Any, typed: Settings | None = None) -> None:
     if typed is None:
         need_out(settings)
     filled = with_easy(settings) if spec.easy else settings
+    uncut = not getattr(filled, "cutting", True)
     if spec.measures == 1:
         _ = filled.only_measure  # raises where there are several
-    elif spec.measures == 0 and filled.measure:
+    if filled.measure and (uncut or spec.measures == 0):
         warnings.warn(
-            f"{name} measures no ranking, so that --measure has no effect: leave it out",
+            f"{name}{' --no-cut' * uncut} measures no ranking, so that --measure has no effect: "
+            "leave it out",
             MatchlensWarning,
             stacklevel=2,
         )

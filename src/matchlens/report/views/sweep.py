@@ -238,7 +238,7 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
         keys = f"direction how n cut queries {NUMBERS}"
         name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind]}"
         tables.append(stored(name, title, rows_, keys, digits_of(result)))
-        lead += _lead(kind, rows, digits_of(result))
+        lead += _lead(kind, rows, shown(result.options["measure"]), digits_of(result))
         notes += notes_of(result)
         lacking += impossible(rows)
     missing = [KINDS[kind] for kind, result in sweeps.items() if result is None]
@@ -284,20 +284,20 @@ def _panels(result: Result, how: str, rows: Sequence[Row], draw: Drawing) -> lis
     return views
 
 
-def _lead(kind: str, rows: Sequence[Row], digits: int) -> list[str]:
+def _lead(kind: str, rows: Sequence[Row], measure: str, digits: int) -> list[str]:
     """Where the deepest fall stands, and where it first has a star."""
     rows = [row for row in rows if isfinite(number(row["mean"])) and not row["construction"]]
     if kind not in {"up-to", "from"} or not rows:
         return []
     lower = [row for row in rows if number(row["diff"]) < 0]
     if not lower:
-        return [f"Cut {KINDS[kind]}, no direction lowers the measure."]
+        return [f"Cut {KINDS[kind]}, no direction lowers {measure}."]
     deepest = min(lower, key=lambda row: (number(row["mean"]), number(row["n"])))
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
     places = sorted(int(number(row["n"])) for row in same)
     stars = sorted(int(number(r["n"])) for r in same if r["star"] and number(r["diff"]) < 0)
     sentence = (
-        f"Cut {KINDS[kind]}, {glossed(deepest['direction'])} costs most: the measure falls to "
+        f"Cut {KINDS[kind]}, {glossed(deepest['direction'])} costs most: {measure} falls to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:
