@@ -95,8 +95,9 @@ class Snapshot:
         except FileNotFoundError:
             raise _no_results(out.path) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
             raise InputError(
-                f"{str(path)!r} cannot be read as a manifest ({error}); give another folder"
+                f"{str(path)!r} cannot be read as a manifest ({why}); give another folder"
             ) from None
         if manifest.pop(OWN_DIGEST, None) not in (None, manifest_digest(raw)):
             manifest[OWN_DIGEST] = EDITED  # who adds something to the folder does not vouch for it
@@ -330,9 +331,10 @@ def parsed_manifest(raw: bytes) -> dict:
     if not isinstance(manifest, dict):
         raise ValueError("it is no object")
     studies, commands = manifest["studies"], manifest.get("commands", [])
-    if manifest["format"] not in FORMATS or not isinstance(studies, dict):
-        raise ValueError(f"format {str(manifest['format'])[:20]}, expected {FORMAT}")
-    manifest["identity"].items()
+    if manifest["format"] not in FORMATS:
+        raise ValueError(f"format {str(manifest['format'])[:20]!r}, expected {FORMAT}")
+    if not isinstance(studies, dict) or not isinstance(manifest["identity"], dict):
+        raise ValueError("its studies or its identity is no object")
     for name, about in studies.items():
         if not STUDY.fullmatch(name):
             raise ValueError(f"a study is called {name[:60]!r}")
