@@ -31,7 +31,7 @@ test-all: $(READY)
 
 # On the lowest versions that pyproject.toml allows; everything with LOWEST_TESTS=tests
 test-lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile -m 'not (real and slow)' $(LOWEST_TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -269,7 +269,7 @@ def test_a_model_that_knows_nothing_has_no_matching_heads(change):
     model, pairs = matchlens.load("demo"), choose(demo.load(), per_grade=2, easy=4)
     assert min(shares(model, pairs).values()) > 0.1
     kept = {name: value.clone() for name, value in model.family.module.state_dict().items()}
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         change(model.family.module, seed)
         assert max(shares(model, pairs).values()) <= 0.05
         model.family.module.load_state_dict(kept)

@@ -195,7 +195,7 @@ def test_binary_judgements_need_no_option(tiny_folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("grades", [NO_ZERO, BINARY, [2, 2, 0]])
+@pytest.mark.parametrize("grades", [NO_ZERO, [2, 2, 0]])
 def test_a_study_goes_through_where_a_class_of_passages_is_empty(grades, tiny_folder, tmp_path):
     words = write(tmp_path, grades)
     found = call("study", "--quick", "--model", tiny_folder, *words, "--out", tmp_path / "o")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import warnings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 import matchlens
 import tiny as tiny_models
 from matchlens.batching import split
+from matchlens.corpora import Pair
 from matchlens.directions import Cut
 from matchlens.engine import plan_of
 from matchlens.meters.arrays import PairArray
@@ -114,9 +116,49 @@ def test_every_pair_is_in_one_shard_and_the_longest_come_first(tokens, passes):
 @given(st.lists(st.integers(5, 64), min_size=1, max_size=60), st.integers(64, 300))
 def test_a_shard_of_a_gpu_fills_one_layer_call(tokens, full):
     lengths = np.array(tokens)
-    calls = [call.tolist() for call in split(lengths, full)]
     for passes in (100, 10**6):  # however long the sweep is
-        assert [shard.tolist() for shard in runner.divide(lengths, passes, full)] == calls
+        shards = runner.divide(lengths, passes, full)
+        assert len(shards) == len(split(lengths, full))
+        assert all(len(split(lengths[shard], full)) == 1 for shard in shards)
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=9),
+    st.integers(20, 90),
+    st.sampled_from([None, 0, 5, 30]),
+)
+def test_batches_cost_the_least_of_all_splits(tokens, most, overhead):
+    order = sorted(tokens, reverse=True)
+    each = most * len(tokens) if overhead is None else overhead
+
+    def cost(sizes: list[int]) -> float:
+        ends = list(itertools.accumulate(sizes))
+        padded = [order[end - size] * size for end, size in zip(ends, sizes, strict=True)]
+        full = any(p > most and size > 1 for p, size in zip(padded, sizes, strict=True))
+        return float("inf") if full else sum(padded) + each * len(sizes)
+
+    every = []
+    for cuts in itertools.product((False, True), repeat=len(order) - 1):
+        at = [0, *(n for n, cut in enumerate(cuts, 1) if cut), len(order)]
+        every.append([b - a for a, b in itertools.pairwise(at)])
+    found = split(np.array(tokens), most, overhead)
+    assert [tokens[n] for batch in found for n in batch] == order
+    sizes = [len(batch) for batch in found]
+    assert cost(sizes) == min(map(cost, every))
+    if overhead is None:
+        assert len(sizes) == min(len(one) for one in every if cost(one) < float("inf"))
+
+
+@pytest.mark.real
+def test_texts_of_unlike_length_are_little_padded(demo_model, tiny32):
+    """A batch costs a narrow model more than padding does, a wide one less."""
+    texts = ["tea " * 20, "tea " * 25, "tea " * 200]
+    pairs = [Pair("q", str(n), "warm tea", text, 0) for n, text in enumerate(texts)]
+    encoded = demo_model.encode(pairs)
+    batches = [batch.parts.shape for batch in demo_model.batches(encoded, 1024)]
+    assert [rows for rows, _ in batches] == [1, 2]
+    assert sum(rows * tokens for rows, tokens in batches) < 1.1 * encoded.lengths.sum()
+    assert len([*tiny32.batches(tiny32.encode(pairs), 1024)]) == 1
 
 
 def test_the_runner_divides_by_what_keeps_the_device_busy(tiny, tiny_pairs, monkeypatch):

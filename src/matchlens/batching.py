@@ -355,30 +355,48 @@ class EncodedBatch:
         return self.parts.numel()
 
 
-def split(lengths: Int[np.ndarray, " pair"], batch_tokens: int) -> list[Int[np.ndarray, " _"]]:
+def split(
+    lengths: Int[np.ndarray, " pair"], batch_tokens: int, overhead: int | None = None
+) -> list[Int[np.ndarray, " _"]]:
     """Split pairs into length-sorted batches of at most ``batch_tokens`` places, padding included.
 
-    A pair longer than that goes alone.
+    Of all such splits it takes one with the least places in all, where each batch counts
+    ``overhead`` more; None: the fewest batches, and of these the least padding. A pair longer than
+    ``batch_tokens`` goes alone.
 
     >>> [batch.tolist() for batch in split(np.array([3, 9, 4, 2]), 9)]
-    [[1], [2, 0], [3]]
+    [[1], [2], [0, 3]]
+    >>> [batch.tolist() for batch in split(np.array([9, 2, 2]), 30, overhead=4)]
+    [[0], [1, 2]]
     """
-    batches: list[list[int]] = []
-    longest = 0
-    # Longest first: little is padded, and memory runs out in the first batch or never.
-    for pair in np.argsort(-lengths, kind="stable").tolist():
-        if not batches or (len(batches[-1]) + 1) * longest > batch_tokens:
-            batches.append([])
-            longest = int(lengths[pair])
-        batches[-1].append(pair)
-    return [np.array(batch, dtype=np.int64) for batch in batches]
+    # Longest first: little is padded, and memory runs out early or never.
+    order = np.argsort(-lengths, kind="stable")
+    longest, count = lengths[order], len(order)
+    each = batch_tokens * count if overhead is None else overhead
+    cost, start, first = np.zeros(count + 1, dtype=np.int64), np.zeros(count + 1, dtype=int), 0
+    for end in range(1, count + 1):
+        while longest[first] * (end - first) > batch_tokens and first < end - 1:
+            first += 1
+        costs = cost[first:end] + longest[first:end] * np.arange(end - first, 0, -1)
+        best = int(costs.argmin())
+        start[end], cost[end] = first + best, costs[best] + each
+    batches = []
+    while count:
+        batches.append(order[start[count] : count])
+        count = start[count]
+    return batches[::-1]
 
 
 def batches(
-    encoded: Encoded, batch_tokens: int, *, pad_id: int = 0, device: torch.device | str = "cpu"
+    encoded: Encoded,
+    batch_tokens: int,
+    overhead: int | None = None,
+    *,
+    pad_id: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Iterator[EncodedBatch]:
-    """Padded batches on a device, longest pairs first: memory runs out at once or never."""
-    for rows in split(encoded.lengths, batch_tokens):
+    """Padded batches on a device, as :func:`split` makes them."""
+    for rows in split(encoded.lengths, batch_tokens, overhead):
         yield collate(encoded, rows, pad_id=pad_id, device=device)
 
 

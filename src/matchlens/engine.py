@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matchlens.batching import Encoded, EncodedBatch, batches, collate
+from matchlens.batching import Encoded, EncodedBatch, collate
 from matchlens.corpora.pair import Pair
 from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
@@ -163,7 +163,7 @@ def run_shard(
     counts = Counts()
     # An optimiser or a hand may have changed the weights since they were packed.
     refresh(family.module)
-    for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
+    for batch in model.batches(encoded, budget):
         layout = PartLayout.of(batch, plan.own)
         for mask in reached:
             reached[mask] |= layout.reach(mask)
@@ -311,7 +311,7 @@ def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
 def term_means(model: Reranker, plan: Plan, shard: Shard, budget: int) -> ReplacementMeans:
     """The means over a shard that ``mean`` puts in, by one pass of the untouched model."""
     means, encoded = ReplacementMeans(), shard.encoded or model.encode(shard.pairs)
-    for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
+    for batch in model.batches(encoded, budget):
         _watch_terms(model, batch, plan, means=means)
     return means
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matchlens.batching import EncodedBatch, batches, collate, split
+from matchlens.batching import EncodedBatch, collate, split
 from matchlens.corpora.pair import Pair
 from matchlens.engine import collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
@@ -182,7 +182,7 @@ def _scores(
     refresh(model.family.module)
     with torch.inference_mode():
         for chunk, encoded in encode_all(model, pairs):
-            for batch in batches(encoded, budget, pad_id=model.pad_id, device=model.device):
+            for batch in model.batches(encoded, budget):
                 grid = PartLayout(batch.parts)
 
                 def gate(layer: int, grid: PartLayout = grid) -> Gate:
@@ -266,7 +266,7 @@ def _in_smaller_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Places of pairs, their scores and derivatives; a batch that memory is short for is halved."""
     for chunk, encoded in encode_all(model, pairs):
-        waiting = split(encoded.lengths, budget)[::-1]
+        waiting = split(encoded.lengths, budget, model.batch_overhead)[::-1]
         while waiting:
             rows = waiting.pop()
             batch = collate(encoded, rows, pad_id=model.pad_id, device=model.device)

@@ -16,9 +16,11 @@ from matchlens.arguments import typed
 from matchlens.batching import (
     PLAIN,
     Encoded,
+    EncodedBatch,
     Pairing,
     Row,
     Spans,
+    batches,
     encode,
     gathered,
     long_query,
@@ -223,6 +225,11 @@ class Reranker:
             return []
         return list(self.family.layers)
 
+    def batches(self, encoded: Encoded, batch_tokens: int) -> Iterator[EncodedBatch]:
+        """Padded batches on the model's device, of at most so many places."""
+        overhead = self.batch_overhead
+        return batches(encoded, batch_tokens, overhead, pad_id=self.pad_id, device=self.device)
+
     @property
     def pad_id(self) -> int:
         """Token id of padding; 0 where the weights do not know the tokenizer's own."""
@@ -233,6 +240,15 @@ class Reranker:
     def batch_tokens(self) -> int:
         """Default budget of a layer call: about what a CPU's caches like, more on a GPU."""
         return 1024 if self.device.type == "cpu" else 32768
+
+    @property
+    def batch_overhead(self) -> int | None:
+        """How many token rows take as long as starting one more batch; None: calls should be full.
+
+        On a CPU a batch costs Python and small products, for a narrow model more than its rows.
+        """
+        width = self.family.output(0).weight.shape[0]
+        return 16 + 2**22 // width**2 if self.device.type == "cpu" else None
 
     @property
     def score_dtype(self) -> str:
