@@ -21,7 +21,7 @@ import tiny as tiny_models
 from matchlens.batching import split
 from matchlens.corpora import Pair
 from matchlens.directions import Cut
-from matchlens.engine import plan_of
+from matchlens.engine import batches_of, plan_of
 from matchlens.meters.arrays import PairArray
 from matchlens.meters.attention import AttentionMeter
 from matchlens.meters.states import MeanStatesMeter, StatesMeter
@@ -155,10 +155,10 @@ def test_texts_of_unlike_length_are_little_padded(demo_model, tiny32):
     texts = ["tea " * 20, "tea " * 25, "tea " * 200]
     pairs = [Pair("q", str(n), "warm tea", text, 0) for n, text in enumerate(texts)]
     encoded = demo_model.encode(pairs)
-    batches = [batch.parts.shape for batch in demo_model.batches(encoded, 1024)]
+    batches = [batch.parts.shape for batch in batches_of(demo_model, encoded, 1024)]
     assert [rows for rows, _ in batches] == [1, 2]
     assert sum(rows * tokens for rows, tokens in batches) < 1.1 * encoded.lengths.sum()
-    assert len([*tiny32.batches(tiny32.encode(pairs), 1024)]) == 1
+    assert len([*batches_of(tiny32, tiny32.encode(pairs), 1024)]) == 1
 
 
 def test_the_runner_divides_by_what_keeps_the_device_busy(tiny, tiny_pairs, monkeypatch):

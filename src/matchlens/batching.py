@@ -390,8 +390,8 @@ def split(
 def batches(
     encoded: Encoded,
     batch_tokens: int,
-    overhead: int | None = None,
     *,
+    overhead: int | None = None,
     pad_id: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[EncodedBatch]:

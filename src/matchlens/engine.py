@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matchlens.batching import Encoded, EncodedBatch, collate
+from matchlens.batching import Encoded, EncodedBatch, batches, collate
 from matchlens.corpora.pair import Pair
 from matchlens.directions import How, hows_but
 from matchlens.errors import InputError
@@ -163,7 +163,7 @@ def run_shard(
     counts = Counts()
     # An optimiser or a hand may have changed the weights since they were packed.
     refresh(family.module)
-    for batch in model.batches(encoded, budget):
+    for batch in batches_of(model, encoded, budget):
         layout = PartLayout.of(batch, plan.own)
         for mask in reached:
             reached[mask] |= layout.reach(mask)
@@ -276,6 +276,12 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
+def batches_of(model: Reranker, encoded: Encoded, budget: int) -> Iterator[EncodedBatch]:
+    """The batches of a run, on the model's device, as they take the least time there."""
+    overhead, pad_id = model.batch_overhead, model.pad_id
+    return batches(encoded, budget, overhead=overhead, pad_id=pad_id, device=model.device)
+
+
 def collated(model: Reranker, pairs: Sequence[Pair]) -> EncodedBatch:
     """All pairs in one batch."""
     encoded = model.encode(pairs)
@@ -311,7 +317,7 @@ def other_pairs(pairs: Sequence[Pair], seed: int) -> Int[np.ndarray, " pair"]:
 def term_means(model: Reranker, plan: Plan, shard: Shard, budget: int) -> ReplacementMeans:
     """The means over a shard that ``mean`` puts in, by one pass of the untouched model."""
     means, encoded = ReplacementMeans(), shard.encoded or model.encode(shard.pairs)
-    for batch in model.batches(encoded, budget):
+    for batch in batches_of(model, encoded, budget):
         _watch_terms(model, batch, plan, means=means)
     return means
 

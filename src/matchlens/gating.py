@@ -19,7 +19,7 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch, collate, split
 from matchlens.corpora.pair import Pair
-from matchlens.engine import collated, encode_all, free_memory, out_of_memory
+from matchlens.engine import batches_of, collated, encode_all, free_memory, out_of_memory
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, Gate, Watch
 from matchlens.models.check import CheckError
@@ -182,7 +182,7 @@ def _scores(
     refresh(model.family.module)
     with torch.inference_mode():
         for chunk, encoded in encode_all(model, pairs):
-            for batch in model.batches(encoded, budget):
+            for batch in batches_of(model, encoded, budget):
                 grid = PartLayout(batch.parts)
 
                 def gate(layer: int, grid: PartLayout = grid) -> Gate:

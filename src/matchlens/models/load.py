@@ -16,11 +16,9 @@ from matchlens.arguments import typed
 from matchlens.batching import (
     PLAIN,
     Encoded,
-    EncodedBatch,
     Pairing,
     Row,
     Spans,
-    batches,
     encode,
     gathered,
     long_query,
@@ -224,11 +222,6 @@ class Reranker:
         if self.dtype != "bfloat16" or self.family.output(0).weight.dtype != torch.float32:
             return []
         return list(self.family.layers)
-
-    def batches(self, encoded: Encoded, batch_tokens: int) -> Iterator[EncodedBatch]:
-        """Padded batches on the model's device, of at most so many places."""
-        overhead = self.batch_overhead
-        return batches(encoded, batch_tokens, overhead, pad_id=self.pad_id, device=self.device)
 
     @property
     def pad_id(self) -> int:
