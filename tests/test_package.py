@@ -155,7 +155,7 @@ def project_files() -> list[Path]:
     return [
         path
         for path in [*ROOT.iterdir(), *inside]
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", ".envs"} & set(path.parts)
     ]
 
 
