@@ -161,7 +161,7 @@ class Bench:
         self.device, self.rounds, self.until = options.device, options.rounds, until
         self.cuda = self.device.startswith("cuda")
         self.side = 256 if options.tiny else SQUARE
-        self.all = matchlens.thin(pairs, 8)[0] if options.tiny else pairs
+        self.all = matchlens.thin(pairs, 16)[0] if options.tiny else pairs
         self.shape, self.folder = shape, folder
         self.found: dict[str, Any] = {"works": {}}
 
