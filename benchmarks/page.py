@@ -80,9 +80,7 @@ def page(held: Measurements) -> str:
     note = _filled(f"**{held['note']}**") + "\n\n" if held.get("note") else ""
     parts = [head, note, "## Goals", rest, goals]
     if not held.get("gpu"):
-        parts.append(
-            "\nFigures of a GPU are missing: none was at hand. `make bench-gpu` makes them.\n"
-        )
+        parts.append("\nNo GPU was at hand in this run: `make bench-gpu` measures on one.\n")
     parts.append("\n" + _how(held))
     parts += [_work(work) for work in held["works"].values()]
     parts += [

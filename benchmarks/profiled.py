@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.works import CELLS
 
 NAMES = {
-    "mkldnn::_linear_pointwise": "linear layers by packed weights, GELU included (oneDNN)",
+    "mkldnn::_linear_pointwise": "linear layers by packed weights (oneDNN)",
     "aten::addmm": "linear layers by BLAS",
     "aten::_scaled_dot_product_flash_attention_for_cpu": "attention of uncut rows (fused)",
     "aten::bmm": "attention of cut rows: products",
@@ -23,6 +23,7 @@ NAMES = {
     "aten::add": "residual sums",
     "aten::copy_": "copies",
     "aten::gelu": "GELU",
+    "aten::gelu_": "GELU, where it is not part of these",
 }
 """Operators of torch in words; the others are summed up."""
 

@@ -16,6 +16,7 @@ import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -111,7 +112,10 @@ class Packed(nn.Linear):
     def product(self, rows: Tensor, shape: torch.Size, then: str = "none") -> Tensor:
         """:meth:`rows` of states times the weight, plus the bias; ``then`` is "gelu" or "none"."""
         bias = None if self.bias is None else self.bias.to(rows.dtype)
-        out = _product(rows, self._in(rows.dtype), bias, then)
+        fused = "none" if _gelu_apart(rows.dtype) else then
+        out = _product(rows, self._in(rows.dtype), bias, fused)
+        if then != fused:
+            torch.ops.aten.gelu_(out)
         return out[: shape[:-1].numel()].view(*shape[:-1], self.out_features)
 
 
@@ -262,6 +266,13 @@ def usable() -> bool:
     return torch.allclose(product, expected, atol=1e-5) and torch.allclose(
         curved, nn.functional.gelu(expected), atol=1e-5
     )
+
+
+@cache
+def _gelu_apart(dtype: torch.dtype) -> bool:
+    """Whether torch's GELU after the product is faster than oneDNN's, which is part of it."""
+    # Without AVX-512 oneDNN's takes a quarter of the product's time, torch's a tenth.
+    return dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _by_erf(activation: object) -> bool:
