@@ -86,6 +86,24 @@ def test_claims_of_single_cuts():
     assert verdicts(wide)["document-context"] == verdicts(wide)["document-to-query"] == "undecided"
 
 
+def test_two_collections_with_queries_of_their_own_are_decided_together():
+    held = of_cuts({"D->D": FALL})
+    queries = held.tables["queries"]
+    queries.loc[queries["qid"] < "q12", "collection"] = "d"
+    said = verdicts(held)
+    assert (said["document-context"], said["document-to-query"]) == ("holds", "holds")
+    table = matchlens.claims({"evidence": held}).set_index("id")
+    assert table.loc["document-context", "n"] == QUERIES
+
+
+@pytest.mark.parametrize("queries", [1, 2])
+def test_one_query_decides_nothing(queries):
+    assert set(verdicts(of_cuts({"D->D": FALL}, queries=queries)).values()) == {"undecided"}
+    assert np.isnan(effect(np.ones(1), np.ones(1), ["c"], interval=False).p_change)
+    assert queries_needed(np.ones(1)) is None
+    assert queries_needed(np.array([np.nan, 1.0])) is None
+
+
 def test_a_claim_says_what_the_controls_say_of_its_cut():
     row = {"cut": "D->D", "verdict": "only the amount", "verdict_p_holm": 0.01}
     table = pd.DataFrame([{**row, "rows_beyond": -0.001, "rows_overlap_mass": 0.4}])

@@ -19,6 +19,7 @@ import matchlens
 import matchlens.cli
 import matchlens.cli.scoring
 import tiny as tiny_models
+from matchlens.cli.terminal import show
 from matchlens.results import records
 
 TABLE1 = matchlens.table1()
@@ -571,3 +572,12 @@ def test_a_measure_without_a_cut_is_said_to_have_no_effect(words, tmp_path):
     says = "attention --no-cut measures no ranking, so that --measure has no effect"
     assert says in call(*uncut, "--measure", "RR@10").err
     assert says not in call(*uncut).err
+
+
+def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert matchlens.cli.main(["--version"]) == 0
+    show("† é …\n")
+    sys.stdout.flush()
+    assert written.getvalue().decode("latin-1").endswith("\\u2020 é \\u2026\n")

@@ -390,3 +390,21 @@ def test_each_study_is_shown_with_its_own_measure(tmp_path, tiny32):
     found = dict(drawn(result))
     assert found["table1"].keywords["measure"] == "nDCG@10"  # type: ignore[attr-defined]
     assert "P(rel=2)@2 / nDCG@10" in render(found["curves-0"]())["svg"].decode()
+
+
+def test_sets_of_one_name_and_verdicts_by_two_margins_are_not_compared(place, tmp_path, tiny32):
+    pairs = graded(queries=3)
+    for name, cuts, margin in (("one", ["Q->D"], 0.06), ("two", ["D->Q"], 0.5)):
+        sets = {"mine": cuts, "same": ["D->D"]}
+        result = matchlens.ablation(tiny32, pairs, sets=sets, rank_easy=True)
+        result.save(tmp_path / name)
+        claims = Result.load(place / "a", "study").tables
+        study = replace(result, study="study", tables=claims, options={"margin": margin})
+        study.save(tmp_path / name)
+    compared = matchlens.compare([tmp_path / "one", tmp_path / "two"])
+    assert compared.to_frame("paired")["condition"].tolist() == ["", "same"]
+    said = compared.to_frame("said")["sentence"].str.cat(sep=" ")
+    assert "not tested under mine: by this name they have different sets of cuts" in said
+    assert "margin (one: 0.06; two: 0.5): the claims' verdicts are not comparable" in said
+    aspects = set(compared.to_frame("differences")["aspect"])
+    assert {"ablation.sets", "study.margin"} <= aspects

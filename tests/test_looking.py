@@ -181,6 +181,19 @@ def test_the_choice_is_what_it_says():
     assert len(pick(rows, queries, ranks, ranks, 2, 2)) == 2
 
 
+def test_the_choice_says_what_is_not_judged_and_what_did_not_run():
+    judged = {3: True, 0: False}
+    rows = [Pair("q", f"d{n}", "q", "t", g, judged[g]) for n, g in enumerate((3, 3, 0, 0))]
+    ranks = {0: 2.0, 1: 4.0, 2: 1.0, 3: 3.0}
+    looks = pick(rows, {("", "q"): [0, 1, 2, 3]}, ranks, [1, 3], 9, 2)
+    assert [(look.row, look.why) for look in looks] == [
+        (1, "relevant, the highest of them that ran under all cuts: ranked 4 of 4"),
+        (3, "not judged, taken as not relevant, ranked 3 of 4, above 1 relevant passage"),
+    ]
+    looks = pick(rows, {("", "q"): [0, 1, 2, 3]}, ranks, [0, 1, 3], 9, 2)
+    assert looks[1].why == "relevant, missed: ranked 4 of 4, below 2 negatives"
+
+
 def test_queries_are_drawn_by_the_seed_not_by_order(pairs):
     everyone = range(len(pairs.pairs))
     orders = {tuple(drawn(pairs.pairs, 2, seed, everyone)) for seed in range(6)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -95,6 +96,46 @@ def test_the_same_seed_gives_the_same_bytes(copy, capfd):
         assert (one["files"], one["models"]) == (two["files"], two["models"])
     assert rerun(copy, "--quiet") == 0  # it goes on with what it has made
     assert capfd.readouterr().err == ""
+    assert rerun(copy) == 0
+    assert "has been run already; delete it" in (err := capfd.readouterr().err)
+    assert "running" not in err  # a command would read what later ones have written
+    made = copy / "out-again" / "manifest.json"
+    manifest = json.loads(made.read_text())
+    made.write_text(json.dumps({**manifest, "commands": manifest["commands"][:1]}))
+    with pytest.warns(matchlens.MatchlensWarning, match="was changed"):
+        rerun(copy)  # stopped after the first command, whose figures may be missing
+    assert capfd.readouterr().err.count("matchlens: running: ") == 2
+
+
+@pytest.mark.slow
+def test_explain_is_made_again_from_its_file_wherever_it_is_run(copy, capfd, monkeypatch):
+    place, away = copy / "here", copy / "away"
+    for folder, text in ((place, "the cat sat"), (away, "the dog ran far")):
+        folder.mkdir()
+        rows = [{"query": "a cat", "text": text}, {"query": "a cat", "text": "rain " * 2000}]
+        (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(place)
+    own = ["explain", "-m", str(copy / "model"), "--device", "cpu", "-q", "--points", "2"]
+    assert matchlens.cli.main([*own, "--no-swap", "--pairs", "p.jsonl", "--out", "why"]) == 0
+    content = (place / "p.jsonl").read_bytes()
+    typed = type("Typed", (), {"buffer": io.BytesIO(content)})
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert matchlens.cli.main([*own, "--no-swap", "--pairs", "-", "--out", "typed"]) == 0
+    (made,) = json.loads((place / "why" / "manifest.json").read_text())["commands"]
+    assert "--pairs=p.jsonl" in made["line"]
+    assert made["machine"]["device"] == "cpu"
+    monkeypatch.chdir(away)
+    capfd.readouterr()
+    for name in ("why", "typed"):
+        assert matchlens.cli.main(["rerun", str(place / name), "--yes", "-q"]) == 0
+        assert "the same bytes" in capfd.readouterr().out
+    (place / "p.jsonl").write_bytes(content.replace(b"sat", b"ran"))
+    assert matchlens.cli.main(["rerun", str(place / "why"), "--out", "new", "--yes"]) == 2
+    assert "had sha256" in capfd.readouterr().err
+    monkeypatch.setattr("matchlens.models.load.load", lambda *_, **__: 1 / 0)
+    monkeypatch.chdir(place)  # refused before the model is loaded
+    assert matchlens.cli.main([*own, "--no-swap", "--pairs", "p.jsonl", "--out", "why"]) == 2
+    assert "holds other results" in capfd.readouterr().err
 
 
 AGAIN = ("out", "out-again")

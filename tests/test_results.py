@@ -623,3 +623,15 @@ def test_a_manifest_beyond_its_bounds_is_refused(tmp_path, text):
         with pytest.raises(InputError, match="cannot be read as a manifest") as caught:
             read()
         assert len(str(caught.value)) < 400
+
+
+def test_scores_of_a_set_that_means_other_cuts_now_are_dropped(tmp_path):
+    def save(study: str, cuts: list[str], pairs: list[int]) -> None:
+        scores = pd.DataFrame({"cut": "mine", "pair": pairs, "score": float(len(cuts))})
+        made(study, options={"sets": {"mine": cuts}}, scores=scores).save(tmp_path / "out")
+
+    save("ablation", ["Q->D"], [0, 1])
+    save("other", ["Q->D"], [0])
+    assert len(Result.load(tmp_path / "out", "other").scores) == 2
+    save("ablation", ["Q->D", "D->Q"], [0])
+    assert Result.load(tmp_path / "out", "other").scores["score"].tolist() == [2.0]

@@ -18,6 +18,7 @@ from dataclasses import replace
 from types import FunctionType
 
 import numpy as np
+import pandas as pd
 import pytest
 from starlette.responses import PlainTextResponse
 
@@ -33,6 +34,7 @@ from matchlens.live.exporting import LIMIT, merged, python_lines
 from matchlens.live.microscope import EXAMPLE, Kept, Microscope
 from matchlens.live.server import LivePage
 from matchlens.live.work import MOST_WAITING, Job, Worker
+from matchlens.models.folder import find
 from matchlens.parts import NAMED, Part
 from matchlens.report.pair_view import script
 from matchlens.results import Result
@@ -829,19 +831,40 @@ def test_a_wrong_option_is_refused_at_once(tmp_path, monkeypatch, tiny_folder, w
     assert said in refused("serve", "--no-open", *model, *words)
 
 
-def test_sets_come_from_a_results_folder(tmp_path, tiny32):
+def test_sets_come_from_a_results_folder(tmp_path, tiny32, tiny_folder):
     from matchlens.cli.serving import _stored_sets
 
     result = matchlens.explain(tiny32, QUERY, PASSAGES[:2], points=2)
     assert result.options["swapped"]
     result.save(tmp_path / "why")
-    (one,) = _stored_sets(tmp_path / "why").items()
+    served = [find(tiny_folder)]
+    (one,) = _stored_sets(tmp_path / "why", served).items()
     assert one == ("smallest swap", tuple(Cut.parse(str(cut)) for cut in result.options["swap"]))
+    with pytest.warns(matchlens.MatchlensWarning, match="results of another model"):
+        (one,) = _stored_sets(tmp_path / "why", [find("demo")])
+    assert one == f"smallest swap of {result.identity['model']['name']}"
+    about = {"sets": {"mine": "1.0"}, "directions": ["Q->D"], "hows": ["zero", "mask"]}
+    head_sets = {"study": "head-sets", "options": about, "tables": {}}
+    replace(result, **head_sets).save(tmp_path / "why")
+    stored = _stored_sets(tmp_path / "why", served)
+    assert stored["mine Q->D~mask"] == (Cut.parse("Q->D#1.0~mask"),)
+    assert stored["mine Q->D"] == (Cut.parse("Q->D#1.0"),)
+    heads = pd.DataFrame({"direction": ["Q->D"], "layer": [1], "head": [0]})
+    attention = {"study": "attention", "options": {}}
+    replace(result, **attention, tables={"matching": heads.assign(matching=True)}).save(
+        tmp_path / "old"
+    )
+    with pytest.raises(InputError, match="earlier definition"):
+        _stored_sets(tmp_path / "old", served)
+    tables = {"matching": heads, "conditions": heads}
+    replace(result, **attention, tables=tables).save(tmp_path / "damaged")
+    with pytest.raises(InputError, match="cannot be used"):
+        _stored_sets(tmp_path / "damaged", served)
     Result.save(
         matchlens.explain(tiny32, QUERY, PASSAGES[:2], points=2, swap=False), tmp_path / "no"
     )
     with pytest.raises(InputError, match="holds no matching heads"):
-        _stored_sets(tmp_path / "no")
+        _stored_sets(tmp_path / "no", served)
 
 
 @pytest.mark.slow

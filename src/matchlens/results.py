@@ -206,7 +206,7 @@ class Result(Shows):
         if old is not None:
             studies, kept = dict(old.manifest["studies"]), dict(old.adopted())
             commands = list(old.manifest.get("commands", []))
-            scores = _merged(scores, old, self.study)
+            scores = _merged(scores, old, self.study, self.options.get("sets"))
         save.add(PAIRS, _parquet(self.pairs, PAIRS))
         save.add(SCORES, _parquet(scores, SCORES))
         for name, table in self.tables.items():
@@ -355,14 +355,21 @@ def _check_identity(
         raise InputError(f"--out {folder} holds other results: {listed}; give another --out")
 
 
-def _merged(scores: pd.DataFrame, old: Snapshot, study: str) -> pd.DataFrame:
-    """The folder's scores and the new ones; where a cut was run again, the new ones."""
+def _merged(scores: pd.DataFrame, old: Snapshot, study: str, sets: object) -> pd.DataFrame:
+    """The folder's scores and the new ones; where a cut was run again, the new ones.
+
+    Scores under a name that now stands for another set of cuts are dropped.
+    """
     try:
         before = old.table(SCORES)
     except InputError:
         if set(old.manifest["studies"]) - {study}:
             raise
         return scores  # all that were there are made anew
+    for name, cuts in sets.items() if isinstance(sets, Mapping) else ():
+        stored = [about["options"].get("sets") for about in old.manifest["studies"].values()]
+        if any(isinstance(own, Mapping) and own.get(name, cuts) != cuts for own in stored):
+            before = pd.DataFrame(before[before["cut"] != name])
     new = set(zip(scores["cut"], scores["pair"], strict=True))
     keys = zip(before["cut"], before["pair"], strict=True)
     kept = before[[key not in new for key in keys]]

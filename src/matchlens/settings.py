@@ -30,8 +30,9 @@ PANELS = (STUDY, MODEL, COLLECTION, CANDIDATES, RANKING, RESULTS, RUNNING, HIDDE
 
 MOST_BATCH = 100_000_000
 """Tokens of one layer call: more fit into no memory, and the number may come from a stranger."""
-LONGEST, MOST_VALUES = 4096, 1000
-"""Characters of a value, and values of an option, that a manifest may contain."""
+LONGEST, MOST_VALUES = 2**17, 1000
+"""Characters of a value, and values of an option, that a manifest may contain: passages may be
+typed, and no word of a Linux command line is longer."""
 
 
 class Effect(Enum):

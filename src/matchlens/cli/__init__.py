@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         traceback is printed and the status is 1.
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    # A terminal that is not UTF-8 lacks letters of tables and passages: they are shown as escapes.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn

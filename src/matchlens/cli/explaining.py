@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from matchlens.cli.job import load_model, model_folder
-from matchlens.cli.recording import record
+from matchlens.cli.recording import machine, record
 from matchlens.cli.scoring import read_pairs
 from matchlens.cli.terminal import progress, say, show
 from matchlens.corpora import Pair
@@ -41,7 +42,7 @@ class ExplainSettings(Out, ModelSettings, Prefixes, Seed):
     passage: list[str] | None = option(
         default=None, metavar="TEXT", help="A passage; two or more are needed. Repeatable."
     )
-    pairs: str | None = option(
+    pairs: Path | None = option(
         default=None,
         metavar="FILE",
         help='Query and passages instead: JSON lines with "query" and "text" (- for stdin), or a '
@@ -72,7 +73,8 @@ def explain(settings: ExplainSettings) -> None:
     """Explain why one passage ranks above another."""
     from matchlens.models.folder import check_dtype, check_length
     from matchlens.results import check_folder
-    from matchlens.studies.explaining import POINTS, check_points, compared
+    from matchlens.studies.common import identity
+    from matchlens.studies.explaining import POINTS, check_points, compared, pair_set
 
     check_dtype(settings.dtype)
     query, passages = _texts(settings.query, settings.passage, settings.pairs)
@@ -85,6 +87,9 @@ def explain(settings: ExplainSettings) -> None:
         check_folder(out)
     folder = model_folder(settings)
     check_length(settings.max_length)
+    if out is not None:
+        model = folder.identity(settings.dtype, settings.max_length, settings.negate)
+        check_folder(out, identity(model, pair_set(pairs)))
     from matchlens.report.page import files_of
     from matchlens.report.views.explain import explain_text
     from matchlens.studies.explaining import explain as explain_passages
@@ -101,10 +106,20 @@ def explain(settings: ExplainSettings) -> None:
             seed=settings.seed,
             progress=bar,
         )
+    failure = None
     if out is not None:  # the tables first: a fault in a drawing loses nothing
-        result.command = record("explain", settings, {"points": points}, folder)
-        result.save(out)
+        typed = settings
+        if str(settings.pairs) == "-":  # what came by standard input cannot be read again
+            typed = replace(settings, pairs=None, query=query, passage=passages)
+        result.command = record("explain", typed, {"points": points}, folder)
+        result.command |= {"machine": machine(loaded)}
+        try:
+            result.save(out)
+        except InputError as error:
+            failure = error
     show(explain_text(result, bold=sys.stdout.isatty()))
+    if failure is not None:
+        raise InputError(f"{failure} (the text above is not saved)")
     if out is not None:
         result.texts.update(files_of(result))
         result.log = ()
@@ -126,7 +141,7 @@ def _labelled(query: str, passages: Sequence[str], settings: ExplainSettings) ->
 
 
 def _texts(
-    query: str | None, passages: Sequence[str] | None, pairs: str | None
+    query: str | None, passages: Sequence[str] | None, pairs: Path | None
 ) -> tuple[str, list[str]]:
     """The query and its passages, from the command line or a file."""
     if pairs is not None:
@@ -134,8 +149,8 @@ def _texts(
             raise InputError(f"--pairs came with --query or --passage; expected {EXAMPLE}")
         rows = (
             _lines(pairs)
-            if pairs.endswith(".tsv")
-            else [(p.query, p.text) for p in read_pairs(pairs)]
+            if pairs.suffix == ".tsv"
+            else [(p.query, p.text) for p in read_pairs(str(pairs))]
         )
         queries = list(dict.fromkeys(row[0] for row in rows))
         if len(queries) != 1:
@@ -155,9 +170,9 @@ def _texts(
     return query, list(passages)
 
 
-def _lines(name: str) -> list[tuple[str, str]]:
+def _lines(name: Path) -> list[tuple[str, str]]:
     rows = []
-    for number, line in numbered(Path(name)):
+    for number, line in numbered(name):
         query, tab, text = line.partition("\t")
         if not tab or not query.strip() or not text.strip():
             raise InputError(f"{name}, line {number}: expected query<TAB>passage, both with text")

@@ -233,7 +233,7 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
     """Check every option that can be checked without loading the model, and draw the pairs."""
     from matchlens.models.folder import check_dtype, check_length
     from matchlens.ranking import parse_measure
-    from matchlens.results import MANIFEST, check_folder
+    from matchlens.results import check_folder
     from matchlens.studies.common import identity, relevant_grade
     from matchlens.studies.presets import preset as preset_of
 
@@ -254,7 +254,7 @@ def prepare(command: str, settings: StudySettings, typed: Settings) -> Job:
 
     pairs = drawn(settings.seed, settings.easy or 0)
     rel = relevant_grade(pairs, settings.rel)
-    if out is not None and (out / MANIFEST).exists():
+    if out is not None:
         check_folder(out, identity(folder.identity(settings.dtype, limit, settings.negate), pairs))
     job = Job(command, Inputs(settings, folder, pairs, rel), limit, drawn)
     if out is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -111,15 +112,28 @@ def rerun(commands: Commands, settings: RerunSettings) -> int:
     _judge(folder, [*_versions(manifest["identity"].get("versions")), *machines], anyway)
     _allow(folder, placed, settings.yes)
     _judge(folder, list(differences(recorded)), anyway)
-    for command in recorded:
+    runs = [(command, place_in(command.settings, new, **own)) for command in placed]
+    done = _done(runs, new) if goes_on else 0
+    if done == len(runs):
+        say(f"matchlens: {str(new)!r} has been run already; delete it to run it anew", quiet)
+    # The last one's figures may be missing; an earlier one would see what later ones have written.
+    for command, here in runs if not done else runs[done - 1 :] if done < len(runs) else []:
         _set_threads(command.record, quiet)
-    for command in placed:
         say(f"matchlens: running: {typed(command)}", quiet)
-        commands()[command.name].run(place_in(command.settings, new, **own))
+        commands()[command.name].run(here)
     with read_back(folder):
         diffs = file_diffs(folder, new)
     show("\n".join([*lines(diffs), ""]))
     return 0 if all(diff.same for diff in diffs) else 1
+
+
+def _done(runs: Sequence[tuple[Recorded, Settings]], new: Path) -> int:
+    """How many of the commands, from the first on, have written their tables into the folder."""
+    from matchlens.reading import read_manifest
+
+    made = [(one.get("command"), one.get("asked")) for one in read_manifest(new)["commands"]]
+    asked = [(command.name, json.loads(json.dumps(here.as_json()))) for command, here in runs]
+    return len(made) if made == asked[: len(made)] else 0
 
 
 def _judge(folder: Path, differs: Sequence[str], anyway: bool) -> None:

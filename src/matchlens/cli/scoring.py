@@ -72,7 +72,7 @@ def score(settings: ScoreSettings) -> None:
                 loaded, given, cuts, sets=settings.sets, batch_tokens=settings.batch_tokens
             )
             for number, row in enumerate(table.to_dict("records"), start=done):
-                line = json.dumps({"pair": number, "scores": row}, ensure_ascii=False)
+                line = json.dumps({"pair": number, "scores": row})
                 sys.stdout.write(line + "\n")
             done += len(chunk)
             if bar is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,8 +15,9 @@ from urllib.parse import urlsplit
 from matchlens.cli.candidates import COLLECTIONS, collections, draw
 from matchlens.cli.job import check_model_options, load_model, model_folder
 from matchlens.cli.terminal import say, show
-from matchlens.directions import Cut
-from matchlens.errors import InputError, Interrupted
+from matchlens.corpora.lines import shown
+from matchlens.directions import Cut, How
+from matchlens.errors import InputError, Interrupted, MatchlensWarning
 from matchlens.options import (
     Candidates,
     CollectionSettings,
@@ -28,6 +31,8 @@ from matchlens.settings import MODEL, RESULTS, Effect, option, options_of, setti
 
 if TYPE_CHECKING:
     from matchlens.corpora import PairSet
+    from matchlens.models.folder import ModelFolder
+    from matchlens.report.results_folder import ResultsFolder
 
 HELP = """Serve a live page: type a query and passages, cut who reads whom, watch the ranking.
 
@@ -86,8 +91,8 @@ def serve(settings: ServeSettings) -> None:
     check_models(len(names))
     check_model_options(settings)
     fragment = _fragment(settings.link)
-    sets = {**settings.sets, **_stored_sets(settings.results)}
     folders = [model_folder(settings, name) for name in names]
+    sets = {**settings.sets, **_stored_sets(settings.results, folders)}
     if len(folders) == 1:
         (folder,) = folders
         for cut in chain.from_iterable(sets.values()):
@@ -136,34 +141,66 @@ def _fragment(link: str | None) -> str:
     return f"#{fragment}"
 
 
-def _stored_sets(folder: Path | None) -> dict[str, tuple[Cut, ...]]:
+def _stored_sets(folder: Path | None, served: Sequence[ModelFolder]) -> dict[str, tuple[Cut, ...]]:
     """The matching heads, named sets of heads and smallest swap of a results folder."""
     if folder is None:
         return {}
+    from matchlens.reading import read_back
     from matchlens.report.results_folder import ResultsFolder
 
-    stored = ResultsFolder.load(folder)
-    heads: dict[str, list[str]] = {}
-    for row in stored.rows("attention", "matching"):
-        if row["matching"]:
-            heads.setdefault(str(row["direction"]), []).append(f"{row['layer']}.{row['head']}")
-    sets: dict[str, tuple[Cut, ...]] = {
-        f"matching heads {name}": (Cut.parse(f"{name}#{','.join(members)}"),)
-        for name, members in heads.items()
-    }
-    named = stored.option("head-sets", "sets")
-    directions = stored.option("head-sets", "directions")
-    if isinstance(named, dict) and isinstance(directions, list):
-        for name, members in named.items():
-            for direction in directions:
-                sets[f"{name} {direction}"] = (Cut.parse(f"{direction}#{members}"),)
-    swap = stored.option("explain", "swap")
-    if isinstance(swap, list) and stored.option("explain", "swapped"):
-        sets["smallest swap"] = tuple(Cut.parse(str(text)) for text in swap)
+    with read_back(folder):
+        stored = ResultsFolder.load(folder)
+        sets = {**_matching_heads(stored, folder), **_named_sets(stored)}
+        swap = stored.option("explain", "swap")
+        if isinstance(swap, list) and stored.option("explain", "swapped"):
+            sets["smallest swap"] = tuple(Cut.parse(str(text)) for text in swap)
     if not sets:
         raise InputError(
             f"{str(folder)!r} holds no matching heads, sets of heads or swap; expected the results "
             "of attention, sweep head-sets or explain: run one of these with --out, or leave "
             "--results out"
         )
+    if stored.about("model").get("sha256") not in {model.sha256 for model in served}:
+        warnings.warn(
+            f"{str(folder)!r} holds the results of another model ({shown(stored.model)}): its sets "
+            "of heads say nothing of the one that is served",
+            MatchlensWarning,
+            stacklevel=2,
+        )
+        sets = {f"{name} of {stored.model}": cuts for name, cuts in sets.items()}
     return sets
+
+
+def _matching_heads(stored: ResultsFolder, folder: Path) -> dict[str, tuple[Cut, ...]]:
+    from matchlens.studies.attention.contrasts import EARLIER, is_earlier
+
+    attention = stored.get("attention")
+    if attention is None:
+        return {}
+    if is_earlier(attention.tables):
+        raise InputError(f"the matching heads of {str(folder)!r} cannot be used: {EARLIER}")
+    heads: dict[str, list[str]] = {}
+    for row in stored.rows("attention", "matching"):
+        if row["matching"]:
+            heads.setdefault(str(row["direction"]), []).append(f"{row['layer']}.{row['head']}")
+    return {
+        f"matching heads {name}": (Cut.parse(f"{name}#{','.join(members)}"),)
+        for name, members in heads.items()
+    }
+
+
+def _named_sets(stored: ResultsFolder) -> dict[str, tuple[Cut, ...]]:
+    """The sets of heads of ``sweep head-sets``, cut as they were there."""
+    named, directions, hows = (
+        stored.option("head-sets", name) for name in ("sets", "directions", "hows")
+    )
+    if not isinstance(named, dict) or not isinstance(directions, list):
+        return {}
+    return {
+        f"{name} {direction}{'' if how == How.ZERO else f'~{how}'}": (
+            Cut.parse(f"{direction}#{members}~{how}"),
+        )
+        for name, members in named.items()
+        for direction in directions
+        for how in (hows if isinstance(hows, list) else [How.ZERO])
+    }

@@ -94,10 +94,15 @@ def effect(
         low=float(low[0]),
         high=float(high[0]),
         margin=float(inside.mean()),
-        p_change=min(1.0, 2 * min(one_sided(change, 1), one_sided(change, -1))),
+        p_change=_two_sided(change),
         p_none=max(one_sided(above, 1), one_sided(below, -1)),
         p_beyond=min(one_sided(above, -1), one_sided(below, 1)),
     )
+
+
+def _two_sided(values: Float[np.ndarray, " q"]) -> float:
+    """P of the two-sided paired t-test; NaN where one value tells nothing."""
+    return float(np.minimum(1.0, 2 * np.minimum(one_sided(values, 1), one_sided(values, -1))))
 
 
 def one_sided(values: Float[np.ndarray, " q"], sign: int) -> float:
@@ -225,8 +230,8 @@ def unready(
     n = len(better)
     if n < LEAST_QUERIES:
         return f"{counted(n, 'query')}; at least {LEAST_QUERIES} are needed"
-    p = min(1.0, 2 * one_sided(better, 1))
-    if p > alpha:
+    p = float(np.minimum(1.0, 2 * one_sided(better, 1)))
+    if not p <= alpha:
         return (
             f"the untouched model is not shown to be better than a random ranking ({measure}: "
             f"{printed(better.mean())} more, p = {printed(p)})"
@@ -245,8 +250,8 @@ def queries_needed(
         power: the wanted chance to decide.
 
     Returns:
-        None where the observed mean is 0, on the wrong side, or so small that more than 100,000
-        queries would be needed.
+        None where there is one query, or the observed mean is 0, on the wrong side, or so small
+        that more than 100,000 queries would be needed.
 
     Source: the normal approximation of the power of the t-test.
 
@@ -256,9 +261,9 @@ def queries_needed(
     """
     from scipy.special import ndtri
 
-    mean, spread = float(values.mean()), float(values.std(ddof=1))
-    if mean <= 0:
+    if len(values) < 2 or not values.mean() > 0:
         return None
+    mean, spread = float(values.mean()), float(values.std(ddof=1))
     reach = float(ndtri(1 - alpha) + ndtri(power))
     needed = (reach * spread / mean) ** 2 + 1
     return None if needed > MOST_QUERIES else max(LEAST_QUERIES, int(np.ceil(needed)))

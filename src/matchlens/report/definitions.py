@@ -70,7 +70,8 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
         "over rows. same-token share: the share of the X → Y mass on columns with the row's own "
         "token. Each point is the change between two classes of passages, as in Figure 1b.",
         "Distributions: how the attention mass of single pairs is distributed, each class's pairs "
-        "summing to 1. AUC: relevant against easy, mean over queries. KS: the Kolmogorov-Smirnov "
+        "summing to 1. AUC: relevant against easy passages of like length, on the half of the "
+        "queries that describes. KS: the Kolmogorov-Smirnov "
         "distance of relevant and easy, all queries together.",
     ),
     "no-op": (

@@ -12,7 +12,10 @@ from matchlens.results import Result
 
 RANKING = ("measure", "rel", "rank_easy", "pairs_run", "most_pairs")
 """Options that must agree where rankings are tested against each other."""
-ASPECTS = (*RANKING, "tie_tol", "preset", "stars", "seed", "hows", "meters", "thresholds")
+ASPECTS = (
+    *(*RANKING, "tie_tol", "preset", "stars", "seed", "hows", "sets", "meters", "thresholds"),
+    "aggregate",
+)
 """Options that are compared, study by study."""
 SHORT = 60
 """Characters of a value that are shown."""
@@ -55,6 +58,8 @@ class ComparedFolder:
             for name in ASPECTS:
                 if name in result.options:
                     yield f"{study}.{name}", as_json(result.options[name])
+        if "study" in self.studies:  # the option of `explain` by this name is a result
+            yield "study.margin", as_json(self.option("margin", "study"))
 
 
 def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:

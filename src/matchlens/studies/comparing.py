@@ -373,6 +373,7 @@ class _Comparison:
             ("rel", "binary measures and contrasts of different grades are not comparable"),
             ("stars", "stars are of different tests"),
             ("rank_easy", "rankings with easy negatives and without are not comparable"),
+            ("aggregate", "means and medians are not comparable"),
         ):
             listings: dict[str, str] = {}  # to the first study that has it; the folder as a whole
             for study in ("", *STUDIES):
@@ -412,6 +413,13 @@ class _Comparison:
             test = over_queries(values[1][None], values[0], collections, seed=self.seed)
             rows = [_row("", values[0], values[1], test.iloc[0])]
             common = [cut for cut in wide[0][1].columns if cut and cut in wide[1][1].columns]
+            if other := _other_sets(first, second):
+                common = [cut for cut in common if cut not in other]
+                self._say(
+                    "cannot",
+                    f"{first.name} and {second.name} are not tested under {', '.join(other)}: by "
+                    "this name they have different sets of cuts",
+                )
             if common:
                 changes = [change[common].to_numpy(dtype=np.float64).T for _, change in wide]
                 apart = changes[1] - changes[0]
@@ -499,6 +507,10 @@ class _Comparison:
             if table is not None:
                 columns = [name for name in CLAIM if name in table]
                 tables.append(_labelled(table[columns].copy(), folder=folder.name))
+        margins = {f.name: f.option("margin", "study") for f in self._having("study")}
+        if not all_equal(margins.values()):
+            consequence = "the claims' verdicts are not comparable"
+            self._say("differs", f"margin ({values_listed(margins)}): {consequence}")
         if len(tables) > 1:
             self._stack("claims", tables)
 
@@ -525,6 +537,13 @@ def _other_pairs(first: ComparedFolder, second: ComparedFolder) -> str | None:
         if options[0].get(name) != options[1].get(name):
             return f"{name} is {options[0].get(name)} and {options[1].get(name)}"
     return None
+
+
+def _other_sets(first: ComparedFolder, second: ComparedFolder) -> list[str]:
+    """The names that two folders have for different sets of cuts."""
+    named = [folder.option("sets", "ablation") for folder in (first, second)]
+    one, two = (sets if isinstance(sets, Mapping) else {} for sets in named)
+    return [name for name in one if name in two and as_json(one[name]) != as_json(two[name])]
 
 
 def _ideal(folder: ComparedFolder) -> tuple[str, list[str]]:

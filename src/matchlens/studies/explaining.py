@@ -117,6 +117,11 @@ def _within_memory() -> Iterator[None]:
         ) from None
 
 
+def pair_set(pairs: Sequence[Pair]) -> PairSet:
+    """The passages of an explanation, as its results folder identifies them."""
+    return PairSet(tuple(pairs), {}, {"candidates": "given"}, {"pairs": len(pairs)}, ())
+
+
 @_within_memory()
 def explain_pairs(
     ready: Reranker,
@@ -149,7 +154,6 @@ def explain_pairs(
     shares = _integrated(ready, pairs, (first, second), sharing, steps)
     margin = shares[first].integral.score - shares[second].integral.score
     tables, missed = tables_of(ready, shares, first, second, sharing.cuts)
-    pairset = PairSet(tuple(pairs), {}, {"candidates": "given"}, {"pairs": len(pairs)}, ())
     both_pairs = [pairs[first], pairs[second]]
     used = shares[first].points
     notes = [*ready.notes, *_notes(ready, (shares[first], shares[second]), missed, tol)]
@@ -194,7 +198,7 @@ def explain_pairs(
     truncated = np.array([share.truncated for share in shares], dtype=bool)
     return Result(
         study=NAME,
-        identity=identity(ready.identity, pairset),
+        identity=identity(ready.identity, pair_set(pairs)),
         options={
             "query": query,
             "compare": [first, second],

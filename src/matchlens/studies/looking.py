@@ -179,17 +179,20 @@ def pick(
     classes, preferred = Classes.of(pairs, rel).of_pair, set(best)
     examples: list[Example] = []
     for rows in queries.values():
-        by_class = []
+        by_class, highest = [], []
         for side in range(len(CLASSES)):
             every = [row for row in rows if classes[row] == side]
             usable = [row for row in every if row in preferred] or every
             by_class.append(sorted(usable, key=lambda row: (ranks[row], pairs[row].docid)))
+            highest.append(min((ranks[row] for row in every), default=0.0))
         relevant, hard, easy = by_class
-        negatives = [ranks[row] for row in (*hard, *easy)]
+        negatives = [ranks[row] for row in rows if classes[row] in (1, 2)]
         of = f"of {len(rows)}"
         if relevant:
-            words = f"relevant, the highest of them: ranked {_rank(ranks[relevant[0]])} {of}"
-            examples.append(Example(relevant[0], words))
+            first = relevant[0]
+            all_cuts = " that ran under all cuts" * (ranks[first] > highest[0])
+            words = f"relevant, the highest of them{all_cuts}: ranked {_rank(ranks[first])} {of}"
+            examples.append(Example(first, words))
         if len(relevant) > 1 and negatives and ranks[last := relevant[-1]] > min(negatives):
             above = sum(rank < ranks[last] for rank in negatives)
             words = f"relevant, missed: ranked {_rank(ranks[last])} {of}"
@@ -197,7 +200,7 @@ def pick(
         if hard:
             first = hard[0]
             below = sum(bool(classes[row] == 0) and ranks[row] > ranks[first] for row in rows)
-            words = f"judged not relevant, ranked {_rank(ranks[first])} {of}"
+            words = f"{_not_relevant(pairs[first])}, ranked {_rank(ranks[first])} {of}"
             if below:
                 words = f"{words}, above {counted(below, 'relevant passage')}"
             examples.append(Example(first, words))
@@ -212,8 +215,13 @@ def pick(
 def _named_example(pair: Pair, row: int, rank: float, candidates: int, rel: int) -> Example:
     """A pair that was named by its ids."""
     side = int(Classes.of([pair], rel).of_pair[0])
-    words = ("relevant", "judged not relevant", "random passage", f"grade {pair.grade}")[side]
+    words = ("relevant", _not_relevant(pair), "random passage", f"grade {pair.grade}")[side]
     return Example(row, f"asked for: {words}, ranked {_rank(rank)} of {candidates}")
+
+
+def _not_relevant(pair: Pair) -> str:
+    """How a passage of grade 0 came by it."""
+    return "judged not relevant" if pair.judged else "not judged, taken as not relevant"
 
 
 def _rank(rank: float) -> str:

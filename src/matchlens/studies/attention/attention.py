@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from matchlens.arguments import typed
-from matchlens.corpora import PairSet
+from matchlens.corpora import Pair, PairSet
 from matchlens.corpora.own import own_parts
 from matchlens.directions import Cut, Direction
 from matchlens.errors import InputError
@@ -181,11 +181,11 @@ def attention(
     limits, rel = thresholds or Thresholds(), relevant_grade(pairs, rel)
     classes = Classes.of(pairs.pairs, rel)
     classes.check(contrasts)
-    used = None
+    used, uncut = None, ""
     if causal:  # before anything runs, so that a slip costs nothing
         checked_random(random)
         parse_measure(measure, rel=rel)
-        used = matching.to_cut(pairs, seed, most_pairs, measure, rel)
+        used, uncut = matching.to_cut(pairs, seed, most_pairs, measure, rel)
     if watched is None:
         watched = watch(
             model, pairs, names, batch_tokens=batch_tokens, progress=progress, runner=runner
@@ -202,20 +202,13 @@ def attention(
             ) from None
     reader = Reader(arrays, watched.parts)
     tables = {"contrasts": _contrasts(reader, classes, contrasts, average)}
-    notes = [*pairs.notes, *model.notes, *_notes(model, out, classes, named)]
+    notes = [*pairs.notes, *model.notes, *_notes(model, out, classes, pairs.pairs, named)]
+    if uncut:
+        notes.append(f"matching heads are not cut: {uncut}")
     lengths = _passage_lengths(model, pairs, out)
-    heads, counts = [], []
-    for text in texts:
-        numbers = matching.HeadMasses.of(reader, text, lengths)
-        table, conditions, more = matching.find(numbers, classes, text, seed, limits)
-        heads.append(table)
-        counts.append(conditions)
-        notes += more
-        if "references" not in tables and not table.empty:
-            tables["references"] = matching.references(numbers, classes, seed, limits)
-    every = pd.concat(heads, ignore_index=True)
-    tables["matching"] = every
-    tables["conditions"] = pd.concat(counts, ignore_index=True)
+    every, by_half, more, own = _matching(reader, classes, texts, lengths, seed, limits)
+    tables |= own
+    notes += more
     if (published := beside_published(model.identity, every)) is not None:
         tables["published"] = published
     effect = None
@@ -234,7 +227,7 @@ def attention(
     tables |= _profiles(reader, classes, pairs)
     among = [text for text in texts if _lexical(reader, *places(text))]
     tables["stages"] = layer_depths(reader, classes, among, seed)
-    tables["negatives"] = negatives(reader, classes, every, among, seed)
+    tables["negatives"] = negatives(reader, classes, by_half, among, seed)
     tables["moments"] = moments({name: arrays[name] for name in names}, classes, reader.parts)
     tables["distributions"] = distributions(reader.of, classes, every, texts)
     return Result(
@@ -328,6 +321,35 @@ def _causal(tables: dict[str, pd.DataFrame], effect: Causal | None) -> dict[str,
     return {"matching": every, "sets": effect.sets, "set_points": effect.points}
 
 
+def _matching(
+    reader: Reader,
+    classes: Classes,
+    directions: Sequence[str],
+    lengths: Float[np.ndarray, " pair"],
+    seed: int,
+    limits: Thresholds,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, pd.DataFrame]]:
+    """The heads of each direction: their table, the same with kinds of half 0, notes, tables."""
+    heads, by_half, counts, notes = [], [], [], []
+    tables: dict[str, pd.DataFrame] = {}
+    for text in directions:
+        numbers = matching.HeadMasses.of(reader, text, lengths)
+        table, conditions, more = matching.find(numbers, classes, text, seed, limits)
+        heads.append(table)
+        counts.append(conditions)
+        notes += more
+        if table.empty:
+            continue
+        passed = table["matching"].to_numpy(dtype=bool)
+        kinds = matching.kinds_of(numbers, classes.half(0, seed), passed, limits)
+        by_half.append(table.assign(kind=kinds["kind"]))
+        if "references" not in tables:
+            tables["references"] = matching.references(numbers, classes, seed, limits)
+    every = pd.concat(heads, ignore_index=True)
+    tables |= {"matching": every, "conditions": pd.concat(counts, ignore_index=True)}
+    return every, pd.concat(by_half, ignore_index=True) if by_half else every, notes, tables
+
+
 def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.DataFrame]:
     def between(name: str, rows: Sequence[Part], columns: Sequence[Part]) -> dict:
         return {(x, y): reader.of(name, x, y) for x in rows for y in columns}
@@ -356,10 +378,18 @@ def _profiles(reader: Reader, classes: Classes, pairs: PairSet) -> dict[str, pd.
 
 
 def _notes(
-    model: Reranker, out: Run, classes: Classes, directions: Mapping[str, Condition]
+    model: Reranker,
+    out: Run,
+    classes: Classes,
+    pairs: Sequence[Pair],
+    directions: Mapping[str, Condition],
 ) -> list[str]:
     counts = [int((classes.of_pair == side).sum()) for side in range(3)]
-    notes = [f"{counts[0]} relevant, {counts[1]} hard and {counts[2]} easy passages"]
+    unjudged = sum(
+        side == 1 and not pair.judged for side, pair in zip(classes.of_pair, pairs, strict=True)
+    )
+    taken = f" ({unjudged} of them not judged)" if unjudged else ""
+    notes = [f"{counts[0]} relevant, {counts[1]} hard{taken} and {counts[2]} easy passages"]
     notes += [*truncation_note(out), *own_notes(out, len(out.tokens))]
     for text, cuts in directions.items():
         if why := reason(cuts, out.reach, out.causal):

@@ -291,22 +291,22 @@ class Causal:
 
 def to_cut(
     pairs: PairSet, seed: int, most_pairs: int | None, measure: str, rel: int
-) -> PairSet | None:
+) -> tuple[PairSet | None, str]:
     """The pairs on which matching heads are cut: of half 1, easy negatives left out.
 
     Returns:
-        None where no query of half 1 has candidates whose order can move the measure.
+        None, and why, where no query of half 1 has candidates whose order can move the measure.
     """
     used = half_of(pairs, 1, seed)
     if not any(pair.grade > 0 for pair in used.pairs):
-        return None
+        return None, "no query of half 1 has a relevant candidate"
     most = len(used.pairs) if most_pairs is None else most_pairs
     used = thin(used, most, seed=seed)[0]
     try:
         ranked(used, measure, rel)
-    except InputError:  # no query of this half can move the measure
-        return None
-    return used
+    except InputError as error:
+        return None, f"in half 1 of the queries, {error}"
+    return used, ""
 
 
 def cut(

@@ -19,7 +19,6 @@ from matchlens.studies.attention.contrasts import (
     CLASSES,
     Classes,
     class_means,
-    contrast_table,
     head_grid,
     known_mean,
     paired,
@@ -103,8 +102,8 @@ def distributions(
 
     Returns:
         A row for each direction, head, class and bin: direction, layer, head, class, low, high,
-        count, and auc (relevant against easy, mean over queries) and ks (largest distance between
-        the two distribution functions, all queries together).
+        count, and auc (of the table of heads: half 1, passages of like length) and ks (largest
+        distance between the two distribution functions, all queries together).
     """
     rows = []
     for text in directions:
@@ -113,13 +112,13 @@ def distributions(
         if not ranked:
             continue
         values = read(meter, *places(text))
-        auc = contrast_table(values, classes, "relevant-easy").set_index(["layer", "head"])["auc"]
-        for layer, head in [(int(row["layer"]), int(row["head"])) for row in ranked[:SHOWN]]:
+        for row in ranked[:SHOWN]:
+            layer, head = int(row["layer"]), int(row["head"])
             of_head = values[:, layer, head]
             top = float(np.nanmax(of_head[classes.of_pair >= 0], initial=0.0)) or 1.0
             edges = np.linspace(0.0, top, BINS + 1)
             by_class = [of_head[classes.of_pair == side] for side in range(len(CLASSES))]
-            tests = {"auc": float(auc.to_dict()[layer, head])}
+            tests = {"auc": float(row["auc"])}
             tests["ks"] = ks(by_class[RELEVANT], by_class[EASY])
             for label, sample in zip(CLASSES, by_class, strict=True):
                 counted = Histogram.empty(edges, 1)
@@ -252,7 +251,10 @@ def negatives(
     """Semantic mass of hard and of easy negatives, for each query.
 
     Over all heads, which is what is tested; and, described beside it, over the semantic matching
-    heads, on the half of the queries that did not select them.
+    heads, on the half of the queries that selected neither them nor their kinds.
+
+    Args:
+        matching: the heads, with the kinds that they have on the other half.
 
     Returns:
         One row for each direction, set of heads and query with both kinds of negatives: direction,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 
 from matchlens.errors import printed
 from matchlens.ranking import bootstrap_t
@@ -166,7 +167,7 @@ class Changes:
         """
         joint = self.of[path.joint]
         p = max(one_sided(joint - self.of[cut], -1) for cut in (path.main, *path.others))
-        if p > ALPHA:
+        if not p <= ALPHA:  # also where one query tells nothing
             return path.main, ""
         return path.joint, (
             f"A backup path is shown: {path.joint} does more damage than each single cut "
@@ -219,10 +220,9 @@ def changes(results: Results, margin: float, seed: int) -> Changes | None:
     if "evidence" not in results:
         return None
     result = results["evidence"]
-    table = result.tables["queries"]
-    wide = table.pivot_table(
-        index=["collection", "qid"], columns="cut", values="diff", sort=False, dropna=False
-    )
+    table, keys = result.tables["queries"], ["collection", "qid"]
+    queries = pd.MultiIndex.from_frame(pd.DataFrame(table[keys]).drop_duplicates())
+    wide = table.pivot(index=keys, columns="cut", values="diff").reindex(queries)
     values = {str(cut): wide[cut].to_numpy(dtype=np.float64) for cut in wide.columns}
     reasons = {
         str(row["cut"]): str(row["impossible"])
