@@ -156,7 +156,10 @@ def test_queries_that_cannot_move_it_are_left_out_and_counted(tiny):
     result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], measure="RR@10")
     assert result.options["rel"] == 1
     assert result.tables["table1"]["queries"].tolist() == [2, 2, 2]
-    assert any(note.startswith("1 of 3 queries were left out") for note in result.notes)
+    for why in ("no candidate of theirs has a grade above 0", "every order of their candidates"):
+        assert any(note.startswith(f"1 of 4 queries were left out: {why}") for note in result.notes)
+    result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], measure=["RR@10", "P@1"])
+    assert sum("has a grade above 0" in note for note in result.notes) == 1
 
 
 def write(folder: Path, grades: Sequence[int], queries: int = 6) -> list[object]:

@@ -48,9 +48,10 @@ Examples:
     ranks = True
 
     def check(self, settings: AblationSettings) -> None:
-        from matchlens.studies.cuts.cut_modes import expand_modes
+        from matchlens.studies.cuts.cut_modes import expand_modes, sets_alone
 
         check_once(settings.cut or ())
+        sets_alone(settings.cut or (), settings.sets, settings.how)
         if settings.cut or settings.how:
             expand_modes(settings.cut or ["Q->D"], settings.how)
         if settings.cut and not any(settings.cut) and not settings.sets:
@@ -196,7 +197,7 @@ Examples:
 
         directions, hows = self._directions(settings, preset), settings.how or [preset.how]
         if settings.kind == "controls":
-            return control_conditions(directions, hows, settings.draws)[0]
+            return control_conditions(directions, settings.how, settings.draws, preset.how)[0]
         if settings.kind == "head-sets":
             drawn = settings.random, settings.seed, layers, heads
             return set_conditions(settings.heads, directions, settings.how or ["zero"], *drawn)[0]

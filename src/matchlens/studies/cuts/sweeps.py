@@ -86,7 +86,8 @@ def sweep_points(
         cuts that a mode cannot make (``sink`` where SEP2 is cut).
 
     Raises:
-        InputError: if the kind, a direction, the window or a how cannot be used.
+        InputError: if the kind, a direction, the window or a how cannot be used, or one direction
+            comes in two spellings.
 
     >>> [point.cut for point in sweep_points("up-to", ["Q->D"], layers=2, heads=2)[0]]
     ['Q->D@0:0', 'Q->D@0:1', 'Q->D@0:2']
