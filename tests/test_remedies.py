@@ -2100,7 +2100,7 @@ ELSEWHERE = {
     ("pyterrier.py:Reranker.__init__", "come in batches"): (
         "test_pyterrier.py:test_what_cannot_be_used_is_refused_at_once"
     ),
-    ("pyterrier.py:Reranker.transform", ""): (
+    ("pyterrier.py:Reranker._with_texts", ""): (
         "test_pyterrier.py:test_candidates_without_a_text_are_left_out_with_a_warning"
     ),
     ("errors.py:surroundings", ""): (
