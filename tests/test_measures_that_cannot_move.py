@@ -98,6 +98,14 @@ def test_a_table_says_how_many_queries_it_rests_on(queries, title, tiny):
 def test_a_cut_counts_once_in_whatever_spelling(other, tiny):
     with pytest.raises(InputError, match=r"is given twice \('Q->D' is the same\)"):
         matchlens.ablation(tiny, pair_set(GRADED), cuts=["Q->D", other])
+    both = {"directions": ["Q->D", "Q->D", other]}
+    for study in (
+        lambda model, pairs: matchlens.sweep(model, pairs, "only", **both),
+        lambda model, pairs: matchlens.head_sets(model, pairs, {"one": "0.1"}, **both),
+        lambda model, pairs: matchlens.controls(model, pairs, both["directions"]),
+    ):
+        with pytest.raises(InputError, match=r"is given twice \('Q->D' is the same\)"):
+            study(tiny, pair_set(GRADED))
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def random_sets(
     Candidates depend on the seed and the number of heads in each layer only. Where there are no
     more than ``number``, all are returned. Where attention is matched, 20 candidates are drawn for
     each set, and those nearest to the named set are kept; where distances are alike to 0.01% of
-    its attention, those that were drawn first.
+    its attention, the seed decides.
     """
     wanted = number
     if mass is not None:
@@ -150,14 +150,14 @@ def random_sets(
     candidates = _candidates(named, heads, wanted, seed)
     if mass is None or len(candidates) <= number:
         return candidates
-    # The nearest candidates, in the order in which they were drawn: sorting them by distance would
-    # tie the number of a draw to its mass.
     # Distances are rounded: where all sets have the same attention, as in the whole head, what is
     # left of them is rounding errors, and those prefer the same heads with every seed.
     own = total(named, mass)
     off = np.abs([total(members, mass) - own for members in candidates])
-    off = (off / (own or 1.0)).round(NEAR)
-    return [candidates[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
+    lot = np.random.default_rng([abs(seed), int(seed < 0)]).permutation(len(candidates))
+    nearest = np.lexsort((lot, (off / (own or 1.0)).round(NEAR)))[:number]
+    # In the candidates' order: sorting them by distance would tie the number of a draw to its mass.
+    return [candidates[place] for place in sorted(nearest)]
 
 
 def total(heads: Iterable[tuple[int, int]], mass: Float[np.ndarray, "layer head"]) -> float:

@@ -118,7 +118,7 @@ def compared(
         f"by {off:.2g} at most"
     )
     if len(alike) < len(conditions):
-        text += "; cuts by mean are not compared, since the sample's means are not the run's"
+        text += "; cuts by mean are not compared: the sample has other means than the run"
     if max(map(abs, differences.values())) > MOST:
         text += f"; more than {MOST} was not expected: use --dtype float32"
         warnings.warn(f"bfloat16 moves the measure: {text}", MatchlensWarning, stacklevel=2)
