@@ -36,6 +36,7 @@ ABLATION = {
 }
 SCORE = {"-m": "model", "--pairs": "pairs.jsonl"}
 RUN = {"--run": "r.run", "--depth": "2"}
+SET = {"--cut-set": '{"name": "joint", "cuts": ["Q->D", "D->Q"]}'}
 NO_COLLECTION = dict.fromkeys(("--topics", "--qrels", "--passages"))
 
 
@@ -252,6 +253,7 @@ CUTS = [
     ablation("how", "expected one of", {"--cut": "Q->D~gone"}),
     ablation("one cut twice", "'Q->D' is given twice", {"--cut": "Q->D"}, "--cut", "Q->D"),
     ablation("no cut at all", "no cut given but ''", {"--cut": ""}),
+    ablation("a how for sets alone", "how mask came with sets", {"--how": "mask", **SET}),
     ablation("a tab in a cut", r"cut 'Q->\\tD' holds a tab", {"--cut": "Q->\tD"}),
     score("score: bad cut", "cut 'Q->X'", {"--cut": "Q->X"}),
     score("score: layer", "layer 9 is out of range", {"--cut": "Q->D@9"}),

@@ -69,6 +69,9 @@ def test_explain_says_the_cost_and_runs_nothing(words, monkeypatch):
     assert "3 conditions" in done.out
     done = call("sweep", "controls", *words, "--direction", "Q->D", "--draws", 2, "--dry-run")
     assert "9 conditions" in done.out  # rows, edges and mass are drawn twice, scaled is not
+    for given in (["D->D~mask"], ["D->D", "--preset", "zhan2020"]):
+        done = call("sweep", "controls", *words, "--draws", 2, "--dry-run", "--direction", *given)
+        assert (done.status, "6 conditions" in done.out) == (0, True)  # of mask: edges and mass
 
 
 def test_head_sets_and_controls_write_tables(words, tmp_path):
@@ -152,6 +155,10 @@ assert "matchlens.models.load" not in sys.modules
         (["head-sets", "--set", "a=0.1", "--random", "20"], "random is 20"),
         (["controls", "--how", "mean"], "expected how zero or mask"),
         (["controls", "--draws", "0"], "draws is 0"),
+        (["only", "--window", "5"], "--window is 5; expected it with the sweep window alone"),
+        (["heads", "--draws", "10"], "--draws is 10; expected it with the sweep controls alone"),
+        (["controls", "--random", "1000"], "expected it with the sweep head-sets alone"),
+        (["up-to", "--screen", "2"], "expected it with the sweep heads alone"),
         (["heads", "--pairs", "-1"], "--pairs is -1"),
         (["up-to", "--preset", "authors"], "has no run"),
         (["up-to", "--how", "sink", "--direction", "Q->All"], "moves the removed mass to SEP2"),

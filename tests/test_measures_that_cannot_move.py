@@ -98,6 +98,14 @@ def test_a_table_says_how_many_queries_it_rests_on(queries, title, tiny):
 def test_a_cut_counts_once_in_whatever_spelling(other, tiny):
     with pytest.raises(InputError, match=r"is given twice \('Q->D' is the same\)"):
         matchlens.ablation(tiny, pair_set(GRADED), cuts=["Q->D", other])
+    both = {"directions": ["Q->D", "Q->D", other]}
+    for study in (
+        lambda model, pairs: matchlens.sweep(model, pairs, "only", **both),
+        lambda model, pairs: matchlens.head_sets(model, pairs, {"one": "0.1"}, **both),
+        lambda model, pairs: matchlens.controls(model, pairs, both["directions"]),
+    ):
+        with pytest.raises(InputError, match=r"is given twice \('Q->D' is the same\)"):
+            study(tiny, pair_set(GRADED))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,10 @@ def test_queries_that_cannot_move_it_are_left_out_and_counted(tiny):
     result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], measure="RR@10")
     assert result.options["rel"] == 1
     assert result.tables["table1"]["queries"].tolist() == [2, 2, 2]
-    assert any(note.startswith("1 of 3 queries were left out") for note in result.notes)
+    for why in ("no candidate of theirs has a grade above 0", "every order of their candidates"):
+        assert any(note.startswith(f"1 of 4 queries were left out: {why}") for note in result.notes)
+    result = matchlens.ablation(tiny, pairs, cuts=["Q->D"], measure=["RR@10", "P@1"])
+    assert sum("has a grade above 0" in note for note in result.notes) == 1
 
 
 def write(folder: Path, grades: Sequence[int], queries: int = 6) -> list[object]:

@@ -130,6 +130,33 @@ def test_candidates_without_a_text_are_left_out_with_a_warning(tiny, frame):
         Reranker(tiny)(frame.assign(text=3))
 
 
+@pytest.mark.parametrize("missing", [None, math.nan, " "])
+def test_what_has_no_text_is_not_explained(tiny32, frame, missing):
+    holes = frame.astype({"text": object})[frame["qid"] == "q0"]
+    holes.iloc[0, holes.columns.get_loc("text")] = missing
+    reranker = Reranker(tiny32)
+    with pytest.warns(MatchlensWarning, match=r"1 of 9 candidates have no text.*such as 'd0-0'"):
+        result = reranker.explain(holes, "q0", points=8, swap=False)
+    assert result.to_frame("passages")["docid"].tolist()[:2] == ["d0-1", "d0-2"]
+    with (
+        pytest.warns(MatchlensWarning, match="have no text"),
+        pytest.raises(InputError, match=r"has 8 candidates with a text.*expected two of them"),
+    ):
+        reranker.explain(holes, "q0", ["d0-0", "d0-1"])
+    with (
+        pytest.warns(MatchlensWarning, match="9 of 9 candidates have no text"),
+        pytest.raises(InputError, match="has 0 candidates with a text"),
+    ):
+        reranker.explain(holes.assign(query=missing), "q0")
+
+
+def test_candidates_without_a_score_are_explained_last(tiny32, frame):
+    scored = frame[frame["qid"] == "q0"].drop(columns="rank").assign(score=1.0)
+    scored.iloc[[0, 8], scored.columns.get_loc("score")] = [math.nan, 2.0]
+    result = Reranker(tiny32).explain(scored, "q0", points=8, swap=False)
+    assert result.to_frame("passages")["docid"].tolist()[:2] == ["d0-8", "d0-1"]
+
+
 def test_a_model_may_come_as_a_folder(tiny_folder, tiny32, frame):
     some = frame.iloc[:3]
     assert Reranker(str(tiny_folder))(some)["score"].tolist() == pytest.approx(

@@ -1426,6 +1426,13 @@ STUDIES = [
         [{"cuts": ["Q->D"]}],
     ),
     C(
+        "studies/cuts/cut_modes.py:sets_alone",
+        "",
+        study(matchlens.ablation),
+        {"sets": {"joint": ["Q->D", "D->Q"]}, "hows": ["mask"]},
+        lambda m: [{"sets": {"joint": [*example(m), "D->Q~mask"]}}],
+    ),
+    C(
         "studies/cuts/cut_study.py:conditions_of",
         "no cut given",
         study(matchlens.ablation),
@@ -1909,8 +1916,23 @@ COMMANDS = [
         "studies/registry.py:_Sweep.check",
         "--screen is",
         lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, **v[1]}),
-        ("only", {"--screen": 2}),
-        [("heads", {"--screen": 2, "--direction": "Q->D"}), ("only", {})],
+        ("heads", {"--screen": 0, "--direction": "Q->D"}),
+        [("heads", {"--screen": 1, "--direction": "Q->D"})],
+    ),
+    *(
+        C(
+            "studies/registry.py:_Sweep.check",
+            "expected it with",
+            lambda w, v: cli("sweep", v[0])(w, {"--dry-run": True, "--direction": "Q->D", **v[1]}),
+            ("only", given),
+            [(kind, {**given, **more}), ("only", {})],
+        )
+        for kind, given, more in (
+            ("heads", {"--screen": 2}, {}),
+            ("window", {"--window": 2}, {}),
+            ("controls", {"--draws": 2}, {}),
+            ("head-sets", {"--random": 120}, {"--set": "a=2.1,1.3"}),
+        )
     ),
     C(
         "studies/registry.py:_Sweep.check",
@@ -2100,7 +2122,7 @@ ELSEWHERE = {
     ("pyterrier.py:Reranker.__init__", "come in batches"): (
         "test_pyterrier.py:test_what_cannot_be_used_is_refused_at_once"
     ),
-    ("pyterrier.py:Reranker.transform", ""): (
+    ("pyterrier.py:Reranker._with_texts", ""): (
         "test_pyterrier.py:test_candidates_without_a_text_are_left_out_with_a_warning"
     ),
     ("errors.py:surroundings", ""): (

@@ -44,7 +44,10 @@ def place(tiny_folder, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         words = ["-m", "model", "--topics", "t.tsv", "--qrels", "qrels", "--passages", "p.jsonl"]
-        for own in (["ablation", *CUTS], ["sweep", "only", "--direction", "Q->D", "--draws", "5"]):
+        for own in (
+            ["ablation", *CUTS],
+            ["sweep", "window", "--direction", "Q->D", "--window", "2"],
+        ):
             assert matchlens.cli.main([*own, *words, "--device", "cpu", "--out", "out", "-q"]) == 0
     return folder
 
@@ -154,8 +157,8 @@ def test_the_manifest_holds_what_a_command_needs(place):
         "device": "cpu",
     }
     assert second["line"] == (
-        "matchlens sweep '--direction=Q->D' --draws=5 --model=model --topics=t.tsv "
-        "--qrels=qrels --passages=p.jsonl --out=DIR --device=cpu -- only"
+        "matchlens sweep '--direction=Q->D' --window=2 --model=model --topics=t.tsv "
+        "--qrels=qrels --passages=p.jsonl --out=DIR --device=cpu -- window"
     )
     options = first["options"]
     assert (options["per_grade"], options["easy"], options["max_length"]) == (10, 0, 64)
@@ -424,7 +427,7 @@ def test_the_page_shows_the_commands_and_nothing_in_them_acts(copy):
     change(copy, lambda all_: all_[0].update(line="x</bdi><script>alert(1)</script>\u202e\x1b[2J"))
     assert matchlens.cli.main(["report", str(copy / "out"), "-q"]) == 0
     text = (copy / "out" / "report.html").read_text()
-    assert "matchlens sweep &#39;--direction=Q-&gt;D&#39; --draws=5" in text
+    assert "matchlens sweep &#39;--direction=Q-&gt;D&#39; --window=2" in text
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert not {"\u202e", "\x1b"} & set(text)
@@ -437,16 +440,16 @@ def test_likenesses_of_arrays_tables_and_missing_files(copy):
         np.save(copy / folder / "meters" / "close.npy", np.ones((3, 2), np.float64) + more)
         np.save(copy / folder / "meters" / "far.npy", np.ones((3, 2)) + more * 10**6)
         resealed(copy / folder, "meters/close.npy", "meters/far.npy")
-    (copy / "two" / "sweep-only" / "points.parquet").unlink()
+    (copy / "two" / "sweep-window" / "points.parquet").unlink()
     found = {one.file: one for one in file_diffs(copy / "out", copy / "two")}
     assert found["meters/close.npy"].verdict == DIGITS
     assert found["meters/far.npy"].verdict == DIFFERS
     assert found["meters/far.npy"].where.startswith("[0, 0]: 1, now 1.1")
-    assert found["sweep-only/points.parquet"].verdict == MISSING
+    assert found["sweep-window/points.parquet"].verdict == MISSING
     assert found["scores.parquet"].verdict == BYTES
     assert [one.file for one in found.values() if not one.same] == [
         "meters/far.npy",
-        "sweep-only/points.parquet",
+        "sweep-window/points.parquet",
     ]
 
 

@@ -14,6 +14,7 @@ from matchlens.plan import Plan
 from matchlens.ranking import benjamini_hochberg
 from matchlens.report.results_folder import ResultsFolder
 from matchlens.report.texts import arrow, num
+from matchlens.report.views import text_of
 from matchlens.report.views.ablation import costliest, exhibits
 from matchlens.report.views.sweep import heads, layers
 from matchlens.runners import run
@@ -151,6 +152,9 @@ def test_heads_are_corrected_by_benjamini_and_hochberg(tiny, tiny_set):
     assert set(table["how"]) == {"zero", "mask"}
     assert result.options["stars"] == "q"
     assert result.study == "sweep-heads"
+    assert "over the sweep, each way of cutting apart)" in text_of(result)
+    one = matchlens.sweep(tiny, tiny_set, "only", directions=["Q->D"])
+    assert "Holm-corrected p <= .05 over the sweep, two-tailed" in text_of(one)
 
 
 def test_other_pairs_are_of_the_same_query_and_not_the_same():

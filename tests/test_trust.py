@@ -13,11 +13,12 @@ import tiny as tiny_models
 from matchlens.corpora import EASY_GRADE, PairSet, choose, demo, thin
 from matchlens.directions import Cut
 from matchlens.parts import Part
-from matchlens.ranking import compare, holm
+from matchlens.ranking import benjamini_hochberg, compare, holm
 from matchlens.report.views import text_of
 from matchlens.report.views.controls import CONTROLS, controls
 from matchlens.studies.attention.watching import watch
 from matchlens.studies.common import half
+from matchlens.studies.cuts.controls import control_conditions
 from matchlens.studies.cuts.cut_modes import agreement, expand_modes
 from matchlens.studies.cuts.head_sets import random_sets
 from matchlens.studies.cuts.sweeps import select
@@ -149,6 +150,19 @@ def test_random_sets_match_the_attention_as_near_as_can_be():
     assert max(off[0]) < np.median(off[1])
 
 
+def test_random_sets_of_equal_attention_are_drawn_by_the_seed_not_by_rounding_errors():
+    named = ((0, 1), (2, 0), (2, 3))
+
+    def drawn(seed: int, noise: int) -> list:
+        mass = 5 + 1e-7 * np.random.default_rng(noise).random((3, 12))
+        return random_sets(named, 12, 100, seed=seed, mass=mass)
+
+    assert drawn(0, 1) == drawn(0, 2)
+    assert len(set(drawn(0, 1)) & set(drawn(1, 1))) < 50
+    shares = pd.Series([head for one in drawn(0, 1) for head in one if head[0] == 0])
+    assert shares.value_counts().max() < 25  # of a hundred, over twelve heads
+
+
 def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
     result = matchlens.head_sets(tiny, few, {"pair": "0.1,2.3"}, directions=["Q->D"])
     row, points = result.to_frame("sets").iloc[0], result.to_frame("points")
@@ -168,6 +182,12 @@ def test_head_sets_say_how_well_the_random_sets_match(tiny, few):
     for words in ("p measure (uncorrected)", "p order (uncorrected)", "(Holm)", "random mass"):
         assert words in text
     assert "shared" in text
+    assert "the named one among 15 random ones" in text
+    sets = result.to_frame("sets")
+    result.tables["sets"] = pd.concat([sets, sets.assign(set="one", draws=3)])
+    text = text_of(result)
+    assert "the named one among 3 to 15 (draws) random ones" in text
+    assert " draws " in text.partition("p measure")[0]
 
 
 @pytest.mark.slow
@@ -236,6 +256,23 @@ def test_heads_are_chosen_on_one_half_and_reported_on_the_other(tiny, collection
     assert found["held"].tolist() == held.tolist()
 
 
+def test_heads_are_selected_by_tests_that_are_corrected_for_each_how_apart():
+    points = pd.DataFrame({"direction": "Q->D", "how": ["zero"] * 3 + ["mask"] * 3, "n": 0})
+    points = points.assign(head=[0, 1, 2] * 2, cut=list("abcdef"))
+    names = [(cut, "c", str(qid)) for cut in ["", *points["cut"]] for qid in range(24)]
+    queries = pd.DataFrame(names, columns=["cut", "collection", "qid"])
+    queries["value"] = np.random.default_rng(0).random(len(queries))
+    found, _ = select(points, queries, 0)
+    wide = queries.pivot(index="qid", columns="cut", values="value")
+    wide = wide[[half(qid, 0) == 0 for qid in wide.index]]
+    values = wide[list("abcdef")].to_numpy().T.copy()
+    p = compare(values, wide[""].to_numpy(), ["c"] * len(wide), seed=0)["p"].to_numpy()
+    q = [*benjamini_hochberg(p[:3]), *benjamini_hochberg(p[3:])]
+    expected = dict(zip("abcdef", q, strict=True))
+    assert len(found) > 1
+    assert found["q_select"].tolist() == [expected[cut] for cut in found["cut"]]
+
+
 def test_too_few_queries_select_nothing_and_say_so():
     points = pd.DataFrame(
         [{"direction": "Q->D", "how": "zero", "n": 0, "head": 0, "cut": "Q->D#0.0"}]
@@ -253,6 +290,10 @@ def test_ways_make_every_cut_in_every_way():
     assert [way.cut for way in made] == ["Q->D", "D->SEP2", "Q->D@3", "Q->D~sink", "Q->D@3~sink"]
     assert impossible == ["D->SEP2~sink"]
     assert [way.how for way in expand_modes(["Q->D~mean"], None)[0]] == ["mean"]
+    for empty in ("", " "):  # no cut is in no mode
+        made, impossible = expand_modes([empty, "Q->D"], ["zero", "mask"])
+        assert ([way.cut for way in made], impossible) == (["Q->D", "Q->D~mask"], [])
+        assert [way.cut for way in expand_modes([empty, "Q->D"], None)[0]] == ["Q->D"]
     for cuts, hows, fragment in [
         (["Q->D"], ["sever"], "how 'sever'"),
         (["Q->D~mask"], ["zero"], "names its own way"),
@@ -295,6 +336,30 @@ def test_an_ablation_in_several_ways_corrects_each_by_itself(tiny, few):
     assert agree.loc["D->SEP2", "hows"] == 1
     assert any("1 cut left out" in note for note in both.notes)
     assert "agreement" not in matchlens.ablation(tiny, few, cuts=cuts).tables
+
+
+def test_sets_of_cuts_keep_their_own_how_and_say_so(tiny, few):
+    joint = {"joint": ["Q->D", "D->Q"]}
+    both = matchlens.ablation(tiny, few, cuts=["", "Q->D"], sets=joint, hows=["mask"])
+    assert both.to_frame()["cut"].tolist() == ["", "random", "Q->D~mask", "joint"]
+    assert any("the sets of cuts keep the hows of their own cuts" in note for note in both.notes)
+    alone = matchlens.ablation(tiny, few, sets=joint)
+    assert not any("keep the hows" in note for note in alone.notes)
+    assert alone.to_frame()["mean"].iloc[-1] == pytest.approx(both.to_frame()["mean"].iloc[-1])
+    for cuts in (None, [], [""]):
+        with pytest.raises(matchlens.InputError, match="how mask came with sets of cuts alone"):
+            matchlens.ablation(tiny, few, cuts=cuts, sets=joint, hows=["mask"])
+
+
+def test_a_controlled_cut_without_a_how_takes_the_preset_s(tiny, few):
+    conditions, made, _ = control_conditions(["D->D", "Q->D~zero"], None, 1, "mask")
+    assert [(one.cut, one.how) for one in made] == [("D->D~mask", "mask"), ("Q->D~zero", "zero")]
+    assert "D->D~mask | edges 0" in conditions
+    result = matchlens.controls(tiny, few, ["D->D"], preset="zhan2020", draws=1)
+    assert result.options["hows"] == ["mask"]
+    assert result.to_frame()["cut"].tolist() == ["D->D~mask"]
+    with pytest.raises(matchlens.InputError, match="no cut given"):
+        matchlens.controls(tiny, few, [""])
 
 
 def test_controls_stand_beside_their_cut(tiny, few):

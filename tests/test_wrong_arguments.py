@@ -26,6 +26,7 @@ from matchlens import (
     pyterrier,
     trec,
 )
+from matchlens.reading import to_json
 from test_own_parts import graded
 
 KINDS = {
@@ -251,3 +252,28 @@ def test_what_has_an_order_is_a_list(tiny32):
     for made in (iter, tuple, lambda texts: dict.fromkeys(texts).keys()):
         ranked = matchlens.rank(tiny32, "cat", made(["mat", "sun"]))
         assert {row["corpus_id"] for row in ranked} == {0, 1}
+
+
+def test_numbers_of_numpy_and_pandas_are_python_s(tiny32, tmp_path):
+    grades = pd.Series([0, 2, 1])
+    pair = matchlens.Pair("q", "d", "cat", "mat", grades.max(), judged=np.True_)
+    assert (type(pair.grade), type(pair.judged)) == (int, bool)
+    cut = matchlens.Cut(matchlens.Cut.parse("Q->D").directions, heads=((np.int64(1), np.int8(0)),))
+    assert {type(number) for couple in cut.heads or () for number in couple} == {int}
+    options = {"seed": np.int64(3), "queries": np.uint8(2), "easy": np.int32(1)}
+    plain = {name: int(value) for name, value in options.items()}
+    assert matchlens.choose(COLLECTION, **options) == matchlens.choose(COLLECTION, **plain)
+    chosen = {"rel": grades.max(), "tie_tol": np.float32(0.5), "rank_easy": np.False_}
+    result = matchlens.ablation(tiny32, graded(), cuts=["Q->D"], **chosen)
+    result.save(tmp_path / "out")
+    assert Result.load(tmp_path / "out", "ablation").options["rel"] == 2
+    few, _ = matchlens.thin(graded(), np.int64(5), seed=np.int64(1))
+    assert len(few) <= 5
+    with pytest.raises(InputError, match=r"rel is .*; expected a whole number"):
+        matchlens.ablation(tiny32, graded(), cuts=["Q->D"], rel=np.True_)
+
+
+def test_a_number_of_numpy_in_a_manifest_is_json():
+    assert to_json({"seed": np.int64(3), "q": np.float32(0.5)}) == to_json({"seed": 3, "q": 0.5})
+    with pytest.raises(TypeError, match="object is no JSON"):
+        to_json({"seed": object()})

@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import numbers
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -67,14 +68,15 @@ MANY = {
     "tuple": "a tuple",
     "Mapping": "a dict",
 }
+NUMBERS = ("int", "float", "bool")
 LONGEST = 60
 
 
 def typed(function: F) -> F:
     """Let a public function or class refuse arguments that its annotations do not allow.
 
-    A folder, an id or a CrossEncoder becomes a model, a list or DataFrame becomes pairs, and a
-    measure of ir_measures becomes its text.
+    A folder, an id or a CrossEncoder becomes a model, a list or DataFrame becomes pairs, a measure
+    of ir_measures becomes its text, and a number of NumPy becomes Python's, which JSON knows.
 
     Annotations are read as text, so that nothing is imported for them.
 
@@ -97,6 +99,12 @@ def typed(function: F) -> F:
         if isinstance(parameter.annotation, str)
     }
 
+    numeric = {
+        name: hint
+        for name, hint in hints.items()
+        if any(isinstance(node, ast.Name) and node.id in NUMBERS for node in ast.walk(hint))
+    }
+
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
@@ -106,6 +114,9 @@ def typed(function: F) -> F:
                 if not fits(usable, hints[name]):
                     raise InputError(wrong(name, value, hints[name]))
                 bound.arguments[name] = usable
+        for name, hint in numeric.items():
+            if name in bound.arguments:
+                bound.arguments[name] = plain(bound.arguments[name], hint)
         return function(*bound.args, **bound.kwargs)
 
     checked.__typed__ = True  # type: ignore[attr-defined]
@@ -154,6 +165,20 @@ def converted(value: object, hint: ast.expr) -> object:
         return value
     module, name = CONVERTED[_name(hint)]
     return getattr(importlib.import_module(module), name)(value)
+
+
+def plain(value: Any, hint: ast.expr) -> Any:
+    """A value that fits, with Python's own numbers for those of NumPy; the same one elsewhere."""
+    if isinstance(hint, ast.BinOp):
+        return plain(value, hint.left if fits(value, hint.left) else hint.right)
+    if isinstance(hint, ast.Subscript):
+        return _plain_items(value, hint.slice)
+    name = _name(hint)
+    if name not in NUMBERS or type(value) in (int, float, bool):
+        return value
+    if name == "bool":
+        return bool(value)
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def wrong(name: str, value: object, hint: ast.expr) -> str:
@@ -214,6 +239,21 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
         known = value if array or isinstance(value, (list, tuple, set, frozenset)) else ()
         return all(fits(item, kinds[0]) for item in known)
     return base != "Callable" or callable(value)
+
+
+def _plain_items(value: Any, inner: ast.expr) -> Any:
+    kinds = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if isinstance(value, Mapping):
+        items = [plain(item, kinds[-1]) for item in value.values()]
+        same = all(map(operator.is_, items, value.values()))
+        return value if same else dict(zip(value, items, strict=True))
+    if not isinstance(value, (list, tuple)):
+        return value
+    each = len(kinds) == 1 or isinstance(kinds[-1], ast.Constant)
+    items = list(map(plain, value, kinds[:1] * len(value) if each else kinds))
+    if all(map(operator.is_, items, value)):
+        return value
+    return tuple(items) if isinstance(value, tuple) else items
 
 
 def _is_one(value: object) -> bool:

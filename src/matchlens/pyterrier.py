@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from matchlens.arguments import typed
+from matchlens.corpora import Pair
 from matchlens.corpora.frame import pairs_of
 from matchlens.corpora.lines import blank
 from matchlens.directions import Cut, How
@@ -89,19 +90,7 @@ class Reranker(Transformer):
             InputError: a pair cannot be encoded.
         """
         pt.validate.columns(inp, includes=["qid", "query", "docno", self.text_field], context=self)
-        usable = inp["query"].notna() & inp[self.text_field].notna()
-        for column in ("query", self.text_field):
-            empty = [isinstance(text, str) and blank(text) for text in inp[column]]
-            usable &= ~np.array(empty, dtype=bool)
-        kept = inp.loc[usable]
-        if len(kept) < len(inp):
-            warnings.warn(
-                f"{len(inp) - len(kept)} of {len(inp)} candidates have no text and were left out, "
-                f"such as {inp.loc[~usable, 'docno'].iloc[0]!r}: fetch their texts before, for "
-                "instance with pt.text.get_text",
-                MatchlensWarning,
-                stacklevel=2,
-            )
+        kept = self._with_texts(inp)
         out = kept.drop(columns=["score", "rank"], errors="ignore")
         out["score"] = self._scores(kept)
         return pt.model.add_ranks(out)
@@ -112,16 +101,19 @@ class Reranker(Transformer):
     ) -> Result:
         """Why one candidate of a query ranks above another: :func:`matchlens.explain` of a frame.
 
-        The model is explained without the cut.
+        The model is explained without the cut. Candidates without a text are left out, with a
+        warning, as by :meth:`transform`.
 
         Args:
             inp: a frame with the columns qid, query, docno and text, perhaps score or rank.
             qid: the query.
             docnos: the passages A and B; the first two by rank or score, else in frame order.
+                Candidates without a rank or score come last.
             options: of :func:`matchlens.explain`, such as ``points`` and ``swap``.
 
         Raises:
-            InputError: a column, the query or a passage is not in the frame.
+            InputError: a column, the query or a passage is not in the frame, or a passage has no
+                text.
 
         >>> if pt:
         ...     rows = [("q1", "warm tea", "a", "Tea is hot."), ("q1", "warm tea", "b", "A dog.")]
@@ -135,26 +127,46 @@ class Reranker(Transformer):
                 f"the frame has no column {', '.join(lacking)}; expected {', '.join(needed)}: give "
                 "candidates with their texts"
             )
-        rows: Any = inp[inp["qid"].astype(str) == str(qid)]
+        rows: Any = self._with_texts(inp[inp["qid"].astype(str) == str(qid)])
         if "rank" in rows or "score" in rows:
-            rows = rows.sort_values("rank") if "rank" in rows else rows.sort_values("score")[::-1]
+            by, rising = ("rank", True) if "rank" in rows else ("score", False)
+            rows = rows.sort_values(by, ascending=rising, kind="stable")
         known = rows["docno"].astype(str).to_list()
         wanted = known[:2] if docnos is None else [*map(str, docnos)]
         if len(wanted) != 2 or any(docno not in known for docno in wanted):
             raise InputError(
-                f"query {str(qid)[:60]!r} has {len(known)} candidates in the frame, and "
+                f"query {str(qid)[:60]!r} has {len(known)} candidates with a text, and "
                 f"{', '.join(wanted)[:120] or 'none'} came for A and B; expected two of them: name "
                 "a query and two of its docnos"
             )
-        first = [known.index(docno) for docno in wanted]
-        passages = [(known[at], str(rows[self.text_field].iloc[at])) for at in first]
-        return explain(self.model, str(rows["query"].iloc[0]), passages, **options)
+        pairs = self._pairs(rows.iloc[[known.index(docno) for docno in wanted]])
+        return explain(self.model, pairs[0].query, pairs, **options)
+
+    def _with_texts(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The candidates that have a query and a text."""
+        usable = inp["query"].notna() & inp[self.text_field].notna()
+        for column in ("query", self.text_field):
+            empty = [isinstance(text, str) and blank(text) for text in inp[column]]
+            usable &= ~np.array(empty, dtype=bool)
+        kept = inp.loc[usable]
+        if len(kept) < len(inp):
+            warnings.warn(
+                f"{len(inp) - len(kept)} of {len(inp)} candidates have no text and were left out, "
+                f"such as {inp.loc[~usable, 'docno'].iloc[0]!r}: fetch their texts before, for "
+                "instance with pt.text.get_text",
+                MatchlensWarning,
+                stacklevel=3,
+            )
+        return kept
+
+    def _pairs(self, frame: pd.DataFrame) -> list[Pair]:
+        columns = ["qid", "docno", "query", self.text_field]
+        return pairs_of(frame.loc[:, columns].rename(columns={self.text_field: "text"}))
 
     def _scores(self, frame: pd.DataFrame) -> Any:
         if not len(frame):
             return frame["qid"].astype("float64")
-        columns = ["qid", "docno", "query", self.text_field]
-        pairs = pairs_of(frame.loc[:, columns].rename(columns={self.text_field: "text"}))
+        pairs = self._pairs(frame)
         condition = [self.cut] if self.cut.directions else []
         conditions = {str(self.cut): condition}
         done = run(self.model, pairs, conditions, batch_tokens=self.batch_tokens)

@@ -277,7 +277,13 @@ def read_manifest(folder: str | Path) -> dict:
 
 def to_json(content: object) -> str:
     """JSON with stable layout; refuses NaN, which is no JSON."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def python(value: object) -> object:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"{type(value).__name__} is no JSON")
+
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=python) + "\n"
 
 
 def parsed_json(raw: bytes) -> object:

@@ -156,7 +156,7 @@ class Draw:
     """
 
     def __init__(self, seed: int, *purpose: str | int) -> None:
-        self._start = hashlib.sha256(json.dumps([seed, *purpose]).encode())
+        self._start = hashlib.sha256(json.dumps([int(seed), *purpose]).encode())
 
     def key(self, item: str) -> bytes:
         """The 32 bytes by which an id is sorted."""

@@ -277,7 +277,7 @@ def _places(n: int, size: int, seed: int) -> list[int]:
     places: dict[int, None] = {}
     number = 0
     while len(places) < n:
-        key = hashlib.sha256(json.dumps([seed, "place", number]).encode()).digest()
+        key = hashlib.sha256(json.dumps([int(seed), "place", number]).encode()).digest()
         places[int.from_bytes(key) % size] = None
         number += 1
     return list(places)

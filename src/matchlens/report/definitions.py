@@ -49,8 +49,9 @@ DEFINITIONS: Mapping[str, tuple[str, ...]] = {
     "heads": (
         "Each cell is one run in which that head alone, in its layer, no longer reads in the "
         "direction named; without a direction, the head reads nothing at all. q is "
-        "Benjamini-Hochberg's over the sweep. The selected heads were chosen on one half of the "
-        "queries and are reported on the other, so that no choice is its own proof.",
+        "Benjamini-Hochberg's over the sweep, each way of cutting apart. The selected heads were "
+        "chosen on one half of the queries and are reported on the other, so that no choice is its "
+        "own proof.",
         CUT,
         TESTS,
     ),

@@ -227,11 +227,11 @@ def relevant_grade(pairs: PairSet, rel: int | None = None) -> int:
 def ranked(
     pairs: PairSet, measure: str, rel: int, *, rank_easy: bool = False
 ) -> tuple[Measure, list[Candidates], tuple[str, ...]]:
-    """The measure, the queries whose ranking can move it, and a note on the others.
+    """The measure, the queries whose ranking can move it, and notes on the others.
 
     A query whose candidates give one value in every order shows neither damage nor its absence.
 
-    Source: science 3, "Measures that cannot move".
+    Source: science 3, "Ideal" and "Measures that cannot move".
 
     >>> from matchlens.corpora import choose, demo
     >>> measure, queries, notes = ranked(choose(demo.load()), "P@5", 2)
@@ -249,12 +249,17 @@ def ranked(
     if not moves.any():
         raise InputError(_cannot_move(parsed, queries, pairs.pairs))
     kept = [query for query, can in zip(queries, moves, strict=True) if can]
-    left = len(queries) - len(kept)
-    note = (
-        f"{left} of {len(queries)} queries were left out: every order of their candidates has "
-        f"the same {parsed}, so that no cut could change it"
+    every = len({(pair.collection, pair.qid) for pair in pairs.pairs})
+    whys = {
+        "no candidate of theirs has a grade above 0": every - len(queries),
+        f"every order of their candidates has the same {parsed}, so that no cut could change it": (
+            len(queries) - len(kept)
+        ),
+    }
+    notes = (
+        f"{left} of {every} queries were left out: {why}" for why, left in whys.items() if left
     )
-    return parsed, kept, (note,) if left else ()
+    return parsed, kept, tuple(notes)
 
 
 def _cannot_move(measure: Measure, queries: Sequence[Candidates], pairs: Sequence[Pair]) -> str:

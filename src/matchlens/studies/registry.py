@@ -13,7 +13,7 @@ from matchlens.errors import InputError
 from matchlens.options import Base, Cuts, Hows, MostPairs, RandomSets, StudySettings
 from matchlens.plan import Condition, single_cuts
 from matchlens.sets import check_once
-from matchlens.settings import argument, one_of, option, settings
+from matchlens.settings import argument, one_of, option, options_of, settings
 from matchlens.studies.presets import CHECK_PAIRS, COSTLY_PAIRS, OTHERS, Preset
 from matchlens.studies.presets import preset as preset_of
 from matchlens.studies.spec import Inputs, StudySpec, check_base, check_cuts, imported, stages_of
@@ -48,12 +48,13 @@ Examples:
     ranks = True
 
     def check(self, settings: AblationSettings) -> None:
-        from matchlens.studies.cuts.cut_modes import expand_modes
+        from matchlens.studies.cuts.cut_modes import expand_modes, sets_alone
 
         check_once(settings.cut or ())
+        sets_alone(settings.cut or (), settings.sets, settings.how)
         if settings.cut or settings.how:
             expand_modes(settings.cut or ["Q->D"], settings.how)
-        if settings.cut and not any(settings.cut) and not settings.sets:
+        if settings.cut and not any(map(str.strip, settings.cut)) and not settings.sets:
             raise InputError("no cut given but ''; expected at least one more, for example 'Q->D'")
 
     def ready(self, inputs: Inputs[AblationSettings]) -> None:
@@ -80,6 +81,8 @@ SWEEPS: Mapping[str, str] = {
     "controls": "controls:controls",
 }
 """The kinds of sweeps, each with its function in ``studies/cuts``."""
+OF_ONE_SWEEP = {"screen": "heads", "window": "window", "random": "head-sets", "draws": "controls"}
+"""Options that one kind of sweep takes, beside ``sets``, which it needs."""
 
 
 @settings
@@ -99,11 +102,11 @@ class SweepSettings(StudySettings, Hows, MostPairs, RandomSets):
         help="For heads: cut only the N heads of each direction that have the largest first-order "
         "effect on the scores (see matchlens screen).",
     )
-    window: int = option(default=3, help="Layers of a window.")
+    window: int = option(default=3, help="For window: layers of a window.")
     sets: list[str] | None = option(
         "--set", default=None, metavar="NAME=HEADS", help="Heads: 'top=8.1,4.9'. Repeatable."
     )
-    draws: int = option(default=3, metavar="N", help="Random draws of each control.")
+    draws: int = option(default=3, metavar="N", help="For controls: random draws of each control.")
 
     @property
     def heads(self) -> dict[str, str]:
@@ -152,11 +155,14 @@ Examples:
         from matchlens.studies.cuts.cut_modes import expand_modes, plain_directions
         from matchlens.studies.cuts.head_sets import checked_sets
 
-        if settings.screen is not None and (settings.kind != "heads" or settings.screen < 1):
-            raise InputError(
-                f"--screen is {settings.screen} for KIND {settings.kind!r}; expected 1 or more "
-                "heads for each direction, with the sweep heads"
-            )
+        if settings.screen is not None and settings.screen < 1:
+            raise InputError(f"--screen is {settings.screen}; expected 1 or more heads")
+        for one in options_of(SweepSettings):
+            kind, value = OF_ONE_SWEEP.get(one.name, settings.kind), getattr(settings, one.name)
+            if kind != settings.kind and value != one.default:
+                raise InputError(
+                    f"{one.flag} is {value}; expected it with the sweep {kind} alone: leave it out"
+                )
         if bool(settings.sets) != (settings.kind == "head-sets"):
             raise InputError(
                 "--set NAME=HEADS and the sweep head-sets go together; give both or neither"
@@ -196,7 +202,7 @@ Examples:
 
         directions, hows = self._directions(settings, preset), settings.how or [preset.how]
         if settings.kind == "controls":
-            return control_conditions(directions, hows, settings.draws)[0]
+            return control_conditions(directions, settings.how, settings.draws, preset.how)[0]
         if settings.kind == "head-sets":
             drawn = settings.random, settings.seed, layers, heads
             return set_conditions(settings.heads, directions, settings.how or ["zero"], *drawn)[0]

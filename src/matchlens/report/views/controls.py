@@ -237,13 +237,16 @@ def head_sets(result: Result) -> Table:
             mean, low, high = (printed(value, 3) for value in (row["random_mass"], least, most))
             line["random_mass"] = f"{mean} [{low}, {high}]"
         rows.append(line)
+    draws = {int(number(row["draws"])) for row in rows}
+    own = "draws=number:0 " * (len(draws) > 1)
     columns = columns_of(
-        "set size direction how diff +random_mean random_ci p_random p_random_holm p_tau "
+        f"set size direction how diff +random_mean random_ci {own}p_random p_random_holm p_tau "
         "p_tau_holm mass:3 random_mass random_shared=share", digits,
-        random_ci="random 95%", mass="mass", random_shared="shared",
+        random_ci="random 95%", draws="draws", mass="mass", random_shared="shared",
     )  # fmt: skip
+    many = f"{min(draws)} to {max(draws)} (draws)" if own else str(*draws)
     notes = (
-        f"p measure: share of sets, the named one among {rows[0]['draws']} random ones, whose "
+        f"p measure: share of sets, the named one among {many} random ones, whose "
         "cut lowers the measure at least as much (exact where all sets were tried). p order: "
         "that disturb the order at least as much (Kendall's tau-b). (Holm): each corrected over "
         "the rows; *: that of the measure <= .05. mass: attention of the set in the direction, "

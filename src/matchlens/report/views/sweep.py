@@ -66,14 +66,16 @@ WHOLE = "{CLS,Q,SEP1,D,SEP2}->All"
 MOST = 20
 """Heads in a table of the foremost ones."""
 TESTS = {
-    "q": "q <= .05 (Benjamini-Hochberg over the sweep)",
+    "q": "q <= .05 (Benjamini-Hochberg over the sweep{apart})",
     "unpaired": "p <= .05, unpaired, uncorrected",
-    "holm": "Holm-corrected p <= .05 over the sweep",
+    "holm": "Holm-corrected p <= .05 over the sweep{apart}",
 }
 
 
 def _star(result: Result) -> str:
-    return f"*: {TESTS[str(result.options['stars'])]}, two-tailed t-test over queries."
+    apart = ", each way of cutting apart" if "agreement" in result.tables else ""
+    test = TESTS[str(result.options["stars"])].format(apart=apart)
+    return f"*: {test}, two-tailed t-test over queries."
 
 
 def grid(result: Result) -> list[tuple[str, Table]]:
@@ -154,7 +156,7 @@ def selected(result: Result) -> Table:
     )  # fmt: skip
     notes = [
         f"{sum(bool(row['held']) for row in rows)} of {len(rows)} hold: the same sign and "
-        "Holm-corrected p <= .05 on half 1."
+        "Holm-corrected p <= .05 over these rows on half 1."
     ]
     if not any((number(row["q_select"]) if row["q_select"] else 0.0) <= 0.05 for row in rows):
         notes.insert(0, "None has q <= .05 on half 0; these are the largest changes there.")

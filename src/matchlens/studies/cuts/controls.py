@@ -30,6 +30,7 @@ from matchlens.ranking.effects import (
     unready,
 )
 from matchlens.results import Result, records
+from matchlens.sets import check_once
 from matchlens.studies.cuts.cut_modes import ModedCut, expand_modes, feasible, note
 from matchlens.studies.cuts.cut_study import CutStudy, Settings, conduct
 from matchlens.studies.cuts.measuring import RANDOM
@@ -46,17 +47,19 @@ DRAWS, MOST_DRAWS = 3, 1000
 
 
 def control_conditions(
-    cuts: Sequence[str], hows: Sequence[str] | None, draws: int
+    cuts: Sequence[str], hows: Sequence[str] | None, draws: int, how: str = "zero"
 ) -> tuple[dict[str, Condition], list[ModedCut], list[dict[str, object]]]:
     """The conditions, the cuts among them, and what each control is.
 
-    Rows that are scaled have no draw, and a cut by ``mask`` has no control of rows.
+    Rows that are scaled have no draw, and a cut by ``mask`` has no control of rows. ``how`` is that
+    of cuts that name none, where there are no hows.
     """
-    if not cuts:
-        raise InputError("no cut given; expected at least one, for example 'Q->D'")
     if not 1 <= draws <= MOST_DRAWS:
         raise InputError(f"draws is {draws}; expected 1 to {MOST_DRAWS}")
-    modes, _ = expand_modes(list(dict.fromkeys(cuts)), hows)
+    modes, _ = expand_modes(list(dict.fromkeys(cuts)), hows or None, how)
+    if not modes:
+        raise InputError("no cut given; expected at least one, for example 'Q->D'")
+    check_once(moded.cut for moded in modes)
     conditions: dict[str, Condition] = {"": []}
     about: list[dict[str, object]] = []
     for text in (moded.cut for moded in modes):
@@ -116,7 +119,8 @@ def controls(
         model: a loaded reranker.
         pairs: candidates of graded queries.
         cuts: the cuts to control; the preset's directions (Figure 1a) in all layers where None.
-        hows: ``zero`` or ``mask`` or both; the preset's where None.
+        hows: ``zero`` or ``mask`` or both, for cuts that name none; where None, such cuts take the
+            preset's.
         draws: random draws a control and cut; their mean is compared.
         margin: share of (original - random), query by query, up to which cut and control are taken
             to do the same.
@@ -139,7 +143,7 @@ def controls(
         units of the measure), ``draws`` (a row for each condition) and ``queries``.
 
     Raises:
-        InputError: if a cut, a how or the pairs cannot be used.
+        InputError: if a cut, a how or the pairs cannot be used, or a cut comes in two spellings.
 
     Source: science 2, "Controls of a direction", and 3; the controls are this project's.
 
@@ -151,9 +155,7 @@ def controls(
     """
     chosen = preset_of(preset, model.decodes)
     texts = [str(cut) for cut in (chosen.directions if cuts is None else cuts)]
-    if not hows and cuts is None:
-        hows = [chosen.how]
-    conditions, modes, about = control_conditions(texts, hows or None, draws)
+    conditions, modes, about = control_conditions(texts, hows, draws, chosen.how)
     done = conduct(
         model,
         pairs,

@@ -13,6 +13,7 @@ from matchlens.directions import Cut, Direction, How
 from matchlens.errors import InputError, counted
 from matchlens.parts import DECODER, AnyPart, OwnPart, Part
 from matchlens.plan import Condition, Control
+from matchlens.sets import check_once
 from matchlens.studies.presets import Preset
 
 SAME = 1e-12
@@ -31,9 +32,14 @@ class ModedCut:
 
 
 def expand_modes(
-    cuts: Sequence[str], hows: Sequence[str] | None
+    cuts: Sequence[str], hows: Sequence[str] | None, default: str = "zero"
 ) -> tuple[list[ModedCut], list[str]]:
-    """Every cut in every mode.
+    """Every cut in every mode; the empty cut is none.
+
+    Args:
+        cuts: the texts of the cuts.
+        hows: the modes; each cut's own where None.
+        default: the mode of a cut that names none, where hows is None.
 
     Returns:
         The cuts in order of ``hows``, and those that a mode cannot make (``sink`` cannot move
@@ -43,8 +49,14 @@ def expand_modes(
     >>> [moded.cut for moded in cuts], impossible
     (['Q->D', 'Q->SEP2', 'Q->D~sink'], ['Q->SEP2~sink'])
     """
+    cuts = [text for text in cuts if Cut.parse(text).directions]
     if hows is None:
-        return [ModedCut(text, str(Cut.parse(text).how), text) for text in cuts], []
+        return [
+            ModedCut(text, str(Cut.parse(text).how), text)
+            if "~" in text or default == "zero"
+            else ModedCut(text, default, f"{text}~{default}")
+            for text in cuts
+        ], []
     if not hows:
         raise InputError(f"no how given; expected one or more of {', '.join(How)}")
     for how in hows:
@@ -55,7 +67,6 @@ def expand_modes(
     refusal: InputError | None = None
     for how in dict.fromkeys(hows):
         for text in cuts:
-            Cut.parse(text)
             if "~" in text:
                 raise InputError(
                     f"cut {text!r} names its own way of cutting; expected one without '~', since "
@@ -65,6 +76,8 @@ def expand_modes(
             try:
                 Cut.parse(cut)
             except InputError as error:
+                if how != How.SINK:
+                    raise
                 impossible.append(cut)
                 refusal = error
                 continue
@@ -81,7 +94,11 @@ def preset_cuts(preset: Preset) -> list[str]:
 
 
 def plain_directions(directions: Sequence[str]) -> list[str]:
-    """The directions, each once, checked to name no layers, heads or mode."""
+    """The directions, each once, checked to name no layers, heads or mode.
+
+    Raises:
+        InputError: if one cannot be used, or two spellings mean the same.
+    """
     for text in directions:
         cut = Cut.parse(text)
         if not cut.directions or cut != Cut(cut.directions):
@@ -91,7 +108,26 @@ def plain_directions(directions: Sequence[str]) -> list[str]:
             )
     if not directions:
         raise InputError("no direction given; expected at least one, for example 'Q->D'")
-    return list(dict.fromkeys(directions))
+    once = list(dict.fromkeys(directions))
+    check_once(once)
+    return once
+
+
+def sets_alone(cuts: Sequence[str], sets: object, hows: Sequence[str] | None) -> list[str]:
+    """The note that sets of cuts keep their own hows, where hows are given; nothing elsewhere.
+
+    Raises:
+        InputError: if there is no other cut, so that the hows would apply to nothing.
+    """
+    if not (hows and sets):
+        return []
+    given = f"how {', '.join(hows)}"
+    if not any(Cut.parse(text).directions for text in cuts):
+        raise InputError(
+            f"{given} came with sets of cuts alone, which keep the hows that their cuts name; "
+            "expected no how: leave it out, and write it in the sets' cuts, for example 'Q->D~mask'"
+        )
+    return [f"{given} holds for the single cuts; the sets of cuts keep the hows of their own cuts"]
 
 
 def left_out(impossible: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ from matchlens.studies.cuts.cut_modes import (
     left_out,
     note,
     reason,
+    sets_alone,
     starred,
 )
 from matchlens.studies.cuts.measuring import ORIGINAL, measured, notes, score_table
@@ -205,7 +206,7 @@ def conduct(
     table, by_query = tables[0]
     texts = [*rankings[0][2], *notes(out, queries, table, tol), *note(reasons.values())]
     texts += own_notes(out, len(used.pairs))
-    texts += [text for _, _, left_out in rankings[1:] for text in left_out]
+    texts += [text for _, _, others in rankings[1:] for text in others if text not in texts]
     texts += compared(execution, out, sample, conditions)
     if model.cls_note:
         texts.append(model.cls_note)
@@ -296,8 +297,9 @@ def ablation(
             sets. Results are keyed by the text as it was passed.
         sets: cuts that hold together, by the name of their set, or a file that
             :func:`matchlens.sets.cut_sets` reads. Results are keyed by the name.
-        hows: modes of cutting, each applied to every cut; where there are several, stars are
-            corrected for each mode by itself and the table ``agreement`` shows where they agree.
+        hows: modes of cutting, each applied to every cut of ``cuts``; where there are several,
+            stars are corrected for each mode by itself and the table ``agreement`` shows where
+            they agree. The cuts of ``sets`` name their own, so that sets alone take no hows.
         preset: ``default`` (Holm-corrected paired t-test), ``paper`` (uncorrected, unpaired),
             ``authors`` or ``zhan2020``.
         measure: any ir_measures measure by name, or several: the pairs are run once, the first is
@@ -335,6 +337,7 @@ def ablation(
     texts = [str(cut) for cut in (chosen.cuts if preset_cuts else cuts or ())]
     if hows is None and preset_cuts and chosen.how != "zero":
         hows = [chosen.how]
+    more_notes = sets_alone(texts, named_sets, hows)
     expanded, impossible = expand_modes(texts, hows)
     names = [moded.cut for moded in expanded]
     modes = [moded.how for moded in expanded]
@@ -364,7 +367,7 @@ def ablation(
         **sets_option(named_sets),
         "hows": list(dict.fromkeys(modes)) if several else None,
     }
-    return done.result("ablation", options, tables, left_out(impossible))
+    return done.result("ablation", options, tables, [*left_out(impossible), *more_notes])
 
 
 def trec_runs(result: Result) -> dict[str, str]:

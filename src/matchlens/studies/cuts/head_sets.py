@@ -42,6 +42,8 @@ RANDOM_SETS, MOST_SETS = 100, 100_000
 """Random sets beside each named one, at least: fewer cannot show p < .01."""
 CANDIDATES, MOST_CANDIDATES = 20, 20_000
 """Candidates for each random set that is kept, where attention is matched; and at most in all."""
+NEAR = 4
+"""Digits of a candidate's distance from the named set, as a share of its attention."""
 MOST_TRIES = 10
 """Draws for each candidate, some of which repeat."""
 Masses = Mapping[str, Float[np.ndarray, "layer head"]]
@@ -139,7 +141,8 @@ def random_sets(
 
     Candidates depend on the seed and the number of heads in each layer only. Where there are no
     more than ``number``, all are returned. Where attention is matched, 20 candidates are drawn for
-    each set, and those nearest to the named set are kept.
+    each set, and those nearest to the named set are kept; where distances are alike to 0.01% of
+    its attention, the seed decides.
     """
     wanted = number
     if mass is not None:
@@ -147,10 +150,14 @@ def random_sets(
     candidates = _candidates(named, heads, wanted, seed)
     if mass is None or len(candidates) <= number:
         return candidates
-    # The nearest candidates, in the order in which they were drawn: sorting them by distance would
-    # tie the number of a draw to its mass.
-    off = np.abs([total(members, mass) - total(named, mass) for members in candidates])
-    return [candidates[place] for place in sorted(np.argsort(off, kind="stable")[:number])]
+    # Distances are rounded: where all sets have the same attention, as in the whole head, what is
+    # left of them is rounding errors, and those prefer the same heads with every seed.
+    own = total(named, mass)
+    off = np.abs([total(members, mass) - own for members in candidates])
+    lot = np.random.default_rng([abs(seed), int(seed < 0)]).permutation(len(candidates))
+    nearest = np.lexsort((lot, (off / (own or 1.0)).round(NEAR)))[:number]
+    # In the candidates' order: sorting them by distance would tie the number of a draw to its mass.
+    return [candidates[place] for place in sorted(nearest)]
 
 
 def total(heads: Iterable[tuple[int, int]], mass: Float[np.ndarray, "layer head"]) -> float:
@@ -221,7 +228,8 @@ def head_sets(
     """Cut named sets of heads, and random sets that are like them but for the heads.
 
     A random set has as many heads in each layer and, as near as can be, as much attention in the
-    direction that is cut: the sum over its heads of their mean mass in the untouched model.
+    direction that is cut: the sum over its heads of their mean mass in the untouched model. Where
+    the whole head is cut, all heads have the same, so that the layers alone are matched.
 
     The question is not whether cutting the set does damage, but whether it does more than cutting
     just any heads of those layers.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matchlens.corpora import Pair
+from matchlens.directions import Cut, How
 from matchlens.errors import MatchlensWarning, counted
 from matchlens.plan import Condition
 from matchlens.ranking import Candidates, Measure, evaluate
@@ -76,7 +77,8 @@ def compared(
     """What a run in half precision says of itself; nothing for other runs.
 
     The untouched model and the condition that moves the sample's scores most are run again in
-    float32.
+    float32; not a condition with ``mean``, which puts in means over all pairs of the run, and those
+    of the sample are others.
 
     Warns:
         MatchlensWarning: if a measure's mean differs by more than :data:`MOST`.
@@ -94,8 +96,9 @@ def compared(
             f"its weights are in {model.dtype}, so that its scores were not compared with those in "
             "float32: compare a run of some queries with --dtype float32"
         ]
-    scores = {name: out.scores.of(name)[sample.rows] for name in conditions}
-    moved = {name: float(abs(scores[name] - scores[""]).mean()) for name in conditions}
+    alike = [name for name, condition in conditions.items() if not _takes_means(condition)]
+    scores = {name: out.scores.of(name)[sample.rows] for name in alike}
+    moved = {name: float(abs(scores[name] - scores[""]).mean()) for name in alike}
     chosen = dict.fromkeys(["", max(moved, key=lambda name: moved[name])])
     with products_in(torch.float32, layers):
         exact = replace(execution, progress=None, runner=None)(
@@ -114,10 +117,16 @@ def compared(
         f"bfloat16 against float32 on {sample} of this run: {sample.measure} {listed}, scores off "
         f"by {off:.2g} at most"
     )
+    if len(alike) < len(conditions):
+        text += "; cuts by mean are not compared: the sample has other means than the run"
     if max(map(abs, differences.values())) > MOST:
         text += f"; more than {MOST} was not expected: use --dtype float32"
         warnings.warn(f"bfloat16 moves the measure: {text}", MatchlensWarning, stacklevel=2)
     return [text]
+
+
+def _takes_means(condition: Condition) -> bool:
+    return any(isinstance(cut, Cut) and cut.how == How.MEAN for cut in condition)
 
 
 def offered(execution: Execution, sample: Sample) -> None:

@@ -28,6 +28,7 @@ from matchlens.studies.cuts.cut_modes import (
     starred,
 )
 from matchlens.studies.cuts.cut_study import Settings, conduct, pairs_run
+from matchlens.studies.cuts.measuring import corrected
 from matchlens.studies.presets import preset as preset_of
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def sweep_points(
         cuts that a mode cannot make (``sink`` where SEP2 is cut).
 
     Raises:
-        InputError: if the kind, a direction, the window or a how cannot be used.
+        InputError: if the kind, a direction, the window or a how cannot be used, or one direction
+            comes in two spellings.
 
     >>> [point.cut for point in sweep_points("up-to", ["Q->D"], layers=2, heads=2)[0]]
     ['Q->D@0:0', 'Q->D@0:1', 'Q->D@0:2']
@@ -124,8 +126,9 @@ def select(
     """The heads whose cut moves the measure most on half 0 of the queries, tested on half 1.
 
     The halves are by a hash of the query's id and the seed. On half 0 the heads with
-    Benjamini-Hochberg's q <= .05 are taken, at most ten, the largest change first; where there is
-    none, the ten of the largest change, which the column ``q_select`` shows.
+    Benjamini-Hochberg's q <= .05, each mode of cutting apart, are taken, at most ten, the largest
+    change first; where there is none, the ten of the largest change, which the column ``q_select``
+    shows. On half 1 Holm's correction is over all that are taken.
 
     Returns:
         Columns direction, how, n, head, cut, diff_select, q_select, diff_report, ci_low, ci_high,
@@ -138,11 +141,14 @@ def select(
         empty = pd.DataFrame(columns=[*columns, *_REPORTED])
         return empty, ["too few queries to select heads on one half and report them on the other"]
     tests = [
-        compare(
-            wide.loc[side == which, points["cut"]].to_numpy().T.copy(),
-            wide.loc[side == which, ""].to_numpy(),
-            list(wide.index.get_level_values("collection")[side == which]),
-            seed=seed,
+        corrected(
+            compare(
+                wide.loc[side == which, points["cut"]].to_numpy().T.copy(),
+                wide.loc[side == which, ""].to_numpy(),
+                list(wide.index.get_level_values("collection")[side == which]),
+                seed=seed,
+            ),
+            points["how"].tolist(),
         )
         for which in (0, 1)
     ]
@@ -213,9 +219,9 @@ def sweep(
 
     Returns:
         Tables ``points`` (a row for each point: direction, how, n, head, cut, and what the
-        ablation's table has; ``q`` is Benjamini-Hochberg's over the sweep) and ``queries``; with
-        several hows ``agreement``; for ``heads`` also ``selected``: the heads chosen on one half of
-        the queries, with their effect on the other.
+        ablation's table has; ``q`` is Benjamini-Hochberg's over the sweep, each of several hows
+        apart) and ``queries``; with several hows ``agreement``; for ``heads`` also ``selected``:
+        the heads chosen on one half of the queries, with their effect on the other.
 
     Raises:
         InputError: if an option or the pairs cannot be used.
