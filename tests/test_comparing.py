@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy import stats
 
 import matchlens
 import tiny as tiny_models
+import tiny_t5
 from matchlens.errors import InputError
 from matchlens.figures import render
 from matchlens.report.html import line, page
@@ -408,3 +410,22 @@ def test_sets_of_one_name_and_verdicts_by_two_margins_are_not_compared(place, tm
     assert "margin (one: 0.06; two: 0.5): the claims' verdicts are not comparable" in said
     aspects = set(compared.to_frame("differences")["aspect"])
     assert {"ablation.sets", "study.margin"} <= aspects
+
+
+@pytest.mark.slow
+def test_folders_of_models_with_impossible_cuts_are_drawn(tmp_path):
+    import tiny_decoders
+    from matchlens.studies.wexir25 import beside_the_paper
+
+    pairs = graded(queries=3)
+    for name, save in (("qwen", partial(tiny_decoders.save, family="qwen3")), ("t5", tiny_t5.save)):
+        model = matchlens.load(save(tmp_path / f"{name}-model"), device="cpu")
+        result = matchlens.ablation(model, pairs, preset="paper")
+        result.save(tmp_path / name)
+        cells = beside_the_paper(result).to_frame("comparison").set_index("cut")
+        assert len(cells) == 32
+        assert cells["ours"].isna().sum() == int(result.to_frame("table1")["mean"].isna().sum())
+    compared = matchlens.compare([tmp_path / "qwen", tmp_path / "t5"])
+    assert compared.to_frame("table1")["diff"].isna().any()
+    for draw in dict(drawn(compared)).values():
+        render(draw())

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from tokenizers import Regex, normalizers
 
 import matchlens
+import tiny as tiny_models
 from matchlens import InputError
 from matchlens.showing import Bar
 from matchlens.studies.attention.contrasts import Thresholds
+from matchlens.tokenizing import _silent
 from test_looking import graded as with_easy
 from test_own_parts import graded, thirds
 
@@ -124,3 +130,56 @@ def test_rank_is_that_of_sentence_transformers(tiny):
     assert len(matchlens.rank(tiny, "cat", texts, top=2)) == 2
     with pytest.raises(InputError, match="no passage to rank"):
         matchlens.rank(tiny, "cat", [])
+
+
+def test_scores_of_a_frame_have_its_index(tiny):
+    frame = pd.DataFrame(
+        {"query": "a cat", "text": ["the cat sat", "rain", "a dog"]}, index=[7, 3, 5]
+    )
+    table = matchlens.score(tiny, frame, ["Q->D"])
+    assert table.index.tolist() == [7, 3, 5]
+    plain = matchlens.score(tiny, list(zip(frame["query"], frame["text"], strict=True)))
+    assert frame.assign(score=table[""])["score"].tolist() == plain[""].tolist()
+
+
+def test_a_bar_leaves_the_output_where_it_goes_when_a_run_ends_early(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    before, bar = (sys.stdout, sys.stderr), Bar()
+    bar(1, 8, "ablation")
+    assert (sys.stdout, sys.stderr) == before
+    del bar
+
+
+def test_autocast_of_the_caller_changes_no_score(tiny32):
+    texts = [("a cat", "the cat sat"), ("a cat", "rain")]
+    own = matchlens.score(tiny32, texts, ["Q->D"])
+    units = matchlens.explain(tiny32, "a cat", ["the cat sat", "rain"], points=2, swap=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert matchlens.score(tiny32, texts, ["Q->D"]).equals(own)
+        again = matchlens.explain(tiny32, "a cat", ["the cat sat", "rain"], points=2, swap=False)
+    assert again.to_frame("units").equals(units.to_frame("units"))
+
+
+def test_axes_without_names_are_said(tiny32):
+    pairs = tiny_models.graded_by_cats(3)
+    result = matchlens.circuits(tiny32, pairs)
+    name = next(name for name in result.arrays if result.array(name).ndim != 5)
+    with pytest.raises(InputError, match="have no names"):
+        result.axes(name)
+
+
+def test_models_are_loaded_and_tokenizers_silenced_by_several_threads(tiny_folder):
+    loaded = tiny_models.at_once(lambda: matchlens.load(tiny_folder, device="cpu"))
+    assert [type(one).__name__ for one in loaded] == ["Reranker"] * 4
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex("a+"), "a")
+    before = os.fstat(2)
+
+    def silent() -> None:
+        for _ in range(50):
+            with _silent(tokenizer):
+                pass
+
+    tiny_models.at_once(silent)
+    assert os.path.samestat(os.fstat(2), before)

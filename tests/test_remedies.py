@@ -1574,6 +1574,13 @@ STUDIES = [
         {"cuts": ["Q->D"]},
         [{"preset": "paper"}],
     ),
+    C(
+        "report/views/ablation.py:table1",
+        "",
+        lambda w, v: v(matchlens.sweep(w.model, graded(2, 1), directions=["Q->D"])),
+        matchlens.table_text,
+        [lambda result: result.to_frame()],
+    ),
 ]
 
 

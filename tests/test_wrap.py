@@ -225,6 +225,12 @@ class SlowTokenizer:
     is_fast = False
 
 
+def hooked(model):
+    """A model that somebody steers or watches."""
+    model.bert.encoder.layer[1].register_forward_hook(lambda module, args, out: out)
+    return model
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -243,6 +249,7 @@ class SlowTokenizer:
             "is of type 'gpt2'",
         ),
         (lambda model, own: (model.to("meta"), own), "lies on meta; expected one device"),
+        (lambda model, own: (hooked(model), own), "has a forward hook at 'bert.encoder.layer.1'"),
     ],
 )
 def test_what_cannot_be_wrapped(bert, change, says):

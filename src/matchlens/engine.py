@@ -177,7 +177,7 @@ def run_shard(
         walk = Walk(model, plan, layout, replacements, width, record, meters, counts)
         for meter in meters:
             meter.begin(family, batch, shard.numbers[batch.pairs])
-        with torch.inference_mode(), _without_cudnn():
+        with torch.inference_mode(), full_precision(model.device), _without_cudnn():
             walk.descend(0, [0], family.embed(batch).unsqueeze(0))
         for meter in meters:
             meter.end()
@@ -197,6 +197,11 @@ def run_shard(
         taken,
         counts,
     )
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Leave a caller's autocast: the model's own type is what a manifest records."""
+    return torch.autocast(device.type, enabled=False)
 
 
 @contextmanager
@@ -344,7 +349,7 @@ def _watch_terms(
         if others is not None:
             others[layer] = terms
 
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(model.device):
         states = family.embed(batch)
         for layer in range(max(needed) + 1):  # nothing is needed of the layers above
             rows = family.score_rows if layer == family.n_layers - 1 else None

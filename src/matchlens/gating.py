@@ -19,7 +19,14 @@ from torch import Tensor
 
 from matchlens.batching import EncodedBatch, collate, split
 from matchlens.corpora.pair import Pair
-from matchlens.engine import batches_of, collated, encode_all, free_memory, out_of_memory
+from matchlens.engine import (
+    batches_of,
+    collated,
+    encode_all,
+    free_memory,
+    full_precision,
+    out_of_memory,
+)
 from matchlens.errors import InputError
 from matchlens.models.attend import Call, Gate, Watch
 from matchlens.models.check import CheckError
@@ -99,7 +106,8 @@ def differentiable(model: Reranker) -> Iterator[None]:
     try:
         for weight in trained:
             weight.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        plain = full_precision(model.device)
+        with torch.inference_mode(False), torch.enable_grad(), plain:
             yield
     finally:
         for weight in trained:
@@ -180,7 +188,7 @@ def _scores(
     out = np.zeros(len(pairs), dtype=model.score_dtype)
     budget = batch_tokens or model.batch_tokens
     refresh(model.family.module)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(model.device):
         for chunk, encoded in encode_all(model, pairs):
             for batch in batches_of(model, encoded, budget):
                 grid = PartLayout(batch.parts)
@@ -385,7 +393,7 @@ def integrate(
         return gate
 
     refresh(family.module)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(model.device):
         ends = torch.tensor([1.0, 0.0], dtype=kind, device=model.device)[:, None, None, None]
         both = walk_gated(model, grid, family.embed(batch), 2, gate_at(ends, False), cuts)
         both = both[:, 0].double().cpu().numpy()
@@ -421,7 +429,7 @@ def word_attention(
         out.append((mean.mT @ (weights[0].to(rows.dtype) @ one_hot)).cpu().numpy())
 
     refresh(family.module)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(model.device):
         walk_gated(model, grid, family.embed(batch), 1, None, cuts, watch)
     return np.stack(out)
 
@@ -468,7 +476,7 @@ def _written_by_hand(model: Reranker, tables: Tensor) -> Item:
     family, batch = model.family, collated(model, PAIRS)
     grid, uncut = PartLayout(batch.parts), LayerCut.of([], 0, model.family.n_heads, ())
     worst, real = Worst(OUTPUTS[model.dtype]), batch.mask[..., None]
-    with torch.inference_mode():
+    with torch.inference_mode(), full_precision(model.device):
         states = family.embed(batch)
         for layer in range(family.n_layers):
             ((weights, values),) = weights_and_values(family, layer, states, grid)

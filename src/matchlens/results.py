@@ -146,7 +146,7 @@ class Result(Shows):
             name: the meter.
 
         Raises:
-            InputError: if there is no such meter.
+            InputError: if there is no such meter, or its axes have no names.
         """
         shape = self.array(name).shape
         named = self.options.get("parts")
@@ -156,6 +156,11 @@ class Result(Shows):
             "kinds": ("layer", "head", "direction", "quantity"),
             "received": ("layer", "head", "reader", "place"),
         }.get(name, ("layer", "head", "row", "column"))
+        if len(shape) != 1 + len(ends):
+            raise InputError(
+                f"the axes of meter {name!r}, an array of {len(shape)} dimensions, have no names; "
+                "expected an array of pairs, as a study of attention keeps it: see the study's docs"
+            )
         sizes = dict(zip(("pair", *ends), shape, strict=True))
         labels = {axis: [*range(size)] for axis, size in sizes.items()}
         labels |= {axis: parts for axis in ("row", "column") if sizes.get(axis) == len(parts)}

@@ -89,11 +89,20 @@ class Bar:
             from rich.console import Console
             from rich.progress import Progress
 
-            rich = Progress(console=Console(stderr=True), transient=True)
+            # What else is printed stays where it goes, also if the run ends early.
+            rich = Progress(
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             task = rich.add_task(words, total=total)
             rich.start()
             self._move = lambda done: rich.update(task, completed=done)
             self._close = rich.stop
+
+    def __del__(self) -> None:
+        self._end()  # of a run that an error or a person stopped
 
     def _end(self) -> None:
         if self._close is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -222,22 +223,27 @@ def failed(error: BaseException, *texts: str) -> InputError:
     )
 
 
+_ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def _silent(tokenizer: PreTrainedTokenizerFast) -> Iterator[None]:
     """Keep a panic's own words off the terminal, where regular expressions can cause one."""
     risky = any(_patterns([_state(tokenizer, "normalizer"), _state(tokenizer, "pre_tokenizer")]))
-    try:
-        kept = os.dup(2) if risky else None
-    except OSError:  # there is no standard error
-        kept = None
-    if kept is None:
+    if not risky:
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    with _ONE_AT_A_TIME:  # of two threads, one would keep the other's silence for good
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)

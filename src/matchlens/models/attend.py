@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -100,10 +101,14 @@ class Call:
         return own + other
 
 
-class Counter:
-    """Counts calls of the attention function; the check at load reads it."""
+class _Counter(threading.local):
+    """Calls of the attention function in a thread."""
 
     calls = 0
+
+
+Counter = _Counter()
+"""Counts calls of the attention function; the check at load reads it."""
 
 
 def attend(

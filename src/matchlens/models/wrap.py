@@ -223,6 +223,7 @@ def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFact
             f"expected transformers' own {library.__name__}"
         )
     _ = facts.shape
+    _check_hooks(module, shown)
     with torch.device("meta"), quiet_library():
         plain = library(copy.deepcopy(config)).state_dict()
     if odd := sorted(plain.keys() ^ module.state_dict().keys()):
@@ -232,6 +233,22 @@ def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFact
             "the model, and correct its config where layers or the head were changed"
         )
     return facts
+
+
+def _check_hooks(module: torch.nn.Module, shown: str) -> None:
+    """Refuse forward hooks of a person: no digest covers them, and faster layers pass them by."""
+    libraries = ("torch.", "transformers.", "accelerate.", "sentence_transformers.")
+    for name, inner in module.named_modules():
+        for hook in (*inner._forward_pre_hooks.values(), *inner._forward_hooks.values()):
+            of = getattr(hook, "func", hook)
+            if not f"{getattr(of, '__module__', None) or type(of).__module__}.".startswith(
+                libraries
+            ):
+                raise InputError(
+                    f"model {shown!r} has a forward hook at {name or 'its top'!r}, which may "
+                    "change what it computes and which no results folder could tell; expected "
+                    "none: remove it (handle.remove()) before you wrap the model"
+                )
 
 
 def _inner(module: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -109,7 +110,9 @@ class Column:
             return texts.interval(*value, digits=self.digits)
         if (words := self._words(value)) is not None:
             return shown(words, LONG if self.kind != "prose" else None)
-        return chance(value) if self.kind == "p" else num(value, self.digits, sign=self.sign)
+        halves = not self.digits and texts.number(value) % 1  # the mean rank of a tie
+        digits = 1 if halves and math.isfinite(halves) else self.digits
+        return chance(value) if self.kind == "p" else num(value, digits, sign=self.sign)
 
     def _words(self, value: object) -> str | None:
         """What does not depend on the medium; None for a number."""

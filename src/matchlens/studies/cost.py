@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 
 from matchlens.corpora import EASY_GRADE, PairSet, thin
 from matchlens.corpora.own import own_parts
-from matchlens.errors import counted
+from matchlens.errors import InputError, counted
 from matchlens.models.folder import ModelFolder
 from matchlens.plan import Condition, Plan, bound
 from matchlens.studies.circuits.circuits import TOP
@@ -306,8 +307,9 @@ class WholeWork:
         if {"attention", "circuits"} & set(self.names):
             yield untouched("attention and mean states", pairs, METERS * layers)
         if "attention" in self.names and size.causal:
-            half = max(1, ranked // 2)
-            used, _ = thin(thin(pairs, ranked)[0], min(size.causal_pairs or half, half))
+            half, used = max(1, ranked // 2), thin(pairs, ranked)[0]
+            with suppress(InputError):  # half of one query's pairs: the study splits by queries
+                used, _ = thin(used, min(size.causal_pairs or half, half))
             alone = MATCHING * layers * heads * layers / 2
             passes = DIRECTIONS * (alone + (RANDOM_SETS + 1) * layers * 0.85)
             yield untouched("matching heads cut", used, passes)

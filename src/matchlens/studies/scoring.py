@@ -51,7 +51,7 @@ def score(
 
     Returns:
         Relevance logits, a row for each pair, in order, a column for each cut; the column
-        ``""`` (no cut) is always there and stands first.
+        ``""`` (no cut) is always there and stands first. The index is that of the DataFrame.
 
     Raises:
         InputError: if a cut does not fit the model or a pair cannot be encoded.
@@ -80,7 +80,8 @@ def score(
                 MatchlensWarning,
                 stacklevel=2,
             )
-    return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)))
+    index = pairs.index if isinstance(pairs, pd.DataFrame) else None
+    return pd.DataFrame(dict(zip(conditions, out.scores.values, strict=True)), index=index)
 
 
 @typed

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from matchlens.errors import InputError
+from matchlens.parts import DECODER, Part
 from matchlens.results import Result, records
 from matchlens.studies.claims.decisions import number
 
@@ -73,21 +74,26 @@ def beside_the_paper(ablation: Result) -> Result:
     from matchlens.studies.presets import table1
 
     rows = {str(row["cut"]): row for row in records(ablation.to_frame("table1"))}
-    if lacking := [cut for cut in table1() if cut not in rows]:
+    decoder = f"{DECODER}->{DECODER}" in rows  # DEC is in CLS's place
+    names = {cut: cut.replace(str(Part.CLS), DECODER) if decoder else cut for cut in table1()}
+    if lacking := [cut for cut in names.values() if cut not in rows]:
         raise InputError(
             f"the ablation lacks the cut {lacking[0]!r}; expected the 30 cells of Table 1: run it "
             "with preset 'paper' and without cuts of its own"
         )
     out = []
-    for cut in ("", "random", *table1()):
-        printed, row = CELLS.get(cut, OTHER), rows[cut]
-        ours, original = float(str(row["mean"])), float(str(rows[""]["mean"]))
-        apart = ours - printed.high if ours > printed.high else min(ours - printed.low, 0.0)
-        tested = cut not in ("", "random")
+    original = float(str(rows[""]["mean"]))
+    for cut, name in {"": "", "random": "random", **names}.items():
+        printed, row = CELLS.get(cut, OTHER), rows[name]
+        possible = row["mean"] is not None
+        ours = float(str(row["mean"])) if possible else float("nan")
+        below = min(ours - printed.low, 0.0) if possible else float("nan")
+        apart = ours - printed.high if ours > printed.high else below
+        tested = possible and cut not in ("", "random")
         star = bool(row["significant_paper"])
         out.append(
             {
-                "cut": cut,
+                "cut": name,
                 "paper": printed.words,
                 "paper_low": printed.low,
                 "paper_high": printed.high,

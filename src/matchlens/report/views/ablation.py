@@ -15,6 +15,7 @@ from markupsafe import Markup
 from matchlens import figures
 from matchlens.arguments import typed
 from matchlens.directions import Cut, Direction
+from matchlens.errors import InputError
 from matchlens.figures import Drawing
 from matchlens.figures.colours import step
 from matchlens.parts import DECODER, NAMED
@@ -118,6 +119,11 @@ def grid_of(rows: Mapping[str, object]) -> tuple[str, ...]:
 def table1(result: Result) -> Table:
     """Lay Table 1 out: the matrix of directions, or a list where other cuts were made."""
     name = "table1" if "table1" in result.tables else "cuts"
+    if name not in result.tables or "measure" not in result.options:
+        raise InputError(
+            f"a result of {result.study!r} has no Table 1; expected what matchlens.ablation "
+            "returned: look at result.to_frame(), or at result itself in a notebook"
+        )
     digits, measure = digits_of(result), str(result.options["measure"])
     rows = {str(row["cut"]): row for row in marked(result, name)}
     foot = f"original {printed(rows['']['mean'], digits)}, "
@@ -183,10 +189,16 @@ def agreement(result: Result) -> Table:
     verdicts = [f"  {counts[key]} {key}: {text}" for key, text in VERDICTS.items() if counts[key]]
     title = (
         f"Change of {result.options['measure']} under each way of cutting "
-        "(*: significant, corrected within the way; -: cannot be made)"
+        f"(*: significant, {_corrected(result, 'within the way')}; -: cannot be made)"
     )
     notes = (f"{same} of {len(rows)} cuts have one sign under all ways.", *verdicts)
     return Table("agreement", title, tuple(columns), tuple(body), notes)
+
+
+def _corrected(result: Result, within: str) -> str:
+    """Whether the stars of a table are corrected."""
+    unpaired = result.options["stars"] == "unpaired"
+    return "unpaired test, uncorrected" if unpaired else f"corrected {within}"
 
 
 def all_measures(result: Result) -> Table:
@@ -201,7 +213,7 @@ def all_measures(result: Result) -> Table:
         line = rows.setdefault(cut, {"cut": cut})
         line[str(row["measure"])] = NOT_APPLICABLE if row.get("impossible") else row["mean"]
         line[f"{row['measure']}*"] = star
-    notes = ("*: significant, corrected within its measure and family.",)
+    notes = (f"*: significant, {_corrected(result, 'within its measure and family')}.",)
     title = f"{', '.join(map(str, names))} of the same run"
     return Table("measures", title, tuple(columns), tuple(rows.values()), notes)
 
@@ -305,12 +317,15 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
 
 def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
     """Show Table 1 on the page."""
-    subtitle = "What is lost when one part no longer reads another, in all layers"
-    base = ("table-1", "What each cut costs", subtitle, "Table 1")
+    subtitle = "What is lost when one part no longer reads another"
+    base = ("table-1", "What each cut costs")
     result = folder.get("ablation")
     if result is None or not any(row["cut"] == "" for row in folder.rows("ablation", "table1")):
         yield Exhibit(
-            *base, absent="Table 1 was not made: the folder holds no ablation (matchlens ablation)."
+            *base,
+            subtitle,
+            "Table 1",
+            absent="Table 1 was not made: the folder holds no ablation (matchlens ablation).",
         )
         return
     digits, measure = digits_of(result), shown(result.options.get("measure", "the measure"))
@@ -327,14 +342,22 @@ def exhibits(folder: ResultsFolder) -> Iterator[Exhibit]:
             f"{measure} when the row's part no longer reads the column's part. Original "
             f"{original}, random ranking {random} (expected value). Shaded by the change; point "
             "at a cell or focus it for its details."
+            if square
+            else f"{measure} under each cut. Original {original}, random ranking {random} "
+            "(expected value)."
         ),
     ]
+    if "measures" in result.tables:
+        measures = all_measures(result)
+        body.append(titled(measures.title, measures.html(), words(measures.notes[0], "legend")))
     if several:
         ways = agreement(result)
         legend = Markup("").join(tag("span", note.strip()) for note in ways.notes)
         body.append(titled("Under each way of cutting", ways.html(), words(legend, "legend")))
     yield Exhibit(
         *base,
+        f"{subtitle}, in all layers" if square else subtitle,
+        "Table 1",
         lead=_lead(cuts, rows[""], digits, measure, str(result.options["stars"])),
         body=tuple(body),
         tables=(stored("table-1", f"{measure} under each cut", stored_rows, keys, digits),),

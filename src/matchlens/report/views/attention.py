@@ -194,7 +194,8 @@ def _drawn_1b(by: Keyed, contrast: str, ending: str) -> Iterator[tuple[str, Draw
         cells = [row for row in mapped(by, contrast, name) if isfinite(number(row["diff"]))]
         if cells:
             label = f"{name.replace('->', '→')} attention mass, {compared}"
-            draw = partial(figures.head_map, pd.DataFrame(cells), words=label, note=ATTENTION_NOTE)
+            note = ATTENTION_NOTE.replace("relevant", contrast.partition("-")[0])
+            draw = partial(figures.head_map, pd.DataFrame(cells), words=label, note=note)
             yield f"1b-{name.replace('->', '-')}{ending}", draw
 
 

@@ -282,7 +282,8 @@ def drawn(result: Result) -> Iterator[tuple[str, Drawing]]:
     """Draw the figures; those that the folders have no numbers for are left out."""
     if "table1" in result.tables:
         table = result.to_frame("table1").rename(columns={"folder": "how"})
-        table = pd.DataFrame(table[~table["cut"].isin(["", "random"])])
+        shown_cuts = ~table["cut"].isin(["", "random"]) & table["diff"].notna()  # impossible: NaN
+        table = pd.DataFrame(table[shown_cuts])
         if len(table):
             measure = measure_of(result, "table1")
             yield "table1", partial(figures.comparison, table, measure=measure)

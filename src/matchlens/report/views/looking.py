@@ -340,12 +340,17 @@ def _card(
         "why": shown(look.get("why") or "", 160),
         "facts": [
             ("score", num(look["score"], 3)),
-            ("rank", f"{num(look['rank'], 0)} of {num(look['candidates'], 0)}"),
+            ("rank", f"{_rank(look['rank'])} of {num(look['candidates'], 0)}"),
             ("grade", shown(look["grade"], 20)),
         ],
         "blocks": blocks(words),
         "texts": (clipped(look["query"]), clipped(look["passage"])),
     }
+
+
+def _rank(value: object) -> str:
+    """A rank; that of a tie is its mean, which may end in a half."""
+    return num(value, 1 if number(value) % 1 else 0)
 
 
 def _bars(cuts: Sequence[Row], looks: Sequence[Row], badges: Sequence[str]) -> list[Bars]:

@@ -72,10 +72,14 @@ TESTS = {
 }
 
 
-def _star(result: Result) -> str:
+def _test(result: Result) -> str:
+    """The test that a sweep's stars are of."""
     apart = ", each way of cutting apart" if "agreement" in result.tables else ""
-    test = TESTS[str(result.options["stars"])].format(apart=apart)
-    return f"*: {test}, two-tailed t-test over queries."
+    return TESTS[str(result.options["stars"])].format(apart=apart)
+
+
+def _star(result: Result) -> str:
+    return f"*: {_test(result)}, two-tailed t-test over queries."
 
 
 def grid(result: Result) -> list[tuple[str, Table]]:
@@ -238,7 +242,7 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
             views += _panels(result, how, [row for row in rows if row["how"] == how], draw)
         rows_ = folder.rows(f"sweep-{kind}", "points")
         keys = f"direction how n cut queries {NUMBERS}"
-        name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind]}"
+        name, title = f"figure-1a-{kind}", f"Cuts {KINDS[kind]}{_width(result)}"
         tables.append(stored(name, title, rows_, keys, digits_of(result)))
         lead += _lead(kind, rows, shown(result.options["measure"]), digits_of(result))
         notes += notes_of(result)
@@ -246,15 +250,17 @@ def layers(folder: ResultsFolder) -> Iterator[Exhibit]:
     missing = [KINDS[kind] for kind, result in sweeps.items() if result is None]
     lacking += [f"Not run: cuts {listed(missing)}."] if missing else []
     first = next(iter(run.values()))
+    measures = dict.fromkeys(shown(result.options["measure"]) for result in run.values())
+    tests = dict.fromkeys(f"{_test(one)}, two-tailed t-test over queries" for one in run.values())
     yield Exhibit(
         *base,
         lead=tuple(lead),
         body=(
             panels("figure-1a", views),
             words(
-                f"{shown(first.options['measure'])} against the layers that are cut, a curve for "
-                "each direction. Filled points: significant change, by the test of Table 1's star; "
-                "hollow: not. Bands: 95% interval of the change, drawn around the original. Lines: "
+                f"{listed([*measures])} against the layers that are cut, a curve for each "
+                f"direction. Filled points: significant change ({'; or '.join(tests)}); hollow: "
+                "not. Bands: 95% interval of the change, drawn around the original. Lines: "
                 "the original and the random ranking. With more than four curves, only the one "
                 "under the pointer shows its band."
             ),
@@ -298,8 +304,9 @@ def _lead(kind: str, rows: Sequence[Row], measure: str, digits: int) -> list[str
     same = [r for r in rows if all(r[k] == deepest[k] for k in ("direction", "how"))]
     places = sorted(int(number(row["n"])) for row in same)
     stars = sorted(int(number(r["n"])) for r in same if r["star"] and number(r["diff"]) < 0)
+    how = "" if deepest["how"] == "zero" else f" by {shown(deepest['how'], 40)}"
     sentence = (
-        f"Cut {KINDS[kind]}, {glossed(deepest['direction'])} costs most: {measure} falls to "
+        f"Cut {KINDS[kind]}{how}, {glossed(deepest['direction'])} costs most: {measure} falls to "
         f"{num(deepest['mean'], digits)} at n = {num(deepest['n'], 0)}"
     )
     if stars:
@@ -341,7 +348,9 @@ def heads(folder: ResultsFolder) -> Iterator[Exhibit]:
     unit = "head" if alone else "single-head cut"
     of = counted(len(measured), unit)
     when = " when cut alone" if alone else ""
-    lead = [f"{sum(bool(r['star']) for r in rows)} of {of} change {measure} significantly{when}."]
+    uncorrected = " (uncorrected)" if result.options["stars"] == "unpaired" else ""
+    changed = sum(bool(r["star"]) for r in rows)
+    lead = [f"{changed} of {of} change {measure} significantly{uncorrected}{when}."]
     lead[0] += f" The largest losses: {worst}." if worst else f" None lowers {measure}."
     if chosen:
         lead.append(
@@ -351,7 +360,7 @@ def heads(folder: ResultsFolder) -> Iterator[Exhibit]:
         )
         columns = f"{place} diff_select q_select diff_report ci_low ci_high p_report_holm held"
         tables.append(stored("heads-selected", lead[-1], chosen, columns, 4, n="layer"))
-    caption = "● significantly lower without the head, ▲ significantly higher (q ≤ .05)."
+    caption = f"● significantly lower without the head, ▲ significantly higher ({_test(result)})."
     yield Exhibit(
         *base,
         lead=tuple(lead),
@@ -360,6 +369,12 @@ def heads(folder: ResultsFolder) -> Iterator[Exhibit]:
         result=result,
         notes=impossible(every),
     )
+
+
+def _width(result: Result) -> str:
+    """The layers of a window, where the sweep is over windows."""
+    layers = result.options.get("window")
+    return f" ({counted(layers, 'layer')})" if isinstance(layers, int) else ""
 
 
 def _map(direction: str, how: str, draw: Drawing) -> Panel:

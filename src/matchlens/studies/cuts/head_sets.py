@@ -275,7 +275,7 @@ def head_sets(
     settings = Settings(preset, measure, rel, tie_tol, rank_easy, seed, batch_tokens, most_pairs)
     masses = _masses(model, pairs_run(pairs, settings)[0], texts, batch_tokens, runner)
     conditions, points, impossible = set_conditions(
-        sets, texts, hows, random, seed, layers, heads, masses
+        chosen, texts, hows, random, seed, layers, heads, masses
     )
     named = dict.fromkeys((str(point["cut"]) for point in points if point["draw"] == -1), "named")
     families = {str(point["cut"]): "random" for point in points} | named

@@ -98,9 +98,11 @@
 
   // Tables sort by any column.
   const worth = (cell) => {
-    const text = cell.dataset.order || cell.textContent.trim();
-    const number = Number(text.replace(minus, "-").replace(/[,*+<]/g, ""));
-    return text === "" || text === "\u2013" ? null : Number.isNaN(number) ? text : number;
+    const text = (cell.dataset.order || cell.textContent.trim()).replaceAll(minus, "-");
+    if (["", "-", "\u2013", "n/a"].includes(text)) return null;
+    // A number with its mark, a share, or an interval, which its lower end orders.
+    const found = /^[[<+]*(-?[\d,]*\.?\d+(?:e[-+]?\d+)?)[*?%\u2020]*(?:, .*\])?$/i.exec(text);
+    return found ? Number(found[1].replaceAll(",", "")) : text;
   };
   for (const table of all("table[data-sort]")) {
     const heads = all("thead th", table);
