@@ -162,8 +162,7 @@ def test_autocast_of_the_caller_changes_no_score(tiny32):
 
 
 def test_axes_without_names_are_said(tiny32):
-    pairs = tiny_models.graded_by_cats(3)
-    result = matchlens.circuits(tiny32, pairs)
+    result = matchlens.circuits(tiny32, with_easy(queries=6, each=1))
     name = next(name for name in result.arrays if result.array(name).ndim != 5)
     with pytest.raises(InputError, match="have no names"):
         result.axes(name)

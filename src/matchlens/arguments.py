@@ -91,8 +91,8 @@ def typed(function: F) -> F:
     if isinstance(function, type):
         function.__init__ = typed(function.__init__)  # type: ignore[misc]
         return function  # type: ignore[return-value]
-    plain = inspect.unwrap(function)
-    signature = inspect.signature(plain)
+    inner = inspect.unwrap(function)
+    signature = inspect.signature(inner)
     hints = {
         name: ast.parse(parameter.annotation, mode="eval").body
         for name, parameter in signature.parameters.items()

@@ -133,6 +133,8 @@ def chance(p: float) -> str:
     >>> chance(0.0004), chance(0.03)
     ('< .001', '= .030')
     """
+    if np.isnan(p):
+        return "unknown"
     return "< .001" if p < 0.001 else f"= {printed(p)}"
 
 
