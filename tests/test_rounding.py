@@ -130,16 +130,6 @@ def test_a_run_that_bfloat16_moves_is_flagged(rounded, judged, monkeypatch):
     assert any("was not expected" in note for note in result.notes)
 
 
-@pytest.mark.parametrize(
-    ("cuts", "compared"), [([], "(untouched), scores"), (["D->D"], "(D->D), scores")]
-)
-def test_means_of_a_sample_are_not_those_of_the_run(cuts, compared, rounded, judged):
-    result = matchlens.ablation(rounded, judged, cuts=[*cuts, "CLS->All~mean"])
-    (note,) = [note for note in result.notes if note.startswith("bfloat16 against float32")]
-    assert compared in note
-    assert "; cuts by mean are not compared: the sample has other means than the run" in note
-
-
 def test_float32_says_nothing(tiny32, judged):
     with warnings.catch_warnings():
         warnings.simplefilter("error", MatchlensWarning)

@@ -116,6 +116,19 @@ def test_batches_are_recorded(tiny, few):
     assert batches["number"] == len(batches["pairs"]) > 1
 
 
+@pytest.mark.parametrize(
+    ("cuts", "compared"), [([], "(untouched), scores"), (["D->D"], "(D->D), scores")]
+)
+def test_a_rounded_run_compares_no_means_of_a_sample(cuts, compared, tiny32, few):
+    """The sample, 8 of 12 queries, has other means; all else is equal where nothing is rounded."""
+    model = replace(tiny32, dtype="bfloat16")
+    result = matchlens.ablation(model, few, cuts=[*cuts, "CLS->All~mean"])
+    (note,) = [note for note in result.notes if note.startswith("bfloat16 against float32")]
+    assert compared in note
+    assert float(note.partition("scores off by ")[2].split()[0]) < 1e-5
+    assert "; cuts by mean are not compared: the sample has other means than the run" in note
+
+
 def test_random_sets_match_the_layers_and_differ(tiny):
     named = ((0, 1), (2, 0), (2, 3))
     drawn = random_sets(named, 12, 100, seed=0)

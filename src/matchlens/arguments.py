@@ -116,7 +116,7 @@ def typed(function: F) -> F:
                 bound.arguments[name] = usable
         for name, hint in numeric.items():
             if name in bound.arguments:
-                bound.arguments[name] = plain(bound.arguments[name], hint)
+                bound.arguments[name] = as_python(bound.arguments[name], hint)
         return function(*bound.args, **bound.kwargs)
 
     checked.__typed__ = True  # type: ignore[attr-defined]
@@ -167,12 +167,12 @@ def converted(value: object, hint: ast.expr) -> object:
     return getattr(importlib.import_module(module), name)(value)
 
 
-def plain(value: Any, hint: ast.expr) -> Any:
+def as_python(value: Any, hint: ast.expr) -> Any:
     """A value that fits, with Python's own numbers for those of NumPy; the same one elsewhere."""
     if isinstance(hint, ast.BinOp):
-        return plain(value, hint.left if fits(value, hint.left) else hint.right)
+        return as_python(value, hint.left if fits(value, hint.left) else hint.right)
     if isinstance(hint, ast.Subscript):
-        return _plain_items(value, hint.slice)
+        return _python_items(value, hint.slice)
     name = _name(hint)
     if name not in NUMBERS or type(value) in (int, float, bool):
         return value
@@ -241,16 +241,16 @@ def _items_fit(value: object, base: str, inner: ast.expr) -> bool:
     return base != "Callable" or callable(value)
 
 
-def _plain_items(value: Any, inner: ast.expr) -> Any:
+def _python_items(value: Any, inner: ast.expr) -> Any:
     kinds = inner.elts if isinstance(inner, ast.Tuple) else [inner]
     if isinstance(value, Mapping):
-        items = [plain(item, kinds[-1]) for item in value.values()]
+        items = [as_python(item, kinds[-1]) for item in value.values()]
         same = all(map(operator.is_, items, value.values()))
         return value if same else dict(zip(value, items, strict=True))
     if not isinstance(value, (list, tuple)):
         return value
     each = len(kinds) == 1 or isinstance(kinds[-1], ast.Constant)
-    items = list(map(plain, value, kinds[:1] * len(value) if each else kinds))
+    items = list(map(as_python, value, kinds[:1] * len(value) if each else kinds))
     if all(map(operator.is_, items, value)):
         return value
     return tuple(items) if isinstance(value, tuple) else items
