@@ -490,12 +490,14 @@ def _loaded(folder: Path, combination: Combination) -> tuple[Any, dict[str, Any]
 
 
 def _limit(module: Any, tokenizer: Any) -> int:
-    """Most tokens: the tokenizer's limit, or the places of the position table."""
+    """Most tokens: the tokenizer's limit and the places of the position table; else a default."""
     table = next(
         (one for name, one in module.named_modules() if name.endswith("position_embeddings")), None
     )
+    if table is None and tokenizer.model_max_length < 10**9:
+        return tokenizer.model_max_length
     if module.config.model_type in T5S:
-        return min(tokenizer.model_max_length, 512)  # what they were trained with
+        return 512  # what they were trained with
     places = module.config.max_position_embeddings
     if table is not None:
         places = table.num_embeddings

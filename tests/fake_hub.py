@@ -87,7 +87,9 @@ def serve(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def cached(cache: Path, name: str, folder: Path, *, without: tuple[str, ...] = ()) -> Path:
+def cached(
+    cache: Path, name: str, folder: Path, *, without: tuple[str, ...] = (), revision: str = "main"
+) -> Path:
     """Lay a folder into a hub cache as a download does: blobs, and links to them by name.
 
     Args:
@@ -95,15 +97,18 @@ def cached(cache: Path, name: str, folder: Path, *, without: tuple[str, ...] = (
         name: the model's id.
         folder: its files.
         without: names of files that were not downloaded.
+        revision: the branch that was downloaded.
 
     Returns:
         The snapshot.
     """
     place = cache / f"models--{name.replace('/', '--')}"
-    snapshot = place / "snapshots" / COMMIT
+    main = revision == "main"
+    commit = COMMIT if main else hashlib.sha1(revision.encode(), usedforsecurity=False).hexdigest()
+    snapshot = place / "snapshots" / commit
     for part in (place / "blobs", place / "refs", snapshot):
         part.mkdir(parents=True, exist_ok=True)
-    (place / "refs/main").write_text(COMMIT)
+    (place / "refs" / revision).write_text(commit)
     for file in folder.rglob("*"):
         if file.is_file() and file.name not in without:
             blob = place / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()

@@ -498,6 +498,8 @@ FOLDERS = [
     C("models/labels.py:no_labels", "", loads_as("qwen3"), {"label": "yes"}, [{}]),
     C("models/load.py:load", "", loads_as("modernbert"), {"dtype": "float64"},
       lambda m: [{"dtype": re.search(r"expected (\w+)", m)[1]}]),
+    C("models/load.py:reranker_of", "", loads_as(), {"max_length": 65},
+      [{}, {"max_length": 64}]),
     C("models/load.py:_device", "", lambda w, v: matchlens.load(base(w, "bert"), device=v),
       "nowhere", example),
     C("models/tokenizer.py:_knows_words", "", loads(), no_unknown, [SAME]),
@@ -651,9 +653,9 @@ PROMPTS = [
       {"prompt": QWEN3.changed({"yes": "zebra"})}, [{"prompt": QWEN3}]),
     C("batching.py:_kept", "query has no", scored("bert", PREFIXED), (("\u200b", "sat"), {}),
       [(("cat", "sat"), {})]),
-    C("batching.py:_kept", "one token, which", scored("qwen3/1"), (("cat", "a"), {}),
+    C("batching.py:read_last", "one token, which", scored("qwen3/1"), (("cat", "a"), {}),
       [(("cat", "a b"), {})]),
-    C("batching.py:_kept", "of padding", scored("qwen3/1"), (("cat", "sat<|endoftext|>"), {}),
+    C("batching.py:read_last", "of padding", scored("qwen3/1"), (("cat", "sat<|endoftext|>"), {}),
       [(("cat", "sat"), {})]),
     C("batching.py:fit", "", loads_as("roberta"), {"max_length": 5}, [{"max_length": 6}]),
     C("tokenizing.py:named", "", scored(), (("", "sat"), {}), [(("cat", "sat"), {})]),
@@ -681,6 +683,9 @@ ELSEWHERE = {
     ),
     ("models/folder.py:_base", "which is an adapter itself"): "test_adapters.py:"
     "test_an_adapter_of_an_adapter_is_refused",
+    ("models/adapters.py:Adapter.find", ""): "test_adapters.py:"
+    "test_a_revision_that_can_be_none_is_refused",
+    ("models/modules.py:modular.fill", ""): "test_modular.py:test_pickled_weights_of_modules",
     ("models/folder.py:_base", "neither a folder"): "test_adapters.py:"
     "test_a_base_of_the_hub_s_cache",
     ("models/load.py:Reranker._warn_of_control", ""): "test_served_prompts.py:"

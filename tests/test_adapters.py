@@ -215,6 +215,49 @@ def test_a_base_of_the_hub_s_cache(rankllama, tmp_path, monkeypatch):
     assert matchlens.load("some/lora", device="cpu").checks["adapter"]["ok"]
 
 
+def test_the_base_is_of_the_revision_that_the_adapter_names(rankllama, tmp_path, monkeypatch):
+    """Its newest revision is another model."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    expected = scores(rankllama)
+    fake_hub.cached(tmp_path / "hub", "some/base", tmp_path / "base", revision="v1")
+    other = llama(tmp_path / "other", seed=9, pad_token_id=None)
+    fake_hub.cached(tmp_path / "hub", "some/base", other)
+    edited(rankllama, base_model_name_or_path="some/base", revision="v1")
+    fake_hub.cached(tmp_path / "hub", "some/lora", rankllama)
+    for name in (rankllama, "some/lora"):
+        np.testing.assert_allclose(scores(name), expected, atol=1e-6)
+    assert find(rankllama).identity("float32", None)["adapter_of_revision"] == "v1"
+    edited(rankllama, revision="v2")
+    with pytest.raises(InputError, match=r"hf download some/base --revision v2\)"):
+        find(rankllama)
+    edited(rankllama, revision=None)
+    assert np.abs(scores(rankllama) - expected).max() > 1e-2
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/etc/x", 3])
+def test_a_revision_that_can_be_none_is_refused(rankllama, revision):
+    edited(rankllama, revision=revision)
+    with pytest.raises(InputError, match=r"revision in adapter_config.json is .* or null"):
+        find(rankllama)
+    assert find(edited(rankllama, revision=None)).sha256
+
+
+@pytest.mark.parametrize("says", ["its head", "sentence-transformers"])
+def test_an_adapter_that_names_no_task_is_a_classifier_where_something_says_so(tmp_path, says):
+    base, adapter = tiny.save(tmp_path / "base"), tmp_path / "lora"
+    tuned(adapter, base, "SEQ_CLS", target_modules=["query"])
+    if says != "its head":
+        kept = load_file(adapter / adapters.FILE)
+        kept = {key: weight for key, weight in kept.items() if "classifier" not in key}
+        save_file(kept, adapter / adapters.FILE, metadata={"format": "pt"})
+        edit(adapter / "sentence_bert_config.json", transformer_task="sequence-classification")
+    expected = scores(adapter)
+    edit(base, architectures=["BertForMaskedLM"])
+    np.testing.assert_array_equal(scores(edited(adapter, task_type=None)), expected)
+
+
 def edited(adapter: Path, **settings) -> Path:
     return edit(adapter / adapters.ADAPTER, **settings).parent
 

@@ -25,6 +25,7 @@ from transformers.utils import logging as library_logging
 
 import matchlens
 import tiny as tiny_models
+import tiny_t5
 from matchlens import InputError, Part
 from matchlens.batching import encode
 from matchlens.corpora import Pair
@@ -128,6 +129,29 @@ def test_the_limit_is_the_smallest(tiny_folder, tmp_path):
     assert model.max_length == 30
     assert model.identity["max_length"] == 30
     assert matchlens.load(folder, device="cpu", max_length=20).max_length == 20
+    with pytest.warns(matchlens.MatchlensWarning, match=r"--max-length 31 has no effect: .* 30"):
+        matchlens.load(folder, device="cpu", max_length=31)
+
+
+def test_without_a_position_table_the_files_or_a_person_set_the_limit(tmp_path):
+    config = {"position_biased_input": False, "layers": 1}
+    folder = tiny_models.save(tmp_path / "deberta", "deberta-v2", **config)
+    t5 = tiny_t5.save(tmp_path / "t5")
+    for place in (folder, t5):
+        tiny_models.edit(place / "tokenizer_config.json", model_max_length=600)
+        assert find(place).limit() == (600, "model_max_length of the tokenizer")
+        tiny_models.edit(place / "tokenizer_config.json", model_max_length=None)
+    default = "a default, since its files state no limit"
+    assert [find(place).limit() for place in (folder, t5)] == [(64, default), (512, default)]
+    assert find(t5).limit(700) == (700, "--max-length")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", matchlens.MatchlensWarning)
+        model = matchlens.load(folder, device="cpu", max_length=90)
+    words = " ".join(tiny_models.WORDS * 7)
+    short = [Pair("q", "d", "cat", words, 0)]
+    assert 64 < model.encode(short).lengths[0] <= 90
+    expected = library_scores(folder, short)[:, 0]
+    np.testing.assert_allclose(matchlens.score(model, short)[""], expected, atol=1e-5)
 
 
 def test_the_digest_is_of_what_is_computed(tmp_path):

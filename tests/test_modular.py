@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
@@ -20,6 +21,7 @@ import tiny_decoders
 import tiny_t5
 from matchlens import InputError, Pair
 from matchlens.models.check import CheckError
+from matchlens.models.checks import tokens
 from test_cli import call
 
 TEXTS = [
@@ -43,13 +45,17 @@ def head(activation: torch.nn.Module, *, deep: bool = True) -> list[torch.nn.Mod
     return [Dense(WIDE, WIDE, bias=False, activation_function=activation), norm, last]
 
 
-def served(tmp_path: Path, family="modernbert", pooling="cls", modules=None, **about) -> Path:
+def served(
+    tmp_path: Path, family="modernbert", pooling="cls", modules=None, template="", **about
+) -> Path:
     """A tiny body with modules behind it, saved by sentence-transformers."""
     makes = tiny_decoders if family in tiny_decoders.FAMILIES else tiny
     plain = makes.save(tmp_path / "plain", family, labels=1, seed=4, **about.pop("config", {}))
     body = AutoModel.from_pretrained(plain)
     body.save_pretrained(tmp_path / "body")
     makes.tokenizer(family).save_pretrained(tmp_path / "body")
+    if template:
+        (tmp_path / "body/chat_template.jinja").write_text(template)
     first = Transformer(str(tmp_path / "body"), transformer_task="feature-extraction")
     rest = head(torch.nn.GELU()) if modules is None else modules
     encoder = CrossEncoder(modules=[first, Pooling(WIDE, pooling), *rest], device="cpu", **about)
@@ -118,6 +124,58 @@ def test_a_residual_dense(tmp_path):
     exact(served(tmp_path, modules=[Dense(WIDE, WIDE, use_residual=True), *last]))
 
 
+def test_the_mean_of_a_chat_template_s_rows(tmp_path, monkeypatch):
+    """No row is the score's alone, and no answer is read, whatever the tokenizer makes of one."""
+    monkeypatch.setattr(tokens, "answer", None)
+    template = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}Relevant:"
+    model = exact(served(tmp_path, "qwen3", "mean", template=template))
+    assert model.prompt is not None
+    assert not model.reads_last
+    assert model.cls_note == ""
+    assert not (model.encode(PAIRS).parts[0] == matchlens.Part.CLS).any()
+
+
+def legacy(folder: Path) -> None:
+    modes = ("cls_token", "mean_tokens", "max_tokens", "lasttoken")
+    about = {"word_embedding_dimension": WIDE, **{f"pooling_mode_{mode}": False for mode in modes}}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(about))
+
+
+def without_prompt(folder: Path) -> None:
+    edited(folder, "1_Pooling/config.json", include_prompt=False)
+
+
+@pytest.mark.parametrize("change", [legacy, without_prompt])
+def test_settings_that_change_nothing_are_followed(tmp_path, change):
+    folder = served(tmp_path, pooling="mean")
+    before = predicted(folder)
+    change(folder)
+    exact(folder)
+    np.testing.assert_array_equal(predicted(folder), before)
+
+
+def test_a_prompt_that_is_left_out_of_the_mean_is_refused(tmp_path):
+    folder = served(tmp_path, prompts={"web": "find: "}, default_prompt_name="web")
+    without_prompt(folder)
+    for use in (matchlens.load, lambda where: matchlens.wrap(CrossEncoder(str(where)))):
+        with pytest.raises(InputError, match=r"'include_prompt' in .* expected true"):
+            use(folder)
+
+
+def test_pickled_weights_of_modules(tmp_path, monkeypatch):
+    monkeypatch.setenv("MATCHLENS_CACHE", str(tmp_path / "cache"))
+    folder = served(tmp_path)
+    for inner in ("2_Dense", "3_LayerNorm"):
+        file = folder / inner / "model.safetensors"
+        torch.save(load_file(file), file.with_name("pytorch_model.bin"))
+        file.unlink()
+    with pytest.warns(matchlens.MatchlensWarning, match="weights of 2_Dense from pytorch_model"):
+        exact(folder)
+    (folder / "2_Dense/pytorch_model.bin").unlink()
+    with pytest.raises(InputError, match="2_Dense' has no weights that can be read"):
+        matchlens.load(folder, device="cpu")
+
+
 BIDIRECTIONAL = {"is_causal": False}
 QUICK = [("bert", "mean", {}), ("qwen3", "lasttoken", {}), ("llama", "mean", BIDIRECTIONAL)]
 BODIES = [
@@ -170,7 +228,11 @@ def edited(folder: Path, file: str, **change) -> Path:
             ("1_Pooling/config.json", {"pooling_mode": mode}, "pooling_mode.*cls, mean, lasttoken")
             for mode in ("max", "mean_sqrt_len_tokens", "weightedmean", ["cls", "mean"])
         ),
-        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt"),
+        (
+            "sentence_bert_config.json",
+            {"modality_config": {"text": {"method_output_name": ["hidden_states", 1]}}},
+            "'method_output_name' in text in modality_config .*'last_hidden_state'",
+        ),
         ("2_Dense/config.json", {"out_features": 31}, "weights in 2_Dense do not fit"),
         ("2_Dense/config.json", {"in_features": "x"}, "in_features.*a whole number above 0"),
         ("2_Dense/config.json", {"activation_function": "os.system"}, "expected one of torch's"),

@@ -11,7 +11,7 @@ import matchlens
 import tiny as tiny_models
 import tiny_decoders
 from matchlens import InputError, Pair, Part
-from matchlens.batching import gathered, spans_of
+from matchlens.batching import Pairing, gathered, spans_of
 from matchlens.models.folder import find
 from matchlens.models.prompted import answer, prompted_rows
 from matchlens.prompts import BGE, QWEN3, Prompt
@@ -46,7 +46,8 @@ def tokenizer(family):
 
 
 def encoded(family, tokenizer, some, limit=10**4, prompt=None):
-    rows = prompted_rows(tokenizer, some, limit, prompt or tiny_decoders.PROMPTS[family])
+    asked = prompt or tiny_decoders.PROMPTS[family]
+    rows = prompted_rows(tokenizer, some, limit, asked, None, Pairing(last=True))
     return gathered(some, rows, True)
 
 

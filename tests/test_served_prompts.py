@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import CrossEncoder
+from transformers import AutoTokenizer
 
 import matchlens
 import tiny
@@ -143,6 +144,80 @@ def test_a_control_token_in_a_text_is_warned_of_once(tmp_path, place):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         matchlens.score(model, [tuple(pair)])
+
+
+def test_a_control_token_without_a_role_is_warned_of(tmp_path):
+    folder = served(tmp_path, JUDGE)
+    tiny.edit(folder / "tokenizer_config.json", extra_special_tokens=None)
+    model = matchlens.load(folder, device="cpu")
+    assert "<|im_start|>" not in model.tokenizer.all_special_tokens
+    with pytest.warns(MatchlensWarning, match=r"holds '<\|im_start\|>', which sentence-transf"):
+        matchlens.score(model, [("tea", "a <|im_start|> ship")])
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "value"),
+    [
+        ("chat_template", "max_length", 24),
+        ("chat_template", "truncation", False),
+        ("chat_template", "tokenize", False),
+        ("chat_template", "restore_suffix", False),
+        ("text", "split_special_tokens", True),
+    ],
+)
+def test_what_a_chat_template_is_not_written_with_is_refused(tmp_path, bucket, key, value):
+    folder = served(tmp_path, JUDGE)
+    file = folder / "sentence_bert_config.json"
+    tiny.edit(file, processing_kwargs={bucket: {key: value}})
+    with pytest.raises(InputError, match=rf"'{key}' in .*processing_kwargs in .* take it out"):
+        find(folder)
+    tiny.edit(file, processing_kwargs={bucket: {}})
+    assert find(folder).serving.chat
+
+
+@pytest.mark.parametrize("form", [{}, {"format": "auto"}, {"format": None}], ids=str)
+@pytest.mark.parametrize("content", ["m.content", CONTENT], ids=["flat", "either"])
+def test_variables_and_the_form_of_messages_are_the_library_s(tmp_path, form, content):
+    template = (
+        f"{{{{ tone }}}}{{% for m in messages %}} {{{{ {content} }}}}\n{{% endfor %}}Relevant:"
+    )
+    folder = served(tmp_path, template)
+    file = folder / "sentence_bert_config.json"
+    modes = json.loads(file.read_text())["modality_config"]
+    modes["message"] = {"method": "forward", "method_output_name": "logits", **form}
+    told = {"chat_template": {"tone": "Kindly", "restore_suffix": True}}
+    tiny.edit(file, modality_config=modes, processing_kwargs=told)
+    encoder = CrossEncoder(str(folder), device="cpu")
+    if form == {"format": None} and content == "m.content":  # it writes lists into the template
+        with pytest.raises(InputError, match="by the chat template"):
+            matchlens.load(folder, device="cpu")
+        return
+    model = matchlens.load(folder, device="cpu")
+    assert model.prompt.pieces[0].startswith("Kindly")
+    found = matchlens.score(model, PAIRS[:2])[""]
+    np.testing.assert_allclose(found, predicted(encoder)[:2], atol=1e-4)
+
+
+def test_a_template_that_ends_in_padding_is_read_before_it_as_the_library_does(tmp_path):
+    """Of a Llama 3 classifier, whose end of a turn is its padding, too."""
+    plain = tiny_decoders.save(tmp_path / "plain", "qwen3", labels=1, sliding_window=200)
+    ending = JUDGE.removesuffix("\n<|im_start|>assistant\n")
+    assert ending.endswith("<|im_end|>")
+    (plain / "chat_template.jinja").write_text(ending)
+    tokenizer = AutoTokenizer.from_pretrained(plain)
+    tokenizer.pad_token = "<|im_end|>"
+    tokenizer.save_pretrained(plain)
+    tiny.edit(plain, pad_token_id=tokenizer.pad_token_id)
+    folder = tmp_path / "served"
+    CrossEncoder(str(plain), device="cpu").save_pretrained(str(folder))
+    with pytest.warns(MatchlensWarning, match="pairs end in '<.im_end.>', its token of padding"):
+        model = matchlens.load(folder, device="cpu")
+    found = matchlens.score(model, PAIRS)[""]
+    expected = predicted(CrossEncoder(str(folder), device="cpu"))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.ptp(expected) > 1e-2
+    given = matchlens.load(folder, device="cpu", prompt=model.prompt)
+    np.testing.assert_allclose(matchlens.score(given, PAIRS)[""], found, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["%d %b %Y", "%Y-%m-%d"])

@@ -264,6 +264,23 @@ def test_every_door_scores_as_sentence_transformers(tmp_path, situation, door):
     same(door(folder, tmp_path), of_sentence_transformers(folder))
 
 
+def test_without_a_position_table_each_library_s_limit_holds(tmp_path):
+    """sentence-transformers cuts at max_position_embeddings, which is 64; transformers does not."""
+    plain = save(tmp_path / "model", "deberta-v2", position_biased_input=False)
+    folder = crossencoder(plain, tmp_path)
+    for place in (plain, folder):
+        edit(place / "tokenizer_config.json", model_max_length=90)
+    expected = of_sentence_transformers(folder)
+    for door in (of_load, of_crossencoder):
+        same(door(folder, tmp_path), expected)
+    model = matchlens.load(plain, device="cpu")
+    assert model.max_length == 90
+    assert np.abs(matchlens.score(model, PAIRS)[""] - expected).max() > 1e-3
+    edit(folder / "sentence_bert_config.json", max_seq_length=80)
+    assert matchlens.load(folder, device="cpu").max_length == 80
+    same(of_load(folder, tmp_path), of_sentence_transformers(folder))
+
+
 def test_lower_case_is_made_as_sentence_transformers_makes_it(tmp_path):
     known = tiny.tokenizer()
     known.backend_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
@@ -294,6 +311,11 @@ def test_lower_case_is_made_as_sentence_transformers_makes_it(tmp_path):
         ),
         ("sentence_bert_config.json", {"processing_kwargs": {"text": {"stride": 2}}}, "'stride'"),
         ("sentence_bert_config.json", {"max_seq_length": -1}, "max_seq_length"),
+        (
+            "sentence_bert_config.json",
+            {"modality_config": {"text": {"method": "get_text_features"}}},
+            "'method' in text in modality_config",
+        ),
         ("config_sentence_transformers.json", {"default_prompt_name": "no"}, "default_prompt_name"),
         (
             "config_sentence_transformers.json",
@@ -383,10 +405,47 @@ def test_its_last_token_is_cls_and_it_may_be_asked_in_a_prompt(tmp_path):
     assert asked.prompt == QWEN3
     assert not np.allclose(matchlens.score(asked, PAIRS)[""], matchlens.score(model, PAIRS)[""])
     ending = Pair("q", "pad", "cat", "dog ran<|endoftext|>", 0)
-    with pytest.raises(InputError, match=r"passage 'pad': it ends in the token of padding"):
+    with pytest.raises(InputError, match=r"'pad': it ends in '<\|endoftext\|>', the token of"):
         model.encode([ending])
     with pytest.raises(InputError, match=r"passage 'one': the passage has one token"):
         model.encode([Pair("q", "one", "cat", "a", 0)])
+
+
+def padding_ends(tmp_path, **config):
+    """A classifier whose tokenizer puts the token of padding behind a pair."""
+    known = tiny_decoders.tokenizer("llama")
+    bos, eos = known.bos_token_id, known.eos_token_id
+    known.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>",
+        pair="<bos> $A <bos> $B <eos>",
+        special_tokens=[("<bos>", bos), ("<eos>", eos)],
+    )
+    known.pad_token = "<eos>"
+    module = tiny_decoders.model("llama", labels=1, pad_token_id=eos, **config)
+    return tiny.put(tmp_path / "model", module, known)
+
+
+def test_padding_at_the_end_of_a_pair_is_passed_over_as_the_library_does(tmp_path):
+    folder = padding_ends(tmp_path)
+    with pytest.warns(matchlens.MatchlensWarning, match="pairs end in '<eos>', its token of padd"):
+        model = matchlens.load(folder, device="cpu")
+    expected = of_transformers(folder)
+    assert np.ptp(expected) > 1e-2
+    same(matchlens.score(model, PAIRS)[""], expected)
+    encoded = model.encode(PAIRS[:1])
+    assert encoded.truncated.tolist() == [False]
+    assert encoded.ids[0][-1] != model.tokenizer.pad_token_id
+    assert str(Part(int(encoded.parts[0][-1]))) == "CLS"
+    spans = model.spans(PAIRS[0])
+    assert len(spans.tokens) == len(spans.starts) == len(encoded.ids[0])
+
+
+def test_padding_that_other_tokens_read_needs_another_token(tmp_path):
+    folder = padding_ends(tmp_path, is_causal=False)
+    with pytest.raises(InputError, match=r"ends in '<eos>', .* \(pad_token_id in config.json\)"):
+        matchlens.load(folder, device="cpu")
+    edit(folder, pad_token_id=0)  # as the message says
+    same(of_load(folder, tmp_path), of_transformers(folder))
 
 
 def test_a_chat_template_that_is_not_used_is_said(tmp_path):

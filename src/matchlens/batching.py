@@ -79,6 +79,7 @@ class Pairing(Brief):
         start: whether an over-long text loses its start, not its end.
         last: whether the score reads the last token, which is CLS then (decoders).
         pad: token id of padding, where the library finds the last token by it.
+        causal: whether no token reads what stands behind it.
     """
 
     prefix: str = ""
@@ -86,6 +87,7 @@ class Pairing(Brief):
     start: bool = False
     last: bool = False
     pad: int | None = None
+    causal: bool = False
 
 
 PLAIN = Pairing()
@@ -158,11 +160,15 @@ def _rows(
         offsets = places or any(pair.parts for pair in some)
         encoding, pieces = _tokenized(tokenizer, some, max_length, pairing, offsets=offsets)
         for i, pair in enumerate(some):
+            ids = np.array(encoding["input_ids"][i])
             with named(pair):
                 labels, keep = _kept(encoding, i, pieces[i][0], max_length, pairing)
-            ids = np.array(encoding["input_ids"][i])
+                if pairing.last:
+                    labels[labels == Part.CLS] = Part.OTHER
+                    labels, keep = read_last(tokenizer, ids, labels, keep, pairing)
+            ids = ids[: len(labels)]
             marked = encoding.get("token_type_ids")
-            types = np.zeros(len(ids)) if marked is None else np.array(marked[i])
+            types = np.zeros(len(ids)) if marked is None else np.array(marked[i])[: len(ids)]
             characters = (None, None)
             if places or pair.parts:
                 characters = _offsets(encoding, i, pieces[i], labels, pairing)
@@ -235,8 +241,8 @@ def _offsets(
     pairing: Pairing,
 ) -> tuple[Int[np.ndarray, " token"], Int[np.ndarray, " token"]]:
     """The first character of each token in its text, and one past the last; -1 where none."""
-    offsets = np.array(encoding["offset_mapping"][row], dtype=np.int64)
-    numbers = encoding.sequence_ids(row)
+    offsets = np.array(encoding["offset_mapping"][row], dtype=np.int64)[: len(labels)]
+    numbers = encoding.sequence_ids(row)[: len(labels)]
     sequences = np.array([-1 if number is None else number for number in numbers])
     for sequence, piece in enumerate(pieces):
         offsets[sequences == sequence] = piece.places(offsets[sequences == sequence])
@@ -292,20 +298,41 @@ def _kept(
         labels[(labels == Part.Q) & (ends <= len(pairing.prefix))] = Part.OTHER
         if not (labels == Part.Q).any():
             raise InputError("the query has no tokens; expected at least one; give it some text")
-    keep = fit(labels, max_length, start=pairing.start)
-    if pairing.last:
-        labels[labels == Part.CLS] = Part.OTHER
-        if labels[keep[-1]] == Part.D and (labels[keep] == Part.D).sum() < 2:
-            raise InputError(
-                "the passage has one token, which is the last one, whose state the score reads; "
-                "expected two or more: give it more text or raise the limit (--max-length)"
-            )
-        labels[keep[-1]] = Part.CLS
-        if encoding["input_ids"][row][keep[-1]] == pairing.pad:
-            raise InputError(
-                "it ends in the token of padding, so that the library would read the token before "
-                "it; expected another end of the passage"
-            )
+    return labels, fit(labels, max_length, start=pairing.start)
+
+
+def read_last(
+    tokenizer: PreTrainedTokenizerFast,
+    ids: Int[np.ndarray, " token"],
+    labels: Int[np.ndarray, " token"],
+    keep: Int[np.ndarray, " kept"],
+    pairing: Pairing,
+) -> tuple[Int[np.ndarray, " read"], Int[np.ndarray, " stays"]]:
+    """Make CLS of the last token, whose state the score reads; the labels end with it.
+
+    A classifier of the library's takes the tokens of padding at the end of a pair for padding,
+    too, and reads the token before them. Those that stand behind both texts are left out, where no
+    other token reads them.
+    """
+    end, texts = len(labels), (Part.Q, Part.D)
+    while pairing.causal and labels[end - 1] not in texts and ids[end - 1] == pairing.pad:
+        end -= 1
+    labels, keep = labels[:end], keep[keep < end]
+    part = labels[keep[-1]]
+    if part in texts and (labels[keep] == part).sum() < 2:
+        raise InputError(
+            f"the {'query' if part == Part.Q else 'passage'} has one token, which is the last one, "
+            "whose state the score reads; expected two or more: give it more text or raise the "
+            "limit (--max-length)"
+        )
+    if ids[keep[-1]] == pairing.pad:
+        token = tokenizer.convert_ids_to_tokens(int(ids[keep[-1]]))
+        raise InputError(
+            f"it ends in {token!r:.40}, the token of padding, so that the library would read the "
+            "token before it; expected another end of the passage, or another token of padding "
+            "(pad_token_id in config.json)"
+        )
+    labels[keep[-1]] = Part.CLS
     return labels, keep
 
 

@@ -18,6 +18,8 @@ from matchlens.errors import InputError
 from matchlens.models.checks.item import HALF, Item, within
 from matchlens.models.diagnosis import ADAPTER, adapter_refusal, scoring_weight
 from matchlens.models.files import read_json
+from matchlens.models.hub import is_revision
+from matchlens.models.serving import transformer_settings
 from matchlens.models.weights import Stored, Weights
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Adapter:
     base: str
     settings: Mapping[str, Any]
     weights: Weights = field(repr=False)
+    classifies: bool = False
+    """Whether sentence-transformers' file says that the model is loaded as a classifier."""
 
     @classmethod
     def find(cls, path: Path, name: str) -> Adapter:
@@ -85,6 +89,11 @@ class Adapter:
             raise refuse("only LoRA adapters are merged at load")
         if not isinstance(base, str) or not base:
             raise refuse("it names no base_model_name_or_path")
+        if (revision := settings.get("revision")) and not is_revision(revision):
+            raise InputError(
+                f"model {name!r}: revision in {ADAPTER} is {revision!r:.60}; expected a branch, "
+                "tag or commit of its base on the hub, or null: correct it there"
+            )
         odd = sorted(key for key, value in settings.items() if value and key not in _HARMLESS)
         if settings.get("init_lora_weights") not in _RANDOM:
             odd.append("init_lora_weights")
@@ -92,12 +101,22 @@ class Adapter:
             raise refuse(f"{odd[0][:40]} in {ADAPTER} asks for more than a product of two factors")
         if not (path / FILE).exists():
             raise refuse(f"it has no {FILE}")
-        return cls(path, name, base, settings, Weights.find(path, name, FILE))
+        task = transformer_settings(path, name).values.get("transformer_task")
+        classifies, weights = task == "sequence-classification", Weights.find(path, name, FILE)
+        return cls(path, name, base, settings, weights, classifies)
+
+    @property
+    def revision(self) -> str | None:
+        """Branch, tag or commit of the base on the hub; None: its newest."""
+        return self.settings.get("revision") or None
 
     @property
     def head(self) -> str | None:
-        """How the library's class for the merged model ends; None where its task is not named."""
-        return HEADS.get(str(self.settings.get("task_type")))
+        """How the library's class for the merged model ends; None where nothing says its task."""
+        task = self.settings.get("task_type")
+        if not task and (self.classifies or self.labels is not None):
+            task = "SEQ_CLS"
+        return HEADS.get(str(task))
 
     @property
     def labels(self) -> int | None:

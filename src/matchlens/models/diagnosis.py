@@ -215,14 +215,15 @@ def adapter_refusal(path: Path, name: str, why: str) -> InputError:
     merges = _MERGES.get(task, "SequenceClassification")
     labels = _adapter_labels(path) if task not in _MERGES else None
     count = f", num_labels={labels}" if labels else ""
-    tokenizer = name if has_tokenizer(path) else base[:200]
+    tokenizer, pinned = (name, None) if has_tokenizer(path) else (base[:200], about.get("revision"))
+    pin = f", revision={pinned!r:.60}" if isinstance(pinned, str) and pinned else ""
     return InputError(
         f"model {name!r} is an adapter ({kind[:12]}) of {base[:40]!r}, and {why}. Merge it "
         "once, after pip install peft, in Python: "
         f"from peft import AutoPeftModelFor{merges} as M; "
         "from transformers import AutoTokenizer as T; "
         f"M.from_pretrained({name!r}{count}).merge_and_unload().save_pretrained('merged'); "
-        f"T.from_pretrained({tokenizer!r}).save_pretrained('merged')"
+        f"T.from_pretrained({tokenizer!r}{pin}).save_pretrained('merged')"
     )
 
 

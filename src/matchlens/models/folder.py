@@ -44,8 +44,8 @@ class FamilyEntry:
         inner: what its config calls the number of layers inside each of its layers, if it has any.
         head: how the library's class for its models that are asked in a prompt ends.
         decoder: what its config calls the number of layers of a decoder beside the encoder.
-        trained: tokens of the longest inputs that it was trained with, where it has no position
-            table.
+        table: whether it looks positions up in a table, or what its config calls that.
+        trained: tokens of the longest inputs that it was trained with, where no config says so.
     """
 
     family_class: str
@@ -55,6 +55,7 @@ class FamilyEntry:
     prompted: bool = False
     head: str = "ForCausalLM"
     decoder: str | None = None
+    table: bool | str = True
     trained: int | None = None
 
 
@@ -62,25 +63,27 @@ _T5 = {
     "prompted": True,
     "head": "ForConditionalGeneration",
     "decoder": "num_decoder_layers",
+    "table": False,
     "trained": 512,
 }
+_CAUSAL = {"prompted": True, "table": False}
 FAMILIES: Mapping[str, FamilyEntry] = {
     "albert": FamilyEntry("matchlens.models.bert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
     "camembert": FamilyEntry("matchlens.models.bert:Camembert", after_padding=True),
-    "deberta-v2": FamilyEntry("matchlens.models.biased:DebertaV2"),
+    "deberta-v2": FamilyEntry("matchlens.models.biased:DebertaV2", table="position_biased_input"),
     "distilbert": FamilyEntry("matchlens.models.bert:DistilBert"),
     "electra": FamilyEntry("matchlens.models.bert:Electra"),
-    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", prompted=True),
-    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", prompted=True),
-    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", prompted=True),
-    "llama": FamilyEntry("matchlens.models.decoder:Llama", prompted=True),
-    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", prompted=True),
-    "modernbert": FamilyEntry("matchlens.models.rotary:ModernBert"),
+    "gemma": FamilyEntry("matchlens.models.decoder:Gemma", **_CAUSAL),
+    "gemma2": FamilyEntry("matchlens.models.decoder:Gemma2", **_CAUSAL),
+    "gemma3_text": FamilyEntry("matchlens.models.decoder:Gemma3", **_CAUSAL),
+    "llama": FamilyEntry("matchlens.models.decoder:Llama", **_CAUSAL),
+    "mistral": FamilyEntry("matchlens.models.decoder:Mistral", **_CAUSAL),
+    "modernbert": FamilyEntry("matchlens.models.rotary:ModernBert", table=False),
     "mpnet": FamilyEntry("matchlens.models.biased:MPNet", after_padding=True, padding=1),
     "mt5": FamilyEntry("matchlens.models.t5:MT5", **_T5),
-    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", prompted=True),
-    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", prompted=True),
+    "qwen2": FamilyEntry("matchlens.models.decoder:Qwen2", **_CAUSAL),
+    "qwen3": FamilyEntry("matchlens.models.decoder:Qwen3", **_CAUSAL),
     "roberta": FamilyEntry("matchlens.models.bert:Roberta", after_padding=True),
     "t5": FamilyEntry("matchlens.models.t5:T5", **_T5),
     "xlm-roberta": FamilyEntry("matchlens.models.bert:XlmRoberta", after_padding=True),
@@ -153,9 +156,15 @@ class ModelFacts:
     def limits(self, stated: tuple[int | None, str], max_length: int | None) -> dict[str, int]:
         """Each limit of a pair's tokens by what sets it; ``stated`` is the folder's, if any."""
         check_length(max_length)
+        entry = FAMILIES[self.model_type]
         limits = {} if stated[0] is None else {stated[1]: stated[0]}
-        trained = FAMILIES[self.model_type].trained is not None
-        limits["the type's training" if trained else "the position table"] = self.places
+        table = entry.table
+        if getattr(self.config, table, True) if isinstance(table, str) else table:
+            limits["the position table"] = self.places
+        elif self.serving.capped and entry.trained is None:
+            limits["max_position_embeddings, as sentence-transformers cuts"] = self.places
+        elif not limits and max_length is None:
+            limits["a default, since its files state no limit"] = self.places
         return limits if max_length is None else {**limits, "--max-length": max_length}
 
     def relevance(self, negate: bool) -> str | None:
@@ -188,7 +197,7 @@ class ModelFacts:
 
     @property
     def places(self) -> int:
-        """Tokens that the position table has places for, or that the type was trained with."""
+        """Tokens that the position table has places for, or that config or training name."""
         entry = FAMILIES[self.model_type]
         if entry.trained is not None:
             return entry.trained
@@ -293,7 +302,10 @@ class ModelFolder(ModelFacts):
             "type": self.model_type,
         }
         if isinstance(self.weights, Adapted):
-            about["adapter_of"] = Path(self.weights.adapter.base).name
+            adapter = self.weights.adapter
+            about["adapter_of"] = Path(adapter.base).name
+            if adapter.revision is not None and not os.path.isdir(adapter.base):
+                about["adapter_of_revision"] = adapter.revision
         return about
 
     def _shown(self) -> str:
@@ -401,13 +413,14 @@ def _base(adapter: Adapter, path: Path) -> Path:
         return Path(name)
     on_hub = bool(HUB_ID.fullmatch(name)) and ".." not in name
     if on_hub and path.parent.name == "snapshots":  # it came from the hub: so does its base
-        return download(name, None)
-    cached = snapshot(name, None) if on_hub else None
+        return download(name, adapter.revision)
+    cached = snapshot(name, adapter.revision) if on_hub else None
     if cached is None:
+        pinned = "" if adapter.revision is None else f" --revision {adapter.revision[:60]}"
         raise InputError(
             f"model {adapter.name!r} is an adapter of {name[:80]!r}, which is neither a folder "
             "here nor in the cache of the Hugging Face hub; expected the base: download it (hf "
-            f"download {name[:80]}), or correct base_model_name_or_path in {ADAPTER}"
+            f"download {name[:80]}{pinned}), or correct base_model_name_or_path in {ADAPTER}"
         )
     return cached
 

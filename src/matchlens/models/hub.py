@@ -16,6 +16,13 @@ WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _PICKLED = ("pytorch_model.bin", "pytorch_model-*.bin")
 """Files of a hub's model, in its folders, too (``*`` stands for ``/`` as well)."""
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
+_REVISION = re.compile(r"\w[\w.-]*(/[\w.-]+)*")
+
+
+def is_revision(value: object) -> bool:
+    """Whether a stranger's value can be a branch, tag or commit, and is no path elsewhere."""
+    named = isinstance(value, str) and len(value) <= 200 and _REVISION.fullmatch(value)
+    return bool(named) and ".." not in str(value)
 
 
 def download_size(name: str, revision: str | None = None) -> int:

@@ -128,7 +128,7 @@ class Reranker:
             self._warn_of_long_queries(pairs, encoded)
         else:
             prompt = self.prompt
-            encoded = gathered(pairs, self._prompted(pairs, prompt), not self.decodes)
+            encoded = gathered(pairs, self._prompted(pairs, prompt), self.pairing.last)
             if self.checks and self.serving.chat and not self.chosen:
                 self._warn_of_control(check_written(self.tokenizer, self.serving, prompt, pairs))
         known = self.family.module.config.vocab_size
@@ -173,8 +173,8 @@ class Reranker:
         return spans_of(self.tokenizer, row)
 
     def _prompted(self, pairs: Sequence[Pair], prompt: Prompt) -> Iterator[Row]:
-        start = self.family.start
-        return prompted_rows(self.tokenizer, pairs, self.max_length, prompt, start)
+        start, most = self.family.start, self.max_length
+        return prompted_rows(self.tokenizer, pairs, most, prompt, start, self.pairing)
 
     @property
     def template(self) -> str:
@@ -213,8 +213,7 @@ class Reranker:
     @property
     def reads_last(self) -> bool:
         """Whether the score reads the last token, which is CLS then."""
-        last = self.prompt is not None or self.pairing.last
-        return last and not self.decodes
+        return self.pairing.last
 
     @property
     def rounded_layers(self) -> list[Any]:
@@ -259,11 +258,19 @@ def reranker_of(
     negate: bool,
 ) -> Reranker:
     """A model of which a folder or a wrapped object gave the facts, before it is checked."""
+    most, source = smallest(limits)
+    if (asked := limits.get("--max-length", most)) > most:
+        warnings.warn(
+            f"model {facts.name!r}: --max-length {asked} has no effect: a pair has at most {most} "
+            f"tokens ({source}); leave it out, or give less",
+            MatchlensWarning,
+            stacklevel=3,
+        )
     return Reranker(
         family,
         tokenizer,
         facts.name,
-        smallest(limits)[0],
+        most,
         str(identity["dtype"]),
         family.output(0).weight.device,
         identity,
@@ -298,8 +305,8 @@ def load(
         dtype: ``float32``, ``float64``, ``bfloat16`` or ``float16``; ``auto`` is float32, and
             studies of cuts say what bfloat16 would gain and cost. On a CPU, bfloat16 rounds the
             products of the layers; sums, norms, attention and the head stay in float32.
-        max_length: most tokens of a pair; never more than the tokenizer and the position table
-            allow.
+        max_length: most tokens of a pair; never more than the position table has places for, and
+            than the folder's files state.
         prompt: how a decoder is asked, or a JSON file that names what differs from its type's own
             prompt, such as ``{"instruction": "..."}``; the type's own where None.
         negate: take the negated relevance logit for the score (of two labels, z0 - z1), for a
@@ -313,7 +320,8 @@ def load(
             fails the check.
 
     Warns:
-        MatchlensWarning: if built-in pairs are all the wrong way round.
+        MatchlensWarning: if built-in pairs are all the wrong way round, or ``max_length`` has no
+            effect.
 
     >>> reranker = load("demo")
     >>> reranker.family.n_layers, reranker.family.n_heads, reranker.max_length
@@ -376,7 +384,7 @@ def pairing_of(family: Family, tokenizer: Any, serving: Serving) -> Pairing:
     last = family.score_rows.start == -1
     # Classifiers on a decoder find the last token by the padding's id.
     pad = family.module.config.pad_token_id if last and family.classifies else None
-    return Pairing(prefix, serving.options, start, last, pad)
+    return Pairing(prefix, serving.options, start, last, pad, getattr(family, "causal", False))
 
 
 def proved(reranker: Reranker) -> Reranker:

@@ -6,6 +6,7 @@ writes the scores. Their configs and weights are read here; the package itself i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from matchlens.errors import InputError
+from matchlens.errors import InputError, MatchlensWarning
 from matchlens.models.config import ENCODER_DECODERS, refusing
+from matchlens.models.convert import safetensors_of
+from matchlens.models.diagnosis import ONE
 from matchlens.models.family import Family, PartNumbers, RowStates
+from matchlens.models.files import check_files, pickled_files
+from matchlens.models.folder import READ_SAFELY
 from matchlens.models.rotary import Rotary
 from matchlens.models.serving import Head
 from matchlens.models.weights import Weights
@@ -87,7 +92,17 @@ def modular(body: Any, head: Head, path: Path, name: str, dtype: torch.dtype) ->
     modules: list[nn.Module] = []
 
     def fill(module: nn.Module, folder: str) -> None:
-        weights = Weights.find(path / folder, name).read(dtype)
+        inner = path / folder
+        check_files(inner, f"{name}/{folder}", scores=False)
+        if pickles := pickled_files(inner, name):
+            inner = safetensors_of(inner, pickles, name)
+            warnings.warn(
+                f"model {name!r}: weights of {folder} from {READ_SAFELY}; converted once to "
+                f"{str(inner / ONE)!r}",
+                MatchlensWarning,
+                stacklevel=4,
+            )
+        weights = Weights.find(inner, name).read(dtype)
         with refusing(name, f"the weights in {folder} do not fit its config.json"):
             module.load_state_dict({key: weight.to(dtype) for key, weight in weights.items()})
 

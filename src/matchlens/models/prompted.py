@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
-from matchlens.batching import Row, fit
+from matchlens.batching import PLAIN, Pairing, Row, fit, read_last
 from matchlens.corpora.pair import Pair
 from matchlens.errors import InputError
 from matchlens.models.serving import Serving
@@ -27,13 +27,15 @@ def prompted_rows(
     max_length: int,
     prompt: Prompt,
     start: int | None = None,
+    pairing: Pairing = PLAIN,
 ) -> Iterator[Row]:
     """Put pairs into a prompt and label every token with its part.
 
     A token that holds characters of the query is Q, of the passage D, whatever else it holds (BPE
     joins a word with the space before it); the prompt's own are ``OTHER``. CLS is the token whose
-    state the score reads: the last, or the decoder's first (``start``), which does not count for
-    the limit. The passage is cut first, from its end; what follows it stays.
+    state the score reads: the last where the pairing says so; ``DEC`` is the decoder's first
+    (``start``), which does not count for the limit. The passage is cut first, from its end; what
+    follows it stays.
     """
     used: list[tuple[Piece, Piece]] = []
     for pair in pairs:
@@ -68,15 +70,16 @@ def prompted_rows(
                     piece.places(starts[places]) + lost,
                     piece.places(ends[places]) + lost,
                 )
-            if start is None:
-                labels[-1] = Part.CLS
-            else:
+            if start is not None:
                 decoder = (start, int(Part.DEC), -1, -1)
                 ids, labels, starts, ends = (
                     np.concatenate([[own], each])
                     for own, each in zip(decoder, (ids, labels, starts, ends), strict=True)
                 )
             keep = fit(labels, max_length + (start is not None))  # the decoder's does not count
+            if pairing.last:
+                labels, keep = read_last(tokenizer, ids, labels, keep, pairing)
+                ids, starts, ends = (each[: len(labels)] for each in (ids, starts, ends))
         yield Row(ids, np.zeros(len(ids)), labels, keep, starts, ends)
 
 
@@ -167,13 +170,20 @@ _MARKS = {text: f"zq{number}jx{number}kv" for number, text in enumerate(TEXTS, s
 """Words that stand for query and passage while the template writes; no template holds them."""
 
 
-def messages(serving: Serving, query: str, passage: str) -> list[dict[str, Any]]:
+_STRUCTURED = ("content[0]", ".type", "'type'", '"type"', "message.content[")
+"""Signs in a template that it reads contents as lists, by which sentence-transformers goes."""
+
+
+def messages(tokenizer: Any, serving: Serving, query: str, passage: str) -> list[dict[str, Any]]:
     """The messages that sentence-transformers makes of a pair."""
+    chat, template = serving.chat, getattr(tokenizer, "chat_template", None)
+    if chat == "auto" and isinstance(template, str) and template:
+        chat = "structured" if any(sign in template for sign in _STRUCTURED) else "flat"
     texts = {"system": serving.prompt, "query": query, "document": passage}
     return [
         {
             "role": role,
-            "content": text if serving.chat == "flat" else [{"type": "text", "text": text}],
+            "content": text if chat == "flat" else [{"type": "text", "text": text}],
         }
         for role, text in texts.items()
         if text
@@ -189,7 +199,7 @@ def template_prompt(tokenizer: Any, serving: Serving) -> Prompt | None:
     words = [f" {mark} " for mark in _MARKS.values()]
     try:
         text = tokenizer.apply_chat_template(
-            messages(serving, *words), tokenize=False, **serving.template
+            messages(tokenizer, serving, *words), tokenize=False, **serving.template
         )
     except Exception:  # a stranger's template: the check says what the library makes of it
         return None
@@ -217,14 +227,15 @@ def check_written(
     """
 
     def write(some: slice) -> list[str]:
-        asked = (messages(serving, pair.query, pair.text) for pair in pairs[some])
+        asked = (messages(tokenizer, serving, pair.query, pair.text) for pair in pairs[some])
         return [
             tokenizer.apply_chat_template(each, tokenize=False, **serving.template)
             for each in asked
         ]
 
     control: str | None = None
-    special = tokenizer.all_special_tokens
+    added = tokenizer.added_tokens_decoder.values()
+    special = [token.content for token in added if token.special]
     for pair, written in zip(pairs, guarded(tokenizer, write, pairs), strict=True):
         query, passage = _stripped(pair.query, prompt), _stripped(pair.text, prompt)
         own = "".join(text for text, _ in prompt.filled(query, passage))
@@ -267,7 +278,7 @@ def template_suffix(tokenizer: Any, serving: Serving) -> list[int]:
     """The tokens behind the texts, which sentence-transformers keeps when it cuts a pair."""
     first, second = (
         tokenizer.apply_chat_template(
-            messages(serving, filler, filler),
+            messages(tokenizer, serving, filler, filler),
             tokenize=True,
             return_dict=True,
             **serving.template,

@@ -48,6 +48,12 @@ _CALL = {"add_special_tokens", "return_token_type_ids", "split_special_tokens"}
 """Arguments of the tokenizer's call that are handed on."""
 _HARMLESS = {"pad_to_multiple_of", "padding", "padding_side", "return_tensors", "verbose"}
 """Arguments of the tokenizer's call that decide on padding only, which is masked."""
+_WRITTEN = {
+    *("add_special_tokens", "common_kwargs", "conversation", "max_length", "padding"),
+    *("return_assistant_tokens_mask", "return_dict", "return_tensors", "sanitize_control_tokens"),
+    *("tokenize", "tokenizer_kwargs", "truncation"),
+}
+"""Arguments of ``apply_chat_template`` that decide on more than the text; others are the text's."""
 _WHOLE = (True, "longest_first", "only_second")
 """Ways to truncate that cut an over-long passage and nothing else where the query is short."""
 _RISING = {
@@ -83,8 +89,8 @@ class Serving(Brief):
         lower: whether it turns texts to lower case before the tokenizer does anything.
         call: arguments with which it calls the tokenizer.
         prompt: the text that it puts before each query.
-        chat: how it writes the messages of a chat template, "flat" or "structured"; None where
-            the tokenizer is called with the two texts.
+        chat: how it writes the messages of a chat template, "flat" or "structured", or "auto": as
+            the template reads them; None where the tokenizer is called with the two texts.
         answers: the token ids whose logits a causal model's score is made of: of the answer that
             counts for relevance and of the one against it; None where nothing says so.
         head: the pooling and the modules behind a body without a head; None for other models.
@@ -109,6 +115,12 @@ class Serving(Brief):
     def library(self) -> str:
         """The library whose way this is."""
         return "sentence-transformers" if self.sentence_transformers else "transformers"
+
+    @property
+    def capped(self) -> bool:
+        """Whether it cuts at max_position_embeddings, too, since no file of its own has a limit."""
+        own = "max_length" in self.call or "model_max_length" in self.loading
+        return bool(self.files) and not own
 
     @property
     def options(self) -> dict[str, Any]:
@@ -162,15 +174,14 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     if about.get("model_type") != "CrossEncoder":
         return unused
     _check_activations({"sentence_transformers": about}, ABOUT, name)
-    file = next((tried for tried in TRANSFORMER if (path / tried).exists()), TRANSFORMER[0])
-    settings = read_json(path, file, name) if (path / file).exists() else {}
-    for old, new in _OLD.items():
-        if old in settings:
-            settings[new] = settings.pop(old)
+    file_settings = transformer_settings(path, name)
+    settings = file_settings.values
     task = settings.get("transformer_task", "feature-extraction")
-    head = head_of(path, name) if task == "feature-extraction" else None
+    bare = task == "feature-extraction"
+    chat = _message_format(file_settings, "last_hidden_state" if bare else "logits")
+    prompt = _prompt(about, name)
+    head = head_of(path, name, prompted=bool(prompt) and chat is None) if bare else None
     answers = None if head else _answers(path, task == "text-generation", name)
-    file_settings = FileSettings(settings, file, name)
     file_settings.check(_SETTINGS, "settings")
     if head is None and task not in ("sequence-classification", "text-generation"):
         file_settings.refuse("transformer_task", "'sequence-classification' or 'text-generation'")
@@ -189,15 +200,39 @@ def serving_of(path: Path, config: Mapping[str, Any], name: str) -> Serving:
     longest = settings.get("max_seq_length")
     if longest is not None:
         loads.setdefault("model_max_length", longest)
-    call, template = _call(file_settings.inner("processing_kwargs"))
-    modes = file_settings.inner("modality_config").values
-    message = modes.get("message")
-    chat: Any = message.get("format", "") if isinstance(message, dict) else message
-    if chat not in (None, "flat", "structured"):
-        file_settings.refuse("modality_config", "messages that are 'flat' or 'structured'")
-    prompt = _prompt(about, name)
+    call, template = _call(file_settings.inner("processing_kwargs"), chat is not None)
     lower = settings.get("do_lower_case") is True
     return Serving(True, loads, lower, call, prompt, chat, template, answers, head, files)
+
+
+def transformer_settings(path: Path, name: str) -> FileSettings:
+    """The settings in sentence-transformers' file of its model and tokenizer; none without one."""
+    file = next((tried for tried in TRANSFORMER if (path / tried).exists()), TRANSFORMER[0])
+    settings = read_json(path, file, name) if (path / file).exists() else {}
+    for old, new in _OLD.items():
+        if old in settings:
+            settings[new] = settings.pop(old)
+    return FileSettings(settings, file, name)
+
+
+def _message_format(of: FileSettings, output: str) -> str | None:
+    """How messages are written, where a pair becomes some; refuses another outcome of the model."""
+    modes, chat = of.inner("modality_config"), None
+    for key in ("text", "message"):
+        if modes.values.get(key) is None:
+            continue
+        entry = modes.inner(key)
+        given = entry.values.get("method_output_name", output)
+        given = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+        if given != output:
+            entry.refuse("method_output_name", repr(output))
+        if entry.values.get("method", "forward") != "forward":
+            entry.refuse("method", "'forward'")
+        if key == "message":
+            chat = entry.values.get("format", "auto") or "structured"
+            if chat not in ("auto", "flat", "structured"):
+                entry.refuse("format", "'flat', 'structured' or 'auto'")
+    return chat
 
 
 def serving_object(owner: Any, name: str) -> Serving:
@@ -213,16 +248,18 @@ def serving_object(owner: Any, name: str) -> Serving:
         first, *rest = owner
     except TypeError:  # before version 5 it was no row of modules
         first, rest = None, []
-    file_settings = FileSettings(
-        {"processing_kwargs": getattr(first, "processing_kwargs", {})}, kind, name
-    )
-    call, template = _call(file_settings.inner("processing_kwargs"))
-    modes = getattr(first, "modality_config", None) or {}
-    chat = first.input_formatter.message_format if "message" in modes else None
+    own = {key: getattr(first, key, None) for key in ("processing_kwargs", "modality_config")}
+    file_settings = FileSettings(own, kind, name)
+    pools = bool(rest) and type(rest[0]).__name__ == "Pooling"
+    chat = _message_format(file_settings, "last_hidden_state" if pools else "logits")
+    if chat is not None:
+        chat = first.input_formatter.message_format
+    call, template = _call(file_settings.inner("processing_kwargs"), chat is not None)
     answers, head = None, None
-    if rest and type(rest[0]).__name__ == "Pooling":
-        head = _head([(_kind(_class(module)), f"{kind}[{n}]", _settings_of(module, name))
-                      for n, module in enumerate(rest, 1)], name)  # fmt: skip
+    if pools:
+        behind = [(_kind(_class(module)), f"{kind}[{n}]", _settings_of(module, name))
+                  for n, module in enumerate(rest, 1)]  # fmt: skip
+        head = _head(behind, name, prompted=bool(prompt) and chat is None)
         rest = []
     for module in rest:
         if type(module).__name__ != "LogitScore":
@@ -292,9 +329,10 @@ class FileSettings:
         )
 
 
-def _call(file_settings: FileSettings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of the tokenizer's call, and of the chat template."""
-    call = {**file_settings.inner("text").values, **file_settings.inner("common").values}
+def _call(file_settings: FileSettings, chat: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of the tokenizer's call, and of the chat template where that writes the pair."""
+    text, common = (file_settings.inner(key).values for key in ("text", "common"))
+    call = {**common, **text} if chat else {**text, **common}  # as the library has it
     of = FileSettings(call, file_settings.file, file_settings.name)
     of.check(_CALL | _HARMLESS | {"max_length", "truncation", "return_attention_mask"}, "arguments")
     if call.get("truncation", True) not in _WHOLE:
@@ -306,7 +344,18 @@ def _call(file_settings: FileSettings) -> tuple[dict[str, Any], dict[str, Any]]:
             of.refuse(key, "true or false")
     if call.get("max_length", 0) is None:
         del call["max_length"]
-    return call, dict(file_settings.inner("chat_template").values)
+    if not chat:
+        return call, {}
+    for key in ("add_special_tokens", "split_special_tokens"):
+        if call.get(key):
+            of.refuse(key, "false, where a chat template writes the pair")
+    template = file_settings.inner("chat_template")
+    for key in sorted(_WRITTEN & template.values.keys()):
+        template.refuse(key, "the template's own variables alone (a limit stands in text)")
+    if template.values.get("restore_suffix", True) is not True:
+        template.refuse("restore_suffix", "true: the template's end stays where a pair is cut")
+    variables = {key: value for key, value in template.values.items() if key != "restore_suffix"}
+    return {key: value for key, value in call.items() if key not in _CALL}, variables
 
 
 def _prompt(about: Mapping[str, Any], name: str) -> str:
@@ -387,8 +436,11 @@ _BEHIND = {
 """Kinds of modules behind a pooling, and the keys of their configs."""
 
 
-def head_of(path: Path, name: str) -> Head | None:
-    """The modules behind a body without a head; None where modules.json lists no Pooling."""
+def head_of(path: Path, name: str, *, prompted: bool) -> Head | None:
+    """The modules behind a body without a head; None where modules.json lists no Pooling.
+
+    ``prompted``: whether a prompt stands before each query, whose tokens a pooling may leave out.
+    """
     (body, root), *rest = [*_modules(path, name)] or [("", "")]
     if body != "Transformer" or root not in ("", ".") or not rest or rest[0][0] != "Pooling":
         return None
@@ -397,24 +449,25 @@ def head_of(path: Path, name: str) -> Head | None:
         file = folder if kind == "Pooling" else f"{folder}/config.json"
         return FileSettings(read_json(path, f"{folder}/config.json", name), file, name)
 
-    return _head([(kind, folder, settings) for kind, folder in rest], name)
+    modules = [(kind, folder, settings) for kind, folder in rest]
+    return _head(modules, name, prompted=prompted)
 
 
 Settled = Callable[[str, str], "FileSettings"]
 
 
-def _head(rest: Sequence[tuple[str, str, Settled]], name: str) -> Head:
+def _head(rest: Sequence[tuple[str, str, Settled]], name: str, *, prompted: bool) -> Head:
     """The pooling and the modules behind it, each with what gives its settings."""
     kind, folder, settings = rest[0]
     pooling = settings(kind, folder)
-    modes: Any = pooling.values.get("pooling_mode") or [
-        mode for key, mode in _LEGACY.items() if pooling.values.get(key)
-    ]
+    old = [key for key, value in pooling.values.items() if "pooling_mode_" in key and value]
+    known = [_LEGACY.get(key, key) for key in old] or "mean"
+    modes: Any = pooling.values.get("pooling_mode", known)
     modes = [modes] if isinstance(modes, str) else modes
-    others = [key for key in pooling.values if "pooling_mode_" in key and key not in _LEGACY]
-    if len(modes) != 1 or modes[0] not in _POOLINGS or any(map(pooling.values.get, others)):
+    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in _POOLINGS:
         pooling.refuse("pooling_mode", f"one of {', '.join(_POOLINGS)}")
-    if pooling.values.get("include_prompt", True) is not True and modes[0] != "lasttoken":
+    left_out = pooling.values.get("include_prompt", True) is not True and modes[0] != "lasttoken"
+    if left_out and prompted:
         pooling.refuse("include_prompt", "true")
     behind, place = [], "sentence_embedding"
     for kind, folder, settings in rest[1:]:

@@ -165,7 +165,8 @@ def of_none(effects: Sequence[Effect]) -> Evidence:
 def both(first: Evidence, second: Evidence) -> Evidence:
     """Evidence for the claim that two things are so."""
     against = holm(np.array([first.p_not, second.p_not]))
-    return Evidence(max(first.p_holds, second.p_holds), float(np.nanmin(against)))
+    known = against[~np.isnan(against)]
+    return Evidence(max(first.p_holds, second.p_holds), float(known.min(initial=1.0)))
 
 
 HOLDS, NOT, UNDECIDED = "holds", "does not hold", "undecided"

@@ -44,12 +44,13 @@ def tokens(reranker: Any) -> Iterator[Item]:
     # A person's own prompt need not be the folder's, and transformers puts no pair into a prompt.
     if reranker.chosen or (reranker.prompt is not None and library == "transformers"):
         ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
-        apart = [n for n, pair in enumerate(short) if ours[n][0] != _piecewise(reranker, pair)]
+        whole = [_read(reranker, _piecewise(reranker, pair)) for pair in short]
+        apart = [n for n in range(len(short)) if ours[n][0] != whole[n]]
         text = f"{len(apart)} of {len(short)} texts are not encoded in the prompt, piece by piece"
         yield Item("prompt", len(apart), exactly=0, problem=text)
         return
     ours = _ours(replace(reranker, max_length=NO_LIMIT), short)
-    own = [_own(reranker, pair, None) for pair in short]
+    own = [_own_read(reranker, pair, None) for pair in short]
     for place, (name, what) in enumerate({"tokens": "token ids", "types": "token types"}.items()):
         apart = [n for n in range(len(short)) if ours[n][place] != own[n][place]]
         text = ""
@@ -65,7 +66,7 @@ def tokens(reranker: Any) -> Iterator[Item]:
     queries, passages = ((encoded.parts[0] == part).sum() for part in (Part.Q, Part.D))
     if passages < queries:  # transformers cuts the longer text, which would be the query
         return
-    cut, kept = (encoded.ids[0].tolist(), encoded.types[0].tolist()), _own(reranker, long, at)
+    cut, kept = (encoded.ids[0].tolist(), encoded.types[0].tolist()), _own_read(reranker, long, at)
     apart = sum(a != b for a, b in zip(cut[0], kept[0], strict=False))
     apart += abs(len(cut[0]) - len(kept[0]))
     text = (
@@ -129,6 +130,21 @@ def _piecewise(reranker: Any, pair: Pair) -> list[int]:
     return ids
 
 
+def _read(reranker: Any, ids: list[int]) -> list[int]:
+    """The tokens up to the one that the library's classifier takes for the last."""
+    pairing, end = reranker.pairing, len(ids)
+    while pairing.causal and end > 1 and ids[end - 1] == pairing.pad:
+        end -= 1
+    return ids[:end]
+
+
+def _own_read(reranker: Any, pair: Pair, length: int | None) -> Tokens:
+    """What the folder's own library feeds, up to the token that it reads."""
+    ids, types = _own(reranker, pair, length)
+    ids = _read(reranker, ids)
+    return ids, types[: len(ids)]
+
+
 def _own(reranker: Any, pair: Pair, length: int | None) -> Tokens:
     """Call the tokenizer as the folder's own library does; its own limit cuts where it can."""
     tokenizer, serving = reranker.tokenizer, reranker.serving
@@ -143,10 +159,12 @@ def _own(reranker: Any, pair: Pair, length: int | None) -> Tokens:
     def call(_: slice) -> Any:
         if not serving.chat:
             return tokenizer(serving.prompt + pair.query, pair.text, **settings)
+        quietly = {"verbose": settings.pop("verbose", True)}
         return tokenizer.apply_chat_template(
-            messages(serving, pair.query, pair.text),
+            messages(tokenizer, serving, pair.query, pair.text),
             tokenize=True,
             return_dict=True,
+            tokenizer_kwargs=quietly,
             **settings,
             **serving.template,
         )
@@ -195,7 +213,7 @@ def check_tokenizer(reranker: Any) -> None:
             f"{', '.join(reranker.serving.files)} does not say which; take chat_template or that "
             "file out, or give a decoder's prompt (--prompt)"
         )
-    template = str(getattr(reranker.tokenizer, "chat_template", ""))
+    template = str(reranker.serving.template.get("chat_template", reranker.tokenizer.chat_template))
     if reranker.serving.chat and not reranker.chosen and "strftime_now" in template:
         reranker.said += (
             "its chat template writes the day's date (strftime_now), so that scores may differ "
@@ -208,6 +226,7 @@ def check_tokenizer(reranker: Any) -> None:
             "here: query and passage are paired without a prompt; if it was trained in one, give "
             "that (--prompt)",
         )
+    _say_padding(reranker)
     if reranker.tokenizer.padding_side == "left" and not reranker.reads_last:
         reranker.said += (
             "its tokenizer pads on the left, so that in the library's batches positions move; "
@@ -227,6 +246,21 @@ def check_tokenizer(reranker: Any) -> None:
             "its tokenizer does not mark the passage: all tokens have token type 0, as the "
             f"library that serves it ({reranker.serving.library}) has it; if it was trained with "
             "two types, add token_type_ids to model_input_names in tokenizer_config.json",
+        )
+
+
+def _say_padding(reranker: Any) -> None:
+    """Say where pairs end in the token of padding, which the library does not read there."""
+    pad = reranker.pairing.pad if reranker.pairing.causal else None
+    if pad is None:
+        return
+    plain = reranker.prompt is None
+    ids = _own(reranker, PAIRS[0], None)[0] if plain else _piecewise(reranker, PAIRS[0])
+    if ids[-1] == pad:
+        token = reranker.tokenizer.convert_ids_to_tokens(pad)
+        reranker.said += (
+            f"pairs end in {token!r:.40}, its token of padding (pad_token_id in config.json): the "
+            "library reads the token before it, and so does matchlens",
         )
 
 
@@ -257,7 +291,7 @@ def _check_prompt(reranker: Any, prompt: Prompt) -> None:
             f"model {reranker.name!r}: truncation_side of its tokenizer is 'left', which would cut "
             "a prompt's own words; expected 'right'; correct it in tokenizer_config.json"
         )
-    if family.classifies:
+    if family.classifies or reranker.serving.head is not None:  # no answer is read
         return
     family.yes, family.no = (
         None if word is None else answer(reranker.tokenizer, word, reranker.name)
