@@ -127,7 +127,8 @@ class Reranker(Transformer):
                 f"the frame has no column {', '.join(lacking)}; expected {', '.join(needed)}: give "
                 "candidates with their texts"
             )
-        rows: Any = self._with_texts(inp[inp["qid"].astype(str) == str(qid)])
+        own: Any = inp[inp["qid"].astype(str) == str(qid)]
+        rows: Any = self._with_texts(own)
         if "rank" in rows or "score" in rows:
             by, rising = ("rank", True) if "rank" in rows else ("score", False)
             rows = rows.sort_values(by, ascending=rising, kind="stable")

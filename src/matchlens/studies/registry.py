@@ -157,7 +157,8 @@ Examples:
 
         if settings.screen is not None and settings.screen < 1:
             raise InputError(f"--screen is {settings.screen}; expected 1 or more heads")
-        for one in options_of(SweepSettings):
+        own: Any = type(settings)
+        for one in options_of(own):
             kind, value = OF_ONE_SWEEP.get(one.name, settings.kind), getattr(settings, one.name)
             if kind != settings.kind and value != one.default:
                 raise InputError(
