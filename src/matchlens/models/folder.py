@@ -66,7 +66,7 @@ _T5 = {
     "table": False,
     "trained": 512,
 }
-_CAUSAL = {"prompted": True, "table": False}
+_CAUSAL: Mapping[str, Any] = {"prompted": True, "table": False}
 FAMILIES: Mapping[str, FamilyEntry] = {
     "albert": FamilyEntry("matchlens.models.bert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),
