@@ -315,7 +315,10 @@ def test_a_list_of_cuts_with_a_measure_that_ties_leave_open(words, tmp_path):
 
 
 def test_the_paper_preset(words, tmp_path):
-    table = well(*words, "--out", tmp_path, "--preset", "paper")
+    done = call("ablation", "--quiet", *words, "--out", tmp_path, "--preset", "paper")
+    assert done.status == 0
+    assert re.fullmatch(".*a limit of 512 tokens .* a pair has at most 64 .*\n", done.err)
+    table = done.out
     assert "two-tailed unpaired Student t-test over queries, uncorrected" in table
     assert "Note: preset 'paper': the choices are the paper's (Vast et al. 2025)." in table
     assert "original ." in table

@@ -129,7 +129,7 @@ def test_the_limit_is_the_smallest(tiny_folder, tmp_path):
     assert model.max_length == 30
     assert model.identity["max_length"] == 30
     assert matchlens.load(folder, device="cpu", max_length=20).max_length == 20
-    with pytest.warns(matchlens.MatchlensWarning, match=r"--max-length 31 has no effect: .* 30"):
+    with pytest.warns(matchlens.MatchlensWarning, match="limit of 31 tokens .* at most 30"):
         matchlens.load(folder, device="cpu", max_length=31)
 
 

@@ -59,14 +59,14 @@ class FamilyEntry:
     trained: int | None = None
 
 
-_T5: dict[str, Any] = {
+_T5 = {
     "prompted": True,
     "head": "ForConditionalGeneration",
     "decoder": "num_decoder_layers",
     "table": False,
     "trained": 512,
 }
-_CAUSAL: dict[str, Any] = {"prompted": True, "table": False}
+_CAUSAL: Mapping[str, Any] = {"prompted": True, "table": False}
 FAMILIES: Mapping[str, FamilyEntry] = {
     "albert": FamilyEntry("matchlens.models.bert:Albert", inner="inner_group_num"),
     "bert": FamilyEntry("matchlens.models.bert:Bert"),

@@ -261,8 +261,8 @@ def reranker_of(
     most, source = smallest(limits)
     if (asked := limits.get("--max-length", most)) > most:
         warnings.warn(
-            f"model {facts.name!r}: --max-length {asked} has no effect: a pair has at most {most} "
-            f"tokens ({source}); leave it out, or give less",
+            f"model {facts.name!r}: a limit of {asked} tokens (--max-length, or a preset's) has no "
+            f"effect: a pair has at most {most} ({source}); leave it out, or give less",
             MatchlensWarning,
             stacklevel=3,
         )
