@@ -18,7 +18,7 @@ from remedies import C, least, numbers
 
 LISTED = "sets.py:_sets"
 PLACE = "options.py:CutSets.__post_init__"
-MANY_HEADS = "Q->D#" + ",".join(f"{layer}.0" for layer in range(2000))
+MANY_HEADS = "Q->D#" + ",".join(f"{n // 2}.{n % 2}" for n in range(20_000))
 RIGHT = json.loads(SET_EXAMPLE)
 
 

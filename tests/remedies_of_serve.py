@@ -14,6 +14,7 @@ from matchlens.cli import serving
 from matchlens.live import server
 from matchlens.live.experiment import Experiment, parsed
 from matchlens.live.microscope import Microscope
+from matchlens.models.folder import find
 from matchlens.studies.explaining import Sharing, explain_pairs
 from remedies import C, least, numbers
 
@@ -64,7 +65,8 @@ def found(w, study: bool) -> object:
     result = matchlens.explain(w.model, "tea", passages, points=1, swap=study)
     options = {**result.options, "swap": ["Q->D"], "swapped": study}
     replace(result, options=options).save(folder)
-    return serving._stored_sets(folder)
+    served = replace(find("demo"), sha256=w.model.identity["sha256"])
+    return serving._stored_sets(folder, [served])
 
 
 SERVE = [
@@ -165,7 +167,7 @@ SERVE = [
         "http://127.0.0.1:1/?token=x",
         ["http://127.0.0.1:1/?token=x#s=a-b_c"],
     ),
-    C("cli/serving.py:_stored_sets", "", found, False, [True]),
+    C("cli/serving.py:_stored_sets", "no matching heads", found, False, [True]),
 ]
 
 ELSEWHERE = {
@@ -175,4 +177,15 @@ ELSEWHERE = {
     ("live/work.py:Worker.submit", ""): "test_serve.py:test_too_many_requests_are_refused",
     ("live/exporting.py:page_of", ""): "test_serve.py:test_a_page_that_would_be_large_is_refused",
     ("cli/serving.py:serve", ""): "test_serve.py:test_ctrl_c_ends_the_command",
+    ("cli/serving.py:_stored_sets", "another model"): (
+        "test_serve.py:test_sets_come_from_a_results_folder"
+    ),
+    ("cli/serving.py:_matching_heads", ""): ("test_serve.py:test_sets_come_from_a_results_folder"),
+    ("cli/explaining.py:explain", "not saved"): (
+        "test_explain_view.py:test_a_text_that_cannot_be_saved_is_shown_all_the_same"
+    ),
+    ("models/wrap.py:_check_hooks", ""): "test_wrap.py:test_what_cannot_be_wrapped",
+    ("results.py:Result.axes", "have no names"): (
+        "test_python_surface.py:test_axes_without_names_are_said"
+    ),
 }

@@ -11,6 +11,7 @@ import pytest
 
 import matchlens
 import page_results as given
+from matchlens.errors import InputError
 from matchlens.report.page import MOST_OF_A_PAIR, page, page_of
 from matchlens.report.page import files_of as written_files
 from matchlens.report.pair_view import colour
@@ -254,6 +255,18 @@ def test_a_folder_of_an_explanation_alone_has_a_report_and_can_be_made_again(mod
     assert report.count('class="mlv') == 1
     content = json.loads((tmp_path / "out/results.json").read_text("utf-8"))
     assert {claim["verdict"] for claim in content["claims"]} == {"undecided"}
+
+
+def test_a_text_that_cannot_be_saved_is_shown_all_the_same(model, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr("matchlens.results.Result.save", full)
+    own = ["--query", "a cat", *TWO, "--points", "2", "--no-swap"]
+    done = call("explain", *model, *own, "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "the disk is full (the text above is not saved)" in done.err
+    assert "margin" in done.out
 
 
 @pytest.mark.usefixtures("svg_alone")

@@ -159,7 +159,7 @@ class Result(Shows):
         if len(shape) != 1 + len(ends):
             raise InputError(
                 f"the axes of meter {name!r}, an array of {len(shape)} dimensions, have no names; "
-                "expected an array of pairs, as a study of attention keeps it: see the study's docs"
+                "expected one of pairs, as the attention study keeps it: read it by result.array"
             )
         sizes = dict(zip(("pair", *ends), shape, strict=True))
         labels = {axis: [*range(size)] for axis, size in sizes.items()}
