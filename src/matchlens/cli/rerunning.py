@@ -114,10 +114,11 @@ def rerun(commands: Commands, settings: RerunSettings) -> int:
     _judge(folder, list(differences(recorded)), anyway)
     runs = [(command, place_in(command.settings, new, **own)) for command in placed]
     done = _done(runs, new) if goes_on else 0
-    if done == len(runs):
-        say(f"matchlens: {str(new)!r} has been run already; delete it to run it anew", quiet)
     # The last one's figures may be missing; an earlier one would see what later ones have written.
-    for command, here in runs if not done else runs[done - 1 :] if done < len(runs) else []:
+    left = runs[max(0, done - 1) :] if done < len(runs) else []
+    if not left:
+        say(f"matchlens: {str(new)!r} has been run already; delete it to run it anew", quiet)
+    for command, here in left:
         _set_threads(command.record, quiet)
         say(f"matchlens: running: {typed(command)}", quiet)
         commands()[command.name].run(here)

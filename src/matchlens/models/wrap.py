@@ -237,13 +237,12 @@ def _facts(module: Any, name: str | None, head: Head | None = None) -> ModelFact
 
 def _check_hooks(module: torch.nn.Module, shown: str) -> None:
     """Refuse forward hooks of a person: no digest covers them, and faster layers pass them by."""
-    libraries = ("torch.", "transformers.", "accelerate.", "sentence_transformers.")
+    libraries = ("torch", "transformers", "accelerate", "sentence_transformers")
     for name, inner in module.named_modules():
         for hook in (*inner._forward_pre_hooks.values(), *inner._forward_hooks.values()):
-            of = getattr(hook, "func", hook)
-            if not f"{getattr(of, '__module__', None) or type(of).__module__}.".startswith(
-                libraries
-            ):
+            of = getattr(hook, "func", hook)  # that of a partial function
+            module_of = getattr(of, "__module__", None) or type(of).__module__
+            if not module_of.startswith(libraries):
                 raise InputError(
                     f"model {shown!r} has a forward hook at {name or 'its top'!r}, which may "
                     "change what it computes and which no results folder could tell; expected "
