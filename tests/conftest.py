@@ -63,7 +63,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup() -> None:
-    type_checks.calls.clear()
+    type_checks.begin_test()
 
 
 @pytest.fixture(scope="session")

@@ -111,12 +111,13 @@ def removed(cut: Cut, parts, layer: int) -> torch.Tensor:
     tokens = [Part(int(part)) for part in parts[1:]]
     rows = tokens if layer < ENCODER else [Part.DEC]
     heads = cut.heads_at(layer)
+    edges = set(cut.edges(layer))
     gone = torch.zeros(HEADS, len(rows), len(tokens), dtype=torch.bool)
     for head in range(HEADS):
         for i, x in enumerate(rows):
             for j, y in enumerate(tokens):
                 here = heads is None or head in heads
-                gone[head, i, j] = here and (x, y) in cut.edges(layer)
+                gone[head, i, j] = here and (x, y) in edges
     return gone
 
 

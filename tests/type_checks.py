@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections import Counter
 from collections.abc import Callable
 from types import CodeType
 
@@ -17,10 +16,16 @@ import jaxtyping
 
 CHECKED_CALLS = frozenset(8**power for power in range(8))
 
-calls: Counter[CodeType] = Counter()
-"""Calls of each function in the test that runs: its first call is checked, the 8th, the 64th ..."""
-calls_of_closures: Counter[CodeType] = Counter()
+calls: list[list[int]] = []
+"""How often each function ran in this test: its first call is checked, the 8th, the 64th ..."""
+calls_of_closures: dict[CodeType, list[int]] = {}
 """The same over all tests: a closure is a new function each time, and to wrap it takes long."""
+
+
+def begin_test() -> None:
+    """Count calls from 0 again."""
+    for count in calls:
+        count[0] = 0
 
 
 def install() -> None:
@@ -42,15 +47,17 @@ def _sparing(target: Callable, check: Callable) -> Callable:
         if dataclasses.is_dataclass(target) and not wrapped:
             target.__init__ = _sparing(target.__init__, check)
         return target
-    code = target.__code__
-    counter = calls_of_closures if "<locals>" in target.__qualname__ else calls
-    checked = None
+    count, checked = [0], None  # a list, since a Counter would hash the code at each call
+    if "<locals>" in target.__qualname__:
+        count = calls_of_closures.setdefault(target.__code__, count)
+    else:
+        calls.append(count)
 
     @functools.wraps(target)
     def function(*args, **kwargs):
         nonlocal checked
-        counter[code] += 1
-        if counter[code] not in CHECKED_CALLS:
+        count[0] += 1
+        if count[0] not in CHECKED_CALLS:
             return target(*args, **kwargs)
         # At the first call, since a test calls few functions of a module and wrapping takes long.
         checked = checked or check(target)

@@ -266,6 +266,7 @@ def _yes_no(value: object) -> bool:
     return type(value).__name__ in ("bool", "bool_")
 
 
+@functools.cache  # by the node itself: there are as many as annotations
 def _name(hint: ast.expr) -> str:
     if isinstance(hint, ast.Constant):
         return str(hint.value)
