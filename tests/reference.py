@@ -192,13 +192,13 @@ def head(module, first):
 
 
 def written_logits(module, layer, states):
-    """The logits [head, row, column], written out one by one."""
+    """The logits [head, row, column], head by head."""
     heads = module.config.num_attention_heads
     query, key, _ = (linear(states).unflatten(-1, (heads, -1)) for linear in projections(layer))
     tokens, _, width = query.shape
     out = torch.zeros(heads, tokens, tokens, dtype=states.dtype)
-    for h, i, j in itertools.product(range(heads), range(tokens), range(tokens)):
-        out[h, i, j] = key[j, h] @ query[i, h] / math.sqrt(width)
+    for h in range(heads):
+        out[h] = query[:, h] @ key[:, h].T / math.sqrt(width)
     if module.config.model_type == "mpnet":
         table = module.base_model.encoder.relative_attention_bias.weight
         for i, j in itertools.product(range(tokens), range(tokens)):
@@ -264,13 +264,13 @@ def attention(logits, value, parts, layer, cuts, instead, terms):
     places = {part: [j for j, p in enumerate(parts) if p == part] for part in set(parts)}
     for head in range(heads):
         at = slice(head * width, (head + 1) * width)
+        hows = {
+            row: {part: _how(cuts, layer, head, row, part) for part in places} for row in places
+        }
+        seen = (logits[head] > -math.inf).tolist()
         for i, row in enumerate(parts):
-            how = {part: _how(cuts, layer, head, row, part) for part in places}
-            left = [
-                j
-                for j, part in enumerate(parts)
-                if how[part] is not How.MASK and logits[head, i, j] > -math.inf
-            ]
+            how = hows[row]
+            left = [j for j, part in enumerate(parts) if how[part] is not How.MASK and seen[i][j]]
             weights = np.zeros(len(parts))
             if left:
                 weights[left] = torch.softmax(logits[head, i, left], dim=0)

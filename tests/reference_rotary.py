@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -73,9 +74,7 @@ def written_logits(module, number, query, key):
     out = torch.full((heads, tokens, tokens), -torch.inf, dtype=query.dtype)
     root = math.sqrt(getattr(config, "query_pre_attn_scalar", width))
     cap = getattr(config, "attn_logit_softcapping", None)
-    seen = torch.tensor(
-        [[allowed(config, number, i, j) for j in range(tokens)] for i in range(tokens)]
-    )
+    seen = edges(module, number, tokens)
     for h in range(heads):
         logits = query[:, h] @ key[:, h * key.shape[1] // heads].T / root
         logits = logits if cap is None else torch.tanh(logits / cap) * cap
@@ -102,6 +101,16 @@ def turned(vectors, angles):
         out[..., n] = one * cos - other * sin
         out[..., n + half] = other * cos + one * sin
     return out
+
+
+@functools.lru_cache(
+    maxsize=64
+)  # a config takes long to ask, and every pass of a model asks the same
+def edges(module, number, tokens):
+    """Whether each token may read each other one in a layer."""
+    return torch.tensor(
+        [[allowed(module.config, number, i, j) for j in range(tokens)] for i in range(tokens)]
+    )
 
 
 def allowed(config, number, i, j) -> bool:

@@ -23,7 +23,6 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub is imported
 
 import torch
-import typer
 
 import matchlens
 import matchlens.cli
@@ -205,7 +204,7 @@ def parse(one: Block, words: list[str]) -> None:
     while "=" in words[0] and not words[0].startswith("-"):  # VARIABLE=value before the command
         words = words[1:]
     if words[0] == "matchlens":
-        group = typer.main.get_command(application())
+        group = application()
         assert words[1] in group.commands, one.place
         given = [word for word in words[2:] if word != "..."]
         with group.make_context("matchlens", [words[1]]) as context:

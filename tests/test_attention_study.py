@@ -263,13 +263,10 @@ def test_a_tiny_model_that_knows_nothing_has_no_matching_heads(tmp_path, few, ch
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [untrained, shuffled])
-def test_a_model_that_knows_nothing_has_no_matching_heads(change):
+def test_a_model_that_knows_nothing_has_no_matching_heads():
     """Passage length alone tells relevant from easy passages of the demo collection."""
     model, pairs = matchlens.load("demo"), choose(demo.load(), per_grade=2, easy=4)
     assert min(shares(model, pairs).values()) > 0.1
-    kept = {name: value.clone() for name, value in model.family.module.state_dict().items()}
-    for seed in (0, 1):
+    for seed, change in enumerate((shuffled, untrained)):  # it draws all weights anew
         change(model.family.module, seed)
         assert max(shares(model, pairs).values()) <= 0.05
-        model.family.module.load_state_dict(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -145,18 +146,22 @@ def changed(family: str, source: Path, folder: Path, key: str, value: object) ->
         config._attn_implementation = "eager"
         torch.manual_seed(1)
         module = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        old = AutoModelForSequenceClassification.from_config(
-            AutoConfig.from_pretrained(source), dtype=torch.float32
-        )
     except Exception:
         return folder  # the library refuses it; matchlens must too
-    shapes = [
-        {name: one.shape for name, one in each.state_dict().items()} for each in (module, old)
-    ]
-    if shapes[0] != shapes[1]:
+    if shapes(module) != shapes_of(source):
         module.save_pretrained(folder)
         (folder / "config.json").write_text(json.dumps({**held, key: value}))
     return folder
+
+
+def shapes(module) -> dict[str, torch.Size]:
+    return {name: one.shape for name, one in module.state_dict().items()}
+
+
+@functools.cache
+def shapes_of(source: Path) -> dict[str, torch.Size]:
+    config = AutoConfig.from_pretrained(source)
+    return shapes(AutoModelForSequenceClassification.from_config(config, dtype=torch.float32))
 
 
 def library(folder: Path, model) -> np.ndarray:

@@ -60,13 +60,12 @@ def test_a_blind_model_ranks_at_random(demo_model, trec_dl):
 
 
 @pytest.mark.slow
-def test_bfloat16_ranks_as_float32(demo_model):
+def test_bfloat16_ranks_as_float32():
     """Half precision moves the measure by less than .002: its softmax is in float32."""
     pairs = matchlens.choose(matchlens.demo.load(), queries=12, per_grade=2)
-    half = matchlens.load("demo", device="cpu", dtype="bfloat16")
-    means = [
-        matchlens.ablation(model, pairs, cuts=["CLS->All"]).to_frame()["mean"][0]
-        for model in (demo_model, half)
-    ]
+    means = []
+    for dtype in ("float32", "bfloat16"):  # short: many processors imitate bfloat16, slowly
+        model = matchlens.load("demo", device="cpu", dtype=dtype, max_length=64)
+        means.append(matchlens.ablation(model, pairs, cuts=["CLS->All"]).to_frame()["mean"][0])
     assert means[0] > 0.8
     assert abs(means[0] - means[1]) < 0.002

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from matchlens.cli import (
     checking,
@@ -94,7 +94,8 @@ class GroupedHelp(TyperCommand):
                     formatter.write_dl(groups[name])
 
 
-def application() -> typer.Typer:
+@cache
+def application() -> TyperGroup:
     """The command line; a command returns its settings, which :func:`matchlens.cli.main` runs."""
     app = typer.Typer(
         name="matchlens",
@@ -107,7 +108,7 @@ def application() -> typer.Typer:
     app.callback(help=HELP)(_root)
     for name, command in commands().items():
         app.command(name, help=command.help, cls=GroupedHelp)(command.settings)
-    return app
+    return typer.main.get_group(app)
 
 
 def _version(wanted: bool) -> bool:
