@@ -147,7 +147,7 @@ def _json_topics(path: Path) -> Iterator[Topic]:
             came = f"query {shown(qid)} has different texts under {' and '.join(texts)}"
             raise bad_line(path, number, came, _ONE_TEXT)
         text = next(iter(texts.values()), "")
-        told = texts or (values and all(value is None or value == "" for value in values.values()))
+        told = texts or (values and all(isinstance(one, str | None) for one in values.values()))
         if not told or not is_unicode(text):
             raise wrong(f"no text in query {shown(qid)}")
         yield Topic(path, number, qid, text, _several(ids))
